@@ -1,0 +1,218 @@
+//! What can go wrong, always with the path. Names `holder` (an error tells who is in the
+//! way), `sys` (what an error number means) and std.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crate::holder::{self, Holder};
+use crate::sys;
+
+/// The result of everything here.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, and on which path.
+///
+/// Not getting a lock at once or in time is an error value as well, so that `let _guard =
+/// lock.try_lock()?;` cannot walk on without the lock: see [`is_would_block`](Self::is_would_block)
+/// and [`is_timed_out`](Self::is_timed_out).
+///
+/// Converts into [`std::io::Error`] with its [`kind`](Self::kind) kept.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("build.lock");
+/// let lock = flockwork::Lock::open(&path)?;
+/// let _held = lock.lock()?;
+///
+/// let error = lock.try_lock().unwrap_err();
+/// assert!(error.is_would_block());
+/// assert_eq!(error.path(), path);
+/// assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::WouldBlock);
+/// # Ok::<(), flockwork::Error>(())
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Somebody else has it, and the call was one that never waits.
+    #[error(
+        "`{}` is busy: {}; try again later, or wait for it with a call that waits",
+        path.display(), holder.in_words(path)
+    )]
+    #[non_exhaustive]
+    WouldBlock {
+        /// What was asked for.
+        path: Arc<Path>,
+        /// Who has it: see [`Error::holder`].
+        holder: HeldBy,
+    },
+
+    /// Somebody else had it all the time that the caller was ready to wait.
+    #[error(
+        "gave up waiting for `{}` after {waited:.3?}: {}; wait longer, or see what the holder is doing",
+        path.display(), holder.in_words(path)
+    )]
+    #[non_exhaustive]
+    TimedOut {
+        /// What was asked for.
+        path: Arc<Path>,
+        /// How long the call waited.
+        waited: Duration,
+        /// Who has it: see [`Error::holder`].
+        holder: HeldBy,
+    },
+
+    /// There is something at the path that must not be opened or locked: a directory, a symbolic link,
+    /// a FIFO, a socket, a device. It was left as it was.
+    #[error(
+        "`{}` is {found}, not a regular file: give the path of a file, or of one that can be made",
+        path.display()
+    )]
+    #[non_exhaustive]
+    NotRegularFile {
+        /// What was asked for.
+        path: Arc<Path>,
+        /// What is there: "a directory", "a symbolic link" ...
+        found: &'static str,
+    },
+
+    /// The file system or the platform has no locks. Nothing was locked.
+    #[error(
+        "`{}` cannot be locked: its file system has no advisory locks ({source}); \
+         put it on another file system, a local one if possible",
+        path.display()
+    )]
+    #[non_exhaustive]
+    Unsupported {
+        /// What was asked for.
+        path: Arc<Path>,
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// The system refused an operation.
+    #[error("could not {operation} `{}`: {source}{}", path.display(), advice(source))]
+    #[non_exhaustive]
+    Io {
+        /// What was asked for.
+        path: Arc<Path>,
+        /// What was tried: "open", "lock" ...
+        operation: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(operation: &'static str, path: &Arc<Path>, source: io::Error) -> Self {
+        Self::Io { path: Arc::clone(path), operation, source }
+    }
+
+    pub(crate) fn would_block(path: &Arc<Path>) -> Self {
+        Self::WouldBlock { path: Arc::clone(path), holder: HeldBy::default() }
+    }
+
+    pub(crate) fn timed_out(path: &Arc<Path>, waited: Duration) -> Self {
+        let holder = HeldBy::default();
+        // Now: by the time that somebody reads the error another one may have it.
+        let _looked = holder.get(path);
+        Self::TimedOut { path: Arc::clone(path), waited, holder }
+    }
+
+    /// The path that the operation was about.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::WouldBlock { path, .. }
+            | Self::TimedOut { path, .. }
+            | Self::NotRegularFile { path, .. }
+            | Self::Unsupported { path, .. }
+            | Self::Io { path, .. } => path,
+        }
+    }
+
+    /// Whether it was somebody else's at that moment ([`Error::WouldBlock`]).
+    #[must_use]
+    pub fn is_would_block(&self) -> bool {
+        matches!(self, Self::WouldBlock { .. })
+    }
+
+    /// Whether the time ran out ([`Error::TimedOut`]).
+    #[must_use]
+    pub fn is_timed_out(&self) -> bool {
+        matches!(self, Self::TimedOut { .. })
+    }
+
+    /// Who was in the way; `None` where that is not known: it has let go since, or it left no record and
+    /// the system does not tell (see [`Lock::holder`](crate::Lock::holder)).
+    ///
+    /// A refused `try_` call costs half a microsecond, and finding out who is in the way twenty: so
+    /// [`Error::WouldBlock`] looks when it is first asked (or printed) and remembers the answer.
+    /// [`Error::TimedOut`] has looked when it was made.
+    #[must_use]
+    pub fn holder(&self) -> Option<&Holder> {
+        match self {
+            Self::WouldBlock { path, holder } | Self::TimedOut { path, holder, .. } => {
+                holder.get(path)
+            }
+            _ => None,
+        }
+    }
+
+    /// The nearest kind that [`std::io::Error`] has: the system's own for [`Error::Io`].
+    #[must_use]
+    pub fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::WouldBlock { .. } => io::ErrorKind::WouldBlock,
+            Self::TimedOut { .. } => io::ErrorKind::TimedOut,
+            Self::NotRegularFile { .. } => io::ErrorKind::InvalidInput,
+            Self::Unsupported { .. } => io::ErrorKind::Unsupported,
+            Self::Io { source, .. } => source.kind(),
+        }
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
+/// Who is in the way, looked up once: the part of an [`Error`] behind [`Error::holder`].
+#[derive(Debug, Default)]
+pub struct HeldBy(OnceLock<Option<Box<Holder>>>);
+
+impl HeldBy {
+    fn get(&self, path: &Path) -> Option<&Holder> {
+        self.0.get_or_init(|| holder::find(path).ok().flatten().map(Box::new)).as_deref()
+    }
+
+    fn in_words(&self, path: &Path) -> String {
+        match self.get(path) {
+            Some(holder) => format!("held by {holder}"),
+            None => "its holder is not known".into(),
+        }
+    }
+}
+
+/// What to do about a refusal, where the system's own words do not say it.
+fn advice(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; this user needs to read the file (and write to it on a network file system), \
+             or to create it: check the owners and modes of the file and its directory"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; a lock file that exists can be locked there, but none can be created"
+        }
+        io::ErrorKind::StorageFull => "; free some space or choose another file system",
+        io::ErrorKind::QuotaExceeded => "; free some of your quota or choose another file system",
+        io::ErrorKind::NotADirectory => "; a part of the path is a file",
+        _ if sys::is_bad_name(source) => "; choose a shorter or simpler name",
+        _ if sys::is_descriptor_limit(source) => {
+            "; raise the limit on open files (ulimit -n), or hold fewer of them open"
+        }
+        _ => "",
+    }
+}

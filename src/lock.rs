@@ -1,0 +1,371 @@
+//! `Lock`: one file, locked exclusively. Joins `slot` (the file) and `wait` (the engine), and adds the
+//! holder's record. Names `error`, `holder`, `options`, `slot`, `sys` (the mode) and `wait`.
+
+use std::fmt;
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::holder::{self, Holder, Record};
+use crate::options::{Options, Waiting};
+use crate::slot::{Locked, Slot};
+use crate::sys::{FileId, Mode};
+use crate::wait::{Acquire, Deadline, Lines, Notice, Outcome, Sampling, Target};
+
+static LINES: Lines<Claim> = Lines::new();
+
+/// An exclusive lock on a path, between processes and threads alike.
+///
+/// Any number of programs open the same path; at most one guard exists at any moment, over all of their
+/// processes and threads. When a holder dies, however it dies, the kernel lets the next one in: there
+/// is nothing to clean up and no lock file to remove. The file's content is never touched.
+///
+/// A `Lock` is a cheap handle: clone it, share it between threads (they exclude each other through one
+/// handle as well), keep it. It keeps one descriptor open. It does not remember who locked: a thread that
+/// locks again while it holds the guard waits for itself.
+///
+/// # Examples
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("deploy.lock");
+/// use std::time::Duration;
+/// use flockwork::Lock;
+///
+/// let lock = Lock::open(&path)?;
+/// {
+///     let _held = lock.lock()?; // waits for its turn
+///     // ... one process at a time is here ...
+/// } // released
+///
+/// match lock.lock_timeout(Duration::from_secs(5)) {
+///     Ok(held) => held.unlock()?, // drop would do; this one reports errors
+///     Err(error) if error.is_timed_out() => eprintln!("{error}"), // says who holds it
+///     Err(error) => return Err(error),
+/// }
+/// # Ok::<(), flockwork::Error>(())
+/// ```
+///
+/// # What is not promised
+///
+/// * The lock is advisory: it holds off those who ask for it, with flockwork or with another tool that
+///   uses `flock(2)` (`LockFileEx` on Windows) on the same path. It keeps nobody from the data.
+/// * If somebody removes or replaces the file while it is locked, the old holder is not told, and the
+///   next one locks the new file. Do not remove lock files.
+/// * Between processes the order is the kernel's. On Linux those who wait are served first come, first
+///   served, but who asks at the moment of a release may pass them.
+/// * On a network file system, a holder that is cut off is not told that it lost the lock.
+///
+/// # Platform-specific behaviour
+///
+/// * Unix: `flock(2)`, so it interoperates with the command flock(1) and Python's `fcntl.flock`, and not
+///   with `fcntl(2)` record locks (`lockf`). A child made by a bare `fork` shares the lock: its copies of
+///   guards free nothing, but the lock stays held until it has closed them (or ended, or called exec).
+/// * Windows: `LockFileEx` on the whole file, so nobody else can read or write the locked file itself.
+///   Give the lock a file of its own. While a `Lock` is open, its file cannot be removed or renamed.
+/// * Network file systems (NFS, SMB, FUSE ...) are polled: 1 to 50 milliseconds.
+#[derive(Clone)]
+pub struct Lock {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    claim: Arc<Claim>,
+    label: Option<Arc<str>>,
+    record: bool,
+    notice: Option<Notice>,
+    /// Looking whether a refusal came from the file that the path names costs twice what the refused
+    /// system call does.
+    refusals: Sampling,
+}
+
+impl Lock {
+    /// Opens the lock at `path`, making the file and its missing parent directories.
+    ///
+    /// The path is made absolute, so that a later change of the current directory changes nothing.
+    /// Symbolic links in parent directories are followed, at the last component refused.
+    ///
+    /// # Errors
+    ///
+    /// * [`Error::NotRegularFile`] if there is something else at the path; it is left as it was.
+    /// * [`Error::Io`] if the file can neither be opened nor made.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Options::new().open_lock(path)
+    }
+
+    /// Waits for the lock, without limit.
+    ///
+    /// The calling thread sleeps in the kernel until the lock is its own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] if the file system has no locks; [`Error::Io`] for what else the system
+    /// refuses, such as another descriptor. Then nothing is held.
+    pub fn lock(&self) -> Result<LockGuard> {
+        self.wait(Deadline::NEVER)
+    }
+
+    /// Takes the lock if nobody holds it, and never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WouldBlock`] if somebody holds it, also another thread of this process; otherwise as
+    /// [`lock`](Self::lock).
+    pub fn try_lock(&self) -> Result<LockGuard> {
+        let claim = &self.inner.claim;
+        let check_refusal = || self.inner.refusals.is_due();
+        match claim.slot.try_take_checking(claim.mode, check_refusal)? {
+            Some(locked) => Ok(self.guard(locked)),
+            None => Err(Error::would_block(claim.slot.path())),
+        }
+    }
+
+    /// Waits for the lock for at most `timeout`. Zero tries once; what no clock can show waits forever.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`] if it could not be had in time; otherwise as [`lock`](Self::lock).
+    pub fn lock_timeout(&self, timeout: Duration) -> Result<LockGuard> {
+        self.wait(Deadline::after(timeout))
+    }
+
+    /// Waits for the lock until `deadline`. One that has passed tries once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`] if it could not be had in time; otherwise as [`lock`](Self::lock).
+    pub fn lock_deadline(&self, deadline: Instant) -> Result<LockGuard> {
+        self.wait(Deadline::at(deadline))
+    }
+
+    /// Waits for the lock as a future, under any runtime. Dropping the future gives up.
+    ///
+    /// The wait begins when it is first polled. It holds up no executor thread: a helper of the process
+    /// blocks in the kernel, one for all futures and timed waits for this lock. Give it a time limit with
+    /// the runtime's own, such as `tokio::time::timeout`; what a dropped future had been granted goes to
+    /// the next waiter.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("a.lock");
+    /// # futures_lite::future::block_on(async {
+    /// let lock = flockwork::Lock::open(&path)?;
+    /// let held = lock.lock_async().await?;
+    /// # drop(held);
+    /// # Ok::<(), flockwork::Error>(())
+    /// # })?;
+    /// # Ok::<(), flockwork::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`lock`](Self::lock).
+    pub fn lock_async(
+        &self,
+    ) -> impl Future<Output = Result<LockGuard>> + Send + Sync + Unpin + use<> {
+        let inner = &self.inner;
+        LockFuture {
+            acquire: Acquire::new(&LINES, Arc::clone(&inner.claim), inner.notice.clone()),
+            lock: self.clone(),
+        }
+    }
+
+    /// The path of the lock, absolute.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.inner.claim.slot.path()
+    }
+
+    /// Who holds the lock at this moment, as far as that is known. Takes nothing and delays nobody.
+    ///
+    /// A holder that was opened with [`Options::label`] or [`Options::record_holder`] left a record.
+    /// For others Linux tells the process (by `/proc/locks`); elsewhere the answer is then `None`, also
+    /// while somebody holds it. A snapshot: it may be out of date when it is returned.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if there is a record that cannot be read.
+    pub fn holder(&self) -> Result<Option<Holder>> {
+        let path = self.inner.claim.slot.path();
+        holder::find(path).map_err(|source| Error::io("find the holder of", path, source))
+    }
+
+    fn wait(&self, deadline: Deadline) -> Result<LockGuard> {
+        let inner = &self.inner;
+        match crate::wait::acquire(&LINES, &inner.claim, deadline, inner.notice.clone())? {
+            Outcome::Held(locked) => Ok(self.guard(locked)),
+            Outcome::TimedOut(waited) => Err(Error::timed_out(inner.claim.slot.path(), waited)),
+        }
+    }
+
+    fn guard(&self, locked: Locked) -> LockGuard {
+        let inner = &self.inner;
+        let mut guard = LockGuard {
+            claim: Arc::clone(&inner.claim),
+            locked: Some(locked),
+            record: None,
+            abandoned: OnceLock::new(),
+        };
+        if inner.record {
+            let slot = &inner.claim.slot;
+            let _asked = guard.abandoned(); // before our own record takes the place of what was left
+            guard.record = Record::publish(slot.path(), inner.label.as_deref(), slot.access()).ok();
+        }
+        guard
+    }
+}
+
+impl fmt::Debug for Lock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lock").field("path", &self.path()).finish_non_exhaustive()
+    }
+}
+
+impl Options {
+    /// Opens a [`Lock`] at `path` with these settings: see [`Lock::open`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Lock::open`].
+    pub fn open_lock(&self, path: impl AsRef<Path>) -> Result<Lock> {
+        let slot = Slot::open(path.as_ref(), self.access)?;
+        let notice = self.notice.clone().map(|(after, callback)| {
+            let path = Arc::clone(slot.path());
+            let call = move |elapsed| callback(&Waiting::new(&path, elapsed));
+            Notice { after, call: Arc::new(call) }
+        });
+        let claim = Claim { slot, mode: Mode::Exclusive, poll_every: self.poll_every };
+        Ok(Lock {
+            inner: Arc::new(Inner {
+                claim: Arc::new(claim),
+                label: self.label.clone(),
+                record: self.record,
+                notice,
+                refusals: Sampling::new(),
+            }),
+        })
+    }
+}
+
+/// A lock on a file in one mode, as the engine sees it.
+#[derive(Debug)]
+struct Claim {
+    slot: Slot,
+    mode: Mode,
+    poll_every: Option<Duration>,
+}
+
+impl Target for Claim {
+    type Key = (Arc<Path>, FileId, Mode);
+    type Held = Locked;
+
+    fn key(&self) -> Self::Key {
+        (Arc::clone(self.slot.path()), self.slot.latest(), self.mode)
+    }
+
+    fn attempt(&self) -> Result<Option<Locked>> {
+        self.slot.try_take(self.mode)
+    }
+
+    fn block_here(&self) -> Result<Locked> {
+        self.slot.take(self.mode, false)
+    }
+
+    fn block(&self) -> Result<Locked> {
+        self.slot.take(self.mode, true)
+    }
+
+    fn must_poll(&self) -> bool {
+        self.slot.is_network()
+    }
+
+    fn poll_every(&self) -> Option<Duration> {
+        self.poll_every
+    }
+}
+
+struct LockFuture {
+    acquire: Acquire<Claim>,
+    lock: Lock,
+}
+
+impl Future for LockFuture {
+    type Output = Result<LockGuard>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.acquire).poll(context).map_ok(|locked| self.lock.guard(locked))
+    }
+}
+
+/// The lock, held. Released when dropped.
+///
+/// It owns what it holds: it can be sent to another thread, kept in a struct, and outlive the [`Lock`].
+/// A copy that `fork` makes of it frees nothing.
+#[must_use = "if unused, the lock is released at once"]
+#[clippy::has_significant_drop]
+pub struct LockGuard {
+    claim: Arc<Claim>,
+    /// Taken out by `unlock`.
+    locked: Option<Locked>,
+    record: Option<Record>,
+    abandoned: OnceLock<bool>,
+}
+
+impl LockGuard {
+    /// Releases the lock, and says if that failed, which dropping cannot.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the system refuses to unlock. The descriptor is closed then, which releases the
+    /// lock too unless a forked child has it as well.
+    pub fn unlock(mut self) -> Result<()> {
+        self.release()
+    }
+
+    /// The path of the lock, absolute.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.claim.slot.path()
+    }
+
+    /// Whether a holder before this one died without releasing the lock: what the lock guards may be in
+    /// a state that a holder would not have left. As a robust mutex's `EOWNERDEAD`.
+    ///
+    /// Known only of holders that left a record ([`Options::label`], [`Options::record_holder`]). The
+    /// one who asks first is told, and by that the matter is closed for those who come later; a guard
+    /// with a record of its own has asked when it was acquired.
+    #[must_use]
+    pub fn abandoned(&self) -> bool {
+        *self.abandoned.get_or_init(|| {
+            let path = self.claim.slot.path();
+            let died = holder::died_holding(path).unwrap_or(false);
+            // Left where it cannot be removed: then the next one is told as well.
+            died && holder::forget_dead(path).map_or(true, |()| true)
+        })
+    }
+
+    fn release(&mut self) -> Result<()> {
+        // The record first: once the lock is free, the record beside it is another's.
+        self.record = None;
+        match self.locked.take() {
+            Some(locked) => self.claim.slot.release(locked),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for LockGuard {
+    fn drop(&mut self) {
+        let _ = self.release();
+    }
+}
+
+impl fmt::Debug for LockGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LockGuard").field("path", &self.path()).finish_non_exhaustive()
+    }
+}

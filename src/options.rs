@@ -1,0 +1,192 @@
+//! How a primitive is opened: label, access, what happens while it waits. Names `holder`, `sys` (for
+//! mode bits) and std.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::holder::{self, Holder};
+use crate::sys::Bits;
+
+/// Settings with which a primitive is opened. A builder that can be used again and again.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// use std::time::Duration;
+///
+/// let options = flockwork::Options::new()
+///     .label("cargo build")
+///     .on_wait(Duration::from_secs(1), |waiting| eprintln!("{waiting}"));
+/// let target = options.open_lock(dir.path().join("target.lock"))?;
+/// let cache = options.open_lock(dir.path().join("cache.lock"))?;
+/// let _both = (target.lock()?, cache.lock()?);
+///
+/// let holder = target.holder()?.expect("we hold it");
+/// assert_eq!(holder.label(), Some("cargo build"));
+/// assert_eq!(holder.pid(), std::process::id());
+/// # Ok::<(), flockwork::Error>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct Options {
+    pub(crate) label: Option<Arc<str>>,
+    pub(crate) record: bool,
+    pub(crate) access: Access,
+    pub(crate) notice: Option<(Duration, Callback)>,
+    pub(crate) poll_every: Option<Duration>,
+}
+
+pub(crate) type Callback = Arc<dyn Fn(&Waiting) + Send + Sync>;
+
+impl Options {
+    /// The defaults: no label, no record, access as the umask decides, no callback, no polling.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Says in a few words what the holder is doing, for those who wait: they see it in
+    /// [`Lock::holder`](crate::Lock::holder), in errors and in [`on_wait`](Self::on_wait). Implies
+    /// [`record_holder(true)`](Self::record_holder).
+    ///
+    /// Kept on one line and cut after 512 characters.
+    #[must_use]
+    pub fn label(mut self, text: impl AsRef<str>) -> Self {
+        self.label = Some(text.as_ref().into());
+        self.record = true;
+        self
+    }
+
+    /// Whether a holder leaves a record beside the path (`P.holder`: process, host, command, since
+    /// when, label) for as long as it holds. Off by default.
+    ///
+    /// Costs some 50 microseconds at each acquisition and release. It is a courtesy and not a part of
+    /// the lock: where the record cannot be written (a read-only directory, a full disk) the lock is
+    /// held without one. A record counts only while its writer lives and holds.
+    #[must_use]
+    pub fn record_holder(mut self, yes: bool) -> Self {
+        self.record = yes || self.label.is_some();
+        self
+    }
+
+    /// Who may use the files that are created. What exists already stays as it is.
+    #[must_use]
+    pub fn access(mut self, access: Access) -> Self {
+        self.access = access;
+        self
+    }
+
+    /// Calls `f` when a wait has lasted `after`, and every `after` from then on: to tell a person what
+    /// is going on. At least a millisecond.
+    ///
+    /// It runs in the thread that waits, or where the future is polled, and the wait goes on when it
+    /// returns. With it, also a wait without limit goes through the process's waiting helper instead of
+    /// blocking in the kernel itself, which costs some 20 microseconds when it ends. A panic in `f`
+    /// ends the wait and goes through to the caller; nothing is held then.
+    #[must_use]
+    pub fn on_wait(
+        mut self,
+        after: Duration,
+        f: impl Fn(&Waiting) + Send + Sync + 'static,
+    ) -> Self {
+        self.notice = Some((after.max(Duration::from_millis(1)), Arc::new(f)));
+        self
+    }
+
+    /// Waits by trying again every `interval`, instead of in the kernel. At least 100 microseconds.
+    ///
+    /// For file systems whose locks wake late and which flockwork does not know as such; it polls by
+    /// itself on those it knows (NFS, SMB, FUSE ...). Polling is not fair: whoever tries at the right
+    /// moment gets it.
+    #[must_use]
+    pub fn poll_every(mut self, interval: Duration) -> Self {
+        self.poll_every = Some(interval.max(Duration::from_micros(100)));
+        self
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("label", &self.label)
+            .field("record_holder", &self.record)
+            .field("access", &self.access)
+            .field("on_wait", &self.notice.as_ref().map(|(after, _)| after))
+            .field("poll_every", &self.poll_every)
+            .finish()
+    }
+}
+
+/// Who may use the files and directories that flockwork creates.
+///
+/// # Platform-specific behaviour
+///
+/// Mode bits, so Unix only. On Windows what is created inherits the access list of its directory,
+/// whatever is said here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Access {
+    /// As any new file: the process's umask decides.
+    #[default]
+    Umask,
+    /// The owner alone: files 0600, directories 0700.
+    Private,
+    /// The owner and the group: files 0660, directories 0770.
+    Group,
+    /// Everybody: files 0666, directories 0777. Anybody can then hold the lock for as long as they
+    /// like, and whoever may write to the directory can remove it.
+    Everyone,
+}
+
+impl Access {
+    pub(crate) fn bits(self) -> Option<Bits> {
+        match self {
+            Self::Umask => None,
+            Self::Private => Some(Bits { file: 0o600, directory: 0o700 }),
+            Self::Group => Some(Bits { file: 0o660, directory: 0o770 }),
+            Self::Everyone => Some(Bits { file: 0o666, directory: 0o777 }),
+        }
+    }
+}
+
+/// What [`Options::on_wait`] is told of a wait that lasts.
+#[derive(Debug)]
+pub struct Waiting {
+    path: Arc<Path>,
+    elapsed: Duration,
+}
+
+impl Waiting {
+    pub(crate) fn new(path: &Arc<Path>, elapsed: Duration) -> Self {
+        Self { path: Arc::clone(path), elapsed }
+    }
+
+    /// What is waited for.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How long so far.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+
+    /// Who has it now, where that is known. Looks each time it is asked.
+    #[must_use]
+    pub fn holder(&self) -> Option<Holder> {
+        holder::find(&self.path).ok().flatten()
+    }
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let waited = self.elapsed.as_secs_f64();
+        write!(f, "waiting for `{}` for {waited:.1} s", self.path.display())?;
+        match self.holder() {
+            Some(holder) => write!(f, ", held by {holder}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! One lockable file: opened by rule 1, locked, checked by rule 2, kept open between acquisitions by
+//! rule 6, released by rule 4. Knows files and knows no time. Names `error`, `options` and `sys`.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::error::{Error, Result};
+use crate::options::Access;
+use crate::sys::{self, FileId, Mode, Origin};
+
+/// How often in a row the file may turn out to have been replaced between opening and locking it. Each
+/// time is somebody else's doing, so this ends only where a program replaces it without pause, or on a
+/// file system whose inode numbers change from one look to the next.
+const MOST_REPLACEMENTS: u32 = 1000;
+
+/// A file that can be locked, named by its path.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    path: Arc<Path>,
+    access: Access,
+    network: bool,
+    files: Mutex<Files>,
+}
+
+/// The descriptors of a slot that are not in a guard. An acquisition takes one out and has it to
+/// itself: two guards never share an open file description, or one's release would free the other's
+/// lock (flock(2) does not count), and on Windows a second call would hang behind a blocked one.
+#[derive(Debug)]
+struct Files {
+    /// At most one is kept.
+    idle: Option<OpenFile>,
+    /// How many a waiting helper has. While it is blocked no other is kept in its place, so that a
+    /// handle costs one descriptor, however often somebody gave up waiting.
+    lent: usize,
+    /// What the path was last seen to name.
+    latest: FileId,
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    file: File,
+    id: FileId,
+    origin: Origin,
+}
+
+impl Files {
+    /// Keeps a descriptor where none is kept yet.
+    fn keep(mut this: MutexGuard<'_, Self>, open: OpenFile) {
+        if this.idle.is_none() && this.lent == 0 {
+            this.idle = Some(open);
+            return;
+        }
+        drop(this); // closing a file can take a while
+        drop(open);
+    }
+}
+
+impl Slot {
+    /// Opens the file, or makes it (and its missing parent directories).
+    pub(crate) fn open(path: &Path, access: Access) -> Result<Self> {
+        // Absolute, so that a later change of the current directory does not change what is locked.
+        let path: Arc<Path> = match std::path::absolute(path) {
+            Ok(absolute) => absolute.into(),
+            Err(source) => return Err(Error::io("resolve", &path.into(), source)),
+        };
+        let file = open(&path, access)?;
+        let network = sys::is_network(&path, &file.file);
+        let files = Files { latest: file.id, idle: Some(file), lent: 0 };
+        Ok(Self { path, access, network, files: Mutex::new(files) })
+    }
+
+    pub(crate) fn path(&self) -> &Arc<Path> {
+        &self.path
+    }
+
+    pub(crate) fn access(&self) -> Access {
+        self.access
+    }
+
+    /// Whether a wait in the kernel must not be trusted here: an NFS client sleeps up to 30 seconds in
+    /// it (design, section 3).
+    pub(crate) fn is_network(&self) -> bool {
+        self.network
+    }
+
+    /// Which file the path was last seen to name.
+    pub(crate) fn latest(&self) -> FileId {
+        self.files().latest
+    }
+
+    /// Takes the lock if nobody is in the way.
+    ///
+    /// A refusal is only believed of a file that the path still names: the one that we have open may
+    /// have been replaced since, and its lock says nothing about the lock that the path stands for.
+    pub(crate) fn try_take(&self, mode: Mode) -> Result<Option<Locked>> {
+        self.try_take_checking(mode, || true)
+    }
+
+    /// The same, but a refusal is believed unchecked where `check_refusal` says so. (A lock that is
+    /// *taken* is always checked.)
+    pub(crate) fn try_take_checking(
+        &self,
+        mode: Mode,
+        check_refusal: impl Fn() -> bool,
+    ) -> Result<Option<Locked>> {
+        for _ in 0..MOST_REPLACEMENTS {
+            // The kept descriptor stays where it is, and the mutex is held around the call, which does
+            // not block: a refused try costs little more than the system call.
+            let mut files = self.files();
+            let mut own = None;
+            if !files.idle.as_ref().is_some_and(|open| open.origin.is_here()) {
+                drop(files);
+                own = Some(self.take_file(false)?);
+                files = self.files();
+            }
+            let Some(open) = own.as_ref().or(files.idle.as_ref()) else { continue };
+            let id = open.id;
+            match sys::try_lock(&open.file, mode) {
+                Ok(true) => {
+                    let Some(open) = own.or_else(|| files.idle.take()) else { continue };
+                    drop(files);
+                    let locked = Locked::new(open);
+                    if self.still_names(id)? {
+                        return Ok(Some(locked));
+                    }
+                }
+                Ok(false) => {
+                    if check_refusal() {
+                        drop(files);
+                        let refused = self.still_names(id)?;
+                        files = self.files();
+                        if !refused {
+                            files.idle.take_if(|open| open.id == id);
+                            continue;
+                        }
+                        files.latest = id;
+                    }
+                    if let Some(open) = own {
+                        Files::keep(files, open);
+                    }
+                    return Ok(None);
+                }
+                Err(source) => return Err(self.lock_error(source)),
+            }
+        }
+        Err(self.replaced_too_often())
+    }
+
+    /// Blocks in the kernel until the lock is had. Nothing ends this early, so only a caller without a
+    /// deadline, or a helper thread, may come here. `lent`: a helper does.
+    ///
+    /// No wake-up is lost: the kernel queues us, and a holder that lets go or dies grants it on. When
+    /// the file is replaced while we wait, we learn it when the old file's holder lets go, and queue
+    /// again at the new file (rule 2).
+    pub(crate) fn take(&self, mode: Mode, lent: bool) -> Result<Locked> {
+        let _count = lent.then(|| Lent::new(self));
+        for _ in 0..MOST_REPLACEMENTS {
+            let open = self.take_file(lent)?;
+            sys::lock(&open.file, mode).map_err(|source| self.lock_error(source))?;
+            let locked = Locked::new(open);
+            if self.still_names(locked.id())? {
+                return Ok(locked);
+            }
+        }
+        Err(self.replaced_too_often())
+    }
+
+    /// Unlocks, and keeps the descriptor for the next time where none is kept yet.
+    pub(crate) fn release(&self, mut locked: Locked) -> Result<()> {
+        let Some(open) = locked.open.take() else { return Ok(()) };
+        // Rule 4: a forked copy shares the lock with the process that took it, and only closes.
+        if !open.origin.is_here() {
+            return Ok(());
+        }
+        // Unlock, then close or keep: a close alone leaves the lock with any child that was forked
+        // meanwhile and has not reached its exec yet. Should unlocking fail, the file is closed.
+        sys::unlock(&open.file).map_err(|source| Error::io("unlock", &self.path, source))?;
+        Files::keep(self.files(), open);
+        Ok(())
+    }
+
+    fn files(&self) -> MutexGuard<'_, Files> {
+        // Nothing in here panics half-way, so what a panicking thread left is whole.
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The kept descriptor, or a new one. One that came through a fork is closed and not used: its
+    /// lock would be shared with the other process.
+    fn take_file(&self, lent: bool) -> Result<OpenFile> {
+        let idle = {
+            let mut files = self.files();
+            files.idle.take()
+        };
+        match idle {
+            Some(open) if open.origin.is_here() => Ok(open),
+            other => {
+                let forked = other.is_some();
+                drop(other);
+                let open = open(&self.path, self.access)?;
+                let mut files = self.files();
+                files.latest = open.id;
+                if forked {
+                    files.lent = usize::from(lent); // the helpers stayed in the other process
+                }
+                Ok(open)
+            }
+        }
+    }
+
+    fn still_names(&self, id: FileId) -> Result<bool> {
+        sys::names(&self.path, id).map_err(|source| Error::io("look up", &self.path, source))
+    }
+
+    fn lock_error(&self, source: io::Error) -> Error {
+        if sys::locks_unsupported(&source) {
+            return Error::Unsupported { path: Arc::clone(&self.path), source };
+        }
+        Error::io("lock", &self.path, source)
+    }
+
+    fn replaced_too_often(&self) -> Error {
+        let source = io::Error::other(
+            "the file was replaced each time between opening and locking it: \
+             let no program remove or replace it",
+        );
+        Error::io("lock", &self.path, source)
+    }
+}
+
+/// Counts a descriptor as lent for as long as a helper is blocked on it.
+struct Lent<'a>(&'a Slot);
+
+impl<'a> Lent<'a> {
+    fn new(slot: &'a Slot) -> Self {
+        slot.files().lent += 1;
+        Self(slot)
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let mut files = self.0.files();
+        files.lent = files.lent.saturating_sub(1);
+    }
+}
+
+/// A lock that is held: released when dropped, in the process that took it and in no other.
+#[derive(Debug)]
+pub(crate) struct Locked {
+    /// Taken out when released.
+    open: Option<OpenFile>,
+}
+
+impl Locked {
+    fn new(open: OpenFile) -> Self {
+        Self { open: Some(open) }
+    }
+
+    fn id(&self) -> FileId {
+        self.open.as_ref().expect("only a release takes it, and that consumes `self`").id
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        if let Some(open) = self.open.take().filter(|open| open.origin.is_here()) {
+            let _ = sys::unlock(&open.file);
+        }
+    }
+}
+
+/// Rule 1. Looks before it opens, because opening a device or a FIFO does things to it; opens without
+/// following or blocking, because what is there may have changed since; and looks again at what was
+/// opened.
+fn open(path: &Arc<Path>, access: Access) -> Result<OpenFile> {
+    let failed = |operation| move |source| Error::io(operation, path, source);
+    let opened = |file: File| {
+        let id = sys::identity(&file).map_err(failed("examine"))?;
+        Ok(OpenFile { file, id, origin: Origin::here() })
+    };
+    for _ in 0..MOST_REPLACEMENTS {
+        match std::fs::symlink_metadata(path) {
+            Ok(found) if found.is_file() => match sys::open_existing(path) {
+                Ok(file) => {
+                    let found = file.metadata().map_err(failed("examine"))?;
+                    if !found.is_file() {
+                        return Err(not_regular(path, found.file_type()));
+                    }
+                    return opened(file);
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {} // removed meanwhile
+                Err(error) => match std::fs::symlink_metadata(path) {
+                    // Something else took its place meanwhile; O_NOFOLLOW says ELOOP, EMLINK or EFTYPE.
+                    Ok(found) if !found.is_file() => {
+                        return Err(not_regular(path, found.file_type()));
+                    }
+                    _ => return Err(failed("open")(error)),
+                },
+            },
+            Ok(found) => return Err(not_regular(path, found.file_type())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                match sys::create_new(path, access.bits()) {
+                    Ok(file) => return opened(file),
+                    // Rule 9: somebody else made it first, or a file system says so for no reason.
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        let parent = path.parent().unwrap_or(path);
+                        if parent.exists() {
+                            return Err(failed("create")(error));
+                        }
+                        sys::create_directories(parent, access.bits())
+                            .map_err(failed("create the parent directory of"))?;
+                    }
+                    Err(error) => return Err(failed("create")(error)),
+                }
+            }
+            Err(error) => return Err(failed("look up")(error)),
+        }
+    }
+    let source = io::Error::other("it was removed each time between making and opening it");
+    Err(failed("open")(source))
+}
+
+fn not_regular(path: &Arc<Path>, kind: std::fs::FileType) -> Error {
+    Error::NotRegularFile { path: Arc::clone(path), found: sys::describe(kind) }
+}

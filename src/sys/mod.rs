@@ -1,0 +1,104 @@
+//! The platform: how a file is opened, locked, recognised and published, and what the system tells
+//! about processes. The table at the end chooses the implementation; nothing above this module says
+//! `cfg`. It names nothing else of this crate.
+//!
+//! Every implementation offers the same names:
+//!
+//! | name | contract |
+//! |---|---|
+//! | [`open_existing`] | opens what is there, never creates, truncates, follows a last symlink, blocks on a FIFO |
+//! | [`open_to_read`] | the same, for reading what others wrote beside the path |
+//! | [`create_new`] | creates, failing with `AlreadyExists` where anything has the name |
+//! | [`create_directories`] | the missing ones of a directory's ancestors and itself |
+//! | [`try_lock`], [`lock`], [`unlock`] | whole-file advisory lock of an open file; EINTR is retried |
+//! | [`FileId`], [`identity`], [`names`] | which file an open file is, and whether a path names it |
+//! | [`is_network`] | whether a wait in the kernel must not be trusted |
+//! | [`locks_unsupported`] | whether an error says that the file system has no locks |
+//! | [`is_descriptor_limit`], [`is_bad_name`] | what else an error says |
+//! | [`describe`] | what a thing is that is no regular file |
+//! | [`Pin`] | a published file of which the kernel tells whether its publisher lives |
+//! | [`Origin`] | tells a process from the copy that `fork` makes of it |
+//! | [`coarse_milliseconds`] | a clock that is read faster than it is exact |
+//! | [`lock_owners`], [`command_of`], [`host_name`] | what the system says about holders |
+
+#![expect(clippy::disallowed_methods, reason = "the one place that opens and locks files")]
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+
+/// Which lock is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Mode {
+    /// Excludes everybody else.
+    Exclusive,
+    /// Excludes the exclusive ones.
+    Shared,
+}
+
+/// Mode bits of files and directories that are created (Unix; elsewhere nothing is set).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bits {
+    pub(crate) file: u32,
+    pub(crate) directory: u32,
+}
+
+/// Blocks until the lock is had, through any number of signals.
+///
+/// Protocol rule 5: neither std nor fs4 retries EINTR, so a handler installed without `SA_RESTART`
+/// would turn a wait into an error.
+pub(crate) fn lock(file: &std::fs::File, mode: Mode) -> io::Result<()> {
+    through_signals(|| imp::lock(file, mode))
+}
+
+/// Takes the lock if nobody is in the way. `Ok(false)`: somebody is.
+pub(crate) fn try_lock(file: &std::fs::File, mode: Mode) -> io::Result<bool> {
+    through_signals(|| imp::try_lock(file, mode))
+}
+
+/// Gives the lock back.
+pub(crate) fn unlock(file: &std::fs::File) -> io::Result<()> {
+    through_signals(|| imp::unlock(file))
+}
+
+fn through_signals<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+/// Milliseconds of a steady clock: the exact one where there is no faster one.
+#[allow(dead_code, reason = "Linux has a faster one")]
+fn milliseconds() -> u64 {
+    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    let since_start = START.get_or_init(std::time::Instant::now).elapsed();
+    u64::try_from(since_start.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// `path` with `suffix` added to its last component.
+pub(crate) fn beside(path: &Path, suffix: &str) -> std::path::PathBuf {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(OsStr::new(suffix));
+    name.into()
+}
+
+pub(crate) use imp::{
+    FileId, Origin, Pin, coarse_milliseconds, command_of, create_directories, create_new, describe,
+    host_name, identity, is_bad_name, is_descriptor_limit, is_network, lock_owners,
+    locks_unsupported, names, open_existing, open_to_read,
+};
+
+#[cfg(all(unix, not(target_os = "solaris")))]
+#[path = "unix.rs"]
+mod imp;
+
+#[cfg(windows)]
+#[path = "windows.rs"]
+mod imp;
+
+#[cfg(not(any(windows, all(unix, not(target_os = "solaris")))))]
+#[path = "other.rs"]
+mod imp;

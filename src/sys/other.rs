@@ -1,0 +1,116 @@
+//! A platform without file locks (wasm, Solaris): everything compiles and says so. Never a fake lock.
+
+use std::fs::{File, FileType};
+use std::io;
+use std::path::Path;
+
+use super::{Bits, Mode};
+
+fn unsupported<T>() -> io::Result<T> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "flockwork has no file locks on this platform"))
+}
+
+pub(crate) fn open_existing(_path: &Path) -> io::Result<File> {
+    unsupported()
+}
+
+pub(crate) fn open_to_read(_path: &Path) -> io::Result<File> {
+    unsupported()
+}
+
+pub(crate) fn create_new(_path: &Path, _bits: Option<Bits>) -> io::Result<File> {
+    unsupported()
+}
+
+pub(crate) fn create_directories(_path: &Path, _bits: Option<Bits>) -> io::Result<()> {
+    unsupported()
+}
+
+pub(crate) fn describe(_kind: FileType) -> &'static str {
+    "no regular file"
+}
+
+pub(super) fn lock(_file: &File, _mode: Mode) -> io::Result<()> {
+    unsupported()
+}
+
+pub(super) fn try_lock(_file: &File, _mode: Mode) -> io::Result<bool> {
+    unsupported()
+}
+
+pub(super) fn unlock(_file: &File) -> io::Result<()> {
+    unsupported()
+}
+
+pub(crate) fn locks_unsupported(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Unsupported
+}
+
+pub(crate) fn is_descriptor_limit(_error: &io::Error) -> bool {
+    false
+}
+
+pub(crate) fn is_bad_name(_error: &io::Error) -> bool {
+    false
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FileId;
+
+pub(crate) fn identity(_file: &File) -> io::Result<FileId> {
+    unsupported()
+}
+
+pub(crate) fn names(_path: &Path, _id: FileId) -> io::Result<bool> {
+    unsupported()
+}
+
+pub(crate) fn is_network(_path: &Path, _file: &File) -> bool {
+    false
+}
+
+#[derive(Debug)]
+pub(crate) struct Pin;
+
+impl Pin {
+    pub(crate) fn publish(_path: &Path, _contents: &[u8], _bits: Option<Bits>) -> io::Result<Self> {
+        unsupported()
+    }
+
+    pub(crate) fn is_alive(_path: &Path, _file: &File) -> bool {
+        false
+    }
+
+    pub(crate) fn withdraw(self, _path: &Path) -> io::Result<()> {
+        unsupported()
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Origin;
+
+impl Origin {
+    pub(crate) fn here() -> Self {
+        Self
+    }
+
+    pub(crate) fn is_here(&self) -> bool {
+        true
+    }
+}
+
+pub(crate) fn host_name() -> String {
+    String::new()
+}
+
+pub(crate) fn lock_owners(_path: &Path) -> Vec<u32> {
+    Vec::new()
+}
+
+pub(crate) fn command_of(_pid: u32) -> Option<String> {
+    None
+}
+
+pub(crate) fn coarse_milliseconds() -> u64 {
+    super::milliseconds()
+}

@@ -1,0 +1,432 @@
+//! Unix: `flock(2)` through fs4, `open(2)` flags, device and inode numbers, `/proc` on Linux.
+//! May name fs4, rustix, forkguard, tempfile and std.
+
+use std::fs::{self, DirBuilder, File, FileType, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
+use std::path::{Path, PathBuf};
+
+use fs4::{FileExt, TryLockError};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use super::{Bits, Mode};
+
+// ---------------------------------------------------------------------------------------- opening
+
+/// Rule 1. `O_NOFOLLOW`: a planted symlink must not lead us to another's file. `O_NONBLOCK`: opening a
+/// planted FIFO must not hang (it says nothing about locks). `O_NOCTTY`: a terminal must not become
+/// ours. std adds `O_CLOEXEC`. Never `O_TRUNC`, never `O_APPEND`.
+const FLAGS: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    #[allow(clippy::cast_possible_wrap, reason = "open(2) takes an int, and all flags fit in it")]
+    options.read(true).custom_flags(FLAGS.bits() as i32);
+    options
+}
+
+/// Read and write, because NFS grants an exclusive lock only on a descriptor that may write
+/// (flock(2), "NFS details"); only read where writing is refused: the file system is read-only, the
+/// file is somebody else's, or a program that runs.
+pub(crate) fn open_existing(path: &Path) -> io::Result<File> {
+    match options().write(true).open(path) {
+        Err(error)
+            if matches!(
+                Errno::from_io_error(&error),
+                Some(Errno::ACCESS | Errno::ROFS | Errno::PERM | Errno::TXTBSY)
+            ) =>
+        {
+            // What refused writing says more than what refuses reading as well.
+            options().open(path).map_err(|_| error)
+        }
+        other => other,
+    }
+}
+
+/// For reading only, what others wrote beside the path.
+pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
+    options().open(path)
+}
+
+/// With `bits`, the file has them from the first moment that it has its name: it is made under
+/// another name (crate `tempfile`) and given this one without clobbering. A `chmod` after creation
+/// would leave a moment in which other users are refused for ever by a mode that nobody asked for.
+pub(crate) fn create_new(path: &Path, bits: Option<Bits>) -> io::Result<File> {
+    let Some(bits) = bits else {
+        return options().write(true).create_new(true).open(path);
+    };
+    let directory = path.parent().filter(|p| !p.as_os_str().is_empty());
+    let made = tempfile::Builder::new()
+        .prefix(".flockwork.")
+        .permissions(Permissions::from_mode(0o600))
+        .tempfile_in(directory.unwrap_or(Path::new(".")))?;
+    // fchmod, for which the umask does not count; the umask itself is the process's and not ours.
+    made.as_file().set_permissions(Permissions::from_mode(bits.file))?;
+    match made.persist_noclobber(path) {
+        Ok(file) => Ok(file),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Err(error.error),
+        // No way to rename without clobbering on this file system (exFAT, some FUSE): the plain way.
+        Err(_) => {
+            let file = options().write(true).create_new(true).mode(bits.file & 0o700).open(path)?;
+            file.set_permissions(Permissions::from_mode(bits.file))?;
+            Ok(file)
+        }
+    }
+}
+
+pub(crate) fn create_directories(path: &Path, bits: Option<Bits>) -> io::Result<()> {
+    let Some(bits) = bits else { return fs::create_dir_all(path) };
+    // Outermost first. Only what this call makes gets the bits.
+    let missing: Vec<&Path> =
+        path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).collect();
+    for directory in missing.into_iter().rev() {
+        match DirBuilder::new().mode(0o700).create(directory) {
+            Ok(()) => fs::set_permissions(directory, Permissions::from_mode(bits.directory))?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn describe(kind: FileType) -> &'static str {
+    if kind.is_dir() {
+        "a directory"
+    } else if kind.is_symlink() {
+        "a symbolic link"
+    } else if kind.is_fifo() {
+        "a FIFO"
+    } else if kind.is_socket() {
+        "a socket"
+    } else if kind.is_block_device() || kind.is_char_device() {
+        "a device"
+    } else {
+        "no regular file"
+    }
+}
+
+// ---------------------------------------------------------------------------------------- locking
+
+// Rule 5: `FileExt::lock(&file)` and never `file.lock()`, which is std's method since Rust 1.89.
+
+pub(super) fn lock(file: &File, mode: Mode) -> io::Result<()> {
+    match mode {
+        Mode::Exclusive => FileExt::lock(file),
+        Mode::Shared => FileExt::lock_shared(file),
+    }
+}
+
+pub(super) fn try_lock(file: &File, mode: Mode) -> io::Result<bool> {
+    let answer = match mode {
+        Mode::Exclusive => FileExt::try_lock(file),
+        Mode::Shared => FileExt::try_lock_shared(file),
+    };
+    match answer {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        // Rule 9: CIFS says EACCES for "busy" (flock(2), "CIFS details").
+        Err(TryLockError::Error(error)) if Errno::from_io_error(&error) == Some(Errno::ACCESS) => {
+            Ok(false)
+        }
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+pub(super) fn unlock(file: &File) -> io::Result<()> {
+    FileExt::unlock(file)
+}
+
+pub(crate) fn locks_unsupported(error: &io::Error) -> bool {
+    // Compared and not matched: OPNOTSUPP and NOTSUP are one number on some systems, two on others.
+    [Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP, Errno::INVAL]
+        .iter()
+        .any(|unsupported| Errno::from_io_error(error).as_ref() == Some(unsupported))
+}
+
+pub(crate) fn is_descriptor_limit(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
+pub(crate) fn is_bad_name(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::NAMETOOLONG)
+}
+
+// --------------------------------------------------------------------------------------- identity
+
+/// Device and inode. The number stays taken as long as the file is open, so equal means the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    #[allow(
+        clippy::unnecessary_cast,
+        clippy::cast_sign_loss,
+        clippy::cast_lossless,
+        trivial_numeric_casts,
+        reason = "st_dev and st_ino have another type on each system"
+    )]
+    fn of(stat: &rustix::fs::Stat) -> Self {
+        Self { device: stat.st_dev as u64, inode: stat.st_ino as u64 }
+    }
+}
+
+pub(crate) fn identity(file: &File) -> io::Result<FileId> {
+    Ok(FileId::of(&rustix::fs::fstat(file)?))
+}
+
+/// Rule 2: whether `path` still names that file. `lstat`, so that a symlink put in its place does not
+/// count. A path that is gone, or whose parents are, names nothing; ESTALE is NFS's word for it.
+pub(crate) fn names(path: &Path, id: FileId) -> io::Result<bool> {
+    match rustix::fs::lstat(path) {
+        Ok(stat) => Ok(FileId::of(&stat) == id),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Linux: by the magic number, the list of GNU coreutils' `fs-is-local` (what `tail -f` goes by) with
+/// 9p added; every FUSE counts, since its kind cannot be told. Apple, FreeBSD, OpenBSD: by
+/// `MNT_LOCAL`. Elsewhere nothing is known and "local" is assumed.
+pub(crate) fn is_network(_path: &Path, file: &File) -> bool {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::unnecessary_cast,
+            trivial_numeric_casts,
+            reason = "f_type is a signed or an unsigned word; the magic numbers have 32 bits"
+        )]
+        rustix::fs::fstatfs(file).is_ok_and(|fs| NETWORK.contains(&(fs.f_type as u32)))
+    }
+    #[cfg(any(target_vendor = "apple", target_os = "freebsd", target_os = "openbsd"))]
+    {
+        const MNT_LOCAL: u64 = 0x1000; // <sys/mount.h> of all three
+        #[allow(
+            clippy::cast_lossless,
+            clippy::unnecessary_cast,
+            trivial_numeric_casts,
+            reason = "f_flags has another width on each system"
+        )]
+        rustix::fs::fstatfs(file).is_ok_and(|fs| fs.f_flags as u64 & MNT_LOCAL == 0)
+    }
+    #[cfg(not(any(
+        target_os = "linux",
+        target_os = "android",
+        target_vendor = "apple",
+        target_os = "freebsd",
+        target_os = "openbsd"
+    )))]
+    {
+        let _ = file;
+        false
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const NETWORK: &[u32] = &[
+    0x0000_6969, // nfs
+    0x0000_517B, // smb
+    0xFF53_4D42, // cifs
+    0xFE53_4D42, // smb2
+    0x6573_5546, // fuse, virtiofs
+    0x00C3_6400, // ceph
+    0x0102_1997, // 9p
+    0x5346_414F, // afs
+    0x6B41_4653, // kafs
+    0x7375_7245, // coda
+    0x0000_564C, // ncp
+    0x0116_1970, // gfs2
+    0x7461_636F, // ocfs2
+    0x4750_4653, // gpfs
+    0x0BD0_0BD0, // lustre
+    0x1983_0326, // beegfs
+    0x0131_11A8, // ibrix
+    0xAAD7_AAEA, // panfs
+    0xBEEF_DEAD, // snfs
+    0x6163_6673, // acfs
+    0xA501_FCF5, // vxfs
+    0x786F_4256, // vboxsf
+    0xBACB_ACBC, // vmhgfs
+    0x7C7C_6673, // prl_fs
+];
+
+// -------------------------------------------------------------------------------------- publishing
+
+/// A published file that the kernel knows to be alive: its publisher holds an exclusive lock on it,
+/// which ends with the process however it ends.
+#[derive(Debug)]
+pub(crate) struct Pin {
+    _file: File,
+}
+
+impl Pin {
+    /// Puts `contents` at `path` in one step, replacing what is there. Locked before it has its name,
+    /// so nobody ever sees it unlocked while its publisher lives.
+    ///
+    /// The name on the way is a fixed one, so a publisher that is killed here leaves at most one file
+    /// behind, which the next one takes away. Only one process may publish at a path at a time.
+    pub(crate) fn publish(path: &Path, contents: &[u8], bits: Option<Bits>) -> io::Result<Self> {
+        let aside = super::beside(path, ".new");
+        match fs::remove_file(&aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = options().write(true).create_new(true).open(&aside)?;
+        let published = (|| {
+            if let Some(bits) = bits {
+                file.set_permissions(Permissions::from_mode(bits.file))?;
+            }
+            io::Write::write_all(&mut &file, contents)?;
+            if !super::try_lock(&file, Mode::Exclusive)? {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            fs::rename(&aside, path)
+        })();
+        if let Err(error) = published {
+            let _ = fs::remove_file(&aside);
+            return Err(error);
+        }
+        Ok(Self { _file: file })
+    }
+
+    /// Whether the publisher of this opened file lives. Asked with a shared lock, so that two who ask
+    /// at once do not take each other for the publisher.
+    pub(crate) fn is_alive(_path: &Path, file: &File) -> bool {
+        match super::try_lock(file, Mode::Shared) {
+            Ok(true) => {
+                let _ = super::unlock(file);
+                false
+            }
+            Ok(false) => true,
+            Err(_) => false,
+        }
+    }
+
+    /// Takes the file away. Only for the process that published it.
+    #[allow(clippy::unused_self, reason = "the seam's signature: Windows closes first")]
+    pub(crate) fn withdraw(self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+}
+
+// --------------------------------------------------------------------------------------- processes
+
+/// A mark of the process in which it was made. `fork` copies handles and guards, and both copies then
+/// share the open file descriptions and so the locks: the copy must neither free nor use them (rule 4).
+#[derive(Debug, Clone)]
+pub(crate) enum Origin {
+    /// Counts forks by `pthread_atfork(3)`, so a look costs a load. Not told of a bare clone(2).
+    Counted(forkguard::atfork::Guard),
+    /// Where no handler could be registered (no memory): asks the kernel each time.
+    Asked(u32),
+}
+
+impl Origin {
+    pub(crate) fn here() -> Self {
+        match forkguard::atfork::Guard::try_new() {
+            Ok(guard) => Self::Counted(guard),
+            Err(_) => Self::Asked(std::process::id()),
+        }
+    }
+
+    pub(crate) fn is_here(&self) -> bool {
+        match self {
+            Self::Counted(guard) => !guard.clone().detected_fork(),
+            Self::Asked(id) => *id == std::process::id(),
+        }
+    }
+}
+
+/// Linux reads `CLOCK_MONOTONIC_COARSE` in a quarter of the time of the exact clock: `clock_gettime(2)`.
+pub(crate) fn coarse_milliseconds() -> u64 {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+        #[allow(
+            clippy::cast_sign_loss,
+            clippy::cast_lossless,
+            reason = "time since boot, a c_long"
+        )]
+        {
+            now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
+        }
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    super::milliseconds()
+}
+
+pub(crate) fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The processes that hold a lock on what `path` names, as far as the system tells: on Linux by
+/// `/proc/locks` (proc(5)); elsewhere it does not.
+///
+/// The process is the one that took the lock. A child that inherited it, and holds it on after that
+/// one's death, is not listed. Nothing is listed where the file system shows another device number
+/// than stat(2) does (btrfs subvolumes, overlayfs).
+pub(crate) fn lock_owners(path: &Path) -> Vec<u32> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let (Ok(stat), Ok(locks)) = (rustix::fs::lstat(path), fs::read_to_string("/proc/locks")) {
+        let wanted = FileId::of(&stat);
+        return locks.lines().filter_map(|line| flock_owner(line, wanted)).collect();
+    }
+    let _ = path;
+    Vec::new()
+}
+
+/// The owner in a line of `/proc/locks` such as `7: FLOCK  ADVISORY  WRITE 4242 08:01:1337 0 EOF`, if
+/// it is a lock on that file. A waiting request has `->` as its second word. The owner is 0 where it
+/// cannot be seen from this process's namespace.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn flock_owner(line: &str, wanted: FileId) -> Option<u32> {
+    let mut words = line.split_ascii_whitespace().skip(1);
+    if words.next() != Some("FLOCK") {
+        return None;
+    }
+    let owner: u32 = words.nth(2)?.parse().ok()?;
+    let mut id = words.next()?.split(':');
+    let major = u32::from_str_radix(id.next()?, 16).ok()?;
+    let minor = u32::from_str_radix(id.next()?, 16).ok()?;
+    let inode: u64 = id.next()?.parse().ok()?;
+    let device = rustix::fs::makedev(major, minor);
+    (owner != 0 && wanted == FileId { device, inode }).then_some(owner)
+}
+
+/// The command line of a process, its words joined by spaces. Linux only.
+pub(crate) fn command_of(pid: u32) -> Option<String> {
+    let line = fs::read(PathBuf::from(format!("/proc/{pid}/cmdline"))).ok()?;
+    let words: Vec<_> = line
+        .split(|&byte| byte == 0)
+        .filter(|word| !word.is_empty())
+        .map(String::from_utf8_lossy)
+        .collect();
+    (!words.is_empty()).then(|| words.join(" "))
+}
+
+#[cfg(all(test, any(target_os = "linux", target_os = "android")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proc_locks_lines_are_read_and_nonsense_is_passed_over() {
+        let id = FileId { device: rustix::fs::makedev(0xfe, 1), inode: 77 };
+        let owner = |line| flock_owner(line, id);
+        assert_eq!(owner("1: FLOCK  ADVISORY  WRITE 4242 fe:01:77 0 EOF"), Some(4242));
+        assert_eq!(owner("1: FLOCK  ADVISORY  READ 4242 fe:01:77 0 EOF"), Some(4242));
+        assert_eq!(owner("1: -> FLOCK  ADVISORY  WRITE 4242 fe:01:77 0 EOF"), None);
+        assert_eq!(owner("1: POSIX  ADVISORY  WRITE 4242 fe:01:77 0 EOF"), None);
+        assert_eq!(owner("1: FLOCK  ADVISORY  WRITE 4242 fe:02:77 0 EOF"), None);
+        assert_eq!(owner("1: FLOCK  ADVISORY  WRITE 0 fe:01:77 0 EOF"), None);
+        for nonsense in ["", "1:", "1: FLOCK", "1: FLOCK A W x fe:01:77", "1: FLOCK A W 1 fe"] {
+            assert_eq!(owner(nonsense), None, "{nonsense:?}");
+        }
+    }
+}

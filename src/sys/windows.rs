@@ -1,0 +1,237 @@
+//! Windows: `LockFileEx` through fs4, share modes. May name fs4 and std.
+//!
+//! Rule 7. Lock files are opened without delete sharing: while anybody has one open it can neither be
+//! removed nor renamed nor replaced, so the path names the locked file for as long as we hold it and
+//! [`names`] has nothing to ask. Locked ranges are mandatory here, hence nothing is stored in a lock
+//! file.
+
+use std::fs::{self, File, FileType, OpenOptions};
+use std::io;
+use std::os::windows::fs::OpenOptionsExt as _;
+use std::path::{Component, Path, Prefix};
+use std::time::Duration;
+
+use fs4::{FileExt, TryLockError};
+
+use super::{Bits, Mode};
+
+const FILE_SHARE_READ: u32 = 1;
+const FILE_SHARE_WRITE: u32 = 2;
+const FILE_SHARE_ALL: u32 = 7;
+/// A symbolic link or junction at the last component is opened itself, and then refused.
+const FILE_FLAG_OPEN_REPARSE_POINT: u32 = 0x0020_0000;
+
+const ERROR_INVALID_FUNCTION: i32 = 1;
+const ERROR_TOO_MANY_OPEN_FILES: i32 = 4;
+const ERROR_ACCESS_DENIED: i32 = 5;
+const ERROR_WRITE_PROTECT: i32 = 19;
+const ERROR_SHARING_VIOLATION: i32 = 32;
+const ERROR_NOT_SUPPORTED: i32 = 50;
+const ERROR_CALL_NOT_IMPLEMENTED: i32 = 120;
+const ERROR_INVALID_NAME: i32 = 123;
+const ERROR_FILENAME_EXCED_RANGE: i32 = 206;
+const ERROR_NOT_LOCKED: i32 = 158;
+
+fn is(error: &io::Error, codes: &[i32]) -> bool {
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
+}
+
+/// Rule 7. A virus scanner or an indexer has a file open for a moment, and a file whose deletion waits
+/// for its last handle refuses every open: tried again for about a second, then believed.
+fn patiently<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let mut pause = Duration::from_millis(1);
+    for _ in 0..10 {
+        match call() {
+            Err(error) if is(&error, &[ERROR_SHARING_VIOLATION, ERROR_ACCESS_DENIED]) => {
+                std::thread::sleep(pause);
+                pause *= 2;
+            }
+            other => return other,
+        }
+    }
+    call()
+}
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .share_mode(FILE_SHARE_READ | FILE_SHARE_WRITE)
+        .custom_flags(FILE_FLAG_OPEN_REPARSE_POINT);
+    options
+}
+
+/// Read and write, or only read where writing is refused: the file has the read-only attribute, an
+/// access list says so, or the medium is write-protected.
+pub(crate) fn open_existing(path: &Path) -> io::Result<File> {
+    patiently(|| match options().write(true).open(path) {
+        Err(error) if is(&error, &[ERROR_ACCESS_DENIED, ERROR_WRITE_PROTECT]) => {
+            options().open(path).map_err(|_| error)
+        }
+        other => other,
+    })
+}
+
+/// For reading only, what others wrote beside the path. Shares everything: it must not be in their way.
+pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
+    options().share_mode(FILE_SHARE_ALL).open(path)
+}
+
+/// Mode bits mean nothing here: what is created inherits the access list of its directory.
+pub(crate) fn create_new(path: &Path, _bits: Option<Bits>) -> io::Result<File> {
+    patiently(|| options().write(true).create_new(true).open(path))
+}
+
+pub(crate) fn create_directories(path: &Path, _bits: Option<Bits>) -> io::Result<()> {
+    fs::create_dir_all(path)
+}
+
+pub(crate) fn describe(kind: FileType) -> &'static str {
+    if kind.is_dir() {
+        "a directory"
+    } else if kind.is_symlink() {
+        "a symbolic link"
+    } else {
+        "no regular file"
+    }
+}
+
+// Rule 5: `FileExt::lock(&file)` and never `file.lock()`, which is std's method since Rust 1.89.
+
+pub(super) fn lock(file: &File, mode: Mode) -> io::Result<()> {
+    match mode {
+        Mode::Exclusive => FileExt::lock(file),
+        Mode::Shared => FileExt::lock_shared(file),
+    }
+}
+
+pub(super) fn try_lock(file: &File, mode: Mode) -> io::Result<bool> {
+    let answer = match mode {
+        Mode::Exclusive => FileExt::try_lock(file),
+        Mode::Shared => FileExt::try_lock_shared(file),
+    };
+    match answer {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+pub(super) fn unlock(file: &File) -> io::Result<()> {
+    match FileExt::unlock(file) {
+        Err(error) if is(&error, &[ERROR_NOT_LOCKED]) => Ok(()),
+        other => other,
+    }
+}
+
+pub(crate) fn locks_unsupported(error: &io::Error) -> bool {
+    is(error, &[ERROR_INVALID_FUNCTION, ERROR_NOT_SUPPORTED, ERROR_CALL_NOT_IMPLEMENTED])
+}
+
+pub(crate) fn is_descriptor_limit(error: &io::Error) -> bool {
+    is(error, &[ERROR_TOO_MANY_OPEN_FILES])
+}
+
+pub(crate) fn is_bad_name(error: &io::Error) -> bool {
+    is(error, &[ERROR_INVALID_NAME, ERROR_FILENAME_EXCED_RANGE])
+}
+
+/// Nothing: a path cannot change the file that it names while that file is open (see above).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FileId;
+
+#[allow(clippy::unnecessary_wraps, reason = "the seam's signature")]
+pub(crate) fn identity(_file: &File) -> io::Result<FileId> {
+    Ok(FileId)
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "the seam's signature")]
+pub(crate) fn names(_path: &Path, _id: FileId) -> io::Result<bool> {
+    Ok(true)
+}
+
+/// By the resolved path: a share, also one behind a drive letter.
+pub(crate) fn is_network(path: &Path, _file: &File) -> bool {
+    let resolved = fs::canonicalize(path);
+    let path = resolved.as_deref().unwrap_or(path);
+    matches!(
+        path.components().next(),
+        Some(Component::Prefix(prefix))
+            if matches!(prefix.kind(), Prefix::UNC(..) | Prefix::VerbatimUNC(..))
+    )
+}
+
+/// A published file that the system knows to be alive: its publisher keeps it open without sharing
+/// writing, which ends with the process however it ends. (A lock would keep others from reading it.)
+#[derive(Debug)]
+pub(crate) struct Pin {
+    file: File,
+}
+
+impl Pin {
+    /// Puts `contents` at `path` in one step, replacing what is there. For a moment nobody has it
+    /// open, and a reader in that moment takes it for a dead one's: no answer rather than a wrong one.
+    pub(crate) fn publish(path: &Path, contents: &[u8], _bits: Option<Bits>) -> io::Result<Self> {
+        let aside = super::beside(path, ".new");
+        match fs::remove_file(&aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let published = (|| {
+            let mut file = options().write(true).create_new(true).open(&aside)?;
+            io::Write::write_all(&mut file, contents)?;
+            drop(file);
+            patiently(|| fs::rename(&aside, path))?;
+            patiently(|| OpenOptions::new().read(true).share_mode(FILE_SHARE_READ).open(path))
+        })();
+        if published.is_err() {
+            let _ = fs::remove_file(&aside);
+        }
+        Ok(Self { file: published? })
+    }
+
+    /// Whether the publisher of this file lives: then nobody may open it for writing.
+    pub(crate) fn is_alive(path: &Path, _file: &File) -> bool {
+        let probe = OpenOptions::new().write(true).share_mode(FILE_SHARE_ALL).open(path);
+        probe.is_err_and(|error| is(&error, &[ERROR_SHARING_VIOLATION]))
+    }
+
+    /// Takes the file away. Only for the process that published it.
+    pub(crate) fn withdraw(self, path: &Path) -> io::Result<()> {
+        drop(self.file);
+        fs::remove_file(path)
+    }
+}
+
+/// A mark of the process in which it was made; there is no `fork` here.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin;
+
+impl Origin {
+    pub(crate) fn here() -> Self {
+        Self
+    }
+
+    #[allow(clippy::unused_self, reason = "the seam's signature")]
+    pub(crate) fn is_here(&self) -> bool {
+        true
+    }
+}
+
+pub(crate) fn host_name() -> String {
+    std::env::var("COMPUTERNAME").unwrap_or_default()
+}
+
+/// Not told by the system.
+pub(crate) fn lock_owners(_path: &Path) -> Vec<u32> {
+    Vec::new()
+}
+
+/// Not told by the system.
+pub(crate) fn command_of(_pid: u32) -> Option<String> {
+    None
+}
+
+pub(crate) fn coarse_milliseconds() -> u64 {
+    super::milliseconds()
+}

@@ -1,0 +1,301 @@
+//! Waiting for one lock: per key (a file and a mode) one line of this process's waiters and at most one
+//! helper thread, which blocks in the kernel on their behalf and hands the lock to the first of them.
+//!
+//! Rules Q1 to Q6 of `docs/PROTOCOL.md`:
+//!
+//! * Q1 All of it is under one mutex per [`Lines`]: who stands in line, who was granted, whether a helper
+//!   is out. So "granted" and "gave up" exclude each other.
+//! * Q2 A line exists exactly as long as its helper. Who joins finds one or starts one, so nobody stands
+//!   in line without somebody blocked in the kernel for them.
+//! * Q3 The helper hands what it got to the first in line, and goes round again if more stand there; if
+//!   nobody does it takes the line away and unlocks.
+//! * Q4 Who gives up leaves the line under the mutex. If they were granted before, a thread takes it (a
+//!   guard after all), and a dropped future passes it on to the next in line, or unlocks.
+//! * Q5 A helper that fails, or cannot be started, dissolves its line: everybody in it is woken and
+//!   waits alone from then on, by polling.
+//! * Q6 Wakers, and whatever is dropped, are somebody else's code: never touched under the mutex.
+
+#![expect(clippy::disallowed_methods, reason = "starts the helpers, and paces those that poll")]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use super::poll::Rhythm;
+use super::{Target, deadline};
+use crate::sys::Origin;
+
+/// Helpers of the whole process. Each is a thread with a small stack, and a descriptor.
+const MOST_HELPERS: usize = 64;
+static HELPERS: AtomicUsize = AtomicUsize::new(0);
+
+/// All lines for one kind of target.
+pub(crate) struct Lines<T: Target> {
+    state: Mutex<State<T>>,
+    /// How many stand in any line, to be looked at without the mutex.
+    standing: AtomicUsize,
+}
+
+struct State<T: Target> {
+    /// The process whose helpers these are.
+    origin: Option<Origin>,
+    next_place: Place,
+    lines: BTreeMap<T::Key, Line>,
+    seats: BTreeMap<Place, Seat<T::Held>>,
+}
+
+struct Line {
+    /// Whose line it is: the place of the waiter who started that helper. A line that was taken away and
+    /// begun anew under the same key is another's.
+    helper: Place,
+    waiters: VecDeque<Place>,
+}
+
+impl<T: Target> State<T> {
+    /// Who stands in the line of that helper, or `None` where it has none any more.
+    fn line_of(&mut self, helper: &Helper<T>) -> Option<&mut VecDeque<Place>> {
+        self.lines
+            .get_mut(&helper.key)
+            .filter(|line| line.helper == helper.number)
+            .map(|line| &mut line.waiters)
+    }
+}
+
+/// A place in line. Never used twice.
+pub(super) type Place = u64;
+
+enum Seat<H> {
+    Waiting(Waker),
+    Granted(H),
+    /// The line is no more: wait alone.
+    Alone,
+}
+
+/// What a look at one's place shows.
+pub(super) enum Look<H> {
+    Waiting,
+    Granted(H),
+    Alone,
+}
+
+impl<T: Target> Lines<T> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            state: Mutex::new(State {
+                origin: None,
+                next_place: 0,
+                lines: BTreeMap::new(),
+                seats: BTreeMap::new(),
+            }),
+            standing: AtomicUsize::new(0),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !state.origin.as_ref().is_some_and(Origin::is_here) {
+            // The first use, or a forked copy: the helpers and the waiters' threads stayed in the other
+            // process. What was granted there is closed here without being unlocked (rule 4).
+            if state.origin.replace(Origin::here()).is_some() {
+                state.lines.clear();
+                state.seats.clear();
+                self.standing.store(0, Ordering::Relaxed);
+                HELPERS.store(0, Ordering::Relaxed);
+            }
+        }
+        state
+    }
+
+    /// Whether nobody of this process waits for anything.
+    pub(super) fn is_nobody_waiting(&self) -> bool {
+        self.standing.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether somebody of this process waits for that already, and is to be served first.
+    pub(super) fn is_anybody_in(&self, key: &T::Key) -> bool {
+        !self.is_nobody_waiting()
+            && self.state().lines.get(key).is_some_and(|line| !line.waiters.is_empty())
+    }
+
+    /// Joins the line, adopting its helper or starting one (Q2). `None`: no helper can be had.
+    pub(super) fn join(
+        &'static self,
+        target: &Arc<T>,
+        key: &T::Key,
+        waker: &Waker,
+    ) -> Option<Place> {
+        let waker = waker.clone();
+        let mut state = self.state();
+        let has_helper = state.lines.contains_key(key);
+        if !has_helper {
+            // Reserved before it is used; given back by `Helper`.
+            let reserved = HELPERS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |helpers| {
+                (helpers < MOST_HELPERS).then_some(helpers + 1)
+            });
+            if reserved.is_err() {
+                return None;
+            }
+        }
+        let place = state.next_place;
+        state.next_place += 1;
+        let line = state
+            .lines
+            .entry(key.clone())
+            .or_insert_with(|| Line { helper: place, waiters: VecDeque::new() });
+        line.waiters.push_back(place);
+        state.seats.insert(place, Seat::Waiting(waker));
+        self.standing.fetch_add(1, Ordering::Relaxed);
+        drop(state);
+        if !has_helper {
+            let helper =
+                Helper { lines: self, number: place, key: key.clone(), target: Arc::clone(target) };
+            // Should it not start, the closure is dropped, and `Helper` with it: that dissolves the
+            // line (Q5), in which others may stand by now.
+            let _ = std::thread::Builder::new()
+                .name("flockwork-wait".into())
+                .stack_size(128 * 1024)
+                .spawn(move || helper.run());
+        }
+        Some(place)
+    }
+
+    /// Looks whether the wait is over. Whoever is still waiting is woken by `waker`.
+    pub(super) fn look(&self, place: Place, waker: &Waker) -> Look<T::Held> {
+        let waker = waker.clone();
+        let mut state = self.state();
+        let _unused = match state.seats.get_mut(&place) {
+            Some(Seat::Waiting(old)) => std::mem::replace(old, waker),
+            _ => {
+                return match state.seats.remove(&place) {
+                    Some(Seat::Granted(held)) => Look::Granted(held),
+                    _ => Look::Alone, // dissolved, or lost in a fork
+                };
+            }
+        };
+        drop(state);
+        Look::Waiting
+    }
+
+    /// Leaves the line. What was granted before comes back (Q4).
+    pub(super) fn leave(&self, key: &T::Key, place: Place) -> Option<T::Held> {
+        let mut state = self.state();
+        let seat = state.seats.remove(&place);
+        if let Some(Seat::Waiting(_)) = seat {
+            self.standing.fetch_sub(1, Ordering::Relaxed);
+            if let Some(line) = state.lines.get_mut(key) {
+                line.waiters.retain(|other| *other != place);
+            }
+        }
+        drop(state);
+        match seat {
+            Some(Seat::Granted(held)) => Some(held),
+            _ => None,
+        }
+    }
+
+    /// Hands over what nobody in particular wants to the next in line, or drops it, which releases it.
+    pub(super) fn pass_on(&self, key: &T::Key, held: T::Held) {
+        let granted = {
+            let mut state = self.state();
+            self.grant(&mut state, key, held)
+        };
+        match granted {
+            Ok(waker) => waker.wake(),
+            Err(unwanted) => drop(unwanted), // unlocks
+        }
+    }
+
+    /// Gives `held` to the first in line: their waker. Or back, where nobody stands there.
+    fn grant(
+        &self,
+        state: &mut State<T>,
+        key: &T::Key,
+        held: T::Held,
+    ) -> std::result::Result<Waker, T::Held> {
+        let Some(first) = state.lines.get_mut(key).and_then(|l| l.waiters.pop_front()) else {
+            return Err(held);
+        };
+        self.standing.fetch_sub(1, Ordering::Relaxed);
+        match state.seats.insert(first, Seat::Granted(held)) {
+            Some(Seat::Waiting(waker)) => Ok(waker),
+            // Unreachable: who stands in line waits, both change under one mutex (Q1).
+            _ => Ok(Waker::noop().clone()),
+        }
+    }
+}
+
+/// The thread that blocks for a line. Dropped in whatever way (done, failed, panicked, never started)
+/// it leaves nobody standing without a helper.
+struct Helper<T: Target> {
+    lines: &'static Lines<T>,
+    number: Place,
+    key: T::Key,
+    target: Arc<T>,
+}
+
+impl<T: Target> Helper<T> {
+    fn run(self) {
+        // An error is not handed on: each waiter that now waits alone will meet it itself, or not.
+        while let Ok(Some(held)) = self.obtain() {
+            let mut state = self.lines.state();
+            let granted = self.lines.grant(&mut state, &self.key, held);
+            // Under the same mutex as the look: who comes after that starts another helper (Q2, Q3).
+            let is_last = self.end_if_empty(&mut state);
+            drop(state);
+            match granted {
+                Ok(waker) => waker.wake(),
+                Err(unwanted) => drop(unwanted), // unlocks
+            }
+            if is_last {
+                return;
+            }
+        }
+    }
+
+    /// Takes the line away if nobody stands in it; says whether this helper is done.
+    fn end_if_empty(&self, state: &mut State<T>) -> bool {
+        match state.line_of(self) {
+            Some(line) if !line.is_empty() => return false,
+            Some(_) => drop(state.lines.remove(&self.key)),
+            None => {}
+        }
+        true
+    }
+
+    /// Blocks in the kernel; or, where that must not be trusted, polls for as long as anybody waits.
+    fn obtain(&self) -> crate::error::Result<Option<T::Held>> {
+        if !self.target.must_poll() {
+            return self.target.block().map(Some);
+        }
+        let mut rhythm = Rhythm::new(None);
+        loop {
+            if let Some(held) = self.target.attempt()? {
+                return Ok(Some(held));
+            }
+            if self.end_if_empty(&mut self.lines.state()) {
+                return Ok(None);
+            }
+            std::thread::sleep(rhythm.next().saturating_duration_since(deadline::now()));
+            rhythm.missed();
+        }
+    }
+}
+
+impl<T: Target> Drop for Helper<T> {
+    fn drop(&mut self) {
+        let mut wakers = Vec::new();
+        let mut state = self.lines.state();
+        HELPERS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).ok();
+        let stranded = state.line_of(self).map(std::mem::take).unwrap_or_default();
+        self.end_if_empty(&mut state);
+        for place in stranded {
+            self.lines.standing.fetch_sub(1, Ordering::Relaxed);
+            if let Some(Seat::Waiting(waker)) = state.seats.insert(place, Seat::Alone) {
+                wakers.push(waker);
+            }
+        }
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}

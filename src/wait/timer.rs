@@ -1,0 +1,119 @@
+//! Wakes futures at given times: one thread for the process, started when first needed, gone after a
+//! second without work. Threads that wait need none of this, they park with a time-out.
+
+#![expect(clippy::disallowed_methods, reason = "starts the timer's thread")]
+
+use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use super::deadline::now;
+use crate::sys::Origin;
+
+/// Which wake-up: the time, and a number to tell those of one time apart.
+type Key = (Instant, u64);
+
+struct Timers {
+    /// The process whose thread runs; a forked copy has none.
+    running: Option<Origin>,
+    next_number: u64,
+    alarms: BTreeMap<Key, Waker>,
+}
+
+static TIMERS: Mutex<Timers> =
+    Mutex::new(Timers { running: None, next_number: 0, alarms: BTreeMap::new() });
+static CHANGED: Condvar = Condvar::new();
+const LINGER: Duration = Duration::from_secs(1);
+/// How long a poll may hold up its executor where not even the timer's thread can be had.
+const IN_PLACE: Duration = Duration::from_millis(1);
+
+fn timers() -> MutexGuard<'static, Timers> {
+    TIMERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One future's wake-up, called off when dropped.
+#[derive(Debug, Default)]
+pub(super) struct Alarm(Option<Key>);
+
+impl Alarm {
+    /// Wakes `waker` at `at`, instead of what was set before.
+    pub(super) fn set(&mut self, at: Instant, waker: &Waker) {
+        self.off();
+        let waker = waker.clone(); // the executor's code: not under our mutex
+        let mut timers = timers();
+        if !timers.running.as_ref().is_some_and(Origin::is_here) {
+            timers.alarms.clear(); // a forked copy's are the other process's
+            let started = std::thread::Builder::new()
+                .name("flockwork-timer".into())
+                .stack_size(64 * 1024)
+                .spawn(run);
+            if started.is_err() {
+                // No thread to be had. The future must be polled again all the same, so it asks for
+                // that itself, after a short sleep that keeps this from being a busy loop.
+                drop(timers);
+                std::thread::sleep(at.saturating_duration_since(now()).min(IN_PLACE));
+                waker.wake();
+                return;
+            }
+            timers.running = Some(Origin::here());
+        }
+        timers.next_number += 1;
+        let key = (at, timers.next_number);
+        let is_first = timers.alarms.keys().next().is_none_or(|first| key < *first);
+        timers.alarms.insert(key, waker);
+        self.0 = Some(key);
+        drop(timers);
+        if is_first {
+            CHANGED.notify_one();
+        }
+    }
+
+    pub(super) fn off(&mut self) {
+        if let Some(key) = self.0.take() {
+            let waker = timers().alarms.remove(&key);
+            drop(waker); // the executor's code: the mutex is free again
+        }
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.off();
+    }
+}
+
+/// No alarm is missed: an alarm is inserted under the mutex, and this looks at all of them under it
+/// before it waits; the thread ends only with `running` cleared under the same mutex, so that the next
+/// alarm starts another.
+fn run() {
+    let mut guard = timers();
+    loop {
+        let wait = match guard.alarms.first_key_value() {
+            Some(((at, _), _)) => {
+                let wait = at.saturating_duration_since(now());
+                if wait.is_zero() {
+                    let due = guard.alarms.pop_first();
+                    drop(guard);
+                    if let Some((_, waker)) = due {
+                        // A waker that panics must not take the others' timer with it.
+                        let _ =
+                            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
+                    }
+                    guard = timers();
+                    continue;
+                }
+                wait
+            }
+            None => LINGER,
+        };
+        let idle = guard.alarms.is_empty();
+        let (again, result) =
+            CHANGED.wait_timeout(guard, wait).unwrap_or_else(PoisonError::into_inner);
+        guard = again;
+        if idle && result.timed_out() && guard.alarms.is_empty() {
+            guard.running = None;
+            return;
+        }
+    }
+}
