@@ -30,7 +30,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// assert!(error.is_would_block());
 /// assert_eq!(error.path(), path);
 /// assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::WouldBlock);
-/// # Ok::<(), flockwork::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -45,9 +45,9 @@ static LINES: Lines<Claim> = Lines::new();
 /// match lock.lock_timeout(Duration::from_secs(5)) {
 ///     Ok(held) => held.unlock()?, // drop would do; this one reports errors
 ///     Err(error) if error.is_timed_out() => eprintln!("{error}"), // says who holds it
-///     Err(error) => return Err(error),
+///     Err(error) => return Err(error.into()),
 /// }
-/// # Ok::<(), flockwork::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// # What is not promised
@@ -158,7 +158,7 @@ impl Lock {
     /// # drop(held);
     /// # Ok::<(), flockwork::Error>(())
     /// # })?;
-    /// # Ok::<(), flockwork::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors

@@ -25,7 +25,7 @@ use crate::sys::Bits;
 /// let holder = target.holder()?.expect("we hold it");
 /// assert_eq!(holder.label(), Some("cargo build"));
 /// assert_eq!(holder.pid(), std::process::id());
-/// # Ok::<(), flockwork::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Default)]
 pub struct Options {
