@@ -1,0 +1,174 @@
+//! Who holds it: records, `/proc/locks`, and what is never believed.
+
+use std::time::{Duration, SystemTime};
+
+use flockwork::{Lock, Options};
+
+use crate::peer::Peer;
+
+fn record_of(path: &std::path::Path) -> std::path::PathBuf {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(".holder");
+    name.into()
+}
+
+#[test]
+fn a_labelled_holder_is_named_with_all_that_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let lock = Lock::open(&path).unwrap();
+    assert_eq!(lock.holder().unwrap(), None);
+
+    let mut peer = Peer::start();
+    peer.expect(&format!("open\t{}\tlabel=nightly build", path.display()), "ok");
+    peer.expect("holder", "nobody");
+    let before = SystemTime::now();
+    peer.expect("lock", "held");
+    let holder = lock.holder().unwrap().unwrap();
+    assert_eq!(holder.pid(), peer.id());
+    assert_eq!(holder.label(), Some("nightly build"));
+    assert!(holder.command().unwrap().contains("peer::entry"), "{holder}");
+    // Clocks are coarse on some systems.
+    assert!(holder.since().unwrap() >= before - Duration::from_secs(1));
+    assert!(holder.since().unwrap() <= SystemTime::now());
+
+    // Errors tell it too.
+    for error in [lock.try_lock().unwrap_err(), lock.lock_timeout(Duration::ZERO).unwrap_err()] {
+        assert_eq!(error.holder(), Some(&holder));
+        let text = error.to_string();
+        for part in ["nightly build", &peer.id().to_string(), &path.display().to_string()] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+    peer.expect("unlock", "ok");
+    assert_eq!(lock.holder().unwrap(), None);
+    assert!(!record_of(&path).exists());
+}
+
+#[test]
+fn a_record_without_a_label_is_left_where_one_was_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = Options::new().record_holder(true).open_lock(dir.path().join("a.lock")).unwrap();
+    let guard = lock.lock().unwrap();
+    let holder = lock.holder().unwrap().unwrap();
+    assert_eq!((holder.pid(), holder.label()), (std::process::id(), None));
+    assert!(record_of(lock.path()).exists());
+    guard.unlock().unwrap();
+    assert!(!record_of(lock.path()).exists());
+
+    let quiet = Options::new().record_holder(false).open_lock(lock.path()).unwrap();
+    let _guard = quiet.lock().unwrap();
+    assert!(!record_of(lock.path()).exists());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn linux_tells_the_process_of_a_holder_without_a_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let lock = Lock::open(&path).unwrap();
+    let mut peer = Peer::with_lock(&path);
+    peer.expect("lock", "held");
+    let holder = lock.holder().unwrap().unwrap();
+    assert_eq!(holder.pid(), peer.id());
+    assert!(holder.command().unwrap().contains("peer::entry"), "{holder}");
+    assert_eq!((holder.label(), holder.since()), (None, None));
+    let error = lock.try_lock().unwrap_err();
+    assert_eq!(error.holder().unwrap().pid(), peer.id());
+    peer.expect("unlock", "ok");
+    assert_eq!(lock.holder().unwrap(), None);
+}
+
+#[test]
+fn looking_takes_nothing_and_is_in_nobodys_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let lock = Options::new().label("mine").open_lock(&path).unwrap();
+    let looker = Lock::open(&path).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                looker.holder().unwrap();
+            }
+        });
+        for _ in 0..500 {
+            let guard = lock.try_lock().expect("nobody else takes it");
+            assert!(!guard.abandoned(), "nobody died");
+            assert_eq!(lock.holder().unwrap().unwrap().label(), Some("mine"));
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_killed_labelled_holder_is_told_to_the_next_one_and_only_to_it() {
+    for (settings, in_words) in [("", "without"), ("\tlabel=next", "with")] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.lock");
+        let lock = Lock::open(&path).unwrap();
+        assert!(!lock.lock().unwrap().abandoned());
+        let mut killed = Peer::start();
+        killed.expect(&format!("open\t{}\tlabel=killed", path.display()), "ok");
+        killed.expect("lock", "held");
+        killed.expect("abandoned", "false");
+        killed.kill();
+        assert!(record_of(&path).exists());
+        assert_eq!(lock.holder().unwrap(), None, "a dead one's record was believed");
+
+        let mut next = Peer::start();
+        next.expect(&format!("open\t{}{settings}", path.display()), "ok");
+        next.expect("lock", "held");
+        // The dead one's record is not believed of the one who holds it now.
+        let holder = lock.holder().unwrap();
+        assert_ne!(holder.as_ref().and_then(|h| h.label()), Some("killed"), "{in_words} label");
+        next.expect("abandoned", "true");
+        next.expect("abandoned", "true");
+        next.expect("unlock", "ok");
+        next.expect("lock", "held");
+        next.expect("abandoned", "false");
+    }
+}
+
+#[test]
+fn a_forged_or_damaged_record_is_not_believed_and_harms_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let lock = Options::new().label("real").open_lock(&path).unwrap();
+    let forged = format!("flockwork holder 1\npid {}\nhost x\nlabel forged\n", std::process::id());
+    for text in [forged.as_bytes(), b"", b"\xff\xff\x00", &[b'x'; 100_000]] {
+        std::fs::write(record_of(&path), text).unwrap();
+        assert_eq!(lock.holder().unwrap(), None);
+        let guard = lock.lock().unwrap();
+        assert_eq!(lock.holder().unwrap().unwrap().label(), Some("real"));
+        drop(guard);
+    }
+    // Something that is no file stays where it is, and the lock is held without a record.
+    std::fs::create_dir(record_of(&path)).unwrap();
+    let guard = lock.lock().unwrap();
+    assert!(!guard.abandoned());
+    guard.unlock().unwrap();
+    assert!(record_of(&path).is_dir());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_symlink_or_fifo_in_the_records_place_is_neither_followed_nor_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let victim = dir.path().join("victim");
+    std::fs::write(&victim, "theirs").unwrap();
+    let lock = Options::new().label("real").open_lock(&path).unwrap();
+    for name in ["a.lock.holder", "a.lock.holder.new"] {
+        std::os::unix::fs::symlink(&victim, dir.path().join(name)).unwrap();
+        let guard = lock.lock().unwrap();
+        assert_eq!(lock.holder().unwrap().unwrap().label(), Some("real"));
+        drop(guard);
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "theirs");
+        let _ = std::fs::remove_file(dir.path().join(name));
+    }
+    let fifo = dir.path().join("a.lock.holder");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    assert_eq!(lock.holder().unwrap(), None);
+    drop(lock.lock().unwrap());
+}

@@ -1,0 +1,143 @@
+//! Other people's tools on the same path, both ways: flock(1) and Python's `fcntl.flock`.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use flockwork::Lock;
+
+use crate::support::{has, until_blocked};
+
+/// A program that holds the lock from the line that it prints until its standard input ends.
+struct Foreign(Child);
+
+impl Foreign {
+    fn holding(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "held\n");
+        Self(child)
+    }
+
+    fn release(mut self) {
+        drop(self.0.stdin.take());
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+fn flock_1(path: &Path) -> Command {
+    let mut command = Command::new("flock");
+    command.arg(path).args(["sh", "-c", "echo held; cat > /dev/null"]);
+    command
+}
+
+fn python(path: &Path) -> Command {
+    let mut command = Command::new("python3");
+    command
+        .args(["-c", "import fcntl, sys\nf = open(sys.argv[1], 'a')\nfcntl.flock(f, fcntl.LOCK_EX)\nprint('held', flush=True)\nsys.stdin.read()"])
+        .arg(path);
+    command
+}
+
+/// Whether a try by the tool finds the lock free.
+fn flock_1_gets(path: &Path) -> bool {
+    Command::new("flock").arg("-n").arg(path).arg("true").status().unwrap().success()
+}
+
+fn python_gets(path: &Path) -> bool {
+    let script = "import fcntl, sys\nf = open(sys.argv[1])\ntry: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)\nexcept BlockingIOError: sys.exit(1)";
+    Command::new("python3").args(["-c", script]).arg(path).status().unwrap().success()
+}
+
+fn excludes_and_is_excluded_by(holding: fn(&Path) -> Command, gets: fn(&Path) -> bool) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let lock = Lock::open(&path).unwrap();
+
+    // We hold: the tool is refused, then waits and gets it.
+    let guard = lock.lock().unwrap();
+    assert!(!gets(&path));
+    let waiting = std::thread::spawn({
+        let path = path.clone();
+        move || Foreign::holding(holding(&path))
+    });
+    until_blocked(&path, 1);
+    guard.unlock().unwrap();
+    let foreign = waiting.join().unwrap();
+
+    // The tool holds: we are refused and told who it is, then wait in each way and get it.
+    let error = lock.try_lock().unwrap_err();
+    assert!(error.is_would_block());
+    assert!(error.holder().is_some(), "{error}");
+    let mut foreign = Some(foreign);
+    for wait in [
+        (|lock| lock.lock()) as fn(&Lock) -> _,
+        |lock| lock.lock_timeout(Duration::from_secs(100)),
+        |lock| futures_lite::future::block_on(lock.lock_async()),
+    ] {
+        let holder = foreign.take().unwrap_or_else(|| Foreign::holding(holding(&path)));
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| wait(&lock).unwrap());
+            until_blocked(&path, 1);
+            holder.release();
+            drop(waiter.join().unwrap());
+        });
+    }
+    assert!(gets(&path));
+
+    let foreign = Foreign::holding(holding(&path));
+    assert!(lock.lock_timeout(Duration::from_millis(1)).unwrap_err().is_timed_out());
+    foreign.release();
+}
+
+#[test]
+fn flock_1_and_we_exclude_each_other() {
+    if has("flock", &["--version"]) {
+        excludes_and_is_excluded_by(flock_1, flock_1_gets);
+    }
+}
+
+#[test]
+fn pythons_flock_and_we_exclude_each_other() {
+    if has("python3", &["-c", "import fcntl"]) {
+        excludes_and_is_excluded_by(python, python_gets);
+    }
+}
+
+/// A shared lock of another tool keeps us out as well.
+#[test]
+fn flock_1_shared_excludes_us() {
+    if !has("flock", &["--version"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let lock = Lock::open(&path).unwrap();
+    let mut command = Command::new("flock");
+    command.arg("-s").arg(&path).args(["sh", "-c", "echo held; cat > /dev/null"]);
+    let foreign = Foreign::holding(command);
+    assert!(lock.try_lock().unwrap_err().is_would_block());
+    foreign.release();
+    drop(lock.try_lock().unwrap());
+}
+
+/// A job that was started by flock(1) holds the lock on when flock(1) itself is killed, and so do we see it.
+#[test]
+fn a_lock_that_a_child_inherited_is_still_held() {
+    if !has("flock", &["--version"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let lock = Lock::open(&path).unwrap();
+    let mut foreign = Foreign::holding(flock_1(&path));
+    let mut input = foreign.0.stdin.take().unwrap();
+    foreign.0.kill().unwrap();
+    foreign.0.wait().unwrap();
+    assert!(lock.try_lock().unwrap_err().is_would_block());
+    input.write_all(b"\n").unwrap();
+    drop(input); // the job ends
+    drop(lock.lock_timeout(Duration::from_secs(100)).unwrap());
+}

@@ -1,0 +1,214 @@
+//! `Lock` between processes and threads: exclusion, waiting, release, death.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use flockwork::{Lock, LockGuard};
+
+use crate::peer::Peer;
+use crate::support::until_blocked;
+
+fn assert_refused(lock: &Lock) {
+    assert!(lock.try_lock().unwrap_err().is_would_block());
+}
+
+#[test]
+fn a_guard_excludes_another_process_until_it_is_released() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let lock = Lock::open(&path).unwrap();
+    let mut peer = Peer::with_lock(&path);
+
+    let guard = lock.lock().unwrap();
+    assert!(peer.ask("try").starts_with("would-block"));
+    guard.unlock().unwrap();
+    peer.expect("try", "held");
+    assert_refused(&lock);
+    peer.expect("drop", "ok");
+    drop(lock.try_lock().unwrap());
+}
+
+#[test]
+fn a_guard_excludes_other_threads_through_the_same_handle_and_through_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = Lock::open(dir.path().join("a.lock")).unwrap();
+    let another = Lock::open(lock.path()).unwrap();
+    let guard = lock.lock().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| assert_refused(&lock));
+        scope.spawn(|| assert_refused(&lock.clone()));
+        scope.spawn(|| assert_refused(&another));
+    });
+    drop(guard);
+    drop(another.try_lock().unwrap());
+}
+
+#[test]
+fn a_guard_outlives_its_handle_and_is_released_by_the_thread_that_drops_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let guard = Lock::open(&path).unwrap().lock().unwrap();
+    let another = Lock::open(&path).unwrap();
+    assert_eq!(guard.path(), path);
+    assert_refused(&another);
+    std::thread::spawn(move || drop(guard)).join().unwrap();
+    drop(another.try_lock().unwrap());
+}
+
+#[test]
+fn handles_and_guards_can_be_sent_and_shared() {
+    fn is<T: Send + Sync + 'static>() {}
+    fn is_a_future<T: Send + Unpin + 'static>(_: T) {}
+    is::<Lock>();
+    is::<LockGuard>();
+    is::<flockwork::Error>();
+    is::<flockwork::Options>();
+    let dir = tempfile::tempdir().unwrap();
+    is_a_future(Lock::open(dir.path().join("a.lock")).unwrap().lock_async());
+}
+
+#[test]
+fn eight_processes_add_to_one_number_and_lose_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, file) = (dir.path().join("a.lock"), dir.path().join("number"));
+    std::fs::write(&file, "0").unwrap();
+    let mut peers: Vec<Peer> = (0..8).map(|_| Peer::with_lock(&path)).collect();
+    let ways = ["lock", "timeout", "async"];
+    for (peer, way) in peers.iter_mut().zip(ways.iter().cycle()) {
+        peer.tell(&format!("count\t{}\t200\t{way}", file.display()));
+    }
+    for peer in &mut peers {
+        assert_eq!(peer.answer(), "ok");
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "1600");
+}
+
+/// A waiter in each way gets the lock when the holder lets go, and when it is killed.
+fn is_handed_over(wait: &str, let_go: impl Fn(&mut Peer)) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let mut holder = Peer::with_lock(&path);
+    let mut waiter = Peer::with_lock(&path);
+    holder.expect("lock", "held");
+    waiter.tell(wait);
+    until_blocked(&path, 1);
+    assert_eq!(waiter.has_answered(), None);
+    let_go(&mut holder);
+    assert_eq!(waiter.answer(), "held");
+}
+
+#[test]
+fn a_release_hands_over_to_whoever_waits_in_whatever_way() {
+    for wait in ["lock", "timeout\t100000", "async"] {
+        is_handed_over(wait, |holder| holder.expect("unlock", "ok"));
+        is_handed_over(wait, |holder| holder.expect("drop", "ok"));
+    }
+}
+
+#[test]
+fn a_killed_holder_hands_over_to_whoever_waits_in_whatever_way() {
+    for wait in ["lock", "timeout\t100000", "async"] {
+        is_handed_over(wait, Peer::kill);
+    }
+}
+
+#[test]
+fn a_killed_waiter_is_in_nobodys_way() {
+    for wait in ["lock", "timeout\t100000", "async"] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.lock");
+        let mut holder = Peer::with_lock(&path);
+        let mut killed = Peer::with_lock(&path);
+        let mut waiter = Peer::with_lock(&path);
+        holder.expect("lock", "held");
+        killed.tell(wait);
+        until_blocked(&path, 1);
+        waiter.tell(wait);
+        until_blocked(&path, 2);
+        killed.kill();
+        assert_eq!(waiter.has_answered(), None);
+        holder.expect("unlock", "ok");
+        assert_eq!(waiter.answer(), "held");
+    }
+}
+
+#[test]
+fn a_timeout_ends_after_its_time_and_not_before_and_a_zero_one_tries_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = Lock::open(dir.path().join("a.lock")).unwrap();
+    drop(lock.lock_timeout(Duration::ZERO).unwrap());
+    drop(lock.lock_deadline(Instant::now().checked_sub(Duration::from_secs(1)).unwrap()).unwrap());
+    drop(lock.lock_timeout(Duration::MAX).unwrap());
+
+    let _guard = lock.lock().unwrap();
+    for timeout in [0, 1, 30] {
+        let timeout = Duration::from_millis(timeout);
+        let start = Instant::now();
+        let error = lock.lock_timeout(timeout).unwrap_err();
+        assert!(error.is_timed_out() && !error.is_would_block());
+        assert!(start.elapsed() >= timeout);
+        assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::TimedOut);
+    }
+    let deadline = Instant::now() + Duration::from_millis(30);
+    match lock.lock_deadline(deadline).unwrap_err() {
+        flockwork::Error::TimedOut { path, waited, .. } => {
+            assert_eq!(&*path, lock.path());
+            assert!(waited >= Duration::from_millis(20), "{waited:?}");
+        }
+        other => panic!("{other}"),
+    }
+    assert!(Instant::now() >= deadline);
+}
+
+#[test]
+fn a_timeout_that_no_clock_can_show_waits_for_the_release() {
+    is_handed_over("timeout\t18446744073709551615", |holder| holder.expect("unlock", "ok"));
+}
+
+#[test]
+fn the_path_is_absolute_and_a_changed_directory_does_not_change_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let real = dir.path().canonicalize().unwrap();
+    std::fs::create_dir(real.join("elsewhere")).unwrap();
+    let mut peer = Peer::start();
+    peer.expect(&format!("chdir\t{}", real.display()), "ok");
+    peer.expect("open\ta.lock", "ok");
+    peer.expect(&format!("chdir\t{}", real.join("elsewhere").display()), "ok");
+    let path = peer.ask("path");
+    assert!(Path::new(&path).is_absolute(), "{path}");
+    peer.expect("lock", "held");
+    assert_refused(&Lock::open(real.join("a.lock")).unwrap());
+    assert!(!real.join("elsewhere/a.lock").exists());
+    peer.expect(&format!("chdir\t{}", std::env::temp_dir().display()), "ok");
+}
+
+#[test]
+fn threads_of_one_process_take_turns_and_never_meet() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = Lock::open(dir.path().join("a.lock")).unwrap();
+    let inside = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for worker in 0..12 {
+            let (lock, inside) = (&lock, &inside);
+            scope.spawn(move || {
+                for turn in 0..100 {
+                    let guard = match (worker + turn) % 4 {
+                        0 => lock.lock(),
+                        1 => lock.lock_timeout(Duration::from_secs(100)),
+                        2 => futures_lite::future::block_on(lock.lock_async()),
+                        _ => match lock.try_lock() {
+                            Err(error) if error.is_would_block() => continue,
+                            other => other,
+                        },
+                    }
+                    .unwrap();
+                    assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                    std::thread::yield_now();
+                    assert_eq!(inside.fetch_sub(1, Ordering::SeqCst), 1);
+                    drop(guard);
+                }
+            });
+        }
+    });
+}

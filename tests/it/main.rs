@@ -1,0 +1,25 @@
+//! The integration tests, one binary: what users of several processes see. `peer` and `support` are its
+//! tools.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::missing_panics_doc,
+    clippy::needless_pass_by_value,
+    reason = "tests play the other program: they open, lock, sleep and start as they like"
+)]
+
+mod peer;
+mod support;
+
+mod engine;
+mod futures;
+mod holder;
+mod lock;
+mod rules;
+
+#[cfg(target_os = "linux")]
+mod interop;
+#[cfg(unix)]
+mod refusals;
+
+mod tidy;

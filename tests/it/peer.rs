@@ -1,0 +1,280 @@
+//! A second process: this test binary again, which does what it is told line by line on its standard
+//! input and answers on its standard output. So a test is a dialogue, and needs no sleeps.
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use flockwork::{Error, Lock, LockGuard, Options};
+
+const ROLE: &str = "FLOCKWORK_IT_PEER";
+/// Long enough for any loaded machine: reached only where a test has failed.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+pub(crate) struct Peer {
+    child: Child,
+    input: Option<ChildStdin>,
+    answers: Receiver<String>,
+}
+
+impl Peer {
+    pub(crate) fn start() -> Self {
+        Self::start_as(Command::new(std::env::current_exe().unwrap()))
+    }
+
+    /// A peer that has opened `path` as its lock.
+    pub(crate) fn with_lock(path: &Path) -> Self {
+        let mut peer = Self::start();
+        peer.expect(&format!("open\t{}", path.display()), "ok");
+        peer
+    }
+
+    /// `command` ends with the program to run (a wrapper and this binary, or this binary alone).
+    pub(crate) fn start_as(mut command: Command) -> Self {
+        command.args(["peer::entry", "--exact", "--nocapture", "--test-threads=1"]).env(ROLE, "1");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let (send, answers) = channel();
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                // libtest writes "test peer::entry ... " before it without a line's end.
+                if let Some((_, answer)) = line.split_once("peer: ") {
+                    let _ = send.send(answer.to_string());
+                }
+            }
+        });
+        let input = child.stdin.take();
+        Self { child, input, answers }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn tell(&mut self, command: &str) {
+        writeln!(self.input.as_mut().unwrap(), "{command}").unwrap();
+    }
+
+    pub(crate) fn answer(&mut self) -> String {
+        match self.answers.recv_timeout(PATIENCE) {
+            Ok(answer) => answer,
+            Err(RecvTimeoutError::Timeout) => panic!("peer {} does not answer", self.id()),
+            Err(RecvTimeoutError::Disconnected) => panic!("peer {} has ended", self.id()),
+        }
+    }
+
+    /// What it has said so far and was not listened to.
+    pub(crate) fn has_answered(&mut self) -> Option<String> {
+        self.answers.try_recv().ok()
+    }
+
+    pub(crate) fn ask(&mut self, command: &str) -> String {
+        self.tell(command);
+        self.answer()
+    }
+
+    #[track_caller]
+    pub(crate) fn expect(&mut self, command: &str, answer: &str) {
+        assert_eq!(self.ask(command), answer, "to {command:?}");
+    }
+
+    /// SIGKILL, or TerminateProcess; returns when it is gone.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        drop(self.input.take()); // it ends at the end of its input
+        if std::thread::panicking() {
+            let _ = self.child.kill();
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// Where the second process begins. In the first one it is a test that has nothing to do.
+#[test]
+fn entry() {
+    if std::env::var_os(ROLE).is_none() {
+        return;
+    }
+    let mut state = State::default();
+    for line in std::io::stdin().lines() {
+        let line = line.unwrap();
+        let words: Vec<&str> = line.split('\t').collect();
+        say(&state.obey(&words));
+    }
+    std::process::exit(0);
+}
+
+pub(crate) fn say(answer: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "peer: {}", answer.replace('\n', " ")).unwrap();
+    out.flush().unwrap();
+}
+
+#[derive(Default)]
+struct State {
+    lock: Option<Lock>,
+    guard: Option<LockGuard>,
+    more: HashMap<String, Lock>,
+}
+
+impl State {
+    fn obey(&mut self, words: &[&str]) -> String {
+        match *words {
+            ["open", path, ref settings @ ..] => match options(settings).open_lock(path) {
+                Ok(lock) => {
+                    self.lock = Some(lock);
+                    "ok".into()
+                }
+                Err(error) => complaint(&error),
+            },
+            ["open-more", name, path] => match Lock::open(path) {
+                Ok(lock) => {
+                    self.more.insert(name.into(), lock);
+                    "ok".into()
+                }
+                Err(error) => complaint(&error),
+            },
+            ["lock"] => self.hold(Lock::lock),
+            ["try"] => self.hold(Lock::try_lock),
+            ["timeout", ms] => {
+                let timeout = Duration::from_millis(ms.parse().unwrap());
+                self.hold(|lock| lock.lock_timeout(timeout))
+            }
+            ["async"] => self.hold(|lock| futures_lite::future::block_on(lock.lock_async())),
+            ["unlock"] => match self.guard.take().unwrap().unlock() {
+                Ok(()) => "ok".into(),
+                Err(error) => complaint(&error),
+            },
+            ["drop"] => {
+                self.guard = None;
+                "ok".into()
+            }
+            ["abandoned"] => self.guard.as_ref().unwrap().abandoned().to_string(),
+            ["holder"] => match self.lock().holder() {
+                Ok(Some(holder)) => holder.to_string(),
+                Ok(None) => "nobody".into(),
+                Err(error) => complaint(&error),
+            },
+            ["path"] => self.lock().path().display().to_string(),
+            ["chdir", path] => {
+                std::env::set_current_dir(path).unwrap();
+                "ok".into()
+            }
+            // Adds one to the number in a file, so many times, under the lock.
+            ["count", file, times, way] => {
+                for _ in 0..times.parse().unwrap() {
+                    let guard = match way {
+                        "lock" => self.lock().lock(),
+                        "timeout" => self.lock().lock_timeout(Duration::from_secs(100)),
+                        _ => futures_lite::future::block_on(self.lock().lock_async()),
+                    };
+                    let _guard = match guard {
+                        Ok(guard) => guard,
+                        Err(error) => return complaint(&error),
+                    };
+                    let number: u64 = std::fs::read_to_string(file).unwrap().parse().unwrap();
+                    std::fs::write(file, (number + 1).to_string()).unwrap();
+                }
+                "ok".into()
+            }
+            ["descriptors"] => crate::support::descriptors().to_string(),
+            #[cfg(unix)]
+            ["fork", what] => self.fork(what),
+            _ => format!("what is {words:?}?"),
+        }
+    }
+
+    fn lock(&self) -> &Lock {
+        self.lock.as_ref().expect("open comes first")
+    }
+
+    fn hold(&mut self, acquire: impl FnOnce(&Lock) -> Result<LockGuard, Error>) -> String {
+        assert!(self.guard.is_none(), "drop comes first");
+        match acquire(self.lock()) {
+            Ok(guard) => {
+                self.guard = Some(guard);
+                "held".into()
+            }
+            Err(error) => complaint(&error),
+        }
+    }
+
+    /// Forks without exec. The child does `what`, and ends when this process's other end of the pipe does.
+    #[cfg(unix)]
+    fn fork(&mut self, what: &str) -> String {
+        match fork::fork().unwrap() {
+            fork::Fork::Parent(child) => {
+                if what == "stay" {
+                    return child.to_string();
+                }
+                let status = fork::waitpid(child).unwrap();
+                format!("child {status}")
+            }
+            fork::Fork::Child => {
+                let code = match what {
+                    "drop" => {
+                        drop(self.guard.take());
+                        0
+                    }
+                    "unlock" => i32::from(self.guard.take().unwrap().unlock().is_err()),
+                    // The handle came along, and must not be taken for the parent's own.
+                    "try" => match self.lock().try_lock() {
+                        Err(error) if error.is_would_block() => 0,
+                        Err(_) => 1,
+                        Ok(_) => 2,
+                    },
+                    "timeout" => match self.lock().lock_timeout(Duration::from_millis(20)) {
+                        Err(error) if error.is_timed_out() => 0,
+                        Err(_) => 1,
+                        Ok(_) => 2,
+                    },
+                    "cycle" => match self.lock().try_lock() {
+                        Ok(guard) => i32::from(guard.unlock().is_err()),
+                        Err(_) => 2,
+                    },
+                    _ => {
+                        std::thread::sleep(PATIENCE);
+                        3
+                    }
+                };
+                std::process::exit(code)
+            }
+        }
+    }
+}
+
+fn options(settings: &[&str]) -> Options {
+    settings.iter().fold(Options::new(), |options, setting| match setting.split_once('=') {
+        Some(("label", label)) => options.label(label),
+        Some(("poll", ms)) => options.poll_every(Duration::from_millis(ms.parse().unwrap())),
+        // Says so when a wait has begun: the handshake where the system does not show who waits.
+        Some(("waiting", ms)) => {
+            let after = Duration::from_millis(ms.parse().unwrap());
+            options.on_wait(after, |_| say("waiting"))
+        }
+        None if *setting == "record" => options.record_holder(true),
+        _ => panic!("what is {setting}?"),
+    })
+}
+
+/// An error as a test can tell it: its kind, and then its words.
+fn complaint(error: &Error) -> String {
+    let kind = match error {
+        Error::WouldBlock { .. } => "would-block".to_string(),
+        Error::TimedOut { .. } => "timed-out".to_string(),
+        Error::NotRegularFile { .. } => "not-regular".to_string(),
+        Error::Unsupported { .. } => "unsupported".to_string(),
+        other => format!("{:?}", other.kind()),
+    };
+    format!("{kind}: {error}")
+}

@@ -1,0 +1,329 @@
+//! What the system refuses: each refusal is a typed error that names the path and the operation, and
+//! leaves nothing behind.
+
+use std::process::Command;
+
+use flockwork::{Error, Lock};
+
+use crate::peer::Peer;
+
+/// A peer that is no superuser: permissions count for it.
+pub(crate) fn unprivileged() -> Peer {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::CommandExt as _;
+
+    let own = std::env::current_exe().unwrap();
+    if !rustix::process::geteuid().is_root() {
+        return Peer::start();
+    }
+    // Where this binary lies may be closed to others: a copy where it is open.
+    let dir = tempfile::Builder::new()
+        .permissions(std::fs::Permissions::from_mode(0o755))
+        .tempdir()
+        .unwrap();
+    let copy = dir.path().join("it");
+    std::fs::copy(own, &copy).unwrap();
+    let mut command = Command::new(&copy);
+    command.uid(65534).gid(65534).current_dir("/");
+    let mut peer = Peer::start_as(command);
+    peer.expect("holder-of-nothing", "what is [\"holder-of-nothing\"]?"); // it runs: the copy may go
+    peer
+}
+
+fn dirs() -> (tempfile::TempDir, std::path::PathBuf) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::Builder::new()
+        .permissions(std::fs::Permissions::from_mode(0o755))
+        .tempdir()
+        .unwrap();
+    let path = dir.path().join("a.lock");
+    (dir, path)
+}
+
+#[track_caller]
+fn assert_io(path: &std::path::Path, operation: &str) -> std::io::Error {
+    match Lock::open(path) {
+        Err(error @ Error::Io { .. }) => {
+            assert_eq!(error.path(), path);
+            assert!(error.to_string().starts_with(&format!("could not {operation} `")), "{error}");
+            let Error::Io { source, .. } = error else { unreachable!() };
+            source
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_name_that_is_too_long_is_an_error_that_says_so() {
+    let (dir, _) = dirs();
+    let error = assert_io(&dir.path().join("x".repeat(256)), "look up");
+    assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::NAMETOOLONG.raw_os_error()));
+    let long = dir.path().join("y/".repeat(3000));
+    assert!(Lock::open(long.join("z")).is_err());
+    // A name that leaves no room for the record's suffix is locked without a record.
+    let tight = dir.path().join("z".repeat(255));
+    let lock = flockwork::Options::new().label("x").open_lock(tight).unwrap();
+    let held = lock.lock().unwrap();
+    assert!(!held.abandoned());
+    assert!(lock.try_lock().unwrap_err().to_string().contains("busy"));
+}
+
+#[test]
+fn a_parent_that_is_a_file_is_an_error() {
+    let (dir, path) = dirs();
+    std::fs::write(&path, "").unwrap();
+    let error = assert_io(&path.join("b.lock"), "look up");
+    assert_eq!(error.kind(), std::io::ErrorKind::NotADirectory);
+    drop(dir);
+}
+
+#[test]
+fn empty_and_impossible_paths_are_errors() {
+    for path in ["", "a\0b"] {
+        let error = Lock::open(path).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput, "{path:?}: {error}");
+    }
+    let (dir, path) = dirs();
+    assert!(Lock::open(path.join("")).is_err(), "a path with a slash at its end");
+    assert!(Lock::open(dir.path().join("..")).is_err());
+}
+
+#[test]
+fn paths_that_are_not_utf8_are_locked() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let (dir, _) = dirs();
+    let path = dir.path().join(std::ffi::OsStr::from_bytes(b"\xff\xfe.lock"));
+    let lock = match Lock::open(&path) {
+        Ok(lock) => lock,
+        // Some file systems (APFS, ZFS with utf8only) have no such names.
+        Err(error) if error.to_string().starts_with("could not create") => return,
+        Err(error) => panic!("{error}"),
+    };
+    let _held = lock.lock().unwrap();
+    let error = lock.try_lock().unwrap_err();
+    assert_eq!(error.path(), path);
+    assert!(!error.to_string().is_empty());
+}
+
+#[test]
+fn a_directory_that_is_closed_to_the_user_is_an_error() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (dir, path) = dirs();
+    let closed = dir.path().join("closed");
+    std::fs::create_dir(&closed).unwrap();
+    std::fs::write(&path, "").unwrap();
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o555)).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
+    let mut peer = unprivileged();
+    for (path, operation) in [
+        (closed.join("a.lock"), "create"),
+        (closed.join("b/a.lock"), "create the parent directory of"),
+        (path, "open"),
+    ] {
+        let before = peer.ask("descriptors");
+        let answer = peer.ask(&format!("open\t{}", path.display()));
+        let expected = format!("PermissionDenied: could not {operation} `{}`", path.display());
+        assert!(answer.starts_with(&expected), "{answer}");
+        assert!(answer.contains("check the owners and modes"), "{answer}");
+        peer.expect("descriptors", &before);
+    }
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn when_descriptors_run_out_it_is_an_error_and_the_next_call_works() {
+    let (_dir, path) = dirs();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 24 && exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap());
+    let mut peer = Peer::start_as(command);
+    peer.expect(&format!("open\t{}", path.display()), "ok");
+    let mut opened = 0;
+    let refused = loop {
+        let name = opened.to_string();
+        let answer = peer.ask(&format!("open-more\t{name}\t{}.{name}", path.display()));
+        if answer != "ok" {
+            break answer;
+        }
+        opened += 1;
+        assert!(opened < 100);
+    };
+    assert!(refused.contains("could not ") && refused.contains(".lock."), "{refused}");
+    assert!(refused.contains("ulimit -n"), "{refused}");
+    // Nothing was leaked, and what needs no new descriptor works. A second acquisition would need one.
+    peer.expect("lock", "held");
+    peer.expect("unlock", "ok");
+    // Waiting borrows the kept descriptor, so it works too.
+    let lock = Lock::open(&path).unwrap();
+    let held = lock.lock().unwrap();
+    peer.tell("timeout\t100000");
+    crate::support::until_blocked(&path, 1);
+    drop(held);
+    assert_eq!(peer.answer(), "held");
+}
+
+#[cfg(target_os = "linux")]
+mod injected {
+    use super::*;
+    use crate::support::has;
+
+    fn open(peer: &mut Peer, path: &std::path::Path) {
+        peer.expect(&format!("open\t{}", path.display()), "ok");
+    }
+
+    #[test]
+    fn a_file_system_without_locks_is_an_error_and_never_a_lock() {
+        if !has("strace", &["-V"]) {
+            return;
+        }
+        for errno in ["ENOSYS", "EOPNOTSUPP"] {
+            let (_dir, path) = dirs();
+            let mut peer = super::injected(&path, &format!("flock:error={errno}"));
+            open(&mut peer, &path);
+            for wait in ["try", "lock", "timeout\t100000", "async"] {
+                let answer = peer.ask(wait);
+                assert!(answer.starts_with("unsupported: "), "{wait}: {answer}");
+                assert!(answer.contains(&path.display().to_string()), "{answer}");
+            }
+            drop(Lock::open(&path).unwrap().try_lock().unwrap());
+        }
+    }
+
+    #[test]
+    fn a_refused_lock_is_an_error_in_each_way_of_waiting_and_leaves_nothing() {
+        if !has("strace", &["-V"]) {
+            return;
+        }
+        for (errno, wait) in
+            [("ENOLCK", "try"), ("ENOLCK", "lock"), ("ENOLCK", "timeout\t100000"), ("EIO", "async")]
+        {
+            let (_dir, path) = dirs();
+            let mut peer = super::injected(&path, &format!("flock:error={errno}:when=1"));
+            open(&mut peer, &path);
+            let before = peer.ask("descriptors");
+            let answer = peer.ask(wait);
+            assert!(answer.contains(": could not lock `"), "{wait}: {answer}");
+            // The refused descriptor is closed, the next call has a new one.
+            peer.expect(wait, "held");
+            peer.expect("unlock", "ok");
+            peer.expect("descriptors", &before);
+        }
+    }
+
+    #[test]
+    fn a_failed_unlock_is_reported_and_the_lock_is_free_all_the_same() {
+        if !has("strace", &["-V"]) {
+            return;
+        }
+        let (_dir, path) = dirs();
+        let mut peer = super::injected(&path, "flock:error=EIO:when=2");
+        open(&mut peer, &path);
+        peer.expect("try", "held");
+        let answer = peer.ask("unlock");
+        assert!(answer.contains("could not unlock"), "{answer}");
+        drop(Lock::open(&path).unwrap().try_lock().unwrap());
+        peer.expect("try", "held");
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_that_says_so() {
+        if !has("strace", &["-V"]) {
+            return;
+        }
+        let (_dir, path) = dirs();
+        let mut peer = super::injected(&path, "openat:error=ENOSPC:when=1");
+        let before = peer.ask("descriptors");
+        let answer = peer.ask(&format!("open\t{}", path.display()));
+        assert!(answer.starts_with("StorageFull: could not create `"), "{answer}");
+        peer.expect("descriptors", &before);
+        open(&mut peer, &path);
+    }
+
+    #[test]
+    fn a_spurious_eexist_is_tried_again() {
+        if !has("strace", &["-V"]) {
+            return;
+        }
+        let (_dir, path) = dirs();
+        let mut peer = super::injected(&path, "openat:error=EEXIST:when=1");
+        open(&mut peer, &path);
+        peer.expect("lock", "held");
+    }
+
+    #[test]
+    fn eacces_from_a_try_is_busy_as_cifs_says_it() {
+        if !has("strace", &["-V"]) {
+            return;
+        }
+        let (_dir, path) = dirs();
+        let mut peer = super::injected(&path, "flock:error=EACCES:when=1");
+        open(&mut peer, &path);
+        let answer = peer.ask("try");
+        assert!(answer.starts_with("would-block"), "{answer}");
+        peer.expect("try", "held");
+    }
+
+    /// Where no thread can be had a timed wait and a future still wait, by polling.
+    #[test]
+    fn without_threads_waits_go_on_by_polling() {
+        if !has("strace", &["-V"]) {
+            return;
+        }
+        for wait in ["timeout\t100000", "async"] {
+            let (_dir, path) = dirs();
+            let mut command = Command::new("strace");
+            // libtest itself does without a thread where none is to be had.
+            command
+                .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=clone3,clone"])
+                .args(["-e", "inject=clone3,clone:error=EAGAIN"])
+                .arg(std::env::current_exe().unwrap());
+            let mut peer = Peer::start_as(command);
+            open(&mut peer, &path);
+            let lock = Lock::open(&path).unwrap();
+            let held = lock.lock().unwrap();
+            peer.tell(wait);
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            assert_eq!(crate::support::blocked(&path), 0, "a thread was had after all");
+            assert_eq!(peer.has_answered(), None);
+            drop(held);
+            assert_eq!(peer.answer(), "held");
+            assert!(lock.try_lock().unwrap_err().is_would_block());
+        }
+    }
+
+    #[test]
+    fn a_read_only_file_system_is_locked_and_a_missing_file_there_is_an_error() {
+        if !has("unshare", &["-m", "true"]) {
+            return;
+        }
+        let script = "mount -t tmpfs none \"$1\" && : > \"$1/a.lock\" && mount -o remount,ro \"$1\" \
+                      && shift && exec \"$@\"";
+        let (dir, path) = dirs();
+        let mut command = Command::new("unshare");
+        command
+            .args(["-m", "sh", "-c", script, "sh"])
+            .arg(dir.path())
+            .arg(std::env::current_exe().unwrap());
+        let mut peer = Peer::start_as(command);
+        peer.expect(&format!("open\t{}\tlabel=no room for a record", path.display()), "ok");
+        for wait in ["try", "lock", "timeout\t1000", "async"] {
+            peer.expect(wait, "held");
+            peer.expect("unlock", "ok");
+        }
+        let answer = peer.ask(&format!("open\t{}", dir.path().join("b.lock").display()));
+        assert!(answer.starts_with("ReadOnlyFilesystem: could not create `"), "{answer}");
+    }
+}
+
+/// A peer whose system calls on `path` fail as `strace -e inject=` says.
+#[cfg(target_os = "linux")]
+pub(crate) fn injected(path: &std::path::Path, inject: &str) -> Peer {
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-qq", "-o", "/dev/null", "-P"])
+        .arg(path)
+        .args(["-e", "trace=flock,openat", "-e", &format!("inject={inject}")])
+        .arg(std::env::current_exe().unwrap());
+    Peer::start_as(command)
+}

@@ -1,0 +1,461 @@
+//! The rules for files on disk (`docs/PROTOCOL.md`, rules 1 to 9), each with a test that fails when the
+//! rule is broken.
+
+use std::path::Path;
+
+use flockwork::{Error, Lock};
+
+use crate::peer::Peer;
+use crate::support::{descriptors, until_blocked};
+
+// ------------------------------------------------------------------------------- rule 1: opening
+
+#[test]
+fn content_is_never_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data");
+    std::fs::write(&path, "precious").unwrap();
+    let before = std::fs::metadata(&path).unwrap().modified().unwrap();
+    let lock = Lock::open(&path).unwrap();
+    drop(lock.lock().unwrap());
+    drop(lock.try_lock().unwrap());
+    drop(futures_lite::future::block_on(lock.lock_async()).unwrap());
+    drop(lock);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    assert_eq!(std::fs::metadata(&path).unwrap().modified().unwrap(), before);
+}
+
+#[test]
+fn missing_parent_directories_are_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a/b/c/d.lock");
+    drop(Lock::open(&path).unwrap().lock().unwrap());
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
+}
+
+#[track_caller]
+fn assert_not_regular(path: &Path, what: &str) {
+    match Lock::open(path) {
+        Err(Error::NotRegularFile { path: told, found, .. }) => {
+            assert_eq!((&*told, found), (path, what));
+        }
+        other => panic!("{}: {other:?}", path.display()),
+    }
+}
+
+#[test]
+fn a_directory_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_not_regular(dir.path(), "a directory");
+}
+
+#[cfg(unix)]
+mod on_unix {
+    use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
+    use std::process::Command;
+
+    use flockwork::{Access, Options};
+
+    use super::*;
+
+    #[test]
+    fn a_symlink_is_refused_and_left_and_its_target_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, link) = (dir.path().join("target"), dir.path().join("link"));
+        std::fs::write(&target, "theirs").unwrap();
+        symlink(&target, &link).unwrap();
+        assert_not_regular(&link, "a symbolic link");
+        std::fs::remove_file(&target).unwrap();
+        assert_not_regular(&link, "a symbolic link");
+        assert!(!target.exists(), "made through a dangling link");
+        assert_eq!(std::fs::read_link(&link).unwrap(), target);
+    }
+
+    #[test]
+    fn a_symlink_that_takes_the_place_of_the_file_is_refused_by_the_next_acquisition() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, moved) = (dir.path().join("a.lock"), dir.path().join("moved"));
+        let lock = Lock::open(&path).unwrap();
+        std::fs::rename(&path, &moved).unwrap();
+        symlink(&moved, &path).unwrap();
+        for outcome in [lock.try_lock(), lock.lock()] {
+            assert!(matches!(outcome, Err(Error::NotRegularFile { .. })), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn symlinked_parents_are_followed_and_lead_to_the_same_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let (real, link) = (dir.path().join("real"), dir.path().join("link"));
+        std::fs::create_dir(&real).unwrap();
+        symlink(&real, &link).unwrap();
+        let one = Lock::open(real.join("a.lock")).unwrap();
+        let two = Lock::open(link.join("a.lock")).unwrap();
+        let _held = one.lock().unwrap();
+        assert!(two.try_lock().unwrap_err().is_would_block());
+    }
+
+    #[test]
+    fn a_fifo_is_refused_at_once_and_nobody_behind_it_notices() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        // A reader that is blocked in its open would be let through by our opening it.
+        let mut reader = Command::new("cat").arg(&fifo).spawn().unwrap();
+        assert_not_regular(&fifo, "a FIFO");
+        assert!(reader.try_wait().unwrap().is_none(), "the reader was let through");
+        reader.kill().unwrap();
+        reader.wait().unwrap();
+        assert!(std::fs::symlink_metadata(&fifo).unwrap().file_type().is_fifo());
+    }
+
+    #[test]
+    fn a_device_and_a_socket_are_refused() {
+        assert_not_regular(Path::new("/dev/null"), "a device");
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert_not_regular(&socket, "a socket");
+    }
+
+    #[test]
+    fn what_is_created_has_the_access_that_was_asked_for_whatever_the_umask() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o7777;
+        for (access, file, directory) in [
+            (Access::Private, 0o600, 0o700),
+            (Access::Group, 0o660, 0o770),
+            (Access::Everyone, 0o666, 0o777),
+        ] {
+            let parent = dir.path().join(format!("{access:?}"));
+            let path = parent.join("inner/a.lock");
+            let lock = Options::new().access(access).label("x").open_lock(&path).unwrap();
+            let _held = lock.lock().unwrap();
+            assert_eq!(mode(&path), file, "{access:?}");
+            assert_eq!(mode(&parent), directory, "{access:?}");
+            assert_eq!(mode(&parent.join("inner")), directory, "{access:?}");
+            assert_eq!(mode(&parent.join("inner/a.lock.holder")), file, "{access:?}");
+            let left: Vec<_> = std::fs::read_dir(parent.join("inner")).unwrap().collect();
+            assert_eq!(left.len(), 2, "{left:?}");
+        }
+        let plain = dir.path().join("plain");
+        std::fs::write(&plain, "").unwrap();
+        let path = dir.path().join("a.lock");
+        drop(Lock::open(&path).unwrap());
+        assert_eq!(mode(&path), mode(&plain));
+        // What exists keeps its mode.
+        std::fs::set_permissions(&plain, std::fs::Permissions::from_mode(0o640)).unwrap();
+        drop(Options::new().access(Access::Everyone).open_lock(&plain).unwrap());
+        assert_eq!(mode(&plain), 0o640);
+    }
+
+    #[test]
+    fn a_file_that_can_only_be_read_is_locked() {
+        // The superuser may write to any file, so another user has to ask.
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let path = dir.path().join("a.lock");
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444)).unwrap();
+        let mut peer = crate::refusals::unprivileged();
+        peer.expect(&format!("open\t{}", path.display()), "ok");
+        peer.expect("lock", "held");
+        assert!(Lock::open(&path).unwrap().try_lock().unwrap_err().is_would_block());
+        peer.expect("unlock", "ok");
+        peer.expect("timeout\t100000", "held");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn descriptors_are_closed_on_exec() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.lock");
+        let lock = Lock::open(&path).unwrap();
+        let _held = lock.lock().unwrap();
+        let listing = Command::new("ls").args(["-l", "/proc/self/fd"]).output().unwrap();
+        let listing = String::from_utf8_lossy(&listing.stdout).into_owned();
+        assert!(!listing.contains("a.lock"), "{listing}");
+    }
+}
+
+// ----------------------------------------------------------- rule 2: the path names what is locked
+
+/// The ways in which a lock file leaves its path. On Windows none of them can happen (rule 7).
+#[cfg(unix)]
+mod replaced {
+    use super::*;
+
+    const WAYS: [fn(&Path); 4] = [
+        |path| std::fs::remove_file(path).unwrap(),
+        |path| std::fs::rename(path, path.with_extension("moved")).unwrap(),
+        |path| {
+            let new = path.with_extension("new");
+            std::fs::write(&new, "").unwrap();
+            std::fs::rename(&new, path).unwrap();
+        },
+        // The file itself has its one link still: only a look at the whole path tells.
+        |path| {
+            let parent = path.parent().unwrap();
+            let moved =
+                (0..).map(|n| parent.with_extension(format!("moved{n}"))).find(|p| !p.exists());
+            std::fs::rename(parent, moved.unwrap()).unwrap();
+        },
+    ];
+
+    fn in_each_way(test: impl Fn(&Path, fn(&Path))) {
+        for way in WAYS {
+            let dir = tempfile::tempdir().unwrap();
+            let parent = dir.path().join("parent");
+            std::fs::create_dir(&parent).unwrap();
+            test(&parent.join("a.lock"), way);
+        }
+    }
+
+    #[test]
+    fn the_next_acquirer_locks_what_the_path_names() {
+        in_each_way(|path, replace| {
+            let lock = Lock::open(path).unwrap();
+            drop(lock.lock().unwrap());
+            replace(path);
+            let held = lock.try_lock().unwrap();
+            assert!(Lock::open(path).unwrap().try_lock().unwrap_err().is_would_block());
+            drop(held);
+            replace(path);
+            let _held = lock.lock().unwrap();
+            assert!(Lock::open(path).unwrap().try_lock().unwrap_err().is_would_block());
+        });
+    }
+
+    #[test]
+    fn a_refusal_by_a_file_that_the_path_names_no_more_is_not_believed() {
+        in_each_way(|path, replace| {
+            let lock = Lock::open(path).unwrap();
+            let mut holder = Peer::with_lock(path);
+            holder.expect("lock", "held");
+            assert!(lock.try_lock().unwrap_err().is_would_block());
+            replace(path);
+            drop(lock.try_lock().unwrap());
+        });
+    }
+
+    #[test]
+    fn a_waiter_for_a_file_that_was_replaced_gets_the_new_one_and_only_alone() {
+        in_each_way(|path, replace| {
+            for wait in ["lock", "timeout\t100000", "async"] {
+                let mut first = Peer::with_lock(path);
+                first.expect("lock", "held");
+                let mut waiter = Peer::with_lock(path);
+                waiter.tell(wait);
+                until_blocked(path, 1);
+                replace(path);
+                let mut second = Peer::with_lock(path);
+                second.expect("try", "held");
+                // The waiter is granted the old file, and must not take it for the lock.
+                first.expect("unlock", "ok");
+                until_blocked(path, 1);
+                assert_eq!(waiter.has_answered(), None);
+                second.expect("unlock", "ok");
+                assert_eq!(waiter.answer(), "held");
+                assert!(second.ask("try").starts_with("would-block"));
+                waiter.expect("unlock", "ok");
+            }
+        });
+    }
+
+    #[test]
+    fn a_timed_waiter_for_a_file_that_was_replaced_gets_the_new_one_at_its_deadline() {
+        in_each_way(|path, replace| {
+            let mut holder = Peer::with_lock(path);
+            holder.expect("lock", "held");
+            let mut waiter = Peer::with_lock(path);
+            waiter.tell("timeout\t1000");
+            until_blocked(path, 1);
+            replace(path);
+            assert_eq!(waiter.answer(), "held");
+        });
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_all_the_time_never_has_two_holders() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.lock");
+        let lock = Lock::open(&path).unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    let _ = std::fs::remove_file(&path);
+                    std::thread::yield_now();
+                }
+            });
+            let mut peer = Peer::with_lock(&path);
+            for _ in 0..100 {
+                drop(lock.lock().unwrap());
+                peer.expect("lock", "held");
+                peer.expect("unlock", "ok");
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+    }
+}
+
+// -------------------------------------------------------------- rule 3: never locked again in place
+
+/// `flock` on a descriptor that has the lock succeeds, and on Windows it hangs or stacks: so no
+/// acquisition may use a descriptor that a guard has.
+#[test]
+fn a_refused_second_acquisition_neither_shares_nor_loses_the_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let lock = Lock::open(&path).unwrap();
+    let mut peer = Peer::with_lock(&path);
+    let held = lock.lock().unwrap();
+    for _ in 0..3 {
+        assert!(lock.try_lock().unwrap_err().is_would_block());
+        let timeout = std::time::Duration::from_millis(1);
+        assert!(lock.lock_timeout(timeout).unwrap_err().is_timed_out());
+        assert!(peer.ask("try").starts_with("would-block"));
+    }
+    drop(held);
+    peer.expect("timeout\t100000", "held");
+}
+
+// ------------------------------------------------------------------- rule 4: only in its own process
+
+#[cfg(unix)]
+mod forked {
+    use super::*;
+
+    #[test]
+    fn a_forked_copy_of_a_guard_frees_nothing() {
+        for what in ["drop", "unlock"] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("a.lock");
+            let mut peer = Peer::start();
+            peer.expect(&format!("open\t{}\tlabel=parent", path.display()), "ok");
+            peer.expect("lock", "held");
+            peer.expect(&format!("fork\t{what}"), "child 0");
+            let lock = Lock::open(&path).unwrap();
+            let error = lock.try_lock().unwrap_err();
+            assert!(error.is_would_block());
+            assert_eq!(error.holder().unwrap().label(), Some("parent"), "the record went");
+            peer.expect("unlock", "ok");
+            drop(lock.try_lock().unwrap());
+        }
+    }
+
+    #[test]
+    fn a_forked_copy_of_a_handle_is_excluded_as_any_other_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.lock");
+        for what in ["try", "timeout"] {
+            let mut peer = Peer::with_lock(&path);
+            peer.expect("lock", "held");
+            // The copied guard stays in the child until it ends, so both refusals are by it or its parent.
+            peer.expect(&format!("fork\t{what}"), "child 0");
+            peer.expect("unlock", "ok");
+            // The kept descriptor is a copy now. What the child locks must be its own.
+            peer.expect("fork\tcycle", "child 0");
+            peer.expect("try", "held");
+        }
+    }
+
+    #[test]
+    fn a_release_is_one_although_a_forked_child_has_the_descriptor_still() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.lock");
+        let mut peer = Peer::with_lock(&path);
+        peer.expect("lock", "held");
+        let child: i32 = peer.ask("fork\tstay").parse().unwrap();
+        peer.expect("unlock", "ok");
+        drop(Lock::open(&path).unwrap().try_lock().unwrap());
+        let child = rustix::process::Pid::from_raw(child).unwrap();
+        rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
+    }
+}
+
+// -------------------------------------------------------------------------- rule 5: through signals
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_interrupted_system_call_is_made_again() {
+    if !crate::support::has("strace", &["-V"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    // Each thread's first three calls of flock are interrupted.
+    let mut peer = crate::refusals::injected(&path, "flock:error=EINTR:when=1..3");
+    peer.expect(&format!("open\t{}", path.display()), "ok");
+    for wait in ["try", "lock", "timeout\t100000", "async"] {
+        peer.expect(wait, "held");
+        peer.expect("unlock", "ok");
+    }
+}
+
+// ---------------------------------------------------------- rule 6: descriptors stay open meanwhile
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_acquisition_opens_nothing_and_leaves_one_descriptor() {
+    crate::support::alone("rules::an_acquisition_opens_nothing_and_leaves_one_descriptor", || {
+        use notify::Watcher as _;
+        let dir = tempfile::tempdir().unwrap();
+        let before = descriptors();
+        let lock = Lock::open(dir.path().join("a.lock")).unwrap();
+        let cycle = || {
+            drop(lock.lock().unwrap());
+            drop(lock.try_lock().unwrap());
+            drop(lock.lock_timeout(std::time::Duration::from_secs(1)).unwrap());
+            drop(futures_lite::future::block_on(lock.lock_async()).unwrap());
+        };
+        cycle();
+        assert_eq!(descriptors(), before + 1);
+        let (send, events) = std::sync::mpsc::channel();
+        let mut watcher = notify::recommended_watcher(send).unwrap();
+        watcher.watch(dir.path(), notify::RecursiveMode::NonRecursive).unwrap();
+        (0..100).for_each(|_| cycle());
+        // What comes after is seen, so what came before would have been.
+        std::fs::write(dir.path().join("last"), "").unwrap();
+        let first = events.recv().unwrap().unwrap();
+        assert!(first.paths[0].ends_with("last"), "{first:?}");
+        drop(watcher);
+        drop(lock);
+        let left = || descriptors() == before;
+        crate::support::eventually("descriptors are closed", left);
+    });
+}
+
+// -------------------------------------------------------------------------------- rule 7: Windows
+
+#[cfg(windows)]
+#[test]
+fn a_lock_file_that_is_open_cannot_be_removed_or_renamed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let lock = Lock::open(&path).unwrap();
+    assert!(std::fs::remove_file(&path).is_err());
+    assert!(std::fs::rename(&path, dir.path().join("b")).is_err());
+    drop(lock.lock().unwrap());
+    drop(lock);
+    std::fs::remove_file(&path).unwrap();
+}
+
+// ------------------------------------------- rule 8: the kernel frees what a dead process held, late
+
+#[test]
+fn of_many_killed_holders_each_lets_the_next_one_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let mut holder = Peer::with_lock(&path);
+    holder.expect("lock", "held");
+    for round in 0..12 {
+        let mut next = Peer::with_lock(&path);
+        next.tell(["lock", "timeout\t100000", "async"][round % 3]);
+        until_blocked(&path, 1);
+        holder.kill();
+        assert_eq!(next.answer(), "held");
+        holder = next;
+    }
+    let _ = descriptors();
+}

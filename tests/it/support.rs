@@ -1,0 +1,93 @@
+//! What several tests need: waiting for a condition, running a test in a process of its own, looking at
+//! what the system shows.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Waits until `condition` holds; a test that gets here for two minutes has failed.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(120), "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Waits until so many requests (or more) for a lock on `path` are blocked in the kernel. Linux shows them; on
+/// other systems this is a pause, and the test then proves a little less.
+#[track_caller]
+pub(crate) fn until_blocked(path: &Path, requests: usize) {
+    if cfg!(target_os = "linux") {
+        eventually(&format!("{requests} blocked"), || blocked(path) >= requests);
+    } else {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// How many requests for a lock on `path` are blocked in the kernel.
+#[cfg(target_os = "linux")]
+pub(crate) fn blocked(path: &Path) -> usize {
+    use std::os::linux::fs::MetadataExt as _;
+    let Ok(metadata) = std::fs::metadata(path) else { return 0 };
+    let (major, minor) =
+        (rustix::fs::major(metadata.st_dev()), rustix::fs::minor(metadata.st_dev()));
+    let id = format!(" {major:02x}:{minor:02x}:{} ", metadata.st_ino());
+    let locks = std::fs::read_to_string("/proc/locks").unwrap();
+    locks.lines().filter(|line| line.contains("->") && line.contains(&id)).count()
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn blocked(_path: &Path) -> usize {
+    0
+}
+
+/// How many descriptors this process has open, and how many threads it has; zero where the system does
+/// not show them.
+pub(crate) fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").map_or(0, |open| open.count() - 1)
+}
+
+pub(crate) fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
+}
+
+/// Runs `body` as a test in a process of its own, where nothing else opens files or starts threads.
+/// `name` is the test's own, with its module.
+#[track_caller]
+pub(crate) fn alone(name: &str, body: impl FnOnce()) {
+    alone_under(Command::new(std::env::current_exe().unwrap()), name, body);
+}
+
+/// The same under a wrapper: `command` ends with the program to run.
+#[track_caller]
+pub(crate) fn alone_under(mut command: Command, name: &str, body: impl FnOnce()) {
+    const ALONE: &str = "FLOCKWORK_IT_ALONE";
+    if std::env::var(ALONE).is_ok_and(|alone| alone == name) {
+        return body();
+    }
+    let output = command
+        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .env(ALONE, name)
+        .output()
+        .unwrap();
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(output.status.success(), "{name} in its own process: {}\n{text}", output.status);
+    assert!(text.contains("1 passed"), "{name} is not the name of a test:\n{text}");
+}
+
+/// Whether a program can be run; says so where it cannot and a test has to be left out.
+#[cfg(target_os = "linux")]
+pub(crate) fn has(program: &str, arguments: &[&str]) -> bool {
+    let found =
+        Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success());
+    if !found {
+        println!("left out: `{program} {}` does not run here", arguments.join(" "));
+    }
+    found
+}

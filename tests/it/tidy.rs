@@ -1,0 +1,184 @@
+//! What no compiler holds: the layers of `docs/PROTOCOL.md`, the shape of the files, the texts.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files_below(directory: &str, endings: &[&str]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![root().join(directory)];
+    while let Some(directory) = open.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|e| endings.iter().any(|ending| e == *ending)) {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+fn text(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap().replace("\r\n", "\n")
+}
+
+/// Which modules of the crate each file may name, from the bottom up: what stands below it, and nothing
+/// beside or above.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("sys/mod.rs", &[]),
+    ("sys/unix.rs", &[]),
+    ("sys/windows.rs", &[]),
+    ("sys/other.rs", &[]),
+    ("holder.rs", &["options", "sys"]),
+    ("options.rs", &["holder", "sys"]),
+    ("error.rs", &["holder", "sys"]),
+    ("slot.rs", &["error", "options", "sys"]),
+    ("wait/deadline.rs", &["sys"]),
+    ("wait/poll.rs", &[]),
+    ("wait/timer.rs", &["sys"]),
+    ("wait/queue.rs", &["error", "sys"]),
+    ("wait/mod.rs", &["error"]),
+    ("lock.rs", &["error", "holder", "options", "slot", "sys", "wait"]),
+    ("lib.rs", &[]),
+];
+
+/// What only some files may name at all.
+const RESERVED: &[(&str, &[&str])] = &[
+    ("fs4", &["sys/unix.rs", "sys/windows.rs"]),
+    ("rustix", &["sys/unix.rs"]),
+    ("forkguard", &["sys/unix.rs"]),
+    ("tempfile", &["sys/unix.rs"]),
+    ("std::os", &["sys/unix.rs", "sys/windows.rs"]),
+    ("cfg(", &["sys/mod.rs", "sys/unix.rs"]),
+    ("notify::", &["wait/watch.rs"]),
+];
+
+/// A source file without its comments and its own tests, which may name what they like.
+fn code(path: &Path) -> String {
+    let text = text(path);
+    let code = text.split("#[cfg(test)]").next().unwrap();
+    code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+fn source_files() -> Vec<(String, PathBuf)> {
+    let below = root().join("src");
+    files_below("src", &["rs"])
+        .into_iter()
+        .map(|path| {
+            let name = path.strip_prefix(&below).unwrap().to_str().unwrap().replace('\\', "/");
+            (name, path)
+        })
+        .collect()
+}
+
+#[test]
+fn each_file_names_only_what_lies_below_it() {
+    let layers: BTreeMap<_, _> = LAYERS.iter().copied().collect();
+    for (name, path) in source_files() {
+        let allowed = layers.get(name.as_str()).unwrap_or_else(|| panic!("{name} has no layer"));
+        for (_, named) in code(&path).match_indices("crate::").map(|(at, _)| (at, at)) {
+            let code = code(&path);
+            let rest = &code[named + "crate::".len()..];
+            let module: String =
+                rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            assert!(
+                allowed.contains(&module.as_str()),
+                "src/{name} names crate::{module}, which its layer may not"
+            );
+        }
+    }
+    let names: Vec<_> = source_files().into_iter().map(|(name, _)| name).collect();
+    for (name, _) in LAYERS {
+        assert!(names.iter().any(|other| other == name), "src/{name} is gone");
+    }
+}
+
+#[test]
+fn what_is_reserved_to_one_file_is_named_in_no_other() {
+    for (name, path) in source_files() {
+        let code = code(&path);
+        for (word, files) in RESERVED {
+            if !files.contains(&name.as_str()) {
+                let line = code.lines().find(|line| {
+                    line.contains(word) && !line.contains("crate::") && !line.contains("cfg_attr(")
+                });
+                assert_eq!(line, None, "src/{name} names {word}");
+            }
+        }
+    }
+}
+
+#[test]
+fn each_source_file_says_in_its_first_line_what_lives_there() {
+    for directory in ["src", "tests", "benches", "examples"] {
+        for path in files_below(directory, &["rs"]) {
+            assert!(text(&path).starts_with("//! "), "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn no_source_file_has_grown_past_what_one_job_needs() {
+    for (name, path) in source_files() {
+        let lines = code(&path).lines().filter(|line| !line.trim().is_empty()).count();
+        assert!(lines <= 500, "src/{name} has {lines} lines of code: what is it really made of?");
+    }
+}
+
+#[test]
+fn no_text_names_this_machine_or_leaves_white_space_behind() {
+    let mut files = Vec::new();
+    for directory in ["src", "tests", "benches", "examples", "docs"] {
+        files.extend(files_below(directory, &["rs", "md"]));
+    }
+    files.extend(["README.md", "CHANGELOG.md", "Cargo.toml"].map(|name| root().join(name)));
+    for path in files {
+        let text = text(&path);
+        for (number, line) in text.lines().enumerate() {
+            let at = format!("{}:{}", path.display(), number + 1);
+            assert!(!line.ends_with([' ', '\t']), "{at} ends in white space");
+            for machine in
+                [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("artifac", "tory")]
+            {
+                assert!(!line.contains(machine), "{at} names {machine}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_changelog_has_this_version_or_says_that_it_is_not_released() {
+    let changelog = text(&root().join("CHANGELOG.md"));
+    let released = format!("## [{}]", env!("CARGO_PKG_VERSION"));
+    assert!(changelog.contains("## [Unreleased]") || changelog.contains(&released));
+    assert!(changelog.matches(&released).count() <= 1);
+}
+
+/// Every rule that a comment cites exists in the protocol, once.
+#[test]
+fn rules_that_are_cited_are_in_the_protocol() {
+    let protocol = text(&root().join("docs/PROTOCOL.md"));
+    for (name, path) in source_files() {
+        let text = text(&path);
+        for cited in text.split(|c: char| !(c.is_alphanumeric())).filter(|word| {
+            word.len() >= 2
+                && matches!(word.as_bytes()[0], b'Q' | b'W')
+                && word[1..].bytes().all(|b| b.is_ascii_digit())
+        }) {
+            let heading = format!("**{cited}.**");
+            assert_eq!(protocol.matches(&heading).count(), 1, "src/{name} cites rule {cited}");
+        }
+        for (_, rest) in text.match_indices("ule ").map(|(at, _)| (at, &text[at + 4..])) {
+            let number: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            if !number.is_empty() {
+                let heading = format!("**{number}.**");
+                assert_eq!(protocol.matches(&heading).count(), 1, "src/{name} cites rule {number}");
+            }
+        }
+    }
+}
