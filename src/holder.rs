@@ -15,6 +15,8 @@ use crate::sys::{self, Origin, Pin};
 
 const SUFFIX: &str = ".holder";
 const FIRST_LINE: &str = "flockwork holder 1";
+/// Where it is written in place (Windows), a reader must see that it is whole.
+const LAST_LINE: &str = "end";
 /// A record is a few hundred bytes. What is longer was not written by us and is not read to its end.
 const MOST_BYTES: u64 = 8192;
 /// A label or command is cut to this many characters.
@@ -94,13 +96,15 @@ impl Holder {
         if let Some(label) = &self.label {
             let _ = writeln!(text, "label {label}");
         }
+        text.push_str(LAST_LINE);
+        text.push('\n');
         text
     }
 
     /// `None` for anything that is not a whole record.
     fn from_record(text: &str) -> Option<Self> {
-        let mut lines = text.lines();
-        if lines.next() != Some(FIRST_LINE) {
+        let mut lines = text.strip_suffix('\n')?.lines();
+        if lines.next() != Some(FIRST_LINE) || lines.next_back() != Some(LAST_LINE) {
             return None;
         }
         let mut pid = None;
@@ -184,10 +188,12 @@ pub(crate) fn find(path: &Path) -> io::Result<Option<Holder>> {
 }
 
 /// Whether a holder of `path` died without taking its record away. Only for the one who holds it now:
-/// nobody else publishes meanwhile, so a record that is not pinned is a dead one's.
+/// nobody else publishes meanwhile, so a record that is not pinned is a dead one's. (An empty one is
+/// nobody's: it was withdrawn while somebody read it, on Windows.)
 pub(crate) fn died_holding(path: &Path) -> io::Result<bool> {
     let record = sys::beside(path, SUFFIX);
-    Ok(read(&record)?.is_some_and(|(file, _)| !Pin::is_alive(&record, &file)))
+    Ok(read(&record)?
+        .is_some_and(|(file, text)| !text.is_empty() && !Pin::is_alive(&record, &file)))
 }
 
 /// Takes a dead holder's record away. Only for the one who holds `path` now.
@@ -274,17 +280,22 @@ mod tests {
     #[test]
     fn what_is_no_record_is_nobody() {
         let whole = holder().to_record();
-        for cut in 0..FIRST_LINE.len() + "\npid 4".len() {
+        for cut in 0..whole.len() {
             assert_eq!(Holder::from_record(&whole[..cut]), None, "{:?}", &whole[..cut]);
         }
-        for text in ["", "\n", "pid 1", "flockwork holder 2\npid 1", "flockwork holder 1\npid -1\n"]
-        {
+        for text in [
+            "",
+            "\n",
+            "pid 1",
+            "flockwork holder 2\npid 1\nend\n",
+            "flockwork holder 1\npid -1\nend\n",
+        ] {
             assert_eq!(Holder::from_record(text), None, "{text:?}");
         }
         // A time that does not fit, or makes no sense, is an unknown one.
         for since in ["99999999999999999999.0", "18446744073709551615.0", "1.9999999999", "x", "1"]
         {
-            let text = format!("{FIRST_LINE}\npid 1\nsince {since}\n");
+            let text = format!("{FIRST_LINE}\npid 1\nsince {since}\nend\n");
             assert_eq!(Holder::from_record(&text).unwrap().since, None, "{since}");
         }
     }
@@ -292,7 +303,7 @@ mod tests {
     #[test]
     fn a_hostile_record_cannot_reach_the_terminal() {
         let text = format!(
-            "{FIRST_LINE}\npid 1\nhost \u{1b}[2J\nlabel a\u{7}\u{202e}b\rc\ncommand \u{9b}x\n"
+            "{FIRST_LINE}\npid 1\nhost \u{1b}[2J\nlabel a\u{7}\u{202e}b\rc\ncommand \u{9b}x\nend\n"
         );
         let shown = Holder::from_record(&text).unwrap().to_string();
         assert!(!shown.chars().any(|c| c.is_control() || c == '\u{202e}'), "{shown:?}");

@@ -1,4 +1,41 @@
 //! Locks between unrelated programs, keyed by a path in the file system.
+//!
+//! * [`Lock`]: one holder at a time, over all processes and threads that open the path.
+//! * [`Options`]: a label for those who wait, access bits, a callback while waiting, polling.
+//! * [`Error`]: what went wrong, on which path, and who is in the way.
+//!
+//! There is no daemon, no shared memory and nothing to clean up after a crash: the locks are the kernel's
+//! advisory file locks, and it frees what a dead process held.
+//!
+//! ```
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("deploy.lock");
+//! let lock = flockwork::Lock::open(&path)?;
+//! let held = lock.lock()?; // every other process waits here
+//! held.unlock()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Names
+//!
+//! `lock` waits without limit, `try_lock` never waits, `lock_timeout` and `lock_deadline` give up,
+//! `lock_async` is a future of no particular runtime that gives up when dropped. Not getting the lock is
+//! an error value.
+//!
+//! # What the process gets
+//!
+//! The library installs no signal handlers and changes neither the umask, the environment nor the current
+//! directory. Waits with a deadline, and futures, are served by at most one helper thread for each lock
+//! that is waited for (64 in all), which sleeps in the kernel and ends when nobody waits. On Unix it
+//! registers one handler with `pthread_atfork(3)`, which counts forks.
+//!
+//! # Not promised
+//!
+//! Each type says what it does not promise; [`_protocol`] states what lies on disk and why no wake-up is
+//! lost, and [`_platforms`] what holds on which system.
+
+#![deny(missing_docs)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod sys;
 
@@ -15,3 +52,13 @@ pub use error::{Error, HeldBy, Result};
 pub use holder::Holder;
 pub use lock::{Lock, LockGuard};
 pub use options::{Access, Options, Waiting};
+
+#[doc = include_str!("../docs/PROTOCOL.md")]
+pub mod _protocol {}
+
+#[doc = include_str!("../docs/PLATFORMS.md")]
+pub mod _platforms {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

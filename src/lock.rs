@@ -267,6 +267,10 @@ impl Target for Claim {
         (Arc::clone(self.slot.path()), self.slot.latest(), self.mode)
     }
 
+    fn is_current(&self, (_, id, _): &Self::Key) -> Result<bool> {
+        self.slot.still_names(*id)
+    }
+
     fn attempt(&self) -> Result<Option<Locked>> {
         self.slot.try_take(self.mode)
     }

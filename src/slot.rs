@@ -209,7 +209,8 @@ impl Slot {
         }
     }
 
-    fn still_names(&self, id: FileId) -> Result<bool> {
+    /// Rule 2: whether the path still names that file.
+    pub(crate) fn still_names(&self, id: FileId) -> Result<bool> {
         sys::names(&self.path, id).map_err(|source| Error::io("look up", &self.path, source))
     }
 

@@ -37,20 +37,27 @@ fn is(error: &io::Error, codes: &[i32]) -> bool {
 }
 
 /// Rule 7. A virus scanner or an indexer has a file open for a moment, and a file whose deletion waits
-/// for its last handle refuses every open: tried again for about a second, then believed.
-fn patiently<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+/// for its last handle refuses every open: tried again for so long, then believed.
+fn patiently<T>(limit: Duration, mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let mut pause = Duration::from_millis(1);
-    for _ in 0..10 {
+    let mut paused = Duration::ZERO;
+    loop {
         match call() {
-            Err(error) if is(&error, &[ERROR_SHARING_VIOLATION, ERROR_ACCESS_DENIED]) => {
+            Err(error)
+                if paused < limit
+                    && is(&error, &[ERROR_SHARING_VIOLATION, ERROR_ACCESS_DENIED]) =>
+            {
                 std::thread::sleep(pause);
+                paused += pause;
                 pause *= 2;
             }
             other => return other,
         }
     }
-    call()
 }
+
+/// For a lock file.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
@@ -64,7 +71,7 @@ fn options() -> OpenOptions {
 /// Read and write, or only read where writing is refused: the file has the read-only attribute, an
 /// access list says so, or the medium is write-protected.
 pub(crate) fn open_existing(path: &Path) -> io::Result<File> {
-    patiently(|| match options().write(true).open(path) {
+    patiently(PATIENCE, || match options().write(true).open(path) {
         Err(error) if is(&error, &[ERROR_ACCESS_DENIED, ERROR_WRITE_PROTECT]) => {
             options().open(path).map_err(|_| error)
         }
@@ -79,7 +86,7 @@ pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
 
 /// Mode bits mean nothing here: what is created inherits the access list of its directory.
 pub(crate) fn create_new(path: &Path, _bits: Option<Bits>) -> io::Result<File> {
-    patiently(|| options().write(true).create_new(true).open(path))
+    patiently(PATIENCE, || options().write(true).create_new(true).open(path))
 }
 
 pub(crate) fn create_directories(path: &Path, _bits: Option<Bits>) -> io::Result<()> {
@@ -169,25 +176,21 @@ pub(crate) struct Pin {
 }
 
 impl Pin {
-    /// Puts `contents` at `path` in one step, replacing what is there. For a moment nobody has it
-    /// open, and a reader in that moment takes it for a dead one's: no answer rather than a wrong one.
+    /// Puts `contents` at `path`, in place: a rename would fail whenever somebody reads. For a moment a
+    /// reader sees a part of it. Only one process may publish at a path at a time.
     pub(crate) fn publish(path: &Path, contents: &[u8], _bits: Option<Bits>) -> io::Result<Self> {
-        let aside = super::beside(path, ".new");
-        match fs::remove_file(&aside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).share_mode(FILE_SHARE_READ);
+        options.custom_flags(FILE_FLAG_OPEN_REPARSE_POINT);
+        // Somebody may be asking whether the last publisher lives. Nobody waits longer than this for a
+        // record: the lock is theirs without one.
+        let file = patiently(Duration::from_millis(10), || options.open(path))?;
+        if !file.metadata()?.is_file() {
+            return Err(io::ErrorKind::AlreadyExists.into());
         }
-        let published = (|| {
-            let mut file = options().write(true).create_new(true).open(&aside)?;
-            io::Write::write_all(&mut file, contents)?;
-            drop(file);
-            patiently(|| fs::rename(&aside, path))?;
-            patiently(|| OpenOptions::new().read(true).share_mode(FILE_SHARE_READ).open(path))
-        })();
-        if published.is_err() {
-            let _ = fs::remove_file(&aside);
-        }
-        Ok(Self { file: published? })
+        file.set_len(0)?;
+        io::Write::write_all(&mut &file, contents)?;
+        Ok(Self { file })
     }
 
     /// Whether the publisher of this file lives: then nobody may open it for writing.
@@ -198,8 +201,10 @@ impl Pin {
 
     /// Takes the file away. Only for the process that published it.
     pub(crate) fn withdraw(self, path: &Path) -> io::Result<()> {
+        // Empty, so that nobody takes it for a dead one's should a reader keep it from going.
+        let emptied = self.file.set_len(0);
         drop(self.file);
-        fs::remove_file(path)
+        emptied.and(fs::remove_file(path))
     }
 }
 

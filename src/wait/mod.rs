@@ -43,6 +43,8 @@ pub(crate) trait Target: Send + Sync + Sized + 'static {
     type Held: Send + 'static;
 
     fn key(&self) -> Self::Key;
+    /// Whether `key` is still the key: what is waited for may have been replaced.
+    fn is_current(&self, key: &Self::Key) -> Result<bool>;
     /// Takes it if it can be had; never blocks.
     fn attempt(&self) -> Result<Option<Self::Held>>;
     /// Blocks the calling thread in the kernel until it is had: for a caller without a deadline.
@@ -80,9 +82,9 @@ pub(crate) fn acquire<T: Target>(
     if deadline.is_never() && notice.is_none() && !polls {
         return target.block_here().map(Outcome::Held);
     }
-    // Arrival order within the process: nobody passes those who wait already. Where the time is up
-    // before it began there is no wait to be had, but one try it is worth.
-    if lines.is_nobody_waiting() || deadline.is_over() {
+    // The usual case, without the machinery below. Where the time is up before it began there is no wait
+    // to be had, but one try it is worth.
+    if lines.is_empty() || deadline.is_over() {
         if let Some(held) = target.attempt()? {
             return Ok(Outcome::Held(held));
         }
@@ -101,14 +103,8 @@ pub(crate) fn acquire<T: Target>(
         let now = now();
         let wake_at = [deadline.instant(), wait.next_tick()].into_iter().flatten().min();
         match wake_at.map(|at| at.saturating_duration_since(now)) {
-            // W2. The time is up. Under the queue's mutex we were either granted before, and then it is
-            // ours, or leave. The last try is for a file that was replaced while the helper waits for
-            // the old one.
             _ if deadline.instant().is_some_and(|at| at <= now) => {
-                let held = match wait.leave() {
-                    Some(held) => Some(held),
-                    None => target.attempt()?,
-                };
+                let held = wait.last_chance()?;
                 return Ok(held.map_or_else(|| Outcome::TimedOut(wait.elapsed()), Outcome::Held));
             }
             Some(pause) => std::thread::park_timeout(pause),
@@ -213,8 +209,10 @@ impl<T: Target> Wait<T> {
                 *next = now().checked_add(notice.after);
             }
             let key = self.target.key();
-            // Arrival order within the process, as in `acquire`.
-            if !self.lines.is_anybody_in(&key) {
+            // Where a helper is blocked already, its block is the attempt: in arrival order within the
+            // process, so nobody passes those who wait already, and without another descriptor.
+            let has_helper = self.lines.has(&key) && self.target.is_current(&key).unwrap_or(false);
+            if !has_helper {
                 match self.target.attempt() {
                     Ok(None) => {}
                     other => return Poll::Ready(other),
@@ -258,6 +256,20 @@ impl<T: Target> Wait<T> {
                 *next = now.checked_add(notice.after);
                 (notice.call)(elapsed);
             }
+        }
+    }
+
+    /// W2. The time is up. Under the queue's mutex we were either granted before, and then it is ours, or
+    /// leave. One more try is for those that poll, and for a file that was replaced while the helper
+    /// waits for the old one.
+    fn last_chance(&mut self) -> Result<Option<T::Held>> {
+        let polled = match &self.stage {
+            Stage::InLine(key, _) => !self.target.is_current(key)?,
+            _ => true,
+        };
+        match self.leave() {
+            None if polled => self.target.attempt(),
+            held => Ok(held),
         }
     }
 

@@ -33,8 +33,8 @@ static HELPERS: AtomicUsize = AtomicUsize::new(0);
 /// All lines for one kind of target.
 pub(crate) struct Lines<T: Target> {
     state: Mutex<State<T>>,
-    /// How many stand in any line, to be looked at without the mutex.
-    standing: AtomicUsize,
+    /// How many lines there are, to be looked at without the mutex.
+    count: AtomicUsize,
 }
 
 struct State<T: Target> {
@@ -88,7 +88,7 @@ impl<T: Target> Lines<T> {
                 lines: BTreeMap::new(),
                 seats: BTreeMap::new(),
             }),
-            standing: AtomicUsize::new(0),
+            count: AtomicUsize::new(0),
         }
     }
 
@@ -100,22 +100,21 @@ impl<T: Target> Lines<T> {
             if state.origin.replace(Origin::here()).is_some() {
                 state.lines.clear();
                 state.seats.clear();
-                self.standing.store(0, Ordering::Relaxed);
+                self.count.store(0, Ordering::Relaxed);
                 HELPERS.store(0, Ordering::Relaxed);
             }
         }
         state
     }
 
-    /// Whether nobody of this process waits for anything.
-    pub(super) fn is_nobody_waiting(&self) -> bool {
-        self.standing.load(Ordering::Relaxed) == 0
+    /// Whether there is no line at all, for anything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Relaxed) == 0
     }
 
-    /// Whether somebody of this process waits for that already, and is to be served first.
-    pub(super) fn is_anybody_in(&self, key: &T::Key) -> bool {
-        !self.is_nobody_waiting()
-            && self.state().lines.get(key).is_some_and(|line| !line.waiters.is_empty())
+    /// Whether a helper waits for that already.
+    pub(super) fn has(&self, key: &T::Key) -> bool {
+        !self.is_empty() && self.state().lines.contains_key(key)
     }
 
     /// Joins the line, adopting its helper or starting one (Q2). `None`: no helper can be had.
@@ -145,7 +144,7 @@ impl<T: Target> Lines<T> {
             .or_insert_with(|| Line { helper: place, waiters: VecDeque::new() });
         line.waiters.push_back(place);
         state.seats.insert(place, Seat::Waiting(waker));
-        self.standing.fetch_add(1, Ordering::Relaxed);
+        self.count.store(state.lines.len(), Ordering::Relaxed);
         drop(state);
         if !has_helper {
             let helper =
@@ -182,7 +181,6 @@ impl<T: Target> Lines<T> {
         let mut state = self.state();
         let seat = state.seats.remove(&place);
         if let Some(Seat::Waiting(_)) = seat {
-            self.standing.fetch_sub(1, Ordering::Relaxed);
             if let Some(line) = state.lines.get_mut(key) {
                 line.waiters.retain(|other| *other != place);
             }
@@ -198,7 +196,7 @@ impl<T: Target> Lines<T> {
     pub(super) fn pass_on(&self, key: &T::Key, held: T::Held) {
         let granted = {
             let mut state = self.state();
-            self.grant(&mut state, key, held)
+            Self::grant(&mut state, key, held)
         };
         match granted {
             Ok(waker) => waker.wake(),
@@ -208,7 +206,6 @@ impl<T: Target> Lines<T> {
 
     /// Gives `held` to the first in line: their waker. Or back, where nobody stands there.
     fn grant(
-        &self,
         state: &mut State<T>,
         key: &T::Key,
         held: T::Held,
@@ -216,7 +213,6 @@ impl<T: Target> Lines<T> {
         let Some(first) = state.lines.get_mut(key).and_then(|l| l.waiters.pop_front()) else {
             return Err(held);
         };
-        self.standing.fetch_sub(1, Ordering::Relaxed);
         match state.seats.insert(first, Seat::Granted(held)) {
             Some(Seat::Waiting(waker)) => Ok(waker),
             // Unreachable: who stands in line waits, both change under one mutex (Q1).
@@ -239,7 +235,7 @@ impl<T: Target> Helper<T> {
         // An error is not handed on: each waiter that now waits alone will meet it itself, or not.
         while let Ok(Some(held)) = self.obtain() {
             let mut state = self.lines.state();
-            let granted = self.lines.grant(&mut state, &self.key, held);
+            let granted = Lines::grant(&mut state, &self.key, held);
             // Under the same mutex as the look: who comes after that starts another helper (Q2, Q3).
             let is_last = self.end_if_empty(&mut state);
             drop(state);
@@ -257,7 +253,10 @@ impl<T: Target> Helper<T> {
     fn end_if_empty(&self, state: &mut State<T>) -> bool {
         match state.line_of(self) {
             Some(line) if !line.is_empty() => return false,
-            Some(_) => drop(state.lines.remove(&self.key)),
+            Some(_) => {
+                state.lines.remove(&self.key);
+                self.lines.count.store(state.lines.len(), Ordering::Relaxed);
+            }
             None => {}
         }
         true
@@ -290,7 +289,6 @@ impl<T: Target> Drop for Helper<T> {
         let stranded = state.line_of(self).map(std::mem::take).unwrap_or_default();
         self.end_if_empty(&mut state);
         for place in stranded {
-            self.lines.standing.fetch_sub(1, Ordering::Relaxed);
             if let Some(Seat::Waiting(waker)) = state.seats.insert(place, Seat::Alone) {
                 wakers.push(waker);
             }

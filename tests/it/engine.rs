@@ -19,11 +19,8 @@ fn ten_thousand_timeouts_leave_one_thread_and_no_descriptor() {
         let lock = Lock::open(&path).unwrap();
         let (threads_before, descriptors_before) = (threads(), descriptors());
         for _ in 0..10_000 {
-            assert!(lock.lock_timeout(Duration::from_nanos(1)).unwrap_err().is_timed_out());
-        }
-        for _ in 0..100 {
-            // Long enough to be in line; the time-out itself says nothing about the machine's speed.
-            assert!(lock.lock_timeout(Duration::from_millis(1)).unwrap_err().is_timed_out());
+            // Long enough to stand in line, all but always.
+            assert!(lock.lock_timeout(Duration::from_micros(30)).unwrap_err().is_timed_out());
         }
         assert!(threads() <= threads_before + 1, "{} of {threads_before}", threads());
         assert!(descriptors() <= descriptors_before, "{} of {descriptors_before}", descriptors());
@@ -53,7 +50,7 @@ fn ten_thousand_dropped_futures_leave_one_thread_and_no_descriptor() {
         for _ in 0..10_000 {
             let polled =
                 futures_lite::future::block_on(futures_lite::future::poll_once(lock.lock_async()));
-            assert!(polled.is_none());
+            assert!(polled.is_none(), "{polled:?}");
         }
         assert!(threads() <= threads_before + 1);
         assert!(descriptors() <= descriptors_before);
@@ -98,7 +95,7 @@ fn waiters_of_one_process_are_served_in_the_order_of_their_arrival() {
     let mut crowd: Vec<_> = (0..20).map(|_| lock.lock_async()).collect();
     for future in &mut crowd {
         let polled = futures_lite::future::block_on(futures_lite::future::poll_once(&mut *future));
-        assert!(polled.is_none());
+        assert!(polled.is_none(), "{polled:?}");
     }
     drop(first);
     for future in crowd {
@@ -118,7 +115,7 @@ fn a_thousand_waiting_futures_cost_one_thread() {
         for future in &mut crowd {
             let polled =
                 futures_lite::future::block_on(futures_lite::future::poll_once(&mut *future));
-            assert!(polled.is_none());
+            assert!(polled.is_none(), "{polled:?}");
         }
         assert!(threads() <= before + 1);
         drop(first);
@@ -177,7 +174,7 @@ fn a_future_dropped_at_the_moment_of_the_grant_neither_keeps_nor_loses_the_lock(
         let mut next = lock.lock_async();
         for future in [&mut dropped, &mut next] {
             let polled = futures_lite::future::block_on(futures_lite::future::poll_once(future));
-            assert!(polled.is_none());
+            assert!(polled.is_none(), "{polled:?}");
         }
         drop(held);
         let start = Instant::now();
@@ -290,7 +287,7 @@ fn beyond_the_cap_of_helpers_waits_go_on_by_polling() {
         let mut waits: Vec<_> = locks.iter().map(Lock::lock_async).collect();
         for wait in &mut waits {
             let polled = futures_lite::future::block_on(futures_lite::future::poll_once(wait));
-            assert!(polled.is_none());
+            assert!(polled.is_none(), "{polled:?}");
         }
         assert!(threads() <= before + 65, "64 helpers and a timer, not {}", threads() - before);
         for lock in &locks {

@@ -135,8 +135,10 @@ fn a_forged_or_damaged_record_is_not_believed_and_harms_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let lock = Options::new().label("real").open_lock(&path).unwrap();
-    let forged = format!("flockwork holder 1\npid {}\nhost x\nlabel forged\n", std::process::id());
-    for text in [forged.as_bytes(), b"", b"\xff\xff\x00", &[b'x'; 100_000]] {
+    let forged =
+        format!("flockwork holder 1\npid {}\nhost x\nlabel forged\nend\n", std::process::id());
+    let endless = "x".repeat(100_000);
+    for text in [forged.as_bytes(), b"", b"\xff\xff\x00", endless.as_bytes()] {
         std::fs::write(record_of(&path), text).unwrap();
         assert_eq!(lock.holder().unwrap(), None);
         let guard = lock.lock().unwrap();

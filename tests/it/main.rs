@@ -12,6 +12,7 @@ mod peer;
 mod support;
 
 mod engine;
+mod examples;
 mod futures;
 mod holder;
 mod lock;

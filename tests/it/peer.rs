@@ -82,7 +82,7 @@ impl Peer {
         assert_eq!(self.ask(command), answer, "to {command:?}");
     }
 
-    /// SIGKILL, or TerminateProcess; returns when it is gone.
+    /// SIGKILL, or `TerminateProcess`; returns when it is gone.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

@@ -196,9 +196,8 @@ mod replaced {
         // The file itself has its one link still: only a look at the whole path tells.
         |path| {
             let parent = path.parent().unwrap();
-            let moved =
-                (0..).map(|n| parent.with_extension(format!("moved{n}"))).find(|p| !p.exists());
-            std::fs::rename(parent, moved.unwrap()).unwrap();
+            let elsewhere = tempfile::tempdir_in(parent.parent().unwrap()).unwrap().keep();
+            std::fs::rename(parent, elsewhere.join("moved")).unwrap();
         },
     ];
 

@@ -46,10 +46,16 @@ pub(crate) fn blocked(_path: &Path) -> usize {
 /// How many descriptors this process has open, and how many threads it has; zero where the system does
 /// not show them.
 pub(crate) fn descriptors() -> usize {
+    if !cfg!(target_os = "linux") {
+        return 0; // Wine shows those of its own server
+    }
     std::fs::read_dir("/proc/self/fd").map_or(0, |open| open.count() - 1)
 }
 
 pub(crate) fn threads() -> usize {
+    if !cfg!(target_os = "linux") {
+        return 0;
+    }
     std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
 }
 

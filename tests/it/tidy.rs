@@ -54,7 +54,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("forkguard", &["sys/unix.rs"]),
     ("tempfile", &["sys/unix.rs"]),
     ("std::os", &["sys/unix.rs", "sys/windows.rs"]),
-    ("cfg(", &["sys/mod.rs", "sys/unix.rs"]),
+    ("cfg(", &["lib.rs", "sys/mod.rs", "sys/unix.rs"]),
     ("notify::", &["wait/watch.rs"]),
 ];
 

@@ -1,0 +1,40 @@
+//! The bare system calls on Unix: `flock(2)` and `stat(2)` with nothing around them.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::hint::black_box;
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+/// Blocks until it is had.
+pub(crate) fn lock(file: &File) {
+    flock(file, FlockOperation::LockExclusive).expect("flock(LOCK_EX)");
+}
+
+/// Whether it was to be had.
+pub(crate) fn try_lock(file: &File) -> bool {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => true,
+        Err(Errno::WOULDBLOCK) => false,
+        Err(error) => panic!("flock(LOCK_EX | LOCK_NB): {error}"),
+    }
+}
+
+pub(crate) fn unlock(file: &File) {
+    flock(file, FlockOperation::Unlock).expect("flock(LOCK_UN)");
+}
+
+/// Looks up a path, which is kept as the system takes it.
+pub(crate) struct Stat(CString);
+
+impl Stat {
+    pub(crate) fn of(path: &Path) -> Self {
+        Self(CString::new(path.as_os_str().as_encoded_bytes()).expect("a path without NUL"))
+    }
+
+    pub(crate) fn call(&self) {
+        black_box(rustix::fs::stat(&self.0).expect("stat"));
+    }
+}

@@ -1,0 +1,171 @@
+//! What both benches need: files and locks to try, how much to run, what a contender's times amount to,
+//! and the table that sets them against the bare system calls of the same run.
+
+use std::fs::{File, OpenOptions};
+use std::path::Path;
+use std::time::Duration;
+
+use named_lock::NamedLock;
+
+#[cfg_attr(unix, path = "bare_unix.rs")]
+#[cfg_attr(not(unix), path = "bare_elsewhere.rs")]
+pub(crate) mod bare;
+
+pub(crate) fn open(path: &Path) -> File {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    options.open(path).expect("open a lock file")
+}
+
+/// The crate `named-lock`: a file on Unix, on Windows a mutex of the system, which has a name only.
+pub(crate) fn named_lock(path: &Path) -> NamedLock {
+    #[cfg(unix)]
+    let lock = NamedLock::with_path(path);
+    #[cfg(not(unix))]
+    let lock = NamedLock::create(&path.to_string_lossy().replace(['/', '\\', ':'], "_"));
+    lock.expect("make a named lock")
+}
+
+/// How much to run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// Enough for figures.
+    Full,
+    /// Everything once, to see that it runs.
+    Smoke,
+    /// Nothing: only the names were asked for.
+    List,
+}
+
+impl Extent {
+    /// As criterion reads its arguments: `cargo bench` measures, `cargo bench -- --test` and
+    /// `cargo test --benches` do not.
+    pub(crate) fn from_args() -> Self {
+        let has = |wanted: &str| std::env::args().any(|arg| arg == wanted);
+        if has("--list") {
+            Self::List
+        } else if has("--bench") && !has("--test") {
+            Self::Full
+        } else {
+            Self::Smoke
+        }
+    }
+
+    /// `full`, or once.
+    pub(crate) fn times(self, full: usize) -> usize {
+        if self == Self::Full { full } else { 1 }
+    }
+}
+
+/// At most so many times the median of another row.
+#[derive(Clone, Copy)]
+pub(crate) struct Target {
+    pub(crate) baseline: &'static str,
+    pub(crate) at_most: f64,
+}
+
+/// Fewer measurements say nothing about a target.
+const ENOUGH: usize = 100;
+
+/// One contender's measurements.
+pub(crate) struct Row {
+    name: &'static str,
+    targets: &'static [Target],
+    /// Ascending, never empty.
+    times: Vec<Duration>,
+}
+
+impl Row {
+    pub(crate) fn new(
+        name: &'static str,
+        targets: &'static [Target],
+        mut times: Vec<Duration>,
+    ) -> Self {
+        assert!(!times.is_empty(), "{name} was not measured");
+        times.sort_unstable();
+        Self { name, targets, times }
+    }
+
+    fn median(&self) -> Duration {
+        self.percentile(50)
+    }
+
+    fn p90(&self) -> Duration {
+        self.percentile(90)
+    }
+
+    fn p99(&self) -> Duration {
+        self.percentile(99)
+    }
+
+    /// The smallest time that so many of a hundred do not exceed.
+    fn percentile(&self, percent: usize) -> Duration {
+        let rank = (self.times.len() * percent).div_ceil(100);
+        self.times[rank.saturating_sub(1)]
+    }
+
+    fn target(&self, baseline: &Row) -> Option<Target> {
+        self.targets.iter().find(|target| target.baseline == baseline.name).copied()
+    }
+
+    fn verdict(&self, target: Target, ratio: f64) -> String {
+        let verdict = match self.times.len() {
+            ..ENOUGH => "",
+            _ if ratio <= target.at_most => " met",
+            _ => " MISSED",
+        };
+        format!("<= {:.2}{verdict}", target.at_most)
+    }
+}
+
+/// Prints the rows in microseconds, and as multiples of the rows named in `baselines`, median to median
+/// and p99 to p99. A target is for the median.
+pub(crate) fn print_table(title: &str, rows: &[Row], baselines: &[&str]) {
+    let baselines: Vec<&Row> = baselines
+        .iter()
+        .map(|name| rows.iter().find(|row| row.name == *name).expect("a baseline is a row"))
+        .collect();
+    let has_targets = |baseline: &Row| rows.iter().any(|row| row.target(baseline).is_some());
+    println!("\n{title}");
+
+    let mut header = vec![String::new(), "median us".into(), "p90 us".into(), "p99 us".into()];
+    for (letter, baseline) in ('A'..).zip(&baselines) {
+        println!("{letter} = {}", baseline.name);
+        header.extend([format!("median/{letter}"), format!("p99/{letter}")]);
+        header.extend(has_targets(baseline).then(|| "target".into()));
+    }
+    let mut lines = vec![header];
+    for row in rows {
+        let mut line = vec![row.name.to_owned()];
+        line.extend([row.median(), row.p90(), row.p99()].map(microseconds));
+        for baseline in &baselines {
+            let ratio = row.median().div_duration_f64(baseline.median());
+            let p99_ratio = row.p99().div_duration_f64(baseline.p99());
+            line.extend([format!("{ratio:.2}"), format!("{p99_ratio:.2}")]);
+            if has_targets(baseline) {
+                let verdict = |target| row.verdict(target, ratio);
+                line.push(row.target(baseline).map(verdict).unwrap_or_default());
+            }
+        }
+        lines.push(line);
+    }
+    print_aligned(&lines);
+}
+
+fn microseconds(time: Duration) -> String {
+    format!("{:.2}", time.as_secs_f64() * 1e6)
+}
+
+/// The first column to the left, the others to the right.
+fn print_aligned(lines: &[Vec<String>]) {
+    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| lines.iter().map(|line| line[column].len()).max().unwrap_or(0))
+        .collect();
+    for line in lines {
+        let cells = line.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
+            if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+        });
+        println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+    }
+}
