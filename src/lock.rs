@@ -106,7 +106,7 @@ impl Lock {
     /// [`Error::Unsupported`] if the file system has no locks; [`Error::Io`] for what else the system
     /// refuses, such as another descriptor. Then nothing is held.
     pub fn lock(&self) -> Result<LockGuard> {
-        self.wait(Deadline::NEVER)
+        self.wait(|| Deadline::NEVER)
     }
 
     /// Takes the lock if nobody holds it, and never waits.
@@ -130,7 +130,7 @@ impl Lock {
     ///
     /// [`Error::TimedOut`] if it could not be had in time; otherwise as [`lock`](Self::lock).
     pub fn lock_timeout(&self, timeout: Duration) -> Result<LockGuard> {
-        self.wait(Deadline::after(timeout))
+        self.wait(|| Deadline::after(timeout))
     }
 
     /// Waits for the lock until `deadline`. One that has passed tries once.
@@ -139,7 +139,7 @@ impl Lock {
     ///
     /// [`Error::TimedOut`] if it could not be had in time; otherwise as [`lock`](Self::lock).
     pub fn lock_deadline(&self, deadline: Instant) -> Result<LockGuard> {
-        self.wait(Deadline::at(deadline))
+        self.wait(|| Deadline::at(deadline))
     }
 
     /// Waits for the lock as a future, under any runtime. Dropping the future gives up.
@@ -194,9 +194,9 @@ impl Lock {
         holder::find(path).map_err(|source| Error::io("find the holder of", path, source))
     }
 
-    fn wait(&self, deadline: Deadline) -> Result<LockGuard> {
+    fn wait(&self, deadline: impl FnOnce() -> Deadline) -> Result<LockGuard> {
         let inner = &self.inner;
-        match crate::wait::acquire(&LINES, &inner.claim, deadline, inner.notice.clone())? {
+        match crate::wait::acquire(&LINES, &inner.claim, deadline, inner.notice.as_ref())? {
             Outcome::Held(locked) => Ok(self.guard(locked)),
             Outcome::TimedOut(waited) => Err(Error::timed_out(inner.claim.slot.path(), waited)),
         }

@@ -33,6 +33,10 @@ pub(crate) enum Mode {
     /// Excludes everybody else.
     Exclusive,
     /// Excludes the exclusive ones.
+    #[allow(
+        dead_code,
+        reason = "asks whether a record's writer lives, which Windows does otherwise"
+    )]
     Shared,
 }
 

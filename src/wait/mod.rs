@@ -71,27 +71,31 @@ pub(crate) enum Outcome<H> {
     TimedOut(Duration),
 }
 
-/// Waits in the calling thread, until `deadline`.
+/// Waits in the calling thread, until the deadline. That is asked for when the first try was in vain: most
+/// are not, and the clock costs.
 pub(crate) fn acquire<T: Target>(
     lines: &'static Lines<T>,
     target: &Arc<T>,
-    deadline: Deadline,
-    notice: Option<Notice>,
+    deadline: impl FnOnce() -> Deadline,
+    notice: Option<&Notice>,
 ) -> Result<Outcome<T::Held>> {
+    let tried = lines.is_empty();
+    if tried {
+        if let Some(held) = target.attempt()? {
+            return Ok(Outcome::Held(held));
+        }
+    }
+    let deadline = deadline();
+    if deadline.is_over() {
+        // There is no wait to be had, but one try it is worth.
+        let held = if tried { None } else { target.attempt()? };
+        return Ok(held.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held));
+    }
     let polls = target.must_poll() || target.poll_every().is_some();
     if deadline.is_never() && notice.is_none() && !polls {
         return target.block_here().map(Outcome::Held);
     }
-    // The usual case, without the machinery below. Where the time is up before it began there is no wait
-    // to be had, but one try it is worth.
-    if lines.is_empty() || deadline.is_over() {
-        if let Some(held) = target.attempt()? {
-            return Ok(Outcome::Held(held));
-        }
-        if deadline.is_over() {
-            return Ok(Outcome::TimedOut(Duration::ZERO));
-        }
-    }
+    let notice = notice.cloned();
     let mut wait = Wait::new(lines, Arc::clone(target), notice);
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     loop {
@@ -204,19 +208,26 @@ impl<T: Target> Wait<T> {
     /// `next_tick` says when to come back.
     fn step(&mut self, waker: &Waker) -> Poll<Result<Option<T::Held>>> {
         if matches!(self.stage, Stage::New) {
-            self.since = Some(now());
-            if let Some((notice, next)) = &mut self.notice {
-                *next = now().checked_add(notice.after);
-            }
-            let key = self.target.key();
             // Where a helper is blocked already, its block is the attempt: in arrival order within the
             // process, so nobody passes those who wait already, and without another descriptor.
-            let has_helper = self.lines.has(&key) && self.target.is_current(&key).unwrap_or(false);
+            let has_helper = !self.lines.is_empty() && {
+                let key = self.target.key();
+                self.lines.has(&key)
+                    && match self.target.is_current(&key) {
+                        Ok(current) => current,
+                        Err(error) => return Poll::Ready(Err(error)),
+                    }
+            };
             if !has_helper {
                 match self.target.attempt() {
                     Ok(None) => {}
                     other => return Poll::Ready(other),
                 }
+            }
+            let start = now();
+            self.since = Some(start);
+            if let Some((notice, next)) = &mut self.notice {
+                *next = start.checked_add(notice.after);
             }
             // The attempt may have found another file there, and that is the one to wait for.
             let key = self.target.key();

@@ -161,19 +161,32 @@ impl<T: Target> Lines<T> {
 
     /// Looks whether the wait is over. Whoever is still waiting is woken by `waker`.
     pub(super) fn look(&self, place: Place, waker: &Waker) -> Look<T::Held> {
-        let waker = waker.clone();
-        let mut state = self.state();
-        let _unused = match state.seats.get_mut(&place) {
-            Some(Seat::Waiting(old)) => std::mem::replace(old, waker),
-            _ => {
-                return match state.seats.remove(&place) {
-                    Some(Seat::Granted(held)) => Look::Granted(held),
-                    _ => Look::Alone, // dissolved, or lost in a fork
-                };
+        let mut cloned = None;
+        loop {
+            let mut state = self.state();
+            match (state.seats.get_mut(&place), cloned.take()) {
+                (Some(Seat::Waiting(old)), None) if !old.will_wake(waker) => {
+                    // Not under the mutex (Q6); and then look again.
+                    drop(state);
+                    cloned = Some(waker.clone());
+                }
+                (Some(Seat::Waiting(old)), cloned) => {
+                    let replaced = cloned.map(|new| std::mem::replace(old, new));
+                    drop(state);
+                    drop(replaced);
+                    return Look::Waiting;
+                }
+                (_, unneeded) => {
+                    let seat = state.seats.remove(&place);
+                    drop(state);
+                    drop(unneeded);
+                    return match seat {
+                        Some(Seat::Granted(held)) => Look::Granted(held),
+                        _ => Look::Alone, // dissolved, or lost in a fork
+                    };
+                }
             }
-        };
-        drop(state);
-        Look::Waiting
+        }
     }
 
     /// Leaves the line. What was granted before comes back (Q4).

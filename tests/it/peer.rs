@@ -217,8 +217,9 @@ impl State {
                 if what == "stay" {
                     return child.to_string();
                 }
-                let status = fork::waitpid(child).unwrap();
-                format!("child {status}")
+                let child = rustix::process::Pid::from_raw(child);
+                let status = rustix::process::waitpid(child, rustix::process::WaitOptions::empty());
+                format!("child {}", status.unwrap().unwrap().1.exit_status().unwrap())
             }
             fork::Fork::Child => {
                 let code = match what {
