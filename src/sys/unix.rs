@@ -411,10 +411,33 @@ pub(crate) fn command_of(pid: u32) -> Option<String> {
     (!words.is_empty()).then(|| words.join(" "))
 }
 
-#[cfg(all(test, any(target_os = "linux", target_os = "android")))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
+    /// What takes the path's place between the look and the open (rule 1).
+    #[test]
+    fn an_open_neither_follows_a_symlink_nor_waits_for_a_fifo() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, link, fifo) =
+            (dir.path().join("target"), dir.path().join("link"), dir.path().join("fifo"));
+        fs::write(&target, "theirs").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        assert!(open_existing(&link).is_err());
+        assert!(open_to_read(&link).is_err());
+        assert!(create_new(&link, None).is_err());
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        assert!(!open_to_read(&fifo).unwrap().metadata().unwrap().is_file());
+        let _ = open_existing(&fifo);
+    }
+
+    #[test]
+    fn a_local_file_system_is_not_taken_for_a_network() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(!is_network(file.path(), file.as_file()));
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     #[test]
     fn proc_locks_lines_are_read_and_nonsense_is_passed_over() {
         let id = FileId { device: rustix::fs::makedev(0xfe, 1), inode: 77 };

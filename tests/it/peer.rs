@@ -214,7 +214,7 @@ impl State {
     fn fork(&mut self, what: &str) -> String {
         match fork::fork().unwrap() {
             fork::Fork::Parent(child) => {
-                if what == "stay" {
+                if what == "stay" || what == "hold" {
                     return child.to_string();
                 }
                 let child = rustix::process::Pid::from_raw(child);
@@ -244,6 +244,10 @@ impl State {
                         Err(_) => 2,
                     },
                     _ => {
+                        if what == "hold" {
+                            self.guard = Some(self.lock().try_lock().unwrap());
+                            say("the child holds");
+                        }
                         std::thread::sleep(PATIENCE);
                         3
                     }

@@ -359,6 +359,24 @@ mod forked {
         }
     }
 
+    /// The kept descriptor came along, and its lock would be the child's and the parent's at once.
+    #[test]
+    fn what_a_forked_child_locks_is_locked_for_its_parent_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.lock");
+        let mut peer = Peer::with_lock(&path);
+        peer.tell("fork\thold");
+        let answers = [peer.answer(), peer.answer()];
+        assert!(answers.iter().any(|answer| answer == "the child holds"), "{answers:?}");
+        let child: i32 = answers.iter().find_map(|answer| answer.parse().ok()).unwrap();
+        assert!(peer.ask("try").starts_with("would-block"));
+        peer.tell("timeout\t100000");
+        until_blocked(&path, 1);
+        let child = rustix::process::Pid::from_raw(child).unwrap();
+        rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
+        assert_eq!(peer.answer(), "held");
+    }
+
     #[test]
     fn a_release_is_one_although_a_forked_child_has_the_descriptor_still() {
         let dir = tempfile::tempdir().unwrap();
