@@ -52,17 +52,17 @@ pub(crate) struct Bits {
 /// Protocol rule 5: neither std nor fs4 retries EINTR, so a handler installed without `SA_RESTART`
 /// would turn a wait into an error.
 pub(crate) fn lock(file: &std::fs::File, mode: Mode) -> io::Result<()> {
-    through_signals(|| imp::lock(file, mode))
+    through_signals(|| advisory::lock(file, mode))
 }
 
 /// Takes the lock if nobody is in the way. `Ok(false)`: somebody is.
 pub(crate) fn try_lock(file: &std::fs::File, mode: Mode) -> io::Result<bool> {
-    through_signals(|| imp::try_lock(file, mode))
+    through_signals(|| advisory::try_lock(file, mode))
 }
 
 /// Gives the lock back.
 pub(crate) fn unlock(file: &std::fs::File) -> io::Result<()> {
-    through_signals(|| imp::unlock(file))
+    through_signals(|| advisory::unlock(file))
 }
 
 fn through_signals<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
@@ -103,6 +103,11 @@ mod imp;
 #[path = "windows.rs"]
 mod imp;
 
+#[cfg(any(windows, all(unix, not(target_os = "solaris"))))]
+mod advisory;
+
 #[cfg(not(any(windows, all(unix, not(target_os = "solaris")))))]
 #[path = "other.rs"]
 mod imp;
+#[cfg(not(any(windows, all(unix, not(target_os = "solaris")))))]
+use imp::advisory;

@@ -30,16 +30,21 @@ pub(crate) fn describe(_kind: FileType) -> &'static str {
     "no regular file"
 }
 
-pub(super) fn lock(_file: &File, _mode: Mode) -> io::Result<()> {
-    unsupported()
-}
+/// In the place of the lock calls.
+pub(super) mod advisory {
+    use super::{File, Mode, io, unsupported};
 
-pub(super) fn try_lock(_file: &File, _mode: Mode) -> io::Result<bool> {
-    unsupported()
-}
+    pub(in super::super) fn lock(_file: &File, _mode: Mode) -> io::Result<()> {
+        unsupported()
+    }
 
-pub(super) fn unlock(_file: &File) -> io::Result<()> {
-    unsupported()
+    pub(in super::super) fn try_lock(_file: &File, _mode: Mode) -> io::Result<bool> {
+        unsupported()
+    }
+
+    pub(in super::super) fn unlock(_file: &File) -> io::Result<()> {
+        unsupported()
+    }
 }
 
 pub(crate) fn locks_unsupported(error: &io::Error) -> bool {

@@ -1,5 +1,5 @@
-//! Unix: `flock(2)` through fs4, `open(2)` flags, device and inode numbers, `/proc` on Linux.
-//! May name fs4, rustix, forkguard, tempfile and std.
+//! Unix: `open(2)` flags, error numbers, device and inode numbers, `/proc` on Linux.
+//! May name rustix, forkguard, tempfile and std.
 
 use std::fs::{self, DirBuilder, File, FileType, OpenOptions, Permissions};
 use std::io;
@@ -8,7 +8,6 @@ use std::os::unix::fs::{
 };
 use std::path::{Path, PathBuf};
 
-use fs4::{FileExt, TryLockError};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
@@ -110,33 +109,9 @@ pub(crate) fn describe(kind: FileType) -> &'static str {
 
 // ---------------------------------------------------------------------------------------- locking
 
-// Rule 5: `FileExt::lock(&file)` and never `file.lock()`, which is std's method since Rust 1.89.
-
-pub(super) fn lock(file: &File, mode: Mode) -> io::Result<()> {
-    match mode {
-        Mode::Exclusive => FileExt::lock(file),
-        Mode::Shared => FileExt::lock_shared(file),
-    }
-}
-
-pub(super) fn try_lock(file: &File, mode: Mode) -> io::Result<bool> {
-    let answer = match mode {
-        Mode::Exclusive => FileExt::try_lock(file),
-        Mode::Shared => FileExt::try_lock_shared(file),
-    };
-    match answer {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        // Rule 9: CIFS says EACCES for "busy" (flock(2), "CIFS details").
-        Err(TryLockError::Error(error)) if Errno::from_io_error(&error) == Some(Errno::ACCESS) => {
-            Ok(false)
-        }
-        Err(TryLockError::Error(error)) => Err(error),
-    }
-}
-
-pub(super) fn unlock(file: &File) -> io::Result<()> {
-    FileExt::unlock(file)
+/// Rule 9: CIFS says EACCES to a try for "busy" (flock(2), "CIFS details").
+pub(super) fn means_busy(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::ACCESS)
 }
 
 pub(crate) fn locks_unsupported(error: &io::Error) -> bool {

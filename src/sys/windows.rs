@@ -1,4 +1,4 @@
-//! Windows: `LockFileEx` through fs4, share modes. May name fs4 and std.
+//! Windows: share modes, error numbers. May name std.
 //!
 //! Rule 7. Lock files are opened without delete sharing: while anybody has one open it can neither be
 //! removed nor renamed nor replaced, so the path names the locked file for as long as we hold it and
@@ -11,9 +11,7 @@ use std::os::windows::fs::OpenOptionsExt as _;
 use std::path::{Component, Path, Prefix};
 use std::time::Duration;
 
-use fs4::{FileExt, TryLockError};
-
-use super::{Bits, Mode};
+use super::Bits;
 
 const FILE_SHARE_READ: u32 = 1;
 const FILE_SHARE_WRITE: u32 = 2;
@@ -30,7 +28,6 @@ const ERROR_NOT_SUPPORTED: i32 = 50;
 const ERROR_CALL_NOT_IMPLEMENTED: i32 = 120;
 const ERROR_INVALID_NAME: i32 = 123;
 const ERROR_FILENAME_EXCED_RANGE: i32 = 206;
-const ERROR_NOT_LOCKED: i32 = 158;
 
 fn is(error: &io::Error, codes: &[i32]) -> bool {
     error.raw_os_error().is_some_and(|code| codes.contains(&code))
@@ -103,32 +100,8 @@ pub(crate) fn describe(kind: FileType) -> &'static str {
     }
 }
 
-// Rule 5: `FileExt::lock(&file)` and never `file.lock()`, which is std's method since Rust 1.89.
-
-pub(super) fn lock(file: &File, mode: Mode) -> io::Result<()> {
-    match mode {
-        Mode::Exclusive => FileExt::lock(file),
-        Mode::Shared => FileExt::lock_shared(file),
-    }
-}
-
-pub(super) fn try_lock(file: &File, mode: Mode) -> io::Result<bool> {
-    let answer = match mode {
-        Mode::Exclusive => FileExt::try_lock(file),
-        Mode::Shared => FileExt::try_lock_shared(file),
-    };
-    match answer {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
-}
-
-pub(super) fn unlock(file: &File) -> io::Result<()> {
-    match FileExt::unlock(file) {
-        Err(error) if is(&error, &[ERROR_NOT_LOCKED]) => Ok(()),
-        other => other,
-    }
+pub(super) fn means_busy(_error: &io::Error) -> bool {
+    false // fs4 knows the one error that does, ERROR_LOCK_VIOLATION
 }
 
 pub(crate) fn locks_unsupported(error: &io::Error) -> bool {

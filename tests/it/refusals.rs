@@ -292,6 +292,38 @@ mod injected {
         }
     }
 
+    /// What fstatfs says is changed into NFS's magic number: so nothing may block in the kernel, and every
+    /// way of waiting still ends with the lock.
+    #[test]
+    fn on_a_network_file_system_waits_are_polled() {
+        if !has("strace", &["-V"]) {
+            return;
+        }
+        let (_dir, path) = dirs();
+        let mut command = Command::new("strace");
+        command
+            .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fstatfs"])
+            .args(["-e", "inject=fstatfs:poke_exit=@arg2=6969000000000000"])
+            .arg(std::env::current_exe().unwrap());
+        let mut peer = Peer::start_as(command);
+        open(&mut peer, &path);
+        let lock = Lock::open(&path).unwrap();
+        for wait in ["lock", "timeout\t100000", "async"] {
+            let held = lock.lock().unwrap();
+            peer.tell(wait);
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            assert_eq!(crate::support::blocked(&path), 0, "{wait} blocks in the kernel");
+            assert_eq!(peer.has_answered(), None);
+            drop(held);
+            assert_eq!(peer.answer(), "held");
+            peer.expect("unlock", "ok");
+        }
+        let held = lock.lock().unwrap();
+        assert!(peer.ask("timeout\t20").starts_with("timed-out"));
+        drop(held);
+        peer.expect("timeout\t100000", "held");
+    }
+
     #[test]
     fn a_read_only_file_system_is_locked_and_a_missing_file_there_is_an_error() {
         if !has("unshare", &["-m", "true"]) {

@@ -31,6 +31,7 @@ fn text(path: &Path) -> String {
 /// beside or above.
 const LAYERS: &[(&str, &[&str])] = &[
     ("sys/mod.rs", &[]),
+    ("sys/advisory.rs", &[]),
     ("sys/unix.rs", &[]),
     ("sys/windows.rs", &[]),
     ("sys/other.rs", &[]),
@@ -49,7 +50,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// What only some files may name at all.
 const RESERVED: &[(&str, &[&str])] = &[
-    ("fs4", &["sys/unix.rs", "sys/windows.rs"]),
+    ("fs4", &["sys/advisory.rs"]),
     ("rustix", &["sys/unix.rs"]),
     ("forkguard", &["sys/unix.rs"]),
     ("tempfile", &["sys/unix.rs"]),
