@@ -303,3 +303,6 @@ impl<T: Target> Drop for Wait<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

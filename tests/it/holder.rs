@@ -101,6 +101,29 @@ fn looking_takes_nothing_and_is_in_nobodys_way() {
     });
 }
 
+/// A record that is taken away after the release would be the next holder's.
+#[test]
+fn whoever_holds_finds_their_own_record_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    std::thread::scope(|scope| {
+        for worker in 0..4 {
+            let path = &path;
+            scope.spawn(move || {
+                let label = format!("worker {worker}");
+                let lock = Options::new().label(&label).open_lock(path).unwrap();
+                for _ in 0..300 {
+                    let guard = lock.lock().unwrap();
+                    assert!(!guard.abandoned());
+                    assert_eq!(lock.holder().unwrap().unwrap().label(), Some(label.as_str()));
+                    guard.unlock().unwrap();
+                }
+            });
+        }
+    });
+    assert!(!record_of(&path).exists());
+}
+
 #[test]
 fn a_killed_labelled_holder_is_told_to_the_next_one_and_only_to_it() {
     for (settings, in_words) in [("", "without"), ("\tlabel=next", "with")] {
@@ -163,6 +186,7 @@ fn a_symlink_or_fifo_in_the_records_place_is_neither_followed_nor_waited_for() {
     let lock = Options::new().label("real").open_lock(&path).unwrap();
     for name in ["a.lock.holder", "a.lock.holder.new"] {
         std::os::unix::fs::symlink(&victim, dir.path().join(name)).unwrap();
+        assert_eq!(lock.holder().unwrap(), None);
         let guard = lock.lock().unwrap();
         assert_eq!(lock.holder().unwrap().unwrap().label(), Some("real"));
         drop(guard);

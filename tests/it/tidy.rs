@@ -44,6 +44,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("wait/timer.rs", &["sys"]),
     ("wait/queue.rs", &["error", "sys"]),
     ("wait/mod.rs", &["error"]),
+    ("wait/tests.rs", &["error"]),
     ("lock.rs", &["error", "holder", "options", "slot", "sys", "wait"]),
     ("lib.rs", &[]),
 ];
@@ -63,7 +64,8 @@ const RESERVED: &[(&str, &[&str])] = &[
 fn code(path: &Path) -> String {
     let text = text(path);
     let code = text.split("#[cfg(test)]").next().unwrap();
-    code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+    let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    code.map(|line| line.split(" // ").next().unwrap()).collect::<Vec<_>>().join("\n")
 }
 
 fn source_files() -> Vec<(String, PathBuf)> {

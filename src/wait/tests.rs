@@ -1,0 +1,221 @@
+//! The engine against a target made for it, so that each moment of a hand-over can be had on purpose.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex};
+
+use super::*;
+
+/// A lock in memory. `block` waits on a condition; `refuse` and `panic` make it fail instead.
+#[derive(Default)]
+struct Memory {
+    state: Arc<(Mutex<Contents>, Condvar)>,
+    attempts: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Contents {
+    is_held: bool,
+    fault: Option<&'static str>,
+}
+
+struct Held(Arc<(Mutex<Contents>, Condvar)>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.0.lock().unwrap().is_held = false;
+        self.0.1.notify_all();
+    }
+}
+
+impl Memory {
+    fn fail(&self, how: &'static str) {
+        self.state.0.lock().unwrap().fault = Some(how);
+        self.state.1.notify_all();
+    }
+
+    fn is_held(&self) -> bool {
+        self.state.0.lock().unwrap().is_held
+    }
+}
+
+impl Target for Memory {
+    type Key = usize;
+    type Held = Held;
+
+    fn key(&self) -> usize {
+        Arc::as_ptr(&self.state) as usize
+    }
+
+    fn is_current(&self, _key: &usize) -> Result<bool> {
+        Ok(true)
+    }
+
+    fn attempt(&self) -> Result<Option<Held>> {
+        self.attempts.fetch_add(1, Ordering::Relaxed);
+        let mut contents = self.state.0.lock().unwrap();
+        let was_held = std::mem::replace(&mut contents.is_held, true);
+        Ok((!was_held).then(|| Held(Arc::clone(&self.state))))
+    }
+
+    fn block_here(&self) -> Result<Held> {
+        self.block()
+    }
+
+    fn block(&self) -> Result<Held> {
+        let mut contents = self.state.0.lock().unwrap();
+        while contents.is_held && contents.fault.is_none() {
+            contents = self.state.1.wait(contents).unwrap();
+        }
+        match contents.fault.take() {
+            Some("panic") => {
+                drop(contents);
+                panic!("the target's own");
+            }
+            Some(_) => {
+                let path = std::path::Path::new("memory").into();
+                Err(crate::error::Error::io("lock", &path, std::io::ErrorKind::OutOfMemory.into()))
+            }
+            None => {
+                contents.is_held = true;
+                Ok(Held(Arc::clone(&self.state)))
+            }
+        }
+    }
+
+    fn must_poll(&self) -> bool {
+        false
+    }
+
+    fn poll_every(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// A waker that counts.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Woken {
+    fn until(&self, times: usize) {
+        while self.0.load(Ordering::SeqCst) < times {
+            std::thread::yield_now();
+        }
+    }
+}
+
+type Waiter = (Wait<Memory>, Arc<Woken>);
+
+/// A held target, and waits in line for it, each with its waker.
+fn in_line(lines: &'static Lines<Memory>, waits: usize) -> (Arc<Memory>, Held, Vec<Waiter>) {
+    let target = Arc::new(Memory::default());
+    let held = target.attempt().unwrap().unwrap();
+    let waits = (0..waits)
+        .map(|_| {
+            let woken = Arc::new(Woken::default());
+            let mut wait = Wait::new(lines, Arc::clone(&target), None);
+            assert!(wait.poll(&Waker::from(Arc::clone(&woken))).is_pending());
+            (wait, woken)
+        })
+        .collect();
+    (target, held, waits)
+}
+
+#[test]
+fn what_was_granted_before_the_deadline_is_returned_after_it() {
+    static LINES: Lines<Memory> = Lines::new();
+    let (target, held, mut waits) = in_line(&LINES, 1);
+    drop(held);
+    let (wait, woken) = &mut waits[0];
+    woken.until(1);
+    let attempts = target.attempts.load(Ordering::Relaxed);
+    let granted = wait.last_chance().unwrap();
+    assert!(granted.is_some() && target.is_held());
+    assert_eq!(target.attempts.load(Ordering::Relaxed), attempts, "it was granted, not tried for");
+    drop(granted);
+    assert!(!target.is_held());
+}
+
+#[test]
+fn what_was_granted_to_a_dropped_wait_goes_to_the_next_without_being_released() {
+    static LINES: Lines<Memory> = Lines::new();
+    let (target, held, mut waits) = in_line(&LINES, 2);
+    let (mut second, second_woken) = waits.pop().unwrap();
+    let (first, first_woken) = waits.pop().unwrap();
+    drop(held);
+    first_woken.until(1);
+    drop(first);
+    // Passed on in this very thread: the helper blocks behind it.
+    assert_eq!(second_woken.0.load(Ordering::SeqCst), 1);
+    assert!(target.is_held());
+    let Poll::Ready(Ok(granted)) = second.poll(Waker::noop()) else { panic!("not granted") };
+    drop(granted);
+    // The helper finds nobody, and lets go at once.
+    while !LINES.is_empty() || target.is_held() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn who_gave_up_is_not_granted_and_the_next_waiter_adopts_the_helper() {
+    static LINES: Lines<Memory> = Lines::new();
+    let (target, held, mut waits) = in_line(&LINES, 1);
+    assert!(waits[0].0.last_chance().unwrap().is_none());
+    waits.clear();
+    let attempts = target.attempts.load(Ordering::Relaxed);
+    let mut next = Wait::new(&LINES, Arc::clone(&target), None);
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    assert!(next.poll(&waker).is_pending());
+    assert_eq!(
+        target.attempts.load(Ordering::Relaxed),
+        attempts,
+        "the helper's block is the attempt"
+    );
+    drop(held);
+    woken.until(1);
+    assert!(next.poll(&waker).is_ready());
+}
+
+#[test]
+fn a_helper_that_fails_or_panics_leaves_its_line_to_wait_alone() {
+    static LINES: Lines<Memory> = Lines::new();
+    for fault in ["refuse", "panic"] {
+        let (target, held, mut waits) = in_line(&LINES, 3);
+        target.fail(fault);
+        for (wait, woken) in &mut waits {
+            woken.until(1);
+            assert!(wait.poll(Waker::noop()).is_pending());
+            assert!(wait.next_tick().is_some(), "it polls from now on");
+        }
+        assert!(LINES.is_empty());
+        drop(held);
+        for (wait, _) in &mut waits {
+            loop {
+                if let Poll::Ready(granted) = wait.poll(Waker::noop()) {
+                    drop(granted.unwrap());
+                    break;
+                }
+                std::thread::yield_now();
+            }
+        }
+    }
+}
+
+#[test]
+fn the_latest_waker_is_the_one_that_is_woken() {
+    static LINES: Lines<Memory> = Lines::new();
+    let (_target, held, mut waits) = in_line(&LINES, 1);
+    let (wait, first) = &mut waits[0];
+    let latest = Arc::new(Woken::default());
+    assert!(wait.poll(&Waker::from(Arc::clone(&latest))).is_pending());
+    drop(held);
+    latest.until(1);
+    assert_eq!(first.0.load(Ordering::SeqCst), 0);
+    assert!(wait.poll(Waker::noop()).is_ready());
+}
