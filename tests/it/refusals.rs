@@ -348,14 +348,15 @@ mod injected {
     }
 }
 
-/// A peer whose system calls on `path` fail as `strace -e inject=` says.
+/// A peer whose system calls on `path` fail, or take long, as `strace -e inject=` says.
 #[cfg(target_os = "linux")]
 pub(crate) fn injected(path: &std::path::Path, inject: &str) -> Peer {
+    let calls = inject.split(':').next().unwrap();
     let mut command = Command::new("strace");
     command
         .args(["-f", "-qq", "-o", "/dev/null", "-P"])
         .arg(path)
-        .args(["-e", "trace=flock,openat", "-e", &format!("inject={inject}")])
+        .args(["-e", &format!("trace={calls}"), "-e", &format!("inject={inject}")])
         .arg(std::env::current_exe().unwrap());
     Peer::start_as(command)
 }
