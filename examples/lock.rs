@@ -99,10 +99,9 @@ fn worker(name: &str, directory: &Path, with_lock: bool) -> Result<(), Box<dyn E
         .label(format!("the {name} worker"))
         .on_wait(Duration::from_millis(50), {
             let me = me.clone();
-            move |waiting| {
-                let holder = waiting.holder().and_then(|h| h.label().map(str::to_string));
-                let holder = holder.unwrap_or_else(|| "another".into());
-                println!("{me} waits, {holder} holds the lock");
+            move |waiting| match waiting.holder().and_then(|h| h.label().map(str::to_string)) {
+                Some(holder) => println!("{me} waits, {holder} holds the lock"),
+                None => println!("{me} waits"),
             }
         })
         .open_lock(directory.join("shared.lock"))?;

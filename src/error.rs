@@ -18,7 +18,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// lock.try_lock()?;` cannot walk on without the lock: see [`is_would_block`](Self::is_would_block)
 /// and [`is_timed_out`](Self::is_timed_out).
 ///
-/// Converts into [`std::io::Error`] with its [`kind`](Self::kind) kept.
+/// The text of an error is complete, with what the system said and what to do about it; `source()` gives
+/// the system's own error to code that wants it. Converts into [`std::io::Error`] with its
+/// [`kind`](Self::kind) kept.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -32,7 +34,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::WouldBlock);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Somebody else has it, and the call was one that never waits.
@@ -50,8 +52,8 @@ pub enum Error {
 
     /// Somebody else had it all the time that the caller was ready to wait.
     #[error(
-        "gave up waiting for `{}` after {waited:.3?}: {}; wait longer, or see what the holder is doing",
-        path.display(), holder.in_words(path)
+        "{} `{}`: {}; wait longer, or see what the holder is doing",
+        gave_up(*waited), path.display(), holder.in_words(path)
     )]
     #[non_exhaustive]
     TimedOut {
@@ -66,7 +68,8 @@ pub enum Error {
     /// There is something at the path that must not be opened or locked: a directory, a symbolic link,
     /// a FIFO, a socket, a device. It was left as it was.
     #[error(
-        "`{}` is {found}, not a regular file: give the path of a file, or of one that can be made",
+        "`{}` is {found}, not a regular file; give the path of a file, or of one that can be made \
+         (links in parent directories are fine)",
         path.display()
     )]
     #[non_exhaustive]
@@ -92,7 +95,7 @@ pub enum Error {
     },
 
     /// The system refused an operation.
-    #[error("could not {operation} `{}`: {source}{}", path.display(), advice(source))]
+    #[error("could not {operation} `{}`: {source}{}", path.display(), advice(operation, source))]
     #[non_exhaustive]
     Io {
         /// What was asked for.
@@ -160,6 +163,15 @@ impl Error {
         }
     }
 
+    /// The number of the system's own error, for [`Error::Io`] and [`Error::Unsupported`].
+    #[must_use]
+    pub fn raw_os_error(&self) -> Option<i32> {
+        match self {
+            Self::Io { source, .. } | Self::Unsupported { source, .. } => source.raw_os_error(),
+            _ => None,
+        }
+    }
+
     /// The nearest kind that [`std::io::Error`] has: the system's own for [`Error::Io`].
     #[must_use]
     pub fn kind(&self) -> io::ErrorKind {
@@ -169,6 +181,37 @@ impl Error {
             Self::NotRegularFile { .. } => io::ErrorKind::InvalidInput,
             Self::Unsupported { .. } => io::ErrorKind::Unsupported,
             Self::Io { source, .. } => source.kind(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Error {
+    /// With the holder looked up: `fn main() -> Result<(), ...>` prints errors in this form.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::WouldBlock { path, .. } => f
+                .debug_struct("WouldBlock")
+                .field("path", path)
+                .field("holder", &self.holder())
+                .finish(),
+            Self::TimedOut { path, waited, .. } => f
+                .debug_struct("TimedOut")
+                .field("path", path)
+                .field("waited", waited)
+                .field("holder", &self.holder())
+                .finish(),
+            Self::NotRegularFile { path, found } => {
+                f.debug_struct("NotRegularFile").field("path", path).field("found", found).finish()
+            }
+            Self::Unsupported { path, source } => {
+                f.debug_struct("Unsupported").field("path", path).field("source", source).finish()
+            }
+            Self::Io { path, operation, source } => f
+                .debug_struct("Io")
+                .field("path", path)
+                .field("operation", operation)
+                .field("source", source)
+                .finish(),
         }
     }
 }
@@ -196,23 +239,31 @@ impl HeldBy {
     }
 }
 
+fn gave_up(waited: Duration) -> String {
+    if waited.is_zero() {
+        return "there was no time to wait for".into();
+    }
+    format!("gave up after {:.3} s of waiting for", waited.as_secs_f64())
+}
+
 /// What to do about a refusal, where the system's own words do not say it.
-fn advice(source: &io::Error) -> &'static str {
+fn advice(operation: &str, source: &io::Error) -> &'static str {
     match source.kind() {
-        io::ErrorKind::PermissionDenied => {
-            "; this user needs to read the file (and write to it on a network file system), \
-             or to create it: check the owners and modes of the file and its directory"
-        }
+        io::ErrorKind::PermissionDenied => match operation {
+            "open" => "; this user must be able to read the file",
+            "look up" => "; this user must be able to enter every directory of the path",
+            _ if operation.starts_with("create") => {
+                "; this user must be able to write to the directory"
+            }
+            _ => "; check the owners and modes of the file and its directory",
+        },
         io::ErrorKind::ReadOnlyFilesystem => {
             "; a lock file that exists can be locked there, but none can be created"
         }
         io::ErrorKind::StorageFull => "; free some space or choose another file system",
         io::ErrorKind::QuotaExceeded => "; free some of your quota or choose another file system",
-        io::ErrorKind::NotADirectory => "; a part of the path is a file",
-        _ if sys::is_bad_name(source) => "; choose a shorter or simpler name",
-        _ if sys::is_descriptor_limit(source) => {
-            "; raise the limit on open files (ulimit -n), or hold fewer of them open"
-        }
-        _ => "",
+        io::ErrorKind::NotADirectory => "; a part of the path that should be a directory is a file",
+        io::ErrorKind::IsADirectory => "; give the path of a file, without a slash at its end",
+        _ => sys::advice(source),
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! The record is `P.holder`, a small text. It counts only while its publisher lives, which the kernel
 //! tells ([`sys::Pin`]): so a record that a killed process left is never believed, whatever its
-//! process number has become (rules 10 to 12 of `docs/PROTOCOL.md`).
+//! process number has become (rules 10 to 12 of `docs/PROTOCOL.md`). A file in the record's place that is no
+//! record is somebody's, and is left as it is.
 
 use std::fmt;
 use std::io::{self, Read as _};
@@ -11,9 +12,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::options::Access;
-use crate::sys::{self, Origin, Pin};
+use crate::sys::{self, FileId, Origin, Pin};
 
 const SUFFIX: &str = ".holder";
+/// Where a record is written before it gets its name.
+const ASIDE: &str = ".holder.new";
 const FIRST_LINE: &str = "flockwork holder 1";
 /// Where it is written in place (Windows), a reader must see that it is whole.
 const LAST_LINE: &str = "end";
@@ -82,11 +85,12 @@ impl Holder {
         }
     }
 
-    fn to_record(&self) -> String {
+    fn to_record(&self, locked: FileId) -> String {
         use fmt::Write as _;
         let mut text = format!("{FIRST_LINE}\npid {}\nhost {}\n", self.pid, self.host);
-        let since = self.since.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
         // Writing to a String cannot fail.
+        let _ = writeln!(text, "file {locked}");
+        let since = self.since.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
         if let Some(since) = since {
             let _ = writeln!(text, "since {}.{:09}", since.as_secs(), since.subsec_nanos());
         }
@@ -129,11 +133,15 @@ impl fmt::Display for Holder {
         if let Some(label) = &self.label {
             write!(f, "\"{label}\", ")?;
         }
+        let is_here = self.host == printable(&sys::host_name());
+        if is_here && self.pid == std::process::id() {
+            f.write_str("this very process, ")?;
+        }
         write!(f, "process {}", self.pid)?;
         if let Some(command) = &self.command {
             write!(f, " ({command})")?;
         }
-        if !self.host.is_empty() && self.host != printable(&sys::host_name()) {
+        if !self.host.is_empty() && !is_here {
             write!(f, " on {}", self.host)?;
         }
         match self.since.and_then(|at| SystemTime::now().duration_since(at).ok()) {
@@ -168,14 +176,24 @@ fn printable(text: &str) -> String {
     out
 }
 
+/// What is in a record's place.
+enum Place {
+    Free,
+    /// A record or the beginning of one, its publisher alive or not.
+    Record {
+        text: String,
+        is_alive: bool,
+    },
+    /// Something that we did not write, or may not read.
+    Foreign,
+}
+
 /// Who holds `path`: the record of a living holder, or else what the system tells.
 pub(crate) fn find(path: &Path) -> io::Result<Option<Holder>> {
-    let record = sys::beside(path, SUFFIX);
-    if let Some((file, text)) = read(&record)? {
-        if Pin::is_alive(&record, &file) {
-            if let Some(holder) = Holder::from_record(&text) {
-                return Ok(Some(holder));
-            }
+    if let Place::Record { text, is_alive: true } = look(&sys::beside(path, SUFFIX))? {
+        // Who holds a file that the path names no more does not hold the path.
+        if let Some(holder) = Holder::from_record(&text).filter(|_| names_locked(path, &text)) {
+            return Ok(Some(holder));
         }
     }
     Ok(sys::lock_owners(path).first().map(|&pid| Holder {
@@ -187,13 +205,22 @@ pub(crate) fn find(path: &Path) -> io::Result<Option<Holder>> {
     }))
 }
 
-/// Whether a holder of `path` died without taking its record away. Only for the one who holds it now:
-/// nobody else publishes meanwhile, so a record that is not pinned is a dead one's. (An empty one is
-/// nobody's: it was withdrawn while somebody read it, on Windows.)
-pub(crate) fn died_holding(path: &Path) -> io::Result<bool> {
-    let record = sys::beside(path, SUFFIX);
-    Ok(read(&record)?
-        .is_some_and(|(file, text)| !text.is_empty() && !Pin::is_alive(&record, &file)))
+/// Whether the path still names the file that the record was left for.
+fn names_locked(path: &Path, text: &str) -> bool {
+    sys::path_identity(path).is_ok_and(|id| text.lines().any(|line| is_for(line, id)))
+}
+
+fn is_for(line: &str, id: FileId) -> bool {
+    line.strip_prefix("file ").is_some_and(|file| file == id.to_string())
+}
+
+/// Whether a holder of the file `locked` died without taking its record away. Only for the one who holds
+/// it now: a holder takes its record away before it unlocks, so what is found there for this very file
+/// is a dead one's. (Its pin says nothing: a process that dies drops its locks one after the other.)
+pub(crate) fn died_holding(path: &Path, locked: FileId) -> io::Result<bool> {
+    let found = look(&sys::beside(path, SUFFIX))?;
+    Ok(matches!(found, Place::Record { text, .. }
+        if text.lines().any(|line| is_for(line, locked))))
 }
 
 /// Takes a dead holder's record away. Only for the one who holds `path` now.
@@ -201,27 +228,29 @@ pub(crate) fn forget_dead(path: &Path) -> io::Result<()> {
     std::fs::remove_file(sys::beside(path, SUFFIX))
 }
 
-/// The record beside a path. Anything but a regular file is nobody's record: it is not opened.
-fn read(record: &Path) -> io::Result<Option<(std::fs::File, String)>> {
+fn look(record: &Path) -> io::Result<Place> {
     let found = match std::fs::symlink_metadata(record) {
         Ok(found) => found,
-        Err(error) if gone(&error) => return Ok(None),
+        Err(error) if gone(&error) => return Ok(Place::Free),
         Err(error) => return Err(error),
     };
     if !found.is_file() {
-        return Ok(None);
+        return Ok(Place::Foreign); // and not opened: it may be a FIFO
     }
     let file = match sys::open_to_read(record) {
         Ok(file) => file,
-        // Withdrawn meanwhile, or not for us to read.
-        Err(error) if gone(&error) || error.kind() == io::ErrorKind::PermissionDenied => {
-            return Ok(None);
-        }
+        Err(error) if gone(&error) => return Ok(Place::Free), // withdrawn meanwhile
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Place::Foreign),
         Err(error) => return Err(error),
     };
     let mut bytes = Vec::new();
     (&file).take(MOST_BYTES).read_to_end(&mut bytes)?;
-    Ok(Some((file, String::from_utf8_lossy(&bytes).into_owned())))
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let is_begun = text.starts_with(FIRST_LINE) || FIRST_LINE.starts_with(&text);
+    if !is_begun || text.is_empty() && !Pin::MAY_BE_EMPTY {
+        return Ok(Place::Foreign);
+    }
+    Ok(Place::Record { is_alive: Pin::is_alive(record, &file), text })
 }
 
 fn gone(error: &io::Error) -> bool {
@@ -239,10 +268,29 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn publish(path: &Path, label: Option<&str>, access: Access) -> io::Result<Self> {
-        let record = sys::beside(path, SUFFIX);
-        let text = Holder::of_this_process(label).to_record();
-        let pin = Pin::publish(&record, text.as_bytes(), access.bits())?;
+    /// Only for the one who holds the file `locked` now. What is not ours in the record's place stays
+    /// there.
+    pub(crate) fn publish(
+        path: &Path,
+        locked: FileId,
+        label: Option<&str>,
+        access: Access,
+    ) -> io::Result<Self> {
+        let (record, aside) = (sys::beside(path, SUFFIX), sys::beside(path, ASIDE));
+        if let Place::Foreign = look(&record)? {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        // What a publisher left that was killed before its record had its name; it may have been killed
+        // before the first byte.
+        if let Ok(left) = std::fs::symlink_metadata(&aside) {
+            if left.len() != 0 && !matches!(look(&aside)?, Place::Record { .. }) || !left.is_file()
+            {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            std::fs::remove_file(&aside)?;
+        }
+        let text = Holder::of_this_process(label).to_record(locked);
+        let pin = Pin::publish(&record, &aside, text.as_bytes(), access.bits())?;
         Ok(Self { pin: Some(pin), path: record, origin: Origin::here() })
     }
 }
@@ -251,7 +299,8 @@ impl Drop for Record {
     fn drop(&mut self) {
         // A forked copy must leave the record to the process that holds the lock.
         if let Some(pin) = self.pin.take().filter(|_| self.origin.is_here()) {
-            let _ = pin.withdraw(&self.path);
+            // Down to the first line: should the file not go, it says that nobody holds.
+            let _ = pin.withdraw(&self.path, FIRST_LINE.len() as u64 + 1);
         }
     }
 }
@@ -270,16 +319,21 @@ mod tests {
         }
     }
 
+    fn record(holder: &Holder) -> String {
+        let file = tempfile::tempfile().unwrap();
+        holder.to_record(sys::identity(&file).unwrap())
+    }
+
     #[test]
     fn a_record_comes_back_as_it_was_written() {
-        assert_eq!(Holder::from_record(&holder().to_record()), Some(holder()));
+        assert_eq!(Holder::from_record(&record(&holder())), Some(holder()));
         let bare = Holder { command: None, label: None, since: None, ..holder() };
-        assert_eq!(Holder::from_record(&bare.to_record()), Some(bare));
+        assert_eq!(Holder::from_record(&record(&bare)), Some(bare));
     }
 
     #[test]
     fn what_is_no_record_is_nobody() {
-        let whole = holder().to_record();
+        let whole = record(&holder());
         for cut in 0..whole.len() {
             assert_eq!(Holder::from_record(&whole[..cut]), None, "{:?}", &whole[..cut]);
         }
@@ -308,7 +362,7 @@ mod tests {
         let shown = Holder::from_record(&text).unwrap().to_string();
         assert!(!shown.chars().any(|c| c.is_control() || c == '\u{202e}'), "{shown:?}");
         let own = Holder { label: Some(printable("two\nlines")), ..holder() };
-        assert_eq!(Holder::from_record(&own.to_record()), Some(own));
+        assert_eq!(Holder::from_record(&record(&own)), Some(own));
         assert!(printable(&"x".repeat(10_000)).len() < 600);
     }
 }

@@ -26,8 +26,9 @@
 //!
 //! The library installs no signal handlers and changes neither the umask, the environment nor the current
 //! directory. Waits with a deadline, and futures, are served by at most one helper thread for each lock
-//! that is waited for (64 in all), which sleeps in the kernel and ends when nobody waits. On Unix it
-//! registers one handler with `pthread_atfork(3)`, which counts forks.
+//! that is waited for (64 in all), which sleeps in the kernel and ends when nobody waits; a future that
+//! polls or has an [`on_wait`](Options::on_wait) callback needs a timer's thread besides, one for all. On
+//! Unix it registers one handler with `pthread_atfork(3)`, which counts forks.
 //!
 //! # Not promised
 //!

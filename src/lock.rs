@@ -58,6 +58,8 @@ static LINES: Lines<Claim> = Lines::new();
 ///   next one locks the new file. Do not remove lock files.
 /// * Between processes the order is the kernel's. On Linux those who wait are served first come, first
 ///   served, but who asks at the moment of a release may pass them.
+/// * A process that gave up waiting may be granted the lock once more for some microseconds; others can
+///   meet that as a refused [`try_lock`](Self::try_lock).
 /// * On a network file system, a holder that is cut off is not told that it lost the lock.
 ///
 /// # Platform-specific behaviour
@@ -92,6 +94,7 @@ impl Lock {
     /// # Errors
     ///
     /// * [`Error::NotRegularFile`] if there is something else at the path; it is left as it was.
+    /// * [`Error::Unsupported`] if the platform has no locks.
     /// * [`Error::Io`] if the file can neither be opened nor made.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().open_lock(path)
@@ -149,6 +152,10 @@ impl Lock {
     /// the runtime's own, such as `tokio::time::timeout`; what a dropped future had been granted goes to
     /// the next waiter.
     ///
+    /// A future that was polled must be polled on or dropped: when its turn comes it holds the lock, also
+    /// while nobody polls it. So in a `select!` with `&mut future`, no other branch may wait for the same
+    /// lock. A future that is polled after it has ended stays pending.
+    ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
     /// # let path = dir.path().join("a.lock");
@@ -204,6 +211,7 @@ impl Lock {
 
     fn guard(&self, locked: Locked) -> LockGuard {
         let inner = &self.inner;
+        let id = locked.id();
         let mut guard = LockGuard {
             claim: Arc::clone(&inner.claim),
             locked: Some(locked),
@@ -213,7 +221,8 @@ impl Lock {
         if inner.record {
             let slot = &inner.claim.slot;
             let _asked = guard.abandoned(); // before our own record takes the place of what was left
-            guard.record = Record::publish(slot.path(), inner.label.as_deref(), slot.access()).ok();
+            let label = inner.label.as_deref();
+            guard.record = Record::publish(slot.path(), id, label, slot.access()).ok();
         }
         guard
     }
@@ -276,11 +285,15 @@ impl Target for Claim {
     }
 
     fn block_here(&self) -> Result<Locked> {
-        self.slot.take(self.mode, false)
+        self.slot.take(self.mode)
     }
 
-    fn block(&self) -> Result<Locked> {
-        self.slot.take(self.mode, true)
+    fn block(&self, (_, id, _): &Self::Key) -> Result<Option<Locked>> {
+        self.slot.take_file_of(*id, self.mode)
+    }
+
+    fn is_valid(&self, locked: &Locked) -> Result<bool> {
+        self.slot.is_valid(locked)
     }
 
     fn must_poll(&self) -> bool {
@@ -341,12 +354,17 @@ impl LockGuard {
     ///
     /// Known only of holders that left a record ([`Options::label`], [`Options::record_holder`]). The
     /// one who asks first is told, and by that the matter is closed for those who come later; a guard
-    /// with a record of its own has asked when it was acquired.
+    /// with a record of its own has asked when it was acquired. (Where the record cannot be removed, each
+    /// is told.)
+    ///
+    /// Ending the process with the guard alive counts as dying: `std::process::exit` and an abort run no
+    /// destructors.
     #[must_use]
     pub fn abandoned(&self) -> bool {
         *self.abandoned.get_or_init(|| {
             let path = self.claim.slot.path();
-            let died = holder::died_holding(path).unwrap_or(false);
+            let Some(locked) = &self.locked else { return false };
+            let died = holder::died_holding(path, locked.id()).unwrap_or(false);
             // Left where it cannot be removed: then the next one is told as well.
             died && holder::forget_dead(path).map_or(true, |()| true)
         })

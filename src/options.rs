@@ -49,27 +49,32 @@ impl Options {
     /// [`Lock::holder`](crate::Lock::holder), in errors and in [`on_wait`](Self::on_wait). Implies
     /// [`record_holder(true)`](Self::record_holder).
     ///
-    /// Kept on one line and cut after 512 characters.
+    /// Kept on one line and cut after 512 characters. An empty one is none.
     #[must_use]
     pub fn label(mut self, text: impl AsRef<str>) -> Self {
-        self.label = Some(text.as_ref().into());
+        self.label = Some(text.as_ref().into()).filter(|label: &Arc<str>| !label.is_empty());
         self.record = true;
         self
     }
 
     /// Whether a holder leaves a record beside the path (`P.holder`: process, host, command, since
-    /// when, label) for as long as it holds. Off by default.
+    /// when, label) for as long as it holds. Off by default, on with a [`label`](Self::label); the last
+    /// call counts.
+    ///
+    /// The record holds the whole command line, and whoever may read the directory can read it unless
+    /// [`access`](Self::access) says otherwise. The names `P.holder` and `P.holder.new` are flockwork's:
+    /// what is found there that is no record is left alone, and there is no record then.
     ///
     /// Costs some 50 microseconds at each acquisition and release. It is a courtesy and not a part of
     /// the lock: where the record cannot be written (a read-only directory, a full disk) the lock is
     /// held without one. A record counts only while its writer lives and holds.
     #[must_use]
     pub fn record_holder(mut self, yes: bool) -> Self {
-        self.record = yes || self.label.is_some();
+        self.record = yes;
         self
     }
 
-    /// Who may use the files that are created. What exists already stays as it is.
+    /// Who may use the files and parent directories that are created. What exists already stays as it is.
     #[must_use]
     pub fn access(mut self, access: Access) -> Self {
         self.access = access;
@@ -77,7 +82,7 @@ impl Options {
     }
 
     /// Calls `f` when a wait has lasted `after`, and every `after` from then on: to tell a person what
-    /// is going on. At least a millisecond.
+    /// is going on. A shorter span than a millisecond counts as one.
     ///
     /// It runs in the thread that waits, or where the future is polled, and the wait goes on when it
     /// returns. With it, also a wait without limit goes through the process's waiting helper instead of
@@ -93,7 +98,8 @@ impl Options {
         self
     }
 
-    /// Waits by trying again every `interval`, instead of in the kernel. At least 100 microseconds.
+    /// Waits by trying again every `interval`, instead of in the kernel. A shorter one than 100
+    /// microseconds counts as that.
     ///
     /// For file systems whose locks wake late and which flockwork does not know as such; it polls by
     /// itself on those it knows (NFS, SMB, FUSE ...). Polling is not fair: whoever tries at the right
@@ -131,7 +137,8 @@ pub enum Access {
     Umask,
     /// The owner alone: files 0600, directories 0700.
     Private,
-    /// The owner and the group: files 0660, directories 0770.
+    /// The owner and the group (the creator's, or the directory's if its set-group-ID bit says so): files
+    /// 0660, directories 0770.
     Group,
     /// Everybody: files 0666, directories 0777. Anybody can then hold the lock for as long as they
     /// like, and whoever may write to the directory can remove it.

@@ -36,6 +36,8 @@ struct Files {
     lent: usize,
     /// What the path was last seen to name.
     latest: FileId,
+    /// The process that this was counted in.
+    origin: Origin,
 }
 
 #[derive(Debug)]
@@ -60,6 +62,10 @@ impl Files {
 impl Slot {
     /// Opens the file, or makes it (and its missing parent directories).
     pub(crate) fn open(path: &Path, access: Access) -> Result<Self> {
+        if !sys::SUPPORTED {
+            let source = io::Error::from(io::ErrorKind::Unsupported);
+            return Err(Error::Unsupported { path: path.into(), source });
+        }
         // Absolute, so that a later change of the current directory does not change what is locked.
         let path: Arc<Path> = match std::path::absolute(path) {
             Ok(absolute) => absolute.into(),
@@ -67,7 +73,7 @@ impl Slot {
         };
         let file = open(&path, access)?;
         let network = sys::is_network(&path, &file.file);
-        let files = Files { latest: file.id, idle: Some(file), lent: 0 };
+        let files = Files { latest: file.id, idle: Some(file), lent: 0, origin: Origin::here() };
         Ok(Self { path, access, network, files: Mutex::new(files) })
     }
 
@@ -149,22 +155,40 @@ impl Slot {
     }
 
     /// Blocks in the kernel until the lock is had. Nothing ends this early, so only a caller without a
-    /// deadline, or a helper thread, may come here. `lent`: a helper does.
+    /// deadline may come here.
     ///
     /// No wake-up is lost: the kernel queues us, and a holder that lets go or dies grants it on. When
     /// the file is replaced while we wait, we learn it when the old file's holder lets go, and queue
     /// again at the new file (rule 2).
-    pub(crate) fn take(&self, mode: Mode, lent: bool) -> Result<Locked> {
-        let _count = lent.then(|| Lent::new(self));
+    pub(crate) fn take(&self, mode: Mode) -> Result<Locked> {
         for _ in 0..MOST_REPLACEMENTS {
-            let open = self.take_file(lent)?;
-            sys::lock(&open.file, mode).map_err(|source| self.lock_error(source))?;
-            let locked = Locked::new(open);
-            if self.still_names(locked.id())? {
+            let locked = self.block(mode, self.take_file(false)?)?;
+            if self.is_valid(&locked)? {
                 return Ok(locked);
             }
         }
         Err(self.replaced_too_often())
+    }
+
+    /// The same for a helper thread, which waits for one file: `None` if the path names another. Whoever
+    /// gets the lock from the helper checks it by [`is_valid`](Self::is_valid).
+    pub(crate) fn take_file_of(&self, id: FileId, mode: Mode) -> Result<Option<Locked>> {
+        let _count = Lent::new(self);
+        let open = self.take_file(true)?;
+        if open.id != id {
+            return Ok(None);
+        }
+        self.block(mode, open).map(Some)
+    }
+
+    fn block(&self, mode: Mode, open: OpenFile) -> Result<Locked> {
+        sys::lock(&open.file, mode).map_err(|source| self.lock_error(source))?;
+        Ok(Locked::new(open))
+    }
+
+    /// Rule 2: whether the path still names the file that is locked.
+    pub(crate) fn is_valid(&self, locked: &Locked) -> Result<bool> {
+        self.still_names(locked.id())
     }
 
     /// Unlocks, and keeps the descriptor for the next time where none is kept yet.
@@ -196,12 +220,12 @@ impl Slot {
         match idle {
             Some(open) if open.origin.is_here() => Ok(open),
             other => {
-                let forked = other.is_some();
                 drop(other);
                 let open = open(&self.path, self.access)?;
                 let mut files = self.files();
                 files.latest = open.id;
-                if forked {
+                if !files.origin.is_here() {
+                    files.origin = Origin::here();
                     files.lent = usize::from(lent); // the helpers stayed in the other process
                 }
                 Ok(open)
@@ -259,7 +283,8 @@ impl Locked {
         Self { open: Some(open) }
     }
 
-    fn id(&self) -> FileId {
+    /// Which file it is.
+    pub(crate) fn id(&self) -> FileId {
         self.open.as_ref().expect("only a release takes it, and that consumes `self`").id
     }
 }

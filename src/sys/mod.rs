@@ -6,15 +6,16 @@
 //!
 //! | name | contract |
 //! |---|---|
+//! | [`SUPPORTED`] | whether there are locks on this platform at all |
 //! | [`open_existing`] | opens what is there, never creates, truncates, follows a last symlink, blocks on a FIFO |
 //! | [`open_to_read`] | the same, for reading what others wrote beside the path |
 //! | [`create_new`] | creates, failing with `AlreadyExists` where anything has the name |
 //! | [`create_directories`] | the missing ones of a directory's ancestors and itself |
 //! | [`try_lock`], [`lock`], [`unlock`] | whole-file advisory lock of an open file; EINTR is retried |
-//! | [`FileId`], [`identity`], [`names`] | which file an open file is, and whether a path names it |
+//! | [`FileId`], [`identity`], [`path_identity`], [`names`] | which file an open file is, and whether a path names it |
 //! | [`is_network`] | whether a wait in the kernel must not be trusted |
 //! | [`locks_unsupported`] | whether an error says that the file system has no locks |
-//! | [`is_descriptor_limit`], [`is_bad_name`] | what else an error says |
+//! | [`is_bad_name`], [`advice`] | what else an error says |
 //! | [`describe`] | what a thing is that is no regular file |
 //! | [`Pin`] | a published file of which the kernel tells whether its publisher lives |
 //! | [`Origin`] | tells a process from the copy that `fork` makes of it |
@@ -90,9 +91,9 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> std::path::PathBuf {
 }
 
 pub(crate) use imp::{
-    FileId, Origin, Pin, coarse_milliseconds, command_of, create_directories, create_new, describe,
-    host_name, identity, is_bad_name, is_descriptor_limit, is_network, lock_owners,
-    locks_unsupported, names, open_existing, open_to_read,
+    FileId, Origin, Pin, SUPPORTED, advice, coarse_milliseconds, command_of, create_directories,
+    create_new, describe, host_name, identity, is_bad_name, is_network, lock_owners,
+    locks_unsupported, names, open_existing, open_to_read, path_identity,
 };
 
 #[cfg(all(unix, not(target_os = "solaris")))]

@@ -6,6 +6,9 @@ use std::path::Path;
 
 use super::{Bits, Mode};
 
+/// Whether there are locks on this platform at all.
+pub(crate) const SUPPORTED: bool = false;
+
 fn unsupported<T>() -> io::Result<T> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "flockwork has no file locks on this platform"))
 }
@@ -51,8 +54,8 @@ pub(crate) fn locks_unsupported(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Unsupported
 }
 
-pub(crate) fn is_descriptor_limit(_error: &io::Error) -> bool {
-    false
+pub(crate) fn advice(_error: &io::Error) -> &'static str {
+    ""
 }
 
 pub(crate) fn is_bad_name(_error: &io::Error) -> bool {
@@ -61,6 +64,16 @@ pub(crate) fn is_bad_name(_error: &io::Error) -> bool {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FileId;
+
+impl std::fmt::Display for FileId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("none")
+    }
+}
+
+pub(crate) fn path_identity(_path: &Path) -> io::Result<FileId> {
+    unsupported()
+}
 
 pub(crate) fn identity(_file: &File) -> io::Result<FileId> {
     unsupported()
@@ -78,7 +91,14 @@ pub(crate) fn is_network(_path: &Path, _file: &File) -> bool {
 pub(crate) struct Pin;
 
 impl Pin {
-    pub(crate) fn publish(_path: &Path, _contents: &[u8], _bits: Option<Bits>) -> io::Result<Self> {
+    pub(crate) const MAY_BE_EMPTY: bool = false;
+
+    pub(crate) fn publish(
+        _path: &Path,
+        _aside: &Path,
+        _contents: &[u8],
+        _bits: Option<Bits>,
+    ) -> io::Result<Self> {
         unsupported()
     }
 
@@ -86,7 +106,7 @@ impl Pin {
         false
     }
 
-    pub(crate) fn withdraw(self, _path: &Path) -> io::Result<()> {
+    pub(crate) fn withdraw(self, _path: &Path, _length: u64) -> io::Result<()> {
         unsupported()
     }
 }

@@ -13,6 +13,9 @@ use rustix::io::Errno;
 
 use super::{Bits, Mode};
 
+/// Whether there are locks on this platform at all.
+pub(crate) const SUPPORTED: bool = true;
+
 // ---------------------------------------------------------------------------------------- opening
 
 /// Rule 1. `O_NOFOLLOW`: a planted symlink must not lead us to another's file. `O_NONBLOCK`: opening a
@@ -61,7 +64,8 @@ pub(crate) fn create_new(path: &Path, bits: Option<Bits>) -> io::Result<File> {
     let made = tempfile::Builder::new()
         .prefix(".flockwork.")
         .permissions(Permissions::from_mode(0o600))
-        .tempfile_in(directory.unwrap_or(Path::new(".")))?;
+        .tempfile_in(directory.unwrap_or(Path::new(".")))
+        .map_err(without_path)?;
     // fchmod, for which the umask does not count; the umask itself is the process's and not ours.
     made.as_file().set_permissions(Permissions::from_mode(bits.file))?;
     match made.persist_noclobber(path) {
@@ -76,6 +80,15 @@ pub(crate) fn create_new(path: &Path, bits: Option<Bits>) -> io::Result<File> {
     }
 }
 
+/// The system's own error out of tempfile's, which adds the path of its own file.
+fn without_path(error: io::Error) -> io::Error {
+    let source = error.get_ref().and_then(|inner| inner.source());
+    match source.and_then(|inner| inner.downcast_ref::<io::Error>()?.raw_os_error()) {
+        Some(number) => io::Error::from_raw_os_error(number),
+        None => error,
+    }
+}
+
 pub(crate) fn create_directories(path: &Path, bits: Option<Bits>) -> io::Result<()> {
     let Some(bits) = bits else { return fs::create_dir_all(path) };
     // Outermost first. Only what this call makes gets the bits.
@@ -83,8 +96,12 @@ pub(crate) fn create_directories(path: &Path, bits: Option<Bits>) -> io::Result<
         path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).collect();
     for directory in missing.into_iter().rev() {
         match DirBuilder::new().mode(0o700).create(directory) {
-            Ok(()) => fs::set_permissions(directory, Permissions::from_mode(bits.directory))?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Ok(()) => {
+                // A directory under one with the set-group-ID bit has that bit too, and must keep it.
+                let group = fs::metadata(directory)?.permissions().mode() & 0o2000;
+                fs::set_permissions(directory, Permissions::from_mode(bits.directory | group))?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => {}
             Err(error) => return Err(error),
         }
     }
@@ -109,7 +126,8 @@ pub(crate) fn describe(kind: FileType) -> &'static str {
 
 // ---------------------------------------------------------------------------------------- locking
 
-/// Rule 9: CIFS says EACCES to a try for "busy" (flock(2), "CIFS details").
+/// Rule 9: CIFS says EACCES to a try for "busy" (flock(2), "CIFS details"). Elsewhere only a security module
+/// says it, and means a denial; the calls that wait then report it, when they block.
 pub(super) fn means_busy(error: &io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::ACCESS)
 }
@@ -121,8 +139,22 @@ pub(crate) fn locks_unsupported(error: &io::Error) -> bool {
         .any(|unsupported| Errno::from_io_error(error).as_ref() == Some(unsupported))
 }
 
-pub(crate) fn is_descriptor_limit(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+/// What to do about an error that std has no kind for.
+pub(crate) fn advice(error: &io::Error) -> &'static str {
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE | Errno::NFILE) => {
+            "; raise the limit on open files (ulimit -n), or hold fewer of them open"
+        }
+        Some(Errno::NAMETOOLONG) => "; choose a shorter name",
+        Some(Errno::LOOP) => "; the symbolic links in the path lead in a circle",
+        Some(Errno::NOLCK) => {
+            "; the system is out of locks, or the network file system's lock service does not run"
+        }
+        Some(Errno::BADF) => {
+            "; on a network file system the file must be writable for this user to be locked"
+        }
+        _ => "",
+    }
 }
 
 pub(crate) fn is_bad_name(error: &io::Error) -> bool {
@@ -149,6 +181,17 @@ impl FileId {
     fn of(stat: &rustix::fs::Stat) -> Self {
         Self { device: stat.st_dev as u64, inode: stat.st_ino as u64 }
     }
+}
+
+impl std::fmt::Display for FileId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.device, self.inode)
+    }
+}
+
+/// Which file the path names.
+pub(crate) fn path_identity(path: &Path) -> io::Result<FileId> {
+    Ok(FileId::of(&rustix::fs::lstat(path)?))
 }
 
 pub(crate) fn identity(file: &File) -> io::Result<FileId> {
@@ -238,22 +281,25 @@ const NETWORK: &[u32] = &[
 /// which ends with the process however it ends.
 #[derive(Debug)]
 pub(crate) struct Pin {
-    _file: File,
+    file: File,
 }
 
 impl Pin {
+    /// Whether an empty file can be one that was withdrawn.
+    pub(crate) const MAY_BE_EMPTY: bool = false;
+
     /// Puts `contents` at `path` in one step, replacing what is there. Locked before it has its name,
     /// so nobody ever sees it unlocked while its publisher lives.
     ///
-    /// The name on the way is a fixed one, so a publisher that is killed here leaves at most one file
-    /// behind, which the next one takes away. Only one process may publish at a path at a time.
-    pub(crate) fn publish(path: &Path, contents: &[u8], bits: Option<Bits>) -> io::Result<Self> {
-        let aside = super::beside(path, ".new");
-        match fs::remove_file(&aside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let file = options().write(true).create_new(true).open(&aside)?;
+    /// It is written at `aside` first, where nothing may be. Only one process may publish at a path at
+    /// a time.
+    pub(crate) fn publish(
+        path: &Path,
+        aside: &Path,
+        contents: &[u8],
+        bits: Option<Bits>,
+    ) -> io::Result<Self> {
+        let file = options().write(true).create_new(true).open(aside)?;
         let published = (|| {
             if let Some(bits) = bits {
                 file.set_permissions(Permissions::from_mode(bits.file))?;
@@ -262,13 +308,20 @@ impl Pin {
             if !super::try_lock(&file, Mode::Exclusive)? {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
-            fs::rename(&aside, path)
+            fs::rename(aside, path)?;
+            // A holder of a file that was replaced since may publish at the same names.
+            if !names(path, identity(&file)?)? {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            Ok(())
         })();
         if let Err(error) = published {
-            let _ = fs::remove_file(&aside);
+            // Whatever became of it, it must not look as if its publisher had died.
+            let _ = file.set_len(0);
+            let _ = fs::remove_file(aside);
             return Err(error);
         }
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 
     /// Whether the publisher of this opened file lives. Asked with a shared lock, so that two who ask
@@ -284,10 +337,14 @@ impl Pin {
         }
     }
 
-    /// Takes the file away. Only for the process that published it.
-    #[allow(clippy::unused_self, reason = "the seam's signature: Windows closes first")]
-    pub(crate) fn withdraw(self, path: &Path) -> io::Result<()> {
-        fs::remove_file(path)
+    /// Cuts the file to `length` bytes and takes it away, if it is still the one at the path. Only for the
+    /// process that published it.
+    pub(crate) fn withdraw(self, path: &Path, length: u64) -> io::Result<()> {
+        self.file.set_len(length)?;
+        if names(path, identity(&self.file)?)? {
+            fs::remove_file(path)?;
+        }
+        Ok(())
     }
 }
 

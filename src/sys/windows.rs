@@ -13,6 +13,9 @@ use std::time::Duration;
 
 use super::Bits;
 
+/// Whether there are locks on this platform at all.
+pub(crate) const SUPPORTED: bool = true;
+
 const FILE_SHARE_READ: u32 = 1;
 const FILE_SHARE_WRITE: u32 = 2;
 const FILE_SHARE_ALL: u32 = 7;
@@ -101,15 +104,24 @@ pub(crate) fn describe(kind: FileType) -> &'static str {
 }
 
 pub(super) fn means_busy(_error: &io::Error) -> bool {
-    false // fs4 knows the one error that does, ERROR_LOCK_VIOLATION
+    false // the one error that means it is known to fs4: ERROR_LOCK_VIOLATION
 }
 
 pub(crate) fn locks_unsupported(error: &io::Error) -> bool {
     is(error, &[ERROR_INVALID_FUNCTION, ERROR_NOT_SUPPORTED, ERROR_CALL_NOT_IMPLEMENTED])
 }
 
-pub(crate) fn is_descriptor_limit(error: &io::Error) -> bool {
-    is(error, &[ERROR_TOO_MANY_OPEN_FILES])
+/// What to do about an error that std has no kind for.
+pub(crate) fn advice(error: &io::Error) -> &'static str {
+    if is(error, &[ERROR_TOO_MANY_OPEN_FILES]) {
+        "; hold fewer files open"
+    } else if is_bad_name(error) {
+        "; choose a shorter or simpler name"
+    } else if is(error, &[ERROR_SHARING_VIOLATION]) {
+        "; another program has the file open and shares it with nobody"
+    } else {
+        ""
+    }
 }
 
 pub(crate) fn is_bad_name(error: &io::Error) -> bool {
@@ -119,6 +131,17 @@ pub(crate) fn is_bad_name(error: &io::Error) -> bool {
 /// Nothing: a path cannot change the file that it names while that file is open (see above).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FileId;
+
+impl std::fmt::Display for FileId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("at this path")
+    }
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "the seam's signature")]
+pub(crate) fn path_identity(_path: &Path) -> io::Result<FileId> {
+    Ok(FileId)
+}
 
 #[allow(clippy::unnecessary_wraps, reason = "the seam's signature")]
 pub(crate) fn identity(_file: &File) -> io::Result<FileId> {
@@ -149,9 +172,17 @@ pub(crate) struct Pin {
 }
 
 impl Pin {
+    /// Whether an empty file can be one that was withdrawn.
+    pub(crate) const MAY_BE_EMPTY: bool = true;
+
     /// Puts `contents` at `path`, in place: a rename would fail whenever somebody reads. For a moment a
     /// reader sees a part of it. Only one process may publish at a path at a time.
-    pub(crate) fn publish(path: &Path, contents: &[u8], _bits: Option<Bits>) -> io::Result<Self> {
+    pub(crate) fn publish(
+        path: &Path,
+        _aside: &Path,
+        contents: &[u8],
+        _bits: Option<Bits>,
+    ) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).share_mode(FILE_SHARE_READ);
         options.custom_flags(FILE_FLAG_OPEN_REPARSE_POINT);
@@ -172,12 +203,12 @@ impl Pin {
         probe.is_err_and(|error| is(&error, &[ERROR_SHARING_VIOLATION]))
     }
 
-    /// Takes the file away. Only for the process that published it.
-    pub(crate) fn withdraw(self, path: &Path) -> io::Result<()> {
-        // Empty, so that nobody takes it for a dead one's should a reader keep it from going.
-        let emptied = self.file.set_len(0);
+    /// Cuts the file to `length` bytes, so that nobody takes it for a dead one's should a reader keep it from
+    /// going, and takes it away. Only for the process that published it.
+    pub(crate) fn withdraw(self, path: &Path, length: u64) -> io::Result<()> {
+        let cut = self.file.set_len(length);
         drop(self.file);
-        emptied.and(fs::remove_file(path))
+        cut.and(fs::remove_file(path))
     }
 }
 

@@ -31,7 +31,7 @@ use self::deadline::now;
 pub(crate) use self::deadline::{Deadline, Sampling};
 use self::poll::Rhythm;
 pub(crate) use self::queue::Lines;
-use self::queue::{Look, Place};
+use self::queue::{Look, Place, Why};
 use self::timer::Alarm;
 use crate::error::Result;
 
@@ -49,8 +49,11 @@ pub(crate) trait Target: Send + Sync + Sized + 'static {
     fn attempt(&self) -> Result<Option<Self::Held>>;
     /// Blocks the calling thread in the kernel until it is had: for a caller without a deadline.
     fn block_here(&self) -> Result<Self::Held>;
-    /// The same, for a helper.
-    fn block(&self) -> Result<Self::Held>;
+    /// The same for a helper, without a look whether what is had is still what is wanted: who is granted
+    /// it looks (W5). `None` if `key` is not the key any more.
+    fn block(&self, key: &Self::Key) -> Result<Option<Self::Held>>;
+    /// Whether what is had is still what is wanted.
+    fn is_valid(&self, held: &Self::Held) -> Result<bool>;
     /// Whether blocking in the kernel must not be trusted here.
     fn must_poll(&self) -> bool;
     /// The user's own interval for polling.
@@ -115,6 +118,11 @@ pub(crate) fn acquire<T: Target>(
             None => std::thread::park(),
         }
     }
+}
+
+/// Wakes, on a thread that others depend on: a waker that panics must not take them with it.
+fn wake(waker: Waker) {
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
 }
 
 struct Unpark(Thread);
@@ -207,56 +215,72 @@ impl<T: Target> Wait<T> {
     /// `Ready(Ok(None))` is not returned; `Pending` means that `waker` is registered, or that
     /// `next_tick` says when to come back.
     fn step(&mut self, waker: &Waker) -> Poll<Result<Option<T::Held>>> {
-        if matches!(self.stage, Stage::New) {
-            // Where a helper is blocked already, its block is the attempt: in arrival order within the
-            // process, so nobody passes those who wait already, and without another descriptor.
-            let has_helper = !self.lines.is_empty() && {
-                let key = self.target.key();
-                self.lines.has(&key)
-                    && match self.target.is_current(&key) {
-                        Ok(current) => current,
-                        Err(error) => return Poll::Ready(Err(error)),
-                    }
-            };
-            if !has_helper {
-                match self.target.attempt() {
+        loop {
+            match &mut self.stage {
+                Stage::New => match self.begin(waker) {
                     Ok(None) => {}
                     other => return Poll::Ready(other),
+                },
+                Stage::InLine(_, place) => match self.lines.look(*place, waker) {
+                    Look::Waiting => return Poll::Pending,
+                    // W5. Between the grant and this look any time may have passed.
+                    Look::Granted(held) => match self.target.is_valid(&held) {
+                        Ok(true) => return Poll::Ready(Ok(Some(held))),
+                        Ok(false) => self.stage = Stage::New,
+                        Err(error) => return Poll::Ready(Err(error)),
+                    },
+                    Look::Dissolved(Why::Replaced) => self.stage = Stage::New,
+                    Look::Dissolved(Why::NoHelper) => {
+                        self.stage = Stage::Polling(Rhythm::new(None));
+                    }
+                },
+                Stage::Polling(rhythm) => {
+                    if rhythm.next() > now() {
+                        return Poll::Pending;
+                    }
+                    match self.target.attempt() {
+                        Ok(None) => rhythm.missed(),
+                        other => return Poll::Ready(other),
+                    }
                 }
+                Stage::Done => return Poll::Pending,
             }
+        }
+    }
+
+    /// Tries, and subscribes if that was in vain.
+    fn begin(&mut self, waker: &Waker) -> Result<Option<T::Held>> {
+        // Where a helper is blocked already, its block is the attempt: in arrival order within the
+        // process, so nobody passes those who wait already, and without another descriptor.
+        let mut has_helper = false;
+        if !self.lines.is_empty() {
+            let key = self.target.key();
+            has_helper = self.lines.has(&key) && self.target.is_current(&key)?;
+        }
+        if !has_helper {
+            if let Some(held) = self.target.attempt()? {
+                return Ok(Some(held));
+            }
+        }
+        if self.since.is_none() {
             let start = now();
             self.since = Some(start);
             if let Some((notice, next)) = &mut self.notice {
                 *next = start.checked_add(notice.after);
             }
-            // The attempt may have found another file there, and that is the one to wait for.
-            let key = self.target.key();
-            let every = self.target.poll_every();
-            let place = match every {
-                None => self.lines.join(&self.target, &key, waker),
-                Some(_) => None,
-            };
-            self.stage = match place {
-                Some(place) => Stage::InLine(key, place),
-                None => Stage::Polling(Rhythm::new(every)),
-            };
         }
-        if let Stage::InLine(_, place) = &self.stage {
-            match self.lines.look(*place, waker) {
-                Look::Waiting => return Poll::Pending,
-                Look::Granted(held) => return Poll::Ready(Ok(Some(held))),
-                Look::Alone => self.stage = Stage::Polling(Rhythm::new(None)),
-            }
-        }
-        if let Stage::Polling(rhythm) = &mut self.stage {
-            if rhythm.next() <= now() {
-                match self.target.attempt() {
-                    Ok(None) => rhythm.missed(),
-                    other => return Poll::Ready(other),
-                }
-            }
-        }
-        Poll::Pending
+        // The attempt may have found another file there, and that is the one to wait for.
+        let key = self.target.key();
+        let every = self.target.poll_every();
+        let place = match every {
+            None => self.lines.join(&self.target, &key, waker),
+            Some(_) => None,
+        };
+        self.stage = match place {
+            Some(place) => Stage::InLine(key, place),
+            None => Stage::Polling(Rhythm::new(every)),
+        };
+        Ok(None)
     }
 
     fn notify(&mut self) {
@@ -279,8 +303,12 @@ impl<T: Target> Wait<T> {
             _ => true,
         };
         match self.leave() {
-            None if polled => self.target.attempt(),
-            held => Ok(held),
+            None if !polled => Ok(None),
+            Some(held) if self.target.is_valid(&held)? => Ok(Some(held)),
+            stale => {
+                drop(stale); // or the attempt would meet it
+                self.target.attempt()
+            }
         }
     }
 

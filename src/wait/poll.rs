@@ -17,6 +17,7 @@ const ABSURD: Duration = Duration::from_secs(24 * 3600);
 pub(super) struct Rhythm {
     pause: Duration,
     longest: Duration,
+    has_jitter: bool,
     next: Instant,
     random: u64,
 }
@@ -29,7 +30,7 @@ impl Rhythm {
             Some(every) => (every.min(ABSURD), every.min(ABSURD)),
             None => (FIRST, LONGEST),
         };
-        let mut rhythm = Self { pause, longest, next: now(), random };
+        let mut rhythm = Self { pause, longest, has_jitter: every.is_none(), next: now(), random };
         rhythm.missed();
         rhythm
     }
@@ -41,7 +42,7 @@ impl Rhythm {
     /// A try at `next` was in vain: sets the next one.
     pub(super) fn missed(&mut self) {
         let mut pause = self.pause;
-        if self.pause < self.longest || self.longest == LONGEST {
+        if self.has_jitter {
             // xorshift; 75 to 125 %
             self.random ^= self.random << 13;
             self.random ^= self.random >> 7;

@@ -12,7 +12,8 @@
 //! * Q4 Who gives up leaves the line under the mutex. If they were granted before, a thread takes it (a
 //!   guard after all), and a dropped future passes it on to the next in line, or unlocks.
 //! * Q5 A helper that fails, or cannot be started, dissolves its line: everybody in it is woken and
-//!   waits alone from then on, by polling.
+//!   waits alone from then on, by polling. One that finds the file replaced dissolves it too, and they
+//!   begin again.
 //! * Q6 Wakers, and whatever is dropped, are somebody else's code: never touched under the mutex.
 
 #![expect(clippy::disallowed_methods, reason = "starts the helpers, and paces those that poll")]
@@ -23,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use super::poll::Rhythm;
-use super::{Target, deadline};
+use super::{Target, deadline, wake};
 use crate::sys::Origin;
 
 /// Helpers of the whole process. Each is a thread with a small stack, and a descriptor.
@@ -68,15 +69,24 @@ pub(super) type Place = u64;
 enum Seat<H> {
     Waiting(Waker),
     Granted(H),
-    /// The line is no more: wait alone.
-    Alone,
+    /// The line is no more.
+    Dissolved(Why),
+}
+
+/// Why a line was dissolved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// No helper can wait for it: wait alone, by polling.
+    NoHelper,
+    /// What it waited for was replaced: begin again.
+    Replaced,
 }
 
 /// What a look at one's place shows.
 pub(super) enum Look<H> {
     Waiting,
     Granted(H),
-    Alone,
+    Dissolved(Why),
 }
 
 impl<T: Target> Lines<T> {
@@ -93,16 +103,21 @@ impl<T: Target> Lines<T> {
     }
 
     fn state(&self) -> MutexGuard<'_, State<T>> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if !state.origin.as_ref().is_some_and(Origin::is_here) {
-            // The first use, or a forked copy: the helpers and the waiters' threads stayed in the other
-            // process. What was granted there is closed here without being unlocked (rule 4).
-            if state.origin.replace(Origin::here()).is_some() {
-                state.lines.clear();
-                state.seats.clear();
-                self.count.store(0, Ordering::Relaxed);
-                HELPERS.store(0, Ordering::Relaxed);
-            }
+        let lock = || self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock();
+        if state.origin.as_ref().is_some_and(Origin::is_here) {
+            return state;
+        }
+        if state.origin.replace(Origin::here()).is_some() {
+            // A forked copy: the helpers and the waiters' threads stayed in the other process. What was
+            // granted there is closed here without being unlocked (rule 4).
+            let seats = std::mem::take(&mut state.seats);
+            state.lines.clear();
+            self.count.store(0, Ordering::Relaxed);
+            HELPERS.store(0, Ordering::Relaxed);
+            drop(state);
+            drop(seats); // Q6
+            state = lock();
         }
         state
     }
@@ -147,13 +162,17 @@ impl<T: Target> Lines<T> {
         self.count.store(state.lines.len(), Ordering::Relaxed);
         drop(state);
         if !has_helper {
-            let helper =
-                Helper { lines: self, number: place, key: key.clone(), target: Arc::clone(target) };
+            let helper = Helper {
+                lines: self,
+                number: place,
+                key: key.clone(),
+                target: Arc::clone(target),
+                why: Why::NoHelper,
+            };
             // Should it not start, the closure is dropped, and `Helper` with it: that dissolves the
             // line (Q5), in which others may stand by now.
             let _ = std::thread::Builder::new()
                 .name("flockwork-wait".into())
-                .stack_size(128 * 1024)
                 .spawn(move || helper.run());
         }
         Some(place)
@@ -182,7 +201,8 @@ impl<T: Target> Lines<T> {
                     drop(unneeded);
                     return match seat {
                         Some(Seat::Granted(held)) => Look::Granted(held),
-                        _ => Look::Alone, // dissolved, or lost in a fork
+                        Some(Seat::Dissolved(why)) => Look::Dissolved(why),
+                        _ => Look::Dissolved(Why::Replaced), // by a forked copy of itself
                     };
                 }
             }
@@ -212,7 +232,7 @@ impl<T: Target> Lines<T> {
             Self::grant(&mut state, key, held)
         };
         match granted {
-            Ok(waker) => waker.wake(),
+            Ok(waker) => wake(waker),
             Err(unwanted) => drop(unwanted), // unlocks
         }
     }
@@ -241,19 +261,37 @@ struct Helper<T: Target> {
     number: Place,
     key: T::Key,
     target: Arc<T>,
+    /// Why the line is dissolved, should it be.
+    why: Why,
+}
+
+/// What a helper got.
+enum Obtained<H> {
+    Held(H),
+    /// Nobody waits any more, and the line is gone.
+    Unwanted,
+    Replaced,
 }
 
 impl<T: Target> Helper<T> {
-    fn run(self) {
-        // An error is not handed on: each waiter that now waits alone will meet it itself, or not.
-        while let Ok(Some(held)) = self.obtain() {
+    fn run(mut self) {
+        loop {
+            let held = match self.obtain() {
+                Ok(Obtained::Held(held)) => held,
+                Ok(Obtained::Replaced) => {
+                    self.why = Why::Replaced;
+                    return;
+                }
+                // An error is not handed on: each waiter that now waits alone will meet it itself, or not.
+                Ok(Obtained::Unwanted) | Err(_) => return,
+            };
             let mut state = self.lines.state();
             let granted = Lines::grant(&mut state, &self.key, held);
             // Under the same mutex as the look: who comes after that starts another helper (Q2, Q3).
             let is_last = self.end_if_empty(&mut state);
             drop(state);
             match granted {
-                Ok(waker) => waker.wake(),
+                Ok(waker) => wake(waker),
                 Err(unwanted) => drop(unwanted), // unlocks
             }
             if is_last {
@@ -276,17 +314,20 @@ impl<T: Target> Helper<T> {
     }
 
     /// Blocks in the kernel; or, where that must not be trusted, polls for as long as anybody waits.
-    fn obtain(&self) -> crate::error::Result<Option<T::Held>> {
+    fn obtain(&self) -> crate::error::Result<Obtained<T::Held>> {
         if !self.target.must_poll() {
-            return self.target.block().map(Some);
+            return Ok(match self.target.block(&self.key)? {
+                Some(held) => Obtained::Held(held),
+                None => Obtained::Replaced,
+            });
         }
         let mut rhythm = Rhythm::new(None);
         loop {
             if let Some(held) = self.target.attempt()? {
-                return Ok(Some(held));
+                return Ok(Obtained::Held(held));
             }
             if self.end_if_empty(&mut self.lines.state()) {
-                return Ok(None);
+                return Ok(Obtained::Unwanted);
             }
             std::thread::sleep(rhythm.next().saturating_duration_since(deadline::now()));
             rhythm.missed();
@@ -302,11 +343,12 @@ impl<T: Target> Drop for Helper<T> {
         let stranded = state.line_of(self).map(std::mem::take).unwrap_or_default();
         self.end_if_empty(&mut state);
         for place in stranded {
-            if let Some(Seat::Waiting(waker)) = state.seats.insert(place, Seat::Alone) {
+            if let Some(Seat::Waiting(waker)) = state.seats.insert(place, Seat::Dissolved(self.why))
+            {
                 wakers.push(waker);
             }
         }
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(wake);
     }
 }

@@ -10,6 +10,8 @@ use super::*;
 struct Memory {
     state: Arc<(Mutex<Contents>, Condvar)>,
     attempts: AtomicUsize,
+    /// What is held of an earlier generation is not valid any more.
+    generation: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -18,7 +20,7 @@ struct Contents {
     fault: Option<&'static str>,
 }
 
-struct Held(Arc<(Mutex<Contents>, Condvar)>);
+struct Held(Arc<(Mutex<Contents>, Condvar)>, usize);
 
 impl Drop for Held {
     fn drop(&mut self) {
@@ -54,14 +56,19 @@ impl Target for Memory {
         self.attempts.fetch_add(1, Ordering::Relaxed);
         let mut contents = self.state.0.lock().unwrap();
         let was_held = std::mem::replace(&mut contents.is_held, true);
-        Ok((!was_held).then(|| Held(Arc::clone(&self.state))))
+        let generation = self.generation.load(Ordering::SeqCst);
+        Ok((!was_held).then(|| Held(Arc::clone(&self.state), generation)))
+    }
+
+    fn is_valid(&self, held: &Held) -> Result<bool> {
+        Ok(held.1 == self.generation.load(Ordering::SeqCst))
     }
 
     fn block_here(&self) -> Result<Held> {
-        self.block()
+        self.block(&self.key()).map(|held| held.expect("not replaced"))
     }
 
-    fn block(&self) -> Result<Held> {
+    fn block(&self, _key: &usize) -> Result<Option<Held>> {
         let mut contents = self.state.0.lock().unwrap();
         while contents.is_held && contents.fault.is_none() {
             contents = self.state.1.wait(contents).unwrap();
@@ -71,13 +78,14 @@ impl Target for Memory {
                 drop(contents);
                 panic!("the target's own");
             }
+            Some("replaced") => Ok(None),
             Some(_) => {
                 let path = std::path::Path::new("memory").into();
                 Err(crate::error::Error::io("lock", &path, std::io::ErrorKind::OutOfMemory.into()))
             }
             None => {
                 contents.is_held = true;
-                Ok(Held(Arc::clone(&self.state)))
+                Ok(Some(Held(Arc::clone(&self.state), self.generation.load(Ordering::SeqCst))))
             }
         }
     }
@@ -218,4 +226,83 @@ fn the_latest_waker_is_the_one_that_is_woken() {
     latest.until(1);
     assert_eq!(first.0.load(Ordering::SeqCst), 0);
     assert!(wait.poll(Waker::noop()).is_ready());
+}
+
+/// Any time may pass between a grant and the moment in which its receiver looks at it.
+#[test]
+fn a_grant_that_is_not_valid_any_more_is_dropped_and_the_wait_goes_on() {
+    static LINES: Lines<Memory> = Lines::new();
+    // Looked at by a poll, and by the last look at the deadline.
+    for at_deadline in [false, true] {
+        let (target, held, mut waits) = in_line(&LINES, 1);
+        let (mut wait, woken) = waits.remove(0);
+        drop(held);
+        woken.until(1);
+        target.generation.store(1, Ordering::SeqCst);
+        let granted = if at_deadline {
+            wait.last_chance().unwrap().expect("it was free")
+        } else {
+            let Poll::Ready(Ok(granted)) = wait.poll(Waker::noop()) else { panic!("it was free") };
+            granted
+        };
+        assert_eq!(granted.1, 1);
+    }
+    // Passed on by a wait that was dropped.
+    let (target, held, mut waits) = in_line(&LINES, 2);
+    drop(held);
+    waits[0].1.until(1);
+    target.generation.store(1, Ordering::SeqCst);
+    drop(waits.remove(0));
+    let (mut next, woken) = waits.remove(0);
+    let waker = Waker::from(Arc::clone(&woken));
+    let granted = loop {
+        match next.poll(&waker) {
+            Poll::Ready(granted) => break granted.unwrap(),
+            Poll::Pending => std::thread::yield_now(),
+        }
+    };
+    assert_eq!(granted.1, 1);
+}
+
+#[test]
+fn a_helper_that_finds_its_file_replaced_sends_its_line_to_begin_again() {
+    static LINES: Lines<Memory> = Lines::new();
+    let (target, held, mut waits) = in_line(&LINES, 2);
+    target.fail("replaced");
+    for (wait, woken) in &mut waits {
+        woken.until(1);
+        let attempts = target.attempts.load(Ordering::Relaxed);
+        assert!(wait.poll(&Waker::from(Arc::clone(woken))).is_pending());
+        assert!(wait.next_tick().is_none(), "it stands in line again");
+        // The first one tries again, the other finds its helper.
+        assert!(target.attempts.load(Ordering::Relaxed) <= attempts + 1);
+    }
+    drop(held);
+    for (mut wait, woken) in waits {
+        woken.until(2);
+        assert!(matches!(wait.poll(Waker::noop()), Poll::Ready(Ok(_))));
+    }
+}
+
+struct Panics(AtomicUsize);
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        panic!("the waker's own");
+    }
+}
+
+#[test]
+fn wakers_that_panic_take_nobody_with_them() {
+    static LINES: Lines<Memory> = Lines::new();
+    let (target, held, mut waits) = in_line(&LINES, 3);
+    let panics = Arc::new(Panics(AtomicUsize::new(0)));
+    for (wait, _) in &mut waits[..2] {
+        assert!(wait.poll(&Waker::from(Arc::clone(&panics))).is_pending());
+    }
+    target.fail("panic");
+    waits[2].1.until(1);
+    assert_eq!(panics.0.load(Ordering::SeqCst), 2);
+    drop(held);
 }

@@ -9,6 +9,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::deadline::now;
+use super::wake;
 use crate::sys::Origin;
 
 /// Which wake-up: the time, and a number to tell those of one time apart.
@@ -43,11 +44,14 @@ impl Alarm {
         let waker = waker.clone(); // the executor's code: not under our mutex
         let mut timers = timers();
         if !timers.running.as_ref().is_some_and(Origin::is_here) {
-            timers.alarms.clear(); // a forked copy's are the other process's
-            let started = std::thread::Builder::new()
-                .name("flockwork-timer".into())
-                .stack_size(64 * 1024)
-                .spawn(run);
+            // A forked copy's are the other process's, and are somebody else's code (Q6).
+            let stale = std::mem::take(&mut timers.alarms);
+            if !stale.is_empty() {
+                drop(timers);
+                drop(stale);
+                return self.set(at, &waker);
+            }
+            let started = std::thread::Builder::new().name("flockwork-timer".into()).spawn(run);
             if started.is_err() {
                 // No thread to be had. The future must be polled again all the same, so it asks for
                 // that itself, after a short sleep that keeps this from being a busy loop.
@@ -96,9 +100,7 @@ fn run() {
                     let due = guard.alarms.pop_first();
                     drop(guard);
                     if let Some((_, waker)) = due {
-                        // A waker that panics must not take the others' timer with it.
-                        let _ =
-                            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
+                        wake(waker);
                     }
                     guard = timers();
                     continue;

@@ -155,27 +155,60 @@ fn a_killed_labelled_holder_is_told_to_the_next_one_and_only_to_it() {
     }
 }
 
+/// A record without a publisher that lives, in the place of ours: not believed, and replaced.
 #[test]
-fn a_forged_or_damaged_record_is_not_believed_and_harms_nobody() {
+fn a_forged_record_is_not_believed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let lock = Options::new().label("real").open_lock(&path).unwrap();
-    let forged =
-        format!("flockwork holder 1\npid {}\nhost x\nlabel forged\nend\n", std::process::id());
-    let endless = "x".repeat(100_000);
-    for text in [forged.as_bytes(), b"", b"\xff\xff\x00", endless.as_bytes()] {
+    let forged = format!("flockwork holder 1\npid {}\nhost x\nlabel forged\n", std::process::id());
+    for text in [forged.as_str(), &format!("{forged}end\n"), "flockwork holder 1\n", "flock"] {
         std::fs::write(record_of(&path), text).unwrap();
         assert_eq!(lock.holder().unwrap(), None);
         let guard = lock.lock().unwrap();
+        assert!(!guard.abandoned(), "{text:?} is for no file");
         assert_eq!(lock.holder().unwrap().unwrap().label(), Some("real"));
         drop(guard);
+        assert!(!record_of(&path).exists());
     }
-    // Something that is no file stays where it is, and the lock is held without a record.
-    std::fs::create_dir(record_of(&path)).unwrap();
-    let guard = lock.lock().unwrap();
-    assert!(!guard.abandoned());
-    guard.unlock().unwrap();
-    assert!(record_of(&path).is_dir());
+}
+
+/// What is no record is somebody's file: it stays, byte for byte, and there is no record then.
+#[test]
+fn a_file_of_somebody_elses_in_the_records_place_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("account");
+    let labelled = Options::new().label("real").open_lock(&path).unwrap();
+    let plain = Lock::open(&path).unwrap();
+    let mut aside = record_of(&path).into_os_string();
+    aside.push(".new");
+    let mut places = vec![record_of(&path)];
+    if cfg!(unix) {
+        places.push(aside.into());
+    }
+    for place in places {
+        for content in [b"my precious notes".as_slice(), b"\xff\xfe\x00", &[b'x'; 9000]] {
+            std::fs::write(&place, content).unwrap();
+            for lock in [&labelled, &plain] {
+                let guard = lock.lock().unwrap();
+                assert!(!guard.abandoned());
+                let label = lock.holder().unwrap().and_then(|h| h.label().map(String::from));
+                assert_eq!(label, None);
+                guard.unlock().unwrap();
+            }
+            assert_eq!(std::fs::read(&place).unwrap(), content);
+        }
+        std::fs::remove_file(&place).unwrap();
+        std::fs::create_dir(&place).unwrap();
+        drop(labelled.lock().unwrap());
+        assert!(place.is_dir());
+        std::fs::remove_dir(&place).unwrap();
+    }
+    // A lock of that name is somebody's as well, and its file is empty.
+    let theirs = Lock::open(record_of(&path)).unwrap();
+    let _held = theirs.lock().unwrap();
+    drop(labelled.lock().unwrap());
+    assert!(Lock::open(record_of(&path)).unwrap().try_lock().unwrap_err().is_would_block());
 }
 
 #[cfg(unix)]
@@ -184,19 +217,78 @@ fn a_symlink_or_fifo_in_the_records_place_is_neither_followed_nor_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let victim = dir.path().join("victim");
-    std::fs::write(&victim, "theirs").unwrap();
+    std::fs::write(&victim, "flockwork holder 1\n").unwrap();
     let lock = Options::new().label("real").open_lock(&path).unwrap();
     for name in ["a.lock.holder", "a.lock.holder.new"] {
-        std::os::unix::fs::symlink(&victim, dir.path().join(name)).unwrap();
+        let link = dir.path().join(name);
+        std::os::unix::fs::symlink(&victim, &link).unwrap();
         assert_eq!(lock.holder().unwrap(), None);
-        let guard = lock.lock().unwrap();
-        assert_eq!(lock.holder().unwrap().unwrap().label(), Some("real"));
-        drop(guard);
-        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "theirs");
-        let _ = std::fs::remove_file(dir.path().join(name));
+        drop(lock.lock().unwrap());
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "flockwork holder 1\n");
+        assert_eq!(std::fs::read_link(&link).unwrap(), victim);
+        std::fs::remove_file(link).unwrap();
     }
     let fifo = dir.path().join("a.lock.holder");
     assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     assert_eq!(lock.holder().unwrap(), None);
     drop(lock.lock().unwrap());
+}
+
+/// A holder whose lock file was replaced holds another lock: its record is not believed of the new one,
+/// its end is nobody's death, and it takes nobody else's record away.
+#[cfg(unix)]
+#[test]
+fn the_record_of_a_replaced_lock_file_says_nothing_about_the_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let lock = Lock::open(&path).unwrap();
+    let (mut old, mut new) = (Peer::start(), Peer::start());
+    old.expect(&format!("open\t{}\tlabel=old", path.display()), "ok");
+    old.expect("lock", "held");
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(lock.holder().unwrap(), None);
+    let guard = lock.lock().unwrap();
+    assert!(!guard.abandoned());
+    assert_eq!(lock.holder().unwrap().and_then(|h| h.label().map(String::from)), None);
+    drop(guard);
+
+    new.expect(&format!("open\t{}\tlabel=new", path.display()), "ok");
+    new.expect("lock", "held");
+    old.expect("unlock", "ok");
+    assert_eq!(lock.holder().unwrap().unwrap().label(), Some("new"));
+    new.kill();
+    assert!(lock.lock().unwrap().abandoned());
+}
+
+/// A dying process drops its locks in an order of its own: the next holder may look before the record's is
+/// gone. So a dead holder's record tells of a death although somebody (here a child) pins it still.
+#[cfg(unix)]
+#[test]
+fn a_death_is_told_although_the_record_is_pinned_still() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let mut killed = Peer::start();
+    killed.expect(&format!("open\t{}\tlabel=killed", path.display()), "ok");
+    killed.expect("lock", "held");
+    let record = std::fs::File::open(record_of(&path)).unwrap();
+    killed.kill();
+    fs4::FileExt::lock(&record).unwrap();
+    let lock = Lock::open(&path).unwrap();
+    assert!(lock.lock().unwrap().abandoned());
+}
+
+/// Where the record cannot be found or removed at the release, it says all the same that nobody holds.
+#[cfg(unix)]
+#[test]
+fn an_orderly_release_is_no_death_where_the_record_cannot_be_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (parent, moved) = (dir.path().join("parent"), dir.path().join("moved"));
+    let lock = Options::new().label("mover").open_lock(parent.join("a.lock")).unwrap();
+    let guard = lock.lock().unwrap();
+    std::fs::rename(&parent, &moved).unwrap();
+    drop(guard);
+    assert!(record_of(&moved.join("a.lock")).exists());
+    let next = Options::new().label("next").open_lock(moved.join("a.lock")).unwrap();
+    assert!(!next.lock().unwrap().abandoned());
+    assert!(!record_of(&moved.join("a.lock")).exists());
 }

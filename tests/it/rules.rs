@@ -138,6 +138,13 @@ mod on_unix {
             let left: Vec<_> = std::fs::read_dir(parent.join("inner")).unwrap().collect();
             assert_eq!(left.len(), 2, "{left:?}");
         }
+        // A directory under one that hands its group down does so too.
+        let shared = dir.path().join("shared");
+        std::fs::create_dir(&shared).unwrap();
+        std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o2770)).unwrap();
+        drop(Options::new().access(Access::Group).open_lock(shared.join("sub/a.lock")).unwrap());
+        assert_eq!(mode(&shared.join("sub")), 0o2770);
+
         let plain = dir.path().join("plain");
         std::fs::write(&plain, "").unwrap();
         let path = dir.path().join("a.lock");
@@ -258,6 +265,30 @@ mod replaced {
                 assert!(second.ask("try").starts_with("would-block"));
                 waiter.expect("unlock", "ok");
             }
+        });
+    }
+
+    /// A helper that waits for one file must not be taken for one that waits for another.
+    #[test]
+    fn a_file_that_comes_back_is_waited_for_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, aside) = (dir.path().join("a.lock"), dir.path().join("aside"));
+        let lock = Lock::open(&path).unwrap();
+        let mut first = Peer::with_lock(&path);
+        first.expect("lock", "held");
+        let long = std::time::Duration::from_secs(100);
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| lock.lock_timeout(long).map(drop));
+            until_blocked(&path, 1);
+            std::fs::rename(&path, &aside).unwrap();
+            let mut second = Peer::with_lock(&path);
+            second.expect("lock", "held");
+            first.expect("unlock", "ok"); // the helper is granted the old file, and begins again
+            until_blocked(&path, 1);
+            std::fs::rename(&aside, &path).unwrap(); // and the old one is back, and free
+            drop(lock.lock_timeout(long).unwrap());
+            second.expect("unlock", "ok");
+            waiter.join().unwrap().unwrap();
         });
     }
 
