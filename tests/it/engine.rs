@@ -18,11 +18,14 @@ fn ten_thousand_timeouts_leave_one_thread_and_no_descriptor() {
         holder.expect("lock", "held");
         let lock = Lock::open(&path).unwrap();
         let (threads_before, descriptors_before) = (threads(), descriptors());
-        for _ in 0..10_000 {
+        for round in 0..10_000 {
             // Long enough to stand in line, all but always.
             assert!(lock.lock_timeout(Duration::from_micros(30)).unwrap_err().is_timed_out());
-            // The helper has the kept descriptor, so this one needs another for the moment.
-            assert!(lock.try_lock().unwrap_err().is_would_block());
+            // The helper has the kept descriptor, so this one needs another for the moment. (Wine's server
+            // closes those of a locked file only when it is unlocked: not ten thousand of them.)
+            if round % 50 == 0 {
+                assert!(lock.try_lock().unwrap_err().is_would_block());
+            }
         }
         assert!(threads() <= threads_before + 1, "{} of {threads_before}", threads());
         assert!(descriptors() <= descriptors_before, "{} of {descriptors_before}", descriptors());
