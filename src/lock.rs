@@ -86,7 +86,8 @@ struct Inner {
 }
 
 impl Lock {
-    /// Opens the lock at `path`, making the file and its missing parent directories.
+    /// Opens the lock at `path`, making the file and its missing parent directories. They are made again
+    /// should they be gone at a later acquisition.
     ///
     /// The path is made absolute, so that a later change of the current directory changes nothing.
     /// Symbolic links in parent directories are followed, at the last component refused.
@@ -114,6 +115,18 @@ impl Lock {
 
     /// Takes the lock if nobody holds it, and never waits.
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("a.lock");
+    /// let lock = flockwork::Lock::open(&path)?;
+    /// match lock.try_lock() {
+    ///     Ok(_held) => println!("the only instance"),
+    ///     Err(error) if error.is_would_block() => println!("runs already: {error}"),
+    ///     Err(error) => return Err(error.into()),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::WouldBlock`] if somebody holds it, also another thread of this process; otherwise as
@@ -129,6 +142,16 @@ impl Lock {
 
     /// Waits for the lock for at most `timeout`. Zero tries once; what no clock can show waits forever.
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("a.lock");
+    /// let lock = flockwork::Lock::open(&path)?;
+    /// let held = lock.lock_timeout(std::time::Duration::from_secs(5))?;
+    /// assert!(lock.lock_timeout(std::time::Duration::ZERO).unwrap_err().is_timed_out());
+    /// # drop(held);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::TimedOut`] if it could not be had in time; otherwise as [`lock`](Self::lock).
@@ -137,6 +160,19 @@ impl Lock {
     }
 
     /// Waits for the lock until `deadline`. One that has passed tries once.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("a.lock");
+    /// use std::time::{Duration, Instant};
+    ///
+    /// // Both within five seconds, however long the first one takes.
+    /// let deadline = Instant::now() + Duration::from_secs(5);
+    /// let first = flockwork::Lock::open(&path)?.lock_deadline(deadline)?;
+    /// let second = flockwork::Lock::open(dir.path().join("b.lock"))?.lock_deadline(deadline)?;
+    /// # drop((first, second));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -192,6 +228,22 @@ impl Lock {
     /// A holder that was opened with [`Options::label`] or [`Options::record_holder`] left a record.
     /// For others Linux tells the process (by `/proc/locks`); elsewhere the answer is then `None`, also
     /// while somebody holds it. A snapshot: it may be out of date when it is returned.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("a.lock");
+    /// let lock = flockwork::Options::new().label("backup").open_lock(&path)?;
+    /// assert_eq!(lock.holder()?, None);
+    /// let held = lock.lock()?;
+    /// assert_eq!(lock.holder()?.and_then(|h| h.label().map(String::from)).as_deref(), Some("backup"));
+    /// # drop(held);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Platform-specific behaviour
+    ///
+    /// The process of a holder without a record is known on Linux only, and there not on file systems
+    /// that show another device number in `/proc/locks` than in `stat` (btrfs subvolumes, overlayfs).
     ///
     /// # Errors
     ///
@@ -359,6 +411,18 @@ impl LockGuard {
     ///
     /// Ending the process with the guard alive counts as dying: `std::process::exit` and an abort run no
     /// destructors.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("a.lock");
+    /// let lock = flockwork::Options::new().label("importer").open_lock(&path)?;
+    /// let held = lock.lock()?;
+    /// if held.abandoned() {
+    ///     println!("an importer died half-way: cleaning up first");
+    /// }
+    /// # drop(held);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn abandoned(&self) -> bool {
         *self.abandoned.get_or_init(|| {

@@ -208,13 +208,18 @@ mod replaced {
         },
     ];
 
-    fn in_each_way(test: impl Fn(&Path, fn(&Path))) {
-        for way in WAYS {
-            let dir = tempfile::tempdir().unwrap();
-            let parent = dir.path().join("parent");
-            std::fs::create_dir(&parent).unwrap();
-            test(&parent.join("a.lock"), way);
-        }
+    fn in_each_way(test: impl Fn(&Path, fn(&Path)) + Sync) {
+        std::thread::scope(|scope| {
+            for way in WAYS {
+                let test = &test;
+                scope.spawn(move || {
+                    let dir = tempfile::tempdir().unwrap();
+                    let parent = dir.path().join("parent");
+                    std::fs::create_dir(&parent).unwrap();
+                    test(&parent.join("a.lock"), way);
+                });
+            }
+        });
     }
 
     #[test]
@@ -298,7 +303,7 @@ mod replaced {
             let mut holder = Peer::with_lock(path);
             holder.expect("lock", "held");
             let mut waiter = Peer::with_lock(path);
-            waiter.tell("timeout\t1000");
+            waiter.tell("timeout\t6000"); // long enough to replace the file on any machine
             until_blocked(path, 1);
             replace(path);
             assert_eq!(waiter.answer(), "held");
