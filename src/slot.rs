@@ -162,7 +162,13 @@ impl Slot {
     /// again at the new file (rule 2).
     pub(crate) fn take(&self, mode: Mode) -> Result<Locked> {
         for _ in 0..MOST_REPLACEMENTS {
-            let locked = self.block(mode, self.take_file(false)?)?;
+            let open = self.take_file(false)?;
+            // The kept descriptor may be one of a file that was replaced long ago, and whose holder may
+            // hold it for ever.
+            if !self.still_names(open.id)? {
+                continue;
+            }
+            let locked = self.block(mode, open)?;
             if self.is_valid(&locked)? {
                 return Ok(locked);
             }

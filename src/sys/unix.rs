@@ -406,12 +406,38 @@ pub(crate) fn host_name() -> String {
 /// than stat(2) does (btrfs subvolumes, overlayfs).
 pub(crate) fn lock_owners(path: &Path) -> Vec<u32> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    if let (Ok(stat), Ok(locks)) = (rustix::fs::lstat(path), fs::read_to_string("/proc/locks")) {
-        let wanted = FileId::of(&stat);
-        return locks.lines().filter_map(|line| flock_owner(line, wanted)).collect();
+    if let Ok(wanted) = path_identity(path) {
+        // A lock that others' locks move within the list between two reads can be passed over; so what was
+        // not seen is looked for once more.
+        for _ in 0..3 {
+            let Ok(locks) = kernel_locks() else { break };
+            let owners: Vec<u32> =
+                locks.lines().filter_map(|line| flock_owner(line, wanted)).collect();
+            if !owners.is_empty() {
+                return owners;
+            }
+        }
     }
     let _ = path;
     Vec::new()
+}
+
+/// `/proc/locks`, in as few reads as can be: the kernel makes as many lines as a read has room for (up to
+/// a page), and finds its place in the list anew for the next. `fs::read_to_string` begins with a read of
+/// 32 bytes.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn kernel_locks() -> io::Result<String> {
+    let mut file = File::open("/proc/locks")?;
+    let mut bytes = Vec::new();
+    let mut page = vec![0; 64 * 1024];
+    loop {
+        match io::Read::read(&mut file, &mut page) {
+            Ok(0) => return Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            Ok(read) => bytes.extend_from_slice(&page[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// The owner in a line of `/proc/locks` such as `7: FLOCK  ADVISORY  WRITE 4242 08:01:1337 0 EOF`, if

@@ -237,6 +237,30 @@ mod replaced {
         });
     }
 
+    /// Also where a wait for something else is on, so that it does not begin with a try.
+    #[test]
+    fn the_next_acquirer_does_not_wait_for_the_holder_of_what_was_replaced() {
+        in_each_way(|path, replace| {
+            let other = Lock::open(path.with_extension("other")).unwrap();
+            let _held = other.lock().unwrap();
+            let mut waiting = other.lock_async();
+            let polled = futures_lite::future::poll_once(&mut waiting);
+            assert!(futures_lite::future::block_on(polled).is_none());
+            let lock = Lock::open(path).unwrap();
+            let mut holder = Peer::with_lock(path);
+            for acquire in [
+                (|lock| lock.lock()) as fn(&Lock) -> _,
+                |lock| lock.lock_timeout(std::time::Duration::MAX),
+                |lock| futures_lite::future::block_on(lock.lock_async()),
+            ] {
+                holder.expect("lock", "held");
+                replace(path);
+                drop(acquire(&lock).unwrap());
+                holder.expect("unlock", "ok");
+            }
+        });
+    }
+
     #[test]
     fn a_refusal_by_a_file_that_the_path_names_no_more_is_not_believed() {
         in_each_way(|path, replace| {
