@@ -22,7 +22,9 @@ pub(crate) fn unprivileged() -> Peer {
         .tempdir()
         .unwrap();
     let copy = dir.path().join("it");
-    std::fs::copy(own, &copy).unwrap();
+    // By another process: had we it open for writing, a child that another test forks in that moment would
+    // have it too, and then it cannot be run (ETXTBSY).
+    assert!(Command::new("cp").arg(own).arg(&copy).status().unwrap().success());
     let mut command = Command::new(&copy);
     command.uid(65534).gid(65534).current_dir("/");
     let mut peer = Peer::start_as(command);
