@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use flockwork::{Lock, Options};
 
 use crate::peer::Peer;
-use crate::support::{alone, blocked, descriptors, eventually, threads, until_blocked};
+use crate::support::{
+    alone, assert_waits, blocked, descriptors, eventually, threads, until_blocked,
+};
 
 #[test]
 fn ten_thousand_timeouts_leave_one_thread_and_no_descriptor() {
@@ -53,9 +55,7 @@ fn ten_thousand_dropped_futures_leave_one_thread_and_no_descriptor() {
         let lock = Lock::open(&path).unwrap();
         let (threads_before, descriptors_before) = (threads(), descriptors());
         for _ in 0..10_000 {
-            let polled =
-                futures_lite::future::block_on(futures_lite::future::poll_once(lock.lock_async()));
-            assert!(polled.is_none(), "{polled:?}");
+            assert_waits(lock.lock_async());
         }
         assert!(threads() <= threads_before + 1);
         assert!(descriptors() <= descriptors_before);
@@ -99,8 +99,7 @@ fn waiters_of_one_process_are_served_in_the_order_of_their_arrival() {
     let first = lock.lock().unwrap();
     let mut crowd: Vec<_> = (0..20).map(|_| lock.lock_async()).collect();
     for future in &mut crowd {
-        let polled = futures_lite::future::block_on(futures_lite::future::poll_once(&mut *future));
-        assert!(polled.is_none(), "{polled:?}");
+        assert_waits(&mut *future);
     }
     drop(first);
     for future in crowd {
@@ -118,9 +117,7 @@ fn a_thousand_waiting_futures_cost_one_thread() {
         let before = threads();
         let mut crowd: Vec<_> = (0..1000).map(|_| lock.lock_async()).collect();
         for future in &mut crowd {
-            let polled =
-                futures_lite::future::block_on(futures_lite::future::poll_once(&mut *future));
-            assert!(polled.is_none(), "{polled:?}");
+            assert_waits(&mut *future);
         }
         assert!(threads() <= before + 1);
         drop(first);
@@ -178,8 +175,7 @@ fn a_future_dropped_at_the_moment_of_the_grant_neither_keeps_nor_loses_the_lock(
         let mut dropped = lock.lock_async();
         let mut next = lock.lock_async();
         for future in [&mut dropped, &mut next] {
-            let polled = futures_lite::future::block_on(futures_lite::future::poll_once(future));
-            assert!(polled.is_none(), "{polled:?}");
+            assert_waits(future);
         }
         drop(held);
         let start = Instant::now();
@@ -291,8 +287,7 @@ fn beyond_the_cap_of_helpers_waits_go_on_by_polling() {
         let held: Vec<_> = locks.iter().map(|lock| lock.lock().unwrap()).collect();
         let mut waits: Vec<_> = locks.iter().map(Lock::lock_async).collect();
         for wait in &mut waits {
-            let polled = futures_lite::future::block_on(futures_lite::future::poll_once(wait));
-            assert!(polled.is_none(), "{polled:?}");
+            assert_waits(wait);
         }
         assert!(threads() <= before + 65, "64 helpers and a timer, not {}", threads() - before);
         for lock in &locks {

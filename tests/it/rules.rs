@@ -191,6 +191,7 @@ mod on_unix {
 #[cfg(unix)]
 mod replaced {
     use super::*;
+    use crate::support::assert_waits;
 
     const WAYS: [fn(&Path); 4] = [
         |path| std::fs::remove_file(path).unwrap(),
@@ -244,8 +245,7 @@ mod replaced {
             let other = Lock::open(path.with_extension("other")).unwrap();
             let _held = other.lock().unwrap();
             let mut waiting = other.lock_async();
-            let polled = futures_lite::future::poll_once(&mut waiting);
-            assert!(futures_lite::future::block_on(polled).is_none());
+            assert_waits(&mut waiting);
             let lock = Lock::open(path).unwrap();
             let mut holder = Peer::with_lock(path);
             for acquire in [

@@ -99,3 +99,10 @@ pub(crate) fn has(program: &str, arguments: &[&str]) -> bool {
     }
     found
 }
+
+/// Polls a future once, which must be waiting then.
+#[track_caller]
+pub(crate) fn assert_waits<T: std::fmt::Debug>(future: impl Future<Output = T>) {
+    let polled = futures_lite::future::block_on(futures_lite::future::poll_once(future));
+    assert!(polled.is_none(), "{polled:?}");
+}
