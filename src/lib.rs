@@ -36,7 +36,6 @@
 //! lost, and [`_platforms`] what holds on which system.
 
 #![deny(missing_docs)]
-#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod sys;
 

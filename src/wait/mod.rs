@@ -1,5 +1,5 @@
 //! The engine under all primitives. Knows time and knows nothing of what is waited for: that is a
-//! [`Target`]. Names `error`, `sys` (to notice a fork) and std.
+//! [`Target`]. Names `error`, `sys` (forks, a coarse clock) and std.
 //!
 //! Every wait is: try, subscribe, try again, wait for a hint, a tick or the deadline. A hint is never the
 //! truth; the attempt is. There are three ways to wait:
@@ -11,7 +11,7 @@
 //! * **By polling** ([`poll`]) where the kernel must not be trusted, or no helper can be had.
 //!
 //! Threads and futures share one state machine, [`Wait`]: a thread polls it with a waker that unparks
-//! it. What happens if any participant dies is argued in `docs/PROTOCOL.md`, rules W1 to W4 and Q1 to Q6.
+//! it. What happens if any participant dies is argued in `docs/PROTOCOL.md`, rules W1 to W5 and Q1 to Q6.
 
 #![expect(clippy::disallowed_methods, reason = "the one place that puts a waiting thread to sleep")]
 
