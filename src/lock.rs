@@ -429,8 +429,11 @@ impl LockGuard {
             let path = self.claim.slot.path();
             let Some(locked) = &self.locked else { return false };
             let died = holder::died_holding(path, locked.id()).unwrap_or(false);
-            // Left where it cannot be removed: then the next one is told as well.
-            died && holder::forget_dead(path).map_or(true, |()| true)
+            if died {
+                // Where it cannot be removed the next one is told as well.
+                let _ = holder::forget_dead(path);
+            }
+            died
         })
     }
 

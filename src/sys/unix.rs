@@ -431,11 +431,9 @@ fn kernel_locks() -> io::Result<String> {
     let mut bytes = Vec::new();
     let mut page = vec![0; 64 * 1024];
     loop {
-        match io::Read::read(&mut file, &mut page) {
-            Ok(0) => return Ok(String::from_utf8_lossy(&bytes).into_owned()),
-            Ok(read) => bytes.extend_from_slice(&page[..read]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        match super::through_signals(|| io::Read::read(&mut file, &mut page))? {
+            0 => return Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            read => bytes.extend_from_slice(&page[..read]),
         }
     }
 }

@@ -183,9 +183,8 @@ impl Pin {
         contents: &[u8],
         _bits: Option<Bits>,
     ) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).share_mode(FILE_SHARE_READ);
-        options.custom_flags(FILE_FLAG_OPEN_REPARSE_POINT);
+        let mut options = options();
+        options.write(true).create(true).truncate(false).share_mode(FILE_SHARE_READ);
         // Somebody may be asking whether the last publisher lives. Nobody waits longer than this for a
         // record: the lock is theirs without one.
         let file = patiently(Duration::from_millis(10), || options.open(path))?;

@@ -100,6 +100,9 @@ pub(crate) fn acquire<T: Target>(
     }
     let notice = notice.cloned();
     let mut wait = Wait::new(lines, Arc::clone(target), notice);
+    if tried {
+        wait.stage = Stage::Tried;
+    }
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     loop {
         // W1. The waker is registered by `poll` before it looks for the last time, and an unpark that
@@ -174,6 +177,8 @@ struct Wait<T: Target> {
 
 enum Stage<T: Target> {
     New,
+    /// As new, but for the first try, which was in vain.
+    Tried,
     InLine(T::Key, Place),
     Polling(Rhythm),
     /// Over: granted, failed or given up.
@@ -217,7 +222,7 @@ impl<T: Target> Wait<T> {
     fn step(&mut self, waker: &Waker) -> Poll<Result<Option<T::Held>>> {
         loop {
             match &mut self.stage {
-                Stage::New => match self.begin(waker) {
+                Stage::New | Stage::Tried => match self.begin(waker) {
                     Ok(None) => {}
                     other => return Poll::Ready(other),
                 },
@@ -252,12 +257,12 @@ impl<T: Target> Wait<T> {
     fn begin(&mut self, waker: &Waker) -> Result<Option<T::Held>> {
         // Where a helper is blocked already, its block is the attempt: in arrival order within the
         // process, so nobody passes those who wait already, and without another descriptor.
-        let mut has_helper = false;
-        if !self.lines.is_empty() {
+        let mut tried = matches!(self.stage, Stage::Tried);
+        if !tried && !self.lines.is_empty() {
             let key = self.target.key();
-            has_helper = self.lines.has(&key) && self.target.is_current(&key)?;
+            tried = self.lines.has(&key) && self.target.is_current(&key)?;
         }
-        if !has_helper {
+        if !tried {
             if let Some(held) = self.target.attempt()? {
                 return Ok(Some(held));
             }

@@ -27,7 +27,7 @@ use super::poll::Rhythm;
 use super::{Target, deadline, wake};
 use crate::sys::Origin;
 
-/// Helpers of the whole process. Each is a thread with a small stack, and a descriptor.
+/// Helpers of the whole process. Each is a thread, and has a descriptor.
 const MOST_HELPERS: usize = 64;
 static HELPERS: AtomicUsize = AtomicUsize::new(0);
 
@@ -227,13 +227,15 @@ impl<T: Target> Lines<T> {
 
     /// Hands over what nobody in particular wants to the next in line, or drops it, which releases it.
     pub(super) fn pass_on(&self, key: &T::Key, held: T::Held) {
-        let granted = {
-            let mut state = self.state();
-            Self::grant(&mut state, key, held)
-        };
+        let granted = Self::grant(&mut self.state(), key, held);
+        Self::settle(granted);
+    }
+
+    /// Ends a grant, without the mutex (Q6): wakes who was granted, or unlocks what nobody wants.
+    fn settle(granted: std::result::Result<Waker, T::Held>) {
         match granted {
             Ok(waker) => wake(waker),
-            Err(unwanted) => drop(unwanted), // unlocks
+            Err(unwanted) => drop(unwanted),
         }
     }
 
@@ -290,10 +292,7 @@ impl<T: Target> Helper<T> {
             // Under the same mutex as the look: who comes after that starts another helper (Q2, Q3).
             let is_last = self.end_if_empty(&mut state);
             drop(state);
-            match granted {
-                Ok(waker) => wake(waker),
-                Err(unwanted) => drop(unwanted), // unlocks
-            }
+            Lines::<T>::settle(granted);
             if is_last {
                 return;
             }

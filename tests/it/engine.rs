@@ -11,9 +11,9 @@ use crate::support::{
     alone, assert_waits, blocked, descriptors, eventually, threads, until_blocked,
 };
 
-#[test]
-fn ten_thousand_timeouts_leave_one_thread_and_no_descriptor() {
-    alone("engine::ten_thousand_timeouts_leave_one_thread_and_no_descriptor", || {
+/// Gives up ten thousand times while another process holds the lock, and counts what that leaves.
+fn ten_thousand(name: &str, give_up: impl Fn(&Lock, u32)) {
+    alone(name, || {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
         let mut holder = Peer::with_lock(&path);
@@ -21,13 +21,7 @@ fn ten_thousand_timeouts_leave_one_thread_and_no_descriptor() {
         let lock = Lock::open(&path).unwrap();
         let (threads_before, descriptors_before) = (threads(), descriptors());
         for round in 0..10_000 {
-            // Long enough to stand in line, all but always.
-            assert!(lock.lock_timeout(Duration::from_micros(30)).unwrap_err().is_timed_out());
-            // The helper has the kept descriptor, so this one needs another for the moment. (Wine's server
-            // closes those of a locked file only when it is unlocked: not ten thousand of them.)
-            if round % 50 == 0 {
-                assert!(lock.try_lock().unwrap_err().is_would_block());
-            }
+            give_up(&lock, round);
         }
         assert!(threads() <= threads_before + 1, "{} of {threads_before}", threads());
         assert!(descriptors() <= descriptors_before, "{} of {descriptors_before}", descriptors());
@@ -38,6 +32,7 @@ fn ten_thousand_timeouts_leave_one_thread_and_no_descriptor() {
             holder.expect("unlock", "ok");
             waiter.join().unwrap().unwrap();
         });
+        drop(lock.lock().unwrap());
         if cfg!(target_os = "linux") {
             eventually("the helper ends", || threads() <= threads_before);
             eventually("and its descriptor", || descriptors() <= descriptors_before);
@@ -46,22 +41,23 @@ fn ten_thousand_timeouts_leave_one_thread_and_no_descriptor() {
 }
 
 #[test]
-fn ten_thousand_dropped_futures_leave_one_thread_and_no_descriptor() {
-    alone("engine::ten_thousand_dropped_futures_leave_one_thread_and_no_descriptor", || {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.lock");
-        let mut holder = Peer::with_lock(&path);
-        holder.expect("lock", "held");
-        let lock = Lock::open(&path).unwrap();
-        let (threads_before, descriptors_before) = (threads(), descriptors());
-        for _ in 0..10_000 {
-            assert_waits(lock.lock_async());
+fn ten_thousand_timeouts_leave_one_thread_and_no_descriptor() {
+    let name = "engine::ten_thousand_timeouts_leave_one_thread_and_no_descriptor";
+    ten_thousand(name, |lock, round| {
+        // Long enough to stand in line, all but always.
+        assert!(lock.lock_timeout(Duration::from_micros(30)).unwrap_err().is_timed_out());
+        // The helper has the kept descriptor, so this one needs another for the moment. (Wine's server
+        // closes those of a locked file only when it is unlocked: not ten thousand of them.)
+        if round % 50 == 0 {
+            assert!(lock.try_lock().unwrap_err().is_would_block());
         }
-        assert!(threads() <= threads_before + 1);
-        assert!(descriptors() <= descriptors_before);
-        holder.expect("unlock", "ok");
-        drop(lock.lock().unwrap());
     });
+}
+
+#[test]
+fn ten_thousand_dropped_futures_leave_one_thread_and_no_descriptor() {
+    let name = "engine::ten_thousand_dropped_futures_leave_one_thread_and_no_descriptor";
+    ten_thousand(name, |lock, _| assert_waits(lock.lock_async()));
 }
 
 #[test]

@@ -28,8 +28,12 @@ impl Foreign {
 }
 
 fn flock_1(path: &Path) -> Command {
+    flock_1_in("--exclusive", path)
+}
+
+fn flock_1_in(mode: &str, path: &Path) -> Command {
     let mut command = Command::new("flock");
-    command.arg(path).args(["sh", "-c", "echo held; cat > /dev/null"]);
+    command.arg(mode).arg(path).args(["sh", "-c", "echo held; cat > /dev/null"]);
     command
 }
 
@@ -115,9 +119,7 @@ fn flock_1_shared_excludes_us() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let lock = Lock::open(&path).unwrap();
-    let mut command = Command::new("flock");
-    command.arg("-s").arg(&path).args(["sh", "-c", "echo held; cat > /dev/null"]);
-    let foreign = Foreign::holding(command);
+    let foreign = Foreign::holding(flock_1_in("--shared", &path));
     assert!(lock.try_lock().unwrap_err().is_would_block());
     foreign.release();
     drop(lock.try_lock().unwrap());

@@ -261,13 +261,6 @@ impl State {
 fn options(settings: &[&str]) -> Options {
     settings.iter().fold(Options::new(), |options, setting| match setting.split_once('=') {
         Some(("label", label)) => options.label(label),
-        Some(("poll", ms)) => options.poll_every(Duration::from_millis(ms.parse().unwrap())),
-        // Says so when a wait has begun: the handshake where the system does not show who waits.
-        Some(("waiting", ms)) => {
-            let after = Duration::from_millis(ms.parse().unwrap());
-            options.on_wait(after, |_| say("waiting"))
-        }
-        None if *setting == "record" => options.record_holder(true),
         _ => panic!("what is {setting}?"),
     })
 }

@@ -176,12 +176,11 @@ mod injected {
 
     #[test]
     fn a_file_system_without_locks_is_an_error_and_never_a_lock() {
-        if !has("strace", &["-V"]) {
-            return;
-        }
         for errno in ["ENOSYS", "EOPNOTSUPP"] {
             let (_dir, path) = dirs();
-            let mut peer = super::injected(&path, &format!("flock:error={errno}"));
+            let Some(mut peer) = super::injected(&path, &format!("flock:error={errno}")) else {
+                return;
+            };
             open(&mut peer, &path);
             for wait in ["try", "lock", "timeout\t100000", "async"] {
                 let answer = peer.ask(wait);
@@ -194,14 +193,14 @@ mod injected {
 
     #[test]
     fn a_refused_lock_is_an_error_in_each_way_of_waiting_and_leaves_nothing() {
-        if !has("strace", &["-V"]) {
-            return;
-        }
         for (errno, wait) in
             [("ENOLCK", "try"), ("ENOLCK", "lock"), ("ENOLCK", "timeout\t100000"), ("EIO", "async")]
         {
             let (_dir, path) = dirs();
-            let mut peer = super::injected(&path, &format!("flock:error={errno}:when=1"));
+            let Some(mut peer) = super::injected(&path, &format!("flock:error={errno}:when=1"))
+            else {
+                return;
+            };
             open(&mut peer, &path);
             let before = peer.ask("descriptors");
             let answer = peer.ask(wait);
@@ -215,11 +214,8 @@ mod injected {
 
     #[test]
     fn a_failed_unlock_is_reported_and_the_lock_is_free_all_the_same() {
-        if !has("strace", &["-V"]) {
-            return;
-        }
         let (_dir, path) = dirs();
-        let mut peer = super::injected(&path, "flock:error=EIO:when=2");
+        let Some(mut peer) = super::injected(&path, "flock:error=EIO:when=2") else { return };
         open(&mut peer, &path);
         peer.expect("try", "held");
         let answer = peer.ask("unlock");
@@ -230,11 +226,8 @@ mod injected {
 
     #[test]
     fn a_full_disk_is_an_error_that_says_so() {
-        if !has("strace", &["-V"]) {
-            return;
-        }
         let (_dir, path) = dirs();
-        let mut peer = super::injected(&path, "openat:error=ENOSPC:when=1");
+        let Some(mut peer) = super::injected(&path, "openat:error=ENOSPC:when=1") else { return };
         let before = peer.ask("descriptors");
         let answer = peer.ask(&format!("open\t{}", path.display()));
         assert!(answer.starts_with("StorageFull: could not create `"), "{answer}");
@@ -244,22 +237,16 @@ mod injected {
 
     #[test]
     fn a_spurious_eexist_is_tried_again() {
-        if !has("strace", &["-V"]) {
-            return;
-        }
         let (_dir, path) = dirs();
-        let mut peer = super::injected(&path, "openat:error=EEXIST:when=1");
+        let Some(mut peer) = super::injected(&path, "openat:error=EEXIST:when=1") else { return };
         open(&mut peer, &path);
         peer.expect("lock", "held");
     }
 
     #[test]
     fn eacces_from_a_try_is_busy_as_cifs_says_it() {
-        if !has("strace", &["-V"]) {
-            return;
-        }
         let (_dir, path) = dirs();
-        let mut peer = super::injected(&path, "flock:error=EACCES:when=1");
+        let Some(mut peer) = super::injected(&path, "flock:error=EACCES:when=1") else { return };
         open(&mut peer, &path);
         let answer = peer.ask("try");
         assert!(answer.starts_with("would-block"), "{answer}");
@@ -269,18 +256,11 @@ mod injected {
     /// Where no thread can be had a timed wait and a future still wait, by polling.
     #[test]
     fn without_threads_waits_go_on_by_polling() {
-        if !has("strace", &["-V"]) {
-            return;
-        }
         for wait in ["timeout\t100000", "async"] {
             let (_dir, path) = dirs();
-            let mut command = Command::new("strace");
             // libtest itself does without a thread where none is to be had.
-            command
-                .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=clone3,clone"])
-                .args(["-e", "inject=clone3,clone:error=EAGAIN"])
-                .arg(std::env::current_exe().unwrap());
-            let mut peer = Peer::start_as(command);
+            let inject = "clone3,clone:error=EAGAIN";
+            let Some(mut peer) = super::strace(&[], inject) else { return };
             open(&mut peer, &path);
             let lock = Lock::open(&path).unwrap();
             let held = lock.lock().unwrap();
@@ -298,16 +278,9 @@ mod injected {
     /// way of waiting still ends with the lock.
     #[test]
     fn on_a_network_file_system_waits_are_polled() {
-        if !has("strace", &["-V"]) {
-            return;
-        }
         let (_dir, path) = dirs();
-        let mut command = Command::new("strace");
-        command
-            .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fstatfs"])
-            .args(["-e", "inject=fstatfs:poke_exit=@arg2=6969000000000000"])
-            .arg(std::env::current_exe().unwrap());
-        let mut peer = Peer::start_as(command);
+        let inject = "fstatfs:poke_exit=@arg2=6969000000000000";
+        let Some(mut peer) = super::strace(&[], inject) else { return };
         open(&mut peer, &path);
         let lock = Lock::open(&path).unwrap();
         for wait in ["lock", "timeout\t100000", "async"] {
@@ -350,15 +323,25 @@ mod injected {
     }
 }
 
-/// A peer whose system calls on `path` fail, or take long, as `strace -e inject=` says.
+/// A peer whose system calls on `path` fail, or take long, as `strace -e inject=` says. `None`, with a line
+/// that says so, where there is no strace.
 #[cfg(target_os = "linux")]
-pub(crate) fn injected(path: &std::path::Path, inject: &str) -> Peer {
+pub(crate) fn injected(path: &std::path::Path, inject: &str) -> Option<Peer> {
+    strace(&["-P".as_ref(), path.as_os_str()], inject)
+}
+
+/// The same with other arguments to strace than a path's.
+#[cfg(target_os = "linux")]
+fn strace(arguments: &[&std::ffi::OsStr], inject: &str) -> Option<Peer> {
+    if !crate::support::has("strace", &["-V"]) {
+        return None;
+    }
     let calls = inject.split(':').next().unwrap();
     let mut command = Command::new("strace");
     command
-        .args(["-f", "-qq", "-o", "/dev/null", "-P"])
-        .arg(path)
+        .args(["-f", "-qq", "-o", "/dev/null"])
+        .args(arguments)
         .args(["-e", &format!("trace={calls}"), "-e", &format!("inject={inject}")])
         .arg(std::env::current_exe().unwrap());
-    Peer::start_as(command)
+    Some(Peer::start_as(command))
 }

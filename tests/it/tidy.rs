@@ -84,9 +84,7 @@ fn each_file_names_only_what_lies_below_it() {
     let layers: BTreeMap<_, _> = LAYERS.iter().copied().collect();
     for (name, path) in source_files() {
         let allowed = layers.get(name.as_str()).unwrap_or_else(|| panic!("{name} has no layer"));
-        for (_, named) in code(&path).match_indices("crate::").map(|(at, _)| (at, at)) {
-            let code = code(&path);
-            let rest = &code[named + "crate::".len()..];
+        for rest in code(&path).split("crate::").skip(1) {
             let module: String =
                 rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
             assert!(
