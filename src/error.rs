@@ -66,9 +66,10 @@ pub enum Error {
     },
 
     /// There is something at the path that must not be opened or locked: a directory, a symbolic link,
-    /// a FIFO, a socket, a device. It was left as it was.
+    /// a FIFO, a socket, a device (in the place of a semaphore's directory: anything that is none). It was
+    /// left as it was.
     #[error(
-        "`{}` is {found}, not a regular file; give the path of a file, or of one that can be made \
+        "`{}` is {found}, not {wanted}; give the path of {wanted}, or of one that can be made \
          (links in parent directories are fine)",
         path.display()
     )]
@@ -78,6 +79,47 @@ pub enum Error {
         path: Arc<Path>,
         /// What is there: "a directory", "a symbolic link" ...
         found: &'static str,
+        /// What should be there: "a regular file", and for a semaphore "a directory".
+        wanted: &'static str,
+    },
+
+    /// The semaphore exists with another number of permits.
+    #[error(
+        "the semaphore `{}` has {stored} permits and not {requested}; open it with {stored}, open it as it is \
+         (`open_existing`), or change it for everybody (`resize`)",
+        path.display()
+    )]
+    #[non_exhaustive]
+    CapacityMismatch {
+        /// The semaphore.
+        path: Arc<Path>,
+        /// How many permits it has.
+        stored: u32,
+        /// How many it was to be opened with.
+        requested: u32,
+    },
+
+    /// That many permits cannot be: none at all, more than the semaphore has, more than any can have.
+    #[error("`{}`: {requested} permits cannot be had; ask for 1 to {most}", path.display())]
+    #[non_exhaustive]
+    InvalidPermits {
+        /// The semaphore.
+        path: Arc<Path>,
+        /// How many were asked for.
+        requested: u32,
+        /// How many can be asked for.
+        most: u32,
+    },
+
+    /// A file that flockwork keeps does not hold what it should: somebody else wrote to it, or a disk lost
+    /// it. Nothing was changed.
+    #[error("`{}` is damaged: {problem}", path.display())]
+    #[non_exhaustive]
+    Corrupt {
+        /// The damaged file.
+        path: Arc<Path>,
+        /// What is wrong with it, and what to do.
+        problem: String,
     },
 
     /// The file system or the platform has no locks. Nothing was locked.
@@ -119,8 +161,12 @@ impl Error {
     pub(crate) fn timed_out(path: &Arc<Path>, waited: Duration) -> Self {
         let holder = HeldBy::default();
         // Now: by the time that somebody reads the error another one may have it.
-        let _looked = holder.get(path);
+        let _looked = holder.all(path);
         Self::TimedOut { path: Arc::clone(path), waited, holder }
+    }
+
+    pub(crate) fn not_regular(path: &Arc<Path>, found: &'static str) -> Self {
+        Self::NotRegularFile { path: Arc::clone(path), found, wanted: "a regular file" }
     }
 
     /// The path that the operation was about.
@@ -130,6 +176,9 @@ impl Error {
             Self::WouldBlock { path, .. }
             | Self::TimedOut { path, .. }
             | Self::NotRegularFile { path, .. }
+            | Self::CapacityMismatch { path, .. }
+            | Self::InvalidPermits { path, .. }
+            | Self::Corrupt { path, .. }
             | Self::Unsupported { path, .. }
             | Self::Io { path, .. } => path,
         }
@@ -147,7 +196,7 @@ impl Error {
         matches!(self, Self::TimedOut { .. })
     }
 
-    /// Who was in the way; `None` where that is not known: it has let go since, or it left no record and
+    /// Who was in the way (of a semaphore the first of its holders); `None` where that is not known: it has let go since, or it left no record and
     /// the system does not tell (see [`Lock::holder`](crate::Lock::holder)).
     ///
     /// A refused `try_` call costs half a microsecond, and finding out who is in the way twenty: so
@@ -157,7 +206,7 @@ impl Error {
     pub fn holder(&self) -> Option<&Holder> {
         match self {
             Self::WouldBlock { path, holder } | Self::TimedOut { path, holder, .. } => {
-                holder.get(path)
+                holder.all(path).first()
             }
             _ => None,
         }
@@ -178,7 +227,10 @@ impl Error {
         match self {
             Self::WouldBlock { .. } => io::ErrorKind::WouldBlock,
             Self::TimedOut { .. } => io::ErrorKind::TimedOut,
-            Self::NotRegularFile { .. } => io::ErrorKind::InvalidInput,
+            Self::NotRegularFile { .. }
+            | Self::CapacityMismatch { .. }
+            | Self::InvalidPermits { .. } => io::ErrorKind::InvalidInput,
+            Self::Corrupt { .. } => io::ErrorKind::InvalidData,
             Self::Unsupported { .. } => io::ErrorKind::Unsupported,
             Self::Io { source, .. } => source.kind(),
         }
@@ -200,8 +252,26 @@ impl std::fmt::Debug for Error {
                 .field("waited", waited)
                 .field("holder", &self.holder())
                 .finish(),
-            Self::NotRegularFile { path, found } => {
-                f.debug_struct("NotRegularFile").field("path", path).field("found", found).finish()
+            Self::NotRegularFile { path, found, wanted } => f
+                .debug_struct("NotRegularFile")
+                .field("path", path)
+                .field("found", found)
+                .field("wanted", wanted)
+                .finish(),
+            Self::CapacityMismatch { path, stored, requested } => f
+                .debug_struct("CapacityMismatch")
+                .field("path", path)
+                .field("stored", stored)
+                .field("requested", requested)
+                .finish(),
+            Self::InvalidPermits { path, requested, most } => f
+                .debug_struct("InvalidPermits")
+                .field("path", path)
+                .field("requested", requested)
+                .field("most", most)
+                .finish(),
+            Self::Corrupt { path, problem } => {
+                f.debug_struct("Corrupt").field("path", path).field("problem", problem).finish()
             }
             Self::Unsupported { path, source } => {
                 f.debug_struct("Unsupported").field("path", path).field("source", source).finish()
@@ -224,17 +294,18 @@ impl From<Error> for io::Error {
 
 /// Who is in the way, looked up once: the part of an [`Error`] behind [`Error::holder`].
 #[derive(Debug, Default)]
-pub struct HeldBy(OnceLock<Option<Box<Holder>>>);
+pub struct HeldBy(OnceLock<Vec<Holder>>);
 
 impl HeldBy {
-    fn get(&self, path: &Path) -> Option<&Holder> {
-        self.0.get_or_init(|| holder::find(path).ok().flatten().map(Box::new)).as_deref()
+    fn all(&self, path: &Path) -> &[Holder] {
+        self.0.get_or_init(|| holder::find(path).unwrap_or_default())
     }
 
     fn in_words(&self, path: &Path) -> String {
-        match self.get(path) {
-            Some(holder) => format!("held by {holder}"),
-            None => "its holder is not known".into(),
+        match self.all(path) {
+            [] => "its holder is not known".into(),
+            [holder] => format!("held by {holder}"),
+            [first, others @ ..] => format!("held by {first}, and {} more", others.len()),
         }
     }
 }

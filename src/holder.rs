@@ -1,7 +1,7 @@
 //! Who holds a path: the record that a holder leaves beside it, and what the system tells where there
 //! is none. Names `sys` and std; never takes the lock it tells about.
 //!
-//! The record is `P.holder`, a small text. It counts only while its publisher lives, which the kernel
+//! The record is `P.holder` (for a slot of a semaphore `P/holders/slot.N`), a small text. It counts only while its publisher lives, which the kernel
 //! tells ([`sys::Pin`]): so a record that a killed process left is never believed, whatever its
 //! process number has become (rules 10 to 12 of `docs/PROTOCOL.md`). A file in the record's place that is no
 //! record is somebody's, and is left as it is.
@@ -15,8 +15,11 @@ use crate::options::Access;
 use crate::sys::{self, FileId, Origin, Pin};
 
 const SUFFIX: &str = ".holder";
-/// Where a record is written before it gets its name.
-const ASIDE: &str = ".holder.new";
+/// What is added to a record's name while it is written.
+const ASIDE: &str = ".new";
+/// The records of a semaphore's slots lie in this directory of it, under the slots' own names.
+const RECORDS: &str = "holders";
+const SLOT: &str = "slot.";
 const FIRST_LINE: &str = "flockwork holder 1";
 /// Where it is written in place (Windows), a reader must see that it is whole.
 const LAST_LINE: &str = "end";
@@ -40,6 +43,7 @@ pub struct Holder {
     command: Option<String>,
     label: Option<String>,
     since: Option<SystemTime>,
+    slot: Option<u32>,
 }
 
 impl Holder {
@@ -73,6 +77,12 @@ impl Holder {
         self.since
     }
 
+    /// Which slot of a semaphore it holds, from 0 on; `None` for what has no slots.
+    #[must_use]
+    pub fn slot(&self) -> Option<u32> {
+        self.slot
+    }
+
     fn of_this_process(label: Option<&str>) -> Self {
         let command: Vec<_> =
             std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
@@ -82,6 +92,19 @@ impl Holder {
             command: Some(printable(&command.join(" "))).filter(|text| !text.is_empty()),
             label: label.map(printable),
             since: Some(SystemTime::now()),
+            slot: None,
+        }
+    }
+
+    /// What the system tells of a process that left no record.
+    fn of_process(pid: u32) -> Self {
+        Self {
+            pid,
+            host: sys::host_name(),
+            command: sys::command_of(pid).as_deref().map(printable),
+            label: None,
+            since: None,
+            slot: None,
         }
     }
 
@@ -113,7 +136,7 @@ impl Holder {
         }
         let mut pid = None;
         let mut holder =
-            Self { pid: 0, host: String::new(), command: None, label: None, since: None };
+            Self { pid: 0, host: String::new(), command: None, label: None, since: None, slot: None };
         for line in lines {
             match line.split_once(' ') {
                 Some(("pid", value)) => pid = value.parse().ok(),
@@ -188,44 +211,102 @@ enum Place {
     Foreign,
 }
 
-/// Who holds `path`: the record of a living holder, or else what the system tells.
-pub(crate) fn find(path: &Path) -> io::Result<Option<Holder>> {
-    if let Place::Record { text, is_alive: true } = look(&sys::beside(path, SUFFIX))? {
-        // Who holds a file that the path names no more does not hold the path.
-        if let Some(holder) = Holder::from_record(&text).filter(|_| names_locked(path, &text)) {
-            return Ok(Some(holder));
-        }
-    }
-    Ok(sys::lock_owners(path).first().map(|&pid| Holder {
-        pid,
-        host: sys::host_name(),
-        command: sys::command_of(pid).as_deref().map(printable),
-        label: None,
-        since: None,
-    }))
+/// Where the record of a lockable file lies.
+#[derive(Debug, Clone)]
+pub(crate) struct Desk<'a> {
+    /// The file that its holder has locked.
+    locked: std::borrow::Cow<'a, Path>,
+    record: PathBuf,
 }
 
-/// Whether the path still names the file that the record was left for.
-fn names_locked(path: &Path, text: &str) -> bool {
-    sys::path_identity(path).is_ok_and(|id| text.lines().any(|line| is_for(line, id)))
+impl<'a> Desk<'a> {
+    /// Of a lock: beside it.
+    pub(crate) fn beside(locked: &'a Path) -> Self {
+        Self { locked: locked.into(), record: sys::beside(locked, SUFFIX) }
+    }
+
+    /// Of one slot of the semaphore in `directory`.
+    pub(crate) fn of_slot(directory: &Path, slot: u32) -> Self {
+        let name = slot_name(slot);
+        let record = directory.join(RECORDS).join(&name);
+        Self { locked: directory.join(name).into(), record }
+    }
+
+    /// The record of a living holder.
+    fn recorded(&self) -> io::Result<Option<Holder>> {
+        let Place::Record { text, is_alive: true } = look(&self.record)? else { return Ok(None) };
+        // Who holds a file that the path names no more does not hold the path.
+        let is_current = sys::path_identity(&self.locked)
+            .is_ok_and(|id| text.lines().any(|line| is_for(line, id)));
+        Ok(Holder::from_record(&text).filter(|_| is_current))
+    }
+
+    /// Whether a holder of the file `locked` died without taking its record away; the record goes then (and
+    /// where it cannot be removed, the next one is told as well). Only for the one who holds the file now: a
+    /// holder takes its record away before it unlocks, so what is found there for this very file is a dead
+    /// one's. (Its pin says nothing: a process that dies drops its locks one after the other.)
+    pub(crate) fn take_over(&self, locked: FileId) -> bool {
+        let found = look(&self.record);
+        let died = matches!(found, Ok(Place::Record { text, .. })
+            if text.lines().any(|line| is_for(line, locked)));
+        if died {
+            let _ = std::fs::remove_file(&self.record);
+        }
+        died
+    }
+}
+
+/// The name of a semaphore's slot within its directory.
+pub(crate) fn slot_name(slot: u32) -> String {
+    format!("{SLOT}{slot}")
+}
+
+/// The slots that a semaphore's directory has, in order. What merely looks like one is passed over.
+pub(crate) fn slots_in(directory: &Path) -> io::Result<Vec<u32>> {
+    let mut slots = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(SLOT)?.parse().ok());
+        slots.extend(number.filter(|slot| name == *slot_name(*slot)));
+    }
+    slots.sort_unstable();
+    Ok(slots)
+}
+
+/// Who holds `path`, as far as that is known: at most one who holds a lock; of a semaphore (a directory) each
+/// slot's, in order.
+pub(crate) fn find(path: &Path) -> io::Result<Vec<Holder>> {
+    if !path.is_dir() {
+        let desk = Desk::beside(path);
+        if let Some(holder) = desk.recorded()? {
+            return Ok(vec![holder]);
+        }
+        let ids: Vec<_> = sys::path_identity(path).into_iter().collect();
+        let owners = sys::lock_owners(&ids);
+        return Ok(owners.first().map(|(_, pid)| Holder::of_process(*pid)).into_iter().collect());
+    }
+    let mut found = Vec::new();
+    let mut unrecorded = Vec::new();
+    for slot in slots_in(path)? {
+        let desk = Desk::of_slot(path, slot);
+        match desk.recorded()? {
+            Some(holder) => found.push(Holder { slot: Some(slot), ..holder }),
+            None => unrecorded.extend(sys::path_identity(&desk.locked).ok().map(|id| (slot, id))),
+        }
+    }
+    let ids: Vec<_> = unrecorded.iter().map(|(_, id)| *id).collect();
+    for (owned, pid) in sys::lock_owners(&ids) {
+        let slot = unrecorded.iter().find(|(_, id)| *id == owned).map(|(slot, _)| *slot);
+        if !found.iter().any(|holder| holder.slot == slot) {
+            found.push(Holder { slot, ..Holder::of_process(pid) });
+        }
+    }
+    found.sort_by_key(|holder| holder.slot);
+    Ok(found)
 }
 
 fn is_for(line: &str, id: FileId) -> bool {
     line.strip_prefix("file ").is_some_and(|file| file == id.to_string())
-}
-
-/// Whether a holder of the file `locked` died without taking its record away. Only for the one who holds
-/// it now: a holder takes its record away before it unlocks, so what is found there for this very file
-/// is a dead one's. (Its pin says nothing: a process that dies drops its locks one after the other.)
-pub(crate) fn died_holding(path: &Path, locked: FileId) -> io::Result<bool> {
-    let found = look(&sys::beside(path, SUFFIX))?;
-    Ok(matches!(found, Place::Record { text, .. }
-        if text.lines().any(|line| is_for(line, locked))))
-}
-
-/// Takes a dead holder's record away. Only for the one who holds `path` now.
-pub(crate) fn forget_dead(path: &Path) -> io::Result<()> {
-    std::fs::remove_file(sys::beside(path, SUFFIX))
 }
 
 fn look(record: &Path) -> io::Result<Place> {
@@ -271,12 +352,16 @@ impl Record {
     /// Only for the one who holds the file `locked` now. What is not ours in the record's place stays
     /// there.
     pub(crate) fn publish(
-        path: &Path,
+        desk: Desk<'_>,
         locked: FileId,
         label: Option<&str>,
         access: Access,
     ) -> io::Result<Self> {
-        let (record, aside) = (sys::beside(path, SUFFIX), sys::beside(path, ASIDE));
+        let record = desk.record;
+        let aside = sys::beside(&record, ASIDE);
+        if let Some(directory) = record.parent().filter(|directory| !directory.is_dir()) {
+            sys::create_directories(directory, access.bits())?; // of a semaphore's records
+        }
         if let Place::Foreign = look(&record)? {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -316,6 +401,7 @@ mod tests {
             command: Some("cargo build".into()),
             label: Some("nightly".into()),
             since: Some(SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 5)),
+            slot: None,
         }
     }
 

@@ -46,12 +46,17 @@ mod error;
 mod holder;
 mod options;
 
+mod claim;
+mod slots;
+
 mod lock;
+mod semaphore;
 
 pub use error::{Error, HeldBy, Result};
 pub use holder::Holder;
 pub use lock::{Lock, LockGuard};
 pub use options::{Access, Options, Waiting};
+pub use semaphore::{Permit, Semaphore};
 
 #[doc = include_str!("../docs/PROTOCOL.md")]
 pub mod _protocol {}

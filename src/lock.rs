@@ -1,5 +1,5 @@
 //! `Lock`: one file, locked exclusively. Joins `slot` (the file) and `wait` (the engine), and adds the
-//! holder's record. Names `error`, `holder`, `options`, `slot`, `sys` (the mode) and `wait`.
+//! holder's record. Names `claim`, `error`, `holder`, `options`, `slot`, `sys` (the mode) and `wait`.
 
 use std::fmt;
 use std::future::Future;
@@ -9,14 +9,13 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use crate::claim::{self, Claim, LINES};
 use crate::error::{Error, Result};
-use crate::holder::{self, Holder, Record};
-use crate::options::{Options, Waiting};
+use crate::holder::{self, Desk, Holder, Record};
+use crate::options::Options;
 use crate::slot::{Locked, Slot};
-use crate::sys::{FileId, Mode};
-use crate::wait::{Acquire, Deadline, Lines, Notice, Outcome, Sampling, Target};
-
-static LINES: Lines<Claim> = Lines::new();
+use crate::sys::Mode;
+use crate::wait::{Acquire, Deadline, InLine, Notice, Outcome, Sampling};
 
 /// An exclusive lock on a path, between processes and threads alike.
 ///
@@ -212,7 +211,10 @@ impl Lock {
     ) -> impl Future<Output = Result<LockGuard>> + Send + Sync + Unpin + use<> {
         let inner = &self.inner;
         LockFuture {
-            acquire: Acquire::new(&LINES, Arc::clone(&inner.claim), inner.notice.clone()),
+            acquire: Acquire::new(
+                InLine::new(&LINES, Arc::clone(&inner.claim)),
+                inner.notice.clone(),
+            ),
             lock: self.clone(),
         }
     }
@@ -250,7 +252,9 @@ impl Lock {
     /// [`Error::Io`] if there is a record that cannot be read.
     pub fn holder(&self) -> Result<Option<Holder>> {
         let path = self.inner.claim.slot.path();
-        holder::find(path).map_err(|source| Error::io("find the holder of", path, source))
+        let found = holder::find(path);
+        let found = found.map_err(|source| Error::io("find the holder of", path, source))?;
+        Ok(found.into_iter().next())
     }
 
     fn wait(&self, deadline: impl FnOnce() -> Deadline) -> Result<LockGuard> {
@@ -274,7 +278,8 @@ impl Lock {
             let slot = &inner.claim.slot;
             let _asked = guard.abandoned(); // before our own record takes the place of what was left
             let label = inner.label.as_deref();
-            guard.record = Record::publish(slot.path(), id, label, slot.access()).ok();
+            let desk = Desk::beside(slot.path());
+            guard.record = Record::publish(desk, id, label, slot.access()).ok();
         }
         guard
     }
@@ -294,11 +299,7 @@ impl Options {
     /// As [`Lock::open`].
     pub fn open_lock(&self, path: impl AsRef<Path>) -> Result<Lock> {
         let slot = Slot::open(path.as_ref(), self.access)?;
-        let notice = self.notice.clone().map(|(after, callback)| {
-            let path = Arc::clone(slot.path());
-            let call = move |elapsed| callback(&Waiting::new(&path, elapsed));
-            Notice { after, call: Arc::new(call) }
-        });
+        let notice = claim::notice(self, slot.path());
         let claim = Claim { slot, mode: Mode::Exclusive, poll_every: self.poll_every };
         Ok(Lock {
             inner: Arc::new(Inner {
@@ -312,53 +313,8 @@ impl Options {
     }
 }
 
-/// A lock on a file in one mode, as the engine sees it.
-#[derive(Debug)]
-struct Claim {
-    slot: Slot,
-    mode: Mode,
-    poll_every: Option<Duration>,
-}
-
-impl Target for Claim {
-    type Key = (Arc<Path>, FileId, Mode);
-    type Held = Locked;
-
-    fn key(&self) -> Self::Key {
-        (Arc::clone(self.slot.path()), self.slot.latest(), self.mode)
-    }
-
-    fn is_current(&self, (_, id, _): &Self::Key) -> Result<bool> {
-        self.slot.still_names(*id)
-    }
-
-    fn attempt(&self) -> Result<Option<Locked>> {
-        self.slot.try_take(self.mode)
-    }
-
-    fn block_here(&self) -> Result<Locked> {
-        self.slot.take(self.mode)
-    }
-
-    fn block(&self, (_, id, _): &Self::Key) -> Result<Option<Locked>> {
-        self.slot.take_file_of(*id, self.mode)
-    }
-
-    fn is_valid(&self, locked: &Locked) -> Result<bool> {
-        self.slot.is_valid(locked)
-    }
-
-    fn must_poll(&self) -> bool {
-        self.slot.is_network()
-    }
-
-    fn poll_every(&self) -> Option<Duration> {
-        self.poll_every
-    }
-}
-
 struct LockFuture {
-    acquire: Acquire<Claim>,
+    acquire: Acquire<InLine<Claim>>,
     lock: Lock,
 }
 
@@ -426,14 +382,8 @@ impl LockGuard {
     #[must_use]
     pub fn abandoned(&self) -> bool {
         *self.abandoned.get_or_init(|| {
-            let path = self.claim.slot.path();
-            let Some(locked) = &self.locked else { return false };
-            let died = holder::died_holding(path, locked.id()).unwrap_or(false);
-            if died {
-                // Where it cannot be removed the next one is told as well.
-                let _ = holder::forget_dead(path);
-            }
-            died
+            let desk = Desk::beside(self.path());
+            self.locked.as_ref().is_some_and(|locked| desk.take_over(locked.id()))
         })
     }
 
@@ -441,7 +391,7 @@ impl LockGuard {
         // The record first: once the lock is free, the record beside it is another's.
         self.record = None;
         match self.locked.take() {
-            Some(locked) => self.claim.slot.release(locked),
+            Some(locked) => locked.release(),
             None => Ok(()),
         }
     }

@@ -34,6 +34,7 @@ pub struct Options {
     pub(crate) access: Access,
     pub(crate) notice: Option<(Duration, Callback)>,
     pub(crate) poll_every: Option<Duration>,
+    pub(crate) backstop: Option<Duration>,
 }
 
 pub(crate) type Callback = Arc<dyn Fn(&Waiting) + Send + Sync>;
@@ -109,6 +110,15 @@ impl Options {
         self.poll_every = Some(interval.max(Duration::from_micros(100)));
         self
     }
+
+    /// For tests: how long who waits for events looks for itself at the latest. With a long one, a wake-up
+    /// that is lost shows as a stall instead of being made up for within a second.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn backstop(mut self, span: Duration) -> Self {
+        self.backstop = Some(span);
+        self
+    }
 }
 
 impl fmt::Debug for Options {
@@ -119,7 +129,7 @@ impl fmt::Debug for Options {
             .field("access", &self.access)
             .field("on_wait", &self.notice.as_ref().map(|(after, _)| after))
             .field("poll_every", &self.poll_every)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -180,10 +190,16 @@ impl Waiting {
         self.elapsed
     }
 
-    /// Who has it now, where that is known. Looks each time it is asked.
+    /// All who have it now (a semaphore's several), as far as that is known. Looks each time it is asked.
+    #[must_use]
+    pub fn holders(&self) -> Vec<Holder> {
+        holder::find(&self.path).unwrap_or_default()
+    }
+
+    /// Who has it now, where that is known: of several the first. Looks each time it is asked.
     #[must_use]
     pub fn holder(&self) -> Option<Holder> {
-        holder::find(&self.path).ok().flatten()
+        self.holders().into_iter().next()
     }
 }
 
@@ -191,9 +207,10 @@ impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let waited = self.elapsed.as_secs_f64();
         write!(f, "waiting for `{}` for {waited:.1} s", self.path.display())?;
-        match self.holder() {
-            Some(holder) => write!(f, ", held by {holder}"),
-            None => Ok(()),
+        match &*self.holders() {
+            [] => Ok(()),
+            [holder] => write!(f, ", held by {holder}"),
+            [first, others @ ..] => write!(f, ", held by {first}, and {} more", others.len()),
         }
     }
 }

@@ -19,6 +19,9 @@ const MOST_REPLACEMENTS: u32 = 1000;
 #[derive(Debug)]
 pub(crate) struct Slot {
     path: Arc<Path>,
+    /// A second name (a hard link) that the file is given, to be restored from: for a file that must not
+    /// be made anew while somebody may hold the old one (rule S2).
+    spare: Option<Box<Path>>,
     access: Access,
     network: bool,
     files: Mutex<Files>,
@@ -61,7 +64,17 @@ impl Files {
 
 impl Slot {
     /// Opens the file, or makes it (and its missing parent directories).
-    pub(crate) fn open(path: &Path, access: Access) -> Result<Self> {
+    pub(crate) fn open(path: &Path, access: Access) -> Result<Arc<Self>> {
+        Self::open_kept(path, None, access)
+    }
+
+    /// The same, but the file also gets the name `spare`. If `path` is missing, or names another file, it
+    /// is made to name that one again.
+    pub(crate) fn open_kept(
+        path: &Path,
+        spare: Option<Box<Path>>,
+        access: Access,
+    ) -> Result<Arc<Self>> {
         if !sys::SUPPORTED {
             let source = io::Error::from(io::ErrorKind::Unsupported);
             return Err(Error::Unsupported { path: path.into(), source });
@@ -71,10 +84,10 @@ impl Slot {
             Ok(absolute) => absolute.into(),
             Err(source) => return Err(Error::io("resolve", &path.into(), source)),
         };
-        let file = open(&path, access)?;
+        let file = open(&path, spare.as_deref(), access)?;
         let network = sys::is_network(&path, &file.file);
         let files = Files { latest: file.id, idle: Some(file), lent: 0, origin: Origin::here() };
-        Ok(Self { path, access, network, files: Mutex::new(files) })
+        Ok(Arc::new(Self { path, spare, access, network, files: Mutex::new(files) }))
     }
 
     pub(crate) fn path(&self) -> &Arc<Path> {
@@ -100,14 +113,14 @@ impl Slot {
     ///
     /// A refusal is only believed of a file that the path still names: the one that we have open may
     /// have been replaced since, and its lock says nothing about the lock that the path stands for.
-    pub(crate) fn try_take(&self, mode: Mode) -> Result<Option<Locked>> {
+    pub(crate) fn try_take(self: &Arc<Self>, mode: Mode) -> Result<Option<Locked>> {
         self.try_take_checking(mode, || true)
     }
 
     /// The same, but a refusal is believed unchecked where `check_refusal` says so. (A lock that is
     /// *taken* is always checked.)
     pub(crate) fn try_take_checking(
-        &self,
+        self: &Arc<Self>,
         mode: Mode,
         check_refusal: impl Fn() -> bool,
     ) -> Result<Option<Locked>> {
@@ -127,7 +140,7 @@ impl Slot {
                 Ok(true) => {
                     let Some(open) = own.or_else(|| files.idle.take()) else { continue };
                     drop(files);
-                    let locked = Locked::new(open);
+                    let locked = self.locked(open);
                     if self.still_names(id)? {
                         return Ok(Some(locked));
                     }
@@ -160,7 +173,7 @@ impl Slot {
     /// No wake-up is lost: the kernel queues us, and a holder that lets go or dies grants it on. When
     /// the file is replaced while we wait, we learn it when the old file's holder lets go, and queue
     /// again at the new file (rule 2).
-    pub(crate) fn take(&self, mode: Mode) -> Result<Locked> {
+    pub(crate) fn take(self: &Arc<Self>, mode: Mode) -> Result<Locked> {
         for _ in 0..MOST_REPLACEMENTS {
             let open = self.take_file(false)?;
             // The kept descriptor may be one of a file that was replaced long ago, and whose holder may
@@ -178,7 +191,7 @@ impl Slot {
 
     /// The same for a helper thread, which waits for one file: `None` if the path names another. Whoever
     /// gets the lock from the helper checks it by [`is_valid`](Self::is_valid).
-    pub(crate) fn take_file_of(&self, id: FileId, mode: Mode) -> Result<Option<Locked>> {
+    pub(crate) fn take_file_of(self: &Arc<Self>, id: FileId, mode: Mode) -> Result<Option<Locked>> {
         let _count = Lent::new(self);
         let open = self.take_file(true)?;
         if open.id != id {
@@ -187,28 +200,18 @@ impl Slot {
         self.block(mode, open).map(Some)
     }
 
-    fn block(&self, mode: Mode, open: OpenFile) -> Result<Locked> {
+    fn block(self: &Arc<Self>, mode: Mode, open: OpenFile) -> Result<Locked> {
         sys::lock(&open.file, mode).map_err(|source| self.lock_error(source))?;
-        Ok(Locked::new(open))
+        Ok(self.locked(open))
+    }
+
+    fn locked(self: &Arc<Self>, open: OpenFile) -> Locked {
+        Locked { slot: Arc::clone(self), open: Some(open) }
     }
 
     /// Rule 2: whether the path still names the file that is locked.
     pub(crate) fn is_valid(&self, locked: &Locked) -> Result<bool> {
         self.still_names(locked.id())
-    }
-
-    /// Unlocks, and keeps the descriptor for the next time where none is kept yet.
-    pub(crate) fn release(&self, mut locked: Locked) -> Result<()> {
-        let Some(open) = locked.open.take() else { return Ok(()) };
-        // Rule 4: a forked copy shares the lock with the process that took it, and only closes.
-        if !open.origin.is_here() {
-            return Ok(());
-        }
-        // Unlock, then close or keep: a close alone leaves the lock with any child that was forked
-        // meanwhile and has not reached its exec yet. Should unlocking fail, the file is closed.
-        sys::unlock(&open.file).map_err(|source| Error::io("unlock", &self.path, source))?;
-        Files::keep(self.files(), open);
-        Ok(())
     }
 
     fn files(&self) -> MutexGuard<'_, Files> {
@@ -227,7 +230,7 @@ impl Slot {
             Some(open) if open.origin.is_here() => Ok(open),
             other => {
                 drop(other);
-                let open = open(&self.path, self.access)?;
+                let open = open(&self.path, self.spare.as_deref(), self.access)?;
                 let mut files = self.files();
                 files.latest = open.id;
                 if !files.origin.is_here() {
@@ -280,37 +283,61 @@ impl Drop for Lent<'_> {
 /// A lock that is held: released when dropped, in the process that took it and in no other.
 #[derive(Debug)]
 pub(crate) struct Locked {
+    slot: Arc<Slot>,
     /// Taken out when released.
     open: Option<OpenFile>,
 }
 
 impl Locked {
-    fn new(open: OpenFile) -> Self {
-        Self { open: Some(open) }
-    }
-
     /// Which file it is.
     pub(crate) fn id(&self) -> FileId {
         self.open.as_ref().expect("only a release takes it, and that consumes `self`").id
+    }
+
+    /// Whether it is this process's, and not a copy that `fork` made.
+    pub(crate) fn is_here(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.origin.is_here())
+    }
+
+    /// Unlocks, and keeps the descriptor for the next time where none is kept yet.
+    pub(crate) fn release(mut self) -> Result<()> {
+        self.unlock()
+    }
+
+    fn unlock(&mut self) -> Result<()> {
+        // Rule 4: a forked copy shares the lock with the process that took it, and only closes.
+        let Some(open) = self.open.take().filter(|open| open.origin.is_here()) else {
+            return Ok(());
+        };
+        // Unlock, then close or keep: a close alone leaves the lock with any child that was forked
+        // meanwhile and has not reached its exec yet. Should unlocking fail, the file is closed.
+        sys::unlock(&open.file).map_err(|source| Error::io("unlock", &self.slot.path, source))?;
+        Files::keep(self.slot.files(), open);
+        Ok(())
     }
 }
 
 impl Drop for Locked {
     fn drop(&mut self) {
-        if let Some(open) = self.open.take().filter(|open| open.origin.is_here()) {
-            let _ = sys::unlock(&open.file);
-        }
+        let _ = self.unlock();
     }
 }
 
 /// Rule 1. Looks before it opens, because opening a device or a FIFO does things to it; opens without
 /// following or blocking, because what is there may have changed since; and looks again at what was
 /// opened.
-fn open(path: &Arc<Path>, access: Access) -> Result<OpenFile> {
+fn open(path: &Arc<Path>, spare: Option<&Path>, access: Access) -> Result<OpenFile> {
     let failed = |operation| move |source| Error::io(operation, path, source);
     let opened = |file: File| {
         let id = sys::identity(&file).map_err(failed("examine"))?;
         Ok(OpenFile { file, id, origin: Origin::here() })
+    };
+    // `None`: the path named another file than the one to be kept.
+    let kept = |file: File| {
+        let open = opened(file)?;
+        let Some(spare) = spare else { return Ok(Some(open)) };
+        let is_kept = is_kept(path, open.id, spare, access).map_err(failed("restore"))?;
+        Ok(is_kept.then_some(open))
     };
     for _ in 0..MOST_REPLACEMENTS {
         match std::fs::symlink_metadata(path) {
@@ -320,7 +347,9 @@ fn open(path: &Arc<Path>, access: Access) -> Result<OpenFile> {
                     if !found.is_file() {
                         return Err(not_regular(path, found.file_type()));
                     }
-                    return opened(file);
+                    if let Some(open) = kept(file)? {
+                        return Ok(open);
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {} // removed meanwhile
                 Err(error) => match std::fs::symlink_metadata(path) {
@@ -333,8 +362,20 @@ fn open(path: &Arc<Path>, access: Access) -> Result<OpenFile> {
             },
             Ok(found) => return Err(not_regular(path, found.file_type())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                match spare.map(|spare| std::fs::hard_link(spare, path)) {
+                    Some(Ok(())) => continue,
+                    Some(Err(error)) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                    Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(failed("restore")(error));
+                    }
+                    _ => {} // it was never there
+                }
                 match sys::create_new(path, access.bits()) {
-                    Ok(file) => return opened(file),
+                    Ok(file) => {
+                        if let Some(open) = kept(file)? {
+                            return Ok(open);
+                        }
+                    }
                     // Rule 9: somebody else made it first, or a file system says so for no reason.
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -355,6 +396,28 @@ fn open(path: &Arc<Path>, access: Access) -> Result<OpenFile> {
     Err(failed("open")(source))
 }
 
+/// A file that is not locked, opened (or made) by the same rule.
+pub(crate) fn open_plain(path: &Arc<Path>, access: Access) -> Result<(File, FileId)> {
+    open(path, None, access).map(|open| (open.file, open.id))
+}
+
+/// Whether `path`, which names the file `id`, and `spare` name the same file; they do afterwards. Without
+/// hard links (FAT, some FUSE) there is no second name, and this changes nothing.
+fn is_kept(path: &Path, id: FileId, spare: &Path, access: Access) -> io::Result<bool> {
+    match sys::path_identity(spare) {
+        Ok(kept) if kept == id => Ok(true),
+        // Somebody put another file in the place of ours, which may be locked.
+        Ok(_) => std::fs::rename(spare, path).map(|()| false),
+        Err(_) => {
+            if let Some(parent) = spare.parent() {
+                let _ = sys::create_directories(parent, access.bits());
+            }
+            let _ = std::fs::hard_link(path, spare);
+            Ok(true)
+        }
+    }
+}
+
 fn not_regular(path: &Arc<Path>, kind: std::fs::FileType) -> Error {
-    Error::NotRegularFile { path: Arc::clone(path), found: sys::describe(kind) }
+    Error::not_regular(path, sys::describe(kind))
 }

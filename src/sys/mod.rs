@@ -10,6 +10,8 @@
 //! | [`open_existing`] | opens what is there, never creates, truncates, follows a last symlink, blocks on a FIFO |
 //! | [`open_to_read`] | the same, for reading what others wrote beside the path |
 //! | [`create_new`] | creates, failing with `AlreadyExists` where anything has the name |
+//! | [`write_new`], [`replace`] | files that are never seen half-written |
+//! | [`BACKSTOP`] | how long the events of a directory are trusted to tell everything |
 //! | [`create_directories`] | the missing ones of a directory's ancestors and itself |
 //! | [`try_lock`], [`lock`], [`unlock`] | whole-file advisory lock of an open file; EINTR is retried |
 //! | [`FileId`], [`identity`], [`path_identity`], [`names`] | which file an open file is, and whether a path names it |
@@ -34,10 +36,6 @@ pub(crate) enum Mode {
     /// Excludes everybody else.
     Exclusive,
     /// Excludes the exclusive ones.
-    #[allow(
-        dead_code,
-        reason = "asks whether a record's writer lives, which Windows does otherwise"
-    )]
     Shared,
 }
 
@@ -90,8 +88,12 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> std::path::PathBuf {
     name.into()
 }
 
+pub(crate) use self::whole::{replace, write_new};
+
+mod whole;
+
 pub(crate) use imp::{
-    FileId, Origin, Pin, SUPPORTED, advice, coarse_milliseconds, command_of, create_directories,
+    BACKSTOP, FileId, Origin, Pin, SUPPORTED, advice, coarse_milliseconds, command_of, create_directories,
     create_new, describe, host_name, identity, is_bad_name, is_network, lock_owners,
     locks_unsupported, names, open_existing, open_to_read, path_identity,
 };

@@ -9,6 +9,8 @@ use super::{Bits, Mode};
 /// Whether there are locks on this platform at all.
 pub(crate) const SUPPORTED: bool = false;
 
+pub(crate) const BACKSTOP: std::time::Duration = std::time::Duration::from_secs(1);
+
 fn unsupported<T>() -> io::Result<T> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "flockwork has no file locks on this platform"))
 }
@@ -23,6 +25,14 @@ pub(crate) fn open_to_read(_path: &Path) -> io::Result<File> {
 
 pub(crate) fn create_new(_path: &Path, _bits: Option<Bits>) -> io::Result<File> {
     unsupported()
+}
+
+pub(super) fn aside(_path: &Path, _bits: Option<Bits>) -> io::Result<tempfile::NamedTempFile> {
+    unsupported()
+}
+
+pub(super) fn through_readers<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    call()
 }
 
 pub(crate) fn create_directories(_path: &Path, _bits: Option<Bits>) -> io::Result<()> {
@@ -128,7 +138,7 @@ pub(crate) fn host_name() -> String {
     String::new()
 }
 
-pub(crate) fn lock_owners(_path: &Path) -> Vec<u32> {
+pub(crate) fn lock_owners(_files: &[FileId]) -> Vec<(FileId, u32)> {
     Vec::new()
 }
 

@@ -7,6 +7,7 @@ use std::os::unix::fs::{
     DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -15,6 +16,17 @@ use super::{Bits, Mode};
 
 /// Whether there are locks on this platform at all.
 pub(crate) const SUPPORTED: bool = true;
+
+/// inotify loses nothing but what it says it lost: this is for what nobody thought of.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) const BACKSTOP: Duration = Duration::from_secs(1);
+/// FSEvents: begins late, loses what is queued when a watch is added, and takes 30 to 120 ms (notify#993,
+/// libuv#626).
+#[cfg(target_vendor = "apple")]
+pub(crate) const BACKSTOP: Duration = Duration::from_millis(20);
+/// kqueue has no event for a close, so the death of a holder is seen only by looking.
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+pub(crate) const BACKSTOP: Duration = Duration::from_millis(100);
 
 // ---------------------------------------------------------------------------------------- opening
 
@@ -60,14 +72,7 @@ pub(crate) fn create_new(path: &Path, bits: Option<Bits>) -> io::Result<File> {
     let Some(bits) = bits else {
         return options().write(true).create_new(true).open(path);
     };
-    let directory = path.parent().filter(|p| !p.as_os_str().is_empty());
-    let made = tempfile::Builder::new()
-        .prefix(".flockwork.")
-        .permissions(Permissions::from_mode(0o600))
-        .tempfile_in(directory.unwrap_or(Path::new(".")))
-        .map_err(without_path)?;
-    // fchmod, for which the umask does not count; the umask itself is the process's and not ours.
-    made.as_file().set_permissions(Permissions::from_mode(bits.file))?;
+    let made = aside(path, Some(bits))?;
     match made.persist_noclobber(path) {
         Ok(file) => Ok(file),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Err(error.error),
@@ -78,6 +83,29 @@ pub(crate) fn create_new(path: &Path, bits: Option<Bits>) -> io::Result<File> {
             Ok(file)
         }
     }
+}
+
+/// A new file in the directory of `path`, with the mode that a file made with `bits` has: to be filled and
+/// then given that name.
+pub(super) fn aside(path: &Path, bits: Option<Bits>) -> io::Result<tempfile::NamedTempFile> {
+    let directory = path.parent().filter(|p| !p.as_os_str().is_empty());
+    // Without `bits` as any other file: 0666, of which open(2) takes what the umask says.
+    let mode = if bits.is_some() { 0o600 } else { 0o666 };
+    let made = tempfile::Builder::new()
+        .prefix(".flockwork.")
+        .permissions(Permissions::from_mode(mode))
+        .tempfile_in(directory.unwrap_or(Path::new(".")))
+        .map_err(without_path)?;
+    if let Some(bits) = bits {
+        // fchmod, for which the umask does not count; the umask itself is the process's and not ours.
+        made.as_file().set_permissions(Permissions::from_mode(bits.file))?;
+    }
+    Ok(made)
+}
+
+/// Nothing stands in the way of a rename here; on Windows a reader does.
+pub(super) fn through_readers<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    call()
 }
 
 /// The system's own error out of tempfile's, which adds the path of its own file.
@@ -398,27 +426,30 @@ pub(crate) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// The processes that hold a lock on what `path` names, as far as the system tells: on Linux by
+/// The processes that hold a lock on one of these files, as far as the system tells: on Linux by
 /// `/proc/locks` (proc(5)); elsewhere it does not.
 ///
 /// The process is the one that took the lock. A child that inherited it, and holds it on after that
 /// one's death, is not listed. Nothing is listed where the file system shows another device number
 /// than stat(2) does (btrfs subvolumes, overlayfs).
-pub(crate) fn lock_owners(path: &Path) -> Vec<u32> {
+pub(crate) fn lock_owners(files: &[FileId]) -> Vec<(FileId, u32)> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    if let Ok(wanted) = path_identity(path) {
+    if !files.is_empty() {
         // A lock that others' locks move within the list between two reads can be passed over; so what was
         // not seen is looked for once more.
         for _ in 0..3 {
             let Ok(locks) = kernel_locks() else { break };
-            let owners: Vec<u32> =
-                locks.lines().filter_map(|line| flock_owner(line, wanted)).collect();
+            let owners: Vec<_> = locks
+                .lines()
+                .filter_map(flock_owner)
+                .filter(|(file, _)| files.contains(file))
+                .collect();
             if !owners.is_empty() {
                 return owners;
             }
         }
     }
-    let _ = path;
+    let _ = files;
     Vec::new()
 }
 
@@ -438,11 +469,11 @@ fn kernel_locks() -> io::Result<String> {
     }
 }
 
-/// The owner in a line of `/proc/locks` such as `7: FLOCK  ADVISORY  WRITE 4242 08:01:1337 0 EOF`, if
-/// it is a lock on that file. A waiting request has `->` as its second word. The owner is 0 where it
-/// cannot be seen from this process's namespace.
+/// The file and the owner in a line of `/proc/locks` such as `7: FLOCK  ADVISORY  WRITE 4242 08:01:1337 0 EOF`.
+/// A waiting request has `->` as its second word. The owner is 0 where it cannot be seen from this
+/// process's namespace.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn flock_owner(line: &str, wanted: FileId) -> Option<u32> {
+fn flock_owner(line: &str) -> Option<(FileId, u32)> {
     let mut words = line.split_ascii_whitespace().skip(1);
     if words.next() != Some("FLOCK") {
         return None;
@@ -453,7 +484,7 @@ fn flock_owner(line: &str, wanted: FileId) -> Option<u32> {
     let minor = u32::from_str_radix(id.next()?, 16).ok()?;
     let inode: u64 = id.next()?.parse().ok()?;
     let device = rustix::fs::makedev(major, minor);
-    (owner != 0 && wanted == FileId { device, inode }).then_some(owner)
+    (owner != 0).then_some((FileId { device, inode }, owner))
 }
 
 /// The command line of a process, its words joined by spaces. Linux only.
@@ -497,7 +528,7 @@ mod tests {
     #[test]
     fn proc_locks_lines_are_read_and_nonsense_is_passed_over() {
         let id = FileId { device: rustix::fs::makedev(0xfe, 1), inode: 77 };
-        let owner = |line| flock_owner(line, id);
+        let owner = |line| flock_owner(line).filter(|(file, _)| *file == id).map(|(_, pid)| pid);
         assert_eq!(owner("1: FLOCK  ADVISORY  WRITE 4242 fe:01:77 0 EOF"), Some(4242));
         assert_eq!(owner("1: FLOCK  ADVISORY  READ 4242 fe:01:77 0 EOF"), Some(4242));
         assert_eq!(owner("1: -> FLOCK  ADVISORY  WRITE 4242 fe:01:77 0 EOF"), None);

@@ -16,6 +16,10 @@ use super::Bits;
 /// Whether there are locks on this platform at all.
 pub(crate) const SUPPORTED: bool = true;
 
+/// There is no event for a close, so the death of a holder is seen only by looking; and notify 8.2 loses an
+/// overflow without a word (notify#963).
+pub(crate) const BACKSTOP: Duration = Duration::from_millis(100);
+
 const FILE_SHARE_READ: u32 = 1;
 const FILE_SHARE_WRITE: u32 = 2;
 const FILE_SHARE_ALL: u32 = 7;
@@ -87,6 +91,17 @@ pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
 /// Mode bits mean nothing here: what is created inherits the access list of its directory.
 pub(crate) fn create_new(path: &Path, _bits: Option<Bits>) -> io::Result<File> {
     patiently(PATIENCE, || options().write(true).create_new(true).open(path))
+}
+
+/// A new file in the directory of `path`: to be filled and then given that name.
+pub(super) fn aside(path: &Path, _bits: Option<Bits>) -> io::Result<tempfile::NamedTempFile> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    tempfile::Builder::new().prefix(".flockwork.").tempfile_in(directory)
+}
+
+/// Who reads a file is in the way of its replacement for a moment.
+pub(super) fn through_readers<T>(call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    patiently(PATIENCE, call)
 }
 
 pub(crate) fn create_directories(path: &Path, _bits: Option<Bits>) -> io::Result<()> {
@@ -231,7 +246,7 @@ pub(crate) fn host_name() -> String {
 }
 
 /// Not told by the system.
-pub(crate) fn lock_owners(_path: &Path) -> Vec<u32> {
+pub(crate) fn lock_owners(_files: &[FileId]) -> Vec<(FileId, u32)> {
     Vec::new()
 }
 

@@ -2,7 +2,7 @@
 //! [`Target`]. Names `error`, `sys` (forks, a coarse clock) and std.
 //!
 //! Every wait is: try, subscribe, try again, wait for a hint, a tick or the deadline. A hint is never the
-//! truth; the attempt is. There are three ways to wait:
+//! truth; the attempt is. There are four ways to wait:
 //!
 //! * **In the kernel, in the caller's own thread** ([`acquire`] without deadline and callback). Nothing
 //!   can be lost: the kernel queues the caller, and grants it when the holder lets go or dies.
@@ -10,15 +10,23 @@
 //!   helper blocks in the kernel: that is "try again" and "wait" in one.
 //! * **By polling** ([`poll`]) where the kernel must not be trusted, or no helper can be had.
 //!
-//! Threads and futures share one state machine, [`Wait`]: a thread polls it with a waker that unparks
-//! it. What happens if any participant dies is argued in `docs/PROTOCOL.md`, rules W1 to W5 and Q1 to Q6.
+//! * **As the head of a queue** ([`turn`]) for any of several things: the queue is a lock that is waited for
+//!   in one of the ways above, and its holder is woken by the events of a directory ([`watch`]).
+//!
+//! Threads and futures share one state machine for each ([`Waiter`]): a thread polls it with a waker that
+//! unparks it. What happens if any participant dies is argued in `docs/PROTOCOL.md`, rules W1 to W5, Q1 to
+//! Q6 and S1 to S9.
 
 #![expect(clippy::disallowed_methods, reason = "the one place that puts a waiting thread to sleep")]
 
 mod deadline;
+mod line;
 mod poll;
 mod queue;
 mod timer;
+mod turn;
+mod watch;
+mod watching;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -29,10 +37,12 @@ use std::time::{Duration, Instant};
 
 use self::deadline::now;
 pub(crate) use self::deadline::{Deadline, Sampling};
-use self::poll::Rhythm;
+pub(crate) use self::line::InLine;
 pub(crate) use self::queue::Lines;
-use self::queue::{Look, Place, Why};
 use self::timer::Alarm;
+pub(crate) use self::turn::{Look, Pool, Turn};
+pub(crate) use self::watch::is_watchable;
+pub(crate) use self::watching::{Means, Seen};
 use crate::error::Result;
 
 /// What can be waited for.
@@ -74,8 +84,21 @@ pub(crate) enum Outcome<H> {
     TimedOut(Duration),
 }
 
-/// Waits in the calling thread, until the deadline. That is asked for when the first try was in vain: most
-/// are not, and the clock costs.
+/// One waiter, thread or future, as a state machine. Dropping it gives up.
+pub(crate) trait Waiter: Send + Unpin {
+    type Held: Send;
+
+    /// W1. `Pending` means that `waker` was registered before the last look, or that `next_tick` says when
+    /// to come back.
+    fn poll(&mut self, waker: &Waker) -> Poll<Result<Self::Held>>;
+    /// When to be polled again although nobody wakes.
+    fn next_tick(&self) -> Option<Instant>;
+    /// W2. The time is up: ends the wait, and returns what was had before that.
+    fn last_chance(&mut self) -> Result<Option<Self::Held>>;
+}
+
+/// Waits for one lock in the calling thread, until the deadline. That is asked for when the first try was
+/// in vain: most are not, and the clock costs.
 pub(crate) fn acquire<T: Target>(
     lines: &'static Lines<T>,
     target: &Arc<T>,
@@ -98,12 +121,20 @@ pub(crate) fn acquire<T: Target>(
     if deadline.is_never() && notice.is_none() && !polls {
         return target.block_here().map(Outcome::Held);
     }
-    let notice = notice.cloned();
-    let mut wait = Wait::new(lines, Arc::clone(target), notice);
-    if tried {
-        wait.stage = Stage::Tried;
-    }
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let target = Arc::clone(target);
+    let waiter =
+        if tried { InLine::after_a_try(lines, target) } else { InLine::new(lines, target) };
+    wait_here(waiter, deadline, notice)
+}
+
+/// Waits in the calling thread, until the deadline.
+pub(crate) fn wait_here<W: Waiter>(
+    waiter: W,
+    deadline: Deadline,
+    notice: Option<&Notice>,
+) -> Result<Outcome<W::Held>> {
+    let mut wait = Patient::new(waiter, notice.cloned());
+    let waker = this_thread();
     loop {
         // W1. The waker is registered by `poll` before it looks for the last time, and an unpark that
         // comes before the park makes that return at once: no wake-up is lost in between.
@@ -114,7 +145,7 @@ pub(crate) fn acquire<T: Target>(
         let wake_at = [deadline.instant(), wait.next_tick()].into_iter().flatten().min();
         match wake_at.map(|at| at.saturating_duration_since(now)) {
             _ if deadline.instant().is_some_and(|at| at <= now) => {
-                let held = wait.last_chance()?;
+                let held = wait.waiter.last_chance()?;
                 return Ok(held.map_or_else(|| Outcome::TimedOut(wait.elapsed()), Outcome::Held));
             }
             Some(pause) => std::thread::park_timeout(pause),
@@ -128,6 +159,11 @@ fn wake(waker: Waker) {
     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
 }
 
+/// Unparks the calling thread.
+fn this_thread() -> Waker {
+    Waker::from(Arc::new(Unpark(std::thread::current())))
+}
+
 struct Unpark(Thread);
 
 impl Wake for Unpark {
@@ -139,19 +175,19 @@ impl Wake for Unpark {
 /// Waits as a future, of no particular runtime. Dropping it gives up: what it was granted and did not
 /// take goes to the next waiter (rule Q4).
 #[must_use = "a future does nothing unless it is polled"]
-pub(crate) struct Acquire<T: Target> {
-    wait: Wait<T>,
+pub(crate) struct Acquire<W> {
+    wait: Patient<W>,
     alarm: Alarm,
 }
 
-impl<T: Target> Acquire<T> {
-    pub(crate) fn new(lines: &'static Lines<T>, target: Arc<T>, notice: Option<Notice>) -> Self {
-        Self { wait: Wait::new(lines, target, notice), alarm: Alarm::default() }
+impl<W: Waiter> Acquire<W> {
+    pub(crate) fn new(waiter: W, notice: Option<Notice>) -> Self {
+        Self { wait: Patient::new(waiter, notice), alarm: Alarm::default() }
     }
 }
 
-impl<T: Target> Future for Acquire<T> {
-    type Output = Result<T::Held>;
+impl<W: Waiter> Future for Acquire<W> {
+    type Output = Result<W::Held>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -164,174 +200,52 @@ impl<T: Target> Future for Acquire<T> {
     }
 }
 
-/// One waiter, thread or future.
-struct Wait<T: Target> {
-    lines: &'static Lines<T>,
-    target: Arc<T>,
-    stage: Stage<T>,
+/// A waiter that says so when it waits for long.
+struct Patient<W> {
+    waiter: W,
     /// With the time of its next call, if a clock can show it.
     notice: Option<(Notice, Option<Instant>)>,
-    /// When it was first polled: a future waits from then on.
+    /// When it was first told to wait: a future waits from then on.
     since: Option<Instant>,
 }
 
-enum Stage<T: Target> {
-    New,
-    /// As new, but for the first try, which was in vain.
-    Tried,
-    InLine(T::Key, Place),
-    Polling(Rhythm),
-    /// Over: granted, failed or given up.
-    Done,
-}
-
-impl<T: Target> Unpin for Wait<T> {}
-
-impl<T: Target> Wait<T> {
-    fn new(lines: &'static Lines<T>, target: Arc<T>, notice: Option<Notice>) -> Self {
-        let notice = notice.map(|notice| (notice, None));
-        Self { lines, target, stage: Stage::New, notice, since: None }
+impl<W: Waiter> Patient<W> {
+    fn new(waiter: W, notice: Option<Notice>) -> Self {
+        Self { waiter, notice: notice.map(|notice| (notice, None)), since: None }
     }
 
     fn elapsed(&self) -> Duration {
         self.since.map_or(Duration::ZERO, |since| now().saturating_duration_since(since))
     }
 
-    /// When to be polled again although nobody wakes.
     fn next_tick(&self) -> Option<Instant> {
         let notice = self.notice.as_ref().and_then(|(_, next)| *next);
-        let look = match &self.stage {
-            Stage::Polling(rhythm) => Some(rhythm.next()),
-            _ => None,
-        };
-        [notice, look].into_iter().flatten().min()
+        [notice, self.waiter.next_tick()].into_iter().flatten().min()
     }
 
-    fn poll(&mut self, waker: &Waker) -> Poll<Result<T::Held>> {
-        if let Poll::Ready(Some(held)) = self.step(waker).map(Result::transpose) {
-            self.stage = Stage::Done;
-            return Poll::Ready(held);
+    fn poll(&mut self, waker: &Waker) -> Poll<Result<W::Held>> {
+        let polled = self.waiter.poll(waker);
+        if polled.is_pending() {
+            // With the wait still on, so that a panic in the callback leaves the line by `drop`.
+            self.notify();
         }
-        // With the wait still on, so that a panic in the callback leaves the line by `drop`.
-        self.notify();
-        Poll::Pending
+        polled
     }
 
-    /// `Ready(Ok(None))` is not returned; `Pending` means that `waker` is registered, or that
-    /// `next_tick` says when to come back.
-    fn step(&mut self, waker: &Waker) -> Poll<Result<Option<T::Held>>> {
-        loop {
-            match &mut self.stage {
-                Stage::New | Stage::Tried => match self.begin(waker) {
-                    Ok(None) => {}
-                    other => return Poll::Ready(other),
-                },
-                Stage::InLine(_, place) => match self.lines.look(*place, waker) {
-                    Look::Waiting => return Poll::Pending,
-                    // W5. Between the grant and this look any time may have passed.
-                    Look::Granted(held) => match self.target.is_valid(&held) {
-                        Ok(true) => return Poll::Ready(Ok(Some(held))),
-                        Ok(false) => self.stage = Stage::New,
-                        Err(error) => return Poll::Ready(Err(error)),
-                    },
-                    Look::Dissolved(Why::Replaced) => self.stage = Stage::New,
-                    Look::Dissolved(Why::NoHelper) => {
-                        self.stage = Stage::Polling(Rhythm::new(None));
-                    }
-                },
-                Stage::Polling(rhythm) => {
-                    if rhythm.next() > now() {
-                        return Poll::Pending;
-                    }
-                    match self.target.attempt() {
-                        Ok(None) => rhythm.missed(),
-                        other => return Poll::Ready(other),
-                    }
-                }
-                Stage::Done => return Poll::Pending,
-            }
-        }
-    }
-
-    /// Tries, and subscribes if that was in vain.
-    fn begin(&mut self, waker: &Waker) -> Result<Option<T::Held>> {
-        // Where a helper is blocked already, its block is the attempt: in arrival order within the
-        // process, so nobody passes those who wait already, and without another descriptor.
-        let mut tried = matches!(self.stage, Stage::Tried);
-        if !tried && !self.lines.is_empty() {
-            let key = self.target.key();
-            tried = self.lines.has(&key) && self.target.is_current(&key)?;
-        }
-        if !tried {
-            if let Some(held) = self.target.attempt()? {
-                return Ok(Some(held));
-            }
-        }
-        if self.since.is_none() {
+    fn notify(&mut self) {
+        let Some(since) = self.since else {
             let start = now();
             self.since = Some(start);
             if let Some((notice, next)) = &mut self.notice {
                 *next = start.checked_add(notice.after);
             }
-        }
-        // The attempt may have found another file there, and that is the one to wait for.
-        let key = self.target.key();
-        let every = self.target.poll_every();
-        let place = match every {
-            None => self.lines.join(&self.target, &key, waker),
-            Some(_) => None,
+            return;
         };
-        self.stage = match place {
-            Some(place) => Stage::InLine(key, place),
-            None => Stage::Polling(Rhythm::new(every)),
-        };
-        Ok(None)
-    }
-
-    fn notify(&mut self) {
-        let elapsed = self.elapsed();
         if let Some((notice, next)) = &mut self.notice {
             let now = now();
             if next.is_some_and(|at| at <= now) {
                 *next = now.checked_add(notice.after);
-                (notice.call)(elapsed);
-            }
-        }
-    }
-
-    /// W2. The time is up. Under the queue's mutex we were either granted before, and then it is ours, or
-    /// leave. One more try is for those that poll, and for a file that was replaced while the helper
-    /// waits for the old one.
-    fn last_chance(&mut self) -> Result<Option<T::Held>> {
-        let polled = match &self.stage {
-            Stage::InLine(key, _) => !self.target.is_current(key)?,
-            _ => true,
-        };
-        match self.leave() {
-            None if !polled => Ok(None),
-            Some(held) if self.target.is_valid(&held)? => Ok(Some(held)),
-            stale => {
-                drop(stale); // or the attempt would meet it
-                self.target.attempt()
-            }
-        }
-    }
-
-    /// Ends the wait. What was granted before that comes back.
-    fn leave(&mut self) -> Option<T::Held> {
-        match std::mem::replace(&mut self.stage, Stage::Done) {
-            Stage::InLine(key, place) => self.lines.leave(&key, place),
-            _ => None,
-        }
-    }
-}
-
-impl<T: Target> Drop for Wait<T> {
-    fn drop(&mut self) {
-        if let Stage::InLine(key, _) = &self.stage {
-            let key = key.clone();
-            if let Some(held) = self.leave() {
-                self.lines.pass_on(&key, held);
+                (notice.call)(now.saturating_duration_since(since));
             }
         }
     }

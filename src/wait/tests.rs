@@ -117,16 +117,16 @@ impl Woken {
     }
 }
 
-type Waiter = (Wait<Memory>, Arc<Woken>);
+type Standing = (InLine<Memory>, Arc<Woken>);
 
 /// A held target, and waits in line for it, each with its waker.
-fn in_line(lines: &'static Lines<Memory>, waits: usize) -> (Arc<Memory>, Held, Vec<Waiter>) {
+fn in_line(lines: &'static Lines<Memory>, waits: usize) -> (Arc<Memory>, Held, Vec<Standing>) {
     let target = Arc::new(Memory::default());
     let held = target.attempt().unwrap().unwrap();
     let waits = (0..waits)
         .map(|_| {
             let woken = Arc::new(Woken::default());
-            let mut wait = Wait::new(lines, Arc::clone(&target), None);
+            let mut wait = InLine::new(lines, Arc::clone(&target));
             assert!(wait.poll(&Waker::from(Arc::clone(&woken))).is_pending());
             (wait, woken)
         })
@@ -176,7 +176,7 @@ fn who_gave_up_is_not_granted_and_the_next_waiter_adopts_the_helper() {
     assert!(waits[0].0.last_chance().unwrap().is_none());
     waits.clear();
     let attempts = target.attempts.load(Ordering::Relaxed);
-    let mut next = Wait::new(&LINES, Arc::clone(&target), None);
+    let mut next = InLine::new(&LINES, Arc::clone(&target));
     let woken = Arc::new(Woken::default());
     let waker = Waker::from(Arc::clone(&woken));
     assert!(next.poll(&waker).is_pending());

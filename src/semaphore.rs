@@ -1,0 +1,618 @@
+//! `Semaphore`: N slot files, had in turn. Joins `slots` (the files), `claim` (the gate) and `wait` (the
+//! engine), and adds the holders' records. Names `error`, `holder`, `options` and `sys` (the mode) besides.
+
+use std::fmt;
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::claim::{self, Claim, LINES};
+use crate::error::{Error, Result};
+use crate::holder::{self, Desk, Holder, Record};
+use crate::options::Options;
+use crate::slot::{Locked, Slot};
+use crate::slots::{Announcement, Batch, Slots, check_permits};
+use crate::sys::Mode;
+use crate::wait::{
+    Acquire, Deadline, Look, Means, Notice, Outcome, Pool, Sampling, Seen, Turn, is_watchable,
+    wait_here,
+};
+
+/// So many permits for a path, between processes and threads alike.
+///
+/// Any number of programs open the same path with the same number; at most that many permits are out at any
+/// moment, over all of their processes and threads. When a holder dies, however it dies, the kernel gives its
+/// permit back: there is nothing to count up again and nothing to clean up. Those who wait are served first
+/// come, first served, also between processes, and sleep in the kernel until it is their turn.
+///
+/// The path is a directory, which holds a lock file for each permit and the number of permits; that is a part
+/// of the semaphore and not of the program that opens it.
+///
+/// A `Semaphore` is a cheap handle: clone it, share it between threads, keep it. It does not remember who
+/// acquired: a thread that acquires again while it holds permits may wait for itself.
+///
+/// # Examples
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("compilers");
+/// use std::time::Duration;
+/// use flockwork::Semaphore;
+///
+/// let compilers = Semaphore::open(&path, 4)?; // at most four at a time, on this machine
+/// {
+///     let permit = compilers.acquire()?; // waits for its turn
+///     println!("on slot {}", permit.slots()[0]); // 0 to 3, nobody else's now
+/// } // given back
+///
+/// let linker = compilers.acquire_many(2)?; // counts double
+/// match compilers.acquire_timeout(Duration::from_secs(5)) {
+///     Ok(permit) => permit.release()?, // drop would do; this one reports errors
+///     Err(error) if error.is_timed_out() => eprintln!("{error}"), // says who holds them
+///     Err(error) => return Err(error.into()),
+/// }
+/// # drop(linker);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # What is not promised
+///
+/// * It is advisory: it holds off those who ask for it.
+/// * [`try_acquire`](Self::try_acquire) does not stand in the queue, so it may pass those who do.
+/// * The order is that in which they joined the queue, but for two cases: who has waited for a second looks
+///   for itself, once a second, so that a stopped process (SIGSTOP) at the head of the queue does not hold up
+///   all others; and who joins in the microseconds in which the head is passed on may come first.
+/// * Whoever holds permits and waits for more can wait for another who does the same. Ask for all at once
+///   with [`acquire_many`](Self::acquire_many), which cannot deadlock.
+/// * A slot file that is removed is put back, with the lock on it. Removing the whole directory makes the next
+///   acquisition create it anew, and those who hold permits of the old one are not counted any more.
+/// * On a network file system the order is chance, and a holder that is cut off is not told.
+///
+/// # Platform-specific behaviour
+///
+/// * Linux: a released permit, and that of a holder that died, is passed on within some hundred
+///   microseconds. Elsewhere a death is noticed by looking, every 20 to 100 milliseconds.
+/// * Windows: while a `Semaphore` is open, its files cannot be removed.
+/// * Where there are no hard links (FAT), a slot file that is removed is made anew, while its holder may still
+///   hold the old one. Do not remove slot files.
+/// * Who may not write to the directory (it is another user's) can take permits, but not wake those who wait
+///   when it releases: they look once a second. See [`Options::access`].
+/// * Network file systems (NFS, SMB, FUSE ...) are polled: 1 to 50 milliseconds.
+/// * Each handle keeps a descriptor open for each slot that it has tried: who waits for one of N has N open.
+#[derive(Clone)]
+pub struct Semaphore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    slots: Arc<Slots>,
+    gate: Arc<Claim>,
+    means: Means,
+    label: Option<Arc<str>>,
+    record: bool,
+    notice: Option<Notice>,
+    /// Looking whether somebody waits, and whether the files are still the same, each time would cost as much
+    /// as the permit.
+    looks: Sampling,
+}
+
+impl Semaphore {
+    /// Opens the semaphore at `path`, or makes it with so many permits, together with the missing parent
+    /// directories.
+    ///
+    /// However many processes do so at once, one makes it. The path is made absolute, so that a later change of
+    /// the current directory changes nothing. Symbolic links in parent directories are followed, at the last
+    /// component refused.
+    ///
+    /// # Errors
+    ///
+    /// * [`Error::CapacityMismatch`] if it is there with another number of permits.
+    /// * [`Error::InvalidPermits`] for 0 permits, or more than 4096.
+    /// * [`Error::Corrupt`] if what is stored is no number of permits.
+    /// * [`Error::NotRegularFile`] if there is something else than a directory at the path, or something else
+    ///   than a file within it; it is left as it was.
+    /// * [`Error::Unsupported`] if the platform has no locks.
+    /// * [`Error::Io`] if a file can neither be opened nor made.
+    pub fn open(path: impl AsRef<Path>, permits: u32) -> Result<Self> {
+        Options::new().open_semaphore(path, permits)
+    }
+
+    /// Opens the semaphore at `path` with the number of permits that it has. Makes nothing where there is
+    /// none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] with the kind `NotFound` if there is none; otherwise as [`open`](Self::open).
+    pub fn open_existing(path: impl AsRef<Path>) -> Result<Self> {
+        Options::new().open_existing_semaphore(path)
+    }
+
+    /// Waits for a permit, without limit.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] if the file system has no locks; [`Error::Io`] for what else the system refuses,
+    /// such as another descriptor; [`Error::Corrupt`] if the number of permits was damaged since. Then nothing
+    /// is held.
+    pub fn acquire(&self) -> Result<Permit> {
+        self.acquire_many(1)
+    }
+
+    /// Takes a permit if one is free, and never waits. It does not stand in the queue: a permit that is free
+    /// may be on its way to one who does.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("uploads");
+    /// let uploads = flockwork::Semaphore::open(&path, 2)?;
+    /// match uploads.try_acquire() {
+    ///     Ok(_permit) => println!("uploading"),
+    ///     Err(error) if error.is_would_block() => println!("later: {error}"),
+    ///     Err(error) => return Err(error.into()),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WouldBlock`] if none is free; otherwise as [`acquire`](Self::acquire).
+    pub fn try_acquire(&self) -> Result<Permit> {
+        self.try_acquire_many(1)
+    }
+
+    /// Waits for a permit for at most `timeout`. Zero tries once; what no clock can show waits forever.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`] if none could be had in time; otherwise as [`acquire`](Self::acquire).
+    pub fn acquire_timeout(&self, timeout: Duration) -> Result<Permit> {
+        self.acquire_many_timeout(1, timeout)
+    }
+
+    /// Waits for a permit until `deadline`. One that has passed tries once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`] if none could be had in time; otherwise as [`acquire`](Self::acquire).
+    pub fn acquire_deadline(&self, deadline: Instant) -> Result<Permit> {
+        self.acquire_many_deadline(1, deadline)
+    }
+
+    /// Waits for a permit as a future, under any runtime. Dropping the future gives up.
+    ///
+    /// The wait begins when it is first polled, and holds up no executor thread. A future that was polled must
+    /// be polled on or dropped: when its turn comes it is at the head of the queue, and all others wait behind
+    /// it, a second at a time. A future that is polled after it has ended stays pending.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("downloads");
+    /// # futures_lite::future::block_on(async {
+    /// let downloads = flockwork::Semaphore::open(&path, 8)?;
+    /// let permit = downloads.acquire_async().await?;
+    /// # drop(permit);
+    /// # Ok::<(), flockwork::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire).
+    pub fn acquire_async(
+        &self,
+    ) -> impl Future<Output = Result<Permit>> + Send + Sync + Unpin + use<> {
+        self.acquire_many_async(1)
+    }
+
+    /// Waits for `permits` permits, which are had and given back together, without limit.
+    ///
+    /// It is served in its turn: at the head of the queue it gathers what becomes free, and those behind it wait
+    /// until it has all. Who gives up gives back what was gathered. So two who wait for many never wait for
+    /// each other.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidPermits`] at once for 0, or more than the semaphore has (also if it has shrunk since);
+    /// otherwise as [`acquire`](Self::acquire).
+    pub fn acquire_many(&self, permits: u32) -> Result<Permit> {
+        self.wait(permits, || Deadline::NEVER)
+    }
+
+    /// Takes so many permits if they are free, all or none, and never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WouldBlock`] if fewer are free; otherwise as [`acquire_many`](Self::acquire_many).
+    pub fn try_acquire_many(&self, permits: u32) -> Result<Permit> {
+        match self.request(permits)?.take()? {
+            Some(batch) => Ok(self.permit(batch)),
+            None => Err(Error::would_block(self.inner.slots.directory())),
+        }
+    }
+
+    /// Waits for so many permits for at most `timeout`. Zero tries once; what no clock can show waits forever.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`] if they could not be had in time; otherwise as
+    /// [`acquire_many`](Self::acquire_many).
+    pub fn acquire_many_timeout(&self, permits: u32, timeout: Duration) -> Result<Permit> {
+        self.wait(permits, || Deadline::after(timeout))
+    }
+
+    /// Waits for so many permits until `deadline`. One that has passed tries once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`] if they could not be had in time; otherwise as
+    /// [`acquire_many`](Self::acquire_many).
+    pub fn acquire_many_deadline(&self, permits: u32, deadline: Instant) -> Result<Permit> {
+        self.wait(permits, || Deadline::at(deadline))
+    }
+
+    /// Waits for so many permits as a future: see [`acquire_async`](Self::acquire_async).
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire_many`](Self::acquire_many), all when polled.
+    pub fn acquire_many_async(
+        &self,
+        permits: u32,
+    ) -> impl Future<Output = Result<Permit>> + Send + Sync + Unpin + use<> {
+        let acquire = self
+            .request(permits)
+            .map(|request| Acquire::new(Turn::new(&LINES, Arc::new(request)), self.notice()));
+        PermitFuture { acquire: Some(acquire), semaphore: self.clone() }
+    }
+
+    /// How many permits the semaphore has, held or not.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] or [`Error::Io`] if what is stored cannot be read.
+    pub fn capacity(&self) -> Result<u32> {
+        self.inner.slots.capacity()
+    }
+
+    /// How many permits are free at this moment. A snapshot: it may be out of date when it is returned.
+    ///
+    /// Takes nothing, but touches each slot for a microsecond: who calls [`try_acquire`](Self::try_acquire) in
+    /// that moment may be refused. Those who wait lose nothing by it.
+    ///
+    /// # Errors
+    ///
+    /// As [`capacity`](Self::capacity), and [`Error::Io`] if a slot cannot be opened.
+    pub fn available_permits(&self) -> Result<u32> {
+        self.inner.slots.available()
+    }
+
+    /// Changes the number of permits, for all who use the semaphore.
+    ///
+    /// More permits can be had at once, also by those who wait. Fewer take nothing from anybody: there is no
+    /// new permit until so many have been given back that fewer than `permits` are out. Whoever waits for
+    /// more than there are then fails with [`Error::InvalidPermits`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("jobs");
+    /// let jobs = flockwork::Semaphore::open(&path, 4)?;
+    /// let two = jobs.acquire_many(2)?;
+    /// jobs.resize(1)?;
+    /// assert_eq!(jobs.capacity()?, 1);
+    /// assert!(jobs.try_acquire().is_err()); // two are out
+    /// drop(two);
+    /// let one = jobs.try_acquire()?;
+    /// assert!(jobs.try_acquire().is_err());
+    /// # drop(one);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidPermits`] for 0 permits, or more than 4096; [`Error::Corrupt`] if what is stored is no
+    /// number of permits; [`Error::Io`] if it cannot be written.
+    pub fn resize(&self, permits: u32) -> Result<()> {
+        self.inner.slots.resize(permits)
+    }
+
+    /// Who holds permits at this moment, as far as that is known: one entry for each slot that is held, in the
+    /// order of their [numbers](Holder::slot). Takes nothing and delays nobody.
+    ///
+    /// See [`Lock::holder`](crate::Lock::holder) for what is known of whom.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if there is a record that cannot be read.
+    pub fn holders(&self) -> Result<Vec<Holder>> {
+        let directory = self.inner.slots.directory();
+        holder::find(directory).map_err(|source| Error::io("find the holders of", directory, source))
+    }
+
+    /// Whether those who wait in this process are woken by the system's events. Where they cannot be had (all
+    /// inotify instances of the user are taken, no thread can be had, a network file system,
+    /// [`Options::poll_every`]) they look every 1 to 50 milliseconds instead, and ask for events again every 10
+    /// seconds.
+    ///
+    /// Asks the system, which takes some hundred microseconds.
+    #[must_use]
+    pub fn is_event_driven(&self) -> bool {
+        let means = &self.inner.means;
+        means.poll_every.is_none() && means.directory.as_ref().is_some_and(is_watchable)
+    }
+
+    /// The path of the semaphore, absolute.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.inner.slots.directory()
+    }
+
+    fn wait(&self, permits: u32, deadline: impl FnOnce() -> Deadline) -> Result<Permit> {
+        let request = self.request(permits)?;
+        if let Some(batch) = request.take_if_unwanted()? {
+            return Ok(self.permit(batch));
+        }
+        let deadline = deadline();
+        let outcome = if deadline.is_over() {
+            // There is no wait to be had, but one try it is worth.
+            request.take()?.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held)
+        } else {
+            let turn = Turn::new(&LINES, Arc::new(request));
+            wait_here(turn, deadline, self.inner.notice.as_ref())?
+        };
+        match outcome {
+            Outcome::Held(batch) => Ok(self.permit(batch)),
+            Outcome::TimedOut(waited) => {
+                Err(Error::timed_out(self.inner.slots.directory(), waited))
+            }
+        }
+    }
+
+    fn notice(&self) -> Option<Notice> {
+        self.inner.notice.clone()
+    }
+
+    fn request(&self, permits: u32) -> Result<Request> {
+        if permits == 0 {
+            check_permits(self.inner.slots.directory(), permits, self.capacity()?)?;
+        }
+        Ok(Request { semaphore: Arc::clone(&self.inner), permits })
+    }
+
+    fn permit(&self, batch: Batch) -> Permit {
+        let inner = &self.inner;
+        let directory = inner.slots.directory();
+        let mut records = Vec::new();
+        let mut abandoned = false;
+        if inner.record {
+            for (slot, locked) in batch.taken() {
+                let desk = Desk::of_slot(directory, *slot);
+                abandoned |= desk.take_over(locked.id());
+                let label = inner.label.as_deref();
+                let access = self.inner.gate.slot.access();
+                records.extend(Record::publish(desk, locked.id(), label, access).ok());
+            }
+        }
+        let slots = batch.taken().iter().map(|(slot, _)| *slot).collect();
+        Permit { records, batch, slots, abandoned, semaphore: self.clone() }
+    }
+}
+
+impl fmt::Debug for Semaphore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Semaphore").field("path", &self.path()).finish_non_exhaustive()
+    }
+}
+
+impl Options {
+    /// Opens a [`Semaphore`] at `path` with these settings, or makes it: see [`Semaphore::open`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Semaphore::open`].
+    pub fn open_semaphore(&self, path: impl AsRef<Path>, permits: u32) -> Result<Semaphore> {
+        self.semaphore(path.as_ref(), Some(permits))
+    }
+
+    /// Opens a [`Semaphore`] at `path` with these settings: see [`Semaphore::open_existing`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Semaphore::open_existing`].
+    pub fn open_existing_semaphore(&self, path: impl AsRef<Path>) -> Result<Semaphore> {
+        self.semaphore(path.as_ref(), None)
+    }
+
+    fn semaphore(&self, path: &Path, permits: Option<u32>) -> Result<Semaphore> {
+        let slots = Slots::open(path, permits, self.access)?;
+        let directory = slots.directory();
+        let gate = Slot::open(&directory.join("gate"), self.access)?;
+        let means = Means {
+            directory: Some(Arc::clone(directory)).filter(|_| !slots.is_network()),
+            poll_every: self.poll_every,
+            backstop: self.backstop,
+        };
+        Ok(Semaphore {
+            inner: Arc::new(Inner {
+                gate: Arc::new(Claim {
+                    slot: gate,
+                    mode: Mode::Exclusive,
+                    poll_every: self.poll_every,
+                }),
+                means,
+                label: self.label.clone(),
+                record: self.record,
+                notice: claim::notice(self, directory),
+                looks: Sampling::new(),
+                slots,
+            }),
+        })
+    }
+}
+
+/// So many permits of a semaphore, as the engine sees them.
+struct Request {
+    semaphore: Arc<Inner>,
+    permits: u32,
+}
+
+impl Pool for Request {
+    type Gate = Claim;
+    type Gathered = Batch;
+    type Presence = Announcement;
+    type Held = Batch;
+
+    fn gate(&self) -> &Arc<Claim> {
+        &self.semaphore.gate
+    }
+
+    fn means(&self) -> &Means {
+        &self.semaphore.means
+    }
+
+    fn take_if_unwanted(&self) -> Result<Option<Batch>> {
+        let Inner { slots, looks, .. } = &*self.semaphore;
+        let look = looks.is_due();
+        if look {
+            slots.refresh()?;
+        }
+        if slots.is_wanted(look) { Ok(None) } else { self.take() }
+    }
+
+    fn take(&self) -> Result<Option<Batch>> {
+        let mut batch = self.nothing();
+        let is_whole = self.semaphore.slots.gather(&mut batch, self.permits, false)?;
+        Ok(is_whole.then_some(batch))
+    }
+
+    fn announce(&self) -> Announcement {
+        self.semaphore.slots.announce()
+    }
+
+    fn nothing(&self) -> Batch {
+        self.semaphore.slots.nothing()
+    }
+
+    fn gather(
+        &self,
+        gathered: &mut Batch,
+        presence: &mut Announcement,
+        look: Look,
+    ) -> Result<Seen<Batch>> {
+        let slots = &self.semaphore.slots;
+        if look.thorough {
+            slots.refresh()?;
+        }
+        let relies = presence.renew(look.thorough);
+        if look.one_is_waited_for && slots.still_only_one()? {
+            return Ok(Seen::Nothing { relies });
+        }
+        if slots.gather(gathered, self.permits, look.thorough)? {
+            return Ok(Seen::Had(std::mem::replace(gathered, slots.nothing())));
+        }
+        Ok(Seen::Nothing { relies })
+    }
+
+    fn is_gate(&self, gate: &Locked) -> Result<bool> {
+        self.semaphore.gate.slot.is_valid(gate)
+    }
+
+    fn only_one(&self) -> Option<Arc<Claim>> {
+        let slots = &self.semaphore.slots;
+        let slot = slots.slot(slots.only_slot()?).ok()?;
+        let poll_every = self.semaphore.means.poll_every;
+        Some(Arc::new(Claim { slot, mode: Mode::Exclusive, poll_every }))
+    }
+
+    fn from_only_one(&self, one: Locked) -> Result<Option<Batch>> {
+        self.semaphore.slots.adopt(0, one)
+    }
+}
+
+struct PermitFuture {
+    /// Taken out when it was refused before it began.
+    acquire: Option<Result<Acquire<Turn<Request>>>>,
+    semaphore: Semaphore,
+}
+
+impl Future for PermitFuture {
+    type Output = Result<Permit>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        match &mut this.acquire {
+            Some(Ok(acquire)) => {
+                Pin::new(acquire).poll(context).map_ok(|batch| this.semaphore.permit(batch))
+            }
+            refused => match refused.take() {
+                Some(Err(error)) => Poll::Ready(Err(error)),
+                _ => Poll::Pending,
+            },
+        }
+    }
+}
+
+/// One or more permits of a semaphore. Given back when dropped.
+///
+/// It owns what it holds: it can be sent to another thread, kept in a struct, and outlive the [`Semaphore`].
+/// A copy that `fork` makes of it gives nothing back.
+#[must_use = "if unused, the permit is given back at once"]
+#[clippy::has_significant_drop]
+pub struct Permit {
+    /// Before the batch: once a slot is free, the record beside it is another's.
+    records: Vec<Record>,
+    batch: Batch,
+    slots: Vec<u32>,
+    abandoned: bool,
+    semaphore: Semaphore,
+}
+
+impl Permit {
+    /// Which slots they are, from 0 to the capacity less one: nobody else has one of these numbers now, so
+    /// they can choose a port, a device or a directory. (After the semaphore has shrunk, the numbers of
+    /// permits that are still out are higher.)
+    #[must_use]
+    pub fn slots(&self) -> &[u32] {
+        &self.slots
+    }
+
+    /// Gives the permits back, and says if that failed, which dropping cannot.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the system refuses to unlock. The descriptor is closed then, which gives the permit back
+    /// too unless a forked child has it as well.
+    pub fn release(mut self) -> Result<()> {
+        self.records.clear();
+        self.batch.give_back()
+    }
+
+    /// Whether a holder before this one died while it had one of these slots: what it did there may be
+    /// half-done.
+    ///
+    /// Known only to a permit of a semaphore that leaves records ([`Options::label`],
+    /// [`Options::record_holder`]), of a holder that left one; told once. Ending the process with the permit
+    /// alive counts as dying.
+    #[must_use]
+    pub fn abandoned(&self) -> bool {
+        self.abandoned
+    }
+
+    /// The path of the semaphore, absolute.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.semaphore.path()
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit")
+            .field("path", &self.path())
+            .field("slots", &self.slots)
+            .finish_non_exhaustive()
+    }
+}

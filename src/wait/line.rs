@@ -1,0 +1,164 @@
+//! One waiter for one lock: in line behind a helper of the process ([`queue`](super::queue)), or alone, by
+//! polling, where no helper can be had or the user wants it so.
+
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Instant;
+
+use super::deadline::now;
+use super::poll::Rhythm;
+use super::queue::{Lines, Look, Place, Why};
+use super::{Target, Waiter};
+use crate::error::Result;
+
+/// Waits for a target.
+pub(crate) struct InLine<T: Target> {
+    lines: &'static Lines<T>,
+    target: Arc<T>,
+    stage: Stage<T>,
+}
+
+enum Stage<T: Target> {
+    New,
+    /// As new, but for the first try, which was in vain.
+    Tried,
+    Standing(T::Key, Place),
+    Polling(Rhythm),
+    /// Over: granted, failed or given up.
+    Done,
+}
+
+impl<T: Target> Unpin for InLine<T> {}
+
+impl<T: Target> InLine<T> {
+    pub(crate) fn new(lines: &'static Lines<T>, target: Arc<T>) -> Self {
+        Self { lines, target, stage: Stage::New }
+    }
+
+    /// For a caller that has just tried, in vain.
+    pub(super) fn after_a_try(lines: &'static Lines<T>, target: Arc<T>) -> Self {
+        Self { lines, target, stage: Stage::Tried }
+    }
+
+    /// `Ready(Ok(None))` is not returned; `Pending` means that `waker` is registered, or that
+    /// `next_tick` says when to come back.
+    fn step(&mut self, waker: &Waker) -> Poll<Result<Option<T::Held>>> {
+        loop {
+            match &mut self.stage {
+                Stage::New | Stage::Tried => match self.begin(waker) {
+                    Ok(None) => {}
+                    other => return Poll::Ready(other),
+                },
+                Stage::Standing(_, place) => match self.lines.look(*place, waker) {
+                    Look::Waiting => return Poll::Pending,
+                    // W5. Between the grant and this look any time may have passed.
+                    Look::Granted(held) => match self.target.is_valid(&held) {
+                        Ok(true) => return Poll::Ready(Ok(Some(held))),
+                        Ok(false) => self.stage = Stage::New,
+                        Err(error) => return Poll::Ready(Err(error)),
+                    },
+                    Look::Dissolved(Why::Replaced) => self.stage = Stage::New,
+                    Look::Dissolved(Why::NoHelper) => {
+                        self.stage = Stage::Polling(Rhythm::new(None));
+                    }
+                },
+                Stage::Polling(rhythm) => {
+                    if rhythm.next() > now() {
+                        return Poll::Pending;
+                    }
+                    match self.target.attempt() {
+                        Ok(None) => rhythm.missed(),
+                        other => return Poll::Ready(other),
+                    }
+                }
+                Stage::Done => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Tries, and subscribes if that was in vain.
+    fn begin(&mut self, waker: &Waker) -> Result<Option<T::Held>> {
+        // Where a helper is blocked already, its block is the attempt: in arrival order within the
+        // process, so nobody passes those who wait already, and without another descriptor.
+        let mut tried = matches!(self.stage, Stage::Tried);
+        if !tried && !self.lines.is_empty() {
+            let key = self.target.key();
+            tried = self.lines.has(&key) && self.target.is_current(&key)?;
+        }
+        if !tried {
+            if let Some(held) = self.target.attempt()? {
+                return Ok(Some(held));
+            }
+        }
+        // The attempt may have found another file there, and that is the one to wait for.
+        let key = self.target.key();
+        let every = self.target.poll_every();
+        let place = match every {
+            None => self.lines.join(&self.target, &key, waker),
+            Some(_) => None,
+        };
+        self.stage = match place {
+            Some(place) => Stage::Standing(key, place),
+            None => Stage::Polling(Rhythm::new(every)),
+        };
+        Ok(None)
+    }
+
+    /// Ends the wait. What was granted before that comes back.
+    fn leave(&mut self) -> Option<T::Held> {
+        match std::mem::replace(&mut self.stage, Stage::Done) {
+            Stage::Standing(key, place) => self.lines.leave(&key, place),
+            _ => None,
+        }
+    }
+}
+
+impl<T: Target> Waiter for InLine<T> {
+    type Held = T::Held;
+
+    fn poll(&mut self, waker: &Waker) -> Poll<Result<T::Held>> {
+        let polled = self.step(waker).map(Result::transpose);
+        match polled {
+            Poll::Ready(Some(held)) => {
+                self.stage = Stage::Done;
+                Poll::Ready(held)
+            }
+            _ => Poll::Pending,
+        }
+    }
+
+    fn next_tick(&self) -> Option<Instant> {
+        match &self.stage {
+            Stage::Polling(rhythm) => Some(rhythm.next()),
+            _ => None,
+        }
+    }
+
+    /// W2. Under the queue's mutex we were either granted before, and then it is ours, or leave. One more
+    /// try is for those that poll, and for a file that was replaced while the helper waits for the old one.
+    fn last_chance(&mut self) -> Result<Option<T::Held>> {
+        let polled = match &self.stage {
+            Stage::Standing(key, _) => !self.target.is_current(key)?,
+            _ => true,
+        };
+        match self.leave() {
+            None if !polled => Ok(None),
+            Some(held) if self.target.is_valid(&held)? => Ok(Some(held)),
+            stale => {
+                drop(stale); // or the attempt would meet it
+                self.target.attempt()
+            }
+        }
+    }
+}
+
+impl<T: Target> Drop for InLine<T> {
+    fn drop(&mut self) {
+        if let Stage::Standing(key, _) = &self.stage {
+            let key = key.clone();
+            if let Some(held) = self.leave() {
+                self.lines.pass_on(&key, held);
+            }
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! The events of directories: the one file that names notify. One watcher for the process, made when
+//! somebody waits and gone soon after, directories counted by who waits.
+//!
+//! Nothing depends on notify for correctness. An event is a hint to look (rule S7), a lost one costs a
+//! backstop, and where no watch can be had the waiters poll. Its calls are made by a thread of this
+//! module and never by a waiter, so that one that hangs (notify#942) delays nobody.
+
+#![expect(clippy::disallowed_methods, reason = "starts the thread that talks to notify")]
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use notify::event::{AccessKind, AccessMode, EventKind};
+use notify::{Config, RecommendedWatcher, RecursiveMode, Watcher as _};
+
+use super::deadline::now;
+use super::wake;
+use crate::sys::{self, FileId, Origin};
+
+/// How long the watcher is kept when nobody waits: making one costs two threads, but on Linux a user has
+/// only 128 instances (inotify(7), `max_user_instances`), over all processes.
+const LINGER: Duration = Duration::from_millis(20);
+/// Until something changes; a condition can be waited for so long on any platform.
+const FOREVER: Duration = Duration::from_secs(24 * 3600);
+/// How long to wait for the answer whether a directory can be watched.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the thread is told and what the waiters are told. Under one mutex, which is never held while
+/// notify is called: on some platforms that waits for the handler, which takes it too.
+struct Hub {
+    /// The process whose thread runs; a forked copy has none.
+    running: Option<Origin>,
+    next_number: u64,
+    users: BTreeMap<u64, User>,
+}
+
+struct User {
+    directory: Arc<Path>,
+    bell: Arc<Bell>,
+}
+
+static HUB: Mutex<Hub> = Mutex::new(Hub { running: None, next_number: 0, users: BTreeMap::new() });
+static CHANGED: Condvar = Condvar::new();
+
+impl Hub {
+    /// Whether the thread runs; starts it where it does not.
+    fn start(&mut self) -> bool {
+        if self.running.as_ref().is_some_and(Origin::is_here) {
+            return true;
+        }
+        if self.running.take().is_some() {
+            // The users of a forked copy are its parent's, and so is the watcher.
+            self.users.clear();
+        }
+        let thread = std::thread::Builder::new().name("flockwork-watch".into());
+        self.running = thread.spawn(run).ok().map(|_| Origin::here());
+        self.running.is_some()
+    }
+}
+
+fn hub() -> MutexGuard<'static, Hub> {
+    HUB.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a directory is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Watched {
+    /// Not yet known.
+    Asked,
+    Yes,
+    No,
+}
+
+/// What one waiter hears.
+struct Bell {
+    /// How often something was heard.
+    rings: AtomicU64,
+    /// How many of them were the closing of a file.
+    closes: AtomicU64,
+    inner: Mutex<(Watched, Option<Waker>)>,
+}
+
+impl Bell {
+    fn inner(&self) -> MutexGuard<'_, (Watched, Option<Waker>)> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts first and wakes then: who looks at the count after registering its waker sees it or is
+    /// woken (W1).
+    fn ring(&self, close: bool, watched: Option<Watched>) {
+        if close {
+            self.closes.fetch_add(1, Ordering::SeqCst);
+        }
+        self.rings.fetch_add(1, Ordering::SeqCst);
+        let mut inner = self.inner();
+        if let Some(watched) = watched {
+            inner.0 = watched;
+        }
+        let waker = inner.1.take();
+        drop(inner);
+        if let Some(waker) = waker {
+            wake(waker);
+        }
+    }
+}
+
+/// One waiter's interest in the events of a directory, which ends when dropped.
+pub(super) struct Subscription {
+    number: u64,
+    bell: Arc<Bell>,
+}
+
+impl Subscription {
+    /// Returns at once. The bell rings when the answer is there, and that ring counts as an event: what
+    /// happened before the watch was up is seen by the look that follows it.
+    pub(super) fn new(directory: &Arc<Path>) -> Self {
+        let bell = Arc::new(Bell {
+            rings: AtomicU64::new(0),
+            closes: AtomicU64::new(0),
+            inner: Mutex::new((Watched::Asked, None)),
+        });
+        let user = User { directory: Arc::clone(directory), bell: Arc::clone(&bell) };
+        let mut hub = hub();
+        let number = hub.next_number;
+        hub.next_number += 1;
+        let started = hub.start();
+        hub.users.insert(number, user);
+        drop(hub);
+        if !started {
+            bell.inner().0 = Watched::No;
+        }
+        CHANGED.notify_one();
+        Self { number, bell }
+    }
+
+    /// Asks again for a watch that could not be had.
+    pub(super) fn ask_again(&self) {
+        if hub().start() {
+            self.bell.inner().0 = Watched::Asked;
+            CHANGED.notify_one();
+        }
+    }
+
+    /// Who is woken from now on.
+    pub(super) fn register(&self, waker: &Waker) {
+        let inner = self.bell.inner();
+        if inner.1.as_ref().is_some_and(|old| old.will_wake(waker)) {
+            return;
+        }
+        drop(inner);
+        // Q6: cloned and dropped without the mutex.
+        let new = waker.clone();
+        let old = self.bell.inner().1.replace(new);
+        drop(old);
+    }
+
+    pub(super) fn rings(&self) -> u64 {
+        self.bell.rings.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn closes(&self) -> u64 {
+        self.bell.closes.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn watched(&self) -> Watched {
+        self.bell.inner().0
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let user = hub().users.remove(&self.number);
+        drop(user);
+        CHANGED.notify_one();
+    }
+}
+
+/// Whether the events of this directory can be had. Asks, and waits for the answer.
+pub(crate) fn is_watchable(directory: &Arc<Path>) -> bool {
+    let subscription = Subscription::new(directory);
+    let waker = super::this_thread();
+    let end = now() + PATIENCE;
+    loop {
+        subscription.register(&waker);
+        match subscription.watched() {
+            Watched::Yes => return true,
+            Watched::No => return false,
+            Watched::Asked => {}
+        }
+        let left = end.saturating_duration_since(now());
+        if left.is_zero() {
+            return false;
+        }
+        std::thread::park_timeout(left);
+    }
+}
+
+/// What the thread has of notify.
+#[derive(Default)]
+struct Watches {
+    watcher: Option<RecommendedWatcher>,
+    /// With the file that the path named then: a watch stays with a directory that was moved away.
+    directories: BTreeMap<Arc<Path>, Option<FileId>>,
+}
+
+/// Brings notify to what the users want, again and again, until nobody has wanted anything for a while.
+///
+/// No user is missed: what they want is read under the mutex under which they say it, and so is the end.
+fn run() {
+    let mut watches = Watches::default();
+    let mut guard = hub();
+    loop {
+        let asked: Vec<Arc<Path>> = guard
+            .users
+            .values()
+            .filter(|user| user.bell.inner().0 == Watched::Asked)
+            .map(|user| Arc::clone(&user.directory))
+            .collect();
+        let unwanted: Vec<Arc<Path>> = watches
+            .directories
+            .keys()
+            .filter(|directory| !guard.users.values().any(|user| user.directory == **directory))
+            .map(Arc::clone)
+            .collect();
+        if !asked.is_empty() || !unwanted.is_empty() {
+            drop(guard);
+            for directory in unwanted {
+                watches.unwatch(&directory);
+            }
+            for directory in asked {
+                let watched = if watches.watch(&directory) { Watched::Yes } else { Watched::No };
+                for bell in bells(Some(&directory)) {
+                    bell.ring(false, Some(watched));
+                }
+            }
+            guard = hub();
+            continue;
+        }
+        let pause = if guard.users.is_empty() { LINGER } else { FOREVER };
+        let (again, result) =
+            CHANGED.wait_timeout(guard, pause).unwrap_or_else(PoisonError::into_inner);
+        guard = again;
+        if result.timed_out() && guard.users.is_empty() {
+            guard.running = None;
+            drop(guard);
+            watches.end();
+            return;
+        }
+    }
+}
+
+/// The bells of a directory, or all. Rung without the mutex (Q6).
+fn bells(directory: Option<&Arc<Path>>) -> Vec<Arc<Bell>> {
+    hub()
+        .users
+        .values()
+        .filter(|user| directory.is_none_or(|directory| user.directory == *directory))
+        .map(|user| Arc::clone(&user.bell))
+        .collect()
+}
+
+/// On notify's thread. All users look, whatever the event's path is: paths come back canonical on macOS, with
+/// other separators on Windows, and not at all with an overflow (`need_rescan`).
+fn handle(event: notify::Result<notify::Event>) {
+    let close = match event {
+        // To look needs no opening, but others' opening and reading is no news.
+        Ok(event) if !event.need_rescan() => match event.kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+            EventKind::Access(_) => return,
+            _ => false,
+        },
+        _ => false,
+    };
+    for bell in bells(None) {
+        bell.ring(close, None);
+    }
+}
+
+impl Watches {
+    /// Whether the directory is watched now.
+    fn watch(&mut self, directory: &Arc<Path>) -> bool {
+        let id = sys::path_identity(directory).ok();
+        if let Some(known) = self.directories.get(directory) {
+            if *known == id && id.is_some() {
+                return true;
+            }
+            self.unwatch(directory); // of what had the path before
+        }
+        if self.watcher.is_none() {
+            self.watcher = watcher();
+        }
+        let Some(watcher) = &mut self.watcher else { return false };
+        // notify 8.2 panics in `watch` where its thread has ended (inotify.rs, `watch_inner`).
+        let watched = catch_unwind(AssertUnwindSafe(|| {
+            watcher.watch(directory, RecursiveMode::NonRecursive)
+        }));
+        match watched {
+            Ok(Ok(())) => {
+                self.directories.insert(Arc::clone(directory), id);
+                true
+            }
+            Ok(Err(_)) => false,
+            Err(_) => {
+                self.abandon();
+                false
+            }
+        }
+    }
+
+    fn unwatch(&mut self, directory: &Arc<Path>) {
+        self.directories.remove(directory);
+        let Some(watcher) = &mut self.watcher else { return };
+        // An error says that it was not watched any more: the directory is gone.
+        if catch_unwind(AssertUnwindSafe(|| watcher.unwatch(directory))).is_err() {
+            self.abandon();
+        }
+    }
+
+    /// Its thread has ended, and its `drop` panics for that.
+    fn abandon(&mut self) {
+        self.directories.clear();
+        std::mem::forget(self.watcher.take());
+    }
+
+    fn end(self) {
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(self.watcher)));
+    }
+}
+
+/// A watcher whose thread runs. notify 8.2 does not say where that could not be started (`let _ = spawn`, in
+/// each backend), and panics later: a message that is answered by it, and fails without a panic, tells.
+fn watcher() -> Option<RecommendedWatcher> {
+    let mut watcher = RecommendedWatcher::new(handle, Config::default()).ok()?;
+    if watcher.configure(Config::default()).is_ok() {
+        return Some(watcher);
+    }
+    std::mem::forget(watcher);
+    None
+}
