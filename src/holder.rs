@@ -135,8 +135,14 @@ impl Holder {
             return None;
         }
         let mut pid = None;
-        let mut holder =
-            Self { pid: 0, host: String::new(), command: None, label: None, since: None, slot: None };
+        let mut holder = Self {
+            pid: 0,
+            host: String::new(),
+            command: None,
+            label: None,
+            since: None,
+            slot: None,
+        };
         for line in lines {
             match line.split_once(' ') {
                 Some(("pid", value)) => pid = value.parse().ok(),

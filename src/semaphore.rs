@@ -99,6 +99,22 @@ struct Inner {
     looks: Sampling,
 }
 
+impl Inner {
+    fn take_if_unwanted(&self, permits: u32) -> Result<Option<Batch>> {
+        let look = self.looks.is_due();
+        if look {
+            self.slots.refresh()?;
+        }
+        if self.slots.is_wanted(look) { Ok(None) } else { self.take(permits) }
+    }
+
+    fn take(&self, permits: u32) -> Result<Option<Batch>> {
+        let mut batch = self.slots.nothing();
+        let is_whole = self.slots.gather(&mut batch, permits, false)?;
+        Ok(is_whole.then_some(batch))
+    }
+}
+
 impl Semaphore {
     /// Opens the semaphore at `path`, or makes it with so many permits, together with the missing parent
     /// directories.
@@ -228,7 +244,8 @@ impl Semaphore {
     ///
     /// [`Error::WouldBlock`] if fewer are free; otherwise as [`acquire_many`](Self::acquire_many).
     pub fn try_acquire_many(&self, permits: u32) -> Result<Permit> {
-        match self.request(permits)?.take()? {
+        self.check(permits)?;
+        match self.inner.take(permits)? {
             Some(batch) => Ok(self.permit(batch)),
             None => Err(Error::would_block(self.inner.slots.directory())),
         }
@@ -263,9 +280,10 @@ impl Semaphore {
         &self,
         permits: u32,
     ) -> impl Future<Output = Result<Permit>> + Send + Sync + Unpin + use<> {
-        let acquire = self
-            .request(permits)
-            .map(|request| Acquire::new(Turn::new(&LINES, Arc::new(request)), self.notice()));
+        let acquire = self.check(permits).map(|()| {
+            let turn = Turn::new(&LINES, self.request(permits));
+            Acquire::new(turn, self.inner.notice.clone())
+        });
         PermitFuture { acquire: Some(acquire), semaphore: self.clone() }
     }
 
@@ -329,7 +347,8 @@ impl Semaphore {
     /// [`Error::Io`] if there is a record that cannot be read.
     pub fn holders(&self) -> Result<Vec<Holder>> {
         let directory = self.inner.slots.directory();
-        holder::find(directory).map_err(|source| Error::io("find the holders of", directory, source))
+        holder::find(directory)
+            .map_err(|source| Error::io("find the holders of", directory, source))
     }
 
     /// Whether those who wait in this process are woken by the system's events. Where they cannot be had (all
@@ -351,16 +370,16 @@ impl Semaphore {
     }
 
     fn wait(&self, permits: u32, deadline: impl FnOnce() -> Deadline) -> Result<Permit> {
-        let request = self.request(permits)?;
-        if let Some(batch) = request.take_if_unwanted()? {
+        self.check(permits)?;
+        if let Some(batch) = self.inner.take_if_unwanted(permits)? {
             return Ok(self.permit(batch));
         }
         let deadline = deadline();
         let outcome = if deadline.is_over() {
             // There is no wait to be had, but one try it is worth.
-            request.take()?.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held)
+            self.inner.take(permits)?.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held)
         } else {
-            let turn = Turn::new(&LINES, Arc::new(request));
+            let turn = Turn::new(&LINES, self.request(permits));
             wait_here(turn, deadline, self.inner.notice.as_ref())?
         };
         match outcome {
@@ -371,15 +390,16 @@ impl Semaphore {
         }
     }
 
-    fn notice(&self) -> Option<Notice> {
-        self.inner.notice.clone()
-    }
-
-    fn request(&self, permits: u32) -> Result<Request> {
+    fn check(&self, permits: u32) -> Result<()> {
+        // Whether there are so many is looked at with the slots.
         if permits == 0 {
             check_permits(self.inner.slots.directory(), permits, self.capacity()?)?;
         }
-        Ok(Request { semaphore: Arc::clone(&self.inner), permits })
+        Ok(())
+    }
+
+    fn request(&self, permits: u32) -> Arc<Request> {
+        Arc::new(Request { semaphore: Arc::clone(&self.inner), permits })
     }
 
     fn permit(&self, batch: Batch) -> Permit {
@@ -396,8 +416,13 @@ impl Semaphore {
                 records.extend(Record::publish(desk, locked.id(), label, access).ok());
             }
         }
-        let slots = batch.taken().iter().map(|(slot, _)| *slot).collect();
-        Permit { records, batch, slots, abandoned, semaphore: self.clone() }
+        let mut taken = batch.taken().map(|(slot, _)| *slot);
+        let slots = match (taken.next(), taken.next()) {
+            (Some(only), None) => Numbers::One([only]),
+            _ => Numbers::Many(batch.taken().map(|(slot, _)| *slot).collect()),
+        };
+        drop(taken);
+        Permit { records, batch, slots, abandoned }
     }
 }
 
@@ -474,18 +499,11 @@ impl Pool for Request {
     }
 
     fn take_if_unwanted(&self) -> Result<Option<Batch>> {
-        let Inner { slots, looks, .. } = &*self.semaphore;
-        let look = looks.is_due();
-        if look {
-            slots.refresh()?;
-        }
-        if slots.is_wanted(look) { Ok(None) } else { self.take() }
+        self.semaphore.take_if_unwanted(self.permits)
     }
 
     fn take(&self) -> Result<Option<Batch>> {
-        let mut batch = self.nothing();
-        let is_whole = self.semaphore.slots.gather(&mut batch, self.permits, false)?;
-        Ok(is_whole.then_some(batch))
+        self.semaphore.take(self.permits)
     }
 
     fn announce(&self) -> Announcement {
@@ -507,7 +525,7 @@ impl Pool for Request {
             slots.refresh()?;
         }
         let relies = presence.renew(look.thorough);
-        if look.one_is_waited_for && slots.still_only_one()? {
+        if look.one_is_waited_for && slots.has_only_one()? {
             return Ok(Seen::Nothing { relies });
         }
         if slots.gather(gathered, self.permits, look.thorough)? {
@@ -522,7 +540,7 @@ impl Pool for Request {
 
     fn only_one(&self) -> Option<Arc<Claim>> {
         let slots = &self.semaphore.slots;
-        let slot = slots.slot(slots.only_slot()?).ok()?;
+        let slot = slots.has_only_one().ok()?.then(|| slots.slot(0))?.ok()?;
         let poll_every = self.semaphore.means.poll_every;
         Some(Arc::new(Claim { slot, mode: Mode::Exclusive, poll_every }))
     }
@@ -565,9 +583,15 @@ pub struct Permit {
     /// Before the batch: once a slot is free, the record beside it is another's.
     records: Vec<Record>,
     batch: Batch,
-    slots: Vec<u32>,
+    slots: Numbers,
     abandoned: bool,
-    semaphore: Semaphore,
+}
+
+/// Most permits are of one slot, and need no memory besides.
+#[derive(Debug)]
+enum Numbers {
+    One([u32; 1]),
+    Many(Vec<u32>),
 }
 
 impl Permit {
@@ -576,7 +600,10 @@ impl Permit {
     /// permits that are still out are higher.)
     #[must_use]
     pub fn slots(&self) -> &[u32] {
-        &self.slots
+        match &self.slots {
+            Numbers::One(one) => one,
+            Numbers::Many(many) => many,
+        }
     }
 
     /// Gives the permits back, and says if that failed, which dropping cannot.
@@ -604,7 +631,7 @@ impl Permit {
     /// The path of the semaphore, absolute.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.semaphore.path()
+        self.batch.directory()
     }
 }
 
@@ -612,7 +639,7 @@ impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Permit")
             .field("path", &self.path())
-            .field("slots", &self.slots)
+            .field("slots", &self.slots())
             .finish_non_exhaustive()
     }
 }

@@ -1,6 +1,7 @@
 //! One lockable file: opened by rule 1, locked, checked by rule 2, kept open between acquisitions by
 //! rule 6, released by rule 4. Knows files and knows no time. Names `error`, `options` and `sys`.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -8,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::options::Access;
-use crate::sys::{self, FileId, Mode, Origin};
+use crate::sys::{self, Directory, FileId, Mode, Origin};
 
 /// How often in a row the file may turn out to have been replaced between opening and locking it. Each
 /// time is somebody else's doing, so this ends only where a program replaces it without pause, or on a
@@ -22,6 +23,8 @@ pub(crate) struct Slot {
     /// A second name (a hard link) that the file is given, to be restored from: for a file that must not
     /// be made anew while somebody may hold the old one (rule S2).
     spare: Option<Box<Path>>,
+    /// Where the name is looked up, if not by the whole path.
+    within: Option<(Arc<Directory>, CString)>,
     access: Access,
     network: bool,
     files: Mutex<Files>,
@@ -65,15 +68,17 @@ impl Files {
 impl Slot {
     /// Opens the file, or makes it (and its missing parent directories).
     pub(crate) fn open(path: &Path, access: Access) -> Result<Arc<Self>> {
-        Self::open_kept(path, None, access)
+        Self::open_kept(path, None, access, None)
     }
 
     /// The same, but the file also gets the name `spare`. If `path` is missing, or names another file, it
-    /// is made to name that one again.
+    /// is made to name that one again. With its `directory`, rule 2 is kept within that: whether the
+    /// directory is still the one at its path is the caller's to look.
     pub(crate) fn open_kept(
         path: &Path,
         spare: Option<Box<Path>>,
         access: Access,
+        directory: Option<Arc<Directory>>,
     ) -> Result<Arc<Self>> {
         if !sys::SUPPORTED {
             let source = io::Error::from(io::ErrorKind::Unsupported);
@@ -87,7 +92,10 @@ impl Slot {
         let file = open(&path, spare.as_deref(), access)?;
         let network = sys::is_network(&path, &file.file);
         let files = Files { latest: file.id, idle: Some(file), lent: 0, origin: Origin::here() };
-        Ok(Arc::new(Self { path, spare, access, network, files: Mutex::new(files) }))
+        let within = directory.and_then(|directory| {
+            Some((directory, CString::new(path.file_name()?.as_encoded_bytes()).ok()?))
+        });
+        Ok(Arc::new(Self { path, spare, within, access, network, files: Mutex::new(files) }))
     }
 
     pub(crate) fn path(&self) -> &Arc<Path> {
@@ -244,7 +252,11 @@ impl Slot {
 
     /// Rule 2: whether the path still names that file.
     pub(crate) fn still_names(&self, id: FileId) -> Result<bool> {
-        sys::names(&self.path, id).map_err(|source| Error::io("look up", &self.path, source))
+        let is_named = match &self.within {
+            Some((directory, name)) => directory.names(name, id),
+            None => sys::names(&self.path, id),
+        };
+        is_named.map_err(|source| Error::io("look up", &self.path, source))
     }
 
     fn lock_error(&self, source: io::Error) -> Error {

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::holder::{slot_name, slots_in};
 use crate::options::Access;
 use crate::slot::{Locked, Slot, open_plain};
-use crate::sys::{self, FileId, Mode, Origin};
+use crate::sys::{self, Directory, FileId, Mode, Origin};
 
 /// Each slot is a file, and a process that waits has all of them open.
 pub(crate) const MOST_PERMITS: u32 = 4096;
@@ -46,6 +46,8 @@ struct Presence {
 struct Table {
     /// The process in which `is_out` was marked.
     origin: Origin,
+    /// The directory of the slots, kept open, and which one it is.
+    within: (Arc<Directory>, FileId),
     signs: Arc<Signs>,
     capacity: u32,
     /// The length of `resized` before the capacity was read.
@@ -63,26 +65,6 @@ struct Seat {
     slot: Option<Arc<Slot>>,
     /// This process has it, or is trying to: to try would only open another descriptor.
     is_out: bool,
-}
-
-/// What of the table a look needs.
-struct View {
-    signs: Arc<Signs>,
-    capacity: u32,
-    generation: u64,
-    has_excess: bool,
-    start: u32,
-}
-
-impl View {
-    fn is_only_one(&self) -> bool {
-        self.capacity == 1 && !self.has_excess
-    }
-
-    /// S3. Whether the semaphore was not resized since.
-    fn is_current(&self) -> bool {
-        self.signs.generation() == self.generation
-    }
 }
 
 /// Which `capacity` file was read.
@@ -147,6 +129,7 @@ impl Slots {
         let waiters = Slot::open(&directory.join("waiters"), access)?;
         let mut table = Table {
             origin: Origin::here(),
+            within: open_directory(&directory)?,
             signs: Arc::new(Signs::open(&directory, access)?),
             capacity,
             generation: 0,
@@ -185,17 +168,6 @@ impl Slots {
         table
     }
 
-    fn view(&self) -> View {
-        let table = self.table();
-        View {
-            signs: Arc::clone(&table.signs),
-            capacity: table.capacity,
-            generation: table.generation,
-            has_excess: !table.excess.is_empty(),
-            start: table.start,
-        }
-    }
-
     /// How many permits there are now.
     pub(crate) fn capacity(&self) -> Result<u32> {
         self.refresh()?;
@@ -227,29 +199,42 @@ impl Slots {
     ///
     /// `check_refusal`: a slot that is refused is looked up again, whether it is still the one at its path.
     pub(crate) fn gather(
-        self: &Arc<Self>,
+        &self,
         batch: &mut Batch,
         count: u32,
         check_refusal: bool,
     ) -> Result<bool> {
         for _ in 0..MOST_CHANGES {
-            let view = self.view();
-            if count > view.capacity {
+            let mut table = self.table();
+            let (start, capacity, has_excess) =
+                (table.start, table.capacity, !table.excess.is_empty());
+            if count > capacity {
+                drop(table);
                 self.refresh()?;
-                let capacity = self.view().capacity;
+                let capacity = self.table().capacity;
                 check_permits(&self.directory, count, capacity)?;
                 continue;
             }
-            batch.signs = Arc::clone(&view.signs);
-            // With slots in excess only all that are free tell how many permits are out (S3).
-            let most = if view.has_excess { u32::MAX } else { count };
-            self.fill(batch, (view.start, view.capacity), most, check_refusal)?;
+            for step in 0..capacity {
+                // With slots in excess only all that are free tell how many permits are out (S3).
+                if batch.len() >= count && !has_excess {
+                    break;
+                }
+                let number = (start % capacity + step) % capacity;
+                let taken;
+                (taken, table) = self.try_slot(table, number, check_refusal)?;
+                if let Some(locked) = taken {
+                    batch.add(number, locked);
+                }
+            }
             // S3. After locking, so that what was taken under an old capacity is not kept under a new one.
-            if view.is_current() {
-                if view.has_excess {
+            let is_current = table.is_current(capacity, has_excess);
+            drop(table);
+            if is_current {
+                if has_excess {
                     self.leave_room(batch, count)?;
                 }
-                return Ok(batch.taken.len() >= count as usize);
+                return Ok(batch.len() >= count);
             }
             batch.give_back()?;
             self.refresh()?;
@@ -258,55 +243,34 @@ impl Slots {
         Err(Error::io("take a permit of", &self.directory, source))
     }
 
-    fn fill(
-        &self,
-        batch: &mut Batch,
-        (start, capacity): (u32, u32),
-        most: u32,
+    /// Takes that slot if it is free; it is marked as ours then. The table is let go for the system calls.
+    fn try_slot<'a>(
+        &'a self,
+        mut table: MutexGuard<'a, Table>,
+        number: u32,
         check_refusal: bool,
-    ) -> Result<()> {
-        for step in 0..capacity {
-            if batch.taken.len() >= most as usize {
-                break;
-            }
-            let number = (start % capacity + step) % capacity;
-            if let Some(locked) = self.try_slot(number, check_refusal)? {
-                batch.taken.push((number, locked));
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes that slot if it is free; it is marked as ours then.
-    fn try_slot(&self, number: u32, check_refusal: bool) -> Result<Option<Locked>> {
-        let Some(slot) = self.mark(number)? else { return Ok(None) };
-        let taken = slot.try_take_checking(Mode::Exclusive, || check_refusal);
-        if !matches!(taken, Ok(Some(_))) {
-            self.unmark(number);
-        }
-        taken
-    }
-
-    /// The slot, marked, or `None` if it is marked already.
-    fn mark(&self, number: u32) -> Result<Option<Arc<Slot>>> {
+    ) -> Result<(Option<Locked>, MutexGuard<'a, Table>)> {
         loop {
-            let mut table = self.table();
             let seat = table.seat(number);
             if seat.is_out {
-                return Ok(None);
+                return Ok((None, table));
             }
-            if let Some(slot) = &seat.slot {
-                let slot = Arc::clone(slot);
-                seat.is_out = true;
-                return Ok(Some(slot));
-            }
+            let Some(slot) = &seat.slot else {
+                drop(table);
+                self.slot(number)?;
+                table = self.table();
+                continue;
+            };
+            let slot = Arc::clone(slot);
+            seat.is_out = true;
             drop(table);
-            self.slot(number)?;
+            let taken = slot.try_take_checking(Mode::Exclusive, || check_refusal);
+            let mut table = self.table();
+            if !matches!(taken, Ok(Some(_))) {
+                table.seat(number).is_out = false;
+            }
+            return taken.map(|taken| (taken, table));
         }
-    }
-
-    fn unmark(&self, number: u32) {
-        self.table().seat(number).is_out = false;
     }
 
     /// The slot, opened where it is not yet.
@@ -317,63 +281,60 @@ impl Slots {
         // S2. With a second name in a directory that `rm slot.*` does not reach.
         let spare = self.directory.join(".slots").join(number.to_string());
         let path = self.directory.join(slot_name(number));
-        let opened = Slot::open_kept(&path, Some(spare.into()), self.access)?;
+        let within = Arc::clone(&self.table().within.0);
+        let opened = Slot::open_kept(&path, Some(spare.into()), self.access, Some(within))?;
         Ok(Arc::clone(self.table().seat(number).slot.get_or_insert(opened)))
     }
 
     /// S3. The semaphore has shrunk, and slots beyond its capacity are still out: with `free` slots in our hands
     /// at most `capacity - free` of the others are out, so we may keep so many that with those in excess
     /// it is the capacity at most.
-    fn leave_room(self: &Arc<Self>, batch: &mut Batch, count: u32) -> Result<()> {
-        let mut drained = Vec::new();
+    fn leave_room(&self, batch: &mut Batch, count: u32) -> Result<()> {
         let excess = self.table().excess.clone();
+        let mut drained = Vec::new();
         for number in &excess {
-            if let Some(locked) = self.try_slot(*number, true)? {
-                drop(locked);
-                self.unmark(*number);
+            let (taken, table) = self.try_slot(self.table(), *number, true)?;
+            drop(table);
+            if let Some(locked) = taken {
+                self.give_back([(*number, locked)]).1?;
                 drained.push(*number);
             }
         }
-        let room = {
-            let mut table = self.table();
-            table.excess.retain(|number| !drained.contains(number));
-            batch.taken.len().saturating_sub(excess.len() - drained.len())
-        };
-        let kept = if room >= count as usize { count as usize } else { 0 };
-        let surplus = batch.taken.split_off(kept);
-        self.give_back(surplus, &batch.signs)
+        self.table().excess.retain(|number| !drained.contains(number));
+        let room = batch.len() as usize - (excess.len() - drained.len()).min(batch.len() as usize);
+        batch.cut(if room >= count as usize { count } else { 0 })
     }
 
     /// Makes a slot that was waited for by its own the first of a batch, if the semaphore is what it was.
     pub(crate) fn adopt(self: &Arc<Self>, number: u32, locked: Locked) -> Result<Option<Batch>> {
         let mut batch = self.nothing();
-        self.table().seat(number).is_out = true;
-        batch.taken.push((number, locked));
-        let view = self.view();
-        if view.is_only_one() && view.is_current() {
+        let mut table = self.table();
+        table.seat(number).is_out = true;
+        batch.add(number, locked);
+        if table.is_only_one() {
+            drop(table);
             return Ok(Some(batch));
         }
+        drop(table);
         batch.give_back()?;
         self.refresh()?;
         Ok(None)
     }
 
-    /// Whether a slot is still the only one that could be had; looks whether the semaphore was resized.
-    pub(crate) fn still_only_one(&self) -> Result<bool> {
-        if !self.view().is_current() {
+    /// Whether one slot is the only one that could be had; looks whether the semaphore was resized.
+    pub(crate) fn has_only_one(&self) -> Result<bool> {
+        let has_changed = {
+            let table = self.table();
+            table.generation != table.signs.generation()
+        };
+        if has_changed {
             self.refresh()?;
         }
-        Ok(self.view().is_only_one())
-    }
-
-    /// The number of the only slot, if there is but one that could be had.
-    pub(crate) fn only_slot(&self) -> Option<u32> {
-        self.view().is_only_one().then_some(0)
+        Ok(self.table().is_only_one())
     }
 
     pub(crate) fn nothing(self: &Arc<Self>) -> Batch {
-        let signs = Arc::clone(&self.table().signs);
-        Batch { slots: Arc::clone(self), signs, taken: Vec::new() }
+        Batch { slots: Arc::clone(self), first: None, more: Vec::new() }
     }
 
     /// How many could be had at this moment.
@@ -382,18 +343,22 @@ impl Slots {
     /// take a slot meanwhile is refused it; so they are told afterwards, as by a release.
     pub(crate) fn available(self: &Arc<Self>) -> Result<u32> {
         self.refresh()?;
-        let (capacity, excess, signs) = {
+        let (capacity, excess) = {
             let table = self.table();
-            (table.capacity, table.excess.clone(), Arc::clone(&table.signs))
+            (table.capacity, table.excess.clone())
         };
         let mut free = 0;
         let is_free = |number: u32| -> Result<bool> {
-            let Some(slot) = self.mark(number)? else { return Ok(false) };
+            let slot = self.slot(number)?;
+            let mut table = self.table();
+            if std::mem::replace(&mut table.seat(number).is_out, true) {
+                return Ok(false);
+            }
+            drop(table);
             let asked = slot.try_take_checking(Mode::Shared, || true);
-            let is_free = matches!(asked, Ok(Some(_)));
-            drop(asked?);
-            self.unmark(number);
-            Ok(is_free)
+            let is_free = asked.map(|asked| asked.is_some());
+            self.table().seat(number).is_out = false;
+            is_free
         };
         for number in 0..capacity {
             free += u32::from(is_free(number)?);
@@ -401,7 +366,7 @@ impl Slots {
         for number in excess {
             free = free.saturating_sub(u32::from(!is_free(number)?));
         }
-        self.tell(&signs);
+        self.tell(self.table());
         Ok(free)
     }
 
@@ -425,34 +390,37 @@ impl Slots {
         self.presence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn give_back(&self, taken: Vec<(u32, Locked)>, signs: &Signs) -> Result<()> {
-        if taken.is_empty() {
-            return Ok(());
-        }
+    /// Unlocks these slots; who waits is to be told then. With the table as it is after that.
+    fn give_back(
+        &self,
+        taken: impl IntoIterator<Item = (u32, Locked)>,
+    ) -> (MutexGuard<'_, Table>, Result<()>) {
         let mut result = Ok(());
-        // What a fork copied is not given back (rule 4).
-        for (number, locked) in taken.into_iter().filter(|(_, locked)| locked.is_here()) {
+        let mut table = None;
+        for (number, locked) in taken {
+            drop(table.take());
             let released = locked.release();
-            let mut table = self.table();
+            let table = table.insert(self.table());
             table.seat(number).is_out = false;
             table.start = number;
-            drop(table);
             result = result.and(released);
         }
-        self.tell(signs);
-        result
+        (table.unwrap_or_else(|| self.table()), result)
     }
 
     /// S6. After slots were unlocked: tells who waits.
-    fn tell(&self, signs: &Signs) {
-        // The unlocking above and the look below must not change places: who waits sets the sign and looks
+    fn tell(&self, table: MutexGuard<'_, Table>) {
+        // The unlocking before and the look below must not change places: who waits sets the sign and looks
         // at the slots then. The system calls alone do not promise it, a full barrier of this processor
         // does.
         fence(Ordering::SeqCst);
-        if length(&signs.queued) == Some(0) {
-            self.wanted.store(false, Ordering::Relaxed);
+        let nobody = length(&table.signs.queued) == Some(0);
+        self.wanted.store(!nobody, Ordering::Relaxed);
+        if nobody {
             return;
         }
+        let signs = Arc::clone(&table.signs);
+        drop(table);
         match self.waiters.try_take_checking(Mode::Exclusive, || false) {
             // Nobody waits, and nobody begins to while we hold this.
             Ok(Some(alone)) => {
@@ -460,14 +428,9 @@ impl Slots {
                 self.wanted.store(!lowered, Ordering::Relaxed);
                 drop(alone);
             }
-            _ => {
-                self.wanted.store(true, Ordering::Relaxed);
-                let view = self.view();
-                // S9. The only one is waited for in the kernel.
-                if !(view.is_only_one() && view.is_current()) {
-                    self.poke();
-                }
-            }
+            // S9. The only one is waited for in the kernel.
+            _ if self.table().is_only_one() => {}
+            _ => self.poke(),
         }
     }
 
@@ -515,6 +478,17 @@ impl Slots {
 }
 
 impl Table {
+    /// S3. Whether the semaphore was not resized since these were read.
+    fn is_current(&self, capacity: u32, had_excess: bool) -> bool {
+        self.capacity == capacity
+            && self.excess.is_empty() != had_excess
+            && self.generation == self.signs.generation()
+    }
+
+    fn is_only_one(&self) -> bool {
+        self.capacity == 1 && self.excess.is_empty() && self.generation == self.signs.generation()
+    }
+
     fn seat(&mut self, number: u32) -> &mut Seat {
         let index = number as usize;
         if index >= self.seats.len() {
@@ -531,6 +505,11 @@ impl Table {
         if stamp.is_none() {
             establish(&directory.into(), Some(known), access)?;
         }
+        if !sys::names(directory, self.within.1).unwrap_or(false) {
+            // Another one has its path: what we know of slots is of the old one.
+            self.within = open_directory(&directory.into())?;
+            self.seats.clear();
+        }
         if !self.signs.are_current(directory) {
             self.signs = Arc::new(Signs::open(directory, access)?);
         }
@@ -544,6 +523,12 @@ impl Table {
     }
 }
 
+fn open_directory(path: &Arc<Path>) -> Result<(Arc<Directory>, FileId)> {
+    let opened = Directory::open(path).and_then(|opened| Ok((opened.identity()?, opened)));
+    let (id, opened) = opened.map_err(|source| Error::io("open", path, source))?;
+    Ok((Arc::new(opened), id))
+}
+
 fn stamp(directory: &Path) -> Stamp {
     let path = directory.join("capacity");
     let changed = std::fs::symlink_metadata(&path).ok()?.modified().ok();
@@ -553,18 +538,50 @@ fn stamp(directory: &Path) -> Stamp {
 /// Slots that are held together. Given back when dropped.
 pub(crate) struct Batch {
     slots: Arc<Slots>,
-    signs: Arc<Signs>,
-    taken: Vec<(u32, Locked)>,
+    /// Most are of one, and need no memory besides.
+    first: Option<(u32, Locked)>,
+    more: Vec<(u32, Locked)>,
 }
 
 impl Batch {
-    pub(crate) fn taken(&self) -> &[(u32, Locked)] {
-        &self.taken
+    pub(crate) fn taken(&self) -> impl Iterator<Item = &(u32, Locked)> {
+        self.first.iter().chain(&self.more)
+    }
+
+    pub(crate) fn directory(&self) -> &Arc<Path> {
+        &self.slots.directory
+    }
+
+    fn len(&self) -> u32 {
+        // At most MOST_PERMITS.
+        u32::from(self.first.is_some()) + u32::try_from(self.more.len()).unwrap_or(u32::MAX)
+    }
+
+    fn add(&mut self, number: u32, locked: Locked) {
+        if self.first.is_none() {
+            self.first = Some((number, locked));
+        } else {
+            self.more.push((number, locked));
+        }
+    }
+
+    /// Gives back all but the first so many.
+    fn cut(&mut self, kept: u32) -> Result<()> {
+        let surplus = self.more.split_off((kept.max(1) as usize - 1).min(self.more.len()));
+        let first = if kept == 0 { self.first.take() } else { None };
+        // What a fork copied is not given back (rule 4).
+        let ours = |taken: &(u32, Locked)| taken.1.is_here();
+        let mut taken = first.into_iter().chain(surplus).filter(ours).peekable();
+        if taken.peek().is_none() {
+            return Ok(());
+        }
+        let (table, result) = self.slots.give_back(taken);
+        self.slots.tell(table);
+        result
     }
 
     pub(crate) fn give_back(&mut self) -> Result<()> {
-        let taken = std::mem::take(&mut self.taken);
-        self.slots.give_back(taken, &self.signs)
+        self.cut(0)
     }
 }
 
@@ -591,11 +608,8 @@ impl Announcement {
         };
         if presence.locked.as_ref().is_none_or(is_stale) {
             presence.locked = None;
-            presence.locked = slots
-                .waiters
-                .try_take_checking(Mode::Shared, || thorough)
-                .ok()
-                .flatten();
+            presence.locked =
+                slots.waiters.try_take_checking(Mode::Shared, || thorough).ok().flatten();
         }
         let is_raised = presence.locked.is_some()
             // It is lowered only by who holds exclusively what we hold.
@@ -655,7 +669,8 @@ fn establish(directory: &Arc<Path>, permits: Option<u32>, access: Access) -> Res
                 match sys::write_new(&path, text(permits).as_bytes(), access.bits()) {
                     Ok(()) => return Ok(permits),
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                    Err(error) if error.kind() == io::ErrorKind::NotFound && !directory.exists() => {}
+                    Err(error)
+                        if error.kind() == io::ErrorKind::NotFound && !directory.exists() => {}
                     Err(source) => return Err(Error::io("create", &path, source)),
                 }
             }
@@ -709,14 +724,24 @@ mod tests {
 
     #[test]
     fn a_capacity_is_digits_and_nothing_else() {
-        for (text, permits) in
-            [("1", 1), ("4\n", 4), ("12\r\n", 12), ("4096\n", 4096), ("0004", 4)]
+        for (text, permits) in [("1", 1), ("4\n", 4), ("12\r\n", 12), ("4096\n", 4096), ("0004", 4)]
         {
             assert_eq!(parse(text.as_bytes()), Some(permits), "{text:?}");
         }
-        for text in
-            ["", "\n", "0\n", "-1", "+1", " 1", "1 ", "1.0", "0x4", "4097", "99999999999999999999", "١"]
-        {
+        for text in [
+            "",
+            "\n",
+            "0\n",
+            "-1",
+            "+1",
+            " 1",
+            "1 ",
+            "1.0",
+            "0x4",
+            "4097",
+            "99999999999999999999",
+            "١",
+        ] {
             assert_eq!(parse(text.as_bytes()), None, "{text:?}");
         }
         assert_eq!(parse(b"\xff\xfe"), None);
