@@ -152,6 +152,7 @@ impl Slot {
                     if self.still_names(id)? {
                         return Ok(Some(locked));
                     }
+                    locked.discard();
                 }
                 Ok(false) => {
                     if check_refusal() {
@@ -193,6 +194,7 @@ impl Slot {
             if self.is_valid(&locked)? {
                 return Ok(locked);
             }
+            locked.discard();
         }
         Err(self.replaced_too_often())
     }
@@ -314,6 +316,13 @@ impl Locked {
     /// Unlocks, and keeps the descriptor for the next time where none is kept yet.
     pub(crate) fn release(mut self) -> Result<()> {
         self.unlock()
+    }
+
+    /// Unlocks, and closes: the path names another file.
+    fn discard(mut self) {
+        if let Some(open) = self.open.take().filter(|open| open.origin.is_here()) {
+            let _ = sys::unlock(&open.file);
+        }
     }
 
     fn unlock(&mut self) -> Result<()> {

@@ -32,6 +32,7 @@ fn text(path: &Path) -> String {
 const LAYERS: &[(&str, &[&str])] = &[
     ("sys/mod.rs", &[]),
     ("sys/advisory.rs", &[]),
+    ("sys/whole.rs", &[]),
     ("sys/unix.rs", &[]),
     ("sys/windows.rs", &[]),
     ("sys/other.rs", &[]),
@@ -39,13 +40,23 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("options.rs", &["holder", "sys"]),
     ("error.rs", &["holder", "sys"]),
     ("slot.rs", &["error", "options", "sys"]),
+    ("slots/capacity.rs", &["error", "options", "sys"]),
+    ("slots/signs.rs", &["error", "options", "slot", "sys"]),
+    ("slots/waiters.rs", &["slot", "sys"]),
+    ("slots/mod.rs", &["error", "holder", "options", "slot", "sys"]),
     ("wait/deadline.rs", &["sys"]),
     ("wait/poll.rs", &[]),
     ("wait/timer.rs", &["sys"]),
     ("wait/queue.rs", &["error", "sys"]),
+    ("wait/line.rs", &["error"]),
+    ("wait/watch.rs", &["sys"]),
+    ("wait/watching.rs", &["error", "sys"]),
+    ("wait/turn.rs", &["error"]),
     ("wait/mod.rs", &["error"]),
     ("wait/tests.rs", &["error"]),
-    ("lock.rs", &["error", "holder", "options", "slot", "sys", "wait"]),
+    ("claim.rs", &["error", "options", "slot", "sys", "wait"]),
+    ("lock.rs", &["claim", "error", "holder", "options", "slot", "sys", "wait"]),
+    ("semaphore.rs", &["claim", "error", "holder", "options", "slot", "slots", "sys", "wait"]),
     ("lib.rs", &[]),
 ];
 
@@ -54,7 +65,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("fs4", &["sys/advisory.rs"]),
     ("rustix", &["sys/unix.rs"]),
     ("forkguard", &["sys/unix.rs"]),
-    ("tempfile", &["sys/unix.rs"]),
+    ("tempfile", &["sys/unix.rs", "sys/windows.rs", "sys/other.rs", "sys/whole.rs"]),
     ("std::os", &["sys/unix.rs", "sys/windows.rs"]),
     ("cfg(", &["lib.rs", "sys/mod.rs", "sys/unix.rs"]),
     ("notify::", &["wait/watch.rs"]),
@@ -168,7 +179,7 @@ fn rules_that_are_cited_are_in_the_protocol() {
         let text = text(&path);
         for cited in text.split(|c: char| !(c.is_alphanumeric())).filter(|word| {
             word.len() >= 2
-                && matches!(word.as_bytes()[0], b'Q' | b'W')
+                && matches!(word.as_bytes()[0], b'Q' | b'S' | b'W')
                 && word[1..].bytes().all(|b| b.is_ascii_digit())
         }) {
             let heading = format!("**{cited}.**");

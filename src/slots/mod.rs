@@ -3,23 +3,25 @@
 //! Rules S1 to S7 of `docs/PROTOCOL.md`. Names `error`, `holder` (the slots' names), `options`, `slot` and
 //! `sys`.
 
-use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+mod capacity;
+mod signs;
+mod waiters;
+
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
 
+pub(crate) use self::capacity::check_permits;
+use self::capacity::{MOST_PERMITS, Stamp, establish, stamp};
+use self::signs::Signs;
+use self::waiters::Waiters;
 use crate::error::{Error, Result};
 use crate::holder::{slot_name, slots_in};
 use crate::options::Access;
-use crate::slot::{Locked, Slot, open_plain};
+use crate::slot::{Locked, Slot};
 use crate::sys::{self, Directory, FileId, Mode, Origin};
 
-/// Each slot is a file, and a process that waits has all of them open.
-pub(crate) const MOST_PERMITS: u32 = 4096;
-/// The longest text of a capacity that is read.
-const MOST_BYTES: u64 = 32;
 /// How often in a row the semaphore may turn out to have been resized while a slot was taken.
 const MOST_CHANGES: u32 = 1000;
 
@@ -28,18 +30,10 @@ pub(crate) struct Slots {
     directory: Arc<Path>,
     access: Access,
     network: bool,
-    /// Held shared by who waits, for as long as they do.
-    waiters: Arc<Slot>,
-    presence: Mutex<Presence>,
+    waiters: Waiters,
     /// Whether somebody waited when that was last looked at.
     wanted: AtomicBool,
     table: Mutex<Table>,
-}
-
-/// One lock for all who wait in this process.
-struct Presence {
-    waiting: usize,
-    locked: Option<Locked>,
 }
 
 /// What this process knows of the semaphore.
@@ -65,46 +59,6 @@ struct Seat {
     slot: Option<Arc<Slot>>,
     /// This process has it, or is trying to: to try would only open another descriptor.
     is_out: bool,
-}
-
-/// Which `capacity` file was read.
-type Stamp = Option<(FileId, Option<SystemTime>)>;
-
-/// Two files that are never locked, and whose length is what they say: to ask costs a fifth of a lock and
-/// unlock, and rule 7 does not forbid it on Windows.
-struct Signs {
-    /// Empty if nobody waits (S5).
-    queued: File,
-    /// One byte longer with each time that the semaphore was resized (S3).
-    resized: File,
-    ids: [FileId; 2],
-}
-
-fn length(mut file: &File) -> Option<u64> {
-    file.seek(SeekFrom::End(0)).ok()
-}
-
-impl Signs {
-    fn names(directory: &Path) -> [Arc<Path>; 2] {
-        ["queued", "resized"].map(|name| directory.join(name).into())
-    }
-
-    fn open(directory: &Path, access: Access) -> Result<Self> {
-        let [queued, resized] = Self::names(directory);
-        let (queued, first) = open_plain(&queued, access)?;
-        let (resized, second) = open_plain(&resized, access)?;
-        Ok(Self { queued, resized, ids: [first, second] })
-    }
-
-    fn are_current(&self, directory: &Path) -> bool {
-        let mut names = Self::names(directory).into_iter().zip(self.ids);
-        names.all(|(path, id)| sys::names(&path, id).unwrap_or(false))
-    }
-
-    /// A length that cannot be had is taken for a changed one.
-    fn generation(&self) -> u64 {
-        length(&self.resized).unwrap_or(u64::MAX)
-    }
 }
 
 impl Slots {
@@ -143,8 +97,7 @@ impl Slots {
             network: waiters.is_network(),
             directory,
             access,
-            waiters,
-            presence: Mutex::new(Presence { waiting: 0, locked: None }),
+            waiters: Waiters::new(waiters),
             wanted: AtomicBool::new(true),
             table: Mutex::new(table),
         }))
@@ -188,8 +141,8 @@ impl Slots {
     /// Whether somebody waits, as far as the sign says: it may be what somebody left who died.
     pub(crate) fn is_wanted(&self, look: bool) -> bool {
         if look {
-            let signs = Arc::clone(&self.table().signs);
-            self.wanted.store(length(&signs.queued) != Some(0), Ordering::Relaxed);
+            let is_raised = self.table().signs.is_raised();
+            self.wanted.store(is_raised, Ordering::Relaxed);
         }
         self.wanted.load(Ordering::Relaxed)
     }
@@ -374,20 +327,9 @@ impl Slots {
 
     /// S5. Says that somebody waits.
     pub(crate) fn announce(self: &Arc<Self>) -> Announcement {
-        self.presence().waiting += 1;
-        let announcement = Announcement { slots: Arc::clone(self) };
-        // Who holds it exclusively does so for some microseconds, unless it was stopped; the head asks again.
-        for _ in 0..10 {
-            if announcement.renew(false) {
-                break;
-            }
-            std::thread::yield_now();
-        }
-        announcement
-    }
-
-    fn presence(&self) -> MutexGuard<'_, Presence> {
-        self.presence.lock().unwrap_or_else(PoisonError::into_inner)
+        let signs = Arc::clone(&self.table().signs);
+        self.waiters.arrive(&signs);
+        Announcement { slots: Arc::clone(self) }
     }
 
     /// Unlocks these slots; who waits is to be told then. With the table as it is after that.
@@ -414,20 +356,15 @@ impl Slots {
         // at the slots then. The system calls alone do not promise it, a full barrier of this processor
         // does.
         fence(Ordering::SeqCst);
-        let nobody = length(&table.signs.queued) == Some(0);
-        self.wanted.store(!nobody, Ordering::Relaxed);
-        if nobody {
+        let is_wanted = table.signs.is_raised();
+        self.wanted.store(is_wanted, Ordering::Relaxed);
+        if !is_wanted {
             return;
         }
         let signs = Arc::clone(&table.signs);
         drop(table);
-        match self.waiters.try_take_checking(Mode::Exclusive, || false) {
-            // Nobody waits, and nobody begins to while we hold this.
-            Ok(Some(alone)) => {
-                let lowered = signs.queued.set_len(0).is_ok();
-                self.wanted.store(!lowered, Ordering::Relaxed);
-                drop(alone);
-            }
+        match self.waiters.nobody() {
+            Some(_alone) => self.wanted.store(!signs.lower(), Ordering::Relaxed),
             // S9. The only one is waited for in the kernel.
             _ if self.table().is_only_one() => {}
             _ => self.poke(),
@@ -460,17 +397,14 @@ impl Slots {
         let turn = turn.take(Mode::Exclusive)?;
         self.refresh()?;
         let path: Arc<Path> = self.directory.join("capacity").into();
-        if read_capacity(&path)? == permits {
+        if capacity::read(&path)? == permits {
             return Ok(());
         }
         let failed = |operation| move |source| Error::io(operation, &self.directory, source);
-        sys::replace(&path, text(permits).as_bytes(), self.access.bits())
+        sys::replace(&path, capacity::text(permits).as_bytes(), self.access.bits())
             .map_err(failed("resize"))?;
         let signs = Arc::clone(&self.table().signs);
-        // Any change will do, should it be as long as a file can be.
-        let longer = length(&signs.resized).map_or(0, |length| length.saturating_add(1));
-        let changed = signs.resized.set_len(longer).or_else(|_| signs.resized.set_len(0));
-        changed.map_err(failed("announce a resize of"))?;
+        signs.next_generation().map_err(failed("announce a resize of"))?;
         drop(turn);
         self.poke();
         self.refresh()
@@ -527,12 +461,6 @@ fn open_directory(path: &Arc<Path>) -> Result<(Arc<Directory>, FileId)> {
     let opened = Directory::open(path).and_then(|opened| Ok((opened.identity()?, opened)));
     let (id, opened) = opened.map_err(|source| Error::io("open", path, source))?;
     Ok((Arc::new(opened), id))
-}
-
-fn stamp(directory: &Path) -> Stamp {
-    let path = directory.join("capacity");
-    let changed = std::fs::symlink_metadata(&path).ok()?.modified().ok();
-    Some((sys::path_identity(&path).ok()?, changed))
 }
 
 /// Slots that are held together. Given back when dropped.
@@ -597,155 +525,15 @@ pub(crate) struct Announcement {
 }
 
 impl Announcement {
-    /// S5. Whether everybody who releases a slot from now on sees that somebody waits. It may be refused for the
-    /// moment in which somebody else looks whether anybody does (S6).
+    /// S5. Whether everybody who releases a slot from now on sees that somebody waits.
     pub(crate) fn renew(&self, thorough: bool) -> bool {
-        let slots = &self.slots;
-        let signs = Arc::clone(&slots.table().signs);
-        let mut presence = slots.presence();
-        let is_stale = |locked: &Locked| {
-            !locked.is_here() || thorough && !slots.waiters.is_valid(locked).unwrap_or(false)
-        };
-        if presence.locked.as_ref().is_none_or(is_stale) {
-            presence.locked = None;
-            presence.locked =
-                slots.waiters.try_take_checking(Mode::Shared, || thorough).ok().flatten();
-        }
-        let is_raised = presence.locked.is_some()
-            // It is lowered only by who holds exclusively what we hold.
-            && (length(&signs.queued).is_some_and(|length| length > 0)
-                || signs.queued.set_len(1).is_ok());
-        fence(Ordering::SeqCst); // before any look at the slots: see `tell`
-        is_raised
+        let signs = Arc::clone(&self.slots.table().signs);
+        self.slots.waiters.renew(&signs, thorough)
     }
 }
 
 impl Drop for Announcement {
     fn drop(&mut self) {
-        let mut presence = self.slots.presence();
-        presence.waiting = presence.waiting.saturating_sub(1);
-        if presence.waiting == 0 {
-            presence.locked = None;
-        }
-    }
-}
-
-// ---------------------------------------------------------------------------------------- the capacity
-
-pub(crate) fn check_permits(directory: &Arc<Path>, requested: u32, most: u32) -> Result<()> {
-    if (1..=most).contains(&requested) {
-        return Ok(());
-    }
-    Err(Error::InvalidPermits { path: Arc::clone(directory), requested, most })
-}
-
-fn text(permits: u32) -> String {
-    format!("{permits}\n")
-}
-
-/// S1. The capacity of the semaphore, which is made with `permits` if it is not there.
-fn establish(directory: &Arc<Path>, permits: Option<u32>, access: Access) -> Result<u32> {
-    let path: Arc<Path> = directory.join("capacity").into();
-    for _ in 0..MOST_CHANGES {
-        match std::fs::symlink_metadata(directory) {
-            Ok(found) if !found.is_dir() => {
-                return Err(Error::NotRegularFile {
-                    path: Arc::clone(directory),
-                    found: sys::describe(found.file_type()),
-                    wanted: "a directory",
-                });
-            }
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::io("look up", directory, error));
-            }
-            _ => {}
-        }
-        match (read_capacity(&path), permits) {
-            (Err(Error::Io { source, .. }), Some(permits))
-                if source.kind() == io::ErrorKind::NotFound =>
-            {
-                sys::create_directories(directory, access.bits())
-                    .map_err(|source| Error::io("create", directory, source))?;
-                match sys::write_new(&path, text(permits).as_bytes(), access.bits()) {
-                    Ok(()) => return Ok(permits),
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                    Err(error)
-                        if error.kind() == io::ErrorKind::NotFound && !directory.exists() => {}
-                    Err(source) => return Err(Error::io("create", &path, source)),
-                }
-            }
-            (Err(Error::Io { source, .. }), None) if source.kind() == io::ErrorKind::NotFound => {
-                let text = "there is no semaphore; open it with a number of permits to make it";
-                let source = io::Error::new(io::ErrorKind::NotFound, text);
-                return Err(Error::io("open", directory, source));
-            }
-            (other, _) => return other,
-        }
-    }
-    let source = io::Error::other("it was removed each time between making and reading it");
-    Err(Error::io("open", &path, source))
-}
-
-fn read_capacity(path: &Arc<Path>) -> Result<u32> {
-    let failed = |source| Error::io("read", path, source);
-    let found = std::fs::symlink_metadata(path).map_err(failed)?;
-    if !found.is_file() {
-        return Err(Error::not_regular(path, sys::describe(found.file_type())));
-    }
-    let file = sys::open_to_read(path).map_err(failed)?;
-    if !file.metadata().map_err(failed)?.is_file() {
-        return Err(Error::not_regular(path, "no regular file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-    parse(&bytes).ok_or_else(|| {
-        let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(16)]).escape_debug().to_string();
-        let problem = format!(
-            "it should hold the number of permits, 1 to {MOST_PERMITS}, and begins with \"{shown}\"; \
-             write the number into it, or remove the semaphore's directory while nobody uses it"
-        );
-        Error::Corrupt { path: Arc::clone(path), problem }
-    })
-}
-
-/// Decimal digits and at most a line's end.
-fn parse(bytes: &[u8]) -> Option<u32> {
-    let text = std::str::from_utf8(bytes).ok().filter(|_| bytes.len() as u64 <= MOST_BYTES)?;
-    let digits = text.trim_end_matches(['\n', '\r']);
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    digits.parse().ok().filter(|permits| (1..=MOST_PERMITS).contains(permits))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_capacity_is_digits_and_nothing_else() {
-        for (text, permits) in [("1", 1), ("4\n", 4), ("12\r\n", 12), ("4096\n", 4096), ("0004", 4)]
-        {
-            assert_eq!(parse(text.as_bytes()), Some(permits), "{text:?}");
-        }
-        for text in [
-            "",
-            "\n",
-            "0\n",
-            "-1",
-            "+1",
-            " 1",
-            "1 ",
-            "1.0",
-            "0x4",
-            "4097",
-            "99999999999999999999",
-            "١",
-        ] {
-            assert_eq!(parse(text.as_bytes()), None, "{text:?}");
-        }
-        assert_eq!(parse(b"\xff\xfe"), None);
-        assert_eq!(parse(&[b'0'; 40]), None);
-        assert_eq!(parse(&[0; 8]), None);
+        self.slots.waiters.leave();
     }
 }

@@ -1,0 +1,149 @@
+//! How many permits a semaphore has: a file of its directory, made once and read carefully, since anybody may
+//! have written to it. Rule S1. Names `error`, `options` and `sys`.
+
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::error::{Error, Result};
+use crate::options::Access;
+use crate::sys::{self, FileId};
+
+/// Each slot is a file, and a process that waits has all of them open.
+pub(super) const MOST_PERMITS: u32 = 4096;
+/// The longest text of a capacity that is read.
+const MOST_BYTES: u64 = 32;
+/// How often in a row the file may be gone again when it was just made.
+const MOST_REMOVALS: u32 = 1000;
+
+pub(crate) fn check_permits(directory: &Arc<Path>, requested: u32, most: u32) -> Result<()> {
+    if (1..=most).contains(&requested) {
+        return Ok(());
+    }
+    Err(Error::InvalidPermits { path: Arc::clone(directory), requested, most })
+}
+
+pub(super) fn text(permits: u32) -> String {
+    format!("{permits}\n")
+}
+
+/// S1. The capacity of the semaphore, which is made with `permits` if it is not there.
+pub(super) fn establish(
+    directory: &Arc<Path>,
+    permits: Option<u32>,
+    access: Access,
+) -> Result<u32> {
+    let path: Arc<Path> = directory.join("capacity").into();
+    for _ in 0..MOST_REMOVALS {
+        match std::fs::symlink_metadata(directory) {
+            Ok(found) if !found.is_dir() => {
+                return Err(Error::NotRegularFile {
+                    path: Arc::clone(directory),
+                    found: sys::describe(found.file_type()),
+                    wanted: "a directory",
+                });
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io("look up", directory, error));
+            }
+            _ => {}
+        }
+        match (read(&path), permits) {
+            (Err(Error::Io { source, .. }), Some(permits))
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
+                sys::create_directories(directory, access.bits())
+                    .map_err(|source| Error::io("create", directory, source))?;
+                match sys::write_new(&path, text(permits).as_bytes(), access.bits()) {
+                    Ok(()) => return Ok(permits),
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    Err(error)
+                        if error.kind() == io::ErrorKind::NotFound && !directory.exists() => {}
+                    Err(source) => return Err(Error::io("create", &path, source)),
+                }
+            }
+            (Err(Error::Io { source, .. }), None) if source.kind() == io::ErrorKind::NotFound => {
+                let text = "there is no semaphore; open it with a number of permits to make it";
+                let source = io::Error::new(io::ErrorKind::NotFound, text);
+                return Err(Error::io("open", directory, source));
+            }
+            (other, _) => return other,
+        }
+    }
+    let source = io::Error::other("it was removed each time between making and reading it");
+    Err(Error::io("open", &path, source))
+}
+
+pub(super) fn read(path: &Arc<Path>) -> Result<u32> {
+    let failed = |source| Error::io("read", path, source);
+    let found = std::fs::symlink_metadata(path).map_err(failed)?;
+    if !found.is_file() {
+        return Err(Error::not_regular(path, sys::describe(found.file_type())));
+    }
+    let file = sys::open_to_read(path).map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(Error::not_regular(path, "no regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    parse(&bytes).ok_or_else(|| {
+        let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(16)]).escape_debug().to_string();
+        let problem = format!(
+            "it should hold the number of permits, 1 to {MOST_PERMITS}, and begins with \"{shown}\"; \
+             write the number into it, or remove the semaphore's directory while nobody uses it"
+        );
+        Error::Corrupt { path: Arc::clone(path), problem }
+    })
+}
+
+/// Decimal digits and at most a line's end.
+fn parse(bytes: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(bytes).ok().filter(|_| bytes.len() as u64 <= MOST_BYTES)?;
+    let digits = text.trim_end_matches(['\n', '\r']);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse().ok().filter(|permits| (1..=MOST_PERMITS).contains(permits))
+}
+
+/// Which `capacity` file was read.
+pub(super) type Stamp = Option<(FileId, Option<SystemTime>)>;
+
+pub(super) fn stamp(directory: &Path) -> Stamp {
+    let path = directory.join("capacity");
+    let changed = std::fs::symlink_metadata(&path).ok()?.modified().ok();
+    Some((sys::path_identity(&path).ok()?, changed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_capacity_is_digits_and_nothing_else() {
+        for (text, permits) in [("1", 1), ("4\n", 4), ("12\r\n", 12), ("4096\n", 4096), ("0004", 4)]
+        {
+            assert_eq!(parse(text.as_bytes()), Some(permits), "{text:?}");
+        }
+        for text in [
+            "",
+            "\n",
+            "0\n",
+            "-1",
+            "+1",
+            " 1",
+            "1 ",
+            "1.0",
+            "0x4",
+            "4097",
+            "99999999999999999999",
+            "١",
+        ] {
+            assert_eq!(parse(text.as_bytes()), None, "{text:?}");
+        }
+        assert_eq!(parse(b"\xff\xfe"), None);
+        assert_eq!(parse(&[b'0'; 40]), None);
+        assert_eq!(parse(&[0; 8]), None);
+    }
+}

@@ -1,0 +1,71 @@
+//! What the processes of a semaphore tell each other without a word: that somebody waits, and that it was
+//! resized. Rules S3 and S5. Names `error`, `options`, `slot` (how a file is opened) and `sys`.
+
+use std::fs::File;
+use std::io::{self, Seek as _, SeekFrom};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::options::Access;
+use crate::slot::open_plain;
+use crate::sys::{self, FileId};
+
+/// Two files that are never locked, and whose length is what they say: to ask costs a fifth of a lock and
+/// unlock, and rule 7 does not forbid it on Windows.
+pub(super) struct Signs {
+    /// Empty if nobody waits (S5).
+    queued: File,
+    /// One byte longer with each time that the semaphore was resized (S3).
+    resized: File,
+    ids: [FileId; 2],
+}
+
+fn length(mut file: &File) -> Option<u64> {
+    file.seek(SeekFrom::End(0)).ok()
+}
+
+impl Signs {
+    fn names(directory: &Path) -> [Arc<Path>; 2] {
+        ["queued", "resized"].map(|name| directory.join(name).into())
+    }
+
+    pub(super) fn open(directory: &Path, access: Access) -> Result<Self> {
+        let [queued, resized] = Self::names(directory);
+        let (queued, first) = open_plain(&queued, access)?;
+        let (resized, second) = open_plain(&resized, access)?;
+        Ok(Self { queued, resized, ids: [first, second] })
+    }
+
+    pub(super) fn are_current(&self, directory: &Path) -> bool {
+        let mut names = Self::names(directory).into_iter().zip(self.ids);
+        names.all(|(path, id)| sys::names(&path, id).unwrap_or(false))
+    }
+
+    /// Whether somebody may be waiting. Where it cannot be seen, that is so.
+    pub(super) fn is_raised(&self) -> bool {
+        length(&self.queued) != Some(0)
+    }
+
+    /// Whether it could be raised: who may only read the directory's files cannot.
+    pub(super) fn raise(&self) -> bool {
+        length(&self.queued).is_some_and(|length| length > 0) || self.queued.set_len(1).is_ok()
+    }
+
+    /// Only for who has seen that nobody waits, while nobody can begin to.
+    pub(super) fn lower(&self) -> bool {
+        self.queued.set_len(0).is_ok()
+    }
+
+    /// Another number after each time that the semaphore was resized. One that cannot be had is another.
+    pub(super) fn generation(&self) -> u64 {
+        length(&self.resized).unwrap_or(u64::MAX)
+    }
+
+    /// Only for who resizes, one at a time.
+    pub(super) fn next_generation(&self) -> io::Result<()> {
+        // Any change will do, should it be as long as a file can be.
+        let longer = length(&self.resized).map_or(0, |length| length.saturating_add(1));
+        self.resized.set_len(longer).or_else(|_| self.resized.set_len(0))
+    }
+}

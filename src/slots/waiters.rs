@@ -1,0 +1,80 @@
+//! The lock by which those who wait are known: each process holds it shared while any of its threads or futures
+//! waits. Rules S5 and S6. Names `slot` and `sys` (the mode).
+
+use std::sync::atomic::{Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::signs::Signs;
+use crate::slot::{Locked, Slot};
+use crate::sys::Mode;
+
+/// Who holds the lock exclusively does so for some microseconds, unless it was stopped; then the head asks
+/// again.
+const TRIES: u32 = 10;
+
+pub(super) struct Waiters {
+    slot: Arc<Slot>,
+    presence: Mutex<Presence>,
+}
+
+/// One lock for all who wait by one handle.
+#[derive(Default)]
+struct Presence {
+    waiting: usize,
+    locked: Option<Locked>,
+}
+
+impl Waiters {
+    pub(super) fn new(slot: Arc<Slot>) -> Self {
+        Self { slot, presence: Mutex::default() }
+    }
+
+    fn presence(&self) -> MutexGuard<'_, Presence> {
+        self.presence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One more waits from now on.
+    pub(super) fn arrive(&self, signs: &Signs) {
+        self.presence().waiting += 1;
+        for _ in 0..TRIES {
+            if self.renew(signs, false) {
+                break;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// One waits no more.
+    pub(super) fn leave(&self) {
+        let mut presence = self.presence();
+        presence.waiting = presence.waiting.saturating_sub(1);
+        let left = if presence.waiting == 0 { presence.locked.take() } else { None };
+        drop(presence);
+        drop(left);
+    }
+
+    /// S5. Whether everybody who releases a slot from now on sees that somebody waits. It may be refused for the
+    /// moment in which somebody else looks whether anybody does (S6). `thorough`: looks whether the lock is
+    /// still the one at its path.
+    pub(super) fn renew(&self, signs: &Signs, thorough: bool) -> bool {
+        let mut presence = self.presence();
+        let is_stale = |locked: &Locked| {
+            !locked.is_here() || thorough && !self.slot.is_valid(locked).unwrap_or(false)
+        };
+        if presence.locked.as_ref().is_none_or(is_stale) {
+            presence.locked = None;
+            let taken = self.slot.try_take_checking(Mode::Shared, || thorough);
+            presence.locked = taken.ok().flatten();
+        }
+        // It is lowered only by who holds exclusively what we hold.
+        let is_raised = presence.locked.is_some() && signs.raise();
+        drop(presence);
+        fence(Ordering::SeqCst); // before any look at the slots: see `Slots::tell`
+        is_raised
+    }
+
+    /// Nobody waits, and nobody begins to for as long as this is held.
+    pub(super) fn nobody(&self) -> Option<Locked> {
+        self.slot.try_take_checking(Mode::Exclusive, || false).ok().flatten()
+    }
+}
