@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::holder::{self, Desk, Holder, Record};
 use crate::options::Options;
 use crate::slot::{Locked, Slot};
-use crate::slots::{Announcement, Batch, Slots, check_permits};
+use crate::slots::{Announcement, Batch, Gathering, Slots, check_permits};
 use crate::sys::Mode;
 use crate::wait::{
     Acquire, Deadline, Look, Means, Notice, Outcome, Pool, Sampling, Seen, Turn, is_watchable,
@@ -110,7 +110,7 @@ impl Inner {
 
     fn take(&self, permits: u32) -> Result<Option<Batch>> {
         let mut batch = self.slots.nothing();
-        let is_whole = self.slots.gather(&mut batch, permits, false)?;
+        let is_whole = self.slots.gather(&mut batch, permits, Gathering::default())?;
         Ok(is_whole.then_some(batch))
     }
 }
@@ -419,7 +419,11 @@ impl Semaphore {
         let mut taken = batch.taken().map(|(slot, _)| *slot);
         let slots = match (taken.next(), taken.next()) {
             (Some(only), None) => Numbers::One([only]),
-            _ => Numbers::Many(batch.taken().map(|(slot, _)| *slot).collect()),
+            _ => {
+                let mut many: Vec<u32> = batch.taken().map(|(slot, _)| *slot).collect();
+                many.sort_unstable();
+                Numbers::Many(many)
+            }
         };
         drop(taken);
         Permit { records, batch, slots, abandoned }
@@ -528,7 +532,8 @@ impl Pool for Request {
         if look.one_is_waited_for && slots.has_only_one()? {
             return Ok(Seen::Nothing { relies });
         }
-        if slots.gather(gathered, self.permits, look.thorough)? {
+        let how = Gathering { check_refusals: look.thorough, is_head: true };
+        if slots.gather(gathered, self.permits, how)? {
             return Ok(Seen::Had(std::mem::replace(gathered, slots.nothing())));
         }
         Ok(Seen::Nothing { relies })
@@ -595,7 +600,7 @@ enum Numbers {
 }
 
 impl Permit {
-    /// Which slots they are, from 0 to the capacity less one: nobody else has one of these numbers now, so
+    /// Which slots they are, in ascending order, from 0 to the capacity less one: nobody else has one of these numbers now, so
     /// they can choose a port, a device or a directory. (After the semaphore has shrunk, the numbers of
     /// permits that are still out are higher.)
     #[must_use]

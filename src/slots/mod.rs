@@ -54,6 +54,15 @@ struct Table {
     start: u32,
 }
 
+/// How somebody gathers slots.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Gathering {
+    /// A slot that is refused is looked up again, whether it is still the one at its path.
+    pub(crate) check_refusals: bool,
+    /// There is nobody to be told of what is given back.
+    pub(crate) is_head: bool,
+}
+
 #[derive(Default, Clone)]
 struct Seat {
     slot: Option<Arc<Slot>>,
@@ -150,13 +159,7 @@ impl Slots {
     /// Adds free slots to `batch` until it has `count`: whether it has. Never blocks. What was gathered stays
     /// gathered.
     ///
-    /// `check_refusal`: a slot that is refused is looked up again, whether it is still the one at its path.
-    pub(crate) fn gather(
-        &self,
-        batch: &mut Batch,
-        count: u32,
-        check_refusal: bool,
-    ) -> Result<bool> {
+    pub(crate) fn gather(&self, batch: &mut Batch, count: u32, how: Gathering) -> Result<bool> {
         for _ in 0..MOST_CHANGES {
             let mut table = self.table();
             let (start, capacity, has_excess) =
@@ -168,16 +171,20 @@ impl Slots {
                 check_permits(&self.directory, count, capacity)?;
                 continue;
             }
+            let mut problem = None;
             for step in 0..capacity {
                 // With slots in excess only all that are free tell how many permits are out (S3).
                 if batch.len() >= count && !has_excess {
                     break;
                 }
                 let number = (start % capacity + step) % capacity;
-                let taken;
-                (taken, table) = self.try_slot(table, number, check_refusal)?;
-                if let Some(locked) = taken {
-                    batch.add(number, locked);
+                let taken = self.try_slot(table, number, how.check_refusals);
+                table = self.table();
+                match taken {
+                    Ok(Some(locked)) => batch.add(number, locked),
+                    Ok(None) => {}
+                    // It may be that one slot's alone, or that another descriptor is not to be had.
+                    Err(error) => problem = Some(error),
                 }
             }
             // S3. After locking, so that what was taken under an old capacity is not kept under a new one.
@@ -185,9 +192,12 @@ impl Slots {
             drop(table);
             if is_current {
                 if has_excess {
-                    self.leave_room(batch, count)?;
+                    self.leave_room(batch, count, how.is_head)?;
                 }
-                return Ok(batch.len() >= count);
+                return match problem {
+                    Some(error) if batch.len() < count => Err(error),
+                    _ => Ok(batch.len() >= count),
+                };
             }
             batch.give_back()?;
             self.refresh()?;
@@ -202,11 +212,11 @@ impl Slots {
         mut table: MutexGuard<'a, Table>,
         number: u32,
         check_refusal: bool,
-    ) -> Result<(Option<Locked>, MutexGuard<'a, Table>)> {
+    ) -> Result<Option<Locked>> {
         loop {
             let seat = table.seat(number);
             if seat.is_out {
-                return Ok((None, table));
+                return Ok(None);
             }
             let Some(slot) = &seat.slot else {
                 drop(table);
@@ -218,11 +228,10 @@ impl Slots {
             seat.is_out = true;
             drop(table);
             let taken = slot.try_take_checking(Mode::Exclusive, || check_refusal);
-            let mut table = self.table();
             if !matches!(taken, Ok(Some(_))) {
-                table.seat(number).is_out = false;
+                self.table().seat(number).is_out = false;
             }
-            return taken.map(|taken| (taken, table));
+            return taken;
         }
     }
 
@@ -242,20 +251,19 @@ impl Slots {
     /// S3. The semaphore has shrunk, and slots beyond its capacity are still out: with `free` slots in our hands
     /// at most `capacity - free` of the others are out, so we may keep so many that with those in excess
     /// it is the capacity at most.
-    fn leave_room(&self, batch: &mut Batch, count: u32) -> Result<()> {
+    fn leave_room(&self, batch: &mut Batch, count: u32, is_head: bool) -> Result<()> {
         let excess = self.table().excess.clone();
         let mut drained = Vec::new();
         for number in &excess {
-            let (taken, table) = self.try_slot(self.table(), *number, true)?;
-            drop(table);
-            if let Some(locked) = taken {
+            if let Some(locked) = self.try_slot(self.table(), *number, true)? {
                 self.give_back([(*number, locked)]).1?;
                 drained.push(*number);
             }
         }
         self.table().excess.retain(|number| !drained.contains(number));
         let room = batch.len() as usize - (excess.len() - drained.len()).min(batch.len() as usize);
-        batch.cut(if room >= count as usize { count } else { 0 })
+        // The head need not tell itself; it would hear itself and look again, for ever.
+        batch.cut(if room >= count as usize { count } else { 0 }, !is_head)
     }
 
     /// Makes a slot that was waited for by its own the first of a batch, if the semaphore is what it was.
@@ -493,8 +501,8 @@ impl Batch {
         }
     }
 
-    /// Gives back all but the first so many.
-    fn cut(&mut self, kept: u32) -> Result<()> {
+    /// Gives back all but the first so many, and tells those who wait.
+    fn cut(&mut self, kept: u32, tells: bool) -> Result<()> {
         let surplus = self.more.split_off((kept.max(1) as usize - 1).min(self.more.len()));
         let first = if kept == 0 { self.first.take() } else { None };
         // What a fork copied is not given back (rule 4).
@@ -504,12 +512,14 @@ impl Batch {
             return Ok(());
         }
         let (table, result) = self.slots.give_back(taken);
-        self.slots.tell(table);
+        if tells {
+            self.slots.tell(table);
+        }
         result
     }
 
     pub(crate) fn give_back(&mut self) -> Result<()> {
-        self.cut(0)
+        self.cut(0, true)
     }
 }
 

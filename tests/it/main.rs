@@ -1,5 +1,5 @@
-//! The integration tests, one binary: what users of several processes see. `peer` and `support` are its
-//! tools.
+//! The integration tests, one binary: what users of several processes see. `peer`, `permits` and `support` are
+//! its tools.
 
 #![allow(
     clippy::disallowed_methods,
@@ -9,6 +9,7 @@
 )]
 
 mod peer;
+mod permits;
 mod support;
 
 mod engine;
@@ -17,6 +18,9 @@ mod futures;
 mod holder;
 mod lock;
 mod rules;
+mod semaphore;
+mod semaphore_files;
+mod semaphore_order;
 
 #[cfg(target_os = "linux")]
 mod interop;

@@ -82,6 +82,11 @@ impl Peer {
         assert_eq!(self.ask(command), answer, "to {command:?}");
     }
 
+    /// What it may or may not have said when this was asked for.
+    pub(crate) fn is_silent(&mut self) -> bool {
+        self.has_answered().is_none()
+    }
+
     /// SIGKILL, or `TerminateProcess`; returns when it is gone.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -122,6 +127,7 @@ pub(crate) fn say(answer: &str) {
 
 #[derive(Default)]
 struct State {
+    permits: crate::permits::State,
     lock: Option<Lock>,
     guard: Option<LockGuard>,
     more: HashMap<String, Lock>,
@@ -188,6 +194,7 @@ impl State {
                 "ok".into()
             }
             ["descriptors"] => crate::support::descriptors().to_string(),
+            ["sem", ref words @ ..] => self.permits.obey(words),
             #[cfg(unix)]
             ["fork", what] => self.fork(what),
             _ => format!("what is {words:?}?"),
@@ -258,20 +265,26 @@ impl State {
     }
 }
 
-fn options(settings: &[&str]) -> Options {
+pub(crate) fn options(settings: &[&str]) -> Options {
     settings.iter().fold(Options::new(), |options, setting| match setting.split_once('=') {
         Some(("label", label)) => options.label(label),
+        Some(("backstop", seconds)) => {
+            options.backstop(Duration::from_secs(seconds.parse().unwrap()))
+        }
         _ => panic!("what is {setting}?"),
     })
 }
 
 /// An error as a test can tell it: its kind, and then its words.
-fn complaint(error: &Error) -> String {
+pub(crate) fn complaint(error: &Error) -> String {
     let kind = match error {
         Error::WouldBlock { .. } => "would-block".to_string(),
         Error::TimedOut { .. } => "timed-out".to_string(),
         Error::NotRegularFile { .. } => "not-regular".to_string(),
         Error::Unsupported { .. } => "unsupported".to_string(),
+        Error::CapacityMismatch { .. } => "mismatch".to_string(),
+        Error::InvalidPermits { .. } => "invalid".to_string(),
+        Error::Corrupt { .. } => "corrupt".to_string(),
         other => format!("{:?}", other.kind()),
     };
     format!("{kind}: {error}")

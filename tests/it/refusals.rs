@@ -332,7 +332,7 @@ pub(crate) fn injected(path: &std::path::Path, inject: &str) -> Option<Peer> {
 
 /// The same with other arguments to strace than a path's.
 #[cfg(target_os = "linux")]
-fn strace(arguments: &[&std::ffi::OsStr], inject: &str) -> Option<Peer> {
+pub(crate) fn strace(arguments: &[&std::ffi::OsStr], inject: &str) -> Option<Peer> {
     if !crate::support::has("strace", &["-V"]) {
         return None;
     }

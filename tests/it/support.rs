@@ -26,21 +26,39 @@ pub(crate) fn until_blocked(path: &Path, requests: usize) {
     }
 }
 
+/// Waits until that process holds the lock on `path`; on other systems than Linux a pause.
+#[track_caller]
+pub(crate) fn until_held(path: &Path, pid: u32) {
+    if cfg!(target_os = "linux") {
+        let pid = format!(" {pid} ");
+        eventually(&format!("{} held", path.display()), || {
+            kernel_locks(path).iter().any(|line| !line.contains("->") && line.contains(&pid))
+        });
+    } else {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
 /// How many requests for a lock on `path` are blocked in the kernel.
-#[cfg(target_os = "linux")]
 pub(crate) fn blocked(path: &Path) -> usize {
+    kernel_locks(path).iter().filter(|line| line.contains("->")).count()
+}
+
+/// What `/proc/locks` says of `path`.
+#[cfg(target_os = "linux")]
+fn kernel_locks(path: &Path) -> Vec<String> {
     use std::os::linux::fs::MetadataExt as _;
-    let Ok(metadata) = std::fs::metadata(path) else { return 0 };
+    let Ok(metadata) = std::fs::metadata(path) else { return Vec::new() };
     let (major, minor) =
         (rustix::fs::major(metadata.st_dev()), rustix::fs::minor(metadata.st_dev()));
     let id = format!(" {major:02x}:{minor:02x}:{} ", metadata.st_ino());
     let locks = std::fs::read_to_string("/proc/locks").unwrap();
-    locks.lines().filter(|line| line.contains("->") && line.contains(&id)).count()
+    locks.lines().filter(|line| line.contains(&id)).map(String::from).collect()
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn blocked(_path: &Path) -> usize {
-    0
+fn kernel_locks(_path: &Path) -> Vec<String> {
+    Vec::new()
 }
 
 /// How many descriptors this process has open, and how many threads it has; zero where the system does

@@ -1,0 +1,265 @@
+//! What is done to a semaphore's files: by its own rules, and by those who do not know them.
+
+use std::path::Path;
+
+use flockwork::{Error, Semaphore};
+
+use crate::permits::{peer, until_head};
+use crate::semaphore::dirs;
+use crate::support::{eventually, until_held};
+
+#[test]
+fn a_capacity_that_is_none_is_said_to_be_corrupt() {
+    let long = "9".repeat(1 << 20);
+    for text in
+        ["", "\n", "0", "-1", "4 permits", "4097", "18446744073709551616", "\u{1b}[2J", &long]
+    {
+        let (_dir, path) = dirs();
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join("capacity"), text).unwrap();
+        for opened in [Semaphore::open(&path, 4), Semaphore::open_existing(&path)] {
+            let error = opened.unwrap_err();
+            assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+            assert_eq!(error.path(), path.join("capacity"));
+            assert!(!error.to_string().contains('\u{1b}'));
+            assert!(error.to_string().contains("1 to 4096"), "{error}");
+        }
+        assert_eq!(std::fs::read_to_string(path.join("capacity")).unwrap(), text);
+        assert_eq!(std::fs::read_dir(&path).unwrap().count(), 1, "nothing else is made");
+    }
+    // One that is damaged while it is in use.
+    let (_dir, path) = dirs();
+    let semaphore = Semaphore::open(&path, 4).unwrap();
+    std::fs::write(path.join("capacity"), "four").unwrap();
+    for error in [
+        semaphore.capacity().unwrap_err(),
+        semaphore.resize(3).unwrap_err(),
+        semaphore.acquire().unwrap_err(),
+    ] {
+        assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+    }
+    std::fs::write(path.join("capacity"), "4\n").unwrap();
+    drop(semaphore.acquire_many(4).unwrap());
+}
+
+#[test]
+fn what_is_no_semaphore_is_refused_and_left() {
+    let (dir, path) = dirs();
+    std::fs::write(&path, "theirs").unwrap();
+    let error = Semaphore::open(&path, 2).unwrap_err();
+    assert!(matches!(error, Error::NotRegularFile { .. }), "{error}");
+    assert!(error.to_string().contains("not a directory"), "{error}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "theirs");
+
+    let other = dir.path().join("b.sem");
+    std::fs::create_dir_all(other.join("capacity")).unwrap();
+    let error = Semaphore::open(&other, 2).unwrap_err();
+    assert!(matches!(error, Error::NotRegularFile { .. }), "{error}");
+
+    let third = dir.path().join("c.sem");
+    drop(Semaphore::open(&third, 2).unwrap());
+    std::fs::create_dir(third.join("slot.0")).unwrap();
+    let semaphore = Semaphore::open(&third, 2).unwrap();
+    let error = semaphore.acquire_many(2).unwrap_err();
+    assert!(matches!(error, Error::NotRegularFile { .. }), "{error}");
+    std::fs::remove_dir(third.join("slot.0")).unwrap();
+    drop(semaphore.acquire_many(2).unwrap());
+    for path in ["", "a\0b"] {
+        assert!(Semaphore::open(path, 2).is_err());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_symbolic_link_is_refused_and_its_target_is_left() {
+    let (dir, path) = dirs();
+    let target = dir.path().join("target");
+    std::fs::create_dir(&target).unwrap();
+    std::os::unix::fs::symlink(&target, &path).unwrap();
+    for path in [path.clone(), path.join("")] {
+        let error = Semaphore::open(&path, 2).unwrap_err();
+        assert!(matches!(error, Error::NotRegularFile { .. }), "{error}");
+    }
+    assert_eq!(std::fs::read_dir(&target).unwrap().count(), 0);
+    // Nor within the directory.
+    let own = dir.path().join("own");
+    let theirs = dir.path().join("theirs");
+    std::fs::write(&theirs, "x").unwrap();
+    for name in ["capacity", "gate", "waiters", "queued", "resized", "slot.0"] {
+        std::fs::create_dir(&own).unwrap();
+        std::os::unix::fs::symlink(&theirs, own.join(name)).unwrap();
+        let refused = Semaphore::open(&own, 1).and_then(|semaphore| semaphore.acquire());
+        assert!(matches!(refused, Err(Error::NotRegularFile { .. })), "{name}: {refused:?}");
+        std::fs::remove_dir_all(&own).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&theirs).unwrap(), "x");
+}
+
+/// Holds all permits, lets `harm` be done to the slot files, and looks that nobody is admitted, neither by
+/// handles that were there nor by new ones; and that all is to be had when the holder has given back.
+#[cfg(unix)]
+fn assert_none_is_admitted(harm: impl Fn(&Path)) {
+    for permits in [1, 3] {
+        let (_dir, path) = dirs();
+        let mut holder = peer(&path, permits, "");
+        assert!(holder.ask(&format!("sem\tacquire\t{permits}")).starts_with("held "));
+        let mut old = peer(&path, permits, "");
+        assert!(old.ask("sem\ttry\t1").starts_with("would-block"));
+        harm(&path);
+        let mut new = peer(&path, permits, "");
+        for peer in [&mut old, &mut new] {
+            for way in ["try\t1", "timeout\t1\t20"] {
+                let answer = peer.ask(&format!("sem\t{way}"));
+                assert!(!answer.starts_with("held "), "{answer}");
+            }
+        }
+        holder.expect("sem\trelease", "ok");
+        for peer in [&mut old, &mut new, &mut holder] {
+            let all = peer.ask(&format!("sem\tacquire\t{permits}"));
+            assert!(all.starts_with("held "), "{all}");
+            peer.expect("sem\trelease", "ok");
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn slot_files_that_somebody_removes_admit_nobody() {
+    assert_none_is_admitted(|path| {
+        for slot in 0..3 {
+            let _ = std::fs::remove_file(path.join(format!("slot.{slot}")));
+        }
+    });
+    assert_none_is_admitted(|path| {
+        let _ = std::fs::rename(path.join("slot.0"), path.join("elsewhere"));
+    });
+    assert_none_is_admitted(|path| std::fs::remove_dir_all(path.join(".slots")).unwrap());
+}
+
+#[cfg(unix)]
+#[test]
+fn slot_files_that_somebody_replaces_admit_nobody() {
+    assert_none_is_admitted(|path| {
+        for slot in 0..3 {
+            let _ = std::fs::remove_file(path.join(format!("slot.{slot}")));
+            std::fs::write(path.join(format!("slot.{slot}")), "").unwrap();
+        }
+    });
+}
+
+/// The signs and locks by which they tell each other: what is removed is made again by who next looks, and
+/// nobody waits for ever.
+#[cfg(unix)]
+#[test]
+fn other_files_that_somebody_removes_come_back() {
+    for name in ["capacity", "gate", "waiters", "queued", "resized"] {
+        let (_dir, path) = dirs();
+        let semaphore = Semaphore::open(&path, 2).unwrap();
+        let held = semaphore.acquire_many(2).unwrap();
+        let mut waiter = peer(&path, 2, "");
+        waiter.tell("sem\tacquire\t1");
+        until_head(&path, &waiter);
+        std::fs::remove_file(path.join(name)).unwrap();
+        let mut other = peer(&path, 2, "");
+        other.tell("sem\tacquire\t1");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        drop(held);
+        for peer in [&mut waiter, &mut other] {
+            let answer = peer.answer();
+            assert!(answer.starts_with("held "), "{name}: {answer}");
+        }
+        assert!(semaphore.try_acquire().unwrap_err().is_would_block(), "{name}");
+        drop((waiter, other));
+        eventually("all are free", || semaphore.available_permits().unwrap() == 2);
+        drop(semaphore.acquire_many(2).unwrap());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_directory_that_somebody_removes_is_made_again() {
+    let (_dir, path) = dirs();
+    let semaphore = Semaphore::open(&path, 2).unwrap();
+    drop(semaphore.acquire_many(2).unwrap());
+    std::fs::remove_dir_all(&path).unwrap();
+    let held = semaphore.acquire_many(2).unwrap();
+    assert_eq!(std::fs::read_to_string(path.join("capacity")).unwrap(), "2\n");
+    let other = Semaphore::open(&path, 2).unwrap();
+    assert!(other.try_acquire().unwrap_err().is_would_block());
+    // Also under somebody who waits.
+    let mut waiter = peer(&path, 2, "");
+    waiter.tell("sem\tacquire\t1");
+    until_head(&path, &waiter);
+    std::fs::remove_dir_all(&path).unwrap();
+    assert!(waiter.answer().starts_with("held "));
+    drop(held);
+    eventually("one is free", || semaphore.available_permits().unwrap() == 1);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_created_has_the_access_that_was_asked_for() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (_dir, path) = dirs();
+    let options = flockwork::Options::new().access(flockwork::Access::Everyone).label("x");
+    let semaphore = options.open_semaphore(&path, 2).unwrap();
+    let held = semaphore.acquire_many(2).unwrap();
+    semaphore.resize(3).unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for name in [".", ".slots", "holders"] {
+        assert_eq!(mode(&path.join(name)), 0o777, "{name}");
+    }
+    for name in ["capacity", "gate", "waiters", "queued", "resized", "slot.0", "slot.1", "resize"] {
+        assert_eq!(mode(&path.join(name)), 0o666, "{name}");
+    }
+    drop(held);
+}
+
+/// Another user may take permits and give them back, and be waited for.
+#[cfg(unix)]
+#[test]
+fn a_user_who_may_only_read_takes_part() {
+    use std::os::unix::fs::PermissionsExt as _;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (dir, path) = dirs();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let semaphore = Semaphore::open(&path, 1).unwrap();
+    drop(semaphore.acquire().unwrap());
+    let mut other = crate::refusals::unprivileged();
+    other.expect(&format!("sem\texisting\t{}", path.display()), "ok");
+    other.expect("sem\ttry\t1", "held 0");
+    assert!(semaphore.try_acquire().unwrap_err().is_would_block());
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| semaphore.acquire().unwrap());
+        until_held(&path.join("gate"), std::process::id());
+        other.expect("sem\trelease", "ok");
+        let held = waiter.join().unwrap();
+        other.tell("sem\tacquire\t1");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert!(other.is_silent());
+        drop(held);
+        assert_eq!(other.answer(), "held 0");
+    });
+    let refused = other.ask("sem\tresize\t2");
+    assert!(refused.starts_with("PermissionDenied: could not "), "{refused}");
+}
+
+#[cfg(unix)]
+#[test]
+fn when_descriptors_run_out_it_is_an_error_and_nothing_is_held() {
+    let (_dir, path) = dirs();
+    let semaphore = Semaphore::open(&path, 100).unwrap();
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 40 && exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap());
+    let mut other = crate::peer::Peer::start_as(command);
+    crate::permits::open(&mut other, &path, 100, "");
+    let answer = other.ask("sem\tacquire\t100");
+    assert!(answer.contains("ulimit -n") && answer.contains(": could not "), "{answer}");
+    eventually("nothing is held", || semaphore.available_permits().unwrap() == 100);
+    let answer = other.ask("sem\tacquire\t5");
+    assert!(answer.starts_with("held "), "{answer}");
+}

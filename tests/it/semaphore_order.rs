@@ -1,0 +1,224 @@
+//! A semaphore's queue: who comes first, who is woken and who sleeps, and what wakes where events cannot be had.
+
+use std::time::Duration;
+
+use flockwork::{Options, Semaphore};
+use futures_lite::future::block_on;
+
+use crate::permits::{peer, queue_up, until_head};
+use crate::semaphore::dirs;
+use crate::support::until_held;
+
+#[test]
+fn processes_are_served_in_the_order_in_which_they_came() {
+    for permits in [1, 2] {
+        let (_dir, path) = dirs();
+        let semaphore = Semaphore::open(&path, permits).unwrap();
+        let held = semaphore.acquire_many(permits).unwrap();
+        let mut peers: Vec<_> = (0..4).map(|_| peer(&path, permits, "backstop=1000")).collect();
+        queue_up(&path, &mut peers, &format!("sem\tacquire\t{permits}"));
+        drop(held);
+        for next in 0..peers.len() {
+            let answer = peers[next].answer();
+            assert!(answer.starts_with("held "), "{answer}");
+            assert!(peers[next + 1..].iter_mut().all(crate::peer::Peer::is_silent));
+            peers[next].expect("sem\trelease", "ok");
+        }
+    }
+}
+
+#[test]
+fn who_releases_and_acquires_again_stands_behind_who_waits() {
+    let (_dir, path) = dirs();
+    let mut looping = peer(&path, 1, "backstop=1000");
+    let mut waiting = peer(&path, 1, "backstop=1000");
+    looping.expect("sem\tacquire\t1", "held 0");
+    for _ in 0..50 {
+        waiting.tell("sem\tacquire\t1");
+        until_head(&path, &waiting);
+        looping.tell("sem\tagain");
+        assert_eq!(waiting.answer(), "held 0");
+        assert!(looping.is_silent());
+        waiting.expect("sem\trelease", "ok");
+        assert_eq!(looping.answer(), "held 0");
+    }
+}
+
+#[test]
+fn within_a_process_the_order_is_that_of_arrival() {
+    let (_dir, path) = dirs();
+    let semaphore =
+        Options::new().backstop(Duration::from_secs(1000)).open_semaphore(&path, 1).unwrap();
+    let held = semaphore.acquire().unwrap();
+    let (send, order) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let mut futures = Vec::new();
+        for number in 0..6 {
+            let mut future = semaphore.acquire_async();
+            crate::support::assert_waits(&mut future);
+            futures.push((number, future));
+        }
+        for (number, future) in futures {
+            let send = send.clone();
+            scope.spawn(move || {
+                let permit = block_on(future).unwrap();
+                send.send(number).unwrap();
+                drop(permit);
+            });
+        }
+        drop(held);
+    });
+    drop(send);
+    assert_eq!(order.iter().collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+}
+
+/// How often the threads of a process have gone to sleep.
+#[cfg(target_os = "linux")]
+fn sleeps(pid: u32) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let of_task = |task: std::path::PathBuf| {
+        let status = std::fs::read_to_string(task.join("status")).unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches"));
+        line.map_or(0, |line| line.split_whitespace().nth(1).unwrap().parse().unwrap())
+    };
+    tasks.map(|task| of_task(task.unwrap().path())).sum()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_release_wakes_the_head_alone_and_the_rest_sleep_on() {
+    let (_dir, path) = dirs();
+    let semaphore = Semaphore::open(&path, 2).unwrap();
+    let mut held: Vec<_> = (0..2).map(|_| semaphore.acquire().unwrap()).collect();
+    let mut peers: Vec<_> = (0..24).map(|_| peer(&path, 2, "backstop=1000")).collect();
+    queue_up(&path, &mut peers, "sem\tacquire\t1");
+    let (front, back) = peers.split_at_mut(10);
+    let settled = |peers: &[crate::peer::Peer]| -> Vec<u64> {
+        peers.iter().map(|peer| sleeps(peer.id())).collect()
+    };
+    crate::support::eventually("they sleep", || {
+        let before = settled(back);
+        std::thread::sleep(Duration::from_millis(50));
+        before == settled(back)
+    });
+    let before = settled(back);
+    drop(held.pop());
+    for peer in front.iter_mut() {
+        assert!(peer.answer().starts_with("held "));
+        peer.expect("sem\trelease", "ok");
+    }
+    // The first of those behind may have come to the head by now.
+    let after = settled(back);
+    assert_eq!(before[1..], after[1..]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_idle_head_wakes_at_most_twice_a_second() {
+    let (_dir, path) = dirs();
+    for permits in [1, 2] {
+        let path = path.join(permits.to_string());
+        let semaphore = Semaphore::open(&path, permits).unwrap();
+        let _held = semaphore.acquire_many(permits).unwrap();
+        let mut head = peer(&path, permits, "");
+        head.tell("sem\tacquire\t1");
+        until_head(&path, &head);
+        std::thread::sleep(Duration::from_millis(300)); // until its watch is up
+        let (before, start) = (sleeps(head.id()), std::time::Instant::now());
+        std::thread::sleep(Duration::from_secs(3));
+        let woken = sleeps(head.id()) - before;
+        let seconds = start.elapsed().as_secs_f64();
+        #[allow(clippy::cast_precision_loss, reason = "a handful")]
+        let rate = woken as f64 / seconds;
+        assert!(rate <= 2.0, "{woken} times in {seconds:.1} s");
+        head.kill();
+    }
+}
+
+#[test]
+fn events_are_had_where_the_system_has_them() {
+    let (_dir, path) = dirs();
+    let semaphore = Semaphore::open(&path, 2).unwrap();
+    assert!(semaphore.is_event_driven());
+    let polling =
+        Options::new().poll_every(Duration::from_millis(2)).open_semaphore(&path, 2).unwrap();
+    assert!(!polling.is_event_driven());
+    let held = semaphore.acquire_many(2).unwrap();
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| polling.acquire().unwrap());
+        until_held(&path.join("gate"), std::process::id());
+        drop(held);
+        drop(waiter.join().unwrap());
+    });
+}
+
+#[cfg(target_os = "linux")]
+mod scarce {
+    use super::*;
+    use crate::peer::Peer;
+    use crate::permits::open;
+
+    /// Every way of waiting still ends with a permit.
+    #[track_caller]
+    fn assert_waits_without_events(mut other: Peer, permits: &[u32]) {
+        let (_dir, path) = dirs();
+        for permits in permits.iter().copied() {
+            let path = path.join(permits.to_string());
+            open(&mut other, &path, permits, "");
+            other.expect("sem\tevent-driven", "false");
+            let semaphore = Semaphore::open(&path, permits).unwrap();
+            for way in ["acquire\t1", "timeout\t1\t100000", "async\t1"] {
+                let held = semaphore.acquire_many(permits).unwrap();
+                other.tell(&format!("sem\t{way}"));
+                // (Its number is not the peer's, which is strace's.)
+                crate::support::eventually("it waits", || {
+                    std::fs::metadata(path.join("queued")).is_ok_and(|queued| queued.len() > 0)
+                });
+                assert!(other.is_silent());
+                drop(held);
+                assert!(other.answer().starts_with("held "), "{way}");
+                other.expect("sem\trelease", "ok");
+            }
+        }
+    }
+
+    #[test]
+    fn without_an_inotify_instance_waits_are_polled() {
+        let inject = "inotify_init1,inotify_init:error=EMFILE";
+        if let Some(other) = crate::refusals::strace(&[], inject) {
+            assert_waits_without_events(other, &[1, 2]);
+        }
+    }
+
+    #[test]
+    fn without_a_watch_waits_are_polled() {
+        if let Some(other) = crate::refusals::strace(&[], "inotify_add_watch:error=ENOSPC") {
+            assert_waits_without_events(other, &[1, 2]);
+        }
+    }
+
+    #[test]
+    fn without_threads_waits_are_polled() {
+        if let Some(other) = crate::refusals::strace(&[], "clone3,clone:error=EAGAIN") {
+            assert_waits_without_events(other, &[1, 2]);
+        }
+    }
+
+    /// The first thread that each thread starts: libtest does without, and of ours it is notify's own, which
+    /// it does not say that it could not start.
+    #[test]
+    fn without_notifys_own_thread_waits_are_polled() {
+        if let Some(other) = crate::refusals::strace(&[], "clone3,clone:error=EAGAIN:when=1") {
+            // The next time that it is asked for it is there.
+            assert_waits_without_events(other, &[2]);
+        }
+    }
+
+    #[test]
+    fn on_a_network_file_system_waits_are_polled() {
+        let inject = "fstatfs:poke_exit=@arg2=6969000000000000";
+        if let Some(other) = crate::refusals::strace(&[], inject) {
+            assert_waits_without_events(other, &[1, 2]);
+        }
+    }
+}
