@@ -416,16 +416,17 @@ impl Semaphore {
                 records.extend(Record::publish(desk, locked.id(), label, access).ok());
             }
         }
-        let mut taken = batch.taken().map(|(slot, _)| *slot);
-        let slots = match (taken.next(), taken.next()) {
-            (Some(only), None) => Numbers::One([only]),
-            _ => {
-                let mut many: Vec<u32> = batch.taken().map(|(slot, _)| *slot).collect();
-                many.sort_unstable();
-                Numbers::Many(many)
-            }
+        let mut slots: Vec<u32> = Vec::new();
+        let mut numbers = batch.taken().map(|(slot, _)| *slot);
+        let first = numbers.next().unwrap_or_default(); // no batch is empty
+        slots.extend(numbers);
+        let slots = if slots.is_empty() {
+            Numbers::One([first])
+        } else {
+            slots.push(first);
+            slots.sort_unstable();
+            Numbers::Many(slots)
         };
-        drop(taken);
         Permit { records, batch, slots, abandoned }
     }
 }
@@ -550,7 +551,7 @@ impl Pool for Request {
         Some(Arc::new(Claim { slot, mode: Mode::Exclusive, poll_every }))
     }
 
-    fn from_only_one(&self, one: Locked) -> Result<Option<Batch>> {
+    fn adopt(&self, one: Locked) -> Result<Option<Batch>> {
         self.semaphore.slots.adopt(0, one)
     }
 }

@@ -90,10 +90,10 @@ pub(crate) fn create_new(path: &Path, bits: Option<Bits>) -> io::Result<File> {
 pub(super) fn aside(path: &Path, bits: Option<Bits>) -> io::Result<tempfile::NamedTempFile> {
     let directory = path.parent().filter(|p| !p.as_os_str().is_empty());
     // Without `bits` as any other file: 0666, of which open(2) takes what the umask says.
-    let mode = if bits.is_some() { 0o600 } else { 0o666 };
+    let at_first = if bits.is_some() { 0o600 } else { 0o666 };
     let made = tempfile::Builder::new()
         .prefix(".flockwork.")
-        .permissions(Permissions::from_mode(mode))
+        .permissions(Permissions::from_mode(at_first))
         .tempfile_in(directory.unwrap_or(Path::new(".")))
         .map_err(without_path)?;
     if let Some(bits) = bits {

@@ -47,7 +47,7 @@ pub(crate) trait Pool: Send + Sync + 'static {
     /// Where there is only one thing that could be had: a lock, to be waited for in the kernel.
     fn only_one(&self) -> Option<Arc<Self::Gate>>;
     /// Makes that lock what was wanted. `None`: there is more than one by now.
-    fn from_only_one(&self, one: <Self::Gate as Target>::Held) -> Result<Option<Self::Held>>;
+    fn adopt(&self, one: <Self::Gate as Target>::Held) -> Result<Option<Self::Held>>;
 }
 
 /// How the head looks.
@@ -102,8 +102,8 @@ impl<P: Pool> Turn<P> {
         loop {
             match &mut self.stage {
                 Stage::New => {
-                    if let Some(held) = self.arrive().transpose() {
-                        return Poll::Ready(held);
+                    if let Some(got) = self.arrive().transpose() {
+                        return Poll::Ready(got);
                     }
                 }
                 Stage::Queueing(queueing) => {
@@ -114,14 +114,14 @@ impl<P: Pool> Turn<P> {
                         // S8. The head may be stopped.
                         Poll::Pending => match self.pool.take() {
                             Ok(None) => queueing.look_at = now() + patience(&*self.pool),
-                            Ok(Some(held)) => return Poll::Ready(Ok(held)),
+                            Ok(Some(got)) => return Poll::Ready(Ok(got)),
                             Err(error) => return Poll::Ready(Err(error)),
                         },
                     }
                 }
                 Stage::Head(head) => match head.poll(self.lines, &*self.pool, waker) {
                     Poll::Ready(Ok(None)) => self.stage = Stage::New,
-                    Poll::Ready(Ok(Some(held))) => return Poll::Ready(Ok(held)),
+                    Poll::Ready(Ok(Some(got))) => return Poll::Ready(Ok(got)),
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending => return Poll::Pending,
                 },
@@ -136,8 +136,8 @@ impl<P: Pool> Turn<P> {
         let gate = self.pool.gate();
         let others = !self.lines.is_empty() && self.lines.has(&gate.key());
         if !others {
-            if let Some(held) = self.pool.take_if_unwanted()? {
-                return Ok(Some(held));
+            if let Some(got) = self.pool.take_if_unwanted()? {
+                return Ok(Some(got));
             }
         }
         self.stage = Stage::Queueing(Queueing {
@@ -182,15 +182,15 @@ impl<P: Pool> Head<P> {
                     return Ok(Seen::Had(None));
                 }
                 // What is there may be what our own helper got meanwhile.
-                if let Some(Poll::Ready(held)) = one.as_mut().map(|one| one.poll(waker)) {
+                if let Some(Poll::Ready(locked)) = one.as_mut().map(|one| one.poll(waker)) {
                     *one = None;
-                    if let Some(held) = pool.from_only_one(held?)? {
-                        return Ok(Seen::Had(Some(held)));
+                    if let Some(got) = pool.adopt(locked?)? {
+                        return Ok(Seen::Had(Some(got)));
                     }
                 }
                 let look = Look { thorough, one_is_waited_for: one.is_some() };
                 Ok(match pool.gather(gathered, presence, look)? {
-                    Seen::Had(held) => Seen::Had(Some(held)),
+                    Seen::Had(got) => Seen::Had(Some(got)),
                     Seen::Nothing { relies } => Seen::Nothing { relies },
                 })
             });
@@ -206,10 +206,10 @@ impl<P: Pool> Head<P> {
             match one.as_mut().map(|one| one.poll(waker)) {
                 None | Some(Poll::Pending) => return Poll::Pending,
                 Some(Poll::Ready(Err(error))) => return Poll::Ready(Err(error)),
-                Some(Poll::Ready(Ok(held))) => {
+                Some(Poll::Ready(Ok(locked))) => {
                     *one = None;
-                    if let Some(held) = pool.from_only_one(held)? {
-                        return Poll::Ready(Ok(Some(held)));
+                    if let Some(got) = pool.adopt(locked)? {
+                        return Poll::Ready(Ok(Some(got)));
                     }
                     watching.look_again();
                 }
@@ -249,21 +249,17 @@ impl<P: Pool> Waiter for Turn<P> {
     fn last_chance(&mut self) -> Result<Option<P::Held>> {
         let result = match &mut self.stage {
             Stage::Head(head) => {
-                let mut granted = None;
-                if let Some(one) = &mut head.one {
-                    granted = one.last_chance()?;
-                }
-                let had = granted.map(|held| self.pool.from_only_one(held)).transpose()?;
-                match had.flatten() {
-                    None => {
-                        let look = Look { thorough: true, one_is_waited_for: false };
-                        let Head { gathered, presence, .. } = &mut **head;
-                        match self.pool.gather(gathered, presence, look)? {
-                            Seen::Had(held) => Some(held),
-                            Seen::Nothing { .. } => None,
-                        }
+                let Head { one, gathered, presence, .. } = &mut **head;
+                let locked = one.as_mut().map_or(Ok(None), Waiter::last_chance)?;
+                let adopted = locked.map(|locked| self.pool.adopt(locked)).transpose()?.flatten();
+                if adopted.is_some() {
+                    adopted
+                } else {
+                    let look = Look { thorough: true, one_is_waited_for: false };
+                    match self.pool.gather(gathered, presence, look)? {
+                        Seen::Had(got) => Some(got),
+                        Seen::Nothing { .. } => None,
                     }
-                    had => had,
                 }
             }
             Stage::Queueing(_) => self.pool.take()?,

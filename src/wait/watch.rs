@@ -16,7 +16,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode, EventKind};
-use notify::{Config, RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::{Config, RecommendedWatcher, RecursiveMode, Watcher as _, WatcherKind};
 
 use super::deadline::now;
 use super::wake;
@@ -233,9 +233,9 @@ fn run() {
                 watches.unwatch(&directory);
             }
             for directory in asked {
-                let watched = if watches.watch(&directory) { Watched::Yes } else { Watched::No };
+                let answer = if watches.watch(&directory) { Watched::Yes } else { Watched::No };
                 for bell in bells(Some(&directory)) {
-                    bell.ring(false, Some(watched));
+                    bell.ring(false, Some(answer));
                 }
             }
             guard = hub();
@@ -296,10 +296,10 @@ impl Watches {
         }
         let Some(watcher) = &mut self.watcher else { return false };
         // notify 8.2 panics in `watch` where its thread has ended (inotify.rs, `watch_inner`).
-        let watched = catch_unwind(AssertUnwindSafe(|| {
+        let answer = catch_unwind(AssertUnwindSafe(|| {
             watcher.watch(directory, RecursiveMode::NonRecursive)
         }));
-        match watched {
+        match answer {
             Ok(Ok(())) => {
                 self.directories.insert(Arc::clone(directory), id);
                 true
@@ -335,6 +335,10 @@ impl Watches {
 /// A watcher whose thread runs. notify 8.2 does not say where that could not be started (`let _ = spawn`, in
 /// each backend), and panics later: a message that is answered by it, and fails without a panic, tells.
 fn watcher() -> Option<RecommendedWatcher> {
+    // Where the system has no events (illumos) notify looks every 30 seconds. We look more often ourselves.
+    if matches!(RecommendedWatcher::kind(), WatcherKind::PollWatcher | WatcherKind::NullWatcher) {
+        return None;
+    }
     let mut watcher = RecommendedWatcher::new(handle, Config::default()).ok()?;
     if watcher.configure(Config::default()).is_ok() {
         return Some(watcher);

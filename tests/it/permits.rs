@@ -65,15 +65,23 @@ impl State {
                 self.semaphore = Some(Semaphore::open_existing(path)?);
                 ok
             }
-            ["acquire", n] => self.keep(self.semaphore().acquire_many(number(n))?),
-            ["try", n] => self.keep(self.semaphore().try_acquire_many(number(n))?),
+            ["acquire", n] => {
+                let permit = self.semaphore().acquire_many(number(n))?;
+                Ok(self.keep(permit))
+            }
+            ["try", n] => {
+                let permit = self.semaphore().try_acquire_many(number(n))?;
+                Ok(self.keep(permit))
+            }
             ["timeout", n, ms] => {
                 let timeout = Duration::from_millis(number(ms).into());
-                self.keep(self.semaphore().acquire_many_timeout(number(n), timeout)?)
+                let permit = self.semaphore().acquire_many_timeout(number(n), timeout)?;
+                Ok(self.keep(permit))
             }
             ["async", n] => {
                 let future = self.semaphore().acquire_many_async(number(n));
-                self.keep(futures_lite::future::block_on(future)?)
+                let permit = futures_lite::future::block_on(future)?;
+                Ok(self.keep(permit))
             }
             ["release"] => {
                 self.permits.remove(0).release()?;
@@ -86,7 +94,8 @@ impl State {
             // Releases and acquires again, as fast as it can.
             ["again"] => {
                 self.permits.remove(0).release()?;
-                self.keep(self.semaphore().acquire()?)
+                let permit = self.semaphore().acquire()?;
+                Ok(self.keep(permit))
             }
             ["abandoned"] => Ok(self.permits[0].abandoned().to_string()),
             ["capacity"] => Ok(self.semaphore().capacity()?.to_string()),
@@ -134,10 +143,10 @@ impl State {
         self.semaphore.as_ref().expect("open comes first")
     }
 
-    fn keep(&mut self, permit: Permit) -> Result<String, Error> {
+    fn keep(&mut self, permit: Permit) -> String {
         let slots: Vec<_> = permit.slots().iter().map(u32::to_string).collect();
         self.permits.push(permit);
-        Ok(format!("held {}", slots.join(",")))
+        format!("held {}", slots.join(","))
     }
 
     fn churn(&self, witness: &Path, n: &str, times: &str, way: &str) -> Result<String, Error> {

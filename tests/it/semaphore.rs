@@ -218,7 +218,7 @@ fn a_stopped_head_holds_nobody_up_for_long() {
     use rustix::process::{Pid, Signal, kill_process};
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 1).unwrap();
-    let held = semaphore.acquire().unwrap();
+    let permit = semaphore.acquire().unwrap();
     let mut head = peer(&path, 1, "");
     head.tell("sem\tacquire\t1");
     until_head(&path, &head);
@@ -239,7 +239,7 @@ fn a_stopped_head_holds_nobody_up_for_long() {
     } else {
         std::thread::sleep(Duration::from_millis(200));
     }
-    drop(held);
+    drop(permit);
     assert!(behind.answer().starts_with("held "));
     behind.expect("sem\trelease", "ok");
     drop(semaphore.acquire_timeout(Duration::from_secs(100)).unwrap());
