@@ -9,6 +9,10 @@ use flockwork::{Error, Permit, Semaphore};
 
 use crate::peer::{Peer, complaint, options};
 
+/// A backstop so far away that a wake-up that is lost shows as a wait that does not end. Windows' events are
+/// not relied on (`docs/PLATFORMS.md`).
+pub(crate) const FAR: &str = if cfg!(windows) { "" } else { "backstop=1000" };
+
 /// A peer that has opened the semaphore.
 pub(crate) fn peer(path: &Path, permits: u32, settings: &str) -> Peer {
     let mut peer = Peer::start();

@@ -8,7 +8,7 @@ use flockwork::{Error, Options, Semaphore};
 use futures_lite::future::{block_on, poll_once};
 
 use crate::peer::Peer;
-use crate::permits::{open, peer, queue_up, until_head};
+use crate::permits::{FAR, open, peer, queue_up, until_head};
 use crate::support::{alone, assert_waits, descriptors, eventually, threads};
 
 pub(crate) fn dirs() -> (tempfile::TempDir, PathBuf) {
@@ -52,7 +52,7 @@ fn all_ways_of_waiting_get_the_permit_that_is_given_back() {
             let semaphore = Semaphore::open(&path, permits).unwrap();
             for way in ["acquire\tN", "timeout\tN\t100000", "async\tN"] {
                 let held = semaphore.acquire_many(permits).unwrap();
-                let mut other = peer(&path, permits, "backstop=1000");
+                let mut other = peer(&path, permits, FAR);
                 other.tell(&format!("sem\t{}", way.replace('N', &many.to_string())));
                 until_head(&path, &other);
                 assert!(other.is_silent());
@@ -176,7 +176,7 @@ fn a_killed_holder_gives_its_permits_back_also_to_who_waits() {
         let mut holder = peer(&path, permits, "");
         assert!(holder.ask(&format!("sem\tacquire\t{permits}")).starts_with("held "));
         // Its backstop is far away: the death is heard of. (Elsewhere it is not, and is looked for.)
-        let settings = if cfg!(target_os = "linux") { "backstop=1000" } else { "" };
+        let settings = if cfg!(target_os = "linux") { FAR } else { "" };
         let mut waiter = peer(&path, permits, settings);
         waiter.tell(&format!("sem\tacquire\t{permits}"));
         until_head(&path, &waiter);
@@ -194,7 +194,7 @@ fn a_killed_head_and_a_killed_waiter_are_in_nobodys_way() {
     let semaphore = Semaphore::open(&path, 2).unwrap();
     let one = semaphore.acquire().unwrap();
     let two = semaphore.acquire().unwrap();
-    let mut peers: Vec<_> = (0..3).map(|_| peer(&path, 2, "backstop=1000")).collect();
+    let mut peers: Vec<_> = (0..3).map(|_| peer(&path, 2, FAR)).collect();
     // The first is the head and will have gathered one; the second stands behind it.
     peers[0].tell("sem\tacquire\t2");
     until_head(&path, &peers[0]);
@@ -269,7 +269,7 @@ fn more_permits_are_had_at_once_by_those_who_wait() {
         let (_dir, path) = dirs();
         let semaphore = Semaphore::open(&path, permits).unwrap();
         let held = semaphore.acquire_many(permits).unwrap();
-        let mut peers: Vec<_> = (0..3).map(|_| peer(&path, permits, "backstop=1000")).collect();
+        let mut peers: Vec<_> = (0..3).map(|_| peer(&path, permits, FAR)).collect();
         queue_up(&path, &mut peers, "sem\tacquire\t1");
         let mut other = peer(&path, permits, "");
         other.expect(&format!("sem\tresize\t{}", permits + 3), "ok");
@@ -290,7 +290,7 @@ fn fewer_permits_evict_nobody_and_admit_nobody_until_the_excess_has_drained() {
     let semaphore = Semaphore::open(&path, 4).unwrap();
     let mut permits: Vec<_> = (0..4).map(|_| semaphore.acquire().unwrap()).collect();
     permits.sort_by_key(|permit| permit.slots()[0]);
-    let mut other = peer(&path, 4, "backstop=1000");
+    let mut other = peer(&path, 4, FAR);
     semaphore.resize(2).unwrap();
     // The slots that count are free, and two beyond them are out.
     drop(permits.drain(..2));
@@ -321,7 +321,7 @@ fn who_waits_for_more_than_there_are_left_fails() {
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 3).unwrap();
     let _held = semaphore.acquire().unwrap();
-    let mut waiter = peer(&path, 3, "backstop=1000");
+    let mut waiter = peer(&path, 3, FAR);
     waiter.tell("sem\tacquire\t3");
     until_head(&path, &waiter);
     semaphore.resize(2).unwrap();
@@ -338,7 +338,7 @@ fn nothing_is_lost_and_nobody_is_admitted_too_much_through_many_deaths() {
     let permits = 3;
     let (processes, rounds, kills) = if cfg!(windows) { (4, 30, 6) } else { (12, 1500, 40) };
     // Where a death is no event it is looked for.
-    let settings = if cfg!(target_os = "linux") { "backstop=1000" } else { "" };
+    let settings = if cfg!(target_os = "linux") { FAR } else { "" };
     let churn = |peer: &mut Peer, number: usize| {
         open(peer, &path, permits, settings);
         let (many, way) = (1 + number % 4 / 3, ["acquire", "mixed", "async"][number % 3]);

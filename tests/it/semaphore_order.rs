@@ -5,7 +5,7 @@ use std::time::Duration;
 use flockwork::{Options, Semaphore};
 use futures_lite::future::block_on;
 
-use crate::permits::{peer, queue_up, until_head};
+use crate::permits::{FAR, peer, queue_up, until_head};
 use crate::semaphore::dirs;
 use crate::support::until_held;
 
@@ -15,7 +15,7 @@ fn processes_are_served_in_the_order_in_which_they_came() {
         let (_dir, path) = dirs();
         let semaphore = Semaphore::open(&path, permits).unwrap();
         let held = semaphore.acquire_many(permits).unwrap();
-        let mut peers: Vec<_> = (0..4).map(|_| peer(&path, permits, "backstop=1000")).collect();
+        let mut peers: Vec<_> = (0..4).map(|_| peer(&path, permits, FAR)).collect();
         queue_up(&path, &mut peers, &format!("sem\tacquire\t{permits}"));
         drop(held);
         for next in 0..peers.len() {
@@ -30,8 +30,8 @@ fn processes_are_served_in_the_order_in_which_they_came() {
 #[test]
 fn who_releases_and_acquires_again_stands_behind_who_waits() {
     let (_dir, path) = dirs();
-    let mut looping = peer(&path, 1, "backstop=1000");
-    let mut waiting = peer(&path, 1, "backstop=1000");
+    let mut looping = peer(&path, 1, FAR);
+    let mut waiting = peer(&path, 1, FAR);
     looping.expect("sem\tacquire\t1", "held 0");
     for _ in 0..50 {
         waiting.tell("sem\tacquire\t1");
@@ -90,7 +90,7 @@ fn a_release_wakes_the_head_alone_and_the_rest_sleep_on() {
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 2).unwrap();
     let mut held: Vec<_> = (0..2).map(|_| semaphore.acquire().unwrap()).collect();
-    let mut peers: Vec<_> = (0..24).map(|_| peer(&path, 2, "backstop=1000")).collect();
+    let mut peers: Vec<_> = (0..24).map(|_| peer(&path, 2, FAR)).collect();
     queue_up(&path, &mut peers, "sem\tacquire\t1");
     let (front, back) = peers.split_at_mut(10);
     let settled = |peers: &[crate::peer::Peer]| -> Vec<u64> {
