@@ -133,7 +133,7 @@ impl Lock {
     pub fn try_lock(&self) -> Result<LockGuard> {
         let claim = &self.inner.claim;
         let check_refusal = || self.inner.refusals.is_due();
-        match claim.slot.try_take_checking(claim.mode, check_refusal)? {
+        match claim.slot.try_take_checking(claim.mode, check_refusal, true)? {
             Some(locked) => Ok(self.guard(locked)),
             None => Err(Error::would_block(claim.slot.path())),
         }

@@ -105,12 +105,13 @@ impl Inner {
         if look {
             self.slots.refresh()?;
         }
-        if self.slots.is_wanted(look) { Ok(None) } else { self.take(permits) }
+        if self.slots.is_wanted(look) { Ok(None) } else { self.take(permits, look) }
     }
 
-    fn take(&self, permits: u32) -> Result<Option<Batch>> {
+    fn take(&self, permits: u32, look: bool) -> Result<Option<Batch>> {
         let mut batch = self.slots.nothing();
-        let is_whole = self.slots.gather(&mut batch, permits, Gathering::default())?;
+        let how = Gathering { check_taken: look, ..Gathering::default() };
+        let is_whole = self.slots.gather(&mut batch, permits, how)?;
         Ok(is_whole.then_some(batch))
     }
 }
@@ -245,7 +246,11 @@ impl Semaphore {
     /// [`Error::WouldBlock`] if fewer are free; otherwise as [`acquire_many`](Self::acquire_many).
     pub fn try_acquire_many(&self, permits: u32) -> Result<Permit> {
         self.check(permits)?;
-        match self.inner.take(permits)? {
+        let look = self.inner.looks.is_due();
+        if look {
+            self.inner.slots.refresh()?;
+        }
+        match self.inner.take(permits, look)? {
             Some(batch) => Ok(self.permit(batch)),
             None => Err(Error::would_block(self.inner.slots.directory())),
         }
@@ -377,7 +382,7 @@ impl Semaphore {
         let deadline = deadline();
         let outcome = if deadline.is_over() {
             // There is no wait to be had, but one try it is worth.
-            self.inner.take(permits)?.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held)
+            self.inner.take(permits, true)?.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held)
         } else {
             let turn = Turn::new(&LINES, self.request(permits));
             wait_here(turn, deadline, self.inner.notice.as_ref())?
@@ -508,7 +513,7 @@ impl Pool for Request {
     }
 
     fn take(&self) -> Result<Option<Batch>> {
-        self.semaphore.take(self.permits)
+        self.semaphore.take(self.permits, true)
     }
 
     fn announce(&self) -> Announcement {
@@ -533,7 +538,7 @@ impl Pool for Request {
         if look.one_is_waited_for && slots.has_only_one()? {
             return Ok(Seen::Nothing { relies });
         }
-        let how = Gathering { check_refusals: look.thorough, is_head: true };
+        let how = Gathering { check_taken: true, check_refused: look.thorough, is_head: true };
         if slots.gather(gathered, self.permits, how)? {
             return Ok(Seen::Had(std::mem::replace(gathered, slots.nothing())));
         }

@@ -1,7 +1,6 @@
 //! One lockable file: opened by rule 1, locked, checked by rule 2, kept open between acquisitions by
 //! rule 6, released by rule 4. Knows files and knows no time. Names `error`, `options` and `sys`.
 
-use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -9,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::options::Access;
-use crate::sys::{self, Directory, FileId, Mode, Origin};
+use crate::sys::{self, FileId, Mode, Origin};
 
 /// How often in a row the file may turn out to have been replaced between opening and locking it. Each
 /// time is somebody else's doing, so this ends only where a program replaces it without pause, or on a
@@ -23,8 +22,6 @@ pub(crate) struct Slot {
     /// A second name (a hard link) that the file is given, to be restored from: for a file that must not
     /// be made anew while somebody may hold the old one (rule S2).
     spare: Option<Box<Path>>,
-    /// Where the name is looked up, if not by the whole path.
-    within: Option<(Arc<Directory>, CString)>,
     access: Access,
     network: bool,
     files: Mutex<Files>,
@@ -50,6 +47,8 @@ struct Files {
 struct OpenFile {
     file: File,
     id: FileId,
+    /// It has its second name.
+    is_kept: bool,
     origin: Origin,
 }
 
@@ -68,17 +67,15 @@ impl Files {
 impl Slot {
     /// Opens the file, or makes it (and its missing parent directories).
     pub(crate) fn open(path: &Path, access: Access) -> Result<Arc<Self>> {
-        Self::open_kept(path, None, access, None)
+        Self::open_kept(path, None, access)
     }
 
     /// The same, but the file also gets the name `spare`. If `path` is missing, or names another file, it
-    /// is made to name that one again. With its `directory`, rule 2 is kept within that: whether the
-    /// directory is still the one at its path is the caller's to look.
+    /// is made to name that one again.
     pub(crate) fn open_kept(
         path: &Path,
         spare: Option<Box<Path>>,
         access: Access,
-        directory: Option<Arc<Directory>>,
     ) -> Result<Arc<Self>> {
         if !sys::SUPPORTED {
             let source = io::Error::from(io::ErrorKind::Unsupported);
@@ -92,10 +89,7 @@ impl Slot {
         let file = open(&path, spare.as_deref(), access)?;
         let network = sys::is_network(&path, &file.file);
         let files = Files { latest: file.id, idle: Some(file), lent: 0, origin: Origin::here() };
-        let within = directory.and_then(|directory| {
-            Some((directory, CString::new(path.file_name()?.as_encoded_bytes()).ok()?))
-        });
-        Ok(Arc::new(Self { path, spare, within, access, network, files: Mutex::new(files) }))
+        Ok(Arc::new(Self { path, spare, access, network, files: Mutex::new(files) }))
     }
 
     pub(crate) fn path(&self) -> &Arc<Path> {
@@ -122,15 +116,17 @@ impl Slot {
     /// A refusal is only believed of a file that the path still names: the one that we have open may
     /// have been replaced since, and its lock says nothing about the lock that the path stands for.
     pub(crate) fn try_take(self: &Arc<Self>, mode: Mode) -> Result<Option<Locked>> {
-        self.try_take_checking(mode, || true)
+        self.try_take_checking(mode, || true, true)
     }
 
-    /// The same, but a refusal is believed unchecked where `check_refusal` says so. (A lock that is
-    /// *taken* is always checked.)
+    /// The same, but a refusal is believed unchecked where `check_refusal` says so. A lock that is *taken* is
+    /// checked without `check_taken` as well, unless the file is kept by a second name: then nobody makes
+    /// another in its place.
     pub(crate) fn try_take_checking(
         self: &Arc<Self>,
         mode: Mode,
         check_refusal: impl Fn() -> bool,
+        check_taken: bool,
     ) -> Result<Option<Locked>> {
         for _ in 0..MOST_REPLACEMENTS {
             // The kept descriptor stays where it is, and the mutex is held around the call, which does
@@ -148,8 +144,9 @@ impl Slot {
                 Ok(true) => {
                     let Some(open) = own.or_else(|| files.idle.take()) else { continue };
                     drop(files);
+                    let is_sure = open.is_kept && !check_taken;
                     let locked = self.locked(open);
-                    if self.still_names(id)? {
+                    if is_sure || self.still_names(id)? {
                         return Ok(Some(locked));
                     }
                     locked.discard();
@@ -254,11 +251,7 @@ impl Slot {
 
     /// Rule 2: whether the path still names that file.
     pub(crate) fn still_names(&self, id: FileId) -> Result<bool> {
-        let is_named = match &self.within {
-            Some((directory, name)) => directory.names(name, id),
-            None => sys::names(&self.path, id),
-        };
-        is_named.map_err(|source| Error::io("look up", &self.path, source))
+        sys::names(&self.path, id).map_err(|source| Error::io("look up", &self.path, source))
     }
 
     fn lock_error(&self, source: io::Error) -> Error {
@@ -351,14 +344,17 @@ fn open(path: &Arc<Path>, spare: Option<&Path>, access: Access) -> Result<OpenFi
     let failed = |operation| move |source| Error::io(operation, path, source);
     let opened = |file: File| {
         let id = sys::identity(&file).map_err(failed("examine"))?;
-        Ok(OpenFile { file, id, origin: Origin::here() })
+        Ok(OpenFile { file, id, is_kept: false, origin: Origin::here() })
     };
     // `None`: the path named another file than the one to be kept.
     let kept = |file: File| {
-        let open = opened(file)?;
+        let mut open = opened(file)?;
         let Some(spare) = spare else { return Ok(Some(open)) };
-        let is_kept = is_kept(path, open.id, spare, access).map_err(failed("restore"))?;
-        Ok(is_kept.then_some(open))
+        let kept = keep(path, open.id, spare, access).map_err(failed("restore"))?;
+        Ok(kept.map(|is_kept| {
+            open.is_kept = is_kept;
+            open
+        }))
     };
     for _ in 0..MOST_REPLACEMENTS {
         match std::fs::symlink_metadata(path) {
@@ -422,19 +418,19 @@ pub(crate) fn open_plain(path: &Arc<Path>, access: Access) -> Result<(File, File
     open(path, None, access).map(|open| (open.file, open.id))
 }
 
-/// Whether `path`, which names the file `id`, and `spare` name the same file; they do afterwards. Without
-/// hard links (FAT, some FUSE) there is no second name, and this changes nothing.
-fn is_kept(path: &Path, id: FileId, spare: &Path, access: Access) -> io::Result<bool> {
+/// Makes `path`, which names the file `id`, and `spare` name the same file: whether they do. Without hard links
+/// (FAT, some FUSE) there is no second name. `None`: another file had the path, and it has to be opened again.
+fn keep(path: &Path, id: FileId, spare: &Path, access: Access) -> io::Result<Option<bool>> {
     match sys::path_identity(spare) {
-        Ok(kept) if kept == id => Ok(true),
+        Ok(kept) if kept == id => Ok(Some(true)),
         // Somebody put another file in the place of ours, which may be locked.
-        Ok(_) => std::fs::rename(spare, path).map(|()| false),
+        Ok(_) => std::fs::rename(spare, path).map(|()| None),
         Err(_) => {
             if let Some(parent) = spare.parent() {
                 let _ = sys::create_directories(parent, access.bits());
             }
             let _ = std::fs::hard_link(path, spare);
-            Ok(true)
+            Ok(Some(sys::path_identity(spare).is_ok_and(|kept| kept == id)))
         }
     }
 }

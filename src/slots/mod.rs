@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::holder::{slot_name, slots_in};
 use crate::options::Access;
 use crate::slot::{Locked, Slot};
-use crate::sys::{self, Directory, FileId, Mode, Origin};
+use crate::sys::{self, FileId, Mode, Origin};
 
 /// How often in a row the semaphore may turn out to have been resized while a slot was taken.
 const MOST_CHANGES: u32 = 1000;
@@ -40,8 +40,8 @@ pub(crate) struct Slots {
 struct Table {
     /// The process in which `is_out` was marked.
     origin: Origin,
-    /// The directory of the slots, kept open, and which one it is.
-    within: (Arc<Directory>, FileId),
+    /// Which directory the slots are in.
+    directory: FileId,
     signs: Arc<Signs>,
     capacity: u32,
     /// The length of `resized` before the capacity was read.
@@ -57,10 +57,18 @@ struct Table {
 /// How somebody gathers slots.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Gathering {
-    /// A slot that is refused is looked up again, whether it is still the one at its path.
-    pub(crate) check_refusals: bool,
+    /// A slot that is taken is looked up again, whether it is still the one at its path. It may be left out now
+    /// and then, because of S2; a file without a second name is looked up always.
+    pub(crate) check_taken: bool,
+    /// As is one that is refused.
+    pub(crate) check_refused: bool,
     /// There is nobody to be told of what is given back.
     pub(crate) is_head: bool,
+}
+
+impl Gathering {
+    pub(crate) const CAREFUL: Self =
+        Self { check_taken: true, check_refused: true, is_head: false };
 }
 
 #[derive(Default, Clone)]
@@ -92,7 +100,7 @@ impl Slots {
         let waiters = Slot::open(&directory.join("waiters"), access)?;
         let mut table = Table {
             origin: Origin::here(),
-            within: open_directory(&directory)?,
+            directory: identity(&directory)?,
             signs: Arc::new(Signs::open(&directory, access)?),
             capacity,
             generation: 0,
@@ -178,7 +186,7 @@ impl Slots {
                     break;
                 }
                 let number = (start % capacity + step) % capacity;
-                let taken = self.try_slot(table, number, how.check_refusals);
+                let taken = self.try_slot(table, number, how);
                 table = self.table();
                 match taken {
                     Ok(Some(locked)) => batch.add(number, locked),
@@ -211,7 +219,7 @@ impl Slots {
         &'a self,
         mut table: MutexGuard<'a, Table>,
         number: u32,
-        check_refusal: bool,
+        how: Gathering,
     ) -> Result<Option<Locked>> {
         loop {
             let seat = table.seat(number);
@@ -227,7 +235,8 @@ impl Slots {
             let slot = Arc::clone(slot);
             seat.is_out = true;
             drop(table);
-            let taken = slot.try_take_checking(Mode::Exclusive, || check_refusal);
+            let taken =
+                slot.try_take_checking(Mode::Exclusive, || how.check_refused, how.check_taken);
             if !matches!(taken, Ok(Some(_))) {
                 self.table().seat(number).is_out = false;
             }
@@ -243,8 +252,7 @@ impl Slots {
         // S2. With a second name in a directory that `rm slot.*` does not reach.
         let spare = self.directory.join(".slots").join(number.to_string());
         let path = self.directory.join(slot_name(number));
-        let within = Arc::clone(&self.table().within.0);
-        let opened = Slot::open_kept(&path, Some(spare.into()), self.access, Some(within))?;
+        let opened = Slot::open_kept(&path, Some(spare.into()), self.access)?;
         Ok(Arc::clone(self.table().seat(number).slot.get_or_insert(opened)))
     }
 
@@ -255,7 +263,7 @@ impl Slots {
         let excess = self.table().excess.clone();
         let mut drained = Vec::new();
         for number in &excess {
-            if let Some(locked) = self.try_slot(self.table(), *number, true)? {
+            if let Some(locked) = self.try_slot(self.table(), *number, Gathering::CAREFUL)? {
                 self.give_back([(*number, locked)]).1?;
                 drained.push(*number);
             }
@@ -316,7 +324,7 @@ impl Slots {
                 return Ok(false);
             }
             drop(table);
-            let asked = slot.try_take_checking(Mode::Shared, || true);
+            let asked = slot.try_take_checking(Mode::Shared, || true, true);
             let is_free = asked.map(|asked| asked.is_some());
             self.table().seat(number).is_out = false;
             is_free
@@ -447,9 +455,10 @@ impl Table {
         if stamp.is_none() {
             establish(&directory.into(), Some(known), access)?;
         }
-        if !sys::names(directory, self.within.1).unwrap_or(false) {
+        let found = identity(directory)?;
+        if found != self.directory {
             // Another one has its path: what we know of slots is of the old one.
-            self.within = open_directory(&directory.into())?;
+            self.directory = found;
             self.seats.clear();
         }
         if !self.signs.are_current(directory) {
@@ -465,10 +474,9 @@ impl Table {
     }
 }
 
-fn open_directory(path: &Arc<Path>) -> Result<(Arc<Directory>, FileId)> {
-    let opened = Directory::open(path).and_then(|opened| Ok((opened.identity()?, opened)));
-    let (id, opened) = opened.map_err(|source| Error::io("open", path, source))?;
-    Ok((Arc::new(opened), id))
+fn identity(directory: &Path) -> Result<FileId> {
+    let found = sys::path_identity(directory);
+    found.map_err(|source| Error::io("look up", &directory.into(), source))
 }
 
 /// Slots that are held together. Given back when dropped.

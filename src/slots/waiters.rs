@@ -63,7 +63,7 @@ impl Waiters {
         };
         if presence.locked.as_ref().is_none_or(is_stale) {
             presence.locked = None;
-            let taken = self.slot.try_take_checking(Mode::Shared, || thorough);
+            let taken = self.slot.try_take_checking(Mode::Shared, || thorough, true);
             presence.locked = taken.ok().flatten();
         }
         // It is lowered only by who holds exclusively what we hold.
@@ -75,6 +75,6 @@ impl Waiters {
 
     /// Nobody waits, and nobody begins to for as long as this is held.
     pub(super) fn nobody(&self) -> Option<Locked> {
-        self.slot.try_take_checking(Mode::Exclusive, || false).ok().flatten()
+        self.slot.try_take_checking(Mode::Exclusive, || false, true).ok().flatten()
     }
 }

@@ -15,7 +15,6 @@
 //! | [`create_directories`] | the missing ones of a directory's ancestors and itself |
 //! | [`try_lock`], [`lock`], [`unlock`] | whole-file advisory lock of an open file; EINTR is retried |
 //! | [`FileId`], [`identity`], [`path_identity`], [`names`] | which file an open file is, and whether a path names it |
-//! | [`Directory`] | a directory kept open, to ask the same of the names in it |
 //! | [`is_network`] | whether a wait in the kernel must not be trusted |
 //! | [`locks_unsupported`] | whether an error says that the file system has no locks |
 //! | [`is_bad_name`], [`advice`] | what else an error says |
@@ -94,7 +93,7 @@ pub(crate) use self::whole::{replace, write_new};
 mod whole;
 
 pub(crate) use imp::{
-    BACKSTOP, Directory, FileId, Origin, Pin, SUPPORTED, advice, coarse_milliseconds, command_of,
+    BACKSTOP, FileId, Origin, Pin, SUPPORTED, advice, coarse_milliseconds, command_of,
     create_directories, create_new, describe, host_name, identity, is_bad_name, is_network,
     lock_owners, locks_unsupported, names, open_existing, open_to_read, path_identity,
 };

@@ -93,24 +93,6 @@ pub(crate) fn names(_path: &Path, _id: FileId) -> io::Result<bool> {
     unsupported()
 }
 
-#[derive(Debug)]
-pub(crate) struct Directory;
-
-#[allow(clippy::unused_self, reason = "the seam's signature")]
-impl Directory {
-    pub(crate) fn open(_path: &Path) -> io::Result<Self> {
-        unsupported()
-    }
-
-    pub(crate) fn identity(&self) -> io::Result<FileId> {
-        unsupported()
-    }
-
-    pub(crate) fn names(&self, _name: &std::ffi::CStr, _id: FileId) -> io::Result<bool> {
-        unsupported()
-    }
-}
-
 pub(crate) fn is_network(_path: &Path, _file: &File) -> bool {
     false
 }

@@ -229,35 +229,10 @@ pub(crate) fn identity(file: &File) -> io::Result<FileId> {
 /// Rule 2: whether `path` still names that file. `lstat`, so that a symlink put in its place does not
 /// count. A path that is gone, or whose parents are, names nothing; ESTALE is NFS's word for it.
 pub(crate) fn names(path: &Path, id: FileId) -> io::Result<bool> {
-    is_named(rustix::fs::lstat(path), id)
-}
-
-fn is_named(found: rustix::io::Result<rustix::fs::Stat>, id: FileId) -> io::Result<bool> {
-    match found {
+    match rustix::fs::lstat(path) {
         Ok(stat) => Ok(FileId::of(&stat) == id),
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE) => Ok(false),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// A directory that is kept open, to look up names in: that takes three quarters of the time that the whole
-/// path takes, and does not notice if the directory itself is moved or replaced.
-#[derive(Debug)]
-pub(crate) struct Directory(rustix::fd::OwnedFd);
-
-impl Directory {
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
-        Ok(Self(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?))
-    }
-
-    pub(crate) fn identity(&self) -> io::Result<FileId> {
-        Ok(FileId::of(&rustix::fs::fstat(&self.0)?))
-    }
-
-    /// As [`names`].
-    pub(crate) fn names(&self, name: &std::ffi::CStr, id: FileId) -> io::Result<bool> {
-        is_named(rustix::fs::statat(&self.0, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW), id)
     }
 }
 

@@ -168,25 +168,6 @@ pub(crate) fn names(_path: &Path, _id: FileId) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Not kept open: there is nothing to look up (see [`names`]).
-#[derive(Debug)]
-pub(crate) struct Directory;
-
-#[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "the seam's signature")]
-impl Directory {
-    pub(crate) fn open(_path: &Path) -> io::Result<Self> {
-        Ok(Self)
-    }
-
-    pub(crate) fn identity(&self) -> io::Result<FileId> {
-        Ok(FileId)
-    }
-
-    pub(crate) fn names(&self, _name: &std::ffi::CStr, _id: FileId) -> io::Result<bool> {
-        Ok(true)
-    }
-}
-
 /// By the resolved path: a share, also one behind a drive letter.
 pub(crate) fn is_network(path: &Path, _file: &File) -> bool {
     let resolved = fs::canonicalize(path);
