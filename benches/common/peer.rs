@@ -29,7 +29,7 @@ impl Peer {
     /// This program again, which finds its role in that variable, and what goes with it in its arguments.
     pub(crate) fn start_this_program(
         variable: &str,
-        role: &str,
+        role: impl AsRef<OsStr>,
         arguments: &[&dyn AsRef<OsStr>],
     ) -> Self {
         let program = std::env::current_exe().expect("this program's path");
