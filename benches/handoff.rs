@@ -7,18 +7,23 @@
 
 #![allow(clippy::disallowed_methods, reason = "compares with what the crate itself must not call")]
 
+#[path = "common/clock.rs"]
+mod clock;
 mod common;
+#[allow(dead_code, reason = "another bench asks for more")]
+#[path = "common/peer.rs"]
+mod peer;
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use clock::now;
 use common::{Extent, Row, Target, bare, named_lock, open, print_table};
 use flockwork::{Lock, LockGuard};
 use futures_lite::future::block_on;
 use named_lock::{NamedLock, NamedLockGuard};
+use peer::Peer;
 
 const ROUNDS: usize = 1000;
 
@@ -52,12 +57,12 @@ fn main() {
 fn measure(extent: Extent) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let methods = Method::all(dir.path());
-    let mut contender = Contender::start(dir.path());
+    let mut contender = Peer::start_this_program(DIRECTORY, dir.path(), &[]);
     let rounds = extent.times(ROUNDS);
     let mut times = vec![Vec::with_capacity(rounds); methods.len()];
     for _ in 0..rounds {
         for (index, (method, times)) in methods.iter().zip(&mut times).enumerate() {
-            times.push(contender.hand_off(index, method));
+            times.push(hand_off(&mut contender, index, method));
         }
     }
     contender.stop();
@@ -70,48 +75,18 @@ fn measure(extent: Extent) {
 
 // ------------------------------------------------------------------------------------- two processes
 
-/// The other process.
-struct Contender {
-    process: Child,
-    /// Closed to end it.
-    orders: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
+/// One round: how long from here to there.
+fn hand_off(contender: &mut Peer, index: usize, method: &Method) -> Duration {
+    let held = method.handle.hold();
+    contender.tell(&index.to_string());
+    await_blocked(&method.path);
+    std::thread::sleep(SETTLING);
 
-impl Contender {
-    fn start(dir: &Path) -> Self {
-        let program = std::env::current_exe().expect("this program's path");
-        let mut process = Command::new(program)
-            .env(DIRECTORY, dir)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("start the contender");
-        let orders = process.stdin.take().expect("piped");
-        let answers = BufReader::new(process.stdout.take().expect("piped"));
-        Self { process, orders, answers }
-    }
+    let released = now();
+    held.release();
 
-    /// One round: how long from here to there.
-    fn hand_off(&mut self, index: usize, method: &Method) -> Duration {
-        let held = method.handle.hold();
-        writeln!(self.orders, "{index}").expect("tell the contender");
-        await_blocked(&method.path);
-        std::thread::sleep(SETTLING);
-
-        let released = now();
-        held.release();
-
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).expect("hear the contender");
-        let acquired = answer.trim().parse().expect("the contender's time");
-        Duration::from_nanos(acquired).saturating_sub(released)
-    }
-
-    fn stop(mut self) {
-        drop(self.orders);
-        assert!(self.process.wait().expect("await the contender").success());
-    }
+    let acquired = contender.hear().trim().parse().expect("the contender's time");
+    Duration::from_nanos(acquired).saturating_sub(released)
 }
 
 /// The contender's `main`.
@@ -124,18 +99,6 @@ fn contend(dir: &Path) {
         held.release();
         println!("{}", acquired.as_nanos());
     }
-}
-
-/// One clock for both processes.
-#[cfg(unix)]
-fn now() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    now.try_into().expect("time since boot")
-}
-
-#[cfg(not(unix))]
-fn now() -> Duration {
-    std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970")
 }
 
 /// Returns when somebody is blocked on that file. The kernel's list of locks shows them with an arrow:

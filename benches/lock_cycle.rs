@@ -7,21 +7,23 @@
 #![allow(clippy::disallowed_methods, reason = "compares with what the crate itself must not call")]
 
 mod common;
+#[path = "common/cycle.rs"]
+mod cycle;
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{Extent, Row, Target, bare, named_lock, open, print_table};
 use criterion::Criterion;
+use cycle::{cost_of_the_clock, time_cycles};
 use flockwork::{Lock, LockGuard};
 use futures_lite::future::block_on;
 use tempfile::TempDir;
 
 const ROUNDS: usize = 2000;
-/// Cycles of one contender before it is the next one's turn. One more goes before them unmeasured: it
-/// finds the caches as another contender left them.
+/// Cycles of one contender before it is the next one's turn.
 const BATCH: usize = 32;
 
 /// Long enough never to end.
@@ -251,29 +253,15 @@ fn compare(dir: &Path, extent: Extent) {
     print_table(&format!("Contended try_lock in {how}"), &rows, &[BARE_REFUSED]);
 }
 
-/// Times each cycle by itself, less what reading the clock costs.
 fn interleave(mut contenders: Vec<Contender>, rounds: usize, batch: usize) -> Vec<Row> {
     let clock = cost_of_the_clock();
     let mut times = vec![Vec::with_capacity(rounds * batch); contenders.len()];
     for _ in 0..rounds {
         for (Contender { cycle, .. }, times) in contenders.iter_mut().zip(&mut times) {
-            cycle();
-            let mut before = Instant::now();
-            for _ in 0..batch {
-                cycle();
-                let after = Instant::now();
-                times.push((after - before).saturating_sub(clock));
-                before = after;
-            }
+            times.extend(time_cycles(cycle, batch, clock));
         }
     }
     let row =
         |(contender, times): (Contender, _)| Row::new(contender.name, contender.targets, times);
     contenders.into_iter().zip(times).map(row).collect()
-}
-
-fn cost_of_the_clock() -> Duration {
-    let mut costs: Vec<Duration> = (0..1001).map(|_| Instant::now().elapsed()).collect();
-    costs.sort_unstable();
-    costs[costs.len() / 2]
 }

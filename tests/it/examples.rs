@@ -40,3 +40,26 @@ fn without_the_lock_the_mess_is_shown() {
     assert!(output.status.success());
     assert!(text(&output).contains("<- torn"), "{}", text(&output));
 }
+
+#[test]
+fn never_more_than_two_of_the_five_workers_work_at_once() {
+    let output = run("semaphore", &[]);
+    let text = text(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("All 5 worked, and never more than 2 at once"), "{text}");
+    for worker in 1..=5 {
+        for word in ["waits", "begins on slot", "ends"] {
+            let words = format!("worker {worker} {word}");
+            assert!(text.contains(&words), "{words}: {text}");
+        }
+        let timeline = format!("\nworker {worker} |");
+        assert!(text.contains(&timeline), "{timeline}: {text}");
+    }
+    for slot in ["slot 0 was had by workers", "slot 1 was had by workers"] {
+        assert!(text.contains(slot), "{slot}: {text}");
+    }
+
+    let refused = run("semaphore", &["three"]);
+    assert_eq!(refused.status.code(), Some(64));
+    assert_eq!(String::from_utf8_lossy(&refused.stderr), "usage: semaphore\n");
+}

@@ -1,0 +1,311 @@
+//! Five workers under two permits, as in the tutorial on Python's `multiprocessing.Semaphore(2)`: while two
+//! of them work, three wait. They are real processes: this program again. It draws who has which slot when,
+//! live on a terminal, and shows from what the workers report that never more than two worked at once.
+//!
+//! ```text
+//! cargo run --example semaphore
+//! cargo run --example semaphore | cat     as plain text
+//! ```
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "an example is a user's program, and starts threads and sleeps as they do"
+)]
+
+use std::error::Error;
+use std::io::{BufRead, BufReader, IsTerminal};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, SystemTime};
+
+use flockwork::{Holder, Options, Semaphore};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+const WORKERS: usize = 5;
+const PERMITS: u32 = 2;
+
+/// How often the live timeline is drawn.
+const TICK: Duration = Duration::from_millis(50);
+/// At least so long is one character of a timeline; it is longer when the whole would be too wide.
+const STEP: Duration = Duration::from_millis(50);
+const MOST_STEPS: u32 = 60;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match arguments[..] {
+        [] => tutorial(),
+        ["worker", number, path] => worker(number, Path::new(path)).map(|()| true),
+        _ => {
+            eprintln!("usage: semaphore");
+            return ExitCode::from(64);
+        }
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+// --------------------------------------------------------------------------------------- a worker
+
+/// One of the five processes.
+///
+/// What it prints is what the parent judges by, and nothing of it comes from flockwork. It begins when it
+/// has read the clock after `acquire` returned, and ends when it reads the clock before it releases. So
+/// the time between lies within the time for which it had the permit: if three of those times overlap,
+/// three really had a permit at once.
+fn worker(number: &str, path: &Path) -> Result<(), Box<dyn Error>> {
+    let semaphore = Options::new()
+        .label(format!("worker {number}"))
+        .on_wait(Duration::from_millis(250), |waiting| {
+            say("told", &describe(&waiting.holders()));
+        })
+        .open_semaphore(path, PERMITS)?;
+
+    say("waits", "");
+    let permit = semaphore.acquire()?;
+    let slot = permit.slots()[0];
+    say("begins", &slot.to_string());
+
+    std::thread::sleep(Duration::from_millis(500 + 100 * number.parse::<u64>()?));
+
+    say("ends", "");
+    permit.release()?;
+    Ok(())
+}
+
+/// `WORD TIME DETAILS`. Lines in five pipes have no order among them, so each has its time: by the one
+/// clock of the system that all processes can compare, even though somebody might set it in these two
+/// seconds.
+fn say(word: &str, details: &str) {
+    let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    println!("{word} {} {details}", time.as_nanos());
+}
+
+fn describe(holders: &[Holder]) -> String {
+    let one = |holder: &Holder| {
+        let slot = holder.slot().map_or("?".into(), |slot| slot.to_string());
+        format!("slot {slot}: {}", holder.label().unwrap_or("somebody"))
+    };
+    holders.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+// --------------------------------------------------------------------------------------- the parent
+
+/// What a worker has reported, in time since the start.
+#[derive(Default)]
+struct Report {
+    waits: Option<Duration>,
+    begins: Option<Duration>,
+    ends: Option<Duration>,
+    slot: Option<u32>,
+    /// Who it was told has the permits that it waits for.
+    told: String,
+}
+
+/// Starts the workers, shows what they do, and judges it.
+fn tutorial() -> Result<bool, Box<dyn Error>> {
+    println!("{WORKERS} processes work under a semaphore of {PERMITS} permits.\n");
+    let directory = tempfile::Builder::new().prefix("flockwork-example-").tempdir()?;
+    let path = directory.path().join("permits");
+    let semaphore = Semaphore::open(&path, PERMITS)?;
+
+    let start = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    let (sender, events) = mpsc::channel();
+    let mut workers = Vec::new();
+    for index in 0..WORKERS {
+        let (worker, output) = start_worker(index + 1, &path)?;
+        workers.push(worker);
+        let sender = sender.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                let _ = sender.send((index, line));
+            }
+        });
+    }
+    drop(sender);
+
+    let mut reports: [Report; WORKERS] = Default::default();
+    let mut view = if std::io::stdout().is_terminal() { View::live()? } else { View::Plain };
+    loop {
+        let event = events.recv_timeout(TICK);
+        if let Ok((index, line)) = &event {
+            let (word, time, details) = reports[*index].note(line, start)?;
+            view.event(*index, word, time, details);
+        }
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.saturating_sub(start);
+        view.draw(&reports, now, &semaphore);
+        if let Err(RecvTimeoutError::Disconnected) = event {
+            break; // all workers have closed their output
+        }
+    }
+    let mut all_well = true;
+    for worker in &mut workers {
+        all_well &= worker.wait()?.success();
+    }
+    view.end(&reports);
+
+    drop(semaphore); // Windows removes no files that are open
+    directory.close()?;
+    Ok(judge(&reports) && all_well)
+}
+
+fn start_worker(number: usize, path: &Path) -> Result<(Child, ChildStdout), Box<dyn Error>> {
+    let mut worker = Command::new(std::env::current_exe()?)
+        .args(["worker", &number.to_string()])
+        .arg(path)
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let output = worker.stdout.take().ok_or("no pipe")?;
+    Ok((worker, output))
+}
+
+impl Report {
+    fn note<'a>(
+        &mut self,
+        line: &'a str,
+        start: Duration,
+    ) -> Result<(&'a str, Duration, &'a str), Box<dyn Error>> {
+        let mut words = line.splitn(3, ' ');
+        let word = words.next().ok_or("no word")?;
+        let time = Duration::from_nanos(words.next().ok_or("no time")?.parse()?);
+        let time = time.saturating_sub(start);
+        let details = words.next().unwrap_or_default();
+        match word {
+            "waits" => self.waits = Some(time),
+            "begins" => (self.begins, self.slot) = (Some(time), Some(details.parse()?)),
+            "ends" => self.ends = Some(time),
+            _ => self.told = details.to_string(),
+        }
+        Ok((word, time, details))
+    }
+
+    /// A character for each step until `end`: the slot while it works, a dot while it waits.
+    fn timeline(&self, end: Duration) -> String {
+        let step = STEP.max(end / MOST_STEPS);
+        let steps = end.as_millis().div_ceil(step.as_millis());
+        let steps = u32::try_from(steps).unwrap_or(MOST_STEPS);
+        let is_past = |event: Option<Duration>, time| event.is_some_and(|at| at <= time);
+        let character = |number: u32| {
+            let time = (step * number + step / 2).min(end);
+            if is_past(self.ends, time) || !is_past(self.waits, time) {
+                return ' ';
+            }
+            let slot = self.slot.filter(|_| is_past(self.begins, time));
+            slot.map_or('.', |slot| char::from_digit(slot, 36).unwrap_or('#'))
+        };
+        (0..steps).map(character).collect()
+    }
+}
+
+/// Whether never more had a permit than there are, and nobody shared a slot. What ends at the very moment
+/// at which another begins has ended before it.
+fn judge(reports: &[Report]) -> bool {
+    let works = |report: &Report, time| {
+        report.begins.is_some_and(|begins| begins <= time)
+            && report.ends.is_none_or(|ends| ends > time)
+    };
+    let most_at_once = |reports: &[&Report]| {
+        // It is at its most when somebody begins.
+        let begins = reports.iter().filter_map(|report| report.begins);
+        begins.map(|time| reports.iter().filter(|r| works(r, time)).count()).max().unwrap_or(0)
+    };
+
+    let all: Vec<&Report> = reports.iter().collect();
+    let most = most_at_once(&all);
+    let mut is_well = most <= PERMITS as usize && all.iter().all(|report| report.ends.is_some());
+    println!();
+    for slot in 0..PERMITS {
+        let (numbers, users): (Vec<_>, Vec<&Report>) = (1..)
+            .zip(reports)
+            .filter(|(_, report)| report.slot == Some(slot))
+            .map(|(number, report): (u32, _)| (number.to_string(), report))
+            .unzip();
+        println!("slot {slot} was had by workers {}", numbers.join(", "));
+        is_well &= most_at_once(&users) <= 1;
+    }
+    if is_well {
+        println!(
+            "\nAll {WORKERS} worked, and never more than {PERMITS} at once ({most} by their own reports)."
+        );
+    } else {
+        println!(
+            "\nFAILED: {most} worked at once, {PERMITS} may, or one did not finish, or two shared a slot."
+        );
+    }
+    is_well
+}
+
+// ------------------------------------------------------------------------------------- what one sees
+
+enum View {
+    /// One line for each worker, and one for what `holders` says.
+    Live {
+        holders: ProgressBar,
+        workers: Vec<ProgressBar>,
+    },
+    Plain,
+}
+
+impl View {
+    fn live() -> Result<Self, Box<dyn Error>> {
+        let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
+        let style = ProgressStyle::with_template("{prefix:>9} {wide_msg}")?;
+        let new = |prefix: String| {
+            let bar = ProgressBar::no_length().with_style(style.clone()).with_prefix(prefix);
+            bars.add(bar)
+        };
+        let holders = new("holders".into());
+        let workers = (1..=WORKERS).map(|number| new(format!("worker {number}"))).collect();
+        Ok(Self::Live { holders, workers })
+    }
+
+    fn event(&self, index: usize, word: &str, time: Duration, details: &str) {
+        if !matches!(self, Self::Plain) {
+            return;
+        }
+        let what = match word {
+            "begins" => format!("begins on slot {details}"),
+            "told" => format!("still waits ({details})"),
+            word => word.to_string(),
+        };
+        println!("{:5.2} s  worker {} {what}", time.as_secs_f64(), index + 1);
+    }
+
+    fn draw(&mut self, reports: &[Report], now: Duration, semaphore: &Semaphore) {
+        let Self::Live { holders, workers } = self else { return };
+        let text = semaphore.holders().map_or_else(|e| e.to_string(), |found| describe(&found));
+        holders.set_message(text);
+        for (bar, report) in workers.iter().zip(reports) {
+            let is_waiting = report.waits.is_some() && report.begins.is_none();
+            let told = if is_waiting { &*report.told } else { "" };
+            bar.set_message(format!("{} {told}", report.timeline(now)));
+        }
+    }
+
+    /// The timeline as a whole.
+    fn end(&mut self, reports: &[Report]) {
+        let end = reports.iter().filter_map(|report| report.ends).max().unwrap_or_default();
+        match self {
+            Self::Live { holders, workers } => {
+                holders.finish_with_message("nobody any more");
+                for (bar, report) in workers.iter().zip(reports) {
+                    bar.finish_with_message(report.timeline(end));
+                }
+            }
+            Self::Plain => {
+                println!("\nThe slot that each had, from 0 to {:.2} s:", end.as_secs_f64());
+                for (number, report) in (1..).zip(reports) {
+                    let number: u32 = number;
+                    println!("worker {number} |{}", report.timeline(end).trim_end());
+                }
+            }
+        }
+    }
+}
