@@ -24,12 +24,16 @@ pub(crate) fn notice(options: &Options, path: &Arc<Path>) -> Option<Notice> {
 }
 
 /// A lock on a file in one mode, as the engine sees it.
-#[derive(Debug)]
 pub(crate) struct Claim {
     pub(crate) slot: Arc<Slot>,
     pub(crate) mode: Mode,
     pub(crate) poll_every: Option<Duration>,
+    /// For the gate of a queue: whether others wait there.
+    pub(crate) others: Option<Others>,
 }
+
+/// Tells whether others wait.
+pub(crate) struct Others(pub(crate) Box<dyn Fn() -> bool + Send + Sync>);
 
 impl Target for Claim {
     type Key = (Arc<Path>, FileId, Mode);
@@ -57,6 +61,14 @@ impl Target for Claim {
 
     fn is_valid(&self, locked: &Locked) -> Result<bool> {
         self.slot.is_valid(locked)
+    }
+
+    fn minds_order(&self) -> bool {
+        self.others.is_some()
+    }
+
+    fn should_yield(&self) -> bool {
+        self.others.as_ref().is_some_and(|others| (others.0)())
     }
 
     fn must_poll(&self) -> bool {

@@ -300,7 +300,8 @@ impl Options {
     pub fn open_lock(&self, path: impl AsRef<Path>) -> Result<Lock> {
         let slot = Slot::open(path.as_ref(), self.access)?;
         let notice = claim::notice(self, slot.path());
-        let claim = Claim { slot, mode: Mode::Exclusive, poll_every: self.poll_every };
+        let (mode, poll_every) = (Mode::Exclusive, self.poll_every);
+        let claim = Claim { slot, mode, poll_every, others: None };
         Ok(Lock {
             inner: Arc::new(Inner {
                 claim: Arc::new(claim),

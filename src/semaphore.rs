@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::claim::{self, Claim, LINES};
+use crate::claim::{self, Claim, LINES, Others};
 use crate::error::{Error, Result};
 use crate::holder::{self, Desk, Holder, Record};
 use crate::options::Options;
@@ -476,6 +476,10 @@ impl Options {
                     slot: gate,
                     mode: Mode::Exclusive,
                     poll_every: self.poll_every,
+                    others: Some(Others(Box::new({
+                        let slots = Arc::clone(&slots);
+                        move || slots.others_wait()
+                    }))),
                 }),
                 means,
                 label: self.label.clone(),
@@ -553,7 +557,7 @@ impl Pool for Request {
         let slots = &self.semaphore.slots;
         let slot = slots.has_only_one().ok()?.then(|| slots.slot(0))?.ok()?;
         let poll_every = self.semaphore.means.poll_every;
-        Some(Arc::new(Claim { slot, mode: Mode::Exclusive, poll_every }))
+        Some(Arc::new(Claim { slot, mode: Mode::Exclusive, poll_every, others: None }))
     }
 
     fn adopt(&self, one: Locked) -> Result<Option<Batch>> {

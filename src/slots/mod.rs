@@ -348,6 +348,12 @@ impl Slots {
         Announcement { slots: Arc::clone(self) }
     }
 
+    /// Whether anybody waits but the one who asks, who has announced that they wait.
+    pub(crate) fn others_wait(&self) -> bool {
+        let signs = Arc::clone(&self.table().signs);
+        self.waiters.others(&signs)
+    }
+
     /// Unlocks these slots; who waits is to be told then. With the table as it is after that.
     fn give_back(
         &self,

@@ -73,6 +73,20 @@ impl Waiters {
         is_raised
     }
 
+    /// Whether anybody waits but the one who asks. Their own presence is taken back for a moment; as it is
+    /// announced again before they look at any slot, nothing is missed (S5).
+    pub(super) fn others(&self, signs: &Signs) -> bool {
+        let mut presence = self.presence();
+        if presence.waiting > 1 {
+            return true;
+        }
+        presence.locked = None;
+        let has_others = self.nobody().is_none();
+        drop(presence);
+        self.renew(signs, false);
+        has_others
+    }
+
     /// Nobody waits, and nobody begins to for as long as this is held.
     pub(super) fn nobody(&self) -> Option<Locked> {
         self.slot.try_take_checking(Mode::Exclusive, || false, true).ok().flatten()

@@ -86,7 +86,7 @@ impl<T: Target> InLine<T> {
             tried = self.lines.has(&key) && self.target.is_current(&key)?;
         }
         if !tried {
-            if let Some(held) = self.target.attempt()? {
+            if let Some(held) = self.target.attempt()?.filter(|_| !self.target.should_yield()) {
                 return Ok(Some(held));
             }
         }

@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::time::Duration;
 
 use super::poll::Rhythm;
 use super::{Target, deadline, wake};
@@ -30,6 +31,14 @@ use crate::sys::Origin;
 /// Helpers of the whole process. Each is a thread, and has a descriptor.
 const MOST_HELPERS: usize = 64;
 static HELPERS: AtomicUsize = AtomicUsize::new(0);
+
+/// The pauses of who lets others go first. Waking a thread takes 10 to 100 microseconds.
+const YIELDS: [Duration; 4] = [
+    Duration::from_micros(50),
+    Duration::from_micros(100),
+    Duration::from_micros(200),
+    Duration::from_micros(400),
+];
 
 /// All lines for one kind of target.
 pub(crate) struct Lines<T: Target> {
@@ -315,6 +324,9 @@ impl<T: Target> Helper<T> {
     /// Blocks in the kernel; or, where that must not be trusted, polls for as long as anybody waits.
     fn obtain(&self) -> crate::error::Result<Obtained<T::Held>> {
         if !self.target.must_poll() {
+            if let Some(held) = self.yielded()? {
+                return Ok(Obtained::Held(held));
+            }
             return Ok(match self.target.block(&self.key)? {
                 Some(held) => Obtained::Held(held),
                 None => Obtained::Replaced,
@@ -331,6 +343,27 @@ impl<T: Target> Helper<T> {
             std::thread::sleep(rhythm.next().saturating_duration_since(deadline::now()));
             rhythm.missed();
         }
+    }
+}
+
+impl<T: Target> Helper<T> {
+    /// S4. The kernel gives a lock that is free to who asks, also if others were woken for it and are on their
+    /// way; and each of those behind them is woken for nothing. So, where the target minds, who gets it
+    /// without waiting lets it go and comes back a little later. A few times only: those who were woken may
+    /// have been stopped.
+    fn yielded(&self) -> crate::error::Result<Option<T::Held>> {
+        for pause in YIELDS {
+            if !self.target.minds_order() {
+                return Ok(None);
+            }
+            match self.target.attempt()? {
+                Some(held) if !self.target.should_yield() => return Ok(Some(held)),
+                Some(held) => drop(held),
+                None => return Ok(None),
+            }
+            std::thread::sleep(pause);
+        }
+        Ok(None)
     }
 }
 

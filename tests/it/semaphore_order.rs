@@ -9,6 +9,8 @@ use crate::permits::{FAR, peer, queue_up, until_head};
 use crate::semaphore::dirs;
 use crate::support::until_held;
 
+/// Only Linux shows who has come, and its order is known; Wine's says nothing about Windows.
+#[cfg(target_os = "linux")]
 #[test]
 fn processes_are_served_in_the_order_in_which_they_came() {
     for permits in [1, 2] {
