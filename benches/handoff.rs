@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use clock::now;
 use common::{Extent, Row, Target, bare, named_lock, open, print_table};
-use flockwork::{Lock, LockGuard};
+use flockwork::{Lock, LockGuard, Permit, Semaphore};
 use futures_lite::future::block_on;
 use named_lock::{NamedLock, NamedLockGuard};
 use peer::Peer;
@@ -154,6 +154,13 @@ impl Method {
             flockwork("flockwork lock", AS_BARE, Lock::lock),
             flockwork("flockwork lock_timeout", BY_HELPER, |lock| lock.lock_timeout(TIMEOUT)),
             flockwork("flockwork lock_async", BY_HELPER, |lock| block_on(lock.lock_async())),
+            Self {
+                // It is its slot that a waiter blocks on.
+                path: dir.join("semaphore").join("slot.0"),
+                ..new("semaphore", BY_HELPER, &|path| {
+                    Handle::Semaphore(Semaphore::open(path, 1).expect("open a semaphore"))
+                })
+            },
             new("named-lock", &[], &|path| Handle::Named(named_lock(path))),
         ]
     }
@@ -164,6 +171,7 @@ type Wait = fn(&Lock) -> flockwork::Result<LockGuard>;
 enum Handle {
     Bare(File, Option<bare::Stat>),
     Flockwork(Lock, Wait),
+    Semaphore(Semaphore),
     Named(NamedLock),
 }
 
@@ -176,6 +184,9 @@ impl Handle {
                 Held::Bare(file)
             }
             Self::Flockwork(lock, _) => Held::Flockwork(lock.try_lock().expect("nobody has it")),
+            Self::Semaphore(semaphore) => {
+                Held::Permit(semaphore.try_acquire().expect("nobody has it"))
+            }
             Self::Named(lock) => Held::Named(lock.try_lock().expect("nobody has it")),
         }
     }
@@ -191,6 +202,7 @@ impl Handle {
                 Held::Bare(file)
             }
             Self::Flockwork(lock, wait) => Held::Flockwork(wait(lock).expect("lock")),
+            Self::Semaphore(semaphore) => Held::Permit(semaphore.acquire().expect("acquire")),
             Self::Named(lock) => Held::Named(lock.lock().expect("lock")),
         }
     }
@@ -199,6 +211,7 @@ impl Handle {
 enum Held<'a> {
     Bare(&'a File),
     Flockwork(LockGuard),
+    Permit(Permit),
     Named(NamedLockGuard),
 }
 
@@ -207,6 +220,7 @@ impl Held<'_> {
         match self {
             Self::Bare(file) => bare::unlock(file),
             Self::Flockwork(guard) => guard.unlock().expect("unlock"),
+            Self::Permit(permit) => permit.release().expect("release"),
             Self::Named(guard) => drop(guard),
         }
     }

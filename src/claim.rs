@@ -63,12 +63,12 @@ impl Target for Claim {
         self.slot.is_valid(locked)
     }
 
-    fn minds_order(&self) -> bool {
-        self.others.is_some()
-    }
-
     fn should_yield(&self) -> bool {
         self.others.as_ref().is_some_and(|others| (others.0)())
+    }
+
+    fn is_free(&self) -> Result<bool> {
+        self.slot.is_free(self.mode)
     }
 
     fn must_poll(&self) -> bool {

@@ -539,14 +539,15 @@ impl Pool for Request {
             slots.refresh()?;
         }
         let relies = presence.renew(look.thorough);
-        if look.one_is_waited_for && slots.has_only_one()? {
-            return Ok(Seen::Nothing { relies });
+        let in_kernel = slots.has_only_one()?;
+        if look.one_is_waited_for && in_kernel {
+            return Ok(Seen::Nothing { relies, in_kernel });
         }
         let how = Gathering { check_taken: true, check_refused: look.thorough, is_head: true };
         if slots.gather(gathered, self.permits, how)? {
             return Ok(Seen::Had(std::mem::replace(gathered, slots.nothing())));
         }
-        Ok(Seen::Nothing { relies })
+        Ok(Seen::Nothing { relies, in_kernel: slots.has_only_one()? })
     }
 
     fn is_gate(&self, gate: &Locked) -> Result<bool> {

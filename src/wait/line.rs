@@ -85,8 +85,8 @@ impl<T: Target> InLine<T> {
             let key = self.target.key();
             tried = self.lines.has(&key) && self.target.is_current(&key)?;
         }
-        if !tried {
-            if let Some(held) = self.target.attempt()?.filter(|_| !self.target.should_yield()) {
+        if !tried && !self.target.should_yield() {
+            if let Some(held) = self.target.attempt()? {
                 return Ok(Some(held));
             }
         }

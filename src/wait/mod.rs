@@ -64,13 +64,13 @@ pub(crate) trait Target: Send + Sync + Sized + 'static {
     fn block(&self, key: &Self::Key) -> Result<Option<Self::Held>>;
     /// Whether what is had is still what is wanted.
     fn is_valid(&self, held: &Self::Held) -> Result<bool>;
-    /// Whether it is a queue, in which nobody should come before those who wait already.
-    fn minds_order(&self) -> bool {
-        false
-    }
-    /// Whether who got it without waiting should let others have it first: they wait for it (S4).
+    /// Whether others wait for it who should have it first, should it be free (S4).
     fn should_yield(&self) -> bool {
         false
+    }
+    /// Whether it could be had at this moment. Only asked where others should have it first.
+    fn is_free(&self) -> Result<bool> {
+        Ok(false)
     }
     /// Whether blocking in the kernel must not be trusted here.
     fn must_poll(&self) -> bool;

@@ -324,9 +324,7 @@ impl<T: Target> Helper<T> {
     /// Blocks in the kernel; or, where that must not be trusted, polls for as long as anybody waits.
     fn obtain(&self) -> crate::error::Result<Obtained<T::Held>> {
         if !self.target.must_poll() {
-            if let Some(held) = self.yielded()? {
-                return Ok(Obtained::Held(held));
-            }
+            self.let_others_pass()?;
             return Ok(match self.target.block(&self.key)? {
                 Some(held) => Obtained::Held(held),
                 None => Obtained::Replaced,
@@ -348,22 +346,16 @@ impl<T: Target> Helper<T> {
 
 impl<T: Target> Helper<T> {
     /// S4. The kernel gives a lock that is free to who asks, also if others were woken for it and are on their
-    /// way; and each of those behind them is woken for nothing. So, where the target minds, who gets it
-    /// without waiting lets it go and comes back a little later. A few times only: those who were woken may
-    /// have been stopped.
-    fn yielded(&self) -> crate::error::Result<Option<T::Held>> {
+    /// way; and each of those behind them is woken for nothing then. So who finds it free while others wait
+    /// comes back a little later. A few times only: those who were woken may have been stopped.
+    fn let_others_pass(&self) -> crate::error::Result<()> {
         for pause in YIELDS {
-            if !self.target.minds_order() {
-                return Ok(None);
-            }
-            match self.target.attempt()? {
-                Some(held) if !self.target.should_yield() => return Ok(Some(held)),
-                Some(held) => drop(held),
-                None => return Ok(None),
+            if !self.target.should_yield() || !self.target.is_free()? {
+                break;
             }
             std::thread::sleep(pause);
         }
-        Ok(None)
+        Ok(())
     }
 }
 

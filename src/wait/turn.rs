@@ -191,7 +191,7 @@ impl<P: Pool> Head<P> {
                 let look = Look { thorough, one_is_waited_for: one.is_some() };
                 Ok(match pool.gather(gathered, presence, look)? {
                     Seen::Had(got) => Seen::Had(Some(got)),
-                    Seen::Nothing { relies } => Seen::Nothing { relies },
+                    Seen::Nothing { relies, in_kernel } => Seen::Nothing { relies, in_kernel },
                 })
             });
             if polled.is_ready() {

@@ -16,6 +16,8 @@ use crate::sys;
 /// then after four times as long, so many times in all (50 us to 0.8 s).
 const AFTER_CLOSE: Duration = Duration::from_micros(50);
 const LOOKS_AFTER_CLOSE: u32 = 8;
+/// A watch costs six switches of threads, and most waits in the kernel are over before this.
+const IN_KERNEL: Duration = Duration::from_millis(10);
 /// When to ask again for a watch that could not be had.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
 
@@ -46,6 +48,8 @@ pub(super) struct Watching {
     /// The next look that checks everything, also what no event tells.
     thorough: Instant,
     ask_again: Instant,
+    /// Until when a wait in the kernel does without being watched for.
+    patient_until: Instant,
 }
 
 impl Watching {
@@ -64,6 +68,7 @@ impl Watching {
             next: None,
             thorough: start + sys::BACKSTOP.max(Duration::from_secs(1)),
             ask_again: start + ASK_AGAIN,
+            patient_until: start + IN_KERNEL,
         }
     }
 
@@ -101,11 +106,15 @@ impl Watching {
             if thorough {
                 self.thorough = now + Duration::from_secs(1);
             }
-            let relies = match look(thorough) {
+            let (relies, in_kernel) = match look(thorough) {
                 Ok(Seen::Had(had)) => return Poll::Ready(Ok(had)),
                 Err(error) => return Poll::Ready(Err(error)),
-                Ok(Seen::Nothing { relies }) => relies,
+                Ok(Seen::Nothing { relies, in_kernel }) => (relies, in_kernel),
             };
+            if in_kernel && now < self.patient_until && self.directory.is_some() {
+                self.next = Some(self.patient_until);
+                return Poll::Pending;
+            }
             if let Some(directory) = self.directory.take() {
                 // It rings when the watch is up, and that look sees what happened until then.
                 let subscription = self.subscription.insert(Subscription::new(&directory));
@@ -160,5 +169,7 @@ pub(crate) enum Seen<T> {
     Nothing {
         /// Whether everybody who could give it knows that somebody waits, and will be heard.
         relies: bool,
+        /// Whether it is waited for in the kernel as well, so that hearing is for what rarely happens.
+        in_kernel: bool,
     },
 }
