@@ -37,6 +37,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const DIRECTORY: &str = "FLOCKWORK_BENCH_HANDOFF";
 
 const BARE: &str = "bare flock, blocked";
+const SEMAPHORE: &str = "flockwork semaphore of one";
 /// The least that a lock on a path can do: whoever got it must see that the path still names it.
 const BARE_WITH_STAT: &str = "bare flock, blocked, then stat";
 
@@ -156,8 +157,8 @@ impl Method {
             flockwork("flockwork lock_async", BY_HELPER, |lock| block_on(lock.lock_async())),
             Self {
                 // It is its slot that a waiter blocks on.
-                path: dir.join("semaphore").join("slot.0"),
-                ..new("semaphore", BY_HELPER, &|path| {
+                path: dir.join(SEMAPHORE).join("slot.0"),
+                ..new(SEMAPHORE, BY_HELPER, &|path| {
                     Handle::Semaphore(Semaphore::open(path, 1).expect("open a semaphore"))
                 })
             },

@@ -32,13 +32,9 @@ use crate::sys::Origin;
 const MOST_HELPERS: usize = 64;
 static HELPERS: AtomicUsize = AtomicUsize::new(0);
 
-/// The pauses of who lets others go first. Waking a thread takes 10 to 100 microseconds.
-const YIELDS: [Duration; 4] = [
-    Duration::from_micros(50),
-    Duration::from_micros(100),
-    Duration::from_micros(200),
-    Duration::from_micros(400),
-];
+/// The pauses of who lets others go first: waking a thread takes 10 to 100 microseconds. No more than these,
+/// since two who both let others go first would hold each other up.
+const YIELDS: [Duration; 2] = [Duration::from_micros(50); 2];
 
 /// All lines for one kind of target.
 pub(crate) struct Lines<T: Target> {
