@@ -109,9 +109,11 @@ fn a_release_wakes_the_head_alone_and_the_rest_sleep_on() {
         assert!(peer.answer().starts_with("held "));
         peer.expect("sem\trelease", "ok");
     }
-    // The first of those behind may have come to the head by now.
+    // The first of those behind may have come to the head by now. Were all woken by each release, that would be
+    // 130 times; one that had not quite fallen asleep before may be among them.
     let after = settled(back);
-    assert_eq!(before[1..], after[1..]);
+    let woken: u64 = after.iter().zip(&before).skip(1).map(|(after, before)| after - before).sum();
+    assert!(woken <= 13, "{before:?} {after:?}");
 }
 
 #[cfg(target_os = "linux")]
