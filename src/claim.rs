@@ -28,12 +28,17 @@ pub(crate) struct Claim {
     pub(crate) slot: Arc<Slot>,
     pub(crate) mode: Mode,
     pub(crate) poll_every: Option<Duration>,
-    /// For the gate of a queue: whether others wait there.
-    pub(crate) others: Option<Others>,
+    /// What it is a part of, if of anything.
+    pub(crate) whole: Option<Box<dyn Whole>>,
 }
 
-/// Tells whether others wait.
-pub(crate) struct Others(pub(crate) Box<dyn Fn() -> bool + Send + Sync>);
+/// What several locks make together, of which one is waited for.
+pub(crate) trait Whole: Send + Sync {
+    /// Whether others wait for it who should have it first.
+    fn others_wait(&self) -> bool;
+    /// A helper had it, nobody wanted it any more, and it is free again.
+    fn was_given_back(&self);
+}
 
 impl Target for Claim {
     type Key = (Arc<Path>, FileId, Mode);
@@ -64,7 +69,14 @@ impl Target for Claim {
     }
 
     fn should_yield(&self) -> bool {
-        self.others.as_ref().is_some_and(|others| (others.0)())
+        self.whole.as_ref().is_some_and(|whole| whole.others_wait())
+    }
+
+    fn give_back(&self, held: Locked) {
+        drop(held);
+        if let Some(whole) = &self.whole {
+            whole.was_given_back();
+        }
     }
 
     fn is_free(&self) -> Result<bool> {

@@ -267,15 +267,28 @@ pub(crate) fn slot_name(slot: u32) -> String {
     format!("{SLOT}{slot}")
 }
 
-/// The slots that a semaphore's directory has, in order. What merely looks like one is passed over.
+/// Where each slot has a second name, its number.
+pub(crate) const SPARES: &str = ".slots";
+
+/// The slots that a semaphore's directory has, in order, by their names and by their second names. What merely
+/// looks like one is passed over.
 pub(crate) fn slots_in(directory: &Path) -> io::Result<Vec<u32>> {
     let mut slots = Vec::new();
-    for entry in std::fs::read_dir(directory)? {
-        let name = entry?.file_name();
-        let number = name.to_str().and_then(|name| name.strip_prefix(SLOT)?.parse().ok());
-        slots.extend(number.filter(|slot| name == *slot_name(*slot)));
+    let mut look = |directory: &Path, prefix: &str| -> io::Result<()> {
+        for entry in std::fs::read_dir(directory)? {
+            let name = entry?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix(prefix)?.parse().ok());
+            slots.extend(number.filter(|slot: &u32| name == *format!("{prefix}{slot}")));
+        }
+        Ok(())
+    };
+    look(directory, SLOT)?;
+    match look(&directory.join(SPARES), "") {
+        Err(error) if !gone(&error) => return Err(error),
+        _ => {}
     }
     slots.sort_unstable();
+    slots.dedup();
     Ok(slots)
 }
 

@@ -301,7 +301,7 @@ impl Options {
         let slot = Slot::open(path.as_ref(), self.access)?;
         let notice = claim::notice(self, slot.path());
         let (mode, poll_every) = (Mode::Exclusive, self.poll_every);
-        let claim = Claim { slot, mode, poll_every, others: None };
+        let claim = Claim { slot, mode, poll_every, whole: None };
         Ok(Lock {
             inner: Arc::new(Inner {
                 claim: Arc::new(claim),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::claim::{self, Claim, LINES, Others};
+use crate::claim::{self, Claim, LINES, Whole};
 use crate::error::{Error, Result};
 use crate::holder::{self, Desk, Holder, Record};
 use crate::options::Options;
@@ -65,6 +65,7 @@ use crate::wait::{
 /// * The order is that in which they joined the queue, but for two cases: who has waited for a second looks
 ///   for itself, once a second, so that a stopped process (SIGSTOP) at the head of the queue does not hold up
 ///   all others; and who joins in the microseconds in which the head is passed on may come first.
+///   (What such a process holds or has gathered it keeps.)
 /// * Whoever holds permits and waits for more can wait for another who does the same. Ask for all at once
 ///   with [`acquire_many`](Self::acquire_many), which cannot deadlock.
 /// * A slot file that is removed is put back, with the lock on it. Removing the whole directory makes the next
@@ -476,10 +477,7 @@ impl Options {
                     slot: gate,
                     mode: Mode::Exclusive,
                     poll_every: self.poll_every,
-                    others: Some(Others(Box::new({
-                        let slots = Arc::clone(&slots);
-                        move || slots.others_wait()
-                    }))),
+                    whole: Some(Box::new(Gate(Arc::clone(&slots)))),
                 }),
                 means,
                 label: self.label.clone(),
@@ -558,11 +556,37 @@ impl Pool for Request {
         let slots = &self.semaphore.slots;
         let slot = slots.has_only_one().ok()?.then(|| slots.slot(0))?.ok()?;
         let poll_every = self.semaphore.means.poll_every;
-        Some(Arc::new(Claim { slot, mode: Mode::Exclusive, poll_every, others: None }))
+        let whole = Some(Box::new(OnlyOne(Arc::clone(slots))) as Box<dyn Whole>);
+        Some(Arc::new(Claim { slot, mode: Mode::Exclusive, poll_every, whole }))
     }
 
     fn adopt(&self, one: Locked) -> Result<Option<Batch>> {
         self.semaphore.slots.adopt(0, one)
+    }
+}
+
+/// The gate of a semaphore's queue (S4).
+struct Gate(Arc<Slots>);
+
+impl Whole for Gate {
+    fn others_wait(&self) -> bool {
+        self.0.others_wait()
+    }
+
+    fn was_given_back(&self) {} // the kernel wakes the next who waits for it
+}
+
+/// The only slot, waited for in the kernel (S9).
+struct OnlyOne(Arc<Slots>);
+
+impl Whole for OnlyOne {
+    fn others_wait(&self) -> bool {
+        false // it is the head who waits for it
+    }
+
+    /// It may not be the only one any more, and a head who hears and does not block has met it held.
+    fn was_given_back(&self) {
+        self.0.tell_surely();
     }
 }
 

@@ -434,8 +434,29 @@ pub(crate) fn open_plain(path: &Arc<Path>, access: Access) -> Result<(File, File
 fn keep(path: &Path, id: FileId, spare: &Path, access: Access) -> io::Result<Option<bool>> {
     match sys::path_identity(spare) {
         Ok(kept) if kept == id => Ok(Some(true)),
-        // Somebody put another file in the place of ours, which may be locked.
-        Ok(_) => std::fs::rename(spare, path).map(|()| None),
+        // Somebody put another file in the place of ours, which may be locked. Ours keeps its second name all
+        // the time; it gets a third one, which then takes the path's place.
+        Ok(_) => {
+            let third = sys::beside(spare, ".again");
+            let renamed = match std::fs::hard_link(spare, &third) {
+                Ok(()) => std::fs::rename(&third, path),
+                Err(error) => Err(error),
+            };
+            // What is left of it: where two were the same already, or of somebody who died here.
+            let _ = std::fs::remove_file(&third);
+            match renamed {
+                // Somebody else does the same.
+                Err(error)
+                    if !matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists
+                    ) =>
+                {
+                    Err(error)
+                }
+                _ => Ok(None),
+            }
+        }
         Err(_) => {
             if let Some(parent) = spare.parent() {
                 let _ = sys::create_directories(parent, access.bits());

@@ -17,7 +17,7 @@ use self::capacity::{MOST_PERMITS, Stamp, establish, stamp};
 use self::signs::Signs;
 use self::waiters::Waiters;
 use crate::error::{Error, Result};
-use crate::holder::{slot_name, slots_in};
+use crate::holder::{SPARES, slot_name, slots_in};
 use crate::options::Access;
 use crate::slot::{Locked, Slot};
 use crate::sys::{self, FileId, Mode, Origin};
@@ -74,7 +74,7 @@ impl Gathering {
 #[derive(Default, Clone)]
 struct Seat {
     slot: Option<Arc<Slot>>,
-    /// This process has it, or is trying to: to try would only open another descriptor.
+    /// This handle has it: to try would only open another descriptor.
     is_out: bool,
 }
 
@@ -215,6 +215,7 @@ impl Slots {
     }
 
     /// Takes that slot if it is free; it is marked as ours then. The table is let go for the system calls.
+    /// Whoever gives it back unmarks it, and tells then.
     fn try_slot<'a>(
         &'a self,
         mut table: MutexGuard<'a, Table>,
@@ -233,12 +234,13 @@ impl Slots {
                 continue;
             };
             let slot = Arc::clone(slot);
-            seat.is_out = true;
             drop(table);
             let taken =
                 slot.try_take_checking(Mode::Exclusive, || how.check_refused, how.check_taken);
-            if !matches!(taken, Ok(Some(_))) {
-                self.table().seat(number).is_out = false;
+            // Marked when it is had and not while it is tried for: who met a mark that then went away without a
+            // word would have missed a slot.
+            if matches!(taken, Ok(Some(_))) {
+                self.table().seat(number).is_out = true;
             }
             return taken;
         }
@@ -250,7 +252,7 @@ impl Slots {
             return Ok(Arc::clone(slot));
         }
         // S2. With a second name in a directory that `rm slot.*` does not reach.
-        let spare = self.directory.join(".slots").join(number.to_string());
+        let spare = self.directory.join(SPARES).join(number.to_string());
         let path = self.directory.join(slot_name(number));
         let opened = Slot::open_kept(&path, Some(spare.into()), self.access)?;
         Ok(Arc::clone(self.table().seat(number).slot.get_or_insert(opened)))
@@ -263,13 +265,20 @@ impl Slots {
         let excess = self.table().excess.clone();
         let mut drained = Vec::new();
         for number in &excess {
-            if let Some(locked) = self.try_slot(self.table(), *number, Gathering::CAREFUL)? {
-                self.give_back([(*number, locked)]).1?;
-                drained.push(*number);
-            }
+            // One that cannot be looked at is taken for held.
+            let taken = self.try_slot(self.table(), *number, Gathering::CAREFUL);
+            drained.extend(taken.ok().flatten().map(|locked| (*number, locked)));
         }
-        self.table().excess.retain(|number| !drained.contains(number));
-        let room = batch.len() as usize - (excess.len() - drained.len()).min(batch.len() as usize);
+        let held = excess.len() - drained.len();
+        let is_free: Vec<u32> = drained.iter().map(|(number, _)| *number).collect();
+        let (mut table, result) = self.give_back(drained);
+        table.excess.retain(|number| !is_free.contains(number));
+        drop(table);
+        if !is_head && !is_free.is_empty() {
+            self.tell_surely(); // the head may have met them held
+        }
+        result?;
+        let room = (batch.len() as usize).saturating_sub(held);
         // The head need not tell itself; it would hear itself and look again, for ever.
         batch.cut(if room >= count as usize { count } else { 0 }, !is_head)
     }
@@ -316,27 +325,27 @@ impl Slots {
             let table = self.table();
             (table.capacity, table.excess.clone())
         };
-        let mut free = 0;
         let is_free = |number: u32| -> Result<bool> {
             let slot = self.slot(number)?;
-            let mut table = self.table();
-            if std::mem::replace(&mut table.seat(number).is_out, true) {
+            if self.table().seat(number).is_out {
                 return Ok(false);
             }
-            drop(table);
-            let asked = slot.try_take_checking(Mode::Shared, || true, true);
-            let is_free = asked.map(|asked| asked.is_some());
-            self.table().seat(number).is_out = false;
-            is_free
+            let asked = slot.try_take_checking(Mode::Shared, || true, true)?;
+            Ok(asked.is_some())
         };
-        for number in 0..capacity {
-            free += u32::from(is_free(number)?);
-        }
-        for number in excess {
-            free = free.saturating_sub(u32::from(!is_free(number)?));
-        }
-        self.tell(self.table());
-        Ok(free)
+        let count = || -> Result<u32> {
+            let mut free = 0;
+            for number in 0..capacity {
+                free += u32::from(is_free(number)?);
+            }
+            for number in excess {
+                free = free.saturating_sub(u32::from(!is_free(number)?));
+            }
+            Ok(free)
+        };
+        let free = count();
+        self.tell_surely();
+        free
     }
 
     // --------------------------------------------------------------------------------------- waiting
@@ -345,7 +354,7 @@ impl Slots {
     pub(crate) fn announce(self: &Arc<Self>) -> Announcement {
         let signs = Arc::clone(&self.table().signs);
         self.waiters.arrive(&signs);
-        Announcement { slots: Arc::clone(self) }
+        Announcement { slots: Arc::clone(self), origin: Origin::here() }
     }
 
     /// Whether anybody waits but the one who asks, who has announced that they wait.
@@ -389,15 +398,24 @@ impl Slots {
             Some(_alone) => self.wanted.store(!signs.lower(), Ordering::Relaxed),
             // S9. The only one is waited for in the kernel.
             _ if self.table().is_only_one() => {}
-            _ => self.poke(),
+            _ => self.poke(&signs),
+        }
+    }
+
+    /// The same, but who waits may have met held what is free, and not be in the kernel's queue for it.
+    pub(crate) fn tell_surely(&self) {
+        fence(Ordering::SeqCst); // as in `tell`
+        let signs = Arc::clone(&self.table().signs);
+        if signs.is_raised() {
+            self.poke(&signs);
         }
     }
 
     /// S7. Changes the directory, so that its watchers look: by a name that comes or goes. If it can neither
     /// be made (it is there) nor be removed (it is not), somebody else has just removed it, and that is an
     /// event after our release as well. A second name of a file needs no opening and closing, which would
-    /// be more events.
-    pub(crate) fn poke(&self) {
+    /// be more events. Where the directory cannot be changed (it is full, or another's), a file in it is.
+    fn poke(&self, signs: &Signs) {
         let poke = self.directory.join("poke");
         let made = match std::fs::hard_link(self.directory.join("queued"), &poke) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -405,8 +423,12 @@ impl Slots {
             }
             linked => linked,
         };
-        if made.is_err() {
-            let _ = std::fs::remove_file(&poke);
+        let Err(error) = made else { return };
+        let was_there = error.kind() == io::ErrorKind::AlreadyExists;
+        match std::fs::remove_file(&poke) {
+            Ok(()) => {}
+            Err(error) if was_there && error.kind() == io::ErrorKind::NotFound => {}
+            Err(_) => signs.stir(),
         }
     }
 
@@ -419,16 +441,16 @@ impl Slots {
         let turn = turn.take(Mode::Exclusive)?;
         self.refresh()?;
         let path: Arc<Path> = self.directory.join("capacity").into();
-        if capacity::read(&path)? == permits {
-            return Ok(());
-        }
         let failed = |operation| move |source| Error::io(operation, &self.directory, source);
-        sys::replace(&path, capacity::text(permits).as_bytes(), self.access.bits())
-            .map_err(failed("resize"))?;
+        if capacity::read(&path)? != permits {
+            sys::replace(&path, capacity::text(permits).as_bytes(), self.access.bits())
+                .map_err(failed("resize"))?;
+        }
+        // Also if it was that already: who wrote it may have died before saying so.
         let signs = Arc::clone(&self.table().signs);
         signs.next_generation().map_err(failed("announce a resize of"))?;
         drop(turn);
-        self.poke();
+        self.poke(&signs);
         self.refresh()
     }
 }
@@ -546,6 +568,7 @@ impl Drop for Batch {
 /// Somebody waits, for as long as this lives.
 pub(crate) struct Announcement {
     slots: Arc<Slots>,
+    origin: Origin,
 }
 
 impl Announcement {
@@ -558,6 +581,8 @@ impl Announcement {
 
 impl Drop for Announcement {
     fn drop(&mut self) {
-        self.slots.waiters.leave();
+        if self.origin.is_here() {
+            self.slots.waiters.leave(); // a forked copy never arrived
+        }
     }
 }

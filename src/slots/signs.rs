@@ -52,6 +52,12 @@ impl Signs {
         length(&self.queued).is_some_and(|length| length > 0) || self.queued.set_len(1).is_ok()
     }
 
+    /// Changes a file in the directory, whatever it says: somebody waits.
+    pub(super) fn stir(&self) {
+        let other = if length(&self.queued) == Some(1) { 2 } else { 1 };
+        let _ = self.queued.set_len(other);
+    }
+
     /// Only for who has seen that nobody waits, while nobody can begin to.
     pub(super) fn lower(&self) -> bool {
         self.queued.set_len(0).is_ok()

@@ -1,12 +1,12 @@
 //! The lock by which those who wait are known: each process holds it shared while any of its threads or futures
-//! waits. Rules S5 and S6. Names `slot` and `sys` (the mode).
+//! waits. Rules S5 and S6. Names `slot` and `sys` (the mode, forks).
 
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::signs::Signs;
 use crate::slot::{Locked, Slot};
-use crate::sys::Mode;
+use crate::sys::{Mode, Origin};
 
 /// Who holds the lock exclusively does so for some microseconds, unless it was stopped; then the head asks
 /// again.
@@ -18,19 +18,25 @@ pub(super) struct Waiters {
 }
 
 /// One lock for all who wait by one handle.
-#[derive(Default)]
 struct Presence {
+    /// The process whose threads and futures wait.
+    origin: Origin,
     waiting: usize,
     locked: Option<Locked>,
 }
 
 impl Waiters {
     pub(super) fn new(slot: Arc<Slot>) -> Self {
-        Self { slot, presence: Mutex::default() }
+        let presence = Presence { origin: Origin::here(), waiting: 0, locked: None };
+        Self { slot, presence: Mutex::new(presence) }
     }
 
     fn presence(&self) -> MutexGuard<'_, Presence> {
-        self.presence.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut presence = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
+        if !presence.origin.is_here() {
+            *presence = Presence { origin: Origin::here(), waiting: 0, locked: None };
+        }
+        presence
     }
 
     /// One more waits from now on.

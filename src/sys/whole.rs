@@ -1,4 +1,5 @@
-//! Files that are never seen half-written: written aside, in the same directory, and then given their name.
+//! Files that are never seen half-written, also not after a loss of power: written aside, in the same
+//! directory, synced, and then given their name.
 //! May name tempfile, the platform's file beside this one and std.
 
 use std::io::{self, Write as _};
@@ -9,8 +10,9 @@ use super::imp::{aside, through_readers};
 
 /// Makes `path` with these contents; `AlreadyExists` where anything has the name.
 pub(crate) fn write_new(path: &Path, contents: &[u8], bits: Option<Bits>) -> io::Result<()> {
-    let mut made = aside(path, bits)?;
-    made.write_all(contents)?;
+    let made = aside(path, bits)?;
+    made.as_file().write_all(contents)?;
+    made.as_file().sync_data()?;
     match made.persist_noclobber(path) {
         Ok(_) => Ok(()),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Err(error.error),
@@ -30,8 +32,9 @@ pub(crate) fn write_new(path: &Path, contents: &[u8], bits: Option<Bits>) -> io:
 
 /// Puts these contents in the place of what `path` names now.
 pub(crate) fn replace(path: &Path, contents: &[u8], bits: Option<Bits>) -> io::Result<()> {
-    let mut made = aside(path, bits)?;
-    made.write_all(contents)?;
+    let made = aside(path, bits)?;
+    made.as_file().write_all(contents)?;
+    made.as_file().sync_data()?;
     let mut made = Some(made);
     through_readers(|| {
         let Some(file) = made.take() else { return Ok(()) };

@@ -157,7 +157,7 @@ impl<T: Target> Drop for InLine<T> {
         if let Stage::Standing(key, _) = &self.stage {
             let key = key.clone();
             if let Some(held) = self.leave() {
-                self.lines.pass_on(&key, held);
+                self.lines.pass_on(&self.target, &key, held);
             }
         }
     }

@@ -62,6 +62,10 @@ pub(crate) trait Target: Send + Sync + Sized + 'static {
     /// The same for a helper, without a look whether what is had is still what is wanted: who is granted
     /// it looks (W5). `None` if `key` is not the key any more.
     fn block(&self, key: &Self::Key) -> Result<Option<Self::Held>>;
+    /// Takes back what nobody wants.
+    fn give_back(&self, held: Self::Held) {
+        drop(held);
+    }
     /// Whether what is had is still what is wanted.
     fn is_valid(&self, held: &Self::Held) -> Result<bool>;
     /// Whether others wait for it who should have it first, should it be free (S4).

@@ -231,16 +231,16 @@ impl<T: Target> Lines<T> {
     }
 
     /// Hands over what nobody in particular wants to the next in line, or drops it, which releases it.
-    pub(super) fn pass_on(&self, key: &T::Key, held: T::Held) {
+    pub(super) fn pass_on(&self, target: &T, key: &T::Key, held: T::Held) {
         let granted = Self::grant(&mut self.state(), key, held);
-        Self::settle(granted);
+        Self::settle(target, granted);
     }
 
     /// Ends a grant, without the mutex (Q6): wakes who was granted, or unlocks what nobody wants.
-    fn settle(granted: std::result::Result<Waker, T::Held>) {
+    fn settle(target: &T, granted: std::result::Result<Waker, T::Held>) {
         match granted {
             Ok(waker) => wake(waker),
-            Err(unwanted) => drop(unwanted),
+            Err(unwanted) => target.give_back(unwanted),
         }
     }
 
@@ -297,7 +297,7 @@ impl<T: Target> Helper<T> {
             // Under the same mutex as the look: who comes after that starts another helper (Q2, Q3).
             let is_last = self.end_if_empty(&mut state);
             drop(state);
-            Lines::<T>::settle(granted);
+            Lines::settle(&*self.target, granted);
             if is_last {
                 return;
             }

@@ -234,7 +234,7 @@ fn run() {
             }
             for directory in asked {
                 let answer = if watches.watch(&directory) { Watched::Yes } else { Watched::No };
-                for bell in bells(Some(&directory)) {
+                for bell in bells(&directory) {
                     bell.ring(false, Some(answer));
                 }
             }
@@ -254,20 +254,18 @@ fn run() {
     }
 }
 
-/// The bells of a directory, or all. Rung without the mutex (Q6).
-fn bells(directory: Option<&Arc<Path>>) -> Vec<Arc<Bell>> {
-    hub()
-        .users
-        .values()
-        .filter(|user| directory.is_none_or(|directory| user.directory == *directory))
-        .map(|user| Arc::clone(&user.bell))
-        .collect()
+/// The bells of a directory. Rung without the mutex (Q6).
+fn bells(directory: &Arc<Path>) -> Vec<Arc<Bell>> {
+    let hub = hub();
+    let users = hub.users.values().filter(|user| user.directory == *directory);
+    users.map(|user| Arc::clone(&user.bell)).collect()
 }
 
-/// On notify's thread. All users look, whatever the event's path is: paths come back canonical on macOS, with
-/// other separators on Windows, and not at all with an overflow (`need_rescan`).
+/// On notify's thread. Who watches the directory of the event's path looks; or everybody, where that is none we
+/// know: paths come back canonical on macOS, with other separators on Windows, and not at all with an overflow
+/// (`need_rescan`).
 fn handle(event: notify::Result<notify::Event>) {
-    let close = match event {
+    let close = match &event {
         // To look needs no opening, but others' opening and reading is no news.
         Ok(event) if !event.need_rescan() => match event.kind {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
@@ -276,7 +274,19 @@ fn handle(event: notify::Result<notify::Event>) {
         },
         _ => false,
     };
-    for bell in bells(None) {
+    let paths = event.map(|event| event.paths).unwrap_or_default();
+    let hub = hub();
+    let is_meant = |user: &&User| {
+        let directory = &*user.directory;
+        paths.iter().any(|path| path == directory || path.parent() == Some(directory))
+    };
+    let mut meant: Vec<_> =
+        hub.users.values().filter(is_meant).map(|user| Arc::clone(&user.bell)).collect();
+    if meant.is_empty() {
+        meant.extend(hub.users.values().map(|user| Arc::clone(&user.bell)));
+    }
+    drop(hub);
+    for bell in meant {
         bell.ring(close, None);
     }
 }

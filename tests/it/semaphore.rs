@@ -316,6 +316,72 @@ fn fewer_permits_evict_nobody_and_admit_nobody_until_the_excess_has_drained() {
     drop(semaphore.try_acquire_many(3).unwrap());
 }
 
+/// Who resized may have died before saying so.
+#[test]
+fn a_resize_to_what_is_stored_already_is_made_known_too() {
+    let (_dir, path) = dirs();
+    let semaphore = Semaphore::open(&path, 3).unwrap();
+    let other = Semaphore::open(&path, 3).unwrap();
+    // More tries in one tick of the coarse clock than look at the file.
+    while (0..1000).any(|_| semaphore.try_acquire().is_err()) {}
+    std::fs::write(path.join("capacity"), "1\n").unwrap();
+    other.resize(1).unwrap();
+    let _one = semaphore.try_acquire().unwrap();
+    assert!(semaphore.try_acquire().unwrap_err().is_would_block());
+}
+
+#[cfg(unix)]
+#[test]
+fn slots_in_excess_count_although_somebody_removed_their_files() {
+    let (_dir, path) = dirs();
+    let semaphore = Semaphore::open(&path, 3).unwrap();
+    let mut permits: Vec<_> = (0..3).map(|_| semaphore.acquire().unwrap()).collect();
+    permits.sort_by_key(|permit| permit.slots()[0]);
+    std::fs::remove_file(path.join("slot.1")).unwrap();
+    std::fs::remove_file(path.join("slot.2")).unwrap();
+    drop(permits.remove(0));
+    semaphore.resize(1).unwrap();
+    for semaphore in [&semaphore, &Semaphore::open(&path, 1).unwrap()] {
+        assert!(semaphore.try_acquire().unwrap_err().is_would_block());
+    }
+    drop(permits.remove(0));
+    assert!(semaphore.try_acquire().unwrap_err().is_would_block(), "one is out still");
+    drop(permits);
+    drop(semaphore.try_acquire().unwrap());
+}
+
+/// A thread that tries in vain must not hide from one that waits what becomes free meanwhile.
+#[test]
+fn threads_that_try_do_not_hide_a_release_from_one_that_waits() {
+    let (_dir, path) = dirs();
+    let semaphore = flockwork::Options::new();
+    let semaphore =
+        if cfg!(windows) { semaphore } else { semaphore.backstop(Duration::from_secs(1000)) };
+    let semaphore = semaphore.open_semaphore(&path, 2).unwrap();
+    let rounds = if cfg!(windows) { 5 } else { 60 };
+    let mut others = [peer(&path, 2, ""), peer(&path, 2, "")];
+    assert!(others[1].ask("sem\tacquire\t1").starts_with("held "));
+    for _ in 0..rounds {
+        assert!(others[0].ask("sem\tacquire\t1").starts_with("held "));
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| drop(semaphore.acquire().unwrap()));
+            crate::support::until_held(&path.join("gate"), std::process::id());
+            for _ in 0..3 {
+                // Who gets it by trying gives it back, and tells. The others end with the release.
+                scope.spawn(|| {
+                    while !is_over.load(std::sync::atomic::Ordering::SeqCst) {
+                        drop(semaphore.try_acquire());
+                    }
+                });
+            }
+            others[0].expect("sem\trelease", "ok");
+            is_over.store(true, std::sync::atomic::Ordering::SeqCst);
+            waiter.join().unwrap();
+        });
+    }
+}
+
 #[test]
 fn who_waits_for_more_than_there_are_left_fails() {
     let (_dir, path) = dirs();

@@ -1,11 +1,14 @@
 //! What is done to a semaphore's files: by its own rules, and by those who do not know them.
 
+#[cfg(unix)]
 use std::path::Path;
 
 use flockwork::{Error, Semaphore};
 
+#[cfg(unix)]
 use crate::permits::{peer, until_head};
 use crate::semaphore::dirs;
+#[cfg(unix)]
 use crate::support::{eventually, until_held};
 
 #[test]

@@ -5,7 +5,9 @@ use std::time::Duration;
 use flockwork::{Options, Semaphore};
 use futures_lite::future::block_on;
 
-use crate::permits::{FAR, peer, queue_up, until_head};
+#[cfg(target_os = "linux")]
+use crate::permits::queue_up;
+use crate::permits::{FAR, peer, until_head};
 use crate::semaphore::dirs;
 use crate::support::until_held;
 
@@ -136,6 +138,23 @@ fn an_idle_head_wakes_at_most_twice_a_second() {
         let rate = woken as f64 / seconds;
         assert!(rate <= 2.0, "{woken} times in {seconds:.1} s");
         head.kill();
+    }
+}
+
+/// S7, where the directory cannot be changed.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_release_is_heard_of_although_it_cannot_poke() {
+    let (_dir, path) = dirs();
+    let semaphore = Semaphore::open(&path, 2).unwrap();
+    std::fs::create_dir(path.join("poke")).unwrap();
+    for _ in 0..20 {
+        let held = semaphore.acquire_many(2).unwrap();
+        let mut waiter = peer(&path, 2, FAR);
+        waiter.tell("sem\tacquire\t1");
+        until_head(&path, &waiter);
+        drop(held);
+        assert!(waiter.answer().starts_with("held "));
     }
 }
 
