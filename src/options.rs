@@ -58,8 +58,8 @@ impl Options {
         self
     }
 
-    /// Whether a holder leaves a record beside the path (`P.holder`: process, host, command, since
-    /// when, label) for as long as it holds. Off by default, on with a [`label`](Self::label); the last
+    /// Whether a holder leaves a record beside the path (`P.holder`, for a semaphore `P/holders/slot.N`:
+    /// process, host, command, since when, label) for as long as it holds. Off by default, on with a [`label`](Self::label); the last
     /// call counts.
     ///
     /// The record holds the whole command line, and whoever may read the directory can read it unless
@@ -86,7 +86,7 @@ impl Options {
     /// is going on. A shorter span than a millisecond counts as one.
     ///
     /// It runs in the thread that waits, or where the future is polled, and the wait goes on when it
-    /// returns. With it, also a wait without limit goes through the process's waiting helper instead of
+    /// returns. With it, for a lock, also a wait without limit goes through the process's waiting helper instead of
     /// blocking in the kernel itself, which costs some 20 microseconds when it ends. A panic in `f`
     /// ends the wait and goes through to the caller; nothing is held then.
     #[must_use]
