@@ -166,7 +166,6 @@ impl Slots {
 
     /// Adds free slots to `batch` until it has `count`: whether it has. Never blocks. What was gathered stays
     /// gathered.
-    ///
     pub(crate) fn gather(&self, batch: &mut Batch, count: u32, how: Gathering) -> Result<bool> {
         for _ in 0..MOST_CHANGES {
             let mut table = self.table();

@@ -45,6 +45,23 @@ fn as_many_permits_as_there_are_and_each_has_its_own_slot() {
 }
 
 #[test]
+fn handles_permits_and_futures_can_go_to_other_threads() {
+    fn is_free<T: Send + Sync + 'static>(_: &T) {}
+    let (_dir, path) = dirs();
+    let semaphore = Semaphore::open(&path, 2).unwrap();
+    is_free(&semaphore);
+    is_free(&semaphore.acquire_async());
+    let permit = semaphore.acquire().unwrap();
+    is_free(&permit);
+    drop(semaphore);
+    let permit = std::thread::spawn(move || permit).join().unwrap();
+    let semaphore = Semaphore::open_existing(&path).unwrap();
+    assert_eq!(semaphore.available_permits().unwrap(), 1);
+    permit.release().unwrap();
+    assert_eq!(semaphore.available_permits().unwrap(), 2);
+}
+
+#[test]
 fn all_ways_of_waiting_get_the_permit_that_is_given_back() {
     for permits in [1, 2] {
         for many in 1..=permits {
