@@ -337,13 +337,17 @@ fn fewer_permits_evict_nobody_and_admit_nobody_until_the_excess_has_drained() {
 #[test]
 fn a_resize_to_what_is_stored_already_is_made_known_too() {
     let (_dir, path) = dirs();
-    let semaphore = Semaphore::open(&path, 3).unwrap();
-    let other = Semaphore::open(&path, 3).unwrap();
-    // More tries in one tick of the coarse clock than look at the file.
-    while (0..1000).any(|_| semaphore.try_acquire().is_err()) {}
-    std::fs::write(path.join("capacity"), "1\n").unwrap();
-    other.resize(1).unwrap();
-    let _one = semaphore.try_acquire().unwrap();
+    let semaphore = Semaphore::open(&path, 2).unwrap();
+    let _held = semaphore.acquire_many(2).unwrap();
+    let mut waiter = peer(&path, 2, FAR);
+    waiter.tell("sem\tacquire\t1");
+    until_head(&path, &waiter);
+    std::thread::sleep(Duration::from_millis(50)); // until its watch is up
+    // (Written and not renamed: as if nobody had seen it.)
+    std::fs::write(path.join("capacity"), "3\n").unwrap();
+    assert!(waiter.is_silent());
+    Semaphore::open_existing(&path).unwrap().resize(3).unwrap();
+    assert_eq!(waiter.answer(), "held 2");
     assert!(semaphore.try_acquire().unwrap_err().is_would_block());
 }
 
