@@ -349,6 +349,8 @@ fn a_resize_to_what_is_stored_already_is_made_known_too() {
     Semaphore::open_existing(&path).unwrap().resize(3).unwrap();
     assert_eq!(waiter.answer(), "held 2");
     assert!(semaphore.try_acquire().unwrap_err().is_would_block());
+    // Not only because a second has passed.
+    assert_eq!(std::fs::metadata(path.join("resized")).unwrap().len(), 1);
 }
 
 #[cfg(unix)]
