@@ -116,8 +116,8 @@ pub(super) struct Subscription {
 }
 
 impl Subscription {
-    /// Returns at once. The bell rings when the answer is there, and that ring counts as an event: what
-    /// happened before the watch was up is seen by the look that follows it.
+    /// Returns at once. The bell rings when the answer is there, and that ring counts as the closing of a file:
+    /// what happened before the watch was up is seen by the looks that follow it.
     pub(super) fn new(directory: &Arc<Path>) -> Self {
         let bell = Arc::new(Bell {
             rings: AtomicU64::new(0),
@@ -235,7 +235,8 @@ fn run() {
             for directory in asked {
                 let answer = if watches.watch(&directory) { Watched::Yes } else { Watched::No };
                 for bell in bells(&directory) {
-                    bell.ring(false, Some(answer));
+                    // A file may have been closed before, and not be unlocked yet (rule 8).
+                    bell.ring(true, Some(answer));
                 }
             }
             guard = hub();
@@ -272,7 +273,7 @@ fn handle(event: notify::Result<notify::Event>) {
             EventKind::Access(_) => return,
             _ => false,
         },
-        _ => false,
+        _ => true, // whatever it was
     };
     let paths = event.map(|event| event.paths).unwrap_or_default();
     let hub = hub();
