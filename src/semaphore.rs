@@ -101,11 +101,17 @@ struct Inner {
 }
 
 impl Inner {
-    fn take_if_unwanted(&self, permits: u32) -> Result<Option<Batch>> {
+    /// Looks, where it is due, whether the files are still those that we know.
+    fn look_now_and_then(&self) -> Result<bool> {
         let look = self.looks.is_due();
         if look {
             self.slots.refresh()?;
         }
+        Ok(look)
+    }
+
+    fn take_if_unwanted(&self, permits: u32) -> Result<Option<Batch>> {
+        let look = self.look_now_and_then()?;
         if self.slots.is_wanted(look) { Ok(None) } else { self.take(permits, look) }
     }
 
@@ -247,10 +253,7 @@ impl Semaphore {
     /// [`Error::WouldBlock`] if fewer are free; otherwise as [`acquire_many`](Self::acquire_many).
     pub fn try_acquire_many(&self, permits: u32) -> Result<Permit> {
         self.check(permits)?;
-        let look = self.inner.looks.is_due();
-        if look {
-            self.inner.slots.refresh()?;
-        }
+        let look = self.inner.look_now_and_then()?;
         match self.inner.take(permits, look)? {
             Some(batch) => Ok(self.permit(batch)),
             None => Err(Error::would_block(self.inner.slots.directory())),
