@@ -1,10 +1,10 @@
 //! Who holds a path: the record that a holder leaves beside it, and what the system tells where there
 //! is none. Names `sys` and std; never takes the lock it tells about.
 //!
-//! The record is `P.holder` (for a slot of a semaphore `P/holders/slot.N`), a small text. It counts only while its publisher lives, which the kernel
-//! tells ([`sys::Pin`]): so a record that a killed process left is never believed, whatever its
-//! process number has become (rules 10 to 12 of `docs/PROTOCOL.md`). A file in the record's place that is no
-//! record is somebody's, and is left as it is.
+//! The record is `P.holder` (for a slot of a semaphore `P/holders/slot.N`), a small text. It counts only while
+//! its publisher lives, which the kernel tells ([`sys::Pin`]): so a record that a killed process left is never
+//! believed, whatever its process number has become (rules 10 to 12 of `docs/PROTOCOL.md`). A file in the
+//! record's place that is no record is somebody's, and is left as it is.
 
 use std::fmt;
 use std::io::{self, Read as _};

@@ -189,10 +189,7 @@ impl<P: Pool> Head<P> {
                     }
                 }
                 let look = Look { thorough, one_is_waited_for: one.is_some() };
-                Ok(match pool.gather(gathered, presence, look)? {
-                    Seen::Had(got) => Seen::Had(Some(got)),
-                    Seen::Nothing { relies, in_kernel } => Seen::Nothing { relies, in_kernel },
-                })
+                Ok(pool.gather(gathered, presence, look)?.map(Some))
             });
             if polled.is_ready() {
                 return polled;
@@ -256,10 +253,7 @@ impl<P: Pool> Waiter for Turn<P> {
                     adopted
                 } else {
                     let look = Look { thorough: true, one_is_waited_for: false };
-                    match self.pool.gather(gathered, presence, look)? {
-                        Seen::Had(got) => Some(got),
-                        Seen::Nothing { .. } => None,
-                    }
+                    self.pool.gather(gathered, presence, look)?.had()
                 }
             }
             Stage::Queueing(_) => self.pool.take()?,

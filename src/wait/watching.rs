@@ -173,3 +173,19 @@ pub(crate) enum Seen<T> {
         in_kernel: bool,
     },
 }
+
+impl<T> Seen<T> {
+    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Seen<U> {
+        match self {
+            Self::Had(had) => Seen::Had(change(had)),
+            Self::Nothing { relies, in_kernel } => Seen::Nothing { relies, in_kernel },
+        }
+    }
+
+    pub(super) fn had(self) -> Option<T> {
+        match self {
+            Self::Had(had) => Some(had),
+            Self::Nothing { .. } => None,
+        }
+    }
+}
