@@ -37,10 +37,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Somebody else has it, and the call was one that never waits.
+    /// Somebody else has it, or the event is not set, and the call was one that never waits.
     #[error(
-        "`{}` is busy: {}; try again later, or wait for it with a call that waits",
-        path.display(), holder.in_words(path)
+        "`{}` {}; try again later, or wait for it with a call that waits",
+        path.display(), holder.refusal(path)
     )]
     #[non_exhaustive]
     WouldBlock {
@@ -50,11 +50,8 @@ pub enum Error {
         holder: HeldBy,
     },
 
-    /// Somebody else had it all the time that the caller was ready to wait.
-    #[error(
-        "{} `{}`: {}; wait longer, or see what the holder is doing",
-        gave_up(*waited), path.display(), holder.in_words(path)
-    )]
+    /// Somebody else had it, or the event did not happen, all the time that the caller was ready to wait.
+    #[error("{} `{}`: {}", gave_up(*waited), path.display(), holder.time_out(path))]
     #[non_exhaustive]
     TimedOut {
         /// What was asked for.
@@ -162,6 +159,21 @@ impl Error {
         let holder = HeldBy::default();
         // Now: by the time that somebody reads the error another one may have it.
         let _looked = holder.all(path);
+        Self::TimedOut { path: Arc::clone(path), waited, holder }
+    }
+
+    pub(crate) fn lacking(path: &Arc<Path>, lack: Lack) -> Self {
+        Self::WouldBlock { path: Arc::clone(path), holder: HeldBy::nobody(lack, 0) }
+    }
+
+    /// `others`: how many more events were waited for.
+    pub(crate) fn timed_out_lacking(
+        path: &Arc<Path>,
+        waited: Duration,
+        lack: Lack,
+        others: usize,
+    ) -> Self {
+        let holder = HeldBy::nobody(lack, others);
         Self::TimedOut { path: Arc::clone(path), waited, holder }
     }
 
@@ -294,11 +306,30 @@ impl From<Error> for io::Error {
 
 /// Who is in the way, looked up once: the part of an [`Error`] behind [`Error::holder`].
 #[derive(Debug, Default)]
-pub struct HeldBy(OnceLock<Vec<Holder>>);
+pub struct HeldBy {
+    found: OnceLock<Vec<Holder>>,
+    /// What is missing, and at how many other paths, where it is nobody's.
+    lack: Option<(Lack, usize)>,
+}
+
+/// What an event has not come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lack {
+    NotSet,
+    StillSet,
+    NotConsumed,
+}
 
 impl HeldBy {
+    fn nobody(lack: Lack, others: usize) -> Self {
+        Self { found: OnceLock::new(), lack: Some((lack, others)) }
+    }
+
     fn all(&self, path: &Path) -> &[Holder] {
-        self.0.get_or_init(|| holder::find(path).unwrap_or_default())
+        if self.lack.is_some() {
+            return &[];
+        }
+        self.found.get_or_init(|| holder::find(path).unwrap_or_default())
     }
 
     fn in_words(&self, path: &Path) -> String {
@@ -307,6 +338,34 @@ impl HeldBy {
             [holder] => format!("held by {holder}"),
             [first, others @ ..] => format!("held by {first}, and {} more", others.len()),
         }
+    }
+
+    fn refusal(&self, path: &Path) -> String {
+        match self.lack {
+            None => format!("is busy: {}", self.in_words(path)),
+            Some((Lack::StillSet, _)) => "is set".into(),
+            Some((Lack::NotSet | Lack::NotConsumed, _)) => "is not set".into(),
+        }
+    }
+
+    fn time_out(&self, path: &Path) -> String {
+        let Some((lack, others)) = self.lack else {
+            let holders = self.in_words(path);
+            return format!("{holders}; wait longer, or see what the holder is doing");
+        };
+        let words = match lack {
+            Lack::NotSet => "it was not set",
+            Lack::StillSet => "it was still set",
+            Lack::NotConsumed => "it was not set, or others consumed it first",
+        };
+        let others = match others {
+            0 => String::new(),
+            others => format!(", and {others} more were waited for"),
+        };
+        let program = if lack == Lack::StillSet { "clear" } else { "set" };
+        format!(
+            "{words}{others}; wait longer, or see whether the program runs that should {program} it"
+        )
     }
 }
 
@@ -317,17 +376,23 @@ fn gave_up(waited: Duration) -> String {
     format!("gave up after {:.3} s of waiting for", waited.as_secs_f64())
 }
 
+/// What changes an event's directory.
+const CHANGES: &[&str] = &["set", "clear", "consume"];
+
 /// What to do about a refusal, where the system's own words do not say it.
 fn advice(operation: &str, source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::PermissionDenied => match operation {
-            "open" => "; this user must be able to read the file",
+            "open" | "read the payload of" => "; this user must be able to read the file",
             "look up" => "; this user must be able to enter every directory of the path",
-            _ if operation.starts_with("create") => {
+            _ if operation.starts_with("create") || CHANGES.contains(&operation) => {
                 "; this user must be able to write to the directory"
             }
             _ => "; check the owners and modes of the file and its directory",
         },
+        io::ErrorKind::ReadOnlyFilesystem if CHANGES.contains(&operation) => {
+            "; choose a path on a file system that can be written to"
+        }
         io::ErrorKind::ReadOnlyFilesystem => {
             "; a lock file that exists can be locked there, but none can be created"
         }

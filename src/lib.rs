@@ -54,12 +54,15 @@ mod holder;
 mod options;
 
 mod claim;
+mod marker;
 mod slots;
 
+mod event;
 mod lock;
 mod semaphore;
 
 pub use error::{Error, HeldBy, Result};
+pub use event::{Event, Several};
 pub use holder::Holder;
 pub use lock::{Lock, LockGuard};
 pub use options::{Access, Options, Waiting};

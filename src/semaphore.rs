@@ -17,8 +17,8 @@ use crate::slot::{Locked, Slot};
 use crate::slots::{Announcement, Batch, Gathering, Slots, check_permits};
 use crate::sys::Mode;
 use crate::wait::{
-    Acquire, Deadline, Look, Means, Notice, Outcome, Pool, Sampling, Seen, Turn, is_watchable,
-    wait_here,
+    Acquire, Deadline, Look, Means, Notice, Outcome, Place, Pool, Sampling, Seen, Turn,
+    is_watchable, wait_here,
 };
 
 /// So many permits for a path, between processes and threads alike.
@@ -369,7 +369,8 @@ impl Semaphore {
     #[must_use]
     pub fn is_event_driven(&self) -> bool {
         let means = &self.inner.means;
-        means.poll_every.is_none() && means.directory.as_ref().is_some_and(is_watchable)
+        means.poll_every.is_none()
+            && means.places.first().is_some_and(|place| is_watchable(&place.directory))
     }
 
     /// The path of the semaphore, absolute.
@@ -469,10 +470,14 @@ impl Options {
         let slots = Slots::open(path, permits, self.access)?;
         let directory = slots.directory();
         let gate = Slot::open(&directory.join("gate"), self.access)?;
+        let place = Place { directory: Arc::clone(directory), stem: None };
+        let must_poll = slots.is_network();
         let means = Means {
-            directory: Some(Arc::clone(directory)).filter(|_| !slots.is_network()),
+            places: if must_poll { Vec::new() } else { vec![place] },
+            must_poll,
             poll_every: self.poll_every,
             backstop: self.backstop,
+            is_unlocking: true,
         };
         Ok(Semaphore {
             inner: Arc::new(Inner {

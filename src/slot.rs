@@ -81,11 +81,7 @@ impl Slot {
             let source = io::Error::from(io::ErrorKind::Unsupported);
             return Err(Error::Unsupported { path: path.into(), source });
         }
-        // Absolute, so that a later change of the current directory does not change what is locked.
-        let path: Arc<Path> = match std::path::absolute(path) {
-            Ok(absolute) => absolute.into(),
-            Err(source) => return Err(Error::io("resolve", &path.into(), source)),
-        };
+        let path = absolute(path)?;
         let file = open(&path, spare.as_deref(), access)?;
         let network = sys::is_network(&path, &file.file);
         let files = Files { latest: file.id, idle: Some(file), lent: 0, origin: Origin::here() };
@@ -407,12 +403,7 @@ fn open(path: &Arc<Path>, spare: Option<&Path>, access: Access) -> Result<OpenFi
                     // Rule 9: somebody else made it first, or a file system says so for no reason.
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                        let parent = path.parent().unwrap_or(path);
-                        if parent.exists() {
-                            return Err(failed("create")(error));
-                        }
-                        sys::create_directories(parent, access.bits())
-                            .map_err(failed("create the parent directory of"))?;
+                        create_parents(path, access, failed("create")(error))?;
                     }
                     Err(error) => return Err(failed("create")(error)),
                 }
@@ -422,6 +413,25 @@ fn open(path: &Arc<Path>, spare: Option<&Path>, access: Access) -> Result<OpenFi
     }
     let source = io::Error::other("it was removed each time between making and opening it");
     Err(failed("open")(source))
+}
+
+/// Absolute, so that a later change of the current directory does not change what is meant.
+pub(crate) fn absolute(path: &Path) -> Result<Arc<Path>> {
+    match std::path::absolute(path) {
+        Ok(absolute) => Ok(absolute.into()),
+        Err(source) => Err(Error::io("resolve", &path.into(), source)),
+    }
+}
+
+/// Makes the missing parent directories of a file that could not be made for want of them: if there is one, it
+/// failed for another reason.
+pub(crate) fn create_parents(path: &Arc<Path>, access: Access, failed: Error) -> Result<()> {
+    let parent = path.parent().unwrap_or(path);
+    if parent.exists() {
+        return Err(failed);
+    }
+    sys::create_directories(parent, access.bits())
+        .map_err(|source| Error::io("create the parent directory of", path, source))
 }
 
 /// A file that is not locked, opened (or made) by the same rule.
@@ -467,6 +477,6 @@ fn keep(path: &Path, id: FileId, spare: &Path, access: Access) -> io::Result<Opt
     }
 }
 
-fn not_regular(path: &Arc<Path>, kind: std::fs::FileType) -> Error {
+pub(crate) fn not_regular(path: &Arc<Path>, kind: std::fs::FileType) -> Error {
     Error::not_regular(path, sys::describe(kind))
 }

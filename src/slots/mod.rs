@@ -19,7 +19,7 @@ use self::waiters::Waiters;
 use crate::error::{Error, Result};
 use crate::holder::{SPARES, slot_name, slots_in};
 use crate::options::Access;
-use crate::slot::{Locked, Slot};
+use crate::slot::{Locked, Slot, absolute};
 use crate::sys::{self, FileId, Mode, Origin};
 
 /// How often in a row the semaphore may turn out to have been resized while a slot was taken.
@@ -85,11 +85,8 @@ impl Slots {
             let source = io::Error::from(io::ErrorKind::Unsupported);
             return Err(Error::Unsupported { path: path.into(), source });
         }
-        let directory: Arc<Path> = match std::path::absolute(path) {
-            // Without a slash at its end, which would follow a symbolic link.
-            Ok(absolute) => absolute.components().collect::<PathBuf>().into(),
-            Err(source) => return Err(Error::io("resolve", &path.into(), source)),
-        };
+        // Without a slash at its end, which would follow a symbolic link.
+        let directory: Arc<Path> = absolute(path)?.components().collect::<PathBuf>().into();
         if let Some(permits) = permits {
             check_permits(&directory, permits, MOST_PERMITS)?;
         }

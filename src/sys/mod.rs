@@ -11,11 +11,14 @@
 //! | [`open_to_read`] | the same, for reading what others wrote beside the path |
 //! | [`create_new`] | creates, failing with `AlreadyExists` where anything has the name |
 //! | [`write_new`], [`replace`] | files that are never seen half-written |
+//! | [`through_readers`] | renames, removes or opens a file that others may have open |
+//! | [`presence`] | whether a path names a regular file, nothing, or something else |
 //! | [`BACKSTOP`] | how long the events of a directory are trusted to tell everything |
 //! | [`create_directories`] | the missing ones of a directory's ancestors and itself |
 //! | [`try_lock`], [`lock`], [`unlock`] | whole-file advisory lock of an open file; EINTR is retried |
 //! | [`FileId`], [`identity`], [`path_identity`], [`names`] | which file an open file is, and whether a path names it |
-//! | [`is_network`] | whether a wait in the kernel must not be trusted |
+//! | [`PlaceId`], [`place_identity`] | which directory a path leads to |
+//! | [`is_network`], [`is_network_place`] | whether a wait in the kernel, or events, must not be trusted |
 //! | [`locks_unsupported`] | whether an error says that the file system has no locks |
 //! | [`is_bad_name`], [`advice`] | what else an error says |
 //! | [`describe`] | what a thing is that is no regular file |
@@ -44,6 +47,21 @@ pub(crate) enum Mode {
 pub(crate) struct Bits {
     pub(crate) file: u32,
     pub(crate) directory: u32,
+}
+
+/// What a path names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Presence {
+    Nothing,
+    File,
+    /// A directory, a symbolic link, a FIFO ...
+    Other,
+}
+
+impl Presence {
+    pub(crate) fn of(is_file: bool) -> Self {
+        if is_file { Self::File } else { Self::Other }
+    }
 }
 
 /// Blocks until the lock is had, through any number of signals.
@@ -81,6 +99,11 @@ fn milliseconds() -> u64 {
     u64::try_from(since_start.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The directory itself, or the nearest of those above it that exists.
+pub(crate) fn nearest_directory(directory: &Path) -> &Path {
+    directory.ancestors().find(|ancestor| ancestor.is_dir()).unwrap_or(directory)
+}
+
 /// `path` with `suffix` added to its last component.
 pub(crate) fn beside(path: &Path, suffix: &str) -> std::path::PathBuf {
     let mut name = path.as_os_str().to_os_string();
@@ -93,9 +116,10 @@ pub(crate) use self::whole::{replace, write_new};
 mod whole;
 
 pub(crate) use imp::{
-    BACKSTOP, FileId, Origin, Pin, SUPPORTED, advice, coarse_milliseconds, command_of,
+    BACKSTOP, FileId, Origin, Pin, PlaceId, SUPPORTED, advice, coarse_milliseconds, command_of,
     create_directories, create_new, describe, host_name, identity, is_bad_name, is_network,
-    lock_owners, locks_unsupported, names, open_existing, open_to_read, path_identity,
+    is_network_place, lock_owners, locks_unsupported, names, open_existing, open_to_read,
+    path_identity, place_identity, presence, through_readers,
 };
 
 #[cfg(all(unix, not(target_os = "solaris")))]

@@ -4,7 +4,7 @@ use std::fs::{File, FileType};
 use std::io;
 use std::path::Path;
 
-use super::{Bits, Mode};
+use super::{Bits, Mode, Presence};
 
 /// Whether there are locks on this platform at all.
 pub(crate) const SUPPORTED: bool = false;
@@ -31,11 +31,15 @@ pub(super) fn aside(_path: &Path, _bits: Option<Bits>) -> io::Result<tempfile::N
     unsupported()
 }
 
-pub(super) fn through_readers<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn through_readers<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     call()
 }
 
 pub(crate) fn create_directories(_path: &Path, _bits: Option<Bits>) -> io::Result<()> {
+    unsupported()
+}
+
+pub(crate) fn presence(_path: &Path) -> io::Result<Presence> {
     unsupported()
 }
 
@@ -91,6 +95,17 @@ pub(crate) fn identity(_file: &File) -> io::Result<FileId> {
 
 pub(crate) fn names(_path: &Path, _id: FileId) -> io::Result<bool> {
     unsupported()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PlaceId;
+
+pub(crate) fn place_identity(_directory: &Path) -> io::Result<PlaceId> {
+    unsupported()
+}
+
+pub(crate) fn is_network_place(_directory: &Path) -> bool {
+    false
 }
 
 pub(crate) fn is_network(_path: &Path, _file: &File) -> bool {

@@ -4,15 +4,16 @@
 use std::fs::{self, DirBuilder, File, FileType, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{
-    DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _,
+    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _,
+    PermissionsExt as _,
 };
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::{Bits, Mode};
+use super::{Bits, Mode, Presence};
 
 /// Whether there are locks on this platform at all.
 pub(crate) const SUPPORTED: bool = true;
@@ -104,7 +105,7 @@ pub(super) fn aside(path: &Path, bits: Option<Bits>) -> io::Result<tempfile::Nam
 }
 
 /// Nothing stands in the way of a rename here; on Windows a reader does.
-pub(super) fn through_readers<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn through_readers<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     call()
 }
 
@@ -134,6 +135,18 @@ pub(crate) fn create_directories(path: &Path, bits: Option<Bits>) -> io::Result<
         }
     }
     Ok(())
+}
+
+/// One `lstat`, without more of std around it: this is what a look at an event costs.
+pub(crate) fn presence(path: &Path) -> io::Result<Presence> {
+    match rustix::fs::lstat(path) {
+        Ok(stat) => {
+            let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
+            Ok(Presence::of(kind == rustix::fs::FileType::RegularFile))
+        }
+        Err(Errno::NOENT | Errno::STALE) => Ok(Presence::Nothing),
+        Err(error) => Err(error.into()),
+    }
 }
 
 pub(crate) fn describe(kind: FileType) -> &'static str {
@@ -236,43 +249,79 @@ pub(crate) fn names(path: &Path, id: FileId) -> io::Result<bool> {
     }
 }
 
+/// Which directory a path leads to. An inode's number is used again, often at once, by the next directory that is
+/// made; so with the time at which it was made, where the file system keeps that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PlaceId {
+    id: FileId,
+    made: Option<SystemTime>,
+}
+
+/// Follows symbolic links, as a watch does.
+pub(crate) fn place_identity(directory: &Path) -> io::Result<PlaceId> {
+    let found = fs::metadata(directory)?;
+    let id = FileId { device: found.dev(), inode: found.ino() };
+    Ok(PlaceId { id, made: found.created().ok() })
+}
+
 /// Linux: by the magic number, the list of GNU coreutils' `fs-is-local` (what `tail -f` goes by) with
 /// 9p added; every FUSE counts, since its kind cannot be told. Apple, FreeBSD, OpenBSD: by
 /// `MNT_LOCAL`. Elsewhere nothing is known and "local" is assumed.
 pub(crate) fn is_network(_path: &Path, file: &File) -> bool {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    {
-        #[allow(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            clippy::unnecessary_cast,
-            trivial_numeric_casts,
-            reason = "f_type is a signed or an unsigned word; the magic numbers have 32 bits"
-        )]
-        rustix::fs::fstatfs(file).is_ok_and(|fs| NETWORK.contains(&(fs.f_type as u32)))
-    }
-    #[cfg(any(target_vendor = "apple", target_os = "freebsd", target_os = "openbsd"))]
-    {
-        const MNT_LOCAL: u64 = 0x1000; // <sys/mount.h> of all three
-        #[allow(
-            clippy::cast_lossless,
-            clippy::unnecessary_cast,
-            trivial_numeric_casts,
-            reason = "f_flags has another width on each system"
-        )]
-        rustix::fs::fstatfs(file).is_ok_and(|fs| fs.f_flags as u64 & MNT_LOCAL == 0)
-    }
-    #[cfg(not(any(
+    #[cfg(any(
         target_os = "linux",
         target_os = "android",
         target_vendor = "apple",
         target_os = "freebsd",
         target_os = "openbsd"
-    )))]
+    ))]
+    return rustix::fs::fstatfs(file).is_ok_and(|fs| is_remote(&fs));
+    #[allow(unreachable_code, reason = "where nothing is known")]
     {
         let _ = file;
         false
     }
+}
+
+/// The same of a directory.
+pub(crate) fn is_network_place(directory: &Path) -> bool {
+    #[cfg(any(
+        target_os = "linux",
+        target_os = "android",
+        target_vendor = "apple",
+        target_os = "freebsd",
+        target_os = "openbsd"
+    ))]
+    return rustix::fs::statfs(directory).is_ok_and(|fs| is_remote(&fs));
+    #[allow(unreachable_code, reason = "where nothing is known")]
+    {
+        let _ = directory;
+        false
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::unnecessary_cast,
+    trivial_numeric_casts,
+    reason = "f_type is a signed or an unsigned word; the magic numbers have 32 bits"
+)]
+fn is_remote(fs: &rustix::fs::StatFs) -> bool {
+    NETWORK.contains(&(fs.f_type as u32))
+}
+
+#[cfg(any(target_vendor = "apple", target_os = "freebsd", target_os = "openbsd"))]
+#[allow(
+    clippy::cast_lossless,
+    clippy::unnecessary_cast,
+    trivial_numeric_casts,
+    reason = "f_flags has another width on each system"
+)]
+fn is_remote(fs: &rustix::fs::StatFs) -> bool {
+    const MNT_LOCAL: u64 = 0x1000; // <sys/mount.h> of all three
+    fs.f_flags as u64 & MNT_LOCAL == 0
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -9,9 +9,9 @@ use std::fs::{self, File, FileType, OpenOptions};
 use std::io;
 use std::os::windows::fs::OpenOptionsExt as _;
 use std::path::{Component, Path, Prefix};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use super::Bits;
+use super::{Bits, Presence};
 
 /// Whether there are locks on this platform at all.
 pub(crate) const SUPPORTED: bool = true;
@@ -100,12 +100,21 @@ pub(super) fn aside(path: &Path, _bits: Option<Bits>) -> io::Result<tempfile::Na
 }
 
 /// Who reads a file is in the way of its replacement for a moment.
-pub(super) fn through_readers<T>(call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn through_readers<T>(call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     patiently(PATIENCE, call)
 }
 
 pub(crate) fn create_directories(path: &Path, _bits: Option<Bits>) -> io::Result<()> {
     fs::create_dir_all(path)
+}
+
+/// A file whose deletion waits for its last handle is still there, and refuses to be looked at.
+pub(crate) fn presence(path: &Path) -> io::Result<Presence> {
+    match patiently(PATIENCE, || fs::symlink_metadata(path)) {
+        Ok(found) => Ok(Presence::of(found.is_file())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Presence::Nothing),
+        Err(error) => Err(error),
+    }
 }
 
 pub(crate) fn describe(kind: FileType) -> &'static str {
@@ -168,8 +177,23 @@ pub(crate) fn names(_path: &Path, _id: FileId) -> io::Result<bool> {
     Ok(true)
 }
 
+/// Which directory a path leads to: std does not tell its number here, so by the time at which it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PlaceId {
+    made: Option<SystemTime>,
+}
+
+pub(crate) fn place_identity(directory: &Path) -> io::Result<PlaceId> {
+    Ok(PlaceId { made: fs::metadata(directory)?.created().ok() })
+}
+
 /// By the resolved path: a share, also one behind a drive letter.
 pub(crate) fn is_network(path: &Path, _file: &File) -> bool {
+    is_network_place(path)
+}
+
+/// The same of a directory.
+pub(crate) fn is_network_place(path: &Path) -> bool {
     let resolved = fs::canonicalize(path);
     let path = resolved.as_deref().unwrap_or(path);
     matches!(

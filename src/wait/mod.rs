@@ -10,6 +10,7 @@
 //!   helper blocks in the kernel: that is "try again" and "wait" in one.
 //! * **By polling** ([`poll`]) where the kernel must not be trusted, or no helper can be had.
 //!
+//! * **By looking** ([`sight`]) for what is nobody's: a marker that everybody sees at once.
 //! * **As the head of a queue** ([`turn`]) for any of several things: the queue is a lock that is waited for
 //!   in one of the ways above, and its holder is woken by the events of a directory ([`watch`]).
 //!
@@ -21,8 +22,10 @@
 
 mod deadline;
 mod line;
+mod place;
 mod poll;
 mod queue;
+mod sight;
 mod timer;
 mod turn;
 mod watch;
@@ -39,9 +42,10 @@ use self::deadline::now;
 pub(crate) use self::deadline::{Deadline, Sampling};
 pub(crate) use self::line::InLine;
 pub(crate) use self::queue::Lines;
+pub(crate) use self::sight::{Sight, Watch, see};
 use self::timer::Alarm;
 pub(crate) use self::turn::{Look, Pool, Turn};
-pub(crate) use self::watch::is_watchable;
+pub(crate) use self::watch::{Place, is_watchable};
 pub(crate) use self::watching::{Means, Seen};
 use crate::error::Result;
 

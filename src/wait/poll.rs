@@ -35,6 +35,13 @@ impl Rhythm {
         rhythm
     }
 
+    /// From the shortest pause again, the next time that it is needed.
+    pub(super) fn begin(&mut self) {
+        if self.has_jitter {
+            self.pause = FIRST;
+        }
+    }
+
     pub(super) fn next(&self) -> Instant {
         self.next
     }

@@ -155,7 +155,7 @@ impl<P: Pool> Turn<P> {
             self.stage = Stage::Head(Box::new(Head {
                 one: None,
                 gathered: self.pool.nothing(),
-                watching: Watching::new(self.pool.means()),
+                watching: Watching::new(self.pool.means().clone()),
                 presence: queueing.presence,
                 gate,
             }));

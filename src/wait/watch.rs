@@ -7,7 +7,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "starts the thread that talks to notify")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,12 +16,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode, EventKind};
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{Config, RecommendedWatcher, RecursiveMode, Watcher as _, WatcherKind};
 
 use super::deadline::now;
 use super::wake;
-use crate::sys::{self, FileId, Origin};
+use crate::sys::{self, Origin, PlaceId};
 
 /// How long the watcher is kept when nobody waits: making one costs two threads, but on Linux a user has
 /// only 128 instances (inotify(7), `max_user_instances`), over all processes.
@@ -29,6 +30,9 @@ const LINGER: Duration = Duration::from_millis(20);
 const FOREVER: Duration = Duration::from_secs(24 * 3600);
 /// How long to wait for the answer whether a directory can be watched.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// So many new names and a watcher by kqueue is made anew. notify 8.2 opens each file that comes to a watched
+/// directory, and does not close it when it goes (kqueue.rs, `handle_kqueue` and `remove_watch`; notify#644).
+const MOST_STRAYS: u32 = 64;
 
 /// What the thread is told and what the waiters are told. Under one mutex, which is never held while
 /// notify is called: on some platforms that waits for the handler, which takes it too.
@@ -37,14 +41,33 @@ struct Hub {
     running: Option<Origin>,
     next_number: u64,
     users: BTreeMap<u64, User>,
+    /// Directories that may have been replaced since they were watched: the watch stays with what was moved
+    /// away, and ends with what was removed.
+    doubted: BTreeSet<Arc<Path>>,
+    /// New names that were heard of.
+    strays: u32,
 }
 
 struct User {
-    directory: Arc<Path>,
+    place: Place,
     bell: Arc<Bell>,
 }
 
-static HUB: Mutex<Hub> = Mutex::new(Hub { running: None, next_number: 0, users: BTreeMap::new() });
+/// Whose events one waiter wants to hear.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) directory: Arc<Path>,
+    /// Only those of names that begin so are of interest, and of the directory itself.
+    pub(crate) stem: Option<Arc<OsStr>>,
+}
+
+static HUB: Mutex<Hub> = Mutex::new(Hub {
+    running: None,
+    next_number: 0,
+    users: BTreeMap::new(),
+    doubted: BTreeSet::new(),
+    strays: 0,
+});
 static CHANGED: Condvar = Condvar::new();
 
 impl Hub {
@@ -56,6 +79,8 @@ impl Hub {
         if self.running.take().is_some() {
             // The users of a forked copy are its parent's, and so is the watcher.
             self.users.clear();
+            self.doubted.clear();
+            self.strays = 0;
         }
         let thread = std::thread::Builder::new().name("flockwork-watch".into());
         self.running = thread.spawn(run).ok().map(|_| Origin::here());
@@ -72,7 +97,10 @@ fn hub() -> MutexGuard<'static, Hub> {
 pub(super) enum Watched {
     /// Not yet known.
     Asked,
-    Yes,
+    /// With the directory that the path led to when it was watched.
+    Yes(PlaceId),
+    /// There is no such directory.
+    Missing,
     No,
 }
 
@@ -118,13 +146,13 @@ pub(super) struct Subscription {
 impl Subscription {
     /// Returns at once. The bell rings when the answer is there, and that ring counts as the closing of a file:
     /// what happened before the watch was up is seen by the looks that follow it.
-    pub(super) fn new(directory: &Arc<Path>) -> Self {
+    pub(super) fn new(place: Place) -> Self {
         let bell = Arc::new(Bell {
             rings: AtomicU64::new(0),
             closes: AtomicU64::new(0),
             inner: Mutex::new((Watched::Asked, None)),
         });
-        let user = User { directory: Arc::clone(directory), bell: Arc::clone(&bell) };
+        let user = User { place, bell: Arc::clone(&bell) };
         let mut hub = hub();
         let number = hub.next_number;
         hub.next_number += 1;
@@ -138,7 +166,7 @@ impl Subscription {
         Self { number, bell }
     }
 
-    /// Asks again for a watch that could not be had.
+    /// Asks again for a watch that could not be had, or that is of a directory which was replaced.
     pub(super) fn ask_again(&self) {
         if hub().start() {
             self.bell.inner().0 = Watched::Asked;
@@ -180,16 +208,18 @@ impl Drop for Subscription {
     }
 }
 
-/// Whether the events of this directory can be had. Asks, and waits for the answer.
-pub(crate) fn is_watchable(directory: &Arc<Path>) -> bool {
-    let subscription = Subscription::new(directory);
+/// Whether the events of this directory, or of the nearest above it that exists, can be had. Asks, and waits for
+/// the answer.
+pub(crate) fn is_watchable(directory: &Path) -> bool {
+    let directory = sys::nearest_directory(directory).into();
+    let subscription = Subscription::new(Place { directory, stem: None });
     let waker = super::this_thread();
     let end = now() + PATIENCE;
     loop {
         subscription.register(&waker);
         match subscription.watched() {
-            Watched::Yes => return true,
-            Watched::No => return false,
+            Watched::Yes(_) => return true,
+            Watched::Missing | Watched::No => return false,
             Watched::Asked => {}
         }
         let left = end.saturating_duration_since(now());
@@ -204,8 +234,8 @@ pub(crate) fn is_watchable(directory: &Arc<Path>) -> bool {
 #[derive(Default)]
 struct Watches {
     watcher: Option<RecommendedWatcher>,
-    /// With the file that the path named then: a watch stays with a directory that was moved away.
-    directories: BTreeMap<Arc<Path>, Option<FileId>>,
+    /// With the directory that the path led to then: a watch stays with one that was moved away.
+    directories: BTreeMap<Arc<Path>, PlaceId>,
 }
 
 /// Brings notify to what the users want, again and again, until nobody has wanted anything for a while.
@@ -215,16 +245,25 @@ fn run() {
     let mut watches = Watches::default();
     let mut guard = hub();
     loop {
-        let asked: Vec<Arc<Path>> = guard
-            .users
-            .values()
-            .filter(|user| user.bell.inner().0 == Watched::Asked)
-            .map(|user| Arc::clone(&user.directory))
-            .collect();
+        if guard.strays >= MOST_STRAYS {
+            guard.strays = 0;
+            guard.doubted.extend(watches.directories.keys().map(Arc::clone));
+            drop(guard);
+            std::mem::take(&mut watches).end();
+            guard = hub();
+        }
+        let doubted = std::mem::take(&mut guard.doubted);
+        let wants = |user: &&User| {
+            user.bell.inner().0 == Watched::Asked || doubted.contains(&user.place.directory)
+        };
+        let asked: BTreeSet<Arc<Path>> =
+            guard.users.values().filter(wants).map(|u| Arc::clone(&u.place.directory)).collect();
+        let is_used =
+            |directory: &Arc<Path>| guard.users.values().any(|u| u.place.directory == *directory);
         let unwanted: Vec<Arc<Path>> = watches
             .directories
             .keys()
-            .filter(|directory| !guard.users.values().any(|user| user.directory == **directory))
+            .filter(|directory| doubted.contains(*directory) || !is_used(directory))
             .map(Arc::clone)
             .collect();
         if !asked.is_empty() || !unwanted.is_empty() {
@@ -233,7 +272,7 @@ fn run() {
                 watches.unwatch(&directory);
             }
             for directory in asked {
-                let answer = if watches.watch(&directory) { Watched::Yes } else { Watched::No };
+                let answer = watches.watch(&directory);
                 for bell in bells(&directory) {
                     // A file may have been closed before, and not be unlocked yet (rule 8).
                     bell.ring(true, Some(answer));
@@ -258,7 +297,7 @@ fn run() {
 /// The bells of a directory. Rung without the mutex (Q6).
 fn bells(directory: &Arc<Path>) -> Vec<Arc<Bell>> {
     let hub = hub();
-    let users = hub.users.values().filter(|user| user.directory == *directory);
+    let users = hub.users.values().filter(|user| user.place.directory == *directory);
     users.map(|user| Arc::clone(&user.bell)).collect()
 }
 
@@ -266,59 +305,92 @@ fn bells(directory: &Arc<Path>) -> Vec<Arc<Bell>> {
 /// know: paths come back canonical on macOS, with other separators on Windows, and not at all with an overflow
 /// (`need_rescan`).
 fn handle(event: notify::Result<notify::Event>) {
-    let close = match &event {
+    // An overflow, or whatever else is no event, may stand for anything.
+    let event = event.ok().filter(|event| !event.need_rescan());
+    let kind = event.as_ref().map(|event| event.kind);
+    let (close, doubt) = match kind {
         // To look needs no opening, but others' opening and reading is no news.
-        Ok(event) if !event.need_rescan() => match event.kind {
-            EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
-            EventKind::Access(_) => return,
-            _ => false,
-        },
-        _ => true, // whatever it was
+        Some(EventKind::Access(AccessKind::Close(AccessMode::Write))) => (true, false),
+        Some(EventKind::Access(_)) => return,
+        Some(
+            EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)),
+        ) => (false, true),
+        Some(_) => (false, false),
+        None => (true, true),
     };
     let paths = event.map(|event| event.paths).unwrap_or_default();
-    let hub = hub();
-    let is_meant = |user: &&User| {
-        let directory = &*user.directory;
-        paths.iter().any(|path| path == directory || path.parent() == Some(directory))
-    };
-    let mut meant: Vec<_> =
-        hub.users.values().filter(is_meant).map(|user| Arc::clone(&user.bell)).collect();
-    if meant.is_empty() {
+    let mut hub = hub();
+    let mut is_known = false;
+    let mut meant: Vec<_> = Vec::new();
+    let mut doubted: Vec<_> = Vec::new();
+    for user in hub.users.values() {
+        let directory = &user.place.directory;
+        let is_itself = paths.iter().any(|path| *path == **directory);
+        if doubt && (is_itself || paths.is_empty()) {
+            doubted.push(Arc::clone(directory));
+        }
+        let mut names = paths.iter().filter(|path| path.parent() == Some(directory)).peekable();
+        is_known |= is_itself || names.peek().is_some();
+        if is_itself || names.any(|path| user.place.concerns(path)) {
+            meant.push(Arc::clone(&user.bell));
+        }
+    }
+    if !is_known {
         meant.extend(hub.users.values().map(|user| Arc::clone(&user.bell)));
     }
+    let has_doubts = !doubted.is_empty();
+    hub.doubted.extend(doubted);
+    let is_stray = matches!(kind, Some(EventKind::Create(_)))
+        && matches!(RecommendedWatcher::kind(), WatcherKind::Kqueue);
+    hub.strays += u32::from(is_stray);
+    let is_due = has_doubts || hub.strays >= MOST_STRAYS;
     drop(hub);
+    if is_due {
+        CHANGED.notify_one();
+    }
     for bell in meant {
         bell.ring(close, None);
     }
 }
 
+impl Place {
+    /// Whether an event of this path in the directory is of interest. Only inotify gives back names as they were
+    /// written, byte for byte.
+    fn concerns(&self, path: &Path) -> bool {
+        let (Some(stem), Some(name)) = (&self.stem, path.file_name()) else { return true };
+        !matches!(RecommendedWatcher::kind(), WatcherKind::Inotify)
+            || name.as_encoded_bytes().starts_with(stem.as_encoded_bytes())
+    }
+}
+
 impl Watches {
-    /// Whether the directory is watched now.
-    fn watch(&mut self, directory: &Arc<Path>) -> bool {
-        let id = sys::path_identity(directory).ok();
+    fn watch(&mut self, directory: &Arc<Path>) -> Watched {
+        let Ok(id) = sys::place_identity(directory) else { return Watched::Missing };
         if let Some(known) = self.directories.get(directory) {
-            if *known == id && id.is_some() {
-                return true;
+            if *known == id {
+                return Watched::Yes(id);
             }
             self.unwatch(directory); // of what had the path before
         }
         if self.watcher.is_none() {
             self.watcher = watcher();
         }
-        let Some(watcher) = &mut self.watcher else { return false };
+        let Some(watcher) = &mut self.watcher else { return Watched::No };
         // notify 8.2 panics in `watch` where its thread has ended (inotify.rs, `watch_inner`).
         let answer = catch_unwind(AssertUnwindSafe(|| {
             watcher.watch(directory, RecursiveMode::NonRecursive)
         }));
         match answer {
             Ok(Ok(())) => {
+                // Should it have been replaced since the first line, who waits sees another id (E6).
                 self.directories.insert(Arc::clone(directory), id);
-                true
+                Watched::Yes(id)
             }
-            Ok(Err(_)) => false,
+            Ok(Err(_)) if !directory.is_dir() => Watched::Missing,
+            Ok(Err(_)) => Watched::No,
             Err(_) => {
                 self.abandon();
-                false
+                Watched::No
             }
         }
     }

@@ -1,14 +1,13 @@
 //! One waiter that looks when it has heard something: on the events of a directory, on a backstop where it
 //! is watched, and by polling where it is not. Knows when to look, and not at what.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::deadline::now;
+use super::place::Post;
 use super::poll::Rhythm;
-use super::watch::{Subscription, Watched};
+use super::watch::Place;
 use crate::error::Result;
 use crate::sys;
 
@@ -18,29 +17,32 @@ const AFTER_CLOSE: Duration = Duration::from_micros(50);
 const LOOKS_AFTER_CLOSE: u32 = 8;
 /// A watch costs six switches of threads, and most waits in the kernel are over before this.
 const IN_KERNEL: Duration = Duration::from_millis(10);
+/// How often what no event tells is looked at besides.
+const THOROUGH: Duration = Duration::from_secs(1);
 /// When to ask again for a watch that could not be had.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
 
 /// How a waiter wants to be told.
 #[derive(Debug, Clone)]
 pub(crate) struct Means {
-    /// The directory whose events tell; `None` where they must not be trusted.
-    pub(crate) directory: Option<Arc<Path>>,
+    /// Where events tell.
+    pub(crate) places: Vec<Place>,
+    /// Whether there are things that no event tells of, so that there is polling besides.
+    pub(crate) must_poll: bool,
     /// The user's own interval for polling.
     pub(crate) poll_every: Option<Duration>,
     /// For tests: another backstop than the platform's.
     pub(crate) backstop: Option<Duration>,
+    /// Whether it is the unlocking of a file that is waited for, which comes after its closing (rule 8).
+    pub(crate) is_unlocking: bool,
 }
 
 pub(super) struct Watching {
-    /// What to subscribe to once a look was in vain.
-    directory: Option<Arc<Path>>,
-    subscription: Option<Subscription>,
+    posts: Vec<Post>,
+    must_poll: bool,
+    is_unlocking: bool,
     rhythm: Rhythm,
     backstop: Duration,
-    /// What was heard before the last look.
-    rings: u64,
-    closes: u64,
     /// How many more looks after the last close, and when the next is.
     after_close: Option<(u32, Instant)>,
     /// When to look although nothing was heard. `None`: at once.
@@ -54,19 +56,19 @@ pub(super) struct Watching {
 
 impl Watching {
     /// The first `poll` looks, and subscribes if that was in vain.
-    pub(super) fn new(means: &Means) -> Self {
+    pub(super) fn new(means: Means) -> Self {
         let start = now();
         let backstop = means.backstop.unwrap_or(sys::BACKSTOP);
+        let places = if means.poll_every.is_none() { means.places } else { Vec::new() };
         Self {
-            directory: means.directory.clone().filter(|_| means.poll_every.is_none()),
-            subscription: None,
+            must_poll: means.must_poll || means.poll_every.is_some(),
+            posts: places.into_iter().map(Post::new).collect(),
+            is_unlocking: means.is_unlocking,
             rhythm: Rhythm::new(means.poll_every),
             backstop,
-            rings: 0,
-            closes: 0,
             after_close: None,
             next: None,
-            thorough: start + sys::BACKSTOP.max(Duration::from_secs(1)),
+            thorough: start + THOROUGH.max(sys::BACKSTOP),
             ask_again: start + ASK_AGAIN,
             patient_until: start + IN_KERNEL,
         }
@@ -82,48 +84,47 @@ impl Watching {
     /// thorough, and says whether it may rely on what is heard from now on.
     ///
     /// No wake-up is lost (W1): the waker is registered, and the rings are counted, before the look; what rings
-    /// later either finds the waker, or is seen by the comparison after it.
+    /// later either finds the waker, or is news when this comes round again.
     pub(super) fn poll<T>(
         &mut self,
         waker: &Waker,
         mut look: impl FnMut(bool) -> Result<Seen<T>>,
     ) -> Poll<Result<T>> {
-        if let Some(subscription) = &self.subscription {
-            subscription.register(waker);
+        for post in &self.posts {
+            post.register(waker);
         }
         loop {
-            let (rings, closes) = self.heard();
+            let (mut has_rung, mut has_closed) = (false, false);
+            for post in &mut self.posts {
+                let (rings, closes) = post.news();
+                has_rung |= rings;
+                has_closed |= closes;
+            }
             let now = now();
             let is_time = self.next_tick().is_none_or(|at| at <= now);
-            if !is_time && rings == self.rings {
+            if !is_time && !has_rung {
                 return Poll::Pending;
             }
-            if closes != self.closes {
+            if self.is_unlocking && has_closed {
                 self.after_close = Some((0, now + AFTER_CLOSE));
             }
-            (self.rings, self.closes) = (rings, closes);
             let thorough = self.thorough <= now;
             if thorough {
-                self.thorough = now + Duration::from_secs(1);
+                self.thorough = now + THOROUGH;
             }
             let (relies, in_kernel) = match look(thorough) {
                 Ok(Seen::Had(had)) => return Poll::Ready(Ok(had)),
                 Err(error) => return Poll::Ready(Err(error)),
                 Ok(Seen::Nothing { relies, in_kernel }) => (relies, in_kernel),
             };
-            if in_kernel && now < self.patient_until && self.directory.is_some() {
+            if in_kernel && now < self.patient_until && !self.posts.is_empty() {
                 self.next = Some(self.patient_until);
                 return Poll::Pending;
             }
-            if let Some(directory) = self.directory.take() {
-                // It rings when the watch is up, and that look sees what happened until then.
-                let subscription = self.subscription.insert(Subscription::new(&directory));
-                subscription.register(waker);
+            for post in &mut self.posts {
+                post.settle(thorough, waker);
             }
             self.plan(now, relies);
-            if self.heard().0 == rings {
-                return Poll::Pending;
-            }
         }
     }
 
@@ -133,11 +134,6 @@ impl Watching {
         self.after_close = None;
     }
 
-    fn heard(&self) -> (u64, u64) {
-        // The rings first: a close that is counted in between is looked at with the next ring.
-        self.subscription.as_ref().map_or((0, 0), |heard| (heard.rings(), heard.closes()))
-    }
-
     /// After a look at `now` that was in vain.
     fn plan(&mut self, now: Instant, relies: bool) {
         if let Some((looks, at)) = self.after_close.filter(|(_, at)| *at <= now) {
@@ -145,16 +141,14 @@ impl Watching {
             self.after_close = (later < LOOKS_AFTER_CLOSE)
                 .then(|| (later, at.max(now) + AFTER_CLOSE * 4_u32.pow(later)));
         }
-        let watched = self.subscription.as_ref().map(Subscription::watched);
-        if watched == Some(Watched::Yes) && relies {
+        if relies && !self.must_poll && self.posts.iter().all(Post::is_up) {
+            self.rhythm.begin();
             self.next = Some(now.checked_add(self.backstop).unwrap_or(now + sys::BACKSTOP));
             return;
         }
-        if watched == Some(Watched::No) && self.ask_again <= now {
+        if self.ask_again <= now {
             self.ask_again = now + ASK_AGAIN;
-            if let Some(subscription) = &self.subscription {
-                subscription.ask_again();
-            }
+            self.posts.iter().for_each(Post::ask_again);
         }
         if self.rhythm.next() <= now {
             self.rhythm.missed();
@@ -175,6 +169,10 @@ pub(crate) enum Seen<T> {
 }
 
 impl<T> Seen<T> {
+    pub(crate) fn nothing(relies: bool) -> Self {
+        Self::Nothing { relies, in_kernel: false }
+    }
+
     pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Seen<U> {
         match self {
             Self::Had(had) => Seen::Had(change(had)),

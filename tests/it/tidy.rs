@@ -56,6 +56,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("wait/tests.rs", &["error"]),
     ("claim.rs", &["error", "options", "slot", "sys", "wait"]),
     ("lock.rs", &["claim", "error", "holder", "options", "slot", "sys", "wait"]),
+    ("marker.rs", &["error", "options", "slot", "sys"]),
+    ("event.rs", &["claim", "error", "marker", "options", "wait"]),
+    ("wait/place.rs", &["sys"]),
+    ("wait/sight.rs", &["error"]),
     ("semaphore.rs", &["claim", "error", "holder", "options", "slot", "slots", "sys", "wait"]),
     ("lib.rs", &[]),
 ];

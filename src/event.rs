@@ -1,0 +1,747 @@
+//! `Event`: one marker file, and those who wait for it. Joins `marker` (the file) and `wait` (the engine). Names
+//! `claim` (the callback), `error` and `options` besides.
+
+use std::fmt;
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::claim;
+use crate::error::{Error, Lack, Result};
+use crate::marker::{Consumed, Marker};
+use crate::options::Options;
+use crate::wait::{
+    Acquire, Deadline, Means, Notice, Outcome, Place, Seen, Sight, Watch, is_watchable, see,
+};
+
+/// A flag on a path that any program can set, and that wakes all who wait for it, in all processes and threads.
+///
+/// A file at the path: it is there, and the event is set; it is gone, and the event is clear. What the file holds is
+/// the event's payload: a port, a version, a result. So a shell sets it with `touch`, clears it with `rm` and
+/// looks with `test -e`, and a waiter sees that at once: it is woken by the file system's events and does not poll.
+///
+/// As `threading.Event` and `multiprocessing.Event` in Python, or a manual-reset event on Windows, it stays set
+/// until somebody clears it, and lets everybody through meanwhile. With [`consume`](Self::consume) it is an
+/// auto-reset event: of all who wait that way exactly one gets each setting, with its payload.
+///
+/// An `Event` is a cheap handle: clone it, share it between threads, keep it. It keeps no descriptor open (but one
+/// for those who consume). Nothing has to be cleaned up when a process dies.
+///
+/// # Examples
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("server.ready");
+/// use std::time::Duration;
+/// use flockwork::Event;
+///
+/// // The server, when it can be reached:
+/// Event::open(&path)?.set_with(b"40123")?;
+///
+/// // Any number of clients, before or after that:
+/// let ready = Event::open(&path)?;
+/// match ready.wait_timeout(Duration::from_secs(30)) {
+///     Ok(()) => println!("listens on port {:?}", ready.payload()?),
+///     Err(error) if error.is_timed_out() => eprintln!("{error}"),
+///     Err(error) => return Err(error.into()),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # What is not promised
+///
+/// * A pulse. Who waits looks at the file when it hears of a change: what is set and cleared again at once may be
+///   missed by some of them. For "one of you do this, once" there is [`consume`](Self::consume).
+/// * That it is still set when [`wait`](Self::wait) returns: it was at some moment during the call.
+/// * Order: all are woken at once, and of those who consume anyone may be first.
+/// * That it survives a loss of power, or that it does not. A file is there until somebody removes it; an event that
+///   means "the server of this boot runs" belongs into a directory that a boot clears.
+/// * That others write the payload in one step: `echo 40123 > server.ready` makes the file first and writes then. Write
+///   to another name in the same directory and `mv` it.
+///
+/// # Platform-specific behaviour
+///
+/// * Linux: woken by inotify. Where the user's instances are used up (128 by default, over all processes), or the
+///   directory may not be read, it looks every 1 to 50 milliseconds instead, and asks again every 10 seconds.
+/// * macOS, BSD, Windows: woken by the system's events, and besides it looks every 20 to 100 milliseconds, since
+///   these are known to get lost.
+/// * Network file systems (NFS, SMB, FUSE ...) tell nobody what another host did: polled every 1 to 50
+///   milliseconds by reading the directory, so give events there a directory of their own.
+/// * Windows: a program that has the file open without sharing deletion is in the way of `clear` and `consume`; they try
+///   for about a second.
+#[derive(Clone)]
+pub struct Event {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    marker: Marker,
+    poll_every: Option<Duration>,
+    backstop: Option<Duration>,
+    notice: Option<Notice>,
+}
+
+impl Event {
+    /// Opens the event at `path`: makes missing parent directories, and neither sets nor clears it.
+    ///
+    /// Where this user may not make the directories that is no error yet: somebody else may, and one can wait
+    /// for that. The path is made absolute, so that a later change of the current directory changes nothing.
+    /// Symbolic links in parent directories are followed, at the last component refused.
+    ///
+    /// # Errors
+    ///
+    /// * [`Error::NotRegularFile`] if there is something else than a regular file at the path; it is left as it was.
+    /// * [`Error::Io`] if the path cannot be looked up, or a parent directory cannot be made.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Options::new().open_event(path)
+    }
+
+    /// Sets the event, and wakes all who wait for it. Returns whether it was not set before: of any number who
+    /// set it at once exactly one is told so.
+    ///
+    /// If it was set, nothing is changed: the payload that it carries stays. Missing parent directories are made.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("generated");
+    /// let generated = flockwork::Event::open(&path)?;
+    /// assert!(generated.set()?);
+    /// assert!(!generated.set()?); // it was set already
+    /// assert!(path.exists()); // `touch generated` would have done the same
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotRegularFile`] if something else has taken the path; [`Error::Io`] if the file cannot be made.
+    pub fn set(&self) -> Result<bool> {
+        self.inner.marker.set()
+    }
+
+    /// Sets the event with a payload, which takes the place of one that it carries already. Returns whether it was
+    /// not set before.
+    ///
+    /// The payload may be of any length. It is written to a file beside the path (`.flockwork.` and six letters),
+    /// brought to the disk, and renamed: nobody ever reads half of it, whatever is killed when. A process that is
+    /// killed while it writes leaves that file behind.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let ready = flockwork::Event::open(dir.path().join("ready"))?;
+    /// ready.set_with(b"40123")?;
+    /// assert_eq!(ready.payload()?.as_deref(), Some(&b"40123"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Self::set). Then the event is as it was.
+    pub fn set_with(&self, payload: &[u8]) -> Result<bool> {
+        self.inner.marker.set_with(payload)
+    }
+
+    /// Clears the event, and wakes all who wait for that. Returns whether it was set.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let ready = flockwork::Event::open(dir.path().join("ready"))?;
+    /// ready.set()?;
+    /// assert!(ready.clear()?);
+    /// assert!(!ready.clear()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotRegularFile`] if something else has taken the path (it is left as it was); [`Error::Io`] if the
+    /// file cannot be removed.
+    pub fn clear(&self) -> Result<bool> {
+        self.inner.marker.clear()
+    }
+
+    /// Whether the event is set at this moment: one look at the path.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotRegularFile`] if something else has taken the path; [`Error::Io`] if it cannot be looked up.
+    pub fn is_set(&self) -> Result<bool> {
+        self.inner.marker.is_set()
+    }
+
+    /// What the event carries, or `None` if it is not set. One that was set without a payload, or by `touch`,
+    /// carries no bytes.
+    ///
+    /// The bytes are those of one setting, however often it is set anew meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`is_set`](Self::is_set), and [`Error::Io`] if the file cannot be read.
+    pub fn payload(&self) -> Result<Option<Vec<u8>>> {
+        self.inner.marker.payload()
+    }
+
+    // ------------------------------------------------------------------------------------ wait
+
+    /// Waits until the event is set, without limit. Returns at once if it is.
+    ///
+    /// If the directory is removed or replaced meanwhile, the wait goes on for the same path in whatever comes there.
+    ///
+    /// # Errors
+    ///
+    /// As [`is_set`](Self::is_set).
+    pub fn wait(&self) -> Result<()> {
+        self.scene(all_set, Lack::NotSet).wait(|| Deadline::NEVER)
+    }
+
+    /// Waits until the event is set, for at most `timeout`. Zero looks once; what no clock can show waits forever.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let ready = flockwork::Event::open(dir.path().join("ready"))?;
+    /// let error = ready.wait_timeout(std::time::Duration::from_millis(10)).unwrap_err();
+    /// assert!(error.is_timed_out());
+    /// ready.set()?;
+    /// ready.wait_timeout(std::time::Duration::ZERO)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`] if it was not set in time; otherwise as [`is_set`](Self::is_set).
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<()> {
+        self.scene(all_set, Lack::NotSet).wait(|| Deadline::after(timeout))
+    }
+
+    /// Waits until the event is set, until `deadline`. One that has passed looks once.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_timeout`](Self::wait_timeout).
+    pub fn wait_deadline(&self, deadline: Instant) -> Result<()> {
+        self.scene(all_set, Lack::NotSet).wait(|| Deadline::at(deadline))
+    }
+
+    /// Waits until the event is set, as a future, under any runtime. Dropping the future gives up, and leaves
+    /// nothing behind.
+    ///
+    /// The wait begins when it is first polled. A future that is polled after it has ended stays pending.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("ready");
+    /// # futures_lite::future::block_on(async {
+    /// let ready = flockwork::Event::open(&path)?;
+    /// # ready.set()?;
+    /// ready.wait_async().await?;
+    /// # Ok::<(), flockwork::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`is_set`](Self::is_set).
+    pub fn wait_async(&self) -> impl Future<Output = Result<()>> + Send + Sync + Unpin + use<> {
+        self.scene(all_set, Lack::NotSet).future()
+    }
+
+    // ---------------------------------------------------------------------------- wait_cleared
+
+    /// Waits until the event is not set, without limit. Returns at once if it is not.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let busy = flockwork::Event::open(dir.path().join("busy"))?;
+    /// busy.set()?;
+    /// # std::thread::spawn({ let busy = busy.clone(); move || busy.clear().unwrap() });
+    /// busy.wait_cleared()?; // until somebody removes the file
+    /// assert!(!busy.is_set()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`is_set`](Self::is_set).
+    pub fn wait_cleared(&self) -> Result<()> {
+        self.scene(cleared, Lack::StillSet).wait(|| Deadline::NEVER)
+    }
+
+    /// Waits until the event is not set, for at most `timeout`. Zero looks once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`] if it was not cleared in time; otherwise as [`is_set`](Self::is_set).
+    pub fn wait_cleared_timeout(&self, timeout: Duration) -> Result<()> {
+        self.scene(cleared, Lack::StillSet).wait(|| Deadline::after(timeout))
+    }
+
+    /// Waits until the event is not set, until `deadline`. One that has passed looks once.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_cleared_timeout`](Self::wait_cleared_timeout).
+    pub fn wait_cleared_deadline(&self, deadline: Instant) -> Result<()> {
+        self.scene(cleared, Lack::StillSet).wait(|| Deadline::at(deadline))
+    }
+
+    /// Waits until the event is not set, as a future: see [`wait_async`](Self::wait_async).
+    ///
+    /// # Errors
+    ///
+    /// As [`is_set`](Self::is_set).
+    pub fn wait_cleared_async(
+        &self,
+    ) -> impl Future<Output = Result<()>> + Send + Sync + Unpin + use<> {
+        self.scene(cleared, Lack::StillSet).future()
+    }
+
+    // --------------------------------------------------------------------------------- consume
+
+    /// Waits until the event is set, clears it, and returns its payload: of all who wait this way, in all
+    /// processes and threads, exactly one gets each setting.
+    ///
+    /// Who [waits](Self::wait) for the same event without consuming may miss a setting that is consumed at once.
+    ///
+    /// A setting is taken at most once. A consumer that is killed before it has taken it, at whatever step, leaves it
+    /// to the next one. It has taken it a moment before this returns: a consumer that is killed later than that, also
+    /// before it has done anything with the payload, takes it with it. Where work must survive that, hold a
+    /// [`Lock`](crate::Lock) and [`clear`](Self::clear) the event when the work is done.
+    ///
+    /// Consumers take turns by a lock file beside the path (`ready.lock`), and for a moment there is a file `ready.taken`:
+    /// these names are flockwork's.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let job = flockwork::Event::open(dir.path().join("job"))?;
+    /// job.set_with(b"rebuild")?;
+    /// assert_eq!(job.consume()?, b"rebuild");
+    /// assert!(!job.is_set()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`payload`](Self::payload), and [`Error::Io`] if the file cannot be renamed or the lock file cannot be
+    /// made; [`Error::Unsupported`] if the file system has no locks. Nothing is taken then.
+    pub fn consume(&self) -> Result<Vec<u8>> {
+        self.scene(consumed, Lack::NotConsumed).wait(|| Deadline::NEVER)
+    }
+
+    /// Clears the event and returns its payload, if it is set; never waits.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let job = flockwork::Event::open(dir.path().join("job"))?;
+    /// assert!(job.try_consume().unwrap_err().is_would_block());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WouldBlock`] if it is not set, or somebody else consumes it at this moment; otherwise as
+    /// [`consume`](Self::consume).
+    pub fn try_consume(&self) -> Result<Vec<u8>> {
+        let marker = &self.inner.marker;
+        match marker.consume()? {
+            Consumed::Payload(payload) => Ok(payload),
+            Consumed::Nothing | Consumed::Busy => {
+                Err(Error::lacking(marker.path(), Lack::NotConsumed))
+            }
+        }
+    }
+
+    /// Waits for a setting to consume, for at most `timeout`. Zero tries once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`] if there was none in time, or others had them; otherwise as [`consume`](Self::consume).
+    pub fn consume_timeout(&self, timeout: Duration) -> Result<Vec<u8>> {
+        self.scene(consumed, Lack::NotConsumed).wait(|| Deadline::after(timeout))
+    }
+
+    /// Waits for a setting to consume, until `deadline`. One that has passed tries once.
+    ///
+    /// # Errors
+    ///
+    /// As [`consume_timeout`](Self::consume_timeout).
+    pub fn consume_deadline(&self, deadline: Instant) -> Result<Vec<u8>> {
+        self.scene(consumed, Lack::NotConsumed).wait(|| Deadline::at(deadline))
+    }
+
+    /// Waits for a setting to consume, as a future: see [`wait_async`](Self::wait_async). It takes nothing but in the
+    /// poll that returns it, so a dropped future has taken nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`consume`](Self::consume).
+    pub fn consume_async(
+        &self,
+    ) -> impl Future<Output = Result<Vec<u8>>> + Send + Sync + Unpin + use<> {
+        self.scene(consumed, Lack::NotConsumed).future()
+    }
+
+    // --------------------------------------------------------------------------------- several
+
+    /// Waits until one of several events is set, without limit, and returns its place among them; of more than one the
+    /// first.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// use flockwork::Event;
+    ///
+    /// let done = Event::open(dir.path().join("done"))?;
+    /// let failed = Event::open(dir.path().join("failed"))?;
+    /// failed.set()?;
+    /// assert_eq!(Event::wait_any([&done, &failed])?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`is_set`](Self::is_set), of any of them; [`Error::Io`] if there are none.
+    pub fn wait_any<I>(events: I) -> Result<usize>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<Self>,
+    {
+        Scene::any(events)?.wait(|| Deadline::NEVER)
+    }
+
+    /// Waits until one of several events is set, for at most `timeout`. Zero looks once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`] if none was set in time; otherwise as [`wait_any`](Self::wait_any).
+    pub fn wait_any_timeout<I>(events: I, timeout: Duration) -> Result<usize>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<Self>,
+    {
+        Scene::any(events)?.wait(|| Deadline::after(timeout))
+    }
+
+    /// Waits until one of several events is set, until `deadline`. One that has passed looks once.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_any_timeout`](Self::wait_any_timeout).
+    pub fn wait_any_deadline<I>(events: I, deadline: Instant) -> Result<usize>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<Self>,
+    {
+        Scene::any(events)?.wait(|| Deadline::at(deadline))
+    }
+
+    /// Waits until one of several events is set, as a future: see [`wait_async`](Self::wait_async).
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_any`](Self::wait_any).
+    pub fn wait_any_async<I>(events: I) -> Several<usize>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<Self>,
+    {
+        Several::new(Scene::any(events))
+    }
+
+    /// Waits until all of several events are set, without limit: until one look at each, one after the other, finds
+    /// all of them set.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// use std::time::{Duration, Instant};
+    /// use flockwork::Event;
+    ///
+    /// let parts = ["parser", "tables"].map(|part| Event::open(dir.path().join(part)).unwrap());
+    /// parts[0].set()?;
+    /// let deadline = Instant::now() + Duration::from_millis(10);
+    /// assert!(Event::wait_all_deadline(&parts, deadline).unwrap_err().is_timed_out());
+    /// parts[1].set()?;
+    /// Event::wait_all(&parts)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`is_set`](Self::is_set), of any of them.
+    pub fn wait_all<I>(events: I) -> Result<()>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<Self>,
+    {
+        Scene::all(events).wait(|| Deadline::NEVER)
+    }
+
+    /// Waits until all of several events are set, for at most `timeout`. Zero looks once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`] if one was not set in time (its path is the error's); otherwise as
+    /// [`wait_all`](Self::wait_all).
+    pub fn wait_all_timeout<I>(events: I, timeout: Duration) -> Result<()>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<Self>,
+    {
+        Scene::all(events).wait(|| Deadline::after(timeout))
+    }
+
+    /// Waits until all of several events are set, until `deadline`. One that has passed looks once.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_all_timeout`](Self::wait_all_timeout).
+    pub fn wait_all_deadline<I>(events: I, deadline: Instant) -> Result<()>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<Self>,
+    {
+        Scene::all(events).wait(|| Deadline::at(deadline))
+    }
+
+    /// Waits until all of several events are set, as a future: see [`wait_async`](Self::wait_async).
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_all`](Self::wait_all).
+    pub fn wait_all_async<I>(events: I) -> Several<()>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<Self>,
+    {
+        Several::new(Ok(Scene::all(events)))
+    }
+
+    // ----------------------------------------------------------------------------------- about
+
+    /// Whether those who wait in this process are woken by the system's events. Where they cannot be had (all
+    /// inotify instances of the user are taken, no thread can be had, a network file system,
+    /// [`Options::poll_every`]) they look every 1 to 50 milliseconds instead, and ask for events again every 10
+    /// seconds.
+    ///
+    /// Asks the system, which takes some hundred microseconds.
+    #[must_use]
+    pub fn is_event_driven(&self) -> bool {
+        let inner = &self.inner;
+        inner.poll_every.is_none()
+            && inner.marker.look_where_it_lies()
+            && is_watchable(inner.marker.directory())
+    }
+
+    /// The path of the event, absolute.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.inner.marker.path()
+    }
+
+    fn scene<T>(&self, look: Look<T>, lack: Lack) -> Scene<T> {
+        Scene { events: Box::new([Arc::clone(&self.inner)]), look, lack }
+    }
+}
+
+impl AsRef<Event> for Event {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event").field("path", &self.path()).finish_non_exhaustive()
+    }
+}
+
+impl Options {
+    /// Opens an [`Event`] at `path` with these settings: see [`Event::open`].
+    ///
+    /// Nobody holds an event, so [`label`](Self::label) and [`record_holder`](Self::record_holder) mean nothing here.
+    ///
+    /// # Errors
+    ///
+    /// As [`Event::open`].
+    pub fn open_event(&self, path: impl AsRef<Path>) -> Result<Event> {
+        let marker = Marker::open(path.as_ref(), self.access)?;
+        let notice = claim::notice(self, marker.path());
+        let (poll_every, backstop) = (self.poll_every, self.backstop);
+        Ok(Event { inner: Arc::new(Inner { marker, poll_every, backstop, notice }) })
+    }
+}
+
+// ----------------------------------------------------------------------------- what is looked for
+
+type Look<T> = fn(&[Arc<Inner>]) -> Result<Seen<T>>;
+
+/// Some events, and what is to be seen of them.
+struct Scene<T> {
+    events: Box<[Arc<Inner>]>,
+    look: Look<T>,
+    /// What they have not come to, if that is not seen in time.
+    lack: Lack,
+}
+
+/// The first that is set, or the first that is not.
+fn first(events: &[Arc<Inner>], is_set: bool) -> Result<Option<usize>> {
+    for (index, event) in events.iter().enumerate() {
+        if event.marker.is_set()? == is_set {
+            return Ok(Some(index));
+        }
+    }
+    Ok(None)
+}
+
+fn all_set(events: &[Arc<Inner>]) -> Result<Seen<()>> {
+    let unset = first(events, false)?;
+    Ok(unset.map_or(Seen::Had(()), |_| Seen::nothing(true)))
+}
+
+fn any_set(events: &[Arc<Inner>]) -> Result<Seen<usize>> {
+    Ok(first(events, true)?.map_or(Seen::nothing(true), Seen::Had))
+}
+
+fn cleared(events: &[Arc<Inner>]) -> Result<Seen<()>> {
+    let set = first(events, true)?;
+    Ok(set.map_or(Seen::Had(()), |_| Seen::nothing(true)))
+}
+
+/// Of one event. Rule E5: while there is something that another one is taking, that may fail or die, and no event
+/// tells of an unlocking.
+fn consumed(events: &[Arc<Inner>]) -> Result<Seen<Vec<u8>>> {
+    for event in events {
+        match event.marker.consume()? {
+            Consumed::Payload(payload) => return Ok(Seen::Had(payload)),
+            Consumed::Nothing => {}
+            Consumed::Busy => return Ok(Seen::nothing(false)),
+        }
+    }
+    Ok(Seen::nothing(true))
+}
+
+impl Scene<usize> {
+    fn any<I>(events: I) -> Result<Self>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<Event>,
+    {
+        let events = inner(events);
+        if events.is_empty() {
+            let source = std::io::Error::new(
+                std::io::ErrorKind::InvalidInput,
+                "there are none, and so there would be no end; give at least one",
+            );
+            return Err(Error::io("wait for one of the events", &Path::new("").into(), source));
+        }
+        Ok(Self { events, look: any_set, lack: Lack::NotSet })
+    }
+}
+
+impl Scene<()> {
+    fn all<I>(events: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: AsRef<Event>,
+    {
+        Self { events: inner(events), look: all_set, lack: Lack::NotSet }
+    }
+}
+
+fn inner<I>(events: I) -> Box<[Arc<Inner>]>
+where
+    I: IntoIterator,
+    I::Item: AsRef<Event>,
+{
+    events.into_iter().map(|event| Arc::clone(&event.as_ref().inner)).collect()
+}
+
+impl<T: Send + 'static> Scene<T> {
+    fn wait(self, deadline: impl FnOnce() -> Deadline) -> Result<T> {
+        let events: Box<[Arc<Inner>]> = self.events.clone();
+        let lack = self.lack;
+        match see(self, deadline, notice(&events))? {
+            Outcome::Held(seen) => Ok(seen),
+            Outcome::TimedOut(waited) => Err(timed_out(&events, waited, lack)),
+        }
+    }
+
+    fn future(self) -> Acquire<Watch<Self>> {
+        let notice = notice(&self.events).cloned();
+        Acquire::new(Watch::new(self), notice)
+    }
+}
+
+fn notice(events: &[Arc<Inner>]) -> Option<&Notice> {
+    events.iter().find_map(|event| event.notice.as_ref())
+}
+
+/// Names the first that is missing.
+fn timed_out(events: &[Arc<Inner>], waited: Duration, lack: Lack) -> Error {
+    let is_missing =
+        |event: &&Arc<Inner>| lack != Lack::NotSet || !event.marker.is_set().unwrap_or(false);
+    match events.iter().find(is_missing).or(events.first()) {
+        Some(event) => {
+            Error::timed_out_lacking(event.marker.path(), waited, lack, events.len() - 1)
+        }
+        None => Error::timed_out_lacking(&Path::new("").into(), waited, lack, 0),
+    }
+}
+
+impl<T: Send + 'static> Sight for Scene<T> {
+    type Held = T;
+
+    fn look(&self) -> Result<Seen<T>> {
+        (self.look)(&self.events)
+    }
+
+    fn means(&self) -> Means {
+        let tells = |event: &&Arc<Inner>| event.marker.look_where_it_lies();
+        let place = |event: &Arc<Inner>| Place {
+            directory: Arc::clone(event.marker.directory()),
+            stem: Some(Arc::clone(event.marker.name())),
+        };
+        let places: Vec<Place> = self.events.iter().filter(tells).map(place).collect();
+        Means {
+            must_poll: places.len() < self.events.len(),
+            places,
+            poll_every: self.events.iter().filter_map(|event| event.poll_every).min(),
+            backstop: self.events.iter().filter_map(|event| event.backstop).min(),
+            is_unlocking: false,
+        }
+    }
+}
+
+/// A wait for several events, as a future: see [`Event::wait_any_async`] and [`Event::wait_all_async`].
+#[must_use = "a future does nothing unless it is polled"]
+pub struct Several<T: Send + 'static> {
+    /// Taken out when it was refused before it began.
+    wait: Option<Result<Acquire<Watch<Scene<T>>>>>,
+}
+
+impl<T: Send + 'static> Several<T> {
+    fn new(scene: Result<Scene<T>>) -> Self {
+        Self { wait: Some(scene.map(Scene::future)) }
+    }
+}
+
+impl<T: Send + 'static> Future for Several<T> {
+    type Output = Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.wait {
+            Some(Ok(wait)) => Pin::new(wait).poll(context),
+            refused => match refused.take() {
+                Some(Err(error)) => Poll::Ready(Err(error)),
+                _ => Poll::Pending,
+            },
+        }
+    }
+}
+
+impl<T: Send + 'static> fmt::Debug for Several<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Several").finish_non_exhaustive()
+    }
+}

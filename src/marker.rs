@@ -1,0 +1,334 @@
+//! One marker file: whether it is there, what it carries, how it comes, goes, and is taken by one of many. Knows
+//! files and knows no time. Names `error`, `options`, `slot` (the lock of those who consume) and `sys`.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crate::error::{Error, Result};
+use crate::options::Access;
+use crate::slot::{Slot, absolute, create_parents, not_regular};
+use crate::sys::{self, Mode, Presence};
+
+/// How often in a row somebody else may undo what a call needs between two of its steps.
+const MOST_TRIES: u32 = 1000;
+
+/// A file that is there or not.
+#[derive(Debug)]
+pub(crate) struct Marker {
+    path: Arc<Path>,
+    /// Where it lies.
+    directory: Arc<Path>,
+    name: Arc<OsStr>,
+    access: Access,
+    /// Whether `stat` and events must not be trusted there (rule E7).
+    is_network: AtomicBool,
+    /// Opened by the first who finds something to consume.
+    lock: OnceLock<Arc<Slot>>,
+}
+
+/// What an attempt to consume came to.
+pub(crate) enum Consumed {
+    Payload(Vec<u8>),
+    /// It is not set.
+    Nothing,
+    /// Somebody else consumes at this moment.
+    Busy,
+}
+
+impl Marker {
+    /// Makes missing parent directories where that is permitted, and touches nothing else.
+    pub(crate) fn open(path: &Path, access: Access) -> Result<Self> {
+        let path = absolute(path)?;
+        let last = path.as_os_str().as_encoded_bytes().last();
+        let is_directory = last.is_some_and(|byte| std::path::is_separator(char::from(*byte)));
+        let (Some(directory), Some(name), false) = (path.parent(), path.file_name(), is_directory)
+        else {
+            return Err(Error::not_regular(&path, "the path of a directory"));
+        };
+        let marker = Self {
+            directory: directory.into(),
+            name: name.into(),
+            access,
+            is_network: AtomicBool::new(false),
+            lock: OnceLock::new(),
+            path: Arc::clone(&path),
+        };
+        if !directory.exists() {
+            match sys::create_directories(directory, access.bits()) {
+                Ok(()) => {}
+                // Who only looks needs no more than that somebody else makes them.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                    ) => {}
+                Err(error) => {
+                    return Err(Error::io("create the parent directory of", &path, error));
+                }
+            }
+        }
+        marker.look_where_it_lies();
+        marker.is_set()?;
+        Ok(marker)
+    }
+
+    pub(crate) fn path(&self) -> &Arc<Path> {
+        &self.path
+    }
+
+    pub(crate) fn directory(&self) -> &Arc<Path> {
+        &self.directory
+    }
+
+    /// The name within the directory; that of each file that belongs to it begins so.
+    pub(crate) fn name(&self) -> &Arc<OsStr> {
+        &self.name
+    }
+
+    /// Whether events tell of it: not on a network file system. A directory may have been mounted since it was
+    /// opened, so this looks.
+    pub(crate) fn look_where_it_lies(&self) -> bool {
+        let is_network = sys::is_network_place(sys::nearest_directory(&self.directory));
+        self.is_network.store(is_network, Ordering::Relaxed);
+        !is_network
+    }
+
+    // -------------------------------------------------------------------------------- looking
+
+    pub(crate) fn is_set(&self) -> Result<bool> {
+        match self.presence()? {
+            Presence::Nothing => Ok(false),
+            Presence::File => Ok(true),
+            Presence::Other => Err(self.something_else(&self.path)),
+        }
+    }
+
+    pub(crate) fn payload(&self) -> Result<Option<Vec<u8>>> {
+        if !self.is_set()? {
+            return Ok(None);
+        }
+        self.read(&self.path)
+    }
+
+    fn presence(&self) -> Result<Presence> {
+        if self.is_network.load(Ordering::Relaxed) {
+            return Ok(self.listed()?.0);
+        }
+        self.at(&self.path)
+    }
+
+    /// Of the marker, and of one that was taken and not delivered (rule E4).
+    fn both(&self) -> Result<(Presence, Presence)> {
+        if self.is_network.load(Ordering::Relaxed) {
+            return self.listed();
+        }
+        Ok((self.at(&self.path)?, self.at(&self.taken())?))
+    }
+
+    fn at(&self, path: &Path) -> Result<Presence> {
+        sys::presence(path).map_err(|source| Error::io("look up", &self.path, source))
+    }
+
+    /// Rule E7. By reading the directory: an NFS client answers a `stat` from memory for up to 30 seconds, also
+    /// with "no such file"; and GlusterFS with what is gone.
+    fn listed(&self) -> Result<(Presence, Presence)> {
+        let failed = |source| Error::io("look up", &self.path, source);
+        let mut found = (Presence::Nothing, Presence::Nothing);
+        let entries = match fs::read_dir(&self.directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+            Err(error) => return Err(failed(error)),
+        };
+        let taken = self.taken();
+        let taken = taken.file_name().unwrap_or_default();
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            let found = if *name == *self.name {
+                &mut found.0
+            } else if name == taken {
+                &mut found.1
+            } else if name.eq_ignore_ascii_case(&self.name) {
+                // The file system may not tell upper from lower case. To have read the directory makes the
+                // client forget what it remembers of names in it.
+                found.0 = self.at(&self.path)?;
+                continue;
+            } else {
+                continue;
+            };
+            *found = match entry.file_type() {
+                Ok(kind) => Presence::of(kind.is_file()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Presence::Nothing,
+                Err(error) => return Err(failed(error)),
+            };
+        }
+        Ok(found)
+    }
+
+    /// All bytes of the file; `None` if it has gone.
+    fn read(&self, path: &Path) -> Result<Option<Vec<u8>>> {
+        let failed = |source| Error::io("read the payload of", &self.path, source);
+        let Some(mut file) = self.open_file(path)? else { return Ok(None) };
+        let mut payload = Vec::new();
+        file.read_to_end(&mut payload).map_err(failed)?;
+        Ok(Some(payload))
+    }
+
+    fn open_file(&self, path: &Path) -> Result<Option<File>> {
+        let failed = |source| Error::io("read the payload of", &self.path, source);
+        match sys::through_readers(|| sys::open_to_read(path)) {
+            Ok(file) if file.metadata().map_err(failed)?.is_file() => Ok(Some(file)),
+            Ok(_) => Err(self.something_else(path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // Something else took its place meanwhile; O_NOFOLLOW says ELOOP, EMLINK or EFTYPE.
+            Err(_) if self.at(path)? == Presence::Other => Err(self.something_else(path)),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    fn something_else(&self, path: &Path) -> Error {
+        match fs::symlink_metadata(path) {
+            Ok(found) if !found.is_file() => not_regular(&path.into(), found.file_type()),
+            _ => Error::not_regular(&path.into(), "no regular file"),
+        }
+    }
+
+    // ------------------------------------------------------------------------------- changing
+
+    /// Whether it was not set before. What it carries already stays.
+    pub(crate) fn set(&self) -> Result<bool> {
+        self.tried("set", || match sys::create_new(&self.path, self.access.bits()) {
+            Ok(_) => Some(Ok(true)),
+            // Rule 9: or a file system says so for no reason.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.is_set().map(|is_set| is_set.then_some(false)).transpose()
+            }
+            Err(error) => self.without_parents(error),
+        })
+    }
+
+    /// Rule E2. Whether it was not set before.
+    pub(crate) fn set_with(&self, payload: &[u8]) -> Result<bool> {
+        let bits = self.access.bits();
+        self.tried("set", || {
+            let put = match self.is_set() {
+                Ok(true) => sys::replace(&self.path, payload, bits).map(|()| false),
+                Ok(false) => sys::write_new(&self.path, payload, bits).map(|()| true),
+                Err(error) => return Some(Err(error)),
+            };
+            match put {
+                Ok(was_unset) => Some(Ok(was_unset)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
+                Err(error) => self.without_parents(error),
+            }
+        })
+    }
+
+    /// Whether it was set.
+    pub(crate) fn clear(&self) -> Result<bool> {
+        let remove = |path: &Path| match sys::through_readers(|| fs::remove_file(path)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("clear", &self.path, error)),
+        };
+        let (marker, taken) = self.both()?;
+        let mut was_set = match marker {
+            Presence::Nothing => false,
+            Presence::File => remove(&self.path)?,
+            Presence::Other => return Err(self.something_else(&self.path)),
+        };
+        if taken == Presence::File {
+            // Whoever consumes at this moment has done so before this call. Nobody does: it is a dead one's.
+            if let Some(_locked) = self.lock()?.try_take(Mode::Exclusive)? {
+                was_set |= remove(&self.taken())?;
+            }
+        }
+        Ok(was_set)
+    }
+
+    fn tried(
+        &self,
+        operation: &'static str,
+        mut step: impl FnMut() -> Option<Result<bool>>,
+    ) -> Result<bool> {
+        for _ in 0..MOST_TRIES {
+            if let Some(done) = step() {
+                return done;
+            }
+        }
+        let source = io::Error::other("somebody else set and cleared it each time in between");
+        Err(Error::io(operation, &self.path, source))
+    }
+
+    /// After a file could not be made: `None` if it is worth another try.
+    fn without_parents(&self, error: io::Error) -> Option<Result<bool>> {
+        let is_missing = error.kind() == io::ErrorKind::NotFound;
+        let failed = Error::io("set", &self.path, error);
+        if !is_missing {
+            return Some(Err(failed));
+        }
+        create_parents(&self.path, self.access, failed).err().map(Err)
+    }
+
+    // ------------------------------------------------------------------------------ consuming
+
+    /// Rules E3 to E5.
+    pub(crate) fn consume(&self) -> Result<Consumed> {
+        match self.both()? {
+            (Presence::Other, _) => return Err(self.something_else(&self.path)),
+            (_, Presence::Other) => return Err(self.something_else(&self.taken())),
+            (Presence::Nothing, Presence::Nothing) => return Ok(Consumed::Nothing),
+            _ => {}
+        }
+        let Some(locked) = self.lock()?.try_take(Mode::Exclusive)? else {
+            return Ok(Consumed::Busy);
+        };
+        let taken = self.take()?;
+        drop(locked); // an error in here would lose what was taken
+        Ok(taken.map_or(Consumed::Nothing, Consumed::Payload))
+    }
+
+    /// Holding the lock.
+    fn take(&self) -> Result<Option<Vec<u8>>> {
+        let failed = |source| Error::io("consume", &self.path, source);
+        let taken = self.taken();
+        let (marker, undelivered) = self.both()?;
+        if undelivered == Presence::Nothing {
+            // Not to be taken by somebody who cannot read it.
+            if marker == Presence::Nothing || self.open_file(&self.path)?.is_none() {
+                return Ok(None);
+            }
+            // At once: whatever is set after this is another one, and stays.
+            match sys::through_readers(|| fs::rename(&self.path, &taken)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        let payload = self.read(&taken)?;
+        if payload.is_some() {
+            // From here on it is ours. Until here the next one finds it.
+            match sys::through_readers(|| fs::remove_file(&taken)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+                _ => {}
+            }
+        }
+        Ok(payload)
+    }
+
+    fn lock(&self) -> Result<&Arc<Slot>> {
+        if let Some(slot) = self.lock.get() {
+            return Ok(slot);
+        }
+        let slot = Slot::open(&sys::beside(&self.path, ".lock"), self.access)?;
+        Ok(self.lock.get_or_init(|| slot))
+    }
+
+    fn taken(&self) -> std::path::PathBuf {
+        sys::beside(&self.path, ".taken")
+    }
+}

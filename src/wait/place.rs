@@ -1,0 +1,98 @@
+//! Where one waiter listens: at a directory, and while that is missing at the nearest above it that exists. Knows
+//! how a watch is lost and found again, and not what is waited for. Names `sys` (which directory a path leads
+//! to).
+
+use std::path::Path;
+use std::sync::Arc;
+use std::task::Waker;
+
+use super::watch::{Place, Subscription, Watched};
+use crate::sys;
+
+/// One place that a waiter wants to hear of.
+pub(super) struct Post {
+    wanted: Place,
+    heard: Option<Heard>,
+}
+
+struct Heard {
+    /// The directory, or one above it.
+    at: Arc<Path>,
+    subscription: Subscription,
+    /// How often it had rung before the last look, and how many of those were the closing of a file.
+    seen: (u64, u64),
+}
+
+impl Post {
+    pub(super) fn new(wanted: Place) -> Self {
+        Self { wanted, heard: None }
+    }
+
+    pub(super) fn register(&self, waker: &Waker) {
+        if let Some(heard) = &self.heard {
+            heard.subscription.register(waker);
+        }
+    }
+
+    /// Whether anything was heard since this was last asked, and whether the closing of a file was.
+    pub(super) fn news(&mut self) -> (bool, bool) {
+        let Some(heard) = &mut self.heard else { return (false, false) };
+        // All of them first: a close that is counted in between is news with the next ring.
+        let rings = heard.subscription.rings();
+        let closes = heard.subscription.closes();
+        let before = std::mem::replace(&mut heard.seen, (rings, closes));
+        (rings != before.0, closes != before.1)
+    }
+
+    /// Whether whatever happens there is heard.
+    pub(super) fn is_up(&self) -> bool {
+        let watched = self.heard.as_ref().map(|heard| heard.subscription.watched());
+        matches!(watched, Some(Watched::Yes(_)))
+    }
+
+    /// Asks again for a watch that could not be had.
+    pub(super) fn ask_again(&self) {
+        if let Some(Heard { subscription, .. }) = &self.heard {
+            if subscription.watched() == Watched::No {
+                subscription.ask_again();
+            }
+        }
+    }
+
+    /// Rule E6. After a look that was in vain: sees to it that the right directory is listened to. Where it has
+    /// to change something, the bell rings when that is done, and the look that follows sees what happened until
+    /// then. `thorough`: also where no event tells that the directory was replaced.
+    pub(super) fn settle(&mut self, thorough: bool, waker: &Waker) {
+        let wanted = &self.wanted.directory;
+        let Some(heard) = &self.heard else { return self.listen(waker) };
+        let is_nearest = || sys::nearest_directory(wanted) == &*heard.at;
+        match heard.subscription.watched() {
+            Watched::Asked | Watched::No => {}
+            // It is there again.
+            Watched::Missing if is_nearest() => heard.subscription.ask_again(),
+            Watched::Missing => self.listen(waker),
+            // The next one on the way to it is there.
+            Watched::Yes(_) if heard.at != *wanted && !is_nearest() => self.listen(waker),
+            Watched::Yes(id) => {
+                if thorough && sys::place_identity(&heard.at).ok() != Some(id) {
+                    heard.subscription.ask_again();
+                }
+            }
+        }
+    }
+
+    fn listen(&mut self, waker: &Waker) {
+        let wanted = &self.wanted.directory;
+        let nearest = sys::nearest_directory(wanted);
+        let (at, stem) = if nearest == &**wanted {
+            (Arc::clone(wanted), self.wanted.stem.clone())
+        } else {
+            // What comes next is the directory on the way.
+            let next = wanted.strip_prefix(nearest).ok().and_then(|rest| rest.components().next());
+            (nearest.into(), next.map(|next| next.as_os_str().into()))
+        };
+        let subscription = Subscription::new(Place { directory: Arc::clone(&at), stem });
+        subscription.register(waker);
+        self.heard = Some(Heard { at, subscription, seen: (0, 0) });
+    }
+}
