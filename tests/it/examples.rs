@@ -63,3 +63,51 @@ fn never_more_than_two_of_the_five_workers_work_at_once() {
     assert_eq!(refused.status.code(), Some(64));
     assert_eq!(String::from_utf8_lossy(&refused.stderr), "usage: semaphore\n");
 }
+
+#[test]
+fn one_waiter_gives_up_and_the_other_is_let_through_when_the_event_is_set() {
+    let output = run("event", &[]);
+    let text = text(&output);
+    assert!(output.status.success(), "{text}");
+    let story = [
+        "waiter 2 waits for it, for two seconds",
+        "waiter 2 gave up, is_set: false (gave up after ",
+        "main sets the event",
+        "waiter 1 goes on, is_set: true",
+        "Waiter 2 gave up in time, and waiter 1 went on when the event was set.",
+    ];
+    assert_in_this_order(&story, &text);
+    assert_in_this_order(&["waiter 1 waits for the event, without limit", story[2]], &text);
+
+    let refused = run("event", &["set"]);
+    assert_eq!(refused.status.code(), Some(64));
+    assert_eq!(String::from_utf8_lossy(&refused.stderr), "usage: event\n");
+}
+
+#[test]
+fn a_client_waits_for_its_server_and_finds_the_port_in_the_event() {
+    let output = run("ready_port", &[]);
+    let text = text(&output);
+    assert!(output.status.success(), "{text}");
+    let before = ["client waits for the server", "main starts the server"];
+    let of_the_server =
+        ["server listens on port ", "server hears \"hello, server\"", "server clears"];
+    let of_the_client = ["client finds port ", "client hears \"hello, client\""];
+    let end = ["The client found the server, and the event is clear again."];
+    // Two processes say what they do, so that only the lines of each have an order.
+    for of_one in [&of_the_server[..], &of_the_client] {
+        assert_in_this_order(&[&before[..], of_one, &end].concat(), &text);
+    }
+
+    let refused = run("ready_port", &["40123"]);
+    assert_eq!(refused.status.code(), Some(64));
+    assert_eq!(String::from_utf8_lossy(&refused.stderr), "usage: ready_port\n");
+}
+
+fn assert_in_this_order(pieces: &[&str], text: &str) {
+    let mut rest = text;
+    for piece in pieces {
+        let found = rest.find(piece);
+        rest = &rest[found.unwrap_or_else(|| panic!("no {piece:?} there: {text}")) + piece.len()..];
+    }
+}
