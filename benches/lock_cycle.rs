@@ -7,6 +7,8 @@
 #![allow(clippy::disallowed_methods, reason = "compares with what the crate itself must not call")]
 
 mod common;
+#[path = "common/contender.rs"]
+mod contender;
 #[path = "common/cycle.rs"]
 mod cycle;
 
@@ -15,9 +17,9 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use common::{Extent, Row, Target, bare, named_lock, open, print_table};
+use common::{Extent, Target, bare, named_lock, open, print_table};
+use contender::{Contender, interleave};
 use criterion::Criterion;
-use cycle::{cost_of_the_clock, time_cycles};
 use flockwork::{Lock, LockGuard};
 use futures_lite::future::block_on;
 use tempfile::TempDir;
@@ -59,19 +61,6 @@ fn directory_in_memory() -> Option<TempDir> {
 }
 
 // -------------------------------------------------------------------------------------- contenders
-
-/// One way to do it.
-struct Contender {
-    name: &'static str,
-    targets: &'static [Target],
-    cycle: Box<dyn FnMut()>,
-}
-
-impl Contender {
-    fn new(name: &'static str, targets: &'static [Target], cycle: impl FnMut() + 'static) -> Self {
-        Self { name, targets, cycle: Box::new(cycle) }
-    }
-}
 
 /// Each acquires and releases a lock that nobody else wants, on a file of its own.
 fn uncontended(dir: &Path) -> Vec<Contender> {
@@ -251,17 +240,4 @@ fn compare(dir: &Path, extent: Extent) {
 
     let rows = interleave(Held::new(dir).contenders, rounds, batch);
     print_table(&format!("Contended try_lock in {how}"), &rows, &[BARE_REFUSED]);
-}
-
-fn interleave(mut contenders: Vec<Contender>, rounds: usize, batch: usize) -> Vec<Row> {
-    let clock = cost_of_the_clock();
-    let mut times = vec![Vec::with_capacity(rounds * batch); contenders.len()];
-    for _ in 0..rounds {
-        for (Contender { cycle, .. }, times) in contenders.iter_mut().zip(&mut times) {
-            times.extend(time_cycles(cycle, batch, clock));
-        }
-    }
-    let row =
-        |(contender, times): (Contender, _)| Row::new(contender.name, contender.targets, times);
-    contenders.into_iter().zip(times).map(row).collect()
 }

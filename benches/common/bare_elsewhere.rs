@@ -36,4 +36,9 @@ impl Stat {
     pub(crate) fn call(&self) {
         black_box(std::fs::metadata(&self.0).expect("look up the path"));
     }
+
+    #[allow(dead_code, reason = "only where a file is waited for")]
+    pub(crate) fn is_there(&self) -> bool {
+        std::fs::metadata(&self.0).is_ok()
+    }
 }

@@ -37,4 +37,9 @@ impl Stat {
     pub(crate) fn call(&self) {
         black_box(rustix::fs::stat(&self.0).expect("stat"));
     }
+
+    #[allow(dead_code, reason = "only where a file is waited for")]
+    pub(crate) fn is_there(&self) -> bool {
+        rustix::fs::stat(&self.0).is_ok()
+    }
 }

@@ -94,7 +94,7 @@ impl Row {
         self
     }
 
-    fn median(&self) -> Duration {
+    pub(crate) fn median(&self) -> Duration {
         self.percentile(50)
     }
 
@@ -102,7 +102,7 @@ impl Row {
         self.percentile(90)
     }
 
-    fn p99(&self) -> Duration {
+    pub(crate) fn p99(&self) -> Duration {
         self.percentile(99)
     }
 

@@ -36,6 +36,11 @@ impl Peer {
         Self::start(Command::new(program).env(variable, role).args(arguments))
     }
 
+    #[allow(dead_code, reason = "not every bench looks at the process from outside")]
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     pub(crate) fn tell(&mut self, order: &str) {
         let orders = self.orders.as_mut().expect("not stopped");
         writeln!(orders, "{order}").expect("tell another process");
