@@ -70,6 +70,8 @@ fn main() {
 
 // ------------------------------------------------------------------------------------------- methods
 
+/// The least that it takes where one thread listens for all who wait in a process: it must wake them.
+const BARE_BY_THREAD: &str = "bare inotify reader, wakes another thread";
 const AS_BARE: &[Target] = &[Target { baseline: BARE, at_most: 1.5 }];
 
 /// A way to wait, and a file of its own to wait for.
@@ -136,6 +138,7 @@ impl Method {
                     woken
                 })
             },
+            Self { most: MOST_BARE, ..new(BARE_BY_THREAD, wait_for_a_thread) },
             flockwork("flockwork wait", |place| after(place.event.wait())),
             flockwork("flockwork wait_timeout", |place| after(place.event.wait_timeout(TIMEOUT))),
             flockwork("flockwork wait_async", |place| after(block_on(place.event.wait_async()))),
@@ -158,6 +161,21 @@ fn after(waited: flockwork::Result<()>) -> Duration {
     let woken = now();
     waited.expect("wait for the event");
     woken
+}
+
+fn wait_for_a_thread(place: &Place) -> Duration {
+    let waiter = std::thread::current();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let reader = await_file(&place.stat, &place.directory);
+            waiter.unpark();
+            drop(reader);
+        });
+        while !place.stat.is_there() {
+            std::thread::park();
+        }
+        now()
+    })
 }
 
 fn poll(place: &Place, every: Duration) -> Duration {
@@ -299,7 +317,7 @@ fn print_wake_ups(
     if size == 1 {
         let row = |(name, targets, it): (_, _, Figures)| Row::new(name, targets, it.lasts);
         let rows: Vec<Row> = results.into_iter().map(row).collect();
-        print_table(&title, &rows, &[BARE]);
+        print_table(&title, &rows, &[BARE, BARE_BY_THREAD]);
         return;
     }
     println!("\n{title}");
