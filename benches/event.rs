@@ -18,6 +18,8 @@ mod cycle;
 #[allow(dead_code, reason = "another bench asks for more")]
 #[path = "common/peer.rs"]
 mod peer;
+#[path = "common/python_event.rs"]
+mod python_event;
 #[cfg_attr(target_os = "linux", path = "common/waiting_linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "common/waiting_elsewhere.rs")]
 mod waiting;
@@ -26,7 +28,6 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::process::{Command, Stdio};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ use contender::{Contender, interleave};
 use flockwork::Event;
 use futures_lite::future::block_on;
 use peer::{Peer, end_after};
+use python_event::{PYTHON, start_python, wake_in_python};
 use waiting::{BARE, await_file, is_asleep, resident, switches, watches};
 
 /// Long enough never to end.
@@ -193,7 +195,6 @@ const CROWDS: [(usize, usize); 4] = [(1, 500), (16, 150), (64, 60), (256, 15)];
 const SETTLING: Duration = Duration::from_millis(3);
 /// So long it is waited for all to watch. Who cannot has begun to look now and then.
 const PATIENCE: Duration = Duration::from_millis(500);
-const PYTHON: &str = "multiprocessing.Event (Python)";
 
 /// What one method's rounds came to.
 #[derive(Default)]
@@ -311,9 +312,9 @@ fn print_wake_ups(
     rounds: usize,
     results: Vec<(&'static str, &'static [Target], Figures)>,
 ) {
-    let title = format!(
-        "From set to wait returning in {size} other processes ({rounds} rounds, interleaved)"
-    );
+    let others =
+        if size == 1 { "another process".into() } else { format!("{size} other processes") };
+    let title = format!("From set to wait returning in {others} ({rounds} rounds, interleaved)");
     if size == 1 {
         let row = |(name, targets, it): (_, _, Figures)| Row::new(name, targets, it.lasts);
         let rows: Vec<Row> = results.into_iter().map(row).collect();
@@ -366,64 +367,6 @@ fn print_wake_ups(
 
 fn microseconds(time: Duration) -> String {
     format!("{:.0}", time.as_secs_f64() * 1e6)
-}
-
-/// Forks its waiters itself, and measures itself. A child says zero when it is about to wait, and then the time.
-const PYTHON_PROGRAM: &str = "
-import multiprocessing, os, signal, struct, sys, time
-def clock():
-    return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-number = int(sys.argv[1])
-event = multiprocessing.get_context('fork').Event()
-said, say = os.pipe()
-orders = []
-for _ in range(number):
-    hear_order, order = os.pipe()
-    if os.fork() == 0:
-        signal.alarm(600)
-        for other in orders + [order, said]:
-            os.close(other)
-        while os.read(hear_order, 1):
-            os.write(say, struct.pack('q', 0))
-            event.wait()
-            os.write(say, struct.pack('q', clock()))
-        os._exit(0)
-    os.close(hear_order)
-    orders.append(order)
-def hear():
-    return [struct.unpack('q', os.read(said, 8))[0] for _ in range(number)]
-print('ready', flush=True)
-for _ in sys.stdin:
-    event.clear()
-    for order in orders:
-        os.write(order, b' ')
-    assert not any(hear())
-    time.sleep(0.003 + 0.0001 * number)
-    start = clock()
-    event.set()
-    print(*(time - start for time in hear()), flush=True)
-";
-
-fn start_python(waiters: usize) -> Option<Peer> {
-    let has_it = Command::new("python3")
-        .args(["-c", "import multiprocessing.synchronize, os; os.fork"])
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success());
-    if !has_it {
-        return None;
-    }
-    let mut command = Command::new("python3");
-    command.args(["-c", PYTHON_PROGRAM, &waiters.to_string()]);
-    let mut python = Peer::start(&mut command);
-    assert_eq!(python.hear().trim(), "ready");
-    Some(python)
-}
-
-fn wake_in_python(python: &mut Peer) -> Vec<Duration> {
-    python.tell("");
-    let time = |word: &str| Duration::from_nanos(word.parse().expect("a time"));
-    python.hear().split_whitespace().map(time).collect()
 }
 
 // ------------------------------------------------------------------------------------- nobody waits

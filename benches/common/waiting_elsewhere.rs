@@ -8,10 +8,14 @@ use crate::common::bare::Stat;
 /// What [`await_file`] is.
 pub(crate) const BARE: &str = "a look each millisecond, the baseline here";
 
-pub(crate) fn await_file(stat: &Stat, _directory: &Path) {
+/// There is nothing to close.
+pub(crate) struct Reader;
+
+pub(crate) fn await_file(stat: &Stat, _directory: &Path) -> Reader {
     while !stat.is_there() {
         std::thread::sleep(Duration::from_millis(1));
     }
+    Reader
 }
 
 /// Not known: who asks goes by the time.
