@@ -20,12 +20,22 @@ struct Timers {
     running: Option<Origin>,
     next_number: u64,
     alarms: BTreeMap<Key, Waker>,
+    /// Until when the thread sleeps; `None` while it does not.
+    asleep_until: Option<Instant>,
 }
 
-static TIMERS: Mutex<Timers> =
-    Mutex::new(Timers { running: None, next_number: 0, alarms: BTreeMap::new() });
+static TIMERS: Mutex<Timers> = Mutex::new(Timers {
+    running: None,
+    next_number: 0,
+    alarms: BTreeMap::new(),
+    asleep_until: None,
+});
 static CHANGED: Condvar = Condvar::new();
-const LINGER: Duration = Duration::from_secs(1);
+/// A little longer than the ticks that most alarms are for: so the sleep that begins after one of them is also the
+/// sleep until the next, and an idle future costs one wake-up of this thread each second.
+const LINGER: Duration = Duration::from_millis(1010);
+/// So small a part of its span may an alarm be late.
+const TOLERANCE: u32 = 64;
 /// How long a poll may hold up its executor where not even the timer's thread can be had.
 const IN_PLACE: Duration = Duration::from_millis(1);
 
@@ -40,7 +50,7 @@ pub(super) struct Alarm(Option<Key>);
 impl Alarm {
     /// Wakes `waker` at `at`, instead of what was set before.
     pub(super) fn set(&mut self, at: Instant, waker: &Waker) {
-        self.off();
+        self.remove();
         let waker = waker.clone(); // the executor's code: not under our mutex
         let mut timers = timers();
         if !timers.running.as_ref().is_some_and(Origin::is_here) {
@@ -64,20 +74,32 @@ impl Alarm {
         }
         timers.next_number += 1;
         let key = (at, timers.next_number);
-        let is_first = timers.alarms.keys().next().is_none_or(|first| key < *first);
         timers.alarms.insert(key, waker);
         self.0 = Some(key);
+        let latest = at + at.saturating_duration_since(now()) / TOLERANCE;
+        let is_overslept = timers.asleep_until.is_some_and(|until| until > latest);
         drop(timers);
-        if is_first {
+        if is_overslept {
             CHANGED.notify_one();
         }
     }
 
     pub(super) fn off(&mut self) {
-        if let Some(key) = self.0.take() {
-            let waker = timers().alarms.remove(&key);
-            drop(waker); // the executor's code: the mutex is free again
+        if self.remove() {
+            // Nothing to do any more: without this the thread would sleep until the time that was set.
+            CHANGED.notify_one();
         }
+    }
+
+    /// Whether it was the last of all.
+    fn remove(&mut self) -> bool {
+        let Some(key) = self.0.take() else { return false };
+        let mut timers = timers();
+        let waker = timers.alarms.remove(&key);
+        let is_last = waker.is_some() && timers.alarms.is_empty();
+        drop(timers);
+        drop(waker); // the executor's code: the mutex is free again
+        is_last
     }
 }
 
@@ -88,7 +110,7 @@ impl Drop for Alarm {
 }
 
 /// No alarm is missed: an alarm is inserted under the mutex, and this looks at all of them under it
-/// before it waits; the thread ends only with `running` cleared under the same mutex, so that the next
+/// before it says until when it sleeps, and sleeps; who inserts one that is earlier wakes it. The thread ends only with `running` cleared under the same mutex, so that the next
 /// alarm starts another.
 fn run() {
     let mut guard = timers();
@@ -110,9 +132,11 @@ fn run() {
             None => LINGER,
         };
         let idle = guard.alarms.is_empty();
+        guard.asleep_until = now().checked_add(wait);
         let (again, result) =
             CHANGED.wait_timeout(guard, wait).unwrap_or_else(PoisonError::into_inner);
         guard = again;
+        guard.asleep_until = None;
         if idle && result.timed_out() && guard.alarms.is_empty() {
             guard.running = None;
             return;

@@ -1,5 +1,5 @@
-//! The integration tests, one binary: what users of several processes see. `peer`, `permits` and `support` are
-//! its tools.
+//! The integration tests, one binary: what users of several processes see. `peer`, `permits`, `markers` and
+//! `support` are its tools.
 
 #![allow(
     clippy::disallowed_methods,
@@ -8,11 +8,15 @@
     reason = "tests play the other program: they open, lock, sleep and start as they like"
 )]
 
+mod markers;
 mod peer;
 mod permits;
 mod support;
 
 mod engine;
+mod event;
+mod event_consume;
+mod event_watch;
 mod examples;
 mod futures;
 mod holder;

@@ -60,10 +60,16 @@ impl Peer {
     }
 
     pub(crate) fn answer(&mut self) -> String {
+        let answer = self.answer_or_death();
+        answer.unwrap_or_else(|| panic!("peer {} has ended", self.id()))
+    }
+
+    /// `None`: it has ended instead.
+    pub(crate) fn answer_or_death(&mut self) -> Option<String> {
         match self.answers.recv_timeout(PATIENCE) {
-            Ok(answer) => answer,
+            Ok(answer) => Some(answer),
             Err(RecvTimeoutError::Timeout) => panic!("peer {} does not answer", self.id()),
-            Err(RecvTimeoutError::Disconnected) => panic!("peer {} has ended", self.id()),
+            Err(RecvTimeoutError::Disconnected) => None,
         }
     }
 
@@ -128,6 +134,7 @@ pub(crate) fn say(answer: &str) {
 #[derive(Default)]
 struct State {
     permits: crate::permits::State,
+    markers: crate::markers::State,
     lock: Option<Lock>,
     guard: Option<LockGuard>,
     more: HashMap<String, Lock>,
@@ -195,6 +202,7 @@ impl State {
             }
             ["descriptors"] => crate::support::descriptors().to_string(),
             ["sem", ref words @ ..] => self.permits.obey(words),
+            ["event", ref words @ ..] => self.markers.obey(words),
             #[cfg(unix)]
             ["fork", what] => self.fork(what),
             _ => format!("what is {words:?}?"),
@@ -271,6 +279,7 @@ pub(crate) fn options(settings: &[&str]) -> Options {
         Some(("backstop", seconds)) => {
             options.backstop(Duration::from_secs(seconds.parse().unwrap()))
         }
+        Some(("poll", ms)) => options.poll_every(Duration::from_millis(ms.parse().unwrap())),
         _ => panic!("what is {setting}?"),
     })
 }

@@ -76,18 +76,6 @@ fn within_a_process_the_order_is_that_of_arrival() {
     assert_eq!(order.iter().collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
 }
 
-/// How often the threads of a process have gone to sleep.
-#[cfg(target_os = "linux")]
-fn sleeps(pid: u32) -> u64 {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let of_task = |task: std::path::PathBuf| {
-        let status = std::fs::read_to_string(task.join("status")).unwrap_or_default();
-        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches"));
-        line.map_or(0, |line| line.split_whitespace().nth(1).unwrap().parse().unwrap())
-    };
-    tasks.map(|task| of_task(task.unwrap().path())).sum()
-}
-
 #[cfg(target_os = "linux")]
 #[test]
 fn a_release_wakes_the_head_alone_and_the_rest_sleep_on() {
@@ -98,7 +86,7 @@ fn a_release_wakes_the_head_alone_and_the_rest_sleep_on() {
     queue_up(&path, &mut peers, "sem\tacquire\t1");
     let (front, back) = peers.split_at_mut(10);
     let settled = |peers: &[crate::peer::Peer]| -> Vec<u64> {
-        peers.iter().map(|peer| sleeps(peer.id())).collect()
+        peers.iter().map(|peer| crate::support::sleeps(peer.id())).collect()
     };
     crate::support::eventually("they sleep", || {
         let before = settled(back);
@@ -135,13 +123,7 @@ fn an_idle_head_wakes_at_most_twice_a_second() {
         head.tell("sem\tacquire\t1");
         until_head(&path, &head);
         std::thread::sleep(Duration::from_millis(300)); // until its watch is up
-        let (before, start) = (sleeps(head.id()), std::time::Instant::now());
-        std::thread::sleep(Duration::from_secs(3));
-        let woken = sleeps(head.id()) - before;
-        let seconds = start.elapsed().as_secs_f64();
-        #[allow(clippy::cast_precision_loss, reason = "a handful")]
-        let rate = woken as f64 / seconds;
-        assert!(rate <= 2.0, "{woken} times in {seconds:.1} s");
+        crate::support::assert_sleeps(head.id(), 2.0);
         head.kill();
     }
 }

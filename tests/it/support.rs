@@ -77,6 +77,67 @@ pub(crate) fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
 }
 
+/// How often the threads of a process have gone to sleep.
+#[cfg(target_os = "linux")]
+pub(crate) fn sleeps(pid: u32) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let of_task = |task: std::path::PathBuf| {
+        let status = std::fs::read_to_string(task.join("status")).unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches"));
+        line.map_or(0, |line| line.split_whitespace().nth(1).unwrap().parse().unwrap())
+    };
+    tasks.map(|task| of_task(task.unwrap().path())).sum()
+}
+
+/// That process does nothing for some seconds, and wakes at most so often in each.
+#[cfg(target_os = "linux")]
+#[track_caller]
+pub(crate) fn assert_sleeps(pid: u32, most_a_second: f64) {
+    let (before, start) = (sleeps(pid), Instant::now());
+    std::thread::sleep(Duration::from_secs(3));
+    let woken = sleeps(pid) - before;
+    let seconds = start.elapsed().as_secs_f64();
+    #[allow(clippy::cast_precision_loss, reason = "a handful")]
+    let rate = woken as f64 / seconds;
+    assert!(rate <= most_a_second, "{woken} times in {seconds:.1} s");
+}
+
+/// The inotify instances of a process, each with the inodes that it watches.
+#[cfg(target_os = "linux")]
+pub(crate) fn watches(pid: u32) -> Vec<Vec<u64>> {
+    let Ok(descriptors) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
+    let mut instances = Vec::new();
+    for descriptor in descriptors.flatten() {
+        let target = std::fs::read_link(descriptor.path()).unwrap_or_default();
+        if !target.to_string_lossy().contains("inotify") {
+            continue;
+        }
+        let info = format!("/proc/{pid}/fdinfo/{}", descriptor.file_name().display());
+        // "inotify wd:1 ino:1234 sdev:fe00000 mask:..."
+        let info = std::fs::read_to_string(info).unwrap_or_default();
+        let inode = |line: &str| line.split(" ino:").nth(1)?.split(' ').next().map(String::from);
+        let inodes = info.lines().filter_map(inode);
+        instances.push(inodes.map(|inode| u64::from_str_radix(&inode, 16).unwrap()).collect());
+    }
+    instances
+}
+
+/// Waits until that process watches the directory; on other systems than Linux a pause.
+#[track_caller]
+pub(crate) fn until_watching(pid: u32, directory: &Path) {
+    #[cfg(target_os = "linux")]
+    eventually(&format!("{} watched", directory.display()), || {
+        use std::os::linux::fs::MetadataExt as _;
+        let inode = std::fs::metadata(directory).unwrap().st_ino();
+        watches(pid).iter().flatten().any(|watched| *watched == inode)
+    });
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (pid, directory);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// Runs `body` as a test in a process of its own, where nothing else opens files or starts threads.
 /// `name` is the test's own, with its module.
 #[track_caller]

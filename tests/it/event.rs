@@ -1,0 +1,495 @@
+//! An event: set, cleared, waited for in each way, over processes and threads; its payload; what is refused.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use flockwork::{Error, Event, Options};
+use futures_lite::future::block_on;
+
+use crate::markers::{is_whole, open, peer, whole};
+use crate::peer::Peer;
+use crate::permits::FAR;
+use crate::support::{assert_waits, until_watching};
+
+pub(crate) fn dirs() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ready");
+    (dir, path)
+}
+
+const LONG: Duration = Duration::from_secs(1000);
+
+#[test]
+fn it_is_set_exactly_while_the_file_is_there() {
+    let (_dir, path) = dirs();
+    let event = Event::open(&path).unwrap();
+    assert!(!event.is_set().unwrap());
+    assert_eq!(event.payload().unwrap(), None);
+    assert!(!path.exists(), "opening sets nothing");
+
+    assert!(event.set().unwrap());
+    assert!(event.is_set().unwrap() && path.is_file());
+    assert_eq!(event.payload().unwrap(), Some(vec![]));
+    assert!(!event.set().unwrap());
+
+    assert!(!event.set_with(b"one").unwrap());
+    assert!(!event.set_with(b"three").unwrap());
+    assert!(!event.set().unwrap(), "the payload stays");
+    assert_eq!(event.payload().unwrap().unwrap(), b"three");
+    assert_eq!(std::fs::read(&path).unwrap(), b"three");
+
+    assert!(event.clear().unwrap());
+    assert!(!event.clear().unwrap());
+    assert!(!event.is_set().unwrap() && !path.exists());
+
+    assert!(event.set_with(b"").unwrap());
+    assert_eq!(event.payload().unwrap(), Some(vec![]));
+    let names: Vec<_> = std::fs::read_dir(path.parent().unwrap()).unwrap().collect();
+    assert_eq!(names.len(), 1, "nothing lies beside it: {names:?}");
+    assert_eq!(event.path(), path);
+}
+
+#[test]
+fn handles_and_futures_can_go_to_other_threads() {
+    fn is_free<T: Send + Sync + Unpin + 'static>(_: &T) {}
+    let (_dir, path) = dirs();
+    let event = Event::open(&path).unwrap();
+    is_free(&event);
+    is_free(&event.wait_async());
+    is_free(&event.wait_cleared_async());
+    is_free(&event.consume_async());
+    is_free(&Event::wait_any_async([&event]));
+    is_free(&Event::wait_all_async(&[event.clone()]));
+    drop(Event::wait_all_async(&[&event]));
+    drop(Event::wait_all_async(vec![event.clone()]));
+}
+
+#[test]
+fn what_is_so_already_is_not_waited_for() {
+    let (_dir, path) = dirs();
+    let event = Event::open(&path).unwrap();
+    event.wait_cleared().unwrap();
+    event.wait_cleared_timeout(Duration::ZERO).unwrap();
+    event.wait_cleared_deadline(Instant::now()).unwrap();
+    block_on(event.wait_cleared_async()).unwrap();
+    event.set().unwrap();
+    event.wait().unwrap();
+    event.wait_timeout(Duration::ZERO).unwrap();
+    event.wait_deadline(Instant::now()).unwrap();
+    block_on(event.wait_async()).unwrap();
+}
+
+#[test]
+fn one_setting_wakes_all_who_wait_in_all_processes_and_threads() {
+    let (dir, path) = dirs();
+    let event = Options::new().backstop(LONG).open_event(&path).unwrap();
+    let mut peers: Vec<Peer> = (0..6).map(|_| peer(&path, FAR)).collect();
+    for _ in 0..5 {
+        for (peer, way) in
+            peers.iter_mut().zip(["wait", "wait\tasync", "wait\t1000000"].iter().cycle())
+        {
+            peer.tell(&format!("event\t{way}"));
+        }
+        for peer in &peers {
+            until_watching(peer.id(), dir.path());
+        }
+        std::thread::scope(|scope| {
+            let here: Vec<_> = (0..4)
+                .map(|number| {
+                    let event = &event;
+                    scope.spawn(move || match number % 4 {
+                        0 => event.wait(),
+                        1 => block_on(event.wait_async()),
+                        2 => event.wait_timeout(Duration::MAX),
+                        _ => event.wait_deadline(Instant::now() + LONG),
+                    })
+                })
+                .collect();
+            until_watching(std::process::id(), dir.path());
+            assert!(peers.iter_mut().all(Peer::is_silent));
+            assert!(event.set().unwrap());
+            for waiter in here {
+                waiter.join().unwrap().unwrap();
+            }
+        });
+        for peer in &mut peers {
+            assert_eq!(peer.answer(), "ok");
+        }
+        for (peer, way) in
+            peers.iter_mut().zip(["cleared", "cleared\tasync", "cleared\t1000000"].iter().cycle())
+        {
+            peer.tell(&format!("event\t{way}"));
+        }
+        for peer in &peers {
+            until_watching(peer.id(), dir.path());
+        }
+        assert!(event.clear().unwrap());
+        for peer in &mut peers {
+            assert_eq!(peer.answer(), "ok");
+        }
+    }
+}
+
+/// The backstop is so long that a wake-up which is lost shows as a round that does not end.
+#[test]
+fn no_wake_up_is_lost_in_thousands_of_rounds_between_two_processes() {
+    let (dir, there) = dirs();
+    let back = dir.path().join("back");
+    let options = if cfg!(windows) { Options::new() } else { Options::new().backstop(LONG) };
+    let rounds = if cfg!(windows) { 50 } else { 2000 };
+    let (there, back) = (options.open_event(there).unwrap(), options.open_event(back).unwrap());
+    for way in ["plain", "timeout", "async"] {
+        let mut other = peer(there.path(), FAR);
+        open(&mut other, back.path(), FAR);
+        other.tell(&format!("event\treturn\t{rounds}\t{way}"));
+        for round in 0..rounds {
+            assert!(there.set().unwrap());
+            back.wait_timeout(LONG / 10).unwrap_or_else(|error| panic!("{way} {round}: {error}"));
+            assert!(back.clear().unwrap());
+        }
+        assert_eq!(other.answer(), "ok");
+    }
+}
+
+#[test]
+fn no_wake_up_is_lost_by_any_of_those_who_follow() {
+    let (_dir, path) = dirs();
+    let event = Event::open(&path).unwrap();
+    let mut peers: Vec<Peer> = (0..4).map(|_| peer(&path, FAR)).collect();
+    let rounds = if cfg!(windows) { 20 } else { 700 };
+    for (peer, way) in peers.iter_mut().zip(["plain", "timeout", "async", "plain"]) {
+        peer.tell(&format!("event\tfollow\t{rounds}\t{way}"));
+    }
+    for round in 0..rounds {
+        let payload = if round % 16 == 0 { &b"now and then a payload"[..] } else { b"" };
+        assert!(if payload.is_empty() { event.set() } else { event.set_with(payload) }.unwrap());
+        for peer in &mut peers {
+            assert_eq!(peer.answer(), "set", "round {round}");
+        }
+        assert!(event.clear().unwrap());
+        for peer in &mut peers {
+            assert_eq!(peer.answer(), "cleared", "round {round}");
+        }
+    }
+    for peer in &mut peers {
+        assert_eq!(peer.answer(), "ok");
+    }
+}
+
+#[test]
+fn a_wait_ends_at_its_deadline_and_says_what_did_not_happen() {
+    let (_dir, path) = dirs();
+    let event = Event::open(&path).unwrap();
+    let short = Duration::from_millis(30);
+    let is_late = |error: Error, start: Instant, words: &str| {
+        assert!(error.is_timed_out(), "{error}");
+        assert!(start.elapsed() >= short, "{:?}", start.elapsed());
+        assert_eq!(error.path(), path);
+        assert!(error.holder().is_none());
+        assert!(error.to_string().contains(words), "{error}");
+    };
+    let start = Instant::now();
+    is_late(event.wait_timeout(short).unwrap_err(), start, "it was not set; wait longer, or see");
+    let start = Instant::now();
+    is_late(event.wait_deadline(start + short).unwrap_err(), start, "not set");
+    let start = Instant::now();
+    is_late(event.consume_timeout(short).unwrap_err(), start, "or others consumed it first");
+    event.set().unwrap();
+    let start = Instant::now();
+    is_late(event.wait_cleared_timeout(short).unwrap_err(), start, "still set");
+    let start = Instant::now();
+    is_late(event.wait_cleared_deadline(start + short).unwrap_err(), start, "still set");
+    for error in [
+        event.wait_cleared_timeout(Duration::ZERO).unwrap_err(),
+        event.wait_cleared_deadline(Instant::now()).unwrap_err(),
+    ] {
+        assert!(error.is_timed_out());
+        assert!(error.to_string().starts_with("there was no time to wait for `"), "{error}");
+    }
+    let error = Event::open(path.with_file_name("other")).unwrap().try_consume().unwrap_err();
+    assert!(error.is_would_block());
+    assert!(error.to_string().contains("other` is not set; try again later"), "{error}");
+}
+
+#[test]
+fn of_many_who_set_at_once_one_is_told_that_it_was_not_set() {
+    let (_dir, path) = dirs();
+    let event = Event::open(&path).unwrap();
+    for round in 0..100 {
+        let barrier = std::sync::Barrier::new(8);
+        let first: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|number| {
+                    let (event, barrier) = (&event, &barrier);
+                    scope.spawn(move || {
+                        barrier.wait();
+                        if round % 2 == 0 { event.set() } else { event.set_with(&[number]) }
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| usize::from(thread.join().unwrap().unwrap())).sum()
+        });
+        assert_eq!(first, 1, "round {round}");
+        assert!(event.clear().unwrap());
+    }
+}
+
+#[test]
+fn nobody_reads_half_a_payload_whoever_is_killed_while_writing() {
+    let (_dir, path) = dirs();
+    let event = Event::open(&path).unwrap();
+    let big = whole(8 << 20, b'x');
+    event.set_with(&big).unwrap();
+    assert!(event.payload().unwrap().unwrap() == big);
+    let mut seen = std::collections::BTreeSet::new();
+    for round in 0..20 {
+        let mut writers: Vec<Peer> = (0..2).map(|_| peer(&path, "")).collect();
+        for (number, writer) in writers.iter_mut().enumerate() {
+            writer.tell(&format!("event\twrite-payloads\t{}", round * 7 + number));
+            assert_eq!(writer.answer(), "begins");
+        }
+        for _ in 0..50 {
+            let payload = event.payload().unwrap().unwrap();
+            assert!(is_whole(&payload), "{} bytes", payload.len());
+            seen.insert(payload.len());
+        }
+        for writer in &mut writers {
+            writer.kill();
+        }
+        assert!(is_whole(&event.payload().unwrap().unwrap()));
+    }
+    assert!(seen.len() > 20, "it was hardly ever written: {seen:?}");
+    assert!(event.clear().unwrap());
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_and_left() {
+    let (dir, path) = dirs();
+    let event = Event::open(&path).unwrap();
+    let check = |words: &str| {
+        let before = format!("{:?}", std::fs::symlink_metadata(&path).unwrap().file_type());
+        let errors = [
+            Event::open(&path).map(drop).unwrap_err(),
+            event.set().map(drop).unwrap_err(),
+            event.set_with(b"x").map(drop).unwrap_err(),
+            event.clear().map(drop).unwrap_err(),
+            event.is_set().map(drop).unwrap_err(),
+            event.payload().map(drop).unwrap_err(),
+            event.wait().unwrap_err(),
+            event.wait_timeout(LONG).unwrap_err(),
+            event.wait_cleared().unwrap_err(),
+            event.consume().map(drop).unwrap_err(),
+            event.try_consume().map(drop).unwrap_err(),
+            block_on(event.wait_async()).unwrap_err(),
+        ];
+        for error in errors {
+            assert!(matches!(error, Error::NotRegularFile { .. }), "{error}");
+            assert_eq!(error.path(), path);
+            assert!(error.to_string().contains(words), "{error}");
+        }
+        let after = format!("{:?}", std::fs::symlink_metadata(&path).unwrap().file_type());
+        assert_eq!(before, after);
+    };
+    std::fs::create_dir(&path).unwrap();
+    check("is a directory");
+    std::fs::remove_dir(&path).unwrap();
+    #[cfg(unix)]
+    {
+        let elsewhere = dir.path().join("elsewhere");
+        std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+        check("is a symbolic link");
+        assert!(!elsewhere.exists());
+        std::fs::write(&elsewhere, "somebody's").unwrap();
+        check("is a symbolic link");
+        assert_eq!(std::fs::read(&elsewhere).unwrap(), b"somebody's");
+        std::fs::remove_file(&path).unwrap();
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        #[cfg(not(target_vendor = "apple"))]
+        {
+            let kind = rustix::fs::FileType::Fifo;
+            rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, 0).unwrap();
+            check("is a FIFO");
+        }
+        let _ = mode;
+    }
+    drop(dir);
+}
+
+#[test]
+fn something_else_at_the_path_ends_a_wait_with_an_error() {
+    let (dir, path) = dirs();
+    let mut other = peer(&path, FAR);
+    other.tell("event\twait");
+    until_watching(other.id(), dir.path());
+    std::fs::create_dir(&path).unwrap();
+    let answer = other.answer();
+    assert!(answer.starts_with("not-regular: ") && answer.contains("a directory"), "{answer}");
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::write(&path, "it works again").unwrap();
+    other.expect("event\twait", "ok");
+}
+
+#[test]
+fn paths_that_can_be_no_event_are_refused() {
+    let (dir, path) = dirs();
+    for bad in ["", "a\0b"] {
+        let error = Event::open(bad).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput, "{bad:?}: {error}");
+    }
+    for bad in [path.join(""), dir.path().join(".."), dir.path().to_path_buf()] {
+        let error = Event::open(&bad).unwrap_err();
+        assert!(matches!(error, Error::NotRegularFile { .. }), "{}: {error}", bad.display());
+    }
+    std::fs::write(&path, "").unwrap();
+    let below = path.join("below");
+    // Windows says "path not found" of it, and then finds no directory to be made there.
+    let error = Event::open(&below).unwrap_err();
+    assert!(matches!(error, Error::Io { .. }), "{error}");
+    assert!(Event::open(dir.path().join("x".repeat(256))).is_err());
+    let none: [&Event; 0] = [];
+    let error = Event::wait_any(none).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput, "{error}");
+    assert!(block_on(Event::wait_any_async(none)).is_err());
+    Event::wait_all(none).unwrap();
+}
+
+#[test]
+fn missing_parents_are_made_by_who_opens_and_again_by_who_sets() {
+    let (dir, _) = dirs();
+    let path = dir.path().join("a/b/ready");
+    let event = Event::open(&path).unwrap();
+    assert!(path.parent().unwrap().is_dir());
+    for payload in [None, Some(b"x")] {
+        std::fs::remove_dir_all(dir.path().join("a")).unwrap();
+        assert!(!event.is_set().unwrap());
+        assert!(!event.clear().unwrap());
+        assert!(event.try_consume().unwrap_err().is_would_block());
+        event.wait_cleared().unwrap();
+        assert!(payload.map_or_else(|| event.set(), |payload| event.set_with(payload)).unwrap());
+        event.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_relative_path_means_what_it_meant_when_it_was_opened() {
+    let (dir, path) = dirs();
+    let mut other = Peer::start();
+    other.expect(&format!("chdir\t{}", dir.path().display()), "ok");
+    open(&mut other, Path::new("ready"), "");
+    let elsewhere = tempfile::tempdir().unwrap();
+    other.expect(&format!("chdir\t{}", elsewhere.path().display()), "ok");
+    other.expect("event\tset\thello", "true");
+    assert_eq!(std::fs::read(&path).unwrap(), b"hello");
+    other.expect("chdir\t..", "ok"); // Windows removes no directory that is somebody's current one
+}
+
+#[test]
+fn any_and_all_of_several_in_different_directories() {
+    let (dir, _) = dirs();
+    let paths: Vec<PathBuf> =
+        (0..3).map(|number| dir.path().join(number.to_string()).join("done")).collect();
+    let events: Vec<Event> = paths.iter().map(|path| Event::open(path).unwrap()).collect();
+    let short = Duration::from_millis(20);
+    for way in ["", "\tasync"] {
+        let mut other = peer(&paths[0], FAR);
+        open(&mut other, &paths[1], FAR);
+        open(&mut other, &paths[2], FAR);
+        for (number, event) in events.iter().enumerate() {
+            other.tell(&format!("event\tany{way}"));
+            for path in &paths {
+                until_watching(other.id(), path.parent().unwrap());
+            }
+            assert!(other.is_silent());
+            event.set().unwrap();
+            assert_eq!(other.answer(), number.to_string());
+            assert_eq!(Event::wait_any(&events).unwrap(), number);
+            event.clear().unwrap();
+        }
+        assert!(Event::wait_any_timeout(&events, short).unwrap_err().is_timed_out());
+        let soon = Instant::now() + short;
+        assert!(Event::wait_any_deadline(&events, soon).unwrap_err().is_timed_out());
+        other.tell(&format!("event\tall{way}"));
+        for (path, event) in paths.iter().zip(&events) {
+            until_watching(other.id(), path.parent().unwrap());
+            assert!(other.is_silent());
+            let error = Event::wait_all_timeout(&events, short).unwrap_err();
+            assert!(error.is_timed_out() && error.path() == path, "{error}");
+            assert!(error.to_string().contains("and 2 more were waited for"), "{error}");
+            event.set().unwrap();
+        }
+        assert_eq!(other.answer(), "ok");
+        Event::wait_all_deadline(&events, Instant::now()).unwrap();
+        events.iter().for_each(|event| assert!(event.clear().unwrap()));
+    }
+    // The same twice is none too many.
+    events[0].set().unwrap();
+    Event::wait_all([&events[0], &events[0]]).unwrap();
+    assert_eq!(Event::wait_any([&events[1], &events[0], &events[0]]).unwrap(), 1);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_created_has_the_access_that_was_asked_for() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (dir, _) = dirs();
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o7777;
+    for (access, file, directory) in [
+        (flockwork::Access::Private, 0o600, 0o700),
+        (flockwork::Access::Group, 0o660, 0o770),
+        (flockwork::Access::Everyone, 0o666, 0o777),
+    ] {
+        let path = dir.path().join(format!("{access:?}")).join("ready");
+        let event = Options::new().access(access).open_event(&path).unwrap();
+        assert_eq!(mode(path.parent().unwrap()), directory);
+        event.set().unwrap();
+        assert_eq!(mode(&path), file);
+        event.set_with(b"x").unwrap();
+        assert_eq!(mode(&path), file);
+        event.consume().unwrap();
+        assert_eq!(mode(&path.with_file_name("ready.lock")), file);
+    }
+}
+
+#[test]
+fn on_wait_tells_of_a_wait_that_lasts() {
+    let (_dir, path) = dirs();
+    let (send, heard) = std::sync::mpsc::channel();
+    let event = Options::new()
+        .on_wait(Duration::from_millis(5), move |waiting| {
+            assert!(waiting.holder().is_none());
+            let _ = send.send((waiting.path().to_path_buf(), waiting.to_string()));
+        })
+        .open_event(&path)
+        .unwrap();
+    for way in 0..2 {
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| match way {
+                0 => event.wait(),
+                _ => block_on(event.wait_async()),
+            });
+            for _ in 0..3 {
+                let (told, words) = heard.recv().unwrap();
+                assert_eq!(told, path);
+                assert!(words.starts_with("waiting for `"), "{words}");
+            }
+            event.set().unwrap();
+            waiter.join().unwrap().unwrap();
+        });
+        event.clear().unwrap();
+        while heard.try_recv().is_ok() {}
+    }
+    assert!(heard.try_recv().is_err());
+}
+
+#[test]
+fn a_future_that_has_ended_stays_pending() {
+    let (_dir, path) = dirs();
+    let event = Event::open(&path).unwrap();
+    event.set().unwrap();
+    let mut wait = event.wait_async();
+    block_on(&mut wait).unwrap();
+    assert_waits(&mut wait);
+    let mut any = Event::wait_any_async([&event]);
+    block_on(&mut any).unwrap();
+    assert_waits(&mut any);
+}

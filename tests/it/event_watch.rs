@@ -1,0 +1,418 @@
+//! How those who wait for an event hear of it: whatever is done to its directory meanwhile, with one watcher for the
+//! process, and where nothing can be watched.
+
+use std::path::Path;
+use std::time::Duration;
+
+use flockwork::{Event, Options};
+use futures_lite::future::block_on;
+
+use crate::event::dirs;
+use crate::markers::{open, peer};
+use crate::peer::Peer;
+use crate::permits::FAR;
+use crate::support::{alone, assert_waits, descriptors, eventually, threads, until_watching};
+
+// ------------------------------------------------------------------------------------ directories
+
+/// Directories of the way are removed, moved and replaced while somebody waits; then the event is set at the same
+/// path, and heard of.
+fn hears_after(what: &str, change: impl Fn(&Path)) {
+    let (dir, _) = dirs();
+    let path = dir.path().join("a/b/ready");
+    let mut other = peer(&path, FAR);
+    for round in 0..30 {
+        other.tell("event\twait");
+        if round % 3 > 0 {
+            until_watching(other.id(), path.parent().unwrap());
+        }
+        change(dir.path());
+        assert!(other.is_silent(), "{what} {round}");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        if round % 2 > 0 {
+            until_watching(other.id(), path.parent().unwrap());
+        }
+        std::fs::write(&path, what).unwrap();
+        assert_eq!(other.answer(), "ok", "{what} {round}");
+        other.expect("event\tpayload", what);
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
+fn a_directory_that_is_removed_and_made_again() {
+    hears_after("removed", |dir| std::fs::remove_dir(dir.join("a/b")).unwrap());
+}
+
+#[test]
+fn a_directory_that_is_removed_with_the_one_above_it() {
+    hears_after("removed", |dir| std::fs::remove_dir_all(dir.join("a")).unwrap());
+}
+
+#[test]
+fn a_directory_that_is_moved_away() {
+    hears_after("moved", |dir| {
+        let aside = tempfile::tempdir_in(dir).unwrap();
+        std::fs::rename(dir.join("a/b"), aside.path().join("c")).unwrap();
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn a_directory_that_is_replaced_in_one_step() {
+    hears_after("replaced", |dir| {
+        std::fs::create_dir(dir.join("a/new")).unwrap();
+        std::fs::rename(dir.join("a/new"), dir.join("a/b")).unwrap();
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn a_directory_that_becomes_a_link_to_another() {
+    hears_after("linked", |dir| {
+        let place = dir.join("a/b");
+        let elsewhere = dir.join("elsewhere");
+        let _ = std::fs::create_dir(&elsewhere);
+        if std::fs::symlink_metadata(&place).unwrap().is_symlink() {
+            std::fs::remove_file(&place).unwrap();
+        } else {
+            std::fs::remove_dir(&place).unwrap();
+        }
+        std::os::unix::fs::symlink(&elsewhere, &place).unwrap();
+    });
+}
+
+/// What no event tells of is seen by the next look of those that come anyway.
+#[test]
+fn a_directory_further_up_that_is_moved_is_noticed_within_the_backstop() {
+    let (dir, _) = dirs();
+    let path = dir.path().join("a/b/ready");
+    let mut other = peer(&path, "");
+    for round in 0..2 {
+        other.tell("event\twait");
+        until_watching(other.id(), path.parent().unwrap());
+        std::fs::rename(dir.path().join("a"), dir.path().join(round.to_string())).unwrap();
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(other.answer(), "ok");
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+/// Nothing of the way is there, and it may not be made by who waits.
+#[cfg(unix)]
+#[test]
+fn a_user_who_may_change_nothing_waits_all_the_same() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (dir, _) = dirs();
+    let set_mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set_mode(dir.path(), 0o755);
+    let path = dir.path().join("later/ready");
+    let mut other = crate::refusals::unprivileged();
+    open(&mut other, &path, FAR);
+    let event = Event::open(dir.path().join("now")).unwrap(); // makes no directory of the other one
+    other.expect("event\tis-set", "false");
+    other.tell("event\twait");
+    std::thread::sleep(Duration::from_millis(30));
+    assert!(other.is_silent());
+    let later = Event::open(&path).unwrap();
+    later.set_with(b"hello").unwrap();
+    assert_eq!(other.answer(), "ok");
+    other.expect("event\tpayload", "hello");
+    if rustix::process::geteuid().is_root() {
+        for (command, words) in [("clear", "clear"), ("consume", "lock"), ("try-consume", "lock")] {
+            let answer = other.ask(&format!("event\t{command}"));
+            assert!(
+                answer.starts_with("PermissionDenied: could not "),
+                "{command} {words}: {answer}"
+            );
+            assert!(answer.contains("must be able to write to the directory"), "{answer}");
+        }
+        assert_eq!(later.payload().unwrap().unwrap(), b"hello");
+        // A directory that may be entered and not read cannot be watched either.
+        set_mode(path.parent().unwrap(), 0o711);
+        later.clear().unwrap();
+        other.expect("event\tevent-driven", "false");
+        other.tell("event\twait");
+        later.set_with(b"again").unwrap();
+        assert_eq!(other.answer(), "ok");
+        // And a payload that may not be read is not consumed.
+        set_mode(path.parent().unwrap(), 0o777);
+        set_mode(&path, 0o600);
+        let answer = other.ask("event\ttry-consume");
+        assert!(answer.starts_with("PermissionDenied: could not read the payload of"), "{answer}");
+        assert!(event.try_consume().is_err());
+        assert_eq!(later.consume().unwrap(), b"again");
+    }
+}
+
+// -------------------------------------------------------------------------------------- one watcher
+
+#[test]
+fn events_are_had_where_the_system_has_them() {
+    let (_dir, path) = dirs();
+    let event = Event::open(&path).unwrap();
+    eventually("an instance is free", || event.is_event_driven());
+    let polling = Options::new().poll_every(Duration::from_millis(2)).open_event(&path).unwrap();
+    assert!(!polling.is_event_driven());
+    let mut other = peer(&path, "poll=2");
+    for (way, change) in [("wait", true), ("cleared", false), ("wait\tasync", true)] {
+        other.tell(&format!("event\t{way}"));
+        if change { event.set() } else { event.clear() }.unwrap();
+        assert_eq!(other.answer(), "ok");
+    }
+    other.expect("event\tconsume", "");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_thousand_waiters_in_many_places_share_one_watcher_and_leave_nothing() {
+    alone(
+        "event_watch::a_thousand_waiters_in_many_places_share_one_watcher_and_leave_nothing",
+        || {
+            let (dir, _) = dirs();
+            let own = std::process::id();
+            let events: Vec<Event> = (0..50)
+                .map(|number| {
+                    let path = dir.path().join(format!("{}/{number}", number % 5));
+                    Options::new().backstop(Duration::from_secs(1000)).open_event(path).unwrap()
+                })
+                .collect();
+            let (threads_before, descriptors_before) = (threads(), descriptors());
+            for round in 0..3 {
+                let mut futures: Vec<_> =
+                    (0..1000).map(|number| Box::pin(events[number % 50].wait_async())).collect();
+                for future in &mut futures {
+                    assert_waits(future);
+                }
+                eventually("all are watched", || {
+                    crate::support::watches(own).iter().map(Vec::len).collect::<Vec<_>>() == [5]
+                });
+                assert!(threads() <= threads_before + 3, "hub, notify and timer: {}", threads());
+                if round == 1 {
+                    for event in &events {
+                        event.set().unwrap();
+                    }
+                    for future in &mut futures {
+                        block_on(future).unwrap();
+                    }
+                    for event in &events {
+                        event.clear().unwrap();
+                    }
+                }
+                // Those of four directories give up.
+                let last: Vec<_> =
+                    futures.into_iter().enumerate().filter(|(n, _)| n % 5 == 0).collect();
+                if round != 1 {
+                    eventually("the other directories are let go", || {
+                        crate::support::watches(own).iter().map(Vec::len).sum::<usize>() == 1
+                    });
+                }
+                drop(last);
+                eventually("everything is let go", || {
+                    threads() == threads_before && descriptors() == descriptors_before
+                });
+            }
+        },
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn ten_thousand_waits_that_end_and_futures_that_are_dropped_leave_nothing() {
+    alone(
+        "event_watch::ten_thousand_waits_that_end_and_futures_that_are_dropped_leave_nothing",
+        || {
+            let (_dir, path) = dirs();
+            let event = Event::open(&path).unwrap();
+            let before = (threads(), descriptors());
+            for number in 0..10_000 {
+                if number % 2 == 0 {
+                    assert_waits(event.wait_async());
+                } else {
+                    let short = Duration::from_micros(number / 100);
+                    assert!(event.wait_timeout(short).unwrap_err().is_timed_out());
+                }
+            }
+            assert!(threads() <= before.0 + 3);
+            eventually("everything is let go", || (threads(), descriptors()) == before);
+        },
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_idle_waiter_wakes_at_most_once_a_second() {
+    let (dir, path) = dirs();
+    for way in ["wait\t1000000", "wait\tasync", "consume"] {
+        let mut other = peer(&path, "");
+        other.tell(&format!("event\t{way}"));
+        until_watching(other.id(), dir.path());
+        std::thread::sleep(Duration::from_millis(300));
+        // The tick itself, and for a future the timer that wakes its thread.
+        let most = if way.ends_with("async") { 2.4 } else { 1.4 };
+        crate::support::assert_sleeps(other.id(), most);
+        std::fs::write(&path, "").unwrap();
+        assert!(["ok", ""].contains(&&*other.answer()));
+        let _ = std::fs::remove_file(&path);
+    }
+}
+
+/// Others' files in the directory, however many, are no reason to look.
+#[cfg(target_os = "linux")]
+#[test]
+fn who_waits_is_not_woken_by_other_files() {
+    let (dir, path) = dirs();
+    let mut other = peer(&path, FAR);
+    other.tell("event\twait");
+    until_watching(other.id(), dir.path());
+    std::thread::sleep(Duration::from_millis(100));
+    let waiter = || {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", other.id())).unwrap();
+        let status = |task: std::io::Result<std::fs::DirEntry>| {
+            std::fs::read_to_string(task.unwrap().path().join("status")).unwrap()
+        };
+        // Of the thread that runs the peer; the hub's and notify's have names of their own.
+        let status = tasks.map(status).find(|s| s.starts_with("Name:\tpeer::entry"));
+        let status = status.expect("libtest names a test's thread");
+        let line = status.lines().find(|line| line.starts_with("voluntary")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    let before = waiter();
+    for number in 0..2000 {
+        std::fs::write(dir.path().join(format!("other.{}", number % 100)), "x").unwrap();
+    }
+    let woken = waiter() - before;
+    assert!(woken <= 5, "{woken} times");
+    std::fs::write(&path, "").unwrap();
+    assert_eq!(other.answer(), "ok");
+}
+
+/// More waits than the system remembers: it says so (`IN_Q_OVERFLOW`), and everything is looked at.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_overflow_of_the_systems_queue_is_noticed() {
+    let (dir, path) = dirs();
+    let limit: usize = std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events")
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    if limit > 100_000 {
+        return; // somebody has raised it sixfold, and this would take long
+    }
+    let mut other = peer(&path, FAR);
+    other.tell("event\twait");
+    until_watching(other.id(), dir.path());
+    let pid = rustix::process::Pid::from_raw(other.id().try_into().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    // Each is three events, and two that are alike after each other are one.
+    for number in 0..limit / 2 {
+        std::fs::write(dir.path().join(format!("other.{}", number % 2)), "x").unwrap();
+        std::fs::remove_file(dir.path().join(format!("other.{}", number % 2))).unwrap();
+    }
+    std::fs::write(&path, "").unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    assert_eq!(other.answer(), "ok");
+}
+
+/// A user has 128 instances by default: the others poll.
+#[cfg(target_os = "linux")]
+#[test]
+fn three_hundred_processes_wait_for_one_event_and_all_wake() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (dir, path) = dirs();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let event = Event::open(&path).unwrap();
+    // As another user where that is possible, so that other tests have instances left.
+    let mut starter = crate::refusals::Unprivileged::new();
+    let mut peers: Vec<Peer> = (0..300).map(|_| starter.start()).collect();
+    for peer in &mut peers {
+        peer.tell(&format!("event\topen\t{}\t{FAR}", path.display()));
+    }
+    for peer in &mut peers {
+        assert_eq!(peer.answer(), "ok");
+        peer.tell("event\twait");
+    }
+    until_watching(peers[0].id(), dir.path());
+    assert!(peers.iter_mut().all(Peer::is_silent));
+    event.set().unwrap();
+    for peer in &mut peers {
+        assert_eq!(peer.answer(), "ok");
+    }
+}
+
+// ------------------------------------------------------------------------------------------ scarcity
+
+#[cfg(target_os = "linux")]
+mod scarce {
+    use super::*;
+    use crate::refusals::strace;
+
+    /// Every way of waiting still ends with what is waited for.
+    fn assert_waits_without_events(inject: &str) {
+        let Some(mut other) = strace(&[], inject) else { return };
+        let (_dir, path) = dirs();
+        open(&mut other, &path, FAR);
+        other.expect("event\tevent-driven", "false");
+        let event = Event::open(&path).unwrap();
+        for way in ["wait", "wait\t1000000", "wait\tasync", "any", "all\tasync"] {
+            other.tell(&format!("event\t{way}"));
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(other.is_silent());
+            event.set().unwrap();
+            assert!(["ok", "0"].contains(&&*other.answer()), "{way}");
+            other.tell("event\tcleared\tasync");
+            event.clear().unwrap();
+            assert_eq!(other.answer(), "ok", "{way}");
+        }
+        assert!(other.ask("event\twait\t20").starts_with("timed-out"));
+        event.set_with(b"x").unwrap();
+        other.expect("event\tconsume", "x");
+    }
+
+    #[test]
+    fn without_an_inotify_instance_waits_are_polled() {
+        assert_waits_without_events("inotify_init1,inotify_init:error=EMFILE");
+    }
+
+    #[test]
+    fn without_a_watch_waits_are_polled() {
+        assert_waits_without_events("inotify_add_watch:error=ENOSPC");
+    }
+
+    #[test]
+    fn without_threads_waits_are_polled() {
+        assert_waits_without_events("clone3,clone:error=EAGAIN");
+    }
+
+    /// There the directory is read instead of asking for the file: `stat` says what it remembers.
+    #[test]
+    fn on_a_network_file_system_the_directory_is_read() {
+        assert_waits_without_events("statfs,fstatfs:poke_exit=@arg2=6969000000000000");
+    }
+
+    /// Asked for again after ten seconds; from then on the waiter sleeps.
+    #[test]
+    fn a_watch_that_could_not_be_had_at_first_is_had_later() {
+        let inject = "inotify_init1,inotify_init:error=EMFILE:when=1";
+        let Some(mut other) = strace(&[], inject) else { return };
+        let (dir, path) = dirs();
+        open(&mut other, &path, FAR);
+        other.tell("event\twait");
+        let children = format!("/proc/{0}/task/{0}/children", other.id());
+        let mut pid = 0;
+        eventually("it runs", || {
+            let children = std::fs::read_to_string(&children).unwrap_or_default();
+            let child = children.split_whitespace().next().map(|pid| pid.parse::<u32>().unwrap());
+            pid = child.unwrap_or_default();
+            pid != 0
+        });
+        until_watching(pid, dir.path());
+        assert!(other.is_silent());
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(other.answer(), "ok");
+    }
+}
