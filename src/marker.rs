@@ -57,8 +57,12 @@ impl Marker {
             lock: OnceLock::new(),
             path: Arc::clone(&path),
         };
-        if !directory.exists() {
-            match sys::create_directories(directory, access.bits()) {
+        match fs::metadata(directory) {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => {
+                return Err(Error::io("look up", &path, io::ErrorKind::NotADirectory.into()));
+            }
+            Err(_) => match sys::create_directories(directory, access.bits()) {
                 Ok(()) => {}
                 // Who only looks needs no more than that somebody else makes them.
                 Err(error)
@@ -69,7 +73,7 @@ impl Marker {
                 Err(error) => {
                     return Err(Error::io("create the parent directory of", &path, error));
                 }
-            }
+            },
         }
         marker.look_where_it_lies();
         marker.is_set()?;
@@ -103,7 +107,7 @@ impl Marker {
         match self.presence()? {
             Presence::Nothing => Ok(false),
             Presence::File => Ok(true),
-            Presence::Other => Err(self.something_else(&self.path)),
+            Presence::Other => Err(something_else(&self.path)),
         }
     }
 
@@ -134,7 +138,7 @@ impl Marker {
     }
 
     /// Rule E7. By reading the directory: an NFS client answers a `stat` from memory for up to 30 seconds, also
-    /// with "no such file"; and GlusterFS with what is gone.
+    /// with "no such file"; and `GlusterFS` with what is gone.
     fn listed(&self) -> Result<(Presence, Presence)> {
         let failed = |source| Error::io("look up", &self.path, source);
         let mut found = (Presence::Nothing, Presence::Nothing);
@@ -182,18 +186,11 @@ impl Marker {
         let failed = |source| Error::io("read the payload of", &self.path, source);
         match sys::through_readers(|| sys::open_to_read(path)) {
             Ok(file) if file.metadata().map_err(failed)?.is_file() => Ok(Some(file)),
-            Ok(_) => Err(self.something_else(path)),
+            Ok(_) => Err(something_else(path)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             // Something else took its place meanwhile; O_NOFOLLOW says ELOOP, EMLINK or EFTYPE.
-            Err(_) if self.at(path)? == Presence::Other => Err(self.something_else(path)),
+            Err(_) if self.at(path)? == Presence::Other => Err(something_else(path)),
             Err(error) => Err(failed(error)),
-        }
-    }
-
-    fn something_else(&self, path: &Path) -> Error {
-        match fs::symlink_metadata(path) {
-            Ok(found) if !found.is_file() => not_regular(&path.into(), found.file_type()),
-            _ => Error::not_regular(&path.into(), "no regular file"),
         }
     }
 
@@ -230,7 +227,7 @@ impl Marker {
 
     /// Whether it was set.
     pub(crate) fn clear(&self) -> Result<bool> {
-        let remove = |path: &Path| match sys::through_readers(|| fs::remove_file(path)) {
+        let remove = |path: &Path| match sys::remove_at_once(path) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(Error::io("clear", &self.path, error)),
@@ -239,7 +236,7 @@ impl Marker {
         let mut was_set = match marker {
             Presence::Nothing => false,
             Presence::File => remove(&self.path)?,
-            Presence::Other => return Err(self.something_else(&self.path)),
+            Presence::Other => return Err(something_else(&self.path)),
         };
         if taken == Presence::File {
             // Whoever consumes at this moment has done so before this call. Nobody does: it is a dead one's.
@@ -279,8 +276,8 @@ impl Marker {
     /// Rules E3 to E5.
     pub(crate) fn consume(&self) -> Result<Consumed> {
         match self.both()? {
-            (Presence::Other, _) => return Err(self.something_else(&self.path)),
-            (_, Presence::Other) => return Err(self.something_else(&self.taken())),
+            (Presence::Other, _) => return Err(something_else(&self.path)),
+            (_, Presence::Other) => return Err(something_else(&self.taken())),
             (Presence::Nothing, Presence::Nothing) => return Ok(Consumed::Nothing),
             _ => {}
         }
@@ -312,7 +309,7 @@ impl Marker {
         let payload = self.read(&taken)?;
         if payload.is_some() {
             // From here on it is ours. Until here the next one finds it.
-            match sys::through_readers(|| fs::remove_file(&taken)) {
+            match sys::remove_at_once(&taken) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
                 _ => {}
             }
@@ -330,5 +327,12 @@ impl Marker {
 
     fn taken(&self) -> std::path::PathBuf {
         sys::beside(&self.path, ".taken")
+    }
+}
+
+fn something_else(path: &Path) -> Error {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.is_file() => not_regular(&path.into(), found.file_type()),
+        _ => Error::not_regular(&path.into(), "no regular file"),
     }
 }

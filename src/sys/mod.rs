@@ -11,7 +11,8 @@
 //! | [`open_to_read`] | the same, for reading what others wrote beside the path |
 //! | [`create_new`] | creates, failing with `AlreadyExists` where anything has the name |
 //! | [`write_new`], [`replace`] | files that are never seen half-written |
-//! | [`through_readers`] | renames, removes or opens a file that others may have open |
+//! | [`through_readers`] | renames or opens a file that others may have open |
+//! | [`remove_at_once`] | removes it, and frees its name although others have it open |
 //! | [`presence`] | whether a path names a regular file, nothing, or something else |
 //! | [`BACKSTOP`] | how long the events of a directory are trusted to tell everything |
 //! | [`create_directories`] | the missing ones of a directory's ancestors and itself |
@@ -119,7 +120,7 @@ pub(crate) use imp::{
     BACKSTOP, FileId, Origin, Pin, PlaceId, SUPPORTED, advice, coarse_milliseconds, command_of,
     create_directories, create_new, describe, host_name, identity, is_bad_name, is_network,
     is_network_place, lock_owners, locks_unsupported, names, open_existing, open_to_read,
-    path_identity, place_identity, presence, through_readers,
+    path_identity, place_identity, presence, remove_at_once, through_readers,
 };
 
 #[cfg(all(unix, not(target_os = "solaris")))]

@@ -109,6 +109,11 @@ pub(crate) fn through_readers<T>(mut call: impl FnMut() -> io::Result<T>) -> io:
     call()
 }
 
+/// Frees the name at once, also where somebody has the file open.
+pub(crate) fn remove_at_once(path: &Path) -> io::Result<()> {
+    fs::remove_file(path)
+}
+
 /// The system's own error out of tempfile's, which adds the path of its own file.
 fn without_path(error: io::Error) -> io::Error {
     let source = error.get_ref().and_then(|inner| inner.source());

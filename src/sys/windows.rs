@@ -9,6 +9,7 @@ use std::fs::{self, File, FileType, OpenOptions};
 use std::io;
 use std::os::windows::fs::OpenOptionsExt as _;
 use std::path::{Component, Path, Prefix};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::{Bits, Presence};
@@ -102,6 +103,17 @@ pub(super) fn aside(path: &Path, _bits: Option<Bits>) -> io::Result<tempfile::Na
 /// Who reads a file is in the way of its replacement for a moment.
 pub(crate) fn through_readers<T>(call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     patiently(PATIENCE, call)
+}
+
+/// Frees the name at once. A file that somebody has open keeps its name until they close it where deletion is not
+/// POSIX's (before Windows 10, version 1809; FAT; Wine), and could be taken for a new one.
+pub(crate) fn remove_at_once(path: &Path) -> io::Result<()> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let aside = path.with_file_name(format!(".flockwork.{}.{number}", std::process::id()));
+    patiently(PATIENCE, || fs::rename(path, &aside))?;
+    let _ = patiently(Duration::from_millis(10), || fs::remove_file(&aside));
+    Ok(())
 }
 
 pub(crate) fn create_directories(path: &Path, _bits: Option<Bits>) -> io::Result<()> {

@@ -365,13 +365,15 @@ impl Place {
 
 impl Watches {
     fn watch(&mut self, directory: &Arc<Path>) -> Watched {
-        let Ok(id) = sys::place_identity(directory) else { return Watched::Missing };
-        if let Some(known) = self.directories.get(directory) {
-            if *known == id {
-                return Watched::Yes(id);
+        let id = sys::place_identity(directory).ok();
+        if let Some(known) = self.directories.get(directory).copied() {
+            if id == Some(known) {
+                return Watched::Yes(known);
             }
-            self.unwatch(directory); // of what had the path before
+            // Of what had the path before. On Windows that is not quite gone as long as it is watched.
+            self.unwatch(directory);
         }
+        let Some(id) = id else { return Watched::Missing };
         if self.watcher.is_none() {
             self.watcher = watcher();
         }

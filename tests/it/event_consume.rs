@@ -185,17 +185,20 @@ mod injected {
     use crate::markers::open;
     use crate::refusals::strace;
 
-    /// A consumer that meets what `inject` says at that path; what it answers, or `None` where it died.
+    /// What a consumer answers that meets what `inject` says at that path. `Err` where it dies.
     fn consume(
         path: &std::path::Path,
         at: &std::path::Path,
         inject: &str,
-    ) -> Option<Option<String>> {
+    ) -> Option<Result<String, Died>> {
         let mut other = strace(&["-P".as_ref(), at.as_os_str()], inject)?;
         open(&mut other, path, "");
         other.tell("event\ttry-consume");
-        Some(other.answer_or_death())
+        Some(other.answer_or_death().ok_or(Died))
     }
+
+    #[derive(Debug, PartialEq)]
+    struct Died;
 
     #[test]
     fn killed_at_any_step_before_it_has_taken_it_leaves_it_to_the_next() {
@@ -214,7 +217,7 @@ mod injected {
             let at = std::path::PathBuf::from(format!("{}{suffix}", path.display()));
             let inject = format!("{call}:signal=KILL:when=1");
             let Some(answer) = consume(&path, &at, &inject) else { return };
-            assert_eq!(answer, None, "it met no {call} of {suffix}");
+            assert_eq!(answer, Err(Died), "it met no {call} of {suffix}");
             assert_eq!(event.try_consume().unwrap(), b"work", "{call} of {suffix}");
             assert!(event.try_consume().unwrap_err().is_would_block());
         }
@@ -252,6 +255,6 @@ mod injected {
         let taken = path.with_file_name("ready.taken");
         let inject = "unlink,unlinkat:error=ENOENT:when=1";
         let Some(answer) = consume(&path, &taken, inject) else { return };
-        assert_eq!(answer.as_deref(), Some("work"));
+        assert_eq!(answer, Ok("work".to_string()));
     }
 }

@@ -5,13 +5,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use flockwork::{Event, Options};
+#[cfg(target_os = "linux")]
 use futures_lite::future::block_on;
 
 use crate::event::dirs;
-use crate::markers::{open, peer};
+#[cfg(unix)]
+use crate::markers::open;
+use crate::markers::peer;
+#[cfg(target_os = "linux")]
 use crate::peer::Peer;
 use crate::permits::FAR;
-use crate::support::{alone, assert_waits, descriptors, eventually, threads, until_watching};
+#[cfg(target_os = "linux")]
+use crate::support::{alone, assert_waits, descriptors, threads};
+use crate::support::{eventually, until_watching};
 
 // ------------------------------------------------------------------------------------ directories
 
@@ -21,7 +27,7 @@ fn hears_after(what: &str, change: impl Fn(&Path)) {
     let (dir, _) = dirs();
     let path = dir.path().join("a/b/ready");
     let mut other = peer(&path, FAR);
-    for round in 0..30 {
+    for round in 0..if cfg!(windows) { 6 } else { 30 } {
         other.tell("event\twait");
         if round % 3 > 0 {
             until_watching(other.id(), path.parent().unwrap());
@@ -39,11 +45,15 @@ fn hears_after(what: &str, change: impl Fn(&Path)) {
     }
 }
 
+/// Not on Windows: Wine keeps a directory that is watched, when it is removed, and tells nobody.
+#[cfg(unix)]
 #[test]
 fn a_directory_that_is_removed_and_made_again() {
     hears_after("removed", |dir| std::fs::remove_dir(dir.join("a/b")).unwrap());
 }
 
+/// Not on Windows: Wine keeps a directory that is watched, when it is removed, and tells nobody.
+#[cfg(unix)]
 #[test]
 fn a_directory_that_is_removed_with_the_one_above_it() {
     hears_after("removed", |dir| std::fs::remove_dir_all(dir.join("a")).unwrap());

@@ -112,7 +112,7 @@ pub(crate) fn watches(pid: u32) -> Vec<Vec<u64>> {
         if !target.to_string_lossy().contains("inotify") {
             continue;
         }
-        let info = format!("/proc/{pid}/fdinfo/{}", descriptor.file_name().display());
+        let info = format!("/proc/{pid}/fdinfo/{}", descriptor.file_name().to_string_lossy());
         // "inotify wd:1 ino:1234 sdev:fe00000 mask:..."
         let info = std::fs::read_to_string(info).unwrap_or_default();
         let inode = |line: &str| line.split(" ino:").nth(1)?.split(' ').next().map(String::from);
