@@ -1,7 +1,8 @@
-//! Locks and semaphores between unrelated programs, keyed by a path in the file system.
+//! Locks, semaphores and events between unrelated programs, keyed by a path in the file system.
 //!
 //! * [`Lock`]: one holder at a time, over all processes and threads that open the path.
 //! * [`Semaphore`]: so many holders at a time, first come, first served.
+//! * [`Event`]: a flag that wakes everyone who waits for it, and can carry a payload.
 //! * [`Options`]: a label for those who wait, access bits, a callback while waiting, polling.
 //! * [`Error`]: what went wrong, on which path, and who is in the way.
 //!
@@ -19,23 +20,28 @@
 //! let compilers = flockwork::Semaphore::open(&path, 4)?;
 //! let permit = compilers.acquire()?; // at most four of them anywhere
 //! println!("on slot {}", permit.slots()[0]);
+//!
+//! # let path = dir.path().join("server.ready");
+//! let ready = flockwork::Event::open(&path)?;
+//! # ready.set()?;
+//! ready.wait()?; // until any program makes that file
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # Names
 //!
 //! `lock` waits without limit, `try_lock` never waits, `lock_timeout` and `lock_deadline` give up,
-//! `lock_async` is a future of no particular runtime that gives up when dropped. So do `acquire` and its kin.
-//! Not getting it is an error value.
+//! `lock_async` is a future of no particular runtime that gives up when dropped. So do `acquire`, `wait` and
+//! their kin. Not getting it is an error value.
 //!
 //! # What the process gets
 //!
 //! The library installs no signal handlers and changes neither the umask, the environment nor the current
 //! directory. Waits with a deadline, and futures, are served by at most one helper thread for each lock
 //! that is waited for (64 in all), which sleeps in the kernel and ends when nobody waits; a future that
-//! polls, waits for a semaphore or has an [`on_wait`](Options::on_wait) callback needs a timer's thread
-//! besides, one for all. While somebody is at the head of a semaphore's queue there are two more threads for
-//! the process, and one instance of the system's file watcher (the crate `notify`). On Unix it registers one handler with `pthread_atfork(3)`, which counts forks.
+//! polls, waits for a semaphore or an event, or has an [`on_wait`](Options::on_wait) callback needs a timer's thread
+//! besides, one for all. While somebody waits for an event, or is at the head of a semaphore's queue, there are two more
+//! threads for the process, and one instance of the system's file watcher (the crate `notify`). On Unix it registers one handler with `pthread_atfork(3)`, which counts forks.
 //!
 //! # Not promised
 //!

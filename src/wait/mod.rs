@@ -2,21 +2,20 @@
 //! [`Target`]. Names `error`, `sys` (forks, a coarse clock) and std.
 //!
 //! Every wait is: try, subscribe, try again, wait for a hint, a tick or the deadline. A hint is never the
-//! truth; the attempt is. There are four ways to wait:
+//! truth; the attempt is. There are five ways to wait:
 //!
 //! * **In the kernel, in the caller's own thread** ([`acquire`] without deadline and callback). Nothing
 //!   can be lost: the kernel queues the caller, and grants it when the holder lets go or dies.
 //! * **In line behind a helper** ([`queue`]) with a deadline, as a future, or with a callback. The
 //!   helper blocks in the kernel: that is "try again" and "wait" in one.
 //! * **By polling** ([`poll`]) where the kernel must not be trusted, or no helper can be had.
-//!
 //! * **By looking** ([`sight`]) for what is nobody's: a marker that everybody sees at once.
 //! * **As the head of a queue** ([`turn`]) for any of several things: the queue is a lock that is waited for
 //!   in one of the ways above, and its holder is woken by the events of a directory ([`watch`]).
 //!
 //! Threads and futures share one state machine for each ([`Waiter`]): a thread polls it with a waker that
 //! unparks it. What happens if any participant dies is argued in `docs/PROTOCOL.md`, rules W1 to W5, Q1 to
-//! Q6 and S1 to S9.
+//! Q6, S1 to S9 and E1 to E7.
 
 #![expect(clippy::disallowed_methods, reason = "the one place that puts a waiting thread to sleep")]
 

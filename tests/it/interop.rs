@@ -1,13 +1,14 @@
-//! Other people's tools on the same path, both ways: flock(1) and Python's `fcntl.flock`.
+//! Other people's tools on the same path, both ways: flock(1) and Python's `fcntl.flock` for a lock; `touch`, `rm`,
+//! `test`, `mv`, Python's `pathlib` and `inotifywait` for an event.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use flockwork::Lock;
+use flockwork::{Event, Lock, Options};
 
-use crate::support::{has, until_blocked};
+use crate::support::{has, until_blocked, until_watching};
 
 /// A program that holds the lock from the line that it prints until its standard input ends.
 struct Foreign(Child);
@@ -142,4 +143,83 @@ fn a_lock_that_a_child_inherited_is_still_held() {
     input.write_all(b"\n").unwrap();
     drop(input); // the job ends
     drop(lock.lock_timeout(Duration::from_secs(100)).unwrap());
+}
+
+// ------------------------------------------------------------------------------------------- events
+
+/// Runs a line of shell with the path as its `$1`; whether it ended well.
+fn shell(line: &str, path: &Path) -> bool {
+    Command::new("sh").args(["-c", line, "sh"]).arg(path).status().unwrap().success()
+}
+
+fn pathlib(line: &str, path: &Path) -> bool {
+    let script = format!("import pathlib, sys\np = pathlib.Path(sys.argv[1])\n{line}");
+    Command::new("python3").args(["-c", &script]).arg(path).status().unwrap().success()
+}
+
+/// The tool sets and clears, and we see it and are woken; we do, and the tool sees it.
+fn sets_and_clears(run: fn(&str, &Path) -> bool, set: &[(&str, &str)], clear: &str, look: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ready");
+    let event = Options::new().backstop(Duration::from_secs(1000)).open_event(&path).unwrap();
+    for (set, payload) in set {
+        assert!(!run(look, &path));
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| event.wait().unwrap());
+            until_watching(std::process::id(), dir.path());
+            assert!(run(set, &path));
+            waiter.join().unwrap();
+            assert_eq!(event.payload().unwrap().unwrap(), payload.as_bytes(), "{set}");
+            let waiter = scope.spawn(|| event.wait_cleared().unwrap());
+            assert!(run(clear, &path));
+            waiter.join().unwrap();
+        });
+        assert!(event.set().unwrap());
+        assert!(run(look, &path));
+        assert!(run(set, &path), "what is set can be set");
+        assert_eq!(event.consume().unwrap(), payload.as_bytes(), "{set}");
+        assert!(!run(look, &path));
+    }
+}
+
+#[test]
+fn touch_rm_and_test_are_as_good_as_we() {
+    let with_payload = "echo 40123 > \"$1.new\" && mv \"$1.new\" \"$1\"";
+    let sets = [("touch \"$1\"", ""), (with_payload, "40123\n"), (": > \"$1\"", "")];
+    sets_and_clears(shell, &sets, "rm \"$1\"", "test -e \"$1\"");
+}
+
+#[test]
+fn pythons_pathlib_is_as_good_as_we() {
+    if !has("python3", &["-c", "import pathlib"]) {
+        return;
+    }
+    let with_payload = "n = p.with_name('.new'); n.write_text('hello'); n.replace(p)";
+    let sets = [("p.touch()", ""), (with_payload, "hello")];
+    sets_and_clears(pathlib, &sets, "p.unlink()", "sys.exit(0 if p.exists() else 1)");
+}
+
+#[test]
+fn inotifywait_hears_of_what_we_do() {
+    if !has("sh", &["-c", "command -v inotifywait"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ready");
+    let event = Event::open(&path).unwrap();
+    let heard = |kinds: &str, change: &dyn Fn()| {
+        let mut tool = Command::new("inotifywait")
+            .args(["--quiet", "--timeout", "100", "--include", "ready$", "--event", kinds])
+            .arg(dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        until_watching(tool.id(), dir.path());
+        change();
+        assert!(tool.wait().unwrap().success());
+    };
+    heard("create", &|| assert!(event.set().unwrap()));
+    heard("delete", &|| assert!(event.clear().unwrap()));
+    heard("create,moved_to", &|| assert!(event.set_with(b"x").unwrap()));
+    heard("moved_from", &|| assert_eq!(event.consume().unwrap(), b"x"));
 }

@@ -183,7 +183,7 @@ fn rules_that_are_cited_are_in_the_protocol() {
         let text = text(&path);
         for cited in text.split(|c: char| !(c.is_alphanumeric())).filter(|word| {
             word.len() >= 2
-                && matches!(word.as_bytes()[0], b'Q' | b'S' | b'W')
+                && matches!(word.as_bytes()[0], b'E' | b'Q' | b'S' | b'W')
                 && word[1..].bytes().all(|b| b.is_ascii_digit())
         }) {
             let heading = format!("**{cited}.**");
