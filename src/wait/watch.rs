@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{Config, RecommendedWatcher, RecursiveMode, Watcher as _, WatcherKind};
@@ -23,8 +23,9 @@ use super::deadline::now;
 use super::wake;
 use crate::sys::{self, Origin, PlaceId};
 
-/// How long the watcher is kept when nobody waits: making one costs two threads, but on Linux a user has
-/// only 128 instances (inotify(7), `max_user_instances`), over all processes.
+/// How long a watch, and the watcher, is kept when nobody waits: who was woken is not held up by its end, and who
+/// comes back finds it. Not longer, since on Linux a user has only 128 instances (inotify(7),
+/// `max_user_instances`), over all processes.
 const LINGER: Duration = Duration::from_millis(20);
 /// Until something changes; a condition can be waited for so long on any platform.
 const FOREVER: Duration = Duration::from_secs(24 * 3600);
@@ -41,9 +42,13 @@ struct Hub {
     running: Option<Origin>,
     next_number: u64,
     users: BTreeMap<u64, User>,
+    /// What the thread watches, also what nobody wants any more.
+    watched: BTreeSet<Arc<Path>>,
     /// Directories that may have been replaced since they were watched: the watch stays with what was moved
     /// away, and ends with what was removed.
     doubted: BTreeSet<Arc<Path>>,
+    /// Whether the thread sleeps until it is told that somebody has gone, or soon will.
+    sleeps_long: bool,
     /// New names that were heard of.
     strays: u32,
 }
@@ -65,7 +70,9 @@ static HUB: Mutex<Hub> = Mutex::new(Hub {
     running: None,
     next_number: 0,
     users: BTreeMap::new(),
+    watched: BTreeSet::new(),
     doubted: BTreeSet::new(),
+    sleeps_long: false,
     strays: 0,
 });
 static CHANGED: Condvar = Condvar::new();
@@ -79,7 +86,9 @@ impl Hub {
         if self.running.take().is_some() {
             // The users of a forked copy are its parent's, and so is the watcher.
             self.users.clear();
+            self.watched.clear();
             self.doubted.clear();
+            self.sleeps_long = false;
             self.strays = 0;
         }
         let thread = std::thread::Builder::new().name("flockwork-watch".into());
@@ -202,9 +211,14 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let user = hub().users.remove(&self.number);
+        let mut hub = hub();
+        let user = hub.users.remove(&self.number);
+        let is_to_be_told = hub.sleeps_long;
+        drop(hub);
         drop(user);
-        CHANGED.notify_one();
+        if is_to_be_told {
+            CHANGED.notify_one();
+        }
     }
 }
 
@@ -235,37 +249,62 @@ pub(crate) fn is_watchable(directory: &Path) -> bool {
 struct Watches {
     watcher: Option<RecommendedWatcher>,
     /// With the directory that the path led to then: a watch stays with one that was moved away.
-    directories: BTreeMap<Arc<Path>, PlaceId>,
+    directories: BTreeMap<Arc<Path>, Directory>,
+}
+
+struct Directory {
+    id: PlaceId,
+    /// Since when nobody has wanted it.
+    unused_since: Option<Instant>,
 }
 
 /// Brings notify to what the users want, again and again, until nobody has wanted anything for a while.
 ///
-/// No user is missed: what they want is read under the mutex under which they say it, and so is the end.
+/// No user is missed: what they want is read under the mutex under which they say it, and so is the end. Who
+/// leaves says so only to a thread that sleeps for long: one that does not looks soon. Whoever clears `sleeps_long`
+/// wakes it.
 fn run() {
     let mut watches = Watches::default();
+    let mut is_alert = false;
     let mut guard = hub();
     loop {
         if guard.strays >= MOST_STRAYS {
             guard.strays = 0;
-            guard.doubted.extend(watches.directories.keys().map(Arc::clone));
+            let all: Vec<_> = watches.directories.keys().map(Arc::clone).collect();
+            guard.doubted.extend(all);
             drop(guard);
             std::mem::take(&mut watches).end();
             guard = hub();
         }
         let doubted = std::mem::take(&mut guard.doubted);
+        let now = now();
+        let mut unwanted = Vec::new();
+        let mut is_lingering = false;
+        for (path, directory) in &mut watches.directories {
+            let is_used = guard.users.values().any(|user| user.place.directory == *path);
+            if is_used {
+                directory.unused_since = None;
+            } else {
+                let since = *directory.unused_since.get_or_insert(now);
+                is_lingering |= now.saturating_duration_since(since) < LINGER;
+            }
+            let is_over = directory.unused_since.is_some_and(|since| now - since >= LINGER);
+            if is_over || doubted.contains(path) {
+                unwanted.push(Arc::clone(path));
+            }
+        }
+        if guard.users.is_empty() && !is_lingering {
+            guard.running = None;
+            guard.watched.clear();
+            drop(guard);
+            watches.end();
+            return;
+        }
         let wants = |user: &&User| {
             user.bell.inner().0 == Watched::Asked || doubted.contains(&user.place.directory)
         };
         let asked: BTreeSet<Arc<Path>> =
             guard.users.values().filter(wants).map(|u| Arc::clone(&u.place.directory)).collect();
-        let is_used =
-            |directory: &Arc<Path>| guard.users.values().any(|u| u.place.directory == *directory);
-        let unwanted: Vec<Arc<Path>> = watches
-            .directories
-            .keys()
-            .filter(|directory| doubted.contains(*directory) || !is_used(directory))
-            .map(Arc::clone)
-            .collect();
         if !asked.is_empty() || !unwanted.is_empty() {
             drop(guard);
             for directory in unwanted {
@@ -281,16 +320,13 @@ fn run() {
             guard = hub();
             continue;
         }
-        let pause = if guard.users.is_empty() { LINGER } else { FOREVER };
-        let (again, result) =
-            CHANGED.wait_timeout(guard, pause).unwrap_or_else(PoisonError::into_inner);
+        let is_short = is_lingering || is_alert;
+        guard.sleeps_long = !is_short;
+        let pause = if is_short { LINGER } else { FOREVER };
+        let (again, _) = CHANGED.wait_timeout(guard, pause).unwrap_or_else(PoisonError::into_inner);
         guard = again;
-        if result.timed_out() && guard.users.is_empty() {
-            guard.running = None;
-            drop(guard);
-            watches.end();
-            return;
-        }
+        is_alert = !is_short && !guard.sleeps_long;
+        guard.sleeps_long = false;
     }
 }
 
@@ -322,13 +358,9 @@ fn handle(event: notify::Result<notify::Event>) {
     let mut hub = hub();
     let mut is_known = false;
     let mut meant: Vec<_> = Vec::new();
-    let mut doubted: Vec<_> = Vec::new();
     for user in hub.users.values() {
         let directory = &user.place.directory;
         let is_itself = paths.iter().any(|path| *path == **directory);
-        if doubt && (is_itself || paths.is_empty()) {
-            doubted.push(Arc::clone(directory));
-        }
         let mut names = paths.iter().filter(|path| path.parent() == Some(directory)).peekable();
         is_known |= is_itself || names.peek().is_some();
         if is_itself || names.any(|path| user.place.concerns(path)) {
@@ -338,18 +370,24 @@ fn handle(event: notify::Result<notify::Event>) {
     if !is_known {
         meant.extend(hub.users.values().map(|user| Arc::clone(&user.bell)));
     }
+    let is_doubtful = |watched: &&Arc<Path>| {
+        doubt && (paths.is_empty() || paths.iter().any(|path| *path == ***watched))
+    };
+    let doubted: Vec<_> = hub.watched.iter().filter(is_doubtful).map(Arc::clone).collect();
     let has_doubts = !doubted.is_empty();
     hub.doubted.extend(doubted);
     let is_stray = matches!(kind, Some(EventKind::Create(_)))
         && matches!(RecommendedWatcher::kind(), WatcherKind::Kqueue);
     hub.strays += u32::from(is_stray);
-    let is_due = has_doubts || hub.strays >= MOST_STRAYS;
+    // Who is woken may go, and need not stop to say so: the thread looks for that in a while.
+    let is_to_be_told = !meant.is_empty() && std::mem::take(&mut hub.sleeps_long);
+    let is_due = is_to_be_told || has_doubts || hub.strays >= MOST_STRAYS;
     drop(hub);
-    if is_due {
-        CHANGED.notify_one();
-    }
     for bell in meant {
         bell.ring(close, None);
+    }
+    if is_due {
+        CHANGED.notify_one();
     }
 }
 
@@ -366,7 +404,7 @@ impl Place {
 impl Watches {
     fn watch(&mut self, directory: &Arc<Path>) -> Watched {
         let id = sys::place_identity(directory).ok();
-        if let Some(known) = self.directories.get(directory).copied() {
+        if let Some(known) = self.directories.get(directory).map(|directory| directory.id) {
             if id == Some(known) {
                 return Watched::Yes(known);
             }
@@ -378,6 +416,8 @@ impl Watches {
             self.watcher = watcher();
         }
         let Some(watcher) = &mut self.watcher else { return Watched::No };
+        // Before it is watched: what is heard of it from then on may make it doubtful.
+        hub().watched.insert(Arc::clone(directory));
         // notify 8.2 panics in `watch` where its thread has ended (inotify.rs, `watch_inner`).
         let answer = catch_unwind(AssertUnwindSafe(|| {
             watcher.watch(directory, RecursiveMode::NonRecursive)
@@ -385,11 +425,14 @@ impl Watches {
         match answer {
             Ok(Ok(())) => {
                 // Should it have been replaced since the first line, who waits sees another id (E6).
-                self.directories.insert(Arc::clone(directory), id);
+                let known = Directory { id, unused_since: None };
+                self.directories.insert(Arc::clone(directory), known);
                 Watched::Yes(id)
             }
-            Ok(Err(_)) if !directory.is_dir() => Watched::Missing,
-            Ok(Err(_)) => Watched::No,
+            Ok(Err(_)) => {
+                hub().watched.remove(directory);
+                if directory.is_dir() { Watched::No } else { Watched::Missing }
+            }
             Err(_) => {
                 self.abandon();
                 Watched::No
@@ -399,6 +442,7 @@ impl Watches {
 
     fn unwatch(&mut self, directory: &Arc<Path>) {
         self.directories.remove(directory);
+        hub().watched.remove(directory);
         let Some(watcher) = &mut self.watcher else { return };
         // An error says that it was not watched any more: the directory is gone.
         if catch_unwind(AssertUnwindSafe(|| watcher.unwatch(directory))).is_err() {
@@ -409,6 +453,7 @@ impl Watches {
     /// Its thread has ended, and its `drop` panics for that.
     fn abandon(&mut self) {
         self.directories.clear();
+        hub().watched.clear();
         std::mem::forget(self.watcher.take());
     }
 

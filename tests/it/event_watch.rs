@@ -144,6 +144,8 @@ fn a_user_who_may_change_nothing_waits_all_the_same() {
         // A directory that may be entered and not read cannot be watched either.
         set_mode(path.parent().unwrap(), 0o711);
         later.clear().unwrap();
+        let mut other = crate::refusals::unprivileged(); // the first one may still watch it
+        open(&mut other, &path, FAR);
         other.expect("event\tevent-driven", "false");
         other.tell("event\twait");
         later.set_with(b"again").unwrap();
