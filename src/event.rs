@@ -122,7 +122,7 @@ impl Event {
     }
 
     /// Sets the event with a payload, which takes the place of one that it carries already. Returns whether it was
-    /// not set before.
+    /// not set before; if it is consumed or cleared at this very moment, that may be the answer of a moment ago.
     ///
     /// The payload may be of any length. It is written to a file beside the path (`.flockwork.` and six letters),
     /// brought to the disk, and renamed: nobody ever reads half of it, whatever is killed when. A process that is
@@ -700,7 +700,7 @@ impl<T: Send + 'static> Sight for Scene<T> {
         let tells = |event: &&Arc<Inner>| event.marker.look_where_it_lies();
         let place = |event: &Arc<Inner>| Place {
             directory: Arc::clone(event.marker.directory()),
-            stem: Some(Arc::clone(event.marker.name())),
+            names: Some(Arc::clone(event.marker.names())),
         };
         let places: Vec<Place> = self.events.iter().filter(tells).map(place).collect();
         Means {

@@ -1,7 +1,7 @@
 //! One marker file: whether it is there, what it carries, how it comes, goes, and is taken by one of many. Knows
 //! files and knows no time. Names `error`, `options`, `slot` (the lock of those who consume) and `sys`.
 
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::Path;
@@ -13,6 +13,7 @@ use crate::options::Access;
 use crate::slot::{Slot, absolute, create_parents, not_regular};
 use crate::sys::{self, Mode, Presence};
 
+const TAKEN: &str = ".taken";
 /// How often in a row somebody else may undo what a call needs between two of its steps.
 const MOST_TRIES: u32 = 1000;
 
@@ -22,7 +23,8 @@ pub(crate) struct Marker {
     path: Arc<Path>,
     /// Where it lies.
     directory: Arc<Path>,
-    name: Arc<OsStr>,
+    /// Its name in there, and that of one that was taken (rule E4).
+    names: Arc<[OsString]>,
     access: Access,
     /// Whether `stat` and events must not be trusted there (rule E7).
     is_network: AtomicBool,
@@ -51,7 +53,7 @@ impl Marker {
         };
         let marker = Self {
             directory: directory.into(),
-            name: name.into(),
+            names: [name.to_os_string(), sys::beside(Path::new(name), TAKEN).into()].into(),
             access,
             is_network: AtomicBool::new(false),
             lock: OnceLock::new(),
@@ -88,15 +90,16 @@ impl Marker {
         &self.directory
     }
 
-    /// The name within the directory; that of each file that belongs to it begins so.
-    pub(crate) fn name(&self) -> &Arc<OsStr> {
-        &self.name
+    /// The names in it of which those who wait want to hear.
+    pub(crate) fn names(&self) -> &Arc<[OsString]> {
+        &self.names
     }
 
     /// Whether events tell of it: not on a network file system. A directory may have been mounted since it was
     /// opened, so this looks.
     pub(crate) fn look_where_it_lies(&self) -> bool {
-        let is_network = sys::is_network_place(sys::nearest_directory(&self.directory));
+        let nearest = sys::nearest_directory(&self.directory);
+        let is_network = nearest.is_some_and(sys::is_network_place);
         self.is_network.store(is_network, Ordering::Relaxed);
         !is_network
     }
@@ -130,7 +133,12 @@ impl Marker {
         if self.is_network.load(Ordering::Relaxed) {
             return self.listed();
         }
-        Ok((self.at(&self.path)?, self.at(&self.taken())?))
+        let taken = match sys::presence(&self.taken()) {
+            // The event's own name is so long that there cannot be one.
+            Err(error) if sys::is_bad_name(&error) => Presence::Nothing,
+            _ => self.at(&self.taken())?,
+        };
+        Ok((self.at(&self.path)?, taken))
     }
 
     fn at(&self, path: &Path) -> Result<Presence> {
@@ -147,16 +155,15 @@ impl Marker {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
             Err(error) => return Err(failed(error)),
         };
-        let taken = self.taken();
-        let taken = taken.file_name().unwrap_or_default();
+        let [own, taken] = &*self.names else { return Ok(found) };
         for entry in entries {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
-            let found = if *name == *self.name {
+            let found = if name == *own {
                 &mut found.0
-            } else if name == taken {
+            } else if name == *taken {
                 &mut found.1
-            } else if name.eq_ignore_ascii_case(&self.name) {
+            } else if name.eq_ignore_ascii_case(own) {
                 // The file system may not tell upper from lower case. To have read the directory makes the
                 // client forget what it remembers of names in it.
                 found.0 = self.at(&self.path)?;
@@ -198,20 +205,20 @@ impl Marker {
 
     /// Whether it was not set before. What it carries already stays.
     pub(crate) fn set(&self) -> Result<bool> {
-        self.tried("set", || match sys::create_new(&self.path, self.access.bits()) {
+        self.tried("set", |tries| match sys::create_new(&self.path, self.access.bits()) {
             Ok(_) => Some(Ok(true)),
             // Rule 9: or a file system says so for no reason.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 self.is_set().map(|is_set| is_set.then_some(false)).transpose()
             }
-            Err(error) => self.without_parents(error),
+            Err(error) => self.without_parents(error, tries),
         })
     }
 
     /// Rule E2. Whether it was not set before.
     pub(crate) fn set_with(&self, payload: &[u8]) -> Result<bool> {
         let bits = self.access.bits();
-        self.tried("set", || {
+        self.tried("set", |tries| {
             let put = match self.is_set() {
                 Ok(true) => sys::replace(&self.path, payload, bits).map(|()| false),
                 Ok(false) => sys::write_new(&self.path, payload, bits).map(|()| true),
@@ -220,7 +227,7 @@ impl Marker {
             match put {
                 Ok(was_unset) => Some(Ok(was_unset)),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
-                Err(error) => self.without_parents(error),
+                Err(error) => self.without_parents(error, tries),
             }
         })
     }
@@ -250,10 +257,10 @@ impl Marker {
     fn tried(
         &self,
         operation: &'static str,
-        mut step: impl FnMut() -> Option<Result<bool>>,
+        mut step: impl FnMut(u32) -> Option<Result<bool>>,
     ) -> Result<bool> {
-        for _ in 0..MOST_TRIES {
-            if let Some(done) = step() {
+        for tries in 0..MOST_TRIES {
+            if let Some(done) = step(tries) {
                 return done;
             }
         }
@@ -262,13 +269,13 @@ impl Marker {
     }
 
     /// After a file could not be made: `None` if it is worth another try.
-    fn without_parents(&self, error: io::Error) -> Option<Result<bool>> {
+    fn without_parents(&self, error: io::Error, tries: u32) -> Option<Result<bool>> {
         let is_missing = error.kind() == io::ErrorKind::NotFound;
         let failed = Error::io("set", &self.path, error);
         if !is_missing {
             return Some(Err(failed));
         }
-        create_parents(&self.path, self.access, failed).err().map(Err)
+        create_parents(&self.path, self.access, failed, tries).err().map(Err)
     }
 
     // ------------------------------------------------------------------------------ consuming
@@ -305,13 +312,28 @@ impl Marker {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(failed(error)),
             }
+            if self.at(&taken)? == Presence::Other {
+                // Something else took its place since it was opened. Back with it, where it does no harm.
+                let error = something_else(&taken);
+                let is_free = self.at(&self.path)? == Presence::Nothing;
+                return match is_free.then(|| fs::rename(&taken, &self.path)) {
+                    Some(Ok(())) => Err(something_else(&self.path)),
+                    _ => Err(error),
+                };
+            }
         }
         let payload = self.read(&taken)?;
         if payload.is_some() {
             // From here on it is ours. Until here the next one finds it.
             match sys::remove_at_once(&taken) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-                _ => {}
+                Ok(()) => {}
+                // A request that was sent twice, of which the second found it gone.
+                Err(error)
+                    if error.kind() == io::ErrorKind::NotFound
+                        && self.is_network.load(Ordering::Relaxed) => {}
+                // Somebody else has it, though the lock is ours: its file was removed or replaced.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(failed(error)),
             }
         }
         Ok(payload)
@@ -326,13 +348,13 @@ impl Marker {
     }
 
     fn taken(&self) -> std::path::PathBuf {
-        sys::beside(&self.path, ".taken")
+        sys::beside(&self.path, TAKEN)
     }
 }
 
 fn something_else(path: &Path) -> Error {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.is_file() => not_regular(&path.into(), found.file_type()),
-        _ => Error::not_regular(&path.into(), "no regular file"),
+        _ => Error::not_regular(&path.into(), "something else"),
     }
 }

@@ -470,7 +470,7 @@ impl Options {
         let slots = Slots::open(path, permits, self.access)?;
         let directory = slots.directory();
         let gate = Slot::open(&directory.join("gate"), self.access)?;
-        let place = Place { directory: Arc::clone(directory), stem: None };
+        let place = Place { directory: Arc::clone(directory), names: None };
         let must_poll = slots.is_network();
         let means = Means {
             places: if must_poll { Vec::new() } else { vec![place] },

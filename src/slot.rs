@@ -363,7 +363,7 @@ fn open(path: &Arc<Path>, spare: Option<&Path>, access: Access) -> Result<OpenFi
             open
         }))
     };
-    for _ in 0..MOST_REPLACEMENTS {
+    for tries in 0..MOST_REPLACEMENTS {
         match std::fs::symlink_metadata(path) {
             Ok(found) if found.is_file() => match sys::open_existing(path) {
                 Ok(file) => {
@@ -403,7 +403,7 @@ fn open(path: &Arc<Path>, spare: Option<&Path>, access: Access) -> Result<OpenFi
                     // Rule 9: somebody else made it first, or a file system says so for no reason.
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                        create_parents(path, access, failed("create")(error))?;
+                        create_parents(path, access, failed("create")(error), tries)?;
                     }
                     Err(error) => return Err(failed("create")(error)),
                 }
@@ -423,12 +423,18 @@ pub(crate) fn absolute(path: &Path) -> Result<Arc<Path>> {
     }
 }
 
-/// Makes the missing parent directories of a file that could not be made for want of them: if there is one, it
-/// failed for another reason.
-pub(crate) fn create_parents(path: &Arc<Path>, access: Access, failed: Error) -> Result<()> {
+/// Makes the missing parent directories of a file that could not be made for want of them. Where there are none
+/// missing, somebody else has just made them; or, after some `tries`, it failed for another reason.
+pub(crate) fn create_parents(
+    path: &Arc<Path>,
+    access: Access,
+    failed: Error,
+    tries: u32,
+) -> Result<()> {
+    const MOST_TRIES: u32 = 20;
     let parent = path.parent().unwrap_or(path);
     if parent.exists() {
-        return Err(failed);
+        return if tries < MOST_TRIES { Ok(()) } else { Err(failed) };
     }
     sys::create_directories(parent, access.bits())
         .map_err(|source| Error::io("create the parent directory of", path, source))

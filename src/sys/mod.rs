@@ -100,9 +100,10 @@ fn milliseconds() -> u64 {
     u64::try_from(since_start.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The directory itself, or the nearest of those above it that exists.
-pub(crate) fn nearest_directory(directory: &Path) -> &Path {
-    directory.ancestors().find(|ancestor| ancestor.is_dir()).unwrap_or(directory)
+/// The directory itself, or the nearest of those above it that exists. `None`: not even the first of all can be
+/// looked at.
+pub(crate) fn nearest_directory(directory: &Path) -> Option<&Path> {
+    directory.ancestors().find(|ancestor| ancestor.is_dir())
 }
 
 /// `path` with `suffix` added to its last component.

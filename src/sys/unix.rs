@@ -92,11 +92,16 @@ pub(super) fn aside(path: &Path, bits: Option<Bits>) -> io::Result<tempfile::Nam
     let directory = path.parent().filter(|p| !p.as_os_str().is_empty());
     // Without `bits` as any other file: 0666, of which open(2) takes what the umask says.
     let at_first = if bits.is_some() { 0o600 } else { 0o666 };
+    // tempfile adds its own path to the system's error, and keeps nothing of that but its kind.
+    let mut refused = None;
+    let open = |path: &Path| {
+        let opened = options().write(true).create_new(true).mode(at_first).open(path);
+        opened.inspect_err(|error| refused = error.raw_os_error())
+    };
     let made = tempfile::Builder::new()
         .prefix(".flockwork.")
-        .permissions(Permissions::from_mode(at_first))
-        .tempfile_in(directory.unwrap_or(Path::new(".")))
-        .map_err(without_path)?;
+        .make_in(directory.unwrap_or(Path::new(".")), open);
+    let made = made.map_err(|error| refused.map_or(error, io::Error::from_raw_os_error))?;
     if let Some(bits) = bits {
         // fchmod, for which the umask does not count; the umask itself is the process's and not ours.
         made.as_file().set_permissions(Permissions::from_mode(bits.file))?;
@@ -112,15 +117,6 @@ pub(crate) fn through_readers<T>(mut call: impl FnMut() -> io::Result<T>) -> io:
 /// Frees the name at once, also where somebody has the file open.
 pub(crate) fn remove_at_once(path: &Path) -> io::Result<()> {
     fs::remove_file(path)
-}
-
-/// The system's own error out of tempfile's, which adds the path of its own file.
-fn without_path(error: io::Error) -> io::Error {
-    let source = error.get_ref().and_then(|inner| inner.source());
-    match source.and_then(|inner| inner.downcast_ref::<io::Error>()?.raw_os_error()) {
-        Some(number) => io::Error::from_raw_os_error(number),
-        None => error,
-    }
 }
 
 pub(crate) fn create_directories(path: &Path, bits: Option<Bits>) -> io::Result<()> {
@@ -149,7 +145,8 @@ pub(crate) fn presence(path: &Path) -> io::Result<Presence> {
             let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
             Ok(Presence::of(kind == rustix::fs::FileType::RegularFile))
         }
-        Err(Errno::NOENT | Errno::STALE) => Ok(Presence::Nothing),
+        // A part of the path that is a file has no file in it.
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::STALE) => Ok(Presence::Nothing),
         Err(error) => Err(error.into()),
     }
 }

@@ -20,7 +20,9 @@
 #![expect(clippy::disallowed_methods, reason = "the one place that puts a waiting thread to sleep")]
 
 mod deadline;
+mod hub;
 mod line;
+mod per_process;
 mod place;
 mod poll;
 mod queue;
@@ -39,12 +41,13 @@ use std::time::{Duration, Instant};
 
 use self::deadline::now;
 pub(crate) use self::deadline::{Deadline, Sampling};
+pub(crate) use self::hub::Place;
 pub(crate) use self::line::InLine;
 pub(crate) use self::queue::Lines;
 pub(crate) use self::sight::{Sight, Watch, see};
 use self::timer::Alarm;
 pub(crate) use self::turn::{Look, Pool, Turn};
-pub(crate) use self::watch::{Place, is_watchable};
+pub(crate) use self::watch::is_watchable;
 pub(crate) use self::watching::{Means, Seen};
 use crate::error::Result;
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::watch::{Place, Subscription, Watched};
+use super::hub::{Place, Subscription, Watched};
 use crate::sys;
 
 /// One place that a waiter wants to hear of.
@@ -51,9 +51,9 @@ impl Post {
     }
 
     /// Asks again for a watch that could not be had.
-    pub(super) fn ask_again(&self) {
-        if let Some(Heard { subscription, .. }) = &self.heard {
-            if subscription.watched() == Watched::No {
+    pub(super) fn ask_again(&mut self) {
+        if let Some(Heard { subscription, .. }) = &mut self.heard {
+            if matches!(subscription.watched(), Watched::No | Watched::Missing) {
                 subscription.ask_again();
             }
         }
@@ -64,15 +64,21 @@ impl Post {
     /// then. `thorough`: also where no event tells that the directory was replaced.
     pub(super) fn settle(&mut self, thorough: bool, waker: &Waker) {
         let wanted = &self.wanted.directory;
-        let Some(heard) = &self.heard else { return self.listen(waker) };
-        let is_nearest = || sys::nearest_directory(wanted) == &*heard.at;
+        let Some(heard) = &mut self.heard else { return self.listen(waker) };
+        let nearest = || sys::nearest_directory(wanted);
         match heard.subscription.watched() {
+            Watched::Missing => match nearest() {
+                Some(nearest) if nearest == &*heard.at => heard.subscription.ask_again(), // it is there again
+                Some(_) => self.listen(waker),
+                None => {}
+            },
+            // The next one on the way to it may be there.
+            Watched::Yes(_) | Watched::No
+                if heard.at != *wanted && nearest() != Some(&heard.at) =>
+            {
+                self.listen(waker);
+            }
             Watched::Asked | Watched::No => {}
-            // It is there again.
-            Watched::Missing if is_nearest() => heard.subscription.ask_again(),
-            Watched::Missing => self.listen(waker),
-            // The next one on the way to it is there.
-            Watched::Yes(_) if heard.at != *wanted && !is_nearest() => self.listen(waker),
             Watched::Yes(id) => {
                 if thorough && sys::place_identity(&heard.at).ok() != Some(id) {
                     heard.subscription.ask_again();
@@ -83,15 +89,17 @@ impl Post {
 
     fn listen(&mut self, waker: &Waker) {
         let wanted = &self.wanted.directory;
-        let nearest = sys::nearest_directory(wanted);
-        let (at, stem) = if nearest == &**wanted {
-            (Arc::clone(wanted), self.wanted.stem.clone())
+        let nearest = sys::nearest_directory(wanted).unwrap_or(wanted);
+        let place = if nearest == &**wanted {
+            self.wanted.clone()
         } else {
             // What comes next is the directory on the way.
             let next = wanted.strip_prefix(nearest).ok().and_then(|rest| rest.components().next());
-            (nearest.into(), next.map(|next| next.as_os_str().into()))
+            let names = next.map(|next| [next.as_os_str().to_os_string()].into());
+            Place { directory: nearest.into(), names }
         };
-        let subscription = Subscription::new(Place { directory: Arc::clone(&at), stem });
+        let at = Arc::clone(&place.directory);
+        let subscription = Subscription::new(place);
         subscription.register(waker);
         self.heard = Some(Heard { at, subscription, seen: (0, 0) });
     }

@@ -19,18 +19,21 @@
 #![expect(clippy::disallowed_methods, reason = "starts the helpers, and paces those that poll")]
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, MutexGuard};
 use std::task::Waker;
 use std::time::Duration;
 
+use super::per_process::PerProcess;
 use super::poll::Rhythm;
 use super::{Target, deadline, wake};
-use crate::sys::Origin;
 
 /// Helpers of the whole process. Each is a thread, and has a descriptor.
 const MOST_HELPERS: usize = 64;
 static HELPERS: AtomicUsize = AtomicUsize::new(0);
+
+/// The next one in any line. Goes on in a forked copy, so that a place of the other process is nobody's there.
+static PLACES: AtomicU64 = AtomicU64::new(0);
 
 /// The pauses of who lets others go first: waking a thread takes 10 to 100 microseconds. No more than these,
 /// since two who both let others go first would hold each other up.
@@ -38,15 +41,14 @@ const YIELDS: [Duration; 2] = [Duration::from_micros(50); 2];
 
 /// All lines for one kind of target.
 pub(crate) struct Lines<T: Target> {
-    state: Mutex<State<T>>,
+    state: PerProcess<State<T>>,
     /// How many lines there are, to be looked at without the mutex.
     count: AtomicUsize,
 }
 
 struct State<T: Target> {
-    /// The process whose helpers these are.
-    origin: Option<Origin>,
-    next_place: Place,
+    /// It was just begun, in a process that was forked from one that has another.
+    is_forked: bool,
     lines: BTreeMap<T::Key, Line>,
     seats: BTreeMap<Place, Seat<T::Held>>,
 }
@@ -59,6 +61,10 @@ struct Line {
 }
 
 impl<T: Target> State<T> {
+    const fn new(is_forked: bool) -> Self {
+        Self { is_forked, lines: BTreeMap::new(), seats: BTreeMap::new() }
+    }
+
     /// Who stands in the line of that helper, or `None` where it has none any more.
     fn line_of(&mut self, helper: &Helper<T>) -> Option<&mut VecDeque<Place>> {
         self.lines
@@ -96,33 +102,17 @@ pub(super) enum Look<H> {
 
 impl<T: Target> Lines<T> {
     pub(crate) const fn new() -> Self {
-        Self {
-            state: Mutex::new(State {
-                origin: None,
-                next_place: 0,
-                lines: BTreeMap::new(),
-                seats: BTreeMap::new(),
-            }),
-            count: AtomicUsize::new(0),
-        }
+        // The helpers and the waiters' threads stay in the process that was forked. What was granted there is
+        // closed here without being unlocked (rule 4).
+        let state = PerProcess::new(State::new(false), || State::new(true));
+        Self { state, count: AtomicUsize::new(0) }
     }
 
     fn state(&self) -> MutexGuard<'_, State<T>> {
-        let lock = || self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut state = lock();
-        if state.origin.as_ref().is_some_and(Origin::is_here) {
-            return state;
-        }
-        if state.origin.replace(Origin::here()).is_some() {
-            // A forked copy: the helpers and the waiters' threads stayed in the other process. What was
-            // granted there is closed here without being unlocked (rule 4).
-            let seats = std::mem::take(&mut state.seats);
-            state.lines.clear();
+        let mut state = self.state.lock();
+        if std::mem::take(&mut state.is_forked) {
             self.count.store(0, Ordering::Relaxed);
             HELPERS.store(0, Ordering::Relaxed);
-            drop(state);
-            drop(seats); // Q6
-            state = lock();
         }
         state
     }
@@ -156,8 +146,7 @@ impl<T: Target> Lines<T> {
                 return None;
             }
         }
-        let place = state.next_place;
-        state.next_place += 1;
+        let place = PLACES.fetch_add(1, Ordering::Relaxed);
         let line = state
             .lines
             .entry(key.clone())

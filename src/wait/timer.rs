@@ -4,32 +4,33 @@
 #![expect(clippy::disallowed_methods, reason = "starts the timer's thread")]
 
 use std::collections::BTreeMap;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::deadline::now;
+use super::per_process::PerProcess;
 use super::wake;
-use crate::sys::Origin;
 
 /// Which wake-up: the time, and a number to tell those of one time apart.
 type Key = (Instant, u64);
 
 struct Timers {
-    /// The process whose thread runs; a forked copy has none.
-    running: Option<Origin>,
+    is_running: bool,
     next_number: u64,
     alarms: BTreeMap<Key, Waker>,
     /// Until when the thread sleeps; `None` while it does not.
     asleep_until: Option<Instant>,
 }
 
-static TIMERS: Mutex<Timers> = Mutex::new(Timers {
-    running: None,
-    next_number: 0,
-    alarms: BTreeMap::new(),
-    asleep_until: None,
-});
+impl Timers {
+    const fn new() -> Self {
+        let alarms = BTreeMap::new();
+        Self { is_running: false, next_number: 0, alarms, asleep_until: None }
+    }
+}
+
+static TIMERS: PerProcess<Timers> = PerProcess::new(Timers::new(), Timers::new);
 static CHANGED: Condvar = Condvar::new();
 /// A little longer than the ticks that most alarms are for: so the sleep that begins after one of them is also the
 /// sleep until the next, and an idle future costs one wake-up of this thread each second.
@@ -40,7 +41,7 @@ const TOLERANCE: u32 = 64;
 const IN_PLACE: Duration = Duration::from_millis(1);
 
 fn timers() -> MutexGuard<'static, Timers> {
-    TIMERS.lock().unwrap_or_else(PoisonError::into_inner)
+    TIMERS.lock()
 }
 
 /// One future's wake-up, called off when dropped.
@@ -53,14 +54,7 @@ impl Alarm {
         self.remove();
         let waker = waker.clone(); // the executor's code: not under our mutex
         let mut timers = timers();
-        if !timers.running.as_ref().is_some_and(Origin::is_here) {
-            // A forked copy's are the other process's, and are somebody else's code (Q6).
-            let stale = std::mem::take(&mut timers.alarms);
-            if !stale.is_empty() {
-                drop(timers);
-                drop(stale);
-                return self.set(at, &waker);
-            }
+        if !timers.is_running {
             let started = std::thread::Builder::new().name("flockwork-timer".into()).spawn(run);
             if started.is_err() {
                 // No thread to be had. The future must be polled again all the same, so it asks for
@@ -70,13 +64,14 @@ impl Alarm {
                 waker.wake();
                 return;
             }
-            timers.running = Some(Origin::here());
+            timers.is_running = true;
         }
         timers.next_number += 1;
         let key = (at, timers.next_number);
         timers.alarms.insert(key, waker);
         self.0 = Some(key);
-        let latest = at + at.saturating_duration_since(now()) / TOLERANCE;
+        let tolerance = at.saturating_duration_since(now()) / TOLERANCE;
+        let latest = at.checked_add(tolerance).unwrap_or(at);
         let is_overslept = timers.asleep_until.is_some_and(|until| until > latest);
         drop(timers);
         if is_overslept {
@@ -138,7 +133,7 @@ fn run() {
         guard = again;
         guard.asleep_until = None;
         if idle && result.timed_out() && guard.alarms.is_empty() {
-            guard.running = None;
+            guard.is_running = false;
             return;
         }
     }

@@ -113,7 +113,7 @@ impl<P: Pool> Turn<P> {
                         Poll::Pending if queueing.look_at > now() => return Poll::Pending,
                         // S8. The head may be stopped.
                         Poll::Pending => match self.pool.take() {
-                            Ok(None) => queueing.look_at = now() + patience(&*self.pool),
+                            Ok(None) => queueing.look_at = look_at(&*self.pool),
                             Ok(Some(got)) => return Poll::Ready(Ok(got)),
                             Err(error) => return Poll::Ready(Err(error)),
                         },
@@ -144,7 +144,7 @@ impl<P: Pool> Turn<P> {
             // S5. Before standing there: from now on nobody passes us.
             presence: self.pool.announce(),
             gate: InLine::new(self.lines, Arc::clone(gate)),
-            look_at: now() + patience(&*self.pool),
+            look_at: look_at(&*self.pool),
         });
         Ok(None)
     }
@@ -163,8 +163,10 @@ impl<P: Pool> Turn<P> {
     }
 }
 
-fn patience<P: Pool>(pool: &P) -> Duration {
-    pool.means().backstop.unwrap_or(PATIENCE)
+/// When who stands in the queue looks for itself.
+fn look_at<P: Pool>(pool: &P) -> Instant {
+    let (now, span) = (now(), pool.means().backstop.unwrap_or(PATIENCE));
+    now.checked_add(span).unwrap_or(now + PATIENCE)
 }
 
 impl<P: Pool> Head<P> {

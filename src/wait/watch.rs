@@ -1,27 +1,24 @@
 //! The events of directories: the one file that names notify. One watcher for the process, made when
 //! somebody waits and gone soon after, directories counted by who waits.
 //!
-//! Nothing depends on notify for correctness. An event is a hint to look (rule S7), a lost one costs a
+//! Nothing depends on notify for correctness. An event is a hint to look (rules S7 and E1), a lost one costs a
 //! backstop, and where no watch can be had the waiters poll. Its calls are made by a thread of this
 //! module and never by a waiter, so that one that hangs (notify#942) delays nobody.
 
 #![expect(clippy::disallowed_methods, reason = "starts the thread that talks to notify")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{Config, RecommendedWatcher, RecursiveMode, Watcher as _, WatcherKind};
 
 use super::deadline::now;
-use super::wake;
-use crate::sys::{self, Origin, PlaceId};
+use super::hub::{Bell, CHANGED, Hub, Names, Place, Spot, Subscription, Watched, hub};
+use crate::sys::{self, PlaceId};
 
 /// How long a watch, and the watcher, is kept when nobody waits: who was woken is not held up by its end, and who
 /// comes back finds it. Not longer, since on Linux a user has only 128 instances (inotify(7),
@@ -35,198 +32,20 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// directory, and does not close it when it goes (kqueue.rs, `handle_kqueue` and `remove_watch`; notify#644).
 const MOST_STRAYS: u32 = 64;
 
-/// What the thread is told and what the waiters are told. Under one mutex, which is never held while
-/// notify is called: on some platforms that waits for the handler, which takes it too.
-struct Hub {
-    /// The process whose thread runs; a forked copy has none.
-    running: Option<Origin>,
-    next_number: u64,
-    users: BTreeMap<u64, User>,
-    /// What the thread watches, also what nobody wants any more.
-    watched: BTreeSet<Arc<Path>>,
-    /// Directories that may have been replaced since they were watched: the watch stays with what was moved
-    /// away, and ends with what was removed.
-    doubted: BTreeSet<Arc<Path>>,
-    /// Whether the thread sleeps until it is told that somebody has gone, or soon will.
-    sleeps_long: bool,
-    /// New names that were heard of.
-    strays: u32,
-}
-
-struct User {
-    place: Place,
-    bell: Arc<Bell>,
-}
-
-/// Whose events one waiter wants to hear.
-#[derive(Debug, Clone)]
-pub(crate) struct Place {
-    pub(crate) directory: Arc<Path>,
-    /// Only those of names that begin so are of interest, and of the directory itself.
-    pub(crate) stem: Option<Arc<OsStr>>,
-}
-
-static HUB: Mutex<Hub> = Mutex::new(Hub {
-    running: None,
-    next_number: 0,
-    users: BTreeMap::new(),
-    watched: BTreeSet::new(),
-    doubted: BTreeSet::new(),
-    sleeps_long: false,
-    strays: 0,
-});
-static CHANGED: Condvar = Condvar::new();
-
-impl Hub {
-    /// Whether the thread runs; starts it where it does not.
-    fn start(&mut self) -> bool {
-        if self.running.as_ref().is_some_and(Origin::is_here) {
-            return true;
-        }
-        if self.running.take().is_some() {
-            // The users of a forked copy are its parent's, and so is the watcher.
-            self.users.clear();
-            self.watched.clear();
-            self.doubted.clear();
-            self.sleeps_long = false;
-            self.strays = 0;
-        }
+/// Whether the thread runs; starts it where it does not.
+pub(super) fn is_running(hub: &mut Hub) -> bool {
+    if !hub.is_running {
         let thread = std::thread::Builder::new().name("flockwork-watch".into());
-        self.running = thread.spawn(run).ok().map(|_| Origin::here());
-        self.running.is_some()
+        hub.is_running = thread.spawn(run).is_ok();
     }
-}
-
-fn hub() -> MutexGuard<'static, Hub> {
-    HUB.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Whether a directory is watched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Watched {
-    /// Not yet known.
-    Asked,
-    /// With the directory that the path led to when it was watched.
-    Yes(PlaceId),
-    /// There is no such directory.
-    Missing,
-    No,
-}
-
-/// What one waiter hears.
-struct Bell {
-    /// How often something was heard.
-    rings: AtomicU64,
-    /// How many of them were the closing of a file.
-    closes: AtomicU64,
-    inner: Mutex<(Watched, Option<Waker>)>,
-}
-
-impl Bell {
-    fn inner(&self) -> MutexGuard<'_, (Watched, Option<Waker>)> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Counts first and wakes then: who looks at the count after registering its waker sees it or is
-    /// woken (W1).
-    fn ring(&self, close: bool, watched: Option<Watched>) {
-        if close {
-            self.closes.fetch_add(1, Ordering::SeqCst);
-        }
-        self.rings.fetch_add(1, Ordering::SeqCst);
-        let mut inner = self.inner();
-        if let Some(watched) = watched {
-            inner.0 = watched;
-        }
-        let waker = inner.1.take();
-        drop(inner);
-        if let Some(waker) = waker {
-            wake(waker);
-        }
-    }
-}
-
-/// One waiter's interest in the events of a directory, which ends when dropped.
-pub(super) struct Subscription {
-    number: u64,
-    bell: Arc<Bell>,
-}
-
-impl Subscription {
-    /// Returns at once. The bell rings when the answer is there, and that ring counts as the closing of a file:
-    /// what happened before the watch was up is seen by the looks that follow it.
-    pub(super) fn new(place: Place) -> Self {
-        let bell = Arc::new(Bell {
-            rings: AtomicU64::new(0),
-            closes: AtomicU64::new(0),
-            inner: Mutex::new((Watched::Asked, None)),
-        });
-        let user = User { place, bell: Arc::clone(&bell) };
-        let mut hub = hub();
-        let number = hub.next_number;
-        hub.next_number += 1;
-        let started = hub.start();
-        hub.users.insert(number, user);
-        drop(hub);
-        if !started {
-            bell.inner().0 = Watched::No;
-        }
-        CHANGED.notify_one();
-        Self { number, bell }
-    }
-
-    /// Asks again for a watch that could not be had, or that is of a directory which was replaced.
-    pub(super) fn ask_again(&self) {
-        if hub().start() {
-            self.bell.inner().0 = Watched::Asked;
-            CHANGED.notify_one();
-        }
-    }
-
-    /// Who is woken from now on.
-    pub(super) fn register(&self, waker: &Waker) {
-        let inner = self.bell.inner();
-        if inner.1.as_ref().is_some_and(|old| old.will_wake(waker)) {
-            return;
-        }
-        drop(inner);
-        // Q6: cloned and dropped without the mutex.
-        let new = waker.clone();
-        let old = self.bell.inner().1.replace(new);
-        drop(old);
-    }
-
-    pub(super) fn rings(&self) -> u64 {
-        self.bell.rings.load(Ordering::SeqCst)
-    }
-
-    pub(super) fn closes(&self) -> u64 {
-        self.bell.closes.load(Ordering::SeqCst)
-    }
-
-    pub(super) fn watched(&self) -> Watched {
-        self.bell.inner().0
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        let mut hub = hub();
-        let user = hub.users.remove(&self.number);
-        let is_to_be_told = hub.sleeps_long;
-        drop(hub);
-        drop(user);
-        if is_to_be_told {
-            CHANGED.notify_one();
-        }
-    }
+    hub.is_running
 }
 
 /// Whether the events of this directory, or of the nearest above it that exists, can be had. Asks, and waits for
 /// the answer.
 pub(crate) fn is_watchable(directory: &Path) -> bool {
-    let directory = sys::nearest_directory(directory).into();
-    let subscription = Subscription::new(Place { directory, stem: None });
+    let Some(directory) = sys::nearest_directory(directory) else { return false };
+    let subscription = Subscription::new(Place { directory: directory.into(), names: None });
     let waker = super::this_thread();
     let end = now() + PATIENCE;
     loop {
@@ -248,12 +67,15 @@ pub(crate) fn is_watchable(directory: &Path) -> bool {
 #[derive(Default)]
 struct Watches {
     watcher: Option<RecommendedWatcher>,
-    /// With the directory that the path led to then: a watch stays with one that was moved away.
     directories: BTreeMap<Arc<Path>, Directory>,
 }
 
 struct Directory {
+    /// What the path led to when it was watched: a watch stays with what was moved away.
     id: PlaceId,
+    /// The path that notify was given: another one that leads to the same directory, where that was watched
+    /// already.
+    heard_as: Arc<Path>,
     /// Since when nobody has wanted it.
     unused_since: Option<Instant>,
 }
@@ -268,12 +90,13 @@ fn run() {
     let mut is_alert = false;
     let mut guard = hub();
     loop {
-        if guard.strays >= MOST_STRAYS {
-            guard.strays = 0;
-            let all: Vec<_> = watches.directories.keys().map(Arc::clone).collect();
-            guard.doubted.extend(all);
+        if guard.is_deaf {
             drop(guard);
-            std::mem::take(&mut watches).end();
+            watches.abandon();
+            guard = hub();
+        } else if guard.strays >= MOST_STRAYS {
+            drop(guard);
+            watches.renew();
             guard = hub();
         }
         let doubted = std::mem::take(&mut guard.doubted);
@@ -281,8 +104,7 @@ fn run() {
         let mut unwanted = Vec::new();
         let mut is_lingering = false;
         for (path, directory) in &mut watches.directories {
-            let is_used = guard.users.values().any(|user| user.place.directory == *path);
-            if is_used {
+            if guard.spots.get(path).is_some_and(Spot::is_used) {
                 directory.unused_since = None;
             } else {
                 let since = *directory.unused_since.get_or_insert(now);
@@ -293,29 +115,30 @@ fn run() {
                 unwanted.push(Arc::clone(path));
             }
         }
-        if guard.users.is_empty() && !is_lingering {
-            guard.running = None;
-            guard.watched.clear();
+        if !guard.has_users() && !is_lingering {
+            guard.is_running = false;
+            guard.spots.clear();
+            watches.forget_ears(&mut guard);
             drop(guard);
             watches.end();
             return;
         }
-        let wants = |user: &&User| {
-            user.bell.inner().0 == Watched::Asked || doubted.contains(&user.place.directory)
-        };
-        let asked: BTreeSet<Arc<Path>> =
-            guard.users.values().filter(wants).map(|u| Arc::clone(&u.place.directory)).collect();
+        let is_asked = |bell: &Arc<_>| Bell::watched(bell) == Watched::Asked;
+        let asked: BTreeSet<Arc<Path>> = guard
+            .spots
+            .iter()
+            .filter(|(path, spot)| {
+                spot.is_used() && (doubted.contains(*path) || spot.bells().any(is_asked))
+            })
+            .map(|(path, _)| Arc::clone(path))
+            .collect();
         if !asked.is_empty() || !unwanted.is_empty() {
             drop(guard);
             for directory in unwanted {
                 watches.unwatch(&directory);
             }
             for directory in asked {
-                let answer = watches.watch(&directory);
-                for bell in bells(&directory) {
-                    // A file may have been closed before, and not be unlocked yet (rule 8).
-                    bell.ring(true, Some(answer));
-                }
+                answer(&directory, watches.watch(&directory));
             }
             guard = hub();
             continue;
@@ -330,14 +153,44 @@ fn run() {
     }
 }
 
-/// The bells of a directory. Rung without the mutex (Q6).
-fn bells(directory: &Arc<Path>) -> Vec<Arc<Bell>> {
+/// Rings all who listen there.
+fn answer(directory: &Arc<Path>, answer: Watched) {
     let hub = hub();
-    let users = hub.users.values().filter(|user| user.place.directory == *directory);
-    users.map(|user| Arc::clone(&user.bell)).collect()
+    let bells: Vec<_> =
+        hub.spots.get(directory).map(|spot| spot.bells().cloned().collect()).unwrap_or_default();
+    drop(hub); // Q6
+    for bell in bells {
+        // A file may have been closed before, and not be unlocked yet (rule 8).
+        bell.ring(true, Some(answer));
+    }
 }
 
-/// On notify's thread. Who watches the directory of the event's path looks; or everybody, where that is none we
+/// What notify calls, on its own thread.
+struct Ears {
+    watcher: u64,
+}
+
+impl notify::EventHandler for Ears {
+    fn handle_event(&mut self, event: notify::Result<notify::Event>) {
+        handle(event);
+    }
+}
+
+impl Drop for Ears {
+    /// notify drops it where its thread ends: also by a panic of its own (inotify.rs, `event_loop_thread`), which
+    /// it tells nobody.
+    fn drop(&mut self) {
+        let mut hub = hub();
+        if hub.watcher == self.watcher {
+            hub.is_deaf = true;
+            hub.sleeps_long = false;
+            drop(hub);
+            CHANGED.notify_one();
+        }
+    }
+}
+
+/// Who listens at the directory of the event's path looks; or everybody, where that is none we
 /// know: paths come back canonical on macOS, with other separators on Windows, and not at all with an overflow
 /// (`need_rescan`).
 fn handle(event: notify::Result<notify::Event>) {
@@ -358,22 +211,27 @@ fn handle(event: notify::Result<notify::Event>) {
     let mut hub = hub();
     let mut is_known = false;
     let mut meant: Vec<_> = Vec::new();
-    for user in hub.users.values() {
-        let directory = &user.place.directory;
-        let is_itself = paths.iter().any(|path| *path == **directory);
-        let mut names = paths.iter().filter(|path| path.parent() == Some(directory)).peekable();
-        is_known |= is_itself || names.peek().is_some();
-        if is_itself || names.any(|path| user.place.concerns(path)) {
-            meant.push(Arc::clone(&user.bell));
+    let mut doubted: Vec<_> = Vec::new();
+    for (directory, spot) in &hub.spots {
+        let Some(heard_as) = &spot.heard_as else { continue };
+        let is_itself = paths.iter().any(|path| *path == **heard_as);
+        let is_within = paths.iter().any(|path| path.parent() == Some(heard_as));
+        is_known |= is_itself || is_within;
+        if is_itself {
+            meant.extend(spot.bells().cloned());
+        } else if is_within {
+            let of_interest = |names: &Names| paths.iter().any(|path| concerns(names, path));
+            meant.extend(spot.bells_of(of_interest).cloned());
+        }
+        // With what lies below: notify 8.2 drops the watches of all that when a watched directory is moved or
+        // removed (inotify.rs, `remove_watch`), and it is not where it was.
+        if doubt && (paths.is_empty() || paths.iter().any(|path| heard_as.starts_with(path))) {
+            doubted.push(Arc::clone(directory));
         }
     }
     if !is_known {
-        meant.extend(hub.users.values().map(|user| Arc::clone(&user.bell)));
+        meant.extend(hub.spots.values().flat_map(Spot::bells).cloned());
     }
-    let is_doubtful = |watched: &&Arc<Path>| {
-        doubt && (paths.is_empty() || paths.iter().any(|path| *path == ***watched))
-    };
-    let doubted: Vec<_> = hub.watched.iter().filter(is_doubtful).map(Arc::clone).collect();
     let has_doubts = !doubted.is_empty();
     hub.doubted.extend(doubted);
     let is_stray = matches!(kind, Some(EventKind::Create(_)))
@@ -391,14 +249,15 @@ fn handle(event: notify::Result<notify::Event>) {
     }
 }
 
-impl Place {
-    /// Whether an event of this path in the directory is of interest. Only inotify gives back names as they were
-    /// written, byte for byte.
-    fn concerns(&self, path: &Path) -> bool {
-        let (Some(stem), Some(name)) = (&self.stem, path.file_name()) else { return true };
-        !matches!(RecommendedWatcher::kind(), WatcherKind::Inotify)
-            || name.as_encoded_bytes().starts_with(stem.as_encoded_bytes())
-    }
+/// Whether an event of this path in the directory is of interest. Only inotify gives back names as they were
+/// written, byte for byte.
+fn concerns(names: &Names, path: &Path) -> bool {
+    let (Some(names), Some(name)) = (names, path.file_name()) else { return true };
+    !is_inotify() || names.iter().any(|wanted| wanted == name)
+}
+
+fn is_inotify() -> bool {
+    matches!(RecommendedWatcher::kind(), WatcherKind::Inotify)
 }
 
 impl Watches {
@@ -406,18 +265,25 @@ impl Watches {
         let id = sys::place_identity(directory).ok();
         if let Some(known) = self.directories.get(directory).map(|directory| directory.id) {
             if id == Some(known) {
-                return Watched::Yes(known);
+                return Watched::Yes(known); // it is heard of since then, also while nobody listened
             }
             // Of what had the path before. On Windows that is not quite gone as long as it is watched.
             self.unwatch(directory);
         }
         let Some(id) = id else { return Watched::Missing };
+        // inotify has one watch for a directory, whatever path leads there, and notify 8.2 one path for a
+        // watch: the last that it was given. With the other one it would end (inotify.rs, `paths`).
+        let twin = self.directories.values().find(|other| is_inotify() && other.id == id);
+        if let Some(heard_as) = twin.map(|twin| Arc::clone(&twin.heard_as)) {
+            self.note(directory, id, heard_as);
+            return Watched::Yes(id);
+        }
         if self.watcher.is_none() {
             self.watcher = watcher();
         }
         let Some(watcher) = &mut self.watcher else { return Watched::No };
         // Before it is watched: what is heard of it from then on may make it doubtful.
-        hub().watched.insert(Arc::clone(directory));
+        set_heard_as(directory, Some(Arc::clone(directory)));
         // notify 8.2 panics in `watch` where its thread has ended (inotify.rs, `watch_inner`).
         let answer = catch_unwind(AssertUnwindSafe(|| {
             watcher.watch(directory, RecursiveMode::NonRecursive)
@@ -425,12 +291,11 @@ impl Watches {
         match answer {
             Ok(Ok(())) => {
                 // Should it have been replaced since the first line, who waits sees another id (E6).
-                let known = Directory { id, unused_since: None };
-                self.directories.insert(Arc::clone(directory), known);
+                self.note(directory, id, Arc::clone(directory));
                 Watched::Yes(id)
             }
             Ok(Err(_)) => {
-                hub().watched.remove(directory);
+                set_heard_as(directory, None);
                 if directory.is_dir() { Watched::No } else { Watched::Missing }
             }
             Err(_) => {
@@ -440,9 +305,26 @@ impl Watches {
         }
     }
 
+    fn note(&mut self, directory: &Arc<Path>, id: PlaceId, heard_as: Arc<Path>) {
+        set_heard_as(directory, Some(Arc::clone(&heard_as)));
+        let known = Directory { id, heard_as, unused_since: None };
+        self.directories.insert(Arc::clone(directory), known);
+    }
+
     fn unwatch(&mut self, directory: &Arc<Path>) {
-        self.directories.remove(directory);
-        hub().watched.remove(directory);
+        set_heard_as(directory, None);
+        let Some(known) = self.directories.remove(directory) else { return };
+        if known.heard_as != *directory {
+            return; // it was heard of by another path
+        }
+        // Whoever was heard of by this one is watched by its own.
+        let twins = self.directories.iter().filter(|(_, other)| other.heard_as == *directory);
+        let twins: Vec<_> = twins.map(|(path, _)| Arc::clone(path)).collect();
+        for twin in &twins {
+            self.directories.remove(twin);
+            set_heard_as(twin, None);
+        }
+        hub().doubted.extend(twins);
         let Some(watcher) = &mut self.watcher else { return };
         // An error says that it was not watched any more: the directory is gone.
         if catch_unwind(AssertUnwindSafe(|| watcher.unwatch(directory))).is_err() {
@@ -450,15 +332,48 @@ impl Watches {
         }
     }
 
-    /// Its thread has ended, and its `drop` panics for that.
+    /// Begins again with another watcher.
+    fn renew(&mut self) {
+        let mut hub = hub();
+        self.forget_ears(&mut hub);
+        hub.strays = 0;
+        hub.doubted.extend(self.directories.keys().cloned());
+        drop(hub);
+        std::mem::take(self).end();
+    }
+
+    /// Its thread has ended, and its `drop` panics for that. Who listened polls, and asks again after a while: what
+    /// ended it may end the next one too.
     fn abandon(&mut self) {
-        self.directories.clear();
-        hub().watched.clear();
+        let mut hub = hub();
+        self.forget_ears(&mut hub);
+        hub.is_deaf = false;
+        drop(hub);
         std::mem::forget(self.watcher.take());
+        for directory in std::mem::take(&mut self.directories).into_keys() {
+            set_heard_as(&directory, None);
+            answer(&directory, Watched::No);
+        }
+    }
+
+    /// From here on the end of this watcher's thread is no news.
+    #[allow(clippy::unused_self, reason = "it is about this one")]
+    fn forget_ears(&self, hub: &mut Hub) {
+        hub.watcher += 1;
     }
 
     fn end(self) {
         let _ = catch_unwind(AssertUnwindSafe(|| drop(self.watcher)));
+    }
+}
+
+/// The path with which events of that directory come.
+fn set_heard_as(directory: &Arc<Path>, heard_as: Option<Arc<Path>>) {
+    let mut hub = hub();
+    let spot = hub.spots.entry(Arc::clone(directory)).or_default();
+    spot.heard_as = heard_as;
+    if spot.heard_as.is_none() && !spot.is_used() {
+        hub.spots.remove(directory);
     }
 }
 
@@ -469,7 +384,13 @@ fn watcher() -> Option<RecommendedWatcher> {
     if matches!(RecommendedWatcher::kind(), WatcherKind::PollWatcher | WatcherKind::NullWatcher) {
         return None;
     }
-    let mut watcher = RecommendedWatcher::new(handle, Config::default()).ok()?;
+    // Ears of a watcher that came to nothing are not those of this one.
+    let ears = {
+        let mut hub = hub();
+        hub.watcher += 1;
+        Ears { watcher: hub.watcher }
+    };
+    let mut watcher = RecommendedWatcher::new(ears, Config::default()).ok()?;
     if watcher.configure(Config::default()).is_ok() {
         return Some(watcher);
     }

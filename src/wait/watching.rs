@@ -5,9 +5,9 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::deadline::now;
+use super::hub::Place;
 use super::place::Post;
 use super::poll::Rhythm;
-use super::watch::Place;
 use crate::error::Result;
 use crate::sys;
 
@@ -17,6 +17,8 @@ const AFTER_CLOSE: Duration = Duration::from_micros(50);
 const LOOKS_AFTER_CLOSE: u32 = 8;
 /// A watch costs six switches of threads, and most waits in the kernel are over before this.
 const IN_KERNEL: Duration = Duration::from_millis(10);
+/// So often one poll looks, should it ring meanwhile.
+const MOST_LOOKS: u32 = 3;
 /// How often what no event tells is looked at besides.
 const THOROUGH: Duration = Duration::from_secs(1);
 /// When to ask again for a watch that could not be had.
@@ -93,7 +95,7 @@ impl Watching {
         for post in &self.posts {
             post.register(waker);
         }
-        loop {
+        for _ in 0..MOST_LOOKS {
             let (mut has_rung, mut has_closed) = (false, false);
             for post in &mut self.posts {
                 let (rings, closes) = post.news();
@@ -126,6 +128,9 @@ impl Watching {
             }
             self.plan(now, relies);
         }
+        // It rings on and on. Others have a right to run, and a deadline to be looked at.
+        waker.wake_by_ref();
+        Poll::Pending
     }
 
     /// The next `poll` looks, whatever was heard.
@@ -148,7 +153,7 @@ impl Watching {
         }
         if self.ask_again <= now {
             self.ask_again = now + ASK_AGAIN;
-            self.posts.iter().for_each(Post::ask_again);
+            self.posts.iter_mut().for_each(Post::ask_again);
         }
         if self.rhythm.next() <= now {
             self.rhythm.missed();

@@ -345,6 +345,12 @@ fn paths_that_can_be_no_event_are_refused() {
     // Windows says "path not found" of it, and then finds no directory to be made there.
     let error = Event::open(&below).unwrap_err();
     assert!(matches!(error, Error::Io { .. }), "{error}");
+    // One that is there only since it was opened has nothing in it.
+    let later = Event::open(dir.path().join("later/ready")).unwrap();
+    std::fs::remove_dir(dir.path().join("later")).unwrap();
+    std::fs::write(dir.path().join("later"), "").unwrap();
+    assert!(!later.is_set().unwrap());
+    assert!(matches!(later.set().unwrap_err(), Error::Io { .. }));
     // Windows finds nothing there, and says so when it is to be made.
     let long = Event::open(dir.path().join("x".repeat(256)));
     assert!(long.and_then(|event| event.set()).is_err());
@@ -370,6 +376,46 @@ fn missing_parents_are_made_by_who_opens_and_again_by_who_sets() {
         assert!(payload.map_or_else(|| event.set(), |payload| event.set_with(payload)).unwrap());
         event.wait().unwrap();
     }
+}
+
+#[test]
+fn missing_parents_are_made_by_whoever_comes_first() {
+    let (dir, _) = dirs();
+    for round in 0..if cfg!(windows) { 20 } else { 200 } {
+        let path = dir.path().join(round.to_string()).join("a/b/c/ready");
+        let event = Event::open(&path).unwrap();
+        std::fs::remove_dir_all(dir.path().join(round.to_string())).unwrap();
+        let barrier = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            for number in 0..4 {
+                let (event, barrier, path) = (&event, &barrier, &path);
+                scope.spawn(move || {
+                    barrier.wait();
+                    match number {
+                        0 => drop(event.set().unwrap()),
+                        1 => drop(event.set_with(b"x").unwrap()),
+                        2 => drop(flockwork::Lock::open(path.with_file_name("lock")).unwrap()),
+                        _ => drop(Event::open(path.with_file_name("other")).unwrap()),
+                    }
+                });
+            }
+        });
+    }
+}
+
+/// So long that there is no room for the name of one that was taken.
+#[cfg(unix)]
+#[test]
+fn a_long_name_can_be_set_and_cleared() {
+    let (dir, _) = dirs();
+    let event = Event::open(dir.path().join("x".repeat(255))).unwrap();
+    assert!(event.set().unwrap());
+    assert!(event.clear().unwrap());
+    assert!(event.try_consume().unwrap_err().is_would_block());
+    event.set_with(b"x").unwrap();
+    let error = event.try_consume().unwrap_err();
+    assert!(matches!(error, Error::Io { .. }), "{error}");
+    assert_eq!(event.payload().unwrap().unwrap(), b"x");
 }
 
 #[test]

@@ -15,8 +15,10 @@ use crate::markers::peer;
 #[cfg(target_os = "linux")]
 use crate::peer::Peer;
 use crate::permits::FAR;
+#[cfg(unix)]
+use crate::support::alone;
 #[cfg(target_os = "linux")]
-use crate::support::{alone, assert_waits, descriptors, threads};
+use crate::support::{assert_waits, descriptors, threads};
 use crate::support::{eventually, until_watching};
 
 // ------------------------------------------------------------------------------------ directories
@@ -92,6 +94,63 @@ fn a_directory_that_becomes_a_link_to_another() {
     });
 }
 
+/// inotify has one watch for a directory, by whatever path it was asked for.
+#[cfg(unix)]
+#[test]
+fn two_paths_to_one_directory_are_both_heard_and_one_that_goes_leaves_the_other() {
+    let (dir, _) = dirs();
+    let (own, link) = (dir.path().join("own"), dir.path().join("link"));
+    std::fs::create_dir(&own).unwrap();
+    std::os::unix::fs::symlink(&own, &link).unwrap();
+    let options = Options::new().backstop(Duration::from_secs(1000));
+    let first = options.open_event(own.join("ready")).unwrap();
+    let second = options.open_event(link.join("ready")).unwrap();
+    let long = Duration::from_secs(100);
+    for round in 0..20 {
+        let (stays, goes) = if round % 2 == 0 { (&first, &second) } else { (&second, &first) };
+        std::thread::scope(|scope| {
+            let waiters = [stays, goes, stays].map(|event| {
+                let waiter = scope.spawn(move || event.wait_timeout(long));
+                until_watching(std::process::id(), &own);
+                waiter
+            });
+            if round % 3 == 0 {
+                // Of the second path nobody wants to hear any more, and its watch is let go.
+                assert!(goes.wait_timeout(Duration::from_millis(1)).unwrap_err().is_timed_out());
+                std::thread::sleep(Duration::from_millis(40));
+            }
+            first.set().unwrap();
+            for waiter in waiters {
+                waiter.join().unwrap().unwrap();
+            }
+        });
+        first.clear().unwrap();
+    }
+}
+
+/// notify forgets what it watches below a directory that is moved.
+#[cfg(unix)]
+#[test]
+fn a_directory_below_one_that_is_moved_away_and_back_is_heard_of() {
+    let (dir, _) = dirs();
+    let paths = ["x", "a/x", "a/b/ready"].map(|name| dir.path().join(name));
+    let mut other = peer(&paths[2], FAR);
+    open(&mut other, &paths[1], FAR);
+    open(&mut other, &paths[0], FAR);
+    for _ in 0..20 {
+        other.tell("event\tany");
+        for path in &paths {
+            until_watching(other.id(), path.parent().unwrap());
+        }
+        std::fs::rename(dir.path().join("a"), dir.path().join("away")).unwrap();
+        std::fs::rename(dir.path().join("away"), dir.path().join("a")).unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+        std::fs::write(&paths[2], "").unwrap();
+        assert_eq!(other.answer(), "0");
+        std::fs::remove_file(&paths[2]).unwrap();
+    }
+}
+
 /// What no event tells of is seen by the next look of those that come anyway.
 #[test]
 fn a_directory_further_up_that_is_moved_is_noticed_within_the_backstop() {
@@ -158,6 +217,54 @@ fn a_user_who_may_change_nothing_waits_all_the_same() {
         assert!(event.try_consume().is_err());
         assert_eq!(later.consume().unwrap(), b"again");
     }
+}
+
+/// A fork copies the waiters' mutexes as they are at that moment, and not the threads that may have locked them.
+#[cfg(unix)]
+#[test]
+fn a_forked_process_can_wait_although_others_waited_when_it_was_forked() {
+    alone(
+        "event_watch::a_forked_process_can_wait_although_others_waited_when_it_was_forked",
+        || {
+            let (dir, path) = dirs();
+            let event = Event::open(&path).unwrap();
+            let is_over = std::sync::atomic::AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                for number in 0..2 {
+                    let (event, is_over) = (&event, &is_over);
+                    let busy = Event::open(dir.path().join(number.to_string())).unwrap();
+                    scope.spawn(move || {
+                        while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                            busy.set().unwrap();
+                            let _ = event.wait_timeout(Duration::from_micros(50));
+                            busy.clear().unwrap();
+                        }
+                    });
+                }
+                for _ in 0..150 {
+                    match fork::fork().unwrap() {
+                        fork::Fork::Parent(child) => {
+                            let child = rustix::process::Pid::from_raw(child).unwrap();
+                            let mut code = None;
+                            eventually("the child ends", || {
+                                let options = rustix::process::WaitOptions::NOHANG;
+                                let ended = rustix::process::waitpid(Some(child), options).unwrap();
+                                code = ended.and_then(|(_, status)| status.exit_status());
+                                code.is_some()
+                            });
+                            assert_eq!(code, Some(0));
+                        }
+                        fork::Fork::Child => {
+                            let waited = event.wait_timeout(Duration::from_millis(2));
+                            let is_right = waited.is_err_and(|error| error.is_timed_out());
+                            std::process::exit(i32::from(!is_right));
+                        }
+                    }
+                }
+                is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+            });
+        },
+    );
 }
 
 // -------------------------------------------------------------------------------------- one watcher
@@ -294,7 +401,8 @@ fn who_waits_is_not_woken_by_other_files() {
     };
     let before = waiter();
     for number in 0..2000 {
-        std::fs::write(dir.path().join(format!("other.{}", number % 100)), "x").unwrap();
+        let stem = if number % 2 == 0 { "other" } else { "ready" };
+        std::fs::write(dir.path().join(format!("{stem}.{}", number % 100)), "x").unwrap();
     }
     let woken = waiter() - before;
     assert!(woken <= 5, "{woken} times");
@@ -393,6 +501,25 @@ mod scarce {
     #[test]
     fn without_a_watch_waits_are_polled() {
         assert_waits_without_events("inotify_add_watch:error=ENOSPC");
+    }
+
+    /// notify tells nobody. (It panics, which is seen on standard error.)
+    #[test]
+    fn when_notifys_own_thread_ends_waits_are_polled() {
+        for when in 2..5 {
+            let inject = format!("epoll_wait,epoll_pwait,epoll_pwait2:error=EBADF:when={when}+");
+            let Some(mut other) = strace(&[], &inject) else { return };
+            let (_dir, path) = dirs();
+            open(&mut other, &path, FAR);
+            for _ in 0..2 {
+                other.tell("event\twait");
+                std::thread::sleep(Duration::from_millis(50));
+                assert!(other.is_silent());
+                std::fs::write(&path, "").unwrap();
+                assert_eq!(other.answer(), "ok", "{when}");
+                std::fs::remove_file(&path).unwrap();
+            }
+        }
     }
 
     #[test]

@@ -351,12 +351,15 @@ pub(crate) fn strace(arguments: &[&std::ffi::OsStr], inject: &str) -> Option<Pee
     if !crate::support::has("strace", &["-V"]) {
         return None;
     }
-    let calls = inject.split(':').next().unwrap();
+    // Several, with a semicolon between them.
+    let injects: Vec<&str> = inject.split(';').collect();
+    let calls: Vec<&str> = injects.iter().map(|it| it.split(':').next().unwrap()).collect();
     let mut command = Command::new("strace");
     command
         .args(["-f", "-qq", "-o", "/dev/null"])
         .args(arguments)
-        .args(["-e", &format!("trace={calls}"), "-e", &format!("inject={inject}")])
+        .args(["-e", &format!("trace={}", calls.join(","))])
+        .args(injects.iter().flat_map(|it| ["-e".to_string(), format!("inject={it}")]))
         .arg(std::env::current_exe().unwrap());
     Some(Peer::start_as(command))
 }

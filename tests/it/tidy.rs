@@ -58,6 +58,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("lock.rs", &["claim", "error", "holder", "options", "slot", "sys", "wait"]),
     ("marker.rs", &["error", "options", "slot", "sys"]),
     ("event.rs", &["claim", "error", "marker", "options", "wait"]),
+    ("wait/per_process.rs", &["sys"]),
+    ("wait/hub.rs", &["sys"]),
     ("wait/place.rs", &["sys"]),
     ("wait/sight.rs", &["error"]),
     ("semaphore.rs", &["claim", "error", "holder", "options", "slot", "slots", "sys", "wait"]),
