@@ -118,7 +118,7 @@ impl Marker {
         if !self.is_set()? {
             return Ok(None);
         }
-        self.read(&self.path)
+        self.open_file(&self.path)?.map(|mut file| self.read(&mut file)).transpose()
     }
 
     fn presence(&self) -> Result<Presence> {
@@ -180,15 +180,15 @@ impl Marker {
         Ok(found)
     }
 
-    /// All bytes of the file; `None` if it has gone.
-    fn read(&self, path: &Path) -> Result<Option<Vec<u8>>> {
-        let failed = |source| Error::io("read the payload of", &self.path, source);
-        let Some(mut file) = self.open_file(path)? else { return Ok(None) };
+    fn read(&self, file: &mut File) -> Result<Vec<u8>> {
         let mut payload = Vec::new();
-        file.read_to_end(&mut payload).map_err(failed)?;
-        Ok(Some(payload))
+        match file.read_to_end(&mut payload) {
+            Ok(_) => Ok(payload),
+            Err(source) => Err(Error::io("read the payload of", &self.path, source)),
+        }
     }
 
+    /// For reading; `None` if it has gone.
     fn open_file(&self, path: &Path) -> Result<Option<File>> {
         let failed = |source| Error::io("read the payload of", &self.path, source);
         match sys::through_readers(|| sys::open_to_read(path)) {
@@ -307,8 +307,10 @@ impl Marker {
                 return Ok(None);
             }
             // At once: whatever is set after this is another one, and stays.
-            match sys::through_readers(|| fs::rename(&self.path, &taken)) {
+            match sys::rename_new(&self.path, &taken) {
                 Ok(()) => {}
+                // Somebody else consumes, though the lock is ours: its file was removed or replaced.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(failed(error)),
             }
@@ -322,21 +324,30 @@ impl Marker {
                 };
             }
         }
-        let payload = self.read(&taken)?;
-        if payload.is_some() {
-            // From here on it is ours. Until here the next one finds it.
-            match sys::remove_at_once(&taken) {
-                Ok(()) => {}
-                // A request that was sent twice, of which the second found it gone.
-                Err(error)
-                    if error.kind() == io::ErrorKind::NotFound
-                        && self.is_network.load(Ordering::Relaxed) => {}
-                // Somebody else has it, though the lock is ours: its file was removed or replaced.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(failed(error)),
+        let Some(mut file) = self.open_file(&taken)? else { return Ok(None) };
+        let mut payload = self.read(&mut file)?;
+        let own = sys::unique_beside(&taken);
+        match sys::through_readers(|| fs::rename(&taken, &own)) {
+            Ok(()) => {} // From here on it is ours. Until here the next one finds it.
+            // It was there, and is ours: a request that was sent twice, of which the second found it gone.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if self.at(&own)? != Presence::File {
+                    return Ok(None); // somebody else's, as above
+                }
             }
+            Err(error) => return Err(failed(error)),
         }
-        Ok(payload)
+        let id = sys::identity(&file).map_err(failed)?;
+        if !sys::names(&own, id).map_err(failed)? {
+            // Somebody else has what was read. This is another one, and only ours.
+            payload = match self.open_file(&own)? {
+                Some(mut file) => self.read(&mut file)?,
+                None => return Ok(None),
+            };
+        }
+        drop(file);
+        let _ = sys::through_readers(|| fs::remove_file(&own));
+        Ok(Some(payload))
     }
 
     fn lock(&self) -> Result<&Arc<Slot>> {

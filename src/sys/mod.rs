@@ -12,6 +12,7 @@
 //! | [`create_new`] | creates, failing with `AlreadyExists` where anything has the name |
 //! | [`write_new`], [`replace`] | files that are never seen half-written |
 //! | [`through_readers`] | renames or opens a file that others may have open |
+//! | [`rename_new`] | gives a name at which nothing may be, if the system has a way |
 //! | [`remove_at_once`] | removes it, and frees its name although others have it open |
 //! | [`presence`] | whether a path names a regular file, nothing, or something else |
 //! | [`BACKSTOP`] | how long the events of a directory are trusted to tell everything |
@@ -106,6 +107,13 @@ pub(crate) fn nearest_directory(directory: &Path) -> Option<&Path> {
     directory.ancestors().find(|ancestor| ancestor.is_dir())
 }
 
+/// A name in the same directory that nobody else uses.
+pub(crate) fn unique_beside(path: &Path) -> std::path::PathBuf {
+    use std::hash::{BuildHasher as _, Hasher as _};
+    let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    path.with_file_name(format!(".flockwork.{random:016x}"))
+}
+
 /// `path` with `suffix` added to its last component.
 pub(crate) fn beside(path: &Path, suffix: &str) -> std::path::PathBuf {
     let mut name = path.as_os_str().to_os_string();
@@ -121,7 +129,7 @@ pub(crate) use imp::{
     BACKSTOP, FileId, Origin, Pin, PlaceId, SUPPORTED, advice, coarse_milliseconds, command_of,
     create_directories, create_new, describe, host_name, identity, is_bad_name, is_network,
     is_network_place, lock_owners, locks_unsupported, names, open_existing, open_to_read,
-    path_identity, place_identity, presence, remove_at_once, through_readers,
+    path_identity, place_identity, presence, remove_at_once, rename_new, through_readers,
 };
 
 #[cfg(all(unix, not(target_os = "solaris")))]

@@ -35,6 +35,10 @@ pub(crate) fn through_readers<T>(mut call: impl FnMut() -> io::Result<T>) -> io:
     call()
 }
 
+pub(crate) fn rename_new(_from: &Path, _to: &Path) -> io::Result<()> {
+    unsupported()
+}
+
 pub(crate) fn remove_at_once(_path: &Path) -> io::Result<()> {
     unsupported()
 }

@@ -114,6 +114,20 @@ pub(crate) fn through_readers<T>(mut call: impl FnMut() -> io::Result<T>) -> io:
     call()
 }
 
+/// Linux and Apple refuse where something has the new name; elsewhere, and where the file system does not know
+/// how, it is replaced.
+pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+    {
+        let (here, flags) = (rustix::fs::CWD, rustix::fs::RenameFlags::NOREPLACE);
+        match rustix::fs::renameat_with(here, from, here, to, flags) {
+            Err(Errno::NOSYS | Errno::INVAL | Errno::NOTSUP) => {}
+            renamed => return renamed.map_err(Into::into),
+        }
+    }
+    fs::rename(from, to)
+}
+
 /// Frees the name at once, also where somebody has the file open.
 pub(crate) fn remove_at_once(path: &Path) -> io::Result<()> {
     fs::remove_file(path)

@@ -9,7 +9,6 @@ use std::fs::{self, File, FileType, OpenOptions};
 use std::io;
 use std::os::windows::fs::OpenOptionsExt as _;
 use std::path::{Component, Path, Prefix};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::{Bits, Presence};
@@ -105,12 +104,15 @@ pub(crate) fn through_readers<T>(call: impl FnMut() -> io::Result<T>) -> io::Res
     patiently(PATIENCE, call)
 }
 
+/// What is at the new name is replaced: std has no other way.
+pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    patiently(PATIENCE, || fs::rename(from, to))
+}
+
 /// Frees the name at once. A file that somebody has open keeps its name until they close it where deletion is not
 /// POSIX's (before Windows 10, version 1809; FAT; Wine), and could be taken for a new one.
 pub(crate) fn remove_at_once(path: &Path) -> io::Result<()> {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let aside = path.with_file_name(format!(".flockwork.{}.{number}", std::process::id()));
+    let aside = super::unique_beside(path);
     patiently(PATIENCE, || fs::rename(path, &aside))?;
     let _ = patiently(Duration::from_millis(10), || fs::remove_file(&aside));
     Ok(())
