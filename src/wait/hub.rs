@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use super::per_process::PerProcess;
@@ -52,8 +52,7 @@ pub(crate) struct Place {
     pub(crate) names: Names,
 }
 
-static HUB: PerProcess<Hub> = PerProcess::new(Hub::new(), Hub::new);
-pub(super) static CHANGED: Condvar = Condvar::new();
+pub(super) static HUB: PerProcess<Hub> = PerProcess::new(Hub::new(), Hub::new);
 /// Of subscriptions. Goes on in a forked copy, so that what it has of the other process is never taken for its own.
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
@@ -180,7 +179,7 @@ impl Subscription {
             bell.inner().0 = Watched::No;
         }
         drop(hub);
-        CHANGED.notify_one();
+        HUB.notify();
         this
     }
 
@@ -198,7 +197,7 @@ impl Subscription {
             bells.insert(self.number, Arc::clone(&self.bell));
         }
         drop(hub);
-        CHANGED.notify_one();
+        HUB.notify();
     }
 
     /// Who is woken from now on.
@@ -249,7 +248,7 @@ impl Drop for Subscription {
         drop(hub);
         drop(bell);
         if is_to_be_told {
-            CHANGED.notify_one();
+            HUB.notify();
         }
     }
 }

@@ -1,7 +1,9 @@
-//! A static that each process has for itself. `fork` copies a mutex as it is at that moment, perhaps locked by a
-//! thread that the copy does not have: nobody would ever unlock it there. Names `sys` (which tells a copy).
+//! A static that each process has for itself, with a condition to wait for its changes. `fork` copies a mutex as it
+//! is at that moment, perhaps locked by a thread that the copy does not have: nobody would ever unlock it there.
+//! Names `sys` (which tells a copy).
 
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use crate::sys::Origin;
 
@@ -9,6 +11,8 @@ pub(super) struct PerProcess<T: 'static> {
     /// Whose it is: of the process that used it first.
     origin: OnceLock<Origin>,
     value: Mutex<T>,
+    /// Of that mutex alone: some systems know only conditions that belong to one.
+    changed: Condvar,
     /// Of the process that was forked from that one, and used it.
     next: OnceLock<Box<Self>>,
     /// What a copy begins with.
@@ -17,10 +21,16 @@ pub(super) struct PerProcess<T: 'static> {
 
 impl<T> PerProcess<T> {
     pub(super) const fn new(value: T, anew: fn() -> T) -> Self {
-        Self { origin: OnceLock::new(), value: Mutex::new(value), next: OnceLock::new(), anew }
+        Self {
+            origin: OnceLock::new(),
+            value: Mutex::new(value),
+            changed: Condvar::new(),
+            next: OnceLock::new(),
+            anew,
+        }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, T> {
+    fn own(&self) -> &Self {
         let mut this = self;
         while !this.origin.get_or_init(Origin::here).is_here() {
             this = this.next.get_or_init(|| {
@@ -31,6 +41,26 @@ impl<T> PerProcess<T> {
                 Box::new(Self::new((self.anew)(), self.anew))
             });
         }
-        this.value.lock().unwrap_or_else(PoisonError::into_inner)
+        this
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, T> {
+        self.own().value.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the one thread that waits for a change.
+    pub(super) fn notify(&self) {
+        self.own().changed.notify_one();
+    }
+
+    /// Waits for a change, or so long: then `true`.
+    pub(super) fn wait<'a>(
+        &'a self,
+        guard: MutexGuard<'a, T>,
+        span: Duration,
+    ) -> (MutexGuard<'a, T>, bool) {
+        let waited = self.own().changed.wait_timeout(guard, span);
+        let (guard, result) = waited.unwrap_or_else(PoisonError::into_inner);
+        (guard, result.timed_out())
     }
 }

@@ -4,7 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "starts the timer's thread")]
 
 use std::collections::BTreeMap;
-use std::sync::{Condvar, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,6 @@ impl Timers {
 }
 
 static TIMERS: PerProcess<Timers> = PerProcess::new(Timers::new(), Timers::new);
-static CHANGED: Condvar = Condvar::new();
 /// A little longer than the ticks that most alarms are for: so the sleep that begins after one of them is also the
 /// sleep until the next, and an idle future costs one wake-up of this thread each second.
 const LINGER: Duration = Duration::from_millis(1010);
@@ -75,14 +74,14 @@ impl Alarm {
         let is_overslept = timers.asleep_until.is_some_and(|until| until > latest);
         drop(timers);
         if is_overslept {
-            CHANGED.notify_one();
+            TIMERS.notify();
         }
     }
 
     pub(super) fn off(&mut self) {
         if self.remove() {
             // Nothing to do any more: without this the thread would sleep until the time that was set.
-            CHANGED.notify_one();
+            TIMERS.notify();
         }
     }
 
@@ -104,9 +103,9 @@ impl Drop for Alarm {
     }
 }
 
-/// No alarm is missed: an alarm is inserted under the mutex, and this looks at all of them under it
-/// before it says until when it sleeps, and sleeps; who inserts one that is earlier wakes it. The thread ends only with `running` cleared under the same mutex, so that the next
-/// alarm starts another.
+/// No alarm is missed: an alarm is inserted under the mutex, and this looks at all of them under it before it says
+/// until when it sleeps, and sleeps; who inserts one that is earlier wakes it. The thread ends only with `is_running`
+/// cleared under the same mutex, so that the next alarm starts another.
 fn run() {
     let mut guard = timers();
     loop {
@@ -128,11 +127,10 @@ fn run() {
         };
         let idle = guard.alarms.is_empty();
         guard.asleep_until = now().checked_add(wait);
-        let (again, result) =
-            CHANGED.wait_timeout(guard, wait).unwrap_or_else(PoisonError::into_inner);
-        guard = again;
+        let is_over;
+        (guard, is_over) = TIMERS.wait(guard, wait);
         guard.asleep_until = None;
-        if idle && result.timed_out() && guard.alarms.is_empty() {
+        if idle && is_over && guard.alarms.is_empty() {
             guard.is_running = false;
             return;
         }

@@ -10,14 +10,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{Config, RecommendedWatcher, RecursiveMode, Watcher as _, WatcherKind};
 
 use super::deadline::now;
-use super::hub::{Bell, CHANGED, Hub, Names, Place, Spot, Subscription, Watched, hub};
+use super::hub::{Bell, HUB, Hub, Names, Place, Spot, Subscription, Watched, hub};
 use crate::sys::{self, PlaceId};
 
 /// How long a watch, and the watcher, is kept when nobody waits: who was woken is not held up by its end, and who
@@ -146,8 +146,7 @@ fn run() {
         let is_short = is_lingering || is_alert;
         guard.sleeps_long = !is_short;
         let pause = if is_short { LINGER } else { FOREVER };
-        let (again, _) = CHANGED.wait_timeout(guard, pause).unwrap_or_else(PoisonError::into_inner);
-        guard = again;
+        (guard, _) = HUB.wait(guard, pause);
         is_alert = !is_short && !guard.sleeps_long;
         guard.sleeps_long = false;
     }
@@ -185,7 +184,7 @@ impl Drop for Ears {
             hub.is_deaf = true;
             hub.sleeps_long = false;
             drop(hub);
-            CHANGED.notify_one();
+            HUB.notify();
         }
     }
 }
@@ -245,7 +244,7 @@ fn handle(event: notify::Result<notify::Event>) {
         bell.ring(close, None);
     }
     if is_due {
-        CHANGED.notify_one();
+        HUB.notify();
     }
 }
 
