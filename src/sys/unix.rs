@@ -276,6 +276,9 @@ pub(crate) struct PlaceId {
 /// Follows symbolic links, as a watch does.
 pub(crate) fn place_identity(directory: &Path) -> io::Result<PlaceId> {
     let found = fs::metadata(directory)?;
+    if !found.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
     let id = FileId { device: found.dev(), inode: found.ino() };
     Ok(PlaceId { id, made: found.created().ok() })
 }
@@ -284,60 +287,73 @@ pub(crate) fn place_identity(directory: &Path) -> io::Result<PlaceId> {
 /// 9p added; every FUSE counts, since its kind cannot be told. Apple, FreeBSD, OpenBSD: by
 /// `MNT_LOCAL`. Elsewhere nothing is known and "local" is assumed.
 pub(crate) fn is_network(_path: &Path, file: &File) -> bool {
-    #[cfg(any(
-        target_os = "linux",
-        target_os = "android",
-        target_vendor = "apple",
-        target_os = "freebsd",
-        target_os = "openbsd"
-    ))]
-    return rustix::fs::fstatfs(file).is_ok_and(|fs| is_remote(&fs));
-    #[allow(unreachable_code, reason = "where nothing is known")]
-    {
-        let _ = file;
-        false
-    }
+    remote::is_file(file)
 }
 
 /// The same of a directory.
 pub(crate) fn is_network_place(directory: &Path) -> bool {
-    #[cfg(any(
-        target_os = "linux",
-        target_os = "android",
-        target_vendor = "apple",
-        target_os = "freebsd",
-        target_os = "openbsd"
-    ))]
-    return rustix::fs::statfs(directory).is_ok_and(|fs| is_remote(&fs));
-    #[allow(unreachable_code, reason = "where nothing is known")]
-    {
-        let _ = directory;
-        false
+    remote::is_place(directory)
+}
+
+#[cfg(any(
+    target_os = "linux",
+    target_os = "android",
+    target_vendor = "apple",
+    target_os = "freebsd",
+    target_os = "openbsd"
+))]
+mod remote {
+    use rustix::fs::{StatFs, fstatfs, statfs};
+
+    pub(super) fn is_file(file: &super::File) -> bool {
+        fstatfs(file).is_ok_and(|fs| is_remote(&fs))
+    }
+
+    pub(super) fn is_place(directory: &super::Path) -> bool {
+        statfs(directory).is_ok_and(|fs| is_remote(&fs))
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::unnecessary_cast,
+        trivial_numeric_casts,
+        reason = "f_type is a signed or an unsigned word; the magic numbers have 32 bits"
+    )]
+    fn is_remote(fs: &StatFs) -> bool {
+        super::NETWORK.contains(&(fs.f_type as u32))
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    #[allow(
+        clippy::cast_lossless,
+        clippy::unnecessary_cast,
+        trivial_numeric_casts,
+        reason = "f_flags has another width on each system"
+    )]
+    fn is_remote(fs: &StatFs) -> bool {
+        const MNT_LOCAL: u64 = 0x1000; // <sys/mount.h> of all three
+        fs.f_flags as u64 & MNT_LOCAL == 0
     }
 }
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::unnecessary_cast,
-    trivial_numeric_casts,
-    reason = "f_type is a signed or an unsigned word; the magic numbers have 32 bits"
-)]
-fn is_remote(fs: &rustix::fs::StatFs) -> bool {
-    NETWORK.contains(&(fs.f_type as u32))
-}
+/// Nothing is known.
+#[cfg(not(any(
+    target_os = "linux",
+    target_os = "android",
+    target_vendor = "apple",
+    target_os = "freebsd",
+    target_os = "openbsd"
+)))]
+mod remote {
+    pub(super) fn is_file(_file: &super::File) -> bool {
+        false
+    }
 
-#[cfg(any(target_vendor = "apple", target_os = "freebsd", target_os = "openbsd"))]
-#[allow(
-    clippy::cast_lossless,
-    clippy::unnecessary_cast,
-    trivial_numeric_casts,
-    reason = "f_flags has another width on each system"
-)]
-fn is_remote(fs: &rustix::fs::StatFs) -> bool {
-    const MNT_LOCAL: u64 = 0x1000; // <sys/mount.h> of all three
-    fs.f_flags as u64 & MNT_LOCAL == 0
+    pub(super) fn is_place(_directory: &super::Path) -> bool {
+        false
+    }
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]

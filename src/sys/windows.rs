@@ -198,7 +198,11 @@ pub(crate) struct PlaceId {
 }
 
 pub(crate) fn place_identity(directory: &Path) -> io::Result<PlaceId> {
-    Ok(PlaceId { made: fs::metadata(directory)?.created().ok() })
+    let found = fs::metadata(directory)?;
+    if !found.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    Ok(PlaceId { made: found.created().ok() })
 }
 
 /// By the resolved path: a share, also one behind a drive letter.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use flockwork::{Error, Event};
 use futures_lite::future::block_on;
 
-use crate::peer::{Peer, complaint, options};
+use crate::peer::{Peer, options, told};
 
 /// A peer that has opened the event.
 pub(crate) fn peer(path: &Path, settings: &str) -> Peer {
@@ -28,10 +28,7 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn obey(&mut self, words: &[&str]) -> String {
-        match self.done(words) {
-            Ok(answer) => answer,
-            Err(error) => complaint(&error),
-        }
+        told(self.done(words))
     }
 
     fn done(&mut self, words: &[&str]) -> Result<String, Error> {

@@ -284,6 +284,11 @@ pub(crate) fn options(settings: &[&str]) -> Options {
     })
 }
 
+/// What was done, or why it was not.
+pub(crate) fn told(outcome: Result<String, Error>) -> String {
+    outcome.unwrap_or_else(|error| complaint(&error))
+}
+
 /// An error as a test can tell it: its kind, and then its words.
 pub(crate) fn complaint(error: &Error) -> String {
     let kind = match error {

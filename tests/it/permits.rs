@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use flockwork::{Error, Permit, Semaphore};
 
-use crate::peer::{Peer, complaint, options};
+use crate::peer::{Peer, options, told};
 
 /// A backstop so far away that a wake-up that is lost shows as a wait that does not end. Windows' events are
 /// not relied on (`docs/PLATFORMS.md`).
@@ -50,10 +50,7 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn obey(&mut self, words: &[&str]) -> String {
-        match self.done(words) {
-            Ok(answer) => answer,
-            Err(error) => complaint(&error),
-        }
+        told(self.done(words))
     }
 
     fn done(&mut self, words: &[&str]) -> Result<String, Error> {
