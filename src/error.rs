@@ -166,7 +166,7 @@ impl Error {
         Self::WouldBlock { path: Arc::clone(path), holder: HeldBy::nobody(lack, 0) }
     }
 
-    /// `others`: how many more events were waited for.
+    /// `others`: how many more events were waited for in vain.
     pub(crate) fn timed_out_lacking(
         path: &Arc<Path>,
         waited: Duration,
@@ -253,17 +253,13 @@ impl std::fmt::Debug for Error {
     /// With the holder looked up: `fn main() -> Result<(), ...>` prints errors in this form.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::WouldBlock { path, .. } => f
-                .debug_struct("WouldBlock")
-                .field("path", path)
-                .field("holder", &self.holder())
-                .finish(),
-            Self::TimedOut { path, waited, .. } => f
-                .debug_struct("TimedOut")
-                .field("path", path)
-                .field("waited", waited)
-                .field("holder", &self.holder())
-                .finish(),
+            Self::WouldBlock { path, holder } => {
+                holder.finish(path, f.debug_struct("WouldBlock").field("path", path))
+            }
+            Self::TimedOut { path, waited, holder } => {
+                let mut debug = f.debug_struct("TimedOut");
+                holder.finish(path, debug.field("path", path).field("waited", waited))
+            }
             Self::NotRegularFile { path, found, wanted } => f
                 .debug_struct("NotRegularFile")
                 .field("path", path)
@@ -308,7 +304,7 @@ impl From<Error> for io::Error {
 #[derive(Debug, Default)]
 pub struct HeldBy {
     found: OnceLock<Vec<Holder>>,
-    /// What is missing, and at how many other paths, where it is nobody's.
+    /// What is missing, and at how many other paths, of an event, which is nobody's.
     lack: Option<(Lack, usize)>,
 }
 
@@ -318,6 +314,21 @@ pub(crate) enum Lack {
     NotSet,
     StillSet,
     NotConsumed,
+    /// It is set, and somebody else has the lock of those who consume.
+    BeingConsumed,
+}
+
+impl Lack {
+    fn in_words(self) -> &'static str {
+        match self {
+            Self::NotSet => "it was not set",
+            Self::StillSet => "it was still set",
+            Self::NotConsumed => "it was not set, or others consumed it first",
+            Self::BeingConsumed => {
+                "it is set, but somebody else holds the lock of its consumers (its path with `.lock`)"
+            }
+        }
+    }
 }
 
 impl HeldBy {
@@ -332,6 +343,14 @@ impl HeldBy {
         self.found.get_or_init(|| holder::find(path).unwrap_or_default())
     }
 
+    /// The end of an error's `Debug` form.
+    fn finish(&self, path: &Path, debug: &mut std::fmt::DebugStruct<'_, '_>) -> std::fmt::Result {
+        match self.lack {
+            Some((lack, _)) => debug.field("state", &lack.in_words()).finish(),
+            None => debug.field("holder", &self.all(path).first()).finish(),
+        }
+    }
+
     fn in_words(&self, path: &Path) -> String {
         match self.all(path) {
             [] => "its holder is not known".into(),
@@ -344,6 +363,9 @@ impl HeldBy {
         match self.lack {
             None => format!("is busy: {}", self.in_words(path)),
             Some((Lack::StillSet, _)) => "is set".into(),
+            Some((Lack::BeingConsumed, _)) => {
+                "is being consumed by somebody else, who holds its path with `.lock`".into()
+            }
             Some((Lack::NotSet | Lack::NotConsumed, _)) => "is not set".into(),
         }
     }
@@ -353,19 +375,17 @@ impl HeldBy {
             let holders = self.in_words(path);
             return format!("{holders}; wait longer, or see what the holder is doing");
         };
-        let words = match lack {
-            Lack::NotSet => "it was not set",
-            Lack::StillSet => "it was still set",
-            Lack::NotConsumed => "it was not set, or others consumed it first",
-        };
+        let words = lack.in_words();
         let others = match others {
             0 => String::new(),
-            others => format!(", and {others} more were waited for"),
+            others => format!(", nor were {others} others of those that were waited for"),
         };
-        let program = if lack == Lack::StillSet { "clear" } else { "set" };
-        format!(
-            "{words}{others}; wait longer, or see whether the program runs that should {program} it"
-        )
+        let advice = match lack {
+            Lack::StillSet => "see whether the program runs that should clear it",
+            Lack::BeingConsumed => "see what that program is doing",
+            Lack::NotSet | Lack::NotConsumed => "see whether the program runs that should set it",
+        };
+        format!("{words}{others}; wait longer, or {advice}")
     }
 }
 
@@ -385,8 +405,12 @@ fn advice(operation: &str, source: &io::Error) -> &'static str {
         io::ErrorKind::PermissionDenied => match operation {
             "open" | "read the payload of" => "; this user must be able to read the file",
             "look up" => "; this user must be able to enter every directory of the path",
-            _ if operation.starts_with("create") || CHANGES.contains(&operation) => {
+            _ if operation.starts_with("create") => {
                 "; this user must be able to write to the directory"
+            }
+            _ if CHANGES.contains(&operation) => {
+                "; this user must be able to write to the directory, and own the file if that is \
+                 sticky, as `/tmp` is"
             }
             _ => "; check the owners and modes of the file and its directory",
         },
@@ -398,6 +422,8 @@ fn advice(operation: &str, source: &io::Error) -> &'static str {
         }
         io::ErrorKind::StorageFull => "; free some space or choose another file system",
         io::ErrorKind::QuotaExceeded => "; free some of your quota or choose another file system",
+        io::ErrorKind::InvalidInput if operation == "resolve" => "; give the path of a file",
+        io::ErrorKind::NotFound if operation == "resolve" => "; the current directory is gone",
         io::ErrorKind::NotADirectory => "; a part of the path that should be a directory is a file",
         io::ErrorKind::IsADirectory => "; give the path of a file, without a slash at its end",
         _ => sys::advice(source),

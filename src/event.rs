@@ -51,6 +51,12 @@ use crate::wait::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
+/// # Names that belong to it
+///
+/// The path is the event's own: who makes a file there sets it, also by opening a [`Lock`](crate::Lock) at the same
+/// path. Where somebody [consumes](Self::consume) it, `ready.lock` is made beside `ready` and stays, and `ready.taken`
+/// comes and goes: open no lock and no other event there.
+///
 /// # What is not promised
 ///
 /// * A pulse. Who waits looks at the file when it hears of a change: what is set and cleared again at once may be
@@ -301,17 +307,20 @@ impl Event {
     // --------------------------------------------------------------------------------- consume
 
     /// Waits until the event is set, clears it, and returns its payload: of all who wait this way, in all
-    /// processes and threads, exactly one gets each setting.
+    /// processes and threads, exactly one gets each setting. It is no queue: what is set with another payload
+    /// before it is consumed is one setting, with the last one. Several who set it, and want each to be consumed,
+    /// take a [`Lock`](crate::Lock) of another name around [`wait_cleared`](Self::wait_cleared) and
+    /// [`set_with`](Self::set_with).
     ///
     /// Who [waits](Self::wait) for the same event without consuming may miss a setting that is consumed at once.
     ///
     /// A setting is taken at most once. A consumer that is killed before it has taken it, at whatever step, leaves it
     /// to the next one. It has taken it a moment before this returns: a consumer that is killed later than that, also
     /// before it has done anything with the payload, takes it with it. Where work must survive that, hold a
-    /// [`Lock`](crate::Lock) and [`clear`](Self::clear) the event when the work is done.
+    /// [`Lock`](crate::Lock) of another name and [`clear`](Self::clear) the event when the work is done.
     ///
-    /// Consumers take turns by a lock file beside the path (`ready.lock`), and for a moment there is a file `ready.taken`:
-    /// these names are flockwork's.
+    /// Consumers take turns by a lock file beside the path (`ready.lock`, which stays), and for a moment there is a file
+    /// `ready.taken`. A shell script takes part with `mv ready mine.$$`.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -325,7 +334,8 @@ impl Event {
     /// # Errors
     ///
     /// As [`payload`](Self::payload), and [`Error::Io`] if the file cannot be renamed or the lock file cannot be
-    /// made; [`Error::Unsupported`] if the file system has no locks. Nothing is taken then.
+    /// made; [`Error::Unsupported`] if the file system has no locks. Nothing is taken then. Who may not write to the
+    /// directory, or has a path so long that `.lock` finds no room, learns of it when there is something to consume.
     pub fn consume(&self) -> Result<Vec<u8>> {
         self.scene(consumed, Lack::NotConsumed).wait(|| Deadline::NEVER)
     }
@@ -347,9 +357,8 @@ impl Event {
         let marker = &self.inner.marker;
         match marker.consume()? {
             Consumed::Payload(payload) => Ok(payload),
-            Consumed::Nothing | Consumed::Busy => {
-                Err(Error::lacking(marker.path(), Lack::NotConsumed))
-            }
+            Consumed::Nothing => Err(Error::lacking(marker.path(), Lack::NotConsumed)),
+            Consumed::Busy => Err(Error::lacking(marker.path(), Lack::BeingConsumed)),
         }
     }
 
@@ -450,7 +459,7 @@ impl Event {
     }
 
     /// Waits until all of several events are set, without limit: until one look at each, one after the other, finds
-    /// all of them set.
+    /// all of them set. Of none, all are.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -677,16 +686,17 @@ fn notice(events: &[Arc<Inner>]) -> Option<&Notice> {
     events.iter().find_map(|event| event.notice.as_ref())
 }
 
-/// Names the first that is missing.
+/// Names the first of those that are missing.
 fn timed_out(events: &[Arc<Inner>], waited: Duration, lack: Lack) -> Error {
-    let is_missing =
-        |event: &&Arc<Inner>| lack != Lack::NotSet || !event.marker.is_set().unwrap_or(false);
-    match events.iter().find(is_missing).or(events.first()) {
-        Some(event) => {
-            Error::timed_out_lacking(event.marker.path(), waited, lack, events.len() - 1)
-        }
-        None => Error::timed_out_lacking(&Path::new("").into(), waited, lack, 0),
-    }
+    let is_set = |event: &Arc<Inner>| event.marker.is_set().unwrap_or(false);
+    let missing = events.iter().filter(|event| lack != Lack::NotSet || !is_set(event));
+    let others = missing.clone().count().saturating_sub(1);
+    let Some(first) = missing.chain(events).next() else {
+        return Error::timed_out_lacking(&Path::new("").into(), waited, lack, 0);
+    };
+    let is_busy = lack == Lack::NotConsumed && is_set(first);
+    let lack = if is_busy { Lack::BeingConsumed } else { lack };
+    Error::timed_out_lacking(first.marker.path(), waited, lack, others)
 }
 
 impl<T: Send + 'static> Sight for Scene<T> {

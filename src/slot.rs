@@ -417,7 +417,12 @@ fn open(path: &Arc<Path>, spare: Option<&Path>, access: Access) -> Result<OpenFi
 
 /// Absolute, so that a later change of the current directory does not change what is meant.
 pub(crate) fn absolute(path: &Path) -> Result<Arc<Path>> {
-    match std::path::absolute(path) {
+    let absolute = if path.as_os_str().as_encoded_bytes().contains(&0) {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it holds a NUL byte"))
+    } else {
+        std::path::absolute(path)
+    };
+    match absolute {
         Ok(absolute) => Ok(absolute.into()),
         Err(source) => Err(Error::io("resolve", &path.into(), source)),
     }
