@@ -26,7 +26,7 @@ pub(super) struct Hub {
     pub(super) sleeps_long: bool,
     /// New names that were heard of.
     pub(super) strays: u32,
-    /// Of the watcher that is made next.
+    /// The watcher that is listened to.
     pub(super) watcher: u64,
     /// That watcher's thread has ended by itself.
     pub(super) is_deaf: bool,
@@ -71,6 +71,12 @@ impl Hub {
             watcher: 0,
             is_deaf: false,
         }
+    }
+
+    /// From here on what the last watcher's thread does, and that it ends, is no news.
+    pub(super) fn next_watcher(&mut self) -> u64 {
+        self.watcher += 1;
+        self.watcher
     }
 
     pub(super) fn has_users(&self) -> bool {

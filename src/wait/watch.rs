@@ -118,7 +118,7 @@ fn run() {
         if !guard.has_users() && !is_lingering {
             guard.is_running = false;
             guard.spots.clear();
-            watches.forget_ears(&mut guard);
+            guard.next_watcher();
             drop(guard);
             watches.end();
             return;
@@ -334,7 +334,7 @@ impl Watches {
     /// Begins again with another watcher.
     fn renew(&mut self) {
         let mut hub = hub();
-        self.forget_ears(&mut hub);
+        hub.next_watcher();
         hub.strays = 0;
         hub.doubted.extend(self.directories.keys().cloned());
         drop(hub);
@@ -345,7 +345,7 @@ impl Watches {
     /// ended it may end the next one too.
     fn abandon(&mut self) {
         let mut hub = hub();
-        self.forget_ears(&mut hub);
+        hub.next_watcher();
         hub.is_deaf = false;
         drop(hub);
         std::mem::forget(self.watcher.take());
@@ -353,12 +353,6 @@ impl Watches {
             set_heard_as(&directory, None);
             answer(&directory, Watched::No);
         }
-    }
-
-    /// From here on the end of this watcher's thread is no news.
-    #[allow(clippy::unused_self, reason = "it is about this one")]
-    fn forget_ears(&self, hub: &mut Hub) {
-        hub.watcher += 1;
     }
 
     fn end(self) {
@@ -384,11 +378,7 @@ fn watcher() -> Option<RecommendedWatcher> {
         return None;
     }
     // Ears of a watcher that came to nothing are not those of this one.
-    let ears = {
-        let mut hub = hub();
-        hub.watcher += 1;
-        Ears { watcher: hub.watcher }
-    };
+    let ears = Ears { watcher: hub().next_watcher() };
     let mut watcher = RecommendedWatcher::new(ears, Config::default()).ok()?;
     if watcher.configure(Config::default()).is_ok() {
         return Some(watcher);
