@@ -14,7 +14,7 @@ use crate::error::{Error, Lack, Result};
 use crate::marker::{Consumed, Marker};
 use crate::options::Options;
 use crate::wait::{
-    Acquire, Deadline, Means, Notice, Outcome, Place, Seen, Sight, Watch, is_watchable, see,
+    Acquire, Begun, Deadline, Means, Notice, Outcome, Place, Seen, Sight, Watch, is_watchable, see,
 };
 
 /// A flag on a path that any program can set, and that wakes all who wait for it, in all processes and threads.
@@ -725,14 +725,11 @@ impl<T: Send + 'static> Sight for Scene<T> {
 
 /// A wait for several events, as a future: see [`Event::wait_any_async`] and [`Event::wait_all_async`].
 #[must_use = "a future does nothing unless it is polled"]
-pub struct Several<T: Send + 'static> {
-    /// Taken out when it was refused before it began.
-    wait: Option<Result<Acquire<Watch<Scene<T>>>>>,
-}
+pub struct Several<T: Send + 'static>(Begun<Watch<Scene<T>>>);
 
 impl<T: Send + 'static> Several<T> {
     fn new(scene: Result<Scene<T>>) -> Self {
-        Self { wait: Some(scene.map(Scene::future)) }
+        Self(Begun::new(scene.map(Scene::future)))
     }
 }
 
@@ -740,13 +737,7 @@ impl<T: Send + 'static> Future for Several<T> {
     type Output = Result<T>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut self.wait {
-            Some(Ok(wait)) => Pin::new(wait).poll(context),
-            refused => match refused.take() {
-                Some(Err(error)) => Poll::Ready(Err(error)),
-                _ => Poll::Pending,
-            },
-        }
+        Pin::new(&mut self.0).poll(context)
     }
 }
 

@@ -136,19 +136,23 @@ impl Marker {
         let taken = match sys::presence(&self.taken()) {
             // The event's own name is so long that there cannot be one.
             Err(error) if sys::is_bad_name(&error) => Presence::Nothing,
-            _ => self.at(&self.taken())?,
+            taken => taken.map_err(|source| self.not_looked_up(source))?,
         };
         Ok((self.at(&self.path)?, taken))
     }
 
     fn at(&self, path: &Path) -> Result<Presence> {
-        sys::presence(path).map_err(|source| Error::io("look up", &self.path, source))
+        sys::presence(path).map_err(|source| self.not_looked_up(source))
+    }
+
+    fn not_looked_up(&self, source: io::Error) -> Error {
+        Error::io("look up", &self.path, source)
     }
 
     /// Rule E7. By reading the directory: an NFS client answers a `stat` from memory for up to 30 seconds, also
     /// with "no such file"; and `GlusterFS` with what is gone.
     fn listed(&self) -> Result<(Presence, Presence)> {
-        let failed = |source| Error::io("look up", &self.path, source);
+        let failed = |source| self.not_looked_up(source);
         let mut found = (Presence::Nothing, Presence::Nothing);
         let entries = match fs::read_dir(&self.directory) {
             Ok(entries) => entries,
@@ -205,7 +209,7 @@ impl Marker {
 
     /// Whether it was not set before. What it carries already stays.
     pub(crate) fn set(&self) -> Result<bool> {
-        self.tried("set", |tries| match sys::create_new(&self.path, self.access.bits()) {
+        self.tried(|tries| match sys::create_new(&self.path, self.access.bits()) {
             Ok(_) => Some(Ok(true)),
             // Rule 9: or a file system says so for no reason.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -218,7 +222,7 @@ impl Marker {
     /// Rule E2. Whether it was not set before.
     pub(crate) fn set_with(&self, payload: &[u8]) -> Result<bool> {
         let bits = self.access.bits();
-        self.tried("set", |tries| {
+        self.tried(|tries| {
             let put = match self.is_set() {
                 Ok(true) => sys::replace(&self.path, payload, bits).map(|()| false),
                 Ok(false) => sys::write_new(&self.path, payload, bits).map(|()| true),
@@ -254,18 +258,15 @@ impl Marker {
         Ok(was_set)
     }
 
-    fn tried(
-        &self,
-        operation: &'static str,
-        mut step: impl FnMut(u32) -> Option<Result<bool>>,
-    ) -> Result<bool> {
+    /// Setting it, until a step comes to an end.
+    fn tried(&self, mut step: impl FnMut(u32) -> Option<Result<bool>>) -> Result<bool> {
         for tries in 0..MOST_TRIES {
             if let Some(done) = step(tries) {
                 return done;
             }
         }
         let source = io::Error::other("somebody else set and cleared it each time in between");
-        Err(Error::io(operation, &self.path, source))
+        Err(Error::io("set", &self.path, source))
     }
 
     /// After a file could not be made: `None` if it is worth another try.

@@ -17,7 +17,7 @@ use crate::slot::{Locked, Slot};
 use crate::slots::{Announcement, Batch, Gathering, Slots, check_permits};
 use crate::sys::Mode;
 use crate::wait::{
-    Acquire, Deadline, Look, Means, Notice, Outcome, Place, Pool, Sampling, Seen, Turn,
+    Acquire, Begun, Deadline, Look, Means, Notice, Outcome, Place, Pool, Sampling, Seen, Turn,
     is_watchable, wait_here,
 };
 
@@ -293,7 +293,7 @@ impl Semaphore {
             let turn = Turn::new(&LINES, self.request(permits));
             Acquire::new(turn, self.inner.notice.clone())
         });
-        PermitFuture { acquire: Some(acquire), semaphore: self.clone() }
+        PermitFuture { acquire: Begun::new(acquire), semaphore: self.clone() }
     }
 
     /// How many permits the semaphore has, held or not.
@@ -599,8 +599,7 @@ impl Whole for OnlyOne {
 }
 
 struct PermitFuture {
-    /// Taken out when it was refused before it began.
-    acquire: Option<Result<Acquire<Turn<Request>>>>,
+    acquire: Begun<Turn<Request>>,
     semaphore: Semaphore,
 }
 
@@ -608,16 +607,7 @@ impl Future for PermitFuture {
     type Output = Result<Permit>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        match &mut this.acquire {
-            Some(Ok(acquire)) => {
-                Pin::new(acquire).poll(context).map_ok(|batch| this.semaphore.permit(batch))
-            }
-            refused => match refused.take() {
-                Some(Err(error)) => Poll::Ready(Err(error)),
-                _ => Poll::Pending,
-            },
-        }
+        Pin::new(&mut self.acquire).poll(context).map_ok(|batch| self.semaphore.permit(batch))
     }
 }
 

@@ -165,32 +165,22 @@ impl Subscription {
     /// Returns at once. The bell rings when the answer is there, and that ring counts as the closing of a file:
     /// what happened before the watch was up is seen by the looks that follow it.
     pub(super) fn new(place: Place) -> Self {
-        let bell = Arc::new(Bell {
-            rings: AtomicU64::new(0),
-            closes: AtomicU64::new(0),
-            inner: Mutex::new((Watched::Asked, None)),
-        });
         let this = Self {
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
-            bell: Arc::clone(&bell),
-            origin: Origin::here(),
             place,
+            bell: Arc::new(Bell {
+                rings: AtomicU64::new(0),
+                closes: AtomicU64::new(0),
+                inner: Mutex::new((Watched::No, None)),
+            }),
+            origin: Origin::here(),
         };
-        let mut hub = hub();
-        if watch::is_running(&mut hub) {
-            let spot = hub.spots.entry(Arc::clone(&this.place.directory)).or_default();
-            let bells = spot.users.entry(this.place.names.clone()).or_default();
-            bells.insert(this.number, bell);
-        } else {
-            bell.inner().0 = Watched::No;
-        }
-        drop(hub);
-        HUB.notify();
+        this.ask_again();
         this
     }
 
     /// Asks again for a watch that could not be had, or that is of a directory which was replaced.
-    pub(super) fn ask_again(&mut self) {
+    pub(super) fn ask_again(&self) {
         if !self.origin.is_here() {
             return;
         }

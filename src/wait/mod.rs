@@ -218,6 +218,29 @@ impl<W: Waiter> Future for Acquire<W> {
     }
 }
 
+/// A wait as a future that may have been refused before it began: says so when it is polled.
+pub(crate) struct Begun<W>(Option<Result<Acquire<W>>>);
+
+impl<W: Waiter> Begun<W> {
+    pub(crate) fn new(begun: Result<Acquire<W>>) -> Self {
+        Self(Some(begun))
+    }
+}
+
+impl<W: Waiter> Future for Begun<W> {
+    type Output = Result<W::Held>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Some(Ok(acquire)) => Pin::new(acquire).poll(context),
+            refused => match refused.take() {
+                Some(Err(error)) => Poll::Ready(Err(error)),
+                _ => Poll::Pending,
+            },
+        }
+    }
+}
+
 /// A waiter that says so when it waits for long.
 struct Patient<W> {
     waiter: W,

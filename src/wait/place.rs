@@ -51,8 +51,8 @@ impl Post {
     }
 
     /// Asks again for a watch that could not be had.
-    pub(super) fn ask_again(&mut self) {
-        if let Some(Heard { subscription, .. }) = &mut self.heard {
+    pub(super) fn ask_again(&self) {
+        if let Some(Heard { subscription, .. }) = &self.heard {
             if matches!(subscription.watched(), Watched::No | Watched::Missing) {
                 subscription.ask_again();
             }
@@ -64,7 +64,7 @@ impl Post {
     /// then. `thorough`: also where no event tells that the directory was replaced.
     pub(super) fn settle(&mut self, thorough: bool, waker: &Waker) {
         let wanted = &self.wanted.directory;
-        let Some(heard) = &mut self.heard else { return self.listen(waker) };
+        let Some(heard) = &self.heard else { return self.listen(waker) };
         let nearest = || sys::nearest_directory(wanted);
         match heard.subscription.watched() {
             Watched::Missing => match nearest() {

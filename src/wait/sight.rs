@@ -31,7 +31,7 @@ pub(crate) fn see<S: Sight>(
     if deadline.is_over() {
         return Ok(Outcome::TimedOut(std::time::Duration::ZERO));
     }
-    wait_here(Watch::new(sight), deadline, notice)
+    wait_here(Watch { sight, stage: Stage::New { has_looked: true } }, deadline, notice)
 }
 
 /// One who looks.
@@ -41,7 +41,9 @@ pub(crate) struct Watch<S> {
 }
 
 enum Stage {
-    New,
+    New {
+        has_looked: bool,
+    },
     Watching(Watching),
     /// Over: had, failed or given up.
     Done,
@@ -49,7 +51,26 @@ enum Stage {
 
 impl<S: Sight> Watch<S> {
     pub(crate) fn new(sight: S) -> Self {
-        Self { sight, stage: Stage::New }
+        Self { sight, stage: Stage::New { has_looked: false } }
+    }
+
+    fn step(&mut self, waker: &Waker) -> Poll<Result<S::Held>> {
+        let sight = &self.sight;
+        if let Stage::New { has_looked } = self.stage {
+            if !has_looked {
+                if let Some(held) = sight.look()?.had() {
+                    return Poll::Ready(Ok(held));
+                }
+            }
+            // Subscribe, look again: the bell rings when it can be heard.
+            let mut watching = Watching::new(sight.means());
+            watching.listen(waker);
+            self.stage = Stage::Watching(watching);
+        }
+        match &mut self.stage {
+            Stage::Watching(watching) => watching.poll(waker, |_| sight.look()),
+            Stage::New { .. } | Stage::Done => Poll::Pending,
+        }
     }
 }
 
@@ -57,21 +78,7 @@ impl<S: Sight> Waiter for Watch<S> {
     type Held = S::Held;
 
     fn poll(&mut self, waker: &Waker) -> Poll<Result<S::Held>> {
-        let sight = &self.sight;
-        let polled = match &mut self.stage {
-            Stage::Done => return Poll::Pending,
-            Stage::Watching(watching) => watching.poll(waker, |_| sight.look()),
-            Stage::New => match sight.look().map(Seen::had) {
-                Ok(Some(held)) => Poll::Ready(Ok(held)),
-                Err(error) => Poll::Ready(Err(error)),
-                Ok(None) => {
-                    let mut watching = Watching::new(sight.means());
-                    let polled = watching.poll(waker, |_| sight.look());
-                    self.stage = Stage::Watching(watching);
-                    polled
-                }
-            },
-        };
+        let polled = self.step(waker);
         if polled.is_ready() {
             self.stage = Stage::Done;
         }
@@ -81,7 +88,7 @@ impl<S: Sight> Waiter for Watch<S> {
     fn next_tick(&self) -> Option<Instant> {
         match &self.stage {
             Stage::Watching(watching) => watching.next_tick(),
-            Stage::New | Stage::Done => None,
+            Stage::New { .. } | Stage::Done => None,
         }
     }
 

@@ -57,7 +57,7 @@ pub(super) struct Watching {
 }
 
 impl Watching {
-    /// The first `poll` looks, and subscribes if that was in vain.
+    /// The first `poll` looks, and subscribes if that was in vain; unless [`listen`](Self::listen) comes before it.
     pub(super) fn new(means: Means) -> Self {
         let start = now();
         let backstop = means.backstop.unwrap_or(sys::BACKSTOP);
@@ -133,6 +133,14 @@ impl Watching {
         Poll::Pending
     }
 
+    /// After a first look elsewhere that was in vain.
+    pub(super) fn listen(&mut self, waker: &Waker) {
+        for post in &mut self.posts {
+            post.settle(false, waker);
+        }
+        self.plan(now(), true);
+    }
+
     /// The next `poll` looks, whatever was heard.
     pub(super) fn look_again(&mut self) {
         self.next = None;
@@ -153,7 +161,7 @@ impl Watching {
         }
         if self.ask_again <= now {
             self.ask_again = now + ASK_AGAIN;
-            self.posts.iter_mut().for_each(Post::ask_again);
+            self.posts.iter().for_each(Post::ask_again);
         }
         if self.rhythm.next() <= now {
             self.rhythm.missed();
