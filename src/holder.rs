@@ -1,7 +1,8 @@
 //! Who holds a path: the record that a holder leaves beside it, and what the system tells where there
 //! is none. Names `sys` and std; never takes the lock it tells about.
 //!
-//! The record is `P.holder` (for a slot of a semaphore `P/holders/slot.N`), a small text. It counts only while
+//! The record is `P.holder` (for a slot of a semaphore `P/holders/slot.N`, for one of those who share a lock a file
+//! in `P.holders/`), a small text. It counts only while
 //! its publisher lives, which the kernel tells ([`sys::Pin`]): so a record that a killed process left is never
 //! believed, whatever its process number has become (rules 10 to 12 of `docs/PROTOCOL.md`). A file in the
 //! record's place that is no record is somebody's, and is left as it is.
@@ -17,6 +18,10 @@ use crate::sys::{self, FileId, Origin, Pin};
 const SUFFIX: &str = ".holder";
 /// What is added to a record's name while it is written.
 const ASIDE: &str = ".new";
+/// Those who share a lock leave their records in the directory of this name beside it, each under a name of its own.
+const SHARERS: &str = ".holders";
+/// So many entries of that directory are looked at.
+const MOST_SHARERS: usize = 1024;
 /// The records of a semaphore's slots lie in this directory of it, under the slots' own names.
 const RECORDS: &str = "holders";
 const SLOT: &str = "slot.";
@@ -223,19 +228,27 @@ pub(crate) struct Desk<'a> {
     /// The file that its holder has locked.
     locked: std::borrow::Cow<'a, Path>,
     record: PathBuf,
+    /// Whether others may leave theirs there at the same time.
+    is_shared: bool,
 }
 
 impl<'a> Desk<'a> {
     /// Of a lock: beside it.
     pub(crate) fn beside(locked: &'a Path) -> Self {
-        Self { locked: locked.into(), record: sys::beside(locked, SUFFIX) }
+        Self { locked: locked.into(), record: sys::beside(locked, SUFFIX), is_shared: false }
+    }
+
+    /// Of one of those who share a lock: under a name that nobody else has.
+    pub(crate) fn among_sharers(locked: &'a Path) -> Self {
+        let record = sys::unique_beside(&sys::beside(locked, SHARERS).join(SLOT));
+        Self { locked: locked.into(), record, is_shared: true }
     }
 
     /// Of one slot of the semaphore in `directory`.
     pub(crate) fn of_slot(directory: &Path, slot: u32) -> Self {
         let name = slot_name(slot);
         let record = directory.join(RECORDS).join(&name);
-        Self { locked: directory.join(name).into(), record }
+        Self { locked: directory.join(name).into(), record, is_shared: false }
     }
 
     /// The record of a living holder.
@@ -252,13 +265,17 @@ impl<'a> Desk<'a> {
     /// holder takes its record away before it unlocks, so what is found there for this very file is a dead
     /// one's. (Its pin says nothing: a process that dies drops its locks one after the other.)
     pub(crate) fn take_over(&self, locked: FileId) -> bool {
-        let found = look(&self.record);
-        let died = matches!(found, Ok(Place::Record { text, .. })
-            if text.lines().any(|line| is_for(line, locked)));
+        let died = self.is_left(locked);
         if died {
             let _ = std::fs::remove_file(&self.record);
         }
         died
+    }
+
+    /// The same, but the record stays. For one who shares the file, too: no living holder can have it exclusively.
+    pub(crate) fn is_left(&self, locked: FileId) -> bool {
+        matches!(look(&self.record), Ok(Place::Record { text, .. })
+            if text.lines().any(|line| is_for(line, locked)))
     }
 }
 
@@ -292,17 +309,25 @@ pub(crate) fn slots_in(directory: &Path) -> io::Result<Vec<u32>> {
     Ok(slots)
 }
 
-/// Who holds `path`, as far as that is known: at most one who holds a lock; of a semaphore (a directory) each
-/// slot's, in order.
+/// Who holds `path`, as far as that is known: of a lock the one who holds it, or all who share it; of a semaphore (a
+/// directory) each slot's, in order.
 pub(crate) fn find(path: &Path) -> io::Result<Vec<Holder>> {
     if !path.is_dir() {
         let desk = Desk::beside(path);
         if let Some(holder) = desk.recorded()? {
             return Ok(vec![holder]);
         }
+        let mut found = sharers_of(path)?;
         let ids: Vec<_> = sys::path_identity(path).into_iter().collect();
-        let owners = sys::lock_owners(&ids);
-        return Ok(owners.first().map(|(_, pid)| Holder::of_process(*pid)).into_iter().collect());
+        let mut unrecorded = sys::lock_owners(&ids);
+        for holder in &found {
+            // A process may have it several times, with a record or without.
+            if let Some(place) = unrecorded.iter().position(|(_, pid)| *pid == holder.pid) {
+                unrecorded.remove(place);
+            }
+        }
+        found.extend(unrecorded.into_iter().map(|(_, pid)| Holder::of_process(pid)));
+        return Ok(found);
     }
     let mut found = Vec::new();
     let mut unrecorded = Vec::new();
@@ -322,6 +347,44 @@ pub(crate) fn find(path: &Path) -> io::Result<Vec<Holder>> {
     }
     found.sort_by_key(|holder| holder.slot);
     Ok(found)
+}
+
+/// Those of the ones who share the lock on `path` that left a record.
+fn sharers_of(path: &Path) -> io::Result<Vec<Holder>> {
+    let mut found = Vec::new();
+    for record in entries(&sys::beside(path, SHARERS))? {
+        let desk = Desk { locked: path.into(), record, is_shared: true };
+        found.extend(desk.recorded()?);
+    }
+    found.sort_by_key(|holder| holder.since);
+    Ok(found)
+}
+
+fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    match std::fs::read_dir(directory) {
+        Ok(entries) => entries.take(MOST_SHARERS).map(|entry| Ok(entry?.path())).collect(),
+        Err(error) if gone(&error) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes away what those left who died while they shared the lock on `path`. With `all` also what they had begun to
+/// write: only for the one who has the lock exclusively, since nobody writes there then.
+pub(crate) fn sweep_sharers(path: &Path, all: bool) {
+    for record in entries(&sys::beside(path, SHARERS)).unwrap_or_default() {
+        let is_begun = record.to_string_lossy().ends_with(ASIDE);
+        let is_dead = match look(&record) {
+            Ok(Place::Record { is_alive: false, .. }) => all || !is_begun,
+            Ok(Place::Foreign) => {
+                let found = std::fs::symlink_metadata(&record);
+                all && is_begun && found.is_ok_and(|found| found.is_file() && found.len() == 0)
+            }
+            _ => false,
+        };
+        if is_dead {
+            let _ = std::fs::remove_file(&record);
+        }
+    }
 }
 
 fn is_for(line: &str, id: FileId) -> bool {
@@ -379,7 +442,10 @@ impl Record {
         let record = desk.record;
         let aside = sys::beside(&record, ASIDE);
         if let Some(directory) = record.parent().filter(|directory| !directory.is_dir()) {
-            sys::create_directories(directory, access.bits())?; // of a semaphore's records
+            sys::create_directories(directory, access.bits())?; // of several records
+        }
+        if desk.is_shared {
+            sweep_sharers(&desk.locked, false);
         }
         if let Place::Foreign = look(&record)? {
             return Err(io::ErrorKind::AlreadyExists.into());

@@ -60,11 +60,13 @@ mod holder;
 mod options;
 
 mod claim;
+mod hold;
 mod marker;
 mod slots;
 
 mod event;
 mod lock;
+mod rwlock;
 mod semaphore;
 
 pub use error::{Error, HeldBy, Result};
@@ -72,6 +74,7 @@ pub use event::{Event, Several};
 pub use holder::Holder;
 pub use lock::{Lock, LockGuard};
 pub use options::{Access, Options, Waiting};
+pub use rwlock::{ReadGuard, RwLock, WriteGuard};
 pub use semaphore::{Permit, Semaphore};
 
 #[doc = include_str!("../docs/PROTOCOL.md")]

@@ -1,21 +1,20 @@
-//! `Lock`: one file, locked exclusively. Joins `slot` (the file) and `wait` (the engine), and adds the
-//! holder's record. Names `claim`, `error`, `holder`, `options`, `slot`, `sys` (the mode) and `wait`.
+//! `Lock`: one file, locked exclusively. Joins `slot` (the file) and `wait` (the engine). Names `claim`, `error`,
+//! `hold` (the guard's), `holder`, `options`, `slot`, `sys` (the mode) and `wait`.
 
 use std::fmt;
 use std::future::Future;
 use std::path::Path;
-use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::claim::{self, Claim, LINES};
 use crate::error::{Error, Result};
-use crate::holder::{self, Desk, Holder, Record};
+use crate::hold::{Hold, Signature};
+use crate::holder::{self, Holder};
 use crate::options::Options;
 use crate::slot::{Locked, Slot};
 use crate::sys::Mode;
-use crate::wait::{Acquire, Deadline, InLine, Notice, Outcome, Sampling};
+use crate::wait::{Acquire, Deadline, InLine, Notice, Outcome, Sampling, Then};
 
 /// An exclusive lock on a path, between processes and threads alike.
 ///
@@ -76,8 +75,7 @@ pub struct Lock {
 
 struct Inner {
     claim: Arc<Claim>,
-    label: Option<Arc<str>>,
-    record: bool,
+    signature: Signature,
     notice: Option<Notice>,
     /// Looking whether a refusal came from the file that the path names costs twice what the refused
     /// system call does.
@@ -210,13 +208,11 @@ impl Lock {
         &self,
     ) -> impl Future<Output = Result<LockGuard>> + Send + Sync + Unpin + use<> {
         let inner = &self.inner;
-        LockFuture {
-            acquire: Acquire::new(
-                InLine::new(&LINES, Arc::clone(&inner.claim)),
-                inner.notice.clone(),
-            ),
-            lock: self.clone(),
-        }
+        let line = InLine::new(&LINES, Arc::clone(&inner.claim));
+        let lock = self.clone();
+        Then::new(Acquire::new(line, inner.notice.clone()), move |locked: Result<Locked>| {
+            locked.map(|locked| lock.guard(locked))
+        })
     }
 
     /// The path of the lock, absolute.
@@ -266,22 +262,8 @@ impl Lock {
     }
 
     fn guard(&self, locked: Locked) -> LockGuard {
-        let inner = &self.inner;
-        let id = locked.id();
-        let mut guard = LockGuard {
-            claim: Arc::clone(&inner.claim),
-            locked: Some(locked),
-            record: None,
-            abandoned: OnceLock::new(),
-        };
-        if inner.record {
-            let slot = &inner.claim.slot;
-            let _asked = guard.abandoned(); // before our own record takes the place of what was left
-            let label = inner.label.as_deref();
-            let desk = Desk::beside(slot.path());
-            guard.record = Record::publish(desk, id, label, slot.access()).ok();
-        }
-        guard
+        let Inner { claim, signature, .. } = &*self.inner;
+        LockGuard { hold: Hold::new(&claim.slot, claim.mode, locked, signature) }
     }
 }
 
@@ -305,25 +287,11 @@ impl Options {
         Ok(Lock {
             inner: Arc::new(Inner {
                 claim: Arc::new(claim),
-                label: self.label.clone(),
-                record: self.record,
+                signature: Signature::of(self),
                 notice,
                 refusals: Sampling::new(),
             }),
         })
-    }
-}
-
-struct LockFuture {
-    acquire: Acquire<InLine<Claim>>,
-    lock: Lock,
-}
-
-impl Future for LockFuture {
-    type Output = Result<LockGuard>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.acquire).poll(context).map_ok(|locked| self.lock.guard(locked))
     }
 }
 
@@ -334,11 +302,7 @@ impl Future for LockFuture {
 #[must_use = "if unused, the lock is released at once"]
 #[clippy::has_significant_drop]
 pub struct LockGuard {
-    claim: Arc<Claim>,
-    /// Taken out by `unlock`.
-    locked: Option<Locked>,
-    record: Option<Record>,
-    abandoned: OnceLock<bool>,
+    hold: Hold,
 }
 
 impl LockGuard {
@@ -349,13 +313,13 @@ impl LockGuard {
     /// [`Error::Io`] if the system refuses to unlock. The descriptor is closed then, which releases the
     /// lock too unless a forked child has it as well.
     pub fn unlock(mut self) -> Result<()> {
-        self.release()
+        self.hold.release()
     }
 
     /// The path of the lock, absolute.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.claim.slot.path()
+        self.hold.path()
     }
 
     /// Whether a holder before this one died without releasing the lock: what the lock guards may be in
@@ -382,25 +346,7 @@ impl LockGuard {
     /// ```
     #[must_use]
     pub fn abandoned(&self) -> bool {
-        *self.abandoned.get_or_init(|| {
-            let desk = Desk::beside(self.path());
-            self.locked.as_ref().is_some_and(|locked| desk.take_over(locked.id()))
-        })
-    }
-
-    fn release(&mut self) -> Result<()> {
-        // The record first: once the lock is free, the record beside it is another's.
-        self.record = None;
-        match self.locked.take() {
-            Some(locked) => locked.release(),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Drop for LockGuard {
-    fn drop(&mut self) {
-        let _ = self.release();
+        self.hold.abandoned()
     }
 }
 

@@ -214,6 +214,12 @@ impl Slot {
         Ok(is_free)
     }
 
+    /// Whether all who hold it are known, and were stopped (SIGSTOP).
+    pub(crate) fn has_stopped_holder(&self) -> bool {
+        let owners = sys::lock_owners(&[self.latest()]);
+        !owners.is_empty() && owners.iter().all(|(_, pid)| sys::is_stopped(*pid))
+    }
+
     fn block(self: &Arc<Self>, mode: Mode, open: OpenFile) -> Result<Locked> {
         sys::lock(&open.file, mode).map_err(|source| self.lock_error(source))?;
         Ok(self.locked(open))
@@ -311,6 +317,18 @@ impl Locked {
     /// Whether it is this process's, and not a copy that `fork` made.
     pub(crate) fn is_here(&self) -> bool {
         self.open.as_ref().is_some_and(|open| open.origin.is_here())
+    }
+
+    /// Rule R4. From exclusive to shared, with nobody in between. `None`: somebody was in between after all. Then,
+    /// and after an error, nothing is held.
+    pub(crate) fn share(self) -> Result<Option<Self>> {
+        let failed = |source| Error::io("downgrade", &self.slot.path, source);
+        let Some(open) = self.open.as_ref().filter(|open| open.origin.is_here()) else {
+            let copy = io::Error::other("a copy of the guard that `fork` made holds nothing");
+            return Err(failed(copy));
+        };
+        let is_shared = sys::downgrade(&open.file).map_err(failed)?;
+        Ok(is_shared.then_some(self))
     }
 
     /// Unlocks, and keeps the descriptor for the next time where none is kept yet.

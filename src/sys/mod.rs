@@ -18,6 +18,7 @@
 //! | [`BACKSTOP`] | how long the events of a directory are trusted to tell everything |
 //! | [`create_directories`] | the missing ones of a directory's ancestors and itself |
 //! | [`try_lock`], [`lock`], [`unlock`] | whole-file advisory lock of an open file; EINTR is retried |
+//! | [`downgrade`] | from exclusive to shared, with nobody in between |
 //! | [`FileId`], [`identity`], [`path_identity`], [`names`] | which file an open file is, and whether a path names it |
 //! | [`PlaceId`], [`place_identity`] | which directory a path leads to |
 //! | [`is_network`], [`is_network_place`] | whether a wait in the kernel, or events, must not be trusted |
@@ -27,7 +28,7 @@
 //! | [`Pin`] | a published file of which the kernel tells whether its publisher lives |
 //! | [`Origin`] | tells a process from the copy that `fork` makes of it |
 //! | [`coarse_milliseconds`] | a clock that is read faster than it is exact |
-//! | [`lock_owners`], [`command_of`], [`host_name`] | what the system says about holders |
+//! | [`lock_owners`], [`is_stopped`], [`command_of`], [`host_name`] | what the system says about holders |
 
 #![expect(clippy::disallowed_methods, reason = "the one place that opens and locks files")]
 
@@ -84,6 +85,16 @@ pub(crate) fn unlock(file: &std::fs::File) -> io::Result<()> {
     through_signals(|| advisory::unlock(file))
 }
 
+/// Makes an exclusive lock a shared one, without waiting and with nobody in between (rule R4). `Ok(false)`, or an
+/// error: it may be that nothing is held.
+pub(crate) fn downgrade(file: &std::fs::File) -> io::Result<bool> {
+    let is_shared = try_lock(file, Mode::Shared)?;
+    if is_shared && imp::LOCKS_STACK {
+        unlock(file)?;
+    }
+    Ok(is_shared)
+}
+
 fn through_signals<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
@@ -128,8 +139,9 @@ mod whole;
 pub(crate) use imp::{
     BACKSTOP, FileId, Origin, Pin, PlaceId, SUPPORTED, advice, coarse_milliseconds, command_of,
     create_directories, create_new, describe, host_name, identity, is_bad_name, is_network,
-    is_network_place, lock_owners, locks_unsupported, names, open_existing, open_to_read,
-    path_identity, place_identity, presence, remove_at_once, rename_new, through_readers,
+    is_network_place, is_stopped, lock_owners, locks_unsupported, names, open_existing,
+    open_to_read, path_identity, place_identity, presence, remove_at_once, rename_new,
+    through_readers,
 };
 
 #[cfg(all(unix, not(target_os = "solaris")))]

@@ -11,6 +11,8 @@ pub(crate) const SUPPORTED: bool = false;
 
 pub(crate) const BACKSTOP: std::time::Duration = std::time::Duration::from_secs(1);
 
+pub(super) const LOCKS_STACK: bool = false;
+
 fn unsupported<T>() -> io::Result<T> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "flockwork has no file locks on this platform"))
 }
@@ -163,6 +165,10 @@ pub(crate) fn host_name() -> String {
 
 pub(crate) fn lock_owners(_files: &[FileId]) -> Vec<(FileId, u32)> {
     Vec::new()
+}
+
+pub(crate) fn is_stopped(_pid: u32) -> bool {
+    false
 }
 
 pub(crate) fn command_of(_pid: u32) -> Option<String> {

@@ -29,6 +29,9 @@ pub(crate) const BACKSTOP: Duration = Duration::from_millis(20);
 #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
 pub(crate) const BACKSTOP: Duration = Duration::from_millis(100);
 
+/// A second lock by the same descriptor takes the place of the first.
+pub(super) const LOCKS_STACK: bool = false;
+
 // ---------------------------------------------------------------------------------------- opening
 
 /// Rule 1. `O_NOFOLLOW`: a planted symlink must not lead us to another's file. `O_NONBLOCK`: opening a
@@ -566,6 +569,14 @@ fn flock_owner(line: &str) -> Option<(FileId, u32)> {
     let inode: u64 = id.next()?.parse().ok()?;
     let device = rustix::fs::makedev(major, minor);
     (owner != 0).then_some((FileId { device, inode }, owner))
+}
+
+/// Whether a process was stopped by a signal or a debugger (`T` or `t` in `/proc/PID/stat`, proc(5)). Linux only.
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // Its second word is the program's name in parentheses, which may hold some itself.
+    let state = stat.iter().rposition(|byte| *byte == b')').and_then(|end| stat.get(end + 2));
+    matches!(state, Some(b'T' | b't'))
 }
 
 /// The command line of a process, its words joined by spaces. Linux only.

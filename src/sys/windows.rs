@@ -20,6 +20,10 @@ pub(crate) const SUPPORTED: bool = true;
 /// overflow without a word (notify#963).
 pub(crate) const BACKSTOP: Duration = Duration::from_millis(100);
 
+/// A shared lock by the handle that has an exclusive one comes on top of it, and the first unlocking takes the
+/// exclusive one away: `LockFileEx`, remarks.
+pub(super) const LOCKS_STACK: bool = true;
+
 const FILE_SHARE_READ: u32 = 1;
 const FILE_SHARE_WRITE: u32 = 2;
 const FILE_SHARE_ALL: u32 = 7;
@@ -290,6 +294,11 @@ pub(crate) fn host_name() -> String {
 /// Not told by the system.
 pub(crate) fn lock_owners(_files: &[FileId]) -> Vec<(FileId, u32)> {
     Vec::new()
+}
+
+/// Not told by the system.
+pub(crate) fn is_stopped(_pid: u32) -> bool {
+    false
 }
 
 /// Not told by the system.

@@ -13,13 +13,17 @@
 //! * **As the head of a queue** ([`turn`]) for any of several things: the queue is a lock that is waited for
 //!   in one of the ways above, and its holder is woken by the events of a directory ([`watch`]).
 //!
+//! A lock that is wanted in several modes has a gate ([`gated`]): two locks, waited for one after the other in
+//! the first three ways.
+//!
 //! Threads and futures share one state machine for each ([`Waiter`]): a thread polls it with a waker that
 //! unparks it. What happens if any participant dies is argued in `docs/PROTOCOL.md`, rules W1 to W5, Q1 to
-//! Q6, S1 to S9 and E1 to E7.
+//! Q6, R1 to R5, S1 to S9 and E1 to E7.
 
 #![expect(clippy::disallowed_methods, reason = "the one place that puts a waiting thread to sleep")]
 
 mod deadline;
+mod gated;
 mod hub;
 mod line;
 mod per_process;
@@ -41,6 +45,7 @@ use std::time::{Duration, Instant};
 
 use self::deadline::now;
 pub(crate) use self::deadline::{Deadline, Sampling};
+pub(crate) use self::gated::{Gated, Passage, pass, try_pass};
 pub(crate) use self::hub::Place;
 pub(crate) use self::line::InLine;
 pub(crate) use self::queue::Lines;
@@ -237,6 +242,38 @@ impl<W: Waiter> Future for Begun<W> {
                 Some(Err(error)) => Poll::Ready(Err(error)),
                 _ => Poll::Pending,
             },
+        }
+    }
+}
+
+/// A future whose outcome is made into another one when it is there.
+#[must_use = "a future does nothing unless it is polled"]
+pub(crate) struct Then<F, M> {
+    future: F,
+    make: Option<M>,
+}
+
+impl<F, M> Then<F, M> {
+    pub(crate) fn new(future: F, make: M) -> Self {
+        Self { future, make: Some(make) }
+    }
+}
+
+impl<F: Unpin, M> Unpin for Then<F, M> {}
+
+impl<F: Future + Unpin, M: FnOnce(F::Output) -> T, T> Future for Then<F, M> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        if self.make.is_none() {
+            return Poll::Pending; // it has ended
+        }
+        match Pin::new(&mut self.future).poll(context) {
+            Poll::Ready(outcome) => match self.make.take() {
+                Some(make) => Poll::Ready(make(outcome)),
+                None => Poll::Pending,
+            },
+            Poll::Pending => Poll::Pending,
         }
     }
 }

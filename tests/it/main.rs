@@ -1,5 +1,5 @@
-//! The integration tests, one binary: what users of several processes see. `peer`, `permits`, `markers` and
-//! `support` are its tools.
+//! The integration tests, one binary: what users of several processes see. `peer`, `permits`, `markers`,
+//! `readers` and `support` are its tools.
 
 #![allow(
     clippy::disallowed_methods,
@@ -11,6 +11,7 @@
 mod markers;
 mod peer;
 mod permits;
+mod readers;
 mod support;
 
 mod engine;
@@ -22,6 +23,7 @@ mod futures;
 mod holder;
 mod lock;
 mod rules;
+mod rwlock;
 mod semaphore;
 mod semaphore_files;
 mod semaphore_order;

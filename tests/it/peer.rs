@@ -135,6 +135,7 @@ pub(crate) fn say(answer: &str) {
 struct State {
     permits: crate::permits::State,
     markers: crate::markers::State,
+    readers: crate::readers::State,
     lock: Option<Lock>,
     guard: Option<LockGuard>,
     more: HashMap<String, Lock>,
@@ -203,6 +204,7 @@ impl State {
             ["descriptors"] => crate::support::descriptors().to_string(),
             ["sem", ref words @ ..] => self.permits.obey(words),
             ["event", ref words @ ..] => self.markers.obey(words),
+            ["rw", ref words @ ..] => self.readers.obey(words),
             #[cfg(unix)]
             ["fork", what] => self.fork(what),
             _ => format!("what is {words:?}?"),

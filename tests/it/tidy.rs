@@ -52,10 +52,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("wait/watch.rs", &["sys"]),
     ("wait/watching.rs", &["error", "sys"]),
     ("wait/turn.rs", &["error"]),
+    ("wait/gated.rs", &["error"]),
     ("wait/mod.rs", &["error"]),
     ("wait/tests.rs", &["error"]),
     ("claim.rs", &["error", "options", "slot", "sys", "wait"]),
-    ("lock.rs", &["claim", "error", "holder", "options", "slot", "sys", "wait"]),
+    ("hold.rs", &["error", "holder", "options", "slot", "sys"]),
+    ("lock.rs", &["claim", "error", "hold", "holder", "options", "slot", "sys", "wait"]),
+    ("rwlock.rs", &["claim", "error", "hold", "holder", "options", "slot", "sys", "wait"]),
     ("marker.rs", &["error", "options", "slot", "sys"]),
     ("event.rs", &["claim", "error", "marker", "options", "wait"]),
     ("wait/per_process.rs", &["sys"]),
@@ -185,7 +188,7 @@ fn rules_that_are_cited_are_in_the_protocol() {
         let text = text(&path);
         for cited in text.split(|c: char| !(c.is_alphanumeric())).filter(|word| {
             word.len() >= 2
-                && matches!(word.as_bytes()[0], b'E' | b'Q' | b'S' | b'W')
+                && matches!(word.as_bytes()[0], b'E' | b'F' | b'O' | b'Q' | b'R' | b'S' | b'W')
                 && word[1..].bytes().all(|b| b.is_ascii_digit())
         }) {
             let heading = format!("**{cited}.**");

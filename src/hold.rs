@@ -1,0 +1,106 @@
+//! What a guard has in its hands: a locked file, and the record beside it. Shared by the guards of all locks. Names
+//! `error`, `holder`, `options`, `slot` and `sys` (the mode).
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use crate::error::{Error, Result};
+use crate::holder::{self, Desk, Record};
+use crate::options::Options;
+use crate::slot::{Locked, Slot};
+use crate::sys::Mode;
+
+/// Whether those who hold make themselves known, and by what name.
+#[derive(Clone)]
+pub(crate) struct Signature {
+    label: Option<Arc<str>>,
+    is_left: bool,
+}
+
+impl Signature {
+    pub(crate) fn of(options: &Options) -> Self {
+        Self { label: options.label.clone(), is_left: options.record }
+    }
+}
+
+/// A lock that is held, in one mode. Released when dropped.
+pub(crate) struct Hold {
+    slot: Arc<Slot>,
+    mode: Mode,
+    /// Taken out when released.
+    locked: Option<Locked>,
+    record: Option<Record>,
+    abandoned: OnceLock<bool>,
+}
+
+impl Hold {
+    pub(crate) fn new(slot: &Arc<Slot>, mode: Mode, locked: Locked, signature: &Signature) -> Self {
+        let mut hold = Self {
+            slot: Arc::clone(slot),
+            mode,
+            locked: Some(locked),
+            record: None,
+            abandoned: OnceLock::new(),
+        };
+        hold.sign(signature);
+        hold
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.slot.path()
+    }
+
+    /// Rule 12. Whether one who held it exclusively died before this. Who shares it only looks, and leaves the
+    /// answer to the next who can do something about it.
+    pub(crate) fn abandoned(&self) -> bool {
+        *self.abandoned.get_or_init(|| {
+            let desk = Desk::beside(self.path());
+            self.locked.as_ref().is_some_and(|locked| match self.mode {
+                Mode::Exclusive => desk.take_over(locked.id()),
+                Mode::Shared => desk.is_left(locked.id()),
+            })
+        })
+    }
+
+    pub(crate) fn release(&mut self) -> Result<()> {
+        // The record first: once the lock is free, the record beside it is another's.
+        self.record = None;
+        match self.locked.take() {
+            Some(locked) => locked.release(),
+            None => Ok(()),
+        }
+    }
+
+    /// Rule R4. Nobody who wants it exclusively has it in between. If it fails, nothing is held.
+    pub(crate) fn share(mut self, signature: &Signature) -> Result<Self> {
+        self.record = None;
+        let shared = self.locked.take().map_or(Ok(None), Locked::share)?;
+        let Some(locked) = shared else { return Err(Error::would_block(self.slot.path())) };
+        self.locked = Some(locked);
+        self.mode = Mode::Shared;
+        self.sign(signature);
+        Ok(self)
+    }
+
+    /// Leaves a record, if that is wanted. It is a courtesy: where it cannot be written there is none.
+    fn sign(&mut self, signature: &Signature) {
+        let Some(locked) = self.locked.as_ref().filter(|_| signature.is_left) else { return };
+        let id = locked.id();
+        let desk = match self.mode {
+            Mode::Exclusive => {
+                let _asked = self.abandoned(); // before our own record takes the place of what was left
+                holder::sweep_sharers(self.slot.path(), true);
+                Desk::beside(self.slot.path())
+            }
+            Mode::Shared => Desk::among_sharers(self.slot.path()),
+        };
+        let label = signature.label.as_deref();
+        self.record = Record::publish(desk, id, label, self.slot.access()).ok();
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let _ = self.release();
+    }
+}

@@ -1,0 +1,513 @@
+//! `RwLock`: one file, locked shared or exclusively, behind a gate that keeps the order. Joins `slot` (the files) and
+//! `wait` (the engine). Names `claim`, `error`, `hold` (the guards'), `holder`, `options`, `slot`, `sys` (the modes) and
+//! `wait`.
+
+use std::fmt;
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::claim::{self, Claim, LINES};
+use crate::error::{Error, Result};
+use crate::hold::{Hold, Signature};
+use crate::holder::{self, Holder};
+use crate::options::Options;
+use crate::slot::{Locked, Slot};
+use crate::sys::{self, Mode};
+use crate::wait::{Acquire, Deadline, Gated, Notice, Outcome, Passage, Then, pass, try_pass};
+
+/// A lock on a path that many may share for reading, or one has for writing, between processes and threads alike.
+///
+/// Any number of programs open the same path. At any moment there are, over all of their processes and threads, any
+/// number of [`ReadGuard`]s or one [`WriteGuard`]. When a holder dies, however it dies, the kernel lets the next one
+/// in. The file's content is never touched.
+///
+/// **Nobody starves.** Who wants it, to read or to write, queues in the order of arrival. A writer waits for the
+/// readers that came before it, and readers that come later wait for the writer; so readers that overlap without end
+/// keep no writer out, as they do with plain `flock`, and writers keep no readers out. The queue is a second
+/// file, the *gate*, beside the path (`data.lock.gate` for `data.lock`).
+///
+/// An `RwLock` is a cheap handle: clone it, share it between threads, keep it. It keeps two descriptors open. It does not
+/// remember who locked: a thread that asks for it to write while it has it to read waits for itself, and one that asks
+/// for it to read a second time can wait for a writer that waits for the first.
+///
+/// # Examples
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("index.lock");
+/// use flockwork::RwLock;
+///
+/// let index = RwLock::open(&path)?;
+/// {
+///     let _one = index.read()?;
+///     let _another = index.read()?; // as many as like to, in any process
+///     assert!(index.try_write().unwrap_err().is_would_block());
+/// } // both released
+///
+/// let writing = index.write()?; // nobody else is here
+/// // ... bring it up to date ...
+/// let reading = writing.downgrade()?; // and look at it, with other readers, before anybody changes it again
+/// reading.unlock()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Together with others
+///
+/// At the same path it excludes whoever uses `flock(2)`: `flock -s` shares with readers, `flock -x` (and a
+/// [`Lock`](crate::Lock)) is a writer. These do not pass the gate, so they do not queue: they get it whenever it
+/// is free for them, and among them a writer may starve. A script that wants to queue as well goes
+/// through the gate: `flock data.lock.gate flock -s data.lock -c true` is not it, since the gate must be let go when the
+/// lock is had; use flockwork's own command or library for that.
+///
+/// # What is not promised
+///
+/// * What [`Lock`](crate::Lock) does not promise either: the lock is advisory; do not remove its files; at the
+///   moment of a release who asks may pass those who wait for the gate.
+/// * A `try_` call is refused while a writer waits, also if only readers have the lock: it does not pass those who
+///   wait. It can be refused, very rarely, by somebody who is on the way through the gate and does not get on.
+/// * A program that is stopped (SIGSTOP, Ctrl-Z) while it waits in the gate holds up the others: these look past
+///   it after a second, and then each second, and get the lock when nobody has it. (Readers get it at once then
+///   also from other readers, where the system tells that the program is stopped: on Linux.)
+/// * Removing the gate costs the order for those who wait then, and never the exclusion.
+///
+/// # Platform-specific behaviour
+///
+/// As for [`Lock`](crate::Lock). On Windows the file cannot be read or written while it is locked, so give the
+/// lock a file of its own; or use [`SharedFile`](crate::SharedFile), which does that.
+#[derive(Clone)]
+pub struct RwLock {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    read: Arc<Way>,
+    write: Arc<Way>,
+    signature: Signature,
+    notice: Option<Notice>,
+}
+
+impl RwLock {
+    /// Opens the lock at `path`, making the file, its gate and missing parent directories. They are made again
+    /// should they be gone at a later acquisition.
+    ///
+    /// The path is made absolute, so that a later change of the current directory changes nothing.
+    /// Symbolic links in parent directories are followed, at the last component refused.
+    ///
+    /// # Errors
+    ///
+    /// * [`Error::NotRegularFile`] if there is something else at the path, or at that of the gate; it is left as it was.
+    /// * [`Error::Unsupported`] if the platform has no locks.
+    /// * [`Error::Io`] if one of the files can neither be opened nor made.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Options::new().open_rwlock(path)
+    }
+
+    // ------------------------------------------------------------------------------------ read
+
+    /// Waits until it can be had for reading, without limit.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] if the file system has no locks; [`Error::Io`] for what else the system
+    /// refuses, such as another descriptor. Then nothing is held.
+    pub fn read(&self) -> Result<ReadGuard> {
+        self.reading(|| Deadline::NEVER)
+    }
+
+    /// Takes it for reading if nobody writes or waits to write, and never waits (but for somebody who is on the way
+    /// through the gate, for less than a millisecond).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("a.lock");
+    /// let lock = flockwork::RwLock::open(&path)?;
+    /// let writing = lock.write()?;
+    /// assert!(lock.try_read().unwrap_err().is_would_block());
+    /// drop(writing);
+    /// let (_one, _another) = (lock.try_read()?, lock.try_read()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WouldBlock`] if somebody is in the way, also another thread of this process; otherwise as
+    /// [`read`](Self::read).
+    pub fn try_read(&self) -> Result<ReadGuard> {
+        self.tried(&self.inner.read).map(|locked| self.inner.read_guard(locked))
+    }
+
+    /// Waits until it can be had for reading, for at most `timeout`. Zero tries once; what no clock can show waits
+    /// forever.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`] if it could not be had in time; otherwise as [`read`](Self::read).
+    pub fn read_timeout(&self, timeout: Duration) -> Result<ReadGuard> {
+        self.reading(|| Deadline::after(timeout))
+    }
+
+    /// Waits until it can be had for reading, until `deadline`. One that has passed tries once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`] if it could not be had in time; otherwise as [`read`](Self::read).
+    pub fn read_deadline(&self, deadline: Instant) -> Result<ReadGuard> {
+        self.reading(|| Deadline::at(deadline))
+    }
+
+    /// Waits until it can be had for reading, as a future, under any runtime. Dropping the future gives up.
+    ///
+    /// The wait begins when it is first polled, and it holds up no executor thread. A future that was polled
+    /// must be polled on or dropped: when its turn comes it holds the lock or the gate, also while nobody polls it. One
+    /// that is polled after it has ended stays pending.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn read_async(
+        &self,
+    ) -> impl Future<Output = Result<ReadGuard>> + Send + Sync + Unpin + use<> {
+        let inner = Arc::clone(&self.inner);
+        Then::new(self.future(&inner.read), move |locked: Result<Locked>| {
+            locked.map(|locked| inner.read_guard(locked))
+        })
+    }
+
+    // ----------------------------------------------------------------------------------- write
+
+    /// Waits until it can be had for writing, without limit.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn write(&self) -> Result<WriteGuard> {
+        self.writing(|| Deadline::NEVER)
+    }
+
+    /// Takes it for writing if nobody has it, and never waits (but for somebody who is on the way through the gate,
+    /// for less than a millisecond).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WouldBlock`] if somebody is in the way, also another thread of this process; otherwise as
+    /// [`read`](Self::read).
+    pub fn try_write(&self) -> Result<WriteGuard> {
+        self.tried(&self.inner.write).map(|locked| self.inner.write_guard(locked))
+    }
+
+    /// Waits until it can be had for writing, for at most `timeout`. Zero tries once; what no clock can show waits
+    /// forever.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("a.lock");
+    /// let lock = flockwork::RwLock::open(&path)?;
+    /// let reading = lock.read()?;
+    /// let error = lock.write_timeout(std::time::Duration::from_millis(10)).unwrap_err();
+    /// assert!(error.is_timed_out());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`] if it could not be had in time; otherwise as [`read`](Self::read).
+    pub fn write_timeout(&self, timeout: Duration) -> Result<WriteGuard> {
+        self.writing(|| Deadline::after(timeout))
+    }
+
+    /// Waits until it can be had for writing, until `deadline`. One that has passed tries once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`] if it could not be had in time; otherwise as [`read`](Self::read).
+    pub fn write_deadline(&self, deadline: Instant) -> Result<WriteGuard> {
+        self.writing(|| Deadline::at(deadline))
+    }
+
+    /// Waits until it can be had for writing, as a future: see [`read_async`](Self::read_async).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("a.lock");
+    /// # futures_lite::future::block_on(async {
+    /// let lock = flockwork::RwLock::open(&path)?;
+    /// let writing = lock.write_async().await?;
+    /// # drop(writing);
+    /// # Ok::<(), flockwork::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn write_async(
+        &self,
+    ) -> impl Future<Output = Result<WriteGuard>> + Send + Sync + Unpin + use<> {
+        let inner = Arc::clone(&self.inner);
+        Then::new(self.future(&inner.write), move |locked: Result<Locked>| {
+            locked.map(|locked| inner.write_guard(locked))
+        })
+    }
+
+    // ----------------------------------------------------------------------------------- about
+
+    /// The path of the lock, absolute.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.inner.read.path()
+    }
+
+    /// Who has the lock at this moment, to read or to write, as far as that is known. Takes nothing and delays nobody.
+    ///
+    /// Who was opened with [`Options::label`] or [`Options::record_holder`] left a record: a writer in
+    /// `data.lock.holder`, each reader in a file of the directory `data.lock.holders`. For others Linux tells the
+    /// process, as it does for a [`Lock`](crate::Lock::holder). A snapshot: it may be out of date when it is returned.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("a.lock");
+    /// let lock = flockwork::Options::new().label("report").open_rwlock(&path)?;
+    /// let _reading = (lock.read()?, lock.read()?);
+    /// let holders = lock.holders()?;
+    /// assert_eq!(holders.len(), 2);
+    /// assert_eq!(holders[0].label(), Some("report"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if there is a record that cannot be read.
+    pub fn holders(&self) -> Result<Vec<Holder>> {
+        let path = self.inner.read.path();
+        holder::find(path).map_err(|source| Error::io("find the holders of", path, source))
+    }
+
+    fn reading(&self, deadline: impl FnOnce() -> Deadline) -> Result<ReadGuard> {
+        self.wait(&self.inner.read, deadline).map(|locked| self.inner.read_guard(locked))
+    }
+
+    fn writing(&self, deadline: impl FnOnce() -> Deadline) -> Result<WriteGuard> {
+        self.wait(&self.inner.write, deadline).map(|locked| self.inner.write_guard(locked))
+    }
+
+    fn wait(&self, way: &Arc<Way>, deadline: impl FnOnce() -> Deadline) -> Result<Locked> {
+        match pass(&LINES, way, deadline, self.inner.notice.as_ref())? {
+            Outcome::Held(locked) => Ok(locked),
+            Outcome::TimedOut(waited) => Err(Error::timed_out(way.path(), waited)),
+        }
+    }
+
+    #[allow(clippy::unused_self, reason = "reads as what it is")]
+    fn tried(&self, way: &Arc<Way>) -> Result<Locked> {
+        try_pass(&**way)?.ok_or_else(|| Error::would_block(way.path()))
+    }
+
+    fn future(&self, way: &Arc<Way>) -> Acquire<Gated<Way>> {
+        Acquire::new(Gated::new(&LINES, Arc::clone(way)), self.inner.notice.clone())
+    }
+}
+
+impl Inner {
+    fn read_guard(self: &Arc<Self>, locked: Locked) -> ReadGuard {
+        let slot = &self.read.lock.slot;
+        ReadGuard { hold: Hold::new(slot, Mode::Shared, locked, &self.signature) }
+    }
+
+    fn write_guard(self: &Arc<Self>, locked: Locked) -> WriteGuard {
+        let slot = &self.write.lock.slot;
+        let hold = Hold::new(slot, Mode::Exclusive, locked, &self.signature);
+        WriteGuard { hold, signature: self.signature.clone() }
+    }
+}
+
+impl fmt::Debug for RwLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RwLock").field("path", &self.path()).finish_non_exhaustive()
+    }
+}
+
+impl Options {
+    /// Opens an [`RwLock`] at `path` with these settings: see [`RwLock::open`].
+    ///
+    /// # Errors
+    ///
+    /// As [`RwLock::open`].
+    pub fn open_rwlock(&self, path: impl AsRef<Path>) -> Result<RwLock> {
+        let lock = Slot::open(path.as_ref(), self.access)?;
+        let gate = Slot::open(&sys::beside(lock.path(), GATE), self.access)?;
+        let notice = claim::notice(self, lock.path());
+        let poll_every = self.poll_every;
+        let claim = |slot, mode| Arc::new(Claim { slot, mode, poll_every, whole: None });
+        let gate = claim(gate, Mode::Exclusive);
+        let way = |mode| {
+            let (gate, lock) = (Arc::clone(&gate), claim(Arc::clone(&lock), mode));
+            Arc::new(Way { gate, lock, patience: self.backstop })
+        };
+        let (read, write) = (way(Mode::Shared), way(Mode::Exclusive));
+        let signature = Signature::of(self);
+        Ok(RwLock { inner: Arc::new(Inner { read, write, signature, notice }) })
+    }
+}
+
+const GATE: &str = ".gate";
+
+/// The way to the lock in one mode: through the gate.
+struct Way {
+    gate: Arc<Claim>,
+    lock: Arc<Claim>,
+    patience: Option<Duration>,
+}
+
+impl Way {
+    fn path(&self) -> &Arc<Path> {
+        self.lock.slot.path()
+    }
+}
+
+impl Passage for Way {
+    type Lock = Claim;
+
+    fn gate(&self) -> &Arc<Claim> {
+        &self.gate
+    }
+
+    fn lock(&self) -> &Arc<Claim> {
+        &self.lock
+    }
+
+    /// Rule R3. Who waits in the gate and runs is woken when the lock gets free, so what is found free by
+    /// somebody who comes by once a second is free because that one does not run. Readers must not pass a
+    /// writer that waits for other readers, unless it is known not to run.
+    fn look_past(&self) -> Result<Option<Locked>> {
+        let slot = &self.lock.slot;
+        if let Some(locked) = slot.try_take(Mode::Exclusive)? {
+            return match self.lock.mode {
+                Mode::Exclusive => Ok(Some(locked)),
+                Mode::Shared => locked.share(),
+            };
+        }
+        if self.lock.mode == Mode::Shared && self.gate.slot.has_stopped_holder() {
+            return slot.try_take(Mode::Shared);
+        }
+        Ok(None)
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        self.patience
+    }
+}
+
+/// The lock, had for reading. Released when dropped.
+///
+/// It owns what it holds: it can be sent to another thread, kept in a struct, and outlive the [`RwLock`]. Each guard is
+/// its own: dropping one frees nothing of another. A copy that `fork` makes of it frees nothing.
+#[must_use = "if unused, the lock is released at once"]
+#[clippy::has_significant_drop]
+pub struct ReadGuard {
+    hold: Hold,
+}
+
+impl ReadGuard {
+    /// Releases the lock, and says if that failed, which dropping cannot.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the system refuses to unlock. The descriptor is closed then, which releases the
+    /// lock too unless a forked child has it as well.
+    pub fn unlock(mut self) -> Result<()> {
+        self.hold.release()
+    }
+
+    /// The path of the lock, absolute.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.hold.path()
+    }
+
+    /// Whether a writer before this died without releasing the lock: see
+    /// [`LockGuard::abandoned`](crate::LockGuard::abandoned). A reader only looks: each of them is told, until a writer
+    /// was.
+    #[must_use]
+    pub fn abandoned(&self) -> bool {
+        self.hold.abandoned()
+    }
+}
+
+impl fmt::Debug for ReadGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadGuard").field("path", &self.path()).finish_non_exhaustive()
+    }
+}
+
+/// The lock, had for writing. Released when dropped.
+///
+/// It owns what it holds: it can be sent to another thread, kept in a struct, and outlive the [`RwLock`].
+/// A copy that `fork` makes of it frees nothing.
+#[must_use = "if unused, the lock is released at once"]
+#[clippy::has_significant_drop]
+pub struct WriteGuard {
+    hold: Hold,
+    signature: Signature,
+}
+
+impl WriteGuard {
+    /// Makes a reader of the writer: others may read from now on, and no writer comes in between, also if one is waiting.
+    /// So what was written can be looked at before anybody changes it again.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("a.lock");
+    /// let lock = flockwork::RwLock::open(&path)?;
+    /// let reading = lock.write()?.downgrade()?;
+    /// let _another = lock.try_read()?;
+    /// assert!(lock.try_write().unwrap_err().is_would_block());
+    /// # drop(reading);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Platform-specific behaviour
+    ///
+    /// Linux (since 4.0), the BSDs and macOS change the lock in one step; on Windows the handle has both locks for a
+    /// moment. A Linux before that lets go of it for a moment, in which a writer that waits already may come: rule R4 of the
+    /// [protocol](crate::_protocol).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the system refuses; [`Error::WouldBlock`] if it let somebody else in between. Nothing is held
+    /// then.
+    pub fn downgrade(self) -> Result<ReadGuard> {
+        let Self { hold, signature } = self;
+        hold.share(&signature).map(|hold| ReadGuard { hold })
+    }
+
+    /// Releases the lock, and says if that failed, which dropping cannot.
+    ///
+    /// # Errors
+    ///
+    /// As [`ReadGuard::unlock`].
+    pub fn unlock(mut self) -> Result<()> {
+        self.hold.release()
+    }
+
+    /// The path of the lock, absolute.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.hold.path()
+    }
+
+    /// Whether a writer before this died without releasing the lock: see
+    /// [`LockGuard::abandoned`](crate::LockGuard::abandoned).
+    #[must_use]
+    pub fn abandoned(&self) -> bool {
+        self.hold.abandoned()
+    }
+}
+
+impl fmt::Debug for WriteGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteGuard").field("path", &self.path()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,245 @@
+//! Waiting for a lock behind a gate: in line for the gate, and with the gate in hand in line for the lock. So at most
+//! one waits at the lock, and the order is the gate's, whatever mode each wants (rules R1 to R3).
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a try waits for those who pass, for less than a millisecond"
+)]
+
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use super::deadline::now;
+use super::line::InLine;
+use super::queue::Lines;
+use super::{Deadline, Notice, Outcome, Target, Waiter, wait_here};
+use crate::error::Result;
+
+/// Rule R3. How long who stands at the gate waits at most before looking past it: who has it may have been stopped.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Who passes the gate has it for some microseconds, and who waits in it for longer than all of these together.
+const PASSING: [Duration; 4] = [Duration::from_micros(50); 4];
+
+/// A lock and its gate.
+pub(crate) trait Passage: Send + Sync + 'static {
+    type Lock: Target;
+
+    fn gate(&self) -> &Arc<Self::Lock>;
+    fn lock(&self) -> &Arc<Self::Lock>;
+    /// Takes the lock without the gate, if nobody who waits there can lose by it (R3). Never blocks.
+    fn look_past(&self) -> Result<Option<Held<Self>>>;
+    /// For tests: how long to wait before that.
+    fn patience(&self) -> Option<Duration>;
+}
+
+type Held<P> = <<P as Passage>::Lock as Target>::Held;
+
+/// Takes the lock if it can be had without waiting for anybody but those who are on their way through the gate.
+pub(crate) fn try_pass<P: Passage>(passage: &P) -> Result<Option<Held<P>>> {
+    let (gate, lock) = (passage.gate(), passage.lock());
+    let mut pauses = PASSING.into_iter();
+    loop {
+        if let Some(_passing) = gate.attempt()? {
+            return lock.attempt();
+        }
+        // Whoever has the gate waits, if it cannot be had: no use in waiting for them.
+        match lock.attempt()? {
+            None => return Ok(None),
+            Some(probe) => lock.give_back(probe),
+        }
+        match pauses.next() {
+            Some(pause) => std::thread::sleep(pause),
+            None => return Ok(None),
+        }
+    }
+}
+
+/// Waits in the calling thread, until the deadline. That is asked for when the first try was in vain.
+pub(crate) fn pass<P: Passage>(
+    lines: &'static Lines<P::Lock>,
+    passage: &Arc<P>,
+    deadline: impl FnOnce() -> Deadline,
+    notice: Option<&Notice>,
+) -> Result<Outcome<Held<P>>> {
+    let (gate, lock) = (passage.gate(), passage.lock());
+    let tried = lines.is_empty();
+    let mut passing = None;
+    if tried {
+        passing = gate.attempt()?;
+        if passing.is_some() {
+            if let Some(held) = lock.attempt()? {
+                return Ok(Outcome::Held(held));
+            }
+        }
+    }
+    let deadline = deadline();
+    if deadline.is_over() {
+        let held = if passing.is_some() { None } else { try_pass(&**passage)? };
+        return Ok(held.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held));
+    }
+    let at_gate = || {
+        let (gate, passage) = (Arc::clone(gate), Arc::clone(passage));
+        let line = if tried { InLine::after_a_try(lines, gate) } else { InLine::new(lines, gate) };
+        AtGate { look_at: look_at(&*passage), line, passage }
+    };
+    let polls = lock.must_poll() || lock.poll_every().is_some();
+    if deadline.is_never() && notice.is_none() && !polls {
+        // In turn at the gate, and then in the kernel (W3): no wake-up is lost there, and who lets go or dies
+        // grants it on. Should this thread die, so does its process, and with it the hold of the gate.
+        let _passing = match passing {
+            Some(passing) => passing,
+            None => match wait_here(at_gate(), deadline, None)? {
+                Outcome::Held(Passed::Gate(passing)) => passing,
+                Outcome::Held(Passed::Lock(held)) => return Ok(Outcome::Held(held)),
+                Outcome::TimedOut(waited) => return Ok(Outcome::TimedOut(waited)),
+            },
+        };
+        return lock.block_here().map(Outcome::Held);
+    }
+    let stage = match passing {
+        Some(gate) => {
+            Stage::Passing { line: InLine::after_a_try(lines, Arc::clone(lock)), _gate: gate }
+        }
+        None => Stage::AtGate(at_gate()),
+    };
+    wait_here(Gated { lines, passage: Arc::clone(passage), stage }, deadline, notice)
+}
+
+/// When who stands at the gate looks past it.
+fn look_at<P: Passage>(passage: &P) -> Instant {
+    let (now, span) = (now(), passage.patience().unwrap_or(PATIENCE));
+    now.checked_add(span).unwrap_or(now + PATIENCE)
+}
+
+/// One who stands at the gate.
+struct AtGate<P: Passage> {
+    line: InLine<P::Lock>,
+    passage: Arc<P>,
+    look_at: Instant,
+}
+
+/// What was had at the gate.
+enum Passed<P: Passage> {
+    Gate(Held<P>),
+    /// The lock itself, past a gate that does not open (R3).
+    Lock(Held<P>),
+}
+
+impl<P: Passage> Waiter for AtGate<P> {
+    type Held = Passed<P>;
+
+    /// W1 is the line's; the look past the gate is at a time of its own.
+    fn poll(&mut self, waker: &Waker) -> Poll<Result<Passed<P>>> {
+        if let Poll::Ready(gate) = self.line.poll(waker) {
+            return Poll::Ready(gate.map(Passed::Gate));
+        }
+        if self.look_at > now() {
+            return Poll::Pending;
+        }
+        let seen = self.passage.look_past();
+        self.look_at = look_at(&*self.passage);
+        match seen.transpose() {
+            Some(held) => Poll::Ready(held.map(Passed::Lock)),
+            None => Poll::Pending,
+        }
+    }
+
+    fn next_tick(&self) -> Option<Instant> {
+        [self.line.next_tick(), Some(self.look_at)].into_iter().flatten().min()
+    }
+
+    fn last_chance(&mut self) -> Result<Option<Passed<P>>> {
+        if let Some(gate) = self.line.last_chance()? {
+            return Ok(Some(Passed::Gate(gate)));
+        }
+        Ok(self.passage.look_past()?.map(Passed::Lock))
+    }
+}
+
+/// One who waits for the lock behind the gate. Dropping it gives up both.
+pub(crate) struct Gated<P: Passage> {
+    lines: &'static Lines<P::Lock>,
+    passage: Arc<P>,
+    stage: Stage<P>,
+}
+
+enum Stage<P: Passage> {
+    New,
+    AtGate(AtGate<P>),
+    /// With the gate in hand. Given back in this order.
+    Passing {
+        line: InLine<P::Lock>,
+        _gate: Held<P>,
+    },
+    /// Over: had, failed or given up.
+    Done,
+}
+
+impl<P: Passage> Unpin for Gated<P> {}
+
+impl<P: Passage> Gated<P> {
+    pub(crate) fn new(lines: &'static Lines<P::Lock>, passage: Arc<P>) -> Self {
+        Self { lines, passage, stage: Stage::New }
+    }
+
+    fn step(&mut self, waker: &Waker) -> Poll<Result<Held<P>>> {
+        loop {
+            match &mut self.stage {
+                Stage::New => {
+                    self.stage = Stage::AtGate(AtGate {
+                        line: InLine::new(self.lines, Arc::clone(self.passage.gate())),
+                        look_at: look_at(&*self.passage),
+                        passage: Arc::clone(&self.passage),
+                    });
+                }
+                Stage::AtGate(at_gate) => match at_gate.poll(waker) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Ready(Ok(Passed::Lock(held))) => return Poll::Ready(Ok(held)),
+                    Poll::Ready(Ok(Passed::Gate(gate))) => {
+                        let line = InLine::new(self.lines, Arc::clone(self.passage.lock()));
+                        self.stage = Stage::Passing { line, _gate: gate };
+                    }
+                },
+                Stage::Passing { line, .. } => return line.poll(waker),
+                Stage::Done => return Poll::Pending,
+            }
+        }
+    }
+}
+
+impl<P: Passage> Waiter for Gated<P> {
+    type Held = Held<P>;
+
+    fn poll(&mut self, waker: &Waker) -> Poll<Result<Held<P>>> {
+        let polled = self.step(waker);
+        if polled.is_ready() {
+            self.stage = Stage::Done; // and with it the gate is let go, now that the lock is held
+        }
+        polled
+    }
+
+    fn next_tick(&self) -> Option<Instant> {
+        match &self.stage {
+            Stage::AtGate(at_gate) => at_gate.next_tick(),
+            Stage::Passing { line, .. } => line.next_tick(),
+            Stage::New | Stage::Done => None,
+        }
+    }
+
+    /// W2. Both lines are left under the queue's mutex; who is granted the gate at this moment tries the lock once.
+    fn last_chance(&mut self) -> Result<Option<Held<P>>> {
+        let result = match &mut self.stage {
+            Stage::AtGate(at_gate) => match at_gate.last_chance()? {
+                Some(Passed::Lock(held)) => Some(held),
+                Some(Passed::Gate(_gate)) => self.passage.lock().attempt()?,
+                None => None,
+            },
+            Stage::Passing { line, .. } => line.last_chance()?,
+            Stage::New | Stage::Done => None,
+        };
+        self.stage = Stage::Done;
+        Ok(result)
+    }
+}

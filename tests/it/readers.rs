@@ -1,0 +1,213 @@
+//! What a peer does with a lock that is read and written, as it is told; and a witness of who reads and who writes that
+//! does not trust the lock.
+
+use std::fs::File;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use flockwork::{Error, ReadGuard, RwLock, WriteGuard};
+use futures_lite::future::block_on;
+
+use crate::peer::{Peer, options, told};
+
+/// A peer that has opened the lock.
+pub(crate) fn peer(path: &Path, settings: &str) -> Peer {
+    let mut peer = Peer::start();
+    let settings = if settings.is_empty() { String::new() } else { format!("\t{settings}") };
+    peer.expect(&format!("rw\topen\t{}{settings}", path.display()), "ok");
+    peer
+}
+
+/// Where everybody queues.
+pub(crate) fn gate(path: &Path) -> std::path::PathBuf {
+    let mut gate = path.as_os_str().to_os_string();
+    gate.push(".gate");
+    gate.into()
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    lock: Option<RwLock>,
+    reading: Vec<ReadGuard>,
+    writing: Option<WriteGuard>,
+}
+
+impl State {
+    pub(crate) fn obey(&mut self, words: &[&str]) -> String {
+        told(self.done(words))
+    }
+
+    fn done(&mut self, words: &[&str]) -> Result<String, Error> {
+        if let ["open", path, ref settings @ ..] = *words {
+            self.lock = Some(options(settings).open_rwlock(path)?);
+            return Ok("ok".into());
+        }
+        let lock = self.lock.as_ref().expect("open comes first");
+        match *words {
+            ["read", ref way @ ..] => self.reading.push(read(lock, way)?),
+            ["write", ref way @ ..] => self.writing = Some(write(lock, way)?),
+            ["downgrade"] => {
+                let reading = self.writing.take().expect("write comes first").downgrade()?;
+                self.reading.push(reading);
+            }
+            ["unlock"] => match self.writing.take() {
+                Some(writing) => writing.unlock()?,
+                None => self.reading.remove(0).unlock()?,
+            },
+            ["drop"] => {
+                self.writing = None;
+                self.reading.clear();
+            }
+            ["abandoned"] => {
+                let writing = self.writing.as_ref().map(WriteGuard::abandoned);
+                let abandoned = writing.unwrap_or_else(|| self.reading[0].abandoned());
+                return Ok(abandoned.to_string());
+            }
+            ["holders"] => {
+                let label = |holder: &flockwork::Holder| {
+                    format!("{} {:?}", holder.pid(), holder.label().unwrap_or_default())
+                };
+                return Ok(lock.holders()?.iter().map(label).collect::<Vec<_>>().join("; "));
+            }
+            ["churn", witness, times, writes] => return churn(lock, witness, times, writes),
+            // Reads, each time for so long, so that with others there is always a reader.
+            ["overlap", until, ms] => return overlap(lock, Path::new(until), ms),
+            // Waits as a future that is dropped while it waits, so often.
+            ["give-up", mode, times] => {
+                for _ in 0..times.parse().unwrap() {
+                    match mode {
+                        "read" => crate::support::assert_waits(&mut lock.read_async()),
+                        _ => crate::support::assert_waits(&mut lock.write_async()),
+                    }
+                }
+            }
+            #[cfg(unix)]
+            ["fork", what] => return Ok(self.fork(what)),
+            _ => return Ok(format!("what is {words:?}?")),
+        }
+        Ok("ok".into())
+    }
+
+    /// Forks without exec; the child does `what` with the copies of the guards, and says how that went.
+    #[cfg(unix)]
+    fn fork(&mut self, what: &str) -> String {
+        match fork::fork().unwrap() {
+            fork::Fork::Child => {
+                let is_fine = match what {
+                    "downgrade" => self.writing.take().unwrap().downgrade().is_err(),
+                    _ => {
+                        self.writing = None;
+                        self.reading.clear();
+                        true
+                    }
+                };
+                std::process::exit(i32::from(!is_fine))
+            }
+            fork::Fork::Parent(child) => {
+                let child = rustix::process::Pid::from_raw(child);
+                let status = rustix::process::waitpid(child, rustix::process::WaitOptions::empty());
+                format!("child {}", status.unwrap().unwrap().1.exit_status().unwrap())
+            }
+        }
+    }
+}
+
+fn milliseconds(word: &str) -> Duration {
+    Duration::from_millis(word.parse().unwrap())
+}
+
+fn read(lock: &RwLock, way: &[&str]) -> Result<ReadGuard, Error> {
+    match *way {
+        [] => lock.read(),
+        ["try"] => lock.try_read(),
+        ["async"] => block_on(lock.read_async()),
+        ["deadline", ms] => lock.read_deadline(Instant::now() + milliseconds(ms)),
+        [ms] => lock.read_timeout(milliseconds(ms)),
+        _ => panic!("what is {way:?}?"),
+    }
+}
+
+fn write(lock: &RwLock, way: &[&str]) -> Result<WriteGuard, Error> {
+    match *way {
+        [] => lock.write(),
+        ["try"] => lock.try_write(),
+        ["async"] => block_on(lock.write_async()),
+        ["deadline", ms] => lock.write_deadline(Instant::now() + milliseconds(ms)),
+        [ms] => lock.write_timeout(milliseconds(ms)),
+        _ => panic!("what is {way:?}?"),
+    }
+}
+
+/// Reads and writes in turn, each time with the witness; of so many times every `writes`-th is a write.
+fn churn(lock: &RwLock, witness: &str, times: &str, writes: &str) -> Result<String, Error> {
+    let witness = Witness::open(witness);
+    let writes: u32 = writes.parse().unwrap();
+    for round in 0..times.parse::<u32>().unwrap() {
+        let way: &[&str] = [&[][..], &["300000"], &["async"]][(round / writes % 3) as usize];
+        let violation = if round % writes == 0 {
+            let writing = write(lock, way)?;
+            let seen = witness.enter(true);
+            if round % (2 * writes) == 0 {
+                let reading = writing.downgrade()?;
+                let seen = seen.and_then(|()| witness.enter(false));
+                witness.leave();
+                reading.unlock()?;
+                seen
+            } else {
+                witness.leave();
+                writing.unlock()?;
+                seen
+            }
+        } else {
+            let reading = read(lock, way)?;
+            let seen = witness.enter(false);
+            witness.leave();
+            reading.unlock()?;
+            seen
+        };
+        if let Err(violation) = violation {
+            return Ok(format!("violation in round {round}: {violation}"));
+        }
+    }
+    Ok("ok".into())
+}
+
+/// The longest wait and how often it read, until the file is there.
+fn overlap(lock: &RwLock, until: &Path, ms: &str) -> Result<String, Error> {
+    let (mut longest, mut reads) = (Duration::ZERO, 0);
+    while !until.exists() {
+        let start = Instant::now();
+        let _reading = lock.read()?;
+        longest = longest.max(start.elapsed());
+        reads += 1;
+        std::thread::sleep(milliseconds(ms));
+    }
+    Ok(format!("{reads} reads, the longest wait {} ms", longest.as_millis()))
+}
+
+/// Says by a lock of its own who is inside, by tries that must never fail.
+struct Witness(File);
+
+impl Witness {
+    fn open(path: &str) -> Self {
+        let mut options = File::options();
+        Self(options.read(true).write(true).create(true).truncate(false).open(path).unwrap())
+    }
+
+    fn enter(&self, writes: bool) -> Result<(), String> {
+        let entered = if writes {
+            fs4::FileExt::try_lock(&self.0)
+        } else if cfg!(windows) {
+            self.leave(); // there is no changing of a lock
+            fs4::FileExt::try_lock_shared(&self.0)
+        } else {
+            fs4::FileExt::try_lock_shared(&self.0)
+        };
+        std::thread::yield_now();
+        entered.map_err(|error| error.to_string())
+    }
+
+    fn leave(&self) {
+        let _ = fs4::FileExt::unlock(&self.0);
+    }
+}

@@ -1,0 +1,560 @@
+//! `RwLock` between processes and threads: who excludes whom, in which order they come, and what happens when somebody
+//! dies or stops.
+
+use std::path::Path;
+use std::time::Duration;
+
+use flockwork::{Options, ReadGuard, RwLock, WriteGuard};
+
+use crate::peer::Peer;
+use crate::readers::{gate, peer};
+use crate::support::{assert_waits, until_blocked, until_held};
+
+/// Ways to wait, as a peer is told them.
+const WAYS: [&str; 4] = ["", "\t100000", "\tdeadline\t100000", "\tasync"];
+
+#[test]
+fn readers_share_and_a_writer_excludes_everybody_in_another_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data.lock");
+    let lock = RwLock::open(&path).unwrap();
+    let mut other = peer(&path, "");
+
+    let reading = lock.read().unwrap();
+    other.expect("rw\tread\ttry", "ok");
+    assert!(other.ask("rw\twrite\ttry").starts_with("would-block"));
+    assert!(lock.try_write().unwrap_err().is_would_block());
+    other.expect("rw\tunlock", "ok");
+    reading.unlock().unwrap();
+
+    let writing = lock.write().unwrap();
+    assert!(other.ask("rw\tread\ttry").starts_with("would-block"));
+    assert!(other.ask("rw\twrite\ttry").starts_with("would-block"));
+    assert!(other.ask("rw\tread\t0").starts_with("timed-out"));
+    assert!(other.ask("rw\twrite\tdeadline\t10").starts_with("timed-out"));
+    writing.unlock().unwrap();
+    other.expect("rw\twrite\t0", "ok");
+    assert!(lock.try_read().unwrap_err().is_would_block());
+    assert!(lock.read_timeout(Duration::from_millis(10)).unwrap_err().is_timed_out());
+    other.expect("rw\tdrop", "ok");
+    drop(lock.try_read().unwrap());
+}
+
+#[test]
+fn threads_exclude_each_other_through_one_handle() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = RwLock::open(dir.path().join("data.lock")).unwrap();
+    let reading = lock.read().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| drop(lock.try_read().unwrap()));
+        scope.spawn(|| assert!(lock.clone().try_write().unwrap_err().is_would_block()));
+    });
+    drop(reading);
+    let writing = lock.write().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| assert!(lock.try_read().unwrap_err().is_would_block()));
+    });
+    std::thread::spawn(move || drop(writing)).join().unwrap();
+    drop(lock.try_write().unwrap());
+}
+
+#[test]
+fn two_read_guards_of_one_handle_are_independent() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data.lock");
+    let lock = RwLock::open(&path).unwrap();
+    let mut other = peer(&path, "");
+    let (one, two) = (lock.read().unwrap(), lock.read().unwrap());
+    drop(one);
+    assert!(other.ask("rw\twrite\ttry").starts_with("would-block"));
+    let three = lock.read().unwrap();
+    two.unlock().unwrap();
+    assert!(other.ask("rw\twrite\ttry").starts_with("would-block"));
+    drop(lock);
+    assert!(other.ask("rw\twrite\ttry").starts_with("would-block"));
+    drop(three);
+    other.expect("rw\twrite\ttry", "ok");
+}
+
+#[test]
+fn handles_and_guards_can_be_sent_and_shared() {
+    fn is<T: Send + Sync + 'static>() {}
+    fn is_a_future<T: Send + Sync + Unpin + 'static>(_: T) {}
+    is::<RwLock>();
+    is::<ReadGuard>();
+    is::<WriteGuard>();
+    let dir = tempfile::tempdir().unwrap();
+    let lock = RwLock::open(dir.path().join("data.lock")).unwrap();
+    is_a_future(lock.read_async());
+    is_a_future(lock.write_async());
+}
+
+/// Somebody who has it lets go of it in each way, and who waits in each way gets it.
+#[test]
+fn a_release_and_a_death_hand_over_to_whoever_waits_in_whatever_way() {
+    let let_go: [fn(&mut Peer); 3] =
+        [|peer| peer.expect("rw\tunlock", "ok"), |peer| peer.expect("rw\tdrop", "ok"), Peer::kill];
+    for (number, way) in WAYS.iter().enumerate() {
+        for (held, wanted) in [("write", "read"), ("write", "write"), ("read", "write")] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("data.lock");
+            let (mut holder, mut waiter) = (peer(&path, ""), peer(&path, ""));
+            holder.expect(&format!("rw\t{held}"), "ok");
+            waiter.tell(&format!("rw\t{wanted}{way}"));
+            until_blocked(&path, 1);
+            assert!(waiter.is_silent());
+            let_go[number % 3](&mut holder);
+            assert_eq!(waiter.answer(), "ok", "{held} to {wanted}{way}");
+        }
+    }
+}
+
+#[test]
+fn a_writer_waits_for_the_readers_before_it_and_readers_after_it_wait_for_the_writer() {
+    for way in WAYS {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data.lock");
+        let (mut first, mut writer) = (peer(&path, ""), peer(&path, ""));
+        let (mut second, mut third) = (peer(&path, ""), peer(&path, ""));
+        first.expect("rw\tread", "ok");
+        writer.tell(&format!("rw\twrite{way}"));
+        until_blocked(&path, 1);
+        second.tell(&format!("rw\tread{way}"));
+        until_blocked(&gate(&path), 1);
+        third.tell(&format!("rw\twrite{way}"));
+        until_blocked(&gate(&path), 2);
+        // It could be shared with the first, and does not pass the writer; nor does a try.
+        assert!(peer(&path, "").ask("rw\tread\ttry").starts_with("would-block"));
+        assert!(second.is_silent() && writer.is_silent());
+        first.expect("rw\tunlock", "ok");
+        assert_eq!(writer.answer(), "ok");
+        until_blocked(&path, 1);
+        assert!(second.is_silent());
+        writer.expect("rw\tunlock", "ok");
+        assert_eq!(second.answer(), "ok");
+        until_blocked(&path, 1);
+        assert!(third.is_silent());
+        second.expect("rw\tunlock", "ok");
+        assert_eq!(third.answer(), "ok");
+    }
+}
+
+/// Plain flock never lets that writer in.
+#[test]
+fn readers_that_overlap_without_end_keep_no_writer_out_and_writers_no_reader() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, end) = (dir.path().join("data.lock"), dir.path().join("end"));
+    let mut readers: Vec<Peer> = (0..4).map(|_| peer(&path, "")).collect();
+    for (reader, ms) in readers.iter_mut().zip([3, 4, 5, 7]) {
+        reader.tell(&format!("rw\toverlap\t{}\t{ms}", end.display()));
+    }
+    let writing = RwLock::open(&path).unwrap();
+    for _ in 0..100 {
+        drop(writing.write().unwrap());
+    }
+    for _ in 0..20 {
+        drop(futures_lite::future::block_on(writing.write_async()).unwrap());
+    }
+    std::fs::write(&end, "").unwrap();
+    for reader in &mut readers {
+        let told = reader.answer();
+        let reads: u32 = told.split(' ').next().unwrap().parse().unwrap();
+        assert!(reads > 1, "{told}");
+    }
+}
+
+#[test]
+fn a_downgrade_lets_readers_in_and_no_writer_however_it_waits() {
+    for way in WAYS {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data.lock");
+        let lock = RwLock::open(&path).unwrap();
+        let (mut writer, mut reader) = (peer(&path, ""), peer(&path, ""));
+        let writing = lock.write().unwrap();
+        writer.tell(&format!("rw\twrite{way}"));
+        until_blocked(&path, 1);
+        reader.tell(&format!("rw\tread{way}"));
+        until_blocked(&gate(&path), 1);
+        let reading = writing.downgrade().unwrap();
+        // The writer has the gate, is first, and waits now for a reader.
+        until_blocked(&path, 1);
+        assert!(writer.is_silent() && reader.is_silent());
+        assert_eq!(reading.path(), path);
+        reading.unlock().unwrap();
+        assert_eq!(writer.answer(), "ok");
+        writer.expect("rw\tdowngrade", "ok");
+        assert_eq!(reader.answer(), "ok");
+        assert!(lock.try_write().unwrap_err().is_would_block());
+        drop(lock.try_read().unwrap());
+    }
+}
+
+/// A writer waits in the kernel all the time; it would have it between two steps, if there were two.
+#[test]
+fn many_downgrades_in_front_of_a_writer_that_waits_are_one_step_each() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, inside) = (dir.path().join("data.lock"), dir.path().join("inside"));
+    let lock = RwLock::open(&path).unwrap();
+    let mut peers: Vec<Peer> = (0..3).map(|_| peer(&path, "")).collect();
+    for peer in &mut peers {
+        peer.tell(&format!("rw\tchurn\t{}\t300\t1", inside.display()));
+    }
+    for _ in 0..300 {
+        let reading = lock.write().unwrap().downgrade().unwrap();
+        drop(reading);
+    }
+    for peer in &mut peers {
+        assert_eq!(peer.answer(), "ok");
+    }
+}
+
+#[test]
+fn processes_that_read_and_write_in_every_way_never_meet_where_they_must_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, witness) = (dir.path().join("data.lock"), dir.path().join("witness"));
+    let mut peers: Vec<Peer> = (0..6).map(|_| peer(&path, "")).collect();
+    for (number, peer) in peers.iter_mut().enumerate() {
+        let writes = [2, 3, 5][number % 3];
+        peer.tell(&format!("rw\tchurn\t{}\t150\t{writes}", witness.display()));
+    }
+    for peer in &mut peers {
+        assert_eq!(peer.answer(), "ok");
+    }
+}
+
+#[test]
+fn who_is_killed_while_it_waits_is_in_nobodys_way() {
+    for way in WAYS {
+        for wanted in ["read", "write"] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("data.lock");
+            let (mut holder, mut waiter) = (peer(&path, ""), peer(&path, ""));
+            let (mut in_gate, mut at_gate) = (peer(&path, ""), peer(&path, ""));
+            holder.expect("rw\twrite", "ok");
+            in_gate.tell(&format!("rw\t{wanted}{way}"));
+            until_blocked(&path, 1);
+            at_gate.tell(&format!("rw\t{wanted}{way}"));
+            until_blocked(&gate(&path), 1);
+            waiter.tell(&format!("rw\twrite{way}"));
+            until_blocked(&gate(&path), 2);
+            in_gate.kill();
+            at_gate.kill();
+            until_held(&gate(&path), waiter.id());
+            assert!(waiter.is_silent());
+            holder.expect("rw\tunlock", "ok");
+            assert_eq!(waiter.answer(), "ok");
+        }
+    }
+}
+
+#[test]
+fn who_gives_up_leaves_neither_the_gate_nor_the_lock_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data.lock");
+    let lock = RwLock::open(&path).unwrap();
+    let mut other = peer(&path, "");
+    let writing = lock.write().unwrap();
+    for mode in ["read", "write"] {
+        assert!(other.ask(&format!("rw\t{mode}\t20")).starts_with("timed-out"));
+        other.expect(&format!("rw\tgive-up\t{mode}\t50"), "ok");
+    }
+    drop(writing);
+    drop(lock.write_timeout(Duration::from_secs(100)).unwrap());
+    other.expect("rw\twrite", "ok");
+    other.expect("rw\tunlock", "ok");
+    drop(lock.read().unwrap());
+}
+
+#[test]
+fn futures_of_one_process_come_in_turn_and_a_dropped_one_passes_it_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = RwLock::open(dir.path().join("data.lock")).unwrap();
+    let writing = lock.write().unwrap();
+    let mut dropped = lock.write_async();
+    let mut first = lock.read_async();
+    let mut second = lock.read_async();
+    assert_waits(&mut dropped);
+    assert_waits(&mut first);
+    assert_waits(&mut second);
+    drop(dropped);
+    assert_waits(&mut first);
+    drop(writing);
+    let both = futures_lite::future::block_on(futures_lite::future::zip(first, second));
+    let (_first, _second) = (both.0.unwrap(), both.1.unwrap());
+    assert!(lock.try_write().unwrap_err().is_would_block());
+}
+
+#[test]
+fn who_has_it_to_read_is_told_apart_from_who_has_it_to_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data.lock");
+    let (mut one, mut two) = (peer(&path, "label=one"), peer(&path, "label=two"));
+    let plain = Options::new().open_rwlock(&path).unwrap();
+    assert_eq!(plain.holders().unwrap(), []);
+    one.expect("rw\tread", "ok");
+    two.expect("rw\tread", "ok");
+    let labels = |lock: &RwLock| -> Vec<Option<String>> {
+        lock.holders().unwrap().iter().map(|holder| holder.label().map(String::from)).collect()
+    };
+    assert_eq!(labels(&plain), [Some("one".into()), Some("two".into())]);
+    let error = plain.write_timeout(Duration::from_millis(10)).unwrap_err();
+    assert!(error.to_string().contains("\"one\""), "{error}");
+    assert!(error.to_string().contains("and 1 more"), "{error}");
+    // Of a reader that dies nothing is believed, and the next one takes it away.
+    one.kill();
+    assert_eq!(labels(&plain), [Some("two".into())]);
+    two.expect("rw\tunlock", "ok");
+    assert_eq!(plain.holders().unwrap(), []);
+    two.expect("rw\tread", "ok");
+    two.expect("rw\tread", "ok");
+    assert_eq!(labels(&plain), [Some("two".into()), Some("two".into())]);
+    two.expect("rw\tdrop", "ok");
+    let records = || std::fs::read_dir(dir.path().join("data.lock.holders")).unwrap().count();
+    assert_eq!(records(), 0);
+    two.expect("rw\twrite", "ok");
+    assert_eq!(labels(&plain), [Some("two".into())]);
+    assert!(dir.path().join("data.lock.holder").exists());
+    two.expect("rw\tdowngrade", "ok");
+    assert_eq!(labels(&plain), [Some("two".into())]);
+    assert!(!dir.path().join("data.lock.holder").exists());
+    assert_eq!(records(), 1);
+    two.kill();
+    let again = Options::new().record_holder(true).open_rwlock(&path).unwrap();
+    drop(again.write().unwrap());
+    assert_eq!(records(), 0);
+}
+
+#[test]
+fn readers_and_the_next_writer_learn_that_a_writer_died() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data.lock");
+    let mut writer = peer(&path, "label=importer");
+    writer.expect("rw\twrite", "ok");
+    writer.kill();
+    let lock = RwLock::open(&path).unwrap();
+    let (one, two) = (lock.read().unwrap(), lock.read().unwrap());
+    assert!(one.abandoned() && two.abandoned());
+    drop((one, two));
+    assert!(lock.write().unwrap().abandoned());
+    assert!(!lock.write().unwrap().abandoned());
+    assert!(!lock.read().unwrap().abandoned());
+}
+
+#[test]
+fn a_callback_is_called_for_both_and_polling_works() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data.lock");
+    let called = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&called);
+    let options = Options::new()
+        .on_wait(Duration::from_millis(5), move |waiting| {
+            assert!(waiting.path().ends_with("data.lock"));
+            count.fetch_add(1, Ordering::SeqCst);
+        })
+        .poll_every(Duration::from_millis(2));
+    let lock = options.open_rwlock(&path).unwrap();
+    let mut other = peer(&path, "");
+    other.expect("rw\twrite", "ok");
+    assert!(lock.read_timeout(Duration::from_millis(50)).unwrap_err().is_timed_out());
+    let after_read = called.load(Ordering::SeqCst);
+    assert!(after_read > 0);
+    assert!(lock.write_timeout(Duration::from_millis(50)).unwrap_err().is_timed_out());
+    assert!(called.load(Ordering::SeqCst) > after_read);
+    let (lock, waiter) = (lock.clone(), std::thread::spawn(move || lock.write().map(drop)));
+    other.expect("rw\tunlock", "ok");
+    waiter.join().unwrap().unwrap();
+    drop(lock.read().unwrap());
+}
+
+#[test]
+fn the_files_are_made_again_when_they_are_gone_and_the_gate_does_not_matter_for_the_exclusion() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("deep/data.lock");
+    let lock = RwLock::open(&path).unwrap();
+    drop(lock.write().unwrap());
+    if cfg!(unix) {
+        std::fs::remove_dir_all(dir.path().join("deep")).unwrap();
+        drop(lock.write().unwrap());
+        assert!(path.exists() && gate(&path).exists());
+        let reading = lock.read().unwrap();
+        std::fs::remove_file(gate(&path)).unwrap();
+        assert!(RwLock::open(&path).unwrap().try_write().unwrap_err().is_would_block());
+        drop(reading);
+    }
+    drop(lock.try_write().unwrap());
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_at_the_path_and_at_the_gate() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data.lock");
+    std::fs::create_dir(&path).unwrap();
+    let error = RwLock::open(&path).unwrap_err();
+    assert!(matches!(error, flockwork::Error::NotRegularFile { .. }), "{error}");
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::create_dir(gate(&path)).unwrap();
+    let error = RwLock::open(&path).unwrap_err();
+    assert!(matches!(error, flockwork::Error::NotRegularFile { .. }), "{error}");
+    assert_eq!(error.path(), gate(&path));
+}
+
+#[test]
+fn a_lock_at_the_same_path_is_a_writer() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data.lock");
+    let (lock, plain) = (RwLock::open(&path).unwrap(), flockwork::Lock::open(&path).unwrap());
+    let reading = lock.read().unwrap();
+    assert!(plain.try_lock().unwrap_err().is_would_block());
+    drop(reading);
+    let _held = plain.lock().unwrap();
+    assert!(lock.try_read().unwrap_err().is_would_block());
+    assert!(lock.try_write().unwrap_err().is_would_block());
+}
+
+#[cfg(unix)]
+mod signals {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    use super::*;
+
+    fn signal(peer: &Peer, signal: Signal) {
+        let pid = Pid::from_raw(peer.id().try_into().unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// It has the gate, and nobody can tell it to go on.
+    fn stopped(path: &Path, way: &str) -> Peer {
+        let mut stopped = peer(path, "");
+        stopped.tell(&format!("rw\twrite{way}"));
+        until_held(&gate(path), stopped.id());
+        until_blocked(path, 1);
+        signal(&stopped, Signal::STOP);
+        stopped
+    }
+
+    /// Rule R3. A stopped one that waits for the lock is passed by.
+    #[test]
+    fn who_is_stopped_in_the_gate_holds_nobody_up_for_long() {
+        for way in WAYS {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("data.lock");
+            let lock = RwLock::open(&path).unwrap();
+            let writing = lock.write().unwrap();
+            let mut stopped = stopped(&path, way);
+            drop(writing);
+            drop(lock.read().unwrap());
+            drop(lock.write().unwrap());
+            drop(lock.read_timeout(Duration::from_secs(100)).unwrap());
+            drop(futures_lite::future::block_on(lock.write_async()).unwrap());
+            signal(&stopped, Signal::CONT);
+            assert_eq!(stopped.answer(), "ok");
+            assert!(lock.try_read().unwrap_err().is_would_block());
+            stopped.expect("rw\tunlock", "ok");
+        }
+    }
+
+    /// Linux tells that it is stopped.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn readers_pass_a_writer_that_is_stopped_and_none_that_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data.lock");
+        let lock = RwLock::open(&path).unwrap();
+        let reading = lock.read().unwrap();
+        let mut stopped = stopped(&path, "");
+        drop(lock.read().unwrap());
+        signal(&stopped, Signal::CONT);
+        // It runs again: who waits for longer than the patience of R3 waits on.
+        let error = lock.read_timeout(Duration::from_millis(2500)).unwrap_err();
+        assert!(error.is_timed_out(), "{error}");
+        drop(reading);
+        assert_eq!(stopped.answer(), "ok");
+    }
+
+    #[test]
+    fn a_forked_copy_of_a_guard_frees_nothing_and_downgrades_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data.lock");
+        let lock = RwLock::open(&path).unwrap();
+        let mut parent = peer(&path, "");
+        parent.expect("rw\twrite", "ok");
+        parent.expect("rw\tfork\tdowngrade", "child 0");
+        assert!(lock.try_read().unwrap_err().is_would_block());
+        parent.expect("rw\tfork\tdrop", "child 0");
+        assert!(lock.try_read().unwrap_err().is_would_block());
+        parent.expect("rw\tdowngrade", "ok");
+        parent.expect("rw\tfork\tdrop", "child 0");
+        drop(lock.try_read().unwrap());
+        assert!(lock.try_write().unwrap_err().is_would_block());
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod tools {
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+    use crate::support::eventually;
+
+    fn flock(arguments: &[&str], path: &Path, command: &[&str]) -> Child {
+        let mut flock = Command::new("flock");
+        flock.args(arguments).arg(path).args(command).stdin(Stdio::piped()).stdout(Stdio::null());
+        flock.spawn().unwrap()
+    }
+
+    fn succeeds(arguments: &[&str], path: &Path) -> bool {
+        flock(arguments, path, &["true"]).wait().unwrap().success()
+    }
+
+    #[test]
+    fn flock_shared_and_exclusive_on_the_same_path_are_a_reader_and_a_writer() {
+        if !crate::support::has("flock", &["--version"]) {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data.lock");
+        let lock = RwLock::open(&path).unwrap();
+        let reading = lock.read().unwrap();
+        assert!(succeeds(&["-n", "-s"], &path));
+        assert!(!succeeds(&["-n", "-x"], &path));
+        drop(reading);
+        let writing = lock.write().unwrap();
+        assert!(!succeeds(&["-n", "-s"], &path));
+        assert!(!succeeds(&["-n", "-x"], &path));
+        let reading = writing.downgrade().unwrap();
+        assert!(succeeds(&["-n", "-s"], &path));
+        assert!(!succeeds(&["-n", "-x"], &path));
+        drop(reading);
+        for (mode, can_read) in [("-s", true), ("-x", false)] {
+            // Until the end of its input.
+            let mut holder = flock(&[mode], &path, &["cat"]);
+            eventually("flock has it", || lock.try_write().is_err());
+            eventually("and nobody passes the gate", || lock.try_read().is_ok() == can_read);
+            assert!(lock.try_write().unwrap_err().is_would_block());
+            drop(holder.stdin.take());
+            drop(lock.write().unwrap());
+            holder.wait().unwrap();
+        }
+    }
+
+    /// It does not pass the gate, waits in the kernel, and has no chance all the same.
+    #[test]
+    fn no_flock_comes_in_between_in_a_downgrade() {
+        if !crate::support::has("flock", &["--version"]) {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data.lock");
+        let lock = RwLock::open(&path).unwrap();
+        let writing = lock.write().unwrap();
+        let mut others: Vec<Child> = (0..3).map(|_| flock(&["-x"], &path, &["true"])).collect();
+        until_blocked(&path, 3);
+        let reading = writing.downgrade().unwrap();
+        until_blocked(&path, 3);
+        assert!(others.iter_mut().all(|other| other.try_wait().unwrap().is_none()));
+        drop(reading);
+        assert!(others.iter_mut().all(|other| other.wait().unwrap().success()));
+    }
+}
