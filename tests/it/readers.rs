@@ -148,8 +148,10 @@ fn churn(lock: &RwLock, witness: &str, times: &str, writes: &str) -> Result<Stri
             let writing = write(lock, way)?;
             let seen = witness.enter(true);
             if round % (2 * writes) == 0 {
-                let reading = writing.downgrade()?;
+                // Before others may read; from then on a writer would meet it.
                 let seen = seen.and_then(|()| witness.enter(false));
+                let reading = writing.downgrade()?;
+                std::thread::yield_now();
                 witness.leave();
                 reading.unlock()?;
                 seen
@@ -172,7 +174,7 @@ fn churn(lock: &RwLock, witness: &str, times: &str, writes: &str) -> Result<Stri
     Ok("ok".into())
 }
 
-/// The longest wait and how often it read, until the file is there.
+/// The longest wait and how often it read, until the file is there. Says by a file of its own that it has read five times.
 fn overlap(lock: &RwLock, until: &Path, ms: &str) -> Result<String, Error> {
     let (mut longest, mut reads) = (Duration::ZERO, 0);
     while !until.exists() {
@@ -180,6 +182,9 @@ fn overlap(lock: &RwLock, until: &Path, ms: &str) -> Result<String, Error> {
         let _reading = lock.read()?;
         longest = longest.max(start.elapsed());
         reads += 1;
+        if reads == 5 {
+            std::fs::write(until.with_extension(std::process::id().to_string()), "").unwrap();
+        }
         std::thread::sleep(milliseconds(ms));
     }
     Ok(format!("{reads} reads, the longest wait {} ms", longest.as_millis()))
