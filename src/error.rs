@@ -300,6 +300,57 @@ impl From<Error> for io::Error {
     }
 }
 
+/// Why a call that runs a closure failed: the closure said so, or flockwork did.
+///
+/// Known as [`OnceError`] and [`UpdateError`].
+#[derive(Debug, thiserror::Error)]
+pub enum CallError<E> {
+    /// What the closure returned. Nothing was changed.
+    #[error(transparent)]
+    Closure(E),
+    /// The closure did not run, or what it did could not be kept.
+    #[error(transparent)]
+    Flockwork(Error),
+}
+
+/// Why [`Once::call_once`](crate::Once::call_once) failed.
+pub type OnceError<E> = CallError<E>;
+
+/// Why [`SharedFile::update`](crate::SharedFile::update) failed.
+pub type UpdateError<E> = CallError<E>;
+
+impl<E> CallError<E> {
+    /// Flockwork's own error, if it is one.
+    #[must_use]
+    pub fn flockwork(&self) -> Option<&Error> {
+        match self {
+            Self::Closure(_) => None,
+            Self::Flockwork(error) => Some(error),
+        }
+    }
+
+    /// What the closure returned, if that is why it failed.
+    #[must_use]
+    pub fn into_closure(self) -> Option<E> {
+        match self {
+            Self::Closure(error) => Some(error),
+            Self::Flockwork(_) => None,
+        }
+    }
+
+    /// Whether it was somebody else's at that moment ([`Error::WouldBlock`]).
+    #[must_use]
+    pub fn is_would_block(&self) -> bool {
+        self.flockwork().is_some_and(Error::is_would_block)
+    }
+
+    /// Whether the time ran out ([`Error::TimedOut`]).
+    #[must_use]
+    pub fn is_timed_out(&self) -> bool {
+        self.flockwork().is_some_and(Error::is_timed_out)
+    }
+}
+
 /// Who is in the way, looked up once: the part of an [`Error`] behind [`Error::holder`].
 #[derive(Debug, Default)]
 pub struct HeldBy {
@@ -314,6 +365,8 @@ pub(crate) enum Lack {
     NotSet,
     StillSet,
     NotConsumed,
+    /// Of something that is to be done once.
+    NotDone,
     /// It is set, and somebody else has the lock of those who consume.
     BeingConsumed,
 }
@@ -323,6 +376,7 @@ impl Lack {
         match self {
             Self::NotSet => "it was not set",
             Self::StillSet => "it was still set",
+            Self::NotDone => "it was not done",
             Self::NotConsumed => "it was not set, or others consumed it first",
             Self::BeingConsumed => {
                 "it is set, but somebody else holds the lock of its consumers (its path with `.lock`)"
@@ -366,6 +420,7 @@ impl HeldBy {
             Some((Lack::BeingConsumed, _)) => {
                 "is being consumed by somebody else, who holds its path with `.lock`".into()
             }
+            Some((Lack::NotDone, _)) => "is not done".into(),
             Some((Lack::NotSet | Lack::NotConsumed, _)) => "is not set".into(),
         }
     }
@@ -383,6 +438,9 @@ impl HeldBy {
         let advice = match lack {
             Lack::StillSet => "see whether the program runs that should clear it",
             Lack::BeingConsumed => "see what that program is doing",
+            Lack::NotDone => {
+                "see whether a program runs that does it, and who has its path with `.lock`"
+            }
             Lack::NotSet | Lack::NotConsumed => "see whether the program runs that should set it",
         };
         format!("{words}{others}; wait longer, or {advice}")

@@ -548,6 +548,19 @@ impl Event {
         self.inner.marker.path()
     }
 
+    /// For what is built on an event: waits until it is set.
+    pub(crate) fn until_set(&self, lack: Lack, deadline: impl FnOnce() -> Deadline) -> Result<()> {
+        self.scene(all_set, lack).wait(deadline)
+    }
+
+    /// The same as a future.
+    pub(crate) fn until_set_async(
+        &self,
+        lack: Lack,
+    ) -> impl Future<Output = Result<()>> + Send + Sync + Unpin + use<> {
+        self.scene(all_set, lack).future()
+    }
+
     fn scene<T>(&self, look: Look<T>, lack: Lack) -> Scene<T> {
         Scene { events: Box::new([Arc::clone(&self.inner)]), look, lack }
     }

@@ -66,13 +66,15 @@ mod slots;
 
 mod event;
 mod lock;
+mod once;
 mod rwlock;
 mod semaphore;
 
-pub use error::{Error, HeldBy, Result};
+pub use error::{CallError, Error, HeldBy, OnceError, Result, UpdateError};
 pub use event::{Event, Several};
 pub use holder::Holder;
 pub use lock::{Lock, LockGuard};
+pub use once::Once;
 pub use options::{Access, Options, Waiting};
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};
 pub use semaphore::{Permit, Semaphore};

@@ -34,6 +34,7 @@ pub struct Options {
     pub(crate) access: Access,
     pub(crate) notice: Option<(Duration, Callback)>,
     pub(crate) poll_every: Option<Duration>,
+    pub(crate) fsync: bool,
     pub(crate) backstop: Option<Duration>,
 }
 
@@ -111,6 +112,30 @@ impl Options {
         self
     }
 
+    /// Whether what is done must have reached the disk before anybody is told of it, so that a loss of power cannot undo
+    /// it. Off by default: then it survives the death of any process, and a loss of power may take the last of it.
+    ///
+    /// * For a [`SharedFile`](crate::SharedFile): a write has reached the disk, with its name, before it returns. Before
+    ///   that others may see it.
+    /// * For a [`Once`](crate::Once): all that the closure wrote has reached the disk before anybody sees "done", and
+    ///   "done" has before the call returns.
+    ///
+    /// Costs what the disk costs: some milliseconds for a file, and for a `Once` as long as it takes to write everything
+    /// that waits to be written.
+    ///
+    /// # Platform-specific behaviour
+    ///
+    /// What a closure wrote anywhere is brought to the disk by `syncfs(2)` for the file system of the path, whose errors are
+    /// reported, and `sync(2)` for all others, which Linux waits for and does not report. Other systems do not promise to
+    /// wait, and Windows has no such call: there the closure has to bring its files to the disk itself
+    /// ([`std::fs::File::sync_all`]). Windows cannot bring a directory to the disk either; its file systems keep a
+    /// journal of names.
+    #[must_use]
+    pub fn fsync(mut self, yes: bool) -> Self {
+        self.fsync = yes;
+        self
+    }
+
     /// For tests: how long who waits for events looks for itself at the latest. With a long one, a wake-up
     /// that is lost shows as a stall instead of being made up for within a second.
     #[doc(hidden)]
@@ -129,6 +154,7 @@ impl fmt::Debug for Options {
             .field("access", &self.access)
             .field("on_wait", &self.notice.as_ref().map(|(after, _)| after))
             .field("poll_every", &self.poll_every)
+            .field("fsync", &self.fsync)
             .finish_non_exhaustive()
     }
 }

@@ -14,6 +14,7 @@
 //! | [`through_readers`] | renames or opens a file that others may have open |
 //! | [`rename_new`] | gives a name at which nothing may be, if the system has a way |
 //! | [`remove_at_once`] | removes it, and frees its name although others have it open |
+//! | [`sync_directory`], [`sync_everything`] | brings names, or all that was written, to the disk |
 //! | [`presence`] | whether a path names a regular file, nothing, or something else |
 //! | [`BACKSTOP`] | how long the events of a directory are trusted to tell everything |
 //! | [`create_directories`] | the missing ones of a directory's ancestors and itself |
@@ -141,7 +142,7 @@ pub(crate) use imp::{
     create_directories, create_new, describe, host_name, identity, is_bad_name, is_network,
     is_network_place, is_stopped, lock_owners, locks_unsupported, names, open_existing,
     open_to_read, path_identity, place_identity, presence, remove_at_once, rename_new,
-    through_readers,
+    sync_directory, sync_everything, through_readers,
 };
 
 #[cfg(all(unix, not(target_os = "solaris")))]

@@ -45,6 +45,14 @@ pub(crate) fn remove_at_once(_path: &Path) -> io::Result<()> {
     unsupported()
 }
 
+pub(crate) fn sync_directory(_directory: &Path) -> io::Result<()> {
+    unsupported()
+}
+
+pub(crate) fn sync_everything(_directory: &Path) -> io::Result<()> {
+    unsupported()
+}
+
 pub(crate) fn create_directories(_path: &Path, _bits: Option<Bits>) -> io::Result<()> {
     unsupported()
 }

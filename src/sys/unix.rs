@@ -136,6 +136,29 @@ pub(crate) fn remove_at_once(path: &Path) -> io::Result<()> {
     fs::remove_file(path)
 }
 
+/// The names in it. Some file systems know of no such thing (EINVAL), and keep names in order by themselves.
+pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
+    let directory = File::open(directory)?;
+    match super::through_signals(|| directory.sync_all()) {
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => Ok(()),
+        synced => synced,
+    }
+}
+
+/// All that any process has written so far. Linux waits for that (sync(2), "Notes"), and reports errors only of the
+/// file system that it is asked about (syncfs(2)): that of `directory`. Elsewhere it may go on after this.
+pub(crate) fn sync_everything(directory: &Path) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        let directory = File::open(directory)?;
+        super::through_signals(|| Ok(rustix::fs::syncfs(&directory)?))?;
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = directory;
+    rustix::fs::sync();
+    Ok(())
+}
+
 pub(crate) fn create_directories(path: &Path, bits: Option<Bits>) -> io::Result<()> {
     let Some(bits) = bits else { return fs::create_dir_all(path) };
     // Outermost first. Only what this call makes gets the bits.

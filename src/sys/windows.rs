@@ -122,6 +122,18 @@ pub(crate) fn remove_at_once(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// There is no such call: a directory cannot be opened for it, and NTFS keeps a journal of names.
+#[allow(clippy::unnecessary_wraps, reason = "the seam's signature")]
+pub(crate) fn sync_directory(_directory: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// There is no such call for a user without special rights.
+#[allow(clippy::unnecessary_wraps, reason = "the seam's signature")]
+pub(crate) fn sync_everything(_directory: &Path) -> io::Result<()> {
+    Ok(())
+}
+
 pub(crate) fn create_directories(path: &Path, _bits: Option<Bits>) -> io::Result<()> {
     fs::create_dir_all(path)
 }

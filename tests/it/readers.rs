@@ -76,8 +76,8 @@ impl State {
             ["give-up", mode, times] => {
                 for _ in 0..times.parse().unwrap() {
                     match mode {
-                        "read" => crate::support::assert_waits(&mut lock.read_async()),
-                        _ => crate::support::assert_waits(&mut lock.write_async()),
+                        "read" => crate::support::assert_waits(lock.read_async()),
+                        _ => crate::support::assert_waits(lock.write_async()),
                     }
                 }
             }
@@ -93,14 +93,9 @@ impl State {
     fn fork(&mut self, what: &str) -> String {
         match fork::fork().unwrap() {
             fork::Fork::Child => {
-                let is_fine = match what {
-                    "downgrade" => self.writing.take().unwrap().downgrade().is_err(),
-                    _ => {
-                        self.writing = None;
-                        self.reading.clear();
-                        true
-                    }
-                };
+                let copy = self.writing.take();
+                self.reading.clear();
+                let is_fine = what != "downgrade" || copy.unwrap().downgrade().is_err();
                 std::process::exit(i32::from(!is_fine))
             }
             fork::Fork::Parent(child) => {

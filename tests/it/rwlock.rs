@@ -1,7 +1,6 @@
 //! `RwLock` between processes and threads: who excludes whom, in which order they come, and what happens when somebody
 //! dies or stops.
 
-use std::path::Path;
 use std::time::Duration;
 
 use flockwork::{Options, ReadGuard, RwLock, WriteGuard};
@@ -419,6 +418,8 @@ fn a_lock_at_the_same_path_is_a_writer() {
 
 #[cfg(unix)]
 mod signals {
+    use std::path::Path;
+
     use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
     use super::*;
@@ -501,6 +502,7 @@ mod signals {
 
 #[cfg(target_os = "linux")]
 mod tools {
+    use std::path::Path;
     use std::process::{Child, Command, Stdio};
 
     use super::*;

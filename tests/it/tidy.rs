@@ -61,6 +61,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("rwlock.rs", &["claim", "error", "hold", "holder", "options", "slot", "sys", "wait"]),
     ("marker.rs", &["error", "options", "slot", "sys"]),
     ("event.rs", &["claim", "error", "marker", "options", "wait"]),
+    ("once.rs", &["error", "event", "holder", "lock", "options", "sys", "wait"]),
     ("wait/per_process.rs", &["sys"]),
     ("wait/hub.rs", &["sys"]),
     ("wait/place.rs", &["sys"]),
