@@ -162,6 +162,14 @@ impl Error {
         Self::TimedOut { path: Arc::clone(path), waited, holder }
     }
 
+    /// A guard was used in a process that got it by `fork`.
+    pub(crate) fn forked_copy(operation: &'static str, path: &Arc<Path>) -> Self {
+        let source = io::Error::other(
+            "this guard is a copy that `fork` made, and the lock is its parent's; lock it here again",
+        );
+        Self::io(operation, path, source)
+    }
+
     pub(crate) fn lacking(path: &Arc<Path>, lack: Lack) -> Self {
         Self::WouldBlock { path: Arc::clone(path), holder: HeldBy::nobody(lack, 0) }
     }

@@ -62,6 +62,14 @@ impl Hold {
         })
     }
 
+    /// Rule 4. An error in a copy that `fork` made: the other process has it.
+    pub(crate) fn check_here(&self, operation: &'static str) -> Result<()> {
+        match &self.locked {
+            Some(locked) if locked.is_here() => Ok(()),
+            _ => Err(Error::forked_copy(operation, self.slot.path())),
+        }
+    }
+
     pub(crate) fn release(&mut self) -> Result<()> {
         // The record first: once the lock is free, the record beside it is another's.
         self.record = None;
@@ -73,6 +81,7 @@ impl Hold {
 
     /// Rule R4. Nobody who wants it exclusively has it in between. If it fails, nothing is held.
     pub(crate) fn share(mut self, signature: &Signature) -> Result<Self> {
+        self.check_here("downgrade")?;
         self.record = None;
         let shared = self.locked.take().map_or(Ok(None), Locked::share)?;
         let Some(locked) = shared else { return Err(Error::would_block(self.slot.path())) };

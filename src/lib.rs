@@ -58,8 +58,10 @@ mod wait;
 mod error;
 mod holder;
 mod options;
+mod regular;
 
 mod claim;
+mod contents;
 mod hold;
 mod marker;
 mod slots;
@@ -69,6 +71,7 @@ mod lock;
 mod once;
 mod rwlock;
 mod semaphore;
+mod shared_file;
 
 pub use error::{CallError, Error, HeldBy, OnceError, Result, UpdateError};
 pub use event::{Event, Several};
@@ -78,6 +81,7 @@ pub use once::Once;
 pub use options::{Access, Options, Waiting};
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};
 pub use semaphore::{Permit, Semaphore};
+pub use shared_file::{FileReadGuard, FileWriteGuard, SharedFile};
 
 #[doc = include_str!("../docs/PROTOCOL.md")]
 pub mod _protocol {}

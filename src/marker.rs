@@ -3,17 +3,19 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, Result};
 use crate::options::Access;
-use crate::slot::{Slot, absolute, create_parents, not_regular};
+use crate::regular::{self, something_else};
+use crate::slot::{Slot, absolute, create_parents};
 use crate::sys::{self, Mode, Presence};
 
 const TAKEN: &str = ".taken";
+const READ: &str = "read the payload of";
 /// How often in a row somebody else may undo what a call needs between two of its steps.
 const MOST_TRIES: u32 = 1000;
 
@@ -118,7 +120,7 @@ impl Marker {
         if !self.is_set()? {
             return Ok(None);
         }
-        self.open_file(&self.path)?.map(|mut file| self.read(&mut file)).transpose()
+        Self::open_file(&self.path)?.map(|mut file| self.read(&mut file)).transpose()
     }
 
     fn presence(&self) -> Result<Presence> {
@@ -185,24 +187,12 @@ impl Marker {
     }
 
     fn read(&self, file: &mut File) -> Result<Vec<u8>> {
-        let mut payload = Vec::new();
-        match file.read_to_end(&mut payload) {
-            Ok(_) => Ok(payload),
-            Err(source) => Err(Error::io("read the payload of", &self.path, source)),
-        }
+        regular::read(file, &self.path, READ)
     }
 
     /// For reading; `None` if it has gone.
-    fn open_file(&self, path: &Path) -> Result<Option<File>> {
-        let failed = |source| Error::io("read the payload of", &self.path, source);
-        match sys::through_readers(|| sys::open_to_read(path)) {
-            Ok(file) if file.metadata().map_err(failed)?.is_file() => Ok(Some(file)),
-            Ok(_) => Err(something_else(path)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            // Something else took its place meanwhile; O_NOFOLLOW says ELOOP, EMLINK or EFTYPE.
-            Err(_) if self.at(path)? == Presence::Other => Err(something_else(path)),
-            Err(error) => Err(failed(error)),
-        }
+    fn open_file(path: &Path) -> Result<Option<File>> {
+        regular::if_there(regular::open(path, READ))
     }
 
     // ------------------------------------------------------------------------------- changing
@@ -304,7 +294,7 @@ impl Marker {
         let (marker, undelivered) = self.both()?;
         if undelivered == Presence::Nothing {
             // Not to be taken by somebody who cannot read it.
-            if marker == Presence::Nothing || self.open_file(&self.path)?.is_none() {
+            if marker == Presence::Nothing || Self::open_file(&self.path)?.is_none() {
                 return Ok(None);
             }
             // At once: whatever is set after this is another one, and stays.
@@ -325,7 +315,7 @@ impl Marker {
                 };
             }
         }
-        let Some(mut file) = self.open_file(&taken)? else { return Ok(None) };
+        let Some(mut file) = Self::open_file(&taken)? else { return Ok(None) };
         let mut payload = self.read(&mut file)?;
         let own = sys::unique_beside(&taken);
         match sys::through_readers(|| fs::rename(&taken, &own)) {
@@ -341,7 +331,7 @@ impl Marker {
         let id = sys::identity(&file).map_err(failed)?;
         if !sys::names(&own, id).map_err(failed)? {
             // Somebody else has what was read. This is another one, and only ours.
-            payload = match self.open_file(&own)? {
+            payload = match Self::open_file(&own)? {
                 Some(mut file) => self.read(&mut file)?,
                 None => return Ok(None),
             };
@@ -361,12 +351,5 @@ impl Marker {
 
     fn taken(&self) -> std::path::PathBuf {
         sys::beside(&self.path, TAKEN)
-    }
-}
-
-fn something_else(path: &Path) -> Error {
-    match fs::symlink_metadata(path) {
-        Ok(found) if !found.is_file() => not_regular(&path.into(), found.file_type()),
-        _ => Error::not_regular(&path.into(), "something else"),
     }
 }

@@ -483,6 +483,11 @@ impl WriteGuard {
         hold.share(&signature).map(|hold| ReadGuard { hold })
     }
 
+    /// For what must only be done by the one who holds it, and not by a copy of the guard that `fork` made.
+    pub(crate) fn check_here(&self, operation: &'static str) -> Result<()> {
+        self.hold.check_here(operation)
+    }
+
     /// Releases the lock, and says if that failed, which dropping cannot.
     ///
     /// # Errors

@@ -319,14 +319,11 @@ impl Locked {
         self.open.as_ref().is_some_and(|open| open.origin.is_here())
     }
 
-    /// Rule R4. From exclusive to shared, with nobody in between. `None`: somebody was in between after all. Then,
+    /// Rule R4. From exclusive to shared, with nobody in between; not for a forked copy. `None`: somebody was in between after all. Then,
     /// and after an error, nothing is held.
     pub(crate) fn share(self) -> Result<Option<Self>> {
         let failed = |source| Error::io("downgrade", &self.slot.path, source);
-        let Some(open) = self.open.as_ref().filter(|open| open.origin.is_here()) else {
-            let copy = io::Error::other("a copy of the guard that `fork` made holds nothing");
-            return Err(failed(copy));
-        };
+        let open = self.open.as_ref().expect("only a release takes it, and that consumes `self`");
         let is_shared = sys::downgrade(&open.file).map_err(failed)?;
         Ok(is_shared.then_some(self))
     }

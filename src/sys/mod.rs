@@ -10,7 +10,7 @@
 //! | [`open_existing`] | opens what is there, never creates, truncates, follows a last symlink, blocks on a FIFO |
 //! | [`open_to_read`] | the same, for reading what others wrote beside the path |
 //! | [`create_new`] | creates, failing with `AlreadyExists` where anything has the name |
-//! | [`write_new`], [`replace`] | files that are never seen half-written |
+//! | [`write_new`], [`replace`], [`put`] | files that are never seen half-written |
 //! | [`through_readers`] | renames or opens a file that others may have open |
 //! | [`rename_new`] | gives a name at which nothing may be, if the system has a way |
 //! | [`remove_at_once`] | removes it, and frees its name although others have it open |
@@ -133,7 +133,7 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> std::path::PathBuf {
     name.into()
 }
 
-pub(crate) use self::whole::{replace, write_new};
+pub(crate) use self::whole::{put, replace, write_new};
 
 mod whole;
 

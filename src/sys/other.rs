@@ -33,6 +33,29 @@ pub(super) fn aside(_path: &Path, _bits: Option<Bits>) -> io::Result<tempfile::N
     unsupported()
 }
 
+pub(super) fn fixed(
+    _path: &Path,
+    _bits: Option<Bits>,
+    _private: bool,
+) -> io::Result<tempfile::NamedTempFile> {
+    unsupported()
+}
+
+pub(super) const WRITERS_LOCK: bool = false;
+
+pub(super) struct Keeping;
+
+impl Keeping {
+    pub(super) fn of(_path: &Path) -> io::Result<Option<Self>> {
+        unsupported()
+    }
+
+    #[allow(clippy::unused_self, reason = "the seam's signature")]
+    pub(super) fn restore(&self, _file: &File) -> io::Result<()> {
+        unsupported()
+    }
+}
+
 pub(crate) fn through_readers<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     call()
 }

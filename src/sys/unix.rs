@@ -92,24 +92,97 @@ pub(crate) fn create_new(path: &Path, bits: Option<Bits>) -> io::Result<File> {
 /// A new file in the directory of `path`, with the mode that a file made with `bits` has: to be filled and
 /// then given that name.
 pub(super) fn aside(path: &Path, bits: Option<Bits>) -> io::Result<tempfile::NamedTempFile> {
+    make(tempfile::Builder::new().prefix(".flockwork."), path, bits, false)
+}
+
+/// A new file at `path` itself, locked for as long as it is open ([`WRITERS_LOCK`]). One that is `private` nobody else
+/// may open until it has its owner and mode ([`Keeping`]).
+pub(super) fn fixed(
+    path: &Path,
+    bits: Option<Bits>,
+    private: bool,
+) -> io::Result<tempfile::NamedTempFile> {
+    let name = path.file_name().unwrap_or_default();
+    let made = make(tempfile::Builder::new().prefix(name).rand_bytes(0), path, bits, private)?;
+    if !super::try_lock(made.as_file(), Mode::Exclusive)?
+        || !names(path, identity(made.as_file())?)?
+    {
+        return Err(io::Error::other(
+            "another program, which does not hold its lock, removes what is written",
+        ));
+    }
+    Ok(made)
+}
+
+/// Who writes a file aside has it locked meanwhile, so that it is seen whether they live.
+pub(super) const WRITERS_LOCK: bool = true;
+
+fn make(
+    builder: &mut tempfile::Builder<'_, '_>,
+    path: &Path,
+    bits: Option<Bits>,
+    private: bool,
+) -> io::Result<tempfile::NamedTempFile> {
     let directory = path.parent().filter(|p| !p.as_os_str().is_empty());
     // Without `bits` as any other file: 0666, of which open(2) takes what the umask says.
-    let at_first = if bits.is_some() { 0o600 } else { 0o666 };
+    let at_first = if bits.is_some() || private { 0o600 } else { 0o666 };
     // tempfile adds its own path to the system's error, and keeps nothing of that but its kind.
     let mut refused = None;
     let open = |path: &Path| {
         let opened = options().write(true).create_new(true).mode(at_first).open(path);
         opened.inspect_err(|error| refused = error.raw_os_error())
     };
-    let made = tempfile::Builder::new()
-        .prefix(".flockwork.")
-        .make_in(directory.unwrap_or(Path::new(".")), open);
+    let made = builder.make_in(directory.unwrap_or(Path::new(".")), open);
     let made = made.map_err(|error| refused.map_or(error, io::Error::from_raw_os_error))?;
-    if let Some(bits) = bits {
+    if let Some(bits) = bits.filter(|_| !private) {
         // fchmod, for which the umask does not count; the umask itself is the process's and not ours.
         made.as_file().set_permissions(Permissions::from_mode(bits.file))?;
     }
     Ok(made)
+}
+
+/// What a file that is replaced hands on to the one that takes its place.
+pub(super) struct Keeping {
+    owner: (u32, u32),
+    mode: u32,
+}
+
+impl Keeping {
+    /// `None`: there is no file yet. Opens it for writing, and does not write: who may not do that may not replace it
+    /// either, although the directory would let them.
+    pub(super) fn of(path: &Path) -> io::Result<Option<Self>> {
+        let found = match options().write(true).open(path) {
+            Ok(file) => file.metadata()?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // It runs as a program, which does not keep it from being replaced.
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::TXTBSY) => {
+                fs::symlink_metadata(path)?
+            }
+            Err(error) => return Err(error),
+        };
+        if !found.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+        }
+        Ok(Some(Self { owner: (found.uid(), found.gid()), mode: found.mode() & 0o7777 }))
+    }
+
+    /// Who is not permitted to give a file away owns it from then on. Where the group cannot be kept, its members get no
+    /// more than everybody had; and bits that lend the owner's or the group's rights go (chown(2) takes them anyway).
+    pub(super) fn restore(&self, file: &File) -> io::Result<()> {
+        use rustix::fs::{Gid, Uid, fchown};
+        let found = file.metadata()?;
+        let (uid, gid) = self.owner;
+        let has_group = found.gid() == gid || fchown(file, None, Some(Gid::from_raw(gid))).is_ok();
+        let has_owner = found.uid() == uid || fchown(file, Some(Uid::from_raw(uid)), None).is_ok();
+        let mut mode = self.mode;
+        if !has_group {
+            mode &= 0o707 | (mode & 0o007) << 3;
+        }
+        if !has_group || !has_owner {
+            mode &= 0o777;
+        }
+        file.set_permissions(Permissions::from_mode(mode))
+    }
 }
 
 /// Nothing stands in the way of a rename here; on Windows a reader does.

@@ -5,8 +5,8 @@
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use super::Bits;
-use super::imp::{aside, through_readers};
+use super::imp::{Keeping, aside, fixed, sync_directory, through_readers};
+use super::{Bits, Mode};
 
 /// Makes `path` with these contents; `AlreadyExists` where anything has the name.
 pub(crate) fn write_new(path: &Path, contents: &[u8], bits: Option<Bits>) -> io::Result<()> {
@@ -35,6 +35,77 @@ pub(crate) fn replace(path: &Path, contents: &[u8], bits: Option<Bits>) -> io::R
     let made = aside(path, bits)?;
     made.as_file().write_all(contents)?;
     made.as_file().sync_data()?;
+    persist(made, path)
+}
+
+/// The same, with the owner, the group and the mode of what is there (`bits` are for a new file), through a file
+/// `through` in the same directory. Only one process may do this at a time, so what is found there is what one left who
+/// was killed: it is removed; unless its writer lives, who should not (rule F2). With `durable` it has reached the
+/// disk when this returns.
+///
+/// `PermissionDenied` if what is there may not be written to, although it could be replaced.
+pub(crate) fn put(
+    path: &Path,
+    through: &Path,
+    contents: &[u8],
+    bits: Option<Bits>,
+    durable: bool,
+) -> io::Result<()> {
+    let kept = Keeping::of(path)?;
+    let made = match fixed(through, bits, kept.is_some()) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            remove_left(through)?;
+            fixed(through, bits, kept.is_some())?
+        }
+        made => made?,
+    };
+    made.as_file().write_all(contents)?;
+    if let Some(kept) = kept {
+        kept.restore(made.as_file())?;
+    }
+    if durable {
+        made.as_file().sync_all()?;
+    }
+    persist(made, path)?;
+    match path.parent().filter(|_| durable) {
+        Some(directory) => sync_directory(directory),
+        None => Ok(()),
+    }
+}
+
+/// What a writer left that was killed.
+fn remove_left(through: &Path) -> io::Result<()> {
+    let in_the_way = |what| io::Error::new(io::ErrorKind::AlreadyExists, what);
+    match std::fs::symlink_metadata(through) {
+        Ok(found) if !found.is_file() => {
+            return Err(in_the_way(
+                "at its path with `.lock.new` is something that is no regular file",
+            ));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        _ => {}
+    }
+    if is_being_written(through)? {
+        return Err(in_the_way(
+            "another program writes it at this moment, although its lock is ours: was the lock file removed?",
+        ));
+    }
+    std::fs::remove_file(through)
+}
+
+fn is_being_written(through: &Path) -> io::Result<bool> {
+    if !super::imp::WRITERS_LOCK {
+        return Ok(false);
+    }
+    let file = super::open_existing(through)?;
+    let is_free = super::try_lock(&file, Mode::Exclusive)?;
+    if is_free {
+        super::unlock(&file)?;
+    }
+    Ok(!is_free)
+}
+
+fn persist(made: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
     let mut made = Some(made);
     through_readers(|| {
         let Some(file) = made.take() else { return Ok(()) };

@@ -103,6 +103,42 @@ pub(super) fn aside(path: &Path, _bits: Option<Bits>) -> io::Result<tempfile::Na
     tempfile::Builder::new().prefix(".flockwork.").tempfile_in(directory)
 }
 
+/// A new file at `path` itself.
+pub(super) fn fixed(
+    path: &Path,
+    _bits: Option<Bits>,
+    _private: bool,
+) -> io::Result<tempfile::NamedTempFile> {
+    let (directory, name) = (path.parent().unwrap_or(Path::new(".")), path.file_name());
+    tempfile::Builder::new().prefix(name.unwrap_or_default()).rand_bytes(0).tempfile_in(directory)
+}
+
+/// The lock on what is written aside would hinder its being renamed; and the lock that keeps others from writing cannot
+/// be removed here while it is held.
+pub(super) const WRITERS_LOCK: bool = false;
+
+/// What a file that is replaced hands on: nothing, since the new one inherits the access list of its directory.
+pub(super) struct Keeping;
+
+impl Keeping {
+    /// `None`: there is no file yet.
+    pub(super) fn of(path: &Path) -> io::Result<Option<Self>> {
+        match fs::symlink_metadata(path) {
+            Ok(found) if found.permissions().readonly() => {
+                Err(io::ErrorKind::PermissionDenied.into())
+            }
+            Ok(_) => Ok(Some(Self)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "the seam's signature")]
+    pub(super) fn restore(&self, _file: &File) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Who reads a file is in the way of its replacement for a moment.
 pub(crate) fn through_readers<T>(call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     patiently(PATIENCE, call)

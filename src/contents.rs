@@ -1,0 +1,92 @@
+//! One data file: read as a whole, and replaced as a whole by whoever has its lock. Knows files, and knows neither time
+//! nor locks. Rules F1 to F4. Names `error`, `options`, `regular`, `slot` (paths) and `sys`.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::options::Options;
+use crate::regular::{self, something_else};
+use crate::slot::absolute;
+use crate::sys::{self, Bits, Presence};
+
+const READ: &str = "read";
+const WRITE: &str = "write";
+
+/// A data file, and where it is written before it takes its place.
+pub(crate) struct Contents {
+    path: Arc<Path>,
+    /// `P.lock.new`.
+    aside: Arc<Path>,
+    bits: Option<Bits>,
+    fsync: bool,
+}
+
+impl Contents {
+    /// Looks at what is there, and touches nothing.
+    pub(crate) fn open(path: &Path, options: &Options) -> Result<Self> {
+        let path = absolute(path)?;
+        let contents = Self {
+            aside: sys::beside(&path, ".lock.new").into(),
+            path,
+            bits: options.access.bits(),
+            fsync: options.fsync,
+        };
+        contents.check(READ)?;
+        Ok(contents)
+    }
+
+    pub(crate) fn path(&self) -> &Arc<Path> {
+        &self.path
+    }
+
+    /// `NotFound` if there is no file.
+    pub(crate) fn read(&self) -> Result<Vec<u8>> {
+        self.look_anew();
+        let mut file = regular::open(&self.path, READ)?;
+        regular::read(&mut file, &self.path, READ)
+    }
+
+    /// Nothing, if there is no file.
+    pub(crate) fn read_or_empty(&self) -> Result<Vec<u8>> {
+        Ok(regular::if_there(self.read())?.unwrap_or_default())
+    }
+
+    /// Rule F2. Only for the one who has the lock exclusively.
+    pub(crate) fn replace(&self, contents: &[u8]) -> Result<()> {
+        self.look_anew();
+        self.check(WRITE)?;
+        let put = sys::put(&self.path, &self.aside, contents, self.bits, self.fsync);
+        put.map_err(|source| Error::io(WRITE, &self.path, source))
+    }
+
+    /// Rule F1. A symbolic link is refused, as anything that is no regular file: to replace it would leave the file that it
+    /// leads to as it is, and to follow it would write where somebody else says.
+    fn check(&self, operation: &'static str) -> Result<()> {
+        match sys::presence(&self.path) {
+            Ok(Presence::Nothing | Presence::File) => Ok(()),
+            Ok(Presence::Other) => Err(something_else(&self.path)),
+            Err(source) => Err(Error::io(operation, &self.path, source)),
+        }
+    }
+
+    /// Rule F4. An NFS client opens what it remembers of a name for up to 30 seconds. To read the directory
+    /// makes it forget.
+    fn look_anew(&self) {
+        let Some(directory) = self.path.parent().filter(|d| sys::is_network_place(d)) else {
+            return;
+        };
+        if let Ok(entries) = std::fs::read_dir(directory) {
+            entries.for_each(drop);
+        }
+    }
+}
+
+/// As text.
+pub(crate) fn text(path: &Arc<Path>, contents: Vec<u8>) -> Result<String> {
+    String::from_utf8(contents).map_err(|error| {
+        let source = io::Error::new(io::ErrorKind::InvalidData, error.utf8_error());
+        Error::io("read as text", path, source)
+    })
+}

@@ -1,0 +1,644 @@
+//! `SharedFile`: a data file that many programs read and change. Built on `rwlock` (who may) and `contents` (the file).
+//! Names `error`, `options`, `sys` (names beside the path) and `wait` (futures) besides.
+
+use std::fmt;
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::contents::{Contents, text};
+use crate::error::{Result, UpdateError};
+use crate::options::Options;
+use crate::rwlock::{ReadGuard, RwLock, WriteGuard};
+use crate::sys;
+use crate::wait::Then;
+
+/// A file that many programs read and change, as a whole, without ever seeing half of a change or losing one.
+///
+/// A configuration, an index, a counter, a list of jobs: small files that several programs write "by hand", and by that
+/// tear or overwrite each other's work. Here what is written goes to a file beside it, which then takes its
+/// place in one step, whatever dies when; and [`update`](Self::update) reads, changes and writes while nobody else does.
+///
+/// The lock is an [`RwLock`] on the path with `.lock` added: readers share it, who writes has it alone, and nobody
+/// starves. The data file itself is a plain file that any program can read at any time.
+///
+/// Each verb comes in five ways, as everywhere: `update` waits for its turn without limit, `try_update` never waits,
+/// `update_timeout` and `update_deadline` give up, `update_async` is a future.
+///
+/// # Examples
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("builds");
+/// use flockwork::SharedFile;
+///
+/// let builds = SharedFile::open(&path)?;
+/// builds.update(|old| -> Result<_, std::num::ParseIntError> {
+///     let old = String::from_utf8_lossy(&old);
+///     let number = if old.is_empty() { 0 } else { old.parse::<u64>()? };
+///     Ok((number + 1).to_string().into_bytes()) // an error changes nothing
+/// })?;
+/// assert_eq!(builds.read_to_string()?, "1");
+///
+/// // Longer work: others may read meanwhile, and nobody may write.
+/// let reading = builds.lock_shared()?;
+/// let (once, again) = (reading.read()?, reading.read()?);
+/// assert_eq!(once, again);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Together with others
+///
+/// A program in another language takes part by locking `builds.lock` with `flock(2)` (shared to read, exclusively to
+/// write) while it works with `builds`; if it writes by renaming a file of its own over `builds`, nobody ever sees half
+/// of that either. Files beside `builds`: `builds.lock` and `builds.lock.gate`, which stay, and `builds.lock.new` while
+/// it is written, or left by a writer that was killed and removed by the next. These names are flockwork's.
+///
+/// A program that only reads does without the lock as well: it sees the old contents or the new.
+///
+/// # What is not promised
+///
+/// * That a program that changes the file in place, without the lock, is kept from it or noticed.
+/// * That what was written survives a loss of power, or the contents before it do: see [`Options::fsync`].
+/// * Hard links: after a write the path names a new file, and other names of the old one keep that. Access lists beyond
+///   the mode, extended attributes and labels are not taken over; who writes a file of another user without the right to
+///   give it back to them owns it from then on.
+/// * That it is fast for large files: each write writes all of it.
+///
+/// # Platform-specific behaviour
+///
+/// * Unix: mode, group and (where that is permitted) owner are kept. What this user may not write to is not replaced,
+///   although the directory would let them.
+/// * Windows: a new file takes its access list from the directory. A program that has the file open without sharing
+///   deletion is in the way of a write, which tries for about a second.
+/// * Network file systems: as for [`Lock`](crate::Lock). A write on one host is read on another under the lock.
+#[derive(Clone)]
+pub struct SharedFile {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    contents: Arc<Contents>,
+    lock: RwLock,
+}
+
+impl SharedFile {
+    /// Opens the file at `path`: makes its lock files and missing parent directories. The file itself may be missing; the
+    /// first write makes it.
+    ///
+    /// The path is made absolute, so that a later change of the current directory changes nothing.
+    /// Symbolic links in parent directories are followed, at the last component refused: give the path that it leads to.
+    ///
+    /// # Errors
+    ///
+    /// * [`Error::NotRegularFile`](crate::Error::NotRegularFile) if there is something else at the path, or at that of a
+    ///   lock file; it is left as it was.
+    /// * [`Error::Unsupported`](crate::Error::Unsupported) if the platform has no locks.
+    /// * [`Error::Io`](crate::Error::Io) if a lock file can neither be opened nor made.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Options::new().open_shared_file(path)
+    }
+
+    // ------------------------------------------------------------------------------------ read
+
+    /// Reads the file, when nobody writes it.
+    ///
+    /// # Errors
+    ///
+    /// * [`Error::Io`](crate::Error::Io), of the [`kind`](crate::Error::kind) `NotFound` if there is no file; and for what
+    ///   else the system refuses.
+    /// * [`Error::NotRegularFile`](crate::Error::NotRegularFile) if something else has taken the path.
+    /// * [`Error::Unsupported`](crate::Error::Unsupported) if the file system has no locks.
+    pub fn read(&self) -> Result<Vec<u8>> {
+        self.lock_shared()?.read()
+    }
+
+    /// Reads the file if nobody writes it or waits to, and never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WouldBlock`](crate::Error::WouldBlock) if somebody is in the way; otherwise as [`read`](Self::read).
+    pub fn try_read(&self) -> Result<Vec<u8>> {
+        self.try_lock_shared()?.read()
+    }
+
+    /// Reads the file; waits for its turn for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`](crate::Error::TimedOut) if its turn did not come in time; otherwise as [`read`](Self::read).
+    pub fn read_timeout(&self, timeout: Duration) -> Result<Vec<u8>> {
+        self.lock_shared_timeout(timeout)?.read()
+    }
+
+    /// Reads the file; waits for its turn until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_timeout`](Self::read_timeout).
+    pub fn read_deadline(&self, deadline: Instant) -> Result<Vec<u8>> {
+        self.lock_shared_deadline(deadline)?.read()
+    }
+
+    /// Reads the file, as a future: waits for its turn as [`RwLock::read_async`] does, and reads where it is polled.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn read_async(
+        &self,
+    ) -> impl Future<Output = Result<Vec<u8>>> + Send + Sync + Unpin + use<> {
+        Then::new(self.lock_shared_async(), |reading: Result<FileReadGuard>| reading?.read())
+    }
+
+    /// Reads the file as text, when nobody writes it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io) of the kind `InvalidData` if it is not UTF-8; otherwise as [`read`](Self::read).
+    pub fn read_to_string(&self) -> Result<String> {
+        self.lock_shared()?.read_to_string()
+    }
+
+    /// Reads the file as text if nobody writes it or waits to, and never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WouldBlock`](crate::Error::WouldBlock) if somebody is in the way; otherwise as
+    /// [`read_to_string`](Self::read_to_string).
+    pub fn try_read_to_string(&self) -> Result<String> {
+        self.try_lock_shared()?.read_to_string()
+    }
+
+    /// Reads the file as text; waits for its turn for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`](crate::Error::TimedOut) if its turn did not come in time; otherwise as
+    /// [`read_to_string`](Self::read_to_string).
+    pub fn read_to_string_timeout(&self, timeout: Duration) -> Result<String> {
+        self.lock_shared_timeout(timeout)?.read_to_string()
+    }
+
+    /// Reads the file as text; waits for its turn until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_to_string_timeout`](Self::read_to_string_timeout).
+    pub fn read_to_string_deadline(&self, deadline: Instant) -> Result<String> {
+        self.lock_shared_deadline(deadline)?.read_to_string()
+    }
+
+    /// Reads the file as text, as a future: see [`read_async`](Self::read_async).
+    ///
+    /// # Errors
+    ///
+    /// As [`read_to_string`](Self::read_to_string).
+    pub fn read_to_string_async(
+        &self,
+    ) -> impl Future<Output = Result<String>> + Send + Sync + Unpin + use<> {
+        let read = |reading: Result<FileReadGuard>| reading?.read_to_string();
+        Then::new(self.lock_shared_async(), read)
+    }
+
+    // ----------------------------------------------------------------------------------- write
+
+    /// Writes the file anew, when nobody reads or writes it.
+    ///
+    /// What was there is lost, also what somebody wrote since it was read: to change what is there, use
+    /// [`update`](Self::update).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let settings = flockwork::SharedFile::open(dir.path().join("settings"))?;
+    /// assert_eq!(settings.read().unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    /// settings.write("colour = true")?;
+    /// assert_eq!(settings.read()?, b"colour = true");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// * [`Error::Io`](crate::Error::Io) if the system refuses: `PermissionDenied` if this user may not write to the file or
+    ///   its directory, `StorageFull` ...
+    /// * [`Error::NotRegularFile`](crate::Error::NotRegularFile) if something else has taken the path.
+    /// * [`Error::Unsupported`](crate::Error::Unsupported) if the file system has no locks.
+    ///
+    /// The file is as it was then; only after an error of bringing it to the disk ([`Options::fsync`]) it may be the new
+    /// one.
+    pub fn write(&self, contents: impl AsRef<[u8]>) -> Result<()> {
+        self.lock_exclusive()?.replace(contents)
+    }
+
+    /// Writes the file anew if nobody reads or writes it, and never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WouldBlock`](crate::Error::WouldBlock) if somebody is in the way; otherwise as [`write`](Self::write).
+    pub fn try_write(&self, contents: impl AsRef<[u8]>) -> Result<()> {
+        self.try_lock_exclusive()?.replace(contents)
+    }
+
+    /// Writes the file anew; waits for its turn for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`](crate::Error::TimedOut) if its turn did not come in time; otherwise as [`write`](Self::write).
+    pub fn write_timeout(&self, contents: impl AsRef<[u8]>, timeout: Duration) -> Result<()> {
+        self.lock_exclusive_timeout(timeout)?.replace(contents)
+    }
+
+    /// Writes the file anew; waits for its turn until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`write_timeout`](Self::write_timeout).
+    pub fn write_deadline(&self, contents: impl AsRef<[u8]>, deadline: Instant) -> Result<()> {
+        self.lock_exclusive_deadline(deadline)?.replace(contents)
+    }
+
+    /// Writes the file anew, as a future: waits for its turn as [`RwLock::write_async`] does, and writes where it is polled.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
+    pub fn write_async<C: AsRef<[u8]>>(
+        &self,
+        contents: C,
+    ) -> impl Future<Output = Result<()>> + Unpin + use<C> {
+        let write = |writing: Result<FileWriteGuard>| writing?.replace(contents);
+        Then::new(self.lock_exclusive_async(), write)
+    }
+
+    // ---------------------------------------------------------------------------------- update
+
+    /// Changes the file: `change` is given what is there (nothing, if there is no file), and what it returns takes its
+    /// place. Nobody else reads or writes from the one to the other, in any process or thread.
+    ///
+    /// If `change` fails or panics, nothing is changed. It must not use the same file by another handle: it would wait
+    /// for itself.
+    ///
+    /// # Errors
+    ///
+    /// * [`UpdateError::Closure`] with what `change` returned.
+    /// * [`UpdateError::Flockwork`] for all that [`write`](Self::write) and [`read`](Self::read) return, but `NotFound`.
+    pub fn update<E>(
+        &self,
+        change: impl FnOnce(Vec<u8>) -> Result<Vec<u8>, E>,
+    ) -> Result<(), UpdateError<E>> {
+        updated(self.lock_exclusive(), change)
+    }
+
+    /// Changes the file if nobody reads or writes it, and never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WouldBlock`](crate::Error::WouldBlock) if somebody is in the way, and then `change` was not called;
+    /// otherwise as [`update`](Self::update).
+    pub fn try_update<E>(
+        &self,
+        change: impl FnOnce(Vec<u8>) -> Result<Vec<u8>, E>,
+    ) -> Result<(), UpdateError<E>> {
+        updated(self.try_lock_exclusive(), change)
+    }
+
+    /// Changes the file; waits for its turn for at most `timeout`.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let log = flockwork::SharedFile::open(dir.path().join("log"))?;
+    /// log.update_timeout(std::time::Duration::from_secs(5), |mut lines| {
+    ///     lines.extend(b"one more line\n");
+    ///     Ok::<_, std::convert::Infallible>(lines)
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`](crate::Error::TimedOut) if its turn did not come in time, and then `change` was not called;
+    /// otherwise as [`update`](Self::update).
+    pub fn update_timeout<E>(
+        &self,
+        timeout: Duration,
+        change: impl FnOnce(Vec<u8>) -> Result<Vec<u8>, E>,
+    ) -> Result<(), UpdateError<E>> {
+        updated(self.lock_exclusive_timeout(timeout), change)
+    }
+
+    /// Changes the file; waits for its turn until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`update_timeout`](Self::update_timeout).
+    pub fn update_deadline<E>(
+        &self,
+        deadline: Instant,
+        change: impl FnOnce(Vec<u8>) -> Result<Vec<u8>, E>,
+    ) -> Result<(), UpdateError<E>> {
+        updated(self.lock_exclusive_deadline(deadline), change)
+    }
+
+    /// Changes the file, as a future: waits for its turn as [`RwLock::write_async`] does, and reads, changes and
+    /// writes where it is polled. It is `Send` if `change` is.
+    ///
+    /// # Errors
+    ///
+    /// As [`update`](Self::update).
+    pub fn update_async<F, E>(
+        &self,
+        change: F,
+    ) -> impl Future<Output = Result<(), UpdateError<E>>> + Unpin + use<F, E>
+    where
+        F: FnOnce(Vec<u8>) -> Result<Vec<u8>, E>,
+    {
+        Then::new(self.lock_exclusive_async(), |writing| updated(writing, change))
+    }
+
+    // ----------------------------------------------------------------------------------- guards
+
+    /// Keeps writers out for longer work: waits for its turn, without limit.
+    ///
+    /// # Errors
+    ///
+    /// As [`RwLock::read`].
+    pub fn lock_shared(&self) -> Result<FileReadGuard> {
+        self.inner.lock.read().map(|reading| self.reading(reading))
+    }
+
+    /// Keeps writers out for longer work, if there are none now; never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`RwLock::try_read`].
+    pub fn try_lock_shared(&self) -> Result<FileReadGuard> {
+        self.inner.lock.try_read().map(|reading| self.reading(reading))
+    }
+
+    /// Keeps writers out for longer work: waits for its turn for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As [`RwLock::read_timeout`].
+    pub fn lock_shared_timeout(&self, timeout: Duration) -> Result<FileReadGuard> {
+        self.inner.lock.read_timeout(timeout).map(|reading| self.reading(reading))
+    }
+
+    /// Keeps writers out for longer work: waits for its turn until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`RwLock::read_deadline`].
+    pub fn lock_shared_deadline(&self, deadline: Instant) -> Result<FileReadGuard> {
+        self.inner.lock.read_deadline(deadline).map(|reading| self.reading(reading))
+    }
+
+    /// Keeps writers out for longer work, as a future: see [`RwLock::read_async`].
+    ///
+    /// # Errors
+    ///
+    /// As [`RwLock::read_async`].
+    pub fn lock_shared_async(
+        &self,
+    ) -> impl Future<Output = Result<FileReadGuard>> + Send + Sync + Unpin + use<> {
+        let file = self.clone();
+        Then::new(self.inner.lock.read_async(), move |reading: Result<ReadGuard>| {
+            reading.map(|reading| file.reading(reading))
+        })
+    }
+
+    /// Keeps everybody else out for longer work: waits for its turn, without limit.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let queue = flockwork::SharedFile::open(dir.path().join("queue"))?;
+    /// queue.write("one\ntwo\n")?;
+    ///
+    /// let mut writing = queue.lock_exclusive()?;
+    /// let jobs = writing.read_to_string()?;
+    /// let (first, rest) = jobs.split_once('\n').expect("a line");
+    /// writing.replace(rest)?; // whole, and seen when the guard goes
+    /// writing.unlock()?;
+    /// # assert_eq!(first, "one");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`RwLock::write`].
+    pub fn lock_exclusive(&self) -> Result<FileWriteGuard> {
+        self.inner.lock.write().map(|writing| self.writing(writing))
+    }
+
+    /// Keeps everybody else out for longer work, if nobody is there now; never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`RwLock::try_write`].
+    pub fn try_lock_exclusive(&self) -> Result<FileWriteGuard> {
+        self.inner.lock.try_write().map(|writing| self.writing(writing))
+    }
+
+    /// Keeps everybody else out for longer work: waits for its turn for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As [`RwLock::write_timeout`].
+    pub fn lock_exclusive_timeout(&self, timeout: Duration) -> Result<FileWriteGuard> {
+        self.inner.lock.write_timeout(timeout).map(|writing| self.writing(writing))
+    }
+
+    /// Keeps everybody else out for longer work: waits for its turn until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`RwLock::write_deadline`].
+    pub fn lock_exclusive_deadline(&self, deadline: Instant) -> Result<FileWriteGuard> {
+        self.inner.lock.write_deadline(deadline).map(|writing| self.writing(writing))
+    }
+
+    /// Keeps everybody else out for longer work, as a future: see [`RwLock::write_async`].
+    ///
+    /// # Errors
+    ///
+    /// As [`RwLock::write_async`].
+    pub fn lock_exclusive_async(
+        &self,
+    ) -> impl Future<Output = Result<FileWriteGuard>> + Send + Sync + Unpin + use<> {
+        let file = self.clone();
+        Then::new(self.inner.lock.write_async(), move |writing: Result<WriteGuard>| {
+            writing.map(|writing| file.writing(writing))
+        })
+    }
+
+    // ----------------------------------------------------------------------------------- about
+
+    /// The path of the data file, absolute.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.inner.contents.path()
+    }
+
+    /// Its lock, at the path with `.lock` added: for those who want to know who has it, or to hold it for other reasons.
+    #[must_use]
+    pub fn lock(&self) -> &RwLock {
+        &self.inner.lock
+    }
+
+    fn reading(&self, guard: ReadGuard) -> FileReadGuard {
+        FileReadGuard { guard, contents: Arc::clone(&self.inner.contents) }
+    }
+
+    fn writing(&self, guard: WriteGuard) -> FileWriteGuard {
+        FileWriteGuard { guard, contents: Arc::clone(&self.inner.contents) }
+    }
+}
+
+/// Rule F3. All of it with the lock: it is let go when `writing` goes, also by a panic.
+fn updated<E>(
+    writing: Result<FileWriteGuard>,
+    change: impl FnOnce(Vec<u8>) -> Result<Vec<u8>, E>,
+) -> Result<(), UpdateError<E>> {
+    let mut writing = writing.map_err(UpdateError::Flockwork)?;
+    let old = writing.contents.read_or_empty().map_err(UpdateError::Flockwork)?;
+    let new = change(old).map_err(UpdateError::Closure)?;
+    writing.replace(new).map_err(UpdateError::Flockwork)
+}
+
+impl fmt::Debug for SharedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedFile").field("path", &self.path()).finish_non_exhaustive()
+    }
+}
+
+impl Options {
+    /// Opens a [`SharedFile`] at `path` with these settings: see [`SharedFile::open`].
+    ///
+    /// # Errors
+    ///
+    /// As [`SharedFile::open`].
+    pub fn open_shared_file(&self, path: impl AsRef<Path>) -> Result<SharedFile> {
+        let contents = Arc::new(Contents::open(path.as_ref(), self)?);
+        let lock = self.open_rwlock(sys::beside(contents.path(), ".lock"))?;
+        Ok(SharedFile { inner: Arc::new(Inner { contents, lock }) })
+    }
+}
+
+/// Nobody writes the file while this is there. Released when dropped.
+#[must_use = "if unused, the lock is released at once"]
+#[clippy::has_significant_drop]
+pub struct FileReadGuard {
+    guard: ReadGuard,
+    contents: Arc<Contents>,
+}
+
+impl FileReadGuard {
+    /// Reads the file.
+    ///
+    /// # Errors
+    ///
+    /// As [`SharedFile::read`].
+    pub fn read(&self) -> Result<Vec<u8>> {
+        self.contents.read()
+    }
+
+    /// Reads the file as text.
+    ///
+    /// # Errors
+    ///
+    /// As [`SharedFile::read_to_string`].
+    pub fn read_to_string(&self) -> Result<String> {
+        text(self.contents.path(), self.read()?)
+    }
+
+    /// Releases the lock, and says if that failed, which dropping cannot.
+    ///
+    /// # Errors
+    ///
+    /// As [`ReadGuard::unlock`].
+    pub fn unlock(self) -> Result<()> {
+        self.guard.unlock()
+    }
+
+    /// The path of the data file, absolute.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.contents.path()
+    }
+}
+
+impl fmt::Debug for FileReadGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileReadGuard").field("path", &self.path()).finish_non_exhaustive()
+    }
+}
+
+/// Nobody else reads or writes the file while this is there. Released when dropped.
+#[must_use = "if unused, the lock is released at once"]
+#[clippy::has_significant_drop]
+pub struct FileWriteGuard {
+    guard: WriteGuard,
+    contents: Arc<Contents>,
+}
+
+impl FileWriteGuard {
+    /// Reads the file.
+    ///
+    /// # Errors
+    ///
+    /// As [`SharedFile::read`].
+    pub fn read(&self) -> Result<Vec<u8>> {
+        self.contents.read()
+    }
+
+    /// Reads the file as text.
+    ///
+    /// # Errors
+    ///
+    /// As [`SharedFile::read_to_string`].
+    pub fn read_to_string(&self) -> Result<String> {
+        text(self.contents.path(), self.read()?)
+    }
+
+    /// Writes the file anew, as often as one likes. A program that reads without the lock sees it at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`SharedFile::write`].
+    pub fn replace(&mut self, contents: impl AsRef<[u8]>) -> Result<()> {
+        self.guard.check_here("write")?;
+        self.contents.replace(contents.as_ref())
+    }
+
+    /// Lets others read, and nobody write in between: see [`WriteGuard::downgrade`].
+    ///
+    /// # Errors
+    ///
+    /// As [`WriteGuard::downgrade`].
+    pub fn downgrade(self) -> Result<FileReadGuard> {
+        let Self { guard, contents } = self;
+        Ok(FileReadGuard { guard: guard.downgrade()?, contents })
+    }
+
+    /// Releases the lock, and says if that failed, which dropping cannot. What was written is written before this.
+    ///
+    /// # Errors
+    ///
+    /// As [`ReadGuard::unlock`].
+    pub fn unlock(self) -> Result<()> {
+        self.guard.unlock()
+    }
+
+    /// The path of the data file, absolute.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.contents.path()
+    }
+}
+
+impl fmt::Debug for FileWriteGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileWriteGuard").field("path", &self.path()).finish_non_exhaustive()
+    }
+}
