@@ -462,14 +462,15 @@ fn gave_up(waited: Duration) -> String {
     format!("gave up after {:.3} s of waiting for", waited.as_secs_f64())
 }
 
-/// What changes an event's directory.
-const CHANGES: &[&str] = &["set", "clear", "consume"];
+/// What changes a directory that should be writable.
+const CHANGES: &[&str] = &["set", "clear", "consume", "write"];
 
 /// What to do about a refusal, where the system's own words do not say it.
 fn advice(operation: &str, source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::PermissionDenied => match operation {
-            "open" | "read the payload of" => "; this user must be able to read the file",
+            "open" | "read the payload of" | "read" => "; this user must be able to read the file",
+            "write" => "; this user must be able to write to the file and to its directory",
             "look up" => "; this user must be able to enter every directory of the path",
             _ if operation.starts_with("create") => {
                 "; this user must be able to write to the directory"
@@ -480,6 +481,7 @@ fn advice(operation: &str, source: &io::Error) -> &'static str {
             }
             _ => "; check the owners and modes of the file and its directory",
         },
+        io::ErrorKind::InvalidData => "; read it as bytes, or see who writes it",
         io::ErrorKind::ReadOnlyFilesystem if CHANGES.contains(&operation) => {
             "; choose a path on a file system that can be written to"
         }
@@ -490,6 +492,9 @@ fn advice(operation: &str, source: &io::Error) -> &'static str {
         io::ErrorKind::QuotaExceeded => "; free some of your quota or choose another file system",
         io::ErrorKind::InvalidInput if operation == "resolve" => "; give the path of a file",
         io::ErrorKind::NotFound if operation == "resolve" => "; the current directory is gone",
+        io::ErrorKind::NotFound if operation == "read" => {
+            "; nobody has written it yet, or it was removed"
+        }
         io::ErrorKind::NotADirectory => "; a part of the path that should be a directory is a file",
         io::ErrorKind::IsADirectory => "; give the path of a file, without a slash at its end",
         _ => sys::advice(source),

@@ -1,5 +1,5 @@
 //! The integration tests, one binary: what users of several processes see. `peer`, `permits`, `markers`,
-//! `readers` and `support` are its tools.
+//! `readers`, `calls` and `support` are its tools.
 
 #![allow(
     clippy::disallowed_methods,
@@ -8,6 +8,7 @@
     reason = "tests play the other program: they open, lock, sleep and start as they like"
 )]
 
+mod calls;
 mod markers;
 mod peer;
 mod permits;
@@ -22,11 +23,13 @@ mod examples;
 mod futures;
 mod holder;
 mod lock;
+mod once;
 mod rules;
 mod rwlock;
 mod semaphore;
 mod semaphore_files;
 mod semaphore_order;
+mod shared_file;
 
 #[cfg(target_os = "linux")]
 mod interop;

@@ -136,6 +136,7 @@ struct State {
     permits: crate::permits::State,
     markers: crate::markers::State,
     readers: crate::readers::State,
+    calls: crate::calls::State,
     lock: Option<Lock>,
     guard: Option<LockGuard>,
     more: HashMap<String, Lock>,
@@ -205,6 +206,15 @@ impl State {
             ["sem", ref words @ ..] => self.permits.obey(words),
             ["event", ref words @ ..] => self.markers.obey(words),
             ["rw", ref words @ ..] => self.readers.obey(words),
+            ["once", ref words @ ..] => self.calls.once(words),
+            ["file", ref words @ ..] => self.calls.file(words),
+            // What it makes from now on has these mode bits at most.
+            #[cfg(unix)]
+            ["umask", bits] => {
+                let bits = u32::from_str_radix(bits, 8).unwrap();
+                rustix::process::umask(rustix::fs::Mode::from_raw_mode(bits));
+                "ok".into()
+            }
             #[cfg(unix)]
             ["fork", what] => self.fork(what),
             _ => format!("what is {words:?}?"),
@@ -281,6 +291,7 @@ pub(crate) fn options(settings: &[&str]) -> Options {
         Some(("backstop", seconds)) => {
             options.backstop(Duration::from_secs(seconds.parse().unwrap()))
         }
+        Some(("fsync", yes)) => options.fsync(yes == "yes"),
         Some(("poll", ms)) => options.poll_every(Duration::from_millis(ms.parse().unwrap())),
         _ => panic!("what is {setting}?"),
     })

@@ -1,0 +1,300 @@
+//! `Once` between processes and threads: exactly one does it, whoever fails or dies.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use flockwork::{Once, OnceError, Options};
+use futures_lite::future::block_on;
+
+use crate::calls::peer;
+use crate::peer::Peer;
+use crate::support::{eventually, until_blocked, until_watching};
+
+/// Ways to wait, as a peer is told them.
+const WAYS: [&str; 4] = ["", "\t100000", "\tdeadline\t100000", "\tasync"];
+
+fn lines(log: &Path) -> usize {
+    std::fs::read_to_string(log).unwrap_or_default().lines().count()
+}
+
+fn files() -> (tempfile::TempDir, std::path::PathBuf, std::path::PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, log) = (dir.path().join("built"), dir.path().join("log"));
+    (dir, path, log)
+}
+
+fn call(log: &Path, how: &str, way: &str) -> String {
+    format!("once\tcall\t{}\t{how}{way}", log.display())
+}
+
+#[test]
+fn of_many_processes_that_come_together_exactly_one_does_it() {
+    let (_dir, path, log) = files();
+    let mut peers: Vec<Peer> = (0..8).map(|_| peer("once", &path, "")).collect();
+    for (peer, way) in peers.iter_mut().zip(WAYS.iter().cycle()) {
+        peer.tell(&call(&log, "slowly", way));
+    }
+    let answers: Vec<String> = peers.iter_mut().map(Peer::answer).collect();
+    assert_eq!(answers.iter().filter(|answer| *answer == "true").count(), 1, "{answers:?}");
+    assert_eq!(answers.iter().filter(|answer| *answer == "false").count(), 7, "{answers:?}");
+    assert_eq!(lines(&log), 1);
+    assert!(Once::open(&path).unwrap().is_done().unwrap());
+    peers[0].expect(&call(&log, "plainly", ""), "false");
+}
+
+#[test]
+fn of_many_threads_exactly_one_does_it_and_the_others_return_when_it_is_done() {
+    let (_dir, path, _log) = files();
+    let once = Once::open(&path).unwrap();
+    let (runs, finished) = (AtomicU32::new(0), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        for thread in 0..12 {
+            let (once, runs, finished) = (&once, &runs, &finished);
+            scope.spawn(move || {
+                let work = || -> Result<(), std::io::Error> {
+                    runs.fetch_add(1, Ordering::SeqCst);
+                    std::thread::sleep(Duration::from_millis(20));
+                    finished.fetch_add(1, Ordering::SeqCst);
+                    Ok(())
+                };
+                match thread % 3 {
+                    0 => once.call_once(work),
+                    1 => once.call_once_timeout(Duration::from_secs(100), work),
+                    _ => block_on(once.call_once_async(|| async { work() })),
+                }
+                .unwrap();
+                assert_eq!(finished.load(Ordering::SeqCst), 1);
+            });
+        }
+    });
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn what_fails_panics_or_is_killed_is_not_done_and_the_next_one_does_it() {
+    for way in WAYS {
+        for how in ["fails", "panics", "hangs"] {
+            let (_dir, path, log) = files();
+            let mut first = peer("once", &path, "");
+            first.tell(&call(&log, how, way));
+            match how {
+                "fails" => assert_eq!(first.answer(), "closure: it failed"),
+                "panics" => assert_eq!(first.answer(), "panicked"),
+                _ => {
+                    assert_eq!(first.answer(), "in the middle");
+                    first.kill();
+                }
+            }
+            let mut second = peer("once", &path, "");
+            second.expect("once\tis-done", "false");
+            assert!(!path.exists());
+            second.expect(&call(&log, "plainly", way), "true");
+            second.expect("once\tis-done", "true");
+            assert_eq!(lines(&log), 1);
+        }
+    }
+}
+
+#[test]
+fn who_waits_behind_one_that_is_killed_does_it() {
+    for way in WAYS {
+        let (dir, path, log) = files();
+        let (mut first, mut second) = (peer("once", &path, ""), peer("once", &path, ""));
+        let mut watcher = peer("once", &path, "");
+        first.tell(&call(&log, "hangs", ""));
+        assert_eq!(first.answer(), "in the middle");
+        second.tell(&call(&log, "plainly", way));
+        until_blocked(&dir.path().join("built.lock"), 1);
+        watcher.tell(&format!("once\twait{way}"));
+        assert!(second.is_silent() && watcher.is_silent());
+        first.kill();
+        assert_eq!(second.answer(), "true");
+        assert_eq!(watcher.answer(), "ok");
+    }
+}
+
+#[test]
+fn who_does_not_want_to_wait_is_told_that_somebody_is_at_it() {
+    let (_dir, path, log) = files();
+    let mut busy = peer("once", &path, "label=unpacking");
+    busy.tell(&call(&log, "hangs", ""));
+    assert_eq!(busy.answer(), "in the middle");
+    let mut other = peer("once", &path, "");
+    for (way, complaint) in
+        [("\ttry", "would-block"), ("\t0", "timed-out"), ("\tdeadline\t20", "timed-out")]
+    {
+        let answer = other.ask(&call(&log, "plainly", way));
+        assert!(answer.starts_with(complaint), "{answer}");
+        assert!(answer.contains("\"unpacking\""), "{answer}");
+    }
+    assert!(other.ask("once\tholder").contains("\"unpacking\""));
+    assert!(other.ask("once\treset\ttry").starts_with("would-block"));
+    assert!(other.ask("once\treset\t10").starts_with("timed-out"));
+    for wait in ["once\twait\t0", "once\twait\tdeadline\t20"] {
+        let answer = other.ask(wait);
+        assert!(answer.starts_with("timed-out") && answer.contains("it was not done"), "{answer}");
+    }
+    busy.kill();
+    other.expect("once\tholder", "nobody");
+    other.expect(&call(&log, "plainly", "\ttry"), "true");
+    other.expect("once\twait\t0", "ok");
+    other.expect(&call(&log, "plainly", "\ttry"), "false");
+}
+
+#[test]
+fn who_waits_without_doing_it_is_woken_when_it_is_done() {
+    for way in WAYS {
+        let (dir, path, log) = files();
+        let mut waiter = peer("once", &path, crate::permits::FAR);
+        waiter.tell(&format!("once\twait{way}"));
+        until_watching(waiter.id(), dir.path());
+        assert!(waiter.is_silent());
+        peer("once", &path, "").expect(&call(&log, "plainly", ""), "true");
+        assert_eq!(waiter.answer(), "ok");
+        waiter.expect(&format!("once\twait{way}"), "ok");
+    }
+}
+
+#[test]
+fn a_reset_waits_for_who_does_it_and_undoes_that() {
+    for way in ["", "\t100000", "\tasync"] {
+        let (dir, path, log) = files();
+        let once = Once::open(&path).unwrap();
+        let mut other = peer("once", &path, "");
+        other.expect("once\treset", "false");
+        let reset = once.call_once(|| -> Result<(), std::io::Error> {
+            other.tell(&format!("once\treset{way}"));
+            until_blocked(&dir.path().join("built.lock"), 1);
+            assert!(other.is_silent());
+            Ok(())
+        });
+        assert!(reset.unwrap());
+        assert_eq!(other.answer(), "true");
+        assert!(!once.is_done().unwrap());
+        other.expect(&call(&log, "plainly", ""), "true");
+        assert!(once.reset().unwrap());
+    }
+}
+
+#[test]
+fn a_file_that_anybody_makes_or_removes_says_whether_it_is_done() {
+    let (dir, path, _log) = files();
+    let once = Once::open(&path).unwrap();
+    std::fs::write(&path, "by hand").unwrap();
+    assert!(once.is_done().unwrap());
+    assert!(!once.call_once(|| Err::<(), _>("must not run")).unwrap());
+    assert!(!dir.path().join("built.lock").exists(), "who finds it done needs no lock");
+    std::fs::remove_file(&path).unwrap();
+    assert!(once.call_once(|| Ok::<(), String>(())).unwrap());
+    let error = once.reset().and_then(|_| {
+        std::fs::create_dir(&path).unwrap();
+        once.is_done()
+    });
+    assert!(matches!(error, Err(flockwork::Error::NotRegularFile { .. })), "{error:?}");
+    let error = once.call_once(|| Ok::<(), String>(())).unwrap_err();
+    assert!(matches!(error, OnceError::Flockwork(flockwork::Error::NotRegularFile { .. })));
+    assert!(path.is_dir());
+}
+
+fn is_send<T: Send>(_: T) {}
+fn is<T: Send + Sync + 'static>() {}
+
+#[test]
+fn a_dropped_future_leaves_it_undone_and_the_next_one_does_it() {
+    let (_dir, path, _log) = files();
+    let once = Once::open(&path).unwrap();
+    let forever = once.call_once_async(std::future::pending::<Result<(), String>>);
+    assert!(block_on(futures_lite::future::poll_once(Box::pin(forever))).is_none());
+    assert!(once.try_call_once(|| Ok::<(), String>(())).unwrap());
+
+    is_send(once.call_once_async(|| async { Ok::<(), String>(()) }));
+    is_send(once.reset_async());
+    is::<Once>();
+    is::<OnceError<std::io::Error>>();
+}
+
+#[test]
+fn an_error_of_the_closure_comes_back_as_it_was() {
+    let (_dir, path, _log) = files();
+    let once = Options::new().fsync(true).open_once(&path).unwrap();
+    let error = once.call_once(|| Err::<(), _>(42)).unwrap_err();
+    assert!(error.flockwork().is_none() && !error.is_timed_out() && !error.is_would_block());
+    assert_eq!(error.into_closure(), Some(42));
+    let boxed: Box<dyn std::error::Error> =
+        once.call_once(|| std::fs::read(&path).map(drop)).unwrap_err().into();
+    assert!(!boxed.to_string().is_empty());
+    assert!(once.call_once(|| Ok::<(), String>(())).unwrap());
+    assert!(once.reset().unwrap());
+}
+
+/// Threads of many processes, again and again: it is done once for each reset, and never twice.
+#[test]
+fn again_and_again_with_resets_it_is_done_once_for_each() {
+    let (_dir, path, log) = files();
+    let mut peers: Vec<Peer> = (0..4).map(|_| peer("once", &path, "")).collect();
+    let once = Once::open(&path).unwrap();
+    for round in 1..=20 {
+        for peer in &mut peers {
+            peer.tell(&call(&log, "plainly", WAYS[round % 4]));
+        }
+        let by = peers.iter_mut().filter_map(|peer| (peer.answer() == "true").then_some(()));
+        assert_eq!(by.count(), 1);
+        assert_eq!(lines(&log), round);
+        assert!(once.reset().unwrap());
+    }
+}
+
+/// Killed at any moment: "done" is said only of what is done.
+#[test]
+fn processes_that_are_killed_at_random_leave_it_done_or_not() {
+    let (dir, path, _) = files();
+    let once = Once::open(&path).unwrap();
+    for round in 0..30 {
+        let log = dir.path().join(format!("log{round}"));
+        let mut peers: Vec<Peer> = (0..3).map(|_| peer("once", &path, "")).collect();
+        for peer in &mut peers {
+            peer.tell(&call(&log, "plainly", ""));
+        }
+        std::thread::sleep(Duration::from_micros(100 * round));
+        peers[0].kill();
+        peers[1].kill();
+        let last = peers[2].answer();
+        assert!(last == "true" || last == "false", "{last}");
+        assert!(once.is_done().unwrap());
+        // Who was killed between doing and saying so did it in vain, and the next one did it again.
+        let times = lines(&log);
+        assert!((1..=3).contains(&times), "{times}");
+        assert!(once.reset().unwrap());
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn nobody_sees_done_before_all_of_it_is_on_the_disk() {
+    let (_dir, path, log) = files();
+    // The file system of the path cannot be brought to the disk: so it is not done.
+    let Some(mut peer) = crate::refusals::strace(&[], "syncfs:error=EIO:when=1") else { return };
+    crate::calls::open(&mut peer, "once", &path, "fsync=yes");
+    let answer = peer.ask(&call(&log, "plainly", ""));
+    assert!(answer.contains("bring to the disk"), "{answer}");
+    assert_eq!(lines(&log), 1);
+    assert!(!path.exists());
+    peer.expect(&call(&log, "plainly", ""), "true");
+    // It is there when it is reset, and while it is written: the last call before the name is made takes long.
+    let Some(mut peer) = crate::refusals::strace(&[], "sync:delay_enter=300000") else { return };
+    crate::calls::open(&mut peer, "once", &path, "fsync=yes");
+    peer.expect("once\treset", "true");
+    peer.tell(&call(&log, "plainly", ""));
+    eventually("it was done", || lines(&log) == 3);
+    let seen_early = path.exists();
+    assert_eq!(peer.answer(), "true");
+    assert!(!seen_early, "in the third of a second before the name was made");
+    // Without being asked for it, none of that.
+    let Some(mut peer) = crate::refusals::strace(&[], "syncfs,fsync,sync:error=EIO") else {
+        return;
+    };
+    crate::calls::open(&mut peer, "once", &path, "");
+    peer.expect("once\treset", "true");
+    peer.expect(&call(&log, "plainly", ""), "true");
+}

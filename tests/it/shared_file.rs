@@ -1,0 +1,613 @@
+//! `SharedFile` between processes and threads: nobody sees half a write, no change is lost, and nothing else is touched.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use flockwork::{Error, FileReadGuard, FileWriteGuard, Options, SharedFile, UpdateError};
+use futures_lite::future::block_on;
+
+use crate::calls::peer;
+use crate::peer::Peer;
+use crate::support::{eventually, until_blocked};
+
+/// Ways to wait, as a peer is told them.
+const WAYS: [&str; 4] = ["", "\t100000", "\tdeadline\t100000", "\tasync"];
+
+fn files() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data.json");
+    (dir, path)
+}
+
+/// What lies in the directory.
+fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+const AT_REST: [&str; 3] = ["data.json", "data.json.lock", "data.json.lock.gate"];
+
+#[test]
+fn what_is_written_is_read_in_each_way() {
+    let (dir, path) = files();
+    let file = SharedFile::open(&path).unwrap();
+    assert_eq!(file.path(), path);
+    assert_eq!(file.lock().path(), dir.path().join("data.json.lock"));
+    for error in [
+        file.read().unwrap_err(),
+        file.try_read_to_string().unwrap_err(),
+        block_on(file.read_async()).unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+        assert_eq!(error.path(), path);
+        assert!(error.raw_os_error().is_some(), "{error}");
+    }
+    assert!(!path.exists());
+    file.update(|old| {
+        assert_eq!(old, b"");
+        Ok::<_, String>(b"one".to_vec())
+    })
+    .unwrap();
+    assert_eq!(file.read_to_string().unwrap(), "one");
+    assert_eq!(names(dir.path()), AT_REST);
+    let (second, later) =
+        (Duration::from_secs(100), std::time::Instant::now() + Duration::from_secs(100));
+    file.write("two").unwrap();
+    assert_eq!(file.read_timeout(second).unwrap(), b"two");
+    file.try_write(b"three").unwrap();
+    assert_eq!(file.try_read().unwrap(), b"three");
+    file.write_timeout(vec![b'4'], second).unwrap();
+    assert_eq!(file.read_to_string_timeout(second).unwrap(), "4");
+    file.write_deadline("5", later).unwrap();
+    assert_eq!(file.read_to_string_deadline(later).unwrap(), "5");
+    assert_eq!(file.read_deadline(later).unwrap(), b"5");
+    block_on(file.write_async("6")).unwrap();
+    assert_eq!(block_on(file.read_async()).unwrap(), b"6");
+    assert_eq!(block_on(file.read_to_string_async()).unwrap(), "6");
+    file.write("").unwrap();
+    assert_eq!(file.read().unwrap(), b"");
+    let large = vec![7; 5_000_000];
+    file.write(&large).unwrap();
+    assert_eq!(file.read().unwrap(), large);
+    file.write(b"\xff\xfe").unwrap();
+    let error = file.read_to_string().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+    assert!(error.to_string().contains("data.json"), "{error}");
+    assert_eq!(names(dir.path()), AT_REST);
+}
+
+#[test]
+fn each_way_waits_for_its_turn_or_gives_up_and_changes_nothing_then() {
+    let (_dir, path) = files();
+    let file = SharedFile::open(&path).unwrap();
+    file.write("old").unwrap();
+    let mut other = peer("file", &path, "");
+    let writing = file.lock_exclusive().unwrap();
+    for (way, complaint) in [("\ttry", "would-block"), ("\t0", "timed-out"), ("\t20", "timed-out")]
+    {
+        for verb in ["read", "write\tnew", "update\tnew"] {
+            let answer = other.ask(&format!("file\t{verb}{way}"));
+            assert!(answer.starts_with(complaint), "{verb}: {answer}");
+        }
+    }
+    drop(writing);
+    for way in WAYS {
+        for verb in ["read", "update\tx"] {
+            let writing = file.lock_exclusive().unwrap();
+            other.tell(&format!("file\t{verb}{way}"));
+            until_blocked(file.lock().path(), 1);
+            assert!(other.is_silent());
+            drop(writing);
+            let answer = other.answer();
+            assert!(answer == "ok" || answer.starts_with("old"), "{answer}");
+        }
+    }
+    assert_eq!(file.read_to_string().unwrap(), "oldxxxx");
+    // Readers share; who reads keeps who writes out.
+    let _reading = file.lock_shared().unwrap();
+    other.expect("file\tread\ttry", "oldxxxx");
+    assert!(other.ask("file\tupdate\tnew\ttry").starts_with("would-block"));
+}
+
+#[test]
+fn guards_hold_for_longer_work() {
+    fn is<T: Send + Sync + 'static>() {}
+    is::<SharedFile>();
+    is::<FileReadGuard>();
+    is::<FileWriteGuard>();
+    let (dir, path) = files();
+    let file = SharedFile::open(&path).unwrap();
+    let mut other = peer("file", &path, "");
+    let mut writing = file.lock_exclusive().unwrap();
+    assert_eq!(writing.read().unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    writing.replace("one").unwrap();
+    assert_eq!(writing.read_to_string().unwrap(), "one");
+    writing.replace("two").unwrap();
+    assert_eq!(writing.path(), path);
+    assert!(other.ask("file\tread\ttry").starts_with("would-block"));
+    let reading = writing.downgrade().unwrap();
+    other.expect("file\tread\ttry", "two");
+    assert!(other.ask("file\twrite\tthree\ttry").starts_with("would-block"));
+    assert_eq!(reading.read().unwrap(), b"two");
+    reading.unlock().unwrap();
+    other.expect("file\twrite\tthree\ttry", "ok");
+    file.lock_exclusive_timeout(Duration::ZERO).unwrap().unlock().unwrap();
+    assert_eq!(block_on(file.lock_shared_async()).unwrap().read_to_string().unwrap(), "three");
+    drop(block_on(file.lock_exclusive_async()).unwrap());
+    drop(file.try_lock_exclusive().unwrap());
+    other.expect("file\tlock-exclusive", "ok");
+    assert!(file.try_lock_shared().unwrap_err().is_would_block());
+    let soon = std::time::Instant::now() + Duration::from_millis(20);
+    assert!(file.lock_shared_deadline(soon).unwrap_err().is_timed_out());
+    assert!(file.lock_exclusive_deadline(soon).unwrap_err().is_timed_out());
+    assert!(file.lock_shared_timeout(Duration::ZERO).unwrap_err().is_timed_out());
+    other.expect("file\treplace\tfour", "ok");
+    other.kill();
+    assert_eq!(file.read_to_string().unwrap(), "four");
+    assert_eq!(names(dir.path()), AT_REST);
+}
+
+#[test]
+fn a_change_that_fails_or_panics_changes_nothing_and_lets_go() {
+    let (dir, path) = files();
+    let file = SharedFile::open(&path).unwrap();
+    let mut other = peer("file", &path, "");
+    for _ in 0..2 {
+        let before = std::fs::read(&path).ok();
+        match file.update(|_| Err::<Vec<u8>, _>(42)) {
+            Err(UpdateError::Closure(42)) => {}
+            other => panic!("{other:?}"),
+        }
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _ = file.update(|_| -> Result<Vec<u8>, String> { panic!("half-way") });
+        }));
+        assert!(panicked.is_err());
+        assert!(other.ask("file\tupdate\tfails\tasync").starts_with("closure"));
+        other.tell("file\tupdate\thangs");
+        assert_eq!(other.answer(), "in the middle");
+        other.kill();
+        assert_eq!(std::fs::read(&path).ok(), before);
+        other = peer("file", &path, "");
+        other.expect("file\tupdate\tx\ttry", "ok");
+    }
+    assert_eq!(file.read_to_string().unwrap(), "xx");
+    assert_eq!(names(dir.path()), AT_REST);
+}
+
+fn count(peers: &mut [Peer], directory: &Path, times: u32) {
+    for (number, peer) in peers.iter_mut().enumerate() {
+        let acknowledged = directory.join(format!("acknowledged.{number}"));
+        peer.tell(&format!("file\tcount\t{}\t{times}", acknowledged.display()));
+    }
+}
+
+/// How often all of them together were told that it was done.
+fn acknowledged(directory: &Path) -> u64 {
+    let sizes = names(directory).into_iter().filter(|name| name.starts_with("acknowledged"));
+    sizes.map(|name| std::fs::metadata(directory.join(name)).unwrap().len()).sum()
+}
+
+#[test]
+fn eight_processes_count_to_eight_thousand() {
+    let (dir, path) = files();
+    let counts = tempfile::tempdir().unwrap();
+    let file = SharedFile::open(&path).unwrap();
+    let mut peers: Vec<Peer> = (0..8).map(|_| peer("file", &path, "")).collect();
+    // Wine is slow at it.
+    let times = if cfg!(windows) { 100 } else { 1000 };
+    count(&mut peers, counts.path(), times);
+    for peer in &mut peers {
+        assert_eq!(peer.answer(), "ok");
+    }
+    assert_eq!(file.read_to_string().unwrap(), (8 * times).to_string());
+    assert_eq!(acknowledged(counts.path()), u64::from(8 * times));
+    assert_eq!(names(dir.path()), AT_REST);
+}
+
+#[test]
+fn who_is_killed_while_it_counts_loses_nothing_that_was_done() {
+    let (dir, path) = files();
+    let file = SharedFile::open(&path).unwrap();
+    let counts = tempfile::tempdir().unwrap();
+    let mut peers: Vec<Peer> = (0..6).map(|_| peer("file", &path, "")).collect();
+    count(&mut peers, counts.path(), 100_000);
+    let mut killed = 0;
+    let mut last = 0;
+    while !peers.is_empty() {
+        let now: u64 = loop {
+            match file.read_to_string() {
+                Ok(number) => break number.parse().expect("a number, whole"),
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}"),
+            }
+        };
+        assert!(now >= last, "{now} after {last}");
+        last = now;
+        if acknowledged(counts.path()) > 40 * (killed + 1) {
+            peers.remove(0).kill();
+            killed += 1;
+        }
+    }
+    let (number, done) = (file.read_to_string().unwrap(), acknowledged(counts.path()));
+    let number: u64 = number.parse().unwrap();
+    // Each of them may have been killed between the write and its own note of it.
+    assert!((done..=done + killed).contains(&number), "{number}, and {done} were told");
+    file.update(Ok::<_, String>).unwrap();
+    assert_eq!(names(dir.path()), AT_REST);
+}
+
+#[test]
+fn readers_never_see_half_a_write_whoever_is_killed() {
+    let (dir, path) = files();
+    let until = tempfile::tempdir().unwrap();
+    let end = until.path().join("end");
+    let file = SharedFile::open(&path).unwrap();
+    file.write(vec![b'a'; 100_000]).unwrap();
+    let mut readers: Vec<Peer> = (0..2).map(|_| peer("file", &path, "")).collect();
+    for (reader, way) in readers.iter_mut().zip(["lock", "bare"]) {
+        reader.tell(&format!("file\twatch\t{}\t{way}", end.display()));
+    }
+    let mut letters = (b'b'..=b'y').cycle();
+    let mut rounds = 0;
+    eventually("each has read, and many writers were killed", || {
+        let mut writer = peer("file", &path, "");
+        let letter = char::from(letters.next().unwrap());
+        let contents = letter.to_string().repeat(200_000);
+        writer.tell(&format!("file\twrite\t{contents}"));
+        std::thread::sleep(Duration::from_micros(150 * (rounds % 20)));
+        writer.kill();
+        rounds += 1;
+        let has_read = |reader: &Peer| until.path().join(format!("end.{}", reader.id())).exists();
+        rounds >= 40 && readers.iter().all(has_read)
+    });
+    std::fs::write(&end, "").unwrap();
+    for reader in &mut readers {
+        assert_eq!(reader.answer(), "ok");
+    }
+    file.write("z").unwrap();
+    assert_eq!(names(dir.path()), AT_REST);
+}
+
+#[test]
+fn what_a_killed_writer_left_is_removed_by_the_next_and_nothing_else_is() {
+    let (dir, path) = files();
+    let file = SharedFile::open(&path).unwrap();
+    file.write("old").unwrap();
+    let neighbours = [
+        "data.json.new",
+        "data.json.lock.new.mine",
+        ".data.json.lock.new",
+        ".flockwork.abcdef",
+        "data.lock.new",
+    ];
+    for name in neighbours {
+        std::fs::write(dir.path().join(name), "mine").unwrap();
+    }
+    let left = dir.path().join("data.json.lock.new");
+    std::fs::write(&left, "half a wri").unwrap();
+    assert_eq!(file.read_to_string().unwrap(), "old");
+    assert!(left.exists(), "who reads removes nothing");
+    file.write("new").unwrap();
+    assert_eq!(file.read_to_string().unwrap(), "new");
+    assert!(!left.exists());
+    for name in neighbours {
+        assert_eq!(std::fs::read_to_string(dir.path().join(name)).unwrap(), "mine");
+    }
+    std::fs::create_dir(&left).unwrap();
+    let error = file.write("newer").unwrap_err();
+    assert!(error.to_string().contains("no regular file"), "{error}");
+    assert_eq!(file.read_to_string().unwrap(), "new");
+    std::fs::remove_dir(&left).unwrap();
+    file.write("newer").unwrap();
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_and_left_as_it_is() {
+    let (dir, path) = files();
+    std::fs::create_dir(&path).unwrap();
+    let error = SharedFile::open(&path).unwrap_err();
+    assert!(matches!(error, Error::NotRegularFile { .. }), "{error}");
+    std::fs::remove_dir(&path).unwrap();
+    let file = SharedFile::open(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    for error in [
+        file.read().unwrap_err(),
+        file.write("x").unwrap_err(),
+        match file.update(|_| Ok::<_, String>(vec![])).unwrap_err() {
+            UpdateError::Flockwork(error) => error,
+            other @ UpdateError::Closure(_) => panic!("{other}"),
+        },
+    ] {
+        assert!(matches!(error, Error::NotRegularFile { .. }), "{error}");
+        assert_eq!(error.path(), path);
+    }
+    assert!(path.is_dir());
+    assert_eq!(names(dir.path()), AT_REST);
+}
+
+#[test]
+fn the_lock_is_told_about_and_its_holder_named() {
+    let (_dir, path) = files();
+    let file = Options::new().label("importer").open_shared_file(&path).unwrap();
+    let plain = SharedFile::open(&path).unwrap();
+    let writing = file.lock_exclusive().unwrap();
+    assert_eq!(plain.lock().holders().unwrap()[0].label(), Some("importer"));
+    let error = plain.try_read().unwrap_err();
+    assert!(error.to_string().contains("\"importer\""), "{error}");
+    drop(writing);
+    let _reading = file.lock_shared().unwrap();
+    let error = plain.write_timeout("x", Duration::from_millis(1)).unwrap_err();
+    assert!(error.to_string().contains("\"importer\""), "{error}");
+}
+
+#[cfg(unix)]
+mod owners_and_links {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn the_mode_stays_and_a_new_file_has_the_one_that_was_asked_for() {
+        let (dir, path) = files();
+        let file = SharedFile::open(&path).unwrap();
+        file.write("x").unwrap();
+        let plain = dir.path().join("plain");
+        std::fs::write(&plain, "x").unwrap();
+        assert_eq!(mode(&path), mode(&plain), "as the umask says");
+        for kept in [0o600, 0o640, 0o664, 0o666, 0o755, 0o604] {
+            set_mode(&path, kept);
+            file.write("y").unwrap();
+            assert_eq!(mode(&path), kept);
+            file.update(Ok::<_, String>).unwrap();
+            assert_eq!(mode(&path), kept);
+        }
+        for (access, bits) in
+            [(flockwork::Access::Private, 0o600), (flockwork::Access::Everyone, 0o666)]
+        {
+            let path = dir.path().join(format!("{access:?}"));
+            let file = Options::new().access(access).open_shared_file(&path).unwrap();
+            file.write("x").unwrap();
+            assert_eq!(mode(&path), bits);
+            assert_eq!(mode(file.lock().path()), bits);
+            set_mode(&path, 0o640);
+            file.write("y").unwrap();
+            assert_eq!(mode(&path), 0o640, "what exists stays as it is");
+        }
+    }
+
+    /// The superuser may give files away, and does.
+    #[test]
+    fn the_owner_and_the_group_stay_where_that_is_permitted() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let (_dir, path) = files();
+        let file = SharedFile::open(&path).unwrap();
+        file.write("x").unwrap();
+        std::os::unix::fs::chown(&path, Some(1234), Some(4321)).unwrap();
+        set_mode(&path, 0o640);
+        file.write("y").unwrap();
+        let found = std::fs::metadata(&path).unwrap();
+        assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (1234, 4321, 0o640));
+    }
+
+    #[test]
+    fn who_may_write_but_not_give_away_owns_it_and_the_group_gets_no_more_than_everybody() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let (dir, path) = files();
+        set_mode(dir.path(), 0o777);
+        std::fs::write(&path, "x").unwrap();
+        set_mode(&path, 0o666);
+        let mut other = crate::refusals::unprivileged();
+        crate::calls::open(&mut other, "file", &path, "");
+        other.expect("file\twrite\ty", "ok");
+        let found = std::fs::metadata(&path).unwrap();
+        assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (65534, 65534, 0o666));
+        // Members of group 0 could write, and those of the new file's group could not.
+        std::os::unix::fs::chown(&path, Some(65534), Some(0)).unwrap();
+        set_mode(&path, 0o4774);
+        other.expect("file\twrite\tz", "ok");
+        let found = std::fs::metadata(&path).unwrap();
+        assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (65534, 65534, 0o744));
+    }
+
+    #[test]
+    fn what_may_not_be_written_is_not_replaced() {
+        let (dir, path) = files();
+        set_mode(dir.path(), 0o777);
+        let file = Options::new().access(flockwork::Access::Everyone).open_shared_file(&path);
+        let file = file.unwrap();
+        file.write("theirs").unwrap();
+        set_mode(&path, 0o444);
+        let mut other = crate::refusals::unprivileged();
+        crate::calls::open(&mut other, "file", &path, "");
+        other.expect("file\tread", "theirs");
+        let answer = other.ask("file\twrite\tmine");
+        assert!(answer.starts_with("PermissionDenied: could not write `"), "{answer}");
+        assert_eq!(file.read_to_string().unwrap(), "theirs");
+        // Nor where the directory does not let a new file be made.
+        set_mode(&path, 0o666);
+        set_mode(dir.path(), 0o755);
+        let answer = other.ask("file\twrite\tmine");
+        assert!(answer.starts_with("PermissionDenied: could not write `"), "{answer}");
+        assert!(answer.contains("must be able to write to"), "{answer}");
+        assert_eq!(file.read_to_string().unwrap(), "theirs");
+        assert_eq!(names(dir.path()), AT_REST);
+    }
+
+    #[test]
+    fn a_symbolic_link_is_never_replaced_and_never_followed() {
+        let (dir, path) = files();
+        let target = dir.path().join("target");
+        std::fs::write(&target, "theirs").unwrap();
+        for to in [target.clone(), dir.path().join("nothing")] {
+            std::os::unix::fs::symlink(&to, &path).unwrap();
+            let error = SharedFile::open(&path).unwrap_err();
+            assert!(error.to_string().contains("a symbolic link"), "{error}");
+            std::fs::remove_file(&path).unwrap();
+        }
+        let file = SharedFile::open(&path).unwrap();
+        file.write("ours").unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(&target, &path).unwrap();
+        for error in [file.read().unwrap_err(), file.write("x").unwrap_err()] {
+            assert!(matches!(error, Error::NotRegularFile { .. }), "{error}");
+        }
+        assert!(file.update(|_| Ok::<_, String>(vec![])).is_err());
+        assert_eq!(std::fs::read_link(&path).unwrap(), target);
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "theirs");
+        // Links further up are fine.
+        let real = dir.path().join("real");
+        std::fs::create_dir(&real).unwrap();
+        std::os::unix::fs::symlink(&real, dir.path().join("link")).unwrap();
+        SharedFile::open(dir.path().join("link/data")).unwrap().write("x").unwrap();
+        assert_eq!(std::fs::read_to_string(real.join("data")).unwrap(), "x");
+    }
+
+    #[test]
+    fn a_link_or_a_fifo_where_it_is_written_aside_is_refused_and_not_followed() {
+        let (dir, path) = files();
+        let (aside, target) = (dir.path().join("data.json.lock.new"), dir.path().join("target"));
+        let file = SharedFile::open(&path).unwrap();
+        std::fs::write(&target, "theirs").unwrap();
+        std::os::unix::fs::symlink(&target, &aside).unwrap();
+        assert!(file.write("x").is_err());
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "theirs");
+        assert_eq!(std::fs::read_link(&aside).unwrap(), target);
+        std::fs::remove_file(&aside).unwrap();
+        let made = std::process::Command::new("mkfifo").args([&aside, &path]).status().unwrap();
+        assert!(made.success());
+        assert!(file.write("x").is_err());
+        assert!(file.read().is_err());
+        assert!(SharedFile::open(&path).is_err());
+    }
+
+    #[test]
+    fn a_forked_copy_of_a_guard_writes_nothing() {
+        let (_dir, path) = files();
+        let mut parent = peer("file", &path, "");
+        parent.expect("file\tlock-exclusive", "ok");
+        parent.expect("file\treplace\tparent", "ok");
+        parent.expect("file\tfork-replace\tchild", "child 0");
+        parent.expect("file\tdrop", "ok");
+        assert_eq!(SharedFile::open(&path).unwrap().read_to_string().unwrap(), "parent");
+    }
+
+    #[test]
+    fn who_writes_although_the_lock_is_not_theirs_alone_is_noticed() {
+        let (dir, path) = files();
+        let file = SharedFile::open(&path).unwrap();
+        file.write("old").unwrap();
+        // Another writer, whose lock file was removed, is in the middle of it.
+        let aside = dir.path().join("data.json.lock.new");
+        let other = std::fs::File::create(&aside).unwrap();
+        fs4::FileExt::lock(&other).unwrap();
+        let error = file.write("new").unwrap_err();
+        assert!(error.to_string().contains("was the lock file removed?"), "{error}");
+        assert!(aside.exists());
+        assert_eq!(file.read_to_string().unwrap(), "old");
+        drop(other);
+        file.write("new").unwrap();
+        assert_eq!(names(dir.path()), AT_REST);
+    }
+
+    #[test]
+    fn the_directory_may_be_removed_and_is_made_again() {
+        let (dir, _) = files();
+        let path = dir.path().join("deep/data.json");
+        let file = SharedFile::open(&path).unwrap();
+        file.write("x").unwrap();
+        std::fs::remove_dir_all(dir.path().join("deep")).unwrap();
+        assert_eq!(file.read().unwrap_err().kind(), std::io::ErrorKind::NotFound);
+        std::fs::remove_dir_all(dir.path().join("deep")).unwrap();
+        file.write("y").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "y");
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod injected {
+    use super::*;
+    use crate::calls::open;
+    use crate::refusals::{injected, strace};
+
+    /// At each step of a write, in order.
+    const STEPS: [&str; 6] = ["openat", "flock", "write", "fchmod", "fsync", RENAME];
+    const RENAME: &str = "rename,renameat,renameat2";
+
+    /// The next writer finds its way. (Killed after the last step it leaves the new, and nothing besides.)
+    #[test]
+    fn a_writer_that_is_killed_before_any_step_leaves_the_old() {
+        for step in STEPS {
+            let (dir, path) = files();
+            SharedFile::open(&path).unwrap().write("old").unwrap();
+            let aside = dir.path().join("data.json.lock.new");
+            let Some(mut writer) = injected(&aside, &format!("{step}:signal=KILL:when=1")) else {
+                return;
+            };
+            open(&mut writer, "file", &path, "fsync=yes");
+            writer.tell("file\twrite\tnew");
+            assert_eq!(writer.answer_or_death(), None, "killed at {step}");
+            let file = SharedFile::open(&path).unwrap();
+            // The signal comes before the call.
+            assert_eq!(file.read_to_string().unwrap(), "old", "{step}");
+            assert_eq!(aside.exists(), step != "openat", "{step}");
+            file.update(|old| Ok::<_, String>([&old, &b"er"[..]].concat())).unwrap();
+            assert_eq!(file.read_to_string().unwrap(), "older");
+            assert_eq!(names(dir.path()), AT_REST);
+        }
+    }
+
+    #[test]
+    fn a_write_that_fails_at_any_step_says_so_and_leaves_the_old_and_nothing_else() {
+        for step in STEPS {
+            for errno in ["EIO", "ENOSPC"] {
+                let (dir, path) = files();
+                SharedFile::open(&path).unwrap().write("old").unwrap();
+                let aside = dir.path().join("data.json.lock.new");
+                let Some(mut writer) = injected(&aside, &format!("{step}:error={errno}:when=1"))
+                else {
+                    return;
+                };
+                open(&mut writer, "file", &path, "fsync=yes");
+                let descriptors = writer.ask("descriptors");
+                let answer = writer.ask("file\twrite\tnew");
+                assert!(answer.contains("could not write `"), "{step}: {answer}");
+                assert!(answer.contains("data.json`"), "{step}: {answer}");
+                writer.expect("file\tread", "old");
+                assert_eq!(names(dir.path()), AT_REST, "{step}");
+                writer.expect("file\twrite\tnew", "ok");
+                writer.expect("file\tread", "new");
+                writer.expect("descriptors", &descriptors);
+            }
+        }
+    }
+
+    #[test]
+    fn with_fsync_it_is_on_the_disk_before_it_has_its_name_and_then_the_name_is() {
+        let (dir, path) = files();
+        // The third is that of the directory.
+        let Some(mut writer) = strace(&[], "fsync:error=EIO:when=2") else { return };
+        open(&mut writer, "file", &path, "fsync=yes");
+        let answer = writer.ask("file\twrite\tnew");
+        assert!(answer.contains("could not write"), "{answer}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
+        writer.expect("file\twrite\tnewer", "ok");
+        assert_eq!(names(dir.path()), AT_REST);
+        let Some(mut writer) = strace(&[], "fsync,fdatasync:error=EIO") else { return };
+        open(&mut writer, "file", &path, "");
+        writer.expect("file\twrite\tnewest", "ok");
+    }
+}
