@@ -1,8 +1,11 @@
 //! Locks, semaphores and events between unrelated programs, keyed by a path in the file system.
 //!
 //! * [`Lock`]: one holder at a time, over all processes and threads that open the path.
+//! * [`RwLock`]: many read, or one writes, and nobody starves.
 //! * [`Semaphore`]: so many holders at a time, first come, first served.
 //! * [`Event`]: a flag that wakes everyone who waits for it, and can carry a payload.
+//! * [`Once`]: something that one of all processes does once.
+//! * [`SharedFile`]: a data file that many programs read and change as a whole.
 //! * [`Options`]: a label for those who wait, access bits, a callback while waiting, polling.
 //! * [`Error`]: what went wrong, on which path, and who is in the way.
 //!

@@ -9,7 +9,7 @@ use futures_lite::future::block_on;
 
 use crate::calls::peer;
 use crate::peer::Peer;
-use crate::support::{eventually, until_blocked, until_watching};
+use crate::support::{until_blocked, until_watching};
 
 /// Ways to wait, as a peer is told them.
 const WAYS: [&str; 4] = ["", "\t100000", "\tdeadline\t100000", "\tasync"];
@@ -286,7 +286,7 @@ fn nobody_sees_done_before_all_of_it_is_on_the_disk() {
     crate::calls::open(&mut peer, "once", &path, "fsync=yes");
     peer.expect("once\treset", "true");
     peer.tell(&call(&log, "plainly", ""));
-    eventually("it was done", || lines(&log) == 3);
+    crate::support::eventually("it was done", || lines(&log) == 3);
     let seen_early = path.exists();
     assert_eq!(peer.answer(), "true");
     assert!(!seen_early, "in the third of a second before the name was made");

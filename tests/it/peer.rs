@@ -208,13 +208,6 @@ impl State {
             ["rw", ref words @ ..] => self.readers.obey(words),
             ["once", ref words @ ..] => self.calls.once(words),
             ["file", ref words @ ..] => self.calls.file(words),
-            // What it makes from now on has these mode bits at most.
-            #[cfg(unix)]
-            ["umask", bits] => {
-                let bits = u32::from_str_radix(bits, 8).unwrap();
-                rustix::process::umask(rustix::fs::Mode::from_raw_mode(bits));
-                "ok".into()
-            }
             #[cfg(unix)]
             ["fork", what] => self.fork(what),
             _ => format!("what is {words:?}?"),

@@ -34,6 +34,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sys/advisory.rs", &[]),
     ("sys/whole.rs", &[]),
     ("sys/unix.rs", &[]),
+    ("sys/unix_processes.rs", &[]),
     ("sys/windows.rs", &[]),
     ("sys/other.rs", &[]),
     ("holder.rs", &["options", "sys"]),
@@ -76,18 +77,18 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// What only some files may name at all.
 const RESERVED: &[(&str, &[&str])] = &[
     ("fs4", &["sys/advisory.rs"]),
-    ("rustix", &["sys/unix.rs"]),
-    ("forkguard", &["sys/unix.rs"]),
+    ("rustix", &["sys/unix.rs", "sys/unix_processes.rs"]),
+    ("forkguard", &["sys/unix_processes.rs"]),
     ("tempfile", &["sys/unix.rs", "sys/windows.rs", "sys/other.rs", "sys/whole.rs"]),
     ("std::os", &["sys/unix.rs", "sys/windows.rs"]),
-    ("cfg(", &["lib.rs", "sys/mod.rs", "sys/unix.rs"]),
+    ("cfg(", &["lib.rs", "sys/mod.rs", "sys/unix.rs", "sys/unix_processes.rs"]),
     ("notify::", &["wait/watch.rs"]),
 ];
 
 /// A source file without its comments and its own tests, which may name what they like.
 fn code(path: &Path) -> String {
     let text = text(path);
-    let code = text.split("#[cfg(test)]").next().unwrap();
+    let code = text.split("#[cfg(test)]").next().unwrap().split("#[cfg(all(test").next().unwrap();
     let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
     code.map(|line| line.split(" // ").next().unwrap()).collect::<Vec<_>>().join("\n")
 }

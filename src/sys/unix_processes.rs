@@ -1,0 +1,156 @@
+//! Unix: which process this is, and what the system tells of others (`/proc` on Linux).
+//! May name rustix, forkguard, the file of Unix beside this one and std.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::PathBuf;
+
+use super::FileId;
+
+/// A mark of the process in which it was made. `fork` copies handles and guards, and both copies then
+/// share the open file descriptions and so the locks: the copy must neither free nor use them (rule 4).
+#[derive(Debug, Clone)]
+pub(crate) enum Origin {
+    /// Counts forks by `pthread_atfork(3)`, so a look costs a load. Not told of a bare clone(2).
+    Counted(forkguard::atfork::Guard),
+    /// Where no handler could be registered (no memory): asks the kernel each time.
+    Asked(u32),
+}
+
+impl Origin {
+    pub(crate) fn here() -> Self {
+        match forkguard::atfork::Guard::try_new() {
+            Ok(guard) => Self::Counted(guard),
+            Err(_) => Self::Asked(std::process::id()),
+        }
+    }
+
+    pub(crate) fn is_here(&self) -> bool {
+        match self {
+            Self::Counted(guard) => !guard.clone().detected_fork(),
+            Self::Asked(id) => *id == std::process::id(),
+        }
+    }
+}
+
+/// Linux reads `CLOCK_MONOTONIC_COARSE` in a quarter of the time of the exact clock: `clock_gettime(2)`.
+pub(crate) fn coarse_milliseconds() -> u64 {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+        #[allow(
+            clippy::cast_sign_loss,
+            clippy::cast_lossless,
+            reason = "time since boot, a c_long"
+        )]
+        {
+            now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
+        }
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    super::super::milliseconds()
+}
+
+pub(crate) fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The processes that hold a lock on one of these files, as far as the system tells: on Linux by
+/// `/proc/locks` (proc(5)); elsewhere it does not.
+///
+/// The process is the one that took the lock. A child that inherited it, and holds it on after that
+/// one's death, is not listed. Nothing is listed where the file system shows another device number
+/// than stat(2) does (btrfs subvolumes, overlayfs).
+pub(crate) fn lock_owners(files: &[FileId]) -> Vec<(FileId, u32)> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if !files.is_empty() {
+        // A lock that others' locks move within the list between two reads can be passed over; so what was
+        // not seen is looked for once more.
+        for _ in 0..3 {
+            let Ok(locks) = kernel_locks() else { break };
+            let owners: Vec<_> = locks
+                .lines()
+                .filter_map(flock_owner)
+                .filter(|(file, _)| files.contains(file))
+                .collect();
+            if !owners.is_empty() {
+                return owners;
+            }
+        }
+    }
+    let _ = files;
+    Vec::new()
+}
+
+/// `/proc/locks`, in as few reads as can be: the kernel makes as many lines as a read has room for (up to
+/// a page), and finds its place in the list anew for the next. `fs::read_to_string` begins with a read of
+/// 32 bytes.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn kernel_locks() -> io::Result<String> {
+    let mut file = File::open("/proc/locks")?;
+    let mut bytes = Vec::new();
+    let mut page = vec![0; 64 * 1024];
+    loop {
+        match super::super::through_signals(|| io::Read::read(&mut file, &mut page))? {
+            0 => return Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            read => bytes.extend_from_slice(&page[..read]),
+        }
+    }
+}
+
+/// The file and the owner in a line of `/proc/locks` such as `7: FLOCK  ADVISORY  WRITE 4242 08:01:1337 0 EOF`.
+/// A waiting request has `->` as its second word. The owner is 0 where it cannot be seen from this
+/// process's namespace.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn flock_owner(line: &str) -> Option<(FileId, u32)> {
+    let mut words = line.split_ascii_whitespace().skip(1);
+    if words.next() != Some("FLOCK") {
+        return None;
+    }
+    let owner: u32 = words.nth(2)?.parse().ok()?;
+    let mut id = words.next()?.split(':');
+    let major = u32::from_str_radix(id.next()?, 16).ok()?;
+    let minor = u32::from_str_radix(id.next()?, 16).ok()?;
+    let inode: u64 = id.next()?.parse().ok()?;
+    let device = rustix::fs::makedev(major, minor);
+    (owner != 0).then_some((FileId { device, inode }, owner))
+}
+
+/// Whether a process was stopped by a signal or a debugger (`T` or `t` in `/proc/PID/stat`, proc(5)). Linux only.
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // Its second word is the program's name in parentheses, which may hold some itself.
+    let state = stat.iter().rposition(|byte| *byte == b')').and_then(|end| stat.get(end + 2));
+    matches!(state, Some(b'T' | b't'))
+}
+
+/// The command line of a process, its words joined by spaces. Linux only.
+pub(crate) fn command_of(pid: u32) -> Option<String> {
+    let line = fs::read(PathBuf::from(format!("/proc/{pid}/cmdline"))).ok()?;
+    let words: Vec<_> = line
+        .split(|&byte| byte == 0)
+        .filter(|word| !word.is_empty())
+        .map(String::from_utf8_lossy)
+        .collect();
+    (!words.is_empty()).then(|| words.join(" "))
+}
+
+#[cfg(all(test, any(target_os = "linux", target_os = "android")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proc_locks_lines_are_read_and_nonsense_is_passed_over() {
+        let id = FileId { device: rustix::fs::makedev(0xfe, 1), inode: 77 };
+        let owner = |line| flock_owner(line).filter(|(file, _)| *file == id).map(|(_, pid)| pid);
+        assert_eq!(owner("1: FLOCK  ADVISORY  WRITE 4242 fe:01:77 0 EOF"), Some(4242));
+        assert_eq!(owner("1: FLOCK  ADVISORY  READ 4242 fe:01:77 0 EOF"), Some(4242));
+        assert_eq!(owner("1: -> FLOCK  ADVISORY  WRITE 4242 fe:01:77 0 EOF"), None);
+        assert_eq!(owner("1: POSIX  ADVISORY  WRITE 4242 fe:01:77 0 EOF"), None);
+        assert_eq!(owner("1: FLOCK  ADVISORY  WRITE 4242 fe:02:77 0 EOF"), None);
+        assert_eq!(owner("1: FLOCK  ADVISORY  WRITE 0 fe:01:77 0 EOF"), None);
+        for nonsense in ["", "1:", "1: FLOCK", "1: FLOCK A W x fe:01:77", "1: FLOCK A W 1 fe"] {
+            assert_eq!(owner(nonsense), None, "{nonsense:?}");
+        }
+    }
+}
