@@ -1,8 +1,7 @@
 //! Unix: which process this is, and what the system tells of others (`/proc` on Linux).
 //! May name rustix, forkguard, the file of Unix beside this one and std.
 
-use std::fs::{self, File};
-use std::io;
+use std::fs;
 use std::path::PathBuf;
 
 use super::FileId;
@@ -86,12 +85,12 @@ pub(crate) fn lock_owners(files: &[FileId]) -> Vec<(FileId, u32)> {
 /// a page), and finds its place in the list anew for the next. `fs::read_to_string` begins with a read of
 /// 32 bytes.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn kernel_locks() -> io::Result<String> {
-    let mut file = File::open("/proc/locks")?;
+fn kernel_locks() -> std::io::Result<String> {
+    let mut file = fs::File::open("/proc/locks")?;
     let mut bytes = Vec::new();
     let mut page = vec![0; 64 * 1024];
     loop {
-        match super::super::through_signals(|| io::Read::read(&mut file, &mut page))? {
+        match super::super::through_signals(|| std::io::Read::read(&mut file, &mut page))? {
             0 => return Ok(String::from_utf8_lossy(&bytes).into_owned()),
             read => bytes.extend_from_slice(&page[..read]),
         }
