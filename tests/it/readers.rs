@@ -25,6 +25,13 @@ pub(crate) fn gate(path: &Path) -> std::path::PathBuf {
     gate.into()
 }
 
+/// Waits until somebody waits in the gate.
+#[track_caller]
+pub(crate) fn until_in_gate(path: &Path) {
+    let gate = flockwork::Lock::open(gate(path)).unwrap();
+    crate::support::eventually("somebody is in the gate", || gate.try_lock().is_err());
+}
+
 #[derive(Default)]
 pub(crate) struct State {
     lock: Option<RwLock>,
