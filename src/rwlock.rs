@@ -67,9 +67,13 @@ use crate::wait::{Acquire, Deadline, Gated, Notice, Outcome, Passage, Then, pass
 ///   moment of a release who asks may pass those who wait for the gate.
 /// * A `try_` call is refused while a writer waits, also if only readers have the lock: it does not pass those who
 ///   wait. It can be refused, very rarely, by somebody who is on the way through the gate and does not get on.
+///   That look can itself be in the way of another `try_` call at the same moment; and programs that try again and
+///   again without a pause come before those who queue more often than is their turn.
 /// * A program that is stopped (SIGSTOP, Ctrl-Z) while it waits in the gate holds up the others: these look past
-///   it after a second, and then each second, and get the lock when nobody has it. (Readers get it at once then
-///   also from other readers, where the system tells that the program is stopped: on Linux.)
+///   it after a second, and then each second, and get the lock when nobody has it. (Readers then share it with other
+///   readers as well, where the system tells that the program is stopped: Linux. They ask that after 1, 3, 7, 15 and
+///   31 seconds, and then every 32.)
+/// * Those who queue for longer than a moment are woken each second, and by a helper thread when their turn comes.
 /// * Removing the gate costs the order for those who wait then, and never the exclusion.
 ///
 /// # Platform-specific behaviour
@@ -381,7 +385,7 @@ impl Passage for Way {
     /// Rule R3. Who waits in the gate and runs is woken when the lock gets free, so what is found free by
     /// somebody who comes by once a second is free because that one does not run. Readers must not pass a
     /// writer that waits for other readers, unless it is known not to run.
-    fn look_past(&self) -> Result<Option<Locked>> {
+    fn look_past(&self, thorough: bool) -> Result<Option<Locked>> {
         let slot = &self.lock.slot;
         if let Some(locked) = slot.try_take(Mode::Exclusive)? {
             return match self.lock.mode {
@@ -389,7 +393,8 @@ impl Passage for Way {
                 Mode::Shared => locked.share(),
             };
         }
-        if self.lock.mode == Mode::Shared && self.gate.slot.has_stopped_holder() {
+        let reads = self.lock.mode == Mode::Shared;
+        if thorough && reads && self.gate.slot.has_stopped_holder() {
             return slot.try_take(Mode::Shared);
         }
         Ok(None)

@@ -482,7 +482,7 @@ impl SharedFile {
 
     /// Its lock, at the path with `.lock` added: for those who want to know who has it, or to hold it for other reasons.
     #[must_use]
-    pub fn lock(&self) -> &RwLock {
+    pub fn rwlock(&self) -> &RwLock {
         &self.inner.lock
     }
 

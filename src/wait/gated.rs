@@ -18,8 +18,13 @@ use crate::error::Result;
 
 /// Rule R3. How long who stands at the gate waits at most before looking past it: who has it may have been stopped.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Who passes the gate has it for some microseconds, and who waits in it for longer than all of these together.
-const PASSING: [Duration; 4] = [Duration::from_micros(50); 4];
+/// How much longer at most before looking as well at what costs more than a system call. Each time it was in vain
+/// doubles it: of a thousand who wait all look, at a list that has a line for each of them.
+const LONGEST_PATIENCE: u32 = 32;
+/// Who passes the gate has it for some microseconds, and who waits in it for longer than all of these together. Zero
+/// lets others run.
+const PASSING: [Duration; 4] =
+    [Duration::ZERO, Duration::ZERO, Duration::from_micros(50), Duration::from_micros(50)];
 
 /// A lock and its gate.
 pub(crate) trait Passage: Send + Sync + 'static {
@@ -27,8 +32,9 @@ pub(crate) trait Passage: Send + Sync + 'static {
 
     fn gate(&self) -> &Arc<Self::Lock>;
     fn lock(&self) -> &Arc<Self::Lock>;
-    /// Takes the lock without the gate, if nobody who waits there can lose by it (R3). Never blocks.
-    fn look_past(&self) -> Result<Option<Held<Self>>>;
+    /// Takes the lock without the gate, if nobody who waits there can lose by it (R3). Never blocks. If `thorough`, also
+    /// by what it costs more to find out.
+    fn look_past(&self, thorough: bool) -> Result<Option<Held<Self>>>;
     /// For tests: how long to wait before that.
     fn patience(&self) -> Option<Duration>;
 }
@@ -49,6 +55,7 @@ pub(crate) fn try_pass<P: Passage>(passage: &P) -> Result<Option<Held<P>>> {
             Some(probe) => lock.give_back(probe),
         }
         match pauses.next() {
+            Some(Duration::ZERO) => std::thread::yield_now(),
             Some(pause) => std::thread::sleep(pause),
             None => return Ok(None),
         }
@@ -62,48 +69,34 @@ pub(crate) fn pass<P: Passage>(
     deadline: impl FnOnce() -> Deadline,
     notice: Option<&Notice>,
 ) -> Result<Outcome<Held<P>>> {
-    let (gate, lock) = (passage.gate(), passage.lock());
-    let tried = lines.is_empty();
-    let mut passing = None;
-    if tried {
-        passing = gate.attempt()?;
-        if passing.is_some() {
-            if let Some(held) = lock.attempt()? {
-                return Ok(Outcome::Held(held));
-            }
-        }
+    let mut wait = Gated::new(lines, Arc::clone(passage));
+    if let Some(held) = wait.arrive()? {
+        return Ok(Outcome::Held(held));
     }
     let deadline = deadline();
     if deadline.is_over() {
-        let held = if passing.is_some() { None } else { try_pass(&**passage)? };
+        let is_in_gate = matches!(wait.stage, Stage::Passing { .. });
+        drop(wait);
+        let held = if is_in_gate { None } else { try_pass(&**passage)? };
         return Ok(held.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held));
     }
-    let at_gate = || {
-        let (gate, passage) = (Arc::clone(gate), Arc::clone(passage));
-        let line = if tried { InLine::after_a_try(lines, gate) } else { InLine::new(lines, gate) };
-        AtGate { look_at: look_at(&*passage), line, passage }
-    };
+    let lock = passage.lock();
     let polls = lock.must_poll() || lock.poll_every().is_some();
     if deadline.is_never() && notice.is_none() && !polls {
         // In turn at the gate, and then in the kernel (W3): no wake-up is lost there, and who lets go or dies
         // grants it on. Should this thread die, so does its process, and with it the hold of the gate.
-        let _passing = match passing {
-            Some(passing) => passing,
-            None => match wait_here(at_gate(), deadline, None)? {
+        let _passing = match std::mem::replace(&mut wait.stage, Stage::Done) {
+            Stage::Passing { _gate: passing, .. } => passing,
+            Stage::AtGate(at_gate) => match wait_here(at_gate, deadline, None)? {
                 Outcome::Held(Passed::Gate(passing)) => passing,
                 Outcome::Held(Passed::Lock(held)) => return Ok(Outcome::Held(held)),
                 Outcome::TimedOut(waited) => return Ok(Outcome::TimedOut(waited)),
             },
+            Stage::New | Stage::Done => return Ok(Outcome::TimedOut(Duration::ZERO)), // cannot be: it has arrived
         };
         return lock.block_here().map(Outcome::Held);
     }
-    let stage = match passing {
-        Some(gate) => {
-            Stage::Passing { line: InLine::after_a_try(lines, Arc::clone(lock)), _gate: gate }
-        }
-        None => Stage::AtGate(at_gate()),
-    };
-    wait_here(Gated { lines, passage: Arc::clone(passage), stage }, deadline, notice)
+    wait_here(wait, deadline, notice)
 }
 
 /// When who stands at the gate looks past it.
@@ -117,6 +110,25 @@ struct AtGate<P: Passage> {
     line: InLine<P::Lock>,
     passage: Arc<P>,
     look_at: Instant,
+    /// How many looks until the next thorough one, and from that to the one after.
+    looks: (u32, u32),
+}
+
+impl<P: Passage> AtGate<P> {
+    fn new(line: InLine<P::Lock>, passage: &Arc<P>) -> Self {
+        Self { line, look_at: look_at(&**passage), passage: Arc::clone(passage), looks: (1, 1) }
+    }
+
+    fn look_past(&mut self) -> Result<Option<Held<P>>> {
+        let (left, span) = &mut self.looks;
+        *left -= 1;
+        let thorough = *left == 0;
+        if thorough {
+            *span = (*span * 2).min(LONGEST_PATIENCE);
+            *left = *span;
+        }
+        self.passage.look_past(thorough)
+    }
 }
 
 /// What was had at the gate.
@@ -137,7 +149,7 @@ impl<P: Passage> Waiter for AtGate<P> {
         if self.look_at > now() {
             return Poll::Pending;
         }
-        let seen = self.passage.look_past();
+        let seen = self.look_past();
         self.look_at = look_at(&*self.passage);
         match seen.transpose() {
             Some(held) => Poll::Ready(held.map(Passed::Lock)),
@@ -153,7 +165,7 @@ impl<P: Passage> Waiter for AtGate<P> {
         if let Some(gate) = self.line.last_chance()? {
             return Ok(Some(Passed::Gate(gate)));
         }
-        Ok(self.passage.look_past()?.map(Passed::Lock))
+        Ok(self.passage.look_past(false)?.map(Passed::Lock))
     }
 }
 
@@ -183,15 +195,31 @@ impl<P: Passage> Gated<P> {
         Self { lines, passage, stage: Stage::New }
     }
 
+    /// Takes the lock, or stands where that was in vain.
+    fn arrive(&mut self) -> Result<Option<Held<P>>> {
+        let (gate, lock) = (self.passage.gate(), self.passage.lock());
+        // In arrival order within the process: where somebody waits for anything, the line knows who is first.
+        let tries = self.lines.is_empty();
+        let passing = if tries { gate.attempt()? } else { None };
+        self.stage = if let Some(gate) = passing {
+            if let Some(held) = lock.attempt()? {
+                return Ok(Some(held));
+            }
+            Stage::Passing { line: InLine::after_a_try(self.lines, Arc::clone(lock)), _gate: gate }
+        } else {
+            let new = if tries { InLine::after_a_try } else { InLine::new };
+            Stage::AtGate(AtGate::new(new(self.lines, Arc::clone(gate)), &self.passage))
+        };
+        Ok(None)
+    }
+
     fn step(&mut self, waker: &Waker) -> Poll<Result<Held<P>>> {
         loop {
             match &mut self.stage {
                 Stage::New => {
-                    self.stage = Stage::AtGate(AtGate {
-                        line: InLine::new(self.lines, Arc::clone(self.passage.gate())),
-                        look_at: look_at(&*self.passage),
-                        passage: Arc::clone(&self.passage),
-                    });
+                    if let Some(held) = self.arrive().transpose() {
+                        return Poll::Ready(held);
+                    }
                 }
                 Stage::AtGate(at_gate) => match at_gate.poll(waker) {
                     Poll::Pending => return Poll::Pending,

@@ -35,7 +35,7 @@ fn what_is_written_is_read_in_each_way() {
     let (dir, path) = files();
     let file = SharedFile::open(&path).unwrap();
     assert_eq!(file.path(), path);
-    assert_eq!(file.lock().path(), dir.path().join("data.json.lock"));
+    assert_eq!(file.rwlock().path(), dir.path().join("data.json.lock"));
     for error in [
         file.read().unwrap_err(),
         file.try_read_to_string().unwrap_err(),
@@ -98,7 +98,7 @@ fn each_way_waits_for_its_turn_or_gives_up_and_changes_nothing_then() {
         for verb in ["read", "update\tx"] {
             let writing = file.lock_exclusive().unwrap();
             other.tell(&format!("file\t{verb}{way}"));
-            until_blocked(file.lock().path(), 1);
+            until_blocked(file.rwlock().path(), 1);
             assert!(other.is_silent());
             drop(writing);
             let answer = other.answer();
@@ -333,7 +333,7 @@ fn the_lock_is_told_about_and_its_holder_named() {
     let file = Options::new().label("importer").open_shared_file(&path).unwrap();
     let plain = SharedFile::open(&path).unwrap();
     let writing = file.lock_exclusive().unwrap();
-    assert_eq!(plain.lock().holders().unwrap()[0].label(), Some("importer"));
+    assert_eq!(plain.rwlock().holders().unwrap()[0].label(), Some("importer"));
     let error = plain.try_read().unwrap_err();
     assert!(error.to_string().contains("\"importer\""), "{error}");
     drop(writing);
@@ -378,7 +378,7 @@ mod owners_and_links {
             let file = Options::new().access(access).open_shared_file(&path).unwrap();
             file.write("x").unwrap();
             assert_eq!(mode(&path), bits);
-            assert_eq!(mode(file.lock().path()), bits);
+            assert_eq!(mode(file.rwlock().path()), bits);
             set_mode(&path, 0o640);
             file.write("y").unwrap();
             assert_eq!(mode(&path), 0o640, "what exists stays as it is");
