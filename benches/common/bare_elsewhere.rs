@@ -12,6 +12,18 @@ pub(crate) fn lock(file: &File) {
     FileExt::lock(file).expect("lock");
 }
 
+#[allow(dead_code, reason = "only where a lock is shared")]
+pub(crate) fn lock_shared(file: &File) {
+    FileExt::lock_shared(file).expect("lock shared");
+}
+
+/// Makes an exclusive lock a shared one. Windows has both for a moment, and lets the exclusive one go first.
+#[allow(dead_code, reason = "only where a lock is shared")]
+pub(crate) fn share(file: &File) {
+    lock_shared(file);
+    unlock(file);
+}
+
 /// Whether it was to be had.
 pub(crate) fn try_lock(file: &File) -> bool {
     match FileExt::try_lock(file) {

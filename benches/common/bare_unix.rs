@@ -13,6 +13,17 @@ pub(crate) fn lock(file: &File) {
     flock(file, FlockOperation::LockExclusive).expect("flock(LOCK_EX)");
 }
 
+#[allow(dead_code, reason = "only where a lock is shared")]
+pub(crate) fn lock_shared(file: &File) {
+    flock(file, FlockOperation::LockShared).expect("flock(LOCK_SH)");
+}
+
+/// Makes an exclusive lock a shared one.
+#[allow(dead_code, reason = "only where a lock is shared")]
+pub(crate) fn share(file: &File) {
+    lock_shared(file);
+}
+
 /// Whether it was to be had.
 pub(crate) fn try_lock(file: &File) -> bool {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {

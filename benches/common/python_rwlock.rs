@@ -1,0 +1,62 @@
+//! Python's `fasteners.InterProcessReaderWriterLock`, taken in a loop to read or to write.
+
+use std::ffi::{OsStr, OsString};
+use std::process::{Command, Stdio};
+
+use crate::peer::Peer;
+
+pub(crate) const FASTENERS: &str = "fasteners (Python)";
+
+/// Which Python to ask, should it not be `python3`.
+const INTERPRETER: &str = "FLOCKWORK_BENCH_PYTHON";
+
+/// Says and is told what [`run_loop`](crate::run_loop) says and is told.
+const PROGRAM: &str = "
+import fasteners, os, sys, threading, time
+def clock():
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+path, part = sys.argv[1], sys.argv[2]
+hold, pause = (int(microseconds) / 1e6 for microseconds in sys.argv[3:])
+lock = fasteners.InterProcessReaderWriterLock(path)
+acquire = {'read': lock.acquire_read_lock, 'write': lock.acquire_write_lock}[part]
+release = {'read': lock.release_read_lock, 'write': lock.release_write_lock}[part]
+print('ready', flush=True)
+start, end = map(int, input().split())
+had, since = [], None
+def report():
+    time.sleep(max(0, end - clock()) / 1e9)
+    waiting, over = since, clock()
+    for wait in list(had):
+        print('had', wait)
+    if waiting is not None:
+        print('waits', over - waiting)
+    sys.stdout.flush()
+    os._exit(0)
+threading.Thread(target=report).start()
+time.sleep(max(0, start - clock()) / 1e9)
+while True:
+    since = clock()
+    acquire()
+    wait, since = clock() - since, None
+    had.append(wait)
+    time.sleep(hold)
+    release()
+    if pause:
+        time.sleep(pause)
+";
+
+fn interpreter() -> OsString {
+    std::env::var_os(INTERPRETER).unwrap_or_else(|| "python3".into())
+}
+
+pub(crate) fn has_fasteners() -> bool {
+    Command::new(interpreter())
+        .args(["-c", "import fasteners, time; time.CLOCK_MONOTONIC"])
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+pub(crate) fn start_fasteners(arguments: &[&dyn AsRef<OsStr>]) -> Peer {
+    Peer::start(Command::new(interpreter()).args(["-c", PROGRAM]).args(arguments))
+}
