@@ -563,6 +563,49 @@ mod tools {
         }
     }
 
+    /// In the gate nothing wakes it, at the gate the look of rule R3 does, and its helper's.
+    #[test]
+    fn who_waits_sleeps() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data.lock");
+        let _writing = RwLock::open(&path).unwrap().write().unwrap();
+        let (mut in_gate, mut at_gate) = (peer(&path, ""), peer(&path, ""));
+        in_gate.tell("rw\twrite");
+        until_blocked(&path, 1);
+        at_gate.tell("rw\tread");
+        until_blocked(&gate(&path), 1);
+        crate::support::assert_sleeps(in_gate.id(), 0.4);
+        crate::support::assert_sleeps(at_gate.id(), 1.7);
+        in_gate.kill();
+        at_gate.kill();
+    }
+
+    /// What fstatfs says is changed into NFS's magic number: nothing may block in the kernel.
+    #[test]
+    fn on_a_network_file_system_both_are_polled() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data.lock");
+        let inject = "fstatfs:poke_exit=@arg2=6969000000000000";
+        let Some(mut other) = crate::refusals::strace(&[], inject) else { return };
+        other.expect(&format!("rw\topen\t{}", path.display()), "ok");
+        let lock = RwLock::open(&path).unwrap();
+        for way in WAYS {
+            for (mode, is_reading) in [("read", true), ("write", false)] {
+                let (reading, writing) = match is_reading {
+                    true => (None, Some(lock.write().unwrap())),
+                    false => (Some(lock.read().unwrap()), None),
+                };
+                other.tell(&format!("rw\t{mode}{way}"));
+                until_held(&gate(&path), other.id());
+                assert_eq!(crate::support::blocked(&path), 0, "{mode}{way} blocks in the kernel");
+                assert!(other.is_silent());
+                drop((reading, writing));
+                assert_eq!(other.answer(), "ok");
+                other.expect("rw\tunlock", "ok");
+            }
+        }
+    }
+
     /// It does not pass the gate, waits in the kernel, and has no chance all the same.
     #[test]
     fn no_flock_comes_in_between_in_a_downgrade() {
