@@ -104,6 +104,53 @@ fn a_client_waits_for_its_server_and_finds_the_port_in_the_event() {
     assert_eq!(String::from_utf8_lossy(&refused.stderr), "usage: ready_port\n");
 }
 
+#[test]
+fn the_first_who_unpacks_is_killed_and_exactly_one_of_the_others_completes_it() {
+    let output = run("toolchain", &[]);
+    let text = text(&output);
+    assert!(output.status.success(), "{text}");
+    let story = [
+        " unpacks it",
+        " is half-way",
+        "editor is too early: gave up after ",
+        "main sees who is at it: \"build ",
+        "main kills build ",
+        " finds 20 whole files and 1 broken, clears them away, and unpacks it",
+        " is half-way",
+        " was killed half-way.",
+        " completed the unpacking, and nobody else did.",
+        "8 builds and the editor found it complete.",
+        "All 40 files were there and whole for each of these 10.",
+    ];
+    assert_in_this_order(&story, &text);
+    let mut killed = text.lines().filter_map(|line| Some(line.split_once("main kills ")?.1));
+    let killed = killed.next().expect("somebody was killed");
+    assert!(text.contains(&format!("\n{killed} was killed half-way.")), "{text}");
+    assert!(!text.contains(&format!("\n{killed} completed")), "{text}");
+
+    let refused = run("toolchain", &["half"]);
+    assert_eq!(refused.status.code(), Some(64));
+    assert_eq!(String::from_utf8_lossy(&refused.stderr), "usage: toolchain\n");
+}
+
+#[test]
+fn no_count_of_any_program_is_lost_and_the_reader_never_sees_half_of_one() {
+    let output = run("counter", &[]);
+    let text = text(&output);
+    assert!(output.status.success(), "{text}");
+    let without_python = text.contains("The Python program is left out");
+    let programs = ["   alpha   200", "    beta   200", "   gamma   200", "  python   200"];
+    let (programs, total) =
+        if without_python { (&programs[..3], 600) } else { (&programs[..], 800) };
+    let said = format!("All {total} are there, and nobody saw half of one.");
+    let end = [&*format!("   total   {total}"), "states, none of them broken.", &said];
+    assert_in_this_order(&[programs, &end].concat(), &text);
+
+    let refused = run("counter", &["1000"]);
+    assert_eq!(refused.status.code(), Some(64));
+    assert_eq!(String::from_utf8_lossy(&refused.stderr), "usage: counter\n");
+}
+
 fn assert_in_this_order(pieces: &[&str], text: &str) {
     let mut rest = text;
     for piece in pieces {
