@@ -175,6 +175,13 @@ impl Error {
     }
 
     /// `others`: how many more events were waited for in vain.
+    /// What is to be done once was not done by those who have the lock `locked`.
+    pub(crate) fn timed_out_undone(path: &Arc<Path>, waited: Duration, locked: Arc<Path>) -> Self {
+        let holder = HeldBy { locked: Some(locked), ..HeldBy::nobody(Lack::NotDone, 0) };
+        let _looked = holder.all(path); // now
+        Self::TimedOut { path: Arc::clone(path), waited, holder }
+    }
+
     pub(crate) fn timed_out_lacking(
         path: &Arc<Path>,
         waited: Duration,
@@ -187,6 +194,17 @@ impl Error {
 
     pub(crate) fn not_regular(path: &Arc<Path>, found: &'static str) -> Self {
         Self::NotRegularFile { path: Arc::clone(path), found, wanted: "a regular file" }
+    }
+
+    /// The same error of the lock beside `path`, for what `path` is: who has the lock is in the way of that.
+    pub(crate) fn about(mut self, path: &Arc<Path>) -> Self {
+        if let Self::WouldBlock { path: asked, holder }
+        | Self::TimedOut { path: asked, holder, .. } = &mut self
+        {
+            let locked = std::mem::replace(asked, Arc::clone(path));
+            holder.locked.get_or_insert(locked);
+        }
+        self
     }
 
     /// The path that the operation was about.
@@ -363,6 +381,8 @@ impl<E> CallError<E> {
 #[derive(Debug, Default)]
 pub struct HeldBy {
     found: OnceLock<Vec<Holder>>,
+    /// What they hold, if it is not the path that was asked for.
+    locked: Option<Arc<Path>>,
     /// What is missing, and at how many other paths, of an event, which is nobody's.
     lack: Option<(Lack, usize)>,
 }
@@ -395,21 +415,25 @@ impl Lack {
 
 impl HeldBy {
     fn nobody(lack: Lack, others: usize) -> Self {
-        Self { found: OnceLock::new(), lack: Some((lack, others)) }
+        Self { lack: Some((lack, others)), ..Self::default() }
     }
 
     fn all(&self, path: &Path) -> &[Holder] {
-        if self.lack.is_some() {
-            return &[];
-        }
-        self.found.get_or_init(|| holder::find(path).unwrap_or_default())
+        let locked = match (&self.locked, self.lack) {
+            (Some(locked), _) => locked,
+            (None, None) => path,
+            (None, Some(_)) => return &[], // an event is nobody's
+        };
+        self.found.get_or_init(|| holder::find(locked).unwrap_or_default())
     }
 
     /// The end of an error's `Debug` form.
     fn finish(&self, path: &Path, debug: &mut std::fmt::DebugStruct<'_, '_>) -> std::fmt::Result {
         match self.lack {
-            Some((lack, _)) => debug.field("state", &lack.in_words()).finish(),
-            None => debug.field("holder", &self.all(path).first()).finish(),
+            Some((lack, _)) if self.locked.is_none() => {
+                debug.field("state", &lack.in_words()).finish()
+            }
+            _ => debug.field("holder", &self.all(path).first()).finish(),
         }
     }
 
@@ -428,8 +452,7 @@ impl HeldBy {
             Some((Lack::BeingConsumed, _)) => {
                 "is being consumed by somebody else, who holds its path with `.lock`".into()
             }
-            Some((Lack::NotDone, _)) => "is not done".into(),
-            Some((Lack::NotSet | Lack::NotConsumed, _)) => "is not set".into(),
+            Some((Lack::NotSet | Lack::NotConsumed | Lack::NotDone, _)) => "is not set".into(),
         }
     }
 
@@ -438,18 +461,22 @@ impl HeldBy {
             let holders = self.in_words(path);
             return format!("{holders}; wait longer, or see what the holder is doing");
         };
-        let words = lack.in_words();
         let others = match others {
             0 => String::new(),
             others => format!(", nor were {others} others of those that were waited for"),
         };
+        let mut words = lack.in_words().to_string();
         let advice = match lack {
             Lack::StillSet => "see whether the program runs that should clear it",
             Lack::BeingConsumed => "see what that program is doing",
-            Lack::NotDone => {
-                "see whether a program runs that does it, and who has its path with `.lock`"
-            }
             Lack::NotSet | Lack::NotConsumed => "see whether the program runs that should set it",
+            Lack::NotDone => match self.all(path).first() {
+                Some(holder) => {
+                    words = format!("{words}, and is being done by {holder}");
+                    "see what that program is doing"
+                }
+                None => "see whether a program runs that does it",
+            },
         };
         format!("{words}{others}; wait longer, or {advice}")
     }

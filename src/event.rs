@@ -548,17 +548,19 @@ impl Event {
         self.inner.marker.path()
     }
 
-    /// For what is built on an event: waits until it is set.
-    pub(crate) fn until_set(&self, lack: Lack, deadline: impl FnOnce() -> Deadline) -> Result<()> {
-        self.scene(all_set, lack).wait(deadline)
-    }
-
-    /// The same as a future.
-    pub(crate) fn until_set_async(
+    /// For what is built on an event: waits until it is set by those who have the lock `locked`.
+    pub(crate) fn until_done(
         &self,
-        lack: Lack,
-    ) -> impl Future<Output = Result<()>> + Send + Sync + Unpin + use<> {
-        self.scene(all_set, lack).future()
+        locked: &Arc<Path>,
+        deadline: impl FnOnce() -> Deadline,
+    ) -> Result<()> {
+        match see(self.scene(all_set, Lack::NotDone), deadline, self.inner.notice.as_ref())? {
+            Outcome::Held(()) => Ok(()),
+            Outcome::TimedOut(waited) => {
+                let path = self.inner.marker.path();
+                Err(Error::timed_out_undone(path, waited, Arc::clone(locked)))
+            }
+        }
     }
 
     fn scene<T>(&self, look: Look<T>, lack: Lack) -> Scene<T> {

@@ -1,5 +1,5 @@
 //! `Once`: something that is to be done once, over all processes. Built on `lock` (who does it) and `event` (whether it is
-//! done). Names `error`, `holder`, `options`, `sys` (bringing files to the disk) and `wait` (deadlines) besides.
+//! done). Names `error`, `holder`, `options`, `slot` (paths), `sys` (bringing files to the disk) and `wait` (deadlines) besides.
 
 use std::fmt;
 use std::future::Future;
@@ -7,11 +7,12 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Lack, OnceError, Result};
+use crate::error::{Error, OnceError, Result};
 use crate::event::Event;
 use crate::holder::{self, Holder};
 use crate::lock::{Lock, LockGuard};
 use crate::options::Options;
+use crate::slot::absolute;
 use crate::sys;
 use crate::wait::Deadline;
 
@@ -48,7 +49,9 @@ use crate::wait::Deadline;
 ///
 /// # What is not promised
 ///
-/// * That what a failed attempt left is gone: the closure has to begin with a state that another one may have left.
+/// * That what a failed attempt left is gone: the closure has to begin with a state that another one may have left, and
+///   is not told whether there was one. (Who looks at the result without asking whether it is done sees it half-done; for
+///   them, do it under another name and rename it at the end.)
 /// * That "done" survives a loss of power, or does not survive it alone: see [`Options::fsync`].
 /// * That a thread can call it from within its own closure: it waits for itself.
 /// * What [`Lock`] does not promise: the lock file must not be removed while somebody does it.
@@ -64,6 +67,8 @@ pub struct Once {
 struct Inner {
     options: Options,
     done: Event,
+    path: Arc<Path>,
+    lock_path: Arc<Path>,
     /// Opened by the first who wants to do it.
     lock: OnceLock<Lock>,
 }
@@ -222,7 +227,7 @@ impl Once {
     /// [`Error::NotRegularFile`] if something else has taken the path (it is left as it was); [`Error::Io`] if the file
     /// cannot be removed, or the lock file not made; [`Error::Unsupported`] if the file system has no locks.
     pub fn reset(&self) -> Result<bool> {
-        self.undo(self.lock()?.lock()?)
+        self.undo(self.lock()?.lock())
     }
 
     /// Makes it undone, if nobody does it at this moment. Never waits.
@@ -231,7 +236,7 @@ impl Once {
     ///
     /// [`Error::WouldBlock`] if somebody does it at this moment; otherwise as [`reset`](Self::reset).
     pub fn try_reset(&self) -> Result<bool> {
-        self.undo(self.lock()?.try_lock()?)
+        self.undo(self.lock()?.try_lock())
     }
 
     /// As [`reset`](Self::reset), but waits for at most `timeout`.
@@ -240,7 +245,7 @@ impl Once {
     ///
     /// [`Error::TimedOut`] if somebody was at it all the time; otherwise as [`reset`](Self::reset).
     pub fn reset_timeout(&self, timeout: Duration) -> Result<bool> {
-        self.undo(self.lock()?.lock_timeout(timeout)?)
+        self.undo(self.lock()?.lock_timeout(timeout))
     }
 
     /// As [`reset`](Self::reset), but waits until `deadline`.
@@ -249,7 +254,7 @@ impl Once {
     ///
     /// As [`reset_timeout`](Self::reset_timeout).
     pub fn reset_deadline(&self, deadline: Instant) -> Result<bool> {
-        self.undo(self.lock()?.lock_deadline(deadline)?)
+        self.undo(self.lock()?.lock_deadline(deadline))
     }
 
     /// As [`reset`](Self::reset), as a future. Dropping it gives up.
@@ -261,7 +266,7 @@ impl Once {
         let once = self.clone();
         async move {
             let locking = once.lock()?.lock_async();
-            once.undo(locking.await?)
+            once.undo(locking.await)
         }
     }
 
@@ -275,7 +280,7 @@ impl Once {
     ///
     /// As [`is_done`](Self::is_done).
     pub fn wait(&self) -> Result<()> {
-        self.inner.done.until_set(Lack::NotDone, || Deadline::NEVER)
+        self.inner.done.until_done(&self.inner.lock_path, || Deadline::NEVER)
     }
 
     /// Waits until somebody has done it, for at most `timeout`. Zero looks once; what no clock can show waits forever.
@@ -284,7 +289,7 @@ impl Once {
     ///
     /// [`Error::TimedOut`] if it was not done in time; otherwise as [`is_done`](Self::is_done).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<()> {
-        self.inner.done.until_set(Lack::NotDone, || Deadline::after(timeout))
+        self.inner.done.until_done(&self.inner.lock_path, || Deadline::after(timeout))
     }
 
     /// Waits until somebody has done it, until `deadline`. One that has passed looks once.
@@ -293,7 +298,7 @@ impl Once {
     ///
     /// As [`wait_timeout`](Self::wait_timeout).
     pub fn wait_deadline(&self, deadline: Instant) -> Result<()> {
-        self.inner.done.until_set(Lack::NotDone, || Deadline::at(deadline))
+        self.inner.done.until_done(&self.inner.lock_path, || Deadline::at(deadline))
     }
 
     /// Waits until somebody has done it, as a future, under any runtime. Dropping the future gives up.
@@ -302,7 +307,7 @@ impl Once {
     ///
     /// As [`is_done`](Self::is_done).
     pub fn wait_async(&self) -> impl Future<Output = Result<()>> + Send + Sync + Unpin + use<> {
-        self.inner.done.until_set_async(Lack::NotDone)
+        self.inner.done.wait_async()
     }
 
     // ----------------------------------------------------------------------------------- about
@@ -319,10 +324,9 @@ impl Once {
     ///
     /// [`Error::Io`] if there is a record that cannot be read.
     pub fn holder(&self) -> Result<Option<Holder>> {
-        let path = sys::beside(self.path(), LOCK);
-        let found = holder::find(&path);
-        let found =
-            found.map_err(|source| Error::io("find the holder of", &path.into(), source))?;
+        let path = &self.inner.lock_path;
+        let found = holder::find(path);
+        let found = found.map_err(|source| Error::io("find the holder of", path, source))?;
         Ok(found.into_iter().next())
     }
 
@@ -330,7 +334,7 @@ impl Once {
         if let Some(lock) = self.inner.lock.get() {
             return Ok(lock);
         }
-        let lock = self.inner.options.open_lock(sys::beside(self.path(), LOCK))?;
+        let lock = self.inner.options.open_lock(&self.inner.lock_path)?;
         Ok(self.inner.lock.get_or_init(|| lock))
     }
 
@@ -356,14 +360,19 @@ impl Once {
         if self.is_done()? {
             return Ok(None);
         }
-        locked.map(Some)
+        self.had(locked).map(Some)
+    }
+
+    /// Errors are about the path, and not about the lock beside it.
+    fn had(&self, locked: Result<LockGuard>) -> Result<LockGuard> {
+        locked.map_err(|error| error.about(&self.inner.path))
     }
 
     /// Rule O2. What was done is on the disk before anybody sees that it is done, and that is before anybody else may do it.
     fn finish(&self, turn: LockGuard) -> Result<()> {
         let is_durable = self.inner.options.fsync;
         let failed =
-            |source| Error::io("bring to the disk what was done for", &self.path().into(), source);
+            |source| Error::io("bring to the disk what was done for", &self.inner.path, source);
         let directory = self.path().parent().filter(|_| is_durable);
         if let Some(directory) = directory {
             sys::sync_everything(directory).map_err(failed)?;
@@ -376,12 +385,13 @@ impl Once {
         Ok(())
     }
 
-    fn undo(&self, turn: LockGuard) -> Result<bool> {
+    fn undo(&self, locked: Result<LockGuard>) -> Result<bool> {
+        let turn = self.had(locked)?;
         let was_done = self.inner.done.clear()?;
         let directory = self.path().parent().filter(|_| self.inner.options.fsync);
         if let Some(directory) = directory {
             let synced = sys::sync_directory(directory);
-            synced.map_err(|source| Error::io("reset", &self.path().into(), source))?;
+            synced.map_err(|source| Error::io("reset", &self.inner.path, source))?;
         }
         drop(turn);
         Ok(was_done)
@@ -402,10 +412,11 @@ impl Options {
     ///
     /// As [`Once::open`].
     pub fn open_once(&self, path: impl AsRef<Path>) -> Result<Once> {
-        let done = self.open_event(path)?;
-        let inner = Inner { options: self.clone(), done, lock: OnceLock::new() };
+        let path = absolute(path.as_ref())?;
+        let lock_path: Arc<Path> = sys::beside(&path, ".lock").into();
+        let options = self.for_parts_of(&path, &lock_path);
+        let done = options.open_event(&path)?;
+        let inner = Inner { options, done, path, lock_path, lock: OnceLock::new() };
         Ok(Once { inner: Arc::new(inner) })
     }
 }
-
-const LOCK: &str = ".lock";

@@ -59,8 +59,8 @@ impl Options {
         self
     }
 
-    /// Whether a holder leaves a record beside the path (`P.holder`, for a semaphore `P/holders/slot.N`:
-    /// process, host, command, since when, label) for as long as it holds. Off by default, on with a [`label`](Self::label); the last
+    /// Whether a holder leaves a record beside the path (`P.holder`, for a semaphore `P/holders/slot.N`, for each reader
+    /// of an [`RwLock`](crate::RwLock) a file in `P.holders`: process, host, command, since when, label) for as long as it holds. Off by default, on with a [`label`](Self::label); the last
     /// call counts.
     ///
     /// The record holds the whole command line, and whoever may read the directory can read it unless
@@ -120,8 +120,8 @@ impl Options {
     /// * For a [`Once`](crate::Once): all that the closure wrote has reached the disk before anybody sees "done", and
     ///   "done" has before the call returns.
     ///
-    /// Costs what the disk costs: some milliseconds for a file, and for a `Once` as long as it takes to write everything
-    /// that waits to be written.
+    /// Costs what the disk costs: some milliseconds for a file; and for a `Once` as long as it takes to write everything
+    /// that any program has left to be written, on all file systems, also on a network one that hangs.
     ///
     /// # Platform-specific behaviour
     ///
@@ -134,6 +134,20 @@ impl Options {
     pub fn fsync(mut self, yes: bool) -> Self {
         self.fsync = yes;
         self
+    }
+
+    /// The same for the lock file `locked` and what else is a part of what lies at `path`: a callback is told of that.
+    pub(crate) fn for_parts_of(&self, path: &Arc<Path>, locked: &Arc<Path>) -> Self {
+        let mut options = self.clone();
+        if let Some((_, callback)) = &mut options.notice {
+            let (inner, path, locked) =
+                (Arc::clone(callback), Arc::clone(path), Arc::clone(locked));
+            *callback = Arc::new(move |waiting| {
+                let (path, locked) = (Arc::clone(&path), Arc::clone(&locked));
+                inner(&Waiting { path, locked, elapsed: waiting.elapsed });
+            });
+        }
+        options
     }
 
     /// For tests: how long who waits for events looks for itself at the latest. With a long one, a wake-up
@@ -196,12 +210,14 @@ impl Access {
 #[derive(Debug)]
 pub struct Waiting {
     path: Arc<Path>,
+    /// Where those are found who have it.
+    locked: Arc<Path>,
     elapsed: Duration,
 }
 
 impl Waiting {
     pub(crate) fn new(path: &Arc<Path>, elapsed: Duration) -> Self {
-        Self { path: Arc::clone(path), elapsed }
+        Self { path: Arc::clone(path), locked: Arc::clone(path), elapsed }
     }
 
     /// What is waited for.
@@ -219,7 +235,7 @@ impl Waiting {
     /// All who have it now (a semaphore's several), as far as that is known. Looks each time it is asked.
     #[must_use]
     pub fn holders(&self) -> Vec<Holder> {
-        holder::find(&self.path).unwrap_or_default()
+        holder::find(&self.locked).unwrap_or_default()
     }
 
     /// Who has it now, where that is known: of several the first. Looks each time it is asked.

@@ -52,8 +52,18 @@ use crate::wait::Then;
 ///
 /// A program in another language takes part by locking `builds.lock` with `flock(2)` (shared to read, exclusively to
 /// write) while it works with `builds`; if it writes by renaming a file of its own over `builds`, nobody ever sees half
-/// of that either. Files beside `builds`: `builds.lock` and `builds.lock.gate`, which stay, and `builds.lock.new` while
-/// it is written, or left by a writer that was killed and removed by the next. These names are flockwork's.
+/// of that either. In Python:
+///
+/// ```python
+/// with open("builds.lock", "a") as lock:
+///     fcntl.flock(lock, fcntl.LOCK_EX)
+///     number = int(open("builds").read() or 0)
+///     open("builds.mine", "w").write(str(number + 1))
+///     os.replace("builds.mine", "builds")
+/// ```
+///
+/// Files beside `builds`: `builds.lock` and `builds.lock.gate`, which stay and must not be removed; and `builds.lock.new`
+/// while it is written, or left by a writer that was killed and removed by the next. These names are flockwork's.
 ///
 /// A program that only reads does without the lock as well: it sees the old contents or the new.
 ///
@@ -64,7 +74,8 @@ use crate::wait::Then;
 /// * Hard links: after a write the path names a new file, and other names of the old one keep that. Access lists beyond
 ///   the mode, extended attributes and labels are not taken over; who writes a file of another user without the right to
 ///   give it back to them owns it from then on.
-/// * That it is fast for large files: each write writes all of it.
+/// * That it is fast for large files: each write writes all of it, also if nothing was changed.
+/// * An order: nobody starves, but who asks at the moment of a release may pass those who wait, as with an [`RwLock`].
 ///
 /// # Platform-specific behaviour
 ///
@@ -364,7 +375,7 @@ impl SharedFile {
     ///
     /// As [`RwLock::read`].
     pub fn lock_shared(&self) -> Result<FileReadGuard> {
-        self.inner.lock.read().map(|reading| self.reading(reading))
+        self.reading(self.inner.lock.read())
     }
 
     /// Keeps writers out for longer work, if there are none now; never waits.
@@ -373,7 +384,7 @@ impl SharedFile {
     ///
     /// As [`RwLock::try_read`].
     pub fn try_lock_shared(&self) -> Result<FileReadGuard> {
-        self.inner.lock.try_read().map(|reading| self.reading(reading))
+        self.reading(self.inner.lock.try_read())
     }
 
     /// Keeps writers out for longer work: waits for its turn for at most `timeout`.
@@ -382,7 +393,7 @@ impl SharedFile {
     ///
     /// As [`RwLock::read_timeout`].
     pub fn lock_shared_timeout(&self, timeout: Duration) -> Result<FileReadGuard> {
-        self.inner.lock.read_timeout(timeout).map(|reading| self.reading(reading))
+        self.reading(self.inner.lock.read_timeout(timeout))
     }
 
     /// Keeps writers out for longer work: waits for its turn until `deadline`.
@@ -391,7 +402,7 @@ impl SharedFile {
     ///
     /// As [`RwLock::read_deadline`].
     pub fn lock_shared_deadline(&self, deadline: Instant) -> Result<FileReadGuard> {
-        self.inner.lock.read_deadline(deadline).map(|reading| self.reading(reading))
+        self.reading(self.inner.lock.read_deadline(deadline))
     }
 
     /// Keeps writers out for longer work, as a future: see [`RwLock::read_async`].
@@ -404,7 +415,7 @@ impl SharedFile {
     ) -> impl Future<Output = Result<FileReadGuard>> + Send + Sync + Unpin + use<> {
         let file = self.clone();
         Then::new(self.inner.lock.read_async(), move |reading: Result<ReadGuard>| {
-            reading.map(|reading| file.reading(reading))
+            file.reading(reading)
         })
     }
 
@@ -428,7 +439,7 @@ impl SharedFile {
     ///
     /// As [`RwLock::write`].
     pub fn lock_exclusive(&self) -> Result<FileWriteGuard> {
-        self.inner.lock.write().map(|writing| self.writing(writing))
+        self.writing(self.inner.lock.write())
     }
 
     /// Keeps everybody else out for longer work, if nobody is there now; never waits.
@@ -437,7 +448,7 @@ impl SharedFile {
     ///
     /// As [`RwLock::try_write`].
     pub fn try_lock_exclusive(&self) -> Result<FileWriteGuard> {
-        self.inner.lock.try_write().map(|writing| self.writing(writing))
+        self.writing(self.inner.lock.try_write())
     }
 
     /// Keeps everybody else out for longer work: waits for its turn for at most `timeout`.
@@ -446,7 +457,7 @@ impl SharedFile {
     ///
     /// As [`RwLock::write_timeout`].
     pub fn lock_exclusive_timeout(&self, timeout: Duration) -> Result<FileWriteGuard> {
-        self.inner.lock.write_timeout(timeout).map(|writing| self.writing(writing))
+        self.writing(self.inner.lock.write_timeout(timeout))
     }
 
     /// Keeps everybody else out for longer work: waits for its turn until `deadline`.
@@ -455,7 +466,7 @@ impl SharedFile {
     ///
     /// As [`RwLock::write_deadline`].
     pub fn lock_exclusive_deadline(&self, deadline: Instant) -> Result<FileWriteGuard> {
-        self.inner.lock.write_deadline(deadline).map(|writing| self.writing(writing))
+        self.writing(self.inner.lock.write_deadline(deadline))
     }
 
     /// Keeps everybody else out for longer work, as a future: see [`RwLock::write_async`].
@@ -468,7 +479,7 @@ impl SharedFile {
     ) -> impl Future<Output = Result<FileWriteGuard>> + Send + Sync + Unpin + use<> {
         let file = self.clone();
         Then::new(self.inner.lock.write_async(), move |writing: Result<WriteGuard>| {
-            writing.map(|writing| file.writing(writing))
+            file.writing(writing)
         })
     }
 
@@ -486,12 +497,16 @@ impl SharedFile {
         &self.inner.lock
     }
 
-    fn reading(&self, guard: ReadGuard) -> FileReadGuard {
-        FileReadGuard { guard, contents: Arc::clone(&self.inner.contents) }
+    fn reading(&self, had: Result<ReadGuard>) -> Result<FileReadGuard> {
+        let contents = Arc::clone(&self.inner.contents);
+        let guard = had.map_err(|error| error.about(contents.path()))?;
+        Ok(FileReadGuard { guard, contents })
     }
 
-    fn writing(&self, guard: WriteGuard) -> FileWriteGuard {
-        FileWriteGuard { guard, contents: Arc::clone(&self.inner.contents) }
+    fn writing(&self, had: Result<WriteGuard>) -> Result<FileWriteGuard> {
+        let contents = Arc::clone(&self.inner.contents);
+        let guard = had.map_err(|error| error.about(contents.path()))?;
+        Ok(FileWriteGuard { guard, contents })
     }
 }
 
@@ -520,7 +535,8 @@ impl Options {
     /// As [`SharedFile::open`].
     pub fn open_shared_file(&self, path: impl AsRef<Path>) -> Result<SharedFile> {
         let contents = Arc::new(Contents::open(path.as_ref(), self)?);
-        let lock = self.open_rwlock(sys::beside(contents.path(), ".lock"))?;
+        let lock_path: Arc<Path> = sys::beside(contents.path(), ".lock").into();
+        let lock = self.for_parts_of(contents.path(), &lock_path).open_rwlock(&lock_path)?;
         Ok(SharedFile { inner: Arc::new(Inner { contents, lock }) })
     }
 }

@@ -9,30 +9,40 @@ use crate::sys;
 
 /// When a wait ends by itself.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Deadline(Option<Instant>);
+pub(crate) struct Deadline {
+    at: Option<Instant>,
+    /// Since when it is waited for, if that is known: so that who gave up has waited for all of their timeout.
+    since: Option<Instant>,
+}
 
 impl Deadline {
-    pub(crate) const NEVER: Self = Self(None);
+    pub(crate) const NEVER: Self = Self { at: None, since: None };
 
     /// A timeout becomes a deadline at the door; one that no clock can show means never.
     pub(crate) fn after(timeout: Duration) -> Self {
-        Self(Instant::now().checked_add(timeout))
+        let now = Instant::now();
+        Self { at: now.checked_add(timeout), since: Some(now) }
     }
 
     pub(crate) fn at(instant: Instant) -> Self {
-        Self(Some(instant))
+        Self { at: Some(instant), since: None }
     }
 
     pub(crate) fn is_never(self) -> bool {
-        self.0.is_none()
+        self.at.is_none()
     }
 
     pub(crate) fn is_over(self) -> bool {
-        self.0.is_some_and(|at| at <= Instant::now())
+        self.at.is_some_and(|at| at <= Instant::now())
     }
 
     pub(crate) fn instant(self) -> Option<Instant> {
-        self.0
+        self.at
+    }
+
+    /// When the wait began: before anything was done for it.
+    pub(super) fn start(self) -> Instant {
+        self.since.unwrap_or_else(Instant::now)
     }
 }
 

@@ -157,6 +157,8 @@ pub(crate) fn wait_here<W: Waiter>(
     notice: Option<&Notice>,
 ) -> Result<Outcome<W::Held>> {
     let mut wait = Patient::new(waiter, notice.cloned());
+    // Before the first poll, which may make a watcher.
+    wait.begin(deadline.start());
     let waker = this_thread();
     loop {
         // W1. The waker is registered by `poll` before it looks for the last time, and an unpark that
@@ -283,13 +285,20 @@ struct Patient<W> {
     waiter: W,
     /// With the time of its next call, if a clock can show it.
     notice: Option<(Notice, Option<Instant>)>,
-    /// When it was first told to wait: a future waits from then on.
+    /// When it began; a future when it was first told to wait.
     since: Option<Instant>,
 }
 
 impl<W: Waiter> Patient<W> {
     fn new(waiter: W, notice: Option<Notice>) -> Self {
         Self { waiter, notice: notice.map(|notice| (notice, None)), since: None }
+    }
+
+    fn begin(&mut self, start: Instant) {
+        self.since = Some(start);
+        if let Some((notice, next)) = &mut self.notice {
+            *next = start.checked_add(notice.after);
+        }
     }
 
     fn elapsed(&self) -> Duration {
@@ -311,14 +320,7 @@ impl<W: Waiter> Patient<W> {
     }
 
     fn notify(&mut self) {
-        let Some(since) = self.since else {
-            let start = now();
-            self.since = Some(start);
-            if let Some((notice, next)) = &mut self.notice {
-                *next = start.checked_add(notice.after);
-            }
-            return;
-        };
+        let Some(since) = self.since else { return self.begin(now()) };
         if let Some((notice, next)) = &mut self.notice {
             let now = now();
             if next.is_some_and(|at| at <= now) {

@@ -148,6 +148,10 @@ fn a_timeout_ends_after_its_time_and_not_before_and_a_zero_one_tries_once() {
         let error = lock.lock_timeout(timeout).unwrap_err();
         assert!(error.is_timed_out() && !error.is_would_block());
         assert!(start.elapsed() >= timeout);
+        match &error {
+            flockwork::Error::TimedOut { waited, .. } => assert!(*waited >= timeout, "{waited:?}"),
+            other => panic!("{other}"),
+        }
         assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::TimedOut);
     }
     let deadline = Instant::now() + Duration::from_millis(30);

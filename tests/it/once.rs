@@ -126,7 +126,7 @@ fn who_does_not_want_to_wait_is_told_that_somebody_is_at_it() {
     {
         let answer = other.ask(&call(&log, "plainly", way));
         assert!(answer.starts_with(complaint), "{answer}");
-        assert!(answer.contains("\"unpacking\""), "{answer}");
+        assert!(answer.contains("\"unpacking\"") && answer.contains("built`"), "{answer}");
     }
     assert!(other.ask("once\tholder").contains("\"unpacking\""));
     assert!(other.ask("once\treset\ttry").starts_with("would-block"));
@@ -134,12 +134,49 @@ fn who_does_not_want_to_wait_is_told_that_somebody_is_at_it() {
     for wait in ["once\twait\t0", "once\twait\tdeadline\t20"] {
         let answer = other.ask(wait);
         assert!(answer.starts_with("timed-out") && answer.contains("it was not done"), "{answer}");
+        assert!(answer.contains("\"unpacking\""), "{answer}");
     }
     busy.kill();
     other.expect("once\tholder", "nobody");
     other.expect(&call(&log, "plainly", "\ttry"), "true");
     other.expect("once\twait\t0", "ok");
     other.expect(&call(&log, "plainly", "\ttry"), "false");
+}
+
+#[test]
+fn a_callback_is_told_of_the_path_and_of_who_is_at_it_however_one_waits() {
+    use std::sync::{Arc, Mutex};
+    let (_dir, path, log) = files();
+    let mut busy = peer("once", &path, "label=unpacking");
+    busy.tell(&call(&log, "hangs", ""));
+    assert_eq!(busy.answer(), "in the middle");
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let tell = Arc::clone(&told);
+    let once = Options::new()
+        .on_wait(Duration::from_millis(5), move |waiting| {
+            tell.lock().unwrap().push(waiting.to_string());
+        })
+        .open_once(&path)
+        .unwrap();
+    let span = Duration::from_millis(50);
+    let begin = format!("waiting for `{}`", path.display());
+    let check = |error: &flockwork::Error| {
+        assert_eq!(error.path(), path);
+        assert_eq!(error.holder().and_then(flockwork::Holder::label), Some("unpacking"));
+        match error {
+            flockwork::Error::TimedOut { waited, .. } => assert!(*waited >= span, "{waited:?}"),
+            other => panic!("{other}"),
+        }
+        let told = std::mem::take(&mut *told.lock().unwrap());
+        assert!(!told.is_empty());
+        for line in told {
+            assert!(line.starts_with(&begin) && line.contains("\"unpacking\""), "{line}");
+        }
+    };
+    let called = once.call_once_timeout(span, || Ok::<(), String>(()));
+    check(called.unwrap_err().flockwork().unwrap());
+    check(&once.wait_timeout(span).unwrap_err());
+    check(&once.reset_timeout(span).unwrap_err());
 }
 
 #[test]

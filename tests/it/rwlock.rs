@@ -591,12 +591,10 @@ mod tools {
         let lock = RwLock::open(&path).unwrap();
         for way in WAYS {
             for (mode, is_reading) in [("read", true), ("write", false)] {
-                let (reading, writing) = match is_reading {
-                    true => (None, Some(lock.write().unwrap())),
-                    false => (Some(lock.read().unwrap()), None),
-                };
+                let writing = is_reading.then(|| lock.write().unwrap());
+                let reading = (!is_reading).then(|| lock.read().unwrap());
                 other.tell(&format!("rw\t{mode}{way}"));
-                until_held(&gate(&path), other.id());
+                until_in_gate(&path);
                 assert_eq!(crate::support::blocked(&path), 0, "{mode}{way} blocks in the kernel");
                 assert!(other.is_silent());
                 drop((reading, writing));

@@ -340,6 +340,8 @@ fn the_lock_is_told_about_and_its_holder_named() {
     let _reading = file.lock_shared().unwrap();
     let error = plain.write_timeout("x", Duration::from_millis(1)).unwrap_err();
     assert!(error.to_string().contains("\"importer\""), "{error}");
+    assert_eq!(error.path(), path);
+    assert_eq!(error.holder().and_then(flockwork::Holder::label), Some("importer"));
 }
 
 #[cfg(unix)]

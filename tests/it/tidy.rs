@@ -65,7 +65,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("marker.rs", &["error", "options", "regular", "slot", "sys"]),
     ("shared_file.rs", &["contents", "error", "options", "rwlock", "sys", "wait"]),
     ("event.rs", &["claim", "error", "marker", "options", "wait"]),
-    ("once.rs", &["error", "event", "holder", "lock", "options", "sys", "wait"]),
+    ("once.rs", &["error", "event", "holder", "lock", "options", "slot", "sys", "wait"]),
     ("wait/per_process.rs", &["sys"]),
     ("wait/hub.rs", &["sys"]),
     ("wait/place.rs", &["sys"]),
