@@ -177,6 +177,7 @@ fn a_callback_is_told_of_the_path_and_of_who_is_at_it_however_one_waits() {
     check(called.unwrap_err().flockwork().unwrap());
     check(&once.wait_timeout(span).unwrap_err());
     check(&once.reset_timeout(span).unwrap_err());
+    busy.kill();
 }
 
 #[test]
