@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::regular::{self, something_else};
-use crate::slot::absolute;
+use crate::slot::absolute_file;
 use crate::sys::{self, Bits, Presence};
 
 const READ: &str = "read";
@@ -26,7 +26,7 @@ pub(crate) struct Contents {
 impl Contents {
     /// Looks at what is there, and touches nothing.
     pub(crate) fn open(path: &Path, options: &Options) -> Result<Self> {
-        let path = absolute(path)?;
+        let path = absolute_file(path)?;
         let contents = Self {
             aside: sys::beside(&path, ".lock.new").into(),
             path,

@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use crate::error::{Error, Result};
 use crate::options::Access;
 use crate::regular::{self, something_else};
-use crate::slot::{Slot, absolute, create_parents};
+use crate::slot::{Slot, absolute_file, create_parents};
 use crate::sys::{self, Mode, Presence};
 
 const TAKEN: &str = ".taken";
@@ -46,13 +46,9 @@ pub(crate) enum Consumed {
 impl Marker {
     /// Makes missing parent directories where that is permitted, and touches nothing else.
     pub(crate) fn open(path: &Path, access: Access) -> Result<Self> {
-        let path = absolute(path)?;
-        let last = path.as_os_str().as_encoded_bytes().last();
-        let is_directory = last.is_some_and(|byte| std::path::is_separator(char::from(*byte)));
-        let (Some(directory), Some(name), false) = (path.parent(), path.file_name(), is_directory)
-        else {
-            return Err(Error::not_regular(&path, "the path of a directory"));
-        };
+        let path = absolute_file(path)?;
+        let directory = path.parent().unwrap_or(&path);
+        let name = path.file_name().unwrap_or_default();
         let marker = Self {
             directory: directory.into(),
             names: [name.to_os_string(), sys::beside(Path::new(name), TAKEN).into()].into(),

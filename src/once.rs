@@ -12,7 +12,7 @@ use crate::event::Event;
 use crate::holder::{self, Holder};
 use crate::lock::{Lock, LockGuard};
 use crate::options::Options;
-use crate::slot::absolute;
+use crate::slot::absolute_file;
 use crate::sys;
 use crate::wait::Deadline;
 
@@ -412,7 +412,7 @@ impl Options {
     ///
     /// As [`Once::open`].
     pub fn open_once(&self, path: impl AsRef<Path>) -> Result<Once> {
-        let path = absolute(path.as_ref())?;
+        let path = absolute_file(path.as_ref())?;
         let lock_path: Arc<Path> = sys::beside(&path, ".lock").into();
         let options = self.for_parts_of(&path, &lock_path);
         let done = options.open_event(&path)?;

@@ -443,6 +443,17 @@ pub(crate) fn absolute(path: &Path) -> Result<Arc<Path>> {
     }
 }
 
+/// The same, where it can be a file's.
+pub(crate) fn absolute_file(path: &Path) -> Result<Arc<Path>> {
+    let path = absolute(path)?;
+    let last = path.as_os_str().as_encoded_bytes().last();
+    let is_directory = last.is_some_and(|byte| std::path::is_separator(char::from(*byte)));
+    if is_directory || path.parent().is_none() || path.file_name().is_none() {
+        return Err(Error::not_regular(&path, "the path of a directory"));
+    }
+    Ok(path)
+}
+
 /// Makes the missing parent directories of a file that could not be made for want of them. Where there are none
 /// missing, somebody else has just made them; or, after some `tries`, it failed for another reason.
 pub(crate) fn create_parents(

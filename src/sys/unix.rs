@@ -155,18 +155,21 @@ pub(super) struct Keeping {
 }
 
 impl Keeping {
-    /// `None`: there is no file yet. Opens it for writing, and does not write: who may not do that may not replace it
-    /// either, although the directory would let them.
+    /// `None`: there is no file yet. Who may not write to it may not replace it either, although the directory would let
+    /// them. Asked, and not tried: a file that is opened for writing and closed is changed to those who watch it.
     pub(super) fn of(path: &Path) -> io::Result<Option<Self>> {
-        let found = match options().write(true).open(path) {
-            Ok(file) => file.metadata()?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        use rustix::fs::{Access, AtFlags, CWD, accessat};
+        match accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS) {
             // It runs as a program, which does not keep it from being replaced.
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::TXTBSY) => {
-                fs::symlink_metadata(path)?
+            Ok(()) | Err(Errno::TXTBSY) => {}
+            Err(Errno::NOENT) => return Ok(None),
+            // Not known to this system.
+            Err(Errno::NOSYS | Errno::INVAL | Errno::NOTSUP) => {
+                options().write(true).open(path)?;
             }
-            Err(error) => return Err(error),
-        };
+            Err(error) => return Err(error.into()),
+        }
+        let found = fs::symlink_metadata(path)?;
         if !found.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
         }

@@ -328,6 +328,18 @@ fn what_is_no_regular_file_is_refused_and_left_as_it_is() {
 }
 
 #[test]
+fn the_path_of_a_directory_is_refused_and_nothing_is_made() {
+    let (dir, path) = files();
+    for path in [path.join(""), dir.path().join("..")] {
+        let error = SharedFile::open(&path).unwrap_err();
+        assert!(matches!(error, Error::NotRegularFile { .. }), "{error}");
+        let error = flockwork::Once::open(&path).unwrap_err();
+        assert!(matches!(error, Error::NotRegularFile { .. }), "{error}");
+    }
+    assert_eq!(names(dir.path()), [""; 0]);
+}
+
+#[test]
 fn the_lock_is_told_about_and_its_holder_named() {
     let (_dir, path) = files();
     let file = Options::new().label("importer").open_shared_file(&path).unwrap();
