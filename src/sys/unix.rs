@@ -148,6 +148,12 @@ fn make(
     Ok(made)
 }
 
+/// By the effective user and group. Android has no such flag, and no programs to which these differ.
+#[cfg(not(target_os = "android"))]
+const AS_WHO_WRITES: rustix::fs::AtFlags = rustix::fs::AtFlags::EACCESS;
+#[cfg(target_os = "android")]
+const AS_WHO_WRITES: rustix::fs::AtFlags = rustix::fs::AtFlags::empty();
+
 /// What a file that is replaced hands on to the one that takes its place.
 pub(super) struct Keeping {
     owner: (u32, u32),
@@ -158,8 +164,8 @@ impl Keeping {
     /// `None`: there is no file yet. Who may not write to it may not replace it either, although the directory would let
     /// them. Asked, and not tried: a file that is opened for writing and closed is changed to those who watch it.
     pub(super) fn of(path: &Path) -> io::Result<Option<Self>> {
-        use rustix::fs::{Access, AtFlags, CWD, accessat};
-        match accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS) {
+        use rustix::fs::{Access, CWD, accessat};
+        match accessat(CWD, path, Access::WRITE_OK, AS_WHO_WRITES) {
             // It runs as a program, which does not keep it from being replaced.
             Ok(()) | Err(Errno::TXTBSY) => {}
             Err(Errno::NOENT) => return Ok(None),
