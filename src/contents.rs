@@ -58,7 +58,10 @@ impl Contents {
         self.look_anew();
         self.check(WRITE)?;
         let put = sys::put(&self.path, &self.aside, contents, self.bits, self.fsync);
-        put.map_err(|source| Error::io(WRITE, &self.path, source))
+        put.map_err(|source| match self.check(WRITE) {
+            Err(something_else) => something_else, // took its place meanwhile
+            Ok(()) => Error::io(WRITE, &self.path, source),
+        })
     }
 
     /// Rule F1. A symbolic link is refused, as anything that is no regular file: to replace it would leave the file that it

@@ -319,14 +319,12 @@ pub(crate) fn find(path: &Path) -> io::Result<Vec<Holder>> {
         }
         let mut found = sharers_of(path)?;
         let ids: Vec<_> = sys::path_identity(path).into_iter().collect();
-        let mut unrecorded = sys::lock_owners(&ids);
-        for holder in &found {
-            // A process may have it several times, with a record or without.
-            if let Some(place) = unrecorded.iter().position(|(_, pid)| *pid == holder.pid) {
-                unrecorded.remove(place);
+        // Each process once: while others lock and unlock, a line of the system's list may be read twice.
+        for (_, pid) in sys::lock_owners(&ids) {
+            if !found.iter().any(|holder| holder.pid == pid) {
+                found.push(Holder::of_process(pid));
             }
         }
-        found.extend(unrecorded.into_iter().map(|(_, pid)| Holder::of_process(pid)));
         return Ok(found);
     }
     let mut found = Vec::new();
@@ -352,7 +350,7 @@ pub(crate) fn find(path: &Path) -> io::Result<Vec<Holder>> {
 /// Those of the ones who share the lock on `path` that left a record.
 fn sharers_of(path: &Path) -> io::Result<Vec<Holder>> {
     let mut found = Vec::new();
-    for record in entries(&sys::beside(path, SHARERS))? {
+    for record in entries(&sys::beside(path, SHARERS))?.into_iter().filter(|r| !is_aside(r)) {
         let desk = Desk { locked: path.into(), record, is_shared: true };
         found.extend(desk.recorded()?);
     }
@@ -360,26 +358,45 @@ fn sharers_of(path: &Path) -> io::Result<Vec<Holder>> {
     Ok(found)
 }
 
+/// The records in the directory of those who share a lock, by their names. Those of others may be closed to this user.
 fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    match std::fs::read_dir(directory) {
-        Ok(entries) => entries.take(MOST_SHARERS).map(|entry| Ok(entry?.path())).collect(),
-        Err(error) if gone(&error) => Ok(Vec::new()),
-        Err(error) => Err(error),
+    if !is_real_directory(directory) {
+        return Ok(Vec::new());
     }
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if gone(&error) || error.kind() == io::ErrorKind::PermissionDenied => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(error),
+    };
+    let mut records = Vec::new();
+    for entry in entries.take(MOST_SHARERS) {
+        let entry = entry?;
+        if sys::is_unique_name(entry.file_name().to_string_lossy().trim_end_matches(ASIDE)) {
+            records.push(entry.path());
+        }
+    }
+    Ok(records)
+}
+
+/// And no symbolic link to one, which would be somebody else's.
+fn is_real_directory(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
+}
+
+fn is_aside(record: &Path) -> bool {
+    record.to_string_lossy().ends_with(ASIDE)
 }
 
 /// Takes away what those left who died while they shared the lock on `path`. With `all` also what they had begun to
 /// write: only for the one who has the lock exclusively, since nobody writes there then.
 pub(crate) fn sweep_sharers(path: &Path, all: bool) {
     for record in entries(&sys::beside(path, SHARERS)).unwrap_or_default() {
-        let is_begun = record.to_string_lossy().ends_with(ASIDE);
-        let is_dead = match look(&record) {
-            Ok(Place::Record { is_alive: false, .. }) => all || !is_begun,
-            Ok(Place::Foreign) => {
-                let found = std::fs::symlink_metadata(&record);
-                all && is_begun && found.is_ok_and(|found| found.is_file() && found.len() == 0)
-            }
-            _ => false,
+        let is_dead = match is_aside(&record) {
+            true if all => std::fs::symlink_metadata(&record).is_ok_and(|found| found.is_file()),
+            true => false, // somebody may be about to write it
+            false => matches!(look(&record), Ok(Place::Record { is_alive: false, .. })),
         };
         if is_dead {
             let _ = std::fs::remove_file(&record);
@@ -445,7 +462,13 @@ impl Record {
             sys::create_directories(directory, access.bits())?; // of several records
         }
         if desk.is_shared {
-            sweep_sharers(&desk.locked, false);
+            if !record.parent().is_some_and(is_real_directory) {
+                return Err(io::ErrorKind::NotADirectory.into());
+            }
+            // Now and then: there may be many, and each look at one costs some microseconds.
+            if record.as_os_str().as_encoded_bytes().last() == Some(&b'0') {
+                sweep_sharers(&desk.locked, false);
+            }
         }
         if let Place::Foreign = look(&record)? {
             return Err(io::ErrorKind::AlreadyExists.into());

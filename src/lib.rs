@@ -55,6 +55,8 @@
 
 mod sys;
 
+mod per_process;
+
 mod slot;
 mod wait;
 

@@ -316,6 +316,11 @@ impl LockGuard {
         self.hold.release()
     }
 
+    /// For what must only be done by the one who holds it, and not by a copy of the guard that `fork` made.
+    pub(crate) fn check_here(&self, operation: &'static str) -> Result<()> {
+        self.hold.check_here(operation)
+    }
+
     /// The path of the lock, absolute.
     #[must_use]
     pub fn path(&self) -> &Path {

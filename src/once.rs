@@ -99,7 +99,8 @@ impl Once {
     /// * [`OnceError::Closure`] with what `f` returned. It is not done then.
     /// * [`OnceError::Flockwork`]: [`Error::Unsupported`] if the file system has no locks; [`Error::Io`] if the lock file
     ///   or the file that says "done" cannot be made; [`Error::NotRegularFile`] if something else has taken the path.
-    ///   It is not done then, but `f` may have run.
+    ///   It is not done then, but `f` may have run. (With [`Options::fsync`] it may be done, and not survive a loss of
+    ///   power, if only the directory could not be brought to the disk.)
     pub fn call_once<E>(&self, f: impl FnOnce() -> Result<(), E>) -> Result<bool, OnceError<E>> {
         self.call(f, Lock::lock)
     }
@@ -370,6 +371,8 @@ impl Once {
 
     /// Rule O2. What was done is on the disk before anybody sees that it is done, and that is before anybody else may do it.
     fn finish(&self, turn: LockGuard) -> Result<()> {
+        // A forked copy that comes back from the closure: the other process is still at it (rule 4).
+        turn.check_here("say that it is done for")?;
         let is_durable = self.inner.options.fsync;
         let failed =
             |source| Error::io("bring to the disk what was done for", &self.inner.path, source);

@@ -70,9 +70,9 @@ use crate::wait::{Acquire, Deadline, Gated, Notice, Outcome, Passage, Then, pass
 ///   That look can itself be in the way of another `try_` call at the same moment; and programs that try again and
 ///   again without a pause come before those who queue more often than is their turn.
 /// * A program that is stopped (SIGSTOP, Ctrl-Z) while it waits in the gate holds up the others: these look past
-///   it after a second, and then each second, and get the lock when nobody has it. (Readers then share it with other
-///   readers as well, where the system tells that the program is stopped: Linux. They ask that after 1, 3, 7, 15 and
-///   31 seconds, and then every 32.)
+///   it after a second, and then each second, and get the lock when nobody has it. Where the system tells that the
+///   program is stopped (Linux), readers then share it with other readers as well, and calls that try, or whose
+///   time is up, take what they can get. (It is asked after 1, 3, 7, 15 and 31 seconds, and then every 32.)
 /// * Those who queue for longer than a moment are woken each second, and by a helper thread when their turn comes.
 /// * Removing the gate costs the order for those who wait then, and never the exclusion.
 ///
@@ -268,7 +268,7 @@ impl RwLock {
     ///
     /// Who was opened with [`Options::label`] or [`Options::record_holder`] left a record: a writer in
     /// `data.lock.holder`, each reader in a file of the directory `data.lock.holders`. For others Linux tells the
-    /// process, as it does for a [`Lock`](crate::Lock::holder). A snapshot: it may be out of date when it is returned.
+    /// process (once, however often it has it), as it does for a [`Lock`](crate::Lock::holder). A snapshot: it may be out of date when it is returned.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -342,6 +342,13 @@ impl Options {
     pub fn open_rwlock(&self, path: impl AsRef<Path>) -> Result<RwLock> {
         let lock = Slot::open(path.as_ref(), self.access)?;
         let gate = Slot::open(&sys::beside(lock.path(), GATE), self.access)?;
+        if sys::FILES_HAVE_NUMBERS && lock.latest() == gate.latest() {
+            let problem = format!(
+                "it is the same file as `{}`, by a hard link, and would be waited for by those who hold that; remove it",
+                lock.path().display()
+            );
+            return Err(Error::Corrupt { path: Arc::clone(gate.path()), problem });
+        }
         let notice = claim::notice(self, lock.path());
         let poll_every = self.poll_every;
         let claim = |slot, mode| Arc::new(Claim { slot, mode, poll_every, whole: None });
@@ -385,19 +392,15 @@ impl Passage for Way {
     /// Rule R3. Who waits in the gate and runs is woken when the lock gets free, so what is found free by
     /// somebody who comes by once a second is free because that one does not run. Readers must not pass a
     /// writer that waits for other readers, unless it is known not to run.
-    fn look_past(&self, thorough: bool) -> Result<Option<Locked>> {
-        let slot = &self.lock.slot;
-        if let Some(locked) = slot.try_take(Mode::Exclusive)? {
-            return match self.lock.mode {
-                Mode::Exclusive => Ok(Some(locked)),
-                Mode::Shared => locked.share(),
-            };
+    fn take_unheld(&self) -> Result<Option<Locked>> {
+        match self.lock.slot.try_take(Mode::Exclusive)? {
+            Some(locked) if self.lock.mode == Mode::Shared => locked.share(),
+            taken => Ok(taken),
         }
-        let reads = self.lock.mode == Mode::Shared;
-        if thorough && reads && self.gate.slot.has_stopped_holder() {
-            return slot.try_take(Mode::Shared);
-        }
-        Ok(None)
+    }
+
+    fn is_gate_stopped(&self) -> bool {
+        self.gate.slot.has_stopped_holder()
     }
 
     fn patience(&self) -> Option<Duration> {

@@ -1,13 +1,15 @@
 //! One lockable file: opened by rule 1, locked, checked by rule 2, kept open between acquisitions by
-//! rule 6, released by rule 4. Knows files and knows no time. Names `error`, `options` and `sys`.
+//! rule 6, released by rule 4. Knows files and knows no time. Names `error`, `options`,
+//! `per_process` and `sys`.
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use crate::error::{Error, Result};
 use crate::options::Access;
+use crate::per_process::PerProcess;
 use crate::sys::{self, FileId, Mode, Origin};
 
 /// How often in a row the file may turn out to have been replaced between opening and locking it. Each
@@ -24,7 +26,9 @@ pub(crate) struct Slot {
     spare: Option<Box<Path>>,
     access: Access,
     network: bool,
-    files: Mutex<Files>,
+    /// Which file it was when it was opened.
+    opened: FileId,
+    files: PerProcess<Files>,
 }
 
 /// The descriptors of a slot that are not in a guard. An acquisition takes one out and has it to
@@ -37,22 +41,48 @@ struct Files {
     /// How many a waiting helper has. While it is blocked no other is kept in its place, so that a
     /// handle costs one descriptor, however often somebody gave up waiting.
     lent: usize,
-    /// What the path was last seen to name.
-    latest: FileId,
-    /// The process that this was counted in.
-    origin: Origin,
+    /// What the path was last seen to name by this process, if it has looked.
+    latest: Option<FileId>,
 }
 
 #[derive(Debug)]
 struct OpenFile {
-    file: File,
+    /// Taken out when it is closed.
+    file: Option<File>,
     id: FileId,
     /// It has its second name.
     is_kept: bool,
     origin: Origin,
 }
 
+const OPEN: &str = "only closing takes it, and that is the end";
+
+impl OpenFile {
+    fn file(&self) -> &File {
+        self.file.as_ref().expect(OPEN)
+    }
+}
+
+impl Drop for OpenFile {
+    /// Rule 4. `fork` copies the table of descriptors first and the memory later (`copy_process` in `kernel/fork.c`), so in a
+    /// copy what another thread opened in between has a number that is nobody's, or by now somebody else's: that is not to
+    /// be closed.
+    fn drop(&mut self) {
+        if self.origin.is_here() {
+            return;
+        }
+        if let Some(file) = self.file.take() {
+            if !sys::identity(&file).is_ok_and(|id| id == self.id) {
+                std::mem::forget(file);
+            }
+        }
+    }
+}
+
 impl Files {
+    /// A process that was forked has none of the other's descriptors, nor of its helpers.
+    const NONE: Self = Self { idle: None, lent: 0, latest: None };
+
     /// Keeps a descriptor where none is kept yet.
     fn keep(mut this: MutexGuard<'_, Self>, open: OpenFile) {
         if this.idle.is_none() && this.lent == 0 {
@@ -83,9 +113,11 @@ impl Slot {
         }
         let path = absolute(path)?;
         let file = open(&path, spare.as_deref(), access)?;
-        let network = sys::is_network(&path, &file.file);
-        let files = Files { latest: file.id, idle: Some(file), lent: 0, origin: Origin::here() };
-        Ok(Arc::new(Self { path, spare, access, network, files: Mutex::new(files) }))
+        let network = sys::is_network(&path, file.file());
+        let opened = file.id;
+        let files = PerProcess::new(Files { idle: Some(file), ..Files::NONE }, || Files::NONE);
+        drop(files.lock()); // it is this process's from now on
+        Ok(Arc::new(Self { path, spare, access, network, opened, files }))
     }
 
     pub(crate) fn path(&self) -> &Arc<Path> {
@@ -104,7 +136,7 @@ impl Slot {
 
     /// Which file the path was last seen to name.
     pub(crate) fn latest(&self) -> FileId {
-        self.files().latest
+        self.files().latest.unwrap_or(self.opened)
     }
 
     /// Takes the lock if nobody is in the way.
@@ -131,12 +163,12 @@ impl Slot {
             let mut own = None;
             if !files.idle.as_ref().is_some_and(|open| open.origin.is_here()) {
                 drop(files);
-                own = Some(self.take_file(false)?);
+                own = Some(self.take_file()?);
                 files = self.files();
             }
             let Some(open) = own.as_ref().or(files.idle.as_ref()) else { continue };
             let id = open.id;
-            match sys::try_lock(&open.file, mode) {
+            match sys::try_lock(open.file(), mode) {
                 Ok(true) => {
                     let Some(open) = own.or_else(|| files.idle.take()) else { continue };
                     drop(files);
@@ -156,7 +188,7 @@ impl Slot {
                             files.idle.take_if(|open| open.id == id);
                             continue;
                         }
-                        files.latest = id;
+                        files.latest = Some(id);
                     }
                     if let Some(open) = own {
                         Files::keep(files, open);
@@ -177,7 +209,7 @@ impl Slot {
     /// again at the new file (rule 2).
     pub(crate) fn take(self: &Arc<Self>, mode: Mode) -> Result<Locked> {
         for _ in 0..MOST_REPLACEMENTS {
-            let open = self.take_file(false)?;
+            let open = self.take_file()?;
             // The kept descriptor may be one of a file that was replaced long ago, and whose holder may
             // hold it for ever.
             if !self.still_names(open.id)? {
@@ -196,7 +228,7 @@ impl Slot {
     /// gets the lock from the helper checks it by [`is_valid`](Self::is_valid).
     pub(crate) fn take_file_of(self: &Arc<Self>, id: FileId, mode: Mode) -> Result<Option<Locked>> {
         let _count = Lent::new(self);
-        let open = self.take_file(true)?;
+        let open = self.take_file()?;
         if open.id != id {
             return Ok(None);
         }
@@ -205,10 +237,10 @@ impl Slot {
 
     /// Whether it could be taken at this moment; takes it for half a microsecond.
     pub(crate) fn is_free(&self, mode: Mode) -> Result<bool> {
-        let open = self.take_file(false)?;
-        let is_free = sys::try_lock(&open.file, mode).map_err(|source| self.lock_error(source))?;
+        let open = self.take_file()?;
+        let is_free = sys::try_lock(open.file(), mode).map_err(|source| self.lock_error(source))?;
         if is_free {
-            sys::unlock(&open.file).map_err(|source| Error::io("unlock", &self.path, source))?;
+            sys::unlock(open.file()).map_err(|source| Error::io("unlock", &self.path, source))?;
         }
         Files::keep(self.files(), open);
         Ok(is_free)
@@ -221,7 +253,7 @@ impl Slot {
     }
 
     fn block(self: &Arc<Self>, mode: Mode, open: OpenFile) -> Result<Locked> {
-        sys::lock(&open.file, mode).map_err(|source| self.lock_error(source))?;
+        sys::lock(open.file(), mode).map_err(|source| self.lock_error(source))?;
         Ok(self.locked(open))
     }
 
@@ -236,12 +268,12 @@ impl Slot {
 
     fn files(&self) -> MutexGuard<'_, Files> {
         // Nothing in here panics half-way, so what a panicking thread left is whole.
-        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+        self.files.lock()
     }
 
     /// The kept descriptor, or a new one. One that came through a fork is closed and not used: its
     /// lock would be shared with the other process.
-    fn take_file(&self, lent: bool) -> Result<OpenFile> {
+    fn take_file(&self) -> Result<OpenFile> {
         let idle = {
             let mut files = self.files();
             files.idle.take()
@@ -251,12 +283,7 @@ impl Slot {
             other => {
                 drop(other);
                 let open = open(&self.path, self.spare.as_deref(), self.access)?;
-                let mut files = self.files();
-                files.latest = open.id;
-                if !files.origin.is_here() {
-                    files.origin = Origin::here();
-                    files.lent = usize::from(lent); // the helpers stayed in the other process
-                }
+                self.files().latest = Some(open.id);
                 Ok(open)
             }
         }
@@ -324,7 +351,7 @@ impl Locked {
     pub(crate) fn share(self) -> Result<Option<Self>> {
         let failed = |source| Error::io("downgrade", &self.slot.path, source);
         let open = self.open.as_ref().expect("only a release takes it, and that consumes `self`");
-        let is_shared = sys::downgrade(&open.file).map_err(failed)?;
+        let is_shared = sys::downgrade(open.file()).map_err(failed)?;
         Ok(is_shared.then_some(self))
     }
 
@@ -336,7 +363,7 @@ impl Locked {
     /// Unlocks, and closes: the path names another file.
     fn discard(mut self) {
         if let Some(open) = self.open.take().filter(|open| open.origin.is_here()) {
-            let _ = sys::unlock(&open.file);
+            let _ = sys::unlock(open.file());
         }
     }
 
@@ -347,7 +374,7 @@ impl Locked {
         };
         // Unlock, then close or keep: a close alone leaves the lock with any child that was forked
         // meanwhile and has not reached its exec yet. Should unlocking fail, the file is closed.
-        sys::unlock(&open.file).map_err(|source| Error::io("unlock", &self.slot.path, source))?;
+        sys::unlock(open.file()).map_err(|source| Error::io("unlock", &self.slot.path, source))?;
         Files::keep(self.slot.files(), open);
         Ok(())
     }
@@ -366,7 +393,7 @@ fn open(path: &Arc<Path>, spare: Option<&Path>, access: Access) -> Result<OpenFi
     let failed = |operation| move |source| Error::io(operation, path, source);
     let opened = |file: File| {
         let id = sys::identity(&file).map_err(failed("examine"))?;
-        Ok(OpenFile { file, id, is_kept: false, origin: Origin::here() })
+        Ok(OpenFile { file: Some(file), id, is_kept: false, origin: Origin::here() })
     };
     // `None`: the path named another file than the one to be kept.
     let kept = |file: File| {
@@ -473,7 +500,9 @@ pub(crate) fn create_parents(
 
 /// A file that is not locked, opened (or made) by the same rule.
 pub(crate) fn open_plain(path: &Arc<Path>, access: Access) -> Result<(File, FileId)> {
-    open(path, None, access).map(|open| (open.file, open.id))
+    let mut open = open(path, None, access)?;
+    let file = open.file.take().expect(OPEN);
+    Ok((file, open.id))
 }
 
 /// Makes `path`, which names the file `id`, and `spare` name the same file: whether they do. Without hard links

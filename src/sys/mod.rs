@@ -122,8 +122,19 @@ pub(crate) fn nearest_directory(directory: &Path) -> Option<&Path> {
 /// A name in the same directory that nobody else uses.
 pub(crate) fn unique_beside(path: &Path) -> std::path::PathBuf {
     use std::hash::{BuildHasher as _, Hasher as _};
-    let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    static NAMES: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    // The keys of that are a thread's, and a forked copy has the same.
+    let mut random = std::collections::hash_map::RandomState::new().build_hasher();
+    random.write_u32(std::process::id());
+    random.write_u64(NAMES.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+    let random = random.finish();
     path.with_file_name(format!(".flockwork.{random:016x}"))
+}
+
+/// Whether it can be a name of [`unique_beside`].
+pub(crate) fn is_unique_name(name: &str) -> bool {
+    name.strip_prefix(".flockwork.")
+        .is_some_and(|rest| rest.len() == 16 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// `path` with `suffix` added to its last component.
@@ -138,11 +149,11 @@ pub(crate) use self::whole::{put, replace, write_new};
 mod whole;
 
 pub(crate) use imp::{
-    BACKSTOP, FileId, Origin, Pin, PlaceId, SUPPORTED, advice, coarse_milliseconds, command_of,
-    create_directories, create_new, describe, host_name, identity, is_bad_name, is_network,
-    is_network_place, is_stopped, lock_owners, locks_unsupported, names, open_existing,
-    open_to_read, path_identity, place_identity, presence, remove_at_once, rename_new,
-    sync_directory, sync_everything, through_readers,
+    BACKSTOP, FILES_HAVE_NUMBERS, FileId, Origin, Pin, PlaceId, SUPPORTED, advice,
+    coarse_milliseconds, command_of, create_directories, create_new, describe, host_name, identity,
+    is_bad_name, is_network, is_network_place, is_stopped, lock_owners, locks_unsupported, names,
+    open_existing, open_to_read, path_identity, place_identity, presence, remove_at_once,
+    rename_new, sync_directory, sync_everything, through_readers,
 };
 
 #[cfg(all(unix, not(target_os = "solaris")))]
@@ -161,3 +172,32 @@ mod advisory;
 mod imp;
 #[cfg(not(any(windows, all(unix, not(target_os = "solaris")))))]
 use imp::advisory;
+
+#[cfg(all(test, unix))]
+mod tests {
+    /// The children of one fork server make as many names as there are.
+    #[test]
+    fn forked_copies_make_other_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let _used = super::unique_beside(dir.path());
+        for child in 0..3 {
+            match fork::fork().unwrap() {
+                fork::Fork::Child => {
+                    let name = super::unique_beside(dir.path());
+                    let name = name.file_name().unwrap().to_string_lossy();
+                    let is_unique = super::is_unique_name(&name);
+                    let written = std::fs::write(dir.path().join(child.to_string()), &*name);
+                    std::process::exit(i32::from(!is_unique || written.is_err()))
+                }
+                fork::Fork::Parent(child) => {
+                    let child = rustix::process::Pid::from_raw(child);
+                    let none = rustix::process::WaitOptions::empty();
+                    let status = rustix::process::waitpid(child, none).unwrap().unwrap().1;
+                    assert_eq!(status.exit_status(), Some(0));
+                }
+            }
+        }
+        let name = |child: i32| std::fs::read(dir.path().join(child.to_string())).unwrap();
+        assert!(name(0) != name(1) && name(1) != name(2) && name(0) != name(2));
+    }
+}

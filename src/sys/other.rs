@@ -13,6 +13,9 @@ pub(crate) const BACKSTOP: std::time::Duration = std::time::Duration::from_secs(
 
 pub(super) const LOCKS_STACK: bool = false;
 
+/// Whether [`FileId`] tells one file from another.
+pub(crate) const FILES_HAVE_NUMBERS: bool = false;
+
 fn unsupported<T>() -> io::Result<T> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "flockwork has no file locks on this platform"))
 }

@@ -32,6 +32,9 @@ pub(crate) const BACKSTOP: Duration = Duration::from_millis(100);
 /// A second lock by the same descriptor takes the place of the first.
 pub(super) const LOCKS_STACK: bool = false;
 
+/// Whether [`FileId`] tells one file from another.
+pub(crate) const FILES_HAVE_NUMBERS: bool = true;
+
 pub(crate) use self::processes::{
     Origin, coarse_milliseconds, command_of, host_name, is_stopped, lock_owners,
 };
@@ -111,14 +114,9 @@ pub(super) fn fixed(
 ) -> io::Result<tempfile::NamedTempFile> {
     let name = path.file_name().unwrap_or_default();
     let made = make(tempfile::Builder::new().prefix(name).rand_bytes(0), path, bits, private)?;
-    if !super::try_lock(made.as_file(), Mode::Exclusive)?
-        || !names(path, identity(made.as_file())?)?
-    {
-        return Err(io::Error::other(
-            "another program, which does not hold its lock, removes what is written",
-        ));
-    }
-    Ok(made)
+    // Nobody else has it: somebody who looks whether we live, for a moment, if anybody.
+    let _looked = super::try_lock(made.as_file(), Mode::Exclusive)?;
+    super::whole::still_ours(made, path)
 }
 
 /// Who writes a file aside has it locked meanwhile, so that it is seen whether they live.
@@ -188,16 +186,17 @@ impl Keeping {
         use rustix::fs::{Gid, Uid, fchown};
         let found = file.metadata()?;
         let (uid, gid) = self.owner;
+        // The group before the mode, which is for its members; the owner last, since who is not the owner may not
+        // change the mode.
         let has_group = found.gid() == gid || fchown(file, None, Some(Gid::from_raw(gid))).is_ok();
+        let mode =
+            if has_group { self.mode } else { self.mode & (0o707 | (self.mode & 0o007) << 3) };
+        file.set_permissions(Permissions::from_mode(mode & 0o777))?;
         let has_owner = found.uid() == uid || fchown(file, Some(Uid::from_raw(uid)), None).is_ok();
-        let mut mode = self.mode;
-        if !has_group {
-            mode &= 0o707 | (mode & 0o007) << 3;
+        if has_group && has_owner && mode > 0o777 {
+            let _ = file.set_permissions(Permissions::from_mode(mode));
         }
-        if !has_group || !has_owner {
-            mode &= 0o777;
-        }
-        file.set_permissions(Permissions::from_mode(mode))
+        Ok(())
     }
 }
 
@@ -528,10 +527,11 @@ impl Pin {
             if let Some(bits) = bits {
                 file.set_permissions(Permissions::from_mode(bits.file))?;
             }
-            io::Write::write_all(&mut &file, contents)?;
+            // Before there is anything to be read: who finds a record asks whether its publisher lives.
             if !super::try_lock(&file, Mode::Exclusive)? {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
+            io::Write::write_all(&mut &file, contents)?;
             fs::rename(aside, path)?;
             // A holder of a file that was replaced since may publish at the same names.
             if !names(path, identity(&file)?)? {
@@ -543,6 +543,9 @@ impl Pin {
             // Whatever became of it, it must not look as if its publisher had died.
             let _ = file.set_len(0);
             let _ = fs::remove_file(aside);
+            if identity(&file).and_then(|id| names(path, id)).unwrap_or(false) {
+                let _ = fs::remove_file(path);
+            }
             return Err(error);
         }
         Ok(Self { file })

@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use super::imp::{Keeping, aside, fixed, sync_directory, through_readers};
-use super::{Bits, Mode};
+use super::{Bits, Mode, Presence};
 
 /// Makes `path` with these contents; `AlreadyExists` where anything has the name.
 pub(crate) fn write_new(path: &Path, contents: &[u8], bits: Option<Bits>) -> io::Result<()> {
@@ -66,12 +66,31 @@ pub(crate) fn put(
     if durable {
         made.as_file().sync_all()?;
     }
-    persist(made, path)?;
+    // As late as can be: a rename would replace what has taken the path's place meanwhile.
+    if super::presence(path)? == Presence::Other {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else took its place"));
+    }
+    persist(still_ours(made, through)?, path)?;
     match path.parent().filter(|_| durable) {
         Some(directory) => sync_directory(directory),
         None => Ok(()),
     }
 }
+
+/// What was made at `through`, unless another writer removed or replaced it, who should not be there: then it is left to
+/// that one, since to drop it would remove it by its path.
+pub(super) fn still_ours(
+    made: tempfile::NamedTempFile,
+    through: &Path,
+) -> io::Result<tempfile::NamedTempFile> {
+    if super::names(through, super::identity(made.as_file())?)? {
+        return Ok(made);
+    }
+    let _ = made.keep();
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, NOT_ALONE))
+}
+
+const NOT_ALONE: &str = "another program writes it at this moment, although its lock is ours: was the lock file removed?";
 
 /// What a writer left that was killed.
 fn remove_left(through: &Path) -> io::Result<()> {
@@ -86,18 +105,29 @@ fn remove_left(through: &Path) -> io::Result<()> {
         _ => {}
     }
     if is_being_written(through)? {
-        return Err(in_the_way(
-            "another program writes it at this moment, although its lock is ours: was the lock file removed?",
-        ));
+        return Err(in_the_way(NOT_ALONE));
     }
-    std::fs::remove_file(through)
+    match std::fs::remove_file(through) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(io::Error::new(
+            error.kind(),
+            "another user was killed writing it, and left a file (its path with \
+                 `.lock.new`) that this one may not remove",
+        )),
+        removed => removed,
+    }
 }
 
 fn is_being_written(through: &Path) -> io::Result<bool> {
     if !super::imp::WRITERS_LOCK {
         return Ok(false);
     }
-    let file = super::open_existing(through)?;
+    let file = match super::open_existing(through) {
+        Ok(file) => file,
+        // Another user's, who was killed before it had its mode. The lock is ours: nobody writes it.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
     let is_free = super::try_lock(&file, Mode::Exclusive)?;
     if is_free {
         super::unlock(&file)?;

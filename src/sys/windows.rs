@@ -24,6 +24,9 @@ pub(crate) const BACKSTOP: Duration = Duration::from_millis(100);
 /// exclusive one away: `LockFileEx`, remarks.
 pub(super) const LOCKS_STACK: bool = true;
 
+/// Whether [`FileId`] tells one file from another.
+pub(crate) const FILES_HAVE_NUMBERS: bool = false;
+
 const FILE_SHARE_READ: u32 = 1;
 const FILE_SHARE_WRITE: u32 = 2;
 const FILE_SHARE_ALL: u32 = 7;

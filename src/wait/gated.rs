@@ -32,9 +32,11 @@ pub(crate) trait Passage: Send + Sync + 'static {
 
     fn gate(&self) -> &Arc<Self::Lock>;
     fn lock(&self) -> &Arc<Self::Lock>;
-    /// Takes the lock without the gate, if nobody who waits there can lose by it (R3). Never blocks. If `thorough`, also
-    /// by what it costs more to find out.
-    fn look_past(&self, thorough: bool) -> Result<Option<Held<Self>>>;
+    /// Takes the lock without the gate if nobody has it, in whatever mode (R3). Never blocks. Only for who comes by
+    /// seldom.
+    fn take_unheld(&self) -> Result<Option<Held<Self>>>;
+    /// Whether who has the gate is known not to run. Costs more than a system call.
+    fn is_gate_stopped(&self) -> bool;
     /// For tests: how long to wait before that.
     fn patience(&self) -> Option<Duration>;
 }
@@ -57,9 +59,10 @@ pub(crate) fn try_pass<P: Passage>(passage: &P) -> Result<Option<Held<P>>> {
         match pauses.next() {
             Some(Duration::ZERO) => std::thread::yield_now(),
             Some(pause) => std::thread::sleep(pause),
-            None => return Ok(None),
+            None => break,
         }
     }
+    if passage.is_gate_stopped() { lock.attempt() } else { Ok(None) }
 }
 
 /// Waits in the calling thread, until the deadline. That is asked for when the first try was in vain.
@@ -127,7 +130,10 @@ impl<P: Passage> AtGate<P> {
             *span = (*span * 2).min(LONGEST_PATIENCE);
             *left = *span;
         }
-        self.passage.look_past(thorough)
+        match self.passage.take_unheld()? {
+            None if thorough && self.passage.is_gate_stopped() => self.passage.lock().attempt(),
+            taken => Ok(taken),
+        }
     }
 }
 
@@ -165,7 +171,15 @@ impl<P: Passage> Waiter for AtGate<P> {
         if let Some(gate) = self.line.last_chance()? {
             return Ok(Some(Passed::Gate(gate)));
         }
-        Ok(self.passage.look_past(false)?.map(Passed::Lock))
+        // Not at once: who gives up after some microseconds, and comes again, would pass those who wait longer.
+        let had = if self.look_at <= now() {
+            self.look_past()?
+        } else if self.passage.is_gate_stopped() {
+            self.passage.lock().attempt()?
+        } else {
+            None
+        };
+        Ok(had.map(Passed::Lock))
     }
 }
 

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use super::per_process::PerProcess;
 use super::{wake, watch};
+use crate::per_process::PerProcess;
 use crate::sys::{Origin, PlaceId};
 
 /// What they tell each other. Under one mutex, which is never held while notify is called: on some platforms that

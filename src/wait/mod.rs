@@ -26,7 +26,6 @@ mod deadline;
 mod gated;
 mod hub;
 mod line;
-mod per_process;
 mod place;
 mod poll;
 mod queue;

@@ -24,9 +24,9 @@ use std::sync::{Arc, MutexGuard};
 use std::task::Waker;
 use std::time::Duration;
 
-use super::per_process::PerProcess;
 use super::poll::Rhythm;
 use super::{Target, deadline, wake};
+use crate::per_process::PerProcess;
 
 /// Helpers of the whole process. Each is a thread, and has a descriptor.
 const MOST_HELPERS: usize = 64;

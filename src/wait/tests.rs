@@ -306,3 +306,83 @@ fn wakers_that_panic_take_nobody_with_them() {
     assert_eq!(panics.0.load(Ordering::SeqCst), 2);
     drop(held);
 }
+
+/// A lock in memory behind another one.
+#[derive(Default)]
+struct Way {
+    gate: Arc<Memory>,
+    lock: Arc<Memory>,
+    patience: Option<Duration>,
+    looks: AtomicUsize,
+}
+
+impl Passage for Way {
+    type Lock = Memory;
+
+    fn gate(&self) -> &Arc<Memory> {
+        &self.gate
+    }
+
+    fn lock(&self) -> &Arc<Memory> {
+        &self.lock
+    }
+
+    fn take_unheld(&self) -> Result<Option<Held>> {
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        self.lock.attempt()
+    }
+
+    fn is_gate_stopped(&self) -> bool {
+        false
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        self.patience
+    }
+}
+
+/// Rule R3. With many who come and go so soon, one of them would always find the moment in which it is free.
+#[test]
+fn who_gives_up_soon_does_not_look_past_the_gate_and_who_waits_does() {
+    static LINES: Lines<Memory> = Lines::new();
+    let way = Arc::new(Way::default());
+    let in_gate = way.gate.attempt().unwrap();
+    for timeout in [0, 1, 20] {
+        let given_up = pass(&LINES, &way, || Deadline::after(Duration::from_millis(timeout)), None);
+        assert!(matches!(given_up, Ok(Outcome::TimedOut(_))));
+        assert_eq!(way.looks.load(Ordering::SeqCst), 0);
+        assert!(!way.lock.is_held());
+    }
+    assert!(try_pass(&*way).unwrap().is_none());
+    drop(in_gate);
+    assert!(try_pass(&*way).unwrap().is_some());
+
+    let gate = Arc::new(Memory::default());
+    let _in_gate = gate.attempt().unwrap();
+    let patience = Some(Duration::from_millis(1));
+    let way = Arc::new(Way { gate, patience, ..Way::default() });
+    let had = pass(&LINES, &way, || Deadline::NEVER, None);
+    assert!(matches!(had, Ok(Outcome::Held(_))));
+    assert!(way.looks.load(Ordering::SeqCst) > 0);
+    way.gate.fail("refuse"); // or its helper would wait on
+}
+
+/// The lock first, or the next in the gate would meet it held.
+#[test]
+fn a_wait_that_is_dropped_behind_the_gate_gives_up_both() {
+    static LINES: Lines<Memory> = Lines::new();
+    let way = Arc::new(Way::default());
+    let held = way.lock.attempt().unwrap();
+    let mut wait = Box::pin(Acquire::new(Gated::new(&LINES, Arc::clone(&way)), None));
+    let context = &mut Context::from_waker(Waker::noop());
+    assert!(wait.as_mut().poll(context).is_pending());
+    assert!(way.gate.is_held());
+    drop(wait);
+    assert!(!way.gate.is_held());
+    drop(held);
+    // Its helper has it for a moment, that nobody wants any more (Q3).
+    while LINES.has(&way.lock.key()) {
+        std::thread::yield_now();
+    }
+    assert!(!way.lock.is_held());
+}

@@ -9,8 +9,8 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::deadline::now;
-use super::per_process::PerProcess;
 use super::wake;
+use crate::per_process::PerProcess;
 
 /// Which wake-up: the time, and a number to tell those of one time apart.
 type Key = (Instant, u64);

@@ -307,6 +307,19 @@ fn processes_that_are_killed_at_random_leave_it_done_or_not() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_forked_copy_that_comes_back_from_the_closure_does_not_make_it_done() {
+    let (_dir, path, log) = files();
+    let mut parent = peer("once", &path, "");
+    for way in ["", "\t100000"] {
+        let answer = parent.ask(&call(&log, "forks", way));
+        assert_eq!(answer, "closure: the copy ended with Some(0)");
+        parent.expect("once\tis-done", "false");
+    }
+    parent.expect(&call(&log, "plainly", ""), "true");
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn nobody_sees_done_before_all_of_it_is_on_the_disk() {

@@ -88,6 +88,9 @@ impl State {
                     }
                 }
             }
+            // Forks so often while other threads use the handle; the children use it as well.
+            #[cfg(unix)]
+            ["fork-busy", times] => return Ok(fork_busy(lock, times.parse().unwrap())),
             #[cfg(unix)]
             ["fork", what] => return Ok(self.fork(what)),
             _ => return Ok(format!("what is {words:?}?")),
@@ -112,6 +115,40 @@ impl State {
             }
         }
     }
+}
+
+#[cfg(unix)]
+fn fork_busy(lock: &RwLock, times: u32) -> String {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    drop(lock.try_read());
+                }
+            });
+        }
+        for _ in 0..times {
+            match fork::fork().unwrap() {
+                fork::Fork::Child => {
+                    let read = lock.read_timeout(Duration::from_secs(100));
+                    std::process::exit(i32::from(read.is_err()))
+                }
+                fork::Fork::Parent(child) => {
+                    let child = rustix::process::Pid::from_raw(child);
+                    let none = rustix::process::WaitOptions::empty();
+                    let status = rustix::process::waitpid(child, none).unwrap().unwrap().1;
+                    if status.exit_status() != Some(0) {
+                        done.store(true, Ordering::Relaxed);
+                        return format!("a child ended with {status:?}");
+                    }
+                }
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        "ok".into()
+    })
 }
 
 fn milliseconds(word: &str) -> Duration {

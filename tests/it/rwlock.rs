@@ -318,7 +318,7 @@ fn who_has_it_to_read_is_told_apart_from_who_has_it_to_write() {
     let error = plain.write_timeout(Duration::from_millis(10)).unwrap_err();
     assert!(error.to_string().contains("\"one\""), "{error}");
     assert!(error.to_string().contains("and 1 more"), "{error}");
-    // Of a reader that dies nothing is believed, and the next one takes it away.
+    // Of a reader that dies nothing is believed.
     one.kill();
     assert_eq!(labels(&plain), [Some("two".into())]);
     two.expect("rw\tunlock", "ok");
@@ -328,7 +328,7 @@ fn who_has_it_to_read_is_told_apart_from_who_has_it_to_write() {
     assert_eq!(labels(&plain), [Some("two".into()), Some("two".into())]);
     two.expect("rw\tdrop", "ok");
     let records = || std::fs::read_dir(dir.path().join("data.lock.holders")).unwrap().count();
-    assert_eq!(records(), 0);
+    assert!(records() <= 1, "what the dead one left, or nothing");
     two.expect("rw\twrite", "ok");
     assert_eq!(labels(&plain), [Some("two".into())]);
     assert!(dir.path().join("data.lock.holder").exists());
@@ -340,6 +340,31 @@ fn who_has_it_to_read_is_told_apart_from_who_has_it_to_write() {
     let again = Options::new().record_holder(true).open_rwlock(&path).unwrap();
     drop(again.write().unwrap());
     assert_eq!(records(), 0);
+}
+
+#[test]
+fn a_reader_s_record_is_there_whoever_looks_meanwhile() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data.lock");
+    let (plain, done) = (RwLock::open(&path).unwrap(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                plain.holders().unwrap();
+            }
+        });
+        let lock = Options::new().label("reader").open_rwlock(&path).unwrap();
+        let is_missing = |_: &u32| {
+            let _reading = lock.read().unwrap();
+            let holders = lock.holders().unwrap();
+            holders.iter().all(|holder| holder.label() != Some("reader"))
+        };
+        let missing = (0..300).filter(is_missing).count();
+        done.store(true, Ordering::Relaxed);
+        // Windows tells that one lives by refusing who asks, and so who asks can be in its way.
+        assert!(missing == 0 || cfg!(windows), "{missing} of 300");
+    });
 }
 
 #[test]
@@ -498,6 +523,65 @@ mod signals {
     }
 
     #[test]
+    fn a_fork_while_other_threads_use_the_handle_does_not_hang_the_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut parent = peer(&dir.path().join("data.lock"), "");
+        parent.expect("rw\tfork-busy\t100", "ok");
+    }
+
+    #[test]
+    fn what_lies_at_the_names_of_records_and_is_no_record_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data.lock");
+        let (victim, holders) = (dir.path().join("victim"), dir.path().join("data.lock.holders"));
+        std::fs::create_dir(&victim).unwrap();
+        let record = "flockwork holder 1\npid 1\nend\n";
+        for (name, text) in
+            [("empty.new", ""), ("record", record), (".flockwork.0123456789abcdef", record)]
+        {
+            std::fs::write(victim.join(name), text).unwrap();
+        }
+        std::os::unix::fs::symlink(&victim, &holders).unwrap();
+        let lock = Options::new().label("x").open_rwlock(&path).unwrap();
+        drop(lock.write().unwrap());
+        drop((lock.read().unwrap(), lock.read().unwrap()));
+        assert_eq!(std::fs::read_dir(&victim).unwrap().count(), 3);
+        // In a directory of that name, what has a name of ours goes, and nothing else.
+        std::fs::remove_file(&holders).unwrap();
+        std::fs::rename(&victim, &holders).unwrap();
+        drop(lock.write().unwrap());
+        assert_eq!(std::fs::read_dir(&holders).unwrap().count(), 2);
+        assert!(holders.join("empty.new").exists() && holders.join("record").exists());
+    }
+
+    #[test]
+    fn a_gate_that_is_the_lock_itself_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data.lock");
+        std::fs::write(&path, "").unwrap();
+        std::fs::hard_link(&path, gate(&path)).unwrap();
+        let error = RwLock::open(&path).unwrap_err();
+        assert!(matches!(error, flockwork::Error::Corrupt { .. }), "{error}");
+    }
+
+    /// Linux tells that it is stopped.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_try_and_a_short_time_out_pass_one_that_is_stopped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data.lock");
+        let lock = RwLock::open(&path).unwrap();
+        let writing = lock.write().unwrap();
+        let mut stopped = stopped(&path, "");
+        drop(writing);
+        drop(lock.try_read().unwrap());
+        drop(lock.try_write().unwrap());
+        drop(lock.read_timeout(Duration::ZERO).unwrap());
+        drop(lock.write_timeout(Duration::from_millis(5)).unwrap());
+        stopped.kill();
+    }
+
+    #[test]
     fn a_forked_copy_of_a_guard_frees_nothing_and_downgrades_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data.lock");
@@ -575,7 +659,7 @@ mod tools {
         at_gate.tell("rw\tread");
         until_blocked(&gate(&path), 1);
         crate::support::assert_sleeps(in_gate.id(), 0.4);
-        crate::support::assert_sleeps(at_gate.id(), 1.7);
+        crate::support::assert_sleeps(at_gate.id(), 3.0);
         in_gate.kill();
         at_gate.kill();
     }

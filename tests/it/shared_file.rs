@@ -461,6 +461,33 @@ mod owners_and_links {
         assert_eq!(names(dir.path()), AT_REST);
     }
 
+    /// It was killed before what it wrote had the mode of what is there: nobody else may open that.
+    #[test]
+    fn what_a_killed_writer_of_another_user_left_is_removed_where_the_directory_lets_one() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let (dir, path) = files();
+        set_mode(dir.path(), 0o777);
+        let file = Options::new().access(flockwork::Access::Everyone).open_shared_file(&path);
+        file.unwrap().write("old").unwrap();
+        let aside = dir.path().join("data.json.lock.new");
+        std::fs::write(&aside, "half").unwrap();
+        set_mode(&aside, 0o600);
+        let mut other = crate::refusals::unprivileged();
+        crate::calls::open(&mut other, "file", &path, "");
+        other.expect("file\twrite\tnew", "ok");
+        assert_eq!(names(dir.path()), AT_REST);
+        // In a sticky directory it is not theirs to remove.
+        std::os::unix::fs::chown(&path, Some(0), Some(0)).unwrap();
+        std::fs::write(&aside, "half").unwrap();
+        set_mode(&aside, 0o600);
+        set_mode(dir.path(), 0o1777);
+        let answer = other.ask("file\twrite\tnewer");
+        assert!(answer.contains("another user was killed writing it"), "{answer}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
+    }
+
     #[test]
     fn a_symbolic_link_is_never_replaced_and_never_followed() {
         let (dir, path) = files();
@@ -607,6 +634,36 @@ mod injected {
                 writer.expect("descriptors", &descriptors);
             }
         }
+    }
+
+    /// While it is being written, which takes long.
+    #[test]
+    fn what_takes_the_place_of_the_file_while_it_is_written_is_not_replaced() {
+        let (dir, path) = files();
+        let aside = dir.path().join("data.json.lock.new");
+        let slow = "fsync:delay_enter=400000:when=1";
+        let Some(mut writer) = injected(&aside, slow) else { return };
+        open(&mut writer, "file", &path, "fsync=yes");
+        writer.tell("file\twrite\tnew");
+        eventually("it is written", || std::fs::metadata(&aside).is_ok_and(|it| it.len() == 3));
+        std::os::unix::fs::symlink("elsewhere", &path).unwrap();
+        let answer = writer.answer();
+        assert!(answer.starts_with("not-regular"), "{answer}");
+        assert_eq!(std::fs::read_link(&path).unwrap(), Path::new("elsewhere"));
+        std::fs::remove_file(&path).unwrap();
+        // Another writer, who should not be there, has removed what was written, and writes something else.
+        let Some(mut writer) = injected(&aside, slow) else { return };
+        open(&mut writer, "file", &path, "fsync=yes");
+        writer.tell("file\twrite\tnew");
+        eventually("it is written", || std::fs::metadata(&aside).is_ok_and(|it| it.len() == 3));
+        std::fs::remove_file(&aside).unwrap();
+        std::fs::write(&aside, "theirs, half").unwrap();
+        let answer = writer.answer();
+        assert!(answer.contains("was the lock file removed?"), "{answer}");
+        assert_eq!(std::fs::read_to_string(&aside).unwrap(), "theirs, half");
+        assert!(!path.exists());
+        writer.expect("file\twrite\tnew", "ok");
+        assert_eq!(names(dir.path()), AT_REST);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A static that each process has for itself, with a condition to wait for its changes. `fork` copies a mutex as it
+//! A value that each process has for itself, with a condition to wait for its changes. `fork` copies a mutex as it
 //! is at that moment, perhaps locked by a thread that the copy does not have: nobody would ever unlock it there.
 //! Names `sys` (which tells a copy).
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::sys::Origin;
 
-pub(super) struct PerProcess<T: 'static> {
+pub(crate) struct PerProcess<T: 'static> {
     /// Whose it is: of the process that used it first.
     origin: OnceLock<Origin>,
     value: Mutex<T>,
@@ -19,8 +19,14 @@ pub(super) struct PerProcess<T: 'static> {
     anew: fn() -> T,
 }
 
+impl<T: std::fmt::Debug> std::fmt::Debug for PerProcess<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.value.fmt(f)
+    }
+}
+
 impl<T> PerProcess<T> {
-    pub(super) const fn new(value: T, anew: fn() -> T) -> Self {
+    pub(crate) const fn new(value: T, anew: fn() -> T) -> Self {
         Self {
             origin: OnceLock::new(),
             value: Mutex::new(value),
@@ -44,17 +50,17 @@ impl<T> PerProcess<T> {
         this
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, T> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         self.own().value.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes the one thread that waits for a change.
-    pub(super) fn notify(&self) {
+    pub(crate) fn notify(&self) {
         self.own().changed.notify_one();
     }
 
     /// Waits for a change, or so long: then `true`.
-    pub(super) fn wait<'a>(
+    pub(crate) fn wait<'a>(
         &'a self,
         guard: MutexGuard<'a, T>,
         span: Duration,
