@@ -303,6 +303,23 @@ fn futures_of_one_process_come_in_turn_and_a_dropped_one_passes_it_on() {
 }
 
 #[test]
+fn a_future_that_has_ended_and_is_kept_has_nothing_in_its_hands() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = RwLock::open(dir.path().join("data.lock")).unwrap();
+    let writing = lock.write().unwrap();
+    let (mut first, mut second) = (lock.write_async(), lock.read_async());
+    assert_waits(&mut first);
+    drop(writing);
+    drop(futures_lite::future::block_on(&mut first).unwrap());
+    let reading = futures_lite::future::block_on(&mut second).unwrap();
+    drop(lock.try_read().unwrap());
+    drop(reading);
+    drop(lock.try_write().unwrap());
+    assert_waits(&mut first);
+    assert_waits(&mut second);
+}
+
+#[test]
 fn who_has_it_to_read_is_told_apart_from_who_has_it_to_write() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.lock");
