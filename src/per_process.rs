@@ -36,9 +36,18 @@ impl<T> PerProcess<T> {
         }
     }
 
+    /// Made before it is stored: a fork while another thread stores it would leave the copy to wait for that for ever,
+    /// and to make it takes a thousand times as long.
+    fn origin(&self) -> &Origin {
+        self.origin.get().unwrap_or_else(|| {
+            let here = Origin::here();
+            self.origin.get_or_init(|| here)
+        })
+    }
+
     fn own(&self) -> &Self {
         let mut this = self;
-        while !this.origin.get_or_init(Origin::here).is_here() {
+        while !this.origin().is_here() {
             this = this.next.get_or_init(|| {
                 // What is left of the other process's is let go, unless it was locked when it was copied.
                 let stale = this.value.try_lock().ok();
