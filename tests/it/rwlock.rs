@@ -506,7 +506,11 @@ mod signals {
         for way in WAYS {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("data.lock");
-            let lock = RwLock::open(&path).unwrap();
+            let options = Options::new();
+            // Once with the patience that users have.
+            let options =
+                if way.is_empty() { options } else { options.backstop(Duration::from_millis(50)) };
+            let lock = options.open_rwlock(&path).unwrap();
             let writing = lock.write().unwrap();
             let mut stopped = stopped(&path, way);
             drop(writing);
