@@ -37,6 +37,27 @@ impl Contents {
         Ok(contents)
     }
 
+    /// After missing directories may have been made above it: brings their names to the disk, if that is wanted. `above` is
+    /// what was there before.
+    pub(crate) fn sync_directories(&self, above: Option<&Path>) -> Result<()> {
+        let missing = self.path.ancestors().skip(1).filter(|_| self.fsync);
+        for directory in
+            missing.take_while(|directory| above.is_none_or(|above| *directory != above))
+        {
+            let Some(parent) = directory.parent() else { break };
+            match sys::sync_directory(parent) {
+                // Who may make a directory there, and may not list it.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                synced => {
+                    synced.map_err(|source| {
+                        Error::io("bring to the disk the directory of", &self.path, source)
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn path(&self) -> &Arc<Path> {
         &self.path
     }

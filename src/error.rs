@@ -38,10 +38,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// Somebody else has it, or the event is not set, and the call was one that never waits.
-    #[error(
-        "`{}` {}; try again later, or wait for it with a call that waits",
-        path.display(), holder.refusal(path)
-    )]
+    #[error("`{}` {}", path.display(), holder.refusal(path))]
     #[non_exhaustive]
     WouldBlock {
         /// What was asked for.
@@ -177,7 +174,8 @@ impl Error {
     /// `others`: how many more events were waited for in vain.
     /// What is to be done once was not done by those who have the lock `locked`.
     pub(crate) fn timed_out_undone(path: &Arc<Path>, waited: Duration, locked: Arc<Path>) -> Self {
-        let holder = HeldBy { locked: Some(locked), ..HeldBy::nobody(Lack::NotDone, 0) };
+        let mut holder = HeldBy::nobody(Lack::NotDone, 0);
+        holder.more().locked = Some(locked);
         let _looked = holder.all(path); // now
         Self::TimedOut { path: Arc::clone(path), waited, holder }
     }
@@ -202,7 +200,18 @@ impl Error {
         | Self::TimedOut { path: asked, holder, .. } = &mut self
         {
             let locked = std::mem::replace(asked, Arc::clone(path));
-            holder.locked.get_or_insert(locked);
+            holder.more().locked.get_or_insert(locked);
+        }
+        self
+    }
+
+    /// The same error of a lock to which one comes through a gate: who waits there is in the way as well.
+    pub(crate) fn behind(mut self, gate: &Arc<Path>) -> Self {
+        if let Self::WouldBlock { holder, .. } | Self::TimedOut { holder, .. } = &mut self {
+            holder.more().gate = Some(Arc::clone(gate));
+        }
+        if let Self::TimedOut { path, holder, .. } = &self {
+            let _looked = holder.in_words(path); // now
         }
         self
     }
@@ -320,6 +329,12 @@ impl std::fmt::Debug for Error {
     }
 }
 
+impl From<CallError<io::Error>> for io::Error {
+    fn from(error: CallError<io::Error>) -> Self {
+        error.flatten()
+    }
+}
+
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         Self::new(error.kind(), error)
@@ -328,13 +343,17 @@ impl From<Error> for io::Error {
 
 /// Why a call that runs a closure failed: the closure said so, or flockwork did.
 ///
-/// Known as [`OnceError`] and [`UpdateError`].
+/// Known as [`OnceError`] and [`UpdateError`]. With [`flatten`](Self::flatten) it becomes the closure's own error type, for
+/// `?` in functions that return `Box<dyn Error>`, `anyhow::Error`, `std::io::Error` or an enum of one's own.
+///
+/// The text is that of the error within; what a closure returned has no path in it unless the closure puts it there.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError<E> {
-    /// What the closure returned. Nothing was changed.
+    /// What the closure returned. Of a [`SharedFile`](crate::SharedFile) nothing was changed; a [`Once`](crate::Once) is
+    /// not done, and what its closure did is left as it is.
     #[error(transparent)]
     Closure(E),
-    /// The closure did not run, or what it did could not be kept.
+    /// Flockwork's own: the closure did not run, or what it did could not be kept.
     #[error(transparent)]
     Flockwork(Error),
 }
@@ -346,6 +365,34 @@ pub type OnceError<E> = CallError<E>;
 pub type UpdateError<E> = CallError<E>;
 
 impl<E> CallError<E> {
+    /// One error type for both: the closure's, into which flockwork's converts.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// use std::error::Error;
+    /// use flockwork::{CallError, Once};
+    ///
+    /// fn unpack() -> Result<(), Box<dyn Error>> {
+    ///     Ok(())
+    /// }
+    ///
+    /// fn prepare(unpacked: &Once) -> Result<bool, Box<dyn Error>> {
+    ///     Ok(unpacked.call_once(unpack).map_err(CallError::flatten)?)
+    /// }
+    /// # assert!(prepare(&Once::open(dir.path().join("unpacked"))?)?);
+    /// # Ok::<(), Box<dyn Error>>(())
+    /// ```
+    #[must_use]
+    pub fn flatten(self) -> E
+    where
+        E: From<Error>,
+    {
+        match self {
+            Self::Closure(error) => error,
+            Self::Flockwork(error) => error.into(),
+        }
+    }
+
     /// Flockwork's own error, if it is one.
     #[must_use]
     pub fn flockwork(&self) -> Option<&Error> {
@@ -381,8 +428,17 @@ impl<E> CallError<E> {
 #[derive(Debug, Default)]
 pub struct HeldBy {
     found: OnceLock<Vec<Holder>>,
+    /// What there is to be said besides, kept apart: a refused try should be small.
+    more: Option<Box<More>>,
+}
+
+#[derive(Debug, Default)]
+struct More {
     /// What they hold, if it is not the path that was asked for.
     locked: Option<Arc<Path>>,
+    /// Where others may wait in front, and who is the first of them.
+    gate: Option<Arc<Path>>,
+    in_front: OnceLock<Option<Holder>>,
     /// What is missing, and at how many other paths, of an event, which is nobody's.
     lack: Option<(Lack, usize)>,
 }
@@ -415,50 +471,86 @@ impl Lack {
 
 impl HeldBy {
     fn nobody(lack: Lack, others: usize) -> Self {
-        Self { lack: Some((lack, others)), ..Self::default() }
+        let more = More { lack: Some((lack, others)), ..More::default() };
+        Self { found: OnceLock::new(), more: Some(Box::new(more)) }
+    }
+
+    fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
+    }
+
+    fn lack(&self) -> Option<(Lack, usize)> {
+        self.more.as_ref()?.lack
     }
 
     fn all(&self, path: &Path) -> &[Holder] {
-        let locked = match (&self.locked, self.lack) {
-            (Some(locked), _) => locked,
-            (None, None) => path,
-            (None, Some(_)) => return &[], // an event is nobody's
+        let locked = match self.more.as_deref() {
+            Some(More { locked: Some(locked), .. }) => locked,
+            Some(More { lack: Some(_), .. }) => return &[], // an event is nobody's
+            _ => path,
         };
         self.found.get_or_init(|| holder::find(locked).unwrap_or_default())
     }
 
     /// The end of an error's `Debug` form.
     fn finish(&self, path: &Path, debug: &mut std::fmt::DebugStruct<'_, '_>) -> std::fmt::Result {
-        match self.lack {
-            Some((lack, _)) if self.locked.is_none() => {
-                debug.field("state", &lack.in_words()).finish()
+        if let Some((lack, _)) = self.lack() {
+            debug.field("state", &lack.in_words());
+            if lack != Lack::NotDone {
+                return debug.finish();
             }
-            _ => debug.field("holder", &self.all(path).first()).finish(),
         }
+        debug.field("holder", &self.all(path).first()).finish()
     }
 
     fn in_words(&self, path: &Path) -> String {
-        match self.all(path) {
+        let holders = self.all(path);
+        let held = match holders {
             [] => "its holder is not known".into(),
             [holder] => format!("held by {holder}"),
             [first, others @ ..] => format!("held by {first}, and {} more", others.len()),
+        };
+        // Readers keep no reader out: it is somebody who waits for them.
+        let Some(More { gate: Some(gate), in_front, .. }) = self.more.as_deref() else {
+            return held;
+        };
+        if !holders.iter().all(Holder::is_shared) {
+            return held;
+        }
+        let look = || holder::find(gate).unwrap_or_default().into_iter().next();
+        match in_front.get_or_init(look) {
+            Some(first) => format!("{held}, and waited for by {first}"),
+            None => held,
         }
     }
 
+    fn is_own(&self, path: &Path) -> bool {
+        self.all(path).iter().any(Holder::is_this_process)
+    }
+
     fn refusal(&self, path: &Path) -> String {
-        match self.lack {
+        let state = match self.lack() {
             None => format!("is busy: {}", self.in_words(path)),
             Some((Lack::StillSet, _)) => "is set".into(),
             Some((Lack::BeingConsumed, _)) => {
                 "is being consumed by somebody else, who holds its path with `.lock`".into()
             }
             Some((Lack::NotSet | Lack::NotConsumed | Lack::NotDone, _)) => "is not set".into(),
+        };
+        if self.is_own(path) {
+            return format!(
+                "{state}; {OWN}, or wait for it with a call that waits if another thread has it"
+            );
         }
+        format!("{state}; try again later, or wait for it with a call that waits")
     }
 
     fn time_out(&self, path: &Path) -> String {
-        let Some((lack, others)) = self.lack else {
+        let Some((lack, others)) = self.lack() else {
             let holders = self.in_words(path);
+            if self.is_own(path) {
+                return format!("{holders}; {OWN}, or wait longer if another thread has it");
+            }
             return format!("{holders}; wait longer, or see what the holder is doing");
         };
         let others = match others {
@@ -481,6 +573,9 @@ impl HeldBy {
         format!("{words}{others}; wait longer, or {advice}")
     }
 }
+
+/// Who waits for oneself waits for ever.
+const OWN: &str = "let this process's own guard go first";
 
 fn gave_up(waited: Duration) -> String {
     if waited.is_zero() {

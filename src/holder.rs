@@ -49,6 +49,7 @@ pub struct Holder {
     label: Option<String>,
     since: Option<SystemTime>,
     slot: Option<u32>,
+    is_shared: bool,
 }
 
 impl Holder {
@@ -88,6 +89,22 @@ impl Holder {
         self.slot
     }
 
+    /// Whether it shares what it holds: a reader's lock.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
+    /// Whether it is the calling process, on this host.
+    #[must_use]
+    pub fn is_this_process(&self) -> bool {
+        self.pid == std::process::id() && self.is_here()
+    }
+
+    fn is_here(&self) -> bool {
+        self.host == printable(&sys::host_name())
+    }
+
     fn of_this_process(label: Option<&str>) -> Self {
         let command: Vec<_> =
             std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
@@ -98,11 +115,12 @@ impl Holder {
             label: label.map(printable),
             since: Some(SystemTime::now()),
             slot: None,
+            is_shared: false,
         }
     }
 
     /// What the system tells of a process that left no record.
-    fn of_process(pid: u32) -> Self {
+    fn of_process(pid: u32, is_shared: bool) -> Self {
         Self {
             pid,
             host: sys::host_name(),
@@ -110,6 +128,7 @@ impl Holder {
             label: None,
             since: None,
             slot: None,
+            is_shared,
         }
     }
 
@@ -147,6 +166,7 @@ impl Holder {
             label: None,
             since: None,
             slot: None,
+            is_shared: false,
         };
         for line in lines {
             match line.split_once(' ') {
@@ -167,16 +187,18 @@ impl fmt::Display for Holder {
         if let Some(label) = &self.label {
             write!(f, "\"{label}\", ")?;
         }
-        let is_here = self.host == printable(&sys::host_name());
-        if is_here && self.pid == std::process::id() {
+        if self.is_this_process() {
             f.write_str("this very process, ")?;
         }
         write!(f, "process {}", self.pid)?;
         if let Some(command) = &self.command {
             write!(f, " ({command})")?;
         }
-        if !self.host.is_empty() && !is_here {
+        if !self.host.is_empty() && !self.is_here() {
             write!(f, " on {}", self.host)?;
+        }
+        if self.is_shared {
+            f.write_str(", to read")?;
         }
         match self.since.and_then(|at| SystemTime::now().duration_since(at).ok()) {
             Some(held) => write!(f, ", for {:.1} s", held.as_secs_f64()),
@@ -320,9 +342,9 @@ pub(crate) fn find(path: &Path) -> io::Result<Vec<Holder>> {
         let mut found = sharers_of(path)?;
         let ids: Vec<_> = sys::path_identity(path).into_iter().collect();
         // Each process once: while others lock and unlock, a line of the system's list may be read twice.
-        for (_, pid) in sys::lock_owners(&ids) {
-            if !found.iter().any(|holder| holder.pid == pid) {
-                found.push(Holder::of_process(pid));
+        for owner in sys::lock_owners(&ids) {
+            if !found.iter().any(|holder| holder.pid == owner.pid) {
+                found.push(Holder::of_process(owner.pid, owner.is_shared));
             }
         }
         return Ok(found);
@@ -337,10 +359,10 @@ pub(crate) fn find(path: &Path) -> io::Result<Vec<Holder>> {
         }
     }
     let ids: Vec<_> = unrecorded.iter().map(|(_, id)| *id).collect();
-    for (owned, pid) in sys::lock_owners(&ids) {
-        let slot = unrecorded.iter().find(|(_, id)| *id == owned).map(|(slot, _)| *slot);
+    for owner in sys::lock_owners(&ids) {
+        let slot = unrecorded.iter().find(|(_, id)| *id == owner.file).map(|(slot, _)| *slot);
         if !found.iter().any(|holder| holder.slot == slot) {
-            found.push(Holder { slot, ..Holder::of_process(pid) });
+            found.push(Holder { slot, ..Holder::of_process(owner.pid, false) });
         }
     }
     found.sort_by_key(|holder| holder.slot);
@@ -352,7 +374,7 @@ fn sharers_of(path: &Path) -> io::Result<Vec<Holder>> {
     let mut found = Vec::new();
     for record in entries(&sys::beside(path, SHARERS))?.into_iter().filter(|r| !is_aside(r)) {
         let desk = Desk { locked: path.into(), record, is_shared: true };
-        found.extend(desk.recorded()?);
+        found.extend(desk.recorded()?.map(|holder| Holder { is_shared: true, ..holder }));
     }
     found.sort_by_key(|holder| holder.since);
     Ok(found)
@@ -510,6 +532,7 @@ mod tests {
             label: Some("nightly".into()),
             since: Some(SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 5)),
             slot: None,
+            is_shared: false,
         }
     }
 

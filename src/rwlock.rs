@@ -300,13 +300,13 @@ impl RwLock {
     fn wait(&self, way: &Arc<Way>, deadline: impl FnOnce() -> Deadline) -> Result<Locked> {
         match pass(&LINES, way, deadline, self.inner.notice.as_ref())? {
             Outcome::Held(locked) => Ok(locked),
-            Outcome::TimedOut(waited) => Err(Error::timed_out(way.path(), waited)),
+            Outcome::TimedOut(waited) => Err(way.refused(Error::timed_out(way.path(), waited))),
         }
     }
 
     #[allow(clippy::unused_self, reason = "reads as what it is")]
     fn tried(&self, way: &Arc<Way>) -> Result<Locked> {
-        try_pass(&**way)?.ok_or_else(|| Error::would_block(way.path()))
+        try_pass(&**way)?.ok_or_else(|| way.refused(Error::would_block(way.path())))
     }
 
     fn future(&self, way: &Arc<Way>) -> Acquire<Gated<Way>> {
@@ -375,6 +375,14 @@ struct Way {
 impl Way {
     fn path(&self) -> &Arc<Path> {
         self.lock.slot.path()
+    }
+
+    /// A writer is refused by who has the lock, and a reader may be by who waits for it.
+    fn refused(&self, error: Error) -> Error {
+        match self.lock.mode {
+            Mode::Shared => error.behind(self.gate.slot.path()),
+            Mode::Exclusive => error,
+        }
     }
 }
 

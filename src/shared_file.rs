@@ -535,8 +535,11 @@ impl Options {
     /// As [`SharedFile::open`].
     pub fn open_shared_file(&self, path: impl AsRef<Path>) -> Result<SharedFile> {
         let contents = Arc::new(Contents::open(path.as_ref(), self)?);
+        let directory = contents.path().parent();
+        let above = directory.and_then(sys::nearest_directory).map(Path::to_path_buf);
         let lock_path: Arc<Path> = sys::beside(contents.path(), ".lock").into();
         let lock = self.for_parts_of(contents.path(), &lock_path).open_rwlock(&lock_path)?;
+        contents.sync_directories(above.as_deref())?;
         Ok(SharedFile { inner: Arc::new(Inner { contents, lock }) })
     }
 }

@@ -46,6 +46,15 @@ pub(crate) enum Mode {
     Shared,
 }
 
+/// A process that holds a lock, as the system tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "no other system than Linux tells")]
+pub(crate) struct Owner {
+    pub(crate) file: FileId,
+    pub(crate) pid: u32,
+    pub(crate) is_shared: bool,
+}
+
 /// Mode bits of files and directories that are created (Unix; elsewhere nothing is set).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bits {

@@ -197,7 +197,7 @@ pub(crate) fn host_name() -> String {
     String::new()
 }
 
-pub(crate) fn lock_owners(_files: &[FileId]) -> Vec<(FileId, u32)> {
+pub(crate) fn lock_owners(_files: &[FileId]) -> Vec<super::Owner> {
     Vec::new()
 }
 

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use super::super::Owner;
 use super::FileId;
 
 /// A mark of the process in which it was made. `fork` copies handles and guards, and both copies then
@@ -60,7 +61,7 @@ pub(crate) fn host_name() -> String {
 /// The process is the one that took the lock. A child that inherited it, and holds it on after that
 /// one's death, is not listed. Nothing is listed where the file system shows another device number
 /// than stat(2) does (btrfs subvolumes, overlayfs).
-pub(crate) fn lock_owners(files: &[FileId]) -> Vec<(FileId, u32)> {
+pub(crate) fn lock_owners(files: &[FileId]) -> Vec<Owner> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if !files.is_empty() {
         // A lock that others' locks move within the list between two reads can be passed over; so what was
@@ -70,7 +71,7 @@ pub(crate) fn lock_owners(files: &[FileId]) -> Vec<(FileId, u32)> {
             let owners: Vec<_> = locks
                 .lines()
                 .filter_map(flock_owner)
-                .filter(|(file, _)| files.contains(file))
+                .filter(|owner| files.contains(&owner.file))
                 .collect();
             if !owners.is_empty() {
                 return owners;
@@ -101,18 +102,20 @@ fn kernel_locks() -> std::io::Result<String> {
 /// A waiting request has `->` as its second word. The owner is 0 where it cannot be seen from this
 /// process's namespace.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn flock_owner(line: &str) -> Option<(FileId, u32)> {
+fn flock_owner(line: &str) -> Option<Owner> {
     let mut words = line.split_ascii_whitespace().skip(1);
     if words.next() != Some("FLOCK") {
         return None;
     }
-    let owner: u32 = words.nth(2)?.parse().ok()?;
+    let is_shared = words.nth(1)? == "READ";
+    let owner: u32 = words.next()?.parse().ok()?;
     let mut id = words.next()?.split(':');
     let major = u32::from_str_radix(id.next()?, 16).ok()?;
     let minor = u32::from_str_radix(id.next()?, 16).ok()?;
     let inode: u64 = id.next()?.parse().ok()?;
     let device = rustix::fs::makedev(major, minor);
-    (owner != 0).then_some((FileId { device, inode }, owner))
+    let file = FileId { device, inode };
+    (owner != 0).then_some(Owner { file, pid: owner, is_shared })
 }
 
 /// Whether a process was stopped by a signal or a debugger (`T` or `t` in `/proc/PID/stat`, proc(5)). Linux only.
@@ -141,7 +144,11 @@ mod tests {
     #[test]
     fn proc_locks_lines_are_read_and_nonsense_is_passed_over() {
         let id = FileId { device: rustix::fs::makedev(0xfe, 1), inode: 77 };
-        let owner = |line| flock_owner(line).filter(|(file, _)| *file == id).map(|(_, pid)| pid);
+        let owner =
+            |line| flock_owner(line).filter(|owner| owner.file == id).map(|owner| owner.pid);
+        let shares = |line| flock_owner(line).unwrap().is_shared;
+        assert!(shares("1: FLOCK  ADVISORY  READ 4242 fe:01:77 0 EOF"));
+        assert!(!shares("1: FLOCK  ADVISORY  WRITE 4242 fe:01:77 0 EOF"));
         assert_eq!(owner("1: FLOCK  ADVISORY  WRITE 4242 fe:01:77 0 EOF"), Some(4242));
         assert_eq!(owner("1: FLOCK  ADVISORY  READ 4242 fe:01:77 0 EOF"), Some(4242));
         assert_eq!(owner("1: -> FLOCK  ADVISORY  WRITE 4242 fe:01:77 0 EOF"), None);

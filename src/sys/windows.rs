@@ -343,7 +343,7 @@ pub(crate) fn host_name() -> String {
 }
 
 /// Not told by the system.
-pub(crate) fn lock_owners(_files: &[FileId]) -> Vec<(FileId, u32)> {
+pub(crate) fn lock_owners(_files: &[FileId]) -> Vec<super::Owner> {
     Vec::new()
 }
 
