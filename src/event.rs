@@ -100,7 +100,8 @@ impl Event {
     /// # Errors
     ///
     /// * [`Error::NotRegularFile`] if there is something else than a regular file at the path; it is left as it was.
-    /// * [`Error::Io`] if the path cannot be looked up, or a parent directory cannot be made.
+    /// * [`Error::Io`] if the path cannot be looked up, or a parent directory cannot be made for another reason than that it
+    ///   is not permitted.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().open_event(path)
     }

@@ -6,7 +6,7 @@
 //! * [`Event`]: a flag that wakes everyone who waits for it, and can carry a payload.
 //! * [`Once`]: something that one of all processes does once.
 //! * [`SharedFile`]: a data file that many programs read and change as a whole.
-//! * [`Options`]: a label for those who wait, access bits, a callback while waiting, polling.
+//! * [`Options`]: a label for those who wait, access bits, a callback while waiting, polling, fsync.
 //! * [`Error`]: what went wrong, on which path, and who is in the way.
 //!
 //! There is no daemon, no shared memory and nothing to clean up after a crash: the locks are the kernel's
@@ -28,6 +28,13 @@
 //! let ready = flockwork::Event::open(&path)?;
 //! # ready.set()?;
 //! ready.wait()?; // until any program makes that file
+//!
+//! # let path = dir.path().join("builds");
+//! let builds = flockwork::SharedFile::open(&path)?;
+//! builds.update(|mut lines| {
+//!     lines.extend(b"one more\n");
+//!     Ok::<_, std::io::Error>(lines) // read, changed and written while nobody else does
+//! })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -43,7 +50,7 @@
 //! directory. Waits with a deadline, and futures, are served by at most one helper thread for each lock
 //! that is waited for (64 in all), which sleeps in the kernel and ends when nobody waits; a future that
 //! polls, waits for a semaphore or an event, or has an [`on_wait`](Options::on_wait) callback needs a timer's thread
-//! besides, one for all. While somebody waits for an event, or is at the head of a semaphore's queue, there are two more
+//! besides, one for all. While somebody waits for an event (as [`Once::wait`] does), or is at the head of a semaphore's queue, there are two more
 //! threads for the process, and one instance of the system's file watcher (the crate `notify`). On Unix it registers one handler with `pthread_atfork(3)`, which counts forks.
 //!
 //! # Not promised

@@ -23,7 +23,8 @@ use crate::wait::Deadline;
 /// or who waits already, does it. It stays done until somebody [resets](Self::reset) it.
 ///
 /// It is done when there is a file at the path. So a script looks with `test -e`, and `rm` makes it undone. While
-/// somebody does it they hold a [`Lock`] on the path with `.lock` added.
+/// somebody does it they hold a [`Lock`] on the path with `.lock` added. (That file stays. With a label there is one with
+/// `.lock.holder` added besides, meanwhile.)
 ///
 /// # Examples
 ///
@@ -52,6 +53,8 @@ use crate::wait::Deadline;
 /// * That what a failed attempt left is gone: the closure has to begin with a state that another one may have left, and
 ///   is not told whether there was one. (Who looks at the result without asking whether it is done sees it half-done; for
 ///   them, do it under another name and rename it at the end.)
+/// * That one that was killed has stopped working: programs that its closure started (`tar`, `git`) outlive it, and may still
+///   write while the next attempt runs. Do it under a name of its own (a temporary directory), and rename at the end.
 /// * That "done" survives a loss of power, or does not survive it alone: see [`Options::fsync`].
 /// * That a thread can call it from within its own closure: it waits for itself.
 /// * What [`Lock`] does not promise: the lock file must not be removed while somebody does it.
@@ -76,13 +79,15 @@ struct Inner {
 impl Once {
     /// Opens it at `path`: makes missing parent directories, and neither does nor undoes it.
     ///
-    /// The path is made absolute, so that a later change of the current directory changes nothing.
+    /// Where this user may not make the directories that is no error yet: somebody else may, and one can wait until they
+    /// have done it. The path is made absolute, so that a later change of the current directory changes nothing.
     /// Symbolic links in parent directories are followed, at the last component refused.
     ///
     /// # Errors
     ///
     /// * [`Error::NotRegularFile`] if there is something else than a regular file at the path; it is left as it was.
-    /// * [`Error::Io`] if the path cannot be looked up, or a parent directory cannot be made.
+    /// * [`Error::Io`] if the path cannot be looked up, or a parent directory cannot be made for another reason than that it
+    ///   is not permitted.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().open_once(path)
     }
@@ -92,7 +97,9 @@ impl Once {
     ///
     /// When it returns, it is done, by this call or another.
     ///
-    /// If `f` panics it is not done either, and the panic goes on to the caller.
+    /// If `f` panics it is not done either, and the panic goes on to the caller. A closure needs its error type said
+    /// (`|| -> std::io::Result<()> { ... }`); a named function does not. For one error type in the end see
+    /// [`CallError::flatten`](crate::CallError::flatten).
     ///
     /// # Errors
     ///

@@ -59,7 +59,7 @@ impl Options {
         self
     }
 
-    /// Whether a holder leaves a record beside the path (`P.holder`, for a semaphore `P/holders/slot.N`, for each reader
+    /// Whether a holder leaves a record beside the path (`P.holder` for a lock file `P`, for a semaphore `P/holders/slot.N`, for each reader
     /// of an [`RwLock`](crate::RwLock) a file in `P.holders`: process, host, command, since when, label) for as long as it holds. Off by default, on with a [`label`](Self::label); the last
     /// call counts.
     ///
@@ -113,10 +113,11 @@ impl Options {
     }
 
     /// Whether what is done must have reached the disk before anybody is told of it, so that a loss of power cannot undo
-    /// it. Off by default: then it survives the death of any process, and a loss of power may take the last of it.
+    /// it. Off by default: then it survives the death of any process, and after a loss of power there are the old contents,
+    /// the new, or on some file systems none.
     ///
-    /// * For a [`SharedFile`](crate::SharedFile): a write has reached the disk, with its name, before it returns. Before
-    ///   that others may see it.
+    /// * For a [`SharedFile`](crate::SharedFile): a write has reached the disk, with its name, before it returns, and
+    ///   directories that were made for it when it was opened. Before that others may see it.
     /// * For a [`Once`](crate::Once): all that the closure wrote has reached the disk before anybody sees "done", and
     ///   "done" has before the call returns.
     ///
@@ -175,6 +176,9 @@ impl fmt::Debug for Options {
 
 /// Who may use the files and directories that flockwork creates.
 ///
+/// Whoever may *read* a lock file can hold the lock, shared or exclusively, for as long as they like, and so stop the
+/// others. Against other users of the machine there is `Private` or `Group`.
+///
 /// # Platform-specific behaviour
 ///
 /// Mode bits, so Unix only. On Windows what is created inherits the access list of its directory,
@@ -190,8 +194,7 @@ pub enum Access {
     /// The owner and the group (the creator's, or the directory's if its set-group-ID bit says so): files
     /// 0660, directories 0770.
     Group,
-    /// Everybody: files 0666, directories 0777. Anybody can then hold the lock for as long as they
-    /// like, and whoever may write to the directory can remove it.
+    /// Everybody: files 0666, directories 0777. Whoever may write to the directory can remove the lock.
     Everyone,
 }
 

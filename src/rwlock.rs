@@ -28,8 +28,8 @@ use crate::wait::{Acquire, Deadline, Gated, Notice, Outcome, Passage, Then, pass
 /// keep no writer out, as they do with plain `flock`, and writers keep no readers out. The queue is a second
 /// file, the *gate*, beside the path (`data.lock.gate` for `data.lock`).
 ///
-/// An `RwLock` is a cheap handle: clone it, share it between threads, keep it. It keeps two descriptors open. It does not
-/// remember who locked: a thread that asks for it to write while it has it to read waits for itself, and one that asks
+/// An `RwLock` is a cheap handle: clone it, share it between threads, keep it. It keeps two descriptors open, and one
+/// more for each guard. It does not remember who locked: a thread that asks for it to write while it has it to read waits for itself, and one that asks
 /// for it to read a second time can wait for a writer that waits for the first.
 ///
 /// # Examples
@@ -57,9 +57,12 @@ use crate::wait::{Acquire, Deadline, Gated, Notice, Outcome, Passage, Then, pass
 ///
 /// At the same path it excludes whoever uses `flock(2)`: `flock -s` shares with readers, `flock -x` (and a
 /// [`Lock`](crate::Lock)) is a writer. These do not pass the gate, so they do not queue: they get it whenever it
-/// is free for them, and among them a writer may starve. A script that wants to queue as well goes
-/// through the gate: `flock data.lock.gate flock -s data.lock -c true` is not it, since the gate must be let go when the
-/// lock is had; use flockwork's own command or library for that.
+/// is free for them, and among them a writer may starve. A shell script that queues as well:
+///
+/// ```sh
+/// exec 8>>data.lock.gate 9>>data.lock
+/// flock 8; flock -s 9; flock -u 8   # to read; `flock -x 9` to write
+/// ```
 ///
 /// # What is not promised
 ///
@@ -69,10 +72,9 @@ use crate::wait::{Acquire, Deadline, Gated, Notice, Outcome, Passage, Then, pass
 ///   wait. It can be refused, very rarely, by somebody who is on the way through the gate and does not get on.
 ///   That look can itself be in the way of another `try_` call at the same moment; and programs that try again and
 ///   again without a pause come before those who queue more often than is their turn.
-/// * A program that is stopped (SIGSTOP, Ctrl-Z) while it waits in the gate holds up the others: these look past
-///   it after a second, and then each second, and get the lock when nobody has it. Where the system tells that the
-///   program is stopped (Linux), readers then share it with other readers as well, and calls that try, or whose
-///   time is up, take what they can get. (It is asked after 1, 3, 7, 15 and 31 seconds, and then every 32.)
+/// * A program that is stopped (SIGSTOP, Ctrl-Z) in front of the queue costs the others a second or more for each
+///   acquisition: they look past it when they have waited that long, and get the lock when nobody has it, and on Linux, where
+///   the system tells that it is stopped, readers also from other readers (rule R3 of the [protocol](crate::_protocol)).
 /// * Those who queue for longer than a moment are woken each second, and by a helper thread when their turn comes.
 /// * Removing the gate costs the order for those who wait then, and never the exclusion.
 ///

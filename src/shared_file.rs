@@ -55,22 +55,34 @@ use crate::wait::Then;
 /// of that either. In Python:
 ///
 /// ```python
+/// import fcntl, os, shutil
+///
 /// with open("builds.lock", "a") as lock:
 ///     fcntl.flock(lock, fcntl.LOCK_EX)
-///     number = int(open("builds").read() or 0)
-///     open("builds.mine", "w").write(str(number + 1))
+///     with open("builds") as old:
+///         number = int(old.read() or 0)
+///     with open("builds.mine", "w") as new:
+///         new.write(str(number + 1))
+///     shutil.copymode("builds", "builds.mine")
 ///     os.replace("builds.mine", "builds")
 /// ```
 ///
-/// Files beside `builds`: `builds.lock` and `builds.lock.gate`, which stay and must not be removed; and `builds.lock.new`
-/// while it is written, or left by a writer that was killed and removed by the next. These names are flockwork's.
+/// (If `builds` may be missing, that is a `FileNotFoundError`. Such a program does not queue, so it is served when it finds the
+/// lock free.)
+///
+/// Files beside `builds`: `builds.lock` and `builds.lock.gate`, which stay and must not be removed; `builds.lock.new`
+/// while it is written, or left by a writer that was killed and removed by the next; and with [`Options::label`]
+/// `builds.lock.holder` and the directory `builds.lock.holders`. These names are flockwork's: what you keep at
+/// `builds.lock.new` is removed, and a file whose name is another one's with `.lock` added (`Cargo` and `Cargo.lock`) is not to be
+/// shared this way.
 ///
 /// A program that only reads does without the lock as well: it sees the old contents or the new.
 ///
 /// # What is not promised
 ///
 /// * That a program that changes the file in place, without the lock, is kept from it or noticed.
-/// * That what was written survives a loss of power, or the contents before it do: see [`Options::fsync`].
+/// * Anything about a loss of power: after one there are the old contents, the new, or on some file systems none. See
+///   [`Options::fsync`].
 /// * Hard links: after a write the path names a new file, and other names of the old one keep that. Access lists beyond
 ///   the mode, extended attributes and labels are not taken over; who writes a file of another user without the right to
 ///   give it back to them owns it from then on.
@@ -79,8 +91,9 @@ use crate::wait::Then;
 ///
 /// # Platform-specific behaviour
 ///
-/// * Unix: mode, group and (where that is permitted) owner are kept. What this user may not write to is not replaced,
-///   although the directory would let them.
+/// * Unix: the mode is kept, and where that is permitted owner and group. Where it is not, set-ID bits go, and the new
+///   group's members may do no more than everybody. What this user may not write to is not replaced, although the
+///   directory would let them.
 /// * Windows: a new file takes its access list from the directory. A program that has the file open without sharing
 ///   deletion is in the way of a write, which tries for about a second.
 /// * Network file systems: as for [`Lock`](crate::Lock). A write on one host is read on another under the lock.
@@ -106,7 +119,8 @@ impl SharedFile {
     /// * [`Error::NotRegularFile`](crate::Error::NotRegularFile) if there is something else at the path, or at that of a
     ///   lock file; it is left as it was.
     /// * [`Error::Unsupported`](crate::Error::Unsupported) if the platform has no locks.
-    /// * [`Error::Io`](crate::Error::Io) if a lock file can neither be opened nor made.
+    /// * [`Error::Io`](crate::Error::Io) if a lock file can neither be opened nor made. (Who may not make files there needs
+    ///   somebody else to have opened it before; or reads without the lock, by [`std::fs::read`].)
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().open_shared_file(path)
     }
@@ -288,7 +302,9 @@ impl SharedFile {
     /// place. Nobody else reads or writes from the one to the other, in any process or thread.
     ///
     /// If `change` fails or panics, nothing is changed. It must not use the same file by another handle: it would wait
-    /// for itself.
+    /// for itself. What it returns is written, also if it is what was there. Where closures need their error type said, the
+    /// last expression can (`Ok::<_, std::io::Error>(new)`); for one error type in the end see
+    /// [`CallError::flatten`](crate::CallError::flatten).
     ///
     /// # Errors
     ///
@@ -429,7 +445,7 @@ impl SharedFile {
     /// let mut writing = queue.lock_exclusive()?;
     /// let jobs = writing.read_to_string()?;
     /// let (first, rest) = jobs.split_once('\n').expect("a line");
-    /// writing.replace(rest)?; // whole, and seen when the guard goes
+    /// writing.replace(rest)?; // whole; those who lock see it when the guard goes
     /// writing.unlock()?;
     /// # assert_eq!(first, "one");
     /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -262,7 +262,16 @@ fn an_error_of_the_closure_comes_back_as_it_was() {
     let boxed: Box<dyn std::error::Error> =
         once.call_once(|| std::fs::read(&path).map(drop)).unwrap_err().into();
     assert!(!boxed.to_string().is_empty());
-    assert!(once.call_once(|| Ok::<(), String>(())).unwrap());
+    let flat =
+        |error: std::io::Result<()>| -> std::io::Result<bool> { Ok(once.call_once(|| error)?) };
+    let refused = std::io::Error::from(std::io::ErrorKind::AddrInUse);
+    assert_eq!(flat(Err(refused)).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+    let boxed = |fails: bool| -> Result<bool, Box<dyn std::error::Error>> {
+        let work = || if fails { Err("no".into()) } else { Ok(()) };
+        once.call_once(work).map_err(flockwork::CallError::flatten)
+    };
+    assert_eq!(boxed(true).unwrap_err().to_string(), "no");
+    assert!(boxed(false).unwrap());
     assert!(once.reset().unwrap());
 }
 

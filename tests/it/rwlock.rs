@@ -461,6 +461,33 @@ fn what_is_no_regular_file_is_refused_at_the_path_and_at_the_gate() {
 }
 
 #[test]
+fn who_reads_is_told_apart_and_who_waits_in_front_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data.lock");
+    let lock = Options::new().label("reading").open_rwlock(&path).unwrap();
+    let mut writer = peer(&path, "");
+    let reading = lock.read().unwrap();
+    assert!(lock.holders().unwrap()[0].is_shared());
+    let error = lock.try_write().unwrap_err().to_string();
+    assert!(error.contains("let this process's own guard go first"), "{error}");
+    writer.tell("rw\twrite");
+    until_in_gate(&path);
+    until_blocked(&path, 1);
+    for error in
+        [lock.try_read().unwrap_err(), lock.read_timeout(Duration::from_millis(10)).unwrap_err()]
+    {
+        let (text, waits) = (error.to_string(), format!("waited for by process {}", writer.id()));
+        assert!(text.contains("\"reading\"") && text.contains(", to read"), "{text}");
+        // Only Linux tells who has a lock and left no record.
+        assert!(text.contains(&waits) || !cfg!(target_os = "linux"), "{text}");
+    }
+    drop(reading);
+    assert_eq!(writer.answer(), "ok");
+    let holders = lock.holders().unwrap();
+    assert!(holders.iter().all(|holder| !holder.is_shared()), "{holders:?}");
+}
+
+#[test]
 fn a_lock_at_the_same_path_is_a_writer() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.lock");
