@@ -379,7 +379,9 @@ impl Once {
     /// Rule O2. What was done is on the disk before anybody sees that it is done, and that is before anybody else may do it.
     fn finish(&self, turn: LockGuard) -> Result<()> {
         // A forked copy that comes back from the closure: the other process is still at it (rule 4).
-        turn.check_here("say that it is done for")?;
+        const OPERATION: &str = "say that it is done for";
+        let refused = |_| Error::forked_copy(OPERATION, &self.inner.path);
+        turn.check_here(OPERATION).map_err(refused)?;
         let is_durable = self.inner.options.fsync;
         let failed =
             |source| Error::io("bring to the disk what was done for", &self.inner.path, source);
