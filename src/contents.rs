@@ -77,10 +77,9 @@ impl Contents {
     /// Rule F2. Only for the one who has the lock exclusively.
     pub(crate) fn replace(&self, contents: &[u8]) -> Result<()> {
         self.look_anew();
-        self.check(WRITE)?;
         let put = sys::put(&self.path, &self.aside, contents, self.bits, self.fsync);
         put.map_err(|source| match self.check(WRITE) {
-            Err(something_else) => something_else, // took its place meanwhile
+            Err(something_else) => something_else, // is there, or took its place meanwhile
             Ok(()) => Error::io(WRITE, &self.path, source),
         })
     }

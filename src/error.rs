@@ -172,14 +172,6 @@ impl Error {
     }
 
     /// `others`: how many more events were waited for in vain.
-    /// What is to be done once was not done by those who have the lock `locked`.
-    pub(crate) fn timed_out_undone(path: &Arc<Path>, waited: Duration, locked: Arc<Path>) -> Self {
-        let mut holder = HeldBy::nobody(Lack::NotDone, 0);
-        holder.more().locked = Some(locked);
-        let _looked = holder.all(path); // now
-        Self::TimedOut { path: Arc::clone(path), waited, holder }
-    }
-
     pub(crate) fn timed_out_lacking(
         path: &Arc<Path>,
         waited: Duration,
@@ -201,6 +193,15 @@ impl Error {
         {
             let locked = std::mem::replace(asked, Arc::clone(path));
             holder.more().locked.get_or_insert(locked);
+        }
+        self
+    }
+
+    /// The same error of what is nobody's, but comes about by those who have the lock `locked`.
+    pub(crate) fn up_to(mut self, locked: &Arc<Path>) -> Self {
+        if let Self::TimedOut { path, holder, .. } = &mut self {
+            holder.more().locked = Some(Arc::clone(locked));
+            let _looked = holder.all(path); // now
         }
         self
     }

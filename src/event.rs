@@ -549,19 +549,9 @@ impl Event {
         self.inner.marker.path()
     }
 
-    /// For what is built on an event: waits until it is set by those who have the lock `locked`.
-    pub(crate) fn until_done(
-        &self,
-        locked: &Arc<Path>,
-        deadline: impl FnOnce() -> Deadline,
-    ) -> Result<()> {
-        match see(self.scene(all_set, Lack::NotDone), deadline, self.inner.notice.as_ref())? {
-            Outcome::Held(()) => Ok(()),
-            Outcome::TimedOut(waited) => {
-                let path = self.inner.marker.path();
-                Err(Error::timed_out_undone(path, waited, Arc::clone(locked)))
-            }
-        }
+    /// For what is built on an event: waits until it is set, which means that something is done.
+    pub(crate) fn until_done(&self, deadline: impl FnOnce() -> Deadline) -> Result<()> {
+        self.scene(all_set, Lack::NotDone).wait(deadline)
     }
 
     fn scene<T>(&self, look: Look<T>, lack: Lack) -> Scene<T> {

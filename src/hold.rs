@@ -64,10 +64,11 @@ impl Hold {
 
     /// Rule 4. An error in a copy that `fork` made: the other process has it.
     pub(crate) fn check_here(&self, operation: &'static str) -> Result<()> {
-        match &self.locked {
-            Some(locked) if locked.is_here() => Ok(()),
-            _ => Err(Error::forked_copy(operation, self.slot.path())),
-        }
+        if self.is_here() { Ok(()) } else { Err(Error::forked_copy(operation, self.slot.path())) }
+    }
+
+    pub(crate) fn is_here(&self) -> bool {
+        self.locked.as_ref().is_some_and(Locked::is_here)
     }
 
     pub(crate) fn release(&mut self) -> Result<()> {

@@ -288,7 +288,7 @@ impl Once {
     ///
     /// As [`is_done`](Self::is_done).
     pub fn wait(&self) -> Result<()> {
-        self.inner.done.until_done(&self.inner.lock_path, || Deadline::NEVER)
+        self.until_done(|| Deadline::NEVER)
     }
 
     /// Waits until somebody has done it, for at most `timeout`. Zero looks once; what no clock can show waits forever.
@@ -297,7 +297,7 @@ impl Once {
     ///
     /// [`Error::TimedOut`] if it was not done in time; otherwise as [`is_done`](Self::is_done).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<()> {
-        self.inner.done.until_done(&self.inner.lock_path, || Deadline::after(timeout))
+        self.until_done(|| Deadline::after(timeout))
     }
 
     /// Waits until somebody has done it, until `deadline`. One that has passed looks once.
@@ -306,7 +306,7 @@ impl Once {
     ///
     /// As [`wait_timeout`](Self::wait_timeout).
     pub fn wait_deadline(&self, deadline: Instant) -> Result<()> {
-        self.inner.done.until_done(&self.inner.lock_path, || Deadline::at(deadline))
+        self.until_done(|| Deadline::at(deadline))
     }
 
     /// Waits until somebody has done it, as a future, under any runtime. Dropping the future gives up.
@@ -336,6 +336,10 @@ impl Once {
         let found = holder::find(path);
         let found = found.map_err(|source| Error::io("find the holder of", path, source))?;
         Ok(found.into_iter().next())
+    }
+
+    fn until_done(&self, deadline: impl FnOnce() -> Deadline) -> Result<()> {
+        self.inner.done.until_done(deadline).map_err(|error| error.up_to(&self.inner.lock_path))
     }
 
     fn lock(&self) -> Result<&Lock> {
@@ -378,21 +382,14 @@ impl Once {
 
     /// Rule O2. What was done is on the disk before anybody sees that it is done, and that is before anybody else may do it.
     fn finish(&self, turn: LockGuard) -> Result<()> {
-        // A forked copy that comes back from the closure: the other process is still at it (rule 4).
-        const OPERATION: &str = "say that it is done for";
-        let refused = |_| Error::forked_copy(OPERATION, &self.inner.path);
-        turn.check_here(OPERATION).map_err(refused)?;
-        let is_durable = self.inner.options.fsync;
-        let failed =
-            |source| Error::io("bring to the disk what was done for", &self.inner.path, source);
-        let directory = self.path().parent().filter(|_| is_durable);
-        if let Some(directory) = directory {
-            sys::sync_everything(directory).map_err(failed)?;
+        const OPERATION: &str = "bring to the disk what was done for";
+        if !turn.is_here() {
+            // A forked copy that comes back from the closure: the other process is still at it (rule 4).
+            return Err(Error::forked_copy("say that it is done for", &self.inner.path));
         }
+        self.bring_to_disk(OPERATION, sys::sync_everything)?;
         self.inner.done.set()?;
-        if let Some(directory) = directory {
-            sys::sync_directory(directory).map_err(failed)?;
-        }
+        self.bring_to_disk(OPERATION, sys::sync_directory)?;
         drop(turn); // to say that this failed would say that it is not done
         Ok(())
     }
@@ -400,13 +397,23 @@ impl Once {
     fn undo(&self, locked: Result<LockGuard>) -> Result<bool> {
         let turn = self.had(locked)?;
         let was_done = self.inner.done.clear()?;
-        let directory = self.path().parent().filter(|_| self.inner.options.fsync);
-        if let Some(directory) = directory {
-            let synced = sys::sync_directory(directory);
-            synced.map_err(|source| Error::io("reset", &self.inner.path, source))?;
-        }
+        self.bring_to_disk("reset", sys::sync_directory)?;
         drop(turn);
         Ok(was_done)
+    }
+
+    /// If that is wanted.
+    fn bring_to_disk(
+        &self,
+        operation: &'static str,
+        sync: fn(&Path) -> std::io::Result<()>,
+    ) -> Result<()> {
+        match self.path().parent().filter(|_| self.inner.options.fsync) {
+            Some(directory) => {
+                sync(directory).map_err(|source| Error::io(operation, &self.inner.path, source))
+            }
+            None => Ok(()),
+        }
     }
 }
 

@@ -141,7 +141,7 @@ impl RwLock {
     /// [`Error::WouldBlock`] if somebody is in the way, also another thread of this process; otherwise as
     /// [`read`](Self::read).
     pub fn try_read(&self) -> Result<ReadGuard> {
-        self.tried(&self.inner.read).map(|locked| self.inner.read_guard(locked))
+        self.inner.read.take_now().map(|locked| self.inner.read_guard(locked))
     }
 
     /// Waits until it can be had for reading, for at most `timeout`. Zero tries once; what no clock can show waits
@@ -200,7 +200,7 @@ impl RwLock {
     /// [`Error::WouldBlock`] if somebody is in the way, also another thread of this process; otherwise as
     /// [`read`](Self::read).
     pub fn try_write(&self) -> Result<WriteGuard> {
-        self.tried(&self.inner.write).map(|locked| self.inner.write_guard(locked))
+        self.inner.write.take_now().map(|locked| self.inner.write_guard(locked))
     }
 
     /// Waits until it can be had for writing, for at most `timeout`. Zero tries once; what no clock can show waits
@@ -306,11 +306,6 @@ impl RwLock {
         }
     }
 
-    #[allow(clippy::unused_self, reason = "reads as what it is")]
-    fn tried(&self, way: &Arc<Way>) -> Result<Locked> {
-        try_pass(&**way)?.ok_or_else(|| way.refused(Error::would_block(way.path())))
-    }
-
     fn future(&self, way: &Arc<Way>) -> Acquire<Gated<Way>> {
         Acquire::new(Gated::new(&LINES, Arc::clone(way)), self.inner.notice.clone())
     }
@@ -377,6 +372,10 @@ struct Way {
 impl Way {
     fn path(&self) -> &Arc<Path> {
         self.lock.slot.path()
+    }
+
+    fn take_now(&self) -> Result<Locked> {
+        try_pass(self)?.ok_or_else(|| self.refused(Error::would_block(self.path())))
     }
 
     /// A writer is refused by who has the lock, and a reader may be by who waits for it.

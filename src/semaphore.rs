@@ -4,9 +4,7 @@
 use std::fmt;
 use std::future::Future;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::claim::{self, Claim, LINES, Whole};
@@ -17,8 +15,8 @@ use crate::slot::{Locked, Slot};
 use crate::slots::{Announcement, Batch, Gathering, Slots, check_permits};
 use crate::sys::Mode;
 use crate::wait::{
-    Acquire, Begun, Deadline, Look, Means, Notice, Outcome, Place, Pool, Sampling, Seen, Turn,
-    is_watchable, wait_here,
+    Acquire, Begun, Deadline, Look, Means, Notice, Outcome, Place, Pool, Sampling, Seen, Then,
+    Turn, is_watchable, wait_here,
 };
 
 /// So many permits for a path, between processes and threads alike.
@@ -293,7 +291,10 @@ impl Semaphore {
             let turn = Turn::new(&LINES, self.request(permits));
             Acquire::new(turn, self.inner.notice.clone())
         });
-        PermitFuture { acquire: Begun::new(acquire), semaphore: self.clone() }
+        let semaphore = self.clone();
+        Then::new(Begun::new(acquire), move |batch: Result<Batch>| {
+            batch.map(|batch| semaphore.permit(batch))
+        })
     }
 
     /// How many permits the semaphore has, held or not.
@@ -595,19 +596,6 @@ impl Whole for OnlyOne {
     /// It may not be the only one any more, and a head who hears and does not block has met it held.
     fn was_given_back(&self) {
         self.0.tell_surely();
-    }
-}
-
-struct PermitFuture {
-    acquire: Begun<Turn<Request>>,
-    semaphore: Semaphore,
-}
-
-impl Future for PermitFuture {
-    type Output = Result<Permit>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.acquire).poll(context).map_ok(|batch| self.semaphore.permit(batch))
     }
 }
 

@@ -338,7 +338,11 @@ pub(crate) struct Locked {
 impl Locked {
     /// Which file it is.
     pub(crate) fn id(&self) -> FileId {
-        self.open.as_ref().expect("only a release takes it, and that consumes `self`").id
+        self.open().id
+    }
+
+    fn open(&self) -> &OpenFile {
+        self.open.as_ref().expect("only a release takes it, and that consumes `self`")
     }
 
     /// Whether it is this process's, and not a copy that `fork` made.
@@ -350,8 +354,7 @@ impl Locked {
     /// and after an error, nothing is held.
     pub(crate) fn share(self) -> Result<Option<Self>> {
         let failed = |source| Error::io("downgrade", &self.slot.path, source);
-        let open = self.open.as_ref().expect("only a release takes it, and that consumes `self`");
-        let is_shared = sys::downgrade(open.file()).map_err(failed)?;
+        let is_shared = sys::downgrade(self.open().file()).map_err(failed)?;
         Ok(is_shared.then_some(self))
     }
 

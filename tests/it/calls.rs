@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use flockwork::{CallError, Error, FileReadGuard, FileWriteGuard, Once, SharedFile};
 use futures_lite::future::block_on;
 
-use crate::peer::{Peer, complaint, options, say, told};
+use crate::peer::{Peer, complaint, milliseconds, options, say, told};
 
 /// A peer that has opened `path` as `kind`: `once` or `file`.
 pub(crate) fn peer(kind: &str, path: &Path, settings: &str) -> Peer {
@@ -16,8 +16,7 @@ pub(crate) fn peer(kind: &str, path: &Path, settings: &str) -> Peer {
 }
 
 pub(crate) fn open(peer: &mut Peer, kind: &str, path: &Path, settings: &str) {
-    let settings = if settings.is_empty() { String::new() } else { format!("\t{settings}") };
-    peer.expect(&format!("{kind}\topen\t{}{settings}", path.display()), "ok");
+    peer.open(&format!("{kind}\topen\t{}", path.display()), settings);
 }
 
 #[derive(Default)]
@@ -26,10 +25,6 @@ pub(crate) struct State {
     file: Option<SharedFile>,
     reading: Option<FileReadGuard>,
     writing: Option<FileWriteGuard>,
-}
-
-fn milliseconds(word: &str) -> Duration {
-    Duration::from_millis(word.parse().unwrap())
 }
 
 /// What a call came to that runs a closure.
@@ -57,9 +52,7 @@ fn do_it(log: &str, how: &str) -> Result<(), String> {
         "forks" => match fork::fork().unwrap() {
             fork::Fork::Child => return Ok(()),
             fork::Fork::Parent(child) => {
-                let child = rustix::process::Pid::from_raw(child);
-                let none = rustix::process::WaitOptions::empty();
-                let status = rustix::process::waitpid(child, none).unwrap().unwrap().1;
+                let status = crate::support::ended(child);
                 return Err(format!("the copy ended with {:?}", status.exit_status()));
             }
         },
@@ -174,9 +167,7 @@ impl State {
                         std::process::exit(i32::from(!refused))
                     }
                     fork::Fork::Parent(child) => {
-                        let child = rustix::process::Pid::from_raw(child);
-                        let none = rustix::process::WaitOptions::empty();
-                        let status = rustix::process::waitpid(child, none).unwrap().unwrap().1;
+                        let status = crate::support::ended(child);
                         return Ok(format!("child {}", status.exit_status().unwrap()));
                     }
                 },

@@ -6,7 +6,7 @@ use std::time::Duration;
 use flockwork::{Error, Event};
 use futures_lite::future::block_on;
 
-use crate::peer::{Peer, options, told};
+use crate::peer::{Peer, milliseconds, options, told};
 
 /// A peer that has opened the event.
 pub(crate) fn peer(path: &Path, settings: &str) -> Peer {
@@ -17,8 +17,7 @@ pub(crate) fn peer(path: &Path, settings: &str) -> Peer {
 
 /// Opens one more; `wait` and its kin are about the first.
 pub(crate) fn open(peer: &mut Peer, path: &Path, settings: &str) {
-    let settings = if settings.is_empty() { String::new() } else { format!("\t{settings}") };
-    peer.expect(&format!("event\topen\t{}{settings}", path.display()), "ok");
+    peer.open(&format!("event\topen\t{}", path.display()), settings);
 }
 
 #[derive(Default)]
@@ -33,7 +32,6 @@ impl State {
 
     fn done(&mut self, words: &[&str]) -> Result<String, Error> {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        let milliseconds = |word: &str| Duration::from_millis(word.parse().unwrap());
         let ok = |()| "ok".to_string();
         if let ["open", path, ref settings @ ..] = *words {
             self.events.push(options(settings).open_event(path)?);

@@ -55,6 +55,12 @@ impl Peer {
         self.child.id()
     }
 
+    /// Tells it to open something, with these settings besides (see [`options`]) if there are any.
+    pub(crate) fn open(&mut self, what: &str, settings: &str) {
+        let settings = if settings.is_empty() { String::new() } else { format!("\t{settings}") };
+        self.expect(&format!("{what}{settings}"), "ok");
+    }
+
     pub(crate) fn tell(&mut self, command: &str) {
         writeln!(self.input.as_mut().unwrap(), "{command}").unwrap();
     }
@@ -237,9 +243,7 @@ impl State {
                 if what == "stay" || what == "hold" {
                     return child.to_string();
                 }
-                let child = rustix::process::Pid::from_raw(child);
-                let status = rustix::process::waitpid(child, rustix::process::WaitOptions::empty());
-                format!("child {}", status.unwrap().unwrap().1.exit_status().unwrap())
+                format!("child {}", crate::support::ended(child).exit_status().unwrap())
             }
             fork::Fork::Child => {
                 let code = match what {
@@ -288,6 +292,11 @@ pub(crate) fn options(settings: &[&str]) -> Options {
         Some(("poll", ms)) => options.poll_every(Duration::from_millis(ms.parse().unwrap())),
         _ => panic!("what is {setting}?"),
     })
+}
+
+/// A span in a command.
+pub(crate) fn milliseconds(word: &str) -> Duration {
+    Duration::from_millis(word.parse().unwrap())
 }
 
 /// What was done, or why it was not.

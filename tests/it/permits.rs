@@ -21,8 +21,7 @@ pub(crate) fn peer(path: &Path, permits: u32, settings: &str) -> Peer {
 }
 
 pub(crate) fn open(peer: &mut Peer, path: &Path, permits: u32, settings: &str) {
-    let settings = if settings.is_empty() { String::new() } else { format!("\t{settings}") };
-    peer.expect(&format!("sem\topen\t{}\t{permits}{settings}", path.display()), "ok");
+    peer.open(&format!("sem\topen\t{}\t{permits}", path.display()), settings);
 }
 
 /// Waits until that peer has come to the head of the queue.
@@ -131,8 +130,7 @@ impl State {
                     std::process::exit(0);
                 }
                 fork::Fork::Parent(child) => {
-                    let child = rustix::process::Pid::from_raw(child);
-                    rustix::process::waitpid(child, rustix::process::WaitOptions::empty()).unwrap();
+                    crate::support::ended(child);
                     ok
                 }
             },

@@ -8,13 +8,12 @@ use std::time::{Duration, Instant};
 use flockwork::{Error, ReadGuard, RwLock, WriteGuard};
 use futures_lite::future::block_on;
 
-use crate::peer::{Peer, options, told};
+use crate::peer::{Peer, milliseconds, options, told};
 
 /// A peer that has opened the lock.
 pub(crate) fn peer(path: &Path, settings: &str) -> Peer {
     let mut peer = Peer::start();
-    let settings = if settings.is_empty() { String::new() } else { format!("\t{settings}") };
-    peer.expect(&format!("rw\topen\t{}{settings}", path.display()), "ok");
+    peer.open(&format!("rw\topen\t{}", path.display()), settings);
     peer
 }
 
@@ -109,9 +108,7 @@ impl State {
                 std::process::exit(i32::from(!is_fine))
             }
             fork::Fork::Parent(child) => {
-                let child = rustix::process::Pid::from_raw(child);
-                let status = rustix::process::waitpid(child, rustix::process::WaitOptions::empty());
-                format!("child {}", status.unwrap().unwrap().1.exit_status().unwrap())
+                format!("child {}", crate::support::ended(child).exit_status().unwrap())
             }
         }
     }
@@ -136,9 +133,7 @@ fn fork_busy(lock: &RwLock, times: u32) -> String {
                     std::process::exit(i32::from(read.is_err()))
                 }
                 fork::Fork::Parent(child) => {
-                    let child = rustix::process::Pid::from_raw(child);
-                    let none = rustix::process::WaitOptions::empty();
-                    let status = rustix::process::waitpid(child, none).unwrap().unwrap().1;
+                    let status = crate::support::ended(child);
                     if status.exit_status() != Some(0) {
                         done.store(true, Ordering::Relaxed);
                         return format!("a child ended with {status:?}");
@@ -149,10 +144,6 @@ fn fork_busy(lock: &RwLock, times: u32) -> String {
         done.store(true, Ordering::Relaxed);
         "ok".into()
     })
-}
-
-fn milliseconds(word: &str) -> Duration {
-    Duration::from_millis(word.parse().unwrap())
 }
 
 fn read(lock: &RwLock, way: &[&str]) -> Result<ReadGuard, Error> {

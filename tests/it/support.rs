@@ -179,6 +179,13 @@ pub(crate) fn has(program: &str, arguments: &[&str]) -> bool {
     found
 }
 
+/// Waits until a child has ended that was forked without exec.
+#[cfg(unix)]
+pub(crate) fn ended(child: i32) -> rustix::process::WaitStatus {
+    let child = rustix::process::Pid::from_raw(child);
+    rustix::process::waitpid(child, rustix::process::WaitOptions::empty()).unwrap().unwrap().1
+}
+
 /// Polls a future once, which must be waiting then.
 #[track_caller]
 pub(crate) fn assert_waits<T: std::fmt::Debug>(future: impl Future<Output = T>) {
