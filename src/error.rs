@@ -490,7 +490,7 @@ impl HeldBy {
             Some(More { lack: Some(_), .. }) => return &[], // an event is nobody's
             _ => path,
         };
-        self.found.get_or_init(|| holder::find(locked).unwrap_or_default())
+        self.found.get_or_init(|| holder::find(locked, false).unwrap_or_default())
     }
 
     /// The end of an error's `Debug` form.
@@ -518,7 +518,7 @@ impl HeldBy {
         if !holders.iter().all(Holder::is_shared) {
             return held;
         }
-        let look = || holder::find(gate).unwrap_or_default().into_iter().next();
+        let look = || holder::find(gate, false).unwrap_or_default().into_iter().next();
         match in_front.get_or_init(look) {
             Some(first) => format!("{held}, and waited for by {first}"),
             None => held,

@@ -10,16 +10,21 @@ use crate::options::Options;
 use crate::slot::{Locked, Slot};
 use crate::sys::Mode;
 
-/// Whether those who hold make themselves known, and by what name.
+/// Whether those who hold make themselves known, and by what name; and whether what they start holds as well.
 #[derive(Clone)]
 pub(crate) struct Signature {
     label: Option<Arc<str>>,
     is_left: bool,
+    is_inherited: bool,
 }
 
 impl Signature {
     pub(crate) fn of(options: &Options) -> Self {
-        Self { label: options.label.clone(), is_left: options.record }
+        Self {
+            label: options.label.clone(),
+            is_left: options.record,
+            is_inherited: options.inherit,
+        }
     }
 }
 
@@ -34,7 +39,16 @@ pub(crate) struct Hold {
 }
 
 impl Hold {
-    pub(crate) fn new(slot: &Arc<Slot>, mode: Mode, locked: Locked, signature: &Signature) -> Self {
+    /// If it fails, nothing is held.
+    pub(crate) fn new(
+        slot: &Arc<Slot>,
+        mode: Mode,
+        mut locked: Locked,
+        signature: &Signature,
+    ) -> Result<Self> {
+        if signature.is_inherited {
+            locked.bequeath()?;
+        }
         let mut hold = Self {
             slot: Arc::clone(slot),
             mode,
@@ -43,7 +57,7 @@ impl Hold {
             abandoned: OnceLock::new(),
         };
         hold.sign(signature);
-        hold
+        Ok(hold)
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -332,8 +332,8 @@ pub(crate) fn slots_in(directory: &Path) -> io::Result<Vec<u32>> {
 }
 
 /// Who holds `path`, as far as that is known: of a lock the one who holds it, or all who share it; of a semaphore (a
-/// directory) each slot's, in order.
-pub(crate) fn find(path: &Path) -> io::Result<Vec<Holder>> {
+/// directory) each slot's, in order. With `thorough` also who has only inherited it, which may take some milliseconds.
+pub(crate) fn find(path: &Path, thorough: bool) -> io::Result<Vec<Holder>> {
     if !path.is_dir() {
         let desk = Desk::beside(path);
         if let Some(holder) = desk.recorded()? {
@@ -342,7 +342,7 @@ pub(crate) fn find(path: &Path) -> io::Result<Vec<Holder>> {
         let mut found = sharers_of(path)?;
         let ids: Vec<_> = sys::path_identity(path).into_iter().collect();
         // Each process once: while others lock and unlock, a line of the system's list may be read twice.
-        for owner in sys::lock_owners(&ids) {
+        for owner in sys::lock_owners(&ids, thorough && found.is_empty()) {
             if !found.iter().any(|holder| holder.pid == owner.pid) {
                 found.push(Holder::of_process(owner.pid, owner.is_shared));
             }
@@ -359,7 +359,7 @@ pub(crate) fn find(path: &Path) -> io::Result<Vec<Holder>> {
         }
     }
     let ids: Vec<_> = unrecorded.iter().map(|(_, id)| *id).collect();
-    for owner in sys::lock_owners(&ids) {
+    for owner in sys::lock_owners(&ids, thorough) {
         let slot = unrecorded.iter().find(|(_, id)| *id == owner.file).map(|(slot, _)| *slot);
         if !found.iter().any(|holder| holder.slot == slot) {
             found.push(Holder { slot, ..Holder::of_process(owner.pid, false) });

@@ -80,6 +80,7 @@ mod slots;
 
 mod event;
 mod lock;
+mod look;
 mod once;
 mod rwlock;
 mod semaphore;
@@ -89,6 +90,7 @@ pub use error::{CallError, Error, HeldBy, OnceError, Result, UpdateError};
 pub use event::{Event, Several};
 pub use holder::Holder;
 pub use lock::{Lock, LockGuard};
+pub use look::holders;
 pub use once::Once;
 pub use options::{Access, Options, Waiting};
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};

@@ -132,7 +132,7 @@ impl Lock {
         let claim = &self.inner.claim;
         let check_refusal = || self.inner.refusals.is_due();
         match claim.slot.try_take_checking(claim.mode, check_refusal, true)? {
-            Some(locked) => Ok(self.guard(locked)),
+            Some(locked) => self.guard(locked),
             None => Err(Error::would_block(claim.slot.path())),
         }
     }
@@ -211,7 +211,7 @@ impl Lock {
         let line = InLine::new(&LINES, Arc::clone(&inner.claim));
         let lock = self.clone();
         Then::new(Acquire::new(line, inner.notice.clone()), move |locked: Result<Locked>| {
-            locked.map(|locked| lock.guard(locked))
+            locked.and_then(|locked| lock.guard(locked))
         })
     }
 
@@ -248,7 +248,7 @@ impl Lock {
     /// [`Error::Io`] if there is a record that cannot be read.
     pub fn holder(&self) -> Result<Option<Holder>> {
         let path = self.inner.claim.slot.path();
-        let found = holder::find(path);
+        let found = holder::find(path, true);
         let found = found.map_err(|source| Error::io("find the holder of", path, source))?;
         Ok(found.into_iter().next())
     }
@@ -256,14 +256,14 @@ impl Lock {
     fn wait(&self, deadline: impl FnOnce() -> Deadline) -> Result<LockGuard> {
         let inner = &self.inner;
         match crate::wait::acquire(&LINES, &inner.claim, deadline, inner.notice.as_ref())? {
-            Outcome::Held(locked) => Ok(self.guard(locked)),
+            Outcome::Held(locked) => self.guard(locked),
             Outcome::TimedOut(waited) => Err(Error::timed_out(inner.claim.slot.path(), waited)),
         }
     }
 
-    fn guard(&self, locked: Locked) -> LockGuard {
+    fn guard(&self, locked: Locked) -> Result<LockGuard> {
         let Inner { claim, signature, .. } = &*self.inner;
-        LockGuard { hold: Hold::new(&claim.slot, claim.mode, locked, signature) }
+        Ok(LockGuard { hold: Hold::new(&claim.slot, claim.mode, locked, signature)? })
     }
 }
 

@@ -333,7 +333,7 @@ impl Once {
     /// [`Error::Io`] if there is a record that cannot be read.
     pub fn holder(&self) -> Result<Option<Holder>> {
         let path = &self.inner.lock_path;
-        let found = holder::find(path);
+        let found = holder::find(path, true);
         let found = found.map_err(|source| Error::io("find the holder of", path, source))?;
         Ok(found.into_iter().next())
     }

@@ -35,6 +35,7 @@ pub struct Options {
     pub(crate) notice: Option<(Duration, Callback)>,
     pub(crate) poll_every: Option<Duration>,
     pub(crate) fsync: bool,
+    pub(crate) inherit: bool,
     pub(crate) backstop: Option<Duration>,
 }
 
@@ -137,6 +138,40 @@ impl Options {
         self
     }
 
+    /// Whether the programs that this process starts while it holds something hold it as well: until the last of them has
+    /// ended, also when this process was killed meanwhile. So a job that it starts never runs without the lock. Off by
+    /// default.
+    ///
+    /// Every program that any thread starts while the guard lives inherits it, and what those start in turn, if they leave
+    /// it open. A guard that is released or dropped is given up by this process alone then: others get it when nobody has
+    /// it any more, and who waits for a semaphore's permit hears of that a little later than of a release (a second at most).
+    /// For a [`Once`](crate::Once), and the guards of a [`SharedFile`](crate::SharedFile), it is the same.
+    ///
+    /// ```
+    /// # #[cfg(unix)] {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("a.lock");
+    /// let lock = flockwork::Options::new().inherit(true).open_lock(&path)?;
+    /// let held = lock.lock()?;
+    /// let mut job = std::process::Command::new("sleep").arg("0.1").spawn()?;
+    /// drop(held);
+    /// assert!(lock.try_lock().is_err_and(|error| error.is_would_block())); // the job has it
+    /// job.wait()?;
+    /// drop(lock.try_lock()?);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Platform-specific behaviour
+    ///
+    /// Unix: the descriptor stays open through `exec`. Windows has no such locks: with this, acquiring is an
+    /// [`Error::Io`](crate::Error::Io) of the kind `Unsupported` there; a job object can end the programs with their starter.
+    #[must_use]
+    pub fn inherit(mut self, yes: bool) -> Self {
+        self.inherit = yes;
+        self
+    }
+
     /// The same for the lock file `locked` and what else is a part of what lies at `path`: a callback is told of that.
     pub(crate) fn for_parts_of(&self, path: &Arc<Path>, locked: &Arc<Path>) -> Self {
         let mut options = self.clone();
@@ -170,6 +205,7 @@ impl fmt::Debug for Options {
             .field("on_wait", &self.notice.as_ref().map(|(after, _)| after))
             .field("poll_every", &self.poll_every)
             .field("fsync", &self.fsync)
+            .field("inherit", &self.inherit)
             .finish_non_exhaustive()
     }
 }
@@ -238,7 +274,7 @@ impl Waiting {
     /// All who have it now (a semaphore's several), as far as that is known. Looks each time it is asked.
     #[must_use]
     pub fn holders(&self) -> Vec<Holder> {
-        holder::find(&self.locked).unwrap_or_default()
+        holder::find(&self.locked, true).unwrap_or_default()
     }
 
     /// Who has it now, where that is known: of several the first. Looks each time it is asked.

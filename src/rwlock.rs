@@ -141,7 +141,7 @@ impl RwLock {
     /// [`Error::WouldBlock`] if somebody is in the way, also another thread of this process; otherwise as
     /// [`read`](Self::read).
     pub fn try_read(&self) -> Result<ReadGuard> {
-        self.inner.read.take_now().map(|locked| self.inner.read_guard(locked))
+        self.inner.read.take_now().and_then(|locked| self.inner.read_guard(locked))
     }
 
     /// Waits until it can be had for reading, for at most `timeout`. Zero tries once; what no clock can show waits
@@ -177,7 +177,7 @@ impl RwLock {
     ) -> impl Future<Output = Result<ReadGuard>> + Send + Sync + Unpin + use<> {
         let inner = Arc::clone(&self.inner);
         Then::new(self.future(&inner.read), move |locked: Result<Locked>| {
-            locked.map(|locked| inner.read_guard(locked))
+            locked.and_then(|locked| inner.read_guard(locked))
         })
     }
 
@@ -200,7 +200,7 @@ impl RwLock {
     /// [`Error::WouldBlock`] if somebody is in the way, also another thread of this process; otherwise as
     /// [`read`](Self::read).
     pub fn try_write(&self) -> Result<WriteGuard> {
-        self.inner.write.take_now().map(|locked| self.inner.write_guard(locked))
+        self.inner.write.take_now().and_then(|locked| self.inner.write_guard(locked))
     }
 
     /// Waits until it can be had for writing, for at most `timeout`. Zero tries once; what no clock can show waits
@@ -254,7 +254,7 @@ impl RwLock {
     ) -> impl Future<Output = Result<WriteGuard>> + Send + Sync + Unpin + use<> {
         let inner = Arc::clone(&self.inner);
         Then::new(self.future(&inner.write), move |locked: Result<Locked>| {
-            locked.map(|locked| inner.write_guard(locked))
+            locked.and_then(|locked| inner.write_guard(locked))
         })
     }
 
@@ -288,15 +288,15 @@ impl RwLock {
     /// [`Error::Io`] if there is a record that cannot be read.
     pub fn holders(&self) -> Result<Vec<Holder>> {
         let path = self.inner.read.path();
-        holder::find(path).map_err(|source| Error::io("find the holders of", path, source))
+        holder::find(path, true).map_err(|source| Error::io("find the holders of", path, source))
     }
 
     fn reading(&self, deadline: impl FnOnce() -> Deadline) -> Result<ReadGuard> {
-        self.wait(&self.inner.read, deadline).map(|locked| self.inner.read_guard(locked))
+        self.wait(&self.inner.read, deadline).and_then(|locked| self.inner.read_guard(locked))
     }
 
     fn writing(&self, deadline: impl FnOnce() -> Deadline) -> Result<WriteGuard> {
-        self.wait(&self.inner.write, deadline).map(|locked| self.inner.write_guard(locked))
+        self.wait(&self.inner.write, deadline).and_then(|locked| self.inner.write_guard(locked))
     }
 
     fn wait(&self, way: &Arc<Way>, deadline: impl FnOnce() -> Deadline) -> Result<Locked> {
@@ -312,15 +312,15 @@ impl RwLock {
 }
 
 impl Inner {
-    fn read_guard(self: &Arc<Self>, locked: Locked) -> ReadGuard {
+    fn read_guard(self: &Arc<Self>, locked: Locked) -> Result<ReadGuard> {
         let slot = &self.read.lock.slot;
-        ReadGuard { hold: Hold::new(slot, Mode::Shared, locked, &self.signature) }
+        Ok(ReadGuard { hold: Hold::new(slot, Mode::Shared, locked, &self.signature)? })
     }
 
-    fn write_guard(self: &Arc<Self>, locked: Locked) -> WriteGuard {
+    fn write_guard(self: &Arc<Self>, locked: Locked) -> Result<WriteGuard> {
         let slot = &self.write.lock.slot;
-        let hold = Hold::new(slot, Mode::Exclusive, locked, &self.signature);
-        WriteGuard { hold, signature: self.signature.clone() }
+        let hold = Hold::new(slot, Mode::Exclusive, locked, &self.signature)?;
+        Ok(WriteGuard { hold, signature: self.signature.clone() })
     }
 }
 

@@ -92,6 +92,7 @@ struct Inner {
     means: Means,
     label: Option<Arc<str>>,
     record: bool,
+    inherit: bool,
     notice: Option<Notice>,
     /// Looking whether somebody waits, and whether the files are still the same, each time would cost as much
     /// as the permit.
@@ -253,7 +254,7 @@ impl Semaphore {
         self.check(permits)?;
         let look = self.inner.look_now_and_then()?;
         match self.inner.take(permits, look)? {
-            Some(batch) => Ok(self.permit(batch)),
+            Some(batch) => self.permit(batch),
             None => Err(Error::would_block(self.inner.slots.directory())),
         }
     }
@@ -293,7 +294,7 @@ impl Semaphore {
         });
         let semaphore = self.clone();
         Then::new(Begun::new(acquire), move |batch: Result<Batch>| {
-            batch.map(|batch| semaphore.permit(batch))
+            batch.and_then(|batch| semaphore.permit(batch))
         })
     }
 
@@ -357,7 +358,7 @@ impl Semaphore {
     /// [`Error::Io`] if there is a record that cannot be read.
     pub fn holders(&self) -> Result<Vec<Holder>> {
         let directory = self.inner.slots.directory();
-        holder::find(directory)
+        holder::find(directory, true)
             .map_err(|source| Error::io("find the holders of", directory, source))
     }
 
@@ -383,7 +384,7 @@ impl Semaphore {
     fn wait(&self, permits: u32, deadline: impl FnOnce() -> Deadline) -> Result<Permit> {
         self.check(permits)?;
         if let Some(batch) = self.inner.take_if_unwanted(permits)? {
-            return Ok(self.permit(batch));
+            return self.permit(batch);
         }
         let deadline = deadline();
         let outcome = if deadline.is_over() {
@@ -394,7 +395,7 @@ impl Semaphore {
             wait_here(turn, deadline, self.inner.notice.as_ref())?
         };
         match outcome {
-            Outcome::Held(batch) => Ok(self.permit(batch)),
+            Outcome::Held(batch) => self.permit(batch),
             Outcome::TimedOut(waited) => {
                 Err(Error::timed_out(self.inner.slots.directory(), waited))
             }
@@ -413,8 +414,11 @@ impl Semaphore {
         Arc::new(Request { semaphore: Arc::clone(&self.inner), permits })
     }
 
-    fn permit(&self, batch: Batch) -> Permit {
+    fn permit(&self, mut batch: Batch) -> Result<Permit> {
         let inner = &self.inner;
+        if inner.inherit {
+            batch.bequeath()?;
+        }
         let directory = inner.slots.directory();
         let mut records = Vec::new();
         let mut abandoned = false;
@@ -438,7 +442,7 @@ impl Semaphore {
             slots.sort_unstable();
             Numbers::Many(slots)
         };
-        Permit { records, batch, slots, abandoned }
+        Ok(Permit { records, batch, slots, abandoned })
     }
 }
 
@@ -491,6 +495,7 @@ impl Options {
                 means,
                 label: self.label.clone(),
                 record: self.record,
+                inherit: self.inherit,
                 notice: claim::notice(self, directory),
                 looks: Sampling::new(),
                 slots,

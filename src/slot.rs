@@ -248,7 +248,7 @@ impl Slot {
 
     /// Whether all who hold it are known, and were stopped (SIGSTOP).
     pub(crate) fn has_stopped_holder(&self) -> bool {
-        let owners = sys::lock_owners(&[self.latest()]);
+        let owners = sys::lock_owners(&[self.latest()], false);
         !owners.is_empty() && owners.iter().all(|owner| sys::is_stopped(owner.pid))
     }
 
@@ -258,7 +258,7 @@ impl Slot {
     }
 
     fn locked(self: &Arc<Self>, open: OpenFile) -> Locked {
-        Locked { slot: Arc::clone(self), open: Some(open) }
+        Locked { slot: Arc::clone(self), open: Some(open), is_inherited: false }
     }
 
     /// Rule 2: whether the path still names the file that is locked.
@@ -333,6 +333,8 @@ pub(crate) struct Locked {
     slot: Arc<Slot>,
     /// Taken out when released.
     open: Option<OpenFile>,
+    /// Programs that were started meanwhile may hold it as well.
+    is_inherited: bool,
 }
 
 impl Locked {
@@ -358,6 +360,15 @@ impl Locked {
         Ok(is_shared.then_some(self))
     }
 
+    /// Rule 4. From now on the programs that this process starts hold it as well, and a release leaves it to them.
+    pub(crate) fn bequeath(&mut self) -> Result<()> {
+        let failed =
+            |source| Error::io("let programs that are started inherit", &self.slot.path, source);
+        sys::let_inherit(self.open().file()).map_err(failed)?;
+        self.is_inherited = true;
+        Ok(())
+    }
+
     /// Unlocks, and keeps the descriptor for the next time where none is kept yet.
     pub(crate) fn release(mut self) -> Result<()> {
         self.unlock()
@@ -375,6 +386,9 @@ impl Locked {
         let Some(open) = self.open.take().filter(|open| open.origin.is_here()) else {
             return Ok(());
         };
+        if self.is_inherited {
+            return Ok(()); // closed: the kernel drops the lock when nobody has it open any more
+        }
         // Unlock, then close or keep: a close alone leaves the lock with any child that was forked
         // meanwhile and has not reached its exec yet. Should unlocking fail, the file is closed.
         sys::unlock(open.file()).map_err(|source| Error::io("unlock", &self.slot.path, source))?;

@@ -533,6 +533,12 @@ impl Batch {
         }
     }
 
+    /// Rule 4. From now on the programs that this process starts hold them as well.
+    pub(crate) fn bequeath(&mut self) -> Result<()> {
+        let mut taken = self.first.iter_mut().chain(&mut self.more);
+        taken.try_for_each(|(_, locked)| locked.bequeath())
+    }
+
     /// Gives back all but the first so many, and tells those who wait.
     fn cut(&mut self, kept: u32, tells: bool) -> Result<()> {
         let surplus = self.more.split_off((kept.max(1) as usize - 1).min(self.more.len()));

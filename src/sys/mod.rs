@@ -19,6 +19,7 @@
 //! | [`BACKSTOP`] | how long the events of a directory are trusted to tell everything |
 //! | [`create_directories`] | the missing ones of a directory's ancestors and itself |
 //! | [`try_lock`], [`lock`], [`unlock`] | whole-file advisory lock of an open file; EINTR is retried |
+//! | [`let_inherit`] | programs that are started from now on have the open file, and its lock, as well |
 //! | [`downgrade`] | from exclusive to shared, with nobody in between |
 //! | [`FileId`], [`identity`], [`path_identity`], [`names`] | which file an open file is, and whether a path names it |
 //! | [`PlaceId`], [`place_identity`] | which directory a path leads to |
@@ -160,9 +161,9 @@ mod whole;
 pub(crate) use imp::{
     BACKSTOP, FILES_HAVE_NUMBERS, FileId, Origin, Pin, PlaceId, SUPPORTED, advice,
     coarse_milliseconds, command_of, create_directories, create_new, describe, host_name, identity,
-    is_bad_name, is_network, is_network_place, is_stopped, lock_owners, locks_unsupported, names,
-    open_existing, open_to_read, path_identity, place_identity, presence, remove_at_once,
-    rename_new, sync_directory, sync_everything, through_readers,
+    is_bad_name, is_network, is_network_place, is_stopped, let_inherit, lock_owners,
+    locks_unsupported, names, open_existing, open_to_read, path_identity, place_identity, presence,
+    remove_at_once, rename_new, sync_directory, sync_everything, through_readers,
 };
 
 #[cfg(all(unix, not(target_os = "solaris")))]

@@ -108,6 +108,11 @@ pub(super) mod advisory {
     }
 }
 
+/// Handles that are inherited hold no locks here.
+pub(crate) fn let_inherit(_file: &File) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 pub(crate) fn locks_unsupported(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Unsupported
 }
@@ -197,7 +202,7 @@ pub(crate) fn host_name() -> String {
     String::new()
 }
 
-pub(crate) fn lock_owners(_files: &[FileId]) -> Vec<super::Owner> {
+pub(crate) fn lock_owners(_files: &[FileId], _thorough: bool) -> Vec<super::Owner> {
     Vec::new()
 }
 

@@ -303,6 +303,11 @@ pub(super) fn means_busy(error: &io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::ACCESS)
 }
 
+pub(crate) fn let_inherit(file: &File) -> io::Result<()> {
+    let flags = rustix::io::fcntl_getfd(file)? - rustix::io::FdFlags::CLOEXEC;
+    Ok(rustix::io::fcntl_setfd(file, flags)?)
+}
+
 pub(crate) fn locks_unsupported(error: &io::Error) -> bool {
     // Compared and not matched: OPNOTSUPP and NOTSUP are one number on some systems, two on others.
     [Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP, Errno::INVAL]

@@ -58,28 +58,91 @@ pub(crate) fn host_name() -> String {
 /// The processes that hold a lock on one of these files, as far as the system tells: on Linux by
 /// `/proc/locks` (proc(5)); elsewhere it does not.
 ///
-/// The process is the one that took the lock. A child that inherited it, and holds it on after that
-/// one's death, is not listed. Nothing is listed where the file system shows another device number
-/// than stat(2) does (btrfs subvolumes, overlayfs).
-pub(crate) fn lock_owners(files: &[FileId]) -> Vec<Owner> {
+/// The process is the one that took the lock; or, should it have died, one that has inherited it. Within a namespace
+/// of processes the list does not show what a dead one took, so with `thorough` it is looked for what is inherited
+/// where nothing is listed. Nothing is listed where the file system shows another device number than stat(2) does
+/// (btrfs subvolumes, overlayfs).
+pub(crate) fn lock_owners(files: &[FileId], thorough: bool) -> Vec<Owner> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if !files.is_empty() {
+        let mut owners = Vec::new();
         // A lock that others' locks move within the list between two reads can be passed over; so what was
         // not seen is looked for once more.
         for _ in 0..3 {
             let Ok(locks) = kernel_locks() else { break };
-            let owners: Vec<_> = locks
-                .lines()
-                .filter_map(flock_owner)
-                .filter(|owner| files.contains(&owner.file))
-                .collect();
+            let listed = locks.lines().filter_map(flock_owner);
+            owners.extend(listed.filter(|owner| files.contains(&owner.file)));
             if !owners.is_empty() {
-                return owners;
+                break;
+            }
+        }
+        let (alive, dead): (Vec<_>, Vec<_>) =
+            owners.into_iter().partition(|owner| is_running(owner.pid));
+        owners = alive;
+        let mut open: Vec<_> = dead.iter().map(|owner| owner.file).collect();
+        if thorough {
+            open.extend(files.iter().filter(|file| !owners.iter().any(|o| o.file == **file)));
+        }
+        if !open.is_empty() {
+            owners.extend(inheritors(&open));
+        }
+        return owners;
+    }
+    let _ = (files, thorough);
+    Vec::new()
+}
+
+/// Who has a lock on one of these files that another process took: `lock:` lines in `/proc/PID/fdinfo/N` (proc(5)), of the
+/// processes that this one may look at. Of several that have one lock the eldest, by its number.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn inheritors(files: &[FileId]) -> Vec<Owner> {
+    let numbers = |directory: PathBuf| {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+    };
+    let mut pids: Vec<u32> = numbers("/proc".into()).collect();
+    pids.sort_unstable();
+    let mut found: Vec<(u32, Owner)> = Vec::new();
+    for pid in pids {
+        let descriptors = PathBuf::from(format!("/proc/{pid}/fdinfo"));
+        for descriptor in numbers(descriptors.clone()) {
+            let info = fs::read(descriptors.join(descriptor.to_string())).unwrap_or_default();
+            for line in String::from_utf8_lossy(&info).lines() {
+                let Some((taker, lock)) = line.strip_prefix("lock:").and_then(flock) else {
+                    continue;
+                };
+                let is_new =
+                    |(other, owner): &(u32, Owner)| *other != taker || owner.file != lock.file;
+                if files.contains(&lock.file) && found.iter().all(is_new) {
+                    found.push((taker, Owner { pid, ..lock }));
+                }
             }
         }
     }
-    let _ = files;
-    Vec::new()
+    found.into_iter().map(|(_, owner)| owner).collect()
+}
+
+/// Whether there is such a process, and not just what is left of a dead one until its parent asks. Linux only.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn is_running(pid: u32) -> bool {
+    match state_of(pid) {
+        Ok(state) => !matches!(state, Some(b'Z' | b'X')),
+        // Hidden from this user (the mount option `hidepid`), perhaps.
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound || hides_processes(),
+    }
+}
+
+/// Whether this user cannot see the processes of others, the first of all among them.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn hides_processes() -> bool {
+    !std::path::Path::new("/proc/1/stat").exists()
+}
+
+/// The state of a process, a letter (proc(5)): its second word is the program's name in parentheses, which may hold some itself.
+fn state_of(pid: u32) -> std::io::Result<Option<u8>> {
+    let stat = fs::read(format!("/proc/{pid}/stat"))?;
+    let end = stat.iter().rposition(|byte| *byte == b')');
+    Ok(end.and_then(|end| stat.get(end + 2)).copied())
 }
 
 /// `/proc/locks`, in as few reads as can be: the kernel makes as many lines as a read has room for (up to
@@ -103,6 +166,13 @@ fn kernel_locks() -> std::io::Result<String> {
 /// process's namespace.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn flock_owner(line: &str) -> Option<Owner> {
+    let (owner, lock) = flock(line)?;
+    (owner != 0).then_some(lock)
+}
+
+/// The same, with the owner as it stands there.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn flock(line: &str) -> Option<(u32, Owner)> {
     let mut words = line.split_ascii_whitespace().skip(1);
     if words.next() != Some("FLOCK") {
         return None;
@@ -115,15 +185,12 @@ fn flock_owner(line: &str) -> Option<Owner> {
     let inode: u64 = id.next()?.parse().ok()?;
     let device = rustix::fs::makedev(major, minor);
     let file = FileId { device, inode };
-    (owner != 0).then_some(Owner { file, pid: owner, is_shared })
+    Some((owner, Owner { file, pid: owner, is_shared }))
 }
 
-/// Whether a process was stopped by a signal or a debugger (`T` or `t` in `/proc/PID/stat`, proc(5)). Linux only.
+/// Whether a process was stopped by a signal or a debugger. Linux only.
 pub(crate) fn is_stopped(pid: u32) -> bool {
-    let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // Its second word is the program's name in parentheses, which may hold some itself.
-    let state = stat.iter().rposition(|byte| *byte == b')').and_then(|end| stat.get(end + 2));
-    matches!(state, Some(b'T' | b't'))
+    matches!(state_of(pid), Ok(Some(b'T' | b't')))
 }
 
 /// The command line of a process, its words joined by spaces. Linux only.

@@ -200,6 +200,11 @@ pub(super) fn means_busy(_error: &io::Error) -> bool {
     false // the one error that means it is known to fs4: ERROR_LOCK_VIOLATION
 }
 
+/// Handles that are inherited hold no locks here.
+pub(crate) fn let_inherit(_file: &File) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 pub(crate) fn locks_unsupported(error: &io::Error) -> bool {
     is(error, &[ERROR_INVALID_FUNCTION, ERROR_NOT_SUPPORTED, ERROR_CALL_NOT_IMPLEMENTED])
 }
@@ -343,7 +348,7 @@ pub(crate) fn host_name() -> String {
 }
 
 /// Not told by the system.
-pub(crate) fn lock_owners(_files: &[FileId]) -> Vec<super::Owner> {
+pub(crate) fn lock_owners(_files: &[FileId], _thorough: bool) -> Vec<super::Owner> {
     Vec::new()
 }
 

@@ -31,6 +31,8 @@ mod semaphore_files;
 mod semaphore_order;
 mod shared_file;
 
+#[cfg(unix)]
+mod inherit;
 #[cfg(target_os = "linux")]
 mod interop;
 #[cfg(unix)]

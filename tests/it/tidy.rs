@@ -60,6 +60,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("hold.rs", &["error", "holder", "options", "slot", "sys"]),
     ("lock.rs", &["claim", "error", "hold", "holder", "options", "slot", "sys", "wait"]),
     ("rwlock.rs", &["claim", "error", "hold", "holder", "options", "slot", "sys", "wait"]),
+    ("look.rs", &["error", "holder", "slot"]),
     ("regular.rs", &["error", "sys"]),
     ("contents.rs", &["error", "options", "regular", "slot", "sys"]),
     ("marker.rs", &["error", "options", "regular", "slot", "sys"]),

@@ -1,0 +1,172 @@
+//! `Options::inherit`: what a process holds, the programs that it starts hold as well. Each test in a process of its own:
+//! what other tests start at the same time would inherit it too.
+
+use std::process::{Child, Command, Stdio};
+
+use flockwork::{Lock, Options, RwLock, Semaphore};
+
+use crate::support::alone;
+
+/// A program that runs until its input ends.
+struct Job(Child);
+
+impl Job {
+    fn start() -> Self {
+        Self(Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap())
+    }
+
+    fn end(mut self) {
+        drop(self.0.stdin.take());
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn a_lock_is_held_until_the_last_who_inherited_it_has_ended() {
+    alone("inherit::a_lock_is_held_until_the_last_who_inherited_it_has_ended", || {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.lock");
+        let lock = Options::new().inherit(true).label("jobs").open_lock(&path).unwrap();
+        for release in [|held| drop(held), |held: flockwork::LockGuard| held.unlock().unwrap()] {
+            let held = lock.lock().unwrap();
+            let (one, two) = (Job::start(), Job::start());
+            one.end();
+            release(held);
+            assert!(
+                !dir.path().join("a.lock.holder").exists(),
+                "the record of who does not hold it"
+            );
+            for other in [&lock, &Lock::open(&path).unwrap()] {
+                assert!(other.try_lock().unwrap_err().is_would_block());
+            }
+            two.end();
+            // And what is started when nobody holds it has nothing of it.
+            let three = Job::start();
+            drop(lock.try_lock().unwrap());
+            three.end();
+        }
+    });
+}
+
+#[test]
+fn who_has_only_inherited_it_is_no_holder_while_the_one_who_took_it_lives() {
+    alone(
+        "inherit::who_has_only_inherited_it_is_no_holder_while_the_one_who_took_it_lives",
+        || {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("a.lock");
+            let lock = Options::new().inherit(true).open_lock(&path).unwrap();
+            let held = lock.lock().unwrap();
+            let job = Job::start();
+            if cfg!(target_os = "linux") {
+                let pids: Vec<_> =
+                    flockwork::holders(&path).unwrap().iter().map(|h| h.pid()).collect();
+                assert_eq!(pids, [std::process::id()]);
+            }
+            job.end();
+            drop(held);
+            assert!(flockwork::holders(&path).unwrap().is_empty());
+        },
+    );
+}
+
+#[test]
+fn readers_and_writers_are_inherited_and_the_gate_is_not() {
+    alone("inherit::readers_and_writers_are_inherited_and_the_gate_is_not", || {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.lock");
+        let lock = Options::new().inherit(true).open_rwlock(&path).unwrap();
+        let other = RwLock::open(&path).unwrap();
+
+        let reading = lock.read().unwrap();
+        let job = Job::start();
+        drop(reading);
+        drop(other.try_read().unwrap());
+        assert!(other.try_write().unwrap_err().is_would_block());
+        job.end();
+
+        let writing = lock.write().unwrap();
+        let job = Job::start();
+        let reading = writing.downgrade().unwrap(); // for those who inherited it as well
+        drop(other.try_read().unwrap());
+        drop(reading);
+        assert!(other.try_write().unwrap_err().is_would_block());
+        job.end();
+        drop(other.try_write().unwrap());
+    });
+}
+
+#[test]
+fn permits_are_inherited_and_given_back_by_the_last() {
+    alone("inherit::permits_are_inherited_and_given_back_by_the_last", || {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pool");
+        let pool = Options::new().inherit(true).open_semaphore(&path, 3).unwrap();
+        let two = pool.acquire_many(2).unwrap();
+        let job = Job::start();
+        drop(two);
+        let other = Semaphore::open(&path, 3).unwrap();
+        assert_eq!(other.available_permits().unwrap(), 1);
+        assert!(other.try_acquire_many(2).unwrap_err().is_would_block());
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| drop(other.acquire_many(3).unwrap()));
+            crate::support::eventually("it waits", || pool.try_acquire().is_err());
+            job.end();
+            waiting.join().unwrap();
+        });
+        // The other's waiting left its signs; what is had from now on is had at once.
+        assert_eq!(other.available_permits().unwrap(), 3);
+    });
+}
+
+#[test]
+fn what_a_once_starts_keeps_others_from_doing_it() {
+    alone("inherit::what_a_once_starts_keeps_others_from_doing_it", || {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("done");
+        let once = Options::new().inherit(true).open_once(&path).unwrap();
+        let mut job = None;
+        let start = || -> Result<(), &str> {
+            job = Some(Job::start());
+            Err("and leaves it running")
+        };
+        once.call_once(start).unwrap_err();
+        let again = once.try_call_once(|| -> Result<(), &str> { Ok(()) });
+        assert!(again.unwrap_err().is_would_block());
+        job.unwrap().end();
+        assert!(once.try_call_once(|| -> Result<(), &str> { Ok(()) }).unwrap());
+    });
+}
+
+/// On Linux the system's list names the one who took it, dead or not.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_dead_takers_heir_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let lock = Lock::open(&path).unwrap();
+    if !crate::support::has("flock", &["--version"]) {
+        return;
+    }
+    let mut taker = Command::new("flock");
+    taker.arg(&path).arg("cat").stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut taker = taker.spawn().unwrap();
+    crate::support::until_held(&path, taker.id());
+    crate::support::eventually("the job runs", || {
+        let children = format!("/proc/{0}/task/{0}/children", taker.id());
+        !std::fs::read_to_string(children).unwrap().trim().is_empty()
+    });
+    assert_eq!(lock.holder().unwrap().unwrap().pid(), taker.id());
+    taker.kill().unwrap();
+    let heir = || lock.holder().unwrap().filter(|heir| heir.command() == Some("cat"));
+    // Not yet asked for by its parent, and then gone altogether.
+    crate::support::eventually("the heir is told", || heir().is_some());
+    let input = taker.stdin.take();
+    taker.wait().unwrap();
+    assert_ne!(heir().unwrap().pid(), taker.id());
+    let refused = lock.try_lock().unwrap_err();
+    assert!(refused.to_string().contains("cat"), "{refused}");
+    drop(input);
+    drop(lock.lock().unwrap());
+    assert_eq!(lock.holder().unwrap(), None);
+}
