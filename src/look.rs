@@ -1,11 +1,13 @@
 //! Who holds what lies at a path, for those who only look: nothing is opened as a primitive, made or locked. Names `error`,
-//! `holder` and `slot` (absolute paths).
+//! `holder`, `slot` (absolute paths) and `sys`.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::holder::{self, Holder};
-use crate::slot::absolute;
+use crate::slot::{absolute, not_regular};
+use crate::sys::{self, Mode};
 
 /// Who holds what lies at `path`, as far as that is known: of a [`Lock`](crate::Lock) or [`RwLock`](crate::RwLock) the one
 /// who holds it, or all who share it; of a [`Semaphore`](crate::Semaphore) one entry for each slot that is held, in the order
@@ -28,5 +30,64 @@ use crate::slot::absolute;
 /// [`Error::Io`] if there is a record that cannot be read, or the path cannot be made absolute.
 pub fn holders(path: impl AsRef<Path>) -> Result<Vec<Holder>> {
     let path = absolute(path.as_ref())?;
-    holder::find(&path, true).map_err(|source| Error::io("find the holders of", &path, source))
+    find(&path)
+}
+
+fn find(path: &Arc<Path>) -> Result<Vec<Holder>> {
+    holder::find(path, true).map_err(|source| Error::io("find the holders of", path, source))
+}
+
+/// Whether anybody holds the lock file at `path` (of a semaphore: one of its slots, `P/slot.N`), also if nothing is known of
+/// them. Makes nothing. `false` where nothing is there.
+///
+/// Where the system tells who holds what, it takes nothing and delays nobody. Elsewhere it tries to share the lock, for less than a
+/// microsecond, in which a [`try_lock`](crate::Lock::try_lock) of somebody else's may be refused; and who shares it, and left
+/// no record, is not noticed.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("a.lock");
+/// let lock = flockwork::Lock::open(&path)?;
+/// assert!(!flockwork::is_held(&path)?);
+/// let held = lock.lock()?;
+/// assert!(flockwork::is_held(&path)?);
+/// # drop(held);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Platform-specific behaviour
+///
+/// Linux tells, by `/proc/locks`, but for network file systems, overlayfs and btrfs. Who has a lock of which another
+/// user's process that died was the taker can be looked up by that user and the superuser alone.
+///
+/// # Errors
+///
+/// [`Error::NotRegularFile`] if there is something else; [`Error::Io`] if it cannot be opened, or there is a record that
+/// cannot be read.
+pub fn is_held(path: impl AsRef<Path>) -> Result<bool> {
+    let path = absolute(path.as_ref())?;
+    let file_path = &path;
+    let failed = |operation| move |source| Error::io(operation, file_path, source);
+    match std::fs::symlink_metadata(&path) {
+        Ok(found) if !found.is_file() => return Err(not_regular(&path, found.file_type())),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(failed("look up")(error)),
+    }
+    if !find(&path)?.is_empty() {
+        return Ok(true);
+    }
+    let file = match sys::open_existing(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(failed("open")(error)),
+    };
+    if sys::lists_locks(&file) {
+        return Ok(false);
+    }
+    let is_had = sys::try_lock(&file, Mode::Shared).map_err(failed("lock"))?;
+    if is_had {
+        sys::unlock(&file).map_err(failed("unlock"))?;
+    }
+    Ok(!is_had)
 }

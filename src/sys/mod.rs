@@ -24,6 +24,7 @@
 //! | [`FileId`], [`identity`], [`path_identity`], [`names`] | which file an open file is, and whether a path names it |
 //! | [`PlaceId`], [`place_identity`] | which directory a path leads to |
 //! | [`is_network`], [`is_network_place`] | whether a wait in the kernel, or events, must not be trusted |
+//! | [`lists_locks`] | whether [`lock_owners`] would find who holds a lock there |
 //! | [`locks_unsupported`] | whether an error says that the file system has no locks |
 //! | [`is_bad_name`], [`advice`] | what else an error says |
 //! | [`describe`] | what a thing is that is no regular file |
@@ -161,7 +162,7 @@ mod whole;
 pub(crate) use imp::{
     BACKSTOP, FILES_HAVE_NUMBERS, FileId, Origin, Pin, PlaceId, SUPPORTED, advice,
     coarse_milliseconds, command_of, create_directories, create_new, describe, host_name, identity,
-    is_bad_name, is_network, is_network_place, is_stopped, let_inherit, lock_owners,
+    is_bad_name, is_network, is_network_place, is_stopped, let_inherit, lists_locks, lock_owners,
     locks_unsupported, names, open_existing, open_to_read, path_identity, place_identity, presence,
     remove_at_once, rename_new, sync_directory, sync_everything, through_readers,
 };

@@ -157,6 +157,11 @@ pub(crate) fn is_network_place(_directory: &Path) -> bool {
     false
 }
 
+/// The system has no such list.
+pub(crate) fn lists_locks(_file: &File) -> bool {
+    false
+}
+
 pub(crate) fn is_network(_path: &Path, _file: &File) -> bool {
     false
 }

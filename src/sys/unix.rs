@@ -409,6 +409,20 @@ pub(crate) fn is_network(_path: &Path, file: &File) -> bool {
     remote::is_file(file)
 }
 
+/// Whether [`lock_owners`] finds who has this file locked: not where the list names other devices than stat(2) does
+/// (overlayfs, btrfs), nor where others than this host's may have it.
+pub(crate) fn lists_locks(file: &File) -> bool {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    return !remote::is_file(file)
+        && !remote::is_stacked(file)
+        && Path::new("/proc/locks").exists();
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        let _ = file;
+        false
+    }
+}
+
 /// The same of a directory.
 pub(crate) fn is_network_place(directory: &Path) -> bool {
     remote::is_place(directory)
@@ -442,6 +456,20 @@ mod remote {
     )]
     fn is_remote(fs: &StatFs) -> bool {
         super::NETWORK.contains(&(fs.f_type as u32))
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::unnecessary_cast,
+        trivial_numeric_casts,
+        reason = "as above"
+    )]
+    pub(super) fn is_stacked(file: &super::File) -> bool {
+        const OVERLAYFS: u32 = 0x794c_7630;
+        const BTRFS: u32 = 0x9123_683e;
+        fstatfs(file).is_ok_and(|fs| [OVERLAYFS, BTRFS].contains(&(fs.f_type as u32)))
     }
 
     #[cfg(not(any(target_os = "linux", target_os = "android")))]

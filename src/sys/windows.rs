@@ -265,6 +265,11 @@ pub(crate) fn place_identity(directory: &Path) -> io::Result<PlaceId> {
     Ok(PlaceId { made: found.created().ok() })
 }
 
+/// The system has no such list.
+pub(crate) fn lists_locks(_file: &File) -> bool {
+    false
+}
+
 /// By the resolved path: a share, also one behind a drive letter.
 pub(crate) fn is_network(path: &Path, _file: &File) -> bool {
     is_network_place(path)

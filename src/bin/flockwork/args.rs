@@ -1,0 +1,201 @@
+//! The command line as clap reads it: the verbs, and what is said of them. The manual, the completions and the README's
+//! section are made from this, or checked against it.
+
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Parser, Subcommand};
+
+use crate::event::EventArgs;
+use crate::exit::Failure;
+use crate::lock::LockArgs;
+use crate::once::OnceArgs;
+use crate::output;
+use crate::sem::SemArgs;
+use crate::status::StatusArgs;
+
+/// Locks, semaphores and events between programs, keyed by a path
+///
+/// A lock, a semaphore or an event is a path in the file system; whoever names the same path means the same one. The kernel
+/// frees what a dead process held, so there is nothing to clean up. Locks are flock(2) locks (LockFileEx on Windows), and hold
+/// off flock(1), Python's fcntl.flock and other programs that use them.
+#[derive(Debug, Parser)]
+#[command(
+    name = "flockwork",
+    version,
+    after_long_help = EXIT_CODES,
+    after_help = "Exit codes: the command's own; 128 + the signal's number; 75 not in time; 64 usage, 66 cannot open,\n69 cannot run, 71 system, 73 cannot create. `flockwork help VERB` says more.",
+    disable_help_subcommand = false,
+    subcommand_required = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run a command while holding a lock, alone or shared
+    ///
+    /// Waits for its turn, runs the command, and exits as it does. What the command starts holds the lock too, until the
+    /// last of it has ended, also when `flockwork` itself is killed (Unix; on Windows they end with it). TERM, INT, HUP, QUIT,
+    /// USR1, USR2, CONT and TSTP are passed on to the command.
+    Lock(LockArgs),
+    /// Run a command while holding a permit of a semaphore: at most N at a time
+    ///
+    /// First come, first served, over all programs of the machine. The command finds the number of its slot, from 0 to N-1,
+    /// in FLOCKWORK_SLOT (several, with -k, with commas between them). Its arguments are passed as they are, and by no shell.
+    Sem(SemArgs),
+    /// Set, clear, look at and wait for events
+    ///
+    /// An event is a file: it is set while the file is there, and the file's contents are its payload.
+    Event(EventArgs),
+    /// Run a command once, for all who ask
+    ///
+    /// Whoever comes first runs it; who comes meanwhile waits until it is done, and who comes later returns at once. If it
+    /// fails or is killed it is not done, and the next one runs it.
+    Once(OnceArgs),
+    /// Say who holds what lies at a path
+    ///
+    /// Takes nothing, makes nothing and delays nobody.
+    Status(StatusArgs),
+    /// Write the completions for a shell to the standard output
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual page to the standard output
+    #[command(after_help = MAN_EXAMPLES)]
+    Man,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done; the command's own code is passed on, and 128 + the signal's number if one ended it
+  1    event status: it is not set
+  64   the command line cannot be meant
+  65   what lies at the path is damaged
+  66   something cannot be opened
+  69   the command cannot be run
+  71   the system has no more of something, or cannot do it
+  73   something cannot be created
+  75   it could not be had in time (-E chooses another)
+
+Started under the name `flock` it is flock(1), with its options and exit codes.";
+
+pub(crate) const LOCK_EXAMPLES: &str = "\
+Examples:
+  flockwork lock /tmp/backup.lock -- tar czf backup.tgz data
+  flockwork lock -w 10 deploy.lock -c 'git pull && make install'
+  flockwork lock -s config.lock -- cat config.toml";
+
+pub(crate) const SEM_EXAMPLES: &str = "\
+Examples:
+  find . -name '*.c' | xargs -P 16 -n 1 flockwork sem -j 4 --id cc -- cc -c
+  flockwork sem -j 50% /tmp/heavy -- make test
+  flockwork sem --bg -j 2 --id fetch -- curl -O URL; flockwork sem --id fetch --wait";
+
+pub(crate) const EVENT_EXAMPLES: &str = "\
+Examples:
+  flockwork event wait -w 30 server.ready
+  flockwork event set server.ready --data 8080
+  job=$(flockwork event wait --consume jobs.next)
+  flockwork event wait --any build.done build.failed";
+
+pub(crate) const ONCE_EXAMPLES: &str = "\
+Examples:
+  flockwork once ~/.cache/tool/unpacked -- tar xzf tool.tgz -C ~/.cache/tool
+  flockwork once --reset ~/.cache/tool/unpacked";
+
+pub(crate) const STATUS_EXAMPLES: &str = "\
+Examples:
+  flockwork status /tmp/backup.lock
+  flockwork status --json --id cc
+  flockwork status --watch deploy.lock
+
+With --json, each object has: path; kind (missing, file or semaphore); held; holders, each with pid, host, command, label,
+since (RFC 3339), slot and shared, null where unknown. A file also has shared, set and bytes (as an event); what is missing has
+set; a semaphore has permits, available and slots (those that are held).";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Example:
+  flockwork completions bash > ~/.local/share/bash-completion/completions/flockwork";
+
+const MAN_EXAMPLES: &str = "\
+Example:
+  flockwork man > ~/.local/share/man/man1/flockwork.1";
+
+/// What a command line came to.
+pub(crate) enum Parsed {
+    Cli(Cli),
+    /// It asked for help or the version, and has it.
+    Shown,
+}
+
+pub(crate) fn parse(words: Vec<OsString>) -> Result<Parsed, Failure> {
+    let error = match Cli::try_parse_from(words) {
+        Ok(cli) => return Ok(Parsed::Cli(cli)),
+        Err(error) => error,
+    };
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            output::write(error.render().to_string().as_bytes()).map(|_| Parsed::Shown)
+        }
+        _ => Err(Failure::usage(one_line(&error))),
+    }
+}
+
+/// What is wrong, and what to do: clap says it on several lines.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let said = text.strip_prefix("error: ").unwrap_or(&text);
+    let mut message = match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            "no verb; use one of lock, sem, event, once, status, completions, man".to_string()
+        }
+        _ => {
+            let first = said.split("\n\n").next().unwrap_or_default();
+            first.split_whitespace().collect::<Vec<_>>().join(" ")
+        }
+    };
+    if let Some(ContextValue::Strings(near)) =
+        [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue]
+            .into_iter()
+            .find_map(|kind| error.get(kind))
+            .map(|value| match value {
+                ContextValue::String(one) => ContextValue::Strings(vec![one.clone()]),
+                other => other.clone(),
+            })
+    {
+        message = format!("{message}; did you mean {}?", near.join(" or "));
+    }
+    let verb = std::env::args().nth(1).filter(|verb| {
+        ["lock", "sem", "event", "once", "status", "completions"].contains(&verb.as_str())
+    });
+    let help =
+        verb.map_or("flockwork --help".to_string(), |verb| format!("flockwork {verb} --help"));
+    format!("{message}; see `{help}`")
+}
+
+/// The words of a `sem` that stays, from those of the one that was told `--bg`: that is the first of this word, before
+/// any word of the command.
+pub(crate) fn without_bg(mut words: Vec<OsString>) -> Vec<OsString> {
+    if let Some(at) = words.iter().position(|word| word == "--bg") {
+        words.remove(at);
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_hold_together() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,119 @@
+//! How many permits: a number, or so many for the machine's processors, as GNU sem takes it.
+
+use std::num::NonZeroU32;
+
+/// As it was written; what it comes to depends on the machine.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Count {
+    Fixed(u32),
+    /// So many more (or fewer) than there are processors.
+    Beside(i64),
+    /// So much of them.
+    Percent(f64),
+}
+
+/// `4`, `+1`, `-1`, `50%`; `0` as many as can be.
+pub(crate) fn parse(text: &str) -> Result<Count, String> {
+    let wrong =
+        || "not a count, such as 4, 50% (of the processors), +1 or -1 (beside them)".to_string();
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if let Some(percent) = text.strip_suffix('%') {
+        let is_number = percent.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let percent: f64 = percent.parse().ok().filter(|_| is_number).ok_or_else(wrong)?;
+        return Ok(Count::Percent(percent));
+    }
+    let signed = text.strip_prefix(['+', '-']);
+    if let Some(digits) = signed {
+        if !is_digits(digits) {
+            return Err(wrong());
+        }
+        let beside: i64 = text.parse().map_err(|_| wrong())?;
+        return Ok(Count::Beside(beside));
+    }
+    if !is_digits(text) {
+        return Err(wrong());
+    }
+    match text.parse() {
+        Ok(0) => Err("0 permits would let nobody in; give 1 or more".into()),
+        Ok(count) => Ok(Count::Fixed(count)),
+        Err(_) => Err("more permits than a semaphore can have".into()),
+    }
+}
+
+impl Count {
+    /// At least one.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "brought into range first; a float's cast saturates"
+    )]
+    pub(crate) fn on(self, processors: NonZeroU32) -> u32 {
+        let processors = processors.get();
+        match self {
+            Self::Fixed(count) => count,
+            Self::Beside(more) => {
+                i64::from(processors).saturating_add(more).clamp(1, i64::from(u32::MAX)) as u32
+            }
+            Self::Percent(percent) => ((f64::from(processors) * percent / 100.0) as u32).max(1),
+        }
+    }
+
+    pub(crate) fn here(self) -> u32 {
+        let processors = std::thread::available_parallelism().ok();
+        let processors = processors.and_then(|count| NonZeroU32::try_from(count).ok());
+        self.on(processors.unwrap_or(NonZeroU32::MIN))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_read_as_gnu_sem_reads_them() {
+        let eight = NonZeroU32::new(8).unwrap();
+        for (text, count) in [
+            ("1", 1),
+            ("4", 4),
+            ("+1", 9),
+            ("+0", 8),
+            ("-1", 7),
+            ("-7", 1),
+            ("-8", 1),
+            ("-99", 1),
+            ("50%", 4),
+            ("100%", 8),
+            ("150%", 12),
+            ("12.5%", 1),
+            ("0%", 1),
+            ("1%", 1),
+        ] {
+            assert_eq!(parse(text).unwrap().on(eight), count, "{text}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for text in [
+            "",
+            "0",
+            "x",
+            "+",
+            "-",
+            "%",
+            "+x",
+            "1.5",
+            "99999999999",
+            "5%%",
+            "1e3%",
+            "--1",
+            "+-1",
+            " 1",
+            "nan%",
+            "inf%",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+}

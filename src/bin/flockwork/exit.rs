@@ -1,0 +1,189 @@
+//! How the command ends: exit codes, and the one line that says why.
+
+use std::io::Write as _;
+
+use flockwork::Error;
+
+/// How a verb ended, or failed.
+pub(crate) type Outcome = Result<Exit, Failure>;
+
+/// The exit codes, those of `sysexits.h` where it has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// All is as it was asked for.
+    Success,
+    /// `event status`: it is not set.
+    Cleared,
+    /// The command line cannot be meant (EX_USAGE).
+    Usage,
+    /// Something at the path is damaged, or cannot be locked (EX_DATAERR).
+    Data,
+    /// Something cannot be opened or looked at (EX_NOINPUT).
+    CannotOpen,
+    /// The command cannot be run (EX_UNAVAILABLE).
+    CannotRun,
+    /// The system has no more of something, or cannot do it (EX_OSERR).
+    System,
+    /// Something cannot be created (EX_CANTCREAT).
+    CannotCreate,
+    /// It could not be had in time (EX_TEMPFAIL).
+    NotInTime,
+    /// The command's own; 128 and the signal's number where that ended it. Or what `-E` asked for.
+    Other(i32),
+}
+
+impl Exit {
+    pub(crate) fn code(self) -> i32 {
+        match self {
+            Self::Success => 0,
+            Self::Cleared => 1,
+            Self::Usage => 64,
+            Self::Data => 65,
+            Self::CannotOpen => 66,
+            Self::CannotRun => 69,
+            Self::System => 71,
+            Self::CannotCreate => 73,
+            Self::NotInTime => 75,
+            Self::Other(code) => code,
+        }
+    }
+}
+
+/// Why a verb failed: how to end, and a line to say about it.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into() }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    /// Ends with the same code and says nothing.
+    pub(crate) fn silent(self) -> Self {
+        Self { message: String::new(), ..self }
+    }
+
+    pub(crate) fn is_not_in_time(&self) -> bool {
+        self.exit == Exit::NotInTime
+    }
+
+    /// Says it, on one line of the standard error.
+    pub(crate) fn report(self) -> Exit {
+        if !self.message.is_empty() {
+            say(&self.message);
+        }
+        self.exit
+    }
+}
+
+/// A line on the standard error. Where that is closed there is nobody to tell.
+pub(crate) fn say(message: &str) {
+    let line = format!("flockwork: {}\n", printable(message));
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+/// Without control characters: a file's name may hold some, and they are not for the terminal.
+pub(crate) fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control()
+            || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        {
+            out.extend(character.escape_default());
+        } else {
+            out.push(character);
+        }
+    }
+    out
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let exit = match &error {
+            Error::WouldBlock { .. } | Error::TimedOut { .. } => Exit::NotInTime,
+            Error::CapacityMismatch { .. } | Error::InvalidPermits { .. } => Exit::Usage,
+            Error::Corrupt { .. } => Exit::Data,
+            Error::NotRegularFile { .. } => Exit::CannotOpen,
+            Error::Io { operation, source, .. } => of_io(operation, source),
+            _ => Exit::System,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+/// By what was tried, but for what the system has no more of.
+fn of_io(operation: &str, source: &std::io::Error) -> Exit {
+    use std::io::ErrorKind::{InvalidInput, OutOfMemory, ReadOnlyFilesystem, StorageFull};
+    if is_exhausted(source) || source.kind() == OutOfMemory {
+        return Exit::System;
+    }
+    match (operation, source.kind()) {
+        (_, ReadOnlyFilesystem | StorageFull) | ("create" | "set" | "make", _) => {
+            Exit::CannotCreate
+        }
+        (_, InvalidInput) => Exit::Usage,
+        ("lock" | "unlock" | "downgrade", _) => Exit::System,
+        _ => Exit::CannotOpen,
+    }
+}
+
+/// Whether the process or the system has no more descriptors.
+pub(crate) fn is_exhausted(error: &std::io::Error) -> bool {
+    #[cfg(unix)]
+    return matches!(
+        rustix::io::Errno::from_io_error(error),
+        Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE)
+    );
+    #[cfg(not(unix))]
+    return error.raw_os_error() == Some(4); // ERROR_TOO_MANY_OPEN_FILES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_codes_are_those_that_the_manual_names() {
+        let codes = [
+            (Exit::Success, 0),
+            (Exit::Cleared, 1),
+            (Exit::Usage, 64),
+            (Exit::Data, 65),
+            (Exit::CannotOpen, 66),
+            (Exit::CannotRun, 69),
+            (Exit::System, 71),
+            (Exit::CannotCreate, 73),
+            (Exit::NotInTime, 75),
+            (Exit::Other(143), 143),
+        ];
+        for (exit, code) in codes {
+            assert_eq!(exit.code(), code, "{exit:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_one_line_without_control_characters() {
+        let shown = printable("a\nb\u{1b}[2Jc\u{202e}d");
+        assert!(!shown.chars().any(|c| c.is_control() || c == '\u{202e}'), "{shown}");
+        assert_eq!(printable("plain täxt"), "plain täxt");
+    }
+
+    #[test]
+    fn what_went_wrong_decides_the_code() {
+        use std::io::{Error, ErrorKind};
+        let of = |operation, kind: ErrorKind| of_io(operation, &Error::from(kind));
+        assert_eq!(of("open", ErrorKind::PermissionDenied), Exit::CannotOpen);
+        assert_eq!(of("create", ErrorKind::PermissionDenied), Exit::CannotCreate);
+        assert_eq!(of("write", ErrorKind::StorageFull), Exit::CannotCreate);
+        assert_eq!(of("lock", ErrorKind::Other), Exit::System);
+        #[cfg(unix)]
+        assert_eq!(of_io("create", &rustix::io::Errno::MFILE.into()), Exit::System);
+    }
+}

@@ -1,0 +1,135 @@
+//! `flockwork lock`: runs a command while it holds a lock, exclusively or shared.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::Args;
+use flockwork::{LockGuard, Options, ReadGuard, WriteGuard};
+
+use crate::exit::{Failure, Outcome};
+use crate::job::Job;
+use crate::signals::Signals;
+use crate::waiting::Wait;
+
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "flockwork lock [OPTIONS] PATH [--] COMMAND [ARG]...\n       flockwork lock [OPTIONS] PATH -c STRING",
+    after_help = crate::args::LOCK_EXAMPLES
+)]
+pub(crate) struct LockArgs {
+    /// Share it with others who do: many readers, or one writer
+    #[arg(short, long, conflicts_with = "exclusive")]
+    shared: bool,
+
+    /// Hold it alone (the default)
+    #[arg(short = 'x', visible_short_alias = 'e', long)]
+    exclusive: bool,
+
+    #[command(flatten)]
+    wait: Wait,
+
+    /// Keep the lock to this process: the command and what it starts do not hold it
+    #[arg(short = 'o', long)]
+    close: bool,
+
+    /// Say what it is held for, to those who wait and to `flockwork status`
+    #[arg(long, value_name = "TEXT")]
+    label: Option<String>,
+
+    /// Leave no record of who holds it beside the path
+    #[arg(long, conflicts_with = "label")]
+    no_record: bool,
+
+    /// Run STRING by the shell ($SHELL, or /bin/sh)
+    #[arg(short = 'c', long = "command", value_name = "STRING")]
+    shell: Option<OsString>,
+
+    /// What to lock (a file, made if it is missing), and the command to run with its arguments
+    #[arg(value_name = "PATH [--] COMMAND", trailing_var_arg = true, num_args = 0..)]
+    words: Vec<OsString>,
+}
+
+/// What is held while the command runs.
+enum Held {
+    Alone(LockGuard),
+    Writing(WriteGuard),
+    Reading(ReadGuard),
+}
+
+pub(crate) fn run(arguments: &LockArgs) -> Outcome {
+    let (path, job) = plan(arguments)?;
+    let signals = Signals::take()?;
+    let held = acquire(arguments, path)?;
+    let ended = signals.run(job);
+    // The record first, and then the descriptor: what the command left running holds on.
+    let released = match held {
+        Held::Alone(held) => held.unlock(),
+        Held::Writing(held) => held.unlock(),
+        Held::Reading(held) => held.unlock(),
+    };
+    let exit = ended?;
+    released?;
+    Ok(exit)
+}
+
+/// What to lock and what to run.
+fn plan(arguments: &LockArgs) -> Result<(&Path, Job), Failure> {
+    let missing = |what| Failure::usage(format!("lock: {what}; see `flockwork lock --help`"));
+    let Some((path, words)) = arguments.words.split_first() else {
+        return Err(missing("name a file to lock, and a command to run"));
+    };
+    if path.is_empty() {
+        return Err(missing("the path is empty"));
+    }
+    let words = match words {
+        [dashes, rest @ ..] if dashes == "--" => rest,
+        words => words,
+    };
+    let job = match (&arguments.shell, words) {
+        (Some(string), []) => Job::shell(string),
+        (Some(_), _) => return Err(missing("-c takes one string, and no command besides")),
+        (None, [flag, rest @ ..]) if flag == "-c" || flag == "--command" => match rest {
+            [string] => Job::shell(string),
+            _ => return Err(missing("-c takes exactly one string")),
+        },
+        (None, []) => return Err(missing("no command to run while it is held")),
+        (None, words) => Job::new(words)?,
+    };
+    Ok((Path::new(path), job))
+}
+
+/// Who shares passes a gate, so that those who want it alone do not starve; and who wants it alone passes it where there is
+/// one. With neither `-s` nor a gate, the file alone will do.
+fn acquire(arguments: &LockArgs, path: &Path) -> Result<Held, Failure> {
+    let wait = &arguments.wait;
+    let mut options = Options::new().inherit(cfg!(unix) && !arguments.close);
+    // Each reader's record would be a file in a directory that stays.
+    options = options.record_holder(!arguments.no_record && !arguments.shared);
+    if let Some(label) = &arguments.label {
+        options = options.label(label);
+    }
+    let (options, progress) = wait.tell(options);
+    let mut gate = path.as_os_str().to_os_string();
+    gate.push(".gate");
+    let held = if arguments.shared {
+        let lock = options.open_rwlock(path)?;
+        let until = |deadline| lock.read_deadline(deadline);
+        Held::Reading(wait.take(&progress, || lock.try_read(), || lock.read(), until)?)
+    } else if arguments.exclusive || Path::new(&gate).is_file() {
+        let lock = options.open_rwlock(path)?;
+        let until = |deadline| lock.write_deadline(deadline);
+        Held::Writing(wait.take(&progress, || lock.try_write(), || lock.write(), until)?)
+    } else {
+        let lock = options.open_lock(path)?;
+        let until = |deadline| lock.lock_deadline(deadline);
+        Held::Alone(wait.take(&progress, || lock.try_lock(), || lock.lock(), until)?)
+    };
+    progress.had(&format!("`{}`", path.display()));
+    let died = match &held {
+        Held::Alone(held) => held.abandoned(),
+        Held::Writing(held) => held.abandoned(),
+        Held::Reading(held) => held.abandoned(),
+    };
+    progress.died(died, path);
+    Ok(held)
+}

@@ -1,0 +1,111 @@
+//! Where `--id NAME` keeps a semaphore: in the user's own runtime directory, so that no other user can be in the way.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use crate::exit::{Exit, Failure};
+
+/// The path of the semaphore of that name, in a directory that is there and the user's own.
+pub(crate) fn path(name: &OsStr) -> Result<PathBuf, Failure> {
+    if name.is_empty() {
+        return Err(Failure::usage("--id: the name is empty; give it one, such as --id build"));
+    }
+    let directory = runtime_directory()?;
+    Ok(directory.join(encoded(name)))
+}
+
+/// As a file's name: what is no letter, digit, `-`, `_` or `.` is written as `%` and two hexadecimal digits, so that any
+/// name is one, and two different ones are two.
+fn encoded(name: &OsStr) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::new();
+    for (at, byte) in name.as_encoded_bytes().iter().enumerate() {
+        let is_plain =
+            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') || *byte == b'.' && at > 0;
+        if is_plain {
+            out.push(char::from(*byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+/// `$XDG_RUNTIME_DIR/flockwork`; where there is none, a directory of the user's own for temporary files.
+fn runtime_directory() -> Result<PathBuf, Failure> {
+    let given = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let directory = match given.filter(|directory| directory.is_absolute()) {
+        Some(directory) => directory.join("flockwork"),
+        None => fallback(),
+    };
+    make_private(&directory).map_err(|why| {
+        let directory = directory.display();
+        Failure::new(
+            Exit::CannotCreate,
+            format!(
+                "--id: cannot keep it in `{directory}`: {why}; set XDG_RUNTIME_DIR to a directory of your own, or name a path instead"
+            ),
+        )
+    })?;
+    Ok(directory)
+}
+
+#[cfg(unix)]
+fn fallback() -> PathBuf {
+    let user = rustix::process::geteuid().as_raw();
+    std::env::temp_dir().join(format!("flockwork-{user}"))
+}
+
+/// `%TEMP%` is the user's own.
+#[cfg(not(unix))]
+fn fallback() -> PathBuf {
+    std::env::temp_dir().join("flockwork")
+}
+
+/// Makes it, for this user alone, or makes sure that it is that: in `/tmp` anybody may have made it first.
+#[cfg(unix)]
+fn make_private(directory: &Path) -> Result<(), String> {
+    use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+    match std::fs::DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(error.to_string());
+        }
+        _ => {}
+    }
+    let found = std::fs::symlink_metadata(directory).map_err(|error| error.to_string())?;
+    if !found.is_dir() {
+        return Err("it is no directory".into());
+    }
+    if found.uid() != rustix::process::geteuid().as_raw() {
+        return Err(format!("it belongs to the user {}", found.uid()));
+    }
+    if found.mode() & 0o022 != 0 {
+        return Err("others may write to it".into());
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn make_private(directory: &Path) -> Result<(), String> {
+    std::fs::create_dir_all(directory).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_name_is_a_files_name_and_different_ones_are_different() {
+        for (name, file) in [
+            ("cc", "cc"),
+            ("my-job_1.x", "my-job_1.x"),
+            ("..", "%2E."),
+            (".", "%2E"),
+            ("a/b", "a%2Fb"),
+            ("a%2Fb", "a%252Fb"),
+            ("ä ", "%C3%A4%20"),
+        ] {
+            assert_eq!(encoded(OsStr::new(name)), file);
+        }
+    }
+}

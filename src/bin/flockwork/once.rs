@@ -1,0 +1,93 @@
+//! `flockwork once`: runs a command once, for all who ask.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::Args;
+use flockwork::{CallError, Options};
+
+use crate::exit::{Exit, Failure, Outcome};
+use crate::job::Job;
+use crate::signals::Signals;
+use crate::waiting::{Limit, Wait};
+
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "flockwork once [OPTIONS] PATH [--] COMMAND [ARG]...\n       flockwork once --reset PATH",
+    after_help = crate::args::ONCE_EXAMPLES
+)]
+pub(crate) struct OnceArgs {
+    #[command(flatten)]
+    wait: Wait,
+
+    /// Say what is being done, to those who wait and to `flockwork status`
+    #[arg(long, value_name = "TEXT")]
+    label: Option<String>,
+
+    /// All that was written reaches the disk before PATH says that it is done
+    #[arg(long)]
+    fsync: bool,
+
+    /// Make it undone, so that the next one does it again
+    #[arg(long)]
+    reset: bool,
+
+    /// The file that says that it is done (a lock lies beside it), and the command to run with its arguments
+    #[arg(value_name = "PATH [--] COMMAND", trailing_var_arg = true, num_args = 0..)]
+    words: Vec<OsString>,
+}
+
+pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
+    let missing = |what| Failure::usage(format!("once: {what}; see `flockwork once --help`"));
+    let Some((path, words)) = arguments.words.split_first() else {
+        return Err(missing("name the file that says that it is done, and a command to run"));
+    };
+    if path.is_empty() {
+        return Err(missing("the path is empty"));
+    }
+    let words = match words {
+        [dashes, rest @ ..] if dashes == "--" => rest,
+        words => words,
+    };
+    let path = Path::new(path);
+    let wait = &arguments.wait;
+    let mut options = Options::new().inherit(cfg!(unix)).record_holder(true).fsync(arguments.fsync);
+    if let Some(label) = &arguments.label {
+        options = options.label(label);
+    }
+    let (options, progress) = wait.tell(options);
+    if arguments.reset {
+        if !words.is_empty() {
+            return Err(missing("--reset runs no command"));
+        }
+        let once = options.open_once(path)?;
+        let until = |deadline| once.reset_deadline(deadline);
+        wait.take(&progress, || once.try_reset(), || once.reset(), until)?;
+        return Ok(Exit::Success);
+    }
+    if words.is_empty() {
+        return Err(missing("no command to run"));
+    }
+    let job = Job::new(words)?;
+    let signals = Signals::take()?;
+    let once = options.open_once(path)?;
+    // What the command's end was is the answer, if it was run.
+    let mut ended = None;
+    let run = || -> Result<(), ()> {
+        progress.had(&format!("`{}`", path.display()));
+        let outcome = signals.run(job);
+        let is_done = matches!(outcome, Ok(Exit::Other(0)));
+        ended = Some(outcome);
+        if is_done { Ok(()) } else { Err(()) }
+    };
+    let called = match wait.limit() {
+        Limit::Never => once.call_once(run),
+        Limit::Now => once.try_call_once(run),
+        Limit::At(deadline) => once.call_once_deadline(deadline, run),
+    };
+    progress.clear();
+    match called {
+        Ok(_) | Err(CallError::Closure(())) => ended.unwrap_or(Ok(Exit::Success)),
+        Err(CallError::Flockwork(error)) => Err(wait.failed(error)),
+    }
+}

@@ -1,0 +1,73 @@
+//! Spans of time as people write them: seconds, with fractions, or with a unit.
+
+use std::time::Duration;
+
+/// What no wait is meant to last: a hundred years.
+const MOST_SECONDS: f64 = 100.0 * 365.25 * 86_400.0;
+
+/// `1`, `0.5`, `.5`, `90s`, `5m`, `2h`, `1d`.
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.char_indices().next_back() {
+        Some((at, 's')) => (&text[..at], 1.0),
+        Some((at, 'm')) => (&text[..at], 60.0),
+        Some((at, 'h')) => (&text[..at], 3600.0),
+        Some((at, 'd')) => (&text[..at], 86_400.0),
+        _ => (text, 1.0),
+    };
+    let is_number = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let seconds: f64 = match number.parse::<f64>() {
+        Ok(seconds) if is_number => seconds * unit,
+        _ if number.starts_with('-') => return Err("it is negative; 0 tries once".into()),
+        _ => return Err("not a number of seconds, such as 10, 0.5, 5m or 2h".into()),
+    };
+    if seconds > MOST_SECONDS {
+        return Err("more than a hundred years; to wait without limit, leave the option out".into());
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fractions_and_units_are_read() {
+        for (text, milliseconds) in [
+            ("0", 0),
+            ("1", 1000),
+            ("0.25", 250),
+            (".5", 500),
+            ("2.", 2000),
+            ("3s", 3000),
+            ("1.5m", 90_000),
+            ("2h", 7_200_000),
+            ("1d", 86_400_000),
+        ] {
+            assert_eq!(parse(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for text in [
+            "",
+            ".",
+            "-1",
+            "-0.5",
+            "1e3",
+            "inf",
+            "nan",
+            "x",
+            "1x",
+            "1 s",
+            "s",
+            "--",
+            "1e400",
+            "٣",
+            "é",
+            "9999999999999d",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! `flockwork sem`: runs a command while it holds a permit of a semaphore.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args;
+use flockwork::{Options, Permit, Semaphore};
+
+use crate::count::Count;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::job::Job;
+use crate::names;
+use crate::signals::Signals;
+use crate::waiting::Wait;
+
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "flockwork sem [OPTIONS] PATH [--] COMMAND [ARG]...\n       flockwork sem [OPTIONS] --id NAME [--] COMMAND [ARG]...\n       flockwork sem (PATH | --id NAME) --wait",
+    after_help = crate::args::SEM_EXAMPLES
+)]
+#[allow(clippy::struct_excessive_bools, reason = "flags of a command line")]
+pub(crate) struct SemArgs {
+    /// How many permits there are: a number, 50% of the processors, +1 or -1 beside them [default: as it is; 1 if it is new]
+    #[arg(
+        short = 'j',
+        visible_short_alias = 'P',
+        long = "jobs",
+        visible_alias = "max-procs",
+        value_name = "N",
+        value_parser = crate::count::parse,
+        allow_hyphen_values = true
+    )]
+    jobs: Option<Count>,
+
+    /// The semaphore of this name, in the user's runtime directory
+    #[arg(long, visible_aliases = ["semaphore-name", "semaphorename"], value_name = "NAME")]
+    id: Option<OsString>,
+
+    /// Take so many permits at once
+    #[arg(
+        short = 'k',
+        long = "permits",
+        value_name = "SLOTS",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..),
+        allow_negative_numbers = true
+    )]
+    permits: u32,
+
+    #[command(flatten)]
+    wait: Wait,
+
+    /// Wait for the command and exit as it does (the default)
+    #[arg(long)]
+    fg: bool,
+
+    /// Return as soon as the command runs
+    #[arg(long, conflicts_with = "fg")]
+    bg: bool,
+
+    /// Wait until all that hold a permit now, or waited before this, have given it back; run nothing
+    #[arg(long = "wait", conflicts_with_all = ["bg", "fg", "resize"])]
+    drain: bool,
+
+    /// Change the number of permits, for everybody, to that of -j
+    #[arg(long, requires = "jobs")]
+    resize: bool,
+
+    /// Say what a permit is held for, to those who wait and to `flockwork status`
+    #[arg(long, value_name = "TEXT")]
+    label: Option<String>,
+
+    /// Keep the permit to this process: the command and what it starts do not hold it
+    #[arg(short = 'o', long)]
+    close: bool,
+
+    /// For `--bg`: the process that stays.
+    #[arg(long, hide = true)]
+    pub(crate) stay: bool,
+
+    /// The semaphore (a directory, made if it is missing) unless --id names it, and the command to run with its arguments
+    #[arg(value_name = "PATH [--] COMMAND", trailing_var_arg = true, num_args = 0..)]
+    words: Vec<OsString>,
+}
+
+pub(crate) fn run(arguments: &SemArgs) -> Outcome {
+    let (path, words) = place(arguments)?;
+    let missing = |what| Failure::usage(format!("sem: {what}; see `flockwork sem --help`"));
+    if arguments.drain {
+        if !words.is_empty() {
+            return Err(missing("--wait runs no command"));
+        }
+        return drain(arguments, path);
+    }
+    if words.is_empty() {
+        if arguments.resize {
+            open(arguments, &path, Options::new())?;
+            return Ok(Exit::Success);
+        }
+        return Err(missing("no command to run while a permit is held"));
+    }
+    let job = Job::new(words)?;
+    if arguments.bg {
+        return background::start(&job);
+    }
+    let signals = Signals::take()?;
+    let background = if arguments.stay { Some(background::Starter::watch()?) } else { None };
+    let permit = acquire(arguments, &path)?;
+    let slots: Vec<_> = permit.slots().iter().map(ToString::to_string).collect();
+    let mut job = job.with_environment("FLOCKWORK_SLOT", slots.join(","));
+    if background.is_some() {
+        job = job.without_input();
+    }
+    let ended = signals.start(&job).and_then(|child| {
+        if let Some(starter) = background {
+            starter.has_started();
+        }
+        signals.finish(child)
+    });
+    let released = permit.release();
+    let exit = ended?;
+    released?;
+    Ok(exit)
+}
+
+/// Where the semaphore lies, and the words of the command.
+fn place(arguments: &SemArgs) -> Result<(PathBuf, &[OsString]), Failure> {
+    let words = arguments.words.as_slice();
+    if let Some(name) = &arguments.id {
+        return Ok((names::path(name)?, words));
+    }
+    let Some((path, words)) = words.split_first() else {
+        return Err(Failure::usage(
+            "sem: name a semaphore, by a path or by --id NAME; see `flockwork sem --help`",
+        ));
+    };
+    if path.is_empty() {
+        return Err(Failure::usage("sem: the path is empty; see `flockwork sem --help`"));
+    }
+    let words = match words {
+        [dashes, rest @ ..] if dashes == "--" => rest,
+        words => words,
+    };
+    Ok((path.into(), words))
+}
+
+fn open(arguments: &SemArgs, path: &PathBuf, options: Options) -> Result<Semaphore, Failure> {
+    let asked = arguments.jobs.map(Count::here);
+    let opened = match asked {
+        // Whoever comes first makes it, however many come.
+        Some(permits) => options.open_semaphore(path, permits),
+        None => match options.open_existing_semaphore(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                options.open_semaphore(path, 1)
+            }
+            opened => opened,
+        },
+    };
+    match opened {
+        Err(flockwork::Error::CapacityMismatch { requested, .. }) if arguments.resize => {
+            let semaphore = options.open_existing_semaphore(path)?;
+            semaphore.resize(requested)?;
+            Ok(semaphore)
+        }
+        Err(flockwork::Error::CapacityMismatch { stored, requested, .. }) => {
+            Err(Failure::usage(format!(
+                "the semaphore `{}` has {stored} permits and not {requested}; use -j {stored}, leave -j out, or change it for everybody with --resize",
+                path.display()
+            )))
+        }
+        opened => Ok(opened?),
+    }
+}
+
+fn acquire(arguments: &SemArgs, path: &PathBuf) -> Result<Permit, Failure> {
+    let wait = &arguments.wait;
+    let mut options = Options::new().inherit(cfg!(unix) && !arguments.close).record_holder(true);
+    if let Some(label) = &arguments.label {
+        options = options.label(label);
+    }
+    let (options, progress) = wait.tell(options);
+    let semaphore = open(arguments, path, options)?;
+    let permits = arguments.permits;
+    let permit = wait.take(
+        &progress,
+        || semaphore.try_acquire_many(permits),
+        || semaphore.acquire_many(permits),
+        |deadline| semaphore.acquire_many_deadline(permits, deadline),
+    )?;
+    progress.had(&format!("{permits} of `{}`", path.display()));
+    Ok(permit)
+}
+
+/// Whoever waits came before, or comes after: first come, first served. So when all permits are had at once, all who came
+/// before have given theirs back.
+fn drain(arguments: &SemArgs, path: PathBuf) -> Outcome {
+    let wait = &arguments.wait;
+    if !path.try_exists().unwrap_or(true) {
+        return Ok(Exit::Success); // nobody has ever had one
+    }
+    let (options, progress) = wait.tell(Options::new());
+    let semaphore = options.open_existing_semaphore(&path)?;
+    loop {
+        let all = semaphore.capacity()?;
+        let taken = wait.take(
+            &progress,
+            || semaphore.try_acquire_many(all),
+            || semaphore.acquire_many(all),
+            |deadline| semaphore.acquire_many_deadline(all, deadline),
+        );
+        match taken {
+            Ok(taken) => {
+                taken.release()?;
+                return Ok(Exit::Success);
+            }
+            // Somebody made it smaller meanwhile.
+            Err(failure) if failure.exit == Exit::Usage && semaphore.capacity()? < all => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+/// `--bg`: this program once more, which stays with the command; and a line between the two, on which it says that the
+/// command runs. Should the starter be gone before that, nothing is run any more.
+#[cfg(unix)]
+mod background {
+    use std::io::{Read as _, Write as _};
+    use std::os::fd::{AsFd as _, OwnedFd};
+    use std::os::unix::net::UnixStream;
+    use std::process::Command;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use crate::exit::{Exit, Failure, Outcome};
+    use crate::job::{Job, exit_of};
+
+    pub(super) fn start(job: &Job) -> Outcome {
+        let failed = |error: std::io::Error| {
+            let name = job.program().to_string_lossy();
+            Failure::new(Exit::System, format!("cannot run `{name}` in the background: {error}"))
+        };
+        let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
+        let program = std::env::current_exe().map_err(failed)?;
+        let mut words = std::env::args_os();
+        let mut command = Command::new(program);
+        // Its own words, from `sem` on, and what tells it apart.
+        command.args(words.by_ref().skip(1).take(1)).arg("--stay");
+        command.args(crate::args::without_bg(words.collect()));
+        let child = command.stdin(OwnedFd::from(theirs)).spawn().map_err(failed)?;
+        drop(command); // and with it our copy of their end
+        let mut child = child;
+        match ours.read(&mut [0]) {
+            Ok(1) => Ok(Exit::Success),
+            _ => child.wait().map(exit_of).map_err(failed),
+        }
+    }
+
+    /// Who started this process, on the other end of its standard input.
+    pub(super) struct Starter {
+        line: UnixStream,
+        is_over: Arc<AtomicBool>,
+    }
+
+    impl Starter {
+        pub(super) fn watch() -> Result<Self, Failure> {
+            let failed = |error: std::io::Error| {
+                Failure::new(Exit::System, format!("cannot listen to who started this: {error}"))
+            };
+            let line = std::io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
+            let line = UnixStream::from(line);
+            let mut heard = line.try_clone().map_err(failed)?;
+            let is_over = Arc::new(AtomicBool::new(false));
+            let shared = Arc::clone(&is_over);
+            let wait = move || {
+                let _ = heard.read(&mut [0]);
+                if !shared.load(Ordering::SeqCst) {
+                    std::process::exit(Exit::NotInTime.code()); // it gave up, or was killed
+                }
+            };
+            std::thread::Builder::new()
+                .name("flockwork-starter".into())
+                .spawn(wait)
+                .map_err(failed)?;
+            Ok(Self { line, is_over })
+        }
+
+        pub(super) fn has_started(mut self) {
+            self.is_over.store(true, Ordering::SeqCst);
+            let _ = self.line.write_all(b".");
+            let _ = self.line.shutdown(std::net::Shutdown::Both);
+        }
+    }
+}
+
+#[cfg(not(unix))]
+mod background {
+    use crate::exit::{Failure, Outcome};
+    use crate::job::Job;
+
+    pub(super) fn start(_job: &Job) -> Outcome {
+        Err(Failure::usage(
+            "sem: --bg is not there on this system; start it in the background yourself (`start /b flockwork sem ...`)",
+        ))
+    }
+
+    pub(super) struct Starter;
+
+    impl Starter {
+        pub(super) fn watch() -> Result<Self, Failure> {
+            Ok(Self)
+        }
+
+        pub(super) fn has_started(self) {}
+    }
+}

@@ -1,0 +1,260 @@
+//! `flockwork status`: what lies at a path, and who holds it. Only looks.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use clap::Args;
+use flockwork::{Error, Holder, Options};
+use serde_json::{Value, json};
+
+use crate::exit::{Exit, Failure, Outcome, printable};
+use crate::output;
+
+#[derive(Debug, Args)]
+#[command(after_help = crate::args::STATUS_EXAMPLES)]
+pub(crate) struct StatusArgs {
+    /// Write it as JSON: an array with an object for each path
+    #[arg(long)]
+    json: bool,
+
+    /// Look again and again, each second, until it is interrupted
+    #[arg(long)]
+    watch: bool,
+
+    /// What to look at: lock files, semaphores, events
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+
+    /// The semaphore of this name, in the user's runtime directory
+    #[arg(long, value_name = "NAME")]
+    id: Vec<std::ffi::OsString>,
+}
+
+/// What lies at a path.
+struct Seen {
+    path: PathBuf,
+    kind: Kind,
+    holders: Vec<Holder>,
+}
+
+enum Kind {
+    Missing,
+    /// A lock, an event that is set, or something else that is locked.
+    File {
+        is_held: bool,
+        bytes: u64,
+    },
+    Semaphore {
+        permits: u32,
+        held: Vec<u32>,
+    },
+}
+
+/// Between two looks of `--watch`.
+const AGAIN: Duration = Duration::from_secs(1);
+
+pub(crate) fn run(arguments: &StatusArgs) -> Outcome {
+    let mut paths = arguments.paths.clone();
+    for name in &arguments.id {
+        paths.push(crate::names::path(name)?);
+    }
+    if paths.is_empty() {
+        return Err(Failure::usage("status: name what to look at; see `flockwork status --help`"));
+    }
+    if paths.iter().any(|path| path.as_os_str().is_empty()) {
+        return Err(Failure::usage("status: a path is empty; see `flockwork status --help`"));
+    }
+    let mut lines = 0;
+    loop {
+        let seen = look_at_all(&paths)?;
+        let mut text = String::new();
+        if arguments.watch
+            && !arguments.json
+            && std::io::IsTerminal::is_terminal(&std::io::stdout())
+        {
+            if lines > 0 {
+                // Over what was written before: up, to the line's beginning, and clear what is below.
+                let _ = write!(text, "\x1b[{lines}F\x1b[J");
+            }
+            let shown = as_text(&seen);
+            lines = shown.lines().count();
+            text.push_str(&shown);
+        } else if arguments.json {
+            let _ = writeln!(text, "{}", Value::from_iter(seen.iter().map(as_json)));
+        } else {
+            text.push_str(&as_text(&seen));
+        }
+        let written = output::write(text.as_bytes())?;
+        if !arguments.watch || written != Exit::Success {
+            return Ok(written);
+        }
+        std::thread::sleep(AGAIN);
+    }
+}
+
+fn look_at_all(paths: &[PathBuf]) -> Result<Vec<Seen>, Failure> {
+    let mut all = Vec::new();
+    for path in paths {
+        all.push(look(path)?);
+        // What `Once`, `SharedFile` and `Event::consume` lock lies beside it.
+        let mut beside = path.as_os_str().to_os_string();
+        beside.push(".lock");
+        if Path::new(&beside).is_file() {
+            all.push(look(Path::new(&beside))?);
+        }
+    }
+    Ok(all)
+}
+
+fn look(path: &Path) -> Result<Seen, Failure> {
+    let found = match std::fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Seen { path: path.into(), kind: Kind::Missing, holders: Vec::new() });
+        }
+        Err(error) => {
+            let path = path.display();
+            return Err(Failure::new(
+                Exit::CannotOpen,
+                format!("cannot look at `{path}`: {error}"),
+            ));
+        }
+    };
+    let kind = if found.is_dir() {
+        semaphore(path)?
+    } else {
+        Kind::File { is_held: flockwork::is_held(path)?, bytes: found.len() }
+    };
+    let holders = match &kind {
+        Kind::File { is_held: false, .. } => Vec::new(),
+        _ => flockwork::holders(path)?,
+    };
+    // Between the two looks somebody may have taken it.
+    let kind = match kind {
+        Kind::File { bytes, .. } if !holders.is_empty() => Kind::File { is_held: true, bytes },
+        Kind::Semaphore { permits, mut held } => {
+            held.extend(holders.iter().filter_map(Holder::slot));
+            held.sort_unstable();
+            held.dedup();
+            Kind::Semaphore { permits, held }
+        }
+        kind => kind,
+    };
+    Ok(Seen { path: path.into(), kind, holders })
+}
+
+/// A directory that is none is no semaphore; and none is made of it.
+fn semaphore(path: &Path) -> Result<Kind, Failure> {
+    if !path.join("capacity").is_file() {
+        return Err(Failure::new(
+            Exit::CannotOpen,
+            format!(
+                "`{}` is a directory and no semaphore; name a semaphore, a lock file or an event",
+                path.display()
+            ),
+        ));
+    }
+    let permits = Options::new().open_existing_semaphore(path)?.capacity()?;
+    let mut held = Vec::new();
+    for slot in 0..permits {
+        match flockwork::is_held(path.join(format!("slot.{slot}"))) {
+            Ok(true) => held.push(slot),
+            Ok(false) => {}
+            Err(Error::NotRegularFile { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Kind::Semaphore { permits, held })
+}
+
+// -------------------------------------------------------------------------------------------- text
+
+fn as_text(all: &[Seen]) -> String {
+    let mut text = String::new();
+    for seen in all {
+        let path = printable(&seen.path.display().to_string());
+        let _ = match &seen.kind {
+            Kind::Missing => {
+                writeln!(text, "{path}: not there (nobody holds it; as an event, cleared)")
+            }
+            Kind::File { is_held: false, bytes } => {
+                writeln!(text, "{path}: free (as an event, set, {bytes} bytes)")
+            }
+            Kind::File { .. } => match &*seen.holders {
+                [] => writeln!(text, "{path}: held (it is not known by whom)"),
+                [holder] if !holder.is_shared() => writeln!(text, "{path}: held by {}", of(holder)),
+                holders => {
+                    let _ = writeln!(text, "{path}: shared by {}", holders.len());
+                    holders.iter().for_each(|holder| {
+                        let _ = writeln!(text, "  {}", of(holder));
+                    });
+                    Ok(())
+                }
+            },
+            Kind::Semaphore { permits, held } => {
+                let row: String = (0..*permits)
+                    .map(|slot| if held.contains(&slot) { '#' } else { '.' })
+                    .collect();
+                let _ = writeln!(text, "{path}: {} of {permits} permits held [{row}]", held.len());
+                for slot in held {
+                    let holder = seen.holders.iter().find(|holder| holder.slot() == Some(*slot));
+                    let who = holder.map_or("(it is not known by whom)".to_string(), |h| of(h));
+                    let _ = writeln!(text, "  slot {slot}: {who}");
+                }
+                Ok(())
+            }
+        };
+    }
+    text
+}
+
+fn of(holder: &Holder) -> String {
+    let mut text = format!("process {}", holder.pid());
+    if let Some(command) = holder.command() {
+        let _ = write!(text, " ({command})");
+    }
+    if let Some(label) = holder.label() {
+        let _ = write!(text, ", \"{label}\"");
+    }
+    if let Some(since) = holder.since() {
+        let held = SystemTime::now().duration_since(since).unwrap_or_default();
+        let held = Duration::from_secs(held.as_secs());
+        let at = humantime::format_rfc3339_seconds(since);
+        let _ = write!(text, ", since {at} ({})", humantime::format_duration(held));
+    }
+    printable(&text)
+}
+
+// -------------------------------------------------------------------------------------------- JSON
+
+fn as_json(seen: &Seen) -> Value {
+    let holders = Value::from_iter(seen.holders.iter().map(holder_as_json));
+    let path = seen.path.to_string_lossy();
+    match &seen.kind {
+        Kind::Missing => json!({
+            "path": path, "kind": "missing", "held": false, "set": false, "holders": holders,
+        }),
+        Kind::File { is_held, bytes } => json!({
+            "path": path, "kind": "file", "held": is_held, "set": true, "bytes": bytes,
+            "shared": seen.holders.iter().any(Holder::is_shared), "holders": holders,
+        }),
+        Kind::Semaphore { permits, held } => json!({
+            "path": path, "kind": "semaphore", "held": !held.is_empty(), "permits": permits,
+            "available": u64::from(*permits).saturating_sub(held.len() as u64), "slots": held, "holders": holders,
+        }),
+    }
+}
+
+fn holder_as_json(holder: &Holder) -> Value {
+    let since = holder.since().map(|since| humantime::format_rfc3339_millis(since).to_string());
+    json!({
+        "pid": holder.pid(),
+        "host": holder.host(),
+        "command": holder.command(),
+        "label": holder.label(),
+        "since": since,
+        "slot": holder.slot(),
+        "shared": holder.is_shared(),
+    })
+}
