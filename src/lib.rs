@@ -90,7 +90,7 @@ pub use error::{CallError, Error, HeldBy, OnceError, Result, UpdateError};
 pub use event::{Event, Several};
 pub use holder::Holder;
 pub use lock::{Lock, LockGuard};
-pub use look::{holders, is_held};
+pub use look::{held_slots, holders, is_held};
 pub use once::Once;
 pub use options::{Access, Options, Waiting};
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};

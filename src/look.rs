@@ -37,8 +37,7 @@ fn find(path: &Arc<Path>) -> Result<Vec<Holder>> {
     holder::find(path, true).map_err(|source| Error::io("find the holders of", path, source))
 }
 
-/// Whether anybody holds the lock file at `path` (of a semaphore: one of its slots, `P/slot.N`), also if nothing is known of
-/// them. Makes nothing. `false` where nothing is there.
+/// Whether anybody holds the lock file at `path`, also if nothing is known of them. Makes nothing. `false` where nothing is there.
 ///
 /// Where the system tells who holds what, it takes nothing and delays nobody. Elsewhere it tries to share the lock, for less than a
 /// microsecond, in which a [`try_lock`](crate::Lock::try_lock) of somebody else's may be refused; and who shares it, and left
@@ -74,10 +73,42 @@ pub fn is_held(path: impl AsRef<Path>) -> Result<bool> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(failed("look up")(error)),
     }
-    if !find(&path)?.is_empty() {
-        return Ok(true);
+    Ok(!find(&path)?.is_empty() || is_held_unlisted(&path)?)
+}
+
+/// The slots of the semaphore at `path` that are held, in order, also if nothing is known of who does: see [`is_held`]. Makes
+/// nothing.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("pool");
+/// let pool = flockwork::Semaphore::open(&path, 3)?;
+/// let permit = pool.acquire()?;
+/// assert_eq!(flockwork::held_slots(&path)?, permit.slots());
+/// # drop(permit);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+///
+/// [`Error::Io`] if it cannot be looked at, or there is a record that cannot be read.
+pub fn held_slots(path: impl AsRef<Path>) -> Result<Vec<u32>> {
+    let path = absolute(path.as_ref())?;
+    let mut held: Vec<u32> = find(&path)?.iter().filter_map(Holder::slot).collect();
+    let slots = holder::slots_in(&path).map_err(|source| Error::io("look into", &path, source))?;
+    for slot in slots {
+        if !held.contains(&slot) && is_held_unlisted(&path.join(holder::slot_name(slot)).into())? {
+            held.push(slot);
+        }
     }
-    let file = match sys::open_existing(&path) {
+    held.sort_unstable();
+    Ok(held)
+}
+
+/// Whether somebody holds it alone whom the system does not list.
+fn is_held_unlisted(path: &Arc<Path>) -> Result<bool> {
+    let failed = |operation| move |source| Error::io(operation, path, source);
+    let file = match sys::open_to_read(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(failed("open")(error)),

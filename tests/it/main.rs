@@ -31,6 +31,12 @@ mod semaphore_files;
 mod semaphore_order;
 mod shared_file;
 
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod cli;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod cli_signals;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod cli_status;
 #[cfg(unix)]
 mod inherit;
 #[cfg(target_os = "linux")]

@@ -147,6 +147,9 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<Parsed, Failure> {
     }
 }
 
+/// Those that have a help of their own.
+const VERBS: [&str; 6] = ["lock", "sem", "event", "once", "status", "completions"];
+
 /// What is wrong, and what to do: clap says it on several lines.
 fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
@@ -171,9 +174,8 @@ fn one_line(error: &clap::Error) -> String {
     {
         message = format!("{message}; did you mean {}?", near.join(" or "));
     }
-    let verb = std::env::args().nth(1).filter(|verb| {
-        ["lock", "sem", "event", "once", "status", "completions"].contains(&verb.as_str())
-    });
+    let verb = std::env::args_os().nth(1);
+    let verb = VERBS.into_iter().find(|known| verb.as_ref().is_some_and(|verb| verb == known));
     let help =
         verb.map_or("flockwork --help".to_string(), |verb| format!("flockwork {verb} --help"));
     format!("{message}; see `{help}`")

@@ -114,7 +114,16 @@ impl From<Error> for Failure {
             Error::Io { operation, source, .. } => of_io(operation, source),
             _ => Exit::System,
         };
-        Self::new(exit, error.to_string())
+        let mut message = error.to_string();
+        if error.is_would_block() {
+            // What the library says to do is for who calls it.
+            if let Some((what, _)) = message.rsplit_once("; ") {
+                message = format!(
+                    "{what}; try again later, or let it wait (without -n, or with -w SECS)"
+                );
+            }
+        }
+        Self::new(exit, message)
     }
 }
 

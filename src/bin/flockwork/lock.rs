@@ -16,6 +16,7 @@ use crate::waiting::Wait;
     override_usage = "flockwork lock [OPTIONS] PATH [--] COMMAND [ARG]...\n       flockwork lock [OPTIONS] PATH -c STRING",
     after_help = crate::args::LOCK_EXAMPLES
 )]
+#[allow(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct LockArgs {
     /// Share it with others who do: many readers, or one writer
     #[arg(short, long, conflicts_with = "exclusive")]
@@ -34,7 +35,7 @@ pub(crate) struct LockArgs {
 
     /// Say what it is held for, to those who wait and to `flockwork status`
     #[arg(long, value_name = "TEXT")]
-    label: Option<String>,
+    label: Option<OsString>,
 
     /// Leave no record of who holds it beside the path
     #[arg(long, conflicts_with = "label")]
@@ -60,7 +61,7 @@ pub(crate) fn run(arguments: &LockArgs) -> Outcome {
     let (path, job) = plan(arguments)?;
     let signals = Signals::take()?;
     let held = acquire(arguments, path)?;
-    let ended = signals.run(job);
+    let ended = signals.run(&job);
     // The record first, and then the descriptor: what the command left running holds on.
     let released = match held {
         Held::Alone(held) => held.unlock(),
@@ -106,7 +107,7 @@ fn acquire(arguments: &LockArgs, path: &Path) -> Result<Held, Failure> {
     // Each reader's record would be a file in a directory that stays.
     options = options.record_holder(!arguments.no_record && !arguments.shared);
     if let Some(label) = &arguments.label {
-        options = options.label(label);
+        options = options.label(label.to_string_lossy());
     }
     let (options, progress) = wait.tell(options);
     let mut gate = path.as_os_str().to_os_string();

@@ -5,6 +5,7 @@
     clippy::disallowed_methods,
     reason = "the layers are the library's; this is a user of it"
 )]
+#![expect(clippy::doc_markdown, reason = "what is said of options is shown as it stands")]
 
 mod args;
 mod as_flock;
@@ -36,7 +37,7 @@ fn main() {
             args::Parsed::Shown => Ok(Exit::Success),
         }),
     };
-    let exit = outcome.unwrap_or_else(|failure| failure.report());
+    let exit = outcome.unwrap_or_else(exit::Failure::report);
     // Not by returning: threads that wait for nobody any more would be waited for, or torn down with what they use.
     std::process::exit(exit.code())
 }

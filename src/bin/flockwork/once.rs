@@ -22,7 +22,7 @@ pub(crate) struct OnceArgs {
 
     /// Say what is being done, to those who wait and to `flockwork status`
     #[arg(long, value_name = "TEXT")]
-    label: Option<String>,
+    label: Option<OsString>,
 
     /// All that was written reaches the disk before PATH says that it is done
     #[arg(long)]
@@ -53,7 +53,7 @@ pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
     let wait = &arguments.wait;
     let mut options = Options::new().inherit(cfg!(unix)).record_holder(true).fsync(arguments.fsync);
     if let Some(label) = &arguments.label {
-        options = options.label(label);
+        options = options.label(label.to_string_lossy());
     }
     let (options, progress) = wait.tell(options);
     if arguments.reset {
@@ -75,7 +75,7 @@ pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
     let mut ended = None;
     let run = || -> Result<(), ()> {
         progress.had(&format!("`{}`", path.display()));
-        let outcome = signals.run(job);
+        let outcome = signals.run(&job);
         let is_done = matches!(outcome, Ok(Exit::Other(0)));
         ended = Some(outcome);
         if is_done { Ok(()) } else { Err(()) }

@@ -1,7 +1,7 @@
 //! `flockwork sem`: runs a command while it holds a permit of a semaphore.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use flockwork::{Options, Permit, Semaphore};
@@ -68,7 +68,7 @@ pub(crate) struct SemArgs {
 
     /// Say what a permit is held for, to those who wait and to `flockwork status`
     #[arg(long, value_name = "TEXT")]
-    label: Option<String>,
+    label: Option<OsString>,
 
     /// Keep the permit to this process: the command and what it starts do not hold it
     #[arg(short = 'o', long)]
@@ -90,11 +90,11 @@ pub(crate) fn run(arguments: &SemArgs) -> Outcome {
         if !words.is_empty() {
             return Err(missing("--wait runs no command"));
         }
-        return drain(arguments, path);
+        return drain(arguments, &path);
     }
     if words.is_empty() {
         if arguments.resize {
-            open(arguments, &path, Options::new())?;
+            open(arguments, &path, &Options::new())?;
             return Ok(Exit::Success);
         }
         return Err(missing("no command to run while a permit is held"));
@@ -144,7 +144,7 @@ fn place(arguments: &SemArgs) -> Result<(PathBuf, &[OsString]), Failure> {
     Ok((path.into(), words))
 }
 
-fn open(arguments: &SemArgs, path: &PathBuf, options: Options) -> Result<Semaphore, Failure> {
+fn open(arguments: &SemArgs, path: &Path, options: &Options) -> Result<Semaphore, Failure> {
     let asked = arguments.jobs.map(Count::here);
     let opened = match asked {
         // Whoever comes first makes it, however many come.
@@ -172,14 +172,14 @@ fn open(arguments: &SemArgs, path: &PathBuf, options: Options) -> Result<Semapho
     }
 }
 
-fn acquire(arguments: &SemArgs, path: &PathBuf) -> Result<Permit, Failure> {
+fn acquire(arguments: &SemArgs, path: &Path) -> Result<Permit, Failure> {
     let wait = &arguments.wait;
     let mut options = Options::new().inherit(cfg!(unix) && !arguments.close).record_holder(true);
     if let Some(label) = &arguments.label {
-        options = options.label(label);
+        options = options.label(label.to_string_lossy());
     }
     let (options, progress) = wait.tell(options);
-    let semaphore = open(arguments, path, options)?;
+    let semaphore = open(arguments, path, &options)?;
     let permits = arguments.permits;
     let permit = wait.take(
         &progress,
@@ -193,13 +193,13 @@ fn acquire(arguments: &SemArgs, path: &PathBuf) -> Result<Permit, Failure> {
 
 /// Whoever waits came before, or comes after: first come, first served. So when all permits are had at once, all who came
 /// before have given theirs back.
-fn drain(arguments: &SemArgs, path: PathBuf) -> Outcome {
+fn drain(arguments: &SemArgs, path: &Path) -> Outcome {
     let wait = &arguments.wait;
     if !path.try_exists().unwrap_or(true) {
         return Ok(Exit::Success); // nobody has ever had one
     }
     let (options, progress) = wait.tell(Options::new());
-    let semaphore = options.open_existing_semaphore(&path)?;
+    let semaphore = options.open_existing_semaphore(path)?;
     loop {
         let all = semaphore.capacity()?;
         let taken = wait.take(

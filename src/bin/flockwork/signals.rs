@@ -88,8 +88,8 @@ mod on_unix {
         }
 
         /// Runs it to its end.
-        pub(crate) fn run(&self, job: Job) -> Outcome {
-            let child = self.start(&job)?;
+        pub(crate) fn run(&self, job: &Job) -> Outcome {
+            let child = self.start(job)?;
             self.finish(child)
         }
 
@@ -306,8 +306,8 @@ mod elsewhere {
             })
         }
 
-        pub(crate) fn run(&self, job: Job) -> Outcome {
-            let child = self.start(&job)?;
+        pub(crate) fn run(&self, job: &Job) -> Outcome {
+            let child = self.start(job)?;
             self.finish(child)
         }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use flockwork::{Error, Holder, Options};
+use flockwork::Holder;
 use serde_json::{Value, json};
 
 use crate::exit::{Exit, Failure, Outcome, printable};
@@ -51,6 +51,8 @@ enum Kind {
     },
 }
 
+/// What the library makes at most.
+const MOST_PERMITS: u32 = 4096;
 /// Between two looks of `--watch`.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -81,7 +83,7 @@ pub(crate) fn run(arguments: &StatusArgs) -> Outcome {
             lines = shown.lines().count();
             text.push_str(&shown);
         } else if arguments.json {
-            let _ = writeln!(text, "{}", Value::from_iter(seen.iter().map(as_json)));
+            let _ = writeln!(text, "{}", seen.iter().map(as_json).collect::<Value>());
         } else {
             text.push_str(&as_text(&seen));
         }
@@ -144,28 +146,25 @@ fn look(path: &Path) -> Result<Seen, Failure> {
     Ok(Seen { path: path.into(), kind, holders })
 }
 
-/// A directory that is none is no semaphore; and none is made of it.
+/// Rule S1 of the protocol: the number lies in a file. Opening the semaphore could make what is missing.
 fn semaphore(path: &Path) -> Result<Kind, Failure> {
-    if !path.join("capacity").is_file() {
-        return Err(Failure::new(
-            Exit::CannotOpen,
-            format!(
-                "`{}` is a directory and no semaphore; name a semaphore, a lock file or an event",
-                path.display()
-            ),
-        ));
+    let capacity = path.join("capacity");
+    let is_there = std::fs::symlink_metadata(&capacity).is_ok_and(|found| found.is_file());
+    let failed = |exit, why: String| Failure::new(exit, format!("`{}` {why}", path.display()));
+    if !is_there {
+        let why = "is a directory and no semaphore; name a semaphore, a lock file or an event";
+        return Err(failed(Exit::CannotOpen, why.into()));
     }
-    let permits = Options::new().open_existing_semaphore(path)?.capacity()?;
-    let mut held = Vec::new();
-    for slot in 0..permits {
-        match flockwork::is_held(path.join(format!("slot.{slot}"))) {
-            Ok(true) => held.push(slot),
-            Ok(false) => {}
-            Err(Error::NotRegularFile { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(Kind::Semaphore { permits, held })
+    let mut text = Vec::new();
+    let read = std::fs::File::open(&capacity)
+        .and_then(|file| std::io::Read::read_to_end(&mut std::io::Read::take(file, 32), &mut text));
+    read.map_err(|error| failed(Exit::CannotOpen, format!("cannot be looked at: {error}")))?;
+    let number = std::str::from_utf8(&text).ok().and_then(|text| text.trim_end().parse().ok());
+    let permits = number.filter(|permits| (1..=MOST_PERMITS).contains(permits));
+    let permits = permits.ok_or_else(|| {
+        failed(Exit::Data, "is damaged: its file `capacity` holds no number of permits".into())
+    })?;
+    Ok(Kind::Semaphore { permits, held: flockwork::held_slots(path)? })
 }
 
 // -------------------------------------------------------------------------------------------- text
@@ -186,9 +185,9 @@ fn as_text(all: &[Seen]) -> String {
                 [holder] if !holder.is_shared() => writeln!(text, "{path}: held by {}", of(holder)),
                 holders => {
                     let _ = writeln!(text, "{path}: shared by {}", holders.len());
-                    holders.iter().for_each(|holder| {
+                    for holder in holders {
                         let _ = writeln!(text, "  {}", of(holder));
-                    });
+                    }
                     Ok(())
                 }
             },
@@ -199,7 +198,7 @@ fn as_text(all: &[Seen]) -> String {
                 let _ = writeln!(text, "{path}: {} of {permits} permits held [{row}]", held.len());
                 for slot in held {
                     let holder = seen.holders.iter().find(|holder| holder.slot() == Some(*slot));
-                    let who = holder.map_or("(it is not known by whom)".to_string(), |h| of(h));
+                    let who = holder.map_or("(it is not known by whom)".to_string(), of);
                     let _ = writeln!(text, "  slot {slot}: {who}");
                 }
                 Ok(())
@@ -229,7 +228,7 @@ fn of(holder: &Holder) -> String {
 // -------------------------------------------------------------------------------------------- JSON
 
 fn as_json(seen: &Seen) -> Value {
-    let holders = Value::from_iter(seen.holders.iter().map(holder_as_json));
+    let holders: Value = seen.holders.iter().map(holder_as_json).collect();
     let path = seen.path.to_string_lossy();
     match &seen.kind {
         Kind::Missing => json!({

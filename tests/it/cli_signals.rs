@@ -1,0 +1,245 @@
+//! Signals: those that are sent to the command reach its job, those of a terminal once.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::cli::{Ran, flockwork, run};
+use crate::support::eventually;
+
+fn send(child: &Child, signal: Signal) {
+    kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), signal).unwrap();
+}
+
+/// A command whose job writes down the signals that it gets, and ends with the code 9 at a TERM.
+fn counting(dir: &std::path::Path, verb: &[&str]) -> (Child, impl Iterator<Item = String>) {
+    let script = "for s in INT HUP QUIT USR1 USR2 CONT; do trap \"echo $s\" $s; done; trap 'echo TERM; exit 9' TERM; echo runs; while :; do sleep 0.01; done";
+    let mut child = flockwork(dir);
+    child.args(verb).args(["sh", "-c", script]).stdout(Stdio::piped());
+    let mut child = child.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(lines.next().as_deref(), Some("runs"));
+    (child, lines)
+}
+
+#[test]
+fn each_reaches_the_job_once() {
+    let dir = tempfile::tempdir().unwrap();
+    for verb in [&["lock", "f"][..], &["sem", "s"], &["once", "o"], &["lock", "-o", "f"]] {
+        let (mut child, mut lines) = counting(dir.path(), verb);
+        for (signal, name) in [
+            (Signal::INT, "INT"),
+            (Signal::HUP, "HUP"),
+            (Signal::QUIT, "QUIT"),
+            (Signal::USR1, "USR1"),
+            (Signal::USR2, "USR2"),
+            (Signal::CONT, "CONT"),
+            (Signal::INT, "INT"),
+        ] {
+            send(&child, signal);
+            assert_eq!(lines.next().as_deref(), Some(name), "{verb:?}");
+        }
+        send(&child, Signal::TERM);
+        assert_eq!(lines.collect::<Vec<_>>(), ["TERM"]);
+        assert_eq!(child.wait().unwrap().code(), Some(9));
+    }
+}
+
+#[test]
+fn a_stop_stops_both_and_both_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = flockwork(dir.path());
+    let job = "echo $$; exec cat";
+    child.args(["lock", "f", "sh", "-c", job]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = child.spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    let job: u32 = line.trim().parse().unwrap();
+    let state = |pid: u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit(") ").next().unwrap().chars().next().unwrap()
+    };
+    for _ in 0..3 {
+        send(&child, Signal::TSTP);
+        eventually("both are stopped", || state(job) == 'T' && state(child.id()) == 'T');
+        send(&child, Signal::CONT);
+        eventually("both go on", || state(job) != 'T' && state(child.id()) != 'T');
+    }
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+}
+
+/// At any moment of its start: either it ends by the signal with nothing running, or the job gets it.
+#[test]
+fn one_that_comes_early_leaves_no_job_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..150_u64 {
+        let mut child = flockwork(dir.path());
+        child.args(["lock", "f", "sleep", "1000"]).stdout(Stdio::null());
+        let mut child = child.spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_micros(round * 40));
+        send(&child, Signal::TERM);
+        let status = child.wait().unwrap();
+        let by = std::os::unix::process::ExitStatusExt::signal(&status);
+        assert!(status.code() == Some(143) || by == Some(15), "{status}");
+        run(dir.path(), ["lock", "-n", "f", "true"]).expect(0, "");
+    }
+}
+
+#[test]
+fn who_waits_ends_by_what_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let holding = crate::cli::Holding::start(dir.path(), &["lock", "f"]);
+    for (signal, number) in
+        [(Signal::TERM, 15), (Signal::INT, 2), (Signal::HUP, 1), (Signal::USR1, 10)]
+    {
+        let mut child = flockwork(dir.path()).args(["lock", "f", "true"]).spawn().unwrap();
+        crate::support::until_blocked(&dir.path().join("f"), 1);
+        send(&child, signal);
+        let status = child.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(number));
+    }
+    holding.end();
+}
+
+#[test]
+fn what_is_ignored_stays_ignored_and_nothing_else_changes_for_the_job() {
+    let dir = tempfile::tempdir().unwrap();
+    let shown = |before: &str| {
+        let script =
+            format!("{before} exec \"$0\" lock f grep -E 'Sig(Blk|Ign)' /proc/self/status");
+        let mut sh = Command::new("sh");
+        sh.args(["-c", &script, env!("CARGO_BIN_EXE_flockwork")]).current_dir(dir.path());
+        Ran::of(&mut sh)
+    };
+    let bare =
+        Command::new("grep").args(["-E", "Sig(Blk|Ign)", "/proc/self/status"]).output().unwrap();
+    assert_eq!(shown("").out, String::from_utf8(bare.stdout).unwrap());
+    let ignored = shown("trap '' HUP INT;");
+    let mask = ignored.out.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();
+    assert_eq!(u64::from_str_radix(mask, 16).unwrap() & 0b1111, 0b11, "{ignored:?}");
+    // Where children's deaths are ignored their codes are lost, unless one cares.
+    let mut careless = Command::new("sh");
+    careless.args(["-c", "trap '' CHLD; exec \"$0\" lock f sh -c 'exit 7'"]);
+    careless.arg(env!("CARGO_BIN_EXE_flockwork")).current_dir(dir.path());
+    Ran::of(&mut careless).expect(7, "");
+}
+
+/// Runs a script of Python's on a terminal of its own.
+fn on_a_terminal(dir: &std::path::Path, script: &str) -> Ran {
+    let library = r#"
+import os, pty, sys, time, signal, select
+def start(*words):
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execv(sys.argv[1], ["flockwork", *words])
+    return pid, fd
+def read(fd, until, text=b""):
+    end = time.time() + 100
+    while until not in text:
+        if not select.select([fd], [], [], max(0, end - time.time()))[0]:
+            raise SystemExit(f"no {until!r} in {text!r}")
+        try:
+            text += os.read(fd, 4096)
+        except OSError:
+            break
+    return text
+def rest(fd, text=b""):
+    while True:
+        try:
+            more = os.read(fd, 4096)
+        except OSError:
+            return text
+        if not more:
+            return text
+        text += more
+"#;
+    let mut python = Command::new("python3");
+    python.args(["-c", &format!("{library}{script}"), env!("CARGO_BIN_EXE_flockwork")]);
+    python.current_dir(dir).env("TERM", "xterm");
+    Ran::of(&mut python)
+}
+
+#[test]
+fn ctrl_c_ends_both_once() {
+    if !crate::support::has("python3", &["--version"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let ran = on_a_terminal(
+        dir.path(),
+        r#"
+job = "trap 'echo INT' INT; trap 'echo QUIT' QUIT; trap 'exit 5' TERM; echo runs; while :; do sleep 0.01; done"
+pid, fd = start("lock", "f", "sh", "-c", job)
+text = read(fd, b"runs")
+for key, name in [(b"\x03", b"INT"), (b"\x1c", b"QUIT"), (b"\x03", b"INT")]:
+    os.write(fd, key)
+    read(fd, name)
+    time.sleep(0.2)
+# A signal that a program sends reaches it as well, on a terminal too.
+os.kill(pid, signal.SIGINT)
+text = read(fd, b"INT")
+os.kill(pid, signal.SIGTERM)
+more = rest(fd)
+assert b"INT" not in more and b"QUIT" not in more, more
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
+
+# A job that does not care ends by it, and so do we.
+pid, fd = start("sem", "s", "sh", "-c", "echo runs; exec sleep 1000")
+read(fd, b"runs")
+os.write(fd, b"\x03")
+rest(fd)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
+print("ok")
+"#,
+    );
+    assert_eq!((ran.code, &*ran.out), (Some(0), "ok\n"), "{ran:?}");
+}
+
+#[test]
+fn on_a_terminal_the_wait_is_shown_live_and_taken_away() {
+    if !crate::support::has("python3", &["--version"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let holding = crate::cli::Holding::start(dir.path(), &["lock", "--label", "nightly", "f"]);
+    let waiting = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            on_a_terminal(
+                dir.path(),
+                r#"
+pid, fd = start("lock", "f", "echo", "had it")
+text = read(fd, b"waiting for")
+text = read(fd, b"nightly", text)
+text = read(fd, b"for 2.", text)
+open("seen", "w").close()
+text = rest(fd, text)
+assert text.endswith(b"had it\r\n"), text
+assert b"\n" not in text[:-8], text          # one line, drawn anew
+assert b"\r\x1b[2K" in text[-30:], text      # and taken away
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+print("ok")
+"#,
+            )
+        });
+        eventually("it is shown", || dir.path().join("seen").exists() || waiting.is_finished());
+        holding.end();
+        waiting.join().unwrap()
+    });
+    assert_eq!((waiting.code, &*waiting.out), (Some(0), "ok\n"), "{waiting:?}");
+}
+
+#[test]
+fn nothing_of_ours_is_on_the_standard_output() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = flockwork(dir.path());
+    child.args(["lock", "-v", "f", "sh", "-c", "echo out; echo err >&2"]);
+    child.stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = child.spawn().unwrap();
+    let mut text = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    assert_eq!(text, "out\n");
+    child.wait().unwrap();
+}
