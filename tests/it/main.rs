@@ -34,6 +34,8 @@ mod shared_file;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod cli;
 #[cfg(all(feature = "cli", target_os = "linux"))]
+mod cli_input;
+#[cfg(all(feature = "cli", target_os = "linux"))]
 mod cli_signals;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod cli_status;

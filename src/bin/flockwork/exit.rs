@@ -129,16 +129,24 @@ impl From<Error> for Failure {
 
 /// By what was tried, but for what the system has no more of.
 fn of_io(operation: &str, source: &std::io::Error) -> Exit {
-    use std::io::ErrorKind::{InvalidInput, OutOfMemory, ReadOnlyFilesystem, StorageFull};
+    use std::io::ErrorKind::{
+        InvalidInput, NotADirectory, OutOfMemory, ReadOnlyFilesystem, StorageFull,
+    };
     if is_exhausted(source) || source.kind() == OutOfMemory {
         return Exit::System;
     }
-    match (operation, source.kind()) {
-        (_, ReadOnlyFilesystem | StorageFull) | ("create" | "set" | "make", _) => {
-            Exit::CannotCreate
+    let makes = ["create", "set", "restore", "resize"];
+    match source.kind() {
+        ReadOnlyFilesystem | StorageFull => Exit::CannotCreate,
+        InvalidInput => Exit::Usage,
+        NotADirectory => Exit::CannotOpen,
+        _ if makes.iter().any(|verb| operation.starts_with(verb)) => Exit::CannotCreate,
+        _ if ["lock", "unlock", "downgrade", "let"]
+            .iter()
+            .any(|verb| operation.starts_with(verb)) =>
+        {
+            Exit::System
         }
-        (_, InvalidInput) => Exit::Usage,
-        ("lock" | "unlock" | "downgrade", _) => Exit::System,
         _ => Exit::CannotOpen,
     }
 }

@@ -11,6 +11,7 @@ pub(crate) struct Job {
     program: OsString,
     arguments: Vec<OsString>,
     environment: Vec<(&'static str, OsString)>,
+    hidden: Option<&'static str>,
     is_shell: bool,
     has_no_input: bool,
 }
@@ -23,6 +24,7 @@ impl Job {
                 program: program.clone(),
                 arguments: arguments.to_vec(),
                 environment: Vec::new(),
+                hidden: None,
                 is_shell: false,
                 has_no_input: false,
             }),
@@ -39,6 +41,7 @@ impl Job {
             program: shell.unwrap_or_else(|| standard.into()),
             arguments: vec![flag.into(), string.to_os_string()],
             environment: Vec::new(),
+            hidden: None,
             is_shell: true,
             has_no_input: false,
         }
@@ -46,6 +49,12 @@ impl Job {
 
     pub(crate) fn with_environment(mut self, name: &'static str, value: String) -> Self {
         self.environment.push((name, value.into()));
+        self
+    }
+
+    /// This variable is not for it.
+    pub(crate) fn without(mut self, name: &'static str) -> Self {
+        self.hidden = Some(name);
         self
     }
 
@@ -87,6 +96,9 @@ impl Job {
             command.args(&self.arguments);
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        self.hidden.iter().for_each(|name| {
+            command.env_remove(name);
+        });
         if self.has_no_input {
             command.stdin(std::process::Stdio::null());
         }

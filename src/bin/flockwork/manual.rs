@@ -44,7 +44,7 @@ fn verbs(command: &clap::Command, before: &str, page: &mut Vec<u8>) -> std::io::
         // Each of them under a heading of its own, with its options below it.
         writeln!(page, ".SH {}", name.to_uppercase().replace('-', "\\-"))?;
         let mut section = Vec::new();
-        let man = clap_mangen::Man::new(verb.clone());
+        let man = clap_mangen::Man::new(verb.clone().mut_args(with_aliases));
         man.render_synopsis_section(&mut section)?;
         man.render_description_section(&mut section)?;
         man.render_options_section(&mut section)?;
@@ -53,4 +53,17 @@ fn verbs(command: &clap::Command, before: &str, page: &mut Vec<u8>) -> std::io::
         page.extend_from_slice(section.as_bytes());
     }
     Ok(())
+}
+
+/// The page shows an option's own names; its others are said with it.
+fn with_aliases(argument: clap::Arg) -> clap::Arg {
+    let short = argument.get_visible_short_aliases().unwrap_or_default();
+    let mut others: Vec<_> = short.iter().map(|short| format!("-{short}")).collect();
+    let long = argument.get_visible_aliases().unwrap_or_default();
+    others.extend(long.iter().map(|long| format!("--{long}")));
+    if others.is_empty() {
+        return argument;
+    }
+    let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+    argument.help(format!("{help} [also {}]", others.join(", ")))
 }

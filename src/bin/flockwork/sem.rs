@@ -74,10 +74,6 @@ pub(crate) struct SemArgs {
     #[arg(short = 'o', long)]
     close: bool,
 
-    /// For `--bg`: the process that stays.
-    #[arg(long, hide = true)]
-    pub(crate) stay: bool,
-
     /// The semaphore (a directory, made if it is missing) unless --id names it, and the command to run with its arguments
     #[arg(value_name = "PATH [--] COMMAND", trailing_var_arg = true, num_args = 0..)]
     words: Vec<OsString>,
@@ -104,12 +100,12 @@ pub(crate) fn run(arguments: &SemArgs) -> Outcome {
         return background::start(&job);
     }
     let signals = Signals::take()?;
-    let background = if arguments.stay { Some(background::Starter::watch()?) } else { None };
+    let background = background::Starter::watch()?;
     let permit = acquire(arguments, &path)?;
     let slots: Vec<_> = permit.slots().iter().map(ToString::to_string).collect();
     let mut job = job.with_environment("FLOCKWORK_SLOT", slots.join(","));
     if background.is_some() {
-        job = job.without_input();
+        job = job.without_input().without(background::STARTER);
     }
     let ended = signals.start(&job).and_then(|child| {
         if let Some(starter) = background {
@@ -234,6 +230,9 @@ mod background {
     use crate::exit::{Exit, Failure, Outcome};
     use crate::job::{Job, exit_of};
 
+    /// Names the process that waits for this one to say that the command runs. Not for what the command starts.
+    pub(super) const STARTER: &str = "FLOCKWORK_STARTER";
+
     pub(super) fn start(job: &Job) -> Outcome {
         let failed = |error: std::io::Error| {
             let name = job.program().to_string_lossy();
@@ -243,12 +242,11 @@ mod background {
         let program = std::env::current_exe().map_err(failed)?;
         let mut words = std::env::args_os();
         let mut command = Command::new(program);
-        // Its own words, from `sem` on, and what tells it apart.
-        command.args(words.by_ref().skip(1).take(1)).arg("--stay");
-        command.args(crate::args::without_bg(words.collect()));
-        let child = command.stdin(OwnedFd::from(theirs)).spawn().map_err(failed)?;
+        // Its own words, but for the one that brought us here.
+        command.args(crate::args::without_bg(words.by_ref().skip(1).collect()));
+        command.env(STARTER, std::process::id().to_string());
+        let mut child = command.stdin(OwnedFd::from(theirs)).spawn().map_err(failed)?;
         drop(command); // and with it our copy of their end
-        let mut child = child;
         match ours.read(&mut [0]) {
             Ok(1) => Ok(Exit::Success),
             _ => child.wait().map(exit_of).map_err(failed),
@@ -262,7 +260,11 @@ mod background {
     }
 
     impl Starter {
-        pub(super) fn watch() -> Result<Self, Failure> {
+        /// If there is one.
+        pub(super) fn watch() -> Result<Option<Self>, Failure> {
+            if std::env::var_os(STARTER).is_none() {
+                return Ok(None);
+            }
             let failed = |error: std::io::Error| {
                 Failure::new(Exit::System, format!("cannot listen to who started this: {error}"))
             };
@@ -281,7 +283,7 @@ mod background {
                 .name("flockwork-starter".into())
                 .spawn(wait)
                 .map_err(failed)?;
-            Ok(Self { line, is_over })
+            Ok(Some(Self { line, is_over }))
         }
 
         pub(super) fn has_started(mut self) {
@@ -303,11 +305,13 @@ mod background {
         ))
     }
 
+    pub(super) const STARTER: &str = "FLOCKWORK_STARTER";
+
     pub(super) struct Starter;
 
     impl Starter {
-        pub(super) fn watch() -> Result<Self, Failure> {
-            Ok(Self)
+        pub(super) fn watch() -> Result<Option<Self>, Failure> {
+            Ok(None)
         }
 
         pub(super) fn has_started(self) {}
