@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 runner=${CROSSCHECK:-../shared/crosscheck}/run-windows-tests.sh
 if [ -x "$runner" ] && [ -e "${CROSSCHECK_HOME:-$HOME/.cache/crosscheck}/env.sh" ]; then
     printf '\n== Windows, under Wine\n'
-    "$runner" . --locked
+    ci/limited.sh 1200 "$runner" . --locked --features cli
 else
     printf '\n== Windows: left out, the Wine tools are not set up here\n'
 fi

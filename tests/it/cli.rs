@@ -394,7 +394,9 @@ fn of_all_who_come_one_runs_it() {
         one.args(["once", "o", "sh", "-c", "echo ran >> ran"]).spawn().unwrap()
     };
     let all: Vec<_> = (0..20).map(|_| start()).collect();
-    all.into_iter().for_each(|mut one| assert!(one.wait().unwrap().success()));
+    for mut one in all {
+        assert!(one.wait().unwrap().success());
+    }
     let ran = || std::fs::read_to_string(dir.path().join("ran")).unwrap().lines().count();
     assert_eq!(ran(), 1);
     run(dir.path(), ["once", "--reset", "o"]).expect(0, "");

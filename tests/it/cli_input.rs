@@ -118,9 +118,9 @@ fn words_that_are_no_unicode_are_as_good_as_others() {
         let (path, is_there) = (dir.path().join(&name), dir.path().join(&name).exists());
         assert!(is_there, "{verb}");
         if path.is_dir() {
-            std::fs::remove_dir_all(path).unwrap()
+            std::fs::remove_dir_all(path).unwrap();
         } else {
-            std::fs::remove_file(path).unwrap()
+            std::fs::remove_file(path).unwrap();
         }
     }
     bytes(vec!["sem".into(), "--id".into(), name.clone(), "true".into()]);

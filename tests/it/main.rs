@@ -36,6 +36,8 @@ mod cli;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod cli_input;
 #[cfg(all(feature = "cli", target_os = "linux"))]
+mod cli_readme;
+#[cfg(all(feature = "cli", target_os = "linux"))]
 mod cli_signals;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod cli_status;

@@ -183,6 +183,7 @@ fn one_line(error: &clap::Error) -> String {
 
 /// The words of a `sem` that stays, from those of the one that was told `--bg`: that is the first of this word, before
 /// any word of the command.
+#[cfg(unix)]
 pub(crate) fn without_bg(mut words: Vec<OsString>) -> Vec<OsString> {
     if let Some(at) = words.iter().position(|word| word == "--bg") {
         words.remove(at);

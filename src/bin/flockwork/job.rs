@@ -64,6 +64,7 @@ impl Job {
         self
     }
 
+    #[cfg(unix)]
     pub(crate) fn program(&self) -> &OsStr {
         &self.program
     }

@@ -19,7 +19,7 @@ mod on_unix {
     use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
     use nix::sys::signal::{SigSet, Signal, raise};
-    use rustix::process::{Pid, WaitId, WaitIdOptions};
+    use rustix::process::Pid;
 
     use crate::exit::{Exit, Failure, Outcome};
     use crate::job::{Job, exit_of};
@@ -114,11 +114,7 @@ mod on_unix {
         pub(crate) fn finish(&self, mut child: Child) -> Outcome {
             let stage = *lock(&self.stage);
             if let Stage::Running(pid) = stage {
-                // Its number is its own until it has been asked for.
-                let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-                while rustix::process::waitid(WaitId::Pid(pid), ended)
-                    .is_err_and(|error| error == rustix::io::Errno::INTR)
-                {}
+                until_ended(pid);
             }
             *lock(&self.stage) = Stage::Ended;
             let status = child.wait().map_err(|error| {
@@ -127,6 +123,19 @@ mod on_unix {
             Ok(exit_of(status))
         }
     }
+
+    /// Its number is its own until it has been asked for, and this does not ask.
+    #[cfg(not(target_os = "openbsd"))]
+    fn until_ended(pid: Pid) {
+        use rustix::process::{WaitId, WaitIdOptions, waitid};
+        let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        while waitid(WaitId::Pid(pid), ended).is_err_and(|error| error == rustix::io::Errno::INTR) {
+        }
+    }
+
+    /// rustix has no `waitid` there: a signal that comes at the very end may meet a number that is nobody's any more.
+    #[cfg(target_os = "openbsd")]
+    fn until_ended(_pid: Pid) {}
 
     fn lock(stage: &Mutex<Stage>) -> MutexGuard<'_, Stage> {
         stage.lock().unwrap_or_else(PoisonError::into_inner)

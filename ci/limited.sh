@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# ci/limited.sh SECONDS COMMAND [ARG]...: runs it, and ends it with all that it started when it takes longer; before that it
+# prints what each process and thread waits for, so that a hang is a report and not a silence.
+set -uo pipefail
+seconds=$1
+shift
+
+report() {
+    printf '\n== still running after %s s: %s\n' "$seconds" "$*"
+    ps -eLo pid,ppid,tid,stat,etimes,wchan:32,args || true
+    for task in /proc/[0-9]*/task/[0-9]*; do
+        read -r name < "$task/comm" || continue
+        case $name in
+            flockwork* | it-* | *::* | main | test*)
+                printf '%s %s: %s\n' "$task" "$name" "$(cat "$task/syscall" "$task/stack" 2> /dev/null | tr '\n' ' ')"
+                ;;
+        esac
+    done
+    cat /proc/locks 2> /dev/null
+} >&2 2> /dev/null
+
+(
+    # Its own process: `timeout` ends only what it has started.
+    sleep "$seconds" && report "$@"
+) &
+watcher=$!
+timeout --kill-after=30 $((seconds + 5)) "$@"
+code=$?
+# With the sleep that it waits for.
+pkill -P "$watcher" 2> /dev/null
+kill "$watcher" 2> /dev/null
+wait "$watcher" 2> /dev/null
+[ "$code" = 124 ] && printf '\n== ended after %s s: %s\n' "$seconds" "$*" >&2
+exit "$code"
