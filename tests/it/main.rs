@@ -33,6 +33,8 @@ mod shared_file;
 
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod cli;
+#[cfg(feature = "cli")]
+mod cli_everywhere;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod cli_input;
 #[cfg(all(feature = "cli", target_os = "linux"))]
