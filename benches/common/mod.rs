@@ -94,6 +94,11 @@ impl Row {
         self
     }
 
+    #[allow(dead_code, reason = "not every bench asks which row it is")]
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
     pub(crate) fn median(&self) -> Duration {
         self.percentile(50)
     }

@@ -1,0 +1,330 @@
+//! What the command `flockwork` costs as a whole process, beside flock(1) of util-linux and GNU `sem`; and how many
+//! run at once when xargs starts many of them.
+//!
+//! What is compared takes turns, so that what else the machine does hits all alike. What is not installed is left out.
+
+#![allow(clippy::disallowed_methods, reason = "compares with what the crate itself must not call")]
+
+#[path = "common/clock.rs"]
+mod clock;
+#[allow(dead_code, reason = "the other benches compare within one process")]
+mod common;
+
+use std::ffi::OsStr;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use clock::now;
+use common::{Extent, Row, Target, print_aligned, print_table};
+
+/// How long this program, as a job, stays: in microseconds. Set for the jobs only.
+const STAY: &str = "FLOCKWORK_BENCH_CLI";
+
+const FLOCKWORK: &str = env!("CARGO_BIN_EXE_flockwork");
+
+fn main() {
+    if let Ok(stay) = std::env::var(STAY) {
+        return witness(Duration::from_micros(stay.parse().expect("a time")));
+    }
+    let extent = Extent::from_args();
+    if extent != Extent::List {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        print_sizes();
+        measure_commands(dir.path(), extent);
+        measure_throughput(dir.path(), extent);
+    }
+}
+
+// ------------------------------------------------------------------------------------------- its size
+
+const MIB: f64 = 1024.0 * 1024.0;
+const SIZE_LIMIT_MIB: f64 = 3.0;
+
+/// The command as `cargo build --profile size` makes it, if it is there.
+fn small() -> Option<PathBuf> {
+    let profiles = Path::new(FLOCKWORK).parent()?.parent()?;
+    let file = Path::new(FLOCKWORK).file_name()?;
+    Some(profiles.join("size").join(file)).filter(|path| path.is_file())
+}
+
+#[allow(clippy::cast_precision_loss, reason = "two digits of it are shown")]
+fn print_sizes() {
+    let size =
+        |path: &Path| std::fs::metadata(path).expect("look up the command").len() as f64 / MIB;
+    println!("\nThe command's size");
+    println!("as measured here          {:.2} MiB", size(Path::new(FLOCKWORK)));
+    match small().map(|path| size(&path)) {
+        Some(size) => {
+            let verdict = if size <= SIZE_LIMIT_MIB { "met" } else { "MISSED" };
+            println!("with the profile `size`   {size:.2} MiB, <= {SIZE_LIMIT_MIB:.2} {verdict}");
+        }
+        None => println!(
+            "with the profile `size`   left out, it is not there: cargo build --profile size --features cli"
+        ),
+    }
+}
+
+// ---------------------------------------------------------------------------------- a command and its end
+
+const ROUNDS: usize = 500;
+/// It takes so much longer that it is not in every round.
+const GNU_EVERY: usize = 5;
+
+const TRUE: &str = "true";
+const FLOCK: &str = "flock f true";
+const GNU_SEM: &str = "GNU sem --id x --fg true";
+
+/// Over flock(1), whichever is more.
+const SLOWER_BY: Duration = Duration::from_millis(2);
+const SLOWER_TIMES: f64 = 1.5;
+const AS_A_SEMAPHORE: &[Target] = &[Target { baseline: GNU_SEM, at_most: 0.1 }];
+
+struct Contender {
+    name: &'static str,
+    targets: &'static [Target],
+    program: PathBuf,
+    arguments: &'static [&'static str],
+    /// In each round, or in the first of so many.
+    every: usize,
+    times: Vec<Duration>,
+}
+
+impl Contender {
+    fn new(
+        name: &'static str,
+        program: impl Into<PathBuf>,
+        arguments: &'static [&'static str],
+    ) -> Self {
+        let (program, times) = (program.into(), Vec::new());
+        Self { name, targets: &[], program, arguments, every: 1, times }
+    }
+
+    fn run(&self, dir: &Path) -> Duration {
+        let mut command = in_directory(&self.program, dir);
+        command.args(self.arguments).stdin(Stdio::null());
+        let before = Instant::now();
+        let status = command.status().expect("run a command");
+        let time = before.elapsed();
+        assert!(status.success(), "{}: {status}", self.name);
+        time
+    }
+}
+
+/// Its files, and those of semaphores that have names only, are there.
+fn in_directory(program: impl AsRef<OsStr>, dir: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(dir).env("XDG_RUNTIME_DIR", dir).env("PARALLEL_HOME", dir);
+    command
+}
+
+fn measure_commands(dir: &Path, extent: Extent) {
+    if !says(TRUE, "") {
+        return left_out("commands", TRUE);
+    }
+    let mut contenders = vec![Contender::new(TRUE, TRUE, &[])];
+    if has_flock() {
+        contenders.push(Contender::new(FLOCK, "flock", &["f", TRUE]));
+    } else {
+        left_out(FLOCK, "util-linux");
+    }
+    contenders.push(Contender::new("flockwork lock f true", FLOCKWORK, &["lock", "f", TRUE]));
+    if let Some(small) = small() {
+        let name = "flockwork lock f true, profile size";
+        contenders.push(Contender::new(name, small, &["lock", "f", TRUE]));
+    }
+    match as_flock(dir) {
+        Some(link) => {
+            let name = "flockwork as flock, f true";
+            contenders.push(Contender::new(name, link, &["f", TRUE]));
+        }
+        None => left_out("flockwork as flock", "a flockwork that is flock(1) under its name"),
+    }
+    let has_gnu_sem = has_gnu_sem();
+    contenders.push(Contender {
+        targets: if has_gnu_sem { AS_A_SEMAPHORE } else { &[] },
+        ..Contender::new(
+            "flockwork sem -j 1 --id x true",
+            FLOCKWORK,
+            &["sem", "-j", "1", "--id", "x", TRUE],
+        )
+    });
+    if has_gnu_sem {
+        let contender = Contender::new(GNU_SEM, "sem", &["--id", "x", "--fg", TRUE]);
+        contenders.push(Contender { every: GNU_EVERY, ..contender });
+    } else {
+        left_out(GNU_SEM, "parallel");
+    }
+
+    let rounds = extent.times(ROUNDS);
+    // Once unmeasured: it makes the files, and finds the programs.
+    for contender in &contenders {
+        contender.run(dir);
+    }
+    for round in 0..rounds {
+        for contender in &mut contenders {
+            if round % contender.every == 0 {
+                let time = contender.run(dir);
+                contender.times.push(time);
+            }
+        }
+    }
+    print_commands(contenders, &format!("{} ({rounds} rounds, interleaved)", dir.display()));
+}
+
+fn print_commands(contenders: Vec<Contender>, how: &str) {
+    let has = |name| contenders.iter().any(|contender| contender.name == name);
+    let baselines: Vec<_> = [TRUE, FLOCK, GNU_SEM].into_iter().filter(|name| has(*name)).collect();
+    let rows: Vec<_> = contenders
+        .into_iter()
+        .map(|contender| Row::new(contender.name, contender.targets, contender.times))
+        .collect();
+    let flock = rows.iter().position(|row| row.name() == FLOCK).map(|at| rows[at].median());
+    let limit = flock.map(|flock| (flock + SLOWER_BY).max(flock.mul_f64(SLOWER_TIMES)));
+    let rows: Vec<_> = rows
+        .into_iter()
+        .map(|row| {
+            let is_ours = row.name().starts_with("flockwork");
+            row.within(limit.filter(|_| is_ours))
+        })
+        .collect();
+    print_table(&format!("A command, from its start to its end, in {how}"), &rows, &baselines);
+    if limit.is_some() {
+        println!(
+            "target us: {} ms more than {FLOCK}, or {SLOWER_TIMES} times that, whichever is more",
+            SLOWER_BY.as_millis()
+        );
+    }
+}
+
+/// The command under the name `flock`, if it is flock(1) then.
+fn as_flock(dir: &Path) -> Option<PathBuf> {
+    let link = dir.join("flock");
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(FLOCKWORK, &link).ok()?;
+    let mut command = in_directory(&link, dir);
+    command.args(["f", TRUE]).stdin(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success()).then_some(link)
+}
+
+fn has_flock() -> bool {
+    says("flock", "flock from util-linux")
+}
+
+fn has_gnu_sem() -> bool {
+    says("sem", "GNU")
+}
+
+/// Whether it is there, and begins like this when asked for its version.
+fn says(program: &str, beginning: &str) -> bool {
+    let version = Command::new(program).arg("--version").stdin(Stdio::null()).output();
+    version.is_ok_and(|output| output.stdout.starts_with(beginning.as_bytes()))
+}
+
+fn left_out(what: &str, missing: &str) {
+    println!("{what}: left out, {missing} is not to be had here");
+}
+
+// ---------------------------------------------------------------------------------- many jobs at a time
+
+const JOBS: usize = 200;
+/// GNU `sem` takes so much longer.
+const GNU_JOBS: usize = 40;
+const PROCESSES: &str = "16";
+const PERMITS: usize = 4;
+const STAYS: Duration = Duration::from_millis(5);
+
+/// A job: it stays for a while, and says from when to when it was there. Whoever let it in is not asked.
+fn witness(stay: Duration) {
+    let begun = now();
+    std::thread::sleep(stay);
+    // One write: the jobs share the pipe.
+    let line = format!("{} {}\n", begun.as_nanos(), now().as_nanos());
+    std::io::stdout().write_all(line.as_bytes()).expect("say when");
+}
+
+fn measure_throughput(dir: &Path, extent: Extent) {
+    if !says("xargs", "") {
+        return left_out("throughput", "xargs");
+    }
+    let permits = PERMITS.to_string();
+    let flockwork = [FLOCKWORK, "sem", "-j", &permits, "--id", "cc", "--"];
+    let gnu_sem = ["sem", "--fg", "-j", &permits, "--id", "cc"];
+    let mut runs = vec![
+        ("flockwork sem", JOBS, &flockwork[..]),
+        // Nobody holds them back: what the jobs themselves take, and whether they would notice.
+        ("no semaphore", JOBS, &[]),
+    ];
+    if has_gnu_sem() {
+        runs.push(("GNU sem --fg", GNU_JOBS, &gnu_sem[..]));
+    } else {
+        left_out("GNU sem --fg", "parallel");
+    }
+    let header = ["", "jobs", "seconds", "jobs/s", "most at once", "target"];
+    let mut lines = vec![header.map(str::to_owned).to_vec()];
+    for (name, jobs, command) in runs {
+        let (took, spans) = run_jobs(dir, extent.times(jobs), command);
+        let per_second = Duration::from_secs(spans.len() as u64).div_duration_f64(took);
+        let most = most_at_once(&spans);
+        let target = if command.is_empty() {
+            String::new()
+        } else {
+            assert!(most <= PERMITS || command[0] != FLOCKWORK, "{most} jobs were there at once");
+            format!("<= {PERMITS} {}", if most <= PERMITS { "met" } else { "MISSED" })
+        };
+        lines.push(vec![
+            name.to_owned(),
+            spans.len().to_string(),
+            format!("{:.2}", took.as_secs_f64()),
+            format!("{per_second:.0}"),
+            most.to_string(),
+            target,
+        ]);
+    }
+    println!(
+        "\nJobs of {} ms under a semaphore of {PERMITS}, started by xargs -P {PROCESSES}",
+        STAYS.as_millis()
+    );
+    print_aligned(&lines);
+}
+
+type Span = (u128, u128);
+
+/// How long all of them took, and when each was there.
+fn run_jobs(dir: &Path, jobs: usize, under: &[&str]) -> (Duration, Vec<Span>) {
+    let mut xargs = in_directory("xargs", dir);
+    xargs.args(["-P", PROCESSES, "-n", "1"]).args(under);
+    xargs.arg(std::env::current_exe().expect("this program's path"));
+    xargs.env(STAY, STAYS.as_micros().to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let before = Instant::now();
+    let mut xargs = xargs.spawn().expect("start xargs");
+    let mut input = xargs.stdin.take().expect("a pipe");
+    input.write_all("job\n".repeat(jobs).as_bytes()).expect("name the jobs");
+    drop(input);
+    let mut said = String::new();
+    let mut output = xargs.stdout.take().expect("a pipe");
+    output.read_to_string(&mut said).expect("hear the jobs");
+    let status = xargs.wait().expect("await xargs");
+    let took = before.elapsed();
+    assert!(status.success(), "a job failed: {status}");
+    let time = |word: &str| word.parse::<u128>().expect("a time");
+    let span = |line: &str| {
+        let (begun, over) = line.split_once(' ').expect("two times");
+        (time(begun), time(over))
+    };
+    let spans: Vec<_> = said.lines().map(span).collect();
+    assert_eq!(spans.len(), jobs, "each job ran once");
+    (took, spans)
+}
+
+fn most_at_once(spans: &[Span]) -> usize {
+    let mut changes: Vec<(u128, i32)> =
+        spans.iter().flat_map(|(begun, over)| [(*begun, 1), (*over, -1)]).collect();
+    changes.sort_unstable();
+    let there = changes.iter().scan(0, |there, (_, change)| {
+        *there += change;
+        Some(*there)
+    });
+    usize::try_from(there.max().unwrap_or(0)).expect("none leaves before it came")
+}
