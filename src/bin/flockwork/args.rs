@@ -135,6 +135,9 @@ pub(crate) enum Parsed {
 }
 
 pub(crate) fn parse(words: Vec<OsString>) -> Result<Parsed, Failure> {
+    if let Some(verb) = parse_verb(&words) {
+        return Ok(Parsed::Cli(Cli { verb }));
+    }
     let error = match Cli::try_parse_from(words) {
         Ok(cli) => return Ok(Parsed::Cli(cli)),
         Err(error) => error,
@@ -149,6 +152,27 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<Parsed, Failure> {
 
 /// Those that have a help of their own.
 const VERBS: [&str; 6] = ["lock", "sem", "event", "once", "status", "completions"];
+
+/// With the definitions of the one verb that is named: those of all verbs are a fifth of what this program executes from
+/// its start to its end. What cannot be meant, or asks for help, is for all of them to see.
+fn parse_verb(words: &[OsString]) -> Option<Verb> {
+    let (name, words) = (words.get(1)?.to_str()?, &words[1..]);
+    match name {
+        "lock" => alone(words).map(Verb::Lock),
+        "sem" => alone(words).map(Verb::Sem),
+        "event" => alone(words).map(Verb::Event),
+        "once" => alone(words).map(Verb::Once),
+        "status" => alone(words).map(Verb::Status),
+        _ => None,
+    }
+}
+
+/// The first word is taken for the program's name.
+fn alone<A: clap::Args>(words: &[OsString]) -> Option<A> {
+    let definitions = A::augment_args(clap::Command::new("flockwork"));
+    let matches = definitions.try_get_matches_from(words).ok()?;
+    A::from_arg_matches(&matches).ok()
+}
 
 /// What is wrong, and what to do: clap says it on several lines.
 fn one_line(error: &clap::Error) -> String {
@@ -200,5 +224,70 @@ mod tests {
     #[test]
     fn the_definitions_hold_together() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_verb_alone_reads_its_words_as_all_verbs_together_do() {
+        for line in [
+            "lock",
+            "lock f true",
+            "lock -s f -- true -x --help",
+            "lock -x -w 1.5m -E 3 -v -o --label a f -c true",
+            "lock --no-record -nq f true --label b",
+            "lock -s -x f true",
+            "lock --label a --no-record f true",
+            "lock -w x f true",
+            "lock --nonsense",
+            "lock --nb f sh -c true",
+            "lock -c",
+            "lock help",
+            "lock --help",
+            "lock -h",
+            "lock --version",
+            "lock -V",
+            "lock -- -f true",
+            "lock lock lock lock",
+            "sem",
+            "sem --id x true",
+            "sem -j 4 -k 2 s -- true",
+            "sem -j -1 --id x -w 0 true",
+            "sem -P 50% --bg s true",
+            "sem --semaphorename x --wait",
+            "sem --wait --bg s",
+            "sem -k 0 s true",
+            "sem --resize s",
+            "sem --resize -j 3 s",
+            "sem --stay -j 3 s true",
+            "event",
+            "event help",
+            "event help wait",
+            "event set e",
+            "event set e --data x",
+            "event wait --any a b",
+            "event wait -w 3 --consume a",
+            "event status e",
+            "event clear e",
+            "event nonsense e",
+            "once f true",
+            "once --reset f",
+            "once",
+            "status f",
+            "status --json --id x",
+            "status --watch f",
+            "status",
+            "help lock",
+            "man",
+            "lok f true",
+            "",
+        ] {
+            let words: Vec<OsString> = std::iter::once("flockwork")
+                .chain(line.split_whitespace())
+                .map(Into::into)
+                .collect();
+            let together = Cli::try_parse_from(&words).ok().map(|cli| format!("{:?}", cli.verb));
+            let alone = parse_verb(&words).map(|verb| format!("{verb:?}"));
+            let has_verb = !matches!(&together, Some(verb) if verb == "Man");
+            assert_eq!(alone, together.filter(|_| has_verb), "{line}");
+        }
     }
 }
