@@ -60,6 +60,9 @@ impl Count {
     }
 
     pub(crate) fn here(self) -> u32 {
+        if let Self::Fixed(count) = self {
+            return count; // to ask for the processors reads three files of the cgroup
+        }
         let processors = std::thread::available_parallelism().ok();
         let processors = processors.and_then(|count| NonZeroU32::try_from(count).ok());
         self.on(processors.unwrap_or(NonZeroU32::MIN))

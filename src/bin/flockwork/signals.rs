@@ -14,6 +14,8 @@ pub(crate) use elsewhere::Signals;
 
 #[cfg(unix)]
 mod on_unix {
+    use std::fs::File;
+    use std::io::{BufRead as _, BufReader};
     use std::process::Child;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -188,9 +190,11 @@ mod on_unix {
         if !cfg!(any(target_os = "linux", target_os = "android")) {
             return None;
         }
-        let status = std::fs::read("/proc/self/status").ok()?;
-        let status = String::from_utf8_lossy(&status);
-        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+        // As much at a time as there is: `fs::read` begins with 32 bytes where no size is told.
+        let status = BufReader::new(File::open("/proc/self/status").ok()?);
+        let mut lines = status.split(b'\n').map_while(Result::ok);
+        let mask = lines.find_map(|line| Some(line.strip_prefix(b"SigIgn:")?.to_vec()))?;
+        let mask = String::from_utf8(mask).ok()?;
         u64::from_str_radix(mask.trim(), 16).ok()
     }
 
