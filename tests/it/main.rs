@@ -43,6 +43,8 @@ mod cli_readme;
 mod cli_signals;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod cli_status;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod as_flock;
 #[cfg(unix)]
 mod inherit;
 #[cfg(target_os = "linux")]

@@ -76,8 +76,13 @@ impl Failure {
 
     /// Says it, on one line of the standard error.
     pub(crate) fn report(self) -> Exit {
+        self.report_as("flockwork")
+    }
+
+    /// The same in the name of another program.
+    pub(crate) fn report_as(self, name: &str) -> Exit {
         if !self.message.is_empty() {
-            say(&self.message);
+            say_as(name, &self.message);
         }
         self.exit
     }
@@ -85,7 +90,11 @@ impl Failure {
 
 /// A line on the standard error. Where that is closed there is nobody to tell.
 pub(crate) fn say(message: &str) {
-    let line = format!("flockwork: {}\n", printable(message));
+    say_as("flockwork", message);
+}
+
+fn say_as(name: &str, message: &str) {
+    let line = format!("{name}: {}\n", printable(message));
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 

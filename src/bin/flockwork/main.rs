@@ -31,7 +31,7 @@ use exit::{Exit, Outcome};
 fn main() {
     let words: Vec<_> = std::env::args_os().collect();
     let outcome = match as_flock::name(&words) {
-        Some(name) => as_flock::run(&name, words),
+        Some(name) => Ok(as_flock::run(&name, words)),
         None => args::parse(words).and_then(|parsed| match parsed {
             args::Parsed::Cli(cli) => run(cli),
             args::Parsed::Shown => Ok(Exit::Success),

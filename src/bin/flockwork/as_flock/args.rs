@@ -1,0 +1,397 @@
+//! The command line, read as `getopt_long(3)` reads it for flock(1): options end at the first word that is none.
+
+use std::ffi::OsString;
+
+use lexopt::{Arg, Parser};
+
+use crate::exit::Failure;
+
+use super::long::{self, Long};
+use super::numbers::{self, Wait};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    Shared,
+    Exclusive,
+    Unlock,
+}
+
+/// What is to be locked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum What {
+    Path(OsString),
+    Descriptor(i32),
+}
+
+/// What is to be run.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    Words(Vec<OsString>),
+    Shell(OsString),
+}
+
+/// The bytes to lock. Without any, it is flock(2) and the whole file.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Range {
+    pub(super) start: i64,
+    /// None: to the end, wherever that will be.
+    pub(super) length: i64,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) mode: Mode,
+    pub(super) wait: Wait,
+    pub(super) conflict: i32,
+    pub(super) close: bool,
+    pub(super) no_fork: bool,
+    pub(super) verbose: bool,
+    pub(super) range: Option<Range>,
+    pub(super) what: What,
+    pub(super) work: Option<Work>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Parsed {
+    Asked(Asked),
+    Help,
+    Version,
+}
+
+/// An option, however it is spelt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Opt {
+    Shared,
+    Exclusive,
+    Unlock,
+    Nonblocking,
+    Timeout,
+    ConflictExitCode,
+    Close,
+    NoFork,
+    Verbose,
+    Fcntl,
+    Start,
+    Length,
+    Fd,
+    Command,
+    Help,
+    Version,
+}
+
+impl Opt {
+    pub(super) fn takes_value(self) -> bool {
+        matches!(
+            self,
+            Self::Timeout
+                | Self::ConflictExitCode
+                | Self::Start
+                | Self::Length
+                | Self::Fd
+                | Self::Command
+        )
+    }
+
+    fn of_letter(letter: char) -> Option<Self> {
+        Some(match letter {
+            's' => Self::Shared,
+            'x' | 'e' => Self::Exclusive,
+            'u' => Self::Unlock,
+            'n' => Self::Nonblocking,
+            'w' => Self::Timeout,
+            'E' => Self::ConflictExitCode,
+            'o' => Self::Close,
+            'F' => Self::NoFork,
+            'h' => Self::Help,
+            'V' => Self::Version,
+            _ => return None,
+        })
+    }
+}
+
+/// What the options said so far.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option")]
+struct Said {
+    mode: Mode,
+    now: bool,
+    timeout: Option<Wait>,
+    conflict: i32,
+    close: bool,
+    no_fork: bool,
+    verbose: bool,
+    range: Option<Range>,
+    descriptor: Option<i32>,
+    shell: Option<OsString>,
+}
+
+pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Failure> {
+    let words: Vec<_> = words.into_iter().collect();
+    if words.is_empty() {
+        return Err(try_help("not enough arguments"));
+    }
+    let mut parser = Parser::from_args(words);
+    // As getopt has it: the value of `-w=5` is `=5`.
+    parser.set_short_equals(false);
+    let mut said = Said {
+        mode: Mode::Exclusive,
+        now: false,
+        timeout: None,
+        conflict: 1,
+        close: false,
+        no_fork: false,
+        verbose: false,
+        range: None,
+        descriptor: None,
+        shell: None,
+    };
+    let mut rest = Vec::new();
+    while said.shell.is_none() {
+        let Some(option) = next(&mut parser, said.descriptor.is_some(), &mut rest)? else { break };
+        match option {
+            (Opt::Help, _) => return Ok(Parsed::Help),
+            (Opt::Version, _) => return Ok(Parsed::Version),
+            (option, value) => said.take(option, &value)?,
+        }
+    }
+    rest.extend(parser.raw_args().map_err(|error| try_help(&error.to_string()))?);
+    if said.no_fork && said.close {
+        return Err(Failure::usage("the --no-fork and --close options are incompatible"));
+    }
+    said.with(rest).map(Parsed::Asked)
+}
+
+/// The next option and its value, if it takes one. The first word that is no option goes to `rest`.
+fn next(
+    parser: &mut Parser,
+    has_descriptor: bool,
+    rest: &mut Vec<OsString>,
+) -> Result<Option<(Opt, OsString)>, Failure> {
+    let argument = parser.next().map_err(|error| try_help(&error.to_string()))?;
+    let (option, missing) = match argument {
+        None => return Ok(None),
+        Some(Arg::Value(word)) => {
+            rest.push(word);
+            return Ok(None);
+        }
+        Some(Arg::Short(letter)) => {
+            // With `--fd`, no file's name stands before it.
+            let option = match letter {
+                'c' if has_descriptor => Some(Opt::Command),
+                letter => Opt::of_letter(letter),
+            };
+            let Some(option) = option else {
+                return Err(match letter {
+                    '?' => try_help(""),
+                    letter => try_help(&format!("invalid option -- '{letter}'")),
+                });
+            };
+            (option, format!("option requires an argument -- '{letter}'"))
+        }
+        Some(Arg::Long(name)) => {
+            let name = name.to_string();
+            (long_option(parser, &name, has_descriptor)?, {
+                let full = long::full(&name, has_descriptor);
+                format!("option '--{full}' requires an argument")
+            })
+        }
+    };
+    let value = match option {
+        option if option.takes_value() => parser.value().map_err(|_| try_help(&missing))?,
+        _ => OsString::new(),
+    };
+    Ok(Some((option, value)))
+}
+
+fn long_option(parser: &mut Parser, name: &str, has_descriptor: bool) -> Result<Opt, Failure> {
+    // As it was written, for what is said about it.
+    let written = |parser: &mut Parser| match parser.optional_value() {
+        Some(value) => format!("--{name}={}", value.to_string_lossy()),
+        None => format!("--{name}"),
+    };
+    match long::find(name, has_descriptor) {
+        Long::One(full, option) if !option.takes_value() && parser.optional_value().is_some() => {
+            Err(try_help(&format!("option '--{full}' doesn't allow an argument")))
+        }
+        Long::One(_, option) => Ok(option),
+        Long::None => Err(try_help(&format!("unrecognized option '{}'", written(parser)))),
+        Long::Several(names) => {
+            let names: Vec<_> = names.iter().map(|name| format!("'--{name}'")).collect();
+            let (written, names) = (written(parser), names.join(" "));
+            Err(try_help(&format!("option '{written}' is ambiguous; possibilities: {names}")))
+        }
+    }
+}
+
+impl Said {
+    fn take(&mut self, option: Opt, value: &OsString) -> Result<(), Failure> {
+        match option {
+            Opt::Shared => self.mode = Mode::Shared,
+            Opt::Exclusive => self.mode = Mode::Exclusive,
+            Opt::Unlock => self.mode = Mode::Unlock,
+            Opt::Nonblocking => self.now = true,
+            Opt::Timeout => self.timeout = Some(numbers::timeout(value)?),
+            Opt::ConflictExitCode => self.conflict = numbers::exit_code(value)?,
+            Opt::Close => self.close = true,
+            Opt::NoFork => self.no_fork = true,
+            Opt::Verbose => self.verbose = true,
+            Opt::Fcntl => {
+                self.range.get_or_insert_default();
+            }
+            Opt::Start => {
+                self.range.get_or_insert_default().start = numbers::size(value, "--start")?;
+            }
+            Opt::Length => {
+                self.range.get_or_insert_default().length = numbers::size(value, "--length")?;
+            }
+            Opt::Fd => self.descriptor = Some(numbers::descriptor(value)?),
+            Opt::Command => self.shell = Some(value.clone()),
+            Opt::Help | Opt::Version => {}
+        }
+        Ok(())
+    }
+
+    /// With the words after the options.
+    fn with(self, mut rest: Vec<OsString>) -> Result<Asked, Failure> {
+        let (what, work) = if let Some(descriptor) = self.descriptor {
+            let work = match self.shell {
+                Some(_) if !rest.is_empty() => return Err(exactly_one("-c")),
+                Some(string) => Some(Work::Shell(string)),
+                None => work(rest)?,
+            };
+            (What::Descriptor(descriptor), work)
+        } else if rest.is_empty() {
+            return Err(Failure::usage("requires file descriptor, file or directory"));
+        } else {
+            let first = rest.remove(0);
+            match work(rest)? {
+                None => (What::Descriptor(numbers::descriptor(&first)?), None),
+                work => (What::Path(first), work),
+            }
+        };
+        let wait = match self.timeout {
+            Some(Wait::Impossible) => Wait::Impossible,
+            _ if self.now => Wait::Never,
+            Some(wait) => wait,
+            None => Wait::Forever,
+        };
+        Ok(Asked {
+            mode: self.mode,
+            wait,
+            conflict: self.conflict,
+            close: self.close,
+            no_fork: self.no_fork,
+            verbose: self.verbose,
+            range: self.range,
+            what,
+            work,
+        })
+    }
+}
+
+fn work(mut words: Vec<OsString>) -> Result<Option<Work>, Failure> {
+    match words.first() {
+        None => Ok(None),
+        Some(flag) if flag == "-c" || flag == "--command" => match words.len() {
+            2 => Ok(Some(Work::Shell(words.remove(1)))),
+            _ => Err(exactly_one(&flag.to_string_lossy())),
+        },
+        Some(_) => Ok(Some(Work::Words(words))),
+    }
+}
+
+fn exactly_one(flag: &str) -> Failure {
+    Failure::usage(format!("{flag} requires exactly one command argument"))
+}
+
+/// getopt's complaints are followed by a hint.
+fn try_help(what: &str) -> Failure {
+    let hint = super::text::TRY_HELP;
+    Failure::usage(if what.is_empty() { hint.to_string() } else { format!("{what}; {hint}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(line: &str) -> Asked {
+        match parse(line.split(' ').map(OsString::from)) {
+            Ok(Parsed::Asked(asked)) => asked,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    fn complaint(line: &str) -> String {
+        let failure = parse(line.split(' ').map(OsString::from)).unwrap_err();
+        assert_eq!(failure.exit, crate::exit::Exit::Usage, "{line}");
+        format!("{failure:?}")
+    }
+
+    #[test]
+    fn options_are_read_in_each_spelling() {
+        for line in ["-xn l true", "-e --nb l true", "--excl --nonblock l true", "--e -n -- l true"]
+        {
+            let asked = asked(line);
+            assert_eq!((asked.mode, asked.wait), (Mode::Exclusive, Wait::Never), "{line}");
+            assert_eq!(asked.what, What::Path("l".into()), "{line}");
+            assert_eq!(asked.work, Some(Work::Words(vec!["true".into()])), "{line}");
+        }
+        let five = Wait::Until(std::time::Duration::from_secs(5));
+        for line in ["-w5 9", "-w 5 9", "-sw5 9", "--wait=5 9", "--t 5 9", "--timeout 5 9"] {
+            assert_eq!(asked(line).wait, five, "{line}");
+            assert_eq!(asked(line).what, What::Descriptor(9), "{line}");
+        }
+        for (line, mode) in [("--s 9", Mode::Shared), ("-xu 9", Mode::Unlock)] {
+            assert_eq!(asked(line).mode, mode, "{line}");
+        }
+    }
+
+    #[test]
+    fn options_end_at_the_first_word() {
+        let words = |line: &str| asked(line).work;
+        assert_eq!(words("l -n -s"), Some(Work::Words(vec!["-n".into(), "-s".into()])));
+        assert_eq!(words("l -- true"), Some(Work::Words(vec!["--".into(), "true".into()])));
+        assert_eq!(words("l -c true"), Some(Work::Shell("true".into())));
+    }
+
+    #[test]
+    fn a_descriptor_goes_with_a_command() {
+        for line in ["--fd 9 -c a", "--fd=9 --command a", "--fd 9 -- -c a", "--fd 9 -n -ca"] {
+            assert_eq!(asked(line).what, What::Descriptor(9), "{line}");
+            assert_eq!(asked(line).work, Some(Work::Shell("a".into())), "{line}");
+        }
+        let words = vec!["a".into(), "-c".into()];
+        assert_eq!(asked("--fd 9 a -c").work, Some(Work::Words(words)));
+        assert_eq!(asked("--fd 9").work, None);
+    }
+
+    #[test]
+    fn a_range_implies_fcntl() {
+        let range = |line: &str| asked(line).range;
+        assert_eq!(range("l true"), None);
+        assert_eq!(range("--fcntl l true"), Some(Range::default()));
+        assert_eq!(range("--start 1K --l 2 l true"), Some(Range { start: 1024, length: 2 }));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for (line, say) in [
+            ("-z", "invalid option -- 'z'"),
+            ("-c a", "invalid option -- 'c'"),
+            ("--bogus=1", "unrecognized option '--bogus=1'"),
+            ("--n", "ambiguous; possibilities: '--nonblocking' '--no-fork'"),
+            ("--excl=1", "'--exclusive' doesn't allow an argument"),
+            ("--wai", "'--wait' requires an argument"),
+            ("-xw", "requires an argument -- 'w'"),
+            ("-w=5 l true", "invalid timeout value: '=5'"),
+            ("-oF l true", "incompatible"),
+            ("-x", "requires file descriptor"),
+            ("l -c", "-c requires exactly one"),
+            ("l --command a b", "--command requires exactly one"),
+            ("--fd 9 -c a b", "-c requires exactly one"),
+            ("-", "bad file descriptor: '-'"),
+        ] {
+            assert!(complaint(line).contains(say), "{line}: {}", complaint(line));
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The numbers on the command line, as flock(1) reads them.
+
+use std::ffi::OsStr;
+use std::time::Duration;
+
+use crate::exit::Failure;
+
+/// How long to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    Forever,
+    Never,
+    Until(Duration),
+    /// No timer can be set to that; flock(1) says so when it has opened the file.
+    Impossible,
+}
+
+/// Seconds, with fractions, as strtod(3) reads them but for hexadecimal ones. Nothing is the same as `-n`.
+pub(super) fn timeout(value: &OsStr) -> Result<Wait, Failure> {
+    let text = value.to_string_lossy();
+    let Ok(seconds) = trimmed(&text).parse::<f64>() else {
+        return Err(Failure::usage(format!("invalid timeout value: '{text}'")));
+    };
+    let micros = (seconds.fract() * 1e6).trunc();
+    if seconds.trunc() == 0.0 && micros == 0.0 {
+        return Ok(Wait::Never);
+    }
+    Ok(Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|span| i64::try_from(span.as_secs()).is_ok())
+        .map_or(Wait::Impossible, Wait::Until))
+}
+
+pub(super) fn exit_code(value: &OsStr) -> Result<i32, Failure> {
+    let text = value.to_string_lossy();
+    let code: i32 = trimmed(&text)
+        .parse()
+        .map_err(|_| Failure::usage(format!("invalid exit code: '{text}'")))?;
+    if (0..=255).contains(&code) {
+        Ok(code)
+    } else {
+        Err(Failure::usage("exit code out of range (expected 0 to 255)"))
+    }
+}
+
+pub(super) fn descriptor(value: &OsStr) -> Result<i32, Failure> {
+    let text = value.to_string_lossy();
+    let bad = |_| Failure::usage(format!("bad file descriptor: '{text}'"));
+    trimmed(&text).parse().map_err(bad)
+}
+
+/// Bytes, or so many K, M, G, ... (KiB, MiB, ...: powers of 1024; KB, MB, ...: powers of 1000).
+pub(super) fn size(value: &OsStr, option: &str) -> Result<i64, Failure> {
+    let text = value.to_string_lossy();
+    sized(trimmed(&text)).ok_or_else(|| {
+        Failure::usage(format!(
+            "{option}: '{text}' is no number of bytes, such as 4096, 4K (of 1024) or 4KB (of 1000)"
+        ))
+    })
+}
+
+fn sized(text: &str) -> Option<i64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: i64 = number.parse().ok()?;
+    let Some(letter) = unit.chars().next() else { return Some(number) };
+    let power = "KMGTPE".find(letter.to_ascii_uppercase())?;
+    let base: i64 = match &unit[1..] {
+        "" | "iB" => 1024,
+        "B" => 1000,
+        _ => return None,
+    };
+    number.checked_mul(base.checked_pow(u32::try_from(power + 1).ok()?)?)
+}
+
+/// strtol(3) and its like pass over what stands before the number, but not over what follows it.
+fn trimmed(text: &str) -> &str {
+    text.trim_start_matches([' ', '\t', '\n', '\u{b}', '\u{c}', '\r'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_outs_are_seconds() {
+        let timeout = |text: &str| timeout(OsStr::new(text)).ok();
+        for (text, milliseconds) in
+            [("5", 5000), (".5", 500), ("5.", 5000), ("+1", 1000), (" 1", 1000), ("1e1", 10_000)]
+        {
+            let expected = Some(Wait::Until(Duration::from_millis(milliseconds)));
+            assert_eq!(timeout(text), expected, "{text}");
+        }
+        for text in ["0", "0.0", "-0", "0.0000001"] {
+            assert_eq!(timeout(text), Some(Wait::Never), "{text}");
+        }
+        for text in ["-1", "-0.5", "inf", "nan", "1e30"] {
+            assert_eq!(timeout(text), Some(Wait::Impossible), "{text}");
+        }
+        for text in ["", "abc", "5 ", "1,5", "5s"] {
+            assert_eq!(timeout(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, bytes) in [
+            ("0", Some(0)),
+            ("12", Some(12)),
+            ("1K", Some(1024)),
+            ("1k", Some(1024)),
+            ("2MiB", Some(2 << 20)),
+            ("3KB", Some(3000)),
+            ("7E", Some(7 << 60)),
+            ("8E", None),
+            ("-1", None),
+            ("", None),
+            ("K", None),
+            ("1x", None),
+            ("1é", None),
+        ] {
+            assert_eq!(sized(text), bytes, "{text}");
+        }
+    }
+}
