@@ -1,6 +1,7 @@
 //! The numbers on the command line, as flock(1) reads them.
 
 use std::ffi::OsStr;
+use std::num::{IntErrorKind, ParseIntError};
 use std::time::Duration;
 
 use crate::exit::Failure;
@@ -32,21 +33,27 @@ pub(super) fn timeout(value: &OsStr) -> Result<Wait, Failure> {
 }
 
 pub(super) fn exit_code(value: &OsStr) -> Result<i32, Failure> {
-    let text = value.to_string_lossy();
-    let code: i32 = trimmed(&text)
-        .parse()
-        .map_err(|_| Failure::usage(format!("invalid exit code: '{text}'")))?;
-    if (0..=255).contains(&code) {
-        Ok(code)
-    } else {
-        Err(Failure::usage("exit code out of range (expected 0 to 255)"))
+    match whole(value, "invalid exit code")? {
+        code @ 0..=255 => Ok(code),
+        _ => Err(Failure::usage("exit code out of range (expected 0 to 255)")),
     }
 }
 
 pub(super) fn descriptor(value: &OsStr) -> Result<i32, Failure> {
+    whole(value, "bad file descriptor")
+}
+
+fn whole(value: &OsStr, complaint: &str) -> Result<i32, Failure> {
     let text = value.to_string_lossy();
-    let bad = |_| Failure::usage(format!("bad file descriptor: '{text}'"));
-    trimmed(&text).parse().map_err(bad)
+    trimmed(&text).parse().map_err(|error: ParseIntError| {
+        let why = match error.kind() {
+            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => {
+                ": Numerical result out of range"
+            }
+            _ => "",
+        };
+        Failure::usage(format!("{complaint}: '{text}'{why}"))
+    })
 }
 
 /// Bytes, or so many K, M, G, ... (KiB, MiB, ...: powers of 1024; KB, MB, ...: powers of 1000).
