@@ -32,6 +32,8 @@ mod semaphore_order;
 mod shared_file;
 
 #[cfg(all(feature = "cli", target_os = "linux"))]
+mod as_flock;
+#[cfg(all(feature = "cli", target_os = "linux"))]
 mod cli;
 #[cfg(feature = "cli")]
 mod cli_everywhere;
@@ -43,8 +45,6 @@ mod cli_readme;
 mod cli_signals;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod cli_status;
-#[cfg(all(feature = "cli", target_os = "linux"))]
-mod as_flock;
 #[cfg(unix)]
 mod inherit;
 #[cfg(target_os = "linux")]

@@ -109,7 +109,7 @@ fn lock_and_run(name: &str, asked: &Asked) -> Outcome {
     }
     target.hand_on(asked.close)?;
     match signals {
-        Some(signals) => signals.run(job),
+        Some(signals) => signals.run(&job),
         None => Err(in_our_place(&job)),
     }
 }
