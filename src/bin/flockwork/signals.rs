@@ -99,18 +99,24 @@ mod on_unix {
         pub(crate) fn start(&self, job: &Job) -> Result<Child, Failure> {
             let mut stage = lock(&self.stage);
             let _ = self.set.thread_unblock();
+            // What waited came while nothing ran: the command could not get it from the terminal.
+            self.take_in_caught(*stage);
             let spawned = job.spawn();
             let _ = self.set.thread_block();
             let pid = spawned.as_ref().ok().and_then(|child| i32::try_from(child.id()).ok());
             if let Some(pid) = pid.and_then(Pid::from_raw) {
                 *stage = Stage::Running(pid);
             }
+            self.take_in_caught(*stage);
+            spawned
+        }
+
+        fn take_in_caught(&self, stage: Stage) {
             for (signal, flag) in &self.caught {
                 if flag.swap(false, Ordering::SeqCst) {
-                    take_in(*signal, false, true, *stage);
+                    take_in(*signal, false, true, stage);
                 }
             }
-            spawned
         }
 
         pub(crate) fn finish(&self, mut child: Child) -> Outcome {
@@ -143,11 +149,31 @@ mod on_unix {
         stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
     fn listen(source: &Source, set: SigSet, has_handlers: bool, stage: &Mutex<Stage>) {
-        while let Some((signal, is_terminals)) = source.next(set) {
-            // Held on to: the command's number is its own for as long.
-            let stage = lock(stage);
+        while let Next::Signal(signal, is_terminals) = source.next(set) {
+            // While the command is being started, it may not be there to get it from the terminal.
+            let (stage, is_terminals) = match stage.try_lock() {
+                Ok(stage) => (stage, is_terminals),
+                Err(_) => (lock(stage), false),
+            };
             take_in(signal, is_terminals, has_handlers, *stage);
+        }
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn listen(source: &Source, set: SigSet, has_handlers: bool, stage: &Mutex<Stage>) {
+        while source.wait() {
+            // Held on to: the command's number is its own for as long. And from before it is taken: what came before the
+            // command was started must not be taken for something that it has got as well.
+            let stage = lock(stage);
+            match source.next(set) {
+                Next::Signal(signal, is_terminals) => {
+                    take_in(signal, is_terminals, has_handlers, *stage);
+                }
+                Next::Nothing => {}
+                Next::End => return,
+            }
         }
     }
 
@@ -216,30 +242,52 @@ mod on_unix {
         }
     }
 
-    /// Where the signals come from, each with whether the terminal sent it.
+    enum Next {
+        /// With whether the terminal sent it.
+        Signal(Signal, bool),
+        /// Somebody else had it.
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        Nothing,
+        End,
+    }
+
+    /// Where the signals come from.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     struct Source(nix::sys::signalfd::SignalFd);
 
     #[cfg(any(target_os = "linux", target_os = "android"))]
     impl Source {
         fn new(set: SigSet) -> nix::Result<Self> {
-            let flags = nix::sys::signalfd::SfdFlags::SFD_CLOEXEC;
-            nix::sys::signalfd::SignalFd::with_flags(&set, flags).map(Self)
+            use nix::sys::signalfd::{SfdFlags, SignalFd};
+            let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+            SignalFd::with_flags(&set, flags).map(Self)
         }
 
-        fn next(&self, _set: SigSet) -> Option<(Signal, bool)> {
+        /// Until there may be one.
+        fn wait(&self) -> bool {
+            use rustix::event::{PollFd, PollFlags, poll};
+            loop {
+                match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], None) {
+                    Ok(_) => return true,
+                    Err(rustix::io::Errno::INTR) => {}
+                    Err(_) => return false,
+                }
+            }
+        }
+
+        fn next(&self, _set: SigSet) -> Next {
             /// `SI_KERNEL`: sent by no process (sigaction(2)).
             const BY_THE_KERNEL: i32 = 0x80;
-            loop {
-                match self.0.read_signal() {
-                    Ok(Some(info)) => {
-                        let number = i32::try_from(info.ssi_signo).ok()?;
-                        let signal = Signal::try_from(number).ok()?;
-                        return Some((signal, info.ssi_code == BY_THE_KERNEL));
-                    }
-                    Ok(None) | Err(nix::errno::Errno::EINTR) => {}
-                    Err(_) => return None,
+            match self.0.read_signal() {
+                Ok(Some(info)) => {
+                    let number = i32::try_from(info.ssi_signo).ok();
+                    let signal = number.and_then(|number| Signal::try_from(number).ok());
+                    signal.map_or(Next::End, |signal| {
+                        Next::Signal(signal, info.ssi_code == BY_THE_KERNEL)
+                    })
                 }
+                Ok(None) | Err(nix::errno::Errno::EINTR) => Next::Nothing,
+                Err(_) => Next::End,
             }
         }
     }
@@ -257,14 +305,14 @@ mod on_unix {
         }
 
         #[expect(clippy::unused_self, reason = "the other's signature")]
-        fn next(&self, set: SigSet) -> Option<(Signal, bool)> {
-            let signal = set.wait().ok()?;
+        fn next(&self, set: SigSet) -> Next {
+            let Ok(signal) = set.wait() else { return Next::End };
             let can_be = matches!(signal, Signal::SIGINT | Signal::SIGQUIT | Signal::SIGTSTP);
             let group = || {
                 let terminal = std::fs::File::open("/dev/tty").ok()?;
                 rustix::termios::tcgetpgrp(terminal).ok()
             };
-            Some((signal, can_be && group() == Some(rustix::process::getpgrp())))
+            Next::Signal(signal, can_be && group() == Some(rustix::process::getpgrp()))
         }
     }
 }
