@@ -242,6 +242,8 @@ mod background {
         let program = std::env::current_exe().map_err(failed)?;
         let mut words = std::env::args_os();
         let mut command = Command::new(program);
+        // Whatever its file is called: by the name `flock` it would be flock(1).
+        std::os::unix::process::CommandExt::arg0(&mut command, "flockwork");
         // Its own words, but for the one that brought us here.
         command.args(crate::args::without_bg(words.by_ref().skip(1).collect()));
         command.env(STARTER, std::process::id().to_string());

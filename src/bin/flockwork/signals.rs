@@ -200,6 +200,10 @@ mod on_unix {
         if signal == Signal::SIGCONT {
             return; // done already
         }
+        if std::process::id() == 1 && signal != Signal::SIGTSTP {
+            // The first process of a container is not ended by what ends others: raised, it does nothing.
+            std::process::exit(128 + signal as i32);
+        }
         if has_handlers {
             let _ = signal_hook::low_level::emulate_default_handler(signal as i32);
             return; // stopped and continued
