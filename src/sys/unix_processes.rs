@@ -2,6 +2,8 @@
 //! May name rustix, forkguard, the file of Unix beside this one and std.
 
 use std::fs;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use super::super::Owner;
@@ -80,7 +82,7 @@ pub(crate) fn lock_owners(files: &[FileId], thorough: bool) -> Vec<Owner> {
             owners.into_iter().partition(|owner| is_running(owner.pid));
         owners = alive;
         let mut open: Vec<_> = dead.iter().map(|owner| owner.file).collect();
-        if thorough {
+        if thorough && !lists_dead_takers() {
             open.extend(files.iter().filter(|file| !owners.iter().any(|o| o.file == **file)));
         }
         if !open.is_empty() {
@@ -106,20 +108,41 @@ fn inheritors(files: &[FileId]) -> Vec<Owner> {
     for pid in pids {
         let descriptors = PathBuf::from(format!("/proc/{pid}/fdinfo"));
         for descriptor in numbers(descriptors.clone()) {
+            let Some(file) = file_of(pid, descriptor).filter(|file| files.contains(file)) else {
+                continue;
+            };
             let info = fs::read(descriptors.join(descriptor.to_string())).unwrap_or_default();
             for line in String::from_utf8_lossy(&info).lines() {
                 let Some((taker, lock)) = line.strip_prefix("lock:").and_then(flock) else {
                     continue;
                 };
-                let is_new =
-                    |(other, owner): &(u32, Owner)| *other != taker || owner.file != lock.file;
-                if files.contains(&lock.file) && found.iter().all(is_new) {
-                    found.push((taker, Owner { pid, ..lock }));
+                let is_new = |(other, owner): &(u32, Owner)| *other != taker || owner.file != file;
+                if found.iter().all(is_new) {
+                    found.push((taker, Owner { file, pid, ..lock }));
                 }
             }
         }
     }
     found.into_iter().map(|(_, owner)| owner).collect()
+}
+
+/// Which file a descriptor of a process is, by its path: to read in `fdinfo` has it open for a moment, and a close by its
+/// owner would free nothing meanwhile. Asks no server for it, which may be gone.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn file_of(pid: u32, descriptor: u32) -> Option<FileId> {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
+    let path = format!("/proc/{pid}/fd/{descriptor}");
+    let found = statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::INO).ok()?;
+    let device = makedev(found.stx_dev_major, found.stx_dev_minor);
+    Some(FileId { device, inode: found.stx_ino })
+}
+
+/// Whether the list shows what dead processes took: it does where numbers of processes mean what the kernel means by them,
+/// in the first of all namespaces (`PROC_PID_INIT_INO` in `include/linux/proc_ns.h`).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn lists_dead_takers() -> bool {
+    const FIRST: u64 = 0xEFFF_FFFC;
+    fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() == FIRST)
 }
 
 /// Whether there is such a process, and not just what is left of a dead one until its parent asks. Linux only.

@@ -315,6 +315,20 @@ fn a_job_whose_starter_was_killed_while_it_waited_is_not_run() {
     assert!(!dir.path().join("ran").exists());
 }
 
+#[test]
+fn what_is_made_larger_meanwhile_is_waited_for_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = Holding::start(dir.path(), &["sem", "-j", "1", "s"]);
+    let mut waiting = flockwork(dir.path()).args(["sem", "--wait", "s"]).spawn().unwrap();
+    crate::support::until_blocked(&dir.path().join("s/slot.0"), 1);
+    let more = flockwork(dir.path()).args(["sem", "-j", "3", "--resize", "s"]).status().unwrap();
+    assert!(more.success());
+    // Whoever has one of the new ones by now has queued before it or after it. That one has not.
+    one.end();
+    assert!(waiting.wait().unwrap().success());
+    run(dir.path(), ["sem", "-k", "3", "s", "true"]).expect(0, "");
+}
+
 // ------------------------------------------------------------------------------------------- event
 
 #[test]
@@ -344,6 +358,16 @@ fn a_payload_goes_through_as_it_is() {
         run(dir, ["event", "wait", "--consume", "e"]).expect(0, data);
         run(dir, ["event", "wait", "--consume", "-n", "e"]).expect(75, "");
     }
+    // What cannot be written is not lost.
+    run(dir, ["event", "set", "e", "--data", "kept"]).expect(0, "");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut consume = flockwork(dir);
+    let consume =
+        consume.args(["event", "wait", "--consume", "e"]).stdout(full).stderr(Stdio::piped());
+    let output = consume.spawn().unwrap().wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(71), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("it is set again"));
+    run(dir, ["event", "wait", "--consume", "e"]).expect(0, "kept");
     let bytes: Vec<u8> = (0..=255).cycle().take(200_000).collect();
     std::fs::write(dir.join("input"), &bytes).unwrap();
     let mut set = flockwork(dir);

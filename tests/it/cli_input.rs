@@ -11,6 +11,7 @@ use crate::cli::{Ran, flockwork, run};
 fn what_cannot_be_meant_is_said_on_one_line() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("directory")).unwrap();
+    std::fs::write(dir.path().join("directory/theirs"), "").unwrap();
     std::fs::write(dir.path().join("file"), "").unwrap();
     assert!(Command::new("mkfifo").arg(dir.path().join("fifo")).status().unwrap().success());
     std::os::unix::fs::symlink("file", dir.path().join("link")).unwrap();
@@ -61,9 +62,15 @@ fn what_cannot_be_meant_is_said_on_one_line() {
         (&["sem", "-k", "-1", "s", "true"], 64, "-1"),
         (&["sem", "-j", "2", "-k", "3", "s", "true"], 64, "1 to 2"),
         (&["sem", "--resize", "s"], 64, "--jobs"),
+        (&["sem", "s", "--wait"], 64, "put options first"),
+        (&["lock", "f", "-n", "true"], 64, "put options first"),
+        (&["once", "o", "--reset"], 64, "put options first"),
+        (&["lock", "f", "--", "-n"], 69, "PATH"),
         (&["sem", "--wait", "s", "true"], 64, "no command"),
         (&["sem", "--wait", "--bg", "s"], 64, "--bg"),
         (&["sem", "file", "true"], 66, "directory"),
+        (&["sem", "directory", "true"], 66, "other things"),
+        (&["lock", "f", "--", "-c", "exit 3"], 69, "PATH"),
         (&["event"], 64, ""),
         (&["event", "bogus"], 64, "bogus"),
         (&["event", "set"], 64, ""),

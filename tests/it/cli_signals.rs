@@ -52,6 +52,8 @@ fn a_stop_stops_both_and_both_go_on() {
     let mut child = flockwork(dir.path());
     let job = "echo $$; exec cat";
     child.args(["lock", "f", "sh", "-c", job]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    // In a group of which we take care: one of which nobody does, as that of the tests themselves may be, does not stop.
+    std::os::unix::process::CommandExt::process_group(&mut child, 0);
     let mut child = child.spawn().unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
@@ -156,8 +158,12 @@ def rest(fd, text=b""):
             return text
         text += more
 "#;
-    let mut python = Command::new("python3");
-    python.args(["-c", &format!("{library}{script}"), env!("CARGO_BIN_EXE_flockwork")]);
+    let mut python = Command::new("timeout");
+    python.args(["100", "python3"]).args([
+        "-c",
+        &format!("{library}{script}"),
+        env!("CARGO_BIN_EXE_flockwork"),
+    ]);
     python.current_dir(dir).env("TERM", "xterm");
     Ran::of(&mut python)
 }
@@ -186,12 +192,61 @@ more = rest(fd)
 assert b"INT" not in more and b"QUIT" not in more, more
 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
 
-# A job that does not care ends by it, and so do we.
-pid, fd = start("sem", "s", "sh", "-c", "echo runs; exec sleep 1000")
-read(fd, b"runs")
-os.write(fd, b"\x03")
+# A job that does not care ends by it, and so do we: by the signal itself, by which a shell ends its loops.
+for verb in ["lock", "sem", "once"]:
+    pid, fd = start(verb, verb + " path", "sh", "-c", "echo runs; exec sleep 1000")
+    read(fd, b"runs")
+    os.write(fd, b"\x03")
+    rest(fd)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -2
+pid, fd = start("lock", "f", "sh", "-c", "echo runs; kill -INT $$")
 rest(fd)
 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
+
+# Ctrl-Z stops both, and one that does not care for it does not leave us stopped. Under a shell's care: a group of which
+# nobody takes care cannot be stopped by the terminal.
+def start_under_a_shell(*words):
+    told, tell = os.pipe()
+    shell, fd = pty.fork()
+    if shell == 0:
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        pid = os.fork()
+        if pid == 0:
+            os.setpgid(0, 0)
+            os.tcsetpgrp(0, os.getpid())
+            signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+            os.execv(sys.argv[1], ["flockwork", *words])
+        os.write(tell, str(pid).encode())
+        while True:
+            status = os.waitpid(pid, os.WUNTRACED)[1]
+            if not os.WIFSTOPPED(status):
+                os._exit(os.waitstatus_to_exitcode(status))
+    os.close(tell)
+    return shell, int(os.read(told, 100)), fd
+def until(what, condition):
+    end = time.time() + 60
+    while not condition():
+        if time.time() > end:
+            raise SystemExit("never " + what)
+        time.sleep(0.01)
+def is_stopped(pid):
+    return open(f"/proc/{pid}/stat").read().rsplit(") ")[1][0] == "T"
+shell, pid, fd = start_under_a_shell("lock", "f", "sh", "-c", "echo job $$ runs; exec sleep 1000")
+job = int(read(fd, b"runs").split(b"job ")[1].split()[0])
+for _ in range(3):
+    os.write(fd, b"\x1a")
+    until("stopped", lambda: is_stopped(pid) and is_stopped(job))
+    os.killpg(pid, signal.SIGCONT)
+    until("continued", lambda: not is_stopped(pid) and not is_stopped(job))
+os.kill(pid, signal.SIGTERM)
+rest(fd)
+assert os.waitstatus_to_exitcode(os.waitpid(shell, 0)[1]) == 143
+shell, pid, fd = start_under_a_shell("lock", "f", "sh", "-c", "trap '' TSTP; echo runs; read line; echo $line")
+read(fd, b"runs")
+os.write(fd, b"\x1a")
+os.write(fd, b"went on\n")
+rest(fd)
+assert os.waitstatus_to_exitcode(os.waitpid(shell, 0)[1]) == 0
 print("ok")
 "#,
     );

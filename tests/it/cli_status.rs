@@ -52,7 +52,8 @@ fn who_shares_it_is_shown_one_by_one() {
     assert_eq!((&seen["held"], &seen["shared"]), (&json!(true), &json!(true)));
     let mut pids: Vec<_> = readers.iter().map(|reader| reader.0.id()).collect();
     let holders = seen["holders"].as_array().unwrap();
-    let mut shown: Vec<_> = holders.iter().map(|h| h["pid"].as_u64().unwrap() as u32).collect();
+    let pid = |holder: &Value| u32::try_from(holder["pid"].as_u64().unwrap()).unwrap();
+    let mut shown: Vec<_> = holders.iter().map(pid).collect();
     pids.sort_unstable();
     shown.sort_unstable();
     assert_eq!(shown, pids);
@@ -82,6 +83,10 @@ fn a_semaphore_is_shown_as_a_row() {
     holding.end();
     other.end();
     assert_eq!(status(dir, "s")[0]["available"], 5);
+    // One that cannot be looked at hides no other.
+    std::fs::create_dir(dir.join("directory")).unwrap();
+    let ran = run(dir, ["status", "directory", "s"]).expect(66, "s: 0 of 5 permits held [.....]\n");
+    ran.says("no semaphore");
     std::fs::write(dir.join("s/capacity"), "many\n").unwrap();
     run(dir, ["status", "s"]).expect(65, "").says("is damaged");
 }
@@ -154,7 +159,19 @@ fn looking_takes_nothing_and_delays_nobody() {
         assert!(!calls.contains(word), "{word}:\n{calls}");
     }
     assert_eq!(files(dir), before);
+    for words in [&["event", "status", "no/such/place"][..], &["event", "clear", "no/such/place"]] {
+        assert!(run(dir, words).err.is_empty());
+    }
+    run(dir, ["status", "--id", "never"]).expect_missing();
+    assert_eq!(files(dir), before);
     holding.end();
+}
+
+impl Ran {
+    #[track_caller]
+    fn expect_missing(self) {
+        assert!(self.code == Some(0) && self.out.contains("not there"), "{self:?}");
+    }
 }
 
 /// Whether the kernel's list of locks names the files here as `stat` does.

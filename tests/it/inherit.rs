@@ -60,7 +60,7 @@ fn who_has_only_inherited_it_is_no_holder_while_the_one_who_took_it_lives() {
             let job = Job::start();
             if cfg!(target_os = "linux") {
                 let pids: Vec<_> =
-                    flockwork::holders(&path).unwrap().iter().map(|h| h.pid()).collect();
+                    flockwork::holders(&path).unwrap().iter().map(flockwork::Holder::pid).collect();
                 assert_eq!(pids, [std::process::id()]);
             }
             job.end();

@@ -84,7 +84,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("rustix", &["sys/unix.rs", "sys/unix_processes.rs"]),
     ("forkguard", &["sys/unix_processes.rs"]),
     ("tempfile", &["sys/unix.rs", "sys/windows.rs", "sys/other.rs", "sys/whole.rs"]),
-    ("std::os", &["sys/unix.rs", "sys/windows.rs"]),
+    ("std::os", &["sys/unix.rs", "sys/unix_processes.rs", "sys/windows.rs"]),
     ("cfg(", &["lib.rs", "sys/mod.rs", "sys/unix.rs", "sys/unix_processes.rs"]),
     ("notify::", &["wait/watch.rs"]),
 ];

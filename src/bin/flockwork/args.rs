@@ -180,7 +180,11 @@ fn one_line(error: &clap::Error) -> String {
     let said = text.strip_prefix("error: ").unwrap_or(&text);
     let mut message = match error.kind() {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            "no verb; use one of lock, sem, event, once, status, completions, man".to_string()
+            if std::env::args_os().nth(1).is_some_and(|verb| verb == "event") {
+                "no verb; use one of set, clear, wait, status".to_string()
+            } else {
+                "no verb; use one of lock, sem, event, once, status, completions, man".to_string()
+            }
         }
         _ => {
             let first = said.split("\n\n").next().unwrap_or_default();

@@ -87,11 +87,13 @@ pub(crate) fn run(verb: &EventVerb) -> Outcome {
             Ok(Exit::Success)
         }
         EventVerb::Clear { path } => {
-            open(path)?.clear()?;
+            if !is_missing(path) {
+                open(path)?.clear()?;
+            }
             Ok(Exit::Success)
         }
         EventVerb::Status { path } => {
-            let (line, exit) = if open(path)?.is_set()? {
+            let (line, exit) = if !is_missing(path) && open(path)?.is_set()? {
                 ("set\n", Exit::Success)
             } else {
                 ("cleared\n", Exit::Cleared)
@@ -103,6 +105,13 @@ pub(crate) fn run(verb: &EventVerb) -> Outcome {
         }
         EventVerb::Wait(arguments) => wait(arguments),
     }
+}
+
+/// Opening it would make the directories above it.
+fn is_missing(path: &PathBuf) -> bool {
+    !path.as_os_str().is_empty()
+        && std::fs::symlink_metadata(path)
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 fn open(path: &PathBuf) -> Result<Event, Failure> {
@@ -141,7 +150,7 @@ fn wait(arguments: &WaitArgs) -> Outcome {
         };
         let until = |deadline| event.consume_deadline(deadline);
         let payload = wait.take(&progress, || event.try_consume(), || event.consume(), until)?;
-        return output::write(&payload);
+        return output::write(&payload).map_err(|failure| put_back(event, &payload, failure));
     }
     if arguments.cleared {
         let index = wait.take(
@@ -169,6 +178,13 @@ fn wait(arguments: &WaitArgs) -> Outcome {
         |deadline| Event::wait_all_deadline(&events, deadline),
     )?;
     Ok(Exit::Success)
+}
+
+/// What could not be written is there for the next one, unless another has been set meanwhile.
+fn put_back(event: &Event, payload: &[u8], failure: Failure) -> Failure {
+    let is_back = event.is_set().is_ok_and(|is_set| !is_set) && event.set_with(payload).is_ok();
+    let what = if is_back { "it is set again" } else { "its payload is lost" };
+    failure.and(what)
 }
 
 /// Waits until one or all of them are cleared; which one.

@@ -28,6 +28,8 @@ pub(crate) enum Exit {
     CannotCreate,
     /// It could not be had in time (EX_TEMPFAIL).
     NotInTime,
+    /// The terminal interrupted the command, which ended by that.
+    Interrupted,
     /// The command's own; 128 and the signal's number where that ended it. Or what `-E` asked for.
     Other(i32),
 }
@@ -44,6 +46,7 @@ impl Exit {
             Self::System => 71,
             Self::CannotCreate => 73,
             Self::NotInTime => 75,
+            Self::Interrupted => 128 + 2,
             Self::Other(code) => code,
         }
     }
@@ -68,6 +71,12 @@ impl Failure {
     /// Ends with the same code and says nothing.
     pub(crate) fn silent(self) -> Self {
         Self { message: String::new(), ..self }
+    }
+
+    /// The same, with more to say.
+    pub(crate) fn and(mut self, more: &str) -> Self {
+        self.message = format!("{}; {more}", self.message);
+        self
     }
 
     pub(crate) fn is_not_in_time(&self) -> bool {
@@ -187,6 +196,7 @@ mod tests {
             (Exit::System, 71),
             (Exit::CannotCreate, 73),
             (Exit::NotInTime, 75),
+            (Exit::Interrupted, 130),
             (Exit::Other(143), 143),
         ];
         for (exit, code) in codes {

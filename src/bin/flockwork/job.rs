@@ -64,7 +64,6 @@ impl Job {
         self
     }
 
-    #[cfg(unix)]
     pub(crate) fn program(&self) -> &OsStr {
         &self.program
     }

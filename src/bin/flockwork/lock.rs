@@ -1,6 +1,6 @@
 //! `flockwork lock`: runs a command while it holds a lock, exclusively or shared.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use clap::Args;
@@ -10,6 +10,7 @@ use crate::exit::{Failure, Outcome};
 use crate::job::Job;
 use crate::signals::Signals;
 use crate::waiting::Wait;
+use crate::words;
 
 #[derive(Debug, Args)]
 #[command(
@@ -75,28 +76,27 @@ pub(crate) fn run(arguments: &LockArgs) -> Outcome {
 
 /// What to lock and what to run.
 fn plan(arguments: &LockArgs) -> Result<(&Path, Job), Failure> {
-    let missing = |what| Failure::usage(format!("lock: {what}; see `flockwork lock --help`"));
-    let Some((path, words)) = arguments.words.split_first() else {
-        return Err(missing("name a file to lock, and a command to run"));
-    };
-    if path.is_empty() {
-        return Err(missing("the path is empty"));
-    }
-    let words = match words {
-        [dashes, rest @ ..] if dashes == "--" => rest,
-        words => words,
-    };
-    let job = match (&arguments.shell, words) {
+    let wrong = |what| words::usage("lock", what);
+    let nameless = "name a file to lock, and a command to run";
+    let (path, rest) = words::path_and_rest("lock", &arguments.words, nameless)?;
+    let job = match (&arguments.shell, rest) {
         (Some(string), []) => Job::shell(string),
-        (Some(_), _) => return Err(missing("-c takes one string, and no command besides")),
-        (None, [flag, rest @ ..]) if flag == "-c" || flag == "--command" => match rest {
-            [string] => Job::shell(string),
-            _ => return Err(missing("-c takes exactly one string")),
+        (Some(_), _) => return Err(wrong("-c takes one string, and no command besides")),
+        (None, [flag, string]) if is_string_flag(flag) => Job::shell(string),
+        (None, [flag, ..]) if is_string_flag(flag) => {
+            return Err(wrong("-c takes exactly one string"));
+        }
+        (None, rest) => match words::command("lock", rest)? {
+            [] => return Err(wrong("no command to run while it is held")),
+            words => Job::new(words)?,
         },
-        (None, []) => return Err(missing("no command to run while it is held")),
-        (None, words) => Job::new(words)?,
     };
-    Ok((Path::new(path), job))
+    Ok((path, job))
+}
+
+/// flock(1) takes it behind the file.
+fn is_string_flag(word: &OsStr) -> bool {
+    word == "-c" || word == "--command"
 }
 
 /// Who shares passes a gate, so that those who want it alone do not starve; and who wants it alone passes it where there is

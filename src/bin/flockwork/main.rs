@@ -24,6 +24,7 @@ mod sem;
 mod signals;
 mod status;
 mod waiting;
+mod words;
 
 use args::{Cli, Verb};
 use exit::{Exit, Outcome};
@@ -38,6 +39,9 @@ fn main() {
         }),
     };
     let exit = outcome.unwrap_or_else(exit::Failure::report);
+    if exit == Exit::Interrupted {
+        signals::interrupt();
+    }
     // Not by returning: threads that wait for nobody any more would be waited for, or torn down with what they use.
     std::process::exit(exit.code())
 }

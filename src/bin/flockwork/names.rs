@@ -7,11 +7,30 @@ use crate::exit::{Exit, Failure};
 
 /// The path of the semaphore of that name, in a directory that is there and the user's own.
 pub(crate) fn path(name: &OsStr) -> Result<PathBuf, Failure> {
+    let (path, directory) = place(name)?;
+    make_private(&directory).map_err(|why| {
+        let directory = directory.display();
+        Failure::new(
+            Exit::CannotCreate,
+            format!(
+                "--id: cannot keep it in `{directory}`: {why}; set XDG_RUNTIME_DIR to a directory of your own, or name a path instead"
+            ),
+        )
+    })?;
+    Ok(path)
+}
+
+/// For who only looks.
+pub(crate) fn path_to_look_at(name: &OsStr) -> Result<PathBuf, Failure> {
+    place(name).map(|(path, _)| path)
+}
+
+fn place(name: &OsStr) -> Result<(PathBuf, PathBuf), Failure> {
     if name.is_empty() {
         return Err(Failure::usage("--id: the name is empty; give it one, such as --id build"));
     }
-    let directory = runtime_directory()?;
-    Ok(directory.join(encoded(name)))
+    let directory = runtime_directory();
+    Ok((directory.join(encoded(name)), directory))
 }
 
 /// As a file's name: what is no letter, digit, `-`, `_` or `.` is written as `%` and two hexadecimal digits, so that any
@@ -32,22 +51,12 @@ fn encoded(name: &OsStr) -> String {
 }
 
 /// `$XDG_RUNTIME_DIR/flockwork`; where there is none, a directory of the user's own for temporary files.
-fn runtime_directory() -> Result<PathBuf, Failure> {
+fn runtime_directory() -> PathBuf {
     let given = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let directory = match given.filter(|directory| directory.is_absolute()) {
+    match given.filter(|directory| directory.is_absolute()) {
         Some(directory) => directory.join("flockwork"),
         None => fallback(),
-    };
-    make_private(&directory).map_err(|why| {
-        let directory = directory.display();
-        Failure::new(
-            Exit::CannotCreate,
-            format!(
-                "--id: cannot keep it in `{directory}`: {why}; set XDG_RUNTIME_DIR to a directory of your own, or name a path instead"
-            ),
-        )
-    })?;
-    Ok(directory)
+    }
 }
 
 #[cfg(unix)]

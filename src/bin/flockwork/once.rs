@@ -1,15 +1,15 @@
 //! `flockwork once`: runs a command once, for all who ask.
 
 use std::ffi::OsString;
-use std::path::Path;
 
 use clap::Args;
 use flockwork::{CallError, Options};
 
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Exit, Outcome};
 use crate::job::Job;
 use crate::signals::Signals;
 use crate::waiting::{Limit, Wait};
+use crate::words;
 
 #[derive(Debug, Args)]
 #[command(
@@ -38,18 +38,9 @@ pub(crate) struct OnceArgs {
 }
 
 pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
-    let missing = |what| Failure::usage(format!("once: {what}; see `flockwork once --help`"));
-    let Some((path, words)) = arguments.words.split_first() else {
-        return Err(missing("name the file that says that it is done, and a command to run"));
-    };
-    if path.is_empty() {
-        return Err(missing("the path is empty"));
-    }
-    let words = match words {
-        [dashes, rest @ ..] if dashes == "--" => rest,
-        words => words,
-    };
-    let path = Path::new(path);
+    let nameless = "name the file that says that it is done, and a command to run";
+    let (path, rest) = words::path_and_rest("once", &arguments.words, nameless)?;
+    let words = words::command("once", rest)?;
     let wait = &arguments.wait;
     let mut options = Options::new().inherit(cfg!(unix)).record_holder(true).fsync(arguments.fsync);
     if let Some(label) = &arguments.label {
@@ -58,7 +49,7 @@ pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
     let (options, progress) = wait.tell(options);
     if arguments.reset {
         if !words.is_empty() {
-            return Err(missing("--reset runs no command"));
+            return Err(words::usage("once", "--reset runs no command"));
         }
         let once = options.open_once(path)?;
         let until = |deadline| once.reset_deadline(deadline);
@@ -66,7 +57,7 @@ pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
         return Ok(Exit::Success);
     }
     if words.is_empty() {
-        return Err(missing("no command to run"));
+        return Err(words::usage("once", "no command to run"));
     }
     let job = Job::new(words)?;
     let signals = Signals::take()?;

@@ -12,10 +12,11 @@ use crate::job::Job;
 use crate::names;
 use crate::signals::Signals;
 use crate::waiting::Wait;
+use crate::words;
 
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "flockwork sem [OPTIONS] PATH [--] COMMAND [ARG]...\n       flockwork sem [OPTIONS] --id NAME [--] COMMAND [ARG]...\n       flockwork sem (PATH | --id NAME) --wait",
+    override_usage = "flockwork sem [OPTIONS] PATH [--] COMMAND [ARG]...\n       flockwork sem [OPTIONS] --id NAME [--] COMMAND [ARG]...\n       flockwork sem --wait (PATH | --id NAME)",
     after_help = crate::args::SEM_EXAMPLES
 )]
 #[allow(clippy::struct_excessive_bools, reason = "flags of a command line")]
@@ -81,7 +82,7 @@ pub(crate) struct SemArgs {
 
 pub(crate) fn run(arguments: &SemArgs) -> Outcome {
     let (path, words) = place(arguments)?;
-    let missing = |what| Failure::usage(format!("sem: {what}; see `flockwork sem --help`"));
+    let missing = |what| words::usage("sem", what);
     if arguments.drain {
         if !words.is_empty() {
             return Err(missing("--wait runs no command"));
@@ -121,26 +122,24 @@ pub(crate) fn run(arguments: &SemArgs) -> Outcome {
 
 /// Where the semaphore lies, and the words of the command.
 fn place(arguments: &SemArgs) -> Result<(PathBuf, &[OsString]), Failure> {
-    let words = arguments.words.as_slice();
     if let Some(name) = &arguments.id {
-        return Ok((names::path(name)?, words));
+        return Ok((names::path(name)?, &arguments.words));
     }
-    let Some((path, words)) = words.split_first() else {
-        return Err(Failure::usage(
-            "sem: name a semaphore, by a path or by --id NAME; see `flockwork sem --help`",
-        ));
-    };
-    if path.is_empty() {
-        return Err(Failure::usage("sem: the path is empty; see `flockwork sem --help`"));
-    }
-    let words = match words {
-        [dashes, rest @ ..] if dashes == "--" => rest,
-        words => words,
-    };
-    Ok((path.into(), words))
+    let nameless = "name a semaphore, by a path or by --id NAME";
+    let (path, rest) = words::path_and_rest("sem", &arguments.words, nameless)?;
+    Ok((path.into(), words::command("sem", rest)?))
 }
 
 fn open(arguments: &SemArgs, path: &Path, options: &Options) -> Result<Semaphore, Failure> {
+    if is_somebody_elses(path) {
+        return Err(Failure::new(
+            Exit::CannotOpen,
+            format!(
+                "`{}` is a directory with other things in it, and no semaphore; name one that is there, or a new one",
+                path.display()
+            ),
+        ));
+    }
     let asked = arguments.jobs.map(Count::here);
     let opened = match asked {
         // Whoever comes first makes it, however many come.
@@ -166,6 +165,18 @@ fn open(arguments: &SemArgs, path: &Path, options: &Options) -> Result<Semaphore
         }
         opened => Ok(opened?),
     }
+}
+
+/// A word of the command in the place of the path, perhaps. (What was begun and not finished is a semaphore's.)
+fn is_somebody_elses(path: &Path) -> bool {
+    let Ok(mut entries) = std::fs::read_dir(path) else { return false };
+    std::fs::symlink_metadata(path.join("capacity")).is_err()
+        && entries.any(|entry| {
+            entry.is_ok_and(|entry| !entry.file_name().to_string_lossy().starts_with(".flockwork."))
+        })
+        // Somebody may have made it at this moment.
+        && std::fs::symlink_metadata(path.join("capacity"))
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 fn acquire(arguments: &SemArgs, path: &Path) -> Result<Permit, Failure> {
@@ -206,8 +217,11 @@ fn drain(arguments: &SemArgs, path: &Path) -> Outcome {
         );
         match taken {
             Ok(taken) => {
+                let is_more = semaphore.capacity()? > all;
                 taken.release()?;
-                return Ok(Exit::Success);
+                if !is_more {
+                    return Ok(Exit::Success);
+                } // somebody made it larger: who came before may have had one of the new ones
             }
             // Somebody made it smaller meanwhile.
             Err(failure) if failure.exit == Exit::Usage && semaphore.capacity()? < all => {}

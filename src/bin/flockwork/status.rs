@@ -59,7 +59,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(crate) fn run(arguments: &StatusArgs) -> Outcome {
     let mut paths = arguments.paths.clone();
     for name in &arguments.id {
-        paths.push(crate::names::path(name)?);
+        paths.push(crate::names::path_to_look_at(name)?);
     }
     if paths.is_empty() {
         return Err(Failure::usage("status: name what to look at; see `flockwork status --help`"));
@@ -67,21 +67,15 @@ pub(crate) fn run(arguments: &StatusArgs) -> Outcome {
     if paths.iter().any(|path| path.as_os_str().is_empty()) {
         return Err(Failure::usage("status: a path is empty; see `flockwork status --help`"));
     }
-    let mut lines = 0;
     loop {
-        let seen = look_at_all(&paths)?;
+        let (seen, failed) = look_at_all(&paths);
         let mut text = String::new();
         if arguments.watch
             && !arguments.json
             && std::io::IsTerminal::is_terminal(&std::io::stdout())
         {
-            if lines > 0 {
-                // Over what was written before: up, to the line's beginning, and clear what is below.
-                let _ = write!(text, "\x1b[{lines}F\x1b[J");
-            }
-            let shown = as_text(&seen);
-            lines = shown.lines().count();
-            text.push_str(&shown);
+            text.push_str("\x1b[H\x1b[2J"); // from the top, on an empty screen
+            text.push_str(&as_text(&seen));
         } else if arguments.json {
             let _ = writeln!(text, "{}", seen.iter().map(as_json).collect::<Value>());
         } else {
@@ -89,24 +83,35 @@ pub(crate) fn run(arguments: &StatusArgs) -> Outcome {
         }
         let written = output::write(text.as_bytes())?;
         if !arguments.watch || written != Exit::Success {
-            return Ok(written);
+            return match failed {
+                Some(failure) if written == Exit::Success => Err(failure),
+                _ => Ok(written),
+            };
         }
         std::thread::sleep(AGAIN);
     }
 }
 
-fn look_at_all(paths: &[PathBuf]) -> Result<Vec<Seen>, Failure> {
-    let mut all = Vec::new();
+/// What there is, and the first that could not be looked at; of others that could not it is said at once.
+fn look_at_all(paths: &[PathBuf]) -> (Vec<Seen>, Option<Failure>) {
+    let (mut all, mut failed) = (Vec::new(), None);
+    let mut add = |path: &Path| match look(path) {
+        Ok(seen) => all.push(seen),
+        Err(failure) if failed.is_none() => failed = Some(failure),
+        Err(failure) => {
+            failure.report();
+        }
+    };
     for path in paths {
-        all.push(look(path)?);
+        add(path);
         // What `Once`, `SharedFile` and `Event::consume` lock lies beside it.
         let mut beside = path.as_os_str().to_os_string();
         beside.push(".lock");
         if Path::new(&beside).is_file() {
-            all.push(look(Path::new(&beside))?);
+            add(Path::new(&beside));
         }
     }
-    Ok(all)
+    (all, failed)
 }
 
 fn look(path: &Path) -> Result<Seen, Failure> {
@@ -149,22 +154,42 @@ fn look(path: &Path) -> Result<Seen, Failure> {
 /// Rule S1 of the protocol: the number lies in a file. Opening the semaphore could make what is missing.
 fn semaphore(path: &Path) -> Result<Kind, Failure> {
     let capacity = path.join("capacity");
-    let is_there = std::fs::symlink_metadata(&capacity).is_ok_and(|found| found.is_file());
     let failed = |exit, why: String| Failure::new(exit, format!("`{}` {why}", path.display()));
-    if !is_there {
-        let why = "is a directory and no semaphore; name a semaphore, a lock file or an event";
-        return Err(failed(Exit::CannotOpen, why.into()));
+    match std::fs::symlink_metadata(&capacity) {
+        Ok(found) if found.is_file() => {}
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(failed(Exit::CannotOpen, format!("cannot be looked into: {error}")));
+        }
+        _ => {
+            let why = "is a directory and no semaphore; name a semaphore, a lock file or an event";
+            return Err(failed(Exit::CannotOpen, why.into()));
+        }
     }
     let mut text = Vec::new();
-    let read = std::fs::File::open(&capacity)
+    let read = open(&capacity)
         .and_then(|file| std::io::Read::read_to_end(&mut std::io::Read::take(file, 32), &mut text));
     read.map_err(|error| failed(Exit::CannotOpen, format!("cannot be looked at: {error}")))?;
-    let number = std::str::from_utf8(&text).ok().and_then(|text| text.trim_end().parse().ok());
-    let permits = number.filter(|permits| (1..=MOST_PERMITS).contains(permits));
+    let number = std::str::from_utf8(&text).ok().and_then(|text| text.strip_suffix('\n'));
+    let number = number.filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
+    let permits = number.and_then(|number| number.parse().ok());
+    let permits = permits.filter(|permits| (1..=MOST_PERMITS).contains(permits));
     let permits = permits.ok_or_else(|| {
         failed(Exit::Data, "is damaged: its file `capacity` holds no number of permits".into())
     })?;
     Ok(Kind::Semaphore { permits, held: flockwork::held_slots(path)? })
+}
+
+/// A FIFO may have taken its place, and a link.
+#[cfg(unix)]
+fn open(path: &Path) -> std::io::Result<std::fs::File> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
+}
+
+#[cfg(not(unix))]
+fn open(path: &Path) -> std::io::Result<std::fs::File> {
+    std::fs::File::open(path)
 }
 
 // -------------------------------------------------------------------------------------------- text
