@@ -131,8 +131,10 @@ fn inheritors(files: &[FileId]) -> Vec<Owner> {
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn file_of(pid: u32, descriptor: u32) -> Option<FileId> {
     use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
+    /// `AT_STATX_DONT_SYNC` (`linux/fcntl.h`), which rustix does not name on Android.
+    const FROM_MEMORY: AtFlags = AtFlags::from_bits_retain(0x4000);
     let path = format!("/proc/{pid}/fd/{descriptor}");
-    let found = statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::INO).ok()?;
+    let found = statx(CWD, path, FROM_MEMORY, StatxFlags::INO).ok()?;
     let device = makedev(found.stx_dev_major, found.stx_dev_minor);
     Some(FileId { device, inode: found.stx_ino })
 }

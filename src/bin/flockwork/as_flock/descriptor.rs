@@ -6,7 +6,7 @@
 //! past the deadline it is killed, and when it is gone one try that does not block tells how it is.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
@@ -14,7 +14,6 @@ use std::process::{Child, Command};
 use std::time::Instant;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitId, WaitIdOptions};
 
 use super::Taken;
 use super::args::Mode;
@@ -60,14 +59,10 @@ impl Given {
         let _ =
             signal_hook::flag::register(signal_hook::consts::SIGCHLD, std::sync::Arc::default());
         let (mut helper, leash) = self.helper().map_err(|error| no_helper(&error))?;
-        let pid = i32::try_from(helper.id()).ok().and_then(Pid::from_raw);
-        // Its number is its own until it is waited for below.
+        // Its end of the leash closes with it.
+        let mut line = leash.try_clone().map_err(|error| no_helper(&error))?;
         let ended = timed::by(deadline, move || {
-            let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-            while pid.is_some_and(|pid| {
-                rustix::process::waitid(WaitId::Pid(pid), ended)
-                    .is_err_and(|why| why == Errno::INTR)
-            }) {}
+            let _ = line.read(&mut [0]);
         });
         if !matches!(ended, Ok(Some(()))) {
             let _ = helper.kill();
@@ -127,11 +122,17 @@ impl Given {
 }
 
 /// A copy of a descriptor that is known by its number alone, closed on exec.
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(target_os = "linux")]
 fn copy(number: RawFd) -> io::Result<OwnedFd> {
     use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
     let this = pidfd_open(getpid(), PidfdFlags::empty())?;
     Ok(pidfd_getfd(this, number, PidfdGetfdFlags::empty())?)
+}
+
+/// rustix does not know of it there, and to open `/dev/fd/9` opens the file anew.
+#[cfg(target_os = "android")]
+fn copy(_number: RawFd) -> io::Result<OwnedFd> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// On other systems, to open these names is to copy what they stand for.

@@ -163,7 +163,7 @@ impl Watch {
                 return;
             }
             let _ = waitid(WaitId::Pid(pid), stopped | WaitIdOptions::NOHANG); // it is seen once
-            if seen.stopping_signal() == Some(Signal::SIGTSTP as i32) {
+            if is_by_tstp(&seen) {
                 let _stage = self.stage(); // whichever of the two threads comes second stops us
                 if self.is_to_stop.swap(false, Ordering::SeqCst) {
                     let _ = raise(Signal::SIGSTOP);
@@ -245,6 +245,17 @@ impl Watch {
             Stage::Ended => {}
         }
     }
+}
+
+#[cfg(not(any(target_os = "openbsd", target_os = "netbsd")))]
+fn is_by_tstp(seen: &rustix::process::WaitIdStatus) -> bool {
+    seen.stopping_signal() == Some(Signal::SIGTSTP as i32)
+}
+
+/// It is not told there.
+#[cfg(target_os = "netbsd")]
+fn is_by_tstp(_seen: &rustix::process::WaitIdStatus) -> bool {
+    true
 }
 
 /// Ends this process by the terminal's interruption, as the command was ended: a shell's loop ends by that, and not by a code.
