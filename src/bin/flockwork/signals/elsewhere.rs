@@ -62,12 +62,16 @@ impl Signals {
         let status = child.wait().map_err(|error| {
             Failure::new(Exit::System, format!("cannot learn how the command ended: {error}"))
         })?;
-        // What it left running may go on: an orderly end is none of its business.
-        #[cfg(windows)]
-        {
-            let _ = self.job.set_extended_limit_info(&win32job::ExtendedLimitInfo::new());
-        }
         Ok(exit_of(status))
+    }
+}
+
+#[cfg(windows)]
+impl Drop for Signals {
+    /// An orderly end, whatever the verb came to: what the command left running goes on, and this process, which is in the job
+    /// as well, ends by itself and not by closing it.
+    fn drop(&mut self) {
+        let _ = self.job.set_extended_limit_info(&win32job::ExtendedLimitInfo::new());
     }
 }
 
