@@ -490,7 +490,7 @@ impl HeldBy {
             Some(More { lack: Some(_), .. }) => return &[], // an event is nobody's
             _ => path,
         };
-        self.found.get_or_init(|| holder::find(locked, false).unwrap_or_default())
+        self.found.get_or_init(|| holder::find(locked, true).unwrap_or_default())
     }
 
     /// The end of an error's `Debug` form.

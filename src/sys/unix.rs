@@ -447,15 +447,15 @@ mod remote {
     }
 
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::unnecessary_cast,
-        trivial_numeric_casts,
-        reason = "f_type is a signed or an unsigned word; the magic numbers have 32 bits"
-    )]
     fn is_remote(fs: &StatFs) -> bool {
-        super::NETWORK.contains(&(fs.f_type as u32))
+        super::NETWORK.contains(&magic(fs))
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(super) fn is_stacked(file: &super::File) -> bool {
+        const OVERLAYFS: u32 = 0x794c_7630;
+        const BTRFS: u32 = 0x9123_683e;
+        fstatfs(file).is_ok_and(|fs| [OVERLAYFS, BTRFS].contains(&magic(&fs)))
     }
 
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -464,12 +464,10 @@ mod remote {
         clippy::cast_sign_loss,
         clippy::unnecessary_cast,
         trivial_numeric_casts,
-        reason = "as above"
+        reason = "f_type is a signed or an unsigned word; the magic numbers have 32 bits"
     )]
-    pub(super) fn is_stacked(file: &super::File) -> bool {
-        const OVERLAYFS: u32 = 0x794c_7630;
-        const BTRFS: u32 = 0x9123_683e;
-        fstatfs(file).is_ok_and(|fs| [OVERLAYFS, BTRFS].contains(&(fs.f_type as u32)))
+    fn magic(fs: &StatFs) -> u32 {
+        fs.f_type as u32
     }
 
     #[cfg(not(any(target_os = "linux", target_os = "android")))]

@@ -125,6 +125,33 @@ fn a_killed_holder_is_not_shown_as_alive() {
     }
 }
 
+/// In a container the kernel's list does not show what dead processes took.
+#[test]
+fn a_killed_holders_heir_is_shown_in_a_namespace_of_processes_as_well() {
+    const UNSHARE: [&str; 3] = ["--fork", "--pid", "--mount-proc"];
+    if !crate::support::has("unshare", &[UNSHARE[0], UNSHARE[1], UNSHARE[2], "true"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let script = r#"
+        mkfifo go
+        "$0" lock f sh -c 'echo > go; exec sleep 1000' &
+        wrapper=$!
+        read line < go
+        kill -9 $wrapper
+        wait $wrapper 2> /dev/null
+        "$0" status f
+        "$0" lock -n f true
+        echo $?
+    "#;
+    let mut unshare = Command::new("unshare");
+    // The first process of the namespace ends, and with it all others.
+    unshare.args(UNSHARE).args(["sh", "-c", script, env!("CARGO_BIN_EXE_flockwork")]);
+    let ran = Ran::of(unshare.current_dir(dir.path()));
+    assert!(ran.out.starts_with("f: held by process ") && ran.out.ends_with("\n75\n"), "{ran:?}");
+    assert!(ran.out.contains("(sleep 1000)") && ran.err.contains("(sleep 1000)"), "{ran:?}");
+}
+
 #[test]
 fn looking_takes_nothing_and_delays_nobody() {
     let dir = tempfile::tempdir().unwrap();
