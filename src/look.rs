@@ -56,8 +56,8 @@ fn find(path: &Arc<Path>) -> Result<Vec<Holder>> {
 ///
 /// # Platform-specific behaviour
 ///
-/// Linux tells, by `/proc/locks`, but for network file systems, overlayfs and btrfs. Who has a lock of which another
-/// user's process that died was the taker can be looked up by that user and the superuser alone.
+/// Linux tells, by `/proc/locks`, but for network file systems, overlayfs and btrfs. Who has inherited a lock from a process
+/// that died is told of one's own processes; of those of others the superuser is told.
 ///
 /// # Errors
 ///
@@ -77,7 +77,7 @@ pub fn is_held(path: impl AsRef<Path>) -> Result<bool> {
 }
 
 /// The slots of the semaphore at `path` that are held, in order, also if nothing is known of who does: see [`is_held`]. Makes
-/// nothing.
+/// nothing. Empty where nothing is there, and for a directory that is no semaphore.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -94,6 +94,11 @@ pub fn is_held(path: impl AsRef<Path>) -> Result<bool> {
 /// [`Error::Io`] if it cannot be looked at, or there is a record that cannot be read.
 pub fn held_slots(path: impl AsRef<Path>) -> Result<Vec<u32>> {
     let path = absolute(path.as_ref())?;
+    if std::fs::symlink_metadata(&path)
+        .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    {
+        return Ok(Vec::new());
+    }
     let mut held: Vec<u32> = find(&path)?.iter().filter_map(Holder::slot).collect();
     let slots = holder::slots_in(&path).map_err(|source| Error::io("look into", &path, source))?;
     for slot in slots {

@@ -79,7 +79,7 @@ pub(crate) fn lock_owners(files: &[FileId], thorough: bool) -> Vec<Owner> {
             }
         }
         let (alive, dead): (Vec<_>, Vec<_>) =
-            owners.into_iter().partition(|owner| is_running(owner.pid));
+            owners.into_iter().partition(|owner| is_running(owner.pid) && still_has(owner));
         owners = alive;
         let mut open: Vec<_> = dead.iter().map(|owner| owner.file).collect();
         if thorough && !lists_dead_takers() {
@@ -137,6 +137,16 @@ fn file_of(pid: u32, descriptor: u32) -> Option<FileId> {
     let found = statx(CWD, path, FROM_MEMORY, StatxFlags::INO).ok()?;
     let device = makedev(found.stx_dev_major, found.stx_dev_minor);
     Some(FileId { device, inode: found.stx_ino })
+}
+
+/// Whether a process has that file open still, as far as this user may look. It may have left the lock to those who inherited
+/// it; or its number may be another's by now.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn still_has(owner: &Owner) -> bool {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{}/fd", owner.pid)) else { return true };
+    let mut numbers =
+        descriptors.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers.any(|number| file_of(owner.pid, number) == Some(owner.file))
 }
 
 /// Whether the list shows what dead processes took: it does where numbers of processes mean what the kernel means by them,

@@ -324,7 +324,7 @@ fn the_manual_and_the_completions_know_every_option() {
         }
         assert!(plain.contains(&format!("FLOCKWORK {}", verb.to_uppercase())), "{verb}");
     }
-    assert!(plain.contains("xargs -P 16") && plain.contains("Exit codes"), "examples and codes");
+    assert!(plain.contains("xargs -P 16") && plain.contains("EXIT CODES"), "examples and codes");
     if crate::support::has("groff", &["--version"]) {
         std::fs::write(dir.path().join("page"), &page).unwrap();
         let mut groff = Command::new("groff");

@@ -148,6 +148,17 @@ def read(fd, until, text=b""):
         except OSError:
             break
     return text
+def until(what, condition):
+    end = time.time() + 60
+    while not condition():
+        if time.time() > end:
+            raise SystemExit("never " + what)
+        time.sleep(0.01)
+def settled(pid):
+    # What comes while the job is started may be passed on although the terminal sent it to the job as well. It has been
+    # started when the main thread has blocked signals again.
+    mask = lambda: [line for line in open(f"/proc/{pid}/status") if line.startswith("SigBlk")][0].split()[1]
+    until("settled", lambda: int(mask(), 16) & 2)
 def rest(fd, text=b""):
     while True:
         try:
@@ -180,6 +191,7 @@ fn ctrl_c_ends_both_once() {
 job = "trap 'echo INT' INT; trap 'echo QUIT' QUIT; trap 'exit 5' TERM; echo runs; while :; do sleep 0.01; done"
 pid, fd = start("lock", "f", "sh", "-c", job)
 text = read(fd, b"runs")
+settled(pid)
 for key, name in [(b"\x03", b"INT"), (b"\x1c", b"QUIT"), (b"\x03", b"INT")]:
     os.write(fd, key)
     read(fd, name)
@@ -196,6 +208,7 @@ assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
 for verb in ["lock", "sem", "once"]:
     pid, fd = start(verb, verb + " path", "sh", "-c", "echo runs; exec sleep 1000")
     read(fd, b"runs")
+    settled(pid)
     os.write(fd, b"\x03")
     rest(fd)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -2
@@ -223,12 +236,6 @@ def start_under_a_shell(*words):
                 os._exit(os.waitstatus_to_exitcode(status))
     os.close(tell)
     return shell, int(os.read(told, 100)), fd
-def until(what, condition):
-    end = time.time() + 60
-    while not condition():
-        if time.time() > end:
-            raise SystemExit("never " + what)
-        time.sleep(0.01)
 def is_stopped(pid):
     return open(f"/proc/{pid}/stat").read().rsplit(") ")[1][0] == "T"
 shell, pid, fd = start_under_a_shell("lock", "f", "sh", "-c", "echo job $$ runs; exec sleep 1000")
@@ -247,6 +254,41 @@ os.write(fd, b"\x1a")
 os.write(fd, b"went on\n")
 rest(fd)
 assert os.waitstatus_to_exitcode(os.waitpid(shell, 0)[1]) == 0
+print("ok")
+"#,
+    );
+    assert_eq!((ran.code, &*ran.out), (Some(0), "ok\n"), "{ran:?}");
+}
+
+/// Two of a kind that come together may be one to the job; so what we send is looked at.
+#[test]
+fn what_the_terminal_says_is_not_said_again() {
+    if !crate::support::has("python3", &["--version"]) || !crate::support::has("strace", &["-V"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let ran = on_a_terminal(
+        dir.path(),
+        r#"
+wrapper = sys.argv[1]
+def sent():
+    return [line.split("SIG")[1].split(")")[0] for line in open("log") if "kill(" in line and "SIG" in line and "---" not in line]
+pid, fd = pty.fork()
+if pid == 0:
+    job = "trap 'echo INT' INT; trap 'echo USR1' USR1; trap 'exit 5' TERM; echo runs; while :; do sleep 0.01; done"
+    os.execvp("strace", ["strace", "-f", "-e", "trace=kill", "-o", "log", wrapper, "lock", "f", "sh", "-c", job])
+read(fd, b"runs")
+ours = int(open(f"/proc/{pid}/task/{pid}/children").read().split()[0])
+settled(ours)
+for _ in range(5):
+    os.write(fd, b"\x03")
+    read(fd, b"INT")
+os.kill(ours, signal.SIGUSR1)
+read(fd, b"USR1")
+os.kill(ours, signal.SIGTERM)
+rest(fd)
+os.waitpid(pid, 0)
+assert sent() == ["USR1", "TERM"], open("log").read()
 print("ok")
 "#,
     );

@@ -24,7 +24,7 @@ use crate::status::StatusArgs;
     name = "flockwork",
     version,
     after_long_help = EXIT_CODES,
-    after_help = "Exit codes: the command's own; 128 + the signal's number; 75 not in time; 64 usage, 66 cannot open,\n69 cannot run, 71 system, 73 cannot create. `flockwork help VERB` says more.",
+    after_help = "Exit codes: the command's own; 128 + the signal's number; 75 not in time; 64 usage, 65 damaged,\n66 cannot open, 69 cannot run, 71 system, 73 cannot create; event status: 1 cleared.\n`flockwork help VERB` says more.",
     disable_help_subcommand = false,
     subcommand_required = true,
     max_term_width = 100
@@ -115,7 +115,8 @@ Examples:
   flockwork status --json --id cc
   flockwork status --watch deploy.lock
 
-With --json, each object has: path; kind (missing, file or semaphore); held; holders, each with pid, host, command, label,
+With --json there is an object for each path, and for PATH.lock beside it where that is (Once, SharedFile, consumed events).
+Each has: path; kind (missing, file or semaphore); held; holders, each with pid, host, command, label,
 since (RFC 3339), slot and shared, null where unknown. A file also has shared, set and bytes (as an event); what is missing has
 set; a semaphore has permits, available and slots (those that are held).";
 

@@ -4,10 +4,11 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use clap::Args;
-use flockwork::{LockGuard, Options, ReadGuard, WriteGuard};
+use flockwork::{LockGuard, ReadGuard, WriteGuard};
 
 use crate::exit::{Failure, Outcome};
 use crate::job::Job;
+use crate::made::Made;
 use crate::signals::Signals;
 use crate::waiting::Wait;
 use crate::words;
@@ -23,7 +24,7 @@ pub(crate) struct LockArgs {
     #[arg(short, long, conflicts_with = "exclusive")]
     shared: bool,
 
-    /// Hold it alone (the default)
+    /// Hold it alone, and queue with those who share it (with neither, alone)
     #[arg(short = 'x', visible_short_alias = 'e', long)]
     exclusive: bool,
 
@@ -38,6 +39,9 @@ pub(crate) struct LockArgs {
     #[arg(long, value_name = "TEXT")]
     label: Option<OsString>,
 
+    #[command(flatten)]
+    made: Made,
+
     /// Leave no record of who holds it beside the path
     #[arg(long, conflicts_with = "label")]
     no_record: bool,
@@ -46,8 +50,8 @@ pub(crate) struct LockArgs {
     #[arg(short = 'c', long = "command", value_name = "STRING")]
     shell: Option<OsString>,
 
-    /// What to lock (a file, made if it is missing), and the command to run with its arguments
-    #[arg(value_name = "PATH [--] COMMAND", trailing_var_arg = true, num_args = 0..)]
+    /// What to lock (a file, made with its directories if missing), and the command with its arguments
+    #[arg(value_name = "PATH [--] COMMAND", trailing_var_arg = true, num_args = 0.., value_hint = clap::ValueHint::AnyPath)]
     words: Vec<OsString>,
 }
 
@@ -103,7 +107,7 @@ fn is_string_flag(word: &OsStr) -> bool {
 /// one. With neither `-s` nor a gate, the file alone will do.
 fn acquire(arguments: &LockArgs, path: &Path) -> Result<Held, Failure> {
     let wait = &arguments.wait;
-    let mut options = Options::new().inherit(cfg!(unix) && !arguments.close);
+    let mut options = arguments.made.options().inherit(cfg!(unix) && !arguments.close);
     // Each reader's record would be a file in a directory that stays.
     options = options.record_holder(!arguments.no_record && !arguments.shared);
     if let Some(label) = &arguments.label {

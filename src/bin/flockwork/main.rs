@@ -14,6 +14,7 @@ mod event;
 mod exit;
 mod job;
 mod lock;
+mod made;
 mod manual;
 mod names;
 mod once;

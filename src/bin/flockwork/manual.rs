@@ -24,8 +24,7 @@ pub(crate) fn man() -> Outcome {
         whole.render_synopsis_section(&mut page)?;
         whole.render_description_section(&mut page)?;
         verbs(&command, "flockwork", &mut page)?;
-        whole.render_extra_section(&mut page)?;
-        Ok(())
+        after_words(&command, ".SH", &mut page)
     };
     let mut render = render;
     render()
@@ -42,17 +41,59 @@ fn verbs(command: &clap::Command, before: &str, page: &mut Vec<u8>) -> std::io::
             continue;
         }
         // Each of them under a heading of its own, with its options below it.
-        writeln!(page, ".SH {}", name.to_uppercase().replace('-', "\\-"))?;
+        writeln!(page, ".SH {}", escaped(&name.to_uppercase()))?;
+        let usage = verb.clone().render_usage().to_string();
+        let usage = usage.strip_prefix("Usage: ").unwrap_or(&usage);
+        as_it_stands(usage.lines().map(str::trim_start), page)?;
         let mut section = Vec::new();
         let man = clap_mangen::Man::new(verb.clone().mut_args(with_aliases));
-        man.render_synopsis_section(&mut section)?;
         man.render_description_section(&mut section)?;
         man.render_options_section(&mut section)?;
-        man.render_extra_section(&mut section)?;
         let section = String::from_utf8_lossy(&section).replace(".SH ", ".SS ");
         page.extend_from_slice(section.as_bytes());
+        after_words(verb, ".SS", page)?;
     }
     Ok(())
+}
+
+/// What a help text ends with: examples, or exit codes. Its paragraphs begin with a title, and their lines stay as they are.
+fn after_words(command: &clap::Command, heading: &str, page: &mut Vec<u8>) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let Some(text) = command.get_after_long_help().or(command.get_after_help()) else {
+        return Ok(());
+    };
+    for paragraph in text.to_string().split("\n\n") {
+        let title = paragraph.lines().next().and_then(|line| line.strip_suffix(':'));
+        match title.filter(|title| !title.contains(' ') || *title == "Exit codes") {
+            Some(title) => {
+                writeln!(page, "{heading} {}", escaped(&title.to_uppercase()))?;
+                as_it_stands(paragraph.lines().skip(1), page)?;
+            }
+            None => writeln!(page, ".PP\n{}", escaped(paragraph))?,
+        }
+    }
+    Ok(())
+}
+
+fn as_it_stands<'a>(
+    lines: impl Iterator<Item = &'a str>,
+    page: &mut Vec<u8>,
+) -> std::io::Result<()> {
+    use std::io::Write as _;
+    writeln!(page, ".nf")?;
+    for line in lines {
+        writeln!(page, "{}", escaped(line))?;
+    }
+    writeln!(page, ".fi")
+}
+
+/// Nothing in it is roff's: no line begins with a dot or a quote, and a hyphen is one.
+fn escaped(text: &str) -> String {
+    let text = text.replace('\\', "\\e").replace('-', "\\-");
+    let lines = text.lines().map(|line| {
+        if line.starts_with(['.', '\'']) { format!("\\&{line}") } else { line.to_string() }
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// The page shows an option's own names; its others are said with it.

@@ -3,10 +3,11 @@
 use std::ffi::OsString;
 
 use clap::Args;
-use flockwork::{CallError, Options};
+use flockwork::CallError;
 
 use crate::exit::{Exit, Outcome};
 use crate::job::Job;
+use crate::made::Made;
 use crate::signals::Signals;
 use crate::waiting::{Limit, Wait};
 use crate::words;
@@ -28,12 +29,15 @@ pub(crate) struct OnceArgs {
     #[arg(long)]
     fsync: bool,
 
+    #[command(flatten)]
+    made: Made,
+
     /// Make it undone, so that the next one does it again
     #[arg(long)]
     reset: bool,
 
     /// The file that says that it is done (a lock lies beside it), and the command to run with its arguments
-    #[arg(value_name = "PATH [--] COMMAND", trailing_var_arg = true, num_args = 0..)]
+    #[arg(value_name = "PATH [--] COMMAND", trailing_var_arg = true, num_args = 0.., value_hint = clap::ValueHint::AnyPath)]
     words: Vec<OsString>,
 }
 
@@ -42,7 +46,8 @@ pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
     let (path, rest) = words::path_and_rest("once", &arguments.words, nameless)?;
     let words = words::command("once", rest)?;
     let wait = &arguments.wait;
-    let mut options = Options::new().inherit(cfg!(unix)).record_holder(true).fsync(arguments.fsync);
+    let mut options =
+        arguments.made.options().inherit(cfg!(unix)).record_holder(true).fsync(arguments.fsync);
     if let Some(label) = &arguments.label {
         options = options.label(label.to_string_lossy());
     }

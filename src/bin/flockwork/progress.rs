@@ -44,7 +44,10 @@ impl Progress {
     /// What `-v` says at once of something that somebody has.
     pub(crate) fn refused(&self, why: &flockwork::Error) {
         if self.verbose && !self.shown.said.swap(true, Ordering::Relaxed) {
-            say(&why.to_string());
+            let why = why.to_string();
+            // What the library says to do is for who calls it.
+            let why = why.rsplit_once("; ").map_or(&*why, |(what, _)| what);
+            say(&format!("{why}; waiting"));
         }
     }
 

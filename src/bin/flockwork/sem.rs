@@ -9,6 +9,7 @@ use flockwork::{Options, Permit, Semaphore};
 use crate::count::Count;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::job::Job;
+use crate::made::Made;
 use crate::names;
 use crate::signals::Signals;
 use crate::waiting::Wait;
@@ -21,7 +22,8 @@ use crate::words;
 )]
 #[allow(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct SemArgs {
-    /// How many permits there are: a number, 50% of the processors, +1 or -1 beside them [default: as it is; 1 if it is new]
+    /// How many permits there are, kept with the semaphore: a number, 50% of the processors, +1 or -1 beside them [default: as it
+    /// is; 1 if it is new]
     #[arg(
         short = 'j',
         visible_short_alias = 'P',
@@ -55,7 +57,7 @@ pub(crate) struct SemArgs {
     #[arg(long)]
     fg: bool,
 
-    /// Return as soon as the command runs
+    /// Return as soon as the command runs; nobody learns its exit code
     #[arg(long, conflicts_with = "fg")]
     bg: bool,
 
@@ -71,12 +73,15 @@ pub(crate) struct SemArgs {
     #[arg(long, value_name = "TEXT")]
     label: Option<OsString>,
 
+    #[command(flatten)]
+    made: Made,
+
     /// Keep the permit to this process: the command and what it starts do not hold it
     #[arg(short = 'o', long)]
     close: bool,
 
     /// The semaphore (a directory, made if it is missing) unless --id names it, and the command to run with its arguments
-    #[arg(value_name = "PATH [--] COMMAND", trailing_var_arg = true, num_args = 0..)]
+    #[arg(value_name = "PATH [--] COMMAND", trailing_var_arg = true, num_args = 0.., value_hint = clap::ValueHint::AnyPath)]
     words: Vec<OsString>,
 }
 
@@ -91,7 +96,7 @@ pub(crate) fn run(arguments: &SemArgs) -> Outcome {
     }
     if words.is_empty() {
         if arguments.resize {
-            open(arguments, &path, &Options::new())?;
+            open(arguments, &path, &arguments.made.options())?;
             return Ok(Exit::Success);
         }
         return Err(missing("no command to run while a permit is held"));
@@ -181,7 +186,8 @@ fn is_somebody_elses(path: &Path) -> bool {
 
 fn acquire(arguments: &SemArgs, path: &Path) -> Result<Permit, Failure> {
     let wait = &arguments.wait;
-    let mut options = Options::new().inherit(cfg!(unix) && !arguments.close).record_holder(true);
+    let mut options =
+        arguments.made.options().inherit(cfg!(unix) && !arguments.close).record_holder(true);
     if let Some(label) = &arguments.label {
         options = options.label(label.to_string_lossy());
     }

@@ -117,6 +117,9 @@ impl Signals {
     fn take_in_caught(&self, stage: Stage) {
         for (signal, flag) in &self.caught {
             if flag.swap(false, Ordering::SeqCst) {
+                // The terminal's, perhaps: a handler is not told.
+                let is_int = *signal == Signal::SIGINT;
+                self.watch.is_interrupted.fetch_or(is_int, Ordering::SeqCst);
                 self.watch.take_in(*signal, false, true, stage);
             }
         }

@@ -1,0 +1,30 @@
+//! Who may use what a verb makes.
+
+use clap::{Args, ValueEnum};
+use flockwork::{Access, Options};
+
+#[derive(Debug, Args)]
+pub(crate) struct Made {
+    /// Who may use what is made: those whom the umask lets, this user, the group too, or everybody
+    #[arg(long, value_name = "WHO", value_enum, default_value_t = Who::Umask)]
+    access: Who,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Who {
+    Umask,
+    Private,
+    Group,
+    Everyone,
+}
+
+impl Made {
+    pub(crate) fn options(&self) -> Options {
+        Options::new().access(match self.access {
+            Who::Umask => Access::Umask,
+            Who::Private => Access::Private,
+            Who::Group => Access::Group,
+            Who::Everyone => Access::Everyone,
+        })
+    }
+}
