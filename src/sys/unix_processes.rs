@@ -98,32 +98,41 @@ pub(crate) fn lock_owners(files: &[FileId], thorough: bool) -> Vec<Owner> {
 /// processes that this one may look at. Of several that have one lock the eldest, by its number.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn inheritors(files: &[FileId]) -> Vec<Owner> {
-    let numbers = |directory: PathBuf| {
-        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-        entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
-    };
     let mut pids: Vec<u32> = numbers("/proc".into()).collect();
     pids.sort_unstable();
     let mut found: Vec<(u32, Owner)> = Vec::new();
     for pid in pids {
-        let descriptors = PathBuf::from(format!("/proc/{pid}/fdinfo"));
-        for descriptor in numbers(descriptors.clone()) {
-            let Some(file) = file_of(pid, descriptor).filter(|file| files.contains(file)) else {
-                continue;
-            };
-            let info = fs::read(descriptors.join(descriptor.to_string())).unwrap_or_default();
-            for line in String::from_utf8_lossy(&info).lines() {
-                let Some((taker, lock)) = line.strip_prefix("lock:").and_then(flock) else {
-                    continue;
-                };
-                let is_new = |(other, owner): &(u32, Owner)| *other != taker || owner.file != file;
-                if found.iter().all(is_new) {
-                    found.push((taker, Owner { file, pid, ..lock }));
-                }
+        for (taker, lock) in locks_had_by(pid, files) {
+            let is_new = |(other, owner): &(u32, Owner)| *other != taker || owner.file != lock.file;
+            if found.iter().all(is_new) {
+                found.push((taker, lock));
             }
         }
     }
     found.into_iter().map(|(_, owner)| owner).collect()
+}
+
+/// The locks on these files that a process has, each with who took it.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn locks_had_by(pid: u32, files: &[FileId]) -> Vec<(u32, Owner)> {
+    let mut found = Vec::new();
+    for descriptor in numbers(format!("/proc/{pid}/fdinfo").into()) {
+        let Some(file) = file_of(pid, descriptor).filter(|file| files.contains(file)) else {
+            continue;
+        };
+        let info = fs::read(format!("/proc/{pid}/fdinfo/{descriptor}")).unwrap_or_default();
+        let info = String::from_utf8_lossy(&info);
+        let locks = info.lines().filter_map(|line| line.strip_prefix("lock:").and_then(flock));
+        found.extend(locks.map(|(taker, lock)| (taker, Owner { file, pid, ..lock })));
+    }
+    found
+}
+
+/// The entries of a directory that are numbers.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn numbers(directory: PathBuf) -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// Which file a descriptor of a process is, by its path: to read in `fdinfo` has it open for a moment, and a close by its
@@ -139,14 +148,11 @@ fn file_of(pid: u32, descriptor: u32) -> Option<FileId> {
     Some(FileId { device, inode: found.stx_ino })
 }
 
-/// Whether a process has that file open still, as far as this user may look. It may have left the lock to those who inherited
-/// it; or its number may be another's by now.
+/// Whether it has it still: this process may have left what it took to those who inherited it. (Of others it is not asked: a look
+/// into their descriptors has them open for a moment.)
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn still_has(owner: &Owner) -> bool {
-    let Ok(descriptors) = fs::read_dir(format!("/proc/{}/fd", owner.pid)) else { return true };
-    let mut numbers =
-        descriptors.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    numbers.any(|number| file_of(owner.pid, number) == Some(owner.file))
+    owner.pid != std::process::id() || !locks_had_by(owner.pid, &[owner.file]).is_empty()
 }
 
 /// Whether the list shows what dead processes took: it does where numbers of processes mean what the kernel means by them,

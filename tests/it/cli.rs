@@ -166,6 +166,16 @@ fn an_exclusive_lock_makes_no_other_file_that_stays() {
     let dir = tempfile::tempdir().unwrap();
     run(dir.path(), ["lock", "f", "true"]).expect(0, "");
     run(dir.path(), ["lock", "--no-record", "f", "ls"]).expect(0, "f\n");
+    run(dir.path(), ["lock", "--access", "private", "p", "true"]).expect(0, "");
+    let mode = |name: &str| {
+        let found = std::fs::metadata(dir.path().join(name)).unwrap();
+        std::os::unix::fs::PermissionsExt::mode(&found.permissions()) & 0o777
+    };
+    assert_eq!(mode("p"), 0o600);
+    std::fs::remove_file(dir.path().join("p")).unwrap();
+    run(dir.path(), ["sem", "--access", "everyone", "p/s", "true"]).expect(0, "");
+    assert_eq!((mode("p"), mode("p/s"), mode("p/s/slot.0")), (0o777, 0o777, 0o666));
+    std::fs::remove_dir_all(dir.path().join("p")).unwrap();
     let left: Vec<_> =
         std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left, ["f"]);
