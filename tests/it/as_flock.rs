@@ -81,8 +81,12 @@ impl Place {
     }
 
     fn shell(&self, line: &str) -> Command {
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", line]).current_dir(self.at("")).stdin(Stdio::null());
+        // Tests that run in the background of a script begin with some signals ignored.
+        let mut command = Command::new("/usr/bin/env");
+        command
+            .args(["--default-signal", "/bin/sh", "-c", line])
+            .current_dir(self.at(""))
+            .stdin(Stdio::null());
         command.env("PATH", &self.path).env("LC_ALL", "C").env("SHELL", "/bin/sh");
         command
     }

@@ -5,9 +5,10 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// The command, in a directory.
+/// The command, in a directory. With no signal ignored: tests that run in the background of a script begin with some that are.
 pub(crate) fn flockwork(dir: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_flockwork"));
+    let mut command = Command::new("env");
+    command.arg("--default-signal").arg(env!("CARGO_BIN_EXE_flockwork"));
     command.current_dir(dir).stdin(Stdio::null()).env("XDG_RUNTIME_DIR", dir);
     command
 }

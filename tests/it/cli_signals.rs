@@ -112,12 +112,12 @@ fn what_is_ignored_stays_ignored_and_nothing_else_changes_for_the_job() {
     let shown = |before: &str| {
         let script =
             format!("{before} exec \"$0\" lock f grep -E 'Sig(Blk|Ign)' /proc/self/status");
-        let mut sh = Command::new("sh");
-        sh.args(["-c", &script, env!("CARGO_BIN_EXE_flockwork")]).current_dir(dir.path());
-        Ran::of(&mut sh)
+        let mut sh = Command::new("env");
+        sh.args(["--default-signal", "sh", "-c", &script, env!("CARGO_BIN_EXE_flockwork")]);
+        Ran::of(sh.current_dir(dir.path()))
     };
-    let bare =
-        Command::new("grep").args(["-E", "Sig(Blk|Ign)", "/proc/self/status"]).output().unwrap();
+    let grep = ["--default-signal", "grep", "-E", "Sig(Blk|Ign)", "/proc/self/status"];
+    let bare = Command::new("env").args(grep).output().unwrap();
     assert_eq!(shown("").out, String::from_utf8(bare.stdout).unwrap());
     let ignored = shown("trap '' HUP INT;");
     let mask = ignored.out.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();
@@ -133,13 +133,15 @@ fn what_is_ignored_stays_ignored_and_nothing_else_changes_for_the_job() {
 fn on_a_terminal(dir: &std::path::Path, script: &str) -> Ran {
     let library = r#"
 import os, pty, sys, time, signal, select
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 def start(*words):
     pid, fd = pty.fork()
     if pid == 0:
         os.execv(sys.argv[1], ["flockwork", *words])
     return pid, fd
 def read(fd, until, text=b""):
-    end = time.time() + 100
+    end = time.time() + 60
     while until not in text:
         if not select.select([fd], [], [], max(0, end - time.time()))[0]:
             raise SystemExit(f"no {until!r} in {text!r}")
