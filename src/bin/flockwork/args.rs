@@ -210,16 +210,6 @@ fn one_line(error: &clap::Error) -> String {
     format!("{message}; see `{help}`")
 }
 
-/// The words of a `sem` that stays, from those of the one that was told `--bg`: that is the first of this word, before
-/// any word of the command.
-#[cfg(unix)]
-pub(crate) fn without_bg(mut words: Vec<OsString>) -> Vec<OsString> {
-    if let Some(at) = words.iter().position(|word| word == "--bg") {
-        words.remove(at);
-    }
-    words
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;

@@ -16,6 +16,7 @@ use flockwork::{Event, Options};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output;
 use crate::waiting::{Limit, Wait};
+use crate::words;
 
 #[derive(Debug, Args)]
 #[command(after_help = crate::args::EVENT_EXAMPLES)]
@@ -116,7 +117,7 @@ fn is_missing(path: &PathBuf) -> bool {
 
 fn open(path: &PathBuf) -> Result<Event, Failure> {
     if path.as_os_str().is_empty() {
-        return Err(Failure::usage("event: the path is empty; see `flockwork event --help`"));
+        return Err(words::usage("event", "the path is empty"));
     }
     Ok(Event::open(path)?)
 }

@@ -132,17 +132,20 @@ impl From<Error> for Failure {
             Error::Io { operation, source, .. } => of_io(operation, source),
             _ => Exit::System,
         };
-        let mut message = error.to_string();
-        if error.is_would_block() {
-            // What the library says to do is for who calls it.
-            if let Some((what, _)) = message.rsplit_once("; ") {
-                message = format!(
-                    "{what}; try again later, or let it wait (without -n, or with -w SECS)"
-                );
-            }
-        }
+        let message = if error.is_would_block() {
+            let what = without_advice(&error);
+            format!("{what}; try again later, or let it wait (without -n, or with -w SECS)")
+        } else {
+            error.to_string()
+        };
         Self::new(exit, message)
     }
+}
+
+/// What the library says of a refusal, without what it says to do: that is for who calls it.
+pub(crate) fn without_advice(refused: &Error) -> String {
+    let text = refused.to_string();
+    text.rsplit_once("; ").map(|(what, _)| what.to_string()).unwrap_or(text)
 }
 
 /// By what was tried, but for what the system has no more of.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use flockwork::{Options, Waiting};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::exit::{printable, say};
+use crate::exit::{printable, say, without_advice};
 
 /// So long a wait is nobody's business.
 const AFTER: Duration = Duration::from_secs(1);
@@ -44,10 +44,7 @@ impl Progress {
     /// What `-v` says at once of something that somebody has.
     pub(crate) fn refused(&self, why: &flockwork::Error) {
         if self.verbose && !self.shown.said.swap(true, Ordering::Relaxed) {
-            let why = why.to_string();
-            // What the library says to do is for who calls it.
-            let why = why.rsplit_once("; ").map_or(&*why, |(what, _)| what);
-            say(&format!("{why}; waiting"));
+            say(&format!("{}; waiting", without_advice(why)));
         }
     }
 

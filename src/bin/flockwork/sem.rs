@@ -260,12 +260,15 @@ mod background {
         };
         let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
         let program = std::env::current_exe().map_err(failed)?;
-        let mut words = std::env::args_os();
         let mut command = Command::new(program);
         // Whatever its file is called: by the name `flock` it would be flock(1).
         std::os::unix::process::CommandExt::arg0(&mut command, "flockwork");
-        // Its own words, but for the one that brought us here.
-        command.args(crate::args::without_bg(words.by_ref().skip(1).collect()));
+        // Its own words, but for the one that brought us here: the first of its kind, before any of the command's.
+        let mut words: Vec<_> = std::env::args_os().skip(1).collect();
+        if let Some(at) = words.iter().position(|word| word == "--bg") {
+            words.remove(at);
+        }
+        command.args(words);
         command.env(STARTER, std::process::id().to_string());
         let mut child = command.stdin(OwnedFd::from(theirs)).spawn().map_err(failed)?;
         drop(command); // and with it our copy of their end

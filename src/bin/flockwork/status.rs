@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::exit::{Exit, Failure, Outcome, printable};
 use crate::output;
+use crate::words;
 
 #[derive(Debug, Args)]
 #[command(after_help = crate::args::STATUS_EXAMPLES)]
@@ -62,10 +63,10 @@ pub(crate) fn run(arguments: &StatusArgs) -> Outcome {
         paths.push(crate::names::path_to_look_at(name)?);
     }
     if paths.is_empty() {
-        return Err(Failure::usage("status: name what to look at; see `flockwork status --help`"));
+        return Err(words::usage("status", "name what to look at"));
     }
     if paths.iter().any(|path| path.as_os_str().is_empty()) {
-        return Err(Failure::usage("status: a path is empty; see `flockwork status --help`"));
+        return Err(words::usage("status", "a path is empty"));
     }
     loop {
         let (seen, failed) = look_at_all(&paths);

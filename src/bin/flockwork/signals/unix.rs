@@ -241,8 +241,9 @@ impl Watch {
                     }
                     _ => {}
                 }
-                if !has_it_already {
-                    let _ = rustix::process::kill_process(pid, rustix_signal(signal));
+                let number = rustix::process::Signal::from_named_raw(signal as i32);
+                if let Some(number) = number.filter(|_| !has_it_already) {
+                    let _ = rustix::process::kill_process(pid, number);
                 }
             }
             Stage::Ended => {}
@@ -301,18 +302,4 @@ fn ignored() -> Option<u64> {
 
 fn is_in_our_group(pid: Pid) -> bool {
     rustix::process::getpgid(Some(pid)).is_ok_and(|group| group == rustix::process::getpgrp())
-}
-
-fn rustix_signal(signal: Signal) -> rustix::process::Signal {
-    use rustix::process::Signal as S;
-    match signal {
-        Signal::SIGINT => S::INT,
-        Signal::SIGHUP => S::HUP,
-        Signal::SIGQUIT => S::QUIT,
-        Signal::SIGUSR1 => S::USR1,
-        Signal::SIGUSR2 => S::USR2,
-        Signal::SIGCONT => S::CONT,
-        Signal::SIGTSTP => S::TSTP,
-        _ => S::TERM,
-    }
 }
