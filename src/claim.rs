@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::options::{Options, Waiting};
 use crate::slot::{Locked, Slot};
-use crate::sys::{FileId, Mode};
+use crate::sys::{self, FileId, Mode};
 use crate::wait::{Lines, Notice, Target};
 
 /// The lines of this process for all of them: who waits for the same file in the same mode shares a helper.
@@ -89,5 +89,9 @@ impl Target for Claim {
 
     fn poll_every(&self) -> Option<Duration> {
         self.poll_every
+    }
+
+    fn backstop(&self) -> Option<Duration> {
+        if self.mode == Mode::Shared { sys::SHARED_BACKSTOP } else { None }
     }
 }

@@ -17,6 +17,7 @@
 //! | [`sync_directory`], [`sync_everything`] | brings names, or all that was written, to the disk |
 //! | [`presence`] | whether a path names a regular file, nothing, or something else |
 //! | [`BACKSTOP`] | how long the events of a directory are trusted to tell everything |
+//! | [`SHARED_BACKSTOP`] | how long the kernel is trusted to wake who waits for a shared lock, where it is not for ever |
 //! | [`create_directories`] | the missing ones of a directory's ancestors and itself |
 //! | [`try_lock`], [`lock`], [`unlock`] | whole-file advisory lock of an open file; EINTR is retried |
 //! | [`let_inherit`] | programs that are started from now on have the open file, and its lock, as well |
@@ -38,6 +39,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 /// Which lock is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,6 +93,13 @@ pub(crate) fn lock(file: &std::fs::File, mode: Mode) -> io::Result<()> {
 pub(crate) fn try_lock(file: &std::fs::File, mode: Mode) -> io::Result<bool> {
     through_signals(|| advisory::try_lock(file, mode))
 }
+
+/// How long the kernel is trusted to wake who waits for a shared lock, where that is not for ever. macOS wakes the
+/// first of those who wait, and has the others wait for that one, also if all of them want it shared: the second
+/// waiting reader would sleep until the first has read (xnu, `bsd/kern/kern_lockf.c`, `lf_setlock` and `lf_wakelock`
+/// with `F_WAKE1_SAFE`).
+pub(crate) const SHARED_BACKSTOP: Option<Duration> =
+    if cfg!(target_vendor = "apple") { Some(Duration::from_millis(250)) } else { None };
 
 /// Gives the lock back.
 pub(crate) fn unlock(file: &std::fs::File) -> io::Result<()> {
@@ -167,7 +176,7 @@ pub(crate) use imp::{
     remove_at_once, rename_new, sync_directory, sync_everything, through_readers,
 };
 
-#[cfg(all(unix, not(target_os = "solaris")))]
+#[cfg(all(unix, not(any(target_os = "solaris", target_os = "emscripten"))))]
 #[path = "unix.rs"]
 mod imp;
 
@@ -175,13 +184,16 @@ mod imp;
 #[path = "windows.rs"]
 mod imp;
 
-#[cfg(any(windows, all(unix, not(target_os = "solaris"))))]
+#[cfg(any(windows, all(unix, not(any(target_os = "solaris", target_os = "emscripten")))))]
 mod advisory;
 
-#[cfg(not(any(windows, all(unix, not(target_os = "solaris")))))]
+#[cfg(not(any(windows, all(unix, not(any(target_os = "solaris", target_os = "emscripten"))))))]
 #[path = "other.rs"]
 mod imp;
-#[cfg(not(any(windows, all(unix, not(target_os = "solaris")))))]
+#[cfg(not(any(
+    windows,
+    all(unix, not(any(target_os = "solaris", target_os = "emscripten")))
+)))]
 use imp::advisory;
 
 #[cfg(all(test, unix))]

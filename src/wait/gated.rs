@@ -84,8 +84,7 @@ pub(crate) fn pass<P: Passage>(
         return Ok(held.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held));
     }
     let lock = passage.lock();
-    let polls = lock.must_poll() || lock.poll_every().is_some();
-    if deadline.is_never() && notice.is_none() && !polls {
+    if deadline.is_never() && notice.is_none() && lock.can_block_here() {
         // In turn at the gate, and then in the kernel (W3): no wake-up is lost there, and who lets go or dies
         // grants it on. Should this thread die, so does its process, and with it the hold of the gate.
         let _passing = match std::mem::replace(&mut wait.stage, Stage::Done) {

@@ -22,7 +22,8 @@ enum Stage<T: Target> {
     New,
     /// As new, but for the first try, which was in vain.
     Tried,
-    Standing(T::Key, Place),
+    /// With the time of the next try of their own, where there is one.
+    Standing(T::Key, Place, Option<Instant>),
     Polling(Rhythm),
     /// Over: granted, failed or given up.
     Done,
@@ -49,8 +50,20 @@ impl<T: Target> InLine<T> {
                     Ok(None) => {}
                     other => return Poll::Ready(other),
                 },
-                Stage::Standing(_, place) => match self.lines.look(*place, waker) {
-                    Look::Waiting => return Poll::Pending,
+                Stage::Standing(_, place, try_at) => match self.lines.look(*place, waker) {
+                    Look::Waiting => {
+                        if try_at.is_none_or(|at| at > now()) {
+                            return Poll::Pending;
+                        }
+                        *try_at = next_try(&*self.target);
+                        match self.target.attempt() {
+                            Ok(None) => return Poll::Pending,
+                            other => {
+                                self.give_up();
+                                return Poll::Ready(other);
+                            }
+                        }
+                    }
                     // W5. Between the grant and this look any time may have passed.
                     Look::Granted(held) => match self.target.is_valid(&held) {
                         Ok(true) => return Poll::Ready(Ok(Some(held))),
@@ -98,7 +111,7 @@ impl<T: Target> InLine<T> {
             Some(_) => None,
         };
         self.stage = match place {
-            Some(place) => Stage::Standing(key, place),
+            Some(place) => Stage::Standing(key, place, next_try(&*self.target)),
             None => Stage::Polling(Rhythm::new(every)),
         };
         Ok(None)
@@ -107,10 +120,24 @@ impl<T: Target> InLine<T> {
     /// Ends the wait. What was granted before that comes back.
     fn leave(&mut self) -> Option<T::Held> {
         match std::mem::replace(&mut self.stage, Stage::Done) {
-            Stage::Standing(key, place) => self.lines.leave(&key, place),
+            Stage::Standing(key, place, _) => self.lines.leave(&key, place),
             _ => None,
         }
     }
+
+    /// Leaves the line. What was granted before that goes to the next (Q4).
+    fn give_up(&mut self) {
+        if let Stage::Standing(key, ..) = &self.stage {
+            let key = key.clone();
+            if let Some(held) = self.leave() {
+                self.lines.pass_on(&self.target, &key, held);
+            }
+        }
+    }
+}
+
+fn next_try<T: Target>(target: &T) -> Option<Instant> {
+    target.backstop().and_then(|span| now().checked_add(span))
 }
 
 impl<T: Target> Waiter for InLine<T> {
@@ -130,6 +157,7 @@ impl<T: Target> Waiter for InLine<T> {
     fn next_tick(&self) -> Option<Instant> {
         match &self.stage {
             Stage::Polling(rhythm) => Some(rhythm.next()),
+            Stage::Standing(_, _, try_at) => *try_at,
             _ => None,
         }
     }
@@ -138,7 +166,7 @@ impl<T: Target> Waiter for InLine<T> {
     /// try is for those that poll, and for a file that was replaced while the helper waits for the old one.
     fn last_chance(&mut self) -> Result<Option<T::Held>> {
         let polled = match &self.stage {
-            Stage::Standing(key, _) => !self.target.is_current(key)?,
+            Stage::Standing(key, ..) => !self.target.is_current(key)?,
             _ => true,
         };
         match self.leave() {
@@ -154,11 +182,6 @@ impl<T: Target> Waiter for InLine<T> {
 
 impl<T: Target> Drop for InLine<T> {
     fn drop(&mut self) {
-        if let Stage::Standing(key, _) = &self.stage {
-            let key = key.clone();
-            if let Some(held) = self.leave() {
-                self.lines.pass_on(&self.target, &key, held);
-            }
-        }
+        self.give_up();
     }
 }

@@ -90,6 +90,15 @@ pub(crate) trait Target: Send + Sync + Sized + 'static {
     fn must_poll(&self) -> bool;
     /// The user's own interval for polling.
     fn poll_every(&self) -> Option<Duration>;
+    /// How often who waits tries by themselves although the kernel is waiting for them, where it may leave
+    /// somebody asleep who could go on.
+    fn backstop(&self) -> Option<Duration> {
+        None
+    }
+    /// Whether a caller without a deadline can wait in the kernel and nowhere else.
+    fn can_block_here(&self) -> bool {
+        !self.must_poll() && self.poll_every().is_none() && self.backstop().is_none()
+    }
 }
 
 /// What to do when a wait lasts: called with the time waited, after the span and every span from then on.
@@ -139,8 +148,7 @@ pub(crate) fn acquire<T: Target>(
         let held = if tried { None } else { target.attempt()? };
         return Ok(held.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held));
     }
-    let polls = target.must_poll() || target.poll_every().is_some();
-    if deadline.is_never() && notice.is_none() && !polls {
+    if deadline.is_never() && notice.is_none() && target.can_block_here() {
         return target.block_here().map(Outcome::Held);
     }
     let target = Arc::clone(target);

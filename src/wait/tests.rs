@@ -12,12 +12,16 @@ struct Memory {
     attempts: AtomicUsize,
     /// What is held of an earlier generation is not valid any more.
     generation: AtomicUsize,
+    /// Who waits tries by themselves so often.
+    backstop: Option<Duration>,
 }
 
 #[derive(Default)]
 struct Contents {
     is_held: bool,
     fault: Option<&'static str>,
+    /// Who blocks is not woken when it is free.
+    is_deaf: bool,
 }
 
 struct Held(Arc<(Mutex<Contents>, Condvar)>, usize);
@@ -70,7 +74,7 @@ impl Target for Memory {
 
     fn block(&self, _key: &usize) -> Result<Option<Held>> {
         let mut contents = self.state.0.lock().unwrap();
-        while contents.is_held && contents.fault.is_none() {
+        while (contents.is_held || contents.is_deaf) && contents.fault.is_none() {
             contents = self.state.1.wait(contents).unwrap();
         }
         match contents.fault.take() {
@@ -96,6 +100,10 @@ impl Target for Memory {
 
     fn poll_every(&self) -> Option<Duration> {
         None
+    }
+
+    fn backstop(&self) -> Option<Duration> {
+        self.backstop
     }
 }
 
@@ -305,6 +313,35 @@ fn wakers_that_panic_take_nobody_with_them() {
     waits[2].1.until(1);
     assert_eq!(panics.0.load(Ordering::SeqCst), 2);
     drop(held);
+}
+
+/// Where the kernel leaves somebody asleep who could go on, with and without a deadline.
+#[test]
+fn who_is_not_woken_tries_by_themselves_where_that_is_known_to_happen() {
+    static LINES: Lines<Memory> = Lines::new();
+    let backstop = Some(Duration::from_millis(1));
+    let target = Arc::new(Memory { backstop, ..Memory::default() });
+    for deadline in [Deadline::NEVER, Deadline::after(Duration::from_secs(60))] {
+        target.state.0.lock().unwrap().is_deaf = true;
+        let held = target.attempt().unwrap().unwrap();
+        let waiter = {
+            let target = Arc::clone(&target);
+            std::thread::spawn(move || acquire(&LINES, &target, || deadline, None))
+        };
+        while !LINES.has(&target.key()) {
+            std::thread::yield_now();
+        }
+        drop(held);
+        let had = waiter.join().unwrap();
+        assert!(matches!(had, Ok(Outcome::Held(_))));
+        // Its helper may have woken for nothing by then, or not: nothing of it stays.
+        target.state.0.lock().unwrap().is_deaf = false;
+        drop(had);
+        target.state.1.notify_all();
+        while !LINES.is_empty() || target.is_held() {
+            std::thread::yield_now();
+        }
+    }
 }
 
 /// A lock in memory behind another one.
