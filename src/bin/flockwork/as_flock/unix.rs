@@ -6,7 +6,6 @@ use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use nix::fcntl::FlockArg;
 use rustix::fs::{Access, Mode as Bits, OFlags};
 use rustix::io::Errno;
 
@@ -172,8 +171,10 @@ fn lock(file: &OwnedFd, mode: Mode, range: Option<Range>, blocks: bool) -> io::R
 }
 
 /// The system call, on a descriptor by its number: what was inherited has no owner in this program.
+#[cfg(not(target_os = "solaris"))]
 #[expect(deprecated, reason = "what came instead wants to own the file, and unlocks when dropped")]
 pub(super) fn flock(descriptor: RawFd, mode: Mode, blocks: bool) -> io::Result<()> {
+    use nix::fcntl::FlockArg;
     let argument = match (mode, blocks) {
         (Mode::Shared, true) => FlockArg::LockShared,
         (Mode::Shared, false) => FlockArg::LockSharedNonblock,
@@ -182,6 +183,12 @@ pub(super) fn flock(descriptor: RawFd, mode: Mode, blocks: bool) -> io::Result<(
         (Mode::Unlock, _) => FlockArg::Unlock,
     };
     nix::fcntl::flock(descriptor, argument).map_err(io::Error::from)
+}
+
+/// There is no such call.
+#[cfg(target_os = "solaris")]
+pub(super) fn flock(_descriptor: RawFd, _mode: Mode, _blocks: bool) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Until no signal interrupts it.
