@@ -183,7 +183,7 @@ def rest(fd, text=b""):
 
 #[test]
 fn ctrl_c_ends_both_once() {
-    if !crate::support::has("python3", &["--version"]) {
+    if !crate::support::has("python3", &["-c", "import pty"]) {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -265,7 +265,7 @@ print("ok")
 /// Two of a kind that come together may be one to the job; so what we send is looked at.
 #[test]
 fn what_the_terminal_says_is_not_said_again() {
-    if !crate::support::has("python3", &["--version"]) || !crate::support::has("strace", &["-V"]) {
+    if !crate::support::has("python3", &["-c", "import pty"]) || !crate::support::has("strace", &["-V"]) {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -299,7 +299,7 @@ print("ok")
 
 #[test]
 fn on_a_terminal_the_wait_is_shown_live_and_taken_away() {
-    if !crate::support::has("python3", &["--version"]) {
+    if !crate::support::has("python3", &["-c", "import pty"]) {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
