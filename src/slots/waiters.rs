@@ -64,6 +64,9 @@ impl Waiters {
     /// still the one at its path.
     pub(super) fn renew(&self, signs: &Signs, thorough: bool) -> bool {
         let mut presence = self.presence();
+        if presence.waiting == 0 {
+            return false; // who asked (`others`) has left, and would not take it back
+        }
         let is_stale = |locked: &Locked| {
             !locked.is_here() || thorough && !self.slot.is_valid(locked).unwrap_or(false)
         };

@@ -1,5 +1,7 @@
 //! A semaphore's queue: who comes first, who is woken and who sleeps, and what wakes where events cannot be had.
 
+use std::future::Future as _;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use flockwork::{Options, Semaphore};
@@ -9,7 +11,7 @@ use futures_lite::future::block_on;
 use crate::permits::queue_up;
 use crate::permits::{FAR, peer, until_head};
 use crate::semaphore::dirs;
-use crate::support::until_held;
+use crate::support::{until_blocked, until_held};
 
 /// Only Linux shows who has come, and its order is known; Wine's says nothing about Windows.
 #[cfg(target_os = "linux")]
@@ -180,6 +182,29 @@ fn events_are_had_where_the_system_has_them() {
         drop(held);
         drop(waiter.join().unwrap());
     });
+}
+
+/// A helper asks on behalf of who started it whether others wait. Who started it may have gone by then, and what
+/// it takes in that one's name nobody would give back: everybody would queue for ever, and poke at each release.
+#[test]
+fn a_wait_that_is_given_up_at_once_leaves_no_sign_that_somebody_waits() {
+    for _ in 0..50 {
+        let (_dir, path) = dirs();
+        let semaphore = Semaphore::open(&path, 1).unwrap();
+        let held = semaphore.acquire().unwrap();
+        let head = Semaphore::open(&path, 1).unwrap();
+        let context = &mut Context::from_waker(Waker::noop());
+        let mut at_head = Box::pin(head.acquire_async());
+        assert!(at_head.as_mut().poll(context).is_pending());
+        let gone = Semaphore::open(&path, 1).unwrap();
+        let mut given_up = Box::pin(gone.acquire_async());
+        assert!(given_up.as_mut().poll(context).is_pending());
+        drop(given_up);
+        until_blocked(&path.join("gate"), 1);
+        drop(at_head);
+        drop(held);
+        assert_eq!(std::fs::metadata(path.join("queued")).unwrap().len(), 0, "nobody waits");
+    }
 }
 
 #[cfg(target_os = "linux")]
