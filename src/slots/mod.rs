@@ -350,7 +350,7 @@ impl Slots {
     pub(crate) fn announce(self: &Arc<Self>) -> Announcement {
         let signs = Arc::clone(&self.table().signs);
         self.waiters.arrive(&signs);
-        Announcement { slots: Arc::clone(self), origin: Origin::here() }
+        Announcement { slots: Arc::clone(self), origin: Origin::here(), is_head: false }
     }
 
     /// Whether anybody waits but the one who asks, who has announced that they wait.
@@ -571,11 +571,15 @@ impl Drop for Batch {
 pub(crate) struct Announcement {
     slots: Arc<Slots>,
     origin: Origin,
+    is_head: bool,
 }
 
 impl Announcement {
-    /// S5. Whether everybody who releases a slot from now on sees that somebody waits.
-    pub(crate) fn renew(&self, thorough: bool) -> bool {
+    /// S5. For the head: whether everybody who releases a slot from now on sees that somebody waits.
+    pub(crate) fn renew(&mut self, thorough: bool) -> bool {
+        if self.origin.is_here() && !std::mem::replace(&mut self.is_head, true) {
+            self.slots.waiters.lead();
+        }
         let signs = Arc::clone(&self.slots.table().signs);
         self.slots.waiters.renew(&signs, thorough)
     }
@@ -584,7 +588,35 @@ impl Announcement {
 impl Drop for Announcement {
     fn drop(&mut self) {
         if self.origin.is_here() {
-            self.slots.waiters.leave(); // a forked copy never arrived
+            self.slots.waiters.leave(self.is_head); // a forked copy never arrived
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A helper that was started for somebody who has left asks as well.
+    #[test]
+    fn who_asks_whether_others_wait_takes_nothing_from_the_head_of_its_own_handle() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Slots::open(&dir.path().join("semaphore"), Some(2), Access::default());
+        let (slots, other) = (open().unwrap(), open().unwrap());
+        let mut head = slots.announce();
+        assert!(!slots.others_wait(), "it is the only one");
+        assert!(head.renew(false));
+        let releases = std::thread::spawn(move || {
+            // As who releases: it must find somebody waiting each time.
+            (0..2000).all(|_| other.waiters.nobody().is_none())
+        });
+        let mut is_told = true;
+        while !releases.is_finished() {
+            is_told &= slots.others_wait();
+        }
+        assert!(releases.join().unwrap(), "nobody seemed to wait");
+        assert!(is_told);
+        drop(head);
+        assert!(!slots.others_wait());
     }
 }

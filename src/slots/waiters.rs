@@ -22,19 +22,26 @@ struct Presence {
     /// The process whose threads and futures wait.
     origin: Origin,
     waiting: usize,
+    /// How many of them are at the head: asleep, once they have looked, until somebody who sees the lock tells.
+    heads: usize,
     locked: Option<Locked>,
+}
+
+impl Presence {
+    fn nobody() -> Self {
+        Self { origin: Origin::here(), waiting: 0, heads: 0, locked: None }
+    }
 }
 
 impl Waiters {
     pub(super) fn new(slot: Arc<Slot>) -> Self {
-        let presence = Presence { origin: Origin::here(), waiting: 0, locked: None };
-        Self { slot, presence: Mutex::new(presence) }
+        Self { slot, presence: Mutex::new(Presence::nobody()) }
     }
 
     fn presence(&self) -> MutexGuard<'_, Presence> {
         let mut presence = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
         if !presence.origin.is_here() {
-            *presence = Presence { origin: Origin::here(), waiting: 0, locked: None };
+            *presence = Presence::nobody();
         }
         presence
     }
@@ -50,10 +57,16 @@ impl Waiters {
         }
     }
 
+    /// One who waits is the head from now on.
+    pub(super) fn lead(&self) {
+        self.presence().heads += 1;
+    }
+
     /// One waits no more.
-    pub(super) fn leave(&self) {
+    pub(super) fn leave(&self, was_head: bool) {
         let mut presence = self.presence();
         presence.waiting = presence.waiting.saturating_sub(1);
+        presence.heads = presence.heads.saturating_sub(usize::from(was_head));
         let left = if presence.waiting == 0 { presence.locked.take() } else { None };
         drop(presence);
         drop(left);
@@ -83,10 +96,11 @@ impl Waiters {
     }
 
     /// Whether anybody waits but the one who asks. Their own presence is taken back for a moment; as it is
-    /// announced again before they look at any slot, nothing is missed (S5).
+    /// announced again before they look at any slot, nothing is missed (S5). A head has looked already: it is
+    /// another, since who asks stands behind it, or has left.
     pub(super) fn others(&self, signs: &Signs) -> bool {
         let mut presence = self.presence();
-        if presence.waiting > 1 {
+        if presence.waiting > 1 || presence.heads > 0 {
             return true;
         }
         presence.locked = None;
