@@ -413,7 +413,7 @@ impl Slots {
     /// be more events. Where the directory cannot be changed (it is full, or another's), a file in it is.
     fn poke(&self, signs: &Signs) {
         let poke = self.directory.join("poke");
-        let made = match std::fs::hard_link(self.directory.join("queued"), &poke) {
+        let made = match std::fs::hard_link(self.directory.join("waiters"), &poke) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 sys::create_new(&poke, self.access.bits()).map(drop) // no hard links here
             }
@@ -493,7 +493,9 @@ impl Table {
         self.stamp = stamp;
         let there = slots_in(directory);
         let there = there.map_err(|source| Error::io("list", &directory.into(), source))?;
-        self.excess = there.into_iter().filter(|slot| *slot >= self.capacity).collect();
+        // Of what somebody put there with a number that no semaphore ever had, nobody has a permit.
+        let had_once = self.capacity..MOST_PERMITS;
+        self.excess = there.into_iter().filter(|slot| had_once.contains(slot)).collect();
         Ok(())
     }
 }

@@ -6,13 +6,14 @@ use std::io::{self, Seek as _, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::options::Access;
 use crate::slot::open_plain;
 use crate::sys::{self, FileId};
 
 /// Two files that are never locked, and whose length is what they say: to ask costs a fifth of a lock and
-/// unlock, and rule 7 does not forbid it on Windows.
+/// unlock, and rule 7 does not forbid it on Windows. What has another name as well may be somebody's file, which must
+/// not be made shorter or longer (rule S10).
 pub(super) struct Signs {
     /// Empty if nobody waits (S5).
     queued: File,
@@ -21,8 +22,28 @@ pub(super) struct Signs {
     ids: [FileId; 2],
 }
 
+/// How often in a row it may be replaced when it was just opened.
+const MOST_REPLACEMENTS: u32 = 1000;
+
 fn length(mut file: &File) -> Option<u64> {
     file.seek(SeekFrom::End(0)).ok()
+}
+
+fn open_own(path: &Arc<Path>, access: Access) -> Result<(File, FileId)> {
+    for _ in 0..MOST_REPLACEMENTS {
+        let (file, id) = open_plain(path, access)?;
+        let failed = |source| Error::io("look up", path, source);
+        match sys::has_one_name(path, id).map_err(failed)? {
+            Some(true) => return Ok((file, id)),
+            Some(false) => {
+                let problem = "it has another name (a hard link), and may be somebody's file; remove one of the names";
+                return Err(Error::Corrupt { path: Arc::clone(path), problem: problem.into() });
+            }
+            None => {} // removed or replaced meanwhile
+        }
+    }
+    let source = io::Error::other("it was replaced each time between opening it and looking at it");
+    Err(Error::io("open", path, source))
 }
 
 impl Signs {
@@ -32,8 +53,8 @@ impl Signs {
 
     pub(super) fn open(directory: &Path, access: Access) -> Result<Self> {
         let [queued, resized] = Self::names(directory);
-        let (queued, first) = open_plain(&queued, access)?;
-        let (resized, second) = open_plain(&resized, access)?;
+        let (queued, first) = open_own(&queued, access)?;
+        let (resized, second) = open_own(&resized, access)?;
         Ok(Self { queued, resized, ids: [first, second] })
     }
 
@@ -55,12 +76,19 @@ impl Signs {
     /// Changes a file in the directory, whatever it says: somebody waits.
     pub(super) fn stir(&self) {
         let other = if length(&self.queued) == Some(1) { 2 } else { 1 };
-        let _ = self.queued.set_len(other);
+        if self.is_own() {
+            let _ = self.queued.set_len(other);
+        }
     }
 
     /// Only for who has seen that nobody waits, while nobody can begin to.
     pub(super) fn lower(&self) -> bool {
-        self.queued.set_len(0).is_ok()
+        self.is_own() && self.queued.set_len(0).is_ok()
+    }
+
+    /// Nobody of us makes it longer.
+    fn is_own(&self) -> bool {
+        length(&self.queued).is_some_and(|length| length <= 2)
     }
 
     /// Another number after each time that the semaphore was resized. One that cannot be had is another.

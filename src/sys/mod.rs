@@ -23,6 +23,7 @@
 //! | [`let_inherit`] | programs that are started from now on have the open file, and its lock, as well |
 //! | [`downgrade`] | from exclusive to shared, with nobody in between |
 //! | [`FileId`], [`identity`], [`path_identity`], [`names`] | which file an open file is, and whether a path names it |
+//! | [`has_one_name`] | whether a file can have got its name by a hard link to somebody's |
 //! | [`PlaceId`], [`place_identity`] | which directory a path leads to |
 //! | [`is_network`], [`is_network_place`] | whether a wait in the kernel, or events, must not be trusted |
 //! | [`lists_locks`] | whether [`lock_owners`] would find who holds a lock there |
@@ -170,10 +171,11 @@ mod whole;
 
 pub(crate) use imp::{
     BACKSTOP, FILES_HAVE_NUMBERS, FileId, Origin, Pin, PlaceId, SUPPORTED, advice,
-    coarse_milliseconds, command_of, create_directories, create_new, describe, host_name, identity,
-    is_bad_name, is_network, is_network_place, is_stopped, let_inherit, lists_locks, lock_owners,
-    locks_unsupported, names, open_existing, open_to_read, path_identity, place_identity, presence,
-    remove_at_once, rename_new, sync_directory, sync_everything, through_readers,
+    coarse_milliseconds, command_of, create_directories, create_new, describe, has_one_name,
+    host_name, identity, is_bad_name, is_network, is_network_place, is_stopped, let_inherit,
+    lists_locks, lock_owners, locks_unsupported, names, open_existing, open_to_read, path_identity,
+    place_identity, presence, remove_at_once, rename_new, sync_directory, sync_everything,
+    through_readers,
 };
 
 #[cfg(all(unix, not(any(target_os = "solaris", target_os = "emscripten"))))]

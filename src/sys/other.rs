@@ -142,6 +142,12 @@ pub(crate) fn identity(_file: &File) -> io::Result<FileId> {
     unsupported()
 }
 
+/// Nothing is known of that.
+#[allow(clippy::unnecessary_wraps, reason = "Unix looks, which can fail")]
+pub(crate) fn has_one_name(_path: &Path, _id: FileId) -> io::Result<Option<bool>> {
+    Ok(Some(true))
+}
+
 pub(crate) fn names(_path: &Path, _id: FileId) -> io::Result<bool> {
     unsupported()
 }

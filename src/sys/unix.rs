@@ -256,14 +256,29 @@ pub(crate) fn create_directories(path: &Path, bits: Option<Bits>) -> io::Result<
         match DirBuilder::new().mode(0o700).create(directory) {
             Ok(()) => {
                 // A directory under one with the set-group-ID bit has that bit too, and must keep it.
-                let group = fs::metadata(directory)?.permissions().mode() & 0o2000;
-                fs::set_permissions(directory, Permissions::from_mode(bits.directory | group))?;
+                let wanted = |found: fs::Metadata| {
+                    Permissions::from_mode(bits.directory | found.permissions().mode() & 0o2000)
+                };
+                match open_directory(directory) {
+                    Ok(made) => made.set_permissions(wanted(made.metadata()?))?,
+                    // The umask leaves not even its owner the right to read it.
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                        fs::set_permissions(directory, wanted(fs::symlink_metadata(directory)?))?;
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => {}
             Err(error) => return Err(error),
         }
     }
     Ok(())
+}
+
+/// The very directory, and not what a symbolic link leads to that somebody put in its place.
+fn open_directory(path: &Path) -> io::Result<File> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?.into())
 }
 
 /// One `lstat`, without more of std around it: this is what a look at an event costs.
@@ -382,6 +397,20 @@ pub(crate) fn names(path: &Path, id: FileId) -> io::Result<bool> {
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE) => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether nothing but `path` names that file; `None` if the path does not. Looks twice: who wants to be taken for that
+/// has to take the other name away for both looks.
+pub(crate) fn has_one_name(path: &Path, id: FileId) -> io::Result<Option<bool>> {
+    let mut has_one = true;
+    for _ in 0..2 {
+        match rustix::fs::lstat(path) {
+            Ok(stat) if FileId::of(&stat) == id => has_one &= stat.st_nlink == 1,
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::STALE) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Some(has_one))
 }
 
 /// Which directory a path leads to. An inode's number is used again, often at once, by the next directory that is
