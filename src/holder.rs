@@ -215,19 +215,27 @@ fn time(text: &str) -> Option<SystemTime> {
 }
 
 /// On one line, without control characters (nor the marks that turn the direction of text round), and
-/// not endless.
+/// not endless: escapes count as they are shown, so that the longest record is shorter than what is read of one. What has
+/// been made printable stays as it is.
 fn printable(text: &str) -> String {
-    let mut out = String::new();
-    for character in text.chars().take(MOST_CHARACTERS) {
-        let hidden = matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    const CUT: &str = "...";
+    let (mut out, mut length, mut fits) = (String::new(), 0, 0);
+    for character in text.chars() {
+        let hidden = matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         if character.is_control() || hidden {
             out.extend(character.escape_default());
+            length += character.escape_default().count();
         } else {
             out.push(character);
+            length += 1;
         }
-    }
-    if text.chars().nth(MOST_CHARACTERS).is_some() {
-        out.push_str("...");
+        if length + CUT.len() <= MOST_CHARACTERS {
+            fits = out.len();
+        } else if length > MOST_CHARACTERS {
+            out.truncate(fits);
+            out.push_str(CUT);
+            return out;
+        }
     }
     out
 }
@@ -252,30 +260,34 @@ pub(crate) struct Desk<'a> {
     record: PathBuf,
     /// Whether others may leave theirs there at the same time.
     is_shared: bool,
+    /// Whether records have a directory to themselves there.
+    has_directory: bool,
 }
 
 impl<'a> Desk<'a> {
     /// Of a lock: beside it.
     pub(crate) fn beside(locked: &'a Path) -> Self {
-        Self { locked: locked.into(), record: sys::beside(locked, SUFFIX), is_shared: false }
+        let record = sys::beside(locked, SUFFIX);
+        Self { locked: locked.into(), record, is_shared: false, has_directory: false }
     }
 
     /// Of one of those who share a lock: under a name that nobody else has.
     pub(crate) fn among_sharers(locked: &'a Path) -> Self {
         let record = sys::unique_beside(&sys::beside(locked, SHARERS).join(SLOT));
-        Self { locked: locked.into(), record, is_shared: true }
+        Self { locked: locked.into(), record, is_shared: true, has_directory: true }
     }
 
     /// Of one slot of the semaphore in `directory`.
     pub(crate) fn of_slot(directory: &Path, slot: u32) -> Self {
         let name = slot_name(slot);
         let record = directory.join(RECORDS).join(&name);
-        Self { locked: directory.join(name).into(), record, is_shared: false }
+        let locked = directory.join(name).into();
+        Self { locked, record, is_shared: false, has_directory: true }
     }
 
     /// The record of a living holder.
     fn recorded(&self) -> io::Result<Option<Holder>> {
-        let Place::Record { text, is_alive: true } = look(&self.record)? else { return Ok(None) };
+        let Place::Record { text, is_alive: true } = self.look()? else { return Ok(None) };
         // Who holds a file that the path names no more does not hold the path.
         let is_current = sys::path_identity(&self.locked)
             .is_ok_and(|id| text.lines().any(|line| is_for(line, id)));
@@ -296,8 +308,20 @@ impl<'a> Desk<'a> {
 
     /// The same, but the record stays. For one who shares the file, too: no living holder can have it exclusively.
     pub(crate) fn is_left(&self, locked: FileId) -> bool {
-        matches!(look(&self.record), Ok(Place::Record { text, .. })
+        matches!(self.look(), Ok(Place::Record { text, .. })
             if text.lines().any(|line| is_for(line, locked)))
+    }
+
+    fn look(&self) -> io::Result<Place> {
+        if self.has_directory && self.is_led_elsewhere() {
+            return Ok(Place::Foreign);
+        }
+        look(&self.record)
+    }
+
+    /// In the place of the records' directory is a symbolic link, which is somebody's.
+    fn is_led_elsewhere(&self) -> bool {
+        self.record.parent().is_some_and(Path::is_symlink)
     }
 }
 
@@ -315,16 +339,23 @@ pub(crate) fn slots_in(directory: &Path) -> io::Result<Vec<u32>> {
     let mut slots = Vec::new();
     let mut look = |directory: &Path, prefix: &str| -> io::Result<()> {
         for entry in std::fs::read_dir(directory)? {
-            let name = entry?.file_name();
+            let entry = entry?;
+            if entry.file_type().is_ok_and(|kind| !kind.is_file()) {
+                continue;
+            }
+            let name = entry.file_name();
             let number = name.to_str().and_then(|name| name.strip_prefix(prefix)?.parse().ok());
             slots.extend(number.filter(|slot: &u32| name == *format!("{prefix}{slot}")));
         }
         Ok(())
     };
     look(directory, SLOT)?;
-    match look(&directory.join(SPARES), "") {
-        Err(error) if !gone(&error) => return Err(error),
-        _ => {}
+    let spares = directory.join(SPARES);
+    if is_real_directory(&spares) {
+        match look(&spares, "") {
+            Err(error) if !gone(&error) => return Err(error),
+            _ => {}
+        }
     }
     slots.sort_unstable();
     slots.dedup();
@@ -334,7 +365,7 @@ pub(crate) fn slots_in(directory: &Path) -> io::Result<Vec<u32>> {
 /// Who holds `path`, as far as that is known: of a lock the one who holds it, or all who share it; of a semaphore (a
 /// directory) each slot's, in order. With `thorough` also who has only inherited it, which may take some milliseconds.
 pub(crate) fn find(path: &Path, thorough: bool) -> io::Result<Vec<Holder>> {
-    if !path.is_dir() {
+    if !is_real_directory(path) {
         let desk = Desk::beside(path);
         if let Some(holder) = desk.recorded()? {
             return Ok(vec![holder]);
@@ -373,7 +404,7 @@ pub(crate) fn find(path: &Path, thorough: bool) -> io::Result<Vec<Holder>> {
 fn sharers_of(path: &Path) -> io::Result<Vec<Holder>> {
     let mut found = Vec::new();
     for record in entries(&sys::beside(path, SHARERS))?.into_iter().filter(|r| !is_aside(r)) {
-        let desk = Desk { locked: path.into(), record, is_shared: true };
+        let desk = Desk { locked: path.into(), record, is_shared: true, has_directory: true };
         found.extend(desk.recorded()?.map(|holder| Holder { is_shared: true, ..holder }));
     }
     found.sort_by_key(|holder| holder.since);
@@ -478,15 +509,15 @@ impl Record {
         label: Option<&str>,
         access: Access,
     ) -> io::Result<Self> {
-        let record = desk.record;
-        let aside = sys::beside(&record, ASIDE);
-        if let Some(directory) = record.parent().filter(|directory| !directory.is_dir()) {
+        if let Some(directory) = desk.record.parent().filter(|directory| !directory.is_dir()) {
             sys::create_directories(directory, access.bits())?; // of several records
         }
+        if desk.has_directory && desk.is_led_elsewhere() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        let record = desk.record;
+        let aside = sys::beside(&record, ASIDE);
         if desk.is_shared {
-            if !record.parent().is_some_and(is_real_directory) {
-                return Err(io::ErrorKind::NotADirectory.into());
-            }
             // Now and then: there may be many, and each look at one costs some microseconds.
             if record.as_os_str().as_encoded_bytes().last() == Some(&b'0') {
                 sweep_sharers(&desk.locked, false);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::holder::{self, Holder};
 use crate::slot::{absolute, not_regular};
-use crate::sys::{self, Mode};
+use crate::sys::{self, Mode, Presence};
 
 /// Who holds what lies at `path`, as far as that is known: of a [`Lock`](crate::Lock) or [`RwLock`](crate::RwLock) the one
 /// who holds it, or all who share it; of a [`Semaphore`](crate::Semaphore) one entry for each slot that is held, in the order
@@ -91,13 +91,14 @@ pub fn is_held(path: impl AsRef<Path>) -> Result<bool> {
 ///
 /// # Errors
 ///
-/// [`Error::Io`] if it cannot be looked at, or there is a record that cannot be read.
+/// [`Error::NotRegularFile`] if there is a symbolic link; [`Error::Io`] if it cannot be looked at, or there is a record that
+/// cannot be read.
 pub fn held_slots(path: impl AsRef<Path>) -> Result<Vec<u32>> {
     let path = absolute(path.as_ref())?;
-    if std::fs::symlink_metadata(&path)
-        .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
-    {
-        return Ok(Vec::new());
+    match std::fs::symlink_metadata(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Ok(found) if found.is_symlink() => return Err(not_regular(&path, found.file_type())),
+        _ => {}
     }
     let mut held: Vec<u32> = find(&path)?.iter().filter_map(Holder::slot).collect();
     let slots = holder::slots_in(&path).map_err(|source| Error::io("look into", &path, source))?;
@@ -113,6 +114,10 @@ pub fn held_slots(path: impl AsRef<Path>) -> Result<Vec<u32>> {
 /// Whether somebody holds it alone whom the system does not list.
 fn is_held_unlisted(path: &Arc<Path>) -> Result<bool> {
     let failed = |operation| move |source| Error::io(operation, path, source);
+    // Rule 1: not to open a device, nor a FIFO.
+    if sys::presence(path).map_err(failed("look up"))? != Presence::File {
+        return Ok(false);
+    }
     let file = match sys::open_to_read(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),

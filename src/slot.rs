@@ -407,6 +407,11 @@ impl Drop for Locked {
 /// following or blocking, because what is there may have changed since; and looks again at what was
 /// opened.
 fn open(path: &Arc<Path>, spare: Option<&Path>, access: Access) -> Result<OpenFile> {
+    // Where a symbolic link has the place of their directory, a second name would be made, or found, elsewhere.
+    let leads_here = |directory: &Path| {
+        std::fs::symlink_metadata(directory).map_or(true, |found| found.is_dir())
+    };
+    let spare = spare.filter(|spare| spare.parent().is_none_or(leads_here));
     let failed = |operation| move |source| Error::io(operation, path, source);
     let opened = |file: File| {
         let id = sys::identity(&file).map_err(failed("examine"))?;
