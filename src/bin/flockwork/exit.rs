@@ -111,15 +111,19 @@ fn say_as(name: &str, message: &str) {
 pub(crate) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
-        if character.is_control()
-            || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-        {
-            out.extend(character.escape_default());
-        } else {
+        if is_printable(character) {
             out.push(character);
+        } else {
+            out.extend(character.escape_default());
         }
     }
     out
+}
+
+/// Nothing that a terminal obeys, and no mark that turns the direction of text round.
+pub(crate) fn is_printable(character: char) -> bool {
+    !character.is_control()
+        && !matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 impl From<Error> for Failure {

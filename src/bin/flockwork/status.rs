@@ -8,7 +8,7 @@ use clap::Args;
 use flockwork::Holder;
 use serde_json::{Value, json};
 
-use crate::exit::{Exit, Failure, Outcome, printable};
+use crate::exit::{Exit, Failure, Outcome, is_printable, printable};
 use crate::output;
 use crate::words;
 
@@ -54,6 +54,8 @@ enum Kind {
 
 /// What the library makes at most.
 const MOST_PERMITS: u32 = 4096;
+/// The longest text of a capacity that the library reads.
+const MOST_BYTES: u64 = 32;
 /// Between two looks of `--watch`.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -78,7 +80,8 @@ pub(crate) fn run(arguments: &StatusArgs) -> Outcome {
             text.push_str("\x1b[H\x1b[2J"); // from the top, on an empty screen
             text.push_str(&as_text(&seen));
         } else if arguments.json {
-            let _ = writeln!(text, "{}", seen.iter().map(as_json).collect::<Value>());
+            let json = seen.iter().map(as_json).collect::<Value>().to_string();
+            let _ = writeln!(text, "{}", escaped(&json));
         } else {
             text.push_str(&as_text(&seen));
         }
@@ -167,17 +170,23 @@ fn semaphore(path: &Path) -> Result<Kind, Failure> {
         }
     }
     let mut text = Vec::new();
-    let read = open(&capacity)
-        .and_then(|file| std::io::Read::read_to_end(&mut std::io::Read::take(file, 32), &mut text));
+    let read = open(&capacity).and_then(|file| {
+        std::io::Read::read_to_end(&mut std::io::Read::take(file, MOST_BYTES + 1), &mut text)
+    });
     read.map_err(|error| failed(Exit::CannotOpen, format!("cannot be looked at: {error}")))?;
-    let number = std::str::from_utf8(&text).ok().and_then(|text| text.strip_suffix('\n'));
-    let number = number.filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
-    let permits = number.and_then(|number| number.parse().ok());
-    let permits = permits.filter(|permits| (1..=MOST_PERMITS).contains(permits));
-    let permits = permits.ok_or_else(|| {
+    let permits = permits(&text).ok_or_else(|| {
         failed(Exit::Data, "is damaged: its file `capacity` holds no number of permits".into())
     })?;
     Ok(Kind::Semaphore { permits, held: flockwork::held_slots(path)? })
+}
+
+/// As the library reads it.
+fn permits(text: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(text).ok().filter(|text| text.len() as u64 <= MOST_BYTES)?;
+    let digits = text.trim_end_matches(['\n', '\r']);
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let permits: u32 = digits.parse().ok().filter(|_| is_number)?;
+    (1..=MOST_PERMITS).contains(&permits).then_some(permits)
 }
 
 /// A FIFO may have taken its place, and a link.
@@ -234,6 +243,13 @@ fn as_text(all: &[Seen]) -> String {
     text
 }
 
+/// Of a time that the calendar has a date for: what humantime has none for it cannot show, and says so by a panic.
+fn date(time: SystemTime) -> Option<SystemTime> {
+    const YEAR_10000: u64 = 253_402_300_800;
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    (since.as_secs() < YEAR_10000).then_some(time)
+}
+
 fn of(holder: &Holder) -> String {
     let mut text = format!("process {}", holder.pid());
     if let Some(command) = holder.command() {
@@ -245,13 +261,27 @@ fn of(holder: &Holder) -> String {
     if let Some(since) = holder.since() {
         let held = SystemTime::now().duration_since(since).unwrap_or_default();
         let held = Duration::from_secs(held.as_secs());
-        let at = humantime::format_rfc3339_seconds(since);
+        let at = date(since).map(|since| humantime::format_rfc3339_seconds(since).to_string());
+        let at = at.unwrap_or_else(|| "the end of time".into());
         let _ = write!(text, ", since {at} ({})", humantime::format_duration(held));
     }
     printable(&text)
 }
 
 // -------------------------------------------------------------------------------------------- JSON
+
+/// The same JSON without what a terminal would obey: what it escapes by itself ends at U+001F.
+fn escaped(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for character in json.chars() {
+        if is_printable(character) {
+            out.push(character);
+        } else {
+            let _ = write!(out, "\\u{:04x}", u32::from(character)); // all of them are below U+FFFF
+        }
+    }
+    out
+}
 
 fn as_json(seen: &Seen) -> Value {
     let holders: Value = seen.holders.iter().map(holder_as_json).collect();
@@ -272,7 +302,8 @@ fn as_json(seen: &Seen) -> Value {
 }
 
 fn holder_as_json(holder: &Holder) -> Value {
-    let since = holder.since().map(|since| humantime::format_rfc3339_millis(since).to_string());
+    let since = holder.since().and_then(date);
+    let since = since.map(|since| humantime::format_rfc3339_millis(since).to_string());
     json!({
         "pid": holder.pid(),
         "host": holder.host(),
