@@ -1,5 +1,5 @@
 //! The integration tests, one binary: what users of several processes see. `peer`, `permits`, `markers`,
-//! `readers`, `calls` and `support` are its tools.
+//! `readers`, `calls`, `planted` and `support` are its tools.
 
 #![allow(
     clippy::disallowed_methods,
@@ -12,6 +12,8 @@ mod calls;
 mod markers;
 mod peer;
 mod permits;
+#[cfg(unix)]
+mod planted;
 mod readers;
 mod support;
 
@@ -45,6 +47,10 @@ mod cli_readme;
 mod cli_signals;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod cli_status;
+#[cfg(unix)]
+mod hostile;
+#[cfg(unix)]
+mod hostile_contents;
 #[cfg(unix)]
 mod inherit;
 #[cfg(target_os = "linux")]
