@@ -100,7 +100,7 @@ impl Contents {
         let Some(directory) = self.path.parent().filter(|d| sys::is_network_place(d)) else {
             return;
         };
-        if let Ok(entries) = std::fs::read_dir(directory) {
+        if let Ok(entries) = sys::read_dir(directory) {
             entries.for_each(drop);
         }
     }

@@ -338,7 +338,7 @@ pub(crate) const SPARES: &str = ".slots";
 pub(crate) fn slots_in(directory: &Path) -> io::Result<Vec<u32>> {
     let mut slots = Vec::new();
     let mut look = |directory: &Path, prefix: &str| -> io::Result<()> {
-        for entry in std::fs::read_dir(directory)? {
+        for entry in sys::read_dir(directory)? {
             let entry = entry?;
             if entry.file_type().is_ok_and(|kind| !kind.is_file()) {
                 continue;

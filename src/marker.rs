@@ -152,7 +152,7 @@ impl Marker {
     fn listed(&self) -> Result<(Presence, Presence)> {
         let failed = |source| self.not_looked_up(source);
         let mut found = (Presence::Nothing, Presence::Nothing);
-        let entries = match fs::read_dir(&self.directory) {
+        let entries = match sys::read_dir(&self.directory) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
             Err(error) => return Err(failed(error)),

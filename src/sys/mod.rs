@@ -18,6 +18,7 @@
 //! | [`presence`] | whether a path names a regular file, nothing, or something else |
 //! | [`BACKSTOP`] | how long the events of a directory are trusted to tell everything |
 //! | [`SHARED_BACKSTOP`] | how long the kernel is trusted to wake who waits for a shared lock, where it is not for ever |
+//! | [`read_dir`] | the entries of a directory; EINTR is retried |
 //! | [`create_directories`] | the missing ones of a directory's ancestors and itself |
 //! | [`try_lock`], [`lock`], [`unlock`] | whole-file advisory lock of an open file; EINTR is retried |
 //! | [`let_inherit`] | programs that are started from now on have the open file, and its lock, as well |
@@ -124,6 +125,11 @@ fn through_signals<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> 
             other => return other,
         }
     }
+}
+
+/// std does not retry EINTR here.
+pub(crate) fn read_dir(directory: &Path) -> io::Result<std::fs::ReadDir> {
+    through_signals(|| std::fs::read_dir(directory))
 }
 
 /// Milliseconds of a steady clock: the exact one where there is no faster one.

@@ -131,7 +131,7 @@ fn locks_had_by(pid: u32, files: &[FileId]) -> Vec<(u32, Owner)> {
 /// The entries of a directory that are numbers.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn numbers(directory: PathBuf) -> impl Iterator<Item = u32> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let entries = super::super::read_dir(&directory).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
