@@ -116,7 +116,7 @@ impl Marker {
         if !self.is_set()? {
             return Ok(None);
         }
-        Self::open_file(&self.path)?.map(|mut file| self.read(&mut file)).transpose()
+        self.read_at(&self.path)
     }
 
     fn presence(&self) -> Result<Presence> {
@@ -312,7 +312,8 @@ impl Marker {
             }
         }
         let Some(mut file) = Self::open_file(&taken)? else { return Ok(None) };
-        let mut payload = self.read(&mut file)?;
+        let payload = self.read(&mut file)?;
+        let id = sys::identity(&file).map_err(failed)?;
         let own = sys::unique_beside(&taken);
         match sys::through_readers(|| fs::rename(&taken, &own)) {
             Ok(()) => {} // From here on it is ours. Until here the next one finds it.
@@ -324,17 +325,24 @@ impl Marker {
             }
             Err(error) => return Err(failed(error)),
         }
-        let id = sys::identity(&file).map_err(failed)?;
-        if !sys::names(&own, id).map_err(failed)? {
+        let whole = match sys::names(&own, id).map_err(failed) {
+            Ok(true) => Ok(Some(payload)),
             // Somebody else has what was read. This is another one, and only ours.
-            payload = match Self::open_file(&own)? {
-                Some(mut file) => self.read(&mut file)?,
-                None => return Ok(None),
-            };
-        }
+            Ok(false) => self.read_at(&own),
+            Err(error) => Err(error),
+        };
         drop(file);
-        let _ = sys::through_readers(|| fs::remove_file(&own));
-        Ok(Some(payload))
+        if whole.is_err() {
+            let _ = sys::rename_new(&own, &taken); // for the next one
+        } else {
+            let _ = sys::through_readers(|| fs::remove_file(&own));
+        }
+        whole
+    }
+
+    /// `None` if it has gone.
+    fn read_at(&self, path: &Path) -> Result<Option<Vec<u8>>> {
+        Self::open_file(path)?.map(|mut file| self.read(&mut file)).transpose()
     }
 
     fn lock(&self) -> Result<&Arc<Slot>> {
