@@ -336,6 +336,8 @@ pub(crate) fn advice(error: &io::Error) -> &'static str {
         Some(Errno::MFILE | Errno::NFILE) => {
             "; raise the limit on open files (ulimit -n), or hold fewer of them open"
         }
+        Some(Errno::NOMEM) => "; the system is out of memory: end something, or try again later",
+        Some(Errno::IO) => "; the disk or its file system failed, and the system's log says more",
         Some(Errno::NAMETOOLONG) => "; choose a shorter name",
         Some(Errno::LOOP) => "; the symbolic links in the path lead in a circle",
         Some(Errno::NOLCK) => {
