@@ -629,11 +629,11 @@ impl Pin {
     /// Cuts the file to `length` bytes and takes it away, if it is still the one at the path. Only for the
     /// process that published it.
     pub(crate) fn withdraw(self, path: &Path, length: u64) -> io::Result<()> {
-        self.file.set_len(length)?;
+        let cut = self.file.set_len(length);
         if names(path, identity(&self.file)?)? {
-            fs::remove_file(path)?;
+            return fs::remove_file(path);
         }
-        Ok(())
+        cut
     }
 }
 
