@@ -289,8 +289,8 @@ impl<'a> Desk<'a> {
     fn recorded(&self) -> io::Result<Option<Holder>> {
         let Place::Record { text, is_alive: true } = self.look()? else { return Ok(None) };
         // Who holds a file that the path names no more does not hold the path.
-        let is_current = sys::path_identity(&self.locked)
-            .is_ok_and(|id| text.lines().any(|line| is_for(line, id)));
+        let is_current =
+            identity_of(&self.locked)?.is_some_and(|id| text.lines().any(|line| is_for(line, id)));
         Ok(Holder::from_record(&text).filter(|_| is_current))
     }
 
@@ -365,15 +365,15 @@ pub(crate) fn slots_in(directory: &Path) -> io::Result<Vec<u32>> {
 /// Who holds `path`, as far as that is known: of a lock the one who holds it, or all who share it; of a semaphore (a
 /// directory) each slot's, in order. With `thorough` also who has only inherited it, which may take some milliseconds.
 pub(crate) fn find(path: &Path, thorough: bool) -> io::Result<Vec<Holder>> {
-    if !is_real_directory(path) {
+    if !is_directory(std::fs::symlink_metadata(path))? {
         let desk = Desk::beside(path);
         if let Some(holder) = desk.recorded()? {
             return Ok(vec![holder]);
         }
         let mut found = sharers_of(path)?;
-        let ids: Vec<_> = sys::path_identity(path).into_iter().collect();
+        let ids: Vec<_> = identity_of(path)?.into_iter().collect();
         // Each process once: while others lock and unlock, a line of the system's list may be read twice.
-        for owner in sys::lock_owners(&ids, thorough && found.is_empty()) {
+        for owner in sys::lock_owners(&ids, thorough && found.is_empty())? {
             if !found.iter().any(|holder| holder.pid == owner.pid) {
                 found.push(Holder::of_process(owner.pid, owner.is_shared));
             }
@@ -386,11 +386,11 @@ pub(crate) fn find(path: &Path, thorough: bool) -> io::Result<Vec<Holder>> {
         let desk = Desk::of_slot(path, slot);
         match desk.recorded()? {
             Some(holder) => found.push(Holder { slot: Some(slot), ..holder }),
-            None => unrecorded.extend(sys::path_identity(&desk.locked).ok().map(|id| (slot, id))),
+            None => unrecorded.extend(identity_of(&desk.locked)?.map(|id| (slot, id))),
         }
     }
     let ids: Vec<_> = unrecorded.iter().map(|(_, id)| *id).collect();
-    for owner in sys::lock_owners(&ids, thorough) {
+    for owner in sys::lock_owners(&ids, thorough)? {
         let slot = unrecorded.iter().find(|(_, id)| *id == owner.file).map(|(slot, _)| *slot);
         if !found.iter().any(|holder| holder.slot == slot) {
             found.push(Holder { slot, ..Holder::of_process(owner.pid, false) });
@@ -398,6 +398,21 @@ pub(crate) fn find(path: &Path, thorough: bool) -> io::Result<Vec<Holder>> {
     }
     found.sort_by_key(|holder| holder.slot);
     Ok(found)
+}
+
+/// `None`: the path names nothing.
+fn identity_of(path: &Path) -> io::Result<Option<FileId>> {
+    match sys::path_identity(path) {
+        Err(error) if gone(&error) => Ok(None),
+        found => found.map(Some),
+    }
+}
+
+fn is_directory(found: io::Result<std::fs::Metadata>) -> io::Result<bool> {
+    match found {
+        Err(error) if gone(&error) => Ok(false),
+        found => found.map(|found| found.is_dir()),
+    }
 }
 
 /// Those of the ones who share the lock on `path` that left a record.
@@ -413,10 +428,11 @@ fn sharers_of(path: &Path) -> io::Result<Vec<Holder>> {
 
 /// The records in the directory of those who share a lock, by their names. Those of others may be closed to this user.
 fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    if !is_real_directory(directory) {
+    // And no symbolic link to one, which would be somebody else's.
+    if !is_directory(std::fs::symlink_metadata(directory))? {
         return Ok(Vec::new());
     }
-    let entries = match std::fs::read_dir(directory) {
+    let entries = match sys::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if gone(&error) || error.kind() == io::ErrorKind::PermissionDenied => {
             return Ok(Vec::new());

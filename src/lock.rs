@@ -245,7 +245,7 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if there is a record that cannot be read.
+    /// [`Error::Io`] if there is a record that cannot be read, or the system refuses to tell.
     pub fn holder(&self) -> Result<Option<Holder>> {
         let path = self.inner.claim.slot.path();
         let found = holder::find(path, true);

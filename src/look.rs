@@ -27,7 +27,7 @@ use crate::sys::{self, Mode, Presence};
 ///
 /// # Errors
 ///
-/// [`Error::Io`] if there is a record that cannot be read, or the path cannot be made absolute.
+/// [`Error::Io`] if there is a record that cannot be read, the system refuses to tell, or the path cannot be made absolute.
 pub fn holders(path: impl AsRef<Path>) -> Result<Vec<Holder>> {
     let path = absolute(path.as_ref())?;
     find(&path)
@@ -61,8 +61,8 @@ fn find(path: &Arc<Path>) -> Result<Vec<Holder>> {
 ///
 /// # Errors
 ///
-/// [`Error::NotRegularFile`] if there is something else; [`Error::Io`] if it cannot be opened, or there is a record that
-/// cannot be read.
+/// [`Error::NotRegularFile`] if there is something else; [`Error::Io`] if it cannot be opened, there is a record that
+/// cannot be read, or the system refuses to tell.
 pub fn is_held(path: impl AsRef<Path>) -> Result<bool> {
     let path = absolute(path.as_ref())?;
     let file_path = &path;
@@ -91,8 +91,8 @@ pub fn is_held(path: impl AsRef<Path>) -> Result<bool> {
 ///
 /// # Errors
 ///
-/// [`Error::NotRegularFile`] if there is a symbolic link; [`Error::Io`] if it cannot be looked at, or there is a record that
-/// cannot be read.
+/// [`Error::NotRegularFile`] if there is a symbolic link; [`Error::Io`] if it cannot be looked at, there is a record that
+/// cannot be read, or the system refuses to tell.
 pub fn held_slots(path: impl AsRef<Path>) -> Result<Vec<u32>> {
     let path = absolute(path.as_ref())?;
     match std::fs::symlink_metadata(&path) {

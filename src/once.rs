@@ -330,7 +330,7 @@ impl Once {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if there is a record that cannot be read.
+    /// [`Error::Io`] if there is a record that cannot be read, or the system refuses to tell.
     pub fn holder(&self) -> Result<Option<Holder>> {
         let path = &self.inner.lock_path;
         let found = holder::find(path, true);

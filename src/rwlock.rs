@@ -285,7 +285,7 @@ impl RwLock {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if there is a record that cannot be read.
+    /// [`Error::Io`] if there is a record that cannot be read, or the system refuses to tell.
     pub fn holders(&self) -> Result<Vec<Holder>> {
         let path = self.inner.read.path();
         holder::find(path, true).map_err(|source| Error::io("find the holders of", path, source))

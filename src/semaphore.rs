@@ -355,7 +355,7 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if there is a record that cannot be read.
+    /// [`Error::Io`] if there is a record that cannot be read, or the system refuses to tell.
     pub fn holders(&self) -> Result<Vec<Holder>> {
         let directory = self.inner.slots.directory();
         holder::find(directory, true)

@@ -446,7 +446,7 @@ pub(crate) fn lists_locks(file: &File) -> bool {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     return !remote::is_file(file)
         && !remote::is_stacked(file)
-        && Path::new("/proc/locks").exists();
+        && File::open("/proc/locks").is_ok();
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     {
         let _ = file;

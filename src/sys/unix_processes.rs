@@ -64,14 +64,14 @@ pub(crate) fn host_name() -> String {
 /// of processes the list does not show what a dead one took, so with `thorough` it is looked for what is inherited
 /// where nothing is listed. Nothing is listed where the file system shows another device number than stat(2) does
 /// (btrfs subvolumes, overlayfs).
-pub(crate) fn lock_owners(files: &[FileId], thorough: bool) -> Vec<Owner> {
+pub(crate) fn lock_owners(files: &[FileId], thorough: bool) -> std::io::Result<Vec<Owner>> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if !files.is_empty() {
         let mut owners = Vec::new();
         // A lock that others' locks move within the list between two reads can be passed over; so what was
         // not seen is looked for once more.
         for _ in 0..3 {
-            let Ok(locks) = kernel_locks() else { break };
+            let locks = kernel_locks()?;
             let listed = locks.lines().filter_map(flock_owner);
             owners.extend(listed.filter(|owner| files.contains(&owner.file)));
             if !owners.is_empty() {
@@ -88,10 +88,10 @@ pub(crate) fn lock_owners(files: &[FileId], thorough: bool) -> Vec<Owner> {
         if !open.is_empty() {
             owners.extend(inheritors(&open));
         }
-        return owners;
+        return Ok(owners);
     }
     let _ = (files, thorough);
-    Vec::new()
+    Ok(Vec::new())
 }
 
 /// Who has a lock on one of these files that another process took: `lock:` lines in `/proc/PID/fdinfo/N` (proc(5)), of the
@@ -188,10 +188,16 @@ fn state_of(pid: u32) -> std::io::Result<Option<u8>> {
 
 /// `/proc/locks`, in as few reads as can be: the kernel makes as many lines as a read has room for (up to
 /// a page), and finds its place in the list anew for the next. `fs::read_to_string` begins with a read of
-/// 32 bytes.
+/// 32 bytes. Nothing where there is none, or this user may not read it.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn kernel_locks() -> std::io::Result<String> {
-    let mut file = fs::File::open("/proc/locks")?;
+    use std::io::ErrorKind;
+    let mut file = match fs::File::open("/proc/locks") {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
+            return Ok(String::new());
+        }
+        opened => opened?,
+    };
     let mut bytes = Vec::new();
     let mut page = vec![0; 64 * 1024];
     loop {
