@@ -265,7 +265,9 @@ print("ok")
 /// Two of a kind that come together may be one to the job; so what we send is looked at.
 #[test]
 fn what_the_terminal_says_is_not_said_again() {
-    if !crate::support::has("python3", &["-c", "import pty"]) || !crate::support::has("strace", &["-V"]) {
+    if !crate::support::has("python3", &["-c", "import pty"])
+        || !crate::support::has("strace", &["-V"])
+    {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
