@@ -98,7 +98,7 @@ pub(crate) fn lock_owners(files: &[FileId], thorough: bool) -> std::io::Result<V
 /// processes that this one may look at. Of several that have one lock the eldest, by its number.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn inheritors(files: &[FileId]) -> Vec<Owner> {
-    let mut pids: Vec<u32> = numbers("/proc".into()).collect();
+    let mut pids: Vec<u32> = numbers("/proc").collect();
     pids.sort_unstable();
     let mut found: Vec<(u32, Owner)> = Vec::new();
     for pid in pids {
@@ -116,7 +116,7 @@ fn inheritors(files: &[FileId]) -> Vec<Owner> {
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn locks_had_by(pid: u32, files: &[FileId]) -> Vec<(u32, Owner)> {
     let mut found = Vec::new();
-    for descriptor in numbers(format!("/proc/{pid}/fdinfo").into()) {
+    for descriptor in numbers(&format!("/proc/{pid}/fdinfo")) {
         let Some(file) = file_of(pid, descriptor).filter(|file| files.contains(file)) else {
             continue;
         };
@@ -130,8 +130,8 @@ fn locks_had_by(pid: u32, files: &[FileId]) -> Vec<(u32, Owner)> {
 
 /// The entries of a directory that are numbers.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn numbers(directory: PathBuf) -> impl Iterator<Item = u32> {
-    let entries = super::super::read_dir(&directory).into_iter().flatten().flatten();
+fn numbers(directory: &str) -> impl Iterator<Item = u32> + use<> {
+    let entries = super::super::read_dir(directory.as_ref()).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
