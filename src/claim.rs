@@ -45,7 +45,7 @@ impl Target for Claim {
     type Held = Locked;
 
     fn key(&self) -> Self::Key {
-        (Arc::clone(self.slot.path()), self.slot.latest(), self.mode)
+        (Arc::clone(self.slot.common_name()), self.slot.latest(), self.mode)
     }
 
     fn is_current(&self, (_, id, _): &Self::Key) -> Result<bool> {
@@ -93,5 +93,25 @@ impl Target for Claim {
 
     fn backstop(&self) -> Option<Duration> {
         if self.mode == Mode::Shared { sys::SHARED_BACKSTOP } else { None }
+    }
+}
+
+// Windows only: elsewhere files have numbers, and lower case is another name.
+#[cfg(all(test, windows))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_names_a_file_differently_waits_in_the_same_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.lock");
+        let key = |path: &Path| {
+            let slot = Slot::open(path, crate::options::Access::Umask).unwrap();
+            Claim { slot, mode: Mode::Exclusive, poll_every: None, whole: None }.key()
+        };
+        let literal = format!(r"\\?\{}", path.display());
+        assert!(key(&path) == key(&dir.path().join("A.LOCK")));
+        assert!(key(&path) == key(Path::new(&literal)));
+        assert!(key(&path) != key(&dir.path().join("b.lock")));
     }
 }

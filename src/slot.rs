@@ -21,6 +21,8 @@ const MOST_REPLACEMENTS: u32 = 1000;
 #[derive(Debug)]
 pub(crate) struct Slot {
     path: Arc<Path>,
+    /// By which those who wait for it in this process know each other.
+    common_name: Arc<Path>,
     /// A second name (a hard link) that the file is given, to be restored from: for a file that must not
     /// be made anew while somebody may hold the old one (rule S2).
     spare: Option<Box<Path>>,
@@ -117,11 +119,16 @@ impl Slot {
         let opened = file.id;
         let files = PerProcess::new(Files { idle: Some(file), ..Files::NONE }, || Files::NONE);
         drop(files.lock()); // it is this process's from now on
-        Ok(Arc::new(Self { path, spare, access, network, opened, files }))
+        let common_name = sys::common_name(&path);
+        Ok(Arc::new(Self { path, common_name, spare, access, network, opened, files }))
     }
 
     pub(crate) fn path(&self) -> &Arc<Path> {
         &self.path
+    }
+
+    pub(crate) fn common_name(&self) -> &Arc<Path> {
+        &self.common_name
     }
 
     pub(crate) fn access(&self) -> Access {
@@ -479,8 +486,12 @@ fn open(path: &Arc<Path>, spare: Option<&Path>, access: Access) -> Result<OpenFi
     Err(failed("open")(source))
 }
 
-/// Absolute, so that a later change of the current directory does not change what is meant.
+/// Absolute, so that a later change of the current directory does not change what is meant. All that is opened comes by
+/// here first.
 pub(crate) fn absolute(path: &Path) -> Result<Arc<Path>> {
+    if let Some(source) = sys::misnamed(path) {
+        return Err(Error::io("use the path", &path.into(), source));
+    }
     let absolute = if path.as_os_str().as_encoded_bytes().contains(&0) {
         Err(io::Error::new(io::ErrorKind::InvalidInput, "it holds a NUL byte"))
     } else {
@@ -513,8 +524,13 @@ pub(crate) fn create_parents(
 ) -> Result<()> {
     const MOST_TRIES: u32 = 20;
     let parent = path.parent().unwrap_or(path);
-    if parent.exists() {
-        return if tries < MOST_TRIES { Ok(()) } else { Err(failed) };
+    match std::fs::metadata(parent) {
+        // Windows only says that it found no path.
+        Ok(found) if !found.is_dir() => {
+            return Err(Error::io("look up", path, io::ErrorKind::NotADirectory.into()));
+        }
+        Ok(_) => return if tries < MOST_TRIES { Ok(()) } else { Err(failed) },
+        Err(_) => {}
     }
     sys::create_directories(parent, access.bits())
         .map_err(|source| Error::io("create the parent directory of", path, source))

@@ -7,6 +7,8 @@
 //! | name | contract |
 //! |---|---|
 //! | [`SUPPORTED`] | whether there are locks on this platform at all |
+//! | [`misnamed`] | why the system would take a path for something else than the file that it seems to name |
+//! | [`common_name`] | one path for all under which a file that is there goes, where that is known |
 //! | [`open_existing`] | opens what is there, never creates, truncates, follows a last symlink, blocks on a FIFO |
 //! | [`open_to_read`] | the same, for reading what others wrote beside the path |
 //! | [`create_new`] | creates, failing with `AlreadyExists` where anything has the name |
@@ -177,11 +179,11 @@ mod whole;
 
 pub(crate) use imp::{
     BACKSTOP, FILES_HAVE_NUMBERS, FileId, Origin, Pin, PlaceId, SUPPORTED, advice,
-    coarse_milliseconds, command_of, create_directories, create_new, describe, has_one_name,
-    host_name, identity, is_bad_name, is_network, is_network_place, is_stopped, let_inherit,
-    lists_locks, lock_owners, locks_unsupported, names, open_existing, open_to_read, path_identity,
-    place_identity, presence, remove_at_once, rename_new, sync_directory, sync_everything,
-    through_readers,
+    coarse_milliseconds, command_of, common_name, create_directories, create_new, describe,
+    has_one_name, host_name, identity, is_bad_name, is_network, is_network_place, is_stopped,
+    let_inherit, lists_locks, lock_owners, locks_unsupported, misnamed, names, open_existing,
+    open_to_read, path_identity, place_identity, presence, remove_at_once, rename_new,
+    sync_directory, sync_everything, through_readers,
 };
 
 #[cfg(all(unix, not(any(target_os = "solaris", target_os = "emscripten"))))]
@@ -191,6 +193,9 @@ mod imp;
 #[cfg(windows)]
 #[path = "windows.rs"]
 mod imp;
+
+#[cfg(any(windows, test))]
+mod windows_names;
 
 #[cfg(any(windows, all(unix, not(any(target_os = "solaris", target_os = "emscripten")))))]
 mod advisory;
@@ -204,6 +209,7 @@ mod imp;
 )))]
 use imp::advisory;
 
+// Unix only: Windows has no fork.
 #[cfg(all(test, unix))]
 mod tests {
     /// The children of one fork server make as many names as there are.

@@ -3,6 +3,7 @@
 use std::fs::{File, FileType};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{Bits, Mode, Presence};
 
@@ -30,6 +31,11 @@ pub(crate) fn open_to_read(_path: &Path) -> io::Result<File> {
 
 pub(crate) fn create_new(_path: &Path, _bits: Option<Bits>) -> io::Result<File> {
     unsupported()
+}
+
+/// As tempfile takes it: any path will do.
+pub(super) fn at_any_length(path: &Path) -> &Path {
+    path
 }
 
 pub(super) fn aside(_path: &Path, _bits: Option<Bits>) -> io::Result<tempfile::NamedTempFile> {
@@ -119,6 +125,14 @@ pub(crate) fn locks_unsupported(error: &io::Error) -> bool {
 
 pub(crate) fn advice(_error: &io::Error) -> &'static str {
     ""
+}
+
+pub(crate) fn misnamed(_path: &Path) -> Option<io::Error> {
+    None
+}
+
+pub(crate) fn common_name(path: &Arc<Path>) -> Arc<Path> {
+    Arc::clone(path)
 }
 
 pub(crate) fn is_bad_name(_error: &io::Error) -> bool {

@@ -8,6 +8,7 @@ use std::os::unix::fs::{
     PermissionsExt as _,
 };
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::OFlags;
@@ -97,6 +98,11 @@ pub(crate) fn create_new(path: &Path, bits: Option<Bits>) -> io::Result<File> {
             Ok(file)
         }
     }
+}
+
+/// As tempfile takes it: any path will do.
+pub(super) fn at_any_length(path: &Path) -> &Path {
+    path
 }
 
 /// A new file in the directory of `path`, with the mode that a file made with `bits` has: to be filled and
@@ -348,6 +354,16 @@ pub(crate) fn advice(error: &io::Error) -> &'static str {
         }
         _ => "",
     }
+}
+
+/// A name is nothing but a name here.
+pub(crate) fn misnamed(_path: &Path) -> Option<io::Error> {
+    None
+}
+
+/// Files have numbers here, and who waits goes by these.
+pub(crate) fn common_name(path: &Arc<Path>) -> Arc<Path> {
+    Arc::clone(path)
 }
 
 pub(crate) fn is_bad_name(error: &io::Error) -> bool {

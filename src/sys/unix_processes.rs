@@ -251,6 +251,7 @@ pub(crate) fn command_of(pid: u32) -> Option<String> {
     (!words.is_empty()).then(|| words.join(" "))
 }
 
+// Linux only: reads lines of `/proc/locks`.
 #[cfg(all(test, any(target_os = "linux", target_os = "android")))]
 mod tests {
     use super::*;

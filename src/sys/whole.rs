@@ -5,7 +5,7 @@
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use super::imp::{Keeping, aside, fixed, sync_directory, through_readers};
+use super::imp::{Keeping, aside, at_any_length, fixed, sync_directory, through_readers};
 use super::{Bits, Mode, Presence};
 
 /// Makes `path` with these contents; `AlreadyExists` where anything has the name.
@@ -13,7 +13,7 @@ pub(crate) fn write_new(path: &Path, contents: &[u8], bits: Option<Bits>) -> io:
     let made = aside(path, bits)?;
     made.as_file().write_all(contents)?;
     made.as_file().sync_data()?;
-    match made.persist_noclobber(path) {
+    match made.persist_noclobber(at_any_length(path)) {
         Ok(_) => Ok(()),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Err(error.error),
         // No way to rename without clobbering on this file system (exFAT, some FUSE): a second name of one
@@ -22,7 +22,7 @@ pub(crate) fn write_new(path: &Path, contents: &[u8], bits: Option<Bits>) -> io:
             let made = error.file;
             match std::fs::hard_link(made.path(), path) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !path.exists() => {
-                    made.persist(path).map(drop).map_err(|error| error.error)
+                    made.persist(at_any_length(path)).map(drop).map_err(|error| error.error)
                 }
                 linked => linked,
             }
@@ -139,7 +139,7 @@ fn persist(made: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
     let mut made = Some(made);
     through_readers(|| {
         let Some(file) = made.take() else { return Ok(()) };
-        file.persist(path).map(drop).map_err(|error| {
+        file.persist(at_any_length(path)).map(drop).map_err(|error| {
             made = Some(error.file);
             error.error
         })

@@ -1,14 +1,17 @@
-//! Windows: share modes, error numbers. May name std.
+//! Windows: share modes, error numbers. May name tempfile, the table of names beside this one and std.
 //!
 //! Rule 7. Lock files are opened without delete sharing: while anybody has one open it can neither be
 //! removed nor renamed nor replaced, so the path names the locked file for as long as we hold it and
 //! [`names`] has nothing to ask. Locked ranges are mandatory here, hence nothing is stored in a lock
 //! file.
 
+use std::borrow::Cow;
+use std::ffi::OsString;
 use std::fs::{self, File, FileType, OpenOptions};
 use std::io;
 use std::os::windows::fs::OpenOptionsExt as _;
-use std::path::{Component, Path, Prefix};
+use std::path::{Component, Path, PathBuf, Prefix};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::{Bits, Presence};
@@ -30,6 +33,8 @@ pub(crate) const FILES_HAVE_NUMBERS: bool = false;
 const FILE_SHARE_READ: u32 = 1;
 const FILE_SHARE_WRITE: u32 = 2;
 const FILE_SHARE_ALL: u32 = 7;
+/// To look at something that may be a directory.
+const FILE_FLAG_BACKUP_SEMANTICS: u32 = 0x0200_0000;
 /// A symbolic link or junction at the last component is opened itself, and then refused.
 const FILE_FLAG_OPEN_REPARSE_POINT: u32 = 0x0020_0000;
 
@@ -42,22 +47,34 @@ const ERROR_NOT_SUPPORTED: i32 = 50;
 const ERROR_CALL_NOT_IMPLEMENTED: i32 = 120;
 const ERROR_INVALID_NAME: i32 = 123;
 const ERROR_FILENAME_EXCED_RANGE: i32 = 206;
+const ERROR_DELETE_PENDING: i32 = 303;
 
 fn is(error: &io::Error, codes: &[i32]) -> bool {
     error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
-/// Rule 7. A virus scanner or an indexer has a file open for a moment, and a file whose deletion waits
-/// for its last handle refuses every open: tried again for so long, then believed.
-fn patiently<T>(limit: Duration, mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+/// Somebody is in the way who will be gone in a moment, it may be: a virus scanner or an indexer that has the file open,
+/// or who deletes it.
+const IN_THE_WAY: &[i32] = &[ERROR_SHARING_VIOLATION, ERROR_ACCESS_DENIED, ERROR_DELETE_PENDING];
+
+/// For a lock file.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Rule 7. Tries again for so long whatever somebody may be in the way of, and then believes it.
+fn patiently<T>(limit: Duration, call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    patiently_unless(limit, |_| false, call)
+}
+
+fn patiently_unless<T>(
+    limit: Duration,
+    is_final: impl Fn(&io::Error) -> bool,
+    mut call: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
     let mut pause = Duration::from_millis(1);
     let mut paused = Duration::ZERO;
     loop {
         match call() {
-            Err(error)
-                if paused < limit
-                    && is(&error, &[ERROR_SHARING_VIOLATION, ERROR_ACCESS_DENIED]) =>
-            {
+            Err(error) if paused < limit && is(&error, IN_THE_WAY) && !is_final(&error) => {
                 std::thread::sleep(pause);
                 paused += pause;
                 pause *= 2;
@@ -67,8 +84,26 @@ fn patiently<T>(limit: Duration, mut call: impl FnMut() -> io::Result<T>) -> io:
     }
 }
 
-/// For a lock file.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The same for opening what is at `path`: a user who may not is told at once.
+fn opened(path: &Path, mut call: impl FnMut() -> io::Result<File>) -> io::Result<File> {
+    let is_refused = |error: &io::Error| is(error, &[ERROR_ACCESS_DENIED]) && is_settled(path);
+    match patiently_unless(PATIENCE, is_refused, &mut call) {
+        // What was in the way may have gone while that was looked at.
+        Err(error) if is(&error, &[ERROR_ACCESS_DENIED]) => call(),
+        opened => opened,
+    }
+}
+
+/// Whether the name is free, or a file's that nobody deletes: one whose deletion waits for its last handle refuses every
+/// open, also one that only wants to look.
+fn is_settled(path: &Path) -> bool {
+    let flags = FILE_FLAG_BACKUP_SEMANTICS | FILE_FLAG_OPEN_REPARSE_POINT;
+    let mut look = OpenOptions::new();
+    match look.access_mode(0).share_mode(FILE_SHARE_ALL).custom_flags(flags).open(path) {
+        Ok(_) => true,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
 
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
@@ -82,7 +117,7 @@ fn options() -> OpenOptions {
 /// Read and write, or only read where writing is refused: the file has the read-only attribute, an
 /// access list says so, or the medium is write-protected.
 pub(crate) fn open_existing(path: &Path) -> io::Result<File> {
-    patiently(PATIENCE, || match options().write(true).open(path) {
+    opened(path, || match options().write(true).open(path) {
         Err(error) if is(&error, &[ERROR_ACCESS_DENIED, ERROR_WRITE_PROTECT]) => {
             options().open(path).map_err(|_| error)
         }
@@ -97,13 +132,38 @@ pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
 
 /// Mode bits mean nothing here: what is created inherits the access list of its directory.
 pub(crate) fn create_new(path: &Path, _bits: Option<Bits>) -> io::Result<File> {
-    patiently(PATIENCE, || options().write(true).create_new(true).open(path))
+    opened(path, || options().write(true).create_new(true).open(path))
 }
 
 /// A new file in the directory of `path`: to be filled and then given that name.
 pub(super) fn aside(path: &Path, _bits: Option<Bits>) -> io::Result<tempfile::NamedTempFile> {
     let directory = path.parent().unwrap_or(Path::new("."));
-    tempfile::Builder::new().prefix(".flockwork.").tempfile_in(directory)
+    tempfile::Builder::new().prefix(".flockwork.").tempfile_in(at_any_length(directory))
+}
+
+/// As tempfile takes it, which renames by `MoveFileExW` with a path as it is: that may have 259 characters, and many more
+/// behind `\\?\`. (std sees to that by itself.) Only for absolute paths, and what [`misnamed`] has nothing against.
+pub(super) fn at_any_length(path: &Path) -> Cow<'_, Path> {
+    /// What is made in a directory has a name, too.
+    const SHORT: usize = 200;
+    let mut parts = path.components();
+    let prefix = match parts.next() {
+        Some(Component::Prefix(prefix)) if path.as_os_str().len() > SHORT => prefix.kind(),
+        _ => return path.into(),
+    };
+    let mut literal = OsString::from(r"\\?\");
+    match prefix {
+        Prefix::Disk(letter) => literal.push(format!("{}:", char::from(letter))),
+        Prefix::UNC(server, share) => {
+            for part in ["UNC\\".as_ref(), server, "\\".as_ref(), share] {
+                literal.push(part);
+            }
+        }
+        _ => return path.into(),
+    }
+    let mut long = PathBuf::from(literal);
+    long.push(parts.as_path());
+    long.into()
 }
 
 /// A new file at `path` itself.
@@ -113,6 +173,7 @@ pub(super) fn fixed(
     _private: bool,
 ) -> io::Result<tempfile::NamedTempFile> {
     let (directory, name) = (path.parent().unwrap_or(Path::new(".")), path.file_name());
+    let directory = at_any_length(directory);
     tempfile::Builder::new().prefix(name.unwrap_or_default()).rand_bytes(0).tempfile_in(directory)
 }
 
@@ -174,7 +235,16 @@ pub(crate) fn sync_everything(_directory: &Path) -> io::Result<()> {
 }
 
 pub(crate) fn create_directories(path: &Path, _bits: Option<Bits>) -> io::Result<()> {
-    fs::create_dir_all(path)
+    let made = fs::create_dir_all(path);
+    if path.is_dir() {
+        return Ok(());
+    }
+    // A file in the place of one of them is only told as a path that was not found; a drive that is not there not at all.
+    let found = path.ancestors().find_map(|above| fs::metadata(above).ok());
+    if found.is_some_and(|found| !found.is_dir()) {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    Err(made.err().unwrap_or_else(|| io::ErrorKind::NotFound.into()))
 }
 
 /// A file whose deletion waits for its last handle is still there, and refuses to be looked at.
@@ -222,6 +292,17 @@ pub(crate) fn advice(error: &io::Error) -> &'static str {
     }
 }
 
+/// Devices, streams, and what the system makes another name of without a word.
+pub(crate) fn misnamed(path: &Path) -> Option<io::Error> {
+    let problem = super::windows_names::problem(path.as_os_str().as_encoded_bytes())?;
+    Some(io::Error::new(io::ErrorKind::InvalidInput, problem))
+}
+
+/// A file goes under many: in upper and lower case, behind `\\?\`, through junctions, with short names.
+pub(crate) fn common_name(path: &Arc<Path>) -> Arc<Path> {
+    fs::canonicalize(path).map_or_else(|_| Arc::clone(path), Into::into)
+}
+
 pub(crate) fn is_bad_name(error: &io::Error) -> bool {
     is(error, &[ERROR_INVALID_NAME, ERROR_FILENAME_EXCED_RANGE])
 }
@@ -257,7 +338,8 @@ pub(crate) fn names(_path: &Path, _id: FileId) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Which directory a path leads to: std does not tell its number here, so by the time at which it was made.
+/// Which directory a path leads to: std does not tell its number here, so by the time at which it was made. One that is
+/// made anew within seconds may be given the time of the old one (file system tunneling); then the backstop has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PlaceId {
     made: Option<SystemTime>,
@@ -326,7 +408,7 @@ impl Pin {
 
     /// Whether the publisher of this file lives: then nobody may open it for writing.
     pub(crate) fn is_alive(path: &Path, _file: &File) -> bool {
-        let probe = OpenOptions::new().write(true).share_mode(FILE_SHARE_ALL).open(path);
+        let probe = options().read(false).write(true).share_mode(FILE_SHARE_ALL).open(path);
         probe.is_err_and(|error| is(&error, &[ERROR_SHARING_VIOLATION]))
     }
 

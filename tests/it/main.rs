@@ -33,29 +33,41 @@ mod semaphore_files;
 mod semaphore_order;
 mod shared_file;
 
+// Linux only: compares with flock(1), and uses sh.
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod as_flock;
+// Linux only: the jobs are scripts of sh. `cli_everywhere` has what matters elsewhere, as for those below.
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod cli;
 #[cfg(feature = "cli")]
 mod cli_everywhere;
+// Linux only: sh, FIFOs, mode bits, other users, names that are no Unicode.
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod cli_input;
+// Linux only: runs the README's scripts of sh.
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod cli_readme;
+// Linux only: signals and terminals.
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod cli_signals;
+// Linux only: sh, strace, namespaces.
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod cli_status;
+// Unix only: Windows hands no lock on to programs that are started.
 #[cfg(unix)]
 mod hostile;
 #[cfg(unix)]
 mod hostile_contents;
 #[cfg(unix)]
 mod inherit;
+// Linux only: excludes and is excluded by flock(1) and Python.
 #[cfg(target_os = "linux")]
 mod interop;
+// Unix only: mode bits, other users, limits; injected errors. `windows` has what Windows refuses.
 #[cfg(unix)]
 mod refusals;
+// Windows only: share modes, names, attributes.
+#[cfg(windows)]
+mod windows;
 
 mod tidy;

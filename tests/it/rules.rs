@@ -49,6 +49,7 @@ fn a_directory_is_refused() {
     assert_not_regular(dir.path(), "a directory");
 }
 
+// Unix only: symbolic links, FIFOs, devices, mode bits. `windows` has what there is on Windows.
 #[cfg(unix)]
 mod on_unix {
     use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
@@ -172,6 +173,7 @@ mod on_unix {
         peer.expect("timeout\t100000", "held");
     }
 
+    // Linux only: reads `/proc/self/fd`.
     #[cfg(target_os = "linux")]
     #[test]
     fn descriptors_are_closed_on_exec() {
@@ -187,7 +189,8 @@ mod on_unix {
 
 // ----------------------------------------------------------- rule 2: the path names what is locked
 
-/// The ways in which a lock file leaves its path. On Windows none of them can happen (rule 7).
+/// The ways in which a lock file leaves its path.
+// Unix only: Windows removes and renames no lock file that is open (rule 7).
 #[cfg(unix)]
 mod replaced {
     use super::*;
@@ -381,6 +384,7 @@ fn a_refused_second_acquisition_neither_shares_nor_loses_the_first() {
 
 // ------------------------------------------------------------------- rule 4: only in its own process
 
+// Unix only: Windows has no fork.
 #[cfg(unix)]
 mod forked {
     use super::*;
@@ -453,6 +457,7 @@ mod forked {
 
 // -------------------------------------------------------------------------- rule 5: through signals
 
+// Linux only: interruptions are injected by strace.
 #[cfg(target_os = "linux")]
 #[test]
 fn an_interrupted_system_call_is_made_again() {
@@ -471,6 +476,7 @@ fn an_interrupted_system_call_is_made_again() {
 
 // ---------------------------------------------------------- rule 6: descriptors stay open meanwhile
 
+// Linux only: counts descriptors by `/proc`.
 #[cfg(target_os = "linux")]
 #[test]
 fn an_acquisition_opens_nothing_and_leaves_one_descriptor() {
@@ -501,21 +507,6 @@ fn an_acquisition_opens_nothing_and_leaves_one_descriptor() {
         let left = || descriptors() == before;
         crate::support::eventually("descriptors are closed", left);
     });
-}
-
-// -------------------------------------------------------------------------------- rule 7: Windows
-
-#[cfg(windows)]
-#[test]
-fn a_lock_file_that_is_open_cannot_be_removed_or_renamed() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("a.lock");
-    let lock = Lock::open(&path).unwrap();
-    assert!(std::fs::remove_file(&path).is_err());
-    assert!(std::fs::rename(&path, dir.path().join("b")).is_err());
-    drop(lock.lock().unwrap());
-    drop(lock);
-    std::fs::remove_file(&path).unwrap();
 }
 
 // ------------------------------------------- rule 8: the kernel frees what a dead process held, late

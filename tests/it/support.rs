@@ -172,11 +172,16 @@ pub(crate) fn has(program: &str, arguments: &[&str]) -> bool {
     let found =
         Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success());
     if !found {
-        // Not by println, which libtest keeps to itself where a test passes.
-        let left_out = format!("left out: `{program} {}` does not run here\n", arguments.join(" "));
-        let _ = std::io::Write::write_all(&mut std::io::stderr(), left_out.as_bytes());
+        left_out(&format!("`{program} {}` does not run here", arguments.join(" ")));
     }
     found
+}
+
+/// Says what a test has to leave out here. Not by println, which libtest keeps to itself where a test passes.
+#[cfg(any(windows, target_os = "linux"))]
+pub(crate) fn left_out(what: &str) {
+    let line = format!("left out: {what}\n");
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
 }
 
 /// Waits until a child has ended that was forked without exec.

@@ -36,6 +36,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sys/unix.rs", &[]),
     ("sys/unix_processes.rs", &[]),
     ("sys/windows.rs", &[]),
+    ("sys/windows_names.rs", &[]),
     ("sys/other.rs", &[]),
     ("holder.rs", &["options", "sys"]),
     ("options.rs", &["holder", "sys"]),
@@ -150,6 +151,36 @@ fn each_source_file_says_in_its_first_line_what_lives_there() {
             assert!(text(&path).starts_with("//! "), "{}", path.display());
         }
     }
+}
+
+/// What does not run everywhere says why, on one line above its `cfg`.
+#[test]
+fn each_test_that_is_left_out_somewhere_says_why() {
+    let mut seen = 0;
+    for path in files_below("tests/it", &["rs"]) {
+        let text = text(&path);
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        for (number, line) in lines.iter().enumerate() {
+            let is_of_a_platform =
+                ["unix", "windows", "target_"].iter().any(|word| line.contains(word));
+            if !line.starts_with("#[cfg(") || !is_of_a_platform {
+                continue;
+            }
+            let rest = &lines[number + 1..];
+            let attributes = rest.iter().take_while(|line| line.starts_with("#[")).count();
+            if !rest[attributes].starts_with("mod ") && !rest[..attributes].contains(&"#[test]") {
+                continue;
+            }
+            seen += 1;
+            let reason = number.checked_sub(1).map_or("", |above| lines[above]);
+            let says = ["// Unix only: ", "// Linux only: ", "// Windows only: "]
+                .iter()
+                .any(|start| reason.strip_prefix(start).is_some_and(|why| why.ends_with('.')));
+            let at = format!("{}:{}", path.display(), number + 1);
+            assert!(says, "{at}: why not elsewhere? `// Unix only: Windows has no fork.`");
+        }
+    }
+    assert!(seen > 50, "{seen}: this looks past them");
 }
 
 #[test]

@@ -1,0 +1,515 @@
+//! What there is on Windows alone: share modes, locks that keep readers out, names that are no files' names, paths of every
+//! form, attributes. Where the directory or the system has no such thing a test says that it left it out.
+
+use std::fs::File;
+use std::os::windows::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use flockwork::{Error, Event, Lock, Once, Options, RwLock, Semaphore, SharedFile};
+
+use crate::peer::Peer;
+use crate::support::left_out;
+
+/// Share modes.
+const READ: u32 = 1;
+const WRITE: u32 = 2;
+const DELETE: u32 = 4;
+
+fn dirs() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    (dir, path)
+}
+
+/// Opened by a program that shares so much.
+#[track_caller]
+fn shared(path: &Path, mode: u32) -> File {
+    File::options().read(true).share_mode(mode).open(path).unwrap()
+}
+
+fn literal(path: &Path) -> PathBuf {
+    format!(r"\\?\{}", path.display()).into()
+}
+
+fn upper(path: &Path) -> PathBuf {
+    path.with_file_name(path.file_name().unwrap().to_ascii_uppercase())
+}
+
+fn names_in(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).unwrap();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+// ------------------------------------------------------------------------------- rule 7: sharing
+
+#[test]
+fn a_lock_file_that_is_open_cannot_be_removed_renamed_or_replaced() {
+    let (dir, path) = dirs();
+    let other = dir.path().join("b");
+    let lock = Lock::open(&path).unwrap();
+    for held in [None, Some(lock.lock().unwrap())] {
+        assert!(std::fs::remove_file(&path).is_err());
+        assert!(std::fs::rename(&path, &other).is_err());
+        std::fs::write(&other, "").unwrap();
+        assert!(std::fs::rename(&other, &path).is_err());
+        std::fs::remove_file(&other).unwrap();
+        drop(held);
+    }
+    drop(lock);
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn programs_that_are_started_have_no_lock_file_open() {
+    let (_dir, path) = dirs();
+    let lock = Lock::open(&path).unwrap();
+    let held = lock.lock().unwrap();
+    let mut started = Peer::start();
+    started.expect("descriptors", "0"); // it runs
+    drop((held, lock));
+    std::fs::remove_file(&path).unwrap();
+}
+
+/// A virus scanner, or a backup.
+#[test]
+fn who_shares_the_file_with_nobody_for_a_moment_is_waited_for() {
+    let (_dir, path) = dirs();
+    std::fs::write(&path, "").unwrap();
+    // The moment may be a long one on a busy machine: one of some has to do.
+    let opened = (0..5).any(|_| {
+        let scanner = shared(&path, 0);
+        let (send, begins) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let opening = scope.spawn(|| {
+                send.send(()).unwrap();
+                Lock::open(&path)
+            });
+            begins.recv().unwrap();
+            std::thread::sleep(Duration::from_millis(30));
+            drop(scanner);
+            opening.join().unwrap().is_ok()
+        })
+    });
+    assert!(opened);
+}
+
+#[test]
+fn who_shares_the_file_with_nobody_for_long_is_told_of() {
+    let (dir, path) = dirs();
+    let event = Event::open(dir.path().join("ready")).unwrap();
+    event.set_with(b"x").unwrap();
+    let data = SharedFile::open(dir.path().join("data")).unwrap();
+    data.write(b"y").unwrap();
+    std::fs::write(&path, "").unwrap();
+    let _others = [&path, event.path(), data.path()].map(|path| shared(path, 0));
+    let errors = [
+        Lock::open(&path).unwrap_err(),
+        event.payload().unwrap_err(),
+        event.try_consume().unwrap_err(),
+        event.clear().unwrap_err(),
+        data.read().unwrap_err(),
+        data.write(b"z").unwrap_err(),
+    ];
+    for error in errors {
+        assert!(matches!(error, Error::Io { .. }), "{error:?}");
+        let words = error.to_string();
+        if error.raw_os_error() == Some(32) {
+            assert!(words.contains("another program has the file open"), "{words}");
+        } else {
+            // What replaces it is only told that it may not.
+            assert_eq!(error.raw_os_error(), Some(5), "{words}");
+        }
+    }
+    drop(_others);
+    assert_eq!(event.try_consume().unwrap(), b"x");
+    assert_eq!(data.read().unwrap(), b"y");
+}
+
+/// A locked range is closed to everybody else: so what others have to read lies in no file that is ever locked.
+#[test]
+fn what_is_locked_cannot_be_read_and_what_must_be_read_is_not_locked() {
+    let dir = tempfile::tempdir().unwrap();
+    let [own, pool, data, once] = ["own", "pool", "data", "once"].map(|name| dir.path().join(name));
+    let options = Options::new().label("somebody");
+    let lock = options.open_lock(own.join("a.lock")).unwrap();
+    std::fs::write(lock.path(), "theirs").unwrap();
+    let held = lock.lock().unwrap();
+    assert_eq!(std::fs::read(lock.path()).unwrap_err().raw_os_error(), Some(33));
+    std::fs::read(own.join("a.lock.holder")).unwrap();
+    let semaphore = options.open_semaphore(&pool, 2).unwrap();
+    let _permits = semaphore.acquire_many(2).unwrap();
+    assert!(semaphore.try_acquire().unwrap_err().is_would_block());
+    for name in ["capacity", "holders/slot.0", "holders/slot.1"] {
+        assert!(!std::fs::read(pool.join(name)).unwrap().is_empty(), "{name}");
+    }
+    for name in ["queued", "resized"] {
+        std::fs::read(pool.join(name)).unwrap();
+    }
+    let file = options.open_shared_file(data.join("f")).unwrap();
+    file.write(b"data").unwrap();
+    let mut writing = file.lock_exclusive().unwrap();
+    writing.replace(b"more").unwrap();
+    assert_eq!(std::fs::read(data.join("f")).unwrap(), b"more");
+    let done = options.open_once(once.join("o")).unwrap();
+    let ran = done.call_once(|| {
+        assert!(!Once::open(once.join("o")).unwrap().is_done().unwrap());
+        assert!(flockwork::is_held(once.join("o.lock")).unwrap());
+        Ok::<_, Error>(())
+    });
+    assert!(ran.unwrap());
+    drop(held);
+    assert_eq!(std::fs::read(lock.path()).unwrap(), b"theirs");
+}
+
+// ------------------------------------------------------------------------------- records (10 to 12)
+
+/// As the next holder may find the record of one who is just dying.
+#[test]
+fn a_death_is_told_although_the_record_is_pinned_still() {
+    let (dir, path) = dirs();
+    let mut killed = Peer::start();
+    killed.expect(&format!("open\t{}\tlabel=killed", path.display()), "ok");
+    killed.expect("lock", "held");
+    killed.kill();
+    let _pinned = shared(&dir.path().join("a.lock.holder"), READ | DELETE);
+    assert!(Lock::open(&path).unwrap().lock().unwrap().abandoned());
+}
+
+#[test]
+fn an_orderly_release_is_no_death_where_the_record_cannot_be_removed() {
+    let (dir, path) = dirs();
+    let record = dir.path().join("a.lock.holder");
+    let lock = Options::new().label("first").open_lock(&path).unwrap();
+    let held = lock.lock().unwrap();
+    let reader = shared(&record, READ | WRITE);
+    drop(held);
+    assert!(record.exists());
+    assert_eq!(lock.holder().unwrap(), None);
+    assert!(!Lock::open(&path).unwrap().lock().unwrap().abandoned());
+    drop(reader);
+    let held = Options::new().label("next").open_lock(&path).unwrap().lock().unwrap();
+    assert!(!held.abandoned());
+    assert_eq!(lock.holder().unwrap().unwrap().label(), Some("next"));
+    drop(held);
+    assert!(!record.exists());
+}
+
+// ------------------------------------------------------------------------------- forms of a path
+
+/// Of each primitive: what is had by one of the paths is not to be had by the other, neither here nor by another process.
+#[track_caller]
+fn assert_the_same(one: &Path, other: &Path) {
+    let said = format!("{} and {}", one.display(), other.display());
+    let lock = Lock::open(one).unwrap();
+    let mut peer = Peer::with_lock(other);
+    let held = lock.lock().unwrap();
+    assert!(Lock::open(other).unwrap().try_lock().unwrap_err().is_would_block(), "{said}");
+    assert!(peer.ask("try").starts_with("would-block"), "{said}");
+    assert!(flockwork::is_held(other).unwrap());
+    peer.tell("timeout\t100000");
+    drop(held);
+    assert_eq!(peer.answer(), "held");
+    assert!(lock.try_lock().unwrap_err().is_would_block(), "{said}");
+    peer.expect("unlock", "ok");
+    drop((lock, peer));
+    std::fs::remove_file(one).unwrap();
+
+    let rw = RwLock::open(one).unwrap();
+    let reading = rw.read().unwrap();
+    let same = RwLock::open(other).unwrap();
+    drop(same.try_read().unwrap());
+    assert!(same.try_write().unwrap_err().is_would_block(), "{said}");
+    drop((reading, rw, same));
+    std::fs::remove_file(one).unwrap();
+
+    let semaphore = Semaphore::open(one, 2).unwrap();
+    let mut peer = crate::permits::peer(other, 2, "");
+    let permits = semaphore.acquire_many(2).unwrap();
+    assert!(peer.ask("sem\ttry\t1").starts_with("would-block"), "{said}");
+    assert_eq!(flockwork::held_slots(other).unwrap(), [0, 1]);
+    peer.tell("sem\tacquire\t1");
+    drop(permits);
+    assert!(peer.answer().starts_with("held "));
+    assert_eq!(semaphore.available_permits().unwrap(), 1, "{said}");
+    drop((semaphore, peer));
+    std::fs::remove_dir_all(one).unwrap();
+
+    let event = Event::open(one).unwrap();
+    let mut peer = crate::markers::peer(other, "");
+    for way in ["wait", "wait\tasync"] {
+        peer.tell(&format!("event\t{way}"));
+        assert!(event.set_with(b"x").unwrap());
+        assert_eq!(peer.answer(), "ok", "{said}");
+        peer.expect("event\tconsume", "x");
+        assert!(!event.is_set().unwrap(), "{said}");
+    }
+    drop((event, peer));
+
+    let once = Once::open(one).unwrap();
+    assert!(once.call_once(|| Ok::<_, Error>(())).unwrap());
+    assert!(Once::open(other).unwrap().is_done().unwrap(), "{said}");
+    assert!(Once::open(other).unwrap().reset().unwrap());
+    drop(once);
+
+    let file = SharedFile::open(one).unwrap();
+    file.write(b"data").unwrap();
+    let same = SharedFile::open(other).unwrap();
+    assert_eq!(same.read().unwrap(), b"data", "{said}");
+    let writing = file.lock_exclusive().unwrap();
+    assert!(same.try_lock_shared().unwrap_err().is_would_block(), "{said}");
+    drop(writing);
+    same.update(|old| Ok::<_, Error>([&old[..], b"!"].concat())).unwrap();
+    assert_eq!(file.read().unwrap(), b"data!");
+    drop((file, same));
+    std::fs::remove_file(one).unwrap();
+}
+
+#[test]
+fn upper_and_lower_case_are_the_same() {
+    let (_dir, path) = dirs();
+    assert_the_same(&path, &upper(&path));
+}
+
+#[test]
+fn a_path_behind_the_literal_prefix_is_the_same() {
+    let (_dir, path) = dirs();
+    assert_the_same(&path, &literal(&path));
+    assert_the_same(&literal(&path), &path);
+}
+
+#[test]
+fn slashes_are_as_good_as_backslashes() {
+    let (dir, path) = dirs();
+    let other = path.to_str().unwrap().replace('\\', "/");
+    assert_the_same(&path, Path::new(&other));
+    assert_the_same(&path, &dir.path().join("x/../a.lock"));
+}
+
+#[test]
+fn a_share_of_this_machine_is_the_same() {
+    let (_dir, path) = dirs();
+    let text = path.to_str().unwrap();
+    let (drive, rest) = text.split_once(r":\").unwrap();
+    std::fs::write(&path, "").unwrap();
+    for start in [r"\\localhost\", r"\\?\UNC\localhost\"] {
+        let share = PathBuf::from(format!(r"{start}{drive}$\{rest}"));
+        if !share.exists() {
+            left_out(r"\\localhost has no shares of the drives that this user may use");
+            return;
+        }
+        assert_the_same(&path, &share);
+        std::fs::write(&path, "").unwrap();
+    }
+}
+
+#[test]
+fn paths_of_any_length_will_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut path = dir.path().to_path_buf();
+    for number in 0..12 {
+        path.push(format!("{number:030}"));
+    }
+    path.push("a.lock");
+    assert!(path.as_os_str().len() > 300);
+    assert_the_same(&path, &literal(&path));
+    let labelled = Options::new().label("far away").open_lock(&path).unwrap();
+    let held = labelled.lock().unwrap();
+    assert_eq!(labelled.holder().unwrap().unwrap().label(), Some("far away"));
+    drop(held);
+}
+
+// ------------------------------------------------------------------------------- names
+
+/// What each primitive, and who only looks, says to a path.
+fn refusals(path: &Path) -> Vec<Error> {
+    vec![
+        Lock::open(path).unwrap_err(),
+        RwLock::open(path).unwrap_err(),
+        Semaphore::open(path, 1).unwrap_err(),
+        Semaphore::open_existing(path).unwrap_err(),
+        Event::open(path).unwrap_err(),
+        Once::open(path).unwrap_err(),
+        SharedFile::open(path).unwrap_err(),
+        flockwork::is_held(path).unwrap_err(),
+        flockwork::holders(path).unwrap_err(),
+        flockwork::held_slots(path).unwrap_err(),
+    ]
+}
+
+#[test]
+fn names_that_are_no_files_are_refused_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("there"), "theirs").unwrap();
+    for (name, says) in [
+        ("CON", "device"),
+        ("nul", "device"),
+        ("COM1", "device"),
+        ("aux.txt", "device"),
+        ("LPT9.lock", "device"),
+        ("com\u{b9}", "device"),
+        ("CONIN$", "device"),
+        (r"prn\a.lock", "device"),
+        ("there.", "takes it for `there`"),
+        ("there ", "takes it for `there`"),
+        ("...", "leaves out"),
+        (r"sub.\a.lock", "takes it for `sub`"),
+        ("there:stream", "stream within `there`"),
+        ("there::$DATA", "stream within `there`"),
+        ("a<b", "holds `<`"),
+        ("a>b", "holds `>`"),
+        ("a\"b", "holds `\"`"),
+        ("a|b", "holds `|`"),
+        ("a?b", "holds `?`"),
+        ("a*b", "holds `*`"),
+        ("a\u{1}b", "control character"),
+    ] {
+        let path = PathBuf::from(format!(r"{}\{name}", dir.path().display()));
+        for error in refusals(&path) {
+            assert!(matches!(error, Error::Io { .. }), "{name}: {error:?}");
+            assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput, "{name}: {error}");
+            assert_eq!(error.path(), path);
+            let words = error.to_string();
+            assert!(words.starts_with("could not use the path `"), "{words}");
+            assert!(words.contains(says), "{words}");
+            assert!(words.contains("leave") || words.contains("choose"), "what to do? {words}");
+        }
+    }
+    for path in [r"\\.\pipe\flockwork", r"\\localhost\pipe\flockwork", r"\\.\NUL", "nul"] {
+        for error in refusals(Path::new(path)) {
+            assert!(error.to_string().starts_with("could not use the path `"), "{error}");
+        }
+    }
+    assert_eq!(names_in(dir.path()), ["there"]);
+    assert_eq!(std::fs::read(dir.path().join("there")).unwrap(), b"theirs");
+}
+
+#[test]
+fn behind_the_literal_prefix_they_are_names_as_others() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["con", "aux.txt", "a.lock."] {
+        let path = literal(&dir.path().join("x")).with_file_name(name);
+        let lock = Options::new().label("x").open_lock(&path).unwrap();
+        let held = lock.lock().unwrap();
+        assert!(Peer::with_lock(&path).ask("try").starts_with("would-block"));
+        assert!(names_in(dir.path()).iter().any(|found| found == name));
+        drop((held, lock));
+        std::fs::remove_file(&path).unwrap();
+    }
+    assert_eq!(names_in(dir.path()).len(), 0);
+}
+
+#[test]
+fn paths_that_cannot_be_are_errors() {
+    let (dir, path) = dirs();
+    for error in refusals(&dir.path().join("x".repeat(256))) {
+        assert!(matches!(error, Error::Io { .. }), "{error:?}");
+        assert!(error.to_string().contains("choose a shorter one"), "{error}");
+    }
+    for path in ["", "a\0b"] {
+        let error = Lock::open(path).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput, "{path:?}: {error}");
+    }
+    assert!(Lock::open(path.join("")).is_err(), "a path with a slash at its end");
+    assert!(Lock::open(dir.path().join("..")).is_err());
+    assert!(Lock::open(r"C:\").is_err());
+    std::fs::write(&path, "").unwrap();
+    for error in [
+        Lock::open(path.join("b.lock")).unwrap_err(),
+        Event::open(path.join("b")).unwrap_err(),
+        Semaphore::open(path.join("b"), 1).unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), std::io::ErrorKind::NotADirectory, "{error:?}");
+        assert!(error.to_string().contains("should be a directory is a file"), "{error}");
+    }
+    assert!(matches!(Semaphore::open(&path, 1), Err(Error::NotRegularFile { .. })));
+    assert_eq!(names_in(dir.path()), ["a.lock"]);
+}
+
+#[test]
+fn names_that_are_no_unicode_are_as_good_as_others() {
+    use std::os::windows::ffi::OsStringExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(std::ffi::OsString::from_wide(&[0x61, 0xD800, 0x62]));
+    if std::fs::write(&path, "").is_err() {
+        left_out("halves of surrogate pairs in names: this file system has none");
+        return;
+    }
+    let lock = Lock::open(&path).unwrap();
+    let _held = lock.lock().unwrap();
+    let error = Lock::open(&path).unwrap().try_lock().unwrap_err();
+    assert!(error.is_would_block());
+    assert_eq!(error.path(), path);
+    assert!(!error.to_string().is_empty());
+}
+
+// ------------------------------------------------------------------------------- attributes and links
+
+fn set_read_only(path: &Path, is_read_only: bool) {
+    let mut permissions = std::fs::metadata(path).unwrap().permissions();
+    permissions.set_readonly(is_read_only);
+    std::fs::set_permissions(path, permissions).unwrap();
+}
+
+#[test]
+fn a_file_that_can_only_be_read_is_locked() {
+    let (_dir, path) = dirs();
+    std::fs::write(&path, "").unwrap();
+    set_read_only(&path, true);
+    let lock = Lock::open(&path).unwrap();
+    let mut peer = Peer::with_lock(&path);
+    peer.expect("lock", "held");
+    assert!(lock.try_lock().unwrap_err().is_would_block());
+    peer.kill();
+    drop(lock.lock_timeout(Duration::from_secs(100)).unwrap());
+    drop(lock);
+    set_read_only(&path, false);
+}
+
+#[test]
+fn a_shared_file_that_can_only_be_read_is_not_replaced() {
+    let (dir, path) = dirs();
+    let file = SharedFile::open(&path).unwrap();
+    file.write(b"theirs").unwrap();
+    set_read_only(&path, true);
+    let error = file.write(b"ours").unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied, "{error}");
+    assert!(error.to_string().contains("must be able to write"), "{error}");
+    assert_eq!(file.read().unwrap(), b"theirs");
+    set_read_only(&path, false);
+    file.write(b"ours").unwrap();
+    assert_eq!(file.read().unwrap(), b"ours");
+    assert!(!names_in(dir.path()).iter().any(|name| name.ends_with(".new")));
+}
+
+#[test]
+fn links_and_junctions_are_refused_as_files_and_followed_on_the_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let [target, link, real, way] =
+        ["target", "link", "real", "way"].map(|name| dir.path().join(name));
+    std::fs::write(&target, "theirs").unwrap();
+    std::fs::create_dir(&real).unwrap();
+    let is_link = |path: &Path| std::fs::symlink_metadata(path).is_ok_and(|at| at.is_symlink());
+    let _ = std::os::windows::fs::symlink_file(&target, &link);
+    if is_link(&link) {
+        for error in [Lock::open(&link).unwrap_err(), Event::open(&link).unwrap_err()] {
+            assert!(matches!(error, Error::NotRegularFile { .. }), "{error:?}");
+            assert!(error.to_string().contains("a symbolic link"), "{error}");
+        }
+        assert_eq!(std::fs::read(&target).unwrap(), b"theirs");
+    } else {
+        left_out("symbolic links: this user or system makes none");
+    }
+    let mut mklink = std::process::Command::new("cmd");
+    let _ = mklink.args(["/C", "mklink", "/J"]).arg(&way).arg(&real).output();
+    if is_link(&way) {
+        assert!(matches!(Semaphore::open(&way, 1), Err(Error::NotRegularFile { .. })));
+        assert_the_same(&real.join("a.lock"), &way.join("a.lock"));
+        std::fs::remove_dir(&way).unwrap();
+    } else {
+        left_out("junctions: this system makes none");
+    }
+}
