@@ -30,17 +30,22 @@ fn place(name: &OsStr) -> Result<(PathBuf, PathBuf), Failure> {
         return Err(Failure::usage("--id: the name is empty; give it one, such as --id build"));
     }
     let directory = runtime_directory();
-    Ok((directory.join(encoded(name)), directory))
+    Ok((directory.join(encoded(name, cfg!(windows))), directory))
 }
 
 /// As a file's name: what is no letter, digit, `-`, `_` or `.` is written as `%` and two hexadecimal digits, so that any
-/// name is one, and two different ones are two.
-fn encoded(name: &OsStr) -> String {
+/// name is one, and two different ones are two. `is_windows`: also where upper and lower case are the same, a dot at the
+/// end is left out, and `con` is a device.
+fn encoded(name: &OsStr, is_windows: bool) -> String {
     use std::fmt::Write as _;
-    let mut out = String::new();
-    for (at, byte) in name.as_encoded_bytes().iter().enumerate() {
-        let is_plain =
-            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') || *byte == b'.' && at > 0;
+    let mut out = String::from(if is_windows { "id-" } else { "" });
+    let bytes = name.as_encoded_bytes();
+    for (at, byte) in bytes.iter().enumerate() {
+        let is_plain = match byte {
+            b'.' => at > 0 && (at + 1 < bytes.len() || !is_windows),
+            b'A'..=b'Z' => !is_windows,
+            _ => byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'),
+        };
         if is_plain {
             out.push(char::from(*byte));
         } else {
@@ -114,7 +119,16 @@ mod tests {
             ("a%2Fb", "a%252Fb"),
             ("ä ", "%C3%A4%20"),
         ] {
-            assert_eq!(encoded(OsStr::new(name)), file);
+            assert_eq!(encoded(OsStr::new(name), false), file);
+        }
+        for (name, file) in [
+            ("cc", "id-cc"),
+            ("Cc", "id-%43c"),
+            ("con", "id-con"),
+            ("a.b.", "id-a.b%2E"),
+            (".", "id-%2E"),
+        ] {
+            assert_eq!(encoded(OsStr::new(name), true), file);
         }
     }
 }
