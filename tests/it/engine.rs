@@ -301,6 +301,7 @@ fn beyond_the_cap_of_helpers_waits_go_on_by_polling() {
 }
 
 /// An idle crowd costs nothing: blocked threads burn no processor time.
+// Linux only: counts switches of threads by `/proc`.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_thousand_blocked_waiters_burn_no_processor_time() {

@@ -407,7 +407,6 @@ fn missing_parents_are_made_by_whoever_comes_first() {
 }
 
 /// So long that there is no room for the name of one that was taken.
-#[cfg(unix)]
 #[test]
 fn a_long_name_can_be_set_and_cleared() {
     let (dir, _) = dirs();
@@ -480,6 +479,7 @@ fn any_and_all_of_several_in_different_directories() {
     assert_eq!(Event::wait_any([&events[1], &events[0], &events[0]]).unwrap(), 1);
 }
 
+// Unix only: mode bits. On Windows a file inherits the access list of its directory.
 #[cfg(unix)]
 #[test]
 fn what_is_created_has_the_access_that_was_asked_for() {

@@ -61,6 +61,7 @@ fn a_record_without_a_label_is_left_where_one_was_asked_for() {
     assert!(!record_of(lock.path()).exists());
 }
 
+// Linux only: no other system tells.
 #[cfg(target_os = "linux")]
 #[test]
 fn linux_tells_the_process_of_a_holder_without_a_record() {
@@ -103,6 +104,7 @@ fn looking_takes_nothing_and_is_in_nobodys_way() {
 
 /// A record that is taken away after the release would be the next holder's: so taking it away is slowed
 /// down here.
+// Linux only: a system call is slowed down by strace.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_record_is_taken_away_before_the_release() {
@@ -208,6 +210,7 @@ fn a_file_of_somebody_elses_in_the_records_place_is_left_alone() {
     assert!(Lock::open(record_of(&path)).unwrap().try_lock().unwrap_err().is_would_block());
 }
 
+// Unix only: Windows has no FIFO in a directory, and Wine makes no symbolic links.
 #[cfg(unix)]
 #[test]
 fn a_symlink_or_fifo_in_the_records_place_is_neither_followed_nor_waited_for() {
@@ -233,6 +236,7 @@ fn a_symlink_or_fifo_in_the_records_place_is_neither_followed_nor_waited_for() {
 
 /// A holder whose lock file was replaced holds another lock: its record is not believed of the new one,
 /// its end is nobody's death, and it takes nobody else's record away.
+// Unix only: Windows removes no lock file that is open.
 #[cfg(unix)]
 #[test]
 fn the_record_of_a_replaced_lock_file_says_nothing_about_the_new_one() {
@@ -259,6 +263,7 @@ fn the_record_of_a_replaced_lock_file_says_nothing_about_the_new_one() {
 
 /// A dying process drops its locks in an order of its own: the next holder may look before the record's is
 /// gone. So a dead holder's record tells of a death although somebody (here a child) pins it still.
+// Unix only: pinned by a lock. `windows` does it by a share mode.
 #[cfg(unix)]
 #[test]
 fn a_death_is_told_although_the_record_is_pinned_still() {
@@ -275,6 +280,7 @@ fn a_death_is_told_although_the_record_is_pinned_still() {
 }
 
 /// Where the record cannot be found or removed at the release, it says all the same that nobody holds.
+// Unix only: moves a directory with open files. `windows` keeps the record from being removed in another way.
 #[cfg(unix)]
 #[test]
 fn an_orderly_release_is_no_death_where_the_record_cannot_be_removed() {

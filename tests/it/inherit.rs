@@ -144,6 +144,7 @@ fn what_a_once_starts_keeps_others_from_doing_it() {
 }
 
 /// On Linux the system's list names the one who took it, dead or not.
+// Linux only: no other system tells.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_dead_takers_heir_is_told() {

@@ -317,6 +317,7 @@ fn processes_that_are_killed_at_random_leave_it_done_or_not() {
     }
 }
 
+// Unix only: Windows has no fork.
 #[cfg(unix)]
 #[test]
 fn a_forked_copy_that_comes_back_from_the_closure_does_not_make_it_done() {
@@ -330,6 +331,7 @@ fn a_forked_copy_that_comes_back_from_the_closure_does_not_make_it_done() {
     parent.expect(&call(&log, "plainly", ""), "true");
 }
 
+// Linux only: errors and delays are injected by strace.
 #[cfg(target_os = "linux")]
 #[test]
 fn nobody_sees_done_before_all_of_it_is_on_the_disk() {

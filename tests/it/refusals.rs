@@ -180,6 +180,7 @@ fn when_descriptors_run_out_it_is_an_error_and_the_next_call_works() {
     assert_eq!(peer.answer(), "held");
 }
 
+// Linux only: errors are injected by strace.
 #[cfg(target_os = "linux")]
 mod injected {
     use super::*;

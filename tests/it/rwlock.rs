@@ -501,6 +501,37 @@ fn a_lock_at_the_same_path_is_a_writer() {
     assert!(lock.try_write().unwrap_err().is_would_block());
 }
 
+#[test]
+fn what_lies_at_the_names_of_records_and_is_no_record_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data.lock");
+    let (victim, holders) = (dir.path().join("victim"), dir.path().join("data.lock.holders"));
+    std::fs::create_dir(&victim).unwrap();
+    let record = "flockwork holder 1\npid 1\nend\n";
+    for (name, text) in
+        [("empty.new", ""), ("record", record), (".flockwork.0123456789abcdef", record)]
+    {
+        std::fs::write(victim.join(name), text).unwrap();
+    }
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(&victim, &holders).unwrap();
+    let lock = Options::new().label("x").open_rwlock(&path).unwrap();
+    drop(lock.write().unwrap());
+    drop((lock.read().unwrap(), lock.read().unwrap()));
+    assert_eq!(std::fs::read_dir(&victim).unwrap().count(), 3);
+    // In a directory of that name, what has a name of ours goes, and nothing else.
+    if cfg!(unix) {
+        std::fs::remove_file(&holders).unwrap();
+    } else {
+        std::fs::remove_dir(&holders).unwrap();
+    }
+    std::fs::rename(&victim, &holders).unwrap();
+    drop(lock.write().unwrap());
+    assert_eq!(std::fs::read_dir(&holders).unwrap().count(), 2);
+    assert!(holders.join("empty.new").exists() && holders.join("record").exists());
+}
+
+// Unix only: stops processes, forks, and tells one file from another by its number.
 #[cfg(unix)]
 mod signals {
     use std::path::Path;
@@ -553,7 +584,7 @@ mod signals {
         }
     }
 
-    /// Linux tells that it is stopped.
+    // Linux only: no other system tells who is stopped.
     #[cfg(target_os = "linux")]
     #[test]
     fn readers_pass_a_writer_that_is_stopped_and_none_that_runs() {
@@ -579,31 +610,6 @@ mod signals {
     }
 
     #[test]
-    fn what_lies_at_the_names_of_records_and_is_no_record_is_left_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("data.lock");
-        let (victim, holders) = (dir.path().join("victim"), dir.path().join("data.lock.holders"));
-        std::fs::create_dir(&victim).unwrap();
-        let record = "flockwork holder 1\npid 1\nend\n";
-        for (name, text) in
-            [("empty.new", ""), ("record", record), (".flockwork.0123456789abcdef", record)]
-        {
-            std::fs::write(victim.join(name), text).unwrap();
-        }
-        std::os::unix::fs::symlink(&victim, &holders).unwrap();
-        let lock = Options::new().label("x").open_rwlock(&path).unwrap();
-        drop(lock.write().unwrap());
-        drop((lock.read().unwrap(), lock.read().unwrap()));
-        assert_eq!(std::fs::read_dir(&victim).unwrap().count(), 3);
-        // In a directory of that name, what has a name of ours goes, and nothing else.
-        std::fs::remove_file(&holders).unwrap();
-        std::fs::rename(&victim, &holders).unwrap();
-        drop(lock.write().unwrap());
-        assert_eq!(std::fs::read_dir(&holders).unwrap().count(), 2);
-        assert!(holders.join("empty.new").exists() && holders.join("record").exists());
-    }
-
-    #[test]
     fn a_gate_that_is_the_lock_itself_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data.lock");
@@ -613,7 +619,7 @@ mod signals {
         assert!(matches!(error, flockwork::Error::Corrupt { .. }), "{error}");
     }
 
-    /// Linux tells that it is stopped.
+    // Linux only: no other system tells who is stopped.
     #[cfg(target_os = "linux")]
     #[test]
     fn a_try_and_a_short_time_out_pass_one_that_is_stopped() {
@@ -648,6 +654,7 @@ mod signals {
     }
 }
 
+// Linux only: uses flock(1), strace and `/proc`.
 #[cfg(target_os = "linux")]
 mod tools {
     use std::path::Path;

@@ -229,6 +229,7 @@ fn a_killed_head_and_a_killed_waiter_are_in_nobodys_way() {
 }
 
 /// S8.
+// Unix only: Windows stops no process.
 #[cfg(unix)]
 #[test]
 fn a_stopped_head_holds_nobody_up_for_long() {
@@ -353,6 +354,7 @@ fn a_resize_to_what_is_stored_already_is_made_known_too() {
     assert_eq!(std::fs::metadata(path.join("resized")).unwrap().len(), 1);
 }
 
+// Unix only: Windows removes no slot file that is open.
 #[cfg(unix)]
 #[test]
 fn slots_in_excess_count_although_somebody_removed_their_files() {
@@ -525,6 +527,7 @@ fn one_sees_who_holds_which_slot() {
     assert!(!again.abandoned());
 }
 
+// Linux only: no other system tells.
 #[cfg(target_os = "linux")]
 #[test]
 fn holders_without_a_record_are_told_by_the_system() {
@@ -560,6 +563,7 @@ fn one_is_told_while_one_waits() {
     });
 }
 
+// Unix only: Windows has no fork.
 #[cfg(unix)]
 #[test]
 fn a_forked_copy_of_a_permit_gives_nothing_back() {

@@ -1,12 +1,12 @@
 //! What is done to a semaphore's files: by its own rules, and by those who do not know them.
 
-#[cfg(unix)]
 use std::path::Path;
 
 use flockwork::{Error, Semaphore};
 
+use crate::permits::peer;
 #[cfg(unix)]
-use crate::permits::{peer, until_head};
+use crate::permits::until_head;
 use crate::semaphore::dirs;
 #[cfg(unix)]
 use crate::support::{eventually, until_held};
@@ -72,6 +72,7 @@ fn what_is_no_semaphore_is_refused_and_left() {
     }
 }
 
+// Unix only: Wine makes no symbolic links. `windows` tries one where there are some.
 #[cfg(unix)]
 #[test]
 fn a_symbolic_link_is_refused_and_its_target_is_left() {
@@ -100,7 +101,8 @@ fn a_symbolic_link_is_refused_and_its_target_is_left() {
 
 /// Holds all permits, lets `harm` be done to the slot files, and looks that nobody is admitted, neither by
 /// handles that were there nor by new ones; and that all is to be had when the holder has given back.
-#[cfg(unix)]
+///
+/// Windows lets nobody do most of that while the files are open.
 fn assert_none_is_admitted(harm: impl Fn(&Path)) {
     for permits in [1, 3] {
         let (_dir, path) = dirs();
@@ -125,7 +127,6 @@ fn assert_none_is_admitted(harm: impl Fn(&Path)) {
     }
 }
 
-#[cfg(unix)]
 #[test]
 fn slot_files_that_somebody_removes_admit_nobody() {
     assert_none_is_admitted(|path| {
@@ -136,22 +137,26 @@ fn slot_files_that_somebody_removes_admit_nobody() {
     assert_none_is_admitted(|path| {
         let _ = std::fs::rename(path.join("slot.0"), path.join("elsewhere"));
     });
-    assert_none_is_admitted(|path| std::fs::remove_dir_all(path.join(".slots")).unwrap());
+    assert_none_is_admitted(|path| {
+        let removed = std::fs::remove_dir_all(path.join(".slots"));
+        assert!(removed.is_ok() || cfg!(windows), "{removed:?}");
+    });
 }
 
-#[cfg(unix)]
 #[test]
 fn slot_files_that_somebody_replaces_admit_nobody() {
     assert_none_is_admitted(|path| {
         for slot in 0..3 {
             let _ = std::fs::remove_file(path.join(format!("slot.{slot}")));
-            std::fs::write(path.join(format!("slot.{slot}")), "").unwrap();
+            let written = std::fs::write(path.join(format!("slot.{slot}")), "");
+            assert!(written.is_ok() || cfg!(windows), "{written:?}");
         }
     });
 }
 
 /// The signs and locks by which they tell each other: what is removed is made again by who next looks, and
 /// nobody waits for ever.
+// Unix only: on Windows they cannot be removed while they are open.
 #[cfg(unix)]
 #[test]
 fn other_files_that_somebody_removes_come_back() {
@@ -178,6 +183,7 @@ fn other_files_that_somebody_removes_come_back() {
     }
 }
 
+// Unix only: on Windows it cannot be removed while somebody has the semaphore open.
 #[cfg(unix)]
 #[test]
 fn a_directory_that_somebody_removes_is_made_again() {
@@ -199,6 +205,7 @@ fn a_directory_that_somebody_removes_is_made_again() {
     eventually("one is free", || semaphore.available_permits().unwrap() == 1);
 }
 
+// Unix only: mode bits. On Windows a file inherits the access list of its directory.
 #[cfg(unix)]
 #[test]
 fn what_is_created_has_the_access_that_was_asked_for() {
@@ -219,6 +226,7 @@ fn what_is_created_has_the_access_that_was_asked_for() {
 }
 
 /// Another user may take permits and give them back, and be waited for.
+// Unix only: becomes another user, and sets mode bits.
 #[cfg(unix)]
 #[test]
 fn a_user_who_may_only_read_takes_part() {
@@ -249,6 +257,7 @@ fn a_user_who_may_only_read_takes_part() {
     assert!(refused.starts_with("PermissionDenied: could not "), "{refused}");
 }
 
+// Unix only: Windows has no limit of descriptors that one can set.
 #[cfg(unix)]
 #[test]
 fn when_descriptors_run_out_it_is_an_error_and_nothing_is_held() {

@@ -356,6 +356,7 @@ fn the_lock_is_told_about_and_its_holder_named() {
     assert_eq!(error.holder().and_then(flockwork::Holder::label), Some("importer"));
 }
 
+// Unix only: owners, mode bits, links, forks, and lock files that are removed while they are open.
 #[cfg(unix)]
 mod owners_and_links {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -578,6 +579,7 @@ mod owners_and_links {
     }
 }
 
+// Linux only: kills and errors are injected by strace.
 #[cfg(target_os = "linux")]
 mod injected {
     use super::*;
