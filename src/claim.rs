@@ -110,8 +110,8 @@ mod tests {
             Claim { slot, mode: Mode::Exclusive, poll_every: None, whole: None }.key()
         };
         let literal = format!(r"\\?\{}", path.display());
-        assert!(key(&path) == key(&dir.path().join("A.LOCK")));
-        assert!(key(&path) == key(Path::new(&literal)));
-        assert!(key(&path) != key(&dir.path().join("b.lock")));
+        assert_eq!(key(&path), key(&dir.path().join("A.LOCK")));
+        assert_eq!(key(&path), key(Path::new(&literal)));
+        assert_ne!(key(&path), key(&dir.path().join("b.lock")));
     }
 }

@@ -118,7 +118,7 @@ fn is_held_unlisted(path: &Arc<Path>) -> Result<bool> {
     if sys::presence(path).map_err(failed("look up"))? != Presence::File {
         return Ok(false);
     }
-    let file = match sys::open_to_read(path) {
+    let file = match sys::through_readers(|| sys::open_to_read(path)) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(failed("open")(error)),

@@ -1,7 +1,7 @@
 //! One marker file: whether it is there, what it carries, how it comes, goes, and is taken by one of many. Knows
 //! files and knows no time. Names `error`, `options`, `slot` (the lock of those who consume) and `sys`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
@@ -165,10 +165,13 @@ impl Marker {
                 &mut found.0
             } else if name == *taken {
                 &mut found.1
-            } else if name.eq_ignore_ascii_case(own) {
+            } else if is_but_for_case(&name, own) {
                 // The file system may not tell upper from lower case. To have read the directory makes the
                 // client forget what it remembers of names in it.
                 found.0 = self.at(&self.path)?;
+                continue;
+            } else if is_but_for_case(&name, taken) {
+                found.1 = self.at(&self.taken())?;
                 continue;
             } else {
                 continue;
@@ -356,4 +359,9 @@ impl Marker {
     fn taken(&self) -> std::path::PathBuf {
         sys::beside(&self.path, TAKEN)
     }
+}
+
+fn is_but_for_case(name: &OsStr, other: &OsStr) -> bool {
+    let lower = |name: &OsStr| name.to_string_lossy().to_lowercase();
+    name.eq_ignore_ascii_case(other) || !name.is_ascii() && lower(name) == lower(other)
 }

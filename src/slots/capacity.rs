@@ -81,7 +81,7 @@ pub(super) fn read(path: &Arc<Path>) -> Result<u32> {
     if !found.is_file() {
         return Err(Error::not_regular(path, sys::describe(found.file_type())));
     }
-    let file = sys::open_to_read(path).map_err(failed)?;
+    let file = sys::through_readers(|| sys::open_to_read(path)).map_err(failed)?;
     if !file.metadata().map_err(failed)?.is_file() {
         return Err(Error::not_regular(path, "no regular file"));
     }

@@ -107,7 +107,7 @@ fn remove_left(through: &Path) -> io::Result<()> {
     if is_being_written(through)? {
         return Err(in_the_way(NOT_ALONE));
     }
-    match std::fs::remove_file(through) {
+    match through_readers(|| std::fs::remove_file(through)) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(io::Error::new(
             error.kind(),
             "another user was killed writing it, and left a file (its path with \

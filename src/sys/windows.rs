@@ -85,7 +85,7 @@ fn patiently_unless<T>(
 }
 
 /// The same for opening what is at `path`: a user who may not is told at once.
-fn opened(path: &Path, mut call: impl FnMut() -> io::Result<File>) -> io::Result<File> {
+fn opened<T>(path: &Path, mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let is_refused = |error: &io::Error| is(error, &[ERROR_ACCESS_DENIED]) && is_settled(path);
     match patiently_unless(PATIENCE, is_refused, &mut call) {
         // What was in the way may have gone while that was looked at.
@@ -174,7 +174,9 @@ pub(super) fn fixed(
 ) -> io::Result<tempfile::NamedTempFile> {
     let (directory, name) = (path.parent().unwrap_or(Path::new(".")), path.file_name());
     let directory = at_any_length(directory);
-    tempfile::Builder::new().prefix(name.unwrap_or_default()).rand_bytes(0).tempfile_in(directory)
+    let mut made = tempfile::Builder::new();
+    made.prefix(name.unwrap_or_default()).rand_bytes(0);
+    opened(path, || made.tempfile_in(&directory))
 }
 
 /// The lock on what is written aside would hinder its being renamed; and the lock that keeps others from writing cannot

@@ -77,24 +77,50 @@ fn programs_that_are_started_have_no_lock_file_open() {
 /// A virus scanner, or a backup.
 #[test]
 fn who_shares_the_file_with_nobody_for_a_moment_is_waited_for() {
-    let (_dir, path) = dirs();
+    let dir = tempfile::tempdir().unwrap();
+    let [path, pool, data] = ["a.lock", "pool", "data"].map(|name| dir.path().join(name));
     std::fs::write(&path, "").unwrap();
-    // The moment may be a long one on a busy machine: one of some has to do.
-    let opened = (0..5).any(|_| {
-        let scanner = shared(&path, 0);
+    assert_waits_for(&path, || Lock::open(&path).is_ok());
+    assert_waits_for(&path, || !flockwork::is_held(&path).unwrap_or(true));
+    drop(Semaphore::open(&pool, 1).unwrap().acquire().unwrap());
+    assert_waits_for(&pool.join("capacity"), || Semaphore::open(&pool, 1).is_ok());
+    assert_waits_for(&pool.join("slot.0"), || {
+        Semaphore::open(&pool, 1).is_ok_and(|semaphore| semaphore.try_acquire().is_ok())
+    });
+    let event = Event::open(dir.path().join("ready")).unwrap();
+    event.set_with(b"x").unwrap();
+    assert_waits_for(event.path(), || event.payload().is_ok());
+    assert_waits_for(event.path(), || event.try_consume().is_ok() && event.set_with(b"x").is_ok());
+    assert_waits_for(event.path(), || event.clear().is_ok() && event.set_with(b"x").is_ok());
+    let file = SharedFile::open(&data).unwrap();
+    file.write(b"x").unwrap();
+    assert_waits_for(&data, || file.read().is_ok());
+    assert_waits_for(&data, || file.write(b"y").is_ok());
+    // What a killed writer left.
+    let left = dir.path().join("data.lock.new");
+    let leave = || std::fs::write(&left, "left").is_ok();
+    assert!(leave());
+    assert_waits_for(&left, || file.write(b"z").is_ok() && leave());
+}
+
+/// The moment may be a long one on a busy machine: one of some has to do.
+#[track_caller]
+fn assert_waits_for(path: &Path, call: impl Fn() -> bool + Sync) {
+    let is_done = (0..5).any(|_| {
+        let scanner = shared(path, 0);
         let (send, begins) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
             let opening = scope.spawn(|| {
                 send.send(()).unwrap();
-                Lock::open(&path)
+                call()
             });
             begins.recv().unwrap();
             std::thread::sleep(Duration::from_millis(30));
             drop(scanner);
-            opening.join().unwrap().is_ok()
+            opening.join().unwrap()
         })
     });
-    assert!(opened);
+    assert!(is_done, "{}", path.display());
 }
 
 #[test]
@@ -105,8 +131,13 @@ fn who_shares_the_file_with_nobody_for_long_is_told_of() {
     let data = SharedFile::open(dir.path().join("data")).unwrap();
     data.write(b"y").unwrap();
     std::fs::write(&path, "").unwrap();
-    let _others = [&path, event.path(), data.path()].map(|path| shared(path, 0));
+    let others = [&path, event.path(), data.path()].map(|path| shared(path, 0));
+    let pool = dir.path().join("pool");
+    drop(Semaphore::open(&pool, 1).unwrap());
+    let _scanned = shared(&pool.join("capacity"), 0);
     let errors = [
+        Semaphore::open(&pool, 1).unwrap_err(),
+        flockwork::is_held(&path).unwrap_err(),
         Lock::open(&path).unwrap_err(),
         event.payload().unwrap_err(),
         event.try_consume().unwrap_err(),
@@ -124,7 +155,7 @@ fn who_shares_the_file_with_nobody_for_long_is_told_of() {
             assert_eq!(error.raw_os_error(), Some(5), "{words}");
         }
     }
-    drop(_others);
+    drop(others);
     assert_eq!(event.try_consume().unwrap(), b"x");
     assert_eq!(data.read().unwrap(), b"y");
 }
@@ -249,11 +280,11 @@ fn assert_the_same(one: &Path, other: &Path) {
     }
     drop((event, peer));
 
-    let once = Once::open(one).unwrap();
-    assert!(once.call_once(|| Ok::<_, Error>(())).unwrap());
+    let done = Once::open(one).unwrap();
+    assert!(done.call_once(|| Ok::<_, Error>(())).unwrap());
     assert!(Once::open(other).unwrap().is_done().unwrap(), "{said}");
     assert!(Once::open(other).unwrap().reset().unwrap());
-    drop(once);
+    drop(done);
 
     let file = SharedFile::open(one).unwrap();
     file.write(b"data").unwrap();
@@ -482,7 +513,7 @@ fn a_shared_file_that_can_only_be_read_is_not_replaced() {
     set_read_only(&path, false);
     file.write(b"ours").unwrap();
     assert_eq!(file.read().unwrap(), b"ours");
-    assert!(!names_in(dir.path()).iter().any(|name| name.ends_with(".new")));
+    assert!(!names_in(dir.path()).iter().contains(&"a.lock.lock.new".to_string()));
 }
 
 #[test]
