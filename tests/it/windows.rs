@@ -513,7 +513,7 @@ fn a_shared_file_that_can_only_be_read_is_not_replaced() {
     set_read_only(&path, false);
     file.write(b"ours").unwrap();
     assert_eq!(file.read().unwrap(), b"ours");
-    assert!(!names_in(dir.path()).iter().contains(&"a.lock.lock.new".to_string()));
+    assert!(!names_in(dir.path()).contains(&"a.lock.lock.new".to_string()));
 }
 
 #[test]
