@@ -1,5 +1,6 @@
 //! What there is on Windows alone: share modes, locks that keep readers out, names that are no files' names, paths of every
-//! form, attributes. Where the directory or the system has no such thing a test says that it left it out.
+//! form, attributes. Where the directory or the system has no such thing a test says that it left it out. Ctrl-C and
+//! Ctrl-Break are not sent by any test: `GenerateConsoleCtrlEvent` takes unsafe code, which there is none of here.
 
 use std::fs::File;
 use std::os::windows::fs::OpenOptionsExt as _;
