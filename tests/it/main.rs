@@ -53,11 +53,16 @@ mod cli_signals;
 // Linux only: sh, strace, namespaces.
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod cli_status;
-// Unix only: Windows hands no lock on to programs that are started.
+// Linux only: errors are injected by strace.
+#[cfg(target_os = "linux")]
+mod faults;
+// Unix only: symbolic links, FIFOs, sockets and hard links that somebody planted.
 #[cfg(unix)]
 mod hostile;
+// Unix only: as `hostile`.
 #[cfg(unix)]
 mod hostile_contents;
+// Unix only: Windows hands no lock on to programs that are started.
 #[cfg(unix)]
 mod inherit;
 // Linux only: excludes and is excluded by flock(1) and Python.

@@ -1,0 +1,156 @@
+//! The child that does one operation, as it is told line by line, and says what came of it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+use flockwork::Error;
+
+use super::operations::{Answer, Kit, Operation, all};
+
+/// The name of the operation, a slash, and the directory in which it is done.
+pub(super) const ROLE: &str = "FLOCKWORK_IT_FAULT";
+/// What it says begins with this.
+pub(super) const SAYS: &str = "fault: ";
+/// A link that nobody has: to read it marks in a list of system calls where the operation begins and ends.
+pub(super) const MARK: &str = "/flockwork-it-mark";
+
+fn say(what: &str) {
+    let line = format!("{SAYS}{}\n", what.replace('\n', " "));
+    let line = std::io::IoSlice::new(line.as_bytes());
+    rustix::io::writev(std::io::stdout(), &[line]).unwrap();
+}
+
+/// Not by `read`, and what is said not by `write`: those are the operation's, and are counted.
+fn hear() -> Option<String> {
+    let mut line = Vec::new();
+    loop {
+        let mut byte = [0];
+        let mut buffer = [std::io::IoSliceMut::new(&mut byte)];
+        match rustix::io::readv(std::io::stdin(), &mut buffer) {
+            Ok(0) => return None,
+            Ok(_) if byte == *b"\n" => return Some(String::from_utf8(line).unwrap()),
+            Ok(_) => line.extend(byte),
+            Err(error) => assert_eq!(error, rustix::io::Errno::INTR),
+        }
+    }
+}
+
+fn mark() {
+    let _ = std::fs::read_link(MARK);
+}
+
+pub(super) fn run(role: &str) -> ! {
+    let (name, dir) = role.split_once('/').unwrap();
+    let dir = PathBuf::from(format!("/{dir}"));
+    let _ = rustix::process::set_ptracer(rustix::process::PTracer::Any); // where Yama asks for it
+    let operation = all().into_iter().find(|operation| operation.name == name).unwrap();
+    let mut kit = Kit::new(dir.clone());
+    (operation.prepare)(&mut kit);
+    let thread = std::fs::read_link("/proc/thread-self").unwrap();
+    say(&format!("ready\t{}", thread.file_name().unwrap().to_string_lossy()));
+    while let Some(line) = hear() {
+        let words: Vec<&str> = line.split('\t').collect();
+        match *words {
+            ["go"] => {
+                mark();
+                let done = act(&operation, &mut kit);
+                mark();
+                say(&done);
+            }
+            // As many calls in this thread that a fault meant for another one is spent.
+            ["go", "spend", call, times] => {
+                (0..times.parse().unwrap()).for_each(|_| spend(call, &dir));
+                let done = act(&operation, &mut kit);
+                say(&done);
+            }
+            ["go", "limit", resource, room] => {
+                let room: u64 = room.parse().unwrap();
+                let (resource, at) = match resource {
+                    "files" => (Resource::Nofile, highest_descriptor() + 1 + room),
+                    "threads" => (Resource::Nproc, room),
+                    _ => (Resource::Fsize, room),
+                };
+                let before = getrlimit(resource);
+                let mut limit = before.clone();
+                limit.current = Some(at);
+                setrlimit(resource, limit).unwrap();
+                let done = act(&operation, &mut kit);
+                setrlimit(resource, before).unwrap();
+                say(&done);
+            }
+            ["drop"] => {
+                kit.let_go();
+                say("ok");
+            }
+            ["prepare"] => {
+                (operation.prepare)(&mut kit);
+                say("ok");
+            }
+            ["act"] => {
+                kit.is_patient = true;
+                say(&act(&operation, &mut kit));
+            }
+            _ => say("what?"),
+        }
+    }
+    std::process::exit(0)
+}
+
+fn highest_descriptor() -> u64 {
+    let open = std::fs::read_dir("/proc/self/fd").unwrap();
+    let open: Vec<u64> =
+        open.filter_map(|open| open.unwrap().file_name().to_str()?.parse().ok()).collect();
+    // The listing's own is the last, and closed by now.
+    open.into_iter()
+        .filter(|open| Path::new(&format!("/proc/self/fd/{open}")).exists())
+        .max()
+        .unwrap()
+}
+
+fn act(operation: &Operation, kit: &mut Kit) -> String {
+    let told = |answer: Answer| match answer {
+        Ok(answer) => format!("ok\t{answer}"),
+        Err(error) => {
+            let kind = match &error {
+                Error::WouldBlock { .. } => "would-block",
+                Error::TimedOut { .. } => "timed-out",
+                Error::Unsupported { .. } | Error::Io { .. } => "refused",
+                _ => "other",
+            };
+            let number = error.raw_os_error().map(|number| number.to_string()).unwrap_or_default();
+            format!("err\t{kind}\t{number}\t{error}")
+        }
+    };
+    let done = catch_unwind(AssertUnwindSafe(|| told((operation.act)(kit))));
+    done.unwrap_or_else(|_| "panic".into())
+}
+
+fn spend(call: &str, dir: &Path) {
+    use std::io::{Read as _, Seek as _, Write as _};
+    let scratch = dir.with_file_name("scratch");
+    let file = || std::fs::File::options().read(true).write(true).open(&scratch);
+    match call {
+        "flock" => {
+            let _ = rustix::fs::flock(std::io::stdin(), FlockOperation::NonBlockingUnlock);
+        }
+        "openat" => drop(file()),
+        "newfstatat" => drop(rustix::fs::lstat(&scratch)),
+        "statx" => drop(std::fs::symlink_metadata(&scratch)),
+        "read" => drop(file().and_then(|mut file| file.read(&mut [0]))),
+        "write" => drop(file().and_then(|mut file| file.write(b"x"))),
+        "lseek" => drop(file().and_then(|mut file| file.seek(std::io::SeekFrom::End(0)))),
+        "readlink" => drop(std::fs::read_link(&scratch)),
+        "unlink" => drop(std::fs::remove_file(dir.with_file_name("nothing"))),
+        "getdents64" => drop(std::fs::read_dir(dir).map(Iterator::count)),
+        "clone3" => {
+            drop(std::thread::Builder::new().spawn(|| {}).map(std::thread::JoinHandle::join))
+        }
+        "statfs" => drop(rustix::fs::statfs(&scratch)),
+        "fstat" => drop(rustix::fs::fstat(std::io::stdin())),
+        "fstatfs" => drop(rustix::fs::fstatfs(std::io::stdin())),
+        _ => panic!("how to spend {call}?"),
+    }
+}

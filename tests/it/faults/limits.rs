@@ -1,0 +1,122 @@
+//! Limits of a process that are reached at each of the things that an operation needs.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use super::attempt::{Fault, Manner, Outcome, attempt};
+use super::operations::{Failed, all};
+use super::{Sharing, is_all, judge};
+
+const SIGXFSZ: i32 = 25;
+
+/// A copy of this binary that another user can run, for what the superuser is exempt from.
+fn copied() -> Option<(tempfile::TempDir, PathBuf)> {
+    use std::os::unix::fs::PermissionsExt as _;
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let open = std::fs::Permissions::from_mode(0o755);
+    let dir = tempfile::Builder::new().permissions(open).tempdir().unwrap();
+    let copy = dir.path().join("it");
+    let own = std::env::current_exe().unwrap();
+    let mut copying = std::process::Command::new("cp");
+    assert!(copying.arg(own).arg(&copy).status().unwrap().success());
+    Some((dir, copy))
+}
+
+/// How often there was success, a typed error, a death.
+type Counts = [usize; 3];
+
+fn under(
+    name: &str,
+    faults: &[Fault],
+    manner: Manner<'_>,
+    is_judged: impl Fn(&Outcome) -> bool + Sync,
+) -> Counts {
+    let counts = Mutex::new(Counts::default());
+    let only = std::env::var("FLOCKWORK_FAULTS_OF").unwrap_or_default();
+    let operations = all().into_iter().enumerate().filter(|(_, it)| it.name.contains(&only));
+    // Every third, and another third for each limit.
+    let is_tried = |(place, _): &(usize, _)| is_all() || (place + faults.len()) % 3 == 0;
+    let sharing = Sharing::new(operations.filter(is_tried));
+    sharing.run(|(_, operation)| {
+        let plain = attempt(operation, &Fault::Nothing, manner);
+        for fault in faults {
+            let tried = attempt(operation, fault, manner);
+            counts.lock().unwrap()[match &tried.outcome {
+                Outcome::Ok(_) => 0,
+                Outcome::Err { .. } => 1,
+                _ => 2,
+            }] += 1;
+            let mut problems = judge(operation, fault, &plain, &tried);
+            if is_judged(&tried.outcome) {
+                let is_half = tried.after != tried.before
+                    && tried.after != plain.after
+                    && (plain.made.is_none() || plain.made.as_ref() != Some(&tried.after));
+                problems = tried.problems.clone();
+                problems.extend(is_half.then(|| format!("it left {:?}", tried.after)));
+                if operation.failed == Failed::Nothing && tried.after.is_empty() {
+                    problems.push("nothing is known of what it left".into());
+                }
+            }
+            if !problems.is_empty() {
+                sharing.fail(format!(
+                    "{}, {fault}: {:?}: {problems:?}",
+                    operation.name, tried.outcome
+                ));
+            }
+        }
+    });
+    let counts = counts.into_inner().unwrap();
+    let failures = sharing.failures.into_inner().unwrap();
+    super::written(name, || {
+        let [ok, refused, killed] = counts;
+        format!(
+            "{} tries: success {ok}, a typed error {refused}, ended by SIGXFSZ {killed}, other {}.",
+            ok + refused + killed,
+            failures.len()
+        )
+    });
+    assert!(failures.is_empty(), "{} problems:\n{}", failures.len(), failures.join("\n"));
+    counts
+}
+
+#[test]
+fn when_there_is_room_for_so_many_descriptors_only_it_is_an_error_or_is_made_up_for() {
+    let room = |room| Fault::Limit { resource: "files", room };
+    let rooms: Vec<_> = (0..=6).map(room).collect();
+    let [ok, refused, _] = under("descriptors", &rooms, Manner::default(), |_| false);
+    assert!(ok > 0 && refused > 0, "the limit was not felt, or always");
+}
+
+#[test]
+fn without_another_thread_each_operation_goes_on() {
+    let copied = copied();
+    let unprivileged = copied.as_ref().map(|(_, copy)| copy.as_path());
+    let manner = Manner { unprivileged, ..Manner::default() };
+    let limit = [Fault::Limit { resource: "threads", room: 0 }];
+    let [ok, ..] = under("threads", &limit, manner, |outcome| {
+        assert!(!matches!(outcome, Outcome::Err { kind, .. } if kind == "refused"), "{outcome:?}");
+        false
+    });
+    assert!(ok > 0);
+}
+
+/// The kernel ends the process by SIGXFSZ then, as any other that writes: that is a death like others.
+#[test]
+fn a_limit_of_the_size_of_files_kills_and_leaves_nothing_half_written() {
+    let killed = |outcome: &Outcome| *outcome == Outcome::Killed(SIGXFSZ);
+    let limit = [Fault::Limit { resource: "size", room: 0 }];
+    let [ok, _, died] = under("size", &limit, Manner::default(), killed);
+    assert!(ok > 0 && died > 0, "the limit was not felt, or always");
+}
+
+/// As shells, Python and others leave it to what they start.
+#[test]
+fn a_limit_of_the_size_of_files_is_an_error_where_its_signal_is_ignored() {
+    let through = ["sh", "-c", "trap '' XFSZ && exec \"$0\" \"$@\""];
+    let manner = Manner { through: &through, ..Manner::default() };
+    let limit = [Fault::Limit { resource: "size", room: 0 }];
+    let [ok, refused, _] = under("size-ignored", &limit, manner, |_| false);
+    assert!(ok > 0 && refused > 0, "the limit was not felt, or always");
+}

@@ -1,0 +1,925 @@
+//! Every public operation, as a child does it: what it prepares, what it does while a system call fails, and what is held
+//! or changed if that succeeds.
+
+use std::any::Any;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use flockwork::{
+    Access, CallError, Error, Event, Lock, Once, Options, RwLock, Semaphore, SharedFile,
+};
+use futures_lite::future::block_on;
+
+/// Longer than the harness waits for an answer.
+const LONG: Duration = Duration::from_secs(600);
+
+/// What a child has in its hands.
+pub(super) struct Kit {
+    dir: PathBuf,
+    lock: Option<Lock>,
+    rwlock: Option<RwLock>,
+    semaphore: Option<Semaphore>,
+    event: Option<Event>,
+    once: Option<Once>,
+    file: Option<SharedFile>,
+    /// What is to be released by the operation.
+    prepared: Vec<Box<dyn Any>>,
+    held: Vec<Box<dyn Any>>,
+    /// What ends in vain the first time is not to do so the next time.
+    pub(super) is_patient: bool,
+}
+
+pub(super) type Answer = Result<String, Error>;
+
+impl Kit {
+    pub(super) fn new(dir: PathBuf) -> Self {
+        let (prepared, held) = (Vec::new(), Vec::new());
+        Self {
+            dir,
+            lock: None,
+            rwlock: None,
+            semaphore: None,
+            event: None,
+            once: None,
+            file: None,
+            prepared,
+            held,
+            is_patient: false,
+        }
+    }
+
+    pub(super) fn let_go(&mut self) {
+        self.prepared.clear();
+        self.held.clear();
+    }
+
+    fn short(&self) -> Duration {
+        if self.is_patient { LONG } else { Duration::from_millis(30) }
+    }
+
+    fn it(&self) -> PathBuf {
+        self.dir.join("it")
+    }
+
+    fn keep<T: Any>(&mut self, guard: Result<T, Error>) -> Answer {
+        self.held.push(Box::new(guard?));
+        Ok("held".into())
+    }
+
+    fn opened<T>(
+        &mut self,
+        opened: Result<T, Error>,
+        into: fn(&mut Self) -> &mut Option<T>,
+    ) -> Answer {
+        *into(self) = Some(opened?);
+        Ok("open".into())
+    }
+
+    fn prepared<T: Any>(&mut self) -> T {
+        *self.prepared.pop().unwrap().downcast::<T>().unwrap()
+    }
+
+    fn lock(&self) -> Lock {
+        self.lock.clone().unwrap()
+    }
+
+    fn rwlock(&self) -> RwLock {
+        self.rwlock.clone().unwrap()
+    }
+
+    fn semaphore(&self) -> Semaphore {
+        self.semaphore.clone().unwrap()
+    }
+
+    fn event(&self) -> Event {
+        self.event.clone().unwrap()
+    }
+
+    fn once(&self) -> Once {
+        self.once.clone().unwrap()
+    }
+
+    fn file(&self) -> SharedFile {
+        self.file.clone().unwrap()
+    }
+
+    fn open_lock(&mut self, options: &Options) {
+        let path = self.it();
+        self.lock.get_or_insert_with(|| options.open_lock(path).unwrap());
+    }
+
+    fn open_rwlock(&mut self, options: &Options) {
+        let path = self.it();
+        self.rwlock.get_or_insert_with(|| options.open_rwlock(path).unwrap());
+    }
+
+    /// With all of its slots made.
+    fn open_semaphore(&mut self, options: &Options, permits: u32) {
+        let path = self.it();
+        let semaphore =
+            self.semaphore.get_or_insert_with(|| options.open_semaphore(path, permits).unwrap());
+        drop(semaphore.acquire_many(semaphore.capacity().unwrap()).unwrap());
+    }
+
+    fn open_event(&mut self) {
+        let path = self.it();
+        self.event.get_or_insert_with(|| Event::open(path).unwrap());
+    }
+
+    fn open_once(&mut self, options: &Options) {
+        let path = self.it();
+        self.once.get_or_insert_with(|| options.open_once(path).unwrap());
+    }
+
+    fn open_file(&mut self, options: &Options) {
+        let path = self.it();
+        self.file.get_or_insert_with(|| options.open_shared_file(path).unwrap());
+        std::fs::write(self.it(), "old").unwrap();
+    }
+}
+
+/// What another process does meanwhile: the harness, by bare `flock(2)` and bare files.
+#[derive(Clone, Copy)]
+pub(super) enum Meanwhile {
+    Nothing,
+    /// Holds these (exclusively, if so said), and lets go when the operation waits.
+    Held(&'static [(&'static str, bool)]),
+    /// The same, and lets go when the operation has ended.
+    HeldToTheEnd(&'static [(&'static str, bool)]),
+    /// Gives this name to a file when the operation waits, in a directory that it makes.
+    Makes(&'static str),
+    Removes(&'static str),
+}
+
+/// What an operation that fails may have done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failed {
+    /// Nothing that others see but lock files.
+    Nothing,
+    /// All of it or nothing.
+    AllOrNothing,
+}
+
+pub(super) struct Operation {
+    pub(super) name: &'static str,
+    pub(super) prepare: fn(&mut Kit),
+    pub(super) act: fn(&mut Kit) -> Answer,
+    pub(super) meanwhile: Meanwhile,
+    /// The files that are locked when it has succeeded, and whether exclusively; `slot` stands for one slot.
+    pub(super) holds: &'static [(&'static str, bool)],
+    /// The same, of what the child holds before and whatever comes of it.
+    pub(super) keeps: &'static [(&'static str, bool)],
+    pub(super) failed: Failed,
+    /// What it may answer besides, knowing less than there is to know.
+    pub(super) at_least: Option<&'static str>,
+}
+
+fn operation(name: &'static str, prepare: fn(&mut Kit), act: fn(&mut Kit) -> Answer) -> Operation {
+    let (meanwhile, failed) = (Meanwhile::Nothing, Failed::AllOrNothing);
+    Operation { name, prepare, act, meanwhile, holds: &[], keeps: &[], failed, at_least: None }
+}
+
+impl Operation {
+    fn holds(self, holds: &'static [(&'static str, bool)]) -> Self {
+        Self { holds, ..self }
+    }
+
+    fn keeps(self, keeps: &'static [(&'static str, bool)]) -> Self {
+        Self { keeps, ..self }
+    }
+
+    fn against(self, meanwhile: Meanwhile) -> Self {
+        Self { meanwhile, ..self }
+    }
+
+    fn at_least(self, at_least: &'static str) -> Self {
+        Self { at_least: Some(at_least), ..self }
+    }
+
+    fn all_or(self, failed: Failed) -> Self {
+        Self { failed, ..self }
+    }
+}
+
+const IT: &[(&str, bool)] = &[("it", true)];
+const IT_SHARED: &[(&str, bool)] = &[("it", false)];
+const GATE: &[(&str, bool)] = &[("it.gate", true)];
+const LOCK: &[(&str, bool)] = &[("it.lock", true)];
+const LOCK_SHARED: &[(&str, bool)] = &[("it.lock", false)];
+const SLOT: &[(&str, bool)] = &[("slot", true)];
+const TWO_SLOTS: &[(&str, bool)] = &[("slot", true), ("slot", true)];
+const BOTH_SLOTS: &[(&str, bool)] = &[("it/slot.0", true), ("it/slot.1", true)];
+const ONLY_SLOT: &[(&str, bool)] = &[("it/slot.0", true)];
+
+fn plain() -> Options {
+    Options::new()
+}
+
+fn labelled() -> Options {
+    Options::new().label("somebody")
+}
+
+fn synced() -> Options {
+    Options::new().fsync(true)
+}
+
+fn lock(kit: &mut Kit) {
+    kit.open_lock(&plain());
+}
+
+fn labelled_lock(kit: &mut Kit) {
+    kit.open_lock(&labelled());
+}
+
+fn rwlock(kit: &mut Kit) {
+    kit.open_rwlock(&plain());
+}
+
+fn labelled_rwlock(kit: &mut Kit) {
+    kit.open_rwlock(&labelled());
+}
+
+fn two_permits(kit: &mut Kit) {
+    kit.open_semaphore(&plain(), 2);
+}
+
+fn one_permit(kit: &mut Kit) {
+    kit.open_semaphore(&plain(), 1);
+}
+
+fn event(kit: &mut Kit) {
+    kit.open_event();
+}
+
+fn cleared(kit: &mut Kit) {
+    kit.open_event();
+    kit.event().clear().unwrap();
+}
+
+fn set(kit: &mut Kit) {
+    cleared(kit);
+    kit.event().set_with(b"payload").unwrap();
+}
+
+fn once(kit: &mut Kit) {
+    kit.open_once(&plain());
+    kit.once().reset().unwrap();
+}
+
+fn synced_once(kit: &mut Kit) {
+    kit.open_once(&synced());
+    kit.once().reset().unwrap();
+}
+
+fn done(kit: &mut Kit) {
+    once(kit);
+    kit.once().call_once(|| Ok::<_, Error>(())).unwrap();
+}
+
+fn file(kit: &mut Kit) {
+    kit.open_file(&plain());
+}
+
+fn synced_file(kit: &mut Kit) {
+    kit.open_file(&synced());
+}
+
+fn text(bytes: Result<Vec<u8>, Error>) -> Answer {
+    bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn said<T: ToString>(answer: Result<T, Error>) -> Answer {
+    answer.map(|answer| answer.to_string())
+}
+
+fn ok(answer: Result<(), Error>) -> Answer {
+    answer.map(|()| "ok".into())
+}
+
+fn called(answer: Result<bool, CallError<Error>>) -> Answer {
+    said(answer.map_err(CallError::flatten))
+}
+
+fn updated(answer: Result<(), CallError<Error>>) -> Answer {
+    ok(answer.map_err(CallError::flatten))
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "as a closure of `update`")]
+fn longer(old: Vec<u8>) -> Result<Vec<u8>, Error> {
+    Ok([&old, &b"er"[..]].concat())
+}
+
+pub(super) fn all() -> Vec<Operation> {
+    let mut all = locks();
+    all.extend(rwlocks());
+    all.extend(semaphores());
+    all.extend(events());
+    all.extend(onces());
+    all.extend(files());
+    all
+}
+
+fn locks() -> Vec<Operation> {
+    use Meanwhile::{Held, HeldToTheEnd};
+    let nothing: fn(&mut Kit) = |_| {};
+    vec![
+        operation("Lock::open", nothing, |kit| {
+            kit.opened(Lock::open(kit.it()), |kit| &mut kit.lock)
+        }),
+        operation("Lock::open, in new directories", nothing, |kit| {
+            kit.opened(Lock::open(kit.dir.join("new/er/it")), |kit| &mut kit.lock)
+        }),
+        operation("Lock::open, with an access", nothing, |kit| {
+            let options = plain().access(Access::Private);
+            kit.opened(options.open_lock(kit.it()), |kit| &mut kit.lock)
+        }),
+        operation("Lock::open, of an old file", lock, |kit| {
+            kit.opened(Lock::open(kit.it()), |kit| &mut kit.lock)
+        }),
+        operation("Lock::lock", lock, |kit| kit.keep(kit.lock().lock())).holds(IT),
+        operation("Lock::try_lock", lock, |kit| kit.keep(kit.lock().try_lock())).holds(IT),
+        operation("Lock::lock_timeout", lock, |kit| kit.keep(kit.lock().lock_timeout(LONG)))
+            .holds(IT),
+        operation("Lock::lock_async", lock, |kit| kit.keep(block_on(kit.lock().lock_async())))
+            .holds(IT),
+        operation("Lock::lock, with a label", labelled_lock, |kit| kit.keep(kit.lock().lock()))
+            .holds(IT),
+        operation(
+            "Lock::lock, to be inherited",
+            |kit| kit.open_lock(&plain().inherit(true)),
+            |kit| kit.keep(kit.lock().lock()),
+        )
+        .holds(IT),
+        operation("LockGuard::unlock", hold_lock, |kit| {
+            ok(kit.prepared::<flockwork::LockGuard>().unlock())
+        }),
+        operation("LockGuard::unlock, with a label", hold_labelled_lock, |kit| {
+            ok(kit.prepared::<flockwork::LockGuard>().unlock())
+        }),
+        operation("LockGuard, dropped", hold_labelled_lock, |kit| {
+            drop(kit.prepared::<flockwork::LockGuard>());
+            Ok("ok".into())
+        }),
+        operation("LockGuard::abandoned", hold_lock, |kit| {
+            let guard: flockwork::LockGuard = kit.prepared();
+            let abandoned = guard.abandoned();
+            kit.held.push(Box::new(guard));
+            Ok(abandoned.to_string())
+        })
+        .holds(IT),
+        operation("Lock::holder, of a record", hold_labelled_lock, |kit| {
+            let holder = kit.lock().holder()?;
+            let holder = holder.as_ref();
+            Ok(holder.map_or("nobody", |it| it.label().unwrap_or("a process")).to_string())
+        })
+        .keeps(IT)
+        .at_least("a process"),
+        operation("Lock::holder, without a record", hold_lock, |kit| {
+            Ok(kit.lock().holder()?.is_some().to_string())
+        })
+        .keeps(IT),
+        operation("is_held", hold_lock, |kit| said(flockwork::is_held(kit.it()))).keeps(IT),
+        operation("is_held, with a label", hold_labelled_lock, |kit| {
+            said(flockwork::is_held(kit.it()))
+        })
+        .keeps(IT),
+        operation("holders", hold_labelled_lock, |kit| {
+            Ok(flockwork::holders(kit.it())?.len().to_string())
+        })
+        .keeps(IT),
+        operation("Lock::lock, waiting", lock, |kit| kit.keep(kit.lock().lock()))
+            .holds(IT)
+            .against(Held(IT)),
+        operation("Lock::lock, waiting with a label", labelled_lock, |kit| {
+            kit.keep(kit.lock().lock())
+        })
+        .holds(IT)
+        .against(Held(IT)),
+        operation("Lock::lock, waiting with a callback", noticed_lock, |kit| {
+            kit.keep(kit.lock().lock())
+        })
+        .holds(IT)
+        .against(Held(IT)),
+        operation("Lock::lock_timeout, waiting", lock, |kit| {
+            kit.keep(kit.lock().lock_timeout(LONG))
+        })
+        .holds(IT)
+        .against(Held(IT)),
+        operation("Lock::lock_async, waiting", lock, |kit| {
+            kit.keep(block_on(kit.lock().lock_async()))
+        })
+        .holds(IT)
+        .against(Held(IT)),
+        operation("Lock::try_lock, refused", lock, |kit| kit.keep(kit.lock().try_lock()))
+            .holds(IT)
+            .against(HeldToTheEnd(IT)),
+        operation("Lock::lock_timeout, in vain", lock, |kit| {
+            kit.keep(kit.lock().lock_timeout(kit.short()))
+        })
+        .holds(IT)
+        .against(HeldToTheEnd(IT)),
+    ]
+}
+
+fn noticed_lock(kit: &mut Kit) {
+    kit.open_lock(&plain().on_wait(Duration::from_millis(1), |waiting| drop(waiting.to_string())));
+}
+
+fn hold_lock(kit: &mut Kit) {
+    lock(kit);
+    kit.prepared.push(Box::new(kit.lock().lock().unwrap()));
+}
+
+fn hold_labelled_lock(kit: &mut Kit) {
+    labelled_lock(kit);
+    kit.prepared.push(Box::new(kit.lock().lock().unwrap()));
+}
+
+fn rwlocks() -> Vec<Operation> {
+    use Meanwhile::{Held, HeldToTheEnd};
+    type Reads = flockwork::ReadGuard;
+    type Writes = flockwork::WriteGuard;
+    vec![
+        operation(
+            "RwLock::open",
+            |_| {},
+            |kit| kit.opened(RwLock::open(kit.it()), |kit| &mut kit.rwlock),
+        ),
+        operation("RwLock::read", rwlock, |kit| kit.keep(kit.rwlock().read())).holds(IT_SHARED),
+        operation("RwLock::write", rwlock, |kit| kit.keep(kit.rwlock().write())).holds(IT),
+        operation("RwLock::try_read", rwlock, |kit| kit.keep(kit.rwlock().try_read()))
+            .holds(IT_SHARED),
+        operation("RwLock::try_write", rwlock, |kit| kit.keep(kit.rwlock().try_write())).holds(IT),
+        operation("RwLock::read_timeout", rwlock, |kit| kit.keep(kit.rwlock().read_timeout(LONG)))
+            .holds(IT_SHARED),
+        operation("RwLock::write_timeout", rwlock, |kit| {
+            kit.keep(kit.rwlock().write_timeout(LONG))
+        })
+        .holds(IT),
+        operation("RwLock::read_async", rwlock, |kit| {
+            kit.keep(block_on(kit.rwlock().read_async()))
+        })
+        .holds(IT_SHARED),
+        operation("RwLock::write_async", rwlock, |kit| {
+            kit.keep(block_on(kit.rwlock().write_async()))
+        })
+        .holds(IT),
+        operation("RwLock::read, with a label", labelled_rwlock, |kit| {
+            kit.keep(kit.rwlock().read())
+        })
+        .holds(IT_SHARED),
+        operation("RwLock::write, with a label", labelled_rwlock, |kit| {
+            kit.keep(kit.rwlock().write())
+        })
+        .holds(IT),
+        operation("WriteGuard::downgrade", hold_written, |kit| {
+            let downgraded = kit.prepared::<Writes>().downgrade();
+            kit.keep(downgraded)
+        })
+        .holds(IT_SHARED),
+        operation("WriteGuard::downgrade, with a label", hold_labelled_written, |kit| {
+            let downgraded = kit.prepared::<Writes>().downgrade();
+            kit.keep(downgraded)
+        })
+        .holds(IT_SHARED),
+        operation("WriteGuard::unlock", hold_written, |kit| ok(kit.prepared::<Writes>().unlock())),
+        operation(
+            "ReadGuard::unlock, with a label",
+            |kit| {
+                labelled_rwlock(kit);
+                kit.prepared.push(Box::new(kit.rwlock().read().unwrap()));
+            },
+            |kit| ok(kit.prepared::<Reads>().unlock()),
+        ),
+        operation(
+            "RwLock::holders",
+            |kit| {
+                labelled_rwlock(kit);
+                kit.prepared.push(Box::new(kit.rwlock().read().unwrap()));
+                kit.prepared.push(Box::new(kit.rwlock().read().unwrap()));
+            },
+            |kit| Ok(kit.rwlock().holders()?.len().to_string()),
+        )
+        .keeps(IT_SHARED)
+        .at_least("1"),
+        operation("RwLock::read, waiting", rwlock, |kit| kit.keep(kit.rwlock().read()))
+            .holds(IT_SHARED)
+            .against(Held(IT)),
+        operation("RwLock::write, waiting", rwlock, |kit| kit.keep(kit.rwlock().write()))
+            .holds(IT)
+            .against(Held(IT_SHARED)),
+        operation("RwLock::read_timeout, waiting", rwlock, |kit| {
+            kit.keep(kit.rwlock().read_timeout(LONG))
+        })
+        .holds(IT_SHARED)
+        .against(Held(IT)),
+        operation("RwLock::write_timeout, waiting", rwlock, |kit| {
+            kit.keep(kit.rwlock().write_timeout(LONG))
+        })
+        .holds(IT)
+        .against(Held(IT)),
+        operation("RwLock::write_timeout, waiting at the gate", rwlock, |kit| {
+            kit.keep(kit.rwlock().write_timeout(LONG))
+        })
+        .holds(IT)
+        .against(Held(GATE)),
+        operation("RwLock::write_async, waiting", rwlock, |kit| {
+            kit.keep(block_on(kit.rwlock().write_async()))
+        })
+        .holds(IT)
+        .against(Held(IT)),
+        operation("RwLock::try_write, refused", rwlock, |kit| kit.keep(kit.rwlock().try_write()))
+            .holds(IT)
+            .against(HeldToTheEnd(IT_SHARED)),
+    ]
+}
+
+fn hold_written(kit: &mut Kit) {
+    rwlock(kit);
+    kit.prepared.push(Box::new(kit.rwlock().write().unwrap()));
+}
+
+fn hold_labelled_written(kit: &mut Kit) {
+    labelled_rwlock(kit);
+    kit.prepared.push(Box::new(kit.rwlock().write().unwrap()));
+}
+
+fn semaphores() -> Vec<Operation> {
+    use Meanwhile::{Held, HeldToTheEnd};
+    type Permit = flockwork::Permit;
+    vec![
+        operation(
+            "Semaphore::open",
+            |_| {},
+            |kit| kit.opened(Semaphore::open(kit.it(), 2), |kit| &mut kit.semaphore),
+        ),
+        operation(
+            "Semaphore::open, with an access",
+            |_| {},
+            |kit| {
+                let options = plain().access(Access::Group);
+                kit.opened(options.open_semaphore(kit.it(), 2), |kit| &mut kit.semaphore)
+            },
+        ),
+        operation("Semaphore::open_existing", two_permits, |kit| {
+            kit.opened(Semaphore::open_existing(kit.it()), |kit| &mut kit.semaphore)
+        }),
+        operation(
+            "Semaphore::acquire, for the first time",
+            |kit| {
+                kit.semaphore
+                    .get_or_insert_with(|| Semaphore::open(kit.dir.join("it"), 2).unwrap());
+            },
+            |kit| kit.keep(kit.semaphore().acquire()),
+        )
+        .holds(SLOT),
+        operation("Semaphore::acquire", two_permits, |kit| kit.keep(kit.semaphore().acquire()))
+            .holds(SLOT),
+        operation("Semaphore::acquire_many", two_permits, |kit| {
+            kit.keep(kit.semaphore().acquire_many(2))
+        })
+        .holds(TWO_SLOTS),
+        operation("Semaphore::try_acquire", two_permits, |kit| {
+            kit.keep(kit.semaphore().try_acquire())
+        })
+        .holds(SLOT),
+        operation("Semaphore::acquire_timeout", two_permits, |kit| {
+            kit.keep(kit.semaphore().acquire_timeout(LONG))
+        })
+        .holds(SLOT),
+        operation("Semaphore::acquire_async", two_permits, |kit| {
+            kit.keep(block_on(kit.semaphore().acquire_async()))
+        })
+        .holds(SLOT),
+        operation(
+            "Semaphore::acquire, with a label",
+            |kit| {
+                kit.open_semaphore(&labelled(), 2);
+            },
+            |kit| kit.keep(kit.semaphore().acquire()),
+        )
+        .holds(SLOT),
+        operation(
+            "Permit::release",
+            |kit| {
+                two_permits(kit);
+                kit.prepared.push(Box::new(kit.semaphore().acquire_many(2).unwrap()));
+            },
+            |kit| ok(kit.prepared::<Permit>().release()),
+        ),
+        operation(
+            "Permit::release, while somebody waits",
+            |kit| {
+                two_permits(kit);
+                kit.prepared.push(Box::new(kit.semaphore().acquire_many(2).unwrap()));
+                std::fs::write(kit.dir.join("it/queued"), "x").unwrap();
+            },
+            |kit| ok(kit.prepared::<Permit>().release()),
+        )
+        .against(HeldToTheEnd(&[("it/waiters", false)])),
+        operation(
+            "Permit, dropped, with a label",
+            |kit| {
+                kit.open_semaphore(&labelled(), 2);
+                kit.prepared.push(Box::new(kit.semaphore().acquire().unwrap()));
+            },
+            |kit| {
+                drop(kit.prepared::<Permit>());
+                Ok("ok".into())
+            },
+        ),
+        operation("Semaphore::resize, to more", resizable, |kit| ok(kit.semaphore().resize(3))),
+        operation("Semaphore::resize, to fewer", resizable, |kit| ok(kit.semaphore().resize(1))),
+        operation(
+            "Semaphore::holders",
+            |kit| {
+                kit.open_semaphore(&labelled(), 2);
+                kit.prepared.push(Box::new(kit.semaphore().acquire_many(2).unwrap()));
+            },
+            |kit| Ok(kit.semaphore().holders()?.len().to_string()),
+        )
+        .keeps(TWO_SLOTS),
+        operation(
+            "held_slots",
+            |kit| {
+                two_permits(kit);
+                kit.prepared.push(Box::new(kit.semaphore().acquire().unwrap()));
+            },
+            |kit| Ok(format!("{:?}", flockwork::held_slots(kit.it())?)),
+        )
+        .keeps(SLOT),
+        operation(
+            "Semaphore::available_permits",
+            |kit| {
+                two_permits(kit);
+                kit.prepared.push(Box::new(kit.semaphore().acquire().unwrap()));
+            },
+            |kit| said(kit.semaphore().available_permits()),
+        )
+        .keeps(SLOT)
+        .at_least("0"),
+        operation("Semaphore::capacity", two_permits, |kit| said(kit.semaphore().capacity())),
+        operation("Semaphore::acquire, waiting", two_permits, |kit| {
+            kit.keep(kit.semaphore().acquire())
+        })
+        .holds(SLOT)
+        .against(Held(BOTH_SLOTS)),
+        operation("Semaphore::acquire_many, waiting", two_permits, |kit| {
+            kit.keep(kit.semaphore().acquire_many(2))
+        })
+        .holds(TWO_SLOTS)
+        .against(Held(ONLY_SLOT)),
+        operation("Semaphore::acquire_timeout, waiting", two_permits, |kit| {
+            kit.keep(kit.semaphore().acquire_timeout(LONG))
+        })
+        .holds(SLOT)
+        .against(Held(BOTH_SLOTS)),
+        operation("Semaphore::acquire_async, waiting", two_permits, |kit| {
+            kit.keep(block_on(kit.semaphore().acquire_async()))
+        })
+        .holds(SLOT)
+        .against(Held(BOTH_SLOTS)),
+        operation("Semaphore::acquire_timeout, in the queue", two_permits, |kit| {
+            kit.keep(kit.semaphore().acquire_timeout(LONG))
+        })
+        .holds(SLOT)
+        .against(Held(&[("it/slot.0", true), ("it/slot.1", true), ("it/gate", true)])),
+        operation("Semaphore::acquire_timeout, of one permit", one_permit, |kit| {
+            kit.keep(kit.semaphore().acquire_timeout(LONG))
+        })
+        .holds(SLOT)
+        .against(Held(ONLY_SLOT)),
+        operation("Semaphore::try_acquire, refused", two_permits, |kit| {
+            kit.keep(kit.semaphore().try_acquire())
+        })
+        .holds(SLOT)
+        .against(HeldToTheEnd(BOTH_SLOTS)),
+    ]
+}
+
+fn resizable(kit: &mut Kit) {
+    let path = kit.it();
+    let semaphore = kit.semaphore.get_or_insert_with(|| Semaphore::open(path, 2).unwrap());
+    semaphore.resize(2).unwrap();
+    drop(semaphore.acquire_many(2).unwrap());
+}
+
+fn events() -> Vec<Operation> {
+    use Meanwhile::{Held, Makes, Removes};
+    vec![
+        operation(
+            "Event::open, in new directories",
+            |_| {},
+            |kit| kit.opened(Event::open(kit.dir.join("new/er/it")), |kit| &mut kit.event),
+        ),
+        operation("Event::set", cleared, |kit| said(kit.event().set())).all_or(Failed::Nothing),
+        operation("Event::set_with", cleared, |kit| said(kit.event().set_with(b"payload")))
+            .all_or(Failed::Nothing),
+        operation("Event::set_with, once more", set, |kit| said(kit.event().set_with(b"another")))
+            .all_or(Failed::Nothing),
+        operation("Event::clear", set, |kit| said(kit.event().clear())).all_or(Failed::Nothing),
+        operation("Event::is_set", set, |kit| said(kit.event().is_set())),
+        operation("Event::payload", set, |kit| {
+            text(kit.event().payload().map(Option::unwrap_or_default))
+        }),
+        operation("Event::wait", set, |kit| ok(kit.event().wait())),
+        operation("Event::wait_timeout, in vain", cleared, |kit| {
+            // Its success is to have waited.
+            match kit.event().wait_timeout(Duration::from_millis(30)) {
+                Err(error) if error.is_timed_out() => Ok("in vain".into()),
+                other => ok(other),
+            }
+        }),
+        operation("Event::try_consume", set, |kit| text(kit.event().try_consume()))
+            .all_or(Failed::Nothing),
+        operation("Event::consume", set, |kit| text(kit.event().consume())).all_or(Failed::Nothing),
+        operation(
+            "Event::consume, what a dead one took",
+            |kit| {
+                set(kit);
+                std::fs::rename(kit.it(), kit.dir.join("it.taken")).unwrap();
+            },
+            |kit| text(kit.event().consume()),
+        )
+        .all_or(Failed::Nothing),
+        operation("Event::wait, waiting", cleared, |kit| ok(kit.event().wait()))
+            .against(Makes("it")),
+        operation("Event::wait_timeout, waiting", cleared, |kit| {
+            ok(kit.event().wait_timeout(LONG))
+        })
+        .against(Makes("it")),
+        operation("Event::wait_async, waiting", cleared, |kit| {
+            ok(block_on(kit.event().wait_async()))
+        })
+        .against(Makes("it")),
+        operation(
+            "Event::wait, for a directory",
+            |kit| {
+                let path = kit.dir.join("new/er/it");
+                if let Ok(event) = Event::open(&path) {
+                    kit.event = Some(event);
+                }
+                if !path.exists() {
+                    let _ = std::fs::remove_dir_all(kit.dir.join("new"));
+                }
+            },
+            |kit| ok(kit.event().wait()),
+        )
+        .against(Makes("new/er/it")),
+        operation("Event::wait_cleared, waiting", set, |kit| ok(kit.event().wait_cleared()))
+            .against(Removes("it")),
+        operation("Event::wait_any, waiting", cleared, |kit| {
+            let other = Event::open(kit.dir.join("other"))?;
+            said(Event::wait_any([&other, &kit.event()]))
+        })
+        .against(Makes("it")),
+        operation("Event::consume, waiting", cleared, |kit| text(kit.event().consume()))
+            .against(Makes("it"))
+            .all_or(Failed::Nothing),
+        operation("Event::consume_async, waiting", cleared, |kit| {
+            text(block_on(kit.event().consume_async()))
+        })
+        .against(Makes("it"))
+        .all_or(Failed::Nothing),
+        operation(
+            "Event::consume, waiting for its turn",
+            |kit| {
+                event(kit);
+                // The lock file is made by the first who consumes.
+                kit.event().set().unwrap();
+                kit.event().consume().unwrap();
+                set(kit);
+            },
+            |kit| text(kit.event().consume()),
+        )
+        .against(Held(LOCK))
+        .all_or(Failed::Nothing),
+    ]
+}
+
+fn onces() -> Vec<Operation> {
+    use Meanwhile::{Held, Makes};
+    vec![
+        operation(
+            "Once::open",
+            |_| {},
+            |kit| kit.opened(Once::open(kit.it()), |kit| &mut kit.once),
+        ),
+        operation("Once::call_once", once, |kit| called(kit.once().call_once(|| Ok(())))),
+        operation("Once::call_once, with fsync", synced_once, |kit| {
+            called(kit.once().call_once(|| Ok(())))
+        }),
+        operation("Once::try_call_once", once, |kit| called(kit.once().try_call_once(|| Ok(())))),
+        operation("Once::call_once_async", once, |kit| {
+            called(block_on(kit.once().call_once_async(|| async { Ok(()) })))
+        }),
+        operation("Once::call_once, when it is done", done, |kit| {
+            called(kit.once().call_once(|| Ok(())))
+        }),
+        operation("Once::is_done", done, |kit| said(kit.once().is_done())),
+        operation("Once::reset", done, |kit| said(kit.once().reset())),
+        operation(
+            "Once::reset, with fsync",
+            |kit| {
+                synced_once(kit);
+                kit.once().call_once(|| Ok::<_, Error>(())).unwrap();
+            },
+            |kit| said(kit.once().reset()),
+        ),
+        operation("Once::holder", once, |kit| Ok(kit.once().holder()?.is_some().to_string())),
+        operation("Once::wait, waiting", once, |kit| ok(kit.once().wait())).against(Makes("it")),
+        operation("Once::call_once, waiting", once, |kit| called(kit.once().call_once(|| Ok(()))))
+            .against(Held(LOCK)),
+        operation("Once::call_once_timeout, waiting", once, |kit| {
+            called(kit.once().call_once_timeout(LONG, || Ok(())))
+        })
+        .against(Held(LOCK)),
+    ]
+}
+
+fn files() -> Vec<Operation> {
+    use Meanwhile::Held;
+    vec![
+        operation(
+            "SharedFile::open",
+            |_| {},
+            |kit| kit.opened(SharedFile::open(kit.it()), |kit| &mut kit.file),
+        ),
+        operation(
+            "SharedFile::open, with fsync",
+            |_| {},
+            |kit| {
+                let path = kit.dir.join("new/er/it");
+                kit.opened(synced().open_shared_file(path), |kit| &mut kit.file)
+            },
+        ),
+        operation("SharedFile::read", file, |kit| text(kit.file().read())),
+        operation("SharedFile::read_async", file, |kit| text(block_on(kit.file().read_async()))),
+        operation("SharedFile::write", file, |kit| ok(kit.file().write("new")))
+            .all_or(Failed::Nothing),
+        operation(
+            "SharedFile::write, of a new file",
+            |kit| {
+                file(kit);
+                std::fs::remove_file(kit.it()).unwrap();
+            },
+            |kit| ok(kit.file().write("new")),
+        )
+        .all_or(Failed::Nothing),
+        operation("SharedFile::write, with fsync", synced_file, |kit| ok(kit.file().write("new"))),
+        operation("SharedFile::update", file, |kit| updated(kit.file().update(longer)))
+            .all_or(Failed::Nothing),
+        operation("SharedFile::update, with fsync", synced_file, |kit| {
+            updated(kit.file().update(longer))
+        }),
+        operation("SharedFile::update_async", file, |kit| {
+            updated(block_on(kit.file().update_async(longer)))
+        })
+        .all_or(Failed::Nothing),
+        operation("SharedFile::lock_shared", file, |kit| kit.keep(kit.file().lock_shared()))
+            .holds(LOCK_SHARED),
+        operation("SharedFile::lock_exclusive", file, |kit| kit.keep(kit.file().lock_exclusive()))
+            .holds(LOCK),
+        operation(
+            "FileWriteGuard::downgrade",
+            |kit| {
+                file(kit);
+                kit.prepared.push(Box::new(kit.file().lock_exclusive().unwrap()));
+            },
+            |kit| {
+                let downgraded = kit.prepared::<flockwork::FileWriteGuard>().downgrade();
+                kit.keep(downgraded)
+            },
+        )
+        .holds(LOCK_SHARED),
+        operation("SharedFile::read, waiting", file, |kit| text(kit.file().read()))
+            .against(Held(LOCK)),
+        operation("SharedFile::update, waiting", file, |kit| updated(kit.file().update(longer)))
+            .against(Held(LOCK_SHARED))
+            .all_or(Failed::Nothing),
+        operation("SharedFile::update_timeout, waiting", file, |kit| {
+            updated(kit.file().update_timeout(LONG, longer))
+        })
+        .against(Held(LOCK))
+        .all_or(Failed::Nothing),
+    ]
+}
+
+const STATE: [&str; 3] = ["it", "it/capacity", "new/er/it"];
+
+fn state(of: impl Fn(&str) -> Option<Vec<u8>>) -> Vec<String> {
+    let text = |name| of(name).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    STATE.iter().map(|name| format!("{name}: {:?}", text(name))).collect()
+}
+
+/// What matters of what is in the directory: what another process would read there.
+pub(super) fn state_of(dir: &Path) -> Vec<String> {
+    let read = |name: &str| std::fs::read(dir.join(name)).ok();
+    // What was taken and not delivered is still to be consumed (rule E4).
+    state(|name| read(name).or_else(|| read(&format!("{name}.taken"))))
+}
+
+/// The same, of a directory in which only this is.
+pub(super) fn state_with(name: &str, contents: &str) -> Vec<String> {
+    state(|other| (other == name).then(|| contents.into()))
+}
