@@ -4,7 +4,6 @@
 use std::fs;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
 
 use super::super::Owner;
 use super::FileId;
@@ -242,7 +241,7 @@ pub(crate) fn is_stopped(pid: u32) -> bool {
 
 /// The command line of a process, its words joined by spaces. Linux only.
 pub(crate) fn command_of(pid: u32) -> Option<String> {
-    let line = fs::read(PathBuf::from(format!("/proc/{pid}/cmdline"))).ok()?;
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let words: Vec<_> = line
         .split(|&byte| byte == 0)
         .filter(|word| !word.is_empty())

@@ -101,7 +101,7 @@ fn plan(operation: &Operation, plain: &Tried) -> Vec<Fault> {
                 }));
             }
         }
-        for (_, times) in others.iter().filter(|(made, _)| made == call) {
+        for (_, _, times) in others.iter().filter(|(made, ..)| made == call) {
             let most = (*times).min(MOST);
             // So that of the thread that does the operation none is that one.
             let is_own = own.iter().any(|(made, _, _)| made == call);

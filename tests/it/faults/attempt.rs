@@ -181,11 +181,12 @@ impl Running {
 
     /// What each of its threads does.
     fn dump(&self) -> String {
+        use std::fmt::Write as _;
         let mut dump = String::new();
         for task in self.tasks() {
             for file in ["comm", "wchan", "syscall", "stack"] {
                 let found = std::fs::read_to_string(task.join(file)).unwrap_or_default();
-                dump.push_str(&format!("{}/{file}: {}\n", task.display(), found.trim()));
+                let _ = writeln!(dump, "{}/{file}: {}", task.display(), found.trim());
             }
         }
         dump
@@ -562,9 +563,12 @@ fn read_log(fault: &Fault, log: &Path, tried: &mut Tried) {
     tried.line = hit.unwrap_or_default();
 }
 
+/// System calls, each with how often it was made before what matters, and within it.
+pub(super) type Calls = Vec<(String, usize, usize)>;
+
 /// Of a listed run: how often each call was made by the thread that did the operation, before it and in it, and by that of
 /// the others which made it most often.
-pub(super) fn counted(tried: &Tried) -> (Vec<(String, usize, usize)>, Vec<(String, usize)>) {
+pub(super) fn counted(tried: &Tried) -> (Calls, Calls) {
     use std::collections::BTreeMap;
     let mut own: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     let mut others: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
@@ -591,6 +595,7 @@ pub(super) fn counted(tried: &Tried) -> (Vec<(String, usize, usize)>, Vec<(Strin
         }
     }
     let own = own.into_iter().map(|(call, (before, within))| (call, before, within));
-    let others = others.into_iter().map(|(call, of)| (call, of.into_values().max().unwrap_or(0)));
+    let others =
+        others.into_iter().map(|(call, of)| (call, 0, of.into_values().max().unwrap_or(0)));
     (own.filter(|(_, _, within)| *within > 0).collect(), others.collect())
 }

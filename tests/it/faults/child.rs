@@ -74,7 +74,7 @@ pub(super) fn run(role: &str) -> ! {
                     _ => (Resource::Fsize, room),
                 };
                 let before = getrlimit(resource);
-                let mut limit = before.clone();
+                let mut limit = before;
                 limit.current = Some(at);
                 setrlimit(resource, limit).unwrap();
                 let done = act(&operation, &mut kit);
@@ -146,7 +146,7 @@ fn spend(call: &str, dir: &Path) {
         "unlink" => drop(std::fs::remove_file(dir.with_file_name("nothing"))),
         "getdents64" => drop(std::fs::read_dir(dir).map(Iterator::count)),
         "clone3" => {
-            drop(std::thread::Builder::new().spawn(|| {}).map(std::thread::JoinHandle::join))
+            drop(std::thread::Builder::new().spawn(|| {}).map(std::thread::JoinHandle::join));
         }
         "statfs" => drop(rustix::fs::statfs(&scratch)),
         "fstat" => drop(rustix::fs::fstat(std::io::stdin())),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::attempt::{Outcome, locks_below};
+use super::attempt::{Calls, Outcome, locks_below};
 use super::{CALLS, MOST, Sharing, a_part_of, is_all, listed};
 use crate::cli::{Ran, flockwork};
 
@@ -50,10 +50,7 @@ fn run(before: &[&[&str]], words: &[&str], strace: &[&str]) -> (tempfile::TempDi
     (temp, Run { ran, log })
 }
 
-/// How often each call is made from where the program itself begins, and how often before; and by other threads than the
-/// first.
-type Calls = Vec<(String, usize, usize)>;
-
+/// How often each call is made before the program itself begins, and from then on; by the first thread, and by others.
 fn counted(log: &str) -> (Calls, Calls) {
     use std::collections::BTreeMap;
     let first = log.split_whitespace().next().unwrap_or_default();
@@ -137,7 +134,7 @@ fn every_system_call_of_the_command_fails_once_and_that_is_one_line_and_an_exit_
                 (begin, times) = (earlier + 1, *within);
             } else if let Some((_, _, within)) = others.iter().find(of_call) {
                 // Only other threads make it; the job, another program, makes none of these.
-                let is_helpers = call.starts_with("inotify") || call.starts_with("e");
+                let is_helpers = call.starts_with("inotify") || call.starts_with('e');
                 (times, follows) = (if is_helpers { *within } else { 0 }, true);
             }
             for when in begin..begin + times.min(MOST) {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use super::attempt::{Fault, Manner, Outcome, attempt};
-use super::operations::{Failed, all};
+use super::operations::all;
 use super::{Sharing, is_all, judge};
 
 const SIGXFSZ: i32 = 25;
@@ -53,11 +53,8 @@ fn under(
                 let is_half = tried.after != tried.before
                     && tried.after != plain.after
                     && (plain.made.is_none() || plain.made.as_ref() != Some(&tried.after));
-                problems = tried.problems.clone();
+                problems.clone_from(&tried.problems);
                 problems.extend(is_half.then(|| format!("it left {:?}", tried.after)));
-                if operation.failed == Failed::Nothing && tried.after.is_empty() {
-                    problems.push("nothing is known of what it left".into());
-                }
             }
             if !problems.is_empty() {
                 sharing.fail(format!(

@@ -313,6 +313,8 @@ pub(super) fn all() -> Vec<Operation> {
     let mut all = locks();
     all.extend(rwlocks());
     all.extend(semaphores());
+    all.extend(permits());
+    all.extend(waits_for_permits());
     all.extend(events());
     all.extend(onces());
     all.extend(files());
@@ -545,8 +547,6 @@ fn hold_labelled_written(kit: &mut Kit) {
 }
 
 fn semaphores() -> Vec<Operation> {
-    use Meanwhile::{Held, HeldToTheEnd};
-    type Permit = flockwork::Permit;
     vec![
         operation(
             "Semaphore::open",
@@ -599,6 +599,13 @@ fn semaphores() -> Vec<Operation> {
             |kit| kit.keep(kit.semaphore().acquire()),
         )
         .holds(SLOT),
+    ]
+}
+
+fn permits() -> Vec<Operation> {
+    use Meanwhile::HeldToTheEnd;
+    type Permit = flockwork::Permit;
+    vec![
         operation(
             "Permit::release",
             |kit| {
@@ -659,6 +666,12 @@ fn semaphores() -> Vec<Operation> {
         .keeps(SLOT)
         .at_least("0"),
         operation("Semaphore::capacity", two_permits, |kit| said(kit.semaphore().capacity())),
+    ]
+}
+
+fn waits_for_permits() -> Vec<Operation> {
+    use Meanwhile::{Held, HeldToTheEnd};
+    vec![
         operation("Semaphore::acquire, waiting", two_permits, |kit| {
             kit.keep(kit.semaphore().acquire())
         })
