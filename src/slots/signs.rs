@@ -100,6 +100,11 @@ impl Signs {
     pub(super) fn next_generation(&self) -> io::Result<()> {
         // Any change will do, should it be as long as a file can be.
         let longer = length(&self.resized).map_or(0, |length| length.saturating_add(1));
-        self.resized.set_len(longer).or_else(|_| self.resized.set_len(0))
+        let changed = self.resized.set_len(longer).or_else(|_| self.resized.set_len(0));
+        changed.map_err(|error| match error.kind() {
+            // What a file says that was opened to be read, since it may not be written to.
+            io::ErrorKind::InvalidInput => io::ErrorKind::PermissionDenied.into(),
+            _ => error,
+        })
     }
 }

@@ -62,12 +62,18 @@ mod hostile;
 // Unix only: as `hostile`.
 #[cfg(unix)]
 mod hostile_contents;
+// Linux only: mounts, other users, races.
+#[cfg(target_os = "linux")]
+mod hostile_system;
 // Unix only: Windows hands no lock on to programs that are started.
 #[cfg(unix)]
 mod inherit;
 // Linux only: excludes and is excluded by flock(1) and Python.
 #[cfg(target_os = "linux")]
 mod interop;
+// Linux only: counts by /proc.
+#[cfg(target_os = "linux")]
+mod leaks;
 // Unix only: mode bits, other users, limits; injected errors. `windows` has what Windows refuses.
 #[cfg(unix)]
 mod refusals;

@@ -215,6 +215,10 @@ impl State {
             ["once", ref words @ ..] => self.calls.once(words),
             ["file", ref words @ ..] => self.calls.file(words),
             #[cfg(unix)]
+            ["plant", at, victim, until] => {
+                crate::planted::plant_until(at.as_ref(), victim.as_ref(), until.as_ref())
+            }
+            #[cfg(unix)]
             ["fork", what] => self.fork(what),
             _ => format!("what is {words:?}?"),
         }

@@ -462,11 +462,13 @@ fn semaphore(options: &Options, path: &Path, step: Step<'_>) {
 fn event(options: &Options, path: &Path, step: Step<'_>) {
     let Some(event) = kept(step, "open", options.open_event(path)) else { return };
     step("set", event.set().map(drop));
-    step("is_set", event.is_set().map(drop));
-    step("wait", event.wait_timeout(LONG));
+    let is_set = event.is_set();
+    let span = if matches!(is_set, Ok(true)) { LONG } else { SHORT };
+    step("is_set", is_set.map(drop));
+    step("wait", event.wait_timeout(span));
     step("set_with", event.set_with(b"payload").map(drop));
     step("payload", event.payload().map(drop));
-    step("consume", event.consume_timeout(LONG).map(drop));
+    step("consume", event.consume_timeout(span).map(drop));
     step("try_consume", event.try_consume().map(drop));
     step("set again", event.set_with(b"more").map(drop));
     step("wait_any", Event::wait_any_timeout(std::slice::from_ref(&event), SHORT).map(drop));
@@ -503,4 +505,31 @@ fn shared_file(options: &Options, path: &Path, step: Step<'_>) {
         step("replace", writer.replace("again"));
     }
     step("holders", file.rwlock().holders().map(drop));
+}
+
+/// Swaps what is at a path without pause, until a file is there: for a symbolic link to a victim's file, to a place where none
+/// may be made, for a hard link, for a file of its own, and for nothing. Tells how often.
+pub(crate) fn plant_until(at: &Path, victim: &Path, until: &Path) -> String {
+    crate::peer::say("plants");
+    let aside = victim.with_file_name("aside");
+    let mut swaps = 0_u32;
+    while swaps < 1000 || !until.exists() {
+        let made = match swaps % 6 {
+            0 => symlink(victim.join("file"), &aside),
+            1 => symlink(victim.join("new"), &aside),
+            2 => symlink(victim.join("directory"), &aside),
+            3 => std::fs::hard_link(victim.join("file"), &aside),
+            4 => std::fs::write(&aside, "1\n"), // good as a capacity
+            _ => std::fs::remove_file(at),
+        };
+        if made.is_ok() && swaps % 6 != 5 {
+            if std::fs::rename(&aside, at).is_err() {
+                let _ = std::fs::remove_dir_all(at); // a directory is there
+                let _ = std::fs::remove_file(&aside);
+            }
+        }
+        swaps += 1;
+    }
+    let _ = std::fs::remove_file(at);
+    swaps.to_string()
 }

@@ -1,0 +1,526 @@
+//! Surroundings that refuse: full disks, no inodes, read-only and quota, no `/proc`, no environment, a umask that takes all;
+//! other users, and somebody who swaps files while they are opened. Mounts are those of a namespace of the test's own.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use flockwork::{Error, Event, Lock, Options, Semaphore, SharedFile};
+
+use crate::peer::Peer;
+use crate::planted::{KINDS, Kind, exercise, snapshot};
+use crate::support::{alone_under, has};
+
+const WHERE: &str = "FLOCKWORK_IT_WHERE";
+
+fn place() -> PathBuf {
+    std::env::var_os(WHERE).unwrap().into()
+}
+
+/// Runs `body` as the test `name`, in a process whose mounts are its own: `script` makes them, at `$1`. Left out, with a line
+/// that says so, where that is not permitted.
+fn mounted(name: &str, script: &str, body: impl FnOnce()) {
+    if std::env::var_os(WHERE).is_some() {
+        return body();
+    }
+    let user: &[&str] = if rustix::process::geteuid().is_root() { &["-m"] } else { &["-Urm"] };
+    if !has("unshare", &[user, &["true"]].concat()) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let try_it = format!("set -e; {script}");
+    let mut attempt = Command::new("unshare");
+    attempt.args(user).args(["sh", "-c", &try_it, "sh"]).arg(dir.path());
+    let tried = attempt.output().unwrap();
+    if !tried.status.success() {
+        let why = String::from_utf8_lossy(&tried.stderr).trim().to_string();
+        let line = format!("left out: {name}: {why}\n");
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
+        return;
+    }
+    let mut command = Command::new("unshare");
+    command.args(user).args(["sh", "-c", &format!("{try_it}\nshift; exec \"$@\""), "sh"]);
+    command.arg(dir.path()).arg(std::env::current_exe().unwrap()).env(WHERE, dir.path());
+    alone_under(command, name, body);
+}
+
+/// Errors are the system's, typed, with the path and what to do.
+#[track_caller]
+fn assert_says(step: &str, error: &Error, kinds: &[std::io::ErrorKind]) {
+    assert!(kinds.contains(&error.kind()), "{step}: {error:?}");
+    assert!(error.to_string().contains(&place().display().to_string()), "{step}: {error}");
+}
+
+fn fill(file: &Path) {
+    use std::io::Write as _;
+    let mut filler = std::fs::File::options().create(true).append(true).open(file).unwrap();
+    while filler.write_all(&[7; 1024]).is_ok() {}
+    while filler.write_all(&[7]).is_ok() {}
+}
+
+#[test]
+fn on_a_full_disk_what_needs_no_room_works_and_the_rest_is_an_error_that_leaves_nothing() {
+    const NAME: &str = "hostile_system::on_a_full_disk_what_needs_no_room_works_and_the_rest_is_an_error_that_leaves_nothing";
+    mounted(NAME, "mount -t tmpfs -o size=64k none \"$1\"", || {
+        let dir = place();
+        let file = SharedFile::open(dir.join("data")).unwrap();
+        file.write("old").unwrap();
+        let event = Event::open(dir.join("event")).unwrap();
+        event.set_with(b"old").unwrap();
+        let pool = Semaphore::open(dir.join("pool"), 2).unwrap();
+        drop(pool.acquire_many(2).unwrap());
+        fill(&dir.join("filler"));
+
+        let full = [std::io::ErrorKind::StorageFull];
+        assert_says("write", &file.write("new, and longer").unwrap_err(), &full);
+        assert_eq!(file.read().unwrap(), b"old");
+        assert!(!dir.join("data.lock.new").exists());
+        assert_says("set_with", &event.set_with(b"new").unwrap_err(), &full);
+        assert_eq!(event.payload().unwrap().unwrap(), b"old");
+        assert_eq!(event.try_consume().unwrap(), b"old");
+        fill(&dir.join("filler")); // there was some room again
+        let again = Semaphore::open(dir.join("other"), 2).unwrap_err();
+        assert_says("a new semaphore", &again, &full);
+        assert!(!dir.join("other/capacity").exists());
+        let held = pool.acquire_many(2).unwrap();
+        assert!(pool.acquire_timeout(Duration::from_millis(20)).unwrap_err().is_timed_out());
+        assert_says("resize", &pool.resize(3).unwrap_err(), &full);
+        drop(held);
+        assert_eq!(pool.available_permits().unwrap(), 2);
+        // A record is a courtesy: without room for it the lock is had all the same.
+        let lock = Options::new().label("no room").open_lock(dir.join("lock")).unwrap();
+        let held = lock.lock().unwrap();
+        assert_eq!(
+            lock.holder().unwrap().and_then(|holder| holder.label().map(String::from)),
+            None
+        );
+        drop(held);
+        for left in
+            std::fs::read_dir(&dir).unwrap().chain(std::fs::read_dir(dir.join("pool")).unwrap())
+        {
+            let name = left.unwrap().file_name();
+            let name = name.to_string_lossy();
+            assert!(!name.starts_with(".flockwork") && !name.ends_with(".new"), "{name} was left");
+        }
+    });
+}
+
+#[test]
+fn without_inodes_what_is_there_works_and_a_waiter_is_still_woken() {
+    const NAME: &str =
+        "hostile_system::without_inodes_what_is_there_works_and_a_waiter_is_still_woken";
+    mounted(NAME, "mount -t tmpfs -o size=1m,nr_inodes=64 none \"$1\"", || {
+        let dir = place();
+        for kind in [Kind::Lock, Kind::RwLock, Kind::Semaphore] {
+            for (step, outcome) in exercise(kind, &dir.join(format!("{kind:?}"))) {
+                assert!(outcome.is_ok(), "{kind:?}, {step}: {outcome:?}");
+            }
+        }
+        for number in 0.. {
+            if std::fs::write(dir.join(format!("filler{number}")), "").is_err() {
+                break;
+            }
+        }
+        let full = [std::io::ErrorKind::StorageFull];
+        for kind in KINDS {
+            let path = dir.join(format!("{kind:?}"));
+            for (step, outcome) in exercise(*kind, &path) {
+                let Err(error) = outcome else { continue };
+                assert_says(step, &error, &full);
+                let is_there = matches!(kind, Kind::Lock | Kind::RwLock);
+                assert!(!is_there, "{kind:?}, {step}: {error}");
+            }
+            for (step, outcome) in exercise(*kind, &dir.join(format!("new{kind:?}"))) {
+                if let Err(error) = outcome {
+                    assert_says(step, &error, &full);
+                }
+            }
+        }
+        // The directory cannot be changed, so a poke is none; the length of `queued` is (rule S7).
+        let pool = Options::new().backstop(Duration::from_secs(1000));
+        let pool = pool.open_existing_semaphore(dir.join("Semaphore")).unwrap();
+        let both = pool.acquire_many(2).unwrap();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| pool.acquire().map(drop));
+            crate::support::until_held(&dir.join("Semaphore/gate"), std::process::id());
+            crate::support::until_watching(std::process::id(), &dir.join("Semaphore"));
+            drop(both);
+            waiter.join().unwrap().unwrap();
+        });
+        assert!(std::fs::symlink_metadata(dir.join("Semaphore/poke")).is_err());
+    });
+}
+
+#[test]
+fn on_a_read_only_mount_what_is_there_is_locked_and_nothing_else_is_done() {
+    const NAME: &str =
+        "hostile_system::on_a_read_only_mount_what_is_there_is_locked_and_nothing_else_is_done";
+    // What is there is made before the mount is made read-only: by the body, with a second mount of the same.
+    mounted(
+        NAME,
+        "mount --bind \"$1\" \"$1\"; mkdir -p \"$1/rw\" \"$1/ro\"; mount --bind \"$1/rw\" \"$1/ro\"; mount -o remount,bind,ro \"$1/ro\"",
+        || {
+            let (rw, ro) = (place().join("rw"), place().join("ro"));
+            for kind in KINDS {
+                let name = format!("{kind:?}");
+                for (step, outcome) in exercise(*kind, &rw.join(&name)) {
+                    assert!(outcome.is_ok(), "{kind:?}, {step}: {outcome:?}");
+                }
+            }
+            Event::open(rw.join("Event")).unwrap().set_with(b"payload").unwrap();
+            let before = snapshot(&rw);
+            // The second is of a file that was opened to be read, and should grow.
+            let refused =
+                [std::io::ErrorKind::ReadOnlyFilesystem, std::io::ErrorKind::PermissionDenied];
+            for kind in KINDS {
+                for path in [ro.join(format!("{kind:?}")), ro.join(format!("new/{kind:?}"))] {
+                    for (step, outcome) in exercise(*kind, &path) {
+                        let Err(error) = outcome else { continue };
+                        assert_says(step, &error, &refused);
+                        let is_there = !path.starts_with(ro.join("new"));
+                        let only_locks = matches!(kind, Kind::Lock | Kind::RwLock)
+                            || *kind == Kind::Semaphore && !["grow", "shrink"].contains(&step);
+                        assert!(!(is_there && only_locks), "{kind:?}, {step}: {error}");
+                    }
+                }
+            }
+            assert_eq!(
+                Event::open(ro.join("Event")).unwrap().payload().unwrap().unwrap(),
+                b"payload"
+            );
+            assert_eq!(SharedFile::open(ro.join("SharedFile")).unwrap().read().unwrap(), b"again");
+            // It excludes who comes by the other mount.
+            let held = Lock::open(ro.join("Lock")).unwrap().lock().unwrap();
+            assert!(Lock::open(rw.join("Lock")).unwrap().try_lock().unwrap_err().is_would_block());
+            drop(held);
+            assert_eq!(snapshot(&rw), before);
+        },
+    );
+}
+
+#[test]
+fn a_quota_that_the_system_speaks_of_is_an_error_that_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("p");
+    let inject = "openat:error=EDQUOT:when=1";
+    let Some(mut peer) = crate::refusals::injected(&path, inject) else { return };
+    let answer = peer.ask(&format!("open\t{}", path.display()));
+    assert!(answer.starts_with("QuotaExceeded: could not create `"), "{answer}");
+    assert!(answer.contains("free some of your quota"), "{answer}");
+    peer.expect(&format!("open\t{}", path.display()), "ok");
+}
+
+/// tmpfs keeps quotas since Linux 6.6, where that is built in; they count for others than the superuser.
+#[test]
+fn over_quota_is_an_error_that_says_so() {
+    const NAME: &str = "hostile_system::over_quota_is_an_error_that_says_so";
+    if !rustix::process::geteuid().is_root() || !has("setpriv", &["--version"]) {
+        return;
+    }
+    let script = "mount -t tmpfs -o usrquota,usrquota_inode_hardlimit=12,usrquota_block_hardlimit=16k none \"$1\"; chmod 1777 \"$1\"";
+    mounted(NAME, script, || {
+        let mut user = crate::refusals::unprivileged();
+        let dir = place();
+        let ask = |user: &mut Peer, command: &str, path: &Path| {
+            user.ask(&format!("{command}\t{}", path.display()))
+        };
+        for number in 0..20 {
+            let answer = ask(&mut user, "open", &dir.join(format!("lock{number}")));
+            if answer != "ok" {
+                let expected = format!("QuotaExceeded: could not create `{}", dir.display());
+                assert!(
+                    answer.starts_with(&expected) && answer.contains("free some of your quota"),
+                    "{answer}"
+                );
+                assert!(number > 5, "{answer}");
+                std::fs::remove_file(dir.join("lock0")).unwrap();
+                std::fs::remove_file(dir.join("lock1")).unwrap();
+                std::fs::remove_file(dir.join("lock2")).unwrap();
+                assert_eq!(ask(&mut user, "file\topen", &dir.join("data")), "ok");
+                let long = "x".repeat(100_000);
+                let answer = user.ask(&format!("file\twrite\t{long}"));
+                assert!(answer.starts_with("QuotaExceeded: could not write"), "{answer}");
+                user.expect("file\twrite\tshort", "ok");
+                return;
+            }
+        }
+        panic!("no quota was met");
+    });
+}
+
+/// Who holds what is then known by records alone; all else is as it was.
+#[test]
+fn without_proc_everything_works_and_holders_are_known_by_their_records() {
+    const NAME: &str =
+        "hostile_system::without_proc_everything_works_and_holders_are_known_by_their_records";
+    mounted(NAME, "mount -t tmpfs none /proc", || {
+        assert!(!Path::new("/proc/self").exists());
+        let dir = tempfile::tempdir().unwrap();
+        for kind in KINDS {
+            for (step, outcome) in exercise(*kind, &dir.path().join(format!("{kind:?}"))) {
+                assert!(outcome.is_ok(), "{kind:?}, {step}: {outcome:?}");
+            }
+        }
+        let path = dir.path().join("p");
+        let labelled = Options::new().label("known").open_lock(&path).unwrap();
+        let held = labelled.lock().unwrap();
+        assert_eq!(flockwork::holders(&path).unwrap()[0].label(), Some("known"));
+        assert!(flockwork::is_held(&path).unwrap());
+        drop(held);
+        let held = Lock::open(&path).unwrap().lock().unwrap();
+        assert!(flockwork::holders(&path).unwrap().is_empty());
+        assert!(flockwork::is_held(&path).unwrap(), "tried, and refused");
+        drop(held);
+        assert!(!flockwork::is_held(&path).unwrap());
+    });
+}
+
+/// This very binary, where permissions count: another user's if this is the superuser's. `None` with a line that says so.
+fn as_nobody(dir: &Path) -> Option<Command> {
+    let own = std::env::current_exe().unwrap();
+    if !rustix::process::geteuid().is_root() {
+        return Some(Command::new(own));
+    }
+    if !has("setpriv", &["--version"]) {
+        return None;
+    }
+    assert!(Command::new("cp").arg(own).arg(dir.join("it")).status().unwrap().success());
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(dir.join("it"));
+    Some(command)
+}
+
+fn open_to_all() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o1777)).unwrap();
+    dir
+}
+
+#[test]
+fn a_umask_that_takes_everything_ends_in_errors_or_is_overruled_by_the_access_asked_for() {
+    use std::os::unix::fs::PermissionsExt as _;
+    const NAME: &str = "hostile_system::a_umask_that_takes_everything_ends_in_errors_or_is_overruled_by_the_access_asked_for";
+    if std::env::var_os(WHERE).is_none() {
+        let dir = open_to_all();
+        let Some(mut command) = as_nobody(dir.path()) else { return };
+        command.env(WHERE, dir.path());
+        return alone_under(command, NAME, || ());
+    }
+    // Of the process: it has no other test.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o777));
+    let dir = place();
+    for kind in KINDS {
+        for path in [dir.join(format!("{kind:?}")), dir.join(format!("new{kind:?}/deeper/p"))] {
+            for (step, outcome) in exercise(*kind, &path) {
+                if let Err(error) = outcome {
+                    assert_says(step, &error, &[std::io::ErrorKind::PermissionDenied]);
+                }
+            }
+        }
+    }
+    for (access, file, directory) in [
+        (flockwork::Access::Private, 0o600, 0o700),
+        (flockwork::Access::Group, 0o660, 0o770),
+        (flockwork::Access::Everyone, 0o666, 0o777),
+    ] {
+        let options = Options::new().access(access).label("x");
+        let below = dir.join(format!("{access:?}"));
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        drop(options.open_lock(below.join("a/lock")).unwrap().lock().unwrap());
+        assert_eq!((mode(&below), mode(&below.join("a"))), (directory, directory));
+        assert_eq!(mode(&below.join("a/lock")), file);
+        let rw = options.open_rwlock(below.join("rw")).unwrap();
+        drop((rw.read().unwrap(), rw.read().unwrap()));
+        let pool = options.open_semaphore(below.join("pool"), 2).unwrap();
+        drop(pool.acquire_many(2).unwrap());
+        pool.resize(3).unwrap();
+        let event = options.open_event(below.join("event")).unwrap();
+        event.set_with(b"x").unwrap();
+        event.consume().unwrap();
+        options.open_once(below.join("once")).unwrap().call_once(|| Ok::<_, Error>(())).unwrap();
+        let data = options.open_shared_file(below.join("data")).unwrap();
+        data.write("x").unwrap();
+        assert_eq!(mode(&below.join("data")), file);
+    }
+}
+
+/// With nothing in the environment, and with directories in it that are not there.
+#[cfg(feature = "cli")]
+#[test]
+fn the_command_does_without_an_environment() {
+    use crate::cli::Ran;
+    let dir = tempfile::tempdir().unwrap();
+    let run = |variables: &[(&str, &Path)], words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_flockwork"));
+        command.current_dir(dir.path()).env_clear().stdin(std::process::Stdio::null()).args(words);
+        Ran::of(command.envs(variables.iter().copied()))
+    };
+    for words in [
+        &["lock", "f", "/bin/true"][..],
+        &["lock", "f", "-c", ":"],
+        &["sem", "s", "/bin/true"],
+        &["once", "o", "/bin/true"],
+        &["event", "set", "e"],
+        &["event", "wait", "e"],
+    ] {
+        run(&[], words).expect(0, "");
+    }
+    assert_eq!(run(&[], &["status", "f", "s"]).code, Some(0));
+    let missing = dir.path().join("missing");
+    for variable in ["TMPDIR", "XDG_RUNTIME_DIR"] {
+        let ran = run(&[(variable, &missing)], &["sem", "--id", "x", "/bin/true"]);
+        ran.expect(73, "").says("missing");
+        run(&[(variable, &missing)], &["lock", "f", "/bin/true"]).expect(0, "");
+    }
+    run(&[("TMPDIR", dir.path())], &["sem", "--id", "x", "/bin/true"]).expect(0, "");
+}
+
+// --------------------------------------------------------------------------------- two users
+
+/// `/tmp` as it is: each may make files, and nobody may remove another's.
+#[test]
+fn in_a_sticky_directory_another_user_can_hold_but_not_lead_astray() {
+    use std::os::unix::fs::PermissionsExt as _;
+    if !rustix::process::geteuid().is_root() {
+        return; // it takes two users
+    }
+    let dir = open_to_all();
+    let path = |name: &str| dir.path().join(name);
+    let mut other = crate::refusals::unprivileged();
+    // What one made the other can lock if they may read it, and cannot if they may not: that keeps them out.
+    let lock = Lock::open(path("shared")).unwrap();
+    other.expect(&format!("open\t{}", path("shared").display()), "ok");
+    other.expect("lock", "held");
+    assert!(lock.try_lock().unwrap_err().is_would_block());
+    assert_eq!(lock.holder().unwrap().unwrap().pid(), other.id());
+    other.expect("unlock", "ok");
+    drop(lock.lock().unwrap());
+    let private = Options::new().access(flockwork::Access::Private);
+    drop(private.open_lock(path("private")).unwrap());
+    let answer = other.ask(&format!("open\t{}", path("private").display()));
+    assert!(answer.starts_with("PermissionDenied: could not open"), "{answer}");
+    // What the other made is used, and neither given another owner nor another mode.
+    other.expect(&format!("open\t{}", path("theirs").display()), "ok");
+    let before = snapshot(&path("theirs"));
+    drop(private.open_lock(path("theirs")).unwrap().lock().unwrap());
+    assert_eq!(snapshot(&path("theirs")), before);
+    // An event that one has set the other sees, and cannot take away.
+    Event::open(path("event")).unwrap().set_with(b"x").unwrap();
+    std::fs::set_permissions(path("event"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    other.open(&format!("event\topen\t{}", path("event").display()), "");
+    other.expect("event\tpayload", "x");
+    for change in ["event\tclear", "event\ttry-consume", "event\tset\ty"] {
+        let answer = other.ask(change);
+        assert!(answer.starts_with("PermissionDenied: "), "{change}: {answer}");
+    }
+    assert_eq!(Event::open(path("event")).unwrap().payload().unwrap().unwrap(), b"x");
+    // A shared file that one may only read the other does not replace.
+    SharedFile::open(path("data")).unwrap().write("old").unwrap();
+    other.open(&format!("file\topen\t{}", path("data").display()), "");
+    let answer = other.ask("file\twrite\tnew");
+    assert!(answer.starts_with("PermissionDenied: "), "{answer}");
+    other.expect("file\tread", "old");
+    // Records: the other's are in nobody's way, and are left.
+    other.expect(&format!("open\t{}\tlabel=theirs", path("shared").display()), "ok");
+    other.expect("lock", "held");
+    assert_eq!(lock.holder().unwrap().unwrap().label(), Some("theirs"));
+    other.kill();
+    assert!(lock.lock().unwrap().abandoned());
+}
+
+// ------------------------------------------------------------------------------------- races
+
+/// CVE-2025-68146 and CVE-2026-22701 of Python's filelock: between a look and an open the file becomes a symbolic link to
+/// somebody's file, which was cut, or made. Here another process swaps without pause, and thousands of opens meet it.
+#[test]
+fn a_file_that_is_swapped_for_a_link_all_the_time_leads_nobody_to_the_victim() {
+    for (kind, suffix) in [
+        (Kind::Lock, ""),
+        (Kind::Lock, ".holder"),
+        (Kind::Lock, ".holder.new"),
+        (Kind::RwLock, ".gate"),
+        (Kind::Semaphore, "/capacity"),
+        (Kind::Semaphore, "/queued"),
+        (Kind::Semaphore, "/slot.0"),
+        (Kind::Semaphore, "/holders"),
+        (Kind::Event, ""),
+        (Kind::Once, ""),
+        (Kind::SharedFile, ""),
+        (Kind::SharedFile, ".lock.new"),
+    ] {
+        swapped(kind, suffix);
+    }
+}
+
+fn swapped(kind: Kind, suffix: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let (victim, work) = (dir.path().join("victim"), dir.path().join("work"));
+    std::fs::create_dir_all(victim.join("directory")).unwrap();
+    std::fs::create_dir(&work).unwrap();
+    std::fs::write(victim.join("file"), "precious").unwrap();
+    let before = snapshot(&victim);
+    let mut at = work.join("p").into_os_string();
+    at.push(suffix);
+    std::fs::create_dir_all(Path::new(&at).parent().unwrap()).unwrap();
+    let stop = dir.path().join("stop");
+    let mut planter = Peer::start();
+    let (at, victim_path) = (Path::new(&at).display(), victim.display());
+    planter.tell(&format!("plant\t{at}\t{victim_path}\t{}", stop.display()));
+    assert_eq!(planter.answer(), "plants");
+    // Where what is swapped is in nobody's way, or is put right at once, nothing is refused.
+    let is_harmless = suffix.contains("holder") || suffix == "/slot.0";
+    let (mut rounds, mut refused, mut done) = (0, 0, 0);
+    let begun = std::time::Instant::now();
+    // Until both were met, so that it was a race.
+    while rounds < ROUNDS || done == 0 || refused == 0 && !is_harmless {
+        rounds += 1;
+        match quick(kind, &work.join("p")) {
+            Ok(()) => done += 1,
+            Err(Error::NotRegularFile { .. } | Error::Corrupt { .. }) => refused += 1,
+            Err(_) => {}
+        }
+        let is_long = begun.elapsed() > Duration::from_secs(120);
+        assert!(!is_long, "{kind:?}{suffix}: {done} done, {refused} refused");
+    }
+    std::fs::write(&stop, "").unwrap();
+    let swaps: u32 = planter.answer().parse().unwrap();
+    assert!(swaps >= ROUNDS, "{swaps}");
+    assert_eq!(snapshot(&victim), before, "{kind:?}{suffix}");
+}
+
+const ROUNDS: u32 = 1000;
+
+/// Opens and uses it once, in ways that open and write.
+fn quick(kind: Kind, path: &Path) -> Result<(), Error> {
+    let options = Options::new().label("race");
+    match kind {
+        Kind::Lock => options.open_lock(path)?.try_lock().map(drop),
+        Kind::RwLock => options.open_rwlock(path)?.try_write().map(drop),
+        Kind::Semaphore => {
+            let pool = options.open_semaphore(path, 1)?;
+            drop(pool.try_acquire()?);
+            pool.resize(1)
+        }
+        Kind::Event => {
+            let event = options.open_event(path)?;
+            event.set()?;
+            event.set_with(b"payload")?;
+            event.clear().map(drop)
+        }
+        Kind::Once => {
+            let once = options.open_once(path)?;
+            let called = once.try_call_once(|| Ok::<_, std::convert::Infallible>(()));
+            called.map_err(|error| match error {
+                flockwork::CallError::Flockwork(error) => error,
+                flockwork::CallError::Closure(never) => match never {},
+            })?;
+            once.try_reset().map(drop)
+        }
+        Kind::SharedFile => {
+            let file = options.open_shared_file(path)?;
+            file.try_write("contents")?;
+            file.try_read().map(drop)
+        }
+    }
+}
