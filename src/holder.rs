@@ -569,6 +569,10 @@ impl Drop for Record {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{
+        ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof,
+    };
+
     use super::*;
 
     fn holder() -> Holder {
@@ -628,5 +632,80 @@ mod tests {
         let own = Holder { label: Some(printable("two\nlines")), ..holder() };
         assert_eq!(Holder::from_record(&record(&own)), Some(own));
         assert!(printable(&"x".repeat(10_000)).len() < 600);
+    }
+
+    /// As it comes, with much of what is special.
+    fn any_text() -> impl Strategy<Value = String> {
+        let special = "[\\x00-\\x20\u{7f}-\u{9f}\u{61c}\u{200e}\u{202e}\u{2066}\u{2028} a-c\\\\\"{}.\u{1F600}]{0,700}";
+        prop_oneof![any::<String>(), special, "\u{202e}{500,600}", "[^\\x00]{505,520}"]
+    }
+
+    fn any_holder() -> impl Strategy<Value = Holder> {
+        let since = proptest::option::of((0..=u64::from(u32::MAX) * 100, 0..1_000_000_000_u32));
+        let texts =
+            (any_text(), proptest::option::of(any_text()), proptest::option::of(any_text()));
+        (any::<u32>(), texts, since).prop_map(|(pid, (host, command, label), since)| Holder {
+            pid,
+            host: printable(&host),
+            command: command.as_deref().map(printable),
+            label: label.as_deref().map(printable),
+            since: since.map(|(s, n)| SystemTime::UNIX_EPOCH + Duration::new(s, n)),
+            slot: None,
+            is_shared: false,
+        })
+    }
+
+    fn is_plain(text: &str) -> bool {
+        !text.chars().any(|c| c.is_control() || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
+    }
+
+    proptest::proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(60) })]
+
+        #[test]
+        fn any_record_comes_back_as_it_was_written_and_no_part_of_it_does(holder in any_holder()) {
+            let text = record(&holder);
+            prop_assert!(text.len() < usize::try_from(MOST_BYTES).unwrap(), "{} bytes", text.len());
+            prop_assert_eq!(Holder::from_record(&text), Some(holder));
+            for cut in (0..text.len()).filter(|cut| text.is_char_boundary(*cut)) {
+                prop_assert_eq!(Holder::from_record(&text[..cut]), None);
+            }
+        }
+
+        #[test]
+        fn whatever_is_read_is_harmless(
+            bytes in any::<Vec<u8>>(),
+            keys in proptest::collection::vec(("(pid|host|since|command|label|file|end)?[ \n\r.0-9+-]{0,3}", any_text()), 0..6),
+        ) {
+            let mut lines = vec![FIRST_LINE.to_string(), "pid 7".into()];
+            lines.extend(keys.into_iter().map(|(key, value)| format!("{key}{value}")));
+            lines.push("end\n".into());
+            for text in [String::from_utf8_lossy(&bytes).into_owned(), lines.join("\n")] {
+                let Some(holder) = Holder::from_record(&text) else { continue };
+                prop_assert!(is_plain(&holder.to_string()), "{:?}", holder);
+                for text in [Some(holder.host()), holder.label(), holder.command()].into_iter().flatten() {
+                    prop_assert!(text.chars().count() <= MOST_CHARACTERS);
+                }
+            }
+        }
+
+        #[test]
+        fn what_is_printable_is_plain_short_and_stays_as_it_is(text in any_text()) {
+            let shown = printable(&text);
+            prop_assert!(is_plain(&shown) && shown.chars().count() <= MOST_CHARACTERS, "{:?}", shown);
+            prop_assert_eq!(printable(&shown), shown.clone());
+            if is_plain(&text) && text.chars().count() <= MOST_CHARACTERS {
+                prop_assert_eq!(shown, text);
+            }
+        }
+
+        #[test]
+        fn a_time_is_what_it_says(seconds in any::<u64>(), nanos in any::<u32>(), nonsense in any::<String>()) {
+            let read = time(&format!("{seconds}.{nanos:09}"));
+            let wanted = SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, 0));
+            let wanted = wanted.filter(|_| nanos < 1_000_000_000).and_then(|at| at.checked_add(Duration::new(0, nanos)));
+            prop_assert_eq!(read, wanted);
+            let _ = time(&nonsense);
+        }
     }
 }

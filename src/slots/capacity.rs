@@ -118,6 +118,8 @@ pub(super) fn stamp(directory: &Path) -> Stamp {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{ProptestConfig, TestCaseError, any, prop_assert_eq};
+
     use super::*;
 
     #[test]
@@ -145,5 +147,37 @@ mod tests {
         assert_eq!(parse(b"\xff\xfe"), None);
         assert_eq!(parse(&[b'0'; 40]), None);
         assert_eq!(parse(&[0; 8]), None);
+    }
+
+    proptest::proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+
+        #[test]
+        fn what_is_written_is_read(permits in 1..=MOST_PERMITS) {
+            prop_assert_eq!(parse(text(permits).as_bytes()), Some(permits));
+        }
+
+        #[test]
+        fn whatever_is_read_is_a_number_of_permits_that_stands_there(bytes in any::<Vec<u8>>()) {
+            check(&bytes)?;
+        }
+
+        #[test]
+        fn so_it_is_with_what_is_nearly_a_number(text in "[ +-]?0{0,40}[0-9]{0,6}[ x\\x00٣]?[\r\n]{0,3}") {
+            check(text.as_bytes())?;
+        }
+    }
+
+    /// By another way than `parse` goes.
+    fn check(bytes: &[u8]) -> Result<(), TestCaseError> {
+        let end = bytes.iter().rposition(|byte| !b"\r\n".contains(byte)).map_or(0, |at| at + 1);
+        let mut number = Some(0_u64).filter(|_| end > 0 && bytes.len() <= 32);
+        for byte in &bytes[..end] {
+            let digit = char::from(*byte).to_digit(10).map(u64::from);
+            number = number.zip(digit).map(|(number, digit)| number.saturating_mul(10) + digit);
+        }
+        let wanted = number.filter(|number| (1..=4096).contains(number));
+        prop_assert_eq!(parse(bytes).map(u64::from), wanted);
+        Ok(())
     }
 }

@@ -253,6 +253,8 @@ pub(crate) fn command_of(pid: u32) -> Option<String> {
 // Linux only: reads lines of `/proc/locks`.
 #[cfg(all(test, any(target_os = "linux", target_os = "android")))]
 mod tests {
+    use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq};
+
     use super::*;
 
     #[test]
@@ -271,6 +273,41 @@ mod tests {
         assert_eq!(owner("1: FLOCK  ADVISORY  WRITE 0 fe:01:77 0 EOF"), None);
         for nonsense in ["", "1:", "1: FLOCK", "1: FLOCK A W x fe:01:77", "1: FLOCK A W 1 fe"] {
             assert_eq!(owner(nonsense), None, "{nonsense:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+
+        /// As `fs/locks.c` writes them, in the list and (after `lock:` and a tab) in `fdinfo`.
+        #[test]
+        fn any_line_of_the_kernels_is_read_as_it_was_meant(
+            number in any::<u64>(),
+            kind in "FLOCK |POSIX |OFDLCK|LEASE |ACCESS",
+            mode in "READ |WRITE|UNLCK|RW   |NONE ",
+            owner in -1..=i32::MAX,
+            (major, minor, inode) in (0..4096_u32, 0..1_048_576_u32, any::<u64>()),
+            waits in any::<bool>(),
+        ) {
+            let arrow = if waits { "-> " } else { "" };
+            let line = format!("{number}: {arrow}{kind} ADVISORY  {mode} {owner} {major:02x}:{minor:02x}:{inode} 0 EOF");
+            let file = FileId { device: rustix::fs::makedev(major, minor), inode };
+            let pid = u32::try_from(owner).ok().filter(|_| kind == "FLOCK " && !waits);
+            let wanted = pid.map(|pid| (pid, Owner { file, pid, is_shared: mode == "READ " }));
+            prop_assert_eq!(flock(&line), wanted);
+            prop_assert_eq!(flock_owner(&line), wanted.filter(|(pid, _)| *pid != 0).map(|(_, lock)| lock));
+            let info = format!("lock:\t{line}");
+            prop_assert_eq!(info.strip_prefix("lock:").and_then(flock), wanted);
+            // Half of it is nobody's, unless all that counts is there.
+            for cut in 0..line.len() {
+                let part = flock(&line[..cut]);
+                prop_assert!(part.is_none() || part.map(|(_, lock)| lock.file.device) == Some(file.device));
+            }
+        }
+
+        #[test]
+        fn nonsense_is_passed_over(text in any::<String>(), words in "([0-9]+: )?(-> )?(FLOCK|x)?[ 0-9a-fxFL:OCK-]{0,60}") {
+            let _ = (flock_owner(&text), flock_owner(&words));
         }
     }
 }

@@ -43,6 +43,8 @@ mod cli;
 mod cli_everywhere;
 // Linux only: sh, FIFOs, mode bits, other users, names that are no Unicode.
 #[cfg(all(feature = "cli", target_os = "linux"))]
+mod cli_fuzz;
+#[cfg(all(feature = "cli", target_os = "linux"))]
 mod cli_input;
 // Linux only: runs the README's scripts of sh.
 #[cfg(all(feature = "cli", target_os = "linux"))]

@@ -213,6 +213,7 @@ fn one_line(error: &clap::Error) -> String {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+    use proptest::prelude::{ProptestConfig, Strategy as _, prop_assert_eq};
 
     use super::*;
 
@@ -283,6 +284,37 @@ mod tests {
             let alone = parse_verb(&words).map(|verb| format!("{verb:?}"));
             let has_verb = !matches!(&together, Some(verb) if verb == "Man");
             assert_eq!(alone, together.filter(|_| has_verb), "{line}");
+        }
+    }
+
+    /// Words that mean something, and some that do not.
+    fn any_words() -> impl proptest::strategy::Strategy<Value = Vec<String>> {
+        let verb = "lock|sem|event|once|status|man|completions|help|lok|";
+        let word = "(set|clear|wait|status|f|s|true|--|-c|-|4|50%|-1|0.5|1m|x=y)|(--?(s|x|e|n|w|E|v|q|o|c|j|P|k|h|V|any|all|bg|fg|id|json|watch|wait|reset|resize|fsync|label|data|consume|cleared|timeout|no-record|mode|jobs|permits|bogus)(=?[0-9%a.-]{0,3}))|\\PC{0,4}";
+        (verb, proptest::collection::vec(word, 0..8)).prop_map(|(verb, words)| {
+            std::iter::once("flockwork".into()).chain([verb]).chain(words).collect()
+        })
+    }
+
+    proptest::proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(150) })]
+
+        #[test]
+        fn any_words_are_refused_in_one_line_or_read_as_all_verbs_together_do(words in any_words()) {
+            let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
+            let together = Cli::try_parse_from(&words);
+            let alone = parse_verb(&words).map(|verb| format!("{verb:?}"));
+            match &together {
+                Ok(cli) => {
+                    let verb = format!("{:?}", cli.verb);
+                    let has_own = !matches!(cli.verb, Verb::Man | Verb::Completions { .. });
+                    prop_assert_eq!(alone, Some(verb).filter(|_| has_own));
+                }
+                Err(error) => {
+                    prop_assert_eq!(alone, None);
+                    prop_assert_eq!(crate::exit::printable(&one_line(error)).lines().count(), 1);
+                }
+            }
         }
     }
 }

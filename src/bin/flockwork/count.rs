@@ -71,6 +71,8 @@ impl Count {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq};
+
     use super::*;
 
     #[test]
@@ -117,6 +119,33 @@ mod tests {
             "inf%",
         ] {
             assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+
+        #[test]
+        fn any_count_that_is_taken_is_what_was_asked_for(count in any::<i64>(), processors in 1..=512_u32) {
+            let on = |text: String| parse(&text).ok().map(|count| i64::from(count.on(NonZeroU32::new(processors).unwrap())));
+            let own = i64::from(processors);
+            let fixed = u32::try_from(count).ok().filter(|count| *count > 0);
+            prop_assert_eq!(on(count.unsigned_abs().to_string()), u32::try_from(count.unsigned_abs()).ok().filter(|count| *count > 0).map(i64::from));
+            prop_assert!(count < 0 || on(count.to_string()) == fixed.map(i64::from));
+            let wanted = own.saturating_add(count).clamp(1, i64::from(u32::MAX));
+            prop_assert_eq!(on(format!("{count:+}")), Some(wanted));
+            let percent = count.unsigned_abs() % 100_000;
+            let share = i64::try_from(u64::from(processors) * percent / 100).unwrap().max(1);
+            prop_assert_eq!(on(format!("{percent}%")), Some(share));
+        }
+
+        #[test]
+        fn nonsense_is_no_count(text in any::<String>(), nearly in "[ +-]{0,2}[0-9]{0,22}[.]?[0-9]{0,3}[%e ]{0,2}") {
+            for text in [text, nearly] {
+                let Ok(count) = parse(&text) else { continue };
+                prop_assert!(text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.%".contains(&byte)), "{:?}", text);
+                prop_assert!(count.on(NonZeroU32::MIN) > 0 && count.on(NonZeroU32::MAX) > 0, "{:?}", text);
+            }
         }
     }
 }

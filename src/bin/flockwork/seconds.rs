@@ -28,6 +28,8 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq};
+
     use super::*;
 
     #[test]
@@ -68,6 +70,38 @@ mod tests {
             "9999999999999d",
         ] {
             assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+
+        #[test]
+        fn any_span_that_is_taken_is_what_was_asked_for(
+            whole in 0..4_000_000_000_u64,
+            millis in 0..1000_u32,
+            (unit, length) in proptest::sample::select(vec![("", 1_u64), ("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)]),
+        ) {
+            let span = Duration::new(whole, millis * 1_000_000) * u32::try_from(length).unwrap();
+            match parse(&format!("{whole}.{millis:03}{unit}")) {
+                Ok(read) => {
+                    // A float has room for some fifteen digits.
+                    let off = read.abs_diff(span).as_secs_f64();
+                    prop_assert!(off <= span.as_secs_f64() * 1e-12 + 1e-9, "{:?} {:?}", read, span);
+                }
+                Err(_) => prop_assert!(span.as_secs_f64() > MOST_SECONDS * 0.999_999, "{:?}", span),
+            }
+        }
+
+        #[test]
+        fn nonsense_is_no_span(text in any::<String>(), nearly in "[ +-]?[0-9]{0,20}[.eE]{0,2}[0-9]{0,20}[smhdx ]{0,2}") {
+            for text in [text, nearly] {
+                let Ok(read) = parse(&text) else { continue };
+                prop_assert!(read.as_secs_f64() <= MOST_SECONDS, "{:?}", text);
+                let number = text.strip_suffix(['s', 'm', 'h', 'd']).unwrap_or(&text);
+                prop_assert!(number.bytes().any(|byte| byte.is_ascii_digit()), "{:?}", text);
+                prop_assert_eq!(number.bytes().find(|byte| !byte.is_ascii_digit() && *byte != b'.'), None);
+            }
         }
     }
 }

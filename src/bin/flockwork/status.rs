@@ -314,3 +314,39 @@ fn holder_as_json(holder: &Holder) -> Value {
         "shared": holder.is_shared(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq};
+
+    use super::*;
+
+    proptest::proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) })]
+
+        #[test]
+        fn a_capacity_is_read_as_the_library_reads_it(text in "[ +]?[0-9]{0,5}[\r\n]{0,3}") {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join("capacity"), &text).unwrap();
+            let theirs = flockwork::Semaphore::open_existing(dir.path()).and_then(|pool| pool.capacity());
+            prop_assert_eq!(permits(text.as_bytes()), theirs.ok());
+        }
+
+        #[test]
+        fn json_means_the_same_without_what_a_terminal_obeys(text in any::<String>()) {
+            let text = format!("{text}\u{9b}\u{202e}\u{7f}");
+            let shown = escaped(&json!({ "path": text }).to_string());
+            prop_assert!(shown.chars().all(crate::exit::is_printable));
+            let read: Value = serde_json::from_str(&shown).unwrap();
+            prop_assert_eq!(read["path"].as_str(), Some(&*text));
+        }
+
+        #[test]
+        fn any_time_can_be_shown(seconds in any::<u64>()) {
+            let Some(time) = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)) else { return Ok(()) };
+            if let Some(time) = date(time) {
+                prop_assert!(!humantime::format_rfc3339_millis(time).to_string().is_empty());
+            }
+        }
+    }
+}

@@ -312,6 +312,8 @@ fn try_help(what: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{ProptestConfig, prop_assert, prop_assert_eq};
+
     use super::*;
 
     fn asked(line: &str) -> Asked {
@@ -392,6 +394,35 @@ mod tests {
             ("-", "bad file descriptor: '-'"),
         ] {
             assert!(complaint(line).contains(say), "{line}: {}", complaint(line));
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+
+        /// No panic, and what is run is what stands behind what is locked.
+        #[test]
+        fn any_words_are_refused_as_usage_or_meant(
+            words in proptest::collection::vec("(-{0,2}[suxneowEFcvhV]{0,3}=?[0-9]{0,2})|(--(s|sh|ex|un|no|nb|ti|wa|con|cl|ve|fc|st|le|fd|co|he)[a-z-]{0,6}=?[0-9K]{0,2})|l|9|--|-c|true|\\PC{0,3}", 0..7),
+        ) {
+            match parse(words.iter().map(OsString::from)) {
+                Err(failure) => prop_assert_eq!(failure.exit, crate::exit::Exit::Usage),
+                Ok(Parsed::Help | Parsed::Version) => {}
+                Ok(Parsed::Asked(asked)) => {
+                    prop_assert!((0..=255).contains(&asked.conflict));
+                    match asked.work {
+                        Some(Work::Words(run)) => {
+                            let run: Vec<_> = run.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+                            prop_assert!(!run.is_empty() && words.ends_with(&run), "{:?}: {:?}", words, run);
+                        }
+                        Some(Work::Shell(string)) => {
+                            let string = string.to_string_lossy().into_owned();
+                            prop_assert!(words.iter().any(|word| word.ends_with(&string)), "{:?}: {:?}", words, string);
+                        }
+                        None => prop_assert!(matches!(asked.what, What::Descriptor(_)), "{:?}", words),
+                    }
+                }
+            }
         }
     }
 }

@@ -87,6 +87,8 @@ fn trimmed(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq};
+
     use super::*;
 
     #[test]
@@ -127,6 +129,35 @@ mod tests {
             ("1é", None),
         ] {
             assert_eq!(sized(text), bytes, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+
+        #[test]
+        fn any_number_that_is_taken_is_what_was_asked_for(number in any::<i64>(), micros in 1..1_000_000_u32, text in any::<String>()) {
+            let as_i32 = i32::try_from(number).ok();
+            let written = number.to_string();
+            prop_assert_eq!(descriptor(OsStr::new(&written)).ok(), as_i32);
+            prop_assert_eq!(exit_code(OsStr::new(&written)).ok(), as_i32.filter(|code| (0..=255).contains(code)));
+            prop_assert_eq!(sized(&written), Some(number).filter(|number| *number >= 0));
+            let seconds = number.unsigned_abs() % 1_000_000;
+            let span = Duration::new(seconds, micros * 1000);
+            match timeout(OsStr::new(&format!("{seconds}.{micros:06}"))) {
+                Ok(Wait::Until(read)) => prop_assert!(read.abs_diff(span) < Duration::from_micros(1), "{:?} {:?}", read, span),
+                other => prop_assert!(matches!(other, Ok(Wait::Never)) && span < Duration::from_micros(2), "{:?} {:?}", other, span),
+            }
+            let text = OsStr::new(&text);
+            let _ = (descriptor(text), exit_code(text), size(text, "--start"), timeout(text));
+        }
+
+        #[test]
+        fn any_size_is_so_many_of_its_unit(number in any::<u32>(), power in 0..6_usize, form in 0..3_usize) {
+            let letter = &"KMGTPE"[power..=power];
+            let (unit, base) = [("", 1024_i128), ("iB", 1024), ("B", 1000)][form];
+            let wanted = i128::from(number) * base.pow(u32::try_from(power).unwrap() + 1);
+            prop_assert_eq!(sized(&format!("{number}{letter}{unit}")), i64::try_from(wanted).ok());
         }
     }
 }
