@@ -108,7 +108,7 @@ fn assert_opens_are_careful(log: &str, work: &Path) {
 fn plain(name: &str) -> String {
     let name = name.replace("slots/1", "slots/0").replace("holders/slot.1", "holders/slot.0");
     match name.split_once(".flockwork.") {
-        Some((before, rest)) if before.ends_with(".holders/") && rest.ends_with(".new") => {
+        Some((before, rest)) if before.ends_with(".holders/") && rest.contains('.') => {
             format!("{before}.flockwork.#.new")
         }
         Some((before, _)) => format!("{before}.flockwork.#"),

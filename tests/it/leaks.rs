@@ -212,10 +212,10 @@ fn handles_that_are_opened_and_dropped_leave_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         flat("Lock, opened", times(5000), || {
-            drop(Lock::open(path("lock")).unwrap().lock().unwrap())
+            drop(Lock::open(path("lock")).unwrap().lock().unwrap());
         });
         flat("RwLock, opened", times(2000), || {
-            drop(RwLock::open(path("rw")).unwrap().read().unwrap())
+            drop(RwLock::open(path("rw")).unwrap().read().unwrap());
         });
         flat("Semaphore, opened", times(1000), || {
             drop(Semaphore::open(path("pool"), 2).unwrap().acquire().unwrap());
@@ -225,7 +225,7 @@ fn handles_that_are_opened_and_dropped_leave_nothing() {
             assert!(event.wait_timeout(Duration::from_micros(50)).is_err());
         });
         flat("Once, opened", times(2000), || {
-            assert!(!Once::open(path("once")).unwrap().is_done().unwrap())
+            assert!(!Once::open(path("once")).unwrap().is_done().unwrap());
         });
         flat("SharedFile, opened", times(2000), || {
             assert!(SharedFile::open(path("file")).unwrap().read().is_err());

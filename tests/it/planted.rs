@@ -209,23 +209,23 @@ pub(crate) fn snapshot(below: &Path) -> BTreeMap<PathBuf, String> {
     let mut open = vec![below.to_path_buf()];
     while let Some(path) = open.pop() {
         let found = std::fs::symlink_metadata(&path).unwrap();
-        let kind = found.file_type();
-        let more = if kind.is_file() && found.len() < 1 << 20 {
+        let is = found.file_type();
+        let more = if is.is_file() && found.len() < 1 << 20 {
             format!("{:?}", std::fs::read(&path).unwrap())
-        } else if kind.is_symlink() {
-            format!("{:?}", std::fs::read_link(&path).unwrap())
+        } else if is.is_symlink() {
+            format!("leads to {}", std::fs::read_link(&path).unwrap().display())
         } else {
-            let (fifo, socket) = (kind.is_fifo(), kind.is_socket());
-            format!("directory {}, fifo {fifo}, socket {socket}", kind.is_dir())
+            let (fifo, socket) = (is.is_fifo(), is.is_socket());
+            format!("directory {}, fifo {fifo}, socket {socket}", is.is_dir())
         };
-        if kind.is_dir() {
+        if is.is_dir() {
             open.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
         }
         let mode = found.permissions().mode();
-        let (mtime, nanos) = (found.mtime(), found.mtime_nsec());
+        let (seconds, nanos) = (found.mtime(), found.mtime_nsec());
         let (owner, group) = (found.uid(), found.gid());
         let text =
-            format!("{mode:o} {owner}:{group} {} bytes, {mtime}.{nanos:09}, {more}", found.len());
+            format!("{mode:o} {owner}:{group} {} bytes, {seconds}.{nanos:09}, {more}", found.len());
         seen.insert(path, text);
     }
     seen
@@ -522,11 +522,9 @@ pub(crate) fn plant_until(at: &Path, victim: &Path, until: &Path) -> String {
             4 => std::fs::write(&aside, "1\n"), // good as a capacity
             _ => std::fs::remove_file(at),
         };
-        if made.is_ok() && swaps % 6 != 5 {
-            if std::fs::rename(&aside, at).is_err() {
-                let _ = std::fs::remove_dir_all(at); // a directory is there
-                let _ = std::fs::remove_file(&aside);
-            }
+        if made.is_ok() && swaps % 6 != 5 && std::fs::rename(&aside, at).is_err() {
+            let _ = std::fs::remove_dir_all(at); // a directory is there
+            let _ = std::fs::remove_file(&aside);
         }
         swaps += 1;
     }
