@@ -221,11 +221,11 @@ pub(crate) fn snapshot(below: &Path) -> BTreeMap<PathBuf, String> {
         if is.is_dir() {
             open.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
         }
-        let mode = found.permissions().mode();
+        let bits = found.permissions().mode();
         let (seconds, nanos) = (found.mtime(), found.mtime_nsec());
         let (owner, group) = (found.uid(), found.gid());
         let text =
-            format!("{mode:o} {owner}:{group} {} bytes, {seconds}.{nanos:09}, {more}", found.len());
+            format!("{bits:o} {owner}:{group} {} bytes, {seconds}.{nanos:09}, {more}", found.len());
         seen.insert(path, text);
     }
     seen
