@@ -80,7 +80,7 @@ fn counted(log: &str) -> (Calls, Calls) {
 }
 
 /// What is wrong with it.
-fn judge(plain: &Ran, tried: &Ran, dir: &Path, words: &[&str]) -> Vec<String> {
+fn judge(plain: &Ran, Run { ran: tried, log }: &Run, dir: &Path, words: &[&str]) -> Vec<String> {
     let mut problems = Vec::new();
     let code = tried.code.unwrap_or(-1);
     let is_as_plain = tried.code == plain.code;
@@ -89,7 +89,13 @@ fn judge(plain: &Ran, tried: &Ran, dir: &Path, words: &[&str]) -> Vec<String> {
     }
     let lines = tried.err.lines().count();
     let expected = if code == 0 { 0 } else { plain.err.lines().count().max(1) };
-    if lines != expected && !(is_as_plain && lines == plain.err.lines().count()) {
+    // It may have been this line that was refused.
+    let is_line_refused = log.lines().any(|line| {
+        line.trim_start_matches(|it: char| it.is_ascii_digit() || it == ' ').starts_with("write(2")
+            && line.contains("(INJECTED)")
+    });
+    if lines != expected && !is_line_refused && !(is_as_plain && lines == plain.err.lines().count())
+    {
         problems.push(format!("{lines} lines on the standard error"));
     }
     if lines > 0 && !tried.err.starts_with("flockwork: ") || tried.err.contains("panicked") {
@@ -157,7 +163,7 @@ fn every_system_call_of_the_command_fails_once_and_that_is_one_line_and_an_exit_
             if !tried.log.contains("(INJECTED)") {
                 continue;
             }
-            let problems = judge(&plain.ran, &tried.ran, &temp.path().join("d"), words);
+            let problems = judge(&plain.ran, &tried, &temp.path().join("d"), words);
             let outcome = match &tried.ran {
                 ran if ran.code == plain.ran.code => Outcome::Ok(String::new()),
                 ran => Outcome::Err { kind: String::new(), number: ran.code, text: String::new() },
