@@ -489,11 +489,10 @@ fn open(path: &Arc<Path>, spare: Option<&Path>, access: Access) -> Result<OpenFi
 /// Absolute, so that a later change of the current directory does not change what is meant. All that is opened comes by
 /// here first.
 pub(crate) fn absolute(path: &Path) -> Result<Arc<Path>> {
-    if let Some(source) = sys::misnamed(path) {
-        return Err(Error::io("use the path", &path.into(), source));
-    }
     let absolute = if path.as_os_str().as_encoded_bytes().contains(&0) {
         Err(io::Error::new(io::ErrorKind::InvalidInput, "it holds a NUL byte"))
+    } else if let Some(source) = sys::misnamed(path) {
+        return Err(Error::io("use the path", &path.into(), source));
     } else {
         std::path::absolute(path)
     };
