@@ -115,3 +115,25 @@ impl Waiters {
         self.slot.try_take_checking(Mode::Exclusive, || false, true).ok().flatten()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Access;
+
+    #[test]
+    fn who_asks_whether_others_wait_when_nobody_does_leaves_nothing_locked() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Slot::open(&dir.path().join("waiters"), Access::Umask).unwrap();
+        let (waiters, others) = (Waiters::new(open()), Waiters::new(open()));
+        let signs = Signs::open(dir.path(), Access::Umask).unwrap();
+        assert!(!waiters.others(&signs)); // as the helper of a waiter that has given up
+        assert!(others.nobody().is_some());
+
+        waiters.arrive(&signs);
+        assert!(!waiters.others(&signs));
+        assert!(others.nobody().is_none());
+        waiters.leave(false);
+        assert!(others.nobody().is_some());
+    }
+}
