@@ -4,6 +4,7 @@
 
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::time::Duration;
 
 use super::imp::{Keeping, aside, at_any_length, fixed, sync_directory, through_readers};
 use super::{Bits, Mode, Presence};
@@ -117,6 +118,9 @@ fn remove_left(through: &Path) -> io::Result<()> {
     }
 }
 
+/// About three seconds in all.
+const MOST_PAUSE: Duration = Duration::from_millis(1700);
+
 fn is_being_written(through: &Path) -> io::Result<bool> {
     if !super::imp::WRITERS_LOCK {
         return Ok(false);
@@ -128,11 +132,19 @@ fn is_being_written(through: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
     };
-    let is_free = super::try_lock(&file, Mode::Exclusive)?;
-    if is_free {
-        super::unlock(&file)?;
+    let id = super::identity(&file)?;
+    // As in rule 12: a process that dies drops its locks one after the other, and had `P.lock` open first.
+    let mut pause = Duration::from_micros(50);
+    while !super::try_lock(&file, Mode::Exclusive)? {
+        if pause > MOST_PAUSE {
+            return Ok(true);
+        }
+        std::thread::sleep(pause);
+        pause *= 2;
     }
-    Ok(!is_free)
+    super::unlock(&file)?;
+    // What a dead one left stays where it is; who lives has renamed or removed it.
+    Ok(!super::names(through, id)?)
 }
 
 fn persist(made: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {

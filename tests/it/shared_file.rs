@@ -565,6 +565,28 @@ mod owners_and_links {
         assert_eq!(names(dir.path()), AT_REST);
     }
 
+    /// A process that dies drops its locks one after the other, and that of the file it was writing last.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn who_has_the_lock_already_waits_for_a_dying_writer_to_let_go_of_its_half() {
+        let (dir, path) = files();
+        let file = SharedFile::open(&path).unwrap();
+        let aside = dir.path().join("data.json.lock.new");
+        let dying = std::fs::File::create(&aside).unwrap();
+        fs4::FileExt::lock(&dying).unwrap();
+        let open = || {
+            let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+            open.filter(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to == aside)).count()
+        };
+        let writer = std::thread::spawn(move || file.write("new"));
+        // It has met what is left, and has it open to see whether somebody has it locked.
+        eventually("met it", || open() == 2 || writer.is_finished());
+        drop(dying);
+        writer.join().unwrap().unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(names(dir.path()), AT_REST);
+    }
+
     #[test]
     fn the_directory_may_be_removed_and_is_made_again() {
         let (dir, _) = files();
