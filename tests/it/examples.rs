@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 /// Cargo builds the examples with the tests, beside them.
-fn run(example: &str, arguments: &[&str]) -> Output {
+pub(crate) fn run(example: &str, arguments: &[&str]) -> Output {
     let mut path: PathBuf = std::env::current_exe().unwrap();
     path.pop();
     path.pop();
@@ -18,7 +18,7 @@ fn run(example: &str, arguments: &[&str]) -> Output {
     })
 }
 
-fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -41,9 +41,10 @@ mod as_flock;
 mod cli;
 #[cfg(feature = "cli")]
 mod cli_everywhere;
-// Linux only: sh, FIFOs, mode bits, other users, names that are no Unicode.
+// Linux only: runs sh.
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod cli_fuzz;
+// Linux only: sh, FIFOs, mode bits, other users, names that are no Unicode.
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod cli_input;
 // Linux only: runs the README's scripts of sh.
@@ -79,6 +80,9 @@ mod leaks;
 // Unix only: mode bits, other users, limits; injected errors. `windows` has what Windows refuses.
 #[cfg(unix)]
 mod refusals;
+// Linux only: who is killed or stopped is looked up in /proc.
+#[cfg(target_os = "linux")]
+mod torture;
 // Windows only: share modes, names, attributes.
 #[cfg(windows)]
 mod windows;

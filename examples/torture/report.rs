@@ -1,0 +1,173 @@
+//! The figures, and how they are shown.
+
+use std::fmt::Write as _;
+
+use crate::things::{THINGS, What};
+
+/// Of one thing.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Row {
+    pub(crate) acquisitions: u64,
+    /// Asked for while others had it or waited for it.
+    pub(crate) contended: u64,
+    /// Refused, timed out, dropped half-way; and the closure did not want to.
+    pub(crate) gave_up: [u64; 4],
+    pub(crate) failed: u64,
+    pub(crate) killed_waiting: u64,
+    pub(crate) killed_inside: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Tally {
+    pub(crate) rows: Vec<Row>,
+    pub(crate) processes: u64,
+    pub(crate) kills: u64,
+    pub(crate) exits: u64,
+    pub(crate) stops: u64,
+    /// Files, descriptors, inotify instances.
+    pub(crate) mischief: [u64; 3],
+    pub(crate) settings: u64,
+    pub(crate) consumed: u64,
+    pub(crate) taken_along: u64,
+    /// Not consumed yet.
+    pub(crate) left: u64,
+    pub(crate) flag_changes: u64,
+    pub(crate) violations: u64,
+    pub(crate) lost_permits: u64,
+    pub(crate) lost_wake_ups: u64,
+}
+
+impl Tally {
+    pub(crate) fn new() -> Self {
+        Self {
+            rows: vec![Row::default(); THINGS.len()],
+            processes: 0,
+            kills: 0,
+            exits: 0,
+            stops: 0,
+            mischief: [0; 3],
+            settings: 0,
+            consumed: 0,
+            taken_along: 0,
+            left: 0,
+            flag_changes: 0,
+            violations: 0,
+            lost_permits: 0,
+            lost_wake_ups: 0,
+        }
+    }
+
+    pub(crate) fn acquisitions(&self) -> u64 {
+        self.rows.iter().map(|row| row.acquisitions).sum()
+    }
+
+    pub(crate) fn is_clean(&self) -> bool {
+        self.violations + self.lost_permits + self.lost_wake_ups == 0
+    }
+
+    pub(crate) fn in_words(&self) -> String {
+        const HEADS: [&str; 9] = [
+            "",
+            "had",
+            "contended",
+            "refused",
+            "timed out",
+            "dropped",
+            "errors",
+            "killed waiting",
+            "killed inside",
+        ];
+        let mut text = String::new();
+        let line = |text: &mut String, name: &str, cells: &[String]| {
+            let _ = write!(text, "{name:<20}");
+            for (cell, head) in cells.iter().zip(&HEADS[1..]) {
+                let _ = write!(text, " {cell:>width$}", width = head.len().max(9));
+            }
+            text.push('\n');
+        };
+        line(
+            &mut text,
+            HEADS[0],
+            &HEADS[1..].iter().map(|head| (*head).to_owned()).collect::<Vec<_>>(),
+        );
+        let kinds = ["Lock", "RwLock", "Semaphore", "Event", "Once", "SharedFile"];
+        let mut sum = Row::default();
+        for (is_in_the_yard, kind) in
+            [false, true].into_iter().flat_map(|yard| kinds.map(|kind| (yard, kind)))
+        {
+            let mut row = Row::default();
+            for (thing, one) in THINGS.iter().zip(&self.rows) {
+                if thing.is_in_the_yard == is_in_the_yard && name(thing.what) == kind {
+                    row.add(one);
+                }
+            }
+            sum.add(&row);
+            let name = format!("{kind}{}", if is_in_the_yard { ", meddled with" } else { "" });
+            line(&mut text, &name, &row.cells());
+        }
+        line(&mut text, "all", &sum.cells());
+        let [files, descriptors, instances] = self.mischief;
+        let _ = write!(
+            text,
+            "\n{} processes: {} killed by SIGKILL, {} ended with what they held; {} stops.\n\
+             {files} acts of meddling with files; {descriptors} times no descriptors, {instances} times no inotify instances.\n\
+             {} settings of the mailbox: {} consumed, {} taken along by the dead, {} left; the flag changed {} times.\n\
+             \n{} acquisitions, {} kills: {} violations, {} lost permits, {} lost wake-ups.\n",
+            self.processes,
+            self.kills,
+            self.exits,
+            self.stops,
+            self.settings,
+            self.consumed,
+            self.taken_along,
+            self.left,
+            self.flag_changes,
+            self.acquisitions(),
+            self.kills,
+            self.violations,
+            self.lost_permits,
+            self.lost_wake_ups,
+        );
+        text
+    }
+}
+
+fn name(what: What) -> &'static str {
+    match what {
+        What::Lock => "Lock",
+        What::RwLock => "RwLock",
+        What::Semaphore(_) | What::Elastic => "Semaphore",
+        What::Flag | What::Mailbox | What::Loose => "Event",
+        What::Once => "Once",
+        What::SharedFile => "SharedFile",
+    }
+}
+
+impl Row {
+    fn add(&mut self, other: &Self) {
+        self.acquisitions += other.acquisitions;
+        self.contended += other.contended;
+        for (sum, more) in self.gave_up.iter_mut().zip(other.gave_up) {
+            *sum += more;
+        }
+        self.failed += other.failed;
+        self.killed_waiting += other.killed_waiting;
+        self.killed_inside += other.killed_inside;
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let [refused, timed_out, dropped, _] = self.gave_up;
+        [
+            self.acquisitions,
+            self.contended,
+            refused,
+            timed_out,
+            dropped,
+            self.failed,
+            self.killed_waiting,
+            self.killed_inside,
+        ]
+        .map(|number| number.to_string())
+        .to_vec()
+    }
+}

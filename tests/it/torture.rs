@@ -1,0 +1,84 @@
+//! The torture, for a short while; and that it sees what is broken on purpose.
+
+use crate::examples::{run, text};
+
+/// The inotify instances of the user are left alone: other tests, which run beside this, want to have some. And nothing
+/// is left when the tests are killed.
+const OF_A_TEST: [&str; 2] = ["--spare-inotify", "--tied"];
+
+#[test]
+fn a_short_torture_finds_no_violation_no_lost_permit_and_no_lost_wake_up() {
+    let output = run("torture", &with(&["--acquisitions", "10000", "--kills", "150"]));
+    let text = text(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(text.starts_with("seed "), "{text}");
+    assert!(figure(&text, " acquisitions, ") >= 10_000, "{text}");
+    assert!(figure(&text, " kills: ") >= 150, "{text}");
+    for count in [" violations, ", " lost permits, ", " lost wake-ups."] {
+        assert_eq!(figure(&text, count), 0, "{count}: {text}");
+    }
+    for primitive in ["Lock", "RwLock", "Semaphore", "Event", "Once", "SharedFile"] {
+        let row = text.lines().find(|line| line.split_whitespace().next() == Some(primitive));
+        let row = row.unwrap_or_else(|| panic!("no {primitive}: {text}"));
+        let figures: Vec<u64> =
+            row.split_whitespace().skip(1).map(|figure| figure.parse().unwrap()).collect();
+        let [had, contended, _refused, _timed_out, dropped, _errors, killed_waiting, _] =
+            figures[..]
+        else {
+            panic!("{row}")
+        };
+        assert!(had > 0 && contended > 0 && dropped > 0 && killed_waiting > 0, "{row}");
+    }
+
+    let refused = run("torture", &["--seed"]);
+    assert_eq!(refused.status.code(), Some(64));
+    assert!(String::from_utf8_lossy(&refused.stderr).starts_with("usage: torture "));
+}
+
+#[test]
+fn the_torture_reports_what_is_broken_on_purpose() {
+    // It ends when it is seen; permits are counted after each tenth.
+    let long = with(&["--acquisitions", "200000", "--kills", "2000"]);
+    let short = with(&["--acquisitions", "2000", "--kills", "20"]);
+    let (violation, permit, wake_up) = (" violations, ", " lost permits, ", " lost wake-ups.");
+    for (broken, seen) in [
+        ("lock", violation),
+        ("rwlock", violation),
+        ("semaphore", violation),
+        ("once", violation),
+        ("lost-update", violation),
+        ("tear", violation),
+        ("event", violation),
+        ("permit", permit),
+        ("wake", wake_up),
+        ("crash", "worker 0.0 ended by itself"),
+    ] {
+        let patience = if seen == wake_up { "10" } else { "60" };
+        let course = if seen == permit { &short } else { &long };
+        let output =
+            run("torture", &[&course[..], &["--break", broken, "--patience", patience]].concat());
+        let text = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert_eq!(output.status.code(), Some(1), "{broken}: {text}");
+        assert!(text.contains("Not clean. Again: "), "{broken}: {text}");
+        if broken == "crash" {
+            assert!(text.contains(seen), "{text}");
+        } else {
+            assert!(figure(&text, seen) > 0, "{broken}: {text}");
+        }
+    }
+}
+
+fn with<'a>(course: &[&'a str]) -> Vec<&'a str> {
+    [&OF_A_TEST, course].concat()
+}
+
+/// The number that stands before these words in the last line that has them.
+fn figure(text: &str, words: &str) -> u64 {
+    let before = text.rsplit_once(words).unwrap_or_else(|| panic!("no {words}: {text}")).0;
+    let number = before.rsplit([' ', '\n']).next().and_then(|number| number.parse().ok());
+    number.unwrap_or_else(|| panic!("no number before {words}: {text}"))
+}
