@@ -1,0 +1,144 @@
+#!/usr/bin/env bash
+# ci/models.sh [PATTERN]: checks the models of docs/model with spin: that each property holds in all states, and that each
+# breakage is found. Leaves nothing in the tree. Takes about a minute.
+set -uo pipefail
+cd "$(dirname "$0")/../docs/model"
+
+if ! command -v spin > /dev/null || ! command -v gcc > /dev/null; then
+    echo "models: left out, spin or gcc is missing"
+    exit 0
+fi
+
+models=$PWD
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+pattern=${1:-}
+failures=0
+runs=0
+
+# search MODEL "DEFINES" "PAN'S ARGUMENTS" [LTL]: what pan says, in $work/said.
+search() {
+    local model=$1 defines=$2 arguments=$3 flags=(-O0 -w -DMEMLIM=2000 -DVECTORSZ=1024)
+    (
+        cd "$work" && rm -f pan* ./*.trail said
+        # shellcheck disable=SC2086 # several words
+        case $arguments in
+            *-l*) flags+=(-DNP) ;;
+            *-a*) ;;
+            *) flags+=(-DSAFETY) ;;
+        esac
+        case $defines in *-DSTOPS*) flags+=(-DNOREDUCE) ;; esac
+        # shellcheck disable=SC2086
+        spin $defines -a "$models/$model.pml" > spin.said 2>&1 && [ -s pan.c ] || { cat spin.said; exit 1; }
+        gcc "${flags[@]}" -o pan pan.c || exit 1
+        # shellcheck disable=SC2086
+        timeout -s KILL 100 ./pan -m1000000 -w24 $arguments > said 2>&1
+    )
+}
+
+said() { sed -nE "$1" "$work/said" | head -1; }
+
+# Every state is looked at, and none is wrong.
+holds() {
+    local name=$1 model=$2 defines=$3 arguments=${4:-}
+    [[ "$model $name" == *"$pattern"* ]] || return 0
+    runs=$((runs + 1))
+    search "$model" "$defines" "$arguments"
+    local errors states depth verdict=ok
+    errors=$(said 's/.*errors: ([0-9]+).*/\1/p')
+    states=$(said 's/^ *([0-9.e+]+) states, stored.*/\1/p')
+    depth=$(said 's/.*depth reached ([0-9]+).*/\1/p')
+    if [ "${errors:-none}" != 0 ]; then
+        verdict=FAILED
+    elif grep -qE 'max search depth too small|Search not completed|out of memory|memory limit' "$work/said"; then
+        verdict=PARTIAL
+    fi
+    [ $verdict = ok ] || { failures=$((failures + 1)); tail -25 "$work/said"; }
+    printf '%-10s %-52s %9s states %6s deep  %s\n' "$model" "$name" "${states:-?}" "${depth:-?}" $verdict
+}
+
+# The search must find that this is wrong.
+breaks() {
+    local name=$1 model=$2 defines=$3 arguments=${4:-}
+    [[ "$model $name" == *"$pattern"* ]] || return 0
+    runs=$((runs + 1))
+    search "$model" "$defines -DBREAK_$name" "$arguments"
+    local found verdict=found
+    found=$(said 's/^pan:[0-9]+: ([^(]*).*/\1/p')
+    if [ -z "$found" ]; then
+        verdict=MISSED
+        failures=$((failures + 1))
+        tail -25 "$work/said"
+    fi
+    printf '%-10s BREAK_%-46s %s: %s\n' "$model" "$name" $verdict "${found:-nothing}"
+}
+
+m=semaphore
+many="-DCLIENTS=2 -DTWO=1"
+death="$many -DKILLS=1"
+one="-DCLIENTS=2 -DCAPACITY=1"
+handle="-DCLIENTS=3 -DONE_HANDLE -DASKS -DQUEUE=3 -DTIMED=2 -DTRY=4 -DTWO=4"
+shrink="-DCLIENTS=2 -DCAPACITY=2 -DTWO=1 -DRESIZE=1"
+grow="-DCLIENTS=2 -DCAPACITY=1 -DSLOTS=2 -DRESIZE=2"
+holds "three clients, one wants two, one only tries" $m "-DTWO=1 -DTRY=4 -DTIMED=1"
+holds "the same runs end" $m "-DTWO=1 -DTRY=4" -l
+holds "three slots, all want two" $m "-DCLIENTS=2 -DCAPACITY=3 -DTWO=3"
+holds "any one dies at any moment" $m "$death"
+holds "while somebody counts the free" $m "$death -DOBSERVES -DVICTIMS=4"
+holds "one slot, a helper left behind, either dies" $m "$one -DKILLS=1 -DLEFTOVERS -DTIMED=1"
+holds "one slot, two each die" $m "$one -DKILLS=2"
+holds "two threads with one handle and a helper" $m "$handle"
+holds "two threads that know which slots they have" $m "-DONE_HANDLE -DMARKS -DCLIENTS=2 -DCAPACITY=2 -DTWO=1"
+holds "no watch to be had" $m "$many -DNO_WATCH"
+holds "shrinking" $m "$shrink"
+holds "growing, helpers left behind" $m "$grow -DLEFTOVERS -DTIMED=1"
+holds "who resizes dies" $m "$shrink -DKILLS=1 -DVICTIMS=8"
+holds "one is stopped, with the backstop" $m "-DCLIENTS=2 -DBACKSTOP -DSTOPS -DKILLS=0" -E
+holds "closes are not heard, with the backstop" $m "$death -DDEAF -DBACKSTOP"
+holds "an event is lost, with the backstop" $m "$many -DLOSES_EVENTS -DBACKSTOP"
+breaks ANNOUNCES_LATE $m "$many"
+breaks COUNTS_AFTER_THE_LOOK $m "$many"
+breaks WATCH_COMES_UP_IN_SILENCE $m "$many"
+breaks NO_BARRIER $m "$many"
+breaks RELEASE_WITHOUT_PROBE $m "$many"
+breaks NO_POKE $m "$many"
+breaks LOWERS_WITHOUT_WAITERS $m "$many"
+breaks GATHERS_WITHOUT_GATE $m "-DCLIENTS=2 -DTWO=3"
+breaks OBSERVER_DOES_NOT_TELL $m "$many -DOBSERVES"
+breaks DEATH_KEEPS_LOCK $m "$death"
+breaks NO_LOOK_AFTER_CLOSE $m "$death"
+breaks NOT_IN_THE_KERNEL $m "$one"
+breaks TAKES_FOR_NOBODY $m "$handle"
+breaks TAKES_FROM_THE_HEAD $m "$handle"
+breaks UNMARKS_AFTER_TELLING $m "-DONE_HANDLE -DMARKS -DCLIENTS=2 -DCAPACITY=2 -DTWO=1"
+breaks NO_LOOK_AFTER_LOCKING $m "$shrink"
+breaks SIGN_BEFORE_CAPACITY $m "$shrink"
+breaks FORGETS_EXCESS $m "$shrink"
+breaks RESIZE_DOES_NOT_POKE $m "$grow"
+breaks HELPER_DOES_NOT_TELL $m "$grow -DLEFTOVERS -DTIMED=1"
+breaks NOTHING_BUT_NO_BACKSTOP $m "-DCLIENTS=2 -DSTOPS" -E
+breaks NOTHING_BUT_DEAF_WITHOUT_BACKSTOP $m "$death -DDEAF"
+breaks NOTHING_BUT_LOST_EVENT_WITHOUT_BACKSTOP $m "$many -DLOSES_EVENTS"
+
+m=handover
+two="-DWAITS=2"
+holds "two waits and another process, deadlines, drops" $m "$two"
+holds "three waits, one gives up" $m "-DGIVE_UP=1"
+holds "a helper fails or does not start" $m "$two -DFAILS=1"
+holds "the file is replaced" $m "$two -DREPLACED=1 -DGIVE_UP=1"
+holds "the process dies at any moment" $m "$two -DKILLED -DGIVE_UP=1"
+breaks DOES_NOT_WAKE $m "$two -DGIVE_UP=0"
+breaks GRANTS_OUTSIDE_THE_MUTEX $m "$two"
+breaks ENDS_LINE_LATER $m "$two"
+breaks HELPER_LEAVES_ITS_LINE $m "$two -DFAILS=1"
+breaks LOOKS_BEFORE_IT_LEAVES $m "$two"
+breaks DROPS_WHAT_WAS_GRANTED $m "$two"
+breaks NO_LOOK_AT_THE_PATH $m "$two -DREPLACED=1"
+breaks DEATH_KEEPS_LOCK $m "$two -DKILLED"
+
+echo
+if [ "$failures" -gt 0 ]; then
+    echo "models: $failures of $runs failed"
+    exit 1
+fi
+echo "models: all $runs as they should be"
