@@ -304,6 +304,7 @@ active proctype Fate() {
 #ifdef KILLED
     :: atomic { !killed && lock[0] != OTHER -> killed = 1; held = 0 }
         atomic { /* 4: the kernel drops what the process had */
+            skip;
 #ifndef BREAK_DEATH_KEEPS_LOCK
             if
             :: lock[0] != OTHER -> lock[0] = NOBODY

@@ -395,8 +395,8 @@ inline renew() {
             fi
         }
         if
-        :: shared & BIT(HANDLE(me)) -> queued = 1
-        :: else
+        :: shared & BIT(HANDLE(me)) -> queued = 1; relies = 1
+        :: else -> relies = 0
         fi
     fi;
     UNLOCK_TABLE(HANDLE(me))
@@ -461,7 +461,7 @@ provided (!stopped[me])
 #ifdef BREAK_NO_BARRIER
     bit saw;
 #endif
-    bit got, refused, has_left, is_behind;
+    bit got, relies, refused, has_left, is_behind;
 #if RESIZES
     byte held, drained;
     bit had_excess;
@@ -566,7 +566,11 @@ resting:
         :: after_close[me] && closing == 0 -> goto looking /* 8 */
         :: watch[me] != 2 && !IS_ONLY_ONE && IS_NEW -> goto looking /* W4 */
         :: watch[me] == 3 && !IS_CURRENT -> goto looking
-        :: !(shared & BIT(HANDLE(me))) && (exclusive == 0 || IS_NEW) -> goto looking /* S5: it polls */
+#ifdef BREAK_RELIES_ON_WHAT_ANOTHER_SAID
+        :: !(shared & BIT(HANDLE(me))) && (exclusive == 0 || IS_NEW) -> goto looking
+#else
+        :: !relies && (exclusive == 0 || IS_NEW) -> goto looking /* S5: it polls */
+#endif
 #ifdef BACKSTOP
         :: IS_NEW -> goto looking /* S8 */
 #endif
@@ -614,7 +618,7 @@ had:
         :: else
         fi;
 has:
-        atomic { out = out - granted[me]; granted[me] = 0; got = 0; is_behind = 0; has_left = 0 }
+        atomic { out = out - granted[me]; granted[me] = 0; got = 0; relies = 0; is_behind = 0; has_left = 0 }
         give_back();
         goto next;
 over:
@@ -632,7 +636,7 @@ over:
 
 /* A helper that was started for somebody in the queue asks whether others wait (S4); they may have left meanwhile. */
 proctype Asker(byte me) {
-    bit has_others;
+    bit relies;
 end:
     do
     :: asks[me] ->
