@@ -60,6 +60,7 @@
 
 #![deny(missing_docs)]
 
+mod sync;
 mod sys;
 
 mod per_process;

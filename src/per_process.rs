@@ -1,10 +1,12 @@
 //! A value that each process has for itself, with a condition to wait for its changes. `fork` copies a mutex as it
 //! is at that moment, perhaps locked by a thread that the copy does not have: nobody would ever unlock it there.
-//! Names `sys` (which tells a copy).
+//! Names `sync` and `sys` (which tells a copy).
 
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{OnceLock, PoisonError};
 use std::time::Duration;
 
+pub(crate) use crate::sync::MutexGuard;
+use crate::sync::{Condvar, Mutex};
 use crate::sys::Origin;
 
 pub(crate) struct PerProcess<T: 'static> {

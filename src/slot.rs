@@ -5,11 +5,11 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::options::Access;
-use crate::per_process::PerProcess;
+use crate::per_process::{MutexGuard, PerProcess};
 use crate::sys::{self, FileId, Mode, Origin};
 
 /// How often in a row the file may turn out to have been replaced between opening and locking it. Each

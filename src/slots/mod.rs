@@ -609,16 +609,16 @@ mod tests {
         let mut head = slots.announce();
         assert!(!slots.others_wait(), "it is the only one");
         assert!(head.renew(false));
-        let releases = std::thread::spawn(move || {
+        std::thread::scope(|scope| {
             // As who releases: it must find somebody waiting each time.
-            (0..2000).all(|_| other.waiters.nobody().is_none())
+            let releases = scope.spawn(|| (0..2000).all(|_| other.waiters.nobody().is_none()));
+            let mut is_told = true;
+            while !releases.is_finished() {
+                is_told &= slots.others_wait();
+            }
+            assert!(releases.join().unwrap(), "nobody seemed to wait");
+            assert!(is_told);
         });
-        let mut is_told = true;
-        while !releases.is_finished() {
-            is_told &= slots.others_wait();
-        }
-        assert!(releases.join().unwrap(), "nobody seemed to wait");
-        assert!(is_told);
         drop(head);
         assert!(!slots.others_wait());
     }

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
 use super::{wake, watch};
-use crate::per_process::PerProcess;
+use crate::per_process::{MutexGuard, PerProcess};
 use crate::sys::{Origin, PlaceId};
 
 /// What they tell each other. Under one mutex, which is never held while notify is called: on some platforms that
@@ -125,7 +125,7 @@ pub(super) struct Bell {
 }
 
 impl Bell {
-    fn inner(&self) -> MutexGuard<'_, (Watched, Option<Waker>)> {
+    fn inner(&self) -> std::sync::MutexGuard<'_, (Watched, Option<Waker>)> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -340,3 +340,6 @@ impl<W: Waiter> Patient<W> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(all(test, flockwork_shuttle))]
+mod schedules;

@@ -16,17 +16,16 @@
 //!   begin again.
 //! * Q6 Wakers, and whatever is dropped, are somebody else's code: never touched under the mutex.
 
-#![expect(clippy::disallowed_methods, reason = "starts the helpers, and paces those that poll")]
-
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, MutexGuard};
 use std::task::Waker;
 use std::time::Duration;
 
 use super::poll::Rhythm;
 use super::{Target, deadline, wake};
-use crate::per_process::PerProcess;
+use crate::per_process::{MutexGuard, PerProcess};
+use crate::sync;
 
 /// Helpers of the whole process. Each is a thread, and has a descriptor.
 const MOST_HELPERS: usize = 64;
@@ -165,9 +164,7 @@ impl<T: Target> Lines<T> {
             };
             // Should it not start, the closure is dropped, and `Helper` with it: that dissolves the
             // line (Q5), in which others may stand by now.
-            let _ = std::thread::Builder::new()
-                .name("flockwork-wait".into())
-                .spawn(move || helper.run());
+            let _ = sync::start("flockwork-wait", move || helper.run());
         }
         Some(place)
     }
@@ -323,7 +320,7 @@ impl<T: Target> Helper<T> {
             if self.end_if_empty(&mut self.lines.state()) {
                 return Ok(Obtained::Unwanted);
             }
-            std::thread::sleep(rhythm.next().saturating_duration_since(deadline::now()));
+            sync::sleep(rhythm.next().saturating_duration_since(deadline::now()));
             rhythm.missed();
         }
     }
@@ -338,7 +335,7 @@ impl<T: Target> Helper<T> {
             if !self.target.should_yield() || !self.target.is_free()? {
                 break;
             }
-            std::thread::sleep(pause);
+            sync::sleep(pause);
         }
         Ok(())
     }

@@ -1,17 +1,17 @@
 //! The engine against a target made for it, so that each moment of a hand-over can be had on purpose.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex};
 
 use super::*;
+use crate::sync::{Condvar, Mutex};
 
 /// A lock in memory. `block` waits on a condition; `refuse` and `panic` make it fail instead.
 #[derive(Default)]
-struct Memory {
+pub(super) struct Memory {
     state: Arc<(Mutex<Contents>, Condvar)>,
     attempts: AtomicUsize,
     /// What is held of an earlier generation is not valid any more.
-    generation: AtomicUsize,
+    pub(super) generation: AtomicUsize,
     /// Who waits tries by themselves so often.
     backstop: Option<Duration>,
 }
@@ -24,7 +24,7 @@ struct Contents {
     is_deaf: bool,
 }
 
-struct Held(Arc<(Mutex<Contents>, Condvar)>, usize);
+pub(super) struct Held(Arc<(Mutex<Contents>, Condvar)>, usize);
 
 impl Drop for Held {
     fn drop(&mut self) {
@@ -34,12 +34,12 @@ impl Drop for Held {
 }
 
 impl Memory {
-    fn fail(&self, how: &'static str) {
+    pub(super) fn fail(&self, how: &'static str) {
         self.state.0.lock().unwrap().fault = Some(how);
         self.state.1.notify_all();
     }
 
-    fn is_held(&self) -> bool {
+    pub(super) fn is_held(&self) -> bool {
         self.state.0.lock().unwrap().is_held
     }
 }

@@ -4,13 +4,12 @@
 #![expect(clippy::disallowed_methods, reason = "starts the timer's thread")]
 
 use std::collections::BTreeMap;
-use std::sync::MutexGuard;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::deadline::now;
 use super::wake;
-use crate::per_process::PerProcess;
+use crate::per_process::{MutexGuard, PerProcess};
 
 /// Which wake-up: the time, and a number to tell those of one time apart.
 type Key = (Instant, u64);

@@ -30,6 +30,7 @@ fn text(path: &Path) -> String {
 /// Which modules of the crate each file may name, from the bottom up: what stands below it, and nothing
 /// beside or above.
 const LAYERS: &[(&str, &[&str])] = &[
+    ("sync.rs", &[]),
     ("sys/mod.rs", &[]),
     ("sys/advisory.rs", &[]),
     ("sys/whole.rs", &[]),
@@ -49,14 +50,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("wait/deadline.rs", &["sys"]),
     ("wait/poll.rs", &[]),
     ("wait/timer.rs", &["per_process", "sys"]),
-    ("wait/queue.rs", &["error", "per_process", "sys"]),
+    ("wait/queue.rs", &["error", "per_process", "sync", "sys"]),
     ("wait/line.rs", &["error"]),
     ("wait/watch.rs", &["sys"]),
     ("wait/watching.rs", &["error", "sys"]),
     ("wait/turn.rs", &["error"]),
     ("wait/gated.rs", &["error"]),
     ("wait/mod.rs", &["error"]),
-    ("wait/tests.rs", &["error"]),
+    ("wait/tests.rs", &["error", "sync"]),
+    ("wait/schedules.rs", &["sync"]),
     ("claim.rs", &["error", "options", "slot", "sys", "wait"]),
     ("hold.rs", &["error", "holder", "options", "slot", "sys"]),
     ("lock.rs", &["claim", "error", "hold", "holder", "options", "slot", "sys", "wait"]),
@@ -68,7 +70,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("shared_file.rs", &["contents", "error", "options", "rwlock", "sys", "wait"]),
     ("event.rs", &["claim", "error", "marker", "options", "wait"]),
     ("once.rs", &["error", "event", "holder", "lock", "options", "slot", "sys", "wait"]),
-    ("per_process.rs", &["sys"]),
+    ("per_process.rs", &["sync", "sys"]),
     ("wait/hub.rs", &["per_process", "sys"]),
     ("wait/place.rs", &["sys"]),
     ("wait/sight.rs", &["error"]),
@@ -86,8 +88,9 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("forkguard", &["sys/unix_processes.rs"]),
     ("tempfile", &["sys/unix.rs", "sys/windows.rs", "sys/other.rs", "sys/whole.rs"]),
     ("std::os", &["sys/unix.rs", "sys/unix_processes.rs", "sys/windows.rs"]),
-    ("cfg(", &["lib.rs", "sys/mod.rs", "sys/unix.rs", "sys/unix_processes.rs"]),
+    ("cfg(", &["lib.rs", "sync.rs", "sys/mod.rs", "sys/unix.rs", "sys/unix_processes.rs"]),
     ("notify::", &["wait/watch.rs"]),
+    ("shuttle::", &["sync.rs", "wait/schedules.rs"]),
 ];
 
 /// A source file without its comments and its own tests, which may name what they like.

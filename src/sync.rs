@@ -1,0 +1,35 @@
+//! What the hand-over is made of: std's mutexes, conditions and threads; or, where `ci/shuttle.sh` tests it, those of a
+//! library that chooses who runs next.
+
+#[cfg(not(all(test, flockwork_shuttle)))]
+mod chosen {
+    #![expect(clippy::disallowed_methods, reason = "named here for src/wait")]
+
+    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
+    pub(crate) use std::thread::sleep;
+
+    /// Starts a thread, which nobody joins.
+    pub(crate) fn start(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        std::thread::Builder::new().name(name.into()).spawn(run).map(drop)
+    }
+}
+
+#[cfg(all(test, flockwork_shuttle))]
+mod chosen {
+    pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
+    pub(crate) use shuttle::thread::sleep;
+
+    /// One in so many threads does not start; 0: all do.
+    pub(crate) static REFUSED: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+
+    pub(crate) fn start(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        use shuttle::rand::Rng as _;
+        let one_in = REFUSED.load(std::sync::atomic::Ordering::SeqCst);
+        if one_in > 0 && shuttle::rand::thread_rng().gen_range(0..one_in) == 0 {
+            return Err(std::io::ErrorKind::WouldBlock.into());
+        }
+        shuttle::thread::Builder::new().name(name.into()).spawn(run).map(drop)
+    }
+}
+
+pub(crate) use chosen::*;

@@ -1,0 +1,175 @@
+//! The hand-over's own code under schedules that the library shuttle chooses: `ci/shuttle.sh`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Poll, Wake, Waker};
+
+use shuttle::rand::{Rng as _, thread_rng};
+use shuttle::thread;
+
+use super::tests::{Held, Memory};
+use super::{InLine, Lines, Target as _, Waiter as _};
+use crate::sync::{Condvar, Mutex, REFUSED};
+
+/// Wakes the thread that waits for it.
+struct Signal {
+    is_given: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Signal {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { is_given: Mutex::new(false), changed: Condvar::new() })
+    }
+
+    fn wait(&self) {
+        let mut is_given = self.is_given.lock().unwrap();
+        while !*is_given {
+            is_given = self.changed.wait(is_given).unwrap();
+        }
+        *is_given = false;
+    }
+}
+
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        *self.is_given.lock().unwrap() = true;
+        self.changed.notify_all();
+    }
+}
+
+/// How a wait ends unless it is granted before. When, the schedule says.
+#[derive(Clone, Copy)]
+enum End {
+    Never,
+    Deadline,
+    Drop,
+}
+
+/// What is true of all waits together.
+struct Together {
+    lines: &'static Lines<Memory>,
+    target: Arc<Memory>,
+    holders: AtomicUsize,
+}
+
+impl Together {
+    fn hold(&self, held: Held) {
+        assert_eq!(self.holders.fetch_add(1, Ordering::SeqCst), 0, "two have it");
+        thread::yield_now();
+        assert!(self.target.is_held());
+        assert_eq!(self.holders.fetch_sub(1, Ordering::SeqCst), 1);
+        drop(held);
+    }
+
+    fn wait(&self, end: End) {
+        let mut patience = thread_rng().gen_range(0..4);
+        let mut wait = InLine::new(self.lines, Arc::clone(&self.target));
+        loop {
+            // Another waker each time: the last one counts.
+            let signal = Signal::new();
+            match wait.poll(&Waker::from(Arc::clone(&signal))) {
+                Poll::Ready(held) => return self.hold(held.unwrap()),
+                Poll::Pending if wait.next_tick().is_some() => {
+                    // It polls: each look is a new wait.
+                    if let Some(held) = wait.last_chance().unwrap() {
+                        return self.hold(held);
+                    }
+                    if !matches!(end, End::Never) {
+                        return;
+                    }
+                    thread::yield_now();
+                    wait = InLine::new(self.lines, Arc::clone(&self.target));
+                }
+                Poll::Pending => match end {
+                    End::Never => signal.wait(),
+                    _ if patience > 0 => {
+                        patience -= 1;
+                        thread::yield_now();
+                    }
+                    End::Drop => return,
+                    End::Deadline => {
+                        if let Some(held) = wait.last_chance().unwrap() {
+                            self.hold(held);
+                        }
+                        return;
+                    }
+                },
+            }
+        }
+    }
+}
+
+/// All waits at once, while somebody has it; with that fault of the helper's, if any.
+fn race(ends: &[End], fault: Option<&'static str>) {
+    let together = Arc::new(Together {
+        lines: Box::leak(Box::new(Lines::new())),
+        target: Arc::new(Memory::default()),
+        holders: AtomicUsize::new(0),
+    });
+    let before = together.target.attempt().unwrap().unwrap();
+    let waits: Vec<_> = ends
+        .iter()
+        .map(|end| {
+            let (together, end) = (Arc::clone(&together), *end);
+            thread::spawn(move || together.wait(end))
+        })
+        .collect();
+    thread::yield_now();
+    match fault {
+        // What is granted from now on is of an older file.
+        Some("another file") => {
+            together.target.generation.fetch_add(1, Ordering::SeqCst);
+        }
+        Some(fault) => together.target.fail(fault),
+        None => {}
+    }
+    drop(before);
+    // Shuttle fails where all threads wait: nobody's wake-up is lost.
+    waits.into_iter().for_each(|wait| wait.join().unwrap());
+    // A helper that nobody waits for any more may still be about to let go (Q3).
+    while !together.lines.is_empty() || together.target.is_held() {
+        thread::yield_now();
+    }
+}
+
+const ENDS: [&[End]; 3] = [
+    &[End::Never, End::Never, End::Never],
+    &[End::Never, End::Deadline, End::Drop],
+    &[End::Drop, End::Drop, End::Never],
+];
+
+fn in_all_schedules(fault: Option<&'static str>) {
+    for ends in ENDS {
+        shuttle::check_random(move || race(ends, fault), 1000);
+        shuttle::check_pct(move || race(ends, fault), 1000, 3);
+    }
+}
+
+#[test]
+fn whoever_waits_is_granted_in_all_schedules() {
+    in_all_schedules(None);
+}
+
+#[test]
+fn and_where_the_helper_fails() {
+    in_all_schedules(Some("refuse"));
+}
+
+#[test]
+fn and_where_the_file_is_replaced_before_the_helper_blocks() {
+    in_all_schedules(Some("replaced"));
+}
+
+#[test]
+fn and_where_the_file_is_replaced_behind_a_grant() {
+    in_all_schedules(Some("another file"));
+}
+
+/// Alone in its process: `ci/shuttle.sh` runs it last.
+#[test]
+#[ignore = "changes how threads start for all that run beside it"]
+fn and_where_no_helper_starts() {
+    REFUSED.store(2, Ordering::SeqCst);
+    in_all_schedules(None);
+}
