@@ -95,7 +95,7 @@ holds "shrinking" $m "$shrink"
 holds "shrinking, three who only try" $m "$tries"
 holds "growing, helpers left behind" $m "$grow -DLEFTOVERS -DTIMED=1"
 holds "who resizes dies" $m "$shrink -DKILLS=1 -DVICTIMS=8"
-holds "one is stopped, with the backstop" $m "-DCLIENTS=3 -DBACKSTOP -DSTOPS" -E
+holds "one is stopped, with the backstop" $m "-DCLIENTS=3 -DTWO=1 -DBACKSTOP -DSTOPS" -E
 holds "closes are not heard, with the backstop" $m "$death -DDEAF -DBACKSTOP"
 holds "an event is lost, with the backstop" $m "$many -DLOSES_EVENTS -DBACKSTOP"
 breaks ANNOUNCES_LATE $m "$many"
@@ -118,8 +118,8 @@ breaks NO_LOOK_AFTER_LOCKING $m "$shrink"
 breaks SIGN_BEFORE_CAPACITY $m "$shrink"
 breaks FORGETS_EXCESS $m "$tries"
 breaks RESIZE_DOES_NOT_POKE $m "$grow"
-breaks HELPER_DOES_NOT_TELL $m "-DCLIENTS=3 -DCAPACITY=1 -DSLOTS=2 -DRESIZE=2 -DLEFTOVERS -DTIMED=1"
-breaks NOTHING_BUT_NO_BACKSTOP $m "-DCLIENTS=3 -DSTOPS" -E
+breaks HELPER_DOES_NOT_TELL $m "-DCLIENTS=3 -DTWO=4 -DCAPACITY=1 -DSLOTS=2 -DRESIZE=2 -DLEFTOVERS -DTIMED=1"
+breaks NOTHING_BUT_NO_BACKSTOP $m "-DCLIENTS=3 -DTWO=1 -DSTOPS" -E
 breaks NOTHING_BUT_DEAF_WITHOUT_BACKSTOP $m "$death -DDEAF"
 breaks NOTHING_BUT_LOST_EVENT_WITHOUT_BACKSTOP $m "$many -DLOSES_EVENTS"
 

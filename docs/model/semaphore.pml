@@ -449,6 +449,7 @@ inline die(number) {
 #define IS_FREE(n) (slot[(n) * ((n) < SLOTS)] == 0)
 #define HAS_FREE ((known[me] > 0 && IS_FREE(0)) || (known[me] > 1 && IS_FREE(1)) || (known[me] > 2 && IS_FREE(2)))
 #define ALL_FREE (((known[me] > 0 && IS_FREE(0)) + (known[me] > 1 && IS_FREE(1)) + (known[me] > 2 && IS_FREE(2))) >= WANT(me))
+#define FREE (IS_FREE(0) + (SLOTS > 1 && IS_FREE(1)) + (SLOTS > 2 && IS_FREE(2)))
 /* Something that a look without an event would find. */
 #define IS_NEW (HAS_FREE || !IS_CURRENT)
 
@@ -815,8 +816,9 @@ init {
     d_step {
         do
         :: c < CLIENTS ->
-            assert(is_over[c] || stopped[c]); /* no lost wake-up, no deadlock */
-            assert(stopped[c] || (granted[c] == 0 && waiting[c] == 0));
+            /* No lost wake-up, no deadlock: but what one has who is stopped. */
+            assert(is_over[c] || stopped[c] || (has_stopped && FREE < WANT(c)));
+            assert(!is_over[c] || stopped[c] || granted[c] == 0);
             c++
         :: else -> c = 0; break
         od;
