@@ -596,7 +596,6 @@ impl Drop for Announcement {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "a test's own thread")]
 mod tests {
     use super::*;
 
