@@ -29,6 +29,8 @@ const QUIET_POINTS: u64 = 10;
 struct Board {
     order: (u64, Order),
     stdins: BTreeMap<u32, ChildStdin>,
+    /// The workers that have not been seen to end.
+    workers: BTreeMap<u32, Pid>,
 }
 
 enum News {
@@ -63,7 +65,7 @@ fn conduct(arguments: &Arguments) -> Outcome<bool> {
     let (mut witness, stdin, lines) = start(arguments, &["witness".into()])?;
     let _stdin = stdin; // open for as long as this runs
     let report = listen(lines, sender.clone());
-    let board = Board { order: (1, Order::Go), stdins: BTreeMap::new() };
+    let board = Board { order: (1, Order::Go), stdins: BTreeMap::new(), workers: BTreeMap::new() };
     let board = Arc::new(Mutex::new(board));
     let (mut vandal, vandal_stdin, _) = start(arguments, &["vandal".into()])?;
     tell(&board, WORKERS, vandal_stdin);
@@ -82,13 +84,17 @@ fn conduct(arguments: &Arguments) -> Outcome<bool> {
     let mut play = Play { arguments, board, news, log, end: Instant::now() + arguments.limit };
     let outcome = play.through();
     if let Err(error) = &outcome {
-        eprintln!("{error}"); // the children die with this process
-    } else {
-        for keeper in keepers {
-            let _ = keeper.join();
+        eprintln!("{error}");
+        play.order(Order::End);
+        for worker in lock(&play.board).workers.values() {
+            let _ = kill_process(*worker, Signal::KILL); // also who is stuck, or stopped
         }
-        vandal.wait()?;
+        vandal.kill()?;
     }
+    for keeper in keepers {
+        let _ = keeper.join();
+    }
+    vandal.wait()?;
     let is_cut_short = u64::from(outcome.is_err());
     play.log.write(Record { a: is_cut_short, ..Record::of(Kind::End, CONDUCTOR, 0) });
     let is_clean = witness.wait()?.success();
@@ -157,6 +163,7 @@ fn keep(
         let role = ["worker".into(), worker.to_string(), generation.to_string()];
         let (mut child, stdin, lines) = start(arguments, &role)?;
         let pid = Pid::from_child(&child);
+        lock(board).workers.insert(worker, pid);
         tell(board, worker, stdin);
         let strokes = fate::of(arguments, worker, generation);
         let note = |kind| log.write(Record::of(kind, worker, generation));
@@ -178,6 +185,7 @@ fn keep(
                 Blow::KillsItself | Blow::Exits => {}
             }
         }
+        lock(board).workers.remove(&worker);
         let status = child.wait()?;
         note(Kind::Dead);
         let is_the_end = lock(board).order.1 == Order::End;
