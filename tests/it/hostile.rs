@@ -1,6 +1,7 @@
 //! Directories that others may write to: at each name that a primitive makes or reads lies something that was planted there.
 //! Nothing outside the named path is made, changed or followed, and nobody hangs. `planted` has the tools.
 
+#[cfg(target_os = "linux")]
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -40,6 +41,7 @@ fn without_anything_planted_every_step_of_the_exercise_succeeds() {
 }
 
 /// The table above is complete: of all names that the exercises touch, as strace sees them, each is in it.
+// Linux only: strace.
 #[cfg(target_os = "linux")]
 #[test]
 fn every_name_that_a_primitive_touches_is_in_the_table() {

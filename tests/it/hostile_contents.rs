@@ -30,6 +30,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 // ------------------------------------------------------------------------------- without end
 
 /// A tebibyte in each place that is read, in a process that may have a few hundred mebibytes.
+// Linux only: `ulimit -v`.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_file_without_end_is_read_as_far_as_needed_or_is_an_error() {
@@ -195,6 +196,7 @@ fn a_record_that_lies_is_shown_without_anything_that_a_terminal_obeys() {
     }
 }
 
+// Linux only: the command's output, as in `cli`.
 #[cfg(all(feature = "cli", target_os = "linux"))]
 #[test]
 fn nor_does_the_command_show_it_otherwise() {
@@ -225,6 +227,7 @@ fn nor_does_the_command_show_it_otherwise() {
 }
 
 /// A name is the caller's own; JSON is the same JSON without it.
+// Linux only: names that are no Unicode.
 #[cfg(all(feature = "cli", target_os = "linux"))]
 #[test]
 fn a_name_is_escaped_in_json_and_comes_back_as_it_was() {

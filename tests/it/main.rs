@@ -12,6 +12,7 @@ mod calls;
 mod markers;
 mod peer;
 mod permits;
+// Unix only: of `hostile`.
 #[cfg(unix)]
 mod planted;
 mod readers;

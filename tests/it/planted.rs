@@ -39,6 +39,7 @@ pub(crate) struct Place {
     /// What is there may be taken away.
     is_removed: bool,
     /// Only what others left there is looked at.
+    #[allow(dead_code, reason = "only Linux has it listed")]
     pub(crate) is_never_ours: bool,
 }
 

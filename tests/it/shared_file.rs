@@ -566,6 +566,7 @@ mod owners_and_links {
     }
 
     /// A process that dies drops its locks one after the other, and that of the file it was writing last.
+    // Linux only: by /proc it is seen that the other has it open.
     #[cfg(target_os = "linux")]
     #[test]
     fn who_has_the_lock_already_waits_for_a_dying_writer_to_let_go_of_its_half() {
