@@ -2,7 +2,7 @@
 # ci/models.sh [PATTERN]: checks the models of docs/model with spin: that each property holds in all states, and that each
 # breakage is found. Leaves nothing in the tree. Takes about three minutes of one core; each core searches.
 set -uo pipefail
-cd "$(dirname "$0")/../docs/model"
+cd "$(dirname "$0")/../docs/model" || exit
 
 if ! command -v spin > /dev/null || ! command -v gcc > /dev/null; then
     echo "models: left out, spin or gcc is missing"

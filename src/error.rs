@@ -118,9 +118,16 @@ pub enum Error {
 
     /// The file system or the platform has no locks. Nothing was locked.
     #[error(
-        "`{}` cannot be locked: its file system has no advisory locks ({source}); \
-         put it on another file system, a local one if possible",
-        path.display()
+        "`{}` cannot be locked: {}",
+        path.display(),
+        if sys::SUPPORTED {
+            format!(
+                "its file system has no advisory locks ({source}); put it on another file system, a \
+                 local one if possible"
+            )
+        } else {
+            "flockwork knows no file locks on this platform, and nothing else would keep others out".into()
+        }
     )]
     #[non_exhaustive]
     Unsupported {

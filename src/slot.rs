@@ -109,10 +109,6 @@ impl Slot {
         spare: Option<Box<Path>>,
         access: Access,
     ) -> Result<Arc<Self>> {
-        if !sys::SUPPORTED {
-            let source = io::Error::from(io::ErrorKind::Unsupported);
-            return Err(Error::Unsupported { path: path.into(), source });
-        }
         let path = absolute(path)?;
         let file = open(&path, spare.as_deref(), access)?;
         let network = sys::is_network(&path, file.file());
@@ -489,6 +485,10 @@ fn open(path: &Arc<Path>, spare: Option<&Path>, access: Access) -> Result<OpenFi
 /// Absolute, so that a later change of the current directory does not change what is meant. All that is opened comes by
 /// here first.
 pub(crate) fn absolute(path: &Path) -> Result<Arc<Path>> {
+    if !sys::SUPPORTED {
+        let source = io::ErrorKind::Unsupported.into();
+        return Err(Error::Unsupported { path: path.into(), source });
+    }
     let absolute = if path.as_os_str().as_encoded_bytes().contains(&0) {
         Err(io::Error::new(io::ErrorKind::InvalidInput, "it holds a NUL byte"))
     } else if let Some(source) = sys::misnamed(path) {

@@ -81,10 +81,6 @@ struct Seat {
 impl Slots {
     /// With `permits` the semaphore is made if it is not there, and must have that many if it is.
     pub(crate) fn open(path: &Path, permits: Option<u32>, access: Access) -> Result<Arc<Self>> {
-        if !sys::SUPPORTED {
-            let source = io::Error::from(io::ErrorKind::Unsupported);
-            return Err(Error::Unsupported { path: path.into(), source });
-        }
         // Without a slash at its end, which would follow a symbolic link.
         let directory: Arc<Path> = absolute(path)?.components().collect::<PathBuf>().into();
         if let Some(permits) = permits {
