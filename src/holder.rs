@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::options::Access;
-use crate::sys::{self, FileId, Origin, Pin};
+use crate::sys::{self, Directory, FileId, Origin, Pin};
 
 const SUFFIX: &str = ".holder";
 /// What is added to a record's name while it is written.
@@ -301,7 +301,7 @@ impl<'a> Desk<'a> {
     pub(crate) fn take_over(&self, locked: FileId) -> bool {
         let died = self.is_left(locked);
         if died {
-            let _ = std::fs::remove_file(&self.record);
+            let _ = self.stay().and_then(|(_held, record)| std::fs::remove_file(record));
         }
         died
     }
@@ -313,15 +313,28 @@ impl<'a> Desk<'a> {
     }
 
     fn look(&self) -> io::Result<Place> {
-        if self.has_directory && self.is_led_elsewhere() {
-            return Ok(Place::Foreign);
+        match self.stay() {
+            Ok((_held, record)) => look(&record),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Place::Free),
+            Err(error) if gone(&error) => Ok(Place::Foreign), // no directory, or a symbolic link to one
+            Err(error) => Err(error),
         }
-        look(&self.record)
     }
 
-    /// In the place of the records' directory is a symbolic link, which is somebody's.
-    fn is_led_elsewhere(&self) -> bool {
-        self.record.parent().is_some_and(Path::is_symlink)
+    fn stay(&self) -> io::Result<(Option<Directory>, PathBuf)> {
+        stay(&self.record, self.has_directory)
+    }
+}
+
+/// The path of a record for as long as the other is held: by its own directory, which nobody can lead elsewhere then.
+fn stay(record: &Path, has_directory: bool) -> io::Result<(Option<Directory>, PathBuf)> {
+    match (record.parent(), record.file_name()) {
+        (Some(directory), Some(name)) if has_directory => {
+            let directory = Directory::open(directory)?;
+            let record = directory.path().join(name);
+            Ok((Some(directory), record))
+        }
+        _ => Ok((None, record.into())),
     }
 }
 
@@ -418,8 +431,10 @@ fn is_directory(found: io::Result<std::fs::Metadata>) -> io::Result<bool> {
 /// Those of the ones who share the lock on `path` that left a record.
 fn sharers_of(path: &Path) -> io::Result<Vec<Holder>> {
     let mut found = Vec::new();
-    for record in entries(&sys::beside(path, SHARERS))?.into_iter().filter(|r| !is_aside(r)) {
-        let desk = Desk { locked: path.into(), record, is_shared: true, has_directory: true };
+    let Some(directory) = own_directory(&sys::beside(path, SHARERS))? else { return Ok(found) };
+    for record in entries(&directory)?.into_iter().filter(|r| !is_aside(r)) {
+        // By the directory that is held here.
+        let desk = Desk { locked: path.into(), record, is_shared: true, has_directory: false };
         found.extend(desk.recorded()?.map(|holder| Holder { is_shared: true, ..holder }));
     }
     found.sort_by_key(|holder| holder.since);
@@ -427,12 +442,8 @@ fn sharers_of(path: &Path) -> io::Result<Vec<Holder>> {
 }
 
 /// The records in the directory of those who share a lock, by their names. Those of others may be closed to this user.
-fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    // And no symbolic link to one, which would be somebody else's.
-    if !is_directory(std::fs::symlink_metadata(directory))? {
-        return Ok(Vec::new());
-    }
-    let entries = match sys::read_dir(directory) {
+fn entries(directory: &Directory) -> io::Result<Vec<PathBuf>> {
+    let entries = match sys::read_dir(directory.path()) {
         Ok(entries) => entries,
         Err(error) if gone(&error) || error.kind() == io::ErrorKind::PermissionDenied => {
             return Ok(Vec::new());
@@ -449,6 +460,14 @@ fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(records)
 }
 
+/// `None`: there is none, or something else.
+fn own_directory(path: &Path) -> io::Result<Option<Directory>> {
+    match Directory::open(path) {
+        Err(error) if gone(&error) => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
 /// And no symbolic link to one, which would be somebody else's.
 fn is_real_directory(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
@@ -461,7 +480,8 @@ fn is_aside(record: &Path) -> bool {
 /// Takes away what those left who died while they shared the lock on `path`. With `all` also what they had begun to
 /// write: only for the one who has the lock exclusively, since nobody writes there then.
 pub(crate) fn sweep_sharers(path: &Path, all: bool) {
-    for record in entries(&sys::beside(path, SHARERS)).unwrap_or_default() {
+    let Ok(Some(directory)) = own_directory(&sys::beside(path, SHARERS)) else { return };
+    for record in entries(&directory).unwrap_or_default() {
         let is_dead = match is_aside(&record) {
             true if all => std::fs::symlink_metadata(&record).is_ok_and(|found| found.is_file()),
             true => false, // somebody may be about to write it
@@ -513,6 +533,7 @@ fn gone(error: &io::Error) -> bool {
 pub(crate) struct Record {
     pin: Option<Pin>,
     path: PathBuf,
+    has_directory: bool,
     origin: Origin,
 }
 
@@ -528,10 +549,7 @@ impl Record {
         if let Some(directory) = desk.record.parent().filter(|directory| !directory.is_dir()) {
             sys::create_directories(directory, access.bits())?; // of several records
         }
-        if desk.has_directory && desk.is_led_elsewhere() {
-            return Err(io::ErrorKind::NotADirectory.into());
-        }
-        let record = desk.record;
+        let (held, record) = desk.stay()?;
         let aside = sys::beside(&record, ASIDE);
         if desk.is_shared {
             // Now and then: there may be many, and each look at one costs some microseconds.
@@ -553,7 +571,8 @@ impl Record {
         }
         let text = Holder::of_this_process(label).to_record(locked);
         let pin = Pin::publish(&record, &aside, text.as_bytes(), access.bits())?;
-        Ok(Self { pin: Some(pin), path: record, origin: Origin::here() })
+        let has_directory = held.is_some();
+        Ok(Self { pin: Some(pin), path: desk.record, has_directory, origin: Origin::here() })
     }
 }
 
@@ -561,8 +580,11 @@ impl Drop for Record {
     fn drop(&mut self) {
         // A forked copy must leave the record to the process that holds the lock.
         if let Some(pin) = self.pin.take().filter(|_| self.origin.is_here()) {
+            // Where there are no descriptors left, it goes by its path: what is there is looked at first.
+            let stays = stay(&self.path, self.has_directory);
+            let path = stays.as_ref().map_or(&self.path, |(_held, path)| path);
             // Down to the first line: should the file not go, it says that nobody holds.
-            let _ = pin.withdraw(&self.path, FIRST_LINE.len() as u64 + 1);
+            let _ = pin.withdraw(path, FIRST_LINE.len() as u64 + 1);
         }
     }
 }

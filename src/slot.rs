@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::options::Access;
 use crate::per_process::{MutexGuard, PerProcess};
-use crate::sys::{self, FileId, Mode, Origin};
+use crate::sys::{self, Directory, FileId, Mode, Origin};
 
 /// How often in a row the file may turn out to have been replaced between opening and locking it. Each
 /// time is somebody else's doing, so this ends only where a program replaces it without pause, or on a
@@ -411,10 +411,10 @@ impl Drop for Locked {
 /// opened.
 fn open(path: &Arc<Path>, spare: Option<&Path>, access: Access) -> Result<OpenFile> {
     // Where a symbolic link has the place of their directory, a second name would be made, or found, elsewhere.
-    let leads_here = |directory: &Path| {
-        std::fs::symlink_metadata(directory).map_or(true, |found| found.is_dir())
-    };
-    let spare = spare.filter(|spare| spare.parent().is_none_or(leads_here));
+    let held = spare.and_then(Path::parent).and_then(|directory| own_directory(directory, access));
+    let spare = held.as_ref().zip(spare.and_then(Path::file_name));
+    let spare = spare.map(|(held, name)| held.path().join(name));
+    let spare = spare.as_deref();
     let failed = |operation| move |source| Error::io(operation, path, source);
     let opened = |file: File| {
         let id = sys::identity(&file).map_err(failed("examine"))?;
@@ -424,7 +424,7 @@ fn open(path: &Arc<Path>, spare: Option<&Path>, access: Access) -> Result<OpenFi
     let kept = |file: File| {
         let mut open = opened(file)?;
         let Some(spare) = spare else { return Ok(Some(open)) };
-        let kept = keep(path, open.id, spare, access).map_err(failed("restore"))?;
+        let kept = keep(path, open.id, spare).map_err(failed("restore"))?;
         Ok(kept.map(|is_kept| {
             open.is_kept = is_kept;
             open
@@ -480,6 +480,17 @@ fn open(path: &Arc<Path>, spare: Option<&Path>, access: Access) -> Result<OpenFi
     }
     let source = io::Error::other("it was removed each time between making and opening it");
     Err(failed("open")(source))
+}
+
+/// Made if it is missing. `None`: it cannot be had.
+fn own_directory(path: &Path, access: Access) -> Option<Directory> {
+    match Directory::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            sys::create_directories(path, access.bits()).ok()?;
+            Directory::open(path).ok()
+        }
+        opened => opened.ok(),
+    }
 }
 
 /// Absolute, so that a later change of the current directory does not change what is meant. All that is opened comes by
@@ -544,7 +555,7 @@ pub(crate) fn open_plain(path: &Arc<Path>, access: Access) -> Result<(File, File
 
 /// Makes `path`, which names the file `id`, and `spare` name the same file: whether they do. Without hard links
 /// (FAT, some FUSE) there is no second name. `None`: another file had the path, and it has to be opened again.
-fn keep(path: &Path, id: FileId, spare: &Path, access: Access) -> io::Result<Option<bool>> {
+fn keep(path: &Path, id: FileId, spare: &Path) -> io::Result<Option<bool>> {
     match sys::path_identity(spare) {
         Ok(kept) if kept == id => Ok(Some(true)),
         // Somebody put another file in the place of ours, which may be locked. Ours keeps its second name all
@@ -571,9 +582,6 @@ fn keep(path: &Path, id: FileId, spare: &Path, access: Access) -> io::Result<Opt
             }
         }
         Err(_) => {
-            if let Some(parent) = spare.parent() {
-                let _ = sys::create_directories(parent, access.bits());
-            }
             let _ = std::fs::hard_link(path, spare);
             Ok(Some(sys::path_identity(spare).is_ok_and(|kept| kept == id)))
         }

@@ -21,6 +21,7 @@
 //! | [`BACKSTOP`] | how long the events of a directory are trusted to tell everything |
 //! | [`SHARED_BACKSTOP`] | how long the kernel is trusted to wake who waits for a shared lock, where it is not for ever |
 //! | [`read_dir`] | the entries of a directory; EINTR is retried |
+//! | [`Directory`] | a directory of ours that cannot be led elsewhere while it is used |
 //! | [`create_directories`] | the missing ones of a directory's ancestors and itself |
 //! | [`try_lock`], [`lock`], [`unlock`] | whole-file advisory lock of an open file; EINTR is retried |
 //! | [`let_inherit`] | programs that are started from now on have the open file, and its lock, as well |
@@ -132,6 +133,29 @@ fn through_signals<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> 
 /// std does not retry EINTR here.
 pub(crate) fn read_dir(directory: &Path) -> io::Result<std::fs::ReadDir> {
     through_signals(|| std::fs::read_dir(directory))
+}
+
+/// A directory that was there when it was opened, and no symbolic link to one. Names below its path stay within it,
+/// whatever takes its place meanwhile, where the system has a means for that (Linux, where `/proc` is mounted).
+pub(crate) struct Directory {
+    path: std::path::PathBuf,
+    _held: Option<std::fs::File>,
+}
+
+impl Directory {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        if let Some((held, path)) = imp::hold_directory(path)? {
+            return Ok(Self { path, _held: Some(held) });
+        }
+        if std::fs::symlink_metadata(path)?.is_dir() {
+            return Ok(Self { path: path.into(), _held: None });
+        }
+        Err(io::ErrorKind::NotADirectory.into())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 /// Milliseconds of a steady clock: the exact one where there is no faster one.

@@ -85,6 +85,12 @@ pub(crate) fn sync_everything(_directory: &Path) -> io::Result<()> {
     unsupported()
 }
 
+/// Not known of here.
+#[allow(clippy::unnecessary_wraps, reason = "the seam's signature")]
+pub(crate) fn hold_directory(_path: &Path) -> io::Result<Option<(File, std::path::PathBuf)>> {
+    Ok(None)
+}
+
 pub(crate) fn create_directories(_path: &Path, _bits: Option<Bits>) -> io::Result<()> {
     unsupported()
 }

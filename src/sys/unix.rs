@@ -1,11 +1,10 @@
 //! Unix: `open(2)` flags, error numbers, device and inode numbers, what is written aside.
 //! May name rustix, tempfile, the file of processes beside this one and std.
 
-use std::fs::{self, DirBuilder, File, FileType, OpenOptions, Permissions};
+use std::fs::{self, File, FileType, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{
-    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _,
-    PermissionsExt as _,
+    FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -40,6 +39,12 @@ pub(crate) use self::processes::{
     Origin, coarse_milliseconds, command_of, host_name, is_stopped, lock_owners,
 };
 
+pub(crate) use self::directories::{
+    create_directories, hold_directory, sync_directory, sync_everything,
+};
+
+#[path = "unix_directories.rs"]
+mod directories;
 #[path = "unix_processes.rs"]
 mod processes;
 
@@ -228,63 +233,6 @@ pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
 /// Frees the name at once, also where somebody has the file open.
 pub(crate) fn remove_at_once(path: &Path) -> io::Result<()> {
     fs::remove_file(path)
-}
-
-/// The names in it. Some file systems know of no such thing (EINVAL), and keep names in order by themselves.
-pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
-    let directory = File::open(directory)?;
-    match super::through_signals(|| directory.sync_all()) {
-        Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => Ok(()),
-        synced => synced,
-    }
-}
-
-/// All that any process has written so far. Linux waits for that (sync(2), "Notes"), and reports errors only of the
-/// file system that it is asked about (syncfs(2)): that of `directory`. Elsewhere it may go on after this.
-pub(crate) fn sync_everything(directory: &Path) -> io::Result<()> {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    {
-        let directory = File::open(directory)?;
-        super::through_signals(|| Ok(rustix::fs::syncfs(&directory)?))?;
-    }
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let _ = directory;
-    rustix::fs::sync();
-    Ok(())
-}
-
-pub(crate) fn create_directories(path: &Path, bits: Option<Bits>) -> io::Result<()> {
-    let Some(bits) = bits else { return fs::create_dir_all(path) };
-    // Outermost first. Only what this call makes gets the bits.
-    let missing: Vec<&Path> =
-        path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).collect();
-    for directory in missing.into_iter().rev() {
-        match DirBuilder::new().mode(0o700).create(directory) {
-            Ok(()) => {
-                // A directory under one with the set-group-ID bit has that bit too, and must keep it.
-                let wanted = |found: fs::Metadata| {
-                    Permissions::from_mode(bits.directory | found.permissions().mode() & 0o2000)
-                };
-                match open_directory(directory) {
-                    Ok(made) => made.set_permissions(wanted(made.metadata()?))?,
-                    // The umask leaves not even its owner the right to read it.
-                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                        fs::set_permissions(directory, wanted(fs::symlink_metadata(directory)?))?;
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-/// The very directory, and not what a symbolic link leads to that somebody put in its place.
-fn open_directory(path: &Path) -> io::Result<File> {
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?.into())
 }
 
 /// One `lstat`, without more of std around it: this is what a look at an event costs.

@@ -236,6 +236,12 @@ pub(crate) fn sync_everything(_directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Not known of here.
+#[allow(clippy::unnecessary_wraps, reason = "the seam's signature")]
+pub(crate) fn hold_directory(_path: &Path) -> io::Result<Option<(File, std::path::PathBuf)>> {
+    Ok(None)
+}
+
 pub(crate) fn create_directories(path: &Path, _bits: Option<Bits>) -> io::Result<()> {
     let made = fs::create_dir_all(path);
     if path.is_dir() {

@@ -35,6 +35,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sys/advisory.rs", &[]),
     ("sys/whole.rs", &[]),
     ("sys/unix.rs", &[]),
+    ("sys/unix_directories.rs", &[]),
     ("sys/unix_processes.rs", &[]),
     ("sys/windows.rs", &[]),
     ("sys/windows_names.rs", &[]),
@@ -84,11 +85,24 @@ const COMMAND: &str = "bin/";
 /// What only some files may name at all.
 const RESERVED: &[(&str, &[&str])] = &[
     ("fs4", &["sys/advisory.rs"]),
-    ("rustix", &["sys/unix.rs", "sys/unix_processes.rs"]),
+    ("rustix", &["sys/unix.rs", "sys/unix_directories.rs", "sys/unix_processes.rs"]),
     ("forkguard", &["sys/unix_processes.rs"]),
     ("tempfile", &["sys/unix.rs", "sys/windows.rs", "sys/other.rs", "sys/whole.rs"]),
-    ("std::os", &["sys/unix.rs", "sys/unix_processes.rs", "sys/windows.rs"]),
-    ("cfg(", &["lib.rs", "sync.rs", "sys/mod.rs", "sys/unix.rs", "sys/unix_processes.rs"]),
+    (
+        "std::os",
+        &["sys/unix.rs", "sys/unix_directories.rs", "sys/unix_processes.rs", "sys/windows.rs"],
+    ),
+    (
+        "cfg(",
+        &[
+            "lib.rs",
+            "sync.rs",
+            "sys/mod.rs",
+            "sys/unix.rs",
+            "sys/unix_directories.rs",
+            "sys/unix_processes.rs",
+        ],
+    ),
     ("notify::", &["wait/watch.rs"]),
     ("shuttle::", &["sync.rs", "wait/schedules.rs"]),
 ];
