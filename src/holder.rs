@@ -364,7 +364,7 @@ pub(crate) fn slots_in(directory: &Path) -> io::Result<Vec<u32>> {
     };
     look(directory, SLOT)?;
     let spares = directory.join(SPARES);
-    if is_real_directory(&spares) {
+    if is_directory(&spares).unwrap_or(false) {
         match look(&spares, "") {
             Err(error) if !gone(&error) => return Err(error),
             _ => {}
@@ -378,7 +378,7 @@ pub(crate) fn slots_in(directory: &Path) -> io::Result<Vec<u32>> {
 /// Who holds `path`, as far as that is known: of a lock the one who holds it, or all who share it; of a semaphore (a
 /// directory) each slot's, in order. With `thorough` also who has only inherited it, which may take some milliseconds.
 pub(crate) fn find(path: &Path, thorough: bool) -> io::Result<Vec<Holder>> {
-    if !is_directory(std::fs::symlink_metadata(path))? {
+    if !is_directory(path)? {
         let desk = Desk::beside(path);
         if let Some(holder) = desk.recorded()? {
             return Ok(vec![holder]);
@@ -421,8 +421,9 @@ fn identity_of(path: &Path) -> io::Result<Option<FileId>> {
     }
 }
 
-fn is_directory(found: io::Result<std::fs::Metadata>) -> io::Result<bool> {
-    match found {
+/// And no symbolic link to one, which would be somebody else's.
+fn is_directory(path: &Path) -> io::Result<bool> {
+    match std::fs::symlink_metadata(path) {
         Err(error) if gone(&error) => Ok(false),
         found => found.map(|found| found.is_dir()),
     }
@@ -466,11 +467,6 @@ fn own_directory(path: &Path) -> io::Result<Option<Directory>> {
         Err(error) if gone(&error) => Ok(None),
         opened => opened.map(Some),
     }
-}
-
-/// And no symbolic link to one, which would be somebody else's.
-fn is_real_directory(path: &Path) -> bool {
-    std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
 }
 
 fn is_aside(record: &Path) -> bool {
