@@ -87,6 +87,7 @@ one="-DCLIENTS=2 -DCAPACITY=1"
 handle="-DCLIENTS=3 -DONE_HANDLE -DASKS -DQUEUE=3 -DTIMED=2 -DTRY=4 -DTWO=4"
 shrink="-DCLIENTS=2 -DCAPACITY=2 -DTWO=1 -DRESIZE=1"
 tries="-DCLIENTS=3 -DTRY=7 -DRESIZE=1"
+again="-DCAPACITY=3 -DRESIZE=2 -DRESIZE_AGAIN=1"
 grow="-DCLIENTS=2 -DCAPACITY=1 -DSLOTS=2 -DRESIZE=2"
 holds "three clients, one wants two, one only tries" $m "-DTWO=1 -DTRY=4 -DTIMED=1"
 holds "the same runs end" $m "-DTWO=1 -DTRY=4" -l
@@ -100,6 +101,9 @@ holds "two threads that know which slots they have" $m "-DONE_HANDLE -DMARKS -DC
 holds "no watch to be had" $m "$many -DNO_WATCH"
 holds "shrinking" $m "$shrink"
 holds "shrinking, three who only try" $m "$tries"
+holds "shrinking twice, two of three held" $m "$again -DCLIENTS=1 -DHELD=6"
+holds "the same, two clients that only try" $m "$again -DCLIENTS=2 -DTRY=3 -DHELD=6"
+holds "the same, one client that wants two" $m "$again -DCLIENTS=1 -DTWO=1 -DHELD=6"
 holds "growing, helpers left behind" $m "$grow -DLEFTOVERS -DTIMED=1"
 holds "who resizes dies" $m "$shrink -DKILLS=1 -DVICTIMS=8"
 holds "one is stopped, with the backstop" $m "-DCLIENTS=3 -DTWO=1 -DBACKSTOP -DSTOPS" -E
@@ -124,6 +128,8 @@ breaks UNMARKS_AFTER_TELLING $m "-DONE_HANDLE -DMARKS -DCLIENTS=2 -DCAPACITY=2 -
 breaks NO_LOOK_AFTER_LOCKING $m "$shrink"
 breaks SIGN_BEFORE_CAPACITY $m "$shrink"
 breaks FORGETS_EXCESS $m "$tries"
+breaks KEEPS_WHAT_IS_BEYOND $m "-DCAPACITY=3 -DRESIZE=2 -DCLIENTS=1 -DTWO=1 -DHELD=6"
+breaks COUNTS_EXCESS_AFTER_THE_CHECK $m "$again -DCLIENTS=1 -DTRY=1 -DHELD=6"
 breaks RESIZE_DOES_NOT_POKE $m "$grow"
 breaks HELPER_DOES_NOT_TELL $m "-DCLIENTS=3 -DTWO=4 -DCAPACITY=1 -DSLOTS=2 -DRESIZE=2 -DLEFTOVERS -DTIMED=1"
 breaks NOTHING_BUT_NO_BACKSTOP $m "-DCLIENTS=3 -DTWO=1 -DSTOPS" -E

@@ -9,7 +9,7 @@ pub(crate) use crate::sync::MutexGuard;
 use crate::sync::{Condvar, Mutex};
 use crate::sys::Origin;
 
-pub(crate) struct PerProcess<T: 'static> {
+pub(crate) struct PerProcess<T: 'static, C: 'static = ()> {
     /// Whose it is: of the process that used it first.
     origin: OnceLock<Origin>,
     value: Mutex<T>,
@@ -17,23 +17,31 @@ pub(crate) struct PerProcess<T: 'static> {
     changed: Condvar,
     /// Of the process that was forked from that one, and used it.
     next: OnceLock<Box<Self>>,
-    /// What a copy begins with.
-    anew: fn() -> T,
+    /// What a copy begins with, made from the context.
+    context: C,
+    anew: fn(&C) -> T,
 }
 
-impl<T: std::fmt::Debug> std::fmt::Debug for PerProcess<T> {
+impl<T: std::fmt::Debug, C> std::fmt::Debug for PerProcess<T, C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.value.fmt(f)
     }
 }
 
 impl<T> PerProcess<T> {
-    pub(crate) const fn new(value: T, anew: fn() -> T) -> Self {
+    pub(crate) const fn new(value: T, anew: fn(&()) -> T) -> Self {
+        Self::with_context(value, (), anew)
+    }
+}
+
+impl<T, C: Clone> PerProcess<T, C> {
+    pub(crate) const fn with_context(value: T, context: C, anew: fn(&C) -> T) -> Self {
         Self {
             origin: OnceLock::new(),
             value: Mutex::new(value),
             changed: Condvar::new(),
             next: OnceLock::new(),
+            context,
             anew,
         }
     }
@@ -47,15 +55,19 @@ impl<T> PerProcess<T> {
         })
     }
 
+    fn begun(&self) -> T {
+        (self.anew)(&self.context)
+    }
+
     fn own(&self) -> &Self {
         let mut this = self;
         while !this.origin().is_here() {
             this = this.next.get_or_init(|| {
                 // What is left of the other process's is let go, unless it was locked when it was copied.
                 let stale = this.value.try_lock().ok();
-                let stale = stale.map(|mut value| std::mem::replace(&mut *value, (self.anew)()));
+                let stale = stale.map(|mut value| std::mem::replace(&mut *value, self.begun()));
                 drop(stale); // somebody else's code, perhaps: the mutex is free again (Q6)
-                Box::new(Self::new((self.anew)(), self.anew))
+                Box::new(Self::with_context(self.begun(), self.context.clone(), self.anew))
             });
         }
         this

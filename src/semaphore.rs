@@ -77,8 +77,9 @@ use crate::wait::{
 /// * Windows: while a `Semaphore` is open, its files cannot be removed.
 /// * Where there are no hard links (FAT), a slot file that is removed is made anew, while its holder may still
 ///   hold the old one. Do not remove slot files.
-/// * Who may not write to the directory (it is another user's) can take permits, but not wake those who wait
-///   when it releases: they look once a second. See [`Options::access`].
+/// * A process that may not write to the directory (it is another user's) can take permits, but cannot
+///   notify waiters when it releases: they check once a second. It uses the slot files that exist; the first
+///   64 are created with the semaphore. See [`Options::access`].
 /// * Network file systems (NFS, SMB, FUSE ...) are polled: 1 to 50 milliseconds.
 /// * Each handle keeps a descriptor open for each slot that it has tried: who waits for one of N has N open.
 #[derive(Clone)]

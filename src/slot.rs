@@ -113,7 +113,7 @@ impl Slot {
         let file = open(&path, spare.as_deref(), access)?;
         let network = sys::is_network(&path, file.file());
         let opened = file.id;
-        let files = PerProcess::new(Files { idle: Some(file), ..Files::NONE }, || Files::NONE);
+        let files = PerProcess::new(Files { idle: Some(file), ..Files::NONE }, |()| Files::NONE);
         drop(files.lock()); // it is this process's from now on
         let common_name = sys::common_name(&path);
         Ok(Arc::new(Self { path, common_name, spare, access, network, opened, files }))

@@ -10,7 +10,8 @@
  * - Whenever nothing can move any more, each client that lives has had its permits, or was refused, or gave up by
  *   itself: no lost wake-up, no deadlock, progress after any death. No run goes on for ever (-l).
  * - Then every slot, the gate and `waiters` are free: no lost permit.
- * - At each grant no more permits are out than the capacity, also while it changes (S3).
+ * - At each grant no more permits are out than the capacity of that moment, also while it changes, and the numbers of
+ *   those that are granted are below it (S3).
  * All of it without the backstop of S8, but with -DBACKSTOP.
  */
 
@@ -65,16 +66,20 @@
 #else
 #define TAKES_FOR_NOBODY 0
 #endif
-#ifdef RESIZE            /* to so many permits */
+#ifdef RESIZE            /* to so many permits; with RESIZE_AGAIN to so many after that */
 #define RESIZES 1
 #else
 #define RESIZES 0
-#define had_excess 0
+#define held 0
+#endif
+#ifndef HELD              /* slots that another process holds from the beginning, as bits */
+#define HELD 0
 #endif
 
 #define OBSERVER CLIENTS
 #define RESIZER (CLIENTS + 1)
-#define EVERYBODY (CLIENTS + 2)
+#define HOLDER (CLIENTS + 2)
+#define EVERYBODY (CLIENTS + 3)
 #define BIT(n) (1 << (n))
 #define COUNT(m) (((m) & 1) + (((m) >> 1) & 1) + (((m) >> 2) & 1))
 
@@ -112,8 +117,7 @@ bit has_stopped;
 bit has_lost;
 byte out;                 /* permits */
 byte granted[CLIENTS];    /* of these */
-byte effective = CAPACITY;
-byte largest[EVERYBODY];  /* the largest capacity since they saw that it was not resized */
+byte effective = CAPACITY; /* what a client that asks at this moment goes by */
 
 /* ------------------------------------------------------------------------------------------ events */
 
@@ -248,7 +252,7 @@ inline refresh() {
 inline admit(count) {
     out = out + count;
     granted[me] = count;
-    assert(out <= largest[me]) /* S3: mutual exclusion of so many */
+    assert(out <= effective) /* S3: no more than the capacity of the moment */
 }
 
 /* Tries slot n, and goes on to the next. */
@@ -264,8 +268,8 @@ inline try_slot(into) {
 }
 
 #if RESIZES
-/* S3. Slots in excess count against who wants one, until they were seen free. */
-inline leave_room(count, is_head) {
+/* S3. How many slots in excess are held. A slot that was seen free is not in excess any more. */
+inline count_excess(is_head) {
     n = 0;
     do
     :: atomic { n < SLOTS && (excess[me] & BIT(n)) -> try_slot(drained) }
@@ -274,9 +278,9 @@ inline leave_room(count, is_head) {
     od;
     if
     :: drained ->
-        held = COUNT(excess[me] & ~drained);
         d_step {
             excess[me] = excess[me] & ~drained;
+            held = COUNT(excess[me]);
             do
             :: n < SLOTS && (drained & BIT(n)) -> slot[n] = 0; n++
             :: n < SLOTS && !(drained & BIT(n)) -> n++
@@ -285,39 +289,58 @@ inline leave_room(count, is_head) {
             drained = 0
         }
         if
-        :: !is_head -> tell_surely() /* the head may have met them held */
+        :: !is_head -> tell_surely() /* the leader may have met them held */
         :: else
         fi
     :: else -> held = COUNT(excess[me])
-    fi;
+    fi
 #ifdef BREAK_FORGETS_EXCESS
-    held = 0;
+    ; held = 0
 #endif
+}
+
+/* Gives back what was gathered under a larger capacity and is beyond the present one. */
+inline keep_valid(is_head) {
+#ifndef BREAK_KEEPS_WHAT_IS_BEYOND
     if
-    :: atomic { COUNT(mine) >= count + held ->
-            admit(count);
-            got = 1;
-            n = SLOTS;
-            do /* the surplus */
-            :: n > 0 && COUNT(mine) > count && (mine & BIT(n - 1)) ->
-                n--; slot[n] = 0; mine = mine & ~BIT(n); drained = 1
-            :: n > 0 && !(COUNT(mine) > count && (mine & BIT(n - 1))) -> n--
-            :: n == 0 -> break
+    :: mine & ~(BIT(known[me]) - 1) ->
+        d_step {
+            n = 0;
+            do
+            :: n < SLOTS && n >= known[me] && (mine & BIT(n)) -> slot[n] = 0; mine = mine & ~BIT(n); n++
+            :: n < SLOTS && !(n >= known[me] && (mine & BIT(n))) -> n++
+            :: n == SLOTS -> n = 0; break
             od
         }
         if
-        :: drained && !is_head -> drained = 0; tell()
-        :: else -> drained = 0
+        :: !is_head -> tell()
+        :: else
         fi
-    :: else ->
-        if
-        :: is_head -> unlock_mine() /* it would hear itself, and look again for ever */
-        :: else -> give_back()
-        fi
-    fi;
-    held = 0
+    :: else
+    fi
+#else
+    skip
+#endif
 }
 #endif
+
+/* Keeps `count` slots and gives back the surplus, if there are enough. */
+inline commit(count) {
+    if
+    :: COUNT(mine) >= count + held ->
+        admit(count);
+        got = 1;
+        n = 0;
+        do
+        :: n < SLOTS && COUNT(mine) > count && (mine & BIT(n)) ->
+            slot[n] = 0; mine = mine & ~BIT(n); n++; surplus = 1
+        :: n < SLOTS && !(COUNT(mine) > count && (mine & BIT(n))) -> n++
+        :: n == SLOTS -> n = 0; break
+        od;
+        assert(!(mine & ~(BIT(known[me]) - 1))) /* numbers below the capacity */
+    :: else
+    fi
+}
 
 /* Adds free slots to what is `mine`, until that is `count`: `got`. Or there are not so many: `refused`. */
 inline gather(count, is_head) {
@@ -333,39 +356,36 @@ inline gather(count, is_head) {
             fi
         :: else
         fi;
-        had_excess = (excess[me] != 0);
+        keep_valid(is_head);
 #endif
         do
-        :: atomic { n < known[me] && (COUNT(mine) < count || had_excess) -> try_slot(mine) }
+        :: atomic { n < known[me] && COUNT(mine) < count + COUNT(excess[me]) -> try_slot(mine) }
 #if MARKS_
             /* Marked when it is had. */
             is_out[HANDLE(me)] = is_out[HANDLE(me)] | mine
 #endif
         :: else -> n = 0; break
         od;
+#if RESIZES && !defined(BREAK_COUNTS_EXCESS_AFTER_THE_CHECK)
+        count_excess(is_head);
+#endif
         if
-#ifdef BREAK_NO_LOOK_AFTER_LOCKING
-        :: atomic { true ->
+#if defined(BREAK_NO_LOOK_AFTER_LOCKING)
+        :: atomic { true -> commit(count) }
+#elif defined(BREAK_COUNTS_EXCESS_AFTER_THE_CHECK)
+        :: IS_CURRENT ->
+            count_excess(is_head);
+            atomic { commit(count) }
 #else
-        :: atomic { IS_CURRENT -> /* S3: after locking */
+        :: atomic { IS_CURRENT -> commit(count) } /* S3: after locking, and after counting those in excess */
 #endif
-                largest[me] = effective;
-                if
-                :: !had_excess && COUNT(mine) >= count -> admit(count); got = 1
-                :: else
-                fi
-            }
-#if RESIZES
             if
-            :: had_excess -> had_excess = 0; leave_room(count, is_head)
-            :: else
+            :: surplus && !is_head -> surplus = 0; tell()
+            :: else -> surplus = 0
             fi;
-#endif
             break
 #if RESIZES && !defined(BREAK_NO_LOOK_AFTER_LOCKING)
-        :: else ->
-            give_back();
-            refresh()
+        :: else -> refresh()
 #endif
         fi
     od
@@ -462,10 +482,9 @@ provided (!stopped[me])
 #ifdef BREAK_NO_BARRIER
     bit saw;
 #endif
-    bit got, relies, refused, has_left, is_behind;
+    bit got, relies, refused, has_left, is_behind, surplus;
 #if RESIZES
     byte held, drained;
-    bit had_excess;
 #endif
 #ifdef BREAK_UNMARKS_AFTER_TELLING
     byte saved;
@@ -482,8 +501,12 @@ next:
             gather(WANT(me), 0);
             if
             :: got -> goto has
-            :: refused -> goto over
-            :: else -> give_back()
+            :: else ->
+                give_back();
+                if
+                :: refused -> goto over
+                :: else
+                fi
             fi
         :: (queued || ((QUEUE >> me) & 1)) && !TRIES(me) /* S5: somebody waits, here or elsewhere */
         fi;
@@ -514,8 +537,12 @@ queueing:
         :: is_behind ->
             gather(WANT(me), 0);
             if
-            :: got || refused -> leave(0); goto had
+            :: got -> leave(0); goto had
             :: else -> give_back()
+            fi;
+            if
+            :: refused -> leave(0); goto had
+            :: else
             fi;
             if
             :: has_left -> has_left = 0; leave(0); goto next
@@ -579,7 +606,7 @@ resting:
         :: atomic { IS_ONLY_ONE && slot[0] == 0 -> slot[0] = me + 1 } /* S9 */
             leftover[HANDLE(me)] = 0;
             if
-            :: atomic { IS_ONLY_ONE -> mine = 1; largest[me] = effective; admit(1); got = 1 }
+            :: atomic { IS_ONLY_ONE -> mine = 1; admit(1); got = 1 }
                 goto leaving
             :: else ->
                 mine = 1;
@@ -703,34 +730,48 @@ proctype Observer() {
 
 #if RESIZES
 /* S3. First the capacity, then the sign, then a poke. */
+inline resize_to(permits) {
+#ifdef BREAK_SIGN_BEFORE_CAPACITY
+    d_step { resized++; effective = permits }
+    capacity = permits;
+#else
+    capacity = permits;
+    d_step { resized++; effective = permits }
+#endif
+#ifndef BREAK_RESIZE_DOES_NOT_POKE
+    poke()
+#endif
+}
+
 proctype Resizer() {
     byte ear, n;
     {
-#ifdef BREAK_SIGN_BEFORE_CAPACITY
-        resized++;
-        capacity = RESIZE;
-#else
-        capacity = RESIZE;
-#endif
-        d_step {
-#ifndef BREAK_SIGN_BEFORE_CAPACITY
-            resized++;
-#endif
-            effective = capacity;
-            n = 0;
-            do
-            :: n < EVERYBODY && largest[n] < effective -> largest[n] = effective; n++
-            :: n < EVERYBODY && largest[n] >= effective -> n++
-            :: n == EVERYBODY -> n = 0; break
-            od
-        }
-#ifndef BREAK_RESIZE_DOES_NOT_POKE
-        poke()
+        resize_to(RESIZE);
+#ifdef RESIZE_AGAIN
+        resize_to(RESIZE_AGAIN)
 #endif
     }
 #if KILLS
     unless { killed[RESIZER] -> die(RESIZER) }
 #endif
+}
+
+/* Another process has permits from the beginning, and gives them back one by one. */
+proctype Holder() {
+    byte me = HOLDER, mine, n, ear;
+#ifdef BREAK_NO_BARRIER
+    bit saw;
+#endif
+    do
+    :: atomic { slot[0] == HOLDER + 1 -> out--; slot[0] = 0 } tell()
+#if SLOTS > 1
+    :: atomic { slot[1] == HOLDER + 1 -> out--; slot[1] = 0 } tell()
+#endif
+#if SLOTS > 2
+    :: atomic { slot[2] == HOLDER + 1 -> out--; slot[2] = 0 } tell()
+#endif
+    :: else -> break
+    od
 }
 #endif
 
@@ -810,6 +851,15 @@ init {
 #endif
 #if RESIZES
         run Resizer();
+#if HELD
+        do
+        :: c < SLOTS && (HELD & BIT(c)) -> slot[c] = HOLDER + 1; out++; c++
+        :: c < SLOTS && !(HELD & BIT(c)) -> c++
+        :: c == SLOTS -> c = 0; break
+        od;
+        made = HELD;
+        run Holder();
+#endif
 #endif
     }
     timeout; /* nothing else can move */

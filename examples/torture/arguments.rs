@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::things::{Breakage, WORKERS};
+use crate::things::{self, Breakage, WORKERS};
 
 pub(crate) const USAGE: &str = "usage: torture [--seed N] [--acquisitions N] [--kills N] [--limit SECONDS] [--patience SECONDS] \
-     [--directory PATH] [--spare-inotify] [--tied] [--break lock|rwlock|semaphore|once|lost-update|tear|event|permit|wake|crash]";
+     [--directory PATH] [--spare-inotify] [--tied] [--only THING] \
+     [--break lock|rwlock|semaphore|once|lost-update|tear|event|capacity|permit|wake|crash]";
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Role {
@@ -31,6 +32,8 @@ pub(crate) struct Arguments {
     pub(crate) spare_inotify: bool,
     /// It ends with who started it.
     pub(crate) is_tied: bool,
+    /// The one thing that all contend for, by its place in `THINGS`.
+    pub(crate) only: Option<usize>,
     pub(crate) broken: Option<Breakage>,
 }
 
@@ -55,6 +58,9 @@ impl Arguments {
         .collect();
         if self.spare_inotify {
             words.push("--spare-inotify".into());
+        }
+        if let Some(only) = self.only {
+            words.extend(["--only".into(), things::THINGS[only].path.into()]);
         }
         if let Some(broken) = self.broken {
             words.extend(["--break".into(), broken.name().into()]);
@@ -88,12 +94,17 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Option<(Role, Argume
         directory: std::env::temp_dir(),
         spare_inotify: false,
         is_tied: false,
+        only: None,
         broken: None,
     };
     while let Some(word) = words.next() {
         match word.as_str() {
             "--spare-inotify" => arguments.spare_inotify = true,
             "--tied" => arguments.is_tied = true,
+            "--only" => {
+                let path = words.next()?;
+                arguments.only = Some(things::THINGS.iter().position(|thing| thing.path == path)?);
+            }
             "--break" => arguments.broken = Some(Breakage::named(&words.next()?)?),
             "--directory" => arguments.directory = words.next()?.into(),
             other => {

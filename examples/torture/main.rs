@@ -20,6 +20,8 @@
 #[cfg(target_os = "linux")]
 mod arguments;
 #[cfg(target_os = "linux")]
+mod capacity;
+#[cfg(target_os = "linux")]
 mod conductor;
 #[cfg(target_os = "linux")]
 mod dice;

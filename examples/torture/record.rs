@@ -55,13 +55,16 @@ pub(crate) enum Kind {
     Continued,
     /// Somebody meddled with files (0), or took all descriptors (1) or inotify instances (2).
     Mischief,
+    /// The capacity of a semaphore is about to be changed to `a`; it was.
+    Resizes,
+    HasResized,
     /// `a`: so many permits, or locks, that nobody has and nobody gets.
     LostPermits,
     /// All is over: judge.
     End,
 }
 
-const KINDS: [Kind; 24] = [
+const KINDS: [Kind; 26] = [
     Kind::Begins,
     Kind::Wants,
     Kind::Entered,
@@ -84,6 +87,8 @@ const KINDS: [Kind; 24] = [
     Kind::Stopped,
     Kind::Continued,
     Kind::Mischief,
+    Kind::Resizes,
+    Kind::HasResized,
     Kind::LostPermits,
     Kind::End,
 ];

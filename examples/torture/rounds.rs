@@ -23,7 +23,7 @@ pub(crate) fn one(actor: &mut Actor<'_>) {
     let purpose = [process.number, process.generation, actor.thread].map(u64::from);
     let [number, generation, thread] = purpose;
     let mut dice = Dice::of(process.arguments.seed, &[3, number, generation, thread, actor.round]);
-    let thing = things::pick(&mut dice);
+    let thing = process.arguments.only.unwrap_or_else(|| things::pick(&mut dice));
     let way = Way::pick(&mut dice);
     let dice = &mut dice;
     match &process.handles[thing] {
@@ -193,11 +193,8 @@ fn permitted(actor: &Actor<'_>, thing: usize, semaphore: &Semaphore, way: Way, d
         What::Semaphore(most) => (most, false),
         _ => (*ELASTIC.start(), true),
     };
-    if is_elastic && dice.one_in(5) {
-        let permits = *ELASTIC.start() + u32::try_from(dice.below(4)).unwrap_or(0);
-        let scarcity = actor.process.scarcity();
-        actor.step(Step::Inside);
-        return actor.released(thing, semaphore.resize(permits), scarcity);
+    if is_elastic && dice.one_in(30) {
+        return resize(actor, thing, semaphore, dice);
     }
     let many =
         if dice.one_in(3) { 1 + u32::try_from(dice.below(most.into())).unwrap_or(0) } else { 1 };
@@ -226,6 +223,19 @@ fn permitted(actor: &Actor<'_>, thing: usize, semaphore: &Semaphore, way: Way, d
             }
         }
         other => actor.went_without(thing, other, scarcity),
+    }
+}
+
+fn resize(actor: &Actor<'_>, thing: usize, semaphore: &Semaphore, dice: &mut Dice) {
+    let permits = *ELASTIC.start() + u32::try_from(dice.below(4)).unwrap_or(0);
+    let is_lie = actor.process.is_broken(Breakage::Capacity) && dice.one_in(2);
+    let said = if is_lie { *ELASTIC.start() } else { permits };
+    let scarcity = actor.process.scarcity();
+    actor.tell(Kind::Resizes, thing, said.into(), 0);
+    actor.step(Step::Inside);
+    match semaphore.resize(if is_lie { *ELASTIC.end() } else { permits }) {
+        Ok(()) => actor.tell(Kind::HasResized, thing, said.into(), 0),
+        Err(error) => actor.failed(thing, &error, scarcity),
     }
 }
 

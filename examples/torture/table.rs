@@ -3,7 +3,8 @@
 //! What is judged, of each thing outside the yard:
 //!
 //! * *Exclusion.* Whoever goes in while another is inside, who does not let them, is a violation.
-//! * *Permits.* No slot has two holders, and none beyond the capacity has any.
+//! * *Permits.* No slot has two holders, and none beyond the capacity has any. Where the capacity changes, nobody is
+//!   granted a permit while as many are out as it was at any moment since they asked: see `capacity.rs`.
 //! * *Mailbox.* What is consumed was set, and is consumed once; what was set and is never consumed needs a consumer
 //!   that was killed, one for each.
 //! * *Once.* One at a time does it; nobody is told that it is done before it was done, after it was undone.
@@ -20,6 +21,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use crate::capacity::Capacity;
 use crate::events::{TO_BE_CLEARED, TO_BE_SET, TO_CONSUME};
 use crate::record::{FLAGGER, Kind, Record, VANDAL};
 use crate::report::Tally;
@@ -43,6 +45,8 @@ pub(crate) struct Actor {
     /// The number of its last record, and when that was read.
     pub(crate) order: u64,
     pub(crate) since: Instant,
+    /// The largest capacity since it asked for a permit.
+    largest: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -114,6 +118,7 @@ pub(crate) struct Table {
     vandal_rests: u64,
     order: u64,
     claims: Vec<Vec<Claim>>,
+    capacity: Capacity,
     contents: Contents,
     done: Done,
     mailbox: Mailbox,
@@ -121,7 +126,7 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new() -> Self {
-        let actor = Actor { state: State::Idle, order: 0, since: Instant::now() };
+        let actor = Actor { state: State::Idle, order: 0, since: Instant::now(), largest: 0 };
         let process = Process {
             generation: 0,
             pid: 0,
@@ -136,6 +141,7 @@ impl Table {
             vandal_rests: 0,
             order: 0,
             claims: vec![Vec::new(); THINGS.len()],
+            capacity: Capacity::new(*ELASTIC.end()),
             contents: Contents::default(),
             done: Done::default(),
             mailbox: Mailbox::default(),
@@ -208,7 +214,8 @@ impl Table {
                 process.is_condemned = false;
                 process.must_be_dead = None;
                 for actor in &mut process.actors {
-                    *actor = Actor { state: State::Idle, order: self.order, since: Instant::now() };
+                    let (order, since) = (self.order, Instant::now());
+                    *actor = Actor { state: State::Idle, order, since, largest: 0 };
                 }
                 self.tally.processes += 1;
                 return;
@@ -242,14 +249,22 @@ impl Table {
         let row = &mut self.tally.rows[thing];
         let state = match record.kind {
             Kind::Wants => State::Waits { thing, way: a, what: b },
+            Kind::Resizes => State::Waits { thing, way: 2, what: 0 },
             Kind::Entered => State::Inside { thing },
             Kind::Rests => State::Rests(a),
             Kind::Observed | Kind::Downgrades | Kind::Setting | Kind::Resetting => before,
             _ => State::Idle,
         };
         actor.state = state;
+        actor.largest = actor.largest.max(self.capacity.largest());
+        if record.kind != Kind::HasResized {
+            self.capacity.gives_up((record.worker, record.thread));
+        }
         match record.kind {
+            Kind::Resizes => self.capacity.begins((record.worker, record.thread), a),
+            Kind::HasResized => self.capacity.ends((record.worker, record.thread)),
             Kind::Wants => {
+                actor.largest = self.capacity.largest();
                 let others = self.processes.iter().flat_map(|process| &process.actors);
                 let same = others.filter(|other| {
                     matches!(other.state, State::Waits { thing: other, .. } | State::Inside { thing: other } if other == thing)
@@ -288,6 +303,11 @@ impl Table {
             }
             Kind::Wrong => self.violation(&format!("seen by worker {worker}, see above")),
             _ => {}
+        }
+        if matches!(record.kind, Kind::Resizes | Kind::HasResized) {
+            let largest = self.capacity.largest();
+            let actors = self.processes.iter_mut().flat_map(|process| &mut process.actors);
+            actors.for_each(|actor| actor.largest = actor.largest.max(largest));
         }
     }
 
@@ -330,6 +350,39 @@ impl Table {
             }
         }
         self.claims[thing].push(Claim { worker, thread, how });
+        if THINGS[thing].what == What::Elastic {
+            self.judge_capacity(record);
+        }
+    }
+
+    /// Who has just been granted a permit was granted it when no more were out than the capacity was at some moment
+    /// since they asked, also if some of the others were granted theirs later: then these asked later, too.
+    fn judge_capacity(&mut self, record: Record) {
+        let Record { worker, thread, thing, .. } = record;
+        let largest = self.processes[worker as usize].actors[thread as usize].largest;
+        let is_condemned = |claim: &&Claim| self.processes[claim.worker as usize].is_condemned;
+        let count = |claims: &mut dyn Iterator<Item = &Claim>| -> u32 {
+            claims.map(|claim| claim.how.count_ones()).sum()
+        };
+        let claims = &self.claims[thing];
+        let out = count(&mut claims.iter());
+        let of_the_living = count(&mut claims.iter().filter(|claim| !is_condemned(claim)));
+        let words = format!(
+            "{}: {worker}.{thread} was granted a permit, and {out} of {largest} were out",
+            THINGS[thing].path
+        );
+        if of_the_living > largest {
+            self.violation(&words);
+        } else if out > largest {
+            let mut condemned: Vec<u32> =
+                claims.iter().filter(is_condemned).map(|claim| claim.worker).collect();
+            condemned.dedup();
+            // Of several, one or more must be dead by now, and it is not known which.
+            if let [one] = condemned[..] {
+                self.processes[one as usize].must_be_dead = Some(words);
+                self.claims[thing].retain(|claim| claim.worker != one);
+            }
+        }
     }
 
     fn downgrade(&mut self, record: Record) {
@@ -395,6 +448,9 @@ impl Table {
         }
         for claims in &mut self.claims {
             claims.retain(|claim| claim.worker as usize != worker);
+        }
+        for thread in 0..THREADS {
+            self.capacity.gives_up((u32::try_from(worker).unwrap_or(0), thread));
         }
     }
 

@@ -142,6 +142,8 @@ pub(crate) enum Breakage {
     Tear,
     /// What was consumed is put back.
     Event,
+    /// A capacity is said to be smaller than it is.
+    Capacity,
     /// A permit is never given back.
     Permit,
     /// Somebody waits for what is free.
@@ -159,6 +161,7 @@ impl Breakage {
         ("lost-update", Self::LostUpdate),
         ("tear", Self::Tear),
         ("event", Self::Event),
+        ("capacity", Self::Capacity),
         ("permit", Self::Permit),
         ("wake", Self::Wake),
         ("crash", Self::Crash),

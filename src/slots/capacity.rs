@@ -55,6 +55,15 @@ pub(super) fn establish(
             {
                 sys::create_directories(directory, access.bits())
                     .map_err(|source| Error::io("create", directory, source))?;
+                match super::table::create_files(directory, permits, access) {
+                    // It was removed meanwhile.
+                    Err(Error::Io { source, .. })
+                        if source.kind() == io::ErrorKind::NotFound && !directory.exists() =>
+                    {
+                        continue;
+                    }
+                    created => created?,
+                }
                 match sys::write_new(&path, text(permits).as_bytes(), access.bits()) {
                     Ok(()) => return Ok(permits),
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

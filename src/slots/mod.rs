@@ -1,29 +1,35 @@
-//! The files of a semaphore: its slots, how many there are, who of this process has which, and the signs by
-//! which its processes see that somebody waits or that it was resized. Knows files and knows no time.
-//! Rules S1 to S7 of `docs/PROTOCOL.md`. Names `error`, `holder` (the slots' names), `options`, `slot` and
-//! `sys`.
+//! The files of a semaphore: how slots are taken and given back, and how its processes learn that one of them
+//! waits or that the capacity was changed. Knows files and knows no time. Rules S1 to S7 of `docs/PROTOCOL.md`.
 
+mod batch;
 mod capacity;
 mod signs;
+mod table;
 mod waiters;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub(crate) use self::batch::Batch;
 pub(crate) use self::capacity::check_permits;
-use self::capacity::{MOST_PERMITS, Stamp, establish, stamp};
+use self::capacity::{MOST_PERMITS, establish, stamp};
 use self::signs::Signs;
+use self::table::{
+    MAX_CREATED_AT_ONCE, Opened, Snapshot, Table, create_slots, identity, open_slot,
+};
 use self::waiters::Waiters;
 use crate::error::{Error, Result};
-use crate::holder::{SPARES, slot_name, slots_in};
+use crate::holder::slot_name;
 use crate::options::Access;
+use crate::per_process::{MutexGuard, PerProcess};
 use crate::slot::{Locked, Slot, absolute};
-use crate::sys::{self, FileId, Mode, Origin};
+use crate::sys::{self, Mode, Origin};
 
-/// How often in a row the semaphore may turn out to have been resized while a slot was taken.
-const MOST_CHANGES: u32 = 1000;
+/// How many times in a row the capacity may change while slots are taken. Each time is another
+/// process's completed change, which takes at least one write to the disk.
+const MAX_CHANGES: u32 = 100_000;
 
 /// A semaphore's directory.
 pub(crate) struct Slots {
@@ -31,27 +37,9 @@ pub(crate) struct Slots {
     access: Access,
     network: bool,
     waiters: Waiters,
-    /// Whether somebody waited when that was last looked at.
+    /// Whether a waiter was seen when that was last checked.
     wanted: AtomicBool,
-    table: Mutex<Table>,
-}
-
-/// What this process knows of the semaphore.
-struct Table {
-    /// The process in which `is_out` was marked.
-    origin: Origin,
-    /// Which directory the slots are in.
-    directory: FileId,
-    signs: Arc<Signs>,
-    capacity: u32,
-    /// The length of `resized` before the capacity was read.
-    generation: u64,
-    stamp: Stamp,
-    /// Slots beyond the capacity that were not seen free since it shrank (S3).
-    excess: Vec<u32>,
-    seats: Vec<Seat>,
-    /// Where to begin looking: the slot that was had last is likely to be free, and is open.
-    start: u32,
+    table: PerProcess<Table, Arc<Opened>>,
 }
 
 /// How somebody gathers slots.
@@ -71,13 +59,6 @@ impl Gathering {
         Self { check_taken: true, check_refused: true, is_head: false };
 }
 
-#[derive(Default, Clone)]
-struct Seat {
-    slot: Option<Arc<Slot>>,
-    /// This handle has it: to try would only open another descriptor.
-    is_out: bool,
-}
-
 impl Slots {
     /// With `permits` the semaphore is made if it is not there, and must have that many if it is.
     pub(crate) fn open(path: &Path, permits: Option<u32>, access: Access) -> Result<Arc<Self>> {
@@ -91,26 +72,24 @@ impl Slots {
             return Err(Error::CapacityMismatch { path: directory, stored: capacity, requested });
         }
         let waiters = Slot::open(&directory.join("waiters"), access)?;
-        let mut table = Table {
-            origin: Origin::here(),
-            directory: identity(&directory)?,
-            signs: Arc::new(Signs::open(&directory, access)?),
-            capacity,
-            generation: 0,
-            stamp: None,
-            excess: Vec::new(),
-            seats: Vec::new(),
-            start: 0,
-        };
-        table.read(&directory, access)?;
-        Ok(Arc::new(Self {
+        let signs = Arc::new(Signs::open(&directory, access)?);
+        let opened = Arc::new(Opened { directory: identity(&directory)?, signs, capacity });
+        let mut table = opened.table();
+        let there = table.read(&directory, access)?;
+        let slots = Self {
             network: waiters.is_network(),
             directory,
             access,
             waiters: Waiters::new(waiters),
             wanted: AtomicBool::new(true),
-            table: Mutex::new(table),
-        }))
+            // In a forked copy the parent's permits are the parent's.
+            table: PerProcess::with_context(table, opened, |opened| opened.table()),
+        };
+        // The process that created the semaphore may have been killed before it had created these.
+        let is_missing = |slot: &u32| there.binary_search(slot).is_err();
+        let missing = (0..capacity.min(MAX_CREATED_AT_ONCE)).filter(is_missing);
+        let _ = create_slots(&slots.directory, access, missing);
+        Ok(Arc::new(slots))
     }
 
     pub(crate) fn directory(&self) -> &Arc<Path> {
@@ -122,13 +101,19 @@ impl Slots {
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        if !table.origin.is_here() {
-            // A forked copy: what is out is its parent's.
-            table.origin = Origin::here();
-            table.seats.iter_mut().for_each(|seat| seat.is_out = false);
+        self.table.lock()
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let table = self.table();
+        Snapshot {
+            epoch: table.epoch,
+            signs: Arc::clone(&table.signs),
+            generation: table.generation,
+            capacity: table.capacity,
+            excess: table.excess.clone(),
+            start: table.start,
         }
-        table
     }
 
     /// How many permits there are now.
@@ -145,7 +130,7 @@ impl Slots {
             && table.signs.are_current(&self.directory)
             && table.generation == table.signs.generation()
             && !self.network; // where lengths and times are cached, for up to a minute
-        if is_current { Ok(()) } else { table.read(&self.directory, self.access) }
+        if is_current { Ok(()) } else { table.read(&self.directory, self.access).map(drop) }
     }
 
     /// Whether somebody waits, as far as the sign says: it may be what somebody left who died.
@@ -157,85 +142,105 @@ impl Slots {
         self.wanted.load(Ordering::Relaxed)
     }
 
-    /// Adds free slots to `batch` until it has `count`: whether it has. Never blocks. What was gathered stays
-    /// gathered.
+    /// Adds free slots to `batch` until it has `count`; returns whether it has. Never blocks. What
+    /// was gathered stays gathered, but for slots beyond a capacity that has shrunk since.
     pub(crate) fn gather(&self, batch: &mut Batch, count: u32, how: Gathering) -> Result<bool> {
-        for _ in 0..MOST_CHANGES {
-            let mut table = self.table();
-            let (start, capacity, has_excess) =
-                (table.start, table.capacity, !table.excess.is_empty());
-            if count > capacity {
-                drop(table);
+        for _ in 0..MAX_CHANGES {
+            let seen = self.snapshot();
+            if count > seen.capacity {
                 self.refresh()?;
                 let capacity = self.table().capacity;
                 check_permits(&self.directory, count, capacity)?;
                 continue;
             }
-            let mut problem = None;
-            for step in 0..capacity {
-                // With slots in excess only all that are free tell how many permits are out (S3).
-                if batch.len() >= count && !has_excess {
-                    break;
-                }
-                let number = (start % capacity + step) % capacity;
-                let taken = self.try_slot(table, number, how);
-                table = self.table();
-                match taken {
-                    Ok(Some(locked)) => batch.add(number, locked),
-                    Ok(None) => {}
-                    // It may be that one slot's alone, or that another descriptor is not to be had.
-                    Err(error) => problem = Some(error),
-                }
+            batch.keep_valid(&seen, !how.is_head)?;
+            let problem = self.take_free(batch, count, &seen, how);
+            let (held, unknown) = self.count_excess(&seen, how)?;
+            // After all slots were taken and counted: what was true under an old capacity must not
+            // decide under a new one (S3).
+            if !seen.is_current() {
+                self.refresh()?;
+                continue;
             }
-            // S3. After locking, so that what was taken under an old capacity is not kept under a new one.
-            let is_current = table.is_current(capacity, has_excess);
-            drop(table);
-            if is_current {
-                if has_excess {
-                    self.leave_room(batch, count, how.is_head)?;
-                }
-                return match problem {
-                    Some(error) if batch.len() < count => Err(error),
-                    _ => Ok(batch.len() >= count),
-                };
+            // With `held` slots in excess out, `count` of the permits are free while `count + held` slots
+            // are in our hands (S3).
+            let needed = count + held;
+            if batch.len() >= needed {
+                batch.cut(count, !how.is_head)?;
+                return Ok(true);
             }
-            batch.give_back()?;
-            self.refresh()?;
+            return problem.or(unknown).map_or(Ok(false), Err);
         }
-        let source = io::Error::other("it was resized again and again");
+        let source = io::Error::other("its capacity was changed again and again");
         Err(Error::io("take a permit of", &self.directory, source))
     }
 
-    /// Takes that slot if it is free; it is marked as ours then. The table is let go for the system calls.
-    /// Whoever gives it back unmarks it, and tells then.
-    fn try_slot<'a>(
-        &'a self,
-        mut table: MutexGuard<'a, Table>,
-        number: u32,
+    /// Takes free slots until `batch` has `count` and one more for each slot in excess. What it returns
+    /// is why a slot could not be tried.
+    fn take_free(
+        &self,
+        batch: &mut Batch,
+        count: u32,
+        seen: &Snapshot,
         how: Gathering,
-    ) -> Result<Option<Locked>> {
-        loop {
-            let seat = table.seat(number);
-            if seat.is_out {
-                return Ok(None);
+    ) -> Option<Error> {
+        let most = count as usize + seen.excess.len();
+        let (mut problem, mut refusal, mut has_tried) = (None, None, false);
+        for step in 0..seen.capacity {
+            if batch.len() as usize >= most {
+                break;
             }
-            let Some(slot) = &seat.slot else {
-                drop(table);
-                self.slot(number)?;
-                table = self.table();
-                continue;
-            };
-            let slot = Arc::clone(slot);
-            drop(table);
-            let taken =
-                slot.try_take_checking(Mode::Exclusive, || how.check_refused, how.check_taken);
-            // Marked when it is had and not while it is tried for: who met a mark that then went away without a
-            // word would have missed a slot.
-            if matches!(taken, Ok(Some(_))) {
-                self.table().seat(number).is_out = true;
+            let number = (seen.start % seen.capacity + step) % seen.capacity;
+            match self.try_slot(number, how) {
+                Ok(taken) => {
+                    has_tried = true;
+                    if let Some(locked) = taken {
+                        batch.add(number, locked);
+                    }
+                }
+                // A process that may not create a slot file takes those that exist (S2).
+                Err(error) if self.is_for_others_to_create(number, &error) => {
+                    refusal.get_or_insert(error);
+                }
+                // It may concern that one slot alone, or be a lack of descriptors.
+                Err(error) => problem = Some(error),
             }
-            return taken;
         }
+        problem.or(refusal.filter(|_| !has_tried))
+    }
+
+    fn is_for_others_to_create(&self, number: u32, error: &Error) -> bool {
+        let is_refused = matches!(
+            error.kind(),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+        );
+        is_refused
+            && sys::presence(&self.directory.join(slot_name(number)))
+                .is_ok_and(|found| found == sys::Presence::Nothing)
+    }
+
+    /// Takes that slot if it is free, and marks it as this handle's. Whoever releases it removes the
+    /// mark, and notifies waiters then. The table is not locked during system calls.
+    fn try_slot(&self, number: u32, how: Gathering) -> Result<Option<Locked>> {
+        let mut table = self.table();
+        let seat = table.seat(number);
+        if seat.is_out {
+            return Ok(None);
+        }
+        let known = seat.slot.clone();
+        drop(table);
+        let slot = match known {
+            Some(slot) => slot,
+            None => self.slot(number)?,
+        };
+        let taken =
+            slot.try_take_checking(Mode::Exclusive, || how.check_refused, how.check_taken)?;
+        // It is marked when it is taken and not while it is tried: a waiter that met a mark that went
+        // away without a notification would have missed a slot.
+        if taken.is_some() {
+            self.table().seat(number).is_out = true;
+        }
+        Ok(taken)
     }
 
     /// The slot, opened where it is not yet.
@@ -243,36 +248,36 @@ impl Slots {
         if let Some(slot) = &self.table().seat(number).slot {
             return Ok(Arc::clone(slot));
         }
-        // S2. With a second name in a directory that `rm slot.*` does not reach.
-        let spare = self.directory.join(SPARES).join(number.to_string());
-        let path = self.directory.join(slot_name(number));
-        let opened = Slot::open_kept(&path, Some(spare.into()), self.access)?;
+        let opened = open_slot(&self.directory, number, self.access)?;
         Ok(Arc::clone(self.table().seat(number).slot.get_or_insert(opened)))
     }
 
-    /// S3. The semaphore has shrunk, and slots beyond its capacity are still out: with `free` slots in our hands
-    /// at most `capacity - free` of the others are out, so we may keep so many that with those in excess
-    /// it is the capacity at most.
-    fn leave_room(&self, batch: &mut Batch, count: u32, is_head: bool) -> Result<()> {
-        let excess = self.table().excess.clone();
-        let mut drained = Vec::new();
-        for number in &excess {
-            // One that cannot be looked at is taken for held.
-            let taken = self.try_slot(self.table(), *number, Gathering::CAREFUL);
-            drained.extend(taken.ok().flatten().map(|locked| (*number, locked)));
+    /// How many of the slots in excess are still held. One that is free is not asked again, since no
+    /// process takes it any more (S3). One that cannot be asked counts as held, and what it returns
+    /// besides is why: no notification would end a wait for it.
+    fn count_excess(&self, seen: &Snapshot, how: Gathering) -> Result<(u32, Option<Error>)> {
+        if seen.excess.is_empty() {
+            return Ok((0, None));
         }
-        let held = excess.len() - drained.len();
-        let is_free: Vec<u32> = drained.iter().map(|(number, _)| *number).collect();
-        let (mut table, result) = self.give_back(drained);
-        table.excess.retain(|number| !is_free.contains(number));
+        let (mut free, mut unknown) = (Vec::new(), None);
+        for number in &seen.excess {
+            match self.try_slot(*number, Gathering::CAREFUL) {
+                Ok(taken) => free.extend(taken.map(|locked| (*number, locked))),
+                Err(error) => unknown = Some(error),
+            }
+        }
+        // At most MOST_PERMITS.
+        let held = u32::try_from(seen.excess.len() - free.len()).unwrap_or(u32::MAX);
+        let is_free: Vec<u32> = free.iter().map(|(number, _)| *number).collect();
+        let (mut table, result) = self.give_back(free);
+        if (table.epoch, table.generation) == (seen.epoch, seen.generation) {
+            table.excess.retain(|number| !is_free.contains(number));
+        }
         drop(table);
-        if !is_head && !is_free.is_empty() {
-            self.tell_surely(); // the head may have met them held
+        if !how.is_head && !is_free.is_empty() {
+            self.tell_surely(); // the leader may have met them held
         }
-        result?;
-        let room = (batch.len() as usize).saturating_sub(held);
-        // The head need not tell itself; it would hear itself and look again, for ever.
-        batch.cut(if room >= count as usize { count } else { 0 }, !is_head)
+        result.map(|()| (held, unknown))
     }
 
     /// Makes a slot that was waited for by its own the first of a batch, if the semaphore is what it was.
@@ -280,6 +285,7 @@ impl Slots {
         let mut batch = self.nothing();
         let mut table = self.table();
         table.seat(number).is_out = true;
+        batch.epoch = Some(table.epoch);
         batch.add(number, locked);
         if table.is_only_one() {
             drop(table);
@@ -304,7 +310,7 @@ impl Slots {
     }
 
     pub(crate) fn nothing(self: &Arc<Self>) -> Batch {
-        Batch { slots: Arc::clone(self), first: None, more: Vec::new() }
+        Batch { slots: Arc::clone(self), epoch: None, first: None, more: Vec::new() }
     }
 
     /// How many could be had at this moment.
@@ -318,7 +324,10 @@ impl Slots {
             (table.capacity, table.excess.clone())
         };
         let is_free = |number: u32| -> Result<bool> {
-            let slot = self.slot(number)?;
+            let slot = match self.slot(number) {
+                Err(error) if self.is_for_others_to_create(number, &error) => return Ok(false),
+                slot => slot?,
+            };
             if self.table().seat(number).is_out {
                 return Ok(false);
             }
@@ -434,7 +443,9 @@ impl Slots {
         self.refresh()?;
         let path: Arc<Path> = self.directory.join("capacity").into();
         let failed = |operation| move |source| Error::io(operation, &self.directory, source);
-        if capacity::read(&path)? != permits {
+        let known = capacity::read(&path)?;
+        create_slots(&self.directory, self.access, known..permits.min(MAX_CREATED_AT_ONCE))?;
+        if known != permits {
             sys::replace(&path, capacity::text(permits).as_bytes(), self.access.bits())
                 .map_err(failed("resize"))?;
         }
@@ -444,124 +455,6 @@ impl Slots {
         drop(turn);
         self.poke(&signs);
         self.refresh()
-    }
-}
-
-impl Table {
-    /// S3. Whether the semaphore was not resized since these were read.
-    fn is_current(&self, capacity: u32, had_excess: bool) -> bool {
-        self.capacity == capacity
-            && self.excess.is_empty() != had_excess
-            && self.generation == self.signs.generation()
-    }
-
-    fn is_only_one(&self) -> bool {
-        self.capacity == 1 && self.excess.is_empty() && self.generation == self.signs.generation()
-    }
-
-    fn seat(&mut self, number: u32) -> &mut Seat {
-        let index = number as usize;
-        if index >= self.seats.len() {
-            self.seats.resize(index + 1, Seat::default());
-        }
-        &mut self.seats[index]
-    }
-
-    /// S3. The sign first, the capacity then, what is there last: whoever resizes goes the other way.
-    fn read(&mut self, directory: &Path, access: Access) -> Result<()> {
-        let known = self.capacity;
-        // It may have been removed under us: with the capacity that we know it is made again.
-        let stamp = stamp(directory);
-        if stamp.is_none() {
-            establish(&directory.into(), Some(known), access)?;
-        }
-        let found = identity(directory)?;
-        if found != self.directory {
-            // Another one has its path: what we know of slots is of the old one.
-            self.directory = found;
-            self.seats.clear();
-        }
-        if !self.signs.are_current(directory) {
-            self.signs = Arc::new(Signs::open(directory, access)?);
-        }
-        self.generation = self.signs.generation();
-        self.capacity = establish(&directory.into(), Some(known), access)?;
-        self.stamp = stamp;
-        let there = slots_in(directory);
-        let there = there.map_err(|source| Error::io("list", &directory.into(), source))?;
-        // Of what somebody put there with a number that no semaphore ever had, nobody has a permit.
-        let had_once = self.capacity..MOST_PERMITS;
-        self.excess = there.into_iter().filter(|slot| had_once.contains(slot)).collect();
-        Ok(())
-    }
-}
-
-fn identity(directory: &Path) -> Result<FileId> {
-    let found = sys::path_identity(directory);
-    found.map_err(|source| Error::io("look up", &directory.into(), source))
-}
-
-/// Slots that are held together. Given back when dropped.
-pub(crate) struct Batch {
-    slots: Arc<Slots>,
-    /// Most are of one, and need no memory besides.
-    first: Option<(u32, Locked)>,
-    more: Vec<(u32, Locked)>,
-}
-
-impl Batch {
-    pub(crate) fn taken(&self) -> impl Iterator<Item = &(u32, Locked)> {
-        self.first.iter().chain(&self.more)
-    }
-
-    pub(crate) fn directory(&self) -> &Arc<Path> {
-        &self.slots.directory
-    }
-
-    fn len(&self) -> u32 {
-        // At most MOST_PERMITS.
-        u32::from(self.first.is_some()) + u32::try_from(self.more.len()).unwrap_or(u32::MAX)
-    }
-
-    fn add(&mut self, number: u32, locked: Locked) {
-        if self.first.is_none() {
-            self.first = Some((number, locked));
-        } else {
-            self.more.push((number, locked));
-        }
-    }
-
-    /// Rule 4. From now on the programs that this process starts hold them as well.
-    pub(crate) fn bequeath(&mut self) -> Result<()> {
-        let mut taken = self.first.iter_mut().chain(&mut self.more);
-        taken.try_for_each(|(_, locked)| locked.bequeath())
-    }
-
-    /// Gives back all but the first so many, and tells those who wait.
-    fn cut(&mut self, kept: u32, tells: bool) -> Result<()> {
-        let surplus = self.more.split_off((kept.max(1) as usize - 1).min(self.more.len()));
-        let first = if kept == 0 { self.first.take() } else { None };
-        // What a fork copied is not given back (rule 4).
-        let ours = |taken: &(u32, Locked)| taken.1.is_here();
-        let mut taken = first.into_iter().chain(surplus).filter(ours).peekable();
-        if taken.peek().is_none() {
-            return Ok(());
-        }
-        let (table, result) = self.slots.give_back(taken);
-        if tells {
-            self.slots.tell(table);
-        }
-        result
-    }
-
-    pub(crate) fn give_back(&mut self) -> Result<()> {
-        self.cut(0, true)
-    }
-}
-
-impl Drop for Batch {
-    fn drop(&mut self) {
-        let _ = self.give_back();
     }
 }
 

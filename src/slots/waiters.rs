@@ -1,12 +1,13 @@
 //! The lock by which those who wait are known: each process holds it shared while any of its threads or futures
 //! waits. Rules S5 and S6. Names `slot` and `sys` (the mode, forks).
 
+use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::signs::Signs;
+use crate::per_process::{MutexGuard, PerProcess};
 use crate::slot::{Locked, Slot};
-use crate::sys::{Mode, Origin};
+use crate::sys::Mode;
 
 /// Who holds the lock exclusively does so for some microseconds, unless it was stopped; then the head asks
 /// again.
@@ -14,13 +15,11 @@ const TRIES: u32 = 10;
 
 pub(super) struct Waiters {
     slot: Arc<Slot>,
-    presence: Mutex<Presence>,
+    presence: PerProcess<Presence>,
 }
 
-/// One lock for all who wait by one handle.
+/// One lock for all threads and futures of this process that wait by one handle.
 struct Presence {
-    /// The process whose threads and futures wait.
-    origin: Origin,
     waiting: usize,
     /// How many of them are at the head: asleep, once they have looked, until somebody who sees the lock tells.
     heads: usize,
@@ -28,22 +27,16 @@ struct Presence {
 }
 
 impl Presence {
-    fn nobody() -> Self {
-        Self { origin: Origin::here(), waiting: 0, heads: 0, locked: None }
-    }
+    const NONE: Self = Self { waiting: 0, heads: 0, locked: None };
 }
 
 impl Waiters {
     pub(super) fn new(slot: Arc<Slot>) -> Self {
-        Self { slot, presence: Mutex::new(Presence::nobody()) }
+        Self { slot, presence: PerProcess::new(Presence::NONE, |()| Presence::NONE) }
     }
 
     fn presence(&self) -> MutexGuard<'_, Presence> {
-        let mut presence = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
-        if !presence.origin.is_here() {
-            *presence = Presence::nobody();
-        }
-        presence
+        self.presence.lock()
     }
 
     /// One more waits from now on.

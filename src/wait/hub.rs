@@ -52,7 +52,7 @@ pub(crate) struct Place {
     pub(crate) names: Names,
 }
 
-pub(super) static HUB: PerProcess<Hub> = PerProcess::new(Hub::new(), Hub::new);
+pub(super) static HUB: PerProcess<Hub> = PerProcess::new(Hub::new(), |()| Hub::new());
 /// Of subscriptions. Goes on in a forked copy, so that what it has of the other process is never taken for its own.
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
 

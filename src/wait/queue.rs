@@ -103,7 +103,7 @@ impl<T: Target> Lines<T> {
     pub(crate) const fn new() -> Self {
         // The helpers and the waiters' threads stay in the process that was forked. What was granted there is
         // closed here without being unlocked (rule 4).
-        let state = PerProcess::new(State::new(false), || State::new(true));
+        let state = PerProcess::new(State::new(false), |()| State::new(true));
         Self { state, count: AtomicUsize::new(0) }
     }
 

@@ -29,7 +29,7 @@ impl Timers {
     }
 }
 
-static TIMERS: PerProcess<Timers> = PerProcess::new(Timers::new(), Timers::new);
+static TIMERS: PerProcess<Timers> = PerProcess::new(Timers::new(), |()| Timers::new());
 /// A little longer than the ticks that most alarms are for: so the sleep that begins after one of them is also the
 /// sleep until the next, and an idle future costs one wake-up of this thread each second.
 const LINGER: Duration = Duration::from_millis(1010);

@@ -32,6 +32,7 @@ mod rwlock;
 mod semaphore;
 mod semaphore_files;
 mod semaphore_order;
+mod semaphore_resize;
 mod shared_file;
 
 // Linux only: compares with flock(1), and uses sh.

@@ -208,6 +208,8 @@ impl State {
                 }
                 "ok".into()
             }
+            // Another than the one that was started, where a wrapper starts it.
+            ["pid"] => std::process::id().to_string(),
             ["descriptors"] => crate::support::descriptors().to_string(),
             ["sem", ref words @ ..] => self.permits.obey(words),
             ["event", ref words @ ..] => self.markers.obey(words),

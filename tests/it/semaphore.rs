@@ -577,3 +577,74 @@ fn a_forked_copy_of_a_permit_gives_nothing_back() {
     holder.expect("sem\trelease", "ok");
     drop(semaphore.try_acquire().unwrap());
 }
+
+/// A fork copies the handle's mutexes as they are at that moment, and not the threads that may have locked
+/// them.
+// Unix only: Windows has no fork.
+#[cfg(unix)]
+#[test]
+fn a_fork_while_threads_use_a_semaphore_does_not_hang_it() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    const FORKS: u32 = 150;
+    alone("semaphore::a_fork_while_threads_use_a_semaphore_does_not_hang_it", || {
+        for permits in [1, 3] {
+            let (_dir, path) = dirs();
+            let semaphore = Semaphore::open(&path, permits).unwrap();
+            let is_over = AtomicBool::new(false);
+            let ended = std::thread::scope(|scope| {
+                for way in 0..3 {
+                    let (semaphore, is_over) = (&semaphore, &is_over);
+                    scope.spawn(move || {
+                        while !is_over.load(Ordering::Relaxed) {
+                            match way {
+                                0 => drop(semaphore.try_acquire()),
+                                1 => drop(semaphore.acquire_timeout(Duration::from_micros(200))),
+                                _ => drop(semaphore.available_permits()),
+                            }
+                        }
+                    });
+                }
+                let ended = (0..FORKS).try_for_each(|_| in_a_fork(&semaphore));
+                is_over.store(true, Ordering::Relaxed);
+                ended
+            });
+            ended.unwrap();
+        }
+    });
+}
+
+/// A child takes a permit, and looks at the semaphore.
+#[cfg(unix)]
+fn in_a_fork(semaphore: &Semaphore) -> Result<(), String> {
+    match fork::fork().unwrap() {
+        fork::Fork::Child => {
+            let used = semaphore.acquire_timeout(Duration::from_secs(60)).and_then(|permit| {
+                permit.release()?;
+                semaphore.available_permits()?;
+                semaphore.capacity()
+            });
+            if let Err(error) = &used {
+                eprintln!("in the child: {error}");
+            }
+            std::process::exit(i32::from(used.is_err()))
+        }
+        fork::Fork::Parent(child) => {
+            let pid = rustix::process::Pid::from_raw(child).unwrap();
+            let start = Instant::now();
+            loop {
+                let options = rustix::process::WaitOptions::NOHANG;
+                if let Some((_, status)) = rustix::process::waitpid(Some(pid), options).unwrap() {
+                    let code = status.exit_status();
+                    return if code == Some(0) { Ok(()) } else { Err(format!("{status:?}")) };
+                }
+                if start.elapsed() > Duration::from_secs(100) {
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                    let _ =
+                        rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+                    return Err("it hangs".into());
+                }
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        }
+    }
+}

@@ -61,6 +61,7 @@ fn what_is_no_semaphore_is_refused_and_left() {
 
     let third = dir.path().join("c.sem");
     drop(Semaphore::open(&third, 2).unwrap());
+    std::fs::remove_file(third.join("slot.0")).unwrap();
     std::fs::create_dir(third.join("slot.0")).unwrap();
     let semaphore = Semaphore::open(&third, 2).unwrap();
     let error = semaphore.acquire_many(2).unwrap_err();
@@ -255,6 +256,71 @@ fn a_user_who_may_only_read_takes_part() {
     });
     let refused = other.ask("sem\tresize\t2");
     assert!(refused.starts_with("PermissionDenied: could not "), "{refused}");
+}
+
+/// A user who may not create files in the directory finds all slots of a semaphore that was only opened.
+// Unix only: becomes another user, and sets mode bits.
+#[cfg(unix)]
+#[test]
+fn a_user_who_may_create_no_slot_takes_those_there_are() {
+    use std::os::unix::fs::PermissionsExt as _;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (dir, path) = dirs();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let semaphore = Semaphore::open(&path, 3).unwrap();
+    let mut other = crate::refusals::unprivileged();
+    other.expect(&format!("sem\texisting\t{}", path.display()), "ok");
+    other.expect("sem\ttry\t3", "held 0,1,2");
+    other.expect("sem\tdrop", "ok");
+    other.expect("sem\tavailable", "3");
+
+    // As if one had not been created yet.
+    let remove = |number: u32| {
+        std::fs::remove_file(path.join(format!("slot.{number}"))).unwrap();
+        std::fs::remove_file(path.join(format!(".slots/{number}"))).unwrap();
+    };
+    remove(2);
+    let mut third = crate::refusals::unprivileged();
+    third.expect(&format!("sem\texisting\t{}", path.display()), "ok");
+    assert!(third.ask("sem\ttry\t1").starts_with("held "));
+    assert!(third.ask("sem\ttry\t1").starts_with("held "));
+    third.expect("sem\tavailable", "0");
+    let refused = third.ask("sem\ttry\t1");
+    assert!(refused.starts_with("would-block"), "{refused}");
+    // It waits for one of those that are there.
+    third.tell("sem\tacquire\t1");
+    until_held(&path.join("gate"), third.id());
+    assert!(third.is_silent());
+    drop(semaphore.try_acquire().unwrap()); // creates slot 2
+    assert_eq!(third.answer(), "held 2");
+    third.expect("sem\tdrop", "ok");
+
+    (0..3).for_each(remove);
+    let mut fourth = crate::refusals::unprivileged();
+    fourth.expect(&format!("sem\texisting\t{}", path.display()), "ok");
+    let refused = fourth.ask("sem\ttry\t1");
+    assert!(refused.starts_with("PermissionDenied: could not create "), "{refused}");
+}
+
+/// The directory of a semaphore whose creator was killed before it had created all of its files.
+#[test]
+fn opening_a_semaphore_creates_slots_that_are_missing() {
+    let (_dir, path) = dirs();
+    drop(Semaphore::open(&path, 100).unwrap());
+    let slots = || (0..100).filter(|slot| path.join(format!("slot.{slot}")).exists()).count();
+    assert_eq!(slots(), 64);
+    for number in [0, 7, 63] {
+        std::fs::remove_file(path.join(format!("slot.{number}"))).unwrap();
+        std::fs::remove_file(path.join(format!(".slots/{number}"))).unwrap();
+    }
+    drop(Semaphore::open_existing(&path).unwrap());
+    assert_eq!(slots(), 64);
+    let small = path.with_extension("small");
+    let semaphore = Semaphore::open(&small, 2).unwrap();
+    semaphore.resize(5).unwrap();
+    assert!((0..5).all(|slot| small.join(format!("slot.{slot}")).exists()));
 }
 
 // Unix only: Windows has no limit of descriptors that one can set.

@@ -49,6 +49,7 @@ fn the_torture_reports_what_is_broken_on_purpose() {
         ("lost-update", violation),
         ("tear", violation),
         ("event", violation),
+        ("capacity", violation),
         ("permit", permit),
         ("wake", wake_up),
         ("crash", "worker 0.0 ended by itself"),

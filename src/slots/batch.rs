@@ -1,0 +1,100 @@
+//! Slots that are held together.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Slots;
+use super::table::Snapshot;
+use crate::error::Result;
+use crate::slot::Locked;
+
+/// Slots that are held together. Given back when dropped.
+pub(crate) struct Batch {
+    pub(super) slots: Arc<Slots>,
+    /// Of which directory they are slots; `None` before there were any.
+    pub(super) epoch: Option<u64>,
+    /// Most are of one, and need no memory besides.
+    pub(super) first: Option<(u32, Locked)>,
+    pub(super) more: Vec<(u32, Locked)>,
+}
+
+impl Batch {
+    pub(crate) fn taken(&self) -> impl Iterator<Item = &(u32, Locked)> {
+        self.first.iter().chain(&self.more)
+    }
+
+    pub(crate) fn directory(&self) -> &Arc<Path> {
+        self.slots.directory()
+    }
+
+    pub(super) fn len(&self) -> u32 {
+        // At most MOST_PERMITS.
+        u32::from(self.first.is_some()) + u32::try_from(self.more.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn add(&mut self, number: u32, locked: Locked) {
+        if self.first.is_none() {
+            self.first = Some((number, locked));
+        } else {
+            self.more.push((number, locked));
+        }
+    }
+
+    /// Rule 4. From now on the programs that this process starts hold them as well.
+    pub(crate) fn bequeath(&mut self) -> Result<()> {
+        let mut taken = self.first.iter_mut().chain(&mut self.more);
+        taken.try_for_each(|(_, locked)| locked.bequeath())
+    }
+
+    /// Gives back all but the first `kept`, and notifies waiters if it `tells`.
+    pub(super) fn cut(&mut self, kept: u32, tells: bool) -> Result<()> {
+        let surplus = self.more.split_off((kept.max(1) as usize - 1).min(self.more.len()));
+        let first = if kept == 0 { self.first.take() } else { None };
+        self.give_back_these(first.into_iter().chain(surplus), tells)
+    }
+
+    /// Gives back what counts no more: slots beyond the capacity, and all of them if another directory
+    /// has the path.
+    pub(super) fn keep_valid(&mut self, seen: &Snapshot, tells: bool) -> Result<()> {
+        if self.epoch.replace(seen.epoch).is_some_and(|epoch| epoch != seen.epoch) {
+            return self.cut(0, tells);
+        }
+        if self.taken().all(|(number, _)| *number < seen.capacity) {
+            return Ok(());
+        }
+        let taken = self.first.take().into_iter().chain(std::mem::take(&mut self.more));
+        let (kept, beyond): (Vec<_>, Vec<_>) =
+            taken.partition(|(number, _)| *number < seen.capacity);
+        for (number, locked) in kept {
+            self.add(number, locked);
+        }
+        self.give_back_these(beyond, tells)
+    }
+
+    fn give_back_these(
+        &self,
+        taken: impl IntoIterator<Item = (u32, Locked)>,
+        tells: bool,
+    ) -> Result<()> {
+        // A forked copy gives back nothing (rule 4).
+        let mut taken = taken.into_iter().filter(|taken| taken.1.is_here()).peekable();
+        if taken.peek().is_none() {
+            return Ok(());
+        }
+        let (table, result) = self.slots.give_back(taken);
+        if tells {
+            self.slots.tell(table);
+        }
+        result
+    }
+
+    pub(crate) fn give_back(&mut self) -> Result<()> {
+        self.cut(0, true)
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        let _ = self.give_back();
+    }
+}

@@ -1,0 +1,162 @@
+//! What this process knows of a semaphore's directory, and how its files are created. Rules S1 to S3.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::capacity::{MOST_PERMITS, Stamp, establish, stamp};
+use super::signs::Signs;
+use crate::error::{Error, Result};
+use crate::holder::{SPARES, slot_name, slots_in};
+use crate::options::Access;
+use crate::slot::Slot;
+use crate::sys::{self, FileId};
+
+/// So many slot files are created with the semaphore, so that a process of another user finds them.
+/// Others are created when they are first tried, since a file costs up to a millisecond.
+pub(super) const MAX_CREATED_AT_ONCE: u32 = 64;
+/// A length that `resized` never has.
+const UNREAD: u64 = u64::MAX - 1;
+
+/// What was known of the semaphore when it was opened: a forked copy begins with it.
+pub(super) struct Opened {
+    pub(super) directory: FileId,
+    pub(super) signs: Arc<Signs>,
+    pub(super) capacity: u32,
+}
+
+impl Opened {
+    /// The directory has not been read yet: [`Table::read`] comes first.
+    pub(super) fn table(&self) -> Table {
+        Table {
+            directory: self.directory,
+            epoch: 0,
+            signs: Arc::clone(&self.signs),
+            capacity: self.capacity,
+            generation: UNREAD,
+            stamp: None,
+            excess: Vec::new(),
+            seats: Vec::new(),
+            start: 0,
+        }
+    }
+}
+
+/// What this process knows of the semaphore.
+pub(super) struct Table {
+    /// Which directory the slots are in.
+    pub(super) directory: FileId,
+    /// How many directories this handle has seen at the path.
+    pub(super) epoch: u64,
+    pub(super) signs: Arc<Signs>,
+    pub(super) capacity: u32,
+    /// The length of `resized` before the capacity was read.
+    pub(super) generation: u64,
+    pub(super) stamp: Stamp,
+    /// Slots beyond the capacity that were not seen free since it shrank (S3).
+    pub(super) excess: Vec<u32>,
+    pub(super) seats: Vec<Seat>,
+    /// Where to begin looking: the slot that was acquired last is likely to be free, and is open.
+    pub(super) start: u32,
+}
+
+/// The table as it was at one moment, to be compared with the files after slots were taken (S3).
+pub(super) struct Snapshot {
+    pub(super) epoch: u64,
+    pub(super) signs: Arc<Signs>,
+    pub(super) generation: u64,
+    pub(super) capacity: u32,
+    pub(super) excess: Vec<u32>,
+    pub(super) start: u32,
+}
+
+impl Snapshot {
+    /// Whether the capacity has not been changed since.
+    pub(super) fn is_current(&self) -> bool {
+        self.generation == self.signs.generation()
+    }
+}
+
+#[derive(Default, Clone)]
+pub(super) struct Seat {
+    pub(super) slot: Option<Arc<Slot>>,
+    /// This handle has it: to try would only open another descriptor.
+    pub(super) is_out: bool,
+}
+
+impl Table {
+    pub(super) fn is_only_one(&self) -> bool {
+        self.capacity == 1 && self.excess.is_empty() && self.generation == self.signs.generation()
+    }
+
+    pub(super) fn seat(&mut self, number: u32) -> &mut Seat {
+        let index = number as usize;
+        if index >= self.seats.len() {
+            self.seats.resize(index + 1, Seat::default());
+        }
+        &mut self.seats[index]
+    }
+
+    /// S3. The sign first, the capacity then, what is there last: whoever resizes goes the other way.
+    /// Returns the numbers of the slots that exist, in order.
+    pub(super) fn read(&mut self, directory: &Path, access: Access) -> Result<Vec<u32>> {
+        // The directory may have been removed: it is created again with the capacity that is known.
+        let known = Some(self.capacity);
+        let stamp = stamp(directory);
+        if stamp.is_none() {
+            establish(&directory.into(), known, access)?;
+        }
+        let found = identity(directory)?;
+        let signs = if self.signs.are_current(directory) {
+            Arc::clone(&self.signs)
+        } else {
+            Arc::new(Signs::open(directory, access)?)
+        };
+        let generation = signs.generation();
+        let capacity = establish(&directory.into(), known, access)?;
+        let there = slots_in(directory);
+        let there = there.map_err(|source| Error::io("list", &directory.into(), source))?;
+        // All or nothing from here on: a capacity without its excess would admit too many, and an excess
+        // of another capacity would be waited for without end.
+        if found != self.directory {
+            // Another directory has its path: what we know of slots is of the old one.
+            self.directory = found;
+            self.epoch += 1;
+            self.seats.clear();
+        }
+        (self.signs, self.stamp) = (signs, stamp);
+        (self.generation, self.capacity) = (generation, capacity);
+        // A file whose number no semaphore ever had holds nobody's permit.
+        let had_once = capacity..MOST_PERMITS;
+        self.excess = there.iter().copied().filter(|slot| had_once.contains(slot)).collect();
+        Ok(there)
+    }
+}
+
+/// Creates the files of a semaphore before its `capacity` has its name, so that a process that finds the
+/// semaphore finds them, also one that may not create any (S1).
+pub(super) fn create_files(directory: &Path, permits: u32, access: Access) -> Result<()> {
+    for name in ["gate", "waiters"] {
+        Slot::open(&directory.join(name), access)?;
+    }
+    Signs::open(directory, access)?;
+    create_slots(directory, access, 0..permits.min(MAX_CREATED_AT_ONCE))
+}
+
+pub(super) fn create_slots(
+    directory: &Path,
+    access: Access,
+    numbers: impl IntoIterator<Item = u32>,
+) -> Result<()> {
+    numbers.into_iter().try_for_each(|number| open_slot(directory, number, access).map(drop))
+}
+
+/// With a second name in a directory that `rm slot.*` does not reach (S2).
+pub(super) fn open_slot(directory: &Path, number: u32, access: Access) -> Result<Arc<Slot>> {
+    let spare = directory.join(SPARES).join(number.to_string());
+    Slot::open_kept(&directory.join(slot_name(number)), Some(spare.into()), access)
+}
+
+pub(super) fn identity(directory: &Path) -> Result<FileId> {
+    let found = sys::path_identity(directory);
+    found.map_err(|source| Error::io("look up", &directory.into(), source))
+}
