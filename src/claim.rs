@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::error::Result;
 use crate::options::{Options, Waiting};
-use crate::slot::{Locked, Slot};
+use crate::slot::{Locked, Request, Slot};
 use crate::sys::{self, FileId, Mode};
 use crate::wait::{Lines, Notice, Target};
 
@@ -43,6 +43,7 @@ pub(crate) trait Whole: Send + Sync {
 impl Target for Claim {
     type Key = (Arc<Path>, FileId, Mode);
     type Held = Locked;
+    type Request = Request;
 
     fn key(&self) -> Self::Key {
         (Arc::clone(self.slot.common_name()), self.slot.latest(), self.mode)
@@ -60,8 +61,32 @@ impl Target for Claim {
         self.slot.take(self.mode)
     }
 
-    fn block(&self, (_, id, _): &Self::Key) -> Result<Option<Locked>> {
-        self.slot.take_file_of(*id, self.mode)
+    fn prepare(&self, (_, id, mode): &Self::Key) -> Result<Option<Request>> {
+        self.slot.request(*id, *mode)
+    }
+
+    fn block(&self, request: &Request) -> Result<()> {
+        request.block()
+    }
+
+    fn is_granted(&self, request: &Request) -> bool {
+        request.is_granted()
+    }
+
+    fn granted(&self, request: Request) -> Locked {
+        request.granted()
+    }
+
+    fn rival(&self, (name, id, mode): &Self::Key) -> Option<Self::Key> {
+        let other = match mode {
+            Mode::Exclusive => Mode::Shared,
+            Mode::Shared => Mode::Exclusive,
+        };
+        Some((Arc::clone(name), *id, other))
+    }
+
+    fn release(&self, held: &mut Locked) {
+        held.unlock_in_place();
     }
 
     fn is_valid(&self, locked: &Locked) -> Result<bool> {

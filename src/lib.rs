@@ -48,9 +48,11 @@
 //!
 //! The library installs no signal handlers and changes neither the umask, the environment nor the current
 //! directory. Waits with a deadline, and futures, are served by at most one helper thread for each lock
-//! that is waited for (64 in all), which sleeps in the kernel and ends when nobody waits; a future that
+//! that is waited for, which sleeps in the kernel. A helper ends when it has been granted the lock and no wait needs it; one whose
+//! waits have all given up stays until then. At most 8 such helpers are kept by waits of less than 50 milliseconds, and at
+//! most 256 helpers exist, 64 of them for waits that go on; beyond that waits poll. A future that
 //! polls, waits for a semaphore or an event, or has an [`on_wait`](Options::on_wait) callback needs a timer's thread
-//! besides, one for all. While somebody waits for an event (as [`Once::wait`] does), or is at the head of a semaphore's queue, there are two more
+//! as well, one for all. While a thread or future waits for an event (as [`Once::wait`] does), or is first in a semaphore's queue, there are two more
 //! threads for the process, and one instance of the system's file watcher (the crate `notify`). On Unix it registers one handler with `pthread_atfork(3)`, which counts forks.
 //!
 //! # Not promised

@@ -14,7 +14,7 @@ use crate::holder::{self, Holder};
 use crate::options::Options;
 use crate::slot::{Locked, Slot};
 use crate::sys::Mode;
-use crate::wait::{Acquire, Deadline, InLine, Notice, Outcome, Sampling, Then};
+use crate::wait::{Acquire, Deadline, InLine, Notice, Outcome, Sampling, Then, take_over};
 
 /// An exclusive lock on a path, between processes and threads alike.
 ///
@@ -56,8 +56,12 @@ use crate::wait::{Acquire, Deadline, InLine, Notice, Outcome, Sampling, Then};
 ///   next one locks the new file. Do not remove lock files.
 /// * Between processes the order is the kernel's. On Linux those who wait are served first come, first
 ///   served, but who asks at the moment of a release may pass them.
-/// * A process that gave up waiting may be granted the lock once more for some microseconds; others can
-///   meet that as a refused [`try_lock`](Self::try_lock).
+/// * A process that gave up waiting may be granted the lock once more for some microseconds. A
+///   [`try_lock`](Self::try_lock) of another process in that moment would block; one of its own takes the lock over.
+/// * On Linux a signal handler sends a thread that waits in [`lock`](Self::lock) to the end of the queue, and
+///   SIGSTOP with SIGCONT sends each waiter of the process there: `flock(2)` queues again after each. With a signal
+///   every 10 ms it is hardly ever served. Let another thread handle signals, or wait with a deadline: that
+///   waits in a thread of its own, while Linux runs handlers in the main thread if it can.
 /// * On a network file system, a holder that is cut off is not told that it lost the lock.
 ///
 /// # Platform-specific behaviour
@@ -100,7 +104,8 @@ impl Lock {
 
     /// Waits for the lock, without limit.
     ///
-    /// The calling thread sleeps in the kernel until the lock is its own.
+    /// The calling thread sleeps in the kernel until it has acquired the lock. A signal handler that runs in it does
+    /// not end the wait, but costs it its place in the queue on Linux, also with `SA_RESTART`.
     ///
     /// # Errors
     ///
@@ -131,10 +136,12 @@ impl Lock {
     pub fn try_lock(&self) -> Result<LockGuard> {
         let claim = &self.inner.claim;
         let check_refusal = || self.inner.refusals.is_due();
-        match claim.slot.try_take_checking(claim.mode, check_refusal, true)? {
-            Some(locked) => self.guard(locked),
-            None => Err(Error::would_block(claim.slot.path())),
-        }
+        let unwanted = LINES.unwanted();
+        let taken = match claim.slot.try_take_checking(claim.mode, check_refusal, true)? {
+            None => take_over(&LINES, claim, unwanted)?,
+            taken => taken,
+        };
+        taken.map_or_else(|| Err(Error::would_block(claim.slot.path())), |held| self.guard(held))
     }
 
     /// Waits for the lock for at most `timeout`. Zero tries once; what no clock can show waits forever.

@@ -82,6 +82,11 @@ impl<T, C: Clone> PerProcess<T, C> {
         self.own().changed.notify_one();
     }
 
+    /// Wakes all threads that wait for a change.
+    pub(crate) fn notify_all(&self) {
+        self.own().changed.notify_all();
+    }
+
     /// Waits for a change, or so long: then `true`.
     pub(crate) fn wait<'a>(
         &'a self,

@@ -375,7 +375,7 @@ impl Way {
     }
 
     fn take_now(&self) -> Result<Locked> {
-        try_pass(self)?.ok_or_else(|| self.refused(Error::would_block(self.path())))
+        try_pass(&LINES, self)?.ok_or_else(|| self.refused(Error::would_block(self.path())))
     }
 
     /// A writer is refused by who has the lock, and a reader may be by who waits for it.

@@ -16,7 +16,7 @@ use crate::slots::{Announcement, Batch, Gathering, Slots, check_permits};
 use crate::sys::Mode;
 use crate::wait::{
     Acquire, Begun, Deadline, Look, Means, Notice, Outcome, Place, Pool, Sampling, Seen, Then,
-    Turn, is_watchable, wait_here,
+    Turn, is_left, is_watchable, take_over, wait_here,
 };
 
 /// So many permits for a path, between processes and threads alike.
@@ -116,10 +116,27 @@ impl Inner {
     }
 
     fn take(&self, permits: u32, look: bool) -> Result<Option<Batch>> {
+        let unwanted = LINES.unwanted();
         let mut batch = self.slots.nothing();
         let how = Gathering { check_taken: look, ..Gathering::default() };
-        let is_whole = self.slots.gather(&mut batch, permits, how)?;
-        Ok(is_whole.then_some(batch))
+        if self.slots.gather(&mut batch, permits, how)? {
+            return Ok(Some(batch));
+        }
+        // A wait of this process that gave up may have left a helper that has it (Q7).
+        let has_left = !LINES.is_empty() || LINES.unwanted() != unwanted;
+        let one = if has_left { self.only_one() } else { None };
+        match one.map_or(Ok(None), |one| take_over(&LINES, &one, unwanted))? {
+            Some(locked) => self.slots.adopt(0, locked),
+            None => Ok(None),
+        }
+    }
+
+    /// The only slot as a lock, where there is no other (S9).
+    fn only_one(&self) -> Option<Arc<Claim>> {
+        let slot = self.slots.has_only_one().ok()?.then(|| self.slots.slot(0))?.ok()?;
+        let poll_every = self.means.poll_every;
+        let whole = Some(Box::new(OnlyOne(Arc::clone(&self.slots))) as Box<dyn Whole>);
+        Some(Arc::new(Claim { slot, mode: Mode::Exclusive, poll_every, whole }))
     }
 }
 
@@ -207,9 +224,10 @@ impl Semaphore {
 
     /// Waits for a permit as a future, under any runtime. Dropping the future gives up.
     ///
-    /// The wait begins when it is first polled, and holds up no executor thread. A future that was polled must
-    /// be polled on or dropped: when its turn comes it is at the head of the queue, and all others wait behind
-    /// it, a second at a time. A future that is polled after it has ended stays pending.
+    /// The wait begins when it is first polled, and holds up no executor thread. A future that was polled should
+    /// be polled on or dropped: one that is set aside when it has come to the front of the queue delays each of the
+    /// others by up to a second, and one that waits for several permits keeps those it has gathered. A future that is
+    /// polled after it has completed stays pending.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -290,7 +308,7 @@ impl Semaphore {
         permits: u32,
     ) -> impl Future<Output = Result<Permit>> + Send + Sync + Unpin + use<> {
         let acquire = self.check(permits).map(|()| {
-            let turn = Turn::new(&LINES, self.request(permits));
+            let turn = Turn::new(&LINES, self.request(permits)).future();
             Acquire::new(turn, self.inner.notice.clone())
         });
         let semaphore = self.clone();
@@ -317,7 +335,20 @@ impl Semaphore {
     ///
     /// As [`capacity`](Self::capacity), and [`Error::Io`] if a slot cannot be opened.
     pub fn available_permits(&self) -> Result<u32> {
-        self.inner.slots.available()
+        loop {
+            let unwanted = LINES.unwanted();
+            let available = self.inner.slots.available()?;
+            if available > 0 {
+                return Ok(available);
+            }
+            // What a wait of this process has left behind holds nothing for anybody (Q7).
+            if self.inner.only_one().is_some_and(|one| is_left(&LINES, &*one)) {
+                return Ok(1);
+            }
+            if LINES.unwanted() == unwanted {
+                return Ok(0);
+            }
+        }
     }
 
     /// Changes the number of permits, for all who use the semaphore.
@@ -568,11 +599,7 @@ impl Pool for Request {
     }
 
     fn only_one(&self) -> Option<Arc<Claim>> {
-        let slots = &self.semaphore.slots;
-        let slot = slots.has_only_one().ok()?.then(|| slots.slot(0))?.ok()?;
-        let poll_every = self.semaphore.means.poll_every;
-        let whole = Some(Box::new(OnlyOne(Arc::clone(slots))) as Box<dyn Whole>);
-        Some(Arc::new(Claim { slot, mode: Mode::Exclusive, poll_every, whole }))
+        self.semaphore.only_one()
     }
 
     fn adopt(&self, one: Locked) -> Result<Option<Batch>> {

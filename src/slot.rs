@@ -227,15 +227,15 @@ impl Slot {
         Err(self.replaced_too_often())
     }
 
-    /// The same for a helper thread, which waits for one file: `None` if the path names another. Whoever
-    /// gets the lock from the helper checks it by [`is_valid`](Self::is_valid).
-    pub(crate) fn take_file_of(self: &Arc<Self>, id: FileId, mode: Mode) -> Result<Option<Locked>> {
-        let _count = Lent::new(self);
+    /// For a helper thread, which waits for one file: what it blocks for. `None` if the path names
+    /// another file. Whoever gets the lock from the helper checks it by [`is_valid`](Self::is_valid).
+    pub(crate) fn request(self: &Arc<Self>, id: FileId, mode: Mode) -> Result<Option<Request>> {
+        let lent = Lent::new(self);
         let open = self.take_file()?;
         if open.id != id {
             return Ok(None);
         }
-        self.block(mode, open).map(Some)
+        Ok(Some(Request { open: Some(open), mode, lent }))
     }
 
     /// Whether it could be taken at this moment; takes it for half a microsecond.
@@ -261,7 +261,7 @@ impl Slot {
     }
 
     fn locked(self: &Arc<Self>, open: OpenFile) -> Locked {
-        Locked { slot: Arc::clone(self), open: Some(open), is_inherited: false }
+        Locked { slot: Arc::clone(self), open: Some(open), is_inherited: false, is_unlocked: false }
     }
 
     /// Rule 2: whether the path still names the file that is locked.
@@ -314,19 +314,61 @@ impl Slot {
 }
 
 /// Counts a descriptor as lent for as long as a helper is blocked on it.
-struct Lent<'a>(&'a Slot);
+#[derive(Debug)]
+struct Lent(Arc<Slot>);
 
-impl<'a> Lent<'a> {
-    fn new(slot: &'a Slot) -> Self {
+impl Lent {
+    fn new(slot: &Arc<Slot>) -> Self {
         slot.files().lent += 1;
-        Self(slot)
+        Self(Arc::clone(slot))
     }
 }
 
-impl Drop for Lent<'_> {
+impl Drop for Lent {
     fn drop(&mut self) {
         let mut files = self.0.files();
         files.lent = files.lent.saturating_sub(1);
+    }
+}
+
+/// A lock that a helper thread waits for.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// Taken out when it is granted.
+    open: Option<OpenFile>,
+    mode: Mode,
+    lent: Lent,
+}
+
+impl Request {
+    fn file(&self) -> &File {
+        self.open.as_ref().expect("only a grant takes it, and that consumes `self`").file()
+    }
+
+    /// Blocks in the kernel until it is granted.
+    pub(crate) fn block(&self) -> Result<()> {
+        sys::lock(self.file(), self.mode).map_err(|source| self.lent.0.lock_error(source))
+    }
+
+    /// Whether it has been granted, or can be at this moment. For the same open file, so a lock that it
+    /// has already is no obstacle (Q7).
+    pub(crate) fn is_granted(&self) -> bool {
+        sys::try_lock_again(self.file(), self.mode).unwrap_or(false)
+    }
+
+    pub(crate) fn granted(mut self) -> Locked {
+        let slot = &self.lent.0;
+        slot.locked(self.open.take().expect("only this takes it"))
+    }
+}
+
+impl Drop for Request {
+    /// A try may have been granted it although the helper was not. A close alone would leave the lock with a child
+    /// that was forked meanwhile (rule 4).
+    fn drop(&mut self) {
+        if let Some(open) = self.open.take().filter(|open| open.origin.is_here()) {
+            let _ = sys::unlock(open.file());
+        }
     }
 }
 
@@ -338,6 +380,8 @@ pub(crate) struct Locked {
     open: Option<OpenFile>,
     /// Programs that were started meanwhile may hold it as well.
     is_inherited: bool,
+    /// It was unlocked, and what is left to do is to keep the descriptor or to close it.
+    is_unlocked: bool,
 }
 
 impl Locked {
@@ -377,6 +421,13 @@ impl Locked {
         self.unlock()
     }
 
+    /// Unlocks and does nothing else, for a caller that may not be kept waiting. Only for what was not
+    /// inherited by other programs.
+    pub(crate) fn unlock_in_place(&mut self) {
+        let open = self.open.as_ref().filter(|open| open.origin.is_here());
+        self.is_unlocked = open.is_some_and(|open| sys::unlock(open.file()).is_ok());
+    }
+
     /// Unlocks, and closes: the path names another file.
     fn discard(mut self) {
         if let Some(open) = self.open.take().filter(|open| open.origin.is_here()) {
@@ -394,7 +445,10 @@ impl Locked {
         }
         // Unlock, then close or keep: a close alone leaves the lock with any child that was forked
         // meanwhile and has not reached its exec yet. Should unlocking fail, the file is closed.
-        sys::unlock(open.file()).map_err(|source| Error::io("unlock", &self.slot.path, source))?;
+        if !self.is_unlocked {
+            sys::unlock(open.file())
+                .map_err(|source| Error::io("unlock", &self.slot.path, source))?;
+        }
         Files::keep(self.slot.files(), open);
         Ok(())
     }

@@ -8,9 +8,13 @@ mod chosen {
     pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
     pub(crate) use std::thread::sleep;
 
-    /// Starts a thread, which nobody joins.
-    pub(crate) fn start(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-        std::thread::Builder::new().name(name.into()).spawn(run).map(drop)
+    /// Starts a thread with so many bytes of stack, which nobody joins.
+    pub(crate) fn start(
+        name: &str,
+        stack: usize,
+        run: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<()> {
+        std::thread::Builder::new().name(name.into()).stack_size(stack).spawn(run).map(drop)
     }
 }
 
@@ -22,7 +26,11 @@ mod chosen {
     /// One in so many threads does not start; 0: all do.
     pub(crate) static REFUSED: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
 
-    pub(crate) fn start(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    pub(crate) fn start(
+        name: &str,
+        _stack: usize,
+        run: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<()> {
         use shuttle::rand::Rng as _;
         let one_in = REFUSED.load(std::sync::atomic::Ordering::SeqCst);
         if one_in > 0 && shuttle::rand::thread_rng().gen_range(0..one_in) == 0 {

@@ -23,7 +23,7 @@
 //! | [`read_dir`] | the entries of a directory; EINTR is retried |
 //! | [`Directory`] | a directory of ours that cannot be led elsewhere while it is used |
 //! | [`create_directories`] | the missing ones of a directory's ancestors and itself |
-//! | [`try_lock`], [`lock`], [`unlock`] | whole-file advisory lock of an open file; EINTR is retried |
+//! | [`try_lock`], [`try_lock_again`], [`lock`], [`unlock`] | whole-file advisory lock of an open file; EINTR is retried |
 //! | [`let_inherit`] | programs that are started from now on have the open file, and its lock, as well |
 //! | [`downgrade`] | from exclusive to shared, with nobody in between |
 //! | [`FileId`], [`identity`], [`path_identity`], [`names`] | which file an open file is, and whether a path names it |
@@ -97,6 +97,13 @@ pub(crate) fn lock(file: &std::fs::File, mode: Mode) -> io::Result<()> {
 /// Takes the lock if nobody is in the way. `Ok(false)`: somebody is.
 pub(crate) fn try_lock(file: &std::fs::File, mode: Mode) -> io::Result<bool> {
     through_signals(|| advisory::try_lock(file, mode))
+}
+
+/// The same for an open file that may have the lock already, in this mode, by a call of another thread: then it
+/// has it. Only where that is one lock and not two (flock(2), "NOTES"; `flock_lock_inode` in Linux's
+/// `fs/locks.c`); elsewhere it is not known.
+pub(crate) fn try_lock_again(file: &std::fs::File, mode: Mode) -> io::Result<bool> {
+    if imp::LOCKS_STACK { Ok(false) } else { try_lock(file, mode) }
 }
 
 /// How long the kernel is trusted to wake who waits for a shared lock, where that is not for ever. macOS wakes the

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::deadline::now;
 use super::line::InLine;
 use super::queue::Lines;
-use super::{Deadline, Notice, Outcome, Target, Waiter, wait_here};
+use super::{Deadline, Notice, Outcome, Target, Waiter, try_now, wait_here};
 use crate::error::Result;
 
 /// Rule R3. How long who stands at the gate waits at most before looking past it: who has it may have been stopped.
@@ -44,15 +44,18 @@ pub(crate) trait Passage: Send + Sync + 'static {
 type Held<P> = <<P as Passage>::Lock as Target>::Held;
 
 /// Takes the lock if it can be had without waiting for anybody but those who are on their way through the gate.
-pub(crate) fn try_pass<P: Passage>(passage: &P) -> Result<Option<Held<P>>> {
+pub(crate) fn try_pass<P: Passage>(
+    lines: &'static Lines<P::Lock>,
+    passage: &P,
+) -> Result<Option<Held<P>>> {
     let (gate, lock) = (passage.gate(), passage.lock());
     let mut pauses = PASSING.into_iter();
     loop {
-        if let Some(_passing) = gate.attempt()? {
-            return lock.attempt();
+        if let Some(_passing) = try_now(lines, gate)? {
+            return try_now(lines, lock);
         }
-        // Whoever has the gate waits, if it cannot be had: no use in waiting for them.
-        match lock.attempt()? {
+        // The holder of the gate waits, if the lock is not available: no use in waiting for it.
+        match try_now(lines, lock)? {
             None => return Ok(None),
             Some(probe) => lock.give_back(probe),
         }
@@ -80,7 +83,7 @@ pub(crate) fn pass<P: Passage>(
     if deadline.is_over() {
         let is_in_gate = matches!(wait.stage, Stage::Passing { .. });
         drop(wait);
-        let held = if is_in_gate { None } else { try_pass(&**passage)? };
+        let held = if is_in_gate { None } else { try_pass(lines, &**passage)? };
         return Ok(held.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held));
     }
     let lock = passage.lock();

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::deadline::now;
 use super::poll::Rhythm;
-use super::queue::{Lines, Look, Place, Why};
+use super::queue::{Joined, Lines, Look, Place, Why};
 use super::{Target, Waiter};
 use crate::error::Result;
 
@@ -15,16 +15,23 @@ use crate::error::Result;
 pub(crate) struct InLine<T: Target> {
     lines: &'static Lines<T>,
     target: Arc<T>,
+    /// What it is granted must be taken soon, or is taken back.
+    is_brief: bool,
     stage: Stage<T>,
 }
+
+/// How long a wait polls at most, while the process has idle helpers, before it gets a helper of its own
+/// (Q8).
+const BEFORE_A_HELPER: Duration = Duration::from_millis(50);
 
 enum Stage<T: Target> {
     New,
     /// As new, but for the first try, which was in vain.
     Tried,
-    /// With the time of the next try of their own, where there is one.
+    /// With the time of its next own try, where there is one.
     Standing(T::Key, Place, Option<Instant>),
-    Polling(Rhythm),
+    /// With the time from which it may get a helper, where it may (Q8).
+    Polling(Rhythm, Option<Instant>),
     /// Over: granted, failed or given up.
     Done,
 }
@@ -33,12 +40,18 @@ impl<T: Target> Unpin for InLine<T> {}
 
 impl<T: Target> InLine<T> {
     pub(crate) fn new(lines: &'static Lines<T>, target: Arc<T>) -> Self {
-        Self { lines, target, stage: Stage::New }
+        Self { lines, target, is_brief: false, stage: Stage::New }
     }
 
-    /// For a caller that has just tried, in vain.
+    /// For a caller that has just tried and was refused.
     pub(super) fn after_a_try(lines: &'static Lines<T>, target: Arc<T>) -> Self {
-        Self { lines, target, stage: Stage::Tried }
+        Self { lines, target, is_brief: false, stage: Stage::Tried }
+    }
+
+    /// For a future that may be set aside when it has been granted what others wait for too.
+    pub(super) fn brief(mut self, is_brief: bool) -> Self {
+        self.is_brief = is_brief;
+        self
     }
 
     /// `Ready(Ok(None))` is not returned; `Pending` means that `waker` is registered, or that
@@ -46,7 +59,7 @@ impl<T: Target> InLine<T> {
     fn step(&mut self, waker: &Waker) -> Poll<Result<Option<T::Held>>> {
         loop {
             match &mut self.stage {
-                Stage::New | Stage::Tried => match self.begin(waker) {
+                Stage::New | Stage::Tried => match self.begin(waker, false) {
                     Ok(None) => {}
                     other => return Poll::Ready(other),
                 },
@@ -72,10 +85,17 @@ impl<T: Target> InLine<T> {
                     },
                     Look::Dissolved(Why::Replaced) => self.stage = Stage::New,
                     Look::Dissolved(Why::NoHelper) => {
-                        self.stage = Stage::Polling(Rhythm::new(None));
+                        self.stage = Stage::Polling(Rhythm::new(None), None);
                     }
                 },
-                Stage::Polling(rhythm) => {
+                Stage::Polling(rhythm, join_at) => {
+                    if join_at.is_some_and(|at| at <= now()) {
+                        self.stage = Stage::Tried;
+                        match self.begin(waker, true) {
+                            Ok(None) => continue,
+                            other => return Poll::Ready(other),
+                        }
+                    }
                     if rhythm.next() > now() {
                         return Poll::Pending;
                     }
@@ -89,8 +109,8 @@ impl<T: Target> InLine<T> {
         }
     }
 
-    /// Tries, and subscribes if that was in vain.
-    fn begin(&mut self, waker: &Waker) -> Result<Option<T::Held>> {
+    /// Tries, and joins the line if that was refused.
+    fn begin(&mut self, waker: &Waker, has_lasted: bool) -> Result<Option<T::Held>> {
         // Where a helper is blocked already, its block is the attempt: in arrival order within the
         // process, so nobody passes those who wait already, and without another descriptor.
         let mut tried = matches!(self.stage, Stage::Tried);
@@ -106,13 +126,14 @@ impl<T: Target> InLine<T> {
         // The attempt may have found another file there, and that is the one to wait for.
         let key = self.target.key();
         let every = self.target.poll_every();
-        let place = match every {
-            None => self.lines.join(&self.target, &key, waker),
-            Some(_) => None,
+        let joined = match every {
+            None => self.lines.join(&self.target, &key, waker, self.is_brief, has_lasted),
+            Some(_) => Joined::NoHelper,
         };
-        self.stage = match place {
-            Some(place) => Stage::Standing(key, place, next_try(&*self.target)),
-            None => Stage::Polling(Rhythm::new(every)),
+        self.stage = match joined {
+            Joined::Standing(place) => Stage::Standing(key, place, next_try(&*self.target)),
+            Joined::NoHelper => Stage::Polling(Rhythm::new(every), None),
+            Joined::Later => Stage::Polling(Rhythm::quick(), now().checked_add(BEFORE_A_HELPER)),
         };
         Ok(None)
     }
@@ -156,7 +177,9 @@ impl<T: Target> Waiter for InLine<T> {
 
     fn next_tick(&self) -> Option<Instant> {
         match &self.stage {
-            Stage::Polling(rhythm) => Some(rhythm.next()),
+            Stage::Polling(rhythm, join_at) => {
+                [Some(rhythm.next()), *join_at].into_iter().flatten().min()
+            }
             Stage::Standing(_, _, try_at) => *try_at,
             _ => None,
         }

@@ -30,6 +30,7 @@ mod place;
 mod poll;
 mod queue;
 mod sight;
+mod take_over;
 mod timer;
 mod turn;
 mod watch;
@@ -49,6 +50,7 @@ pub(crate) use self::hub::Place;
 pub(crate) use self::line::InLine;
 pub(crate) use self::queue::Lines;
 pub(crate) use self::sight::{Sight, Watch, see};
+pub(crate) use self::take_over::{is_left, take_over, try_now};
 use self::timer::Alarm;
 pub(crate) use self::turn::{Look, Pool, Turn};
 pub(crate) use self::watch::is_watchable;
@@ -59,8 +61,10 @@ use crate::error::Result;
 pub(crate) trait Target: Send + Sync + Sized + 'static {
     /// Whoever waits for the same key waits for the same thing, and can share a helper.
     type Key: Ord + Clone + Send + 'static;
-    /// What is had in the end. Dropping it gives it back.
+    /// What is acquired in the end. Dropping it gives it back.
     type Held: Send + 'static;
+    /// What a helper blocks for.
+    type Request: Send + Sync + 'static;
 
     fn key(&self) -> Self::Key;
     /// Whether `key` is still the key: what is waited for may have been replaced.
@@ -69,9 +73,20 @@ pub(crate) trait Target: Send + Sync + Sized + 'static {
     fn attempt(&self) -> Result<Option<Self::Held>>;
     /// Blocks the calling thread in the kernel until it is had: for a caller without a deadline.
     fn block_here(&self) -> Result<Self::Held>;
-    /// The same for a helper, without a look whether what is had is still what is wanted: who is granted
-    /// it looks (W5). `None` if `key` is not the key any more.
-    fn block(&self, key: &Self::Key) -> Result<Option<Self::Held>>;
+    /// What a helper blocks for; `None` if `key` is not the key any more.
+    fn prepare(&self, key: &Self::Key) -> Result<Option<Self::Request>>;
+    /// Blocks the calling helper in the kernel until the request is granted, and does not check whether
+    /// what it is granted is still what is wanted: the receiver does (W5).
+    fn block(&self, request: &Self::Request) -> Result<()>;
+    /// Whether the request has been granted, also if the helper has not run since; it is granted by
+    /// this if nothing is in the way. Never blocks. `false` where the platform cannot tell.
+    fn is_granted(&self, request: &Self::Request) -> bool;
+    /// What a request that was granted holds.
+    fn granted(&self, request: Self::Request) -> Self::Held;
+    /// The key in the other mode, if there is one: what was granted there keeps this one busy.
+    fn rival(&self, key: &Self::Key) -> Option<Self::Key>;
+    /// Frees what is held, in no more than a system call; giving it back comes after that.
+    fn release(&self, held: &mut Self::Held);
     /// Takes back what nobody wants.
     fn give_back(&self, held: Self::Held) {
         drop(held);
@@ -136,7 +151,7 @@ pub(crate) fn acquire<T: Target>(
     deadline: impl FnOnce() -> Deadline,
     notice: Option<&Notice>,
 ) -> Result<Outcome<T::Held>> {
-    let tried = lines.is_empty();
+    let (tried, unwanted) = (lines.is_empty(), lines.unwanted());
     if tried {
         if let Some(held) = target.attempt()? {
             return Ok(Outcome::Held(held));
@@ -144,8 +159,9 @@ pub(crate) fn acquire<T: Target>(
     }
     let deadline = deadline();
     if deadline.is_over() {
-        // There is no wait to be had, but one try it is worth.
-        let held = if tried { None } else { target.attempt()? };
+        // The deadline has passed: try once.
+        let held =
+            if tried { take_over(lines, target, unwanted)? } else { try_now(lines, target)? };
         return Ok(held.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held));
     }
     if deadline.is_never() && notice.is_none() && target.can_block_here() {
@@ -338,6 +354,8 @@ impl<W: Waiter> Patient<W> {
     }
 }
 
+#[cfg(test)]
+mod memory;
 #[cfg(test)]
 mod tests;
 

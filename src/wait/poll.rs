@@ -9,6 +9,7 @@ use super::deadline::now;
 
 const FIRST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_millis(50);
+const QUICK: Duration = Duration::from_micros(100);
 /// Longer than any interval that makes sense, and short enough that any clock can show it.
 const ABSURD: Duration = Duration::from_secs(24 * 3600);
 
@@ -31,6 +32,14 @@ impl Rhythm {
             None => (FIRST, LONGEST),
         };
         let mut rhythm = Self { pause, longest, has_jitter: every.is_none(), next: now(), random };
+        rhythm.missed();
+        rhythm
+    }
+
+    /// For a wait that has just begun: 0.1 to 1 ms.
+    pub(super) fn quick() -> Self {
+        let mut rhythm = Self::new(None);
+        (rhythm.pause, rhythm.longest) = (QUICK, FIRST);
         rhythm.missed();
         rhythm
     }

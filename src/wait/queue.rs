@@ -7,14 +7,17 @@
 //!   is out. So "granted" and "gave up" exclude each other.
 //! * Q2 A line exists exactly as long as its helper. Who joins finds one or starts one, so nobody stands
 //!   in line without somebody blocked in the kernel for them.
-//! * Q3 The helper hands what it got to the first in line, and goes round again if more stand there; if
-//!   nobody does it takes the line away and unlocks.
+//! * Q3 The helper hands what it got to the first in line, and goes round again if more stand there. If
+//!   no waiter does, it takes the line away and unlocks, both under the mutex.
 //! * Q4 Who gives up leaves the line under the mutex. If they were granted before, a thread takes it (a
 //!   guard after all), and a dropped future passes it on to the next in line, or unlocks.
 //! * Q5 A helper that fails, or cannot be started, dissolves its line: everybody in it is woken and
 //!   waits alone from then on, by polling. One that finds the file replaced dissolves it too, and they
 //!   begin again.
 //! * Q6 Wakers, and whatever is dropped, are somebody else's code: never touched under the mutex.
+//! * Q7 A try takes over what a helper without waiters has been granted.
+//! * Q8 Few helpers are kept that no waiter needs: while there are as many, a wait gets a helper of its
+//!   own only after it has lasted a while.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -27,9 +30,19 @@ use super::{Target, deadline, wake};
 use crate::per_process::{MutexGuard, PerProcess};
 use crate::sync;
 
-/// Helpers of the whole process. Each is a thread, and has a descriptor.
-const MOST_HELPERS: usize = 64;
+/// Helpers that somebody waits for, and all helpers. Each is a thread, and has a descriptor.
+const MAX_NEEDED: usize = 64;
+const MAX_HELPERS: usize = 256;
+/// While so many helpers are not needed any more, a wait must last before it gets one of its own: a
+/// helper that is blocked in the kernel cannot be ended, so waits that give up soon should leave none.
+const MAX_IDLE: usize = 8;
 static HELPERS: AtomicUsize = AtomicUsize::new(0);
+/// A helper sleeps in one system call: the default of 2 MiB would be address space for nothing.
+pub(super) const STACK: usize = 256 * 1024;
+
+/// A future that may be set aside by its executor, and would keep others from what it was granted, takes
+/// it within this or waits again.
+const UNTAKEN: Duration = Duration::from_secs(1);
 
 /// The next one in any line. Goes on in a forked copy, so that a place of the other process is nobody's there.
 static PLACES: AtomicU64 = AtomicU64::new(0);
@@ -43,20 +56,24 @@ pub(crate) struct Lines<T: Target> {
     state: PerProcess<State<T>>,
     /// How many lines there are, to be looked at without the mutex.
     count: AtomicUsize,
+    /// How often a helper has unlocked what no waiter wanted.
+    unwanted: AtomicU64,
 }
 
 struct State<T: Target> {
     /// It was just begun, in a process that was forked from one that has another.
     is_forked: bool,
-    lines: BTreeMap<T::Key, Line>,
+    lines: BTreeMap<T::Key, Line<T::Request>>,
     seats: BTreeMap<Place, Seat<T::Held>>,
 }
 
-struct Line {
+struct Line<R> {
     /// Whose line it is: the place of the waiter who started that helper. A line that was taken away and
-    /// begun anew under the same key is another's.
+    /// begun again under the same key is another's.
     helper: Place,
     waiters: VecDeque<Place>,
+    /// What the helper is blocked for, while it is.
+    request: Option<Arc<R>>,
 }
 
 impl<T: Target> State<T> {
@@ -64,12 +81,21 @@ impl<T: Target> State<T> {
         Self { is_forked, lines: BTreeMap::new(), seats: BTreeMap::new() }
     }
 
-    /// Who stands in the line of that helper, or `None` where it has none any more.
-    fn line_of(&mut self, helper: &Helper<T>) -> Option<&mut VecDeque<Place>> {
-        self.lines
-            .get_mut(&helper.key)
-            .filter(|line| line.helper == helper.number)
-            .map(|line| &mut line.waiters)
+    /// The line of that helper, or `None` where it has none any more.
+    fn line_of(&mut self, helper: &Helper<T>) -> Option<&mut Line<T::Request>> {
+        self.lines.get_mut(&helper.key).filter(|line| line.helper == helper.number)
+    }
+
+    /// How many helpers are blocked although no waiter needs them any more.
+    fn idle(&self) -> usize {
+        self.lines.values().filter(|line| line.waiters.is_empty()).count()
+    }
+
+    fn stand(&mut self, key: &T::Key, place: Place, seat: Waiting) {
+        if let Some(line) = self.lines.get_mut(key) {
+            line.waiters.push_back(place);
+            self.seats.insert(place, Seat::Waiting(seat));
+        }
     }
 }
 
@@ -77,10 +103,17 @@ impl<T: Target> State<T> {
 pub(super) type Place = u64;
 
 enum Seat<H> {
-    Waiting(Waker),
-    Granted(H),
+    Waiting(Waiting),
+    /// With whether the helper waits until it is taken.
+    Granted(H, bool),
     /// The line is no more.
     Dissolved(Why),
+}
+
+struct Waiting {
+    waker: Waker,
+    /// What it is granted must be taken soon: see [`UNTAKEN`].
+    is_brief: bool,
 }
 
 /// Why a line was dissolved.
@@ -90,6 +123,16 @@ pub(super) enum Why {
     NoHelper,
     /// What it waited for was replaced: begin again.
     Replaced,
+}
+
+/// What became of a wish to join a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Joined {
+    Standing(Place),
+    /// There are many helpers already: ask again when the wait has lasted a while.
+    Later,
+    /// No helper can be started.
+    NoHelper,
 }
 
 /// What a look at one's place shows.
@@ -104,21 +147,27 @@ impl<T: Target> Lines<T> {
         // The helpers and the waiters' threads stay in the process that was forked. What was granted there is
         // closed here without being unlocked (rule 4).
         let state = PerProcess::new(State::new(false), |()| State::new(true));
-        Self { state, count: AtomicUsize::new(0) }
+        Self { state, count: AtomicUsize::new(0), unwanted: AtomicU64::new(0) }
     }
 
     fn state(&self) -> MutexGuard<'_, State<T>> {
         let mut state = self.state.lock();
         if std::mem::take(&mut state.is_forked) {
-            self.count.store(0, Ordering::Relaxed);
+            self.count.store(0, Ordering::Release);
             HELPERS.store(0, Ordering::Relaxed);
         }
         state
     }
 
     /// Whether there is no line at all, for anything.
-    pub(super) fn is_empty(&self) -> bool {
-        self.count.load(Ordering::Relaxed) == 0
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Acquire) == 0
+    }
+
+    /// How often a helper has unlocked what no waiter wanted: a try that was refused before it grew may
+    /// have been refused by that helper (Q7).
+    pub(crate) fn unwanted(&self) -> u64 {
+        self.unwanted.load(Ordering::Acquire)
     }
 
     /// Whether a helper waits for that already.
@@ -126,33 +175,40 @@ impl<T: Target> Lines<T> {
         !self.is_empty() && self.state().lines.contains_key(key)
     }
 
-    /// Joins the line, adopting its helper or starting one (Q2). `None`: no helper can be had.
+    /// Joins the line, adopting its helper or starting one (Q2, Q8). `has_lasted`: the wait has lasted
+    /// for long enough to get a helper of its own.
     pub(super) fn join(
         &'static self,
         target: &Arc<T>,
         key: &T::Key,
         waker: &Waker,
-    ) -> Option<Place> {
-        let waker = waker.clone();
+        is_brief: bool,
+        has_lasted: bool,
+    ) -> Joined {
+        let waiting = Waiting { waker: waker.clone(), is_brief };
         let mut state = self.state();
         let has_helper = state.lines.contains_key(key);
         if !has_helper {
+            let idle = state.idle();
+            if idle >= MAX_IDLE && !has_lasted {
+                return Joined::Later;
+            }
             // Reserved before it is used; given back by `Helper`.
+            let most = MAX_HELPERS.min(MAX_NEEDED + idle);
             let reserved = HELPERS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |helpers| {
-                (helpers < MOST_HELPERS).then_some(helpers + 1)
+                (helpers < most).then_some(helpers + 1)
             });
             if reserved.is_err() {
-                return None;
+                return Joined::NoHelper;
             }
         }
         let place = PLACES.fetch_add(1, Ordering::Relaxed);
-        let line = state
-            .lines
-            .entry(key.clone())
-            .or_insert_with(|| Line { helper: place, waiters: VecDeque::new() });
-        line.waiters.push_back(place);
-        state.seats.insert(place, Seat::Waiting(waker));
-        self.count.store(state.lines.len(), Ordering::Relaxed);
+        if !has_helper {
+            let line = Line { helper: place, waiters: VecDeque::new(), request: None };
+            state.lines.insert(key.clone(), line);
+        }
+        state.stand(key, place, waiting);
+        self.count.store(state.lines.len(), Ordering::Release);
         drop(state);
         if !has_helper {
             let helper = Helper {
@@ -164,9 +220,36 @@ impl<T: Target> Lines<T> {
             };
             // Should it not start, the closure is dropped, and `Helper` with it: that dissolves the
             // line (Q5), in which others may stand by now.
-            let _ = sync::start("flockwork-wait", move || helper.run());
+            let _ = sync::start("flockwork-wait", STACK, move || helper.run());
         }
+        Joined::Standing(place)
+    }
+
+    /// Q7. Whether a helper that no waiter needs has been granted what `key` stands for, or would be at
+    /// this moment. It hands it over soon, or unlocks it.
+    pub(super) fn is_left(&self, target: &T, key: &T::Key) -> bool {
+        !self.is_empty() && Self::is_granted(&self.state(), target, key)
+    }
+
+    /// Q7. If so, joins its line, as the first.
+    pub(super) fn join_left(&self, target: &T, key: &T::Key, waker: &Waker) -> Option<Place> {
+        if self.is_empty() {
+            return None;
+        }
+        let waiting = Waiting { waker: waker.clone(), is_brief: false };
+        let mut state = self.state();
+        if !Self::is_granted(&state, target, key) {
+            return None;
+        }
+        let place = PLACES.fetch_add(1, Ordering::Relaxed);
+        state.stand(key, place, waiting);
         Some(place)
+    }
+
+    fn is_granted(state: &State<T>, target: &T, key: &T::Key) -> bool {
+        let line = state.lines.get(key).filter(|line| line.waiters.is_empty());
+        let request = line.and_then(|line| line.request.as_ref());
+        request.is_some_and(|request| target.is_granted(request))
     }
 
     /// Looks whether the wait is over. Whoever is still waiting is woken by `waker`.
@@ -175,13 +258,13 @@ impl<T: Target> Lines<T> {
         loop {
             let mut state = self.state();
             match (state.seats.get_mut(&place), cloned.take()) {
-                (Some(Seat::Waiting(old)), None) if !old.will_wake(waker) => {
+                (Some(Seat::Waiting(old)), None) if !old.waker.will_wake(waker) => {
                     // Not under the mutex (Q6); and then look again.
                     drop(state);
                     cloned = Some(waker.clone());
                 }
                 (Some(Seat::Waiting(old)), cloned) => {
-                    let replaced = cloned.map(|new| std::mem::replace(old, new));
+                    let replaced = cloned.map(|new| std::mem::replace(&mut old.waker, new));
                     drop(state);
                     drop(replaced);
                     return Look::Waiting;
@@ -191,7 +274,10 @@ impl<T: Target> Lines<T> {
                     drop(state);
                     drop(unneeded);
                     return match seat {
-                        Some(Seat::Granted(held)) => Look::Granted(held),
+                        Some(Seat::Granted(held, is_watched)) => {
+                            self.was_taken(is_watched);
+                            Look::Granted(held)
+                        }
                         Some(Seat::Dissolved(why)) => Look::Dissolved(why),
                         _ => Look::Dissolved(Why::Replaced), // by a forked copy of itself
                     };
@@ -211,40 +297,58 @@ impl<T: Target> Lines<T> {
         }
         drop(state);
         match seat {
-            Some(Seat::Granted(held)) => Some(held),
+            Some(Seat::Granted(held, is_watched)) => {
+                self.was_taken(is_watched);
+                Some(held)
+            }
             _ => None,
         }
     }
 
-    /// Hands over what nobody in particular wants to the next in line, or drops it, which releases it.
-    pub(super) fn pass_on(&self, target: &T, key: &T::Key, held: T::Held) {
-        let granted = Self::grant(&mut self.state(), key, held);
-        Self::settle(target, granted);
+    /// Wakes the helper that waits until what it granted is taken.
+    fn was_taken(&self, is_watched: bool) {
+        if is_watched {
+            self.state.notify_all();
+        }
     }
 
-    /// Ends a grant, without the mutex (Q6): wakes who was granted, or unlocks what nobody wants.
-    fn settle(target: &T, granted: std::result::Result<Waker, T::Held>) {
+    /// Hands over what a waiter does not want any more to the next in line, or drops it, which releases
+    /// it.
+    pub(super) fn pass_on(&self, target: &T, key: &T::Key, held: T::Held) {
+        let granted = Self::grant(&mut self.state(), key, held, false);
+        // Without the mutex (Q6).
         match granted {
-            Ok(waker) => wake(waker),
+            Ok(grant) => wake(grant.waker),
             Err(unwanted) => target.give_back(unwanted),
         }
     }
 
-    /// Gives `held` to the first in line: their waker. Or back, where nobody stands there.
+    /// Gives `held` to the first in line. Or back, where no waiter stands there. `has_helper`: the
+    /// helper is there to take it back.
     fn grant(
         state: &mut State<T>,
         key: &T::Key,
         held: T::Held,
-    ) -> std::result::Result<Waker, T::Held> {
+        has_helper: bool,
+    ) -> std::result::Result<Grant, T::Held> {
         let Some(first) = state.lines.get_mut(key).and_then(|l| l.waiters.pop_front()) else {
             return Err(held);
         };
-        match state.seats.insert(first, Seat::Granted(held)) {
-            Some(Seat::Waiting(waker)) => Ok(waker),
-            // Unreachable: who stands in line waits, both change under one mutex (Q1).
-            _ => Ok(Waker::noop().clone()),
-        }
+        let Some(Seat::Waiting(Waiting { waker, is_brief })) = state.seats.remove(&first) else {
+            // Unreachable: a place in line waits, both change under one mutex (Q1).
+            return Err(held);
+        };
+        let is_watched = is_brief && has_helper;
+        state.seats.insert(first, Seat::Granted(held, is_watched));
+        Ok(Grant { waker, watched: is_watched.then_some(first) })
     }
+}
+
+/// What was given to the first in line.
+struct Grant {
+    waker: Waker,
+    /// The place, if the helper waits until it is taken.
+    watched: Option<Place>,
 }
 
 /// The thread that blocks for a line. Dropped in whatever way (done, failed, panicked, never started)
@@ -259,9 +363,10 @@ struct Helper<T: Target> {
 }
 
 /// What a helper got.
-enum Obtained<H> {
-    Held(H),
-    /// Nobody waits any more, and the line is gone.
+enum Obtained<T: Target> {
+    Granted(Arc<T::Request>),
+    Held(T::Held),
+    /// No waiter stands in line any more, and the line is gone.
     Unwanted,
     Replaced,
 }
@@ -269,56 +374,111 @@ enum Obtained<H> {
 impl<T: Target> Helper<T> {
     fn run(mut self) {
         loop {
-            let held = match self.obtain() {
-                Ok(Obtained::Held(held)) => held,
-                Ok(Obtained::Replaced) => {
-                    self.why = Why::Replaced;
-                    return;
+            let obtained = self.obtain();
+            let mut state = self.lines.state();
+            let held = match obtained {
+                Ok(Obtained::Granted(request)) => {
+                    // From here on no try may take it over (Q7), and no other thread has the request.
+                    drop(state.line_of(&self).and_then(|line| line.request.take()));
+                    Arc::into_inner(request).map(|request| self.target.granted(request))
                 }
-                // An error is not handed on: each waiter that now waits alone will meet it itself, or not.
+                Ok(Obtained::Held(held)) => Some(held),
+                Ok(Obtained::Replaced) => None,
+                // An error is not handed on: each waiter that now waits alone meets it itself, or not.
                 Ok(Obtained::Unwanted) | Err(_) => return,
             };
-            let mut state = self.lines.state();
-            let granted = Lines::grant(&mut state, &self.key, held);
+            let Some(held) = held else {
+                self.why = Why::Replaced;
+                return;
+            };
+            let granted = Lines::grant(&mut state, &self.key, held, true);
             // Under the same mutex as the look: who comes after that starts another helper (Q2, Q3).
-            let is_last = self.end_if_empty(&mut state);
-            drop(state);
-            Lines::settle(&*self.target, granted);
+            let is_last = match granted {
+                Ok(Grant { waker, watched: Some(place) }) => {
+                    drop(state);
+                    wake(waker);
+                    self.take_back_untaken(place);
+                    state = self.lines.state();
+                    self.end_if_empty(&mut state)
+                }
+                Ok(Grant { waker, watched: None }) => {
+                    let is_last = self.end_if_empty(&mut state);
+                    drop(state);
+                    wake(waker);
+                    is_last
+                }
+                Err(mut unwanted) => {
+                    // Unlocked before the line is gone, so that no try of this process is refused by it
+                    // (Q7). The rest may take a while, or be somebody else's code.
+                    self.target.release(&mut unwanted);
+                    self.lines.unwanted.fetch_add(1, Ordering::Release);
+                    let is_last = self.end_if_empty(&mut state);
+                    drop(state);
+                    self.target.give_back(unwanted);
+                    is_last
+                }
+            };
             if is_last {
                 return;
             }
         }
     }
 
-    /// Takes the line away if nobody stands in it; says whether this helper is done.
+    /// Waits until the future at that place has taken what it was granted. One that does not is set
+    /// aside, perhaps for ever: it waits again when it is polled, and what it had is released.
+    fn take_back_untaken(&self, place: Place) {
+        let over = deadline::now() + UNTAKEN;
+        let mut state = self.lines.state();
+        let mut left = UNTAKEN;
+        while matches!(state.seats.get(&place), Some(Seat::Granted(..))) {
+            if left.is_zero() {
+                let untaken = state.seats.insert(place, Seat::Dissolved(Why::Replaced));
+                drop(state);
+                if let Some(Seat::Granted(held, _)) = untaken {
+                    self.target.give_back(held);
+                    self.lines.unwanted.fetch_add(1, Ordering::Release);
+                }
+                return;
+            }
+            (state, _) = self.lines.state.wait(state, left);
+            left = over.saturating_duration_since(deadline::now());
+        }
+    }
+
+    /// Takes the line away if no waiter stands in it; returns whether this helper is done.
     fn end_if_empty(&self, state: &mut State<T>) -> bool {
         match state.line_of(self) {
-            Some(line) if !line.is_empty() => return false,
+            Some(line) if !line.waiters.is_empty() => return false,
             Some(_) => {
                 state.lines.remove(&self.key);
-                self.lines.count.store(state.lines.len(), Ordering::Relaxed);
+                self.lines.count.store(state.lines.len(), Ordering::Release);
             }
             None => {}
         }
         true
     }
 
-    /// Blocks in the kernel; or, where that must not be trusted, polls for as long as anybody waits.
-    fn obtain(&self) -> crate::error::Result<Obtained<T::Held>> {
+    /// Blocks in the kernel; or, where that must not be trusted, polls for as long as there are waiters.
+    fn obtain(&self) -> crate::error::Result<Obtained<T>> {
         if !self.target.must_poll() {
             self.let_others_pass()?;
-            return Ok(match self.target.block(&self.key)? {
-                Some(held) => Obtained::Held(held),
-                None => Obtained::Replaced,
-            });
+            let Some(request) = self.target.prepare(&self.key)?.map(Arc::new) else {
+                return Ok(Obtained::Replaced);
+            };
+            // Tries of this process see what the helper is blocked for (Q7).
+            if let Some(line) = self.lines.state().line_of(self) {
+                line.request = Some(Arc::clone(&request));
+            }
+            self.target.block(&request)?;
+            return Ok(Obtained::Granted(request));
         }
         let mut rhythm = Rhythm::new(None);
         loop {
-            if let Some(held) = self.target.attempt()? {
-                return Ok(Obtained::Held(held));
-            }
             if self.end_if_empty(&mut self.lines.state()) {
                 return Ok(Obtained::Unwanted);
+            }
+            if let Some(held) = self.target.attempt()? {
+                return Ok(Obtained::Held(held));
             }
             sync::sleep(rhythm.next().saturating_duration_since(deadline::now()));
             rhythm.missed();
@@ -343,15 +503,20 @@ impl<T: Target> Helper<T> {
 
 impl<T: Target> Drop for Helper<T> {
     fn drop(&mut self) {
+        // A try may have made it granted (Q7): it is free before those who count on it hear of this.
+        let request = self.lines.state().line_of(self).and_then(|line| line.request.take());
+        drop(request);
         let mut wakers = Vec::new();
         let mut state = self.lines.state();
         HELPERS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).ok();
-        let stranded = state.line_of(self).map(std::mem::take).unwrap_or_default();
+        self.lines.unwanted.fetch_add(1, Ordering::Release);
+        let stranded = state.line_of(self).map(|line| std::mem::take(&mut line.waiters));
         self.end_if_empty(&mut state);
-        for place in stranded {
-            if let Some(Seat::Waiting(waker)) = state.seats.insert(place, Seat::Dissolved(self.why))
+        for place in stranded.unwrap_or_default() {
+            if let Some(Seat::Waiting(waiting)) =
+                state.seats.insert(place, Seat::Dissolved(self.why))
             {
-                wakers.push(waker);
+                wakers.push(waiting.waker);
             }
         }
         drop(state);

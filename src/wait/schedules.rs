@@ -7,7 +7,8 @@ use std::task::{Poll, Wake, Waker};
 use shuttle::rand::{Rng as _, thread_rng};
 use shuttle::thread;
 
-use super::tests::{Held, Memory};
+use super::memory::{Held, Memory};
+use super::take_over::take_over_by;
 use super::{InLine, Lines, Target as _, Waiter as _};
 use crate::sync::{Condvar, Mutex, REFUSED};
 
@@ -44,6 +45,8 @@ enum End {
     Never,
     Deadline,
     Drop,
+    /// It does not wait, but tries.
+    Tries,
 }
 
 /// What is true of all waits together.
@@ -62,7 +65,26 @@ impl Together {
         drop(held);
     }
 
+    fn try_now(&self) -> Option<Held> {
+        let signal = Signal::new();
+        let waker = Waker::from(Arc::clone(&signal));
+        let unwanted = self.lines.unwanted();
+        let taken = match self.target.attempt() {
+            Ok(None) => take_over_by(self.lines, &self.target, unwanted, &waker, || signal.wait()),
+            taken => taken,
+        };
+        taken.unwrap()
+    }
+
     fn wait(&self, end: End) {
+        if matches!(end, End::Tries) {
+            for _ in 0..3 {
+                if let Some(held) = self.try_now() {
+                    self.hold(held);
+                }
+            }
+            return;
+        }
         let mut patience = thread_rng().gen_range(0..4);
         let mut wait = InLine::new(self.lines, Arc::clone(&self.target));
         loop {
@@ -87,7 +109,7 @@ impl Together {
                         patience -= 1;
                         thread::yield_now();
                     }
-                    End::Drop => return,
+                    End::Drop | End::Tries => return,
                     End::Deadline => {
                         if let Some(held) = wait.last_chance().unwrap() {
                             self.hold(held);
@@ -127,13 +149,17 @@ fn race(ends: &[End], fault: Option<&'static str>) {
     drop(before);
     // Shuttle fails where all threads wait: nobody's wake-up is lost.
     waits.into_iter().for_each(|wait| wait.join().unwrap());
-    // A helper that nobody waits for any more may still be about to let go (Q3).
+    // Nobody has it and nobody waits: what a helper may still have does not refuse a try (Q7).
+    let taken = together.try_now().expect("refused by a leftover of this process");
+    assert!(together.try_now().is_none());
+    drop(taken);
     while !together.lines.is_empty() || together.target.is_held() {
         thread::yield_now();
     }
 }
 
-const ENDS: [&[End]; 3] = [
+const ENDS: [&[End]; 4] = [
+    &[End::Deadline, End::Tries, End::Drop],
     &[End::Never, End::Never, End::Never],
     &[End::Never, End::Deadline, End::Drop],
     &[End::Drop, End::Drop, End::Never],

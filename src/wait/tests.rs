@@ -2,110 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::memory::{Held, Memory};
 use super::*;
-use crate::sync::{Condvar, Mutex};
-
-/// A lock in memory. `block` waits on a condition; `refuse` and `panic` make it fail instead.
-#[derive(Default)]
-pub(super) struct Memory {
-    state: Arc<(Mutex<Contents>, Condvar)>,
-    attempts: AtomicUsize,
-    /// What is held of an earlier generation is not valid any more.
-    pub(super) generation: AtomicUsize,
-    /// Who waits tries by themselves so often.
-    backstop: Option<Duration>,
-}
-
-#[derive(Default)]
-struct Contents {
-    is_held: bool,
-    fault: Option<&'static str>,
-    /// Who blocks is not woken when it is free.
-    is_deaf: bool,
-}
-
-pub(super) struct Held(Arc<(Mutex<Contents>, Condvar)>, usize);
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.0.lock().unwrap().is_held = false;
-        self.0.1.notify_all();
-    }
-}
-
-impl Memory {
-    pub(super) fn fail(&self, how: &'static str) {
-        self.state.0.lock().unwrap().fault = Some(how);
-        self.state.1.notify_all();
-    }
-
-    pub(super) fn is_held(&self) -> bool {
-        self.state.0.lock().unwrap().is_held
-    }
-}
-
-impl Target for Memory {
-    type Key = usize;
-    type Held = Held;
-
-    fn key(&self) -> usize {
-        Arc::as_ptr(&self.state) as usize
-    }
-
-    fn is_current(&self, _key: &usize) -> Result<bool> {
-        Ok(true)
-    }
-
-    fn attempt(&self) -> Result<Option<Held>> {
-        self.attempts.fetch_add(1, Ordering::Relaxed);
-        let mut contents = self.state.0.lock().unwrap();
-        let was_held = std::mem::replace(&mut contents.is_held, true);
-        let generation = self.generation.load(Ordering::SeqCst);
-        Ok((!was_held).then(|| Held(Arc::clone(&self.state), generation)))
-    }
-
-    fn is_valid(&self, held: &Held) -> Result<bool> {
-        Ok(held.1 == self.generation.load(Ordering::SeqCst))
-    }
-
-    fn block_here(&self) -> Result<Held> {
-        self.block(&self.key()).map(|held| held.expect("not replaced"))
-    }
-
-    fn block(&self, _key: &usize) -> Result<Option<Held>> {
-        let mut contents = self.state.0.lock().unwrap();
-        while (contents.is_held || contents.is_deaf) && contents.fault.is_none() {
-            contents = self.state.1.wait(contents).unwrap();
-        }
-        match contents.fault.take() {
-            Some("panic") => {
-                drop(contents);
-                panic!("the target's own");
-            }
-            Some("replaced") => Ok(None),
-            Some(_) => {
-                let path = std::path::Path::new("memory").into();
-                Err(crate::error::Error::io("lock", &path, std::io::ErrorKind::OutOfMemory.into()))
-            }
-            None => {
-                contents.is_held = true;
-                Ok(Some(Held(Arc::clone(&self.state), self.generation.load(Ordering::SeqCst))))
-            }
-        }
-    }
-
-    fn must_poll(&self) -> bool {
-        false
-    }
-
-    fn poll_every(&self) -> Option<Duration> {
-        None
-    }
-
-    fn backstop(&self) -> Option<Duration> {
-        self.backstop
-    }
-}
 
 /// A waker that counts.
 #[derive(Default)]
@@ -129,7 +27,14 @@ type Standing = (InLine<Memory>, Arc<Woken>);
 
 /// A held target, and waits in line for it, each with its waker.
 fn in_line(lines: &'static Lines<Memory>, waits: usize) -> (Arc<Memory>, Held, Vec<Standing>) {
-    let target = Arc::new(Memory::default());
+    in_line_for(Arc::new(Memory::default()), lines, waits)
+}
+
+fn in_line_for(
+    target: Arc<Memory>,
+    lines: &'static Lines<Memory>,
+    waits: usize,
+) -> (Arc<Memory>, Held, Vec<Standing>) {
     let held = target.attempt().unwrap().unwrap();
     let waits = (0..waits)
         .map(|_| {
@@ -275,7 +180,10 @@ fn a_grant_that_is_not_valid_any_more_is_dropped_and_the_wait_goes_on() {
 #[test]
 fn a_helper_that_finds_its_file_replaced_sends_its_line_to_begin_again() {
     static LINES: Lines<Memory> = Lines::new();
-    let (target, held, mut waits) = in_line(&LINES, 2);
+    let target = Arc::new(Memory::default());
+    target.state.0.lock().unwrap().is_slow = true;
+    let (target, held, mut waits) = in_line_for(target, &LINES, 2);
+    target.state.0.lock().unwrap().is_slow = false;
     target.fail("replaced");
     for (wait, woken) in &mut waits {
         woken.until(1);
@@ -289,6 +197,122 @@ fn a_helper_that_finds_its_file_replaced_sends_its_line_to_begin_again() {
     for (mut wait, woken) in waits {
         woken.until(2);
         assert!(matches!(wait.poll(Waker::noop()), Poll::Ready(Ok(_))));
+    }
+}
+
+/// A helper that no waiter needs, and its target.
+fn left_behind(lines: &'static Lines<Memory>) -> (Arc<Memory>, Held) {
+    let (target, held, mut waits) = in_line(lines, 1);
+    assert!(waits[0].0.last_chance().unwrap().is_none());
+    while target.state.0.lock().unwrap().requests == 0 {
+        std::thread::yield_now();
+    }
+    (target, held)
+}
+
+#[test]
+fn a_try_takes_over_what_an_unneeded_helper_was_granted() {
+    static LINES: Lines<Memory> = Lines::new();
+    let (target, held) = left_behind(&LINES);
+    assert!(try_now(&LINES, &target).unwrap().is_none());
+    assert!(!is_left(&LINES, &*target));
+    // The kernel has granted it, and the helper has not run since.
+    std::mem::forget(held);
+    target.state.0.lock().unwrap().owner = Some(1);
+    assert!(is_left(&LINES, &*target));
+    let taken = try_now(&LINES, &target).unwrap();
+    assert!(taken.is_some() && LINES.is_empty());
+    assert!(try_now(&LINES, &target).unwrap().is_none());
+    drop(taken);
+    assert!(try_now(&LINES, &target).unwrap().is_some());
+}
+
+#[test]
+fn a_try_leaves_what_a_helper_was_granted_to_its_waiter() {
+    static LINES: Lines<Memory> = Lines::new();
+    let (target, held, mut waits) = in_line(&LINES, 1);
+    while target.state.0.lock().unwrap().requests == 0 {
+        std::thread::yield_now();
+    }
+    std::mem::forget(held);
+    target.state.0.lock().unwrap().owner = Some(1);
+    assert!(try_now(&LINES, &target).unwrap().is_none());
+    target.state.1.notify_all();
+    waits[0].1.until(1);
+    assert!(waits[0].0.poll(Waker::noop()).is_ready());
+}
+
+#[test]
+fn a_helper_unlocks_what_it_granted_to_a_future_that_was_set_aside() {
+    static LINES: Lines<Memory> = Lines::new();
+    let target = Arc::new(Memory::default());
+    let held = target.attempt().unwrap().unwrap();
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut wait = InLine::new(&LINES, Arc::clone(&target)).brief(true);
+    assert!(wait.poll(&waker).is_pending());
+    drop(held);
+    woken.until(1);
+    assert!(target.is_held());
+    while target.is_held() {
+        std::thread::yield_now(); // about a second
+    }
+    // It waits again where it is polled again.
+    let granted = loop {
+        match wait.poll(&waker) {
+            Poll::Ready(granted) => break granted.unwrap(),
+            Poll::Pending => std::thread::yield_now(),
+        }
+    };
+    assert!(try_now(&LINES, &target).unwrap().is_none());
+    drop((granted, wait));
+    while !LINES.is_empty() {
+        std::thread::yield_now();
+    }
+    // One that is polled in time has what it was granted.
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let held = target.attempt().unwrap().unwrap();
+    let mut wait = InLine::new(&LINES, Arc::clone(&target)).brief(true);
+    assert!(wait.poll(&waker).is_pending());
+    drop(held);
+    woken.until(1);
+    let Poll::Ready(Ok(granted)) = wait.poll(&waker) else { panic!("not granted") };
+    while !LINES.is_empty() {
+        std::thread::yield_now();
+    }
+    assert!(target.is_held());
+    drop(granted);
+}
+
+#[test]
+fn short_waits_leave_few_helpers_and_long_ones_get_theirs() {
+    static LINES: Lines<Memory> = Lines::new();
+    let held: Vec<_> = (0..100)
+        .map(|_| {
+            let target = Arc::new(Memory::default());
+            let held = target.attempt().unwrap().unwrap();
+            let mut wait = InLine::new(&LINES, Arc::clone(&target));
+            assert!(wait.poll(Waker::noop()).is_pending());
+            assert!(wait.last_chance().unwrap().is_none());
+            (target, held)
+        })
+        .collect();
+    let helpers = || held.iter().filter(|(target, _)| LINES.has(&target.key())).count();
+    assert_eq!(helpers(), 8);
+    // One that lasts polls at first, and has a helper then.
+    let (target, _) = &held[99];
+    let mut wait = InLine::new(&LINES, Arc::clone(target));
+    assert!(wait.poll(Waker::noop()).is_pending());
+    assert!(wait.next_tick().is_some() && !LINES.has(&target.key()));
+    while !LINES.has(&target.key()) {
+        assert!(wait.poll(Waker::noop()).is_pending());
+    }
+    assert!(wait.next_tick().is_none(), "it polls no more");
+    assert_eq!(helpers(), 9);
+    drop((wait, held));
+    while !LINES.is_empty() {
+        std::thread::yield_now();
     }
 }
 
@@ -390,9 +414,9 @@ fn who_gives_up_soon_does_not_look_past_the_gate_and_who_waits_does() {
         assert_eq!(way.looks.load(Ordering::SeqCst), 0);
         assert!(!way.lock.is_held());
     }
-    assert!(try_pass(&*way).unwrap().is_none());
+    assert!(try_pass(&LINES, &*way).unwrap().is_none());
     drop(in_gate);
-    assert!(try_pass(&*way).unwrap().is_some());
+    assert!(try_pass(&LINES, &*way).unwrap().is_some());
 
     let gate = Arc::new(Memory::default());
     let _in_gate = gate.attempt().unwrap();

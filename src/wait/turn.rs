@@ -65,6 +65,8 @@ type GateHeld<P> = <<P as Pool>::Gate as Target>::Held;
 pub(crate) struct Turn<P: Pool> {
     lines: &'static Lines<P::Gate>,
     pool: Arc<P>,
+    /// It may be set aside by its executor at any moment.
+    is_future: bool,
     stage: Stage<P>,
 }
 
@@ -95,7 +97,11 @@ impl<P: Pool> Unpin for Turn<P> {}
 
 impl<P: Pool> Turn<P> {
     pub(crate) fn new(lines: &'static Lines<P::Gate>, pool: Arc<P>) -> Self {
-        Self { lines, pool, stage: Stage::New }
+        Self { lines, pool, is_future: false, stage: Stage::New }
+    }
+
+    pub(crate) fn future(self) -> Self {
+        Self { is_future: true, ..self }
     }
 
     fn step(&mut self, waker: &Waker) -> Poll<Result<P::Held>> {
@@ -119,12 +125,14 @@ impl<P: Pool> Turn<P> {
                         },
                     }
                 }
-                Stage::Head(head) => match head.poll(self.lines, &*self.pool, waker) {
-                    Poll::Ready(Ok(None)) => self.stage = Stage::New,
-                    Poll::Ready(Ok(Some(got))) => return Poll::Ready(Ok(got)),
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Pending => return Poll::Pending,
-                },
+                Stage::Head(head) => {
+                    match head.poll(self.lines, &*self.pool, self.is_future, waker) {
+                        Poll::Ready(Ok(None)) => self.stage = Stage::New,
+                        Poll::Ready(Ok(Some(got))) => return Poll::Ready(Ok(got)),
+                        Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
                 Stage::Done => return Poll::Pending,
             }
         }
@@ -175,6 +183,7 @@ impl<P: Pool> Head<P> {
         &mut self,
         lines: &'static Lines<P::Gate>,
         pool: &P,
+        is_future: bool,
         waker: &Waker,
     ) -> Poll<Result<Option<P::Held>>> {
         loop {
@@ -198,7 +207,7 @@ impl<P: Pool> Head<P> {
             }
             // S9. The only one is waited for in the kernel as well, which is ten times as fast.
             match (pool.only_one(), &mut *one) {
-                (Some(target), None) => *one = Some(InLine::new(lines, target)),
+                (Some(target), None) => *one = Some(InLine::new(lines, target).brief(is_future)),
                 (None, Some(_)) => *one = None,
                 _ => {}
             }

@@ -24,6 +24,7 @@ mod event_consume;
 mod event_watch;
 mod examples;
 mod futures;
+mod given_up;
 mod holder;
 mod lock;
 mod once;
