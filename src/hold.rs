@@ -64,9 +64,12 @@ impl Hold {
         self.slot.path()
     }
 
-    /// Rule 12. Whether one who held it exclusively died before this. Who shares it only looks, and leaves the
-    /// answer to the next who can do something about it.
+    /// Rule 12. Whether an earlier exclusive holder died. A reader only looks, and leaves the record to the next
+    /// writer. A forked copy knows nothing of the file since the fork: its record may be a living holder's.
     pub(crate) fn abandoned(&self) -> bool {
+        if !self.is_here() {
+            return self.abandoned.get().is_some_and(|abandoned| *abandoned);
+        }
         *self.abandoned.get_or_init(|| {
             let desk = Desk::beside(self.path());
             self.locked.as_ref().is_some_and(|locked| match self.mode {
@@ -76,7 +79,7 @@ impl Hold {
         })
     }
 
-    /// Rule 4. An error in a copy that `fork` made: the other process has it.
+    /// Rule 4. An error in a forked copy: the lock is the other process's.
     pub(crate) fn check_here(&self, operation: &'static str) -> Result<()> {
         if self.is_here() { Ok(()) } else { Err(Error::forked_copy(operation, self.slot.path())) }
     }
@@ -85,7 +88,13 @@ impl Hold {
         self.locked.as_ref().is_some_and(Locked::is_here)
     }
 
-    pub(crate) fn release(&mut self) -> Result<()> {
+    /// Rule 4. An error in a forked copy, which releases nothing.
+    pub(crate) fn unlock(mut self) -> Result<()> {
+        self.check_here("unlock")?;
+        self.release()
+    }
+
+    fn release(&mut self) -> Result<()> {
         // The record first: once the lock is free, the record beside it is another's.
         self.record = None;
         match self.locked.take() {

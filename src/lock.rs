@@ -305,7 +305,7 @@ impl Options {
 /// The lock, held. Released when dropped.
 ///
 /// It owns what it holds: it can be sent to another thread, kept in a struct, and outlive the [`Lock`].
-/// A copy that `fork` makes of it frees nothing.
+/// A copy that `fork` makes of it releases nothing.
 #[must_use = "if unused, the lock is released at once"]
 #[clippy::has_significant_drop]
 pub struct LockGuard {
@@ -318,9 +318,10 @@ impl LockGuard {
     /// # Errors
     ///
     /// [`Error::Io`] if the system refuses to unlock. The descriptor is closed then, which releases the
-    /// lock too unless a forked child has it as well.
-    pub fn unlock(mut self) -> Result<()> {
-        self.hold.release()
+    /// lock too unless a forked child also has it open. [`Error::Io`] also in a copy of the guard that `fork`
+    /// made: the copy releases nothing.
+    pub fn unlock(self) -> Result<()> {
+        self.hold.unlock()
     }
 
     /// For what must only be done by the one who holds it, and not by a copy of the guard that `fork` made.

@@ -420,7 +420,7 @@ impl Passage for Way {
 /// The lock, had for reading. Released when dropped.
 ///
 /// It owns what it holds: it can be sent to another thread, kept in a struct, and outlive the [`RwLock`]. Each guard is
-/// its own: dropping one frees nothing of another. A copy that `fork` makes of it frees nothing.
+/// its own: dropping one frees nothing of another. A copy that `fork` makes of it releases nothing.
 #[must_use = "if unused, the lock is released at once"]
 #[clippy::has_significant_drop]
 pub struct ReadGuard {
@@ -433,9 +433,10 @@ impl ReadGuard {
     /// # Errors
     ///
     /// [`Error::Io`] if the system refuses to unlock. The descriptor is closed then, which releases the
-    /// lock too unless a forked child has it as well.
-    pub fn unlock(mut self) -> Result<()> {
-        self.hold.release()
+    /// lock too unless a forked child also has it open. [`Error::Io`] also in a copy of the guard that `fork`
+    /// made: the copy releases nothing.
+    pub fn unlock(self) -> Result<()> {
+        self.hold.unlock()
     }
 
     /// The path of the lock, absolute.
@@ -462,7 +463,7 @@ impl fmt::Debug for ReadGuard {
 /// The lock, had for writing. Released when dropped.
 ///
 /// It owns what it holds: it can be sent to another thread, kept in a struct, and outlive the [`RwLock`].
-/// A copy that `fork` makes of it frees nothing.
+/// A copy that `fork` makes of it releases nothing.
 #[must_use = "if unused, the lock is released at once"]
 #[clippy::has_significant_drop]
 pub struct WriteGuard {
@@ -510,8 +511,8 @@ impl WriteGuard {
     /// # Errors
     ///
     /// As [`ReadGuard::unlock`].
-    pub fn unlock(mut self) -> Result<()> {
-        self.hold.release()
+    pub fn unlock(self) -> Result<()> {
+        self.hold.unlock()
     }
 
     /// The path of the lock, absolute.

@@ -635,7 +635,7 @@ impl Whole for OnlyOne {
 /// One or more permits of a semaphore. Given back when dropped.
 ///
 /// It owns what it holds: it can be sent to another thread, kept in a struct, and outlive the [`Semaphore`].
-/// A copy that `fork` makes of it gives nothing back.
+/// A copy that `fork` makes of it releases nothing.
 #[must_use = "if unused, the permit is given back at once"]
 #[clippy::has_significant_drop]
 pub struct Permit {
@@ -669,9 +669,13 @@ impl Permit {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if the system refuses to unlock. The descriptor is closed then, which gives the permit back
-    /// too unless a forked child has it as well.
+    /// [`Error::Io`] if the system refuses to unlock. The descriptor is closed then, which releases the permit
+    /// too unless a forked child also has it open. [`Error::Io`] also in a copy of the permit that `fork` made:
+    /// the copy releases nothing.
     pub fn release(mut self) -> Result<()> {
+        if self.batch.taken().any(|(_, locked)| !locked.is_here()) {
+            return Err(Error::forked_copy("release", self.batch.directory()));
+        }
         self.records.clear();
         self.batch.give_back()
     }

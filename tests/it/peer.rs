@@ -257,7 +257,7 @@ impl State {
                         drop(self.guard.take());
                         0
                     }
-                    "unlock" => i32::from(self.guard.take().unwrap().unlock().is_err()),
+                    "unlock" => i32::from(self.guard.take().unwrap().unlock().is_ok()),
                     // The handle came along, and must not be taken for the parent's own.
                     "try" => match self.lock().try_lock() {
                         Err(error) if error.is_would_block() => 0,

@@ -387,6 +387,11 @@ fn a_refused_second_acquisition_neither_shares_nor_loses_the_first() {
 // Unix only: Windows has no fork.
 #[cfg(unix)]
 mod forked {
+    use flockwork::{
+        FileReadGuard, FileWriteGuard, LockGuard, Options, Permit, ReadGuard, RwLock, Semaphore,
+        SharedFile, WriteGuard,
+    };
+
     use super::*;
 
     #[test]
@@ -405,6 +410,97 @@ mod forked {
             peer.expect("unlock", "ok");
             drop(lock.try_lock().unwrap());
         }
+    }
+
+    /// What a copy of a guard does in a child that is forked without exec: whether `release` fails as it should.
+    fn refuses_in_a_fork<G>(guard: G, release: impl FnOnce(G) -> Result<(), Error>) -> Option<G> {
+        match fork::fork().unwrap() {
+            fork::Fork::Child => {
+                let released = release(guard);
+                let is_right = matches!(&released, Err(error @ Error::Io { .. })
+                    if error.to_string().contains("`fork`") && !error.path().as_os_str().is_empty());
+                std::process::exit(if is_right { 0 } else { 7 })
+            }
+            fork::Fork::Parent(child) => {
+                let status = crate::support::ended(child).exit_status();
+                (status == Some(0)).then_some(guard)
+            }
+        }
+    }
+
+    #[test]
+    fn releasing_a_forked_copy_of_a_guard_is_an_error() {
+        crate::support::alone(
+            "rules::forked::releasing_a_forked_copy_of_a_guard_is_an_error",
+            || {
+                let dir = tempfile::tempdir().unwrap();
+                let lock =
+                    Options::new().label("parent").open_lock(dir.path().join("lock")).unwrap();
+                let rw = RwLock::open(dir.path().join("rw")).unwrap();
+                let pool = Semaphore::open(dir.path().join("pool"), 3).unwrap();
+                let file = SharedFile::open(dir.path().join("file")).unwrap();
+
+                let held = lock.lock().unwrap();
+                let held = refuses_in_a_fork(held, LockGuard::unlock).expect("a lock");
+                assert!(Lock::open(lock.path()).unwrap().try_lock().unwrap_err().is_would_block());
+                assert_eq!(lock.holder().unwrap().unwrap().label(), Some("parent"));
+                held.unlock().unwrap();
+
+                let reading =
+                    refuses_in_a_fork(rw.read().unwrap(), ReadGuard::unlock).expect("reading");
+                assert!(rw.try_write().unwrap_err().is_would_block());
+                reading.unlock().unwrap();
+                let writing =
+                    refuses_in_a_fork(rw.write().unwrap(), WriteGuard::unlock).expect("writing");
+                assert!(rw.try_read().unwrap_err().is_would_block());
+                writing.unlock().unwrap();
+
+                for permits in [1, 2] {
+                    let permit = pool.acquire_many(permits).unwrap();
+                    let permit = refuses_in_a_fork(permit, Permit::release).expect("permits");
+                    assert_eq!(pool.available_permits().unwrap(), 3 - permits);
+                    permit.release().unwrap();
+                    assert_eq!(pool.available_permits().unwrap(), 3);
+                }
+
+                let reading = file.lock_shared().unwrap();
+                let reading = refuses_in_a_fork(reading, FileReadGuard::unlock).expect("a reader");
+                reading.unlock().unwrap();
+                let writing = file.lock_exclusive().unwrap();
+                let writing = refuses_in_a_fork(writing, FileWriteGuard::unlock).expect("a writer");
+                assert!(file.try_read().unwrap_err().is_would_block());
+                writing.unlock().unwrap();
+            },
+        );
+    }
+
+    /// It knows nothing of what came after the fork: the record may be that of a holder that lives.
+    #[test]
+    fn a_forked_copy_of_a_guard_takes_no_record_for_a_dead_ones() {
+        crate::support::alone(
+            "rules::forked::a_forked_copy_of_a_guard_takes_no_record_for_a_dead_ones",
+            || {
+                let dir = tempfile::tempdir().unwrap();
+                let path = dir.path().join("a.lock");
+                let (mut go, told) = std::os::unix::net::UnixStream::pair().unwrap();
+                let held = Lock::open(&path).unwrap().lock().unwrap();
+                match fork::fork().unwrap() {
+                    fork::Fork::Child => {
+                        drop(told);
+                        let _ = std::io::Read::read(&mut go, &mut [0]);
+                        std::process::exit(if held.abandoned() { 7 } else { 0 })
+                    }
+                    fork::Fork::Parent(child) => {
+                        held.unlock().unwrap();
+                        let next = Options::new().label("next").open_lock(&path).unwrap();
+                        let _next = next.lock().unwrap();
+                        drop(told);
+                        assert_eq!(crate::support::ended(child).exit_status(), Some(0));
+                        assert_eq!(next.holder().unwrap().unwrap().label(), Some("next"));
+                    }
+                }
+            },
+        );
     }
 
     #[test]
