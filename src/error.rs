@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::holder::{self, Holder};
+use crate::holder::Holder;
+use crate::record;
 use crate::sys;
 
 /// The result of everything here.
@@ -497,7 +498,7 @@ impl HeldBy {
             Some(More { lack: Some(_), .. }) => return &[], // an event is nobody's
             _ => path,
         };
-        self.found.get_or_init(|| holder::find(locked, true).unwrap_or_default())
+        self.found.get_or_init(|| record::find(locked, true).unwrap_or_default())
     }
 
     /// The end of an error's `Debug` form.
@@ -525,7 +526,7 @@ impl HeldBy {
         if !holders.iter().all(Holder::is_shared) {
             return held;
         }
-        let look = || holder::find(gate, false).unwrap_or_default().into_iter().next();
+        let look = || record::find(gate, false).unwrap_or_default().into_iter().next();
         match in_front.get_or_init(look) {
             Some(first) => format!("{held}, and waited for by {first}"),
             None => held,

@@ -1,12 +1,12 @@
-//! What a guard has in its hands: a locked file, and the record beside it. Shared by the guards of all locks. Names
-//! `error`, `holder`, `options`, `slot` and `sys` (the mode).
+//! What a guard holds: a locked file, and the record beside it. Shared by the guards of all locks. Names
+//! `error`, `options`, `record`, `slot` and `sys` (the mode).
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, Result};
-use crate::holder::{self, Desk, Record};
 use crate::options::Options;
+use crate::record::{self, Desk, Record};
 use crate::slot::{Locked, Slot};
 use crate::sys::Mode;
 
@@ -122,7 +122,7 @@ impl Hold {
         let desk = match self.mode {
             Mode::Exclusive => {
                 let _asked = self.abandoned(); // before our own record takes the place of what was left
-                holder::sweep_sharers(self.slot.path(), true);
+                record::sweep_sharers(self.slot.path(), true);
                 Desk::beside(self.slot.path())
             }
             Mode::Shared => Desk::among_sharers(self.slot.path()),

@@ -1,35 +1,16 @@
-//! Who holds a path: the record that a holder leaves beside it, and what the system tells where there
-//! is none. Names `sys` and std; never takes the lock it tells about.
-//!
-//! The record is `P.holder` (for a slot of a semaphore `P/holders/slot.N`, for one of those who share a lock a file
-//! in `P.holders/`), a small text. It counts only while
-//! its publisher lives, which the kernel tells ([`sys::Pin`]): so a record that a killed process left is never
-//! believed, whatever its process number has become (rules 10 to 12 of `docs/PROTOCOL.md`). A file in the
-//! record's place that is no record is somebody's, and is left as it is.
+//! A process that holds something: what a record says of it, and how it is shown. Names `per_process`, `sys`
+//! and std.
 
 use std::fmt;
-use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::options::Access;
-use crate::sys::{self, Directory, FileId, Origin, Pin};
+use crate::per_process::PerProcess;
+use crate::sys::{self, FileId, Numbering, Owner, Process};
 
-const SUFFIX: &str = ".holder";
-/// What is added to a record's name while it is written.
-const ASIDE: &str = ".new";
-/// Those who share a lock leave their records in the directory of this name beside it, each under a name of its own.
-const SHARERS: &str = ".holders";
-/// So many entries of that directory are looked at.
-const MOST_SHARERS: usize = 1024;
-/// The records of a semaphore's slots lie in this directory of it, under the slots' own names.
-const RECORDS: &str = "holders";
-const SLOT: &str = "slot.";
-const FIRST_LINE: &str = "flockwork holder 1";
+pub(crate) const FIRST_LINE: &str = "flockwork holder 1";
 /// Where it is written in place (Windows), a reader must see that it is whole.
 const LAST_LINE: &str = "end";
-/// A record is a few hundred bytes. What is longer was not written by us and is not read to its end.
-const MOST_BYTES: u64 = 8192;
 /// A label or command is cut to this many characters.
 const MOST_CHARACTERS: usize = 512;
 
@@ -43,7 +24,7 @@ const MOST_CHARACTERS: usize = 512;
 /// on a terminal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    pid: u32,
+    process: Process,
     host: String,
     command: Option<String>,
     label: Option<String>,
@@ -53,10 +34,33 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// Its process number, in the holder's own process namespace.
+    /// Its process number. The number means this process to the caller only where
+    /// [`same_pid_namespace`](Self::same_pid_namespace) says so; elsewhere it may be another process's number.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.pid
+        self.process.pid
+    }
+
+    /// Whether [`pid`](Self::pid) is the number by which the calling process knows it, to signal it or to look it up:
+    /// both run in one pid namespace of one host. `false` between containers, and where that is not known.
+    #[must_use]
+    pub fn same_pid_namespace(&self) -> bool {
+        let here = this_process();
+        let is_same = match self.process.numbering {
+            Numbering::Unknown => !sys::PID_NAMESPACES,
+            Numbering::Other => false,
+            own @ Numbering::Namespace(_) => own == here.numbering,
+        };
+        is_same && self.process.boot == here.boot && self.is_on_this_host()
+    }
+
+    /// The pid namespace in which the process number counts, as the inode that `lsns` shows. Linux only.
+    #[must_use]
+    pub fn pid_namespace(&self) -> Option<u64> {
+        match self.process.numbering {
+            Numbering::Namespace(inode) => Some(inode),
+            Numbering::Other | Numbering::Unknown => None,
+        }
     }
 
     /// The host it runs on; empty where the system has no name.
@@ -95,21 +99,44 @@ impl Holder {
         self.is_shared
     }
 
-    /// Whether it is the calling process, on this host.
+    /// Whether it is the calling process. Where the system tells them (Linux), the pid namespace, the boot and the time at
+    /// which the process was started are compared as well as the number and the host.
     #[must_use]
     pub fn is_this_process(&self) -> bool {
-        self.pid == std::process::id() && self.is_here()
+        let here = this_process();
+        let is_same = self.process.pid == here.pid && self.process.started == here.started;
+        is_same && self.same_pid_namespace()
     }
 
-    fn is_here(&self) -> bool {
+    fn is_on_this_host(&self) -> bool {
         self.host == printable(&sys::host_name())
     }
 
-    fn of_this_process(label: Option<&str>) -> Self {
+    /// What to say of the process number where it is not the caller's to use.
+    fn whose_number(&self) -> &'static str {
+        let here = this_process();
+        let is_one_machine = self.process.boot.is_some() && self.process.boot == here.boot;
+        if self.same_pid_namespace() || !is_one_machine && !self.is_on_this_host() {
+            return ""; // the host is named
+        }
+        match (self.process.numbering, here.numbering) {
+            (Numbering::Namespace(its), Numbering::Namespace(own))
+                if its == own && is_one_machine =>
+            {
+                "" // the host is named: it has another name for this process, or had when it wrote that
+            }
+            (Numbering::Unknown, _) | (Numbering::Namespace(_), Numbering::Unknown) => {
+                " in an unknown pid namespace"
+            }
+            _ => " in another pid namespace",
+        }
+    }
+
+    pub(crate) fn of_this_process(label: Option<&str>) -> Self {
         let command: Vec<_> =
             std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
         Self {
-            pid: std::process::id(),
+            process: Process::clone(&this_process()),
             host: printable(&sys::host_name()),
             command: Some(printable(&command.join(" "))).filter(|text| !text.is_empty()),
             label: label.map(printable),
@@ -120,22 +147,59 @@ impl Holder {
     }
 
     /// What the system tells of a process that left no record.
-    fn of_process(pid: u32, is_shared: bool) -> Self {
+    pub(crate) fn of_owner(owner: &Owner) -> Self {
+        let here = this_process();
+        let process = Process {
+            pid: owner.pid.unwrap_or(owner.listed),
+            numbering: owner.pid.map_or(Numbering::Other, |_| here.numbering),
+            started: sys::started(owner.listed),
+            boot: here.boot.clone(),
+        };
         Self {
-            pid,
-            host: sys::host_name(),
-            command: sys::command_of(pid).as_deref().map(printable),
+            process,
+            host: printable(&sys::host_name()),
+            command: sys::command_of(owner.listed).as_deref().map(printable),
             label: None,
             since: None,
             slot: None,
-            is_shared,
+            is_shared: owner.is_shared,
         }
     }
 
-    fn to_record(&self, locked: FileId) -> String {
+    /// As the holder of one slot of a semaphore, which nobody shares.
+    pub(crate) fn in_slot(self, slot: u32) -> Self {
+        Self { slot: Some(slot), is_shared: false, ..self }
+    }
+
+    pub(crate) fn among_readers(self) -> Self {
+        Self { is_shared: true, ..self }
+    }
+
+    /// The same lock, with another process that has inherited it.
+    pub(crate) fn passed_to(self, heir: &Owner) -> Self {
+        let Self { process, command, .. } = Self::of_owner(heir);
+        Self { process, command, ..self }
+    }
+
+    /// Whether the process is known to have ended. Of one in another pid namespace that is never known.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.same_pid_namespace() && sys::has_ended(&self.process)
+    }
+
+    pub(crate) fn to_record(&self, locked: FileId) -> String {
         use fmt::Write as _;
-        let mut text = format!("{FIRST_LINE}\npid {}\nhost {}\n", self.pid, self.host);
+        let Process { pid, numbering, started, boot } = &self.process;
+        let mut text = format!("{FIRST_LINE}\npid {pid}\nhost {}\n", self.host);
         // Writing to a String cannot fail.
+        if let Numbering::Namespace(inode) = numbering {
+            let _ = writeln!(text, "namespace {inode}");
+        }
+        if let Some(started) = started {
+            let _ = writeln!(text, "started {started}");
+        }
+        if let Some(boot) = boot {
+            let _ = writeln!(text, "boot {boot}");
+        }
         let _ = writeln!(text, "file {locked}");
         let since = self.since.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
         if let Some(since) = since {
@@ -153,14 +217,16 @@ impl Holder {
     }
 
     /// `None` for anything that is not a whole record.
-    fn from_record(text: &str) -> Option<Self> {
+    pub(crate) fn from_record(text: &str) -> Option<Self> {
         let mut lines = text.strip_suffix('\n')?.lines();
         if lines.next() != Some(FIRST_LINE) || lines.next_back() != Some(LAST_LINE) {
             return None;
         }
         let mut pid = None;
+        let mut process =
+            Process { pid: 0, numbering: Numbering::Unknown, started: None, boot: None };
         let mut holder = Self {
-            pid: 0,
+            process: process.clone(),
             host: String::new(),
             command: None,
             label: None,
@@ -171,6 +237,12 @@ impl Holder {
         for line in lines {
             match line.split_once(' ') {
                 Some(("pid", value)) => pid = value.parse().ok(),
+                Some(("namespace", value)) => {
+                    process.numbering =
+                        value.parse().map_or(Numbering::Unknown, Numbering::Namespace);
+                }
+                Some(("started", value)) => process.started = value.parse().ok(),
+                Some(("boot", value)) => process.boot = Some(printable(value)),
                 Some(("host", value)) => holder.host = printable(value),
                 Some(("since", value)) => holder.since = time(value),
                 Some(("command", value)) => holder.command = Some(printable(value)),
@@ -178,24 +250,31 @@ impl Holder {
                 _ => {} // a later version's
             }
         }
-        Some(Self { pid: pid?, ..holder })
+        process.pid = pid?;
+        Some(Self { process, ..holder })
     }
 }
 
 impl fmt::Display for Holder {
+    /// The alternate form (`{:#}`) is the process alone, without the label, the mode and the time.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(label) = &self.label {
-            write!(f, "\"{label}\", ")?;
+        if !f.alternate() {
+            if let Some(label) = &self.label {
+                write!(f, "\"{label}\", ")?;
+            }
+            if self.is_this_process() {
+                f.write_str("this very process, ")?;
+            }
         }
-        if self.is_this_process() {
-            f.write_str("this very process, ")?;
-        }
-        write!(f, "process {}", self.pid)?;
+        write!(f, "process {}{}", self.pid(), self.whose_number())?;
         if let Some(command) = &self.command {
             write!(f, " ({command})")?;
         }
-        if !self.host.is_empty() && !self.is_here() {
+        if !self.host.is_empty() && !self.is_on_this_host() {
             write!(f, " on {}", self.host)?;
+        }
+        if f.alternate() {
+            return Ok(());
         }
         if self.is_shared {
             f.write_str(", to read")?;
@@ -205,6 +284,22 @@ impl fmt::Display for Holder {
             None => Ok(()),
         }
     }
+}
+
+/// This process, which is asked for once: to ask the system takes some 50 microseconds.
+fn this_process() -> Arc<Process> {
+    static KNOWN: PerProcess<Option<Arc<Process>>> = PerProcess::new(None, || None);
+    if let Some(known) = &*KNOWN.lock() {
+        return Arc::clone(known);
+    }
+    let here = sys::this_process();
+    let is_whole = here.started.is_some() && here.numbering != Numbering::Unknown;
+    let here = Arc::new(Process { boot: here.boot.as_deref().map(printable), ..here });
+    // Where `/proc` is missing it may be mounted yet.
+    if is_whole || !sys::PID_NAMESPACES {
+        *KNOWN.lock() = Some(Arc::clone(&here));
+    }
+    here
 }
 
 fn time(text: &str) -> Option<SystemTime> {
@@ -240,362 +335,34 @@ fn printable(text: &str) -> String {
     out
 }
 
-/// What is in a record's place.
-enum Place {
-    Free,
-    /// A record or the beginning of one, its publisher alive or not.
-    Record {
-        text: String,
-        is_alive: bool,
-    },
-    /// Something that we did not write, or may not read.
-    Foreign,
-}
-
-/// Where the record of a lockable file lies.
-#[derive(Debug, Clone)]
-pub(crate) struct Desk<'a> {
-    /// The file that its holder has locked.
-    locked: std::borrow::Cow<'a, Path>,
-    record: PathBuf,
-    /// Whether others may leave theirs there at the same time.
-    is_shared: bool,
-    /// Whether records have a directory to themselves there.
-    has_directory: bool,
-}
-
-impl<'a> Desk<'a> {
-    /// Of a lock: beside it.
-    pub(crate) fn beside(locked: &'a Path) -> Self {
-        let record = sys::beside(locked, SUFFIX);
-        Self { locked: locked.into(), record, is_shared: false, has_directory: false }
-    }
-
-    /// Of one of those who share a lock: under a name that nobody else has.
-    pub(crate) fn among_sharers(locked: &'a Path) -> Self {
-        let record = sys::unique_beside(&sys::beside(locked, SHARERS).join(SLOT));
-        Self { locked: locked.into(), record, is_shared: true, has_directory: true }
-    }
-
-    /// Of one slot of the semaphore in `directory`.
-    pub(crate) fn of_slot(directory: &Path, slot: u32) -> Self {
-        let name = slot_name(slot);
-        let record = directory.join(RECORDS).join(&name);
-        let locked = directory.join(name).into();
-        Self { locked, record, is_shared: false, has_directory: true }
-    }
-
-    /// The record of a living holder.
-    fn recorded(&self) -> io::Result<Option<Holder>> {
-        let Place::Record { text, is_alive: true } = self.look()? else { return Ok(None) };
-        // Who holds a file that the path names no more does not hold the path.
-        let is_current =
-            identity_of(&self.locked)?.is_some_and(|id| text.lines().any(|line| is_for(line, id)));
-        Ok(Holder::from_record(&text).filter(|_| is_current))
-    }
-
-    /// Whether a holder of the file `locked` died without taking its record away; the record goes then (and
-    /// where it cannot be removed, the next one is told as well). Only for the one who holds the file now: a
-    /// holder takes its record away before it unlocks, so what is found there for this very file is a dead
-    /// one's. (Its pin says nothing: a process that dies drops its locks one after the other.)
-    pub(crate) fn take_over(&self, locked: FileId) -> bool {
-        let died = self.is_left(locked);
-        if died {
-            let _ = self.stay().and_then(|(_held, record)| std::fs::remove_file(record));
-        }
-        died
-    }
-
-    /// The same, but the record stays. For one who shares the file, too: no living holder can have it exclusively.
-    pub(crate) fn is_left(&self, locked: FileId) -> bool {
-        matches!(self.look(), Ok(Place::Record { text, .. })
-            if text.lines().any(|line| is_for(line, locked)))
-    }
-
-    fn look(&self) -> io::Result<Place> {
-        match self.stay() {
-            Ok((_held, record)) => look(&record),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Place::Free),
-            Err(error) if gone(&error) => Ok(Place::Foreign), // no directory, or a symbolic link to one
-            Err(error) => Err(error),
-        }
-    }
-
-    fn stay(&self) -> io::Result<(Option<Directory>, PathBuf)> {
-        stay(&self.record, self.has_directory)
-    }
-}
-
-/// The path of a record for as long as the other is held: by its own directory, which nobody can lead elsewhere then.
-fn stay(record: &Path, has_directory: bool) -> io::Result<(Option<Directory>, PathBuf)> {
-    match (record.parent(), record.file_name()) {
-        (Some(directory), Some(name)) if has_directory => {
-            let directory = Directory::open(directory)?;
-            let record = directory.path().join(name);
-            Ok((Some(directory), record))
-        }
-        _ => Ok((None, record.into())),
-    }
-}
-
-/// The name of a semaphore's slot within its directory.
-pub(crate) fn slot_name(slot: u32) -> String {
-    format!("{SLOT}{slot}")
-}
-
-/// Where each slot has a second name, its number.
-pub(crate) const SPARES: &str = ".slots";
-
-/// The slots that a semaphore's directory has, in order, by their names and by their second names. What merely
-/// looks like one is passed over.
-pub(crate) fn slots_in(directory: &Path) -> io::Result<Vec<u32>> {
-    let mut slots = Vec::new();
-    let mut look = |directory: &Path, prefix: &str| -> io::Result<()> {
-        for entry in sys::read_dir(directory)? {
-            let entry = entry?;
-            if entry.file_type().is_ok_and(|kind| !kind.is_file()) {
-                continue;
-            }
-            let name = entry.file_name();
-            let number = name.to_str().and_then(|name| name.strip_prefix(prefix)?.parse().ok());
-            slots.extend(number.filter(|slot: &u32| name == *format!("{prefix}{slot}")));
-        }
-        Ok(())
-    };
-    look(directory, SLOT)?;
-    let spares = directory.join(SPARES);
-    if is_directory(&spares).unwrap_or(false) {
-        match look(&spares, "") {
-            Err(error) if !gone(&error) => return Err(error),
-            _ => {}
-        }
-    }
-    slots.sort_unstable();
-    slots.dedup();
-    Ok(slots)
-}
-
-/// Who holds `path`, as far as that is known: of a lock the one who holds it, or all who share it; of a semaphore (a
-/// directory) each slot's, in order. With `thorough` also who has only inherited it, which may take some milliseconds.
-pub(crate) fn find(path: &Path, thorough: bool) -> io::Result<Vec<Holder>> {
-    if !is_directory(path)? {
-        let desk = Desk::beside(path);
-        if let Some(holder) = desk.recorded()? {
-            return Ok(vec![holder]);
-        }
-        let mut found = sharers_of(path)?;
-        let ids: Vec<_> = identity_of(path)?.into_iter().collect();
-        // Each process once: while others lock and unlock, a line of the system's list may be read twice.
-        for owner in sys::lock_owners(&ids, thorough && found.is_empty())? {
-            if !found.iter().any(|holder| holder.pid == owner.pid) {
-                found.push(Holder::of_process(owner.pid, owner.is_shared));
-            }
-        }
-        return Ok(found);
-    }
-    let mut found = Vec::new();
-    let mut unrecorded = Vec::new();
-    for slot in slots_in(path)? {
-        let desk = Desk::of_slot(path, slot);
-        match desk.recorded()? {
-            Some(holder) => found.push(Holder { slot: Some(slot), ..holder }),
-            None => unrecorded.extend(identity_of(&desk.locked)?.map(|id| (slot, id))),
-        }
-    }
-    let ids: Vec<_> = unrecorded.iter().map(|(_, id)| *id).collect();
-    for owner in sys::lock_owners(&ids, thorough)? {
-        let slot = unrecorded.iter().find(|(_, id)| *id == owner.file).map(|(slot, _)| *slot);
-        if !found.iter().any(|holder| holder.slot == slot) {
-            found.push(Holder { slot, ..Holder::of_process(owner.pid, false) });
-        }
-    }
-    found.sort_by_key(|holder| holder.slot);
-    Ok(found)
-}
-
-/// `None`: the path names nothing.
-fn identity_of(path: &Path) -> io::Result<Option<FileId>> {
-    match sys::path_identity(path) {
-        Err(error) if gone(&error) => Ok(None),
-        found => found.map(Some),
-    }
-}
-
-/// And no symbolic link to one, which would be somebody else's.
-fn is_directory(path: &Path) -> io::Result<bool> {
-    match std::fs::symlink_metadata(path) {
-        Err(error) if gone(&error) => Ok(false),
-        found => found.map(|found| found.is_dir()),
-    }
-}
-
-/// Those of the ones who share the lock on `path` that left a record.
-fn sharers_of(path: &Path) -> io::Result<Vec<Holder>> {
-    let mut found = Vec::new();
-    let Some(directory) = own_directory(&sys::beside(path, SHARERS))? else { return Ok(found) };
-    for record in entries(&directory)?.into_iter().filter(|r| !is_aside(r)) {
-        // By the directory that is held here.
-        let desk = Desk { locked: path.into(), record, is_shared: true, has_directory: false };
-        found.extend(desk.recorded()?.map(|holder| Holder { is_shared: true, ..holder }));
-    }
-    found.sort_by_key(|holder| holder.since);
-    Ok(found)
-}
-
-/// The records in the directory of those who share a lock, by their names. Those of others may be closed to this user.
-fn entries(directory: &Directory) -> io::Result<Vec<PathBuf>> {
-    let entries = match sys::read_dir(directory.path()) {
-        Ok(entries) => entries,
-        Err(error) if gone(&error) || error.kind() == io::ErrorKind::PermissionDenied => {
-            return Ok(Vec::new());
-        }
-        Err(error) => return Err(error),
-    };
-    let mut records = Vec::new();
-    for entry in entries.take(MOST_SHARERS) {
-        let entry = entry?;
-        if sys::is_unique_name(entry.file_name().to_string_lossy().trim_end_matches(ASIDE)) {
-            records.push(entry.path());
-        }
-    }
-    Ok(records)
-}
-
-/// `None`: there is none, or something else.
-fn own_directory(path: &Path) -> io::Result<Option<Directory>> {
-    match Directory::open(path) {
-        Err(error) if gone(&error) => Ok(None),
-        opened => opened.map(Some),
-    }
-}
-
-fn is_aside(record: &Path) -> bool {
-    record.to_string_lossy().ends_with(ASIDE)
-}
-
-/// Takes away what those left who died while they shared the lock on `path`. With `all` also what they had begun to
-/// write: only for the one who has the lock exclusively, since nobody writes there then.
-pub(crate) fn sweep_sharers(path: &Path, all: bool) {
-    let Ok(Some(directory)) = own_directory(&sys::beside(path, SHARERS)) else { return };
-    for record in entries(&directory).unwrap_or_default() {
-        let is_dead = match is_aside(&record) {
-            true if all => std::fs::symlink_metadata(&record).is_ok_and(|found| found.is_file()),
-            true => false, // somebody may be about to write it
-            false => matches!(look(&record), Ok(Place::Record { is_alive: false, .. })),
-        };
-        if is_dead {
-            let _ = std::fs::remove_file(&record);
-        }
-    }
-}
-
-fn is_for(line: &str, id: FileId) -> bool {
-    line.strip_prefix("file ").is_some_and(|file| file == id.to_string())
-}
-
-fn look(record: &Path) -> io::Result<Place> {
-    let found = match std::fs::symlink_metadata(record) {
-        Ok(found) => found,
-        Err(error) if gone(&error) => return Ok(Place::Free),
-        Err(error) => return Err(error),
-    };
-    if !found.is_file() {
-        return Ok(Place::Foreign); // and not opened: it may be a FIFO
-    }
-    let file = match sys::open_to_read(record) {
-        Ok(file) => file,
-        Err(error) if gone(&error) => return Ok(Place::Free), // withdrawn meanwhile
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Place::Foreign),
-        Err(error) => return Err(error),
-    };
-    let mut bytes = Vec::new();
-    (&file).take(MOST_BYTES).read_to_end(&mut bytes)?;
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    let is_begun = text.starts_with(FIRST_LINE) || FIRST_LINE.starts_with(&text);
-    if !is_begun || text.is_empty() && !Pin::MAY_BE_EMPTY {
-        return Ok(Place::Foreign);
-    }
-    Ok(Place::Record { is_alive: Pin::is_alive(record, &file), text })
-}
-
-fn gone(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-        || sys::is_bad_name(error) // the path fits the system, and the path with the suffix does not
-}
-
-/// This process's record beside a path that it holds. Dropping it takes the record away; so it must be
-/// dropped before the lock is released, or it could take away the next holder's.
-#[derive(Debug)]
-pub(crate) struct Record {
-    pin: Option<Pin>,
-    path: PathBuf,
-    has_directory: bool,
-    origin: Origin,
-}
-
-impl Record {
-    /// Only for the one who holds the file `locked` now. What is not ours in the record's place stays
-    /// there.
-    pub(crate) fn publish(
-        desk: Desk<'_>,
-        locked: FileId,
-        label: Option<&str>,
-        access: Access,
-    ) -> io::Result<Self> {
-        if let Some(directory) = desk.record.parent().filter(|directory| !directory.is_dir()) {
-            sys::create_directories(directory, access.bits())?; // of several records
-        }
-        let (held, record) = desk.stay()?;
-        let aside = sys::beside(&record, ASIDE);
-        if desk.is_shared {
-            // Now and then: there may be many, and each look at one costs some microseconds.
-            if record.as_os_str().as_encoded_bytes().last() == Some(&b'0') {
-                sweep_sharers(&desk.locked, false);
-            }
-        }
-        if let Place::Foreign = look(&record)? {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        // What a publisher left that was killed before its record had its name; it may have been killed
-        // before the first byte.
-        if let Ok(left) = std::fs::symlink_metadata(&aside) {
-            if left.len() != 0 && !matches!(look(&aside)?, Place::Record { .. }) || !left.is_file()
-            {
-                return Err(io::ErrorKind::AlreadyExists.into());
-            }
-            std::fs::remove_file(&aside)?;
-        }
-        let text = Holder::of_this_process(label).to_record(locked);
-        let pin = Pin::publish(&record, &aside, text.as_bytes(), access.bits())?;
-        let has_directory = held.is_some();
-        Ok(Self { pin: Some(pin), path: desk.record, has_directory, origin: Origin::here() })
-    }
-}
-
-impl Drop for Record {
-    fn drop(&mut self) {
-        // A forked copy must leave the record to the process that holds the lock.
-        if let Some(pin) = self.pin.take().filter(|_| self.origin.is_here()) {
-            // Where there are no descriptors left, it goes by its path: what is there is looked at first.
-            let stays = stay(&self.path, self.has_directory);
-            let path = stays.as_ref().map_or(&self.path, |(_held, path)| path);
-            // Down to the first line: should the file not go, it says that nobody holds.
-            let _ = pin.withdraw(path, FIRST_LINE.len() as u64 + 1);
-        }
-    }
+/// Whether a record is of the file `id`. Device numbers count within one boot of one machine, inode numbers belong to the
+/// file system: of what another machine wrote, or this one before it was started anew, the inode decides.
+pub(crate) fn is_for(text: &str, id: FileId) -> bool {
+    let value = |key| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+    let is_of_this_boot = value("boot").map(printable) == this_process().boot;
+    let id = id.to_string();
+    let inode = |id: &str| id.rsplit_once(':').map(|(_, inode)| inode.to_string());
+    value("file").is_some_and(|file| {
+        file == id || !is_of_this_boot && inode(file).is_some() && inode(file) == inode(&id)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::{
-        ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof,
+        Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof,
     };
 
     use super::*;
 
     fn holder() -> Holder {
         Holder {
-            pid: 42,
+            process: Process {
+                pid: 42,
+                numbering: Numbering::Namespace(4_026_531_836),
+                started: Some(8123),
+                boot: Some("7a7911e1-d8a6-418e-8dfd-a1fc20c5c4ce".into()),
+            },
             host: "box".into(),
             command: Some("cargo build".into()),
             label: Some("nightly".into()),
@@ -613,8 +380,92 @@ mod tests {
     #[test]
     fn a_record_comes_back_as_it_was_written() {
         assert_eq!(Holder::from_record(&record(&holder())), Some(holder()));
-        let bare = Holder { command: None, label: None, since: None, ..holder() };
+        let process = Process { pid: 42, numbering: Numbering::Unknown, started: None, boot: None };
+        let bare = Holder { process, command: None, label: None, since: None, ..holder() };
         assert_eq!(Holder::from_record(&record(&bare)), Some(bare));
+    }
+
+    #[test]
+    fn lines_of_a_later_version_are_passed_over() {
+        let text = record(&holder());
+        let more = text.replace("host ", "colour green\nnamespaces 5\n\nhost ");
+        assert_ne!(more, text);
+        assert_eq!(Holder::from_record(&more), Some(holder()));
+    }
+
+    /// What is changed of the own process; how it is shown then, whether its number counts here, and whether it is this one.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    type Case<'a> = (&'a dyn Fn(&mut Holder), &'a str, bool, bool);
+
+    // Linux only: no other system tells the pid namespace, the time of the start and the boot.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[test]
+    fn this_process_is_told_by_all_that_a_record_has() {
+        let own = Holder::of_this_process(None);
+        let Process { numbering: Numbering::Namespace(inode), started: Some(started), .. } =
+            own.process
+        else {
+            panic!("{:?}", own.process)
+        };
+        let boot = || Some("another".to_string());
+        let (other, unknown) = (Numbering::Namespace(inode + 1), Numbering::Unknown);
+        let number = format!("process {}", std::process::id());
+        let of = |change: &dyn Fn(&mut Holder)| {
+            let mut holder = Holder { command: None, ..own.clone() };
+            change(&mut holder);
+            assert!(format!("{holder}").contains(&format!("{holder:#}")), "{holder}");
+            (format!("{holder:#}"), holder.same_pid_namespace(), holder.is_this_process())
+        };
+        let another = " in another pid namespace";
+        let cases: &[Case<'_>] = &[
+            (&|_| {}, "", true, true),
+            (&|h| h.process.started = Some(started + 1), "", true, false),
+            (&|h| h.process.started = None, "", true, false),
+            (&|h| h.process.numbering = other, another, false, false),
+            (&|h| h.process.numbering = Numbering::Other, another, false, false),
+            (&|h| h.process.numbering = unknown, " in an unknown pid namespace", false, false),
+            (&|h| h.process.boot = boot(), another, false, false),
+            (&|h| h.process.boot = None, another, false, false),
+            (&|h| h.host = "box".into(), " on box", false, false),
+        ];
+        for (change, place, same, this) in cases {
+            assert_eq!(of(change), (format!("{number}{place}"), *same, *this));
+        }
+        let in_a_container = of(&|h| {
+            h.host = "box".into();
+            h.process.numbering = other;
+        });
+        assert_eq!(in_a_container.0, format!("{number} in another pid namespace on box"));
+        let on_another_machine = of(&|h| {
+            h.host = "box".into();
+            h.process.boot = boot();
+        });
+        assert_eq!(on_another_machine.0, format!("{number} on box"));
+    }
+
+    /// A device has another number on another machine, and may have one after the next boot.
+    // Unix only: on Windows a file has no number.
+    #[cfg(unix)]
+    #[test]
+    fn of_another_boots_record_the_inode_decides() {
+        let id = sys::identity(&tempfile::tempfile().unwrap()).unwrap();
+        let (device, inode) =
+            id.to_string().split_once(':').map(|(d, i)| (d.to_string(), i.to_string())).unwrap();
+        let mut holder = Holder::of_this_process(None);
+        let own = holder.to_record(id);
+        holder.process.boot = Some("another".into());
+        let others = holder.to_record(id);
+        let on = |record: &str, file: String| {
+            record.replace(&format!("file {id}\n"), &format!("file {file}\n"))
+        };
+        for record in [&own, &others] {
+            assert!(is_for(record, id));
+            assert!(!is_for(&on(record, format!("{device}:7{inode}")), id), "{record}");
+            assert!(!is_for(&on(record, inode.clone()), id), "{record}");
+            assert!(!is_for("boot another\nend\n", id));
+        }
+        assert!(!is_for(&on(&own, format!("7{device}:{inode}")), id));
+        assert!(is_for(&on(&others, format!("7{device}:{inode}")), id));
     }
 
     #[test]
@@ -662,8 +513,18 @@ mod tests {
         let since = proptest::option::of((0..=u64::from(u32::MAX) * 100, 0..1_000_000_000_u32));
         let texts =
             (any_text(), proptest::option::of(any_text()), proptest::option::of(any_text()));
-        (any::<u32>(), texts, since).prop_map(|(pid, (host, command, label), since)| Holder {
+        let numbering =
+            prop_oneof![Just(Numbering::Unknown), any::<u64>().prop_map(Numbering::Namespace)];
+        let boot = proptest::option::of("[0-9a-f-]{36}");
+        let process = (any::<u32>(), numbering, any::<Option<u64>>(), boot);
+        let process = process.prop_map(|(pid, numbering, started, boot)| Process {
             pid,
+            numbering,
+            started,
+            boot,
+        });
+        (process, texts, since).prop_map(|(process, (host, command, label), since)| Holder {
+            process,
             host: printable(&host),
             command: command.as_deref().map(printable),
             label: label.as_deref().map(printable),
@@ -683,7 +544,7 @@ mod tests {
         #[test]
         fn any_record_comes_back_as_it_was_written_and_no_part_of_it_does(holder in any_holder()) {
             let text = record(&holder);
-            prop_assert!(text.len() < usize::try_from(MOST_BYTES).unwrap(), "{} bytes", text.len());
+            prop_assert!(text.len() < usize::try_from(crate::record::MOST_BYTES).unwrap(), "{} bytes", text.len());
             prop_assert_eq!(Holder::from_record(&text), Some(holder));
             for cut in (0..text.len()).filter(|cut| text.is_char_boundary(*cut)) {
                 prop_assert_eq!(Holder::from_record(&text[..cut]), None);
@@ -693,7 +554,7 @@ mod tests {
         #[test]
         fn whatever_is_read_is_harmless(
             bytes in any::<Vec<u8>>(),
-            keys in proptest::collection::vec(("(pid|host|since|command|label|file|end)?[ \n\r.0-9+-]{0,3}", any_text()), 0..6),
+            keys in proptest::collection::vec(("(pid|host|namespace|started|boot|since|command|label|file|end)?[ \n\r.0-9+-]{0,3}", any_text()), 0..6),
         ) {
             let mut lines = vec![FIRST_LINE.to_string(), "pid 7".into()];
             lines.extend(keys.into_iter().map(|(key, value)| format!("{key}{value}")));

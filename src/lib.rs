@@ -66,6 +66,7 @@ mod sync;
 mod sys;
 
 mod per_process;
+mod record;
 
 mod slot;
 mod wait;

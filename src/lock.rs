@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use crate::claim::{self, Claim, LINES};
 use crate::error::{Error, Result};
 use crate::hold::{Hold, Signature};
-use crate::holder::{self, Holder};
+use crate::holder::Holder;
 use crate::options::Options;
+use crate::record;
 use crate::slot::{Locked, Slot};
 use crate::sys::Mode;
 use crate::wait::{Acquire, Deadline, InLine, Notice, Outcome, Sampling, Then, take_over};
@@ -230,9 +231,9 @@ impl Lock {
 
     /// Who holds the lock at this moment, as far as that is known. Takes nothing and delays nobody.
     ///
-    /// A holder that was opened with [`Options::label`] or [`Options::record_holder`] left a record.
-    /// For others Linux tells the process (by `/proc/locks`); elsewhere the answer is then `None`, also
-    /// while somebody holds it. A snapshot: it may be out of date when it is returned.
+    /// A holder that was opened with [`Options::label`] or [`Options::record_holder`] left a record. The process of another
+    /// holder is known on Linux (from `/proc/locks`); elsewhere the answer is then `None` although the lock is held. A
+    /// snapshot: it may be out of date when it is returned.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -247,15 +248,22 @@ impl Lock {
     ///
     /// # Platform-specific behaviour
     ///
-    /// The process of a holder without a record is known on Linux only, and there not on file systems
-    /// that show another device number in `/proc/locks` than in `stat` (btrfs subvolumes, overlayfs).
+    /// Linux does not tell the process of a holder without a record
+    ///
+    /// * in a container, of a process outside it (`/proc/locks` leaves out other pid namespaces),
+    /// * on file systems that show another device number in `/proc/locks` than in `stat` (btrfs subvolumes, some
+    ///   overlays),
+    /// * where the process that took the lock has died, of another user's process that inherited it (the superuser is told).
+    ///
+    /// A holder in another pid namespace that left a record is known by that, with a process number that counts there:
+    /// see [`Holder::same_pid_namespace`].
     ///
     /// # Errors
     ///
     /// [`Error::Io`] if there is a record that cannot be read, or the system refuses to tell.
     pub fn holder(&self) -> Result<Option<Holder>> {
         let path = self.inner.claim.slot.path();
-        let found = holder::find(path, true);
+        let found = record::find(path, true);
         let found = found.map_err(|source| Error::io("find the holder of", path, source))?;
         Ok(found.into_iter().next())
     }

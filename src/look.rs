@@ -1,21 +1,23 @@
-//! Who holds what lies at a path, for those who only look: nothing is opened as a primitive, made or locked. Names `error`,
-//! `holder`, `slot` (absolute paths) and `sys`.
+//! Who holds what lies at a path, for callers who only look: no primitive is opened and no file is created.
 
 use std::path::Path;
+use std::slice;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::holder::{self, Holder};
+use crate::holder::Holder;
+use crate::record;
 use crate::slot::{absolute, not_regular};
-use crate::sys::{self, Mode, Presence};
+use crate::sys::{self, Presence};
 
 /// Who holds what lies at `path`, as far as that is known: of a [`Lock`](crate::Lock) or [`RwLock`](crate::RwLock) the one
 /// who holds it, or all who share it; of a [`Semaphore`](crate::Semaphore) one entry for each slot that is held, in the order
 /// of their [numbers](Holder::slot). Takes nothing, makes nothing and delays nobody.
 ///
-/// Empty where nothing is there, where nobody holds it, and where somebody holds it of whom nothing is known: see
-/// [`Lock::holder`](crate::Lock::holder) for what is known of whom. (A [`Once`](crate::Once) and a
-/// [`SharedFile`](crate::SharedFile) at `P` are locked at `P.lock`.)
+/// Empty where nothing is there, where no process holds it, and where nothing is known of the holder, as of one in another
+/// container that left no record: see [`Lock::holder`](crate::Lock::holder) for what is known of which holder, and
+/// [`is_held`] for whether there is one. (A [`Once`](crate::Once) and a [`SharedFile`](crate::SharedFile) at `P` are locked
+/// at `P.lock`.)
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -34,14 +36,14 @@ pub fn holders(path: impl AsRef<Path>) -> Result<Vec<Holder>> {
 }
 
 fn find(path: &Arc<Path>) -> Result<Vec<Holder>> {
-    holder::find(path, true).map_err(|source| Error::io("find the holders of", path, source))
+    record::find(path, true).map_err(|source| Error::io("find the holders of", path, source))
 }
 
-/// Whether anybody holds the lock file at `path`, also if nothing is known of them. Makes nothing. `false` where nothing is there.
+/// Whether any process holds the lock file at `path`, also if nothing is known of that process.
 ///
-/// Where the system tells who holds what, it takes nothing and delays nobody. Elsewhere it tries to share the lock, for less than a
-/// microsecond, in which a [`try_lock`](crate::Lock::try_lock) of somebody else's may be refused; and who shares it, and left
-/// no record, is not noticed.
+/// Creates nothing. `false` where nothing is there. Where the system lists all locks, the answer takes nothing and delays
+/// no process. Elsewhere this locks the file exclusively for less than a microsecond, if it can: another process's
+/// [`try_lock`](crate::Lock::try_lock) or [`try_read`](crate::RwLock::try_read) may be refused in that time.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -56,28 +58,44 @@ fn find(path: &Arc<Path>) -> Result<Vec<Holder>> {
 ///
 /// # Platform-specific behaviour
 ///
-/// Linux tells, by `/proc/locks`, but for network file systems, overlayfs and btrfs. Who has inherited a lock from a process
-/// that died is told of one's own processes; of those of others the superuser is told.
+/// * Linux lists all locks in `/proc/locks`, but only in the initial pid namespace, so not in a container; and it is not
+///   asked on network file systems, overlayfs and btrfs.
+/// * Windows, and NFS where the file cannot be locked exclusively through a read-only descriptor: a reader is noticed
+///   only if it left a record.
 ///
 /// # Errors
 ///
-/// [`Error::NotRegularFile`] if there is something else; [`Error::Io`] if it cannot be opened, there is a record that
-/// cannot be read, or the system refuses to tell.
+/// [`Error::NotRegularFile`] if there is something else; [`Error::Io`] if the file cannot be opened where that is needed, or
+/// the system refuses to tell.
 pub fn is_held(path: impl AsRef<Path>) -> Result<bool> {
     let path = absolute(path.as_ref())?;
-    let file_path = &path;
-    let failed = |operation| move |source| Error::io(operation, file_path, source);
     match std::fs::symlink_metadata(&path) {
         Ok(found) if !found.is_file() => return Err(not_regular(&path, found.file_type())),
         Ok(_) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(failed("look up")(error)),
+        Err(error) => return Err(Error::io("look up", &path, error)),
     }
-    Ok(!find(&path)?.is_empty() || is_held_unlisted(&path)?)
+    if sys::lists_locks(&path) {
+        return Ok(listed(&path, slice::from_ref(&path))? == [true]);
+    }
+    match probe(&path, true) {
+        Ok(Some(is_held)) => Ok(is_held),
+        // It may be shared, or closed to this user, and a record or the system's list says more.
+        Ok(None) => Ok(!find(&path)?.is_empty()),
+        Err(error) => {
+            if find(&path)?.is_empty() {
+                Err(error)
+            } else {
+                Ok(true)
+            }
+        }
+    }
 }
 
-/// The slots of the semaphore at `path` that are held, in order, also if nothing is known of who does: see [`is_held`]. Makes
-/// nothing. Empty where nothing is there, and for a directory that is no semaphore.
+/// The slots of the semaphore at `path` that are held, in order, also if nothing is known of their holders: see [`is_held`].
+///
+/// Creates nothing. Empty where nothing is there, and for a directory that is no semaphore. Where the system does not list all
+/// locks, each slot is locked for less than a microsecond.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -91,8 +109,8 @@ pub fn is_held(path: impl AsRef<Path>) -> Result<bool> {
 ///
 /// # Errors
 ///
-/// [`Error::NotRegularFile`] if there is a symbolic link; [`Error::Io`] if it cannot be looked at, there is a record that
-/// cannot be read, or the system refuses to tell.
+/// [`Error::NotRegularFile`] if there is a symbolic link; [`Error::Io`] if the directory cannot be read, a slot cannot be opened
+/// where that is needed, or the system refuses to tell.
 pub fn held_slots(path: impl AsRef<Path>) -> Result<Vec<u32>> {
     let path = absolute(path.as_ref())?;
     match std::fs::symlink_metadata(&path) {
@@ -100,35 +118,52 @@ pub fn held_slots(path: impl AsRef<Path>) -> Result<Vec<u32>> {
         Ok(found) if found.is_symlink() => return Err(not_regular(&path, found.file_type())),
         _ => {}
     }
-    let mut held: Vec<u32> = find(&path)?.iter().filter_map(Holder::slot).collect();
-    let slots = holder::slots_in(&path).map_err(|source| Error::io("look into", &path, source))?;
-    for slot in slots {
-        if !held.contains(&slot) && is_held_unlisted(&path.join(holder::slot_name(slot)).into())? {
-            held.push(slot);
-        }
+    let slots = record::slots_in(&path).map_err(|source| Error::io("look into", &path, source))?;
+    let file = |slot: u32| -> Arc<Path> { path.join(record::slot_name(slot)).into() };
+    let mut held = Vec::new();
+    if sys::lists_locks(&path) {
+        let files: Vec<_> = slots.iter().map(|slot| file(*slot)).collect();
+        let listed = listed(&path, &files)?;
+        held.extend(slots.into_iter().zip(listed).filter_map(|(slot, is)| is.then_some(slot)));
+        return Ok(held);
     }
-    held.sort_unstable();
+    for slot in slots {
+        let is_held = probe(&file(slot), false).or_else(|error| {
+            // This user may not open it, perhaps.
+            let is_known = find(&path)?.iter().any(|holder| holder.slot() == Some(slot));
+            if is_known { Ok(Some(true)) } else { Err(error) }
+        })?;
+        held.extend(Some(slot).filter(|_| is_held == Some(true)));
+    }
     Ok(held)
 }
 
-/// Whether somebody holds it alone whom the system does not list.
-fn is_held_unlisted(path: &Arc<Path>) -> Result<bool> {
+/// Of each of these files, all on the file system of `path`, whether the system lists it as locked.
+fn listed(path: &Arc<Path>, files: &[Arc<Path>]) -> Result<Vec<bool>> {
+    let mut ids = Vec::new();
+    for file in files {
+        ids.push(match sys::path_identity(file) {
+            Ok(id) => Some(id),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None, // removed meanwhile
+            Err(error) => return Err(Error::io("look up", file, error)),
+        });
+    }
+    let existing: Vec<_> = ids.iter().copied().flatten().collect();
+    let locked = sys::locked_in_list(&existing);
+    let locked = locked.map_err(|source| Error::io("find the holders of", path, source))?;
+    Ok(ids.into_iter().map(|id| id.is_some_and(|id| locked.contains(&id))).collect())
+}
+
+/// Whether it is locked, by a try; with `readers` also of those who share it. `None`: perhaps by those.
+fn probe(path: &Arc<Path>, readers: bool) -> Result<Option<bool>> {
     let failed = |operation| move |source| Error::io(operation, path, source);
     // Rule 1: not to open a device, nor a FIFO.
     if sys::presence(path).map_err(failed("look up"))? != Presence::File {
-        return Ok(false);
+        return Ok(Some(false));
     }
-    let file = match sys::through_readers(|| sys::open_to_read(path)) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(failed("open")(error)),
-    };
-    if sys::lists_locks(&file) {
-        return Ok(false);
+    match sys::through_readers(|| sys::open_to_read(path)) {
+        Ok(file) => sys::probe(&file, readers).map_err(failed("lock")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Some(false)),
+        Err(error) => Err(failed("open")(error)),
     }
-    let is_had = sys::try_lock(&file, Mode::Shared).map_err(failed("lock"))?;
-    if is_had {
-        sys::unlock(&file).map_err(failed("unlock"))?;
-    }
-    Ok(!is_had)
 }

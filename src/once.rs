@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, OnceError, Result};
 use crate::event::Event;
-use crate::holder::{self, Holder};
+use crate::holder::Holder;
 use crate::lock::{Lock, LockGuard};
 use crate::options::Options;
+use crate::record;
 use crate::slot::absolute_file;
 use crate::sys;
 use crate::wait::Deadline;
@@ -333,7 +334,7 @@ impl Once {
     /// [`Error::Io`] if there is a record that cannot be read, or the system refuses to tell.
     pub fn holder(&self) -> Result<Option<Holder>> {
         let path = &self.inner.lock_path;
-        let found = holder::find(path, true);
+        let found = record::find(path, true);
         let found = found.map_err(|source| Error::io("find the holder of", path, source))?;
         Ok(found.into_iter().next())
     }

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::holder::{self, Holder};
+use crate::holder::Holder;
+use crate::record;
 use crate::sys::Bits;
 
 /// Settings with which a primitive is opened. A builder that can be used again and again.
@@ -60,9 +61,12 @@ impl Options {
         self
     }
 
-    /// Whether a holder leaves a record beside the path (`P.holder` for a lock file `P`, for a semaphore `P/holders/slot.N`, for each reader
-    /// of an [`RwLock`](crate::RwLock) a file in `P.holders`: process, host, command, since when, label) for as long as it holds. Off by default, on with a [`label`](Self::label); the last
-    /// call counts.
+    /// Whether a holder leaves a record beside the path for as long as it holds. Off by default, on with a
+    /// [`label`](Self::label); the last call counts.
+    ///
+    /// The record is `P.holder` for a lock file `P`, `P/holders/slot.N` for a semaphore, and a file in `P.holders` for each
+    /// reader of an [`RwLock`](crate::RwLock). It names the process, its pid namespace, host and boot, its command, when it
+    /// acquired the lock, and the label.
     ///
     /// The record holds the whole command line, and whoever may read the directory can read it unless
     /// [`access`](Self::access) says otherwise. The names `P.holder` and `P.holder.new` are flockwork's:
@@ -274,7 +278,7 @@ impl Waiting {
     /// All who have it now (a semaphore's several), as far as that is known. Looks each time it is asked.
     #[must_use]
     pub fn holders(&self) -> Vec<Holder> {
-        holder::find(&self.locked, true).unwrap_or_default()
+        record::find(&self.locked, true).unwrap_or_default()
     }
 
     /// Who has it now, where that is known: of several the first. Looks each time it is asked.

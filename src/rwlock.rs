@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use crate::claim::{self, Claim, LINES};
 use crate::error::{Error, Result};
 use crate::hold::{Hold, Signature};
-use crate::holder::{self, Holder};
+use crate::holder::Holder;
 use crate::options::Options;
+use crate::record;
 use crate::slot::{Locked, Slot};
 use crate::sys::{self, Mode};
 use crate::wait::{Acquire, Deadline, Gated, Notice, Outcome, Passage, Then, pass, try_pass};
@@ -288,7 +289,7 @@ impl RwLock {
     /// [`Error::Io`] if there is a record that cannot be read, or the system refuses to tell.
     pub fn holders(&self) -> Result<Vec<Holder>> {
         let path = self.inner.read.path();
-        holder::find(path, true).map_err(|source| Error::io("find the holders of", path, source))
+        record::find(path, true).map_err(|source| Error::io("find the holders of", path, source))
     }
 
     fn reading(&self, deadline: impl FnOnce() -> Deadline) -> Result<ReadGuard> {

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::claim::{self, Claim, LINES, Whole};
 use crate::error::{Error, Result};
-use crate::holder::{self, Desk, Holder, Record};
+use crate::holder::Holder;
 use crate::options::Options;
+use crate::record::{self, Desk, Record};
 use crate::slot::{Locked, Slot};
 use crate::slots::{Announcement, Batch, Gathering, Slots, check_permits};
 use crate::sys::Mode;
@@ -390,7 +391,7 @@ impl Semaphore {
     /// [`Error::Io`] if there is a record that cannot be read, or the system refuses to tell.
     pub fn holders(&self) -> Result<Vec<Holder>> {
         let directory = self.inner.slots.directory();
-        holder::find(directory, true)
+        record::find(directory, true)
             .map_err(|source| Error::io("find the holders of", directory, source))
     }
 

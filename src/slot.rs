@@ -252,7 +252,7 @@ impl Slot {
     /// Whether all who hold it are known, and were stopped (SIGSTOP).
     pub(crate) fn has_stopped_holder(&self) -> bool {
         let owners = sys::lock_owners(&[self.latest()], false).unwrap_or_default();
-        !owners.is_empty() && owners.iter().all(|owner| sys::is_stopped(owner.pid))
+        !owners.is_empty() && owners.iter().all(|owner| sys::is_stopped(owner.listed))
     }
 
     fn block(self: &Arc<Self>, mode: Mode, open: OpenFile) -> Result<Locked> {

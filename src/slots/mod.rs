@@ -21,9 +21,9 @@ use self::table::{
 };
 use self::waiters::Waiters;
 use crate::error::{Error, Result};
-use crate::holder::slot_name;
 use crate::options::Access;
 use crate::per_process::{MutexGuard, PerProcess};
+use crate::record::slot_name;
 use crate::slot::{Locked, Slot, absolute};
 use crate::sys::{self, Mode, Origin};
 

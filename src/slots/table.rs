@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::capacity::{MOST_PERMITS, Stamp, establish, stamp};
 use super::signs::Signs;
 use crate::error::{Error, Result};
-use crate::holder::{SPARES, slot_name, slots_in};
+
 use crate::options::Access;
+use crate::record::{SPARES, slot_name, slots_in};
 use crate::slot::Slot;
 use crate::sys::{self, FileId};
 

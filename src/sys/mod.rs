@@ -23,21 +23,22 @@
 //! | [`read_dir`] | the entries of a directory; EINTR is retried |
 //! | [`Directory`] | a directory of ours that cannot be led elsewhere while it is used |
 //! | [`create_directories`] | the missing ones of a directory's ancestors and itself |
-//! | [`try_lock`], [`try_lock_again`], [`lock`], [`unlock`] | whole-file advisory lock of an open file; EINTR is retried |
+//! | [`try_lock`], [`try_lock_again`], [`lock`], [`unlock`], [`probe`] | whole-file advisory lock of an open file; EINTR is retried |
 //! | [`let_inherit`] | programs that are started from now on have the open file, and its lock, as well |
 //! | [`downgrade`] | from exclusive to shared, with nobody in between |
 //! | [`FileId`], [`identity`], [`path_identity`], [`names`] | which file an open file is, and whether a path names it |
 //! | [`has_one_name`] | whether a file can have got its name by a hard link to somebody's |
 //! | [`PlaceId`], [`place_identity`] | which directory a path leads to |
 //! | [`is_network`], [`is_network_place`] | whether a wait in the kernel, or events, must not be trusted |
-//! | [`lists_locks`] | whether [`lock_owners`] would find who holds a lock there |
+//! | [`lists_locks`], [`locked_in_list`] | whether the system lists all locks on files there, and which files it lists |
 //! | [`locks_unsupported`] | whether an error says that the file system has no locks |
 //! | [`is_bad_name`], [`advice`] | what else an error says |
 //! | [`describe`] | what a thing is that is no regular file |
 //! | [`Pin`] | a published file of which the kernel tells whether its publisher lives |
 //! | [`Origin`] | tells a process from the copy that `fork` makes of it |
 //! | [`coarse_milliseconds`] | a clock that is read faster than it is exact |
-//! | [`lock_owners`], [`is_stopped`], [`command_of`], [`host_name`] | what the system says about holders |
+//! | [`this_process`], [`has_ended`], [`PID_NAMESPACES`] | a process among all that ever had its number |
+//! | [`lock_owners`], [`is_stopped`], [`command_of`], [`started`], [`host_name`] | what the system says about holders |
 
 #![expect(clippy::disallowed_methods, reason = "the one place that opens and locks files")]
 
@@ -60,8 +61,33 @@ pub(crate) enum Mode {
 #[allow(dead_code, reason = "no other system than Linux tells")]
 pub(crate) struct Owner {
     pub(crate) file: FileId,
-    pub(crate) pid: u32,
     pub(crate) is_shared: bool,
+    /// Its number in the system's list.
+    pub(crate) listed: u32,
+    /// The number by which this process calls it; `None` where it is not in this process's pid namespace.
+    pub(crate) pid: Option<u32>,
+}
+
+/// A process among all that ever had its number. What the system does not tell is `None`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    pub(crate) numbering: Numbering,
+    /// When it was started: a number that only a comparison makes use of.
+    pub(crate) started: Option<u64>,
+    /// Which boot of which machine it runs in.
+    pub(crate) boot: Option<String>,
+}
+
+/// The pid namespace in which a process number counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "no other system than Linux has such namespaces")]
+pub(crate) enum Numbering {
+    /// By its number, which is taken as long as there is a process in it.
+    Namespace(u64),
+    /// Another than this process's.
+    Other,
+    Unknown,
 }
 
 /// Mode bits of files and directories that are created (Unix; elsewhere nothing is set).
@@ -116,6 +142,31 @@ pub(crate) const SHARED_BACKSTOP: Option<Duration> =
 /// Gives the lock back.
 pub(crate) fn unlock(file: &std::fs::File) -> io::Result<()> {
     through_signals(|| advisory::unlock(file))
+}
+
+/// Whether the file is locked, by a try that takes the lock for less than a microsecond. `None`: no process has it
+/// locked exclusively, and whether some share it is not known. With `readers` the try is one that tells of them.
+pub(crate) fn probe(file: &std::fs::File, readers: bool) -> io::Result<Option<bool>> {
+    // While a file is locked exclusively on Windows, no other process can read it. NFS locks exclusively only what is open
+    // for writing.
+    if readers && !imp::LOCKS_ARE_MANDATORY {
+        if let Ok(is_locked) = is_refused(file, Mode::Exclusive) {
+            return Ok(Some(is_locked));
+        }
+    }
+    let is_locked = is_refused(file, Mode::Shared)?;
+    Ok(if readers && !is_locked { None } else { Some(is_locked) })
+}
+
+fn is_refused(file: &std::fs::File, mode: Mode) -> io::Result<bool> {
+    // A refusal may come from another process that probes, and hardly from several in a row.
+    for _ in 0..4 {
+        if try_lock(file, mode)? {
+            return unlock(file).map(|()| false);
+        }
+        std::thread::yield_now();
+    }
+    Ok(true)
 }
 
 /// Makes an exclusive lock a shared one, without waiting and with nobody in between (rule R4). `Ok(false)`, or an
@@ -183,9 +234,12 @@ pub(crate) fn nearest_directory(directory: &Path) -> Option<&Path> {
 pub(crate) fn unique_beside(path: &Path) -> std::path::PathBuf {
     use std::hash::{BuildHasher as _, Hasher as _};
     static NAMES: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-    // The keys of that are a thread's, and a forked copy has the same.
+    // The keys of that are a thread's, and a forked copy has the same; one that is the first process of a pid
+    // namespace may also have the number of the first process of another.
     let mut random = std::collections::hash_map::RandomState::new().build_hasher();
     random.write_u32(std::process::id());
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    random.write_u128(now.unwrap_or_default().as_nanos());
     random.write_u64(NAMES.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
     let random = random.finish();
     path.with_file_name(format!(".flockwork.{random:016x}"))
@@ -208,13 +262,16 @@ pub(crate) use self::whole::{put, replace, write_new};
 
 mod whole;
 
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+mod untold;
+
 pub(crate) use imp::{
-    BACKSTOP, FILES_HAVE_NUMBERS, FileId, Origin, Pin, PlaceId, SUPPORTED, advice,
+    BACKSTOP, FILES_HAVE_NUMBERS, FileId, Origin, PID_NAMESPACES, Pin, PlaceId, SUPPORTED, advice,
     coarse_milliseconds, command_of, common_name, create_directories, create_new, describe,
-    has_one_name, host_name, identity, is_bad_name, is_network, is_network_place, is_stopped,
-    let_inherit, lists_locks, lock_owners, locks_unsupported, misnamed, names, open_existing,
-    open_to_read, path_identity, place_identity, presence, remove_at_once, rename_new,
-    sync_directory, sync_everything, through_readers,
+    has_ended, has_one_name, host_name, identity, is_bad_name, is_network, is_network_place,
+    is_stopped, let_inherit, lists_locks, lock_owners, locked_in_list, locks_unsupported, misnamed,
+    names, open_existing, open_to_read, path_identity, place_identity, presence, remove_at_once,
+    rename_new, started, sync_directory, sync_everything, this_process, through_readers,
 };
 
 #[cfg(all(unix, not(any(target_os = "solaris", target_os = "emscripten"))))]

@@ -5,6 +5,10 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+pub(crate) use super::untold::{
+    PID_NAMESPACES, command_of, has_ended, is_stopped, lists_locks, lock_owners, locked_in_list,
+    started, this_process,
+};
 use super::{Bits, Mode, Presence};
 
 /// Whether there are locks on this platform at all.
@@ -13,6 +17,8 @@ pub(crate) const SUPPORTED: bool = false;
 pub(crate) const BACKSTOP: std::time::Duration = std::time::Duration::from_secs(1);
 
 pub(super) const LOCKS_STACK: bool = false;
+
+pub(super) const LOCKS_ARE_MANDATORY: bool = false;
 
 /// Whether [`FileId`] tells one file from another.
 pub(crate) const FILES_HAVE_NUMBERS: bool = false;
@@ -183,11 +189,6 @@ pub(crate) fn is_network_place(_directory: &Path) -> bool {
     false
 }
 
-/// The system has no such list.
-pub(crate) fn lists_locks(_file: &File) -> bool {
-    false
-}
-
 pub(crate) fn is_network(_path: &Path, _file: &File) -> bool {
     false
 }
@@ -231,18 +232,6 @@ impl Origin {
 
 pub(crate) fn host_name() -> String {
     String::new()
-}
-
-pub(crate) fn lock_owners(_files: &[FileId], _thorough: bool) -> io::Result<Vec<super::Owner>> {
-    Ok(Vec::new())
-}
-
-pub(crate) fn is_stopped(_pid: u32) -> bool {
-    false
-}
-
-pub(crate) fn command_of(_pid: u32) -> Option<String> {
-    None
 }
 
 pub(crate) fn coarse_milliseconds() -> u64 {

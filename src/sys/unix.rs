@@ -32,11 +32,22 @@ pub(crate) const BACKSTOP: Duration = Duration::from_millis(100);
 /// A second lock by the same descriptor takes the place of the first.
 pub(super) const LOCKS_STACK: bool = false;
 
+/// A locked file can be read and written by everybody.
+pub(super) const LOCKS_ARE_MANDATORY: bool = false;
+
 /// Whether [`FileId`] tells one file from another.
 pub(crate) const FILES_HAVE_NUMBERS: bool = true;
 
-pub(crate) use self::processes::{
-    Origin, coarse_milliseconds, command_of, host_name, is_stopped, lock_owners,
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) use self::proc::{
+    PID_NAMESPACES, command_of, has_ended, is_stopped, lock_owners, locked_in_list, started,
+    this_process,
+};
+pub(crate) use self::processes::{Origin, coarse_milliseconds, host_name};
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) use super::untold::{
+    PID_NAMESPACES, command_of, has_ended, is_stopped, lists_locks, lock_owners, locked_in_list,
+    started, this_process,
 };
 
 pub(crate) use self::directories::{
@@ -45,6 +56,9 @@ pub(crate) use self::directories::{
 
 #[path = "unix_directories.rs"]
 mod directories;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[path = "linux_proc.rs"]
+mod proc;
 #[path = "unix_processes.rs"]
 mod processes;
 
@@ -404,18 +418,11 @@ pub(crate) fn is_network(_path: &Path, file: &File) -> bool {
     remote::is_file(file)
 }
 
-/// Whether [`lock_owners`] finds who has this file locked: not where the list names other devices than stat(2) does
-/// (overlayfs, btrfs), nor where others than this host's may have it.
-pub(crate) fn lists_locks(file: &File) -> bool {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    return !remote::is_file(file)
-        && !remote::is_stacked(file)
-        && File::open("/proc/locks").is_ok();
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    {
-        let _ = file;
-        false
-    }
+/// Whether [`locked_in_list`] knows if a file there is locked: the list has the locks of all processes and goes by
+/// the numbers of stat(2) (not so on btrfs and some overlays), and no other host can have the file locked.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn lists_locks(path: &Path) -> bool {
+    remote::is_listed(path) && proc::lists_all()
 }
 
 /// The same of a directory.
@@ -446,11 +453,12 @@ mod remote {
         super::NETWORK.contains(&magic(fs))
     }
 
+    /// Whether only this host can lock files there, and the kernel lists them by the numbers of stat(2).
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    pub(super) fn is_stacked(file: &super::File) -> bool {
+    pub(super) fn is_listed(path: &super::Path) -> bool {
         const OVERLAYFS: u32 = 0x794c_7630;
         const BTRFS: u32 = 0x9123_683e;
-        fstatfs(file).is_ok_and(|fs| [OVERLAYFS, BTRFS].contains(&magic(&fs)))
+        statfs(path).is_ok_and(|fs| !is_remote(&fs) && ![OVERLAYFS, BTRFS].contains(&magic(&fs)))
     }
 
     #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -14,6 +14,10 @@ use std::path::{Component, Path, PathBuf, Prefix};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+pub(crate) use super::untold::{
+    PID_NAMESPACES, command_of, has_ended, is_stopped, lists_locks, lock_owners, locked_in_list,
+    started, this_process,
+};
 use super::{Bits, Presence};
 
 /// Whether there are locks on this platform at all.
@@ -26,6 +30,9 @@ pub(crate) const BACKSTOP: Duration = Duration::from_millis(100);
 /// A shared lock by the handle that has an exclusive one comes on top of it, and the first unlocking takes the
 /// exclusive one away: `LockFileEx`, remarks.
 pub(super) const LOCKS_STACK: bool = true;
+
+/// Nobody else can read what is locked exclusively, nor write what is locked.
+pub(super) const LOCKS_ARE_MANDATORY: bool = true;
 
 /// Whether [`FileId`] tells one file from another.
 pub(crate) const FILES_HAVE_NUMBERS: bool = false;
@@ -361,11 +368,6 @@ pub(crate) fn place_identity(directory: &Path) -> io::Result<PlaceId> {
     Ok(PlaceId { made: found.created().ok() })
 }
 
-/// The system has no such list.
-pub(crate) fn lists_locks(_file: &File) -> bool {
-    false
-}
-
 /// By the resolved path: a share, also one behind a drive letter.
 pub(crate) fn is_network(path: &Path, _file: &File) -> bool {
     is_network_place(path)
@@ -446,21 +448,6 @@ impl Origin {
 
 pub(crate) fn host_name() -> String {
     std::env::var("COMPUTERNAME").unwrap_or_default()
-}
-
-/// Not told by the system.
-pub(crate) fn lock_owners(_files: &[FileId], _thorough: bool) -> io::Result<Vec<super::Owner>> {
-    Ok(Vec::new())
-}
-
-/// Not told by the system.
-pub(crate) fn is_stopped(_pid: u32) -> bool {
-    false
-}
-
-/// Not told by the system.
-pub(crate) fn command_of(_pid: u32) -> Option<String> {
-    None
 }
 
 pub(crate) fn coarse_milliseconds() -> u64 {

@@ -295,3 +295,24 @@ fn an_orderly_release_is_no_death_where_the_record_cannot_be_removed() {
     assert!(!next.lock().unwrap().abandoned());
     assert!(!record_of(&moved.join("a.lock")).exists());
 }
+
+/// Whoever may read a record can lock it, and holds nothing by that.
+// Linux only: no other system tells that the process has ended.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_dead_holders_record_that_another_process_locks_is_not_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let mut killed = Peer::start();
+    killed.expect(&format!("open\t{}\tlabel=killed", path.display()), "ok");
+    killed.expect("lock", "held");
+    let record = std::fs::File::open(record_of(&path)).unwrap();
+    killed.kill();
+    fs4::FileExt::lock(&record).unwrap();
+    assert_eq!(flockwork::holders(&path).unwrap(), []);
+    let mut other = Peer::with_lock(&path);
+    other.expect("lock", "held");
+    let pids: Vec<_> =
+        flockwork::holders(&path).unwrap().iter().map(flockwork::Holder::pid).collect();
+    assert_eq!(pids, [other.id()]);
+}

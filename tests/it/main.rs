@@ -80,6 +80,9 @@ mod interop;
 // Linux only: counts by /proc.
 #[cfg(target_os = "linux")]
 mod leaks;
+// Linux only: no other system has pid namespaces.
+#[cfg(target_os = "linux")]
+mod namespaces;
 // Unix only: mode bits, other users, limits; injected errors. `windows` has what Windows refuses.
 #[cfg(unix)]
 mod refusals;

@@ -186,6 +186,13 @@ impl State {
                 Ok(None) => "nobody".into(),
                 Err(error) => complaint(&error),
             },
+            ["is-held", path] => told(flockwork::is_held(path).map(|is_held| is_held.to_string())),
+            ["held-slots", path] => {
+                told(flockwork::held_slots(path).map(|slots| format!("{slots:?}")))
+            }
+            ["holders", path] => told(flockwork::holders(path).map(|holders| {
+                holders.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+            })),
             ["path"] => self.lock().path().display().to_string(),
             ["chdir", path] => {
                 std::env::set_current_dir(path).unwrap();

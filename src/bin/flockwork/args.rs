@@ -115,10 +115,13 @@ Examples:
   flockwork status --json --id cc
   flockwork status --watch deploy.lock
 
-With --json there is an object for each path, and for PATH.lock beside it where that is (Once, SharedFile, consumed events).
-Each has: path; kind (missing, file or semaphore); held; holders, each with pid, host, command, label,
-since (RFC 3339), slot and shared, null where unknown. A file also has shared, set and bytes (as an event); what is missing has
-set; a semaphore has permits, available and slots (those that are held).";
+With --json there is an object for each path, and for PATH.lock beside it where that exists (Once,
+SharedFile, consumed events). Each has: path; kind (missing, file or semaphore); held; holders.
+A holder has pid, pid_namespace, same_pid_namespace, host, command, label, since (RFC 3339), slot
+and shared, null where unknown. Its pid can be used here, for example with kill, only if
+same_pid_namespace is true: other containers and hosts have numbers of their own. A file also has
+shared, set and bytes (as an event); what is missing has set; a semaphore has permits, available
+and slots (those that are held).";
 
 const COMPLETIONS_EXAMPLES: &str = "\
 Example:

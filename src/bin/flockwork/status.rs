@@ -251,10 +251,7 @@ fn date(time: SystemTime) -> Option<SystemTime> {
 }
 
 fn of(holder: &Holder) -> String {
-    let mut text = format!("process {}", holder.pid());
-    if let Some(command) = holder.command() {
-        let _ = write!(text, " ({command})");
-    }
+    let mut text = format!("{holder:#}");
     if let Some(label) = holder.label() {
         let _ = write!(text, ", \"{label}\"");
     }
@@ -286,13 +283,18 @@ fn escaped(json: &str) -> String {
 fn as_json(seen: &Seen) -> Value {
     let holders: Value = seen.holders.iter().map(holder_as_json).collect();
     let path = seen.path.to_string_lossy();
+    // Of an unknown holder it is not known either.
+    let is_unknown =
+        matches!(seen.kind, Kind::File { is_held: true, .. }) && seen.holders.is_empty();
+    let shared =
+        if is_unknown { Value::Null } else { seen.holders.iter().any(Holder::is_shared).into() };
     match &seen.kind {
         Kind::Missing => json!({
             "path": path, "kind": "missing", "held": false, "set": false, "holders": holders,
         }),
         Kind::File { is_held, bytes } => json!({
             "path": path, "kind": "file", "held": is_held, "set": true, "bytes": bytes,
-            "shared": seen.holders.iter().any(Holder::is_shared), "holders": holders,
+            "shared": shared, "holders": holders,
         }),
         Kind::Semaphore { permits, held } => json!({
             "path": path, "kind": "semaphore", "held": !held.is_empty(), "permits": permits,
@@ -306,6 +308,8 @@ fn holder_as_json(holder: &Holder) -> Value {
     let since = since.map(|since| humantime::format_rfc3339_millis(since).to_string());
     json!({
         "pid": holder.pid(),
+        "pid_namespace": holder.pid_namespace(),
+        "same_pid_namespace": holder.same_pid_namespace(),
         "host": holder.host(),
         "command": holder.command(),
         "label": holder.label(),

@@ -1,0 +1,369 @@
+//! Linux: what `/proc` tells of processes and of their locks (proc(5)). May name rustix, the file of Unix
+//! beside this one and std.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+
+use super::super::{Numbering, Owner, Process};
+use super::FileId;
+
+/// Process numbers count within a pid namespace (`pid_namespaces(7)`), and there may be many.
+pub(crate) const PID_NAMESPACES: bool = true;
+
+// ------------------------------------------------------------------------------------- processes
+
+pub(crate) fn this_process() -> Process {
+    Process {
+        pid: std::process::id(),
+        started: started_in("self"),
+        numbering: namespace_of("self").map_or(Numbering::Unknown, Numbering::Namespace),
+        boot: boot(),
+    }
+}
+
+/// Whether this process, which goes by the numbers of this process's namespace, has ended: its number is
+/// free, or is another process's by now. A child may have inherited all that it had open.
+pub(crate) fn has_ended(process: &Process) -> bool {
+    if !lists_own_numbers() {
+        return false;
+    }
+    let now = started(process.pid);
+    let is_another = process.started.zip(now).is_some_and(|(then, now)| then != now);
+    is_another || !is_running(process.pid)
+}
+
+/// Whether `/proc` was mounted in this process's pid namespace.
+fn lists_own_numbers() -> bool {
+    let own = std::process::id();
+    self_number() == Some(own) && matches!(*numbers_of("self"), [] | [_])
+}
+
+/// The number of this process in `/proc`, where that is mounted in its pid namespace or one above.
+fn self_number() -> Option<u32> {
+    fs::read_link("/proc/self").ok()?.to_str()?.parse().ok()
+}
+
+/// The numbers of a process: in the namespace of `/proc`, and in each below it down to the process's own
+/// (`NSpid`, since Linux 4.1).
+fn numbers_of(process: &str) -> Vec<u32> {
+    let status = fs::read(format!("/proc/{process}/status")).unwrap_or_default();
+    let status = String::from_utf8_lossy(&status);
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    let numbers = line.unwrap_or_default().split_ascii_whitespace();
+    numbers.filter_map(|number| number.parse().ok()).collect()
+}
+
+/// Which pid namespace a process is in. Of other users' processes the system does not tell.
+fn namespace_of(process: &str) -> Option<u64> {
+    fs::metadata(format!("/proc/{process}/ns/pid")).ok().map(|namespace| namespace.ino())
+}
+
+/// Which boot of which machine this is. (`systemd-nspawn` and LXC give each container another one.)
+fn boot() -> Option<String> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(boot.trim().to_string())
+}
+
+/// When a process of `/proc` was started, in clock ticks since the boot.
+pub(crate) fn started(listed: u32) -> Option<u64> {
+    started_in(&listed.to_string())
+}
+
+/// The 22nd word of `stat`.
+fn started_in(process: &str) -> Option<u64> {
+    after_name(process).ok()?.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// The state of a process, a letter.
+fn state_of(pid: u32) -> io::Result<Option<u8>> {
+    Ok(after_name(&pid.to_string())?.bytes().next())
+}
+
+/// `/proc/PID/stat` from the third word on. The second is the program's name in parentheses, which may hold
+/// spaces and parentheses itself.
+fn after_name(process: &str) -> io::Result<String> {
+    let stat = fs::read(format!("/proc/{process}/stat"))?;
+    let end = stat.iter().rposition(|byte| *byte == b')').map_or(stat.len(), |end| end + 1);
+    Ok(String::from_utf8_lossy(&stat[end..]).trim_start().to_string())
+}
+
+/// Whether there is such a process in `/proc`, and not just what is left of a dead one until its parent asks.
+fn is_running(pid: u32) -> bool {
+    match state_of(pid) {
+        // The first thread may have ended before the others.
+        Ok(Some(b'Z')) => numbers(&format!("/proc/{pid}/task")).count() > 1,
+        Ok(state) => state != Some(b'X'),
+        // Hidden from this user (the mount option `hidepid`), perhaps.
+        Err(error) => error.kind() != io::ErrorKind::NotFound || hides_processes(),
+    }
+}
+
+/// Whether this user cannot see the processes of others, the first of all among them.
+fn hides_processes() -> bool {
+    !std::path::Path::new("/proc/1/stat").exists()
+}
+
+/// Whether a process of the list was stopped by a signal or a debugger.
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    matches!(state_of(pid), Ok(Some(b'T' | b't')))
+}
+
+/// The command line of a process of the list, its words joined by spaces.
+pub(crate) fn command_of(pid: u32) -> Option<String> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let words: Vec<_> = line
+        .split(|&byte| byte == 0)
+        .filter(|word| !word.is_empty())
+        .map(String::from_utf8_lossy)
+        .collect();
+    (!words.is_empty()).then(|| words.join(" "))
+}
+
+// ----------------------------------------------------------------------------------------- locks
+
+/// Whether `/proc/locks` lists the locks of all processes: it does in the first pid namespace, and leaves out
+/// in any other what processes outside of that took, and what dead ones took (`PROC_PID_INIT_INO` in
+/// `include/linux/proc_ns.h`; `locks_show` in `fs/locks.c`). Where that cannot be told, it is taken not to.
+pub(crate) fn lists_all() -> bool {
+    const FIRST: u64 = 0xEFFF_FFFC;
+    namespace_of("self") == Some(FIRST) && fs::File::open("/proc/locks").is_ok()
+}
+
+/// Those of these files that the list shows as locked, whoever took the lock.
+pub(crate) fn locked_in_list(files: &[FileId]) -> io::Result<Vec<FileId>> {
+    Ok(listed(files)?.into_iter().map(|lock| lock.file).collect())
+}
+
+/// The processes that hold a lock on one of these files, as far as `/proc/locks` shows them.
+///
+/// The process is the one that took the lock or, if it died, one that inherited it. Where the list does
+/// not show what dead processes took, `thorough` looks for what was inherited of files that nothing is listed
+/// for. Nothing is listed where the file system shows another device number than stat(2) does (btrfs
+/// subvolumes, some overlays).
+pub(crate) fn lock_owners(files: &[FileId], thorough: bool) -> io::Result<Vec<Owner>> {
+    let taken = listed(files)?.into_iter().filter(|lock| lock.process != 0);
+    let (mut locks, dead): (Vec<_>, Vec<_>) =
+        taken.partition(|lock| is_running(lock.process) && still_has(lock));
+    let mut open: Vec<_> = dead.iter().map(|lock| lock.file).collect();
+    if thorough && !lists_all() {
+        open.extend(files.iter().filter(|file| !locks.iter().any(|lock| lock.file == **file)));
+    }
+    if !open.is_empty() {
+        locks.extend(inherited(&open));
+    }
+    let own = if locks.is_empty() { Numbers::Own } else { Numbers::of_proc() };
+    Ok(locks.into_iter().map(|lock| lock.owner(own)).collect())
+}
+
+/// A lock as the kernel shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Lock {
+    file: FileId,
+    is_shared: bool,
+    /// Who has it, by the number in `/proc`.
+    process: u32,
+}
+
+impl Lock {
+    fn owner(self, numbers: Numbers) -> Owner {
+        let Self { file, is_shared, process } = self;
+        Owner { file, is_shared, listed: process, pid: numbers.own(process) }
+    }
+}
+
+/// The numbers that processes have in `/proc`.
+#[derive(Debug, Clone, Copy)]
+enum Numbers {
+    /// Those by which this process calls them.
+    Own,
+    /// Those of another pid namespace: this process got one of its own, and no `/proc` of that. The inode of its
+    /// own, if that is known.
+    Others(Option<u64>),
+}
+
+impl Numbers {
+    fn of_proc() -> Self {
+        if lists_own_numbers() { Self::Own } else { Self::Others(namespace_of("self")) }
+    }
+
+    /// The number by which this process calls a process of `/proc`, if it can.
+    fn own(self, listed: u32) -> Option<u32> {
+        let Self::Others(own) = self else { return Some(listed) };
+        let name = listed.to_string();
+        let is_neighbour = own.is_some() && namespace_of(&name) == own;
+        numbers_of(&name).pop().filter(|_| is_neighbour)
+    }
+}
+
+/// The locks on these files in the list. The process is the one that took the lock.
+fn listed(files: &[FileId]) -> io::Result<Vec<Lock>> {
+    // A lock that others' locks move within the list between two reads can be passed over, so what was not
+    // seen is looked for again.
+    const TRIES: u32 = 3;
+    let mut found = Vec::new();
+    for _ in 0..if files.is_empty() { 0 } else { TRIES } {
+        let (locks, is_one_piece) = kernel_locks()?;
+        found.extend(locks.lines().filter_map(flock).filter(|lock| files.contains(&lock.file)));
+        if is_one_piece || !found.is_empty() {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// Who has a lock on one of these files that another process took: `lock:` lines in `/proc/PID/fdinfo/N`, of the
+/// processes that this one may look at. Of several that have one lock the eldest, by its number.
+fn inherited(files: &[FileId]) -> Vec<Lock> {
+    let mut pids: Vec<u32> = numbers("/proc").collect();
+    pids.sort_unstable();
+    let mut found: Vec<(u32, Lock)> = Vec::new();
+    for pid in pids {
+        for lock in locks_had_by(pid, files) {
+            let taker = lock.process;
+            if found.iter().all(|(other, had)| *other != taker || had.file != lock.file) {
+                found.push((taker, Lock { process: pid, ..lock }));
+            }
+        }
+    }
+    found.into_iter().map(|(_, lock)| lock).collect()
+}
+
+/// The locks on these files that a process has open, each with who took it.
+fn locks_had_by(pid: u32, files: &[FileId]) -> Vec<Lock> {
+    let mut found = Vec::new();
+    for descriptor in numbers(&format!("/proc/{pid}/fdinfo")) {
+        let Some(file) = file_of(pid, descriptor).filter(|file| files.contains(file)) else {
+            continue;
+        };
+        let info = fs::read(format!("/proc/{pid}/fdinfo/{descriptor}")).unwrap_or_default();
+        let info = String::from_utf8_lossy(&info);
+        let locks = info.lines().filter_map(|line| line.strip_prefix("lock:").and_then(flock));
+        found.extend(locks.map(|lock| Lock { file, ..lock }));
+    }
+    found
+}
+
+/// The entries of a directory that are numbers.
+fn numbers(directory: &str) -> impl Iterator<Item = u32> + use<> {
+    let entries = super::super::read_dir(directory.as_ref()).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// Which file a descriptor of a process is, by its path: to read in `fdinfo` has it open for a moment, and a close by its
+/// owner would free nothing meanwhile. Asks no server for it, which may be gone.
+fn file_of(pid: u32, descriptor: u32) -> Option<FileId> {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
+    /// `AT_STATX_DONT_SYNC` (`linux/fcntl.h`), which rustix does not name on Android.
+    const FROM_MEMORY: AtFlags = AtFlags::from_bits_retain(0x4000);
+    let path = format!("/proc/{pid}/fd/{descriptor}");
+    let found = statx(CWD, path, FROM_MEMORY, StatxFlags::INO).ok()?;
+    let device = makedev(found.stx_dev_major, found.stx_dev_minor);
+    Some(FileId { device, inode: found.stx_ino })
+}
+
+/// Whether the one who took it has it still: this process may have left what it took to those who inherited it. (Other
+/// processes are not asked: a look into their descriptors has the files open for a moment.)
+fn still_has(lock: &Lock) -> bool {
+    self_number() != Some(lock.process) || !locks_had_by(lock.process, &[lock.file]).is_empty()
+}
+
+/// `/proc/locks`, and whether it came in one piece. Nothing where there is none, or this user may not read it.
+///
+/// Each read holds up all locking of the machine for a moment (`locks_start` in `fs/locks.c`), and makes as many
+/// lines as there is room for, up to a page: so the buffer is large. `fs::read_to_string` begins with a read
+/// of 32 bytes.
+fn kernel_locks() -> io::Result<(String, bool)> {
+    use io::ErrorKind;
+    let mut file = match fs::File::open("/proc/locks") {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
+            return Ok((String::new(), true));
+        }
+        opened => opened?,
+    };
+    let (mut bytes, mut pieces) = (Vec::new(), 0);
+    let mut page = vec![0; 64 * 1024];
+    loop {
+        match super::super::through_signals(|| io::Read::read(&mut file, &mut page))? {
+            0 => return Ok((String::from_utf8_lossy(&bytes).into_owned(), pieces <= 1)),
+            read => bytes.extend_from_slice(&page[..read]),
+        }
+        pieces += 1;
+    }
+}
+
+/// A lock in a line such as `7: FLOCK  ADVISORY  WRITE 4242 08:01:1337 0 EOF`, with the process that took it. A waiting
+/// request has `->` as its second word. In `fdinfo` the process is 0 where it has no number in `/proc`.
+fn flock(line: &str) -> Option<Lock> {
+    let mut words = line.split_ascii_whitespace().skip(1);
+    if words.next() != Some("FLOCK") {
+        return None;
+    }
+    let is_shared = words.nth(1)? == "READ";
+    let process: u32 = words.next()?.parse().ok()?;
+    let mut id = words.next()?.split(':');
+    let major = u32::from_str_radix(id.next()?, 16).ok()?;
+    let minor = u32::from_str_radix(id.next()?, 16).ok()?;
+    let inode: u64 = id.next()?.parse().ok()?;
+    let device = rustix::fs::makedev(major, minor);
+    Some(Lock { file: FileId { device, inode }, is_shared, process })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq};
+
+    use super::*;
+
+    #[test]
+    fn proc_locks_lines_are_read_and_nonsense_is_passed_over() {
+        let id = FileId { device: rustix::fs::makedev(0xfe, 1), inode: 77 };
+        let owner = |line| flock(line).filter(|lock| lock.file == id).map(|lock| lock.process);
+        let shares = |line| flock(line).unwrap().is_shared;
+        assert!(shares("1: FLOCK  ADVISORY  READ 4242 fe:01:77 0 EOF"));
+        assert!(!shares("1: FLOCK  ADVISORY  WRITE 4242 fe:01:77 0 EOF"));
+        assert_eq!(owner("1: FLOCK  ADVISORY  WRITE 4242 fe:01:77 0 EOF"), Some(4242));
+        assert_eq!(owner("1: FLOCK  ADVISORY  READ 4242 fe:01:77 0 EOF"), Some(4242));
+        assert_eq!(owner("1: -> FLOCK  ADVISORY  WRITE 4242 fe:01:77 0 EOF"), None);
+        assert_eq!(owner("1: POSIX  ADVISORY  WRITE 4242 fe:01:77 0 EOF"), None);
+        assert_eq!(owner("1: FLOCK  ADVISORY  WRITE 4242 fe:02:77 0 EOF"), None);
+        assert_eq!(owner("1: FLOCK  ADVISORY  WRITE 0 fe:01:77 0 EOF"), Some(0));
+        for nonsense in ["", "1:", "1: FLOCK", "1: FLOCK A W x fe:01:77", "1: FLOCK A W 1 fe"] {
+            assert_eq!(owner(nonsense), None, "{nonsense:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+
+        /// As `fs/locks.c` writes them, in the list and (after `lock:` and a tab) in `fdinfo`.
+        #[test]
+        fn any_line_of_the_kernels_is_read_as_it_was_meant(
+            number in any::<u64>(),
+            kind in "FLOCK |POSIX |OFDLCK|LEASE |ACCESS",
+            mode in "READ |WRITE|UNLCK|RW   |NONE ",
+            owner in -1..=i32::MAX,
+            (major, minor, inode) in (0..4096_u32, 0..1_048_576_u32, any::<u64>()),
+            waits in any::<bool>(),
+        ) {
+            let arrow = if waits { "-> " } else { "" };
+            let line = format!("{number}: {arrow}{kind} ADVISORY  {mode} {owner} {major:02x}:{minor:02x}:{inode} 0 EOF");
+            let file = FileId { device: rustix::fs::makedev(major, minor), inode };
+            let pid = u32::try_from(owner).ok().filter(|_| kind == "FLOCK " && !waits);
+            let wanted = pid.map(|process| Lock { file, process, is_shared: mode == "READ " });
+            prop_assert_eq!(flock(&line), wanted);
+            let info = format!("lock:\t{line}");
+            prop_assert_eq!(info.strip_prefix("lock:").and_then(flock), wanted);
+            // Half of it is nobody's, unless all that counts is there.
+            for cut in 0..line.len() {
+                let part = flock(&line[..cut]);
+                prop_assert!(part.is_none() || part.map(|lock| lock.file.device) == Some(file.device));
+            }
+        }
+
+        #[test]
+        fn nonsense_is_passed_over(text in any::<String>(), words in "([0-9]+: )?(-> )?(FLOCK|x)?[ 0-9a-fxFL:OCK-]{0,60}") {
+            let _ = (flock(&text), flock(&words));
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! Pid namespaces: `/proc/locks` shows in one only what its own processes took, and a process number means
+//! another process in each.
+
+use std::path::Path;
+use std::process::Command;
+
+use flockwork::{Holder, Lock, Options, RwLock, Semaphore, held_slots, holders, is_held};
+
+use crate::peer::Peer;
+use crate::support::{eventually, has};
+
+/// What gives a program a pid namespace of its own. The first has a `/proc` of that as well, as a container has.
+const NAMESPACES: &[&[&str]] = &[
+    &["--fork", "--pid", "--mount-proc"],
+    &["--fork", "--pid"],
+    &["--user", "--map-root-user", "--fork", "--pid"],
+    &["--user", "--map-root-user", "--fork", "--pid", "--mount-proc"],
+];
+
+/// Those of the namespaces that can be had here.
+fn namespaces() -> impl Iterator<Item = &'static [&'static str]> {
+    NAMESPACES.iter().copied().filter(|namespace| has("unshare", &[*namespace, &["true"]].concat()))
+}
+
+/// A program in a namespace of its own, to which its arguments are added.
+fn within(namespace: &[&str], program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(namespace).arg(program);
+    command
+}
+
+fn peer_in(namespace: &[&str]) -> Peer {
+    Peer::start_as(within(namespace, std::env::current_exe().unwrap()))
+}
+
+fn open_labelled(peer: &mut Peer, path: &Path, label: &str) {
+    peer.expect(&format!("open\t{}\tlabel={label}", path.display()), "ok");
+}
+
+#[test]
+fn is_held_is_true_of_what_another_pid_namespace_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let (lock, rw) = (Lock::open(&path).unwrap(), RwLock::open(&path).unwrap());
+    for namespace in namespaces() {
+        let mut peer = peer_in(namespace);
+        let question = format!("is-held\t{}", path.display());
+        let mut expect = |answer| peer.expect(&question, answer);
+        expect("false");
+        let held = lock.lock().unwrap();
+        expect("true");
+        held.unlock().unwrap();
+        expect("false");
+        let reading = [rw.read().unwrap(), rw.read().unwrap()];
+        expect("true");
+        drop(reading);
+        expect("false");
+        // And the other way round: what is held in there is seen out here.
+        peer.open(&format!("open\t{}", path.display()), "");
+        peer.expect("lock", "held");
+        assert!(is_held(&path).unwrap());
+        peer.expect("unlock", "ok");
+        assert!(!is_held(&path).unwrap());
+    }
+}
+
+#[test]
+fn held_slots_has_what_another_pid_namespace_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pool");
+    let pool = Semaphore::open(&path, 3).unwrap();
+    drop(pool.acquire_many(3).unwrap());
+    for namespace in namespaces() {
+        let mut peer = peer_in(namespace);
+        let question = format!("held-slots\t{}", path.display());
+        peer.expect(&question, "[]");
+        let permits = [pool.acquire().unwrap(), pool.acquire().unwrap()];
+        let mut slots: Vec<u32> =
+            permits.iter().flat_map(|permit| permit.slots().to_vec()).collect();
+        slots.sort_unstable();
+        peer.expect(&question, &format!("{slots:?}"));
+        drop(permits);
+        peer.expect(&question, "[]");
+        peer.open(&format!("sem\topen\t{}\t3", path.display()), "");
+        let held = peer.ask("sem\tacquire\t1");
+        assert_eq!(held, format!("held {}", held_slots(&path).unwrap()[0]));
+        peer.expect("sem\trelease", "ok");
+        assert!(held_slots(&path).unwrap().is_empty());
+    }
+}
+
+/// Two containers of one host name, in each of which the holder is the first process.
+#[test]
+fn a_holder_in_another_pid_namespace_is_not_this_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let own = dir.path().join("own.lock");
+    let lock = Lock::open(&path).unwrap();
+    for namespace in namespaces() {
+        let (mut holding, mut other) = (peer_in(namespace), peer_in(namespace));
+        open_labelled(&mut holding, &path, "theirs");
+        holding.expect("lock", "held");
+        let questions = |peer: &mut Peer| {
+            open_labelled(peer, &path, "ours");
+            let mut answers = vec![peer.ask("holder")];
+            answers.extend(["try", "timeout\t1"].map(|way| peer.ask(way)));
+            answers.push(peer.ask(&format!("holders\t{}", path.display())));
+            answers
+        };
+        for answer in questions(&mut other) {
+            assert!(
+                answer.contains("\"theirs\", process 1 in another pid namespace ("),
+                "{answer}"
+            );
+            assert!(!answer.contains("this very process"), "{answer}");
+        }
+        let holder = lock.holder().unwrap().unwrap();
+        assert!(holder.to_string().contains("process 1 in another pid namespace ("), "{holder}");
+        assert!(!holder.same_pid_namespace() && !holder.is_this_process(), "{holder:?}");
+        assert_ne!(holder.pid_namespace(), None);
+        // Its own are its own.
+        open_labelled(&mut other, &own, "ours");
+        other.expect("lock", "held");
+        let answer = other.ask(&format!("holders\t{}", own.display()));
+        assert!(answer.starts_with("\"ours\", this very process, process 1 ("), "{answer}");
+    }
+}
+
+#[test]
+fn a_holder_out_of_the_list_is_named_by_no_number_of_ours() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let _held = Lock::open(&path).unwrap().lock().unwrap();
+    for namespace in namespaces() {
+        let answer = peer_in(namespace).ask(&format!("holders\t{}", path.display()));
+        // Where `/proc` is another namespace's, the number is one of that.
+        let numbered = format!("process {} in another pid namespace (", std::process::id());
+        let is_unknown = namespace.contains(&"--mount-proc") && answer.is_empty();
+        assert!(is_unknown || answer.starts_with(&numbered), "{namespace:?}: {answer}");
+    }
+}
+
+/// Both are in a namespace that `/proc` is not of, which has another number for each of them.
+#[test]
+fn a_neighbour_is_named_by_the_number_that_counts_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    if !has("flock", &["--version"]) {
+        return;
+    }
+    Lock::open(&path).unwrap();
+    let ready = dir.path().join("ready");
+    let script = r#"flock "$0" sh -c 'echo > "$0"; exec sleep 1000' "$1" & shift; exec "$@""#;
+    for namespace in namespaces().filter(|namespace| !namespace.contains(&"--mount-proc")) {
+        let mut command = within(namespace, "sh");
+        command.args(["-c", script]).args([&path, &ready]).arg(std::env::current_exe().unwrap());
+        let mut peer = Peer::start_as(command);
+        eventually("flock(1) holds it", || ready.exists());
+        // The shell is the first process of the namespace and became the peer; flock(1) is the second.
+        let answer = peer.ask(&format!("holders\t{}", path.display()));
+        assert!(answer.starts_with("process 2 (flock "), "{namespace:?}: {answer}");
+        // All others of the namespace end with its first.
+        drop(peer);
+        eventually("the namespace is gone", || !is_held(&path).unwrap());
+        std::fs::remove_file(&ready).unwrap();
+    }
+}
+
+/// Seen from outside, who reads in a namespace has two numbers: in the record and in the system's list.
+#[test]
+fn a_reader_in_another_pid_namespace_is_named_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    for namespace in namespaces() {
+        let mut peers = [peer_in(namespace), peer_in(namespace)];
+        for (peer, settings) in peers.iter_mut().zip(["label=report", ""]) {
+            peer.open(&format!("rw\topen\t{}", path.display()), settings);
+            peer.expect("rw\tread", "ok");
+        }
+        let found = holders(&path).unwrap();
+        let labels: Vec<_> = found.iter().map(Holder::label).collect();
+        assert_eq!(labels, [Some("report"), None], "{found:?}");
+        assert_eq!((found[0].pid(), found[0].same_pid_namespace()), (1, false), "{found:?}");
+        assert!(found[1].same_pid_namespace() && found[1].pid() != 1, "{found:?}");
+    }
+}
+
+/// A record of the same file that was written on another machine, or here before the last boot: devices had other
+/// numbers then.
+#[test]
+fn a_death_before_the_last_boot_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let record = dir.path().join("a.lock.holder");
+    for (boot, is_told) in [(Some("an-earlier-one"), true), (None, false)] {
+        let mut killed = Peer::start();
+        open_labelled(&mut killed, &path, "killed");
+        killed.expect("lock", "held");
+        killed.kill();
+        let text = std::fs::read_to_string(&record).unwrap();
+        let renumbered = |line: &str| match (line.split_once(' '), boot) {
+            (Some(("file", id)), _) => format!("file 7{id}\n"),
+            (Some(("boot", _)), Some(boot)) => format!("boot {boot}\n"),
+            _ => format!("{line}\n"),
+        };
+        std::fs::write(&record, text.lines().map(renumbered).collect::<String>()).unwrap();
+        assert_eq!(Lock::open(&path).unwrap().lock().unwrap().abandoned(), is_told, "{text}");
+    }
+}
+
+/// As of a daemon: its record names the process that took the lock, which has ended.
+#[test]
+fn of_a_recorded_holder_that_died_the_child_that_inherited_it_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let lock = Lock::open(&path).unwrap();
+    let mut parent = Peer::start();
+    open_labelled(&mut parent, &path, "daemon");
+    parent.expect("lock", "held");
+    let child: u32 = parent.ask("fork\tstay").parse().unwrap();
+    assert_eq!(lock.holder().unwrap().map(|holder| holder.pid()), Some(parent.id()));
+    parent.kill();
+    let holder = lock.holder().unwrap().unwrap();
+    assert_eq!((holder.pid(), holder.label()), (child, Some("daemon")));
+    assert!(holder.since().is_some() && !holder.is_this_process());
+    let child = rustix::process::Pid::from_raw(i32::try_from(child).unwrap()).unwrap();
+    rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
+    eventually("it has ended", || !is_held(&path).unwrap());
+    let labelled = Options::new().label("next").open_lock(&path).unwrap();
+    assert!(labelled.lock().unwrap().abandoned());
+}
+
+/// The list names the dead one that took it, and this user may not look at the process that inherited it.
+#[test]
+fn is_held_is_true_of_what_a_hidden_process_inherited() {
+    if !rustix::process::geteuid().is_root() {
+        return crate::support::left_out("what another user's process inherited: not root");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(dir.path(), Some(65534), Some(65534)).unwrap();
+    let path = dir.path().join("a.lock");
+    let mut taker = Peer::with_lock(&path);
+    taker.expect("lock", "held");
+    let heir: i32 = taker.ask("fork\tstay").parse().unwrap();
+    taker.kill();
+    let mut other = crate::refusals::unprivileged();
+    other.expect(&format!("holders\t{}", path.display()), "");
+    other.expect(&format!("is-held\t{}", path.display()), "true");
+    let heir = rustix::process::Pid::from_raw(heir).unwrap();
+    rustix::process::kill_process(heir, rustix::process::Signal::KILL).unwrap();
+    eventually("it has ended", || other.ask(&format!("is-held\t{}", path.display())) == "false");
+}
+
+#[cfg(feature = "cli")]
+mod command {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::cli::{Holding, Ran};
+
+    fn status(namespace: &[&str], words: &[&str], dir: &Path) -> String {
+        let mut command = within(namespace, env!("CARGO_BIN_EXE_flockwork"));
+        let ran = Ran::of(command.arg("status").args(words).current_dir(dir));
+        assert_eq!((ran.code, &*ran.err), (Some(0), ""), "{ran:?}");
+        ran.out
+    }
+
+    #[test]
+    fn status_shows_what_another_pid_namespace_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        for namespace in namespaces() {
+            let json = |path| -> Value {
+                let text = status(namespace, &["--json", path], dir);
+                serde_json::from_str::<Vec<Value>>(&text).unwrap().remove(0)
+            };
+            for hold in [&["lock", "--no-record", "f"][..], &["lock", "-s", "--no-record", "f"]] {
+                let holding = Holding::start(dir, hold);
+                assert_eq!(json("f")["held"], true, "{namespace:?} {hold:?}");
+                assert!(!status(namespace, &["f"], dir).contains("free"));
+                holding.end();
+                assert_eq!(json("f")["held"], false, "{namespace:?}");
+            }
+            let holding = Holding::start(dir, &["sem", "-j", "3", "s"]);
+            let seen = json("s");
+            assert_eq!(seen["held"], true, "{namespace:?}: {seen}");
+            assert_eq!(seen["available"], 2, "{namespace:?}: {seen}");
+            holding.end();
+            assert_eq!(json("s")["held"], false, "{namespace:?}");
+        }
+    }
+
+    #[test]
+    fn status_says_whether_the_pid_counts_here() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        for namespace in namespaces() {
+            let holding = Holding::start(dir, &["lock", "--label", "import", "f"]);
+            let text = status(namespace, &["f"], dir);
+            let place = format!("process {} in another pid namespace (", holding.0.id());
+            assert!(text.contains(&place), "{text}");
+            let seen = status(namespace, &["--json", "f"], dir);
+            let holder = &serde_json::from_str::<Value>(&seen).unwrap()[0]["holders"][0];
+            assert_eq!(holder["pid"], holding.0.id());
+            assert_eq!(holder["same_pid_namespace"], false);
+            assert!(holder["pid_namespace"].is_u64(), "{holder}");
+            let here = crate::cli::run(dir, ["status", "--json", "f"]).out;
+            let here = &serde_json::from_str::<Value>(&here).unwrap()[0]["holders"][0];
+            assert_eq!(here["same_pid_namespace"], json!(true));
+            holding.end();
+        }
+    }
+}
