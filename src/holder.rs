@@ -114,21 +114,21 @@ impl Holder {
 
     /// What to say of the process number where it is not the caller's to use.
     fn whose_number(&self) -> &'static str {
+        const ANOTHER: &str = " in another pid namespace";
+        const UNKNOWN: &str = " in an unknown pid namespace";
         let here = this_process();
-        let is_one_machine = self.process.boot.is_some() && self.process.boot == here.boot;
-        if self.same_pid_namespace() || !is_one_machine && !self.is_on_this_host() {
-            return ""; // the host is named
+        let same_boot =
+            self.process.boot.as_ref().zip(here.boot.as_ref()).map(|(its, own)| its == own);
+        let names_host = !self.host.is_empty() && !self.is_on_this_host();
+        if self.same_pid_namespace() || same_boot != Some(true) && names_host {
+            return "";
         }
-        match (self.process.numbering, here.numbering) {
-            (Numbering::Namespace(its), Numbering::Namespace(own))
-                if its == own && is_one_machine =>
-            {
-                "" // the host is named: it has another name for this process, or had when it wrote that
-            }
-            (Numbering::Unknown, _) | (Numbering::Namespace(_), Numbering::Unknown) => {
-                " in an unknown pid namespace"
-            }
-            _ => " in another pid namespace",
+        match (same_boot, self.process.numbering, here.numbering) {
+            (Some(false), ..) | (_, Numbering::Other, _) => ANOTHER,
+            (_, Numbering::Namespace(its), Numbering::Namespace(own)) if its != own => ANOTHER,
+            // This host got another name since, or has another one in a container.
+            (Some(true), Numbering::Namespace(_), Numbering::Namespace(_)) => "",
+            _ => UNKNOWN,
         }
     }
 
@@ -288,7 +288,7 @@ impl fmt::Display for Holder {
 
 /// This process, which is asked for once: to ask the system takes some 50 microseconds.
 fn this_process() -> Arc<Process> {
-    static KNOWN: PerProcess<Option<Arc<Process>>> = PerProcess::new(None, || None);
+    static KNOWN: PerProcess<Option<Arc<Process>>> = PerProcess::new(None, |()| None);
     if let Some(known) = &*KNOWN.lock() {
         return Arc::clone(known);
     }
@@ -410,6 +410,7 @@ mod tests {
         let boot = || Some("another".to_string());
         let (other, unknown) = (Numbering::Namespace(inode + 1), Numbering::Unknown);
         let number = format!("process {}", std::process::id());
+        let bare = format!("{FIRST_LINE}\npid {}\n{LAST_LINE}\n", std::process::id());
         let of = |change: &dyn Fn(&mut Holder)| {
             let mut holder = Holder { command: None, ..own.clone() };
             change(&mut holder);
@@ -425,8 +426,14 @@ mod tests {
             (&|h| h.process.numbering = Numbering::Other, another, false, false),
             (&|h| h.process.numbering = unknown, " in an unknown pid namespace", false, false),
             (&|h| h.process.boot = boot(), another, false, false),
-            (&|h| h.process.boot = None, another, false, false),
+            (&|h| h.process.boot = None, " in an unknown pid namespace", false, false),
             (&|h| h.host = "box".into(), " on box", false, false),
+            (
+                &|h| *h = Holder::from_record(&bare).unwrap(),
+                " in an unknown pid namespace",
+                false,
+                false,
+            ),
         ];
         for (change, place, same, this) in cases {
             assert_eq!(of(change), (format!("{number}{place}"), *same, *this));

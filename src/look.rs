@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::holder::Holder;
+use crate::per_process::PerProcess;
 use crate::record;
 use crate::slot::{absolute, not_regular};
 use crate::sys::{self, Presence};
@@ -43,7 +44,8 @@ fn find(path: &Arc<Path>) -> Result<Vec<Holder>> {
 ///
 /// Creates nothing. `false` where nothing is there. Where the system lists all locks, the answer takes nothing and delays
 /// no process. Elsewhere this locks the file exclusively for less than a microsecond, if it can: another process's
-/// [`try_lock`](crate::Lock::try_lock) or [`try_read`](crate::RwLock::try_read) may be refused in that time.
+/// [`try_lock`](crate::Lock::try_lock) or [`try_read`](crate::RwLock::try_read) may be refused in that time, and the answer may be
+/// `true` of a process that asks the same at the same moment.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -156,13 +158,20 @@ fn listed(path: &Arc<Path>, files: &[Arc<Path>]) -> Result<Vec<bool>> {
 
 /// Whether it is locked, by a try; with `readers` also of those who share it. `None`: perhaps by those.
 fn probe(path: &Arc<Path>, readers: bool) -> Result<Option<bool>> {
+    static PROBING: PerProcess<()> = PerProcess::new((), || ());
     let failed = |operation| move |source| Error::io(operation, path, source);
     // Rule 1: not to open a device, nor a FIFO.
     if sys::presence(path).map_err(failed("look up"))? != Presence::File {
         return Ok(Some(false));
     }
     match sys::through_readers(|| sys::open_to_read(path)) {
-        Ok(file) => sys::probe(&file, readers).map_err(failed("lock")),
+        Ok(file) => {
+            // Threads that probe at the same time would take each other for a holder. (But one that waits for a dead
+            // server must not keep the others from asking.)
+            let is_local = !sys::is_network(path, &file);
+            let _alone = (readers && is_local).then(|| PROBING.lock());
+            sys::probe(&file, readers).map_err(failed("lock"))
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Some(false)),
         Err(error) => Err(failed("open")(error)),
     }

@@ -16,7 +16,7 @@ pub(crate) const PID_NAMESPACES: bool = true;
 pub(crate) fn this_process() -> Process {
     Process {
         pid: std::process::id(),
-        started: started_in("self"),
+        started: Stat::of("self").ok().and_then(|stat| stat.started),
         numbering: namespace_of("self").map_or(Numbering::Unknown, Numbering::Namespace),
         boot: boot(),
     }
@@ -25,12 +25,10 @@ pub(crate) fn this_process() -> Process {
 /// Whether this process, which goes by the numbers of this process's namespace, has ended: its number is
 /// free, or is another process's by now. A child may have inherited all that it had open.
 pub(crate) fn has_ended(process: &Process) -> bool {
-    if !lists_own_numbers() {
-        return false;
-    }
-    let now = started(process.pid);
+    let stat = Stat::of(process.pid);
+    let now = stat.as_ref().ok().and_then(|stat| stat.started);
     let is_another = process.started.zip(now).is_some_and(|(then, now)| then != now);
-    is_another || !is_running(process.pid)
+    (is_another || !is_of_running(process.pid, &stat)) && lists_own_numbers()
 }
 
 /// Whether `/proc` was mounted in this process's pid namespace.
@@ -67,33 +65,39 @@ fn boot() -> Option<String> {
 
 /// When a process of `/proc` was started, in clock ticks since the boot.
 pub(crate) fn started(listed: u32) -> Option<u64> {
-    started_in(&listed.to_string())
+    Stat::of(listed).ok()?.started
 }
 
-/// The 22nd word of `stat`.
-fn started_in(process: &str) -> Option<u64> {
-    after_name(process).ok()?.split_ascii_whitespace().nth(19)?.parse().ok()
+/// What there is to know of a process in `/proc/PID/stat`.
+struct Stat {
+    /// A letter.
+    state: Option<u8>,
+    started: Option<u64>,
 }
 
-/// The state of a process, a letter.
-fn state_of(pid: u32) -> io::Result<Option<u8>> {
-    Ok(after_name(&pid.to_string())?.bytes().next())
-}
-
-/// `/proc/PID/stat` from the third word on. The second is the program's name in parentheses, which may hold
-/// spaces and parentheses itself.
-fn after_name(process: &str) -> io::Result<String> {
-    let stat = fs::read(format!("/proc/{process}/stat"))?;
-    let end = stat.iter().rposition(|byte| *byte == b')').map_or(stat.len(), |end| end + 1);
-    Ok(String::from_utf8_lossy(&stat[end..]).trim_start().to_string())
+impl Stat {
+    /// The second word is the program's name in parentheses, which may hold spaces and parentheses itself.
+    fn of(process: impl std::fmt::Display) -> io::Result<Self> {
+        let stat = fs::read(format!("/proc/{process}/stat"))?;
+        let name_end =
+            stat.iter().rposition(|byte| *byte == b')').map_or(stat.len(), |end| end + 1);
+        let rest = String::from_utf8_lossy(&stat[name_end..]);
+        let mut words = rest.split_ascii_whitespace();
+        let state = words.next().and_then(|state| state.bytes().next());
+        Ok(Self { state, started: words.nth(18).and_then(|ticks| ticks.parse().ok()) })
+    }
 }
 
 /// Whether there is such a process in `/proc`, and not just what is left of a dead one until its parent asks.
 fn is_running(pid: u32) -> bool {
-    match state_of(pid) {
+    is_of_running(pid, &Stat::of(pid))
+}
+
+fn is_of_running(pid: u32, stat: &io::Result<Stat>) -> bool {
+    match stat {
         // The first thread may have ended before the others.
-        Ok(Some(b'Z')) => numbers(&format!("/proc/{pid}/task")).count() > 1,
-        Ok(state) => state != Some(b'X'),
+        Ok(Stat { state: Some(b'Z'), .. }) => numbers(&format!("/proc/{pid}/task")).count() > 1,
+        Ok(stat) => stat.state != Some(b'X'),
         // Hidden from this user (the mount option `hidepid`), perhaps.
         Err(error) => error.kind() != io::ErrorKind::NotFound || hides_processes(),
     }
@@ -106,7 +110,7 @@ fn hides_processes() -> bool {
 
 /// Whether a process of the list was stopped by a signal or a debugger.
 pub(crate) fn is_stopped(pid: u32) -> bool {
-    matches!(state_of(pid), Ok(Some(b'T' | b't')))
+    matches!(Stat::of(pid), Ok(Stat { state: Some(b'T' | b't'), .. }))
 }
 
 /// The command line of a process of the list, its words joined by spaces.

@@ -159,7 +159,7 @@ pub(crate) fn probe(file: &std::fs::File, readers: bool) -> io::Result<Option<bo
 }
 
 fn is_refused(file: &std::fs::File, mode: Mode) -> io::Result<bool> {
-    // A refusal may come from another process that probes, and hardly from several in a row.
+    // A refusal may come from another process that probes; several in a row hardly do.
     for _ in 0..4 {
         if try_lock(file, mode)? {
             return unlock(file).map(|()| false);

@@ -261,6 +261,18 @@ fn the_record_of_a_replaced_lock_file_says_nothing_about_the_new_one() {
     assert!(lock.lock().unwrap().abandoned());
 }
 
+/// Locked, as its publisher had it.
+#[cfg(unix)]
+fn record_of_a_killed_holder(path: &std::path::Path) -> std::fs::File {
+    let mut killed = Peer::start();
+    killed.expect(&format!("open\t{}\tlabel=killed", path.display()), "ok");
+    killed.expect("lock", "held");
+    let record = std::fs::File::open(record_of(path)).unwrap();
+    killed.kill();
+    fs4::FileExt::lock(&record).unwrap();
+    record
+}
+
 /// A dying process drops its locks in an order of its own: the next holder may look before the record's is
 /// gone. So a dead holder's record tells of a death although somebody (here a child) pins it still.
 // Unix only: pinned by a lock. `windows` does it by a share mode.
@@ -269,12 +281,7 @@ fn the_record_of_a_replaced_lock_file_says_nothing_about_the_new_one() {
 fn a_death_is_told_although_the_record_is_pinned_still() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
-    let mut killed = Peer::start();
-    killed.expect(&format!("open\t{}\tlabel=killed", path.display()), "ok");
-    killed.expect("lock", "held");
-    let record = std::fs::File::open(record_of(&path)).unwrap();
-    killed.kill();
-    fs4::FileExt::lock(&record).unwrap();
+    let _record = record_of_a_killed_holder(&path);
     let lock = Lock::open(&path).unwrap();
     assert!(lock.lock().unwrap().abandoned());
 }
@@ -303,12 +310,7 @@ fn an_orderly_release_is_no_death_where_the_record_cannot_be_removed() {
 fn a_dead_holders_record_that_another_process_locks_is_not_believed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
-    let mut killed = Peer::start();
-    killed.expect(&format!("open\t{}\tlabel=killed", path.display()), "ok");
-    killed.expect("lock", "held");
-    let record = std::fs::File::open(record_of(&path)).unwrap();
-    killed.kill();
-    fs4::FileExt::lock(&record).unwrap();
+    let _record = record_of_a_killed_holder(&path);
     assert_eq!(flockwork::holders(&path).unwrap(), []);
     let mut other = Peer::with_lock(&path);
     other.expect("lock", "held");

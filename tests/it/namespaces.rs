@@ -65,6 +65,16 @@ fn is_held_is_true_of_what_another_pid_namespace_holds() {
 }
 
 #[test]
+fn threads_that_ask_at_once_do_not_take_each_other_for_a_holder() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    Lock::open(&path).unwrap();
+    for namespace in namespaces() {
+        peer_in(namespace).expect(&format!("is-held-at-once\t{}\t500", path.display()), "0");
+    }
+}
+
+#[test]
 fn held_slots_has_what_another_pid_namespace_holds() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("pool");

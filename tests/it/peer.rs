@@ -187,6 +187,7 @@ impl State {
                 Err(error) => complaint(&error),
             },
             ["is-held", path] => told(flockwork::is_held(path).map(|is_held| is_held.to_string())),
+            ["is-held-at-once", path, times] => held_at_once(path, times.parse().unwrap()),
             ["held-slots", path] => {
                 told(flockwork::held_slots(path).map(|slots| format!("{slots:?}")))
             }
@@ -293,6 +294,15 @@ impl State {
             }
         }
     }
+}
+
+/// How often it is said to be held, of so many times that each of four threads asks.
+fn held_at_once(path: &str, times: u32) -> String {
+    let ask = || (0..times).filter(|_| flockwork::is_held(path).unwrap()).count();
+    std::thread::scope(|scope| {
+        let threads = [(); 4].map(|()| scope.spawn(ask));
+        threads.map(|thread| thread.join().unwrap()).iter().sum::<usize>().to_string()
+    })
 }
 
 pub(crate) fn options(settings: &[&str]) -> Options {

@@ -74,7 +74,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "rwlock.rs",
         &["claim", "error", "hold", "holder", "options", "record", "slot", "sys", "wait"],
     ),
-    ("look.rs", &["error", "holder", "record", "slot", "sys"]),
+    ("look.rs", &["error", "holder", "per_process", "record", "slot", "sys"]),
     ("regular.rs", &["error", "sys"]),
     ("contents.rs", &["error", "options", "regular", "slot", "sys"]),
     ("marker.rs", &["error", "options", "regular", "slot", "sys"]),
