@@ -86,9 +86,8 @@ impl<'a> Desk<'a> {
         }
         // Rule 11. A child made by `fork` has inherited the lock and the record, which is locked as well. A process
         // that has locked the record alone holds nothing.
-        let (locks, records): (Vec<_>, Vec<_>) = sys::lock_owners(&[locked, id], true)?
-            .into_iter()
-            .partition(|owner| owner.file == locked);
+        let (locks, records): (Vec<_>, Vec<_>) =
+            sys::inheritors(&[locked, id]).into_iter().partition(|owner| owner.file == locked);
         let is_heir = |of_record: &Owner| locks.iter().any(|lock| lock.listed == of_record.listed);
         let heir = records.into_iter().find(is_heir);
         Ok(heir.map(|heir| (holder.passed_to(&heir), id)))

@@ -156,8 +156,18 @@ pub(crate) fn lock_owners(files: &[FileId], thorough: bool) -> io::Result<Vec<Ow
     if !open.is_empty() {
         locks.extend(inherited(&open));
     }
-    let own = if locks.is_empty() { Numbers::Own } else { Numbers::of_proc() };
-    Ok(locks.into_iter().map(|lock| lock.owner(own)).collect())
+    Ok(owners(locks))
+}
+
+/// The processes that have a lock on one of these files open, of those that this one may look at: on any file system, but it
+/// takes some milliseconds.
+pub(crate) fn inheritors(files: &[FileId]) -> Vec<Owner> {
+    owners(inherited(files))
+}
+
+fn owners(locks: Vec<Lock>) -> Vec<Owner> {
+    let numbers = if locks.is_empty() { Numbers::Own } else { Numbers::of_proc() };
+    locks.into_iter().map(|lock| lock.owner(numbers)).collect()
 }
 
 /// A lock as the kernel shows it.

@@ -38,7 +38,7 @@
 //! | [`Origin`] | tells a process from the copy that `fork` makes of it |
 //! | [`coarse_milliseconds`] | a clock that is read faster than it is exact |
 //! | [`this_process`], [`has_ended`], [`PID_NAMESPACES`] | a process among all that ever had its number |
-//! | [`lock_owners`], [`is_stopped`], [`command_of`], [`started`], [`host_name`] | what the system says about holders |
+//! | [`lock_owners`], [`inheritors`], [`is_stopped`], [`command_of`], [`started`], [`host_name`] | what the system says about holders |
 
 #![expect(clippy::disallowed_methods, reason = "the one place that opens and locks files")]
 
@@ -268,10 +268,11 @@ mod untold;
 pub(crate) use imp::{
     BACKSTOP, FILES_HAVE_NUMBERS, FileId, Origin, PID_NAMESPACES, Pin, PlaceId, SUPPORTED, advice,
     coarse_milliseconds, command_of, common_name, create_directories, create_new, describe,
-    has_ended, has_one_name, host_name, identity, is_bad_name, is_network, is_network_place,
-    is_stopped, let_inherit, lists_locks, lock_owners, locked_in_list, locks_unsupported, misnamed,
-    names, open_existing, open_to_read, path_identity, place_identity, presence, remove_at_once,
-    rename_new, started, sync_directory, sync_everything, this_process, through_readers,
+    has_ended, has_one_name, host_name, identity, inheritors, is_bad_name, is_network,
+    is_network_place, is_stopped, let_inherit, lists_locks, lock_owners, locked_in_list,
+    locks_unsupported, misnamed, names, open_existing, open_to_read, path_identity, place_identity,
+    presence, remove_at_once, rename_new, started, sync_directory, sync_everything, this_process,
+    through_readers,
 };
 
 #[cfg(all(unix, not(any(target_os = "solaris", target_os = "emscripten"))))]

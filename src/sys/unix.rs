@@ -40,14 +40,14 @@ pub(crate) const FILES_HAVE_NUMBERS: bool = true;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) use self::proc::{
-    PID_NAMESPACES, command_of, has_ended, is_stopped, lock_owners, locked_in_list, started,
-    this_process,
+    PID_NAMESPACES, command_of, has_ended, inheritors, is_stopped, lock_owners, locked_in_list,
+    started, this_process,
 };
 pub(crate) use self::processes::{Origin, coarse_milliseconds, host_name};
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(crate) use super::untold::{
-    PID_NAMESPACES, command_of, has_ended, is_stopped, lists_locks, lock_owners, locked_in_list,
-    started, this_process,
+    PID_NAMESPACES, command_of, has_ended, inheritors, is_stopped, lists_locks, lock_owners,
+    locked_in_list, started, this_process,
 };
 
 pub(crate) use self::directories::{

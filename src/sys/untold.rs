@@ -21,6 +21,10 @@ pub(crate) fn lock_owners(_files: &[FileId], _thorough: bool) -> std::io::Result
     Ok(Vec::new())
 }
 
+pub(crate) fn inheritors(_files: &[FileId]) -> Vec<Owner> {
+    Vec::new()
+}
+
 pub(crate) fn locked_in_list(_files: &[FileId]) -> std::io::Result<Vec<FileId>> {
     Ok(Vec::new())
 }

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub(crate) use super::untold::{
-    PID_NAMESPACES, command_of, has_ended, is_stopped, lists_locks, lock_owners, locked_in_list,
-    started, this_process,
+    PID_NAMESPACES, command_of, has_ended, inheritors, is_stopped, lists_locks, lock_owners,
+    locked_in_list, started, this_process,
 };
 use super::{Bits, Presence};
 
