@@ -158,7 +158,7 @@ fn listed(path: &Arc<Path>, files: &[Arc<Path>]) -> Result<Vec<bool>> {
 
 /// Whether it is locked, by a try; with `readers` also of those who share it. `None`: perhaps by those.
 fn probe(path: &Arc<Path>, readers: bool) -> Result<Option<bool>> {
-    static PROBING: PerProcess<()> = PerProcess::new((), || ());
+    static PROBING: PerProcess<()> = PerProcess::new((), |()| ());
     let failed = |operation| move |source| Error::io(operation, path, source);
     // Rule 1: not to open a device, nor a FIFO.
     if sys::presence(path).map_err(failed("look up"))? != Presence::File {
