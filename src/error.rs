@@ -1,6 +1,7 @@
 //! What can go wrong, always with the path. Names `holder` (an error tells who is in the
 //! way), `sys` (what an error number means) and std.
 
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -19,9 +20,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// lock.try_lock()?;` cannot walk on without the lock: see [`is_would_block`](Self::is_would_block)
 /// and [`is_timed_out`](Self::is_timed_out).
 ///
-/// The text of an error is complete, with what the system said and what to do about it; `source()` gives
-/// the system's own error to code that wants it. Converts into [`std::io::Error`] with its
-/// [`kind`](Self::kind) kept.
+/// The text of an error is one clause that says what failed, on which path and why, and after a semicolon what to do
+/// about it, if anything can be said: [`hint`](Self::hint) returns that part alone. `source()` returns the system's own
+/// error. Converts into [`std::io::Error`] with its [`kind`](Self::kind) kept.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -38,8 +39,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Somebody else has it, or the event is not set, and the call was one that never waits.
-    #[error("`{}` {}", path.display(), holder.refusal(path))]
+    /// Another process or thread holds it, or the event is not set, and the call was one that never waits.
     #[non_exhaustive]
     WouldBlock {
         /// What was asked for.
@@ -48,8 +48,7 @@ pub enum Error {
         holder: HeldBy,
     },
 
-    /// Somebody else had it, or the event did not happen, all the time that the caller was ready to wait.
-    #[error("{} `{}`: {}", gave_up(*waited), path.display(), holder.time_out(path))]
+    /// Another process or thread held it, or the event was not set, for as long as the caller was ready to wait.
     #[non_exhaustive]
     TimedOut {
         /// What was asked for.
@@ -63,11 +62,6 @@ pub enum Error {
     /// There is something at the path that must not be opened or locked: a directory, a symbolic link,
     /// a FIFO, a socket, a device (in the place of a semaphore's directory: anything that is none). It was
     /// left as it was.
-    #[error(
-        "`{}` is {found}, not {wanted}; give the path of {wanted}, or of one that can be made \
-         (links in parent directories are fine)",
-        path.display()
-    )]
     #[non_exhaustive]
     NotRegularFile {
         /// What was asked for.
@@ -79,11 +73,6 @@ pub enum Error {
     },
 
     /// The semaphore exists with another number of permits.
-    #[error(
-        "the semaphore `{}` has {stored} permits and not {requested}; open it with {stored}, open it as it is \
-         (`open_existing`), or change it for everybody (`resize`)",
-        path.display()
-    )]
     #[non_exhaustive]
     CapacityMismatch {
         /// The semaphore.
@@ -94,8 +83,7 @@ pub enum Error {
         requested: u32,
     },
 
-    /// That many permits cannot be: none at all, more than the semaphore has, more than any can have.
-    #[error("`{}`: {requested} permits cannot be had; ask for 1 to {most}", path.display())]
+    /// The number of permits is invalid: zero, more than the semaphore has, or more than any semaphore can have.
     #[non_exhaustive]
     InvalidPermits {
         /// The semaphore.
@@ -108,7 +96,6 @@ pub enum Error {
 
     /// A file that flockwork keeps does not hold what it should: somebody else wrote to it, or a disk lost
     /// it. Nothing was changed.
-    #[error("`{}` is damaged: {problem}", path.display())]
     #[non_exhaustive]
     Corrupt {
         /// The damaged file.
@@ -118,18 +105,6 @@ pub enum Error {
     },
 
     /// The file system or the platform has no locks. Nothing was locked.
-    #[error(
-        "`{}` cannot be locked: {}",
-        path.display(),
-        if sys::SUPPORTED {
-            format!(
-                "its file system has no advisory locks ({source}); put it on another file system, a \
-                 local one if possible"
-            )
-        } else {
-            "flockwork knows no file locks on this platform, and nothing else would keep others out".into()
-        }
-    )]
     #[non_exhaustive]
     Unsupported {
         /// What was asked for.
@@ -139,7 +114,6 @@ pub enum Error {
     },
 
     /// The system refused an operation.
-    #[error("could not {operation} `{}`: {source}{}", path.display(), advice(operation, source))]
     #[non_exhaustive]
     Io {
         /// What was asked for.
@@ -268,6 +242,95 @@ impl Error {
         }
     }
 
+    /// What to do about it, where anything can be said: the end of the error's text, after the semicolon.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let error = flockwork::Lock::open(dir.path()).unwrap_err();
+    /// let hint = error.hint().expect("there is something to do about it");
+    /// assert!(error.to_string().ends_with(&format!("; {hint}")));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::WouldBlock { path, holder } => Some(holder.advice_at_once(path)),
+            Self::TimedOut { path, waited, holder } if waited.is_zero() => {
+                Some(holder.advice_at_once(path))
+            }
+            Self::TimedOut { path, holder, .. } => Some(holder.advice_in_time(path)),
+            Self::NotRegularFile { found, .. } if *found == "a symbolic link" => Some(
+                "give the path that the link leads to (links in parent directories are followed)",
+            ),
+            Self::NotRegularFile { wanted, .. } if *wanted == "a directory" => {
+                Some("give the path of a directory, or one where nothing exists yet")
+            }
+            Self::NotRegularFile { .. } => {
+                Some("give the path of a regular file, or one where nothing exists yet")
+            }
+            Self::CapacityMismatch { .. } => Some(
+                "open it with that number, open it as it is (`open_existing`), or change it for all (`resize`)",
+            ),
+            Self::Unsupported { .. } if sys::SUPPORTED => {
+                Some("put it on another file system, a local one if possible")
+            }
+            Self::InvalidPermits { .. } | Self::Corrupt { .. } | Self::Unsupported { .. } => None,
+            Self::Io { operation, source, .. } => advice(operation, source),
+        }
+    }
+
+    /// Without the hint.
+    fn clause(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path().display();
+        match self {
+            Self::WouldBlock { path: asked, holder } => {
+                write!(f, "`{path}` {}", holder.state(asked))
+            }
+            Self::TimedOut { path: asked, waited, holder } if waited.is_zero() => {
+                match holder.lack() {
+                    Some((lack, others @ 1..)) => {
+                        let are = lack.now().replacen("is ", "are ", 1);
+                        write!(f, "`{path}` and {} {are}", count(others, "other"))
+                    }
+                    _ => write!(f, "`{path}` {}", holder.state(asked)),
+                }
+            }
+            Self::TimedOut { path: asked, waited, holder } => {
+                let (waited, why) = (seconds(*waited), holder.time_out(asked));
+                write!(f, "gave up after {waited} s of waiting for `{path}`: {why}")
+            }
+            Self::NotRegularFile { found, wanted, .. } => {
+                write!(f, "`{path}` is {found}, not {wanted}")
+            }
+            Self::CapacityMismatch { stored, requested, .. } => {
+                write!(
+                    f,
+                    "the semaphore `{path}` has {}, not {requested}",
+                    count(*stored, "permit")
+                )
+            }
+            Self::InvalidPermits { requested, most, .. } => {
+                let to_most = if *most > 1 { format!(" to {most}") } else { String::new() };
+                write!(f, "invalid number of permits of `{path}`: {requested} (must be 1{to_most})")
+            }
+            Self::Corrupt { problem, .. } => write!(f, "`{path}` is damaged: {problem}"),
+            Self::Unsupported { source, .. } if sys::SUPPORTED => write!(
+                f,
+                "could not lock `{path}`: its file system has no advisory locks ({source})"
+            ),
+            Self::Unsupported { .. } => {
+                write!(f, "could not lock `{path}`: flockwork has no file locks on this platform")
+            }
+            Self::Io { operation, source, path } if path.as_os_str().is_empty() => {
+                let empty = if *operation == "resolve" { " an empty path" } else { "" };
+                write!(f, "could not {operation}{empty}: {source}")
+            }
+            Self::Io { operation, source, .. } => {
+                write!(f, "could not {operation} `{path}`: {source}")
+            }
+        }
+    }
+
     /// The number of the system's own error, for [`Error::Io`] and [`Error::Unsupported`].
     #[must_use]
     pub fn raw_os_error(&self) -> Option<i32> {
@@ -293,9 +356,19 @@ impl Error {
     }
 }
 
-impl std::fmt::Debug for Error {
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.clause(f)?;
+        match self.hint() {
+            Some(hint) => write!(f, "; {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
     /// With the holder looked up: `fn main() -> Result<(), ...>` prints errors in this form.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::WouldBlock { path, holder } => {
                 holder.finish(path, f.debug_struct("WouldBlock").field("path", path))
@@ -338,98 +411,9 @@ impl std::fmt::Debug for Error {
     }
 }
 
-impl From<CallError<io::Error>> for io::Error {
-    fn from(error: CallError<io::Error>) -> Self {
-        error.flatten()
-    }
-}
-
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         Self::new(error.kind(), error)
-    }
-}
-
-/// Why a call that runs a closure failed: the closure said so, or flockwork did.
-///
-/// Known as [`OnceError`] and [`UpdateError`]. With [`flatten`](Self::flatten) it becomes the closure's own error type, for
-/// `?` in functions that return `Box<dyn Error>`, `anyhow::Error`, `std::io::Error` or an enum of one's own.
-///
-/// The text is that of the error within; what a closure returned has no path in it unless the closure puts it there.
-#[derive(Debug, thiserror::Error)]
-pub enum CallError<E> {
-    /// What the closure returned. Of a [`SharedFile`](crate::SharedFile) nothing was changed; a [`Once`](crate::Once) is
-    /// not done, and what its closure did is left as it is.
-    #[error(transparent)]
-    Closure(E),
-    /// Flockwork's own: the closure did not run, or what it did could not be kept.
-    #[error(transparent)]
-    Flockwork(Error),
-}
-
-/// Why [`Once::call_once`](crate::Once::call_once) failed.
-pub type OnceError<E> = CallError<E>;
-
-/// Why [`SharedFile::update`](crate::SharedFile::update) failed.
-pub type UpdateError<E> = CallError<E>;
-
-impl<E> CallError<E> {
-    /// One error type for both: the closure's, into which flockwork's converts.
-    ///
-    /// ```
-    /// # let dir = tempfile::tempdir()?;
-    /// use std::error::Error;
-    /// use flockwork::{CallError, Once};
-    ///
-    /// fn unpack() -> Result<(), Box<dyn Error>> {
-    ///     Ok(())
-    /// }
-    ///
-    /// fn prepare(unpacked: &Once) -> Result<bool, Box<dyn Error>> {
-    ///     Ok(unpacked.call_once(unpack).map_err(CallError::flatten)?)
-    /// }
-    /// # assert!(prepare(&Once::open(dir.path().join("unpacked"))?)?);
-    /// # Ok::<(), Box<dyn Error>>(())
-    /// ```
-    #[must_use]
-    pub fn flatten(self) -> E
-    where
-        E: From<Error>,
-    {
-        match self {
-            Self::Closure(error) => error,
-            Self::Flockwork(error) => error.into(),
-        }
-    }
-
-    /// Flockwork's own error, if it is one.
-    #[must_use]
-    pub fn flockwork(&self) -> Option<&Error> {
-        match self {
-            Self::Closure(_) => None,
-            Self::Flockwork(error) => Some(error),
-        }
-    }
-
-    /// What the closure returned, if that is why it failed.
-    #[must_use]
-    pub fn into_closure(self) -> Option<E> {
-        match self {
-            Self::Closure(error) => Some(error),
-            Self::Flockwork(_) => None,
-        }
-    }
-
-    /// Whether it was somebody else's at that moment ([`Error::WouldBlock`]).
-    #[must_use]
-    pub fn is_would_block(&self) -> bool {
-        self.flockwork().is_some_and(Error::is_would_block)
-    }
-
-    /// Whether the time ran out ([`Error::TimedOut`]).
-    #[must_use]
-    pub fn is_timed_out(&self) -> bool {
-        self.flockwork().is_some_and(Error::is_timed_out)
     }
 }
 
@@ -465,15 +449,24 @@ pub(crate) enum Lack {
 }
 
 impl Lack {
+    /// After a wait.
     fn in_words(self) -> &'static str {
         match self {
             Self::NotSet => "it was not set",
             Self::StillSet => "it was still set",
             Self::NotDone => "it was not done",
             Self::NotConsumed => "it was not set, or others consumed it first",
-            Self::BeingConsumed => {
-                "it is set, but somebody else holds the lock of its consumers (its path with `.lock`)"
-            }
+            Self::BeingConsumed => "it is set, but another process is consuming it",
+        }
+    }
+
+    /// At this moment.
+    fn now(self) -> &'static str {
+        match self {
+            Self::NotSet | Self::NotConsumed => "is not set",
+            Self::StillSet => "is still set",
+            Self::NotDone => "is not done",
+            Self::BeingConsumed => "is being consumed by another process",
         }
     }
 }
@@ -502,7 +495,7 @@ impl HeldBy {
     }
 
     /// The end of an error's `Debug` form.
-    fn finish(&self, path: &Path, debug: &mut std::fmt::DebugStruct<'_, '_>) -> std::fmt::Result {
+    fn finish(&self, path: &Path, debug: &mut fmt::DebugStruct<'_, '_>) -> fmt::Result {
         if let Some((lack, _)) = self.lack() {
             debug.field("state", &lack.in_words());
             if lack != Lack::NotDone {
@@ -515,7 +508,7 @@ impl HeldBy {
     fn in_words(&self, path: &Path) -> String {
         let holders = self.all(path);
         let held = match holders {
-            [] => "its holder is not known".into(),
+            [] => "held by an unknown process".into(),
             [holder] => format!("held by {holder}"),
             [first, others @ ..] => format!("held by {first}, and {} more", others.len()),
         };
@@ -537,97 +530,114 @@ impl HeldBy {
         self.all(path).iter().any(Holder::is_this_process)
     }
 
-    fn refusal(&self, path: &Path) -> String {
-        let state = match self.lack() {
+    /// What it is at this moment.
+    fn state(&self, path: &Path) -> String {
+        match self.lack() {
             None => format!("is busy: {}", self.in_words(path)),
-            Some((Lack::StillSet, _)) => "is set".into(),
-            Some((Lack::BeingConsumed, _)) => {
-                "is being consumed by somebody else, who holds its path with `.lock`".into()
-            }
-            Some((Lack::NotSet | Lack::NotConsumed | Lack::NotDone, _)) => "is not set".into(),
-        };
-        if self.is_own(path) {
-            return format!(
-                "{state}; {OWN}, or wait for it with a call that waits if another thread has it"
-            );
+            Some((lack, _)) => match self.all(path) {
+                [holder, ..] if lack == Lack::NotDone => {
+                    format!("is being done by {holder}")
+                }
+                _ => lack.now().into(),
+            },
         }
-        format!("{state}; try again later, or wait for it with a call that waits")
     }
 
+    /// What to do after a call that did not wait.
+    fn advice_at_once(&self, path: &Path) -> &'static str {
+        if self.is_own(path) {
+            return "release this process's own guard first, or use a call that waits if another thread holds it";
+        }
+        "try again later, or use a call that waits"
+    }
+
+    /// What was so for as long as the call waited.
     fn time_out(&self, path: &Path) -> String {
-        let Some((lack, others)) = self.lack() else {
-            let holders = self.in_words(path);
-            if self.is_own(path) {
-                return format!("{holders}; {OWN}, or wait longer if another thread has it");
+        let Some((lack, others)) = self.lack() else { return self.in_words(path) };
+        let words = lack.in_words();
+        if let (Lack::NotDone, [holder, ..]) = (lack, self.all(path)) {
+            return format!("{words}, and is being done by {holder}");
+        }
+        match others {
+            0 => words.into(),
+            1 => format!("{words}, nor was 1 other"),
+            others => format!("{words}, nor were {others} others"),
+        }
+    }
+
+    fn advice_in_time(&self, path: &Path) -> &'static str {
+        match self.lack() {
+            None if self.is_own(path) => {
+                "release this process's own guard first, or wait longer if another thread holds it"
             }
-            return format!("{holders}; wait longer, or see what the holder is doing");
-        };
-        let others = match others {
-            0 => String::new(),
-            others => format!(", nor were {others} others of those that were waited for"),
-        };
-        let mut words = lack.in_words().to_string();
-        let advice = match lack {
-            Lack::StillSet => "see whether the program runs that should clear it",
-            Lack::BeingConsumed => "see what that program is doing",
-            Lack::NotSet | Lack::NotConsumed => "see whether the program runs that should set it",
-            Lack::NotDone => match self.all(path).first() {
-                Some(holder) => {
-                    words = format!("{words}, and is being done by {holder}");
-                    "see what that program is doing"
-                }
-                None => "see whether a program runs that does it",
-            },
-        };
-        format!("{words}{others}; wait longer, or {advice}")
+            None => "wait longer, or see what the holder is doing",
+            Some((Lack::StillSet, _)) => {
+                "wait longer, or see whether the program that should clear it is running"
+            }
+            Some((Lack::BeingConsumed, _)) => {
+                "wait longer, or see which process holds the lock beside it"
+            }
+            Some((Lack::NotSet | Lack::NotConsumed, _)) => {
+                "wait longer, or see whether the program that should set it is running"
+            }
+            Some((Lack::NotDone, _)) if self.all(path).is_empty() => {
+                "wait longer, or see whether a program that does it is running"
+            }
+            Some((Lack::NotDone, _)) => "wait longer, or see what that process is doing",
+        }
     }
 }
 
-/// Who waits for oneself waits for ever.
-const OWN: &str = "let this process's own guard go first";
+/// With the plural of the noun where it is not one.
+fn count<N: Copy + fmt::Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
+    let plural = if number == N::from(1) { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
 
-fn gave_up(waited: Duration) -> String {
-    if waited.is_zero() {
-        return "there was no time to wait for".into();
-    }
-    format!("gave up after {:.3} s of waiting for", waited.as_secs_f64())
+/// No more digits than a reader wants.
+fn seconds(span: Duration) -> String {
+    let digits = if span < Duration::from_secs(1) { 3 } else { 1 };
+    format!("{:.digits$}", span.as_secs_f64())
 }
 
 /// What changes a directory that should be writable.
 const CHANGES: &[&str] = &["set", "clear", "consume", "write"];
 
 /// What to do about a refusal, where the system's own words do not say it.
-fn advice(operation: &str, source: &io::Error) -> &'static str {
-    match source.kind() {
+fn advice(operation: &str, source: &io::Error) -> Option<&'static str> {
+    let advice = match source.kind() {
         io::ErrorKind::PermissionDenied => match operation {
-            "open" | "read the payload of" | "read" => "; this user must be able to read the file",
-            "write" => "; this user must be able to write to the file and to its directory",
-            "look up" => "; this user must be able to enter every directory of the path",
+            "open" | "read the payload of" | "read" => {
+                "this user must be able to read the file (its creator can permit it by `Options::access`)"
+            }
+            "write" => "this user must be able to write to the file and to its directory",
+            "look up" => "this user must be able to enter every directory of the path",
             _ if operation.starts_with("create") => {
-                "; this user must be able to write to the directory"
+                "this user must be able to write to the directory (its creator can permit it by `Options::access`)"
             }
             _ if CHANGES.contains(&operation) => {
-                "; this user must be able to write to the directory, and own the file if that is \
+                "this user must be able to write to the directory, and own the file if that is \
                  sticky, as `/tmp` is"
             }
-            _ => "; check the owners and modes of the file and its directory",
+            _ => "check the owners and modes of the file and its directory",
         },
-        io::ErrorKind::InvalidData => "; read it as bytes, or see who writes it",
+        io::ErrorKind::InvalidData => "read it as bytes, or see which program writes it",
         io::ErrorKind::ReadOnlyFilesystem if CHANGES.contains(&operation) => {
-            "; choose a path on a file system that can be written to"
+            "choose a path on a file system that can be written to"
         }
         io::ErrorKind::ReadOnlyFilesystem => {
-            "; a lock file that exists can be locked there, but none can be created"
+            "a lock file that exists can be locked there, but none can be created"
         }
-        io::ErrorKind::StorageFull => "; free some space or choose another file system",
-        io::ErrorKind::QuotaExceeded => "; free some of your quota or choose another file system",
-        io::ErrorKind::InvalidInput if operation == "resolve" => "; give the path of a file",
-        io::ErrorKind::NotFound if operation == "resolve" => "; the current directory is gone",
+        io::ErrorKind::StorageFull => "free some space or choose another file system",
+        io::ErrorKind::QuotaExceeded => "free some of your quota or choose another file system",
+        io::ErrorKind::InvalidInput if operation == "resolve" => "give the path of a file",
+        io::ErrorKind::NotFound if operation == "resolve" => "the current directory is gone",
         io::ErrorKind::NotFound if operation == "read" => {
-            "; nobody has written it yet, or it was removed"
+            "no program has written it yet, or it was removed"
         }
-        io::ErrorKind::NotADirectory => "; a part of the path that should be a directory is a file",
-        io::ErrorKind::IsADirectory => "; give the path of a file, without a slash at its end",
-        _ => sys::advice(source),
-    }
+        io::ErrorKind::NotADirectory => "a part of the path that should be a directory is a file",
+        io::ErrorKind::IsADirectory => "give the path of a file, without a slash at its end",
+        _ => sys::advice(source).trim_start_matches("; "),
+    };
+    Some(advice).filter(|advice| !advice.is_empty())
 }

@@ -1,5 +1,4 @@
-//! `Event`: one marker file, and those who wait for it. Joins `marker` (the file) and `wait` (the engine). Names
-//! `claim` (the callback), `error` and `options` besides.
+//! `Event`: one marker file, and those who wait for it. Joins `marker` (the file) and `wait` (the engine).
 
 use std::fmt;
 use std::future::Future;
@@ -9,10 +8,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::claim;
 use crate::error::{Error, Lack, Result};
 use crate::marker::{Consumed, Marker};
-use crate::options::Options;
+use crate::options::{Callback, Options, Waiting};
 use crate::wait::{
     Acquire, Begun, Deadline, Means, Notice, Outcome, Place, Seen, Sight, Watch, is_watchable, see,
 };
@@ -87,7 +85,7 @@ struct Inner {
     marker: Marker,
     poll_every: Option<Duration>,
     backstop: Option<Duration>,
-    notice: Option<Notice>,
+    notice: Option<(Duration, Callback)>,
 }
 
 impl Event {
@@ -148,6 +146,35 @@ impl Event {
     /// As [`set`](Self::set). Then the event is as it was.
     pub fn set_with(&self, payload: &[u8]) -> Result<bool> {
         self.inner.marker.set_with(payload)
+    }
+
+    /// Sets the event with a payload if it is not set, in one step. Returns whether it did: of any number of callers
+    /// that set it at the same time, exactly one returns `true`, and the event carries that caller's payload.
+    ///
+    /// If the event is set nothing changes. So several producers that share one event lose nothing: each waits until
+    /// the event is [cleared](Self::wait_cleared), and does so again when another producer was first.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let job = flockwork::Event::open(dir.path().join("job"))?;
+    /// while !job.set_new("build 17")? {
+    ///     job.wait_cleared()?;
+    /// }
+    /// assert!(!job.set_new("build 18")?); // it is set
+    /// assert_eq!(job.consume()?, b"build 17");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Self::set). Then the event is as it was.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// A file system that can neither rename without replacing nor link (exFAT, some FUSE file systems) has no such step:
+    /// there a setting that another process makes between the look and the rename is replaced.
+    pub fn set_new(&self, payload: impl AsRef<[u8]>) -> Result<bool> {
+        self.inner.marker.set_new(payload.as_ref())
     }
 
     /// Clears the event, and wakes all who wait for that. Returns whether it was set.
@@ -309,9 +336,8 @@ impl Event {
 
     /// Waits until the event is set, clears it, and returns its payload: of all who wait this way, in all
     /// processes and threads, exactly one gets each setting. It is no queue: what is set with another payload
-    /// before it is consumed is one setting, with the last one. Several who set it, and want each to be consumed,
-    /// take a [`Lock`](crate::Lock) of another name around [`wait_cleared`](Self::wait_cleared) and
-    /// [`set_with`](Self::set_with).
+    /// before it is consumed is one setting, with the last one. Several producers that want each setting to be
+    /// consumed use [`set_new`](Self::set_new).
     ///
     /// Who [waits](Self::wait) for the same event without consuming may miss a setting that is consumed at once.
     ///
@@ -555,7 +581,7 @@ impl Event {
     }
 
     fn scene<T>(&self, look: Look<T>, lack: Lack) -> Scene<T> {
-        Scene { events: Box::new([Arc::clone(&self.inner)]), look, lack }
+        Scene { events: Box::new([Arc::clone(&self.inner)]), look, lack, is_any: false }
     }
 }
 
@@ -580,9 +606,9 @@ impl Options {
     ///
     /// As [`Event::open`].
     pub fn open_event(&self, path: impl AsRef<Path>) -> Result<Event> {
-        let marker = Marker::open(path.as_ref(), self.access)?;
-        let notice = claim::notice(self, marker.path());
+        let marker = Marker::open(path.as_ref(), self.access, self.any_file_type)?;
         let (poll_every, backstop) = (self.poll_every, self.backstop);
+        let notice = self.notice.clone();
         Ok(Event { inner: Arc::new(Inner { marker, poll_every, backstop, notice }) })
     }
 }
@@ -597,6 +623,8 @@ struct Scene<T> {
     look: Look<T>,
     /// What they have not come to, if that is not seen in time.
     lack: Lack,
+    /// Whether one of them is enough.
+    is_any: bool,
 }
 
 /// The first that is set, or the first that is not.
@@ -611,16 +639,21 @@ fn first(events: &[Arc<Inner>], is_set: bool) -> Result<Option<usize>> {
 
 fn all_set(events: &[Arc<Inner>]) -> Result<Seen<()>> {
     let unset = first(events, false)?;
-    Ok(unset.map_or(Seen::Had(()), |_| Seen::nothing(true)))
+    Ok(unset.map_or(Seen::Had(()), |_| missing_still(events)))
 }
 
 fn any_set(events: &[Arc<Inner>]) -> Result<Seen<usize>> {
-    Ok(first(events, true)?.map_or(Seen::nothing(true), Seen::Had))
+    Ok(first(events, true)?.map_or_else(|| missing_still(events), Seen::Had))
 }
 
 fn cleared(events: &[Arc<Inner>]) -> Result<Seen<()>> {
     let set = first(events, true)?;
-    Ok(set.map_or(Seen::Had(()), |_| Seen::nothing(true)))
+    Ok(set.map_or(Seen::Had(()), |_| missing_still(events)))
+}
+
+/// What a symbolic link leads to comes and goes elsewhere, and no event tells of that here: the waiter polls.
+fn missing_still<T>(events: &[Arc<Inner>]) -> Seen<T> {
+    Seen::nothing(events.iter().all(|event| event.marker.is_told_of_changes()))
 }
 
 /// Of one event. Rule E5: while there is something that another one is taking, that may fail or die, and no event
@@ -646,11 +679,11 @@ impl Scene<usize> {
         if events.is_empty() {
             let source = std::io::Error::new(
                 std::io::ErrorKind::InvalidInput,
-                "there are none, and so there would be no end; give at least one",
+                "no event was given, so the wait would never end",
             );
-            return Err(Error::io("wait for one of the events", &Path::new("").into(), source));
+            return Err(Error::io("wait for any event", &Path::new("").into(), source));
         }
-        Ok(Self { events, look: any_set, lack: Lack::NotSet })
+        Ok(Self { events, look: any_set, lack: Lack::NotSet, is_any: true })
     }
 }
 
@@ -660,7 +693,7 @@ impl Scene<()> {
         I: IntoIterator,
         I::Item: AsRef<Event>,
     {
-        Self { events: inner(events), look: all_set, lack: Lack::NotSet }
+        Self { events: inner(events), look: all_set, lack: Lack::NotSet, is_any: false }
     }
 }
 
@@ -675,29 +708,44 @@ where
 impl<T: Send + 'static> Scene<T> {
     fn wait(self, deadline: impl FnOnce() -> Deadline) -> Result<T> {
         let events: Box<[Arc<Inner>]> = self.events.clone();
-        let lack = self.lack;
-        match see(self, deadline, notice(&events))? {
+        let (lack, notice) = (self.lack, self.notice());
+        match see(self, deadline, notice.as_ref())? {
             Outcome::Held(seen) => Ok(seen),
             Outcome::TimedOut(waited) => Err(timed_out(&events, waited, lack)),
         }
     }
 
     fn future(self) -> Acquire<Watch<Self>> {
-        let notice = notice(&self.events).cloned();
+        let notice = self.notice();
         Acquire::new(Watch::new(self), notice)
+    }
+
+    /// The callback of the first event that has one. It is told of an event that is missing at the moment of the call.
+    fn notice(&self) -> Option<Notice> {
+        let (after, callback) = self.events.iter().find_map(|event| event.notice.clone())?;
+        let (events, lack, is_any) = (self.events.clone(), self.lack, self.is_any);
+        let call = move |elapsed| {
+            if let Some((first, others)) = missing(&events, lack) {
+                callback(&Waiting::for_events(first.marker.path(), others, is_any, elapsed));
+            }
+        };
+        Some(Notice { after, call: Arc::new(call) })
     }
 }
 
-fn notice(events: &[Arc<Inner>]) -> Option<&Notice> {
-    events.iter().find_map(|event| event.notice.as_ref())
+fn is_set(event: &Inner) -> bool {
+    event.marker.is_set().unwrap_or(false)
 }
 
-/// Names the first of those that are missing.
-fn timed_out(events: &[Arc<Inner>], waited: Duration, lack: Lack) -> Error {
-    let is_set = |event: &Arc<Inner>| event.marker.is_set().unwrap_or(false);
+/// The first event that is missing, and how many others are. Should none be missing any more, the first of all.
+fn missing(events: &[Arc<Inner>], lack: Lack) -> Option<(&Arc<Inner>, usize)> {
     let missing = events.iter().filter(|event| lack != Lack::NotSet || !is_set(event));
     let others = missing.clone().count().saturating_sub(1);
-    let Some(first) = missing.chain(events).next() else {
+    missing.chain(events).next().map(|first| (first, others))
+}
+
+fn timed_out(events: &[Arc<Inner>], waited: Duration, lack: Lack) -> Error {
+    let Some((first, others)) = missing(events, lack) else {
         return Error::timed_out_lacking(&Path::new("").into(), waited, lack, 0);
     };
     let is_busy = lack == Lack::NotConsumed && is_set(first);

@@ -71,6 +71,7 @@ mod record;
 mod slot;
 mod wait;
 
+mod call_error;
 mod error;
 mod holder;
 mod options;
@@ -90,7 +91,8 @@ mod rwlock;
 mod semaphore;
 mod shared_file;
 
-pub use error::{CallError, Error, HeldBy, OnceError, Result, UpdateError};
+pub use call_error::{CallError, OnceError, UpdateError};
+pub use error::{Error, HeldBy, Result};
 pub use event::{Event, Several};
 pub use holder::Holder;
 pub use lock::{Lock, LockGuard};

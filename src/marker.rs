@@ -28,6 +28,8 @@ pub(crate) struct Marker {
     /// Its name in there, and that of one that was taken (rule E4).
     names: Arc<[OsString]>,
     access: Access,
+    /// Whether a file of any kind counts, which is then looked at and never changed.
+    any_kind: bool,
     /// Whether `stat` and events must not be trusted there (rule E7).
     is_network: AtomicBool,
     /// Opened by the first who finds something to consume.
@@ -44,8 +46,11 @@ pub(crate) enum Consumed {
 }
 
 impl Marker {
-    /// Makes missing parent directories where that is permitted, and touches nothing else.
-    pub(crate) fn open(path: &Path, access: Access) -> Result<Self> {
+    /// Makes missing parent directories where that is permitted, and touches nothing else. With `any_kind` it makes
+    /// nothing.
+    pub(crate) fn open(path: &Path, access: Access, any_kind: bool) -> Result<Self> {
+        // A directory is often given with a slash at its end.
+        let path = if any_kind { path.components().as_path() } else { path };
         let path = absolute_file(path)?;
         let directory = path.parent().unwrap_or(&path);
         let name = path.file_name().unwrap_or_default();
@@ -53,6 +58,7 @@ impl Marker {
             directory: directory.into(),
             names: [name.to_os_string(), sys::beside(Path::new(name), TAKEN).into()].into(),
             access,
+            any_kind,
             is_network: AtomicBool::new(false),
             lock: OnceLock::new(),
             path: Arc::clone(&path),
@@ -62,6 +68,12 @@ impl Marker {
             Ok(_) => {
                 return Err(Error::io("look up", &path, io::ErrorKind::NotADirectory.into()));
             }
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                return Err(Error::io("look up", &path, error));
+            }
+            // The first look below tells of it. To create it would fail with `AlreadyExists`, which says nothing of why
+            // it cannot be used (a mount whose server is gone, a parent that may not be entered).
+            Err(error) if any_kind || error.kind() != io::ErrorKind::NotFound => {}
             Err(_) => match sys::create_directories(directory, access.bits()) {
                 Ok(()) => {}
                 // Who only looks needs no more than that somebody else makes them.
@@ -108,8 +120,30 @@ impl Marker {
         match self.presence()? {
             Presence::Nothing => Ok(false),
             Presence::File => Ok(true),
+            Presence::Other if self.any_kind => self.leads_to_a_file(),
             Presence::Other => Err(something_else(&self.path)),
         }
+    }
+
+    /// What is there is a symbolic link, or else no regular file.
+    fn leads_to_a_file(&self) -> Result<bool> {
+        match fs::metadata(&self.path) {
+            Ok(_) => Ok(true),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(self.not_looked_up(error)),
+        }
+    }
+
+    /// Whether an event tells of each change: not of what a symbolic link leads to.
+    pub(crate) fn is_told_of_changes(&self) -> bool {
+        !self.any_kind || !fs::symlink_metadata(&self.path).is_ok_and(|found| found.is_symlink())
     }
 
     pub(crate) fn payload(&self) -> Result<Option<Vec<u8>>> {
@@ -198,6 +232,7 @@ impl Marker {
 
     /// Whether it was not set before. What it carries already stays.
     pub(crate) fn set(&self) -> Result<bool> {
+        self.may_change("set")?;
         self.tried(|tries| match sys::create_new(&self.path, self.access.bits()) {
             Ok(_) => Some(Ok(true)),
             // Rule 9: or a file system says so for no reason.
@@ -208,8 +243,30 @@ impl Marker {
         })
     }
 
+    /// Rule E2. Whether it was not set before. What it carries already stays.
+    pub(crate) fn set_new(&self, payload: &[u8]) -> Result<bool> {
+        if payload.is_empty() {
+            return self.set();
+        }
+        self.may_change("set")?;
+        self.tried(|tries| {
+            match self.is_set() {
+                Ok(true) => return Some(Ok(false)),
+                Ok(false) => {}
+                Err(error) => return Some(Err(error)),
+            }
+            match sys::write_new(&self.path, payload, self.access.bits()) {
+                Ok(()) => Some(Ok(true)),
+                // Another process has set it since it was looked at, and may have cleared it again.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
+                Err(error) => self.without_parents(error, tries),
+            }
+        })
+    }
+
     /// Rule E2. Whether it was not set before.
     pub(crate) fn set_with(&self, payload: &[u8]) -> Result<bool> {
+        self.may_change("set")?;
         let bits = self.access.bits();
         self.tried(|tries| {
             let put = match self.is_set() {
@@ -225,8 +282,18 @@ impl Marker {
         })
     }
 
+    fn may_change(&self, operation: &'static str) -> Result<()> {
+        if self.any_kind {
+            let why = "an event that is opened for files of any type can only be waited for";
+            let source = io::Error::new(io::ErrorKind::InvalidInput, why);
+            return Err(Error::io(operation, &self.path, source));
+        }
+        Ok(())
+    }
+
     /// Whether it was set.
     pub(crate) fn clear(&self) -> Result<bool> {
+        self.may_change("clear")?;
         let remove = |path: &Path| match sys::remove_at_once(path) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -272,6 +339,7 @@ impl Marker {
 
     /// Rules E3 to E5.
     pub(crate) fn consume(&self) -> Result<Consumed> {
+        self.may_change("consume")?;
         match self.both()? {
             (Presence::Other, _) => return Err(something_else(&self.path)),
             (_, Presence::Other) => return Err(something_else(&self.taken())),

@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, OnceError, Result};
+use crate::call_error::OnceError;
+use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::holder::Holder;
 use crate::lock::{Lock, LockGuard};
@@ -434,7 +435,7 @@ impl Options {
     pub fn open_once(&self, path: impl AsRef<Path>) -> Result<Once> {
         let path = absolute_file(path.as_ref())?;
         let lock_path: Arc<Path> = sys::beside(&path, ".lock").into();
-        let options = self.for_parts_of(&path, &lock_path);
+        let options = self.for_parts_of(&path, &lock_path).any_file_type(false);
         let done = options.open_event(&path)?;
         let inner = Inner { options, done, path, lock_path, lock: OnceLock::new() };
         Ok(Once { inner: Arc::new(inner) })

@@ -29,6 +29,7 @@ use crate::sys::Bits;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct Options {
     pub(crate) label: Option<Arc<str>>,
     pub(crate) record: bool,
@@ -38,6 +39,7 @@ pub struct Options {
     pub(crate) fsync: bool,
     pub(crate) inherit: bool,
     pub(crate) backstop: Option<Duration>,
+    pub(crate) any_file_type: bool,
 }
 
 pub(crate) type Callback = Arc<dyn Fn(&Waiting) + Send + Sync>;
@@ -176,6 +178,36 @@ impl Options {
         self
     }
 
+    /// Whether an [`Event`](crate::Event) counts as set while a file of any type is at its path, and not only a regular
+    /// file: a directory, a socket, a FIFO, a device. A symbolic link counts while it leads to a file, so that the keys of
+    /// a mounted Kubernetes `ConfigMap` and a `current` that points to a release can be waited for. Off by default.
+    ///
+    /// Such an event can be looked at and waited for: `is_set`, `wait`, `wait_cleared`, `wait_any`, `wait_all`. Setting,
+    /// clearing and consuming it are refused with an [`Error::Io`](crate::Error::Io) of the kind `InvalidInput`, since
+    /// another program made what is there; and [`payload`](crate::Event::payload) is read from a regular file only.
+    /// Opening it creates no directories. Other primitives ignore this setting.
+    ///
+    /// ```
+    /// # #[cfg(unix)] {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("server.socket");
+    /// let server = flockwork::Options::new().any_file_type(true).open_event(&path)?;
+    /// assert!(!server.is_set()?);
+    /// let _listening = std::os::unix::net::UnixListener::bind(&path)?;
+    /// server.wait()?;
+    /// assert!(server.clear().is_err());
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// The appearance and disappearance of the file that a symbolic link leads to are noticed within 50 milliseconds,
+    /// since no event tells of them in the link's directory.
+    #[must_use]
+    pub fn any_file_type(mut self, yes: bool) -> Self {
+        self.any_file_type = yes;
+        self
+    }
+
     /// The same for the lock file `locked` and what else is a part of what lies at `path`: a callback is told of that.
     pub(crate) fn for_parts_of(&self, path: &Arc<Path>, locked: &Arc<Path>) -> Self {
         let mut options = self.clone();
@@ -183,8 +215,8 @@ impl Options {
             let (inner, path, locked) =
                 (Arc::clone(callback), Arc::clone(path), Arc::clone(locked));
             *callback = Arc::new(move |waiting| {
-                let (path, locked) = (Arc::clone(&path), Arc::clone(&locked));
-                inner(&Waiting { path, locked, elapsed: waiting.elapsed });
+                let locked = Arc::clone(&locked);
+                inner(&Waiting { locked, ..Waiting::new(&path, waiting.elapsed) });
             });
         }
         options
@@ -210,6 +242,7 @@ impl fmt::Debug for Options {
             .field("poll_every", &self.poll_every)
             .field("fsync", &self.fsync)
             .field("inherit", &self.inherit)
+            .field("any_file_type", &self.any_file_type)
             .finish_non_exhaustive()
     }
 }
@@ -253,17 +286,31 @@ impl Access {
 #[derive(Debug)]
 pub struct Waiting {
     path: Arc<Path>,
-    /// Where those are found who have it.
+    /// Where its holders are found.
     locked: Arc<Path>,
     elapsed: Duration,
+    /// Of several events: how many more are missing, and whether one of them is enough.
+    others: usize,
+    is_any: bool,
 }
 
 impl Waiting {
     pub(crate) fn new(path: &Arc<Path>, elapsed: Duration) -> Self {
-        Self { path: Arc::clone(path), locked: Arc::clone(path), elapsed }
+        let (path, locked) = (Arc::clone(path), Arc::clone(path));
+        Self { path, locked, elapsed, others: 0, is_any: false }
     }
 
-    /// What is waited for.
+    /// For several events, of which `path` is the first that is missing.
+    pub(crate) fn for_events(
+        path: &Arc<Path>,
+        others: usize,
+        is_any: bool,
+        elapsed: Duration,
+    ) -> Self {
+        Self { others, is_any, ..Self::new(path, elapsed) }
+    }
+
+    /// What is waited for. Of several events this is the first that is missing.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -291,7 +338,13 @@ impl Waiting {
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let waited = self.elapsed.as_secs_f64();
-        write!(f, "waiting for `{}` for {waited:.1} s", self.path.display())?;
+        write!(f, "waiting for `{}`", self.path.display())?;
+        if self.others > 0 {
+            let (joined, plural) =
+                (if self.is_any { "or" } else { "and" }, if self.others == 1 { "" } else { "s" });
+            write!(f, " {joined} {} other{plural}", self.others)?;
+        }
+        write!(f, " for {waited:.1} s")?;
         match &*self.holders() {
             [] => Ok(()),
             [holder] => write!(f, ", held by {holder}"),

@@ -7,8 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::call_error::UpdateError;
 use crate::contents::{Contents, text};
-use crate::error::{Result, UpdateError};
+use crate::error::Result;
 use crate::options::Options;
 use crate::rwlock::{ReadGuard, RwLock, WriteGuard};
 use crate::sys;

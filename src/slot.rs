@@ -594,7 +594,9 @@ pub(crate) fn create_parents(
             return Err(Error::io("look up", path, io::ErrorKind::NotADirectory.into()));
         }
         Ok(_) => return if tries < MOST_TRIES { Ok(()) } else { Err(failed) },
-        Err(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        // To create it would fail with `AlreadyExists`, which says nothing of why it cannot be used.
+        Err(error) => return Err(Error::io("look up", path, error)),
     }
     sys::create_directories(parent, access.bits())
         .map_err(|source| Error::io("create the parent directory of", path, source))

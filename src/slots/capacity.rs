@@ -92,7 +92,7 @@ pub(super) fn read(path: &Arc<Path>) -> Result<u32> {
     }
     let file = sys::through_readers(|| sys::open_to_read(path)).map_err(failed)?;
     if !file.metadata().map_err(failed)?.is_file() {
-        return Err(Error::not_regular(path, "no regular file"));
+        return Err(Error::not_regular(path, "a special file"));
     }
     let mut bytes = Vec::new();
     file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;

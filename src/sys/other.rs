@@ -106,7 +106,7 @@ pub(crate) fn presence(_path: &Path) -> io::Result<Presence> {
 }
 
 pub(crate) fn describe(_kind: FileType) -> &'static str {
-    "no regular file"
+    "a special file"
 }
 
 /// In the place of the lock calls.

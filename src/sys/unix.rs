@@ -273,8 +273,10 @@ pub(crate) fn describe(kind: FileType) -> &'static str {
         "a socket"
     } else if kind.is_block_device() || kind.is_char_device() {
         "a device"
+    } else if kind.is_file() {
+        "a regular file"
     } else {
-        "no regular file"
+        "a special file"
     }
 }
 
@@ -308,6 +310,9 @@ pub(crate) fn advice(error: &io::Error) -> &'static str {
         Some(Errno::IO) => "; the disk or its file system failed, and the system's log says more",
         Some(Errno::NAMETOOLONG) => "; choose a shorter name",
         Some(Errno::LOOP) => "; the symbolic links in the path lead in a circle",
+        Some(Errno::NOTCONN | Errno::STALE | Errno::HOSTDOWN) => {
+            "; the server of this file system does not answer: mount it again"
+        }
         Some(Errno::NOLCK) => {
             "; the system is out of locks, or the network file system's lock service does not run"
         }

@@ -276,8 +276,10 @@ pub(crate) fn describe(kind: FileType) -> &'static str {
         "a directory"
     } else if kind.is_symlink() {
         "a symbolic link"
+    } else if kind.is_file() {
+        "a regular file"
     } else {
-        "no regular file"
+        "a special file"
     }
 }
 

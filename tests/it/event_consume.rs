@@ -199,10 +199,13 @@ fn one_who_consumes_and_does_not_come_to_an_end_holds_up_others_only_as_long() {
     event.set_with(b"x").unwrap();
     let error = event.try_consume().unwrap_err();
     assert!(error.is_would_block());
-    assert!(error.to_string().contains("` is being consumed by somebody else"), "{error}");
+    assert!(error.to_string().contains("` is being consumed by another process"), "{error}");
     let error = event.consume_timeout(Duration::from_millis(5)).unwrap_err();
     assert!(error.is_timed_out());
-    assert!(error.to_string().contains("it is set, but somebody else holds the lock"), "{error}");
+    assert!(
+        error.to_string().contains("it is set, but another process is consuming it"),
+        "{error}"
+    );
     let mut other = peer(&path, FAR);
     other.tell("event\tconsume");
     until_watching(other.id(), dir.path());

@@ -82,6 +82,15 @@ impl State {
                 }
                 "ok".into()
             }
+            // Sets it with each of so many payloads, and waits until it is clear where another was first.
+            ["produce", name, times] => {
+                for number in 0..times.parse().unwrap() {
+                    while !event.set_new(format!("{name}{number}"))? {
+                        event.wait_cleared_timeout(LONG)?;
+                    }
+                }
+                "ok".into()
+            }
             // Appends what it gets to a file, a line for each, until it gets "end", which it sets again for others.
             ["consume-all", log] => loop {
                 let payload = event.consume()?;

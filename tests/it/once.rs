@@ -133,7 +133,7 @@ fn who_does_not_want_to_wait_is_told_that_somebody_is_at_it() {
     assert!(other.ask("once\treset\t10").starts_with("timed-out"));
     for wait in ["once\twait\t0", "once\twait\tdeadline\t20"] {
         let answer = other.ask(wait);
-        assert!(answer.starts_with("timed-out") && answer.contains("it was not done"), "{answer}");
+        assert!(answer.starts_with("timed-out") && answer.contains("being done by"), "{answer}");
         assert!(answer.contains("\"unpacking\""), "{answer}");
     }
     busy.kill();

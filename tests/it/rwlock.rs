@@ -470,7 +470,7 @@ fn who_reads_is_told_apart_and_who_waits_in_front_is_named() {
     let reading = lock.read().unwrap();
     assert!(lock.holders().unwrap()[0].is_shared());
     let error = lock.try_write().unwrap_err().to_string();
-    assert!(error.contains("let this process's own guard go first"), "{error}");
+    assert!(error.contains("release this process's own guard first"), "{error}");
     writer.tell("rw\twrite");
     until_in_gate(&path);
     until_blocked(&path, 1);
