@@ -131,8 +131,10 @@ fn alike(text: &[u8]) -> String {
         if line.starts_with("Try '") || line.starts_with("flock: try '") {
             return None;
         }
-        if line.starts_with("flock: failed to execute ") || line.starts_with("flock: cannot run ") {
-            return Some("flock: cannot run".to_string());
+        if line.starts_with("flock: failed to execute ")
+            || line.starts_with("flock: could not run ")
+        {
+            return Some("flock: could not run".to_string());
         }
         let line = line.split("; try 'flock --help'").next().unwrap();
         let took = "flock: getting lock took ";
@@ -459,7 +461,7 @@ fn a_failed_start_names_the_program_and_says_why() {
     {
         let output = place.run(line);
         let stderr = String::from_utf8(output.stderr).unwrap();
-        assert!(stderr.starts_with("flock: cannot run ") && stderr.contains(say), "{stderr}");
+        assert!(stderr.starts_with("flock: could not run ") && stderr.contains(say), "{stderr}");
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
         assert_eq!(output.status.code(), Some(69));
     }
@@ -491,6 +493,10 @@ fn verbose_speaks_before_the_command_does() {
         );
     }
     assert_eq!(place.told("flock --verbose l true >/dev/full"), "0");
+    compare(
+        Held::Nothing,
+        &["flock -V >/dev/full", "flock -h >/dev/full", "flock -V >&-", "flock --help 1<&0"],
+    );
 }
 
 /// Newer than the flock(1) that may be installed.
@@ -526,6 +532,9 @@ fn a_descriptor_is_locked_while_a_command_runs() {
         ("flock --fd x true", 64),
         ("flock --fd 9 -c a b", 64),
         ("flock --fd", 64),
+        ("flock -n --fd 9 9>>l", 64),
+        ("flock --fd -1 true", 64),
+        ("flock --fd=-1 -c true", 64),
     ] {
         let output = place.run(line);
         assert_eq!(output.status.code(), Some(code), "{line}");
@@ -558,17 +567,103 @@ fn ranges_of_bytes_are_locked() {
     ] {
         assert_eq!(under(held, line), told, "{held}: {line}");
     }
-    for line in [
-        "flock --fcntl d true",
-        "flock --fcntl 9 9>l",
-        "flock --start 1 --fd 9 true 9>l",
-        "flock --start x l true",
-        "flock --length -1 l true",
+    for (line, code, says) in [
+        ("flock --start x l true", 64, "--start: 'x'"),
+        ("flock --length -1 l true", 64, "--length: '-1'"),
+        ("flock --start 16E l true", 64, "--start: '16E'"),
+        ("flock --start 8E l true", 65, "l: Invalid argument"),
+        ("flock --fcntl 9", 65, "9: Bad file descriptor"),
+        ("flock --fcntl 3", 65, "3: Bad file descriptor"),
+        ("flock --fcntl -w 1 4", 65, "4: Bad file descriptor"),
+        ("flock --fcntl -n 9 9<l", 65, "9: Bad file descriptor"),
+        ("flock --fcntl -n d true", 65, "d: Is a directory"),
+        ("flock --fcntl -w 0.05 0 <d", 65, "0: Bad file descriptor"),
     ] {
         let output = place.run(line);
         let stderr = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(64), "{line}: {stderr}");
+        assert_eq!(output.status.code(), Some(code), "{line}: {stderr}");
+        assert!(stderr.starts_with("flock: ") && stderr.contains(says), "{line}: {stderr}");
         assert_eq!(stderr.lines().count(), 1, "{line}: {stderr}");
+    }
+}
+
+/// What was compared with util-linux 2.42, which has the option: descriptors and directories.
+const RANGES: &[(&str, &str)] = &[
+    ("flock --fcntl -n 9 9>l", "0"),
+    ("flock --fcntl -s -n 9 9<l", "0"),
+    ("flock --fcntl -u 9 9<l", "0"),
+    ("flock --fcntl 0 <l", "65"),
+    ("flock --fcntl 1 >l", "0"),
+    ("flock --start 4K --length 1KiB -n 9 9>l", "0"),
+    ("flock --start 0x10 l echo ran", "ran\n0"),
+    ("flock --start +7 l echo ran", "ran\n0"),
+    ("flock --fcntl -s -n d echo ran", "ran\n0"),
+    ("flock --fcntl -s d -c 'echo ran'", "ran\n0"),
+    ("flock --fcntl -u d echo ran", "ran\n0"),
+    ("flock --fcntl -n d echo ran", "65"),
+    (
+        "flock --fcntl -s d sh -c 'flock --fcntl -sn d echo shared; flock -n d echo free'",
+        "shared\nfree\n0",
+    ),
+    // The lock is the shell's, and stays until it is dropped.
+    (
+        "(flock --fcntl 9; flock --fcntl -n l echo had; echo $?; flock --fcntl -u 9; flock --fcntl -n l echo had) 9>l",
+        "1\nhad\n0",
+    ),
+    ("(flock --fcntl 9; flock -n l echo had) 9>l", "had\n0"),
+    ("(flock --fcntl -o 9 true; echo $?) 9>l", "0\n0"),
+    (
+        "exec 9>l; flock --start 1 --length 2 9; flock --start 0 --length 1 -n l echo a; flock --start 2 -n l echo b; echo $?; flock --start 3 -n l echo c",
+        "a\n1\nc\n0",
+    ),
+    (
+        "exec 9<>l; flock --fcntl 9; flock --fcntl -s 9; flock --fcntl -s -n l echo shared",
+        "shared\n0",
+    ),
+    // What it could not have in time, it does not have later.
+    (
+        "exec 8>l 9>>l; flock --fcntl 9; flock --fcntl -w 0.05 8; echo $?; flock --fcntl -u 9; flock --fcntl -n l true; echo $?",
+        "1\n0\n0",
+    ),
+    (
+        "exec 8<l 9<>l; flock --fcntl -s 8; flock --fcntl -w 0.05 -E 6 9; echo $?; flock --fcntl -s -w 0.05 9; echo $?",
+        "6\n0\n0",
+    ),
+    (
+        "exec 8>>l; flock --fcntl l sleep 0.3 & sleep 0.1; flock --fcntl -w 100 8; echo $?; flock --fcntl -n l true; echo $?",
+        "0\n1\n0",
+    ),
+];
+
+#[test]
+fn descriptors_and_directories_are_locked_by_range() {
+    let is_known = String::from_utf8(Command::new("flock").arg("--help").output().unwrap().stdout);
+    let is_known = is_util_linux() && is_known.unwrap().contains("--fcntl");
+    for (line, told) in RANGES {
+        for is_ours in [true, false] {
+            if !is_ours && !is_known {
+                continue; // an older one
+            }
+            let place = Place::new(is_ours);
+            File::create(place.at("l")).unwrap();
+            let output = place.run(line);
+            let out = String::from_utf8(output.stdout).unwrap();
+            let came = format!("{out}{}", output.status.code().unwrap());
+            assert_eq!(came, *told, "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+    // Together with a command, which no older one has.
+    let place = Place::ours();
+    for (line, told) in [
+        ("flock --fcntl -n --fd 9 echo ran 9>l", "ran\n0"),
+        ("flock --fcntl --fd 9 flock --fcntl -n l echo had 9>l", "1"),
+        ("(flock --start 1 --fd 9 true; flock --fcntl -n l true; echo $?) 9>l", "1\n0"),
+        (
+            "exec flock -o --fcntl --fd 9 sh -c '[ -e /proc/$$/fd/9 ]; echo $?; flock --fcntl -n l true' 9>l",
+            "1\n1",
+        ),
+    ] {
+        assert_eq!(place.told(line), told, "{line}");
     }
 }
 
@@ -631,6 +726,7 @@ fn a_signal_ends_who_waits() {
         "exec flock -w 1000 9 9>>l",
         "exec flock -w 1000 0 <l",
         "exec flock -w 1000 --fd 9 true 9>>l",
+        "exec flock -o -w 1000 --fd 9 true 9>>l",
     ] {
         for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::KILL] {
             let mut waiting = place.shell(line).spawn().unwrap();

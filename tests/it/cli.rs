@@ -377,7 +377,7 @@ fn a_payload_goes_through_as_it_is() {
         consume.args(["event", "wait", "--consume", "e"]).stdout(full).stderr(Stdio::piped());
     let output = consume.spawn().unwrap().wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(71), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("it is set again"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("the event is set again"));
     run(dir, ["event", "wait", "--consume", "e"]).expect(0, "kept");
     let bytes: Vec<u8> = (0..=255).cycle().take(200_000).collect();
     std::fs::write(dir.join("input"), &bytes).unwrap();

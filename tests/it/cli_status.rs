@@ -276,7 +276,7 @@ fn who_waits_says_so_on_one_line_after_a_second() {
 fn how_much_is_said_can_be_chosen() {
     let dir = tempfile::tempdir().unwrap();
     let ran = run(dir.path(), ["lock", "-v", "f", "echo", "x"]).expect(0, "x\n");
-    ran.says("has `f` after ");
+    ran.says("acquired `f` after 0.");
     let holding = Holding::start(dir.path(), &["lock", "f"]);
     let ran = run(dir.path(), ["lock", "-v", "-w", "0.01", "f", "true"]).expect(75, "");
     assert_eq!(ran.err.lines().count(), 2, "who has it, and that it was given up: {}", ran.err);

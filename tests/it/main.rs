@@ -21,6 +21,8 @@ mod support;
 mod engine;
 mod event;
 mod event_consume;
+mod event_kinds;
+mod event_new;
 mod event_watch;
 mod examples;
 mod futures;
@@ -47,9 +49,18 @@ mod cli_everywhere;
 // Linux only: runs sh.
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod cli_fuzz;
+// Linux only: namespaces of processes.
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod cli_container;
+// Linux only: sh, mount options, strace, other users.
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod cli_errors;
 // Linux only: sh, FIFOs, mode bits, other users, names that are no Unicode.
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod cli_input;
+// Linux only: sh, /dev/full.
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod cli_output;
 // Linux only: runs the README's scripts of sh.
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod cli_readme;
@@ -59,6 +70,9 @@ mod cli_signals;
 // Linux only: sh, strace, namespaces.
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod cli_status;
+// Linux only: uses what `cli` does.
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod cli_waiting;
 // Linux only: errors are injected by strace.
 #[cfg(target_os = "linux")]
 mod faults;

@@ -7,7 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 
 use crate::event::EventArgs;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::lock::LockArgs;
 use crate::once::OnceArgs;
 use crate::output;
@@ -24,7 +24,7 @@ use crate::status::StatusArgs;
     name = "flockwork",
     version,
     after_long_help = EXIT_CODES,
-    after_help = "Exit codes: the command's own; 128 + the signal's number; 75 not in time; 64 usage, 65 damaged,\n66 cannot open, 69 cannot run, 71 system, 73 cannot create; event status: 1 cleared.\n`flockwork help VERB` says more.",
+    after_help = "Exit codes: the command's own; 128 + the signal's number; 75 timed out; 64 usage, 65 damaged,\n66 cannot open, 69 cannot run, 71 system, 73 cannot create; event status: 1 cleared.\nFor more, see `flockwork help VERB`.",
     disable_help_subcommand = false,
     subcommand_required = true,
     max_term_width = 100
@@ -74,14 +74,14 @@ pub(crate) enum Verb {
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done; the command's own code is passed on, and 128 + the signal's number if one ended it
-  1    event status: it is not set
-  64   the command line cannot be meant
+  1    event status: the event is not set; event set --new: it was set
+  64   invalid command line
   65   what lies at the path is damaged
   66   something cannot be opened
   69   the command cannot be run
-  71   the system has no more of something, or cannot do it
+  71   the system has no more of something, or the output cannot be written
   73   something cannot be created
-  75   it could not be had in time (-E chooses another)
+  75   timed out, or not available at once with -n (-E chooses another)
 
 Started under the name `flock` it is flock(1), with its options and exit codes.";
 
@@ -102,6 +102,7 @@ Examples:
   flockwork event wait -w 30 server.ready
   flockwork event set server.ready --data 8080
   job=$(flockwork event wait --consume jobs.next)
+  flockwork event wait --exists -w 30 /run/database.sock
   flockwork event wait --any build.done build.failed";
 
 pub(crate) const ONCE_EXAMPLES: &str = "\
@@ -134,8 +135,8 @@ Example:
 /// What a command line came to.
 pub(crate) enum Parsed {
     Cli(Cli),
-    /// It asked for help or the version, and has it.
-    Shown,
+    /// It asked for help or the version, and that is how writing it ended.
+    Shown(Exit),
 }
 
 pub(crate) fn parse(words: Vec<OsString>) -> Result<Parsed, Failure> {
@@ -148,7 +149,7 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<Parsed, Failure> {
     };
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            output::write(error.render().to_string().as_bytes()).map(|_| Parsed::Shown)
+            output::write(error.render().to_string().as_bytes()).map(Parsed::Shown)
         }
         _ => Err(Failure::usage(one_line(&error))),
     }
@@ -156,6 +157,7 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<Parsed, Failure> {
 
 /// Those that have a help of their own.
 const VERBS: [&str; 6] = ["lock", "sem", "event", "once", "status", "completions"];
+const EVENT_VERBS: [&str; 4] = ["set", "clear", "wait", "status"];
 
 /// With the definitions of the one verb that is named: those of all verbs are a fifth of what this program executes from
 /// its start to its end. What cannot be meant, or asks for help, is for all of them to see.
@@ -195,22 +197,69 @@ fn one_line(error: &clap::Error) -> String {
             first.split_whitespace().collect::<Vec<_>>().join(" ")
         }
     };
-    if let Some(ContextValue::Strings(near)) =
+    let invalid =
+        [ContextKind::InvalidArg, ContextKind::InvalidSubcommand, ContextKind::InvalidValue]
+            .into_iter()
+            .find_map(|kind| strings(error, kind).into_iter().next())
+            .unwrap_or_default();
+    let words: Vec<_> = std::env::args_os().skip(1).take(2).collect();
+    let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    let near =
         [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue]
             .into_iter()
-            .find_map(|kind| error.get(kind))
-            .map(|value| match value {
-                ContextValue::String(one) => ContextValue::Strings(vec![one.clone()]),
-                other => other.clone(),
-            })
-    {
+            .flat_map(|kind| strings(error, kind))
+            .filter(|near| is_misspelt(&invalid, near))
+            .collect::<Vec<_>>();
+    let known = words.first().and_then(|verb| known_elsewhere(verb, &invalid));
+    if let Some(known) = known {
+        message = format!("{message}; {known}");
+    } else if !near.is_empty() {
         message = format!("{message}; did you mean {}?", near.join(" or "));
+    } else if words.iter().eq(["event", "set"]) && error.kind() == ErrorKind::UnknownArgument {
+        message = format!("{message}; a payload is given with --data");
     }
-    let verb = std::env::args_os().nth(1);
-    let verb = VERBS.into_iter().find(|known| verb.as_ref().is_some_and(|verb| verb == known));
-    let help =
-        verb.map_or("flockwork --help".to_string(), |verb| format!("flockwork {verb} --help"));
+    let help = match words.as_slice() {
+        [event, verb] if event == "event" && EVENT_VERBS.contains(&verb.as_ref()) => {
+            format!("flockwork event {verb} --help")
+        }
+        [verb, ..] if VERBS.contains(&verb.as_ref()) => format!("flockwork {verb} --help"),
+        _ => "flockwork --help".to_string(),
+    };
     format!("{message}; see `{help}`")
+}
+
+fn strings(error: &clap::Error, kind: ContextKind) -> Vec<String> {
+    match error.get(kind) {
+        Some(ContextValue::String(one)) => vec![one.clone()],
+        Some(ContextValue::Strings(all)) => all.clone(),
+        _ => Vec::new(),
+    }
+}
+
+/// Whether it is likely that `near` was meant. clap also suggests what has no more than a beginning in common.
+fn is_misspelt(word: &str, near: &str) -> bool {
+    let length = word.chars().count().max(near.chars().count());
+    strsim::osa_distance(word, near) <= (length / 4).max(1)
+}
+
+/// An option that flock(1) or GNU sem has, and what to use instead.
+fn known_elsewhere(verb: &str, option: &str) -> Option<&'static str> {
+    match (verb, option.split('=').next().unwrap_or_default()) {
+        ("sem", "--semaphoretimeout" | "--semaphore-timeout" | "--st") | ("lock", "--wait") => {
+            Some("use -w SECS, after which it gives up")
+        }
+        ("sem", "--line-buffer" | "--linebuffer" | "--lb" | "--ungroup" | "-u") => {
+            Some("leave it out, since the output of the command is never held back")
+        }
+        ("sem", "--pipe") => {
+            Some("leave it out, since the command has the standard input, but in the background")
+        }
+        (
+            "lock",
+            "-u" | "--unlock" | "-F" | "--no-fork" | "--fd" | "--fcntl" | "--start" | "--length",
+        ) => Some("only `flock` has it, the name under which this program is flock(1)"),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -223,6 +272,21 @@ mod tests {
     #[test]
     fn the_definitions_hold_together() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_suggested_is_near() {
+        for (word, near, is_near) in [
+            ("lokc", "lock", true),
+            ("--nonblok", "--nonblock", true),
+            ("--timout", "--timeout", true),
+            ("--nv", "--nb", true),
+            ("--semaphoretimeout", "--semaphorename", false),
+            ("--line-buffer", "--nb", false),
+            ("--wait", "--quiet", false),
+        ] {
+            assert_eq!(is_misspelt(word, near), is_near, "{word} {near}");
+        }
     }
 
     #[test]
@@ -264,6 +328,8 @@ mod tests {
             "event set e --data x",
             "event wait --any a b",
             "event wait -w 3 --consume a",
+            "event set --new e --data=x --access group",
+            "event wait --exists --cleared -n a",
             "event status e",
             "event clear e",
             "event nonsense e",
@@ -293,7 +359,7 @@ mod tests {
     /// Words that mean something, and some that do not.
     fn any_words() -> impl proptest::strategy::Strategy<Value = Vec<String>> {
         let verb = "lock|sem|event|once|status|man|completions|help|lok|";
-        let word = "(set|clear|wait|status|f|s|true|--|-c|-|4|50%|-1|0.5|1m|x=y)|(--?(s|x|e|n|w|E|v|q|o|c|j|P|k|h|V|any|all|bg|fg|id|json|watch|wait|reset|resize|fsync|label|data|consume|cleared|timeout|no-record|mode|jobs|permits|bogus)(=?[0-9%a.-]{0,3}))|\\PC{0,4}";
+        let word = "(set|clear|wait|status|f|s|true|--|-c|-|4|50%|-1|0.5|1m|x=y)|(--?(s|x|e|n|w|E|v|q|o|c|j|P|k|h|V|any|all|new|exists|bg|fg|id|json|watch|wait|reset|resize|fsync|label|data|consume|cleared|timeout|no-record|mode|jobs|permits|bogus)(=?[0-9%a.-]{0,3}))|\\PC{0,4}";
         (verb, proptest::collection::vec(word, 0..8)).prop_map(|(verb, words)| {
             std::iter::once("flockwork".into()).chain([verb]).chain(words).collect()
         })

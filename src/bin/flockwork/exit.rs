@@ -12,9 +12,9 @@ pub(crate) type Outcome = Result<Exit, Failure>;
 pub(crate) enum Exit {
     /// All is as it was asked for.
     Success,
-    /// `event status`: it is not set.
-    Cleared,
-    /// The command line cannot be meant (EX_USAGE).
+    /// `event status`: it is not set. `event set --new`: it is.
+    No,
+    /// The command line is invalid (EX_USAGE).
     Usage,
     /// Something at the path is damaged, or cannot be locked (EX_DATAERR).
     Data,
@@ -26,7 +26,7 @@ pub(crate) enum Exit {
     System,
     /// Something cannot be created (EX_CANTCREAT).
     CannotCreate,
-    /// It could not be had in time (EX_TEMPFAIL).
+    /// The time is over, or it is not available at once (EX_TEMPFAIL).
     NotInTime,
     /// The terminal interrupted the command, which ended by that.
     Interrupted,
@@ -38,7 +38,7 @@ impl Exit {
     pub(crate) fn code(self) -> i32 {
         match self {
             Self::Success => 0,
-            Self::Cleared => 1,
+            Self::No => 1,
             Self::Usage => 64,
             Self::Data => 65,
             Self::CannotOpen => 66,
@@ -52,31 +52,47 @@ impl Exit {
     }
 }
 
-/// Why a verb failed: how to end, and a line to say about it.
+/// Why a verb failed: the exit code, one clause that says why, and what to do about it.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
     message: String,
+    hint: Option<String>,
 }
 
 impl Failure {
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into() }
+        Self { exit, message: message.into(), hint: None }
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)
     }
 
-    /// Ends with the same code and says nothing.
-    pub(crate) fn silent(self) -> Self {
-        Self { message: String::new(), ..self }
+    /// With what to do about it.
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
     }
 
-    /// The same, with more to say.
-    pub(crate) fn and(mut self, more: &str) -> Self {
-        self.message = format!("{}; {more}", self.message);
-        self
+    /// The same with another code.
+    pub(crate) fn with_exit(self, exit: Exit) -> Self {
+        Self { exit, ..self }
+    }
+
+    /// Ends with the same code and says nothing.
+    pub(crate) fn silent(self) -> Self {
+        Self { message: String::new(), hint: None, ..self }
+    }
+
+    /// The same of a wait whose time was over before it began.
+    pub(crate) fn after_a_wait(self) -> Self {
+        let is_at_once = self.hint.as_deref() == Some(WAIT);
+        if is_at_once { self.hint("try again later, or wait longer") } else { self }
+    }
+
+    /// The clause without the hint.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
     }
 
     pub(crate) fn is_not_in_time(&self) -> bool {
@@ -90,8 +106,10 @@ impl Failure {
 
     /// The same in the name of another program.
     pub(crate) fn report_as(self, name: &str) -> Exit {
-        if !self.message.is_empty() {
-            say_as(name, &self.message);
+        match &self.hint {
+            _ if self.message.is_empty() => {}
+            Some(hint) => say_as(name, &format!("{}; {hint}", self.message)),
+            None => say_as(name, &self.message),
         }
         self.exit
     }
@@ -126,6 +144,13 @@ pub(crate) fn is_printable(character: char) -> bool {
         && !matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// What to do about a semaphore's path that is none.
+pub(crate) const NAME_FIRST: &str =
+    "name the semaphore before the command, by a path or by --id NAME";
+
+/// What to do after a verb that did not wait.
+pub(crate) const WAIT: &str = "try again later, or let it wait (without -n, or with -w SECS)";
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let exit = match &error {
@@ -136,20 +161,20 @@ impl From<Error> for Failure {
             Error::Io { operation, source, .. } => of_io(operation, source),
             _ => Exit::System,
         };
-        let message = if error.is_would_block() {
-            let what = without_advice(&error);
-            format!("{what}; try again later, or let it wait (without -n, or with -w SECS)")
-        } else {
-            error.to_string()
+        let hint = match &error {
+            Error::WouldBlock { .. } => Some(WAIT.into()),
+            Error::TimedOut { waited, .. } if waited.is_zero() => Some(WAIT.into()),
+            Error::CapacityMismatch { stored, .. } => {
+                Some(format!("use -j {stored}, leave -j out, or change it for all with --resize"))
+            }
+            Error::NotRegularFile { wanted: "a directory", .. } => Some(NAME_FIRST.into()),
+            // The library names its functions, which have other names here.
+            _ => error.hint().map(|hint| hint.replace("`Options::access`", "--access")),
         };
-        Self::new(exit, message)
+        let text = error.to_string();
+        let clause = error.hint().and_then(|hint| text.strip_suffix(&format!("; {hint}")));
+        Self { exit, message: clause.unwrap_or(&text).into(), hint }
     }
-}
-
-/// What the library says of a refusal, without what it says to do: that is for who calls it.
-pub(crate) fn without_advice(refused: &Error) -> String {
-    let text = refused.to_string();
-    text.rsplit_once("; ").map(|(what, _)| what.to_string()).unwrap_or(text)
 }
 
 /// By what was tried, but for what the system has no more of.
@@ -195,7 +220,7 @@ mod tests {
     fn the_codes_are_those_that_the_manual_names() {
         let codes = [
             (Exit::Success, 0),
-            (Exit::Cleared, 1),
+            (Exit::No, 1),
             (Exit::Usage, 64),
             (Exit::Data, 65),
             (Exit::CannotOpen, 66),

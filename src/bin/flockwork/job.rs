@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 
 use crate::exit::{Exit, Failure, is_exhausted};
@@ -28,7 +29,7 @@ impl Job {
                 is_shell: false,
                 has_no_input: false,
             }),
-            _ => Err(Failure::new(Exit::CannotRun, "cannot run the command: its name is empty")),
+            _ => Err(Failure::new(Exit::CannotRun, "could not run the command: its name is empty")),
         }
     }
 
@@ -124,26 +125,98 @@ impl Job {
 
     fn failed(&self, error: &io::Error) -> Failure {
         let name = self.program.to_string_lossy();
-        let is_path = name.contains(std::path::MAIN_SEPARATOR);
-        let (exit, why) = match error.kind() {
-            io::ErrorKind::NotFound if is_path => (
-                Exit::CannotRun,
-                "there is no such file, or not what its first line wants to be run by".into(),
-            ),
-            io::ErrorKind::NotFound => {
-                (Exit::CannotRun, "no program of that name is in the PATH".into())
+        let failure =
+            |why: &str| Failure::new(Exit::CannotRun, format!("could not run `{name}`: {why}"));
+        match error.kind() {
+            io::ErrorKind::NotFound => match self.file() {
+                Some(file) => match interpreter(&file) {
+                    Some(interpreter) => failure(&format!(
+                        "its interpreter `{interpreter}` (first line) was not found"
+                    )),
+                    None => failure("the loader that it needs was not found")
+                        .hint("it may be built for another system"),
+                },
+                None if !self.is_path() => {
+                    let failure = failure("no program of that name is in the PATH");
+                    if name.contains(|letter: char| " \t\n|&;<>()$`*?'\"".contains(letter)) {
+                        return failure.hint("for a line of the shell, use `sh -c LINE`");
+                    }
+                    failure
+                }
+                None if Path::new(&self.program).is_symlink() => {
+                    failure("it is a symbolic link to a file that does not exist")
+                }
+                None => failure("no such file"),
+            },
+            io::ErrorKind::PermissionDenied => self.not_permitted(&failure),
+            io::ErrorKind::NotADirectory => failure("a part of its path is not a directory"),
+            io::ErrorKind::ExecutableFileBusy => {
+                failure("another program is writing it").hint("try again when it has been written")
             }
-            io::ErrorKind::PermissionDenied => {
-                (Exit::CannotRun, "it is not executable for this user (chmod +x)".into())
+            io::ErrorKind::ArgumentListTooLong => {
+                failure("its arguments and environment are longer than the system takes")
+                    .hint("pass fewer of them at a time, as xargs does")
             }
-            io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock => {
-                (Exit::System, format!("{error}; there may be too many processes (ulimit -u)"))
-            }
-            _ if is_exhausted(error) => (Exit::System, error.to_string()),
-            _ => (Exit::CannotRun, error.to_string()),
-        };
-        Failure::new(exit, format!("cannot run `{name}`: {why}"))
+            io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock => failure(&error.to_string())
+                .with_exit(Exit::System)
+                .hint("there may be too many processes (ulimit -u)"),
+            _ if is_exhausted(error) => failure(&error.to_string()).with_exit(Exit::System),
+            _ => failure(&error.to_string()),
+        }
     }
+
+    fn is_path(&self) -> bool {
+        self.program.as_encoded_bytes().iter().any(|byte| std::path::is_separator((*byte).into()))
+    }
+
+    /// The file that is meant, if it exists: with no separator in its name, the first of that name in the PATH.
+    fn file(&self) -> Option<PathBuf> {
+        if self.is_path() {
+            return Some(PathBuf::from(&self.program)).filter(|file| file.exists());
+        }
+        let path = std::env::var_os("PATH")?;
+        std::env::split_paths(&path).map(|at| at.join(&self.program)).find(|file| file.exists())
+    }
+
+    #[cfg(unix)]
+    fn not_permitted(&self, failure: &dyn Fn(&str) -> Failure) -> Failure {
+        use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
+        let Some(file) = self.file() else {
+            return failure("this user may not enter a directory of its path");
+        };
+        if file.is_dir() {
+            return failure("it is a directory").hint("give the command after the path");
+        }
+        let is_executable = |file: &Path| access(file, Access::EXEC_OK).is_ok() && !file.is_dir();
+        if statvfs(&file).is_ok_and(|mounted| mounted.f_flag.contains(StatVfsMountFlags::NOEXEC)) {
+            return failure("no program may be run from its file system (noexec)");
+        }
+        if !is_executable(&file) {
+            return failure("it is not executable for this user").hint("chmod +x may make it so");
+        }
+        match interpreter(&file).filter(|interpreter| !is_executable(Path::new(interpreter))) {
+            Some(interpreter) => {
+                failure(&format!("its interpreter `{interpreter}` (first line) is not executable"))
+            }
+            None => failure("the system does not permit it"),
+        }
+    }
+
+    #[cfg(not(unix))]
+    #[expect(clippy::unused_self, reason = "the other's signature")]
+    fn not_permitted(&self, failure: &dyn Fn(&str) -> Failure) -> Failure {
+        failure("the system does not permit it")
+    }
+}
+
+/// What a script's first line names, after `#!`.
+fn interpreter(file: &Path) -> Option<String> {
+    let mut start = Vec::new();
+    let opened = std::fs::File::open(file).ok()?;
+    std::io::Read::read_to_end(&mut std::io::Read::take(opened, 256), &mut start).ok()?;
+    let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let line = String::from_utf8_lossy(line);
+    Some(line.split([' ', '\t']).find(|word| !word.is_empty())?.to_string())
 }
 
 /// ENOEXEC.

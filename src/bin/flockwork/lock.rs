@@ -10,7 +10,7 @@ use crate::exit::{Failure, Outcome};
 use crate::job::Job;
 use crate::made::Made;
 use crate::signals::Signals;
-use crate::waiting::Wait;
+use crate::waiting::{Limit, Wait};
 use crate::words;
 
 #[derive(Debug, Args)]
@@ -116,20 +116,36 @@ fn acquire(arguments: &LockArgs, path: &Path) -> Result<Held, Failure> {
     let (options, progress) = wait.tell(options);
     let mut gate = path.as_os_str().to_os_string();
     gate.push(".gate");
+    let limit = wait.limit();
     let held = if arguments.shared {
         let lock = options.open_rwlock(path)?;
-        let until = |deadline| lock.read_deadline(deadline);
-        Held::Reading(wait.take(&progress, || lock.try_read(), || lock.read(), until)?)
+        Held::Reading(wait.take(&progress, limit, |limit| {
+            Ok(match limit {
+                Limit::Now => lock.try_read(),
+                Limit::Never => lock.read(),
+                Limit::At(deadline) => lock.read_deadline(deadline),
+            }?)
+        })?)
     } else if arguments.exclusive || Path::new(&gate).is_file() {
         let lock = options.open_rwlock(path)?;
-        let until = |deadline| lock.write_deadline(deadline);
-        Held::Writing(wait.take(&progress, || lock.try_write(), || lock.write(), until)?)
+        Held::Writing(wait.take(&progress, limit, |limit| {
+            Ok(match limit {
+                Limit::Now => lock.try_write(),
+                Limit::Never => lock.write(),
+                Limit::At(deadline) => lock.write_deadline(deadline),
+            }?)
+        })?)
     } else {
         let lock = options.open_lock(path)?;
-        let until = |deadline| lock.lock_deadline(deadline);
-        Held::Alone(wait.take(&progress, || lock.try_lock(), || lock.lock(), until)?)
+        Held::Alone(wait.take(&progress, limit, |limit| {
+            Ok(match limit {
+                Limit::Now => lock.try_lock(),
+                Limit::Never => lock.lock(),
+                Limit::At(deadline) => lock.lock_deadline(deadline),
+            }?)
+        })?)
     };
-    progress.had(&format!("`{}`", path.display()));
+    progress.ended(&format!("acquired `{}`", path.display()));
     let died = match &held {
         Held::Alone(held) => held.abandoned(),
         Held::Writing(held) => held.abandoned(),

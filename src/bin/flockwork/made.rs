@@ -1,11 +1,11 @@
-//! Who may use what a verb makes.
+//! Who may use what a verb creates.
 
 use clap::{Args, ValueEnum};
 use flockwork::{Access, Options};
 
 #[derive(Debug, Args)]
 pub(crate) struct Made {
-    /// Who may use what is made: those whom the umask lets, this user, the group too, or everybody
+    /// Who may use the files that are created: as the umask says, this user, the group too, or everyone
     #[arg(long, value_name = "WHO", value_enum, default_value_t = Who::Umask)]
     access: Who,
 }

@@ -36,7 +36,7 @@ fn main() {
         Some(name) => Ok(as_flock::run(&name, words)),
         None => args::parse(words).and_then(|parsed| match parsed {
             args::Parsed::Cli(cli) => run(cli),
-            args::Parsed::Shown => Ok(Exit::Success),
+            args::Parsed::Shown(exit) => Ok(exit),
         }),
     };
     let exit = outcome.unwrap_or_else(exit::Failure::report);

@@ -27,8 +27,9 @@ pub(crate) fn man() -> Outcome {
         after_words(&command, ".SH", &mut page)
     };
     let mut render = render;
-    render()
-        .map_err(|error| Failure::new(Exit::System, format!("cannot write the manual: {error}")))?;
+    render().map_err(|error| {
+        Failure::new(Exit::System, format!("could not write the manual: {error}"))
+    })?;
     output::write(&page)
 }
 

@@ -12,10 +12,9 @@ pub(crate) fn path(name: &OsStr) -> Result<PathBuf, Failure> {
         let directory = directory.display();
         Failure::new(
             Exit::CannotCreate,
-            format!(
-                "--id: cannot keep it in `{directory}`: {why}; set XDG_RUNTIME_DIR to a directory of your own, or name a path instead"
-            ),
+            format!("could not keep the semaphore of --id in `{directory}`: {why}"),
         )
+        .hint("set XDG_RUNTIME_DIR to a directory of your own, or give a path instead")
     })?;
     Ok(path)
 }
@@ -27,7 +26,9 @@ pub(crate) fn path_to_look_at(name: &OsStr) -> Result<PathBuf, Failure> {
 
 fn place(name: &OsStr) -> Result<(PathBuf, PathBuf), Failure> {
     if name.is_empty() {
-        return Err(Failure::usage("--id: the name is empty; give it one, such as --id build"));
+        return Err(
+            Failure::usage("the name of --id is empty").hint("give one, such as --id build")
+        );
     }
     let directory = runtime_directory();
     Ok((directory.join(encoded(name, cfg!(windows))), directory))

@@ -8,7 +8,7 @@ use flockwork::CallError;
 use crate::exit::{Exit, Outcome};
 use crate::job::Job;
 use crate::made::Made;
-use crate::signals::Signals;
+use crate::signals::{self, Signals};
 use crate::waiting::{Limit, Wait};
 use crate::words;
 
@@ -57,8 +57,15 @@ pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
             return Err(words::usage("once", "--reset runs no command"));
         }
         let once = options.open_once(path)?;
-        let until = |deadline| once.reset_deadline(deadline);
-        wait.take(&progress, || once.try_reset(), || once.reset(), until)?;
+        signals::end_when_told()?;
+        wait.take(&progress, wait.limit(), |limit| {
+            Ok(match limit {
+                Limit::Now => once.try_reset(),
+                Limit::Never => once.reset(),
+                Limit::At(deadline) => once.reset_deadline(deadline),
+            }?)
+        })?;
+        progress.ended(&format!("reset `{}`", path.display()));
         return Ok(Exit::Success);
     }
     if words.is_empty() {
@@ -69,21 +76,26 @@ pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
     let once = options.open_once(path)?;
     // What the command's end was is the answer, if it was run.
     let mut ended = None;
-    let run = || -> Result<(), ()> {
-        progress.had(&format!("`{}`", path.display()));
+    let mut run = || -> Result<(), ()> {
+        progress.ended(&format!("acquired `{}`", path.display()));
         let outcome = signals.run(&job);
         let is_done = matches!(outcome, Ok(Exit::Other(0)));
         ended = Some(outcome);
         if is_done { Ok(()) } else { Err(()) }
     };
-    let called = match wait.limit() {
-        Limit::Never => once.call_once(run),
-        Limit::Now => once.try_call_once(run),
-        Limit::At(deadline) => once.call_once_deadline(deadline, run),
-    };
-    progress.clear();
-    match called {
-        Ok(_) | Err(CallError::Closure(())) => ended.unwrap_or(Ok(Exit::Success)),
-        Err(CallError::Flockwork(error)) => Err(wait.failed(error)),
-    }
+    wait.take(&progress, wait.limit(), |limit| {
+        let called = match limit {
+            Limit::Now => once.try_call_once(&mut run),
+            Limit::Never => once.call_once(&mut run),
+            Limit::At(deadline) => once.call_once_deadline(deadline, &mut run),
+        };
+        match called {
+            Ok(_) | Err(CallError::Closure(())) => Ok(()),
+            Err(CallError::Flockwork(error)) => Err(error.into()),
+        }
+    })?;
+    ended.unwrap_or_else(|| {
+        progress.ended(&format!("`{}` is done", path.display()));
+        Ok(Exit::Success)
+    })
 }

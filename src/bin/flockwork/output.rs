@@ -1,17 +1,73 @@
-//! The standard output, which may be closed.
+//! The standard output, which may be closed, full, or a pipe that nobody reads.
 
-use std::io::{ErrorKind, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 
 use crate::exit::{Exit, Failure, Outcome};
 
-/// Writes it all. Who does not want to read on (`| head`) ends us as SIGPIPE ends other programs.
+/// Writes all of it. A pipe that is closed at its other end (`| head`) ends the verb as SIGPIPE ends other programs.
 pub(crate) fn write(bytes: &[u8]) -> Outcome {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
+    match try_write(bytes) {
         Ok(()) => Ok(Exit::Success),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Exit::Other(128 + 13)),
-        Err(error) => {
-            Err(Failure::new(Exit::System, format!("cannot write to the standard output: {error}")))
-        }
+        Err(error) => Err(failed(&error)),
     }
+}
+
+/// The same for what exists nowhere else.
+pub(crate) fn deliver(bytes: &[u8]) -> Result<(), Failure> {
+    let written = if bytes.is_empty() || !may_be_closed() {
+        try_write(bytes)
+    } else {
+        Err(io::Error::other("it is closed, or the null device opened for reading too"))
+    };
+    written.map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => failed(&error).with_exit(Exit::Other(128 + 13)),
+        _ => failed(&error),
+    })
+}
+
+fn failed(error: &io::Error) -> Failure {
+    Failure::new(Exit::System, format!("could not write to the standard output: {error}"))
+}
+
+/// Not through std's handle: it takes a descriptor that is not open for writing for one that is closed, and reports
+/// success.
+#[cfg(unix)]
+pub(crate) fn try_write(bytes: &[u8]) -> io::Result<()> {
+    use std::os::fd::AsFd as _;
+    let stdout = io::stdout();
+    std::fs::File::from(stdout.as_fd().try_clone_to_owned()?).write_all(bytes)
+}
+
+#[cfg(not(unix))]
+pub(crate) fn try_write(bytes: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush())
+}
+
+/// Whether the standard output was closed when this program was started, or cannot be told from one that was: the
+/// runtime of Rust opens `/dev/null` in its place, for reading and writing, before `main` (std,
+/// `sys/pal/unix/mod.rs`, `sanitize_standard_fds`). A shell's `>/dev/null` is open for writing alone.
+#[cfg(unix)]
+fn may_be_closed() -> bool {
+    use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, stat};
+    let stdout = io::stdout();
+    let is_null = match (fstat(&stdout), stat("/dev/null")) {
+        (Ok(ours), Ok(null)) => {
+            FileType::from_raw_mode(ours.st_mode) == FileType::CharacterDevice
+                && ours.st_rdev == null.st_rdev
+        }
+        _ => false,
+    };
+    is_null && fcntl_getfl(&stdout).is_ok_and(|flags| flags & OFlags::RWMODE == OFlags::RDWR)
+}
+
+#[cfg(windows)]
+fn may_be_closed() -> bool {
+    std::os::windows::io::AsRawHandle::as_raw_handle(&io::stdout()).is_null()
+}
+
+#[cfg(not(any(unix, windows)))]
+fn may_be_closed() -> bool {
+    false
 }

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use flockwork::{Options, Waiting};
+use flockwork::Options;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::exit::{printable, say, without_advice};
+use crate::exit::{Failure, printable, say};
 
-/// So long a wait is nobody's business.
+/// A shorter wait shows nothing.
 const AFTER: Duration = Duration::from_secs(1);
 
 /// Shared with the callback of the library, which runs while it waits.
@@ -38,20 +38,33 @@ impl Progress {
             return options;
         }
         let this = self.clone();
-        options.on_wait(AFTER, move |waiting| this.show(waiting))
+        options.on_wait(AFTER, move |waiting| this.show(&waiting.to_string()))
     }
 
-    /// What `-v` says at once of something that somebody has.
-    pub(crate) fn refused(&self, why: &flockwork::Error) {
+    /// The same, but each line is what `text` returns.
+    pub(crate) fn attach_text(
+        &self,
+        options: Options,
+        text: impl Fn() -> String + Send + Sync + 'static,
+    ) -> Options {
+        if self.quiet {
+            return options;
+        }
+        let this = self.clone();
+        options.on_wait(AFTER, move |_| this.show(&text()))
+    }
+
+    /// What `-v` says at once about a wait.
+    pub(crate) fn refused(&self, why: &Failure) {
         if self.verbose && !self.shown.said.swap(true, Ordering::Relaxed) {
-            say(&format!("{}; waiting", without_advice(why)));
+            say(&format!("{}; waiting", why.message()));
         }
     }
 
-    fn show(&self, waiting: &Waiting) {
+    fn show(&self, waiting: &str) {
         if !std::io::stderr().is_terminal() {
             if !self.shown.said.swap(true, Ordering::Relaxed) {
-                say(&waiting.to_string());
+                say(waiting);
             }
             return;
         }
@@ -62,7 +75,7 @@ impl Progress {
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
             bar
         });
-        bar.set_message(printable(&waiting.to_string()));
+        bar.set_message(printable(waiting));
         bar.tick();
     }
 
@@ -74,18 +87,29 @@ impl Progress {
         }
     }
 
-    /// It was had.
-    pub(crate) fn had(&self, what: &str) {
+    /// What `-v` says at the end of a wait: what came of it, and how long that took.
+    pub(crate) fn ended(&self, what: &str) {
         self.clear();
         if self.verbose {
-            say(&format!("has {what} after {:.6} s", self.begun.elapsed().as_secs_f64()));
+            say(&format!("{what} after {} s", seconds(self.waited())));
         }
+    }
+
+    /// How long the verb has waited so far.
+    pub(crate) fn waited(&self) -> Duration {
+        self.begun.elapsed()
     }
 
     /// Rule 12 of the protocol: what the lock guards may be half-done.
     pub(crate) fn died(&self, died: bool, path: &std::path::Path) {
         if died && self.verbose {
-            say(&format!("who held `{}` before died without letting go", path.display()));
+            say(&format!("the last holder of `{}` died without releasing it", path.display()));
         }
     }
+}
+
+/// No more digits than a reader wants.
+pub(crate) fn seconds(span: Duration) -> String {
+    let digits = if span < Duration::from_secs(1) { 3 } else { 1 };
+    format!("{:.digits$}", span.as_secs_f64())
 }

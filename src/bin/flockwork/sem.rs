@@ -7,12 +7,13 @@ use clap::Args;
 use flockwork::{Options, Permit, Semaphore};
 
 use crate::count::Count;
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Exit, Failure, NAME_FIRST, Outcome};
 use crate::job::Job;
 use crate::made::Made;
 use crate::names;
-use crate::signals::Signals;
-use crate::waiting::Wait;
+use crate::progress::Progress;
+use crate::signals::{self, Signals};
+use crate::waiting::{Limit, Wait};
 use crate::words;
 
 #[derive(Debug, Args)]
@@ -96,6 +97,7 @@ pub(crate) fn run(arguments: &SemArgs) -> Outcome {
     }
     if words.is_empty() {
         if arguments.resize {
+            signals::end_when_told()?;
             open(arguments, &path, &arguments.made.options())?;
             return Ok(Exit::Success);
         }
@@ -140,10 +142,11 @@ fn open(arguments: &SemArgs, path: &Path, options: &Options) -> Result<Semaphore
         return Err(Failure::new(
             Exit::CannotOpen,
             format!(
-                "`{}` is a directory with other things in it, and no semaphore; name one that is there, or a new one",
+                "`{}` is a directory with other things in it, and no semaphore",
                 path.display()
             ),
-        ));
+        )
+        .hint(NAME_FIRST));
     }
     let asked = arguments.jobs.map(Count::here);
     let opened = match asked {
@@ -161,12 +164,6 @@ fn open(arguments: &SemArgs, path: &Path, options: &Options) -> Result<Semaphore
             let semaphore = options.open_existing_semaphore(path)?;
             semaphore.resize(requested)?;
             Ok(semaphore)
-        }
-        Err(flockwork::Error::CapacityMismatch { stored, requested, .. }) => {
-            Err(Failure::usage(format!(
-                "the semaphore `{}` has {stored} permits and not {requested}; use -j {stored}, leave -j out, or change it for everybody with --resize",
-                path.display()
-            )))
         }
         opened => Ok(opened?),
     }
@@ -194,14 +191,26 @@ fn acquire(arguments: &SemArgs, path: &Path) -> Result<Permit, Failure> {
     let (options, progress) = wait.tell(options);
     let semaphore = open(arguments, path, &options)?;
     let permits = arguments.permits;
-    let permit = wait.take(
-        &progress,
-        || semaphore.try_acquire_many(permits),
-        || semaphore.acquire_many(permits),
-        |deadline| semaphore.acquire_many_deadline(permits, deadline),
-    )?;
-    progress.had(&format!("{permits} of `{}`", path.display()));
+    let permit = acquire_many(wait, &progress, wait.limit(), &semaphore, permits)?;
+    let plural = if permits == 1 { "" } else { "s" };
+    progress.ended(&format!("acquired {permits} permit{plural} of `{}`", path.display()));
     Ok(permit)
+}
+
+fn acquire_many(
+    wait: &Wait,
+    progress: &Progress,
+    limit: Limit,
+    semaphore: &Semaphore,
+    permits: u32,
+) -> Result<Permit, Failure> {
+    wait.take(progress, limit, |limit| {
+        Ok(match limit {
+            Limit::Now => semaphore.try_acquire_many(permits),
+            Limit::Never => semaphore.acquire_many(permits),
+            Limit::At(deadline) => semaphore.acquire_many_deadline(permits, deadline),
+        }?)
+    })
 }
 
 /// Whoever waits came before, or comes after: first come, first served. So when all permits are had at once, all who came
@@ -213,19 +222,16 @@ fn drain(arguments: &SemArgs, path: &Path) -> Outcome {
     }
     let (options, progress) = wait.tell(Options::new());
     let semaphore = options.open_existing_semaphore(path)?;
+    signals::end_when_told()?;
+    let limit = wait.limit();
     loop {
         let all = semaphore.capacity()?;
-        let taken = wait.take(
-            &progress,
-            || semaphore.try_acquire_many(all),
-            || semaphore.acquire_many(all),
-            |deadline| semaphore.acquire_many_deadline(all, deadline),
-        );
-        match taken {
+        match acquire_many(wait, &progress, limit, &semaphore, all) {
             Ok(taken) => {
                 let is_more = semaphore.capacity()? > all;
                 taken.release()?;
                 if !is_more {
+                    progress.ended(&format!("all permits of `{}` were free", path.display()));
                     return Ok(Exit::Success);
                 } // somebody made it larger: who came before may have had one of the new ones
             }
@@ -256,7 +262,7 @@ mod background {
     pub(super) fn start(job: &Job) -> Outcome {
         let failed = |error: std::io::Error| {
             let name = job.program().to_string_lossy();
-            Failure::new(Exit::System, format!("cannot run `{name}` in the background: {error}"))
+            Failure::new(Exit::System, format!("could not run `{name}` in the background: {error}"))
         };
         let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
         let program = std::env::current_exe().map_err(failed)?;
@@ -291,7 +297,10 @@ mod background {
                 return Ok(None);
             }
             let failed = |error: std::io::Error| {
-                Failure::new(Exit::System, format!("cannot listen to who started this: {error}"))
+                Failure::new(
+                    Exit::System,
+                    format!("could not listen to the process that started this: {error}"),
+                )
             };
             let line = std::io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
             let line = UnixStream::from(line);

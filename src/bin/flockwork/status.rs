@@ -70,6 +70,7 @@ pub(crate) fn run(arguments: &StatusArgs) -> Outcome {
     if paths.iter().any(|path| path.as_os_str().is_empty()) {
         return Err(words::usage("status", "a path is empty"));
     }
+    crate::signals::end_when_told()?;
     loop {
         let (seen, failed) = look_at_all(&paths);
         let mut text = String::new();
@@ -128,7 +129,7 @@ fn look(path: &Path) -> Result<Seen, Failure> {
             let path = path.display();
             return Err(Failure::new(
                 Exit::CannotOpen,
-                format!("cannot look at `{path}`: {error}"),
+                format!("could not look up `{path}`: {error}"),
             ));
         }
     };
@@ -213,7 +214,8 @@ fn as_text(all: &[Seen]) -> String {
                 writeln!(text, "{path}: not there (nobody holds it; as an event, cleared)")
             }
             Kind::File { is_held: false, bytes } => {
-                writeln!(text, "{path}: free (as an event, set, {bytes} bytes)")
+                let plural = if *bytes == 1 { "" } else { "s" };
+                writeln!(text, "{path}: free (as an event, set, {bytes} byte{plural})")
             }
             Kind::File { .. } => match &*seen.holders {
                 [] => writeln!(text, "{path}: held (it is not known by whom)"),

@@ -1,4 +1,4 @@
-//! How a verb waits: without limit, not at all, or so long; and what it says of itself meanwhile.
+//! How a verb waits: without limit, not at all, or until a deadline; and what it says meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -11,11 +11,11 @@ use crate::progress::Progress;
 /// The options that all verbs that wait have.
 #[derive(Debug, Args)]
 pub(crate) struct Wait {
-    /// Do not wait: fail at once if it cannot be had
+    /// Fail immediately instead of waiting
     #[arg(short = 'n', long = "nonblock", visible_aliases = ["nb", "nonblocking"], conflicts_with = "seconds")]
     pub(crate) now: bool,
 
-    /// Wait at most so long: seconds with fractions, or with a unit (s, m, h, d)
+    /// Wait at most SECS: seconds with fractions, or with a unit (s, m, h, d)
     #[arg(
         short = 'w',
         long = "timeout",
@@ -25,7 +25,7 @@ pub(crate) struct Wait {
     )]
     pub(crate) seconds: Option<Duration>,
 
-    /// Exit with this code if it could not be had in time
+    /// Exit with this code after -n, or when the time of -w is over
     #[arg(
         short = 'E',
         long = "conflict-exit-code",
@@ -36,16 +36,16 @@ pub(crate) struct Wait {
     )]
     pub(crate) conflict: u8,
 
-    /// Say what is waited for at once, and how long it took
+    /// Say at once what is waited for, and then how long it took
     #[arg(short = 'v', long, conflicts_with = "quiet")]
     pub(crate) verbose: bool,
 
-    /// Say nothing while waiting, nor that it could not be had in time
+    /// Say nothing while waiting, nor that the time is over
     #[arg(short = 'q', long)]
     pub(crate) quiet: bool,
 }
 
-/// When to give up.
+/// When to stop waiting.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Limit {
     Never,
@@ -65,39 +65,37 @@ impl Wait {
         }
     }
 
-    /// Adds a line for who looks on, when it has waited a second.
+    /// Options with which a wait that lasts a second says so.
     pub(crate) fn tell(&self, options: Options) -> (Options, Progress) {
         let progress = Progress::new(self.quiet, self.verbose);
         (progress.attach(options), progress)
     }
 
-    /// Takes it in the way that these options say.
+    /// Makes one attempt, or waits, as these options say. With `-v` the first attempt does not wait, and says why it
+    /// failed.
     pub(crate) fn take<T>(
         &self,
         progress: &Progress,
-        at_once: impl FnOnce() -> flockwork::Result<T>,
-        without_limit: impl FnOnce() -> flockwork::Result<T>,
-        until: impl FnOnce(Instant) -> flockwork::Result<T>,
+        limit: Limit,
+        mut attempt: impl FnMut(Limit) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let limit = self.limit();
-        let taken = match limit {
-            Limit::Now => at_once(),
-            _ if self.verbose => match at_once() {
-                Err(refused) if refused.is_would_block() => {
-                    progress.refused(&refused);
-                    limit.wait(without_limit, until)
-                }
-                taken => taken,
-            },
-            _ => limit.wait(without_limit, until),
-        };
+        let mut taken = None;
+        if self.verbose && !matches!(limit, Limit::Now) {
+            match attempt(Limit::Now) {
+                Err(refused) if refused.is_not_in_time() => progress.refused(&refused),
+                other => taken = Some(other),
+            }
+        }
+        let taken = taken.unwrap_or_else(|| attempt(limit));
         progress.clear();
-        taken.map_err(|error| self.failed(error))
+        taken.map_err(|failure| match limit {
+            Limit::Now => self.failed(failure),
+            _ => self.failed(failure.after_a_wait()),
+        })
     }
 
     /// The failure as these options want it: with their code, and silent if that is asked for.
-    pub(crate) fn failed(&self, failure: impl Into<Failure>) -> Failure {
-        let mut failure = failure.into();
+    fn failed(&self, mut failure: Failure) -> Failure {
         if failure.is_not_in_time() {
             if self.quiet {
                 failure = failure.silent();
@@ -108,14 +106,5 @@ impl Wait {
             };
         }
         failure
-    }
-}
-
-impl Limit {
-    fn wait<T>(self, without_limit: impl FnOnce() -> T, until: impl FnOnce(Instant) -> T) -> T {
-        match self {
-            Self::At(deadline) => until(deadline),
-            _ => without_limit(),
-        }
     }
 }

@@ -244,7 +244,7 @@ impl Said {
             Opt::Length => {
                 self.range.get_or_insert_default().length = numbers::size(value, "--length")?;
             }
-            Opt::Fd => self.descriptor = Some(numbers::descriptor(value)?),
+            Opt::Fd => self.descriptor = Some(numbers::open_descriptor(value)?),
             Opt::Command => self.shell = Some(value.clone()),
             Opt::Help | Opt::Version => {}
         }
@@ -259,6 +259,10 @@ impl Said {
                 Some(string) => Some(Work::Shell(string)),
                 None => work(rest)?,
             };
+            if work.is_none() {
+                return Err(Failure::usage("--fd requires a command")
+                    .hint(format!("to lock it for the shell, use `flock {descriptor}`")));
+            }
             (What::Descriptor(descriptor), work)
         } else if rest.is_empty() {
             return Err(Failure::usage("requires file descriptor, file or directory"));
@@ -307,7 +311,7 @@ fn exactly_one(flag: &str) -> Failure {
 /// getopt's complaints are followed by a hint.
 fn try_help(what: &str) -> Failure {
     let hint = super::text::TRY_HELP;
-    Failure::usage(if what.is_empty() { hint.to_string() } else { format!("{what}; {hint}") })
+    if what.is_empty() { Failure::usage(hint) } else { Failure::usage(what).hint(hint) }
 }
 
 #[cfg(test)]
@@ -364,7 +368,6 @@ mod tests {
         }
         let words = vec!["a".into(), "-c".into()];
         assert_eq!(asked("--fd 9 a -c").work, Some(Work::Words(words)));
-        assert_eq!(asked("--fd 9").work, None);
     }
 
     #[test]
@@ -392,6 +395,8 @@ mod tests {
             ("l --command a b", "--command requires exactly one"),
             ("--fd 9 -c a b", "-c requires exactly one"),
             ("-", "bad file descriptor: '-'"),
+            ("--fd 9", "--fd requires a command"),
+            ("--fd -1 true", "bad file descriptor: '-1'"),
         ] {
             assert!(complaint(line).contains(say), "{line}: {}", complaint(line));
         }

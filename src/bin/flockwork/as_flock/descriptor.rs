@@ -7,7 +7,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read as _};
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
@@ -16,9 +16,9 @@ use std::time::Instant;
 use rustix::io::Errno;
 
 use super::Taken;
-use super::args::Mode;
+use super::args::{Mode, Range};
 use super::timed::{self, reason};
-use super::unix::{again, failed, flock};
+use super::unix::{self, again, failed, flock};
 use crate::exit::{Exit, Failure};
 
 /// The first word of a helper's command line.
@@ -28,26 +28,49 @@ const HELPER: &str = "--as-helper-of-flock";
 pub(super) struct Given {
     number: RawFd,
     mode: Mode,
-    /// Instead of the number, where the command is not to inherit it.
-    kept: Option<OwnedFd>,
+    /// The bytes to lock by fcntl(2), instead of the whole file by flock(2).
+    range: Option<Range>,
+    /// Of the same open file, and so with the same locks: the calls for a range take no number. Where the command is not to
+    /// inherit the number, this is what is left of it.
+    copy: Option<OwnedFd>,
 }
 
 impl Given {
-    pub(super) fn new(number: RawFd, mode: Mode) -> Self {
-        Self { number, mode, kept: None }
+    pub(super) fn new(number: RawFd, mode: Mode, range: Option<Range>) -> Self {
+        Self { number, mode, range, copy: None }
     }
 
-    pub(super) fn attempt(&self) -> Result<Taken, Failure> {
-        match again(|| flock(self.number, self.mode, false)) {
+    fn lock(&mut self, blocks: bool) -> io::Result<()> {
+        let Some(range) = self.range else {
+            return again(|| flock(self.number, self.mode, blocks));
+        };
+        let mode = self.mode;
+        unix::lock(self.copy()?, mode, Some(range), blocks)
+    }
+
+    fn copy(&mut self) -> io::Result<&OwnedFd> {
+        let copied = match self.copy.take() {
+            Some(copied) => copied,
+            None => copy(self.number)?,
+        };
+        Ok(self.copy.insert(copied))
+    }
+
+    pub(super) fn attempt(&mut self) -> Result<Taken, Failure> {
+        match self.lock(false) {
             Ok(()) => Ok(Taken::Had),
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::AGAIN) => Ok(Taken::Busy),
-            Err(error) => Err(self.failed(&error)),
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::AGAIN) => Ok(Taken::Busy),
+                // fcntl(2): it may mean the same.
+                Some(Errno::ACCESS) if self.range.is_some() => Ok(Taken::Busy),
+                _ => Err(self.failed(&error)),
+            },
         }
     }
 
-    pub(super) fn wait(&self, deadline: Option<Instant>) -> Result<Taken, Failure> {
+    pub(super) fn wait(&mut self, deadline: Option<Instant>) -> Result<Taken, Failure> {
         let Some(deadline) = deadline else {
-            return match again(|| flock(self.number, self.mode, true)) {
+            return match self.lock(true) {
                 Ok(()) => Ok(Taken::Had),
                 Err(error) => Err(self.failed(&error)),
             };
@@ -89,6 +112,9 @@ impl Given {
         let mode = if self.mode == Mode::Shared { "shared" } else { "exclusive" };
         let mut command = Command::new(std::env::current_exe()?);
         command.arg0("flock").args([HELPER, mode, &self.number.to_string()]);
+        if let Some(range) = self.range {
+            command.args([range.start.to_string(), range.length.to_string()]);
+        }
         match self.number {
             0 => command.stdout(OwnedFd::from(its)),
             _ => command.stdin(OwnedFd::from(its)),
@@ -99,21 +125,16 @@ impl Given {
     /// From the command: it is a copy of ours that holds the lock from now on, which is closed when the command is started.
     /// (What the others have that share the open file is not touched.)
     pub(super) fn keep(&mut self) -> Result<(), Failure> {
-        let kept = copy(self.number).and_then(|kept| {
-            nix::unistd::close(self.number)?;
-            Ok(kept)
-        });
         let number = self.number;
-        self.kept = Some(kept.map_err(|error| {
+        let kept = self.copy().map(drop);
+        kept.and_then(|()| Ok(nix::unistd::close(number)?)).map_err(|error| {
             let why = reason(&error);
             Failure::new(
                 Exit::System,
-                format!(
-                    "cannot keep the descriptor {number} from the command (--close): {why}; leave --close out and close it in the command ({number}>&-)"
-                ),
+                format!("cannot keep the descriptor {number} from the command (--close): {why}"),
             )
-        })?);
-        Ok(())
+            .hint(format!("leave --close out and close it in the command ({number}>&-)"))
+        })
     }
 
     fn failed(&self, error: &io::Error) -> Failure {
@@ -121,49 +142,67 @@ impl Given {
     }
 }
 
-/// A copy of a descriptor that is known by its number alone, closed on exec.
-#[cfg(target_os = "linux")]
+/// A copy of a descriptor that is known by its number alone, closed on exec: by a message from this process to itself. To
+/// open `/dev/fd/9` opens the file anew on Linux, and `pidfd_getfd(2)` is not allowed in many containers.
+#[cfg(not(target_os = "solaris"))]
 fn copy(number: RawFd) -> io::Result<OwnedFd> {
-    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
-    let this = pidfd_open(getpid(), PidfdFlags::empty())?;
-    Ok(pidfd_getfd(this, number, PidfdGetfdFlags::empty())?)
+    use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+    let (here, there) = UnixStream::pair()?;
+    if [here.as_raw_fd(), there.as_raw_fd()].contains(&number) {
+        return Err(Errno::BADF.into()); // it was free until now
+    }
+    let message = [io::IoSlice::new(b".")];
+    let copied = [ControlMessage::ScmRights(&[number])];
+    sendmsg::<UnixAddr>(here.as_raw_fd(), &message, &copied, MsgFlags::empty(), None)?;
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    recvmsg(&there, &mut [io::IoSliceMut::new(&mut byte)], &mut control, RecvFlags::empty())?;
+    let mut messages = control.drain();
+    let copied = messages.find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut files) => files.next(),
+        _ => None,
+    });
+    let copied = copied.ok_or_else(|| io::Error::from(Errno::MFILE))?;
+    rustix::io::fcntl_setfd(&copied, rustix::io::FdFlags::CLOEXEC)?;
+    Ok(copied)
 }
 
-/// rustix does not know of it there, and to open `/dev/fd/9` opens the file anew.
-#[cfg(target_os = "android")]
+/// There are no such locks.
+#[cfg(target_os = "solaris")]
 fn copy(_number: RawFd) -> io::Result<OwnedFd> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// On other systems, to open these names is to copy what they stand for.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn copy(number: RawFd) -> io::Result<OwnedFd> {
-    let path = format!("/dev/fd/{number}");
-    let reading = std::fs::File::open(&path);
-    let file = reading.or_else(|_| std::fs::OpenOptions::new().write(true).open(&path))?;
-    Ok(file.into())
-}
-
 /// This program, waiting for a lock on behalf of another one.
-pub(super) struct Helper {
-    number: RawFd,
-    mode: Mode,
-}
+pub(super) struct Helper(Given);
 
 impl Helper {
     pub(super) fn recognize(words: &[OsString]) -> Option<Self> {
-        let [_, flag, mode, number] = words else { return None };
+        let (flag, mode, number, range) = match words {
+            [_, flag, mode, number] => (flag, mode, number, None),
+            [_, flag, mode, number, start, length] => (flag, mode, number, Some((start, length))),
+            _ => return None,
+        };
+        let range = match range {
+            None => None,
+            Some((start, length)) => Some(Range {
+                start: start.to_str()?.parse().ok()?,
+                length: length.to_str()?.parse().ok()?,
+            }),
+        };
         let mode = match mode.to_str() {
             Some("shared") => Mode::Shared,
             Some("exclusive") => Mode::Exclusive,
             _ => return None,
         };
         let number = number.to_str()?.parse().ok()?;
-        (flag == HELPER).then_some(Self { number, mode })
+        (flag == HELPER).then(|| Self(Given::new(number, mode, range)))
     }
 
-    pub(super) fn run(self) -> Exit {
-        let is_input = self.number == 0;
+    pub(super) fn run(mut self) -> Exit {
+        let is_input = self.0.number == 0;
         let watching = std::thread::Builder::new().spawn(move || {
             let mut byte = [0];
             let leash = if is_input { rustix::stdio::stdout() } else { rustix::stdio::stdin() };
@@ -173,7 +212,7 @@ impl Helper {
         if watching.is_err() {
             return Exit::System;
         }
-        match again(|| flock(self.number, self.mode, true)) {
+        match self.0.lock(true) {
             Ok(()) => Exit::Success,
             Err(_) => Exit::System,
         }

@@ -25,7 +25,7 @@ use std::time::Instant;
 use crate::exit::{Exit, Failure, Outcome, printable};
 use crate::job::Job;
 use crate::output;
-use crate::signals::Signals;
+use crate::signals::{self, Signals};
 
 use args::{Asked, Parsed, Work};
 #[cfg(not(unix))]
@@ -57,12 +57,25 @@ pub(crate) fn run(name: &str, words: Vec<OsString>) -> Exit {
     }
     let parsed = args::parse(words.into_iter().skip(1));
     let outcome = parsed.and_then(|parsed| match parsed {
-        Parsed::Help => output::write(text::help().as_bytes()),
-        Parsed::Version => output::write(text::version().as_bytes()),
+        Parsed::Help => show(&text::help()),
+        Parsed::Version => show(&text::version()),
         Parsed::Asked(asked) => lock_and_run(name, &asked),
     });
     outcome.unwrap_or_else(|failure| failure.report_as(name))
 }
+
+/// With the code and the words of flock(1) where that fails, which does not care for an output that is not open.
+fn show(text: &str) -> Outcome {
+    match output::try_write(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Exit::Other(128 + 13)),
+        Err(error) if error.raw_os_error() != Some(EBADF) => {
+            Err(Failure::new(Exit::Other(1), format!("write error: {}", timed::reason(&error))))
+        }
+        _ => Ok(Exit::Success),
+    }
+}
+
+const EBADF: i32 = 9;
 
 /// Nothing is unlocked at the end: what the command left running holds on to what it inherited, and a descriptor that we
 /// were given is its owner's.
@@ -82,7 +95,10 @@ fn lock_and_run(name: &str, asked: &Asked) -> Outcome {
     // A command that takes our place would inherit what is blocked.
     let signals = match &asked.work {
         Some(_) if !(asked.no_fork && cfg!(unix)) => Some(Signals::take()?),
-        _ => None,
+        _ => {
+            signals::end_when_told()?;
+            None
+        }
     };
     if first == Taken::Busy {
         if asked.wait == Wait::Never {

@@ -43,6 +43,14 @@ pub(super) fn descriptor(value: &OsStr) -> Result<i32, Failure> {
     whole(value, "bad file descriptor")
 }
 
+/// That of `--fd`, which no file has if it is negative.
+pub(super) fn open_descriptor(value: &OsStr) -> Result<i32, Failure> {
+    match descriptor(value)? {
+        number @ 0.. => Ok(number),
+        number => Err(Failure::usage(format!("bad file descriptor: '{number}'"))),
+    }
+}
+
 fn whole(value: &OsStr, complaint: &str) -> Result<i32, Failure> {
     let text = value.to_string_lossy();
     trimmed(&text).parse().map_err(|error: ParseIntError| {
@@ -56,28 +64,40 @@ fn whole(value: &OsStr, complaint: &str) -> Result<i32, Failure> {
     })
 }
 
-/// Bytes, or so many K, M, G, ... (KiB, MiB, ...: powers of 1024; KB, MB, ...: powers of 1000).
+/// Bytes, or a number of K, M, G, ... (KiB, MiB, ...: powers of 1024; KB, MB, ...: powers of 1000). As strtoumax(3) reads
+/// it, with a sign, and in base 8 after a `0`, in base 16 after `0x`.
 pub(super) fn size(value: &OsStr, option: &str) -> Result<i64, Failure> {
     let text = value.to_string_lossy();
     sized(trimmed(&text)).ok_or_else(|| {
-        Failure::usage(format!(
-            "{option}: '{text}' is no number of bytes, such as 4096, 4K (of 1024) or 4KB (of 1000)"
-        ))
+        Failure::usage(format!("{option}: '{text}' is not a number of bytes"))
+            .hint("give one such as 4096, 4K (of 1024) or 4KB (of 1000)")
     })
 }
 
+/// More than the system counts comes out negative, and the system says that it is invalid, as under flock(1).
 fn sized(text: &str) -> Option<i64> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let number: i64 = number.parse().ok()?;
-    let Some(letter) = unit.chars().next() else { return Some(number) };
+    let text = text.strip_prefix('+').unwrap_or(text);
+    let (digits, radix) = match text.strip_prefix('0') {
+        Some(rest) if rest.starts_with(['x', 'X']) => (&rest[1..], 16),
+        Some(rest) if rest.starts_with(|digit: char| digit.is_digit(8)) => (rest, 8),
+        _ => (text, 10),
+    };
+    let end = digits.find(|digit: char| !digit.is_digit(radix)).unwrap_or(digits.len());
+    let (number, unit) = digits.split_at(end);
+    let number = u64::from_str_radix(number, radix).ok()?;
+    let Some(letter) = unit.chars().next() else { return Some(signed(number)) };
     let power = "KMGTPE".find(letter.to_ascii_uppercase())?;
-    let base: i64 = match &unit[1..] {
+    let base: u64 = match &unit[1..] {
         "" | "iB" => 1024,
         "B" => 1000,
         _ => return None,
     };
-    number.checked_mul(base.checked_pow(u32::try_from(power + 1).ok()?)?)
+    let bytes = number.checked_mul(base.checked_pow(u32::try_from(power + 1).ok()?)?)?;
+    Some(signed(bytes))
+}
+
+fn signed(number: u64) -> i64 {
+    i64::from_ne_bytes(number.to_ne_bytes())
 }
 
 /// strtol(3) and its like pass over what stands before the number, but not over what follows it.
@@ -121,7 +141,15 @@ mod tests {
             ("2MiB", Some(2 << 20)),
             ("3KB", Some(3000)),
             ("7E", Some(7 << 60)),
-            ("8E", None),
+            ("8E", Some(i64::MIN)),
+            ("16E", None),
+            ("0x10", Some(16)),
+            ("0x1fK", Some(31 << 10)),
+            ("010", Some(8)),
+            ("08", None),
+            ("0K", Some(0)),
+            ("+7", Some(7)),
+            ("0x", None),
             ("-1", None),
             ("", None),
             ("K", None),
@@ -142,6 +170,7 @@ mod tests {
             prop_assert_eq!(descriptor(OsStr::new(&written)).ok(), as_i32);
             prop_assert_eq!(exit_code(OsStr::new(&written)).ok(), as_i32.filter(|code| (0..=255).contains(code)));
             prop_assert_eq!(sized(&written), Some(number).filter(|number| *number >= 0));
+            prop_assert_eq!(sized(&format!("{:#x}", number.unsigned_abs())), Some(signed(number.unsigned_abs())));
             let seconds = number.unsigned_abs() % 1_000_000;
             let span = Duration::new(seconds, micros * 1000);
             match timeout(OsStr::new(&format!("{seconds}.{micros:06}"))) {
@@ -157,7 +186,8 @@ mod tests {
             let letter = &"KMGTPE"[power..=power];
             let (unit, base) = [("", 1024_i128), ("iB", 1024), ("B", 1000)][form];
             let wanted = i128::from(number) * base.pow(u32::try_from(power).unwrap() + 1);
-            prop_assert_eq!(sized(&format!("{number}{letter}{unit}")), i64::try_from(wanted).ok());
+            let wanted = u64::try_from(wanted).ok().map(signed);
+            prop_assert_eq!(sized(&format!("{number}{letter}{unit}")), wanted);
         }
     }
 }

@@ -37,23 +37,14 @@ impl Target {
             ));
         }
         match &asked.what {
-            What::Descriptor(number) if asked.range.is_some() => Err(Failure::usage(format!(
-                "--fcntl, --start and --length: they go with a file's path here, and not with the descriptor {number}"
-            ))),
             What::Descriptor(number) => {
-                Ok(Self::Descriptor(descriptor::Given::new(*number, asked.mode)))
+                Ok(Self::Descriptor(descriptor::Given::new(*number, asked.mode, asked.range)))
             }
             What::Path(path) => {
                 // For a range, an exclusive lock wants a file that may be written to.
                 let writes = asked.range.is_some() && asked.mode == Mode::Exclusive;
                 let flags = if writes { OFlags::WRONLY } else { OFlags::RDONLY };
-                let (file, flags) = open(path, flags)?;
-                if asked.range.is_some() && !flags.contains(OFlags::CREATE) {
-                    return Err(Failure::usage(format!(
-                        "--fcntl, --start and --length: '{}' is a directory, and has no bytes to lock",
-                        path.to_string_lossy()
-                    )));
-                }
+                let (file, _) = open(path, flags)?;
                 Ok(Self::File(Opened {
                     path: path.clone(),
                     file: Arc::new(file),
@@ -111,7 +102,7 @@ impl Opened {
                     self.file = Arc::new(file);
                     self.is_read_write = true;
                     if !flags.contains(OFlags::RDWR) {
-                        return Err(self.failed(&error)); // a directory
+                        return Err(self.failed(&Errno::ISDIR.into()));
                     }
                 }
                 _ => return Err(self.failed(&error)),
@@ -160,7 +151,12 @@ fn open(path: &OsString, access: OFlags) -> Result<(OwnedFd, OFlags), Failure> {
     }
 }
 
-fn lock(file: &OwnedFd, mode: Mode, range: Option<Range>, blocks: bool) -> io::Result<()> {
+pub(super) fn lock(
+    file: &OwnedFd,
+    mode: Mode,
+    range: Option<Range>,
+    blocks: bool,
+) -> io::Result<()> {
     again(|| match range {
         None => flock(file.as_raw_fd(), mode, blocks),
         #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -18,7 +18,7 @@ pub(crate) struct Signals {
 impl Signals {
     pub(crate) fn take() -> Result<Self, Failure> {
         let failed = |what: &str, why: &dyn std::fmt::Display| {
-            Failure::new(Exit::System, format!("cannot {what}: {why}"))
+            Failure::new(Exit::System, format!("could not {what}: {why}"))
         };
         let runs = Arc::new(AtomicBool::new(false));
         #[cfg(windows)]
@@ -60,7 +60,7 @@ impl Signals {
 
     pub(crate) fn finish(&self, mut child: Child) -> Outcome {
         let status = child.wait().map_err(|error| {
-            Failure::new(Exit::System, format!("cannot learn how the command ended: {error}"))
+            Failure::new(Exit::System, format!("could not learn how the command ended: {error}"))
         })?;
         Ok(exit_of(status))
     }
@@ -73,6 +73,12 @@ impl Drop for Signals {
     fn drop(&mut self) {
         let _ = self.job.set_extended_limit_info(&win32job::ExtendedLimitInfo::new());
     }
+}
+
+/// The system ends any process that is told to end.
+#[expect(clippy::unnecessary_wraps, reason = "the other's signature")]
+pub(crate) fn end_when_told() -> Result<(), Failure> {
+    Ok(())
 }
 
 /// There a code is all that tells it.

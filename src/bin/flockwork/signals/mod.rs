@@ -15,7 +15,7 @@ mod unix;
 mod elsewhere;
 
 #[cfg(unix)]
-pub(crate) use self::unix::{Signals, interrupt};
+pub(crate) use self::unix::{Signals, end_when_told, interrupt};
 
 #[cfg(not(unix))]
-pub(crate) use self::elsewhere::{Signals, interrupt};
+pub(crate) use self::elsewhere::{Signals, end_when_told, interrupt};

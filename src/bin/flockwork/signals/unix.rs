@@ -56,7 +56,7 @@ impl Signals {
     /// To be called before any thread is started: they inherit what is blocked.
     pub(crate) fn take() -> Result<Self, Failure> {
         let failed = |why: &dyn std::fmt::Display| {
-            Failure::new(Exit::System, format!("cannot watch for signals: {why}"))
+            Failure::new(Exit::System, format!("could not watch for signals: {why}"))
         };
         let ignored = ignored();
         let is_ours =
@@ -133,7 +133,7 @@ impl Signals {
         let mut stage = self.watch.stage();
         *stage = Stage::Ended;
         let status = child.wait().map_err(|error| {
-            Failure::new(Exit::System, format!("cannot learn how the command ended: {error}"))
+            Failure::new(Exit::System, format!("could not learn how the command ended: {error}"))
         })?;
         let by = std::os::unix::process::ExitStatusExt::signal(&status);
         if by == Some(Signal::SIGINT as i32) && self.watch.was_interrupted(self.set) {
@@ -260,6 +260,32 @@ fn is_by_tstp(seen: &rustix::process::WaitIdStatus) -> bool {
 #[cfg(target_os = "netbsd")]
 fn is_by_tstp(_seen: &rustix::process::WaitIdStatus) -> bool {
     true
+}
+
+/// For a verb that runs no job. The kernel discards a signal that would end the first process of a pid namespace (a
+/// container's), unless the process handles it: there a handler ends it, with the code of a shell. What is ignored stays
+/// ignored. A program that takes this process's place does not inherit the handlers.
+pub(crate) fn end_when_told() -> Result<(), Failure> {
+    if std::process::id() != 1 {
+        return Ok(());
+    }
+    let failed = |why: &dyn std::fmt::Display| {
+        Failure::new(Exit::System, format!("could not watch for signals: {why}"))
+    };
+    let ignored = ignored().unwrap_or_default();
+    let ends = |signal: &Signal| {
+        !matches!(signal, Signal::SIGCONT | Signal::SIGTSTP)
+            && ignored & (1 << (*signal as i32 - 1)) == 0
+    };
+    let set: SigSet = FORWARDED.into_iter().filter(ends).collect();
+    // signal-hook installs its handler before it knows what to do: a signal in between would be lost.
+    set.thread_block().map_err(|error| failed(&error))?;
+    for signal in &set {
+        let (always, code) = (Arc::new(AtomicBool::new(true)), 128 + signal as i32);
+        signal_hook::flag::register_conditional_shutdown(signal as i32, code, always)
+            .map_err(|error| failed(&error))?;
+    }
+    set.thread_unblock().map_err(|error| failed(&error))
 }
 
 /// Ends this process by the terminal's interruption, as the command was ended: a shell's loop ends by that, and not by a code.

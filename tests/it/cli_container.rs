@@ -1,0 +1,111 @@
+//! `flockwork` as the first process of a pid namespace, which the kernel protects from signals: it ends by them all the
+//! same, whatever it waits for.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::cli::Holding;
+use crate::support::{eventually, has};
+
+const UNSHARE: [&str; 4] = ["--fork", "--pid", "--mount-proc", "--kill-child"];
+
+/// Ends what is left where a test fails.
+struct Ending(Child);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The first process of the namespace, as this one sees it, when it is ready for signals.
+fn first_process(unshare: &Ending) -> Pid {
+    let outer = unshare.0.id();
+    let mut first = None;
+    eventually("it handles TERM", || {
+        let children = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children"));
+        first =
+            children.unwrap_or_default().split_whitespace().next().map(|pid| pid.parse().unwrap());
+        let Some(pid) = first else { return false };
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let handles = |line: &str| {
+            let mask = line.strip_prefix("SigBlk:").or_else(|| line.strip_prefix("SigCgt:"));
+            mask.is_some_and(|mask| {
+                u64::from_str_radix(mask.trim(), 16).unwrap() & (1 << (Signal::TERM.as_raw() - 1))
+                    != 0
+            })
+        };
+        status.starts_with("Name:\tflock") && status.lines().any(handles)
+    });
+    Pid::from_raw(first.unwrap()).unwrap()
+}
+
+fn start(dir: &Path, program: &Path, words: &[&str]) -> Ending {
+    // With no signal ignored, as `cli::flockwork`.
+    let mut command = Command::new("env");
+    command.args(["--default-signal", "unshare"]).args(UNSHARE).arg(program).args(words);
+    command.current_dir(dir).env("XDG_RUNTIME_DIR", dir).stdin(Stdio::null()).stdout(Stdio::null());
+    Ending(command.stderr(Stdio::null()).spawn().unwrap())
+}
+
+#[test]
+fn signals_end_the_first_process_of_a_container() {
+    if !has("unshare", &["--fork", "--pid", "--mount-proc", "--kill-child", "true"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let flockwork = Path::new(env!("CARGO_BIN_EXE_flockwork"));
+    let flock = dir.join("flock");
+    std::os::unix::fs::symlink(flockwork, &flock).unwrap();
+    std::fs::write(dir.join("set"), "").unwrap();
+    let holdings = [&["lock", "f"][..], &["lock", "o.lock"], &["sem", "s"]];
+    let holdings = holdings.map(|words| Holding::start(dir, words));
+    for (program, words) in [
+        (flockwork, &["event", "wait", "unset"][..]),
+        (flockwork, &["event", "wait", "-v", "-w", "1000", "unset"]),
+        (flockwork, &["event", "wait", "--consume", "unset"]),
+        (flockwork, &["event", "wait", "--cleared", "set"]),
+        (flockwork, &["event", "wait", "--cleared", "--any", "set", "set"]),
+        (flockwork, &["lock", "f", "true"]),
+        (flockwork, &["lock", "-s", "f", "true"]),
+        (flockwork, &["sem", "s", "true"]),
+        (flockwork, &["sem", "--wait", "s"]),
+        (flockwork, &["once", "o", "true"]),
+        (flockwork, &["once", "--reset", "o"]),
+        (flockwork, &["status", "--watch", "f"]),
+        (&flock, &["f", "true"]),
+        (&flock, &["-w", "1000", "f", "true"]),
+        (&flock, &["-F", "f", "true"]),
+    ] {
+        for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+            let mut unshare = start(dir, program, words);
+            kill_process(first_process(&unshare), signal).unwrap();
+            eventually(&format!("{words:?} has ended"), || unshare.0.try_wait().unwrap().is_some());
+            assert_eq!(unshare.0.wait().unwrap().code(), Some(code), "{words:?}");
+        }
+    }
+    holdings.into_iter().for_each(Holding::end);
+}
+
+#[test]
+fn a_signal_reaches_the_job_of_the_first_process() {
+    if !has("unshare", &["--fork", "--pid", "--mount-proc", "--kill-child", "true"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let flockwork = Path::new(env!("CARGO_BIN_EXE_flockwork"));
+    let job = "trap 'exit 7' TERM; echo > up; while :; do sleep 0.01; done";
+    for verb in ["lock", "sem", "once"] {
+        let mut unshare = start(dir, flockwork, &[verb, &format!("{verb}-path"), "sh", "-c", job]);
+        eventually("the job runs", || dir.join("up").exists());
+        std::fs::remove_file(dir.join("up")).unwrap();
+        kill_process(first_process(&unshare), Signal::TERM).unwrap();
+        eventually("it has ended", || unshare.0.try_wait().unwrap().is_some());
+        assert_eq!(unshare.0.wait().unwrap().code(), Some(7), "{verb}");
+    }
+}
