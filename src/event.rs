@@ -49,6 +49,57 @@ use crate::wait::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
+/// # Recipes
+///
+/// A ready file outlives a server that is killed. The server holds a [`Lock`](crate::Lock) beside it for as long as it
+/// lives, and a client checks that:
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// use flockwork::{Event, Lock, is_held};
+///
+/// let (ready, alive) = (dir.join("server.ready"), dir.join("server.alive"));
+///
+/// // The server. It removes what the server before it left.
+/// let running = Lock::open(&alive)?.try_lock()?;
+/// let event = Event::open(&ready)?;
+/// event.clear()?;
+/// event.set_with(b"40123")?;
+///
+/// // A client.
+/// let event = Event::open(&ready)?;
+/// event.wait()?;
+/// assert!(is_held(&alive)?); // `holders` tells by which process
+///
+/// drop(running); // the server dies
+/// assert!(event.is_set()? && !is_held(&alive)?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Of a value that changes, a reader gets the old payload or the new one, and never a part of one. Waiters are not woken
+/// when the payload of an event that is set is replaced. Where each payload must reach a consumer, the producers use
+/// [`set_new`](Self::set_new):
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// use flockwork::Event;
+///
+/// let progress = Event::open(dir.join("progress"))?;
+/// progress.set_with(b"10 %")?;
+/// progress.set_with(b"20 %")?; // replaces it
+/// assert_eq!(progress.payload()?.as_deref(), Some(&b"20 %"[..]));
+///
+/// let job = Event::open(dir.join("job"))?;
+/// assert!(job.set_new("build 1")?);
+/// assert!(!job.set_new("build 2")?); // wait until it is cleared, and try again
+/// assert_eq!(job.consume()?, b"build 1");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// More, for the shell as well, is in [`_recipes`](crate::_recipes).
+///
 /// # Names that belong to it
 ///
 /// The path is the event's own: who makes a file there sets it, also by opening a [`Lock`](crate::Lock) at the same

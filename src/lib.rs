@@ -109,6 +109,9 @@ pub mod _protocol {}
 #[doc = include_str!("../docs/PLATFORMS.md")]
 pub mod _platforms {}
 
+#[doc = include_str!("../docs/RECIPES.md")]
+pub mod _recipes {}
+
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -50,6 +50,28 @@ use crate::wait::Deadline;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
+/// # Recipe: once in each run
+///
+/// What is to be done once in each run of a pipeline has the run's id in its path. So nothing has to be
+/// [reset](Self::reset) in time, and a late job of the run before does not count for this one:
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// use flockwork::Once;
+///
+/// let mut loaded = 0;
+/// for run in ["41", "42", "42"] {
+///     let fixtures = Once::open(dir.join(format!("fixtures-{run}")))?;
+///     fixtures.call_once(|| -> std::io::Result<()> {
+///         loaded += 1;
+///         Ok(())
+///     })?;
+/// }
+/// assert_eq!(loaded, 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # What is not promised
 ///
 /// * That what a failed attempt left is gone: the closure has to begin with a state that another one may have left, and

@@ -200,6 +200,26 @@ impl Options {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
+    /// The key `ready` of a mounted `ConfigMap` is a link that leads through another one, `..data`:
+    ///
+    /// ```
+    /// # #[cfg(unix)] {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let mounted = dir.path().to_path_buf();
+    /// use std::os::unix::fs::symlink;
+    ///
+    /// let ready = flockwork::Options::new().any_file_type(true).open_event(mounted.join("ready"))?;
+    /// symlink("..data/ready", mounted.join("ready"))?;
+    /// assert!(!ready.is_set()?); // it leads nowhere yet
+    ///
+    /// std::fs::create_dir(mounted.join("..2026_11_27"))?;
+    /// std::fs::write(mounted.join("..2026_11_27/ready"), "yes")?;
+    /// symlink("..2026_11_27", mounted.join("..data"))?;
+    /// ready.wait()?;
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// The appearance and disappearance of the file that a symbolic link leads to are noticed within 50 milliseconds,
     /// since no event tells of them in the link's directory.
     #[must_use]

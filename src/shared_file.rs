@@ -79,6 +79,38 @@ use crate::wait::Then;
 ///
 /// A program that only reads does without the lock as well: it sees the old contents or the new.
 ///
+/// # Programs with a lock convention of their own
+///
+/// `git` and `kubectl` create `config.lock` exclusively, write to it and rename it over `config`. They know nothing of
+/// kernel locks, so no lock of flockwork excludes them, and a file that they change is not to be shared this way. Follow
+/// their convention, and hold a [`Lock`](crate::Lock) of another name besides, so that programs of your own queue:
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// use std::fs::{self, File};
+/// use std::io::{ErrorKind, Write};
+/// use std::time::Duration;
+///
+/// # fs::write(dir.join("config"), "port 8080")?;
+/// let (config, theirs) = (dir.join("config"), dir.join("config.lock"));
+/// let held = flockwork::Lock::open(dir.join("config.guard"))?.lock()?;
+/// let mut new = loop {
+///     match File::create_new(&theirs) {
+///         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+///             std::thread::sleep(Duration::from_millis(10)); // git is at it
+///         }
+///         created => break created?,
+///     }
+/// };
+/// let changed = fs::read_to_string(&config)?.replace("8080", "8081");
+/// new.write_all(changed.as_bytes())?;
+/// fs::rename(&theirs, &config)?;
+/// held.unlock()?;
+/// # assert_eq!(fs::read_to_string(&config)?, "port 8081");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # What is not promised
 ///
 /// * That a program that changes the file in place, without the lock, is kept from it or noticed.

@@ -10,13 +10,22 @@ fn readme() -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
+/// Runs all blocks of shell in a text, one after the other, in `dir`.
+fn run_scripts(text: &str, dir: &std::path::Path) -> Ran {
+    let scripts = text.split("```sh\n").skip(1).map(|rest| rest.split("\n```").next().unwrap());
+    let script = scripts.fold("set -e\n".to_string(), |script, next| script + next + "\n");
+    let bin = std::path::Path::new(env!("CARGO_BIN_EXE_flockwork")).parent().unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let mut sh = Command::new("sh");
+    sh.args(["-c", &script]).current_dir(dir).env("XDG_RUNTIME_DIR", dir);
+    sh.env("PATH", format!("{}:{}:{path}", dir.display(), bin.display()));
+    Ran::of(&mut sh)
+}
+
 #[test]
 fn its_scripts_run() {
     let readme = readme();
-    let mut scripts =
-        readme.split("```sh\n").skip(1).map(|rest| rest.split("\n```").next().unwrap());
-    let script = scripts.by_ref().fold("set -e\n".to_string(), |script, next| script + next + "\n");
-    assert!(script.contains("flockwork sem") && script.contains("./flock -n"), "{script}");
+    assert!(readme.contains("flockwork sem") && readme.contains("./flock -n"));
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("data")).unwrap();
     std::fs::write(dir.path().join("config"), "port 8080\n").unwrap();
@@ -28,18 +37,23 @@ fn its_scripts_run() {
     std::fs::write(&cc, "#!/bin/sh\ntest \"$1\" = -c && test -e \"$2\" && : > \"${2%.c}.o\"\n")
         .unwrap();
     std::fs::set_permissions(&cc, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let bin = std::path::Path::new(env!("CARGO_BIN_EXE_flockwork")).parent().unwrap();
-    let path = std::env::var("PATH").unwrap();
-    let mut sh = Command::new("sh");
-    sh.args(["-c", &script]).current_dir(dir.path()).env("XDG_RUNTIME_DIR", dir.path());
-    sh.env("PATH", format!("{}:{}:{path}", dir.path().display(), bin.display()));
-    let ran = Ran::of(&mut sh);
+    let ran = run_scripts(&readme, dir.path());
     assert_eq!((ran.code, &*ran.err), (Some(0), ""), "{ran:?}");
     assert!(ran.out.contains("alone\n") && ran.out.contains("held by descriptor 9\n"), "{ran:?}");
     for made in ["backup.tar", "a.o", "b.o", "c.o", "unpacked", "tool/bin", "gpu.log"] {
         assert!(dir.path().join(made).exists(), "{made}");
     }
     assert_eq!(std::fs::read_to_string(dir.path().join("config")).unwrap(), "port 8081\n");
+}
+
+#[test]
+fn the_scripts_of_the_recipes_run() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/RECIPES.md");
+    let recipes = std::fs::read_to_string(path).unwrap();
+    assert_eq!(recipes.matches("```sh\n").count(), 5);
+    let dir = tempfile::tempdir().unwrap();
+    let ran = run_scripts(&recipes, dir.path());
+    assert_eq!((ran.code, &*ran.out, &*ran.err), (Some(0), "", ""), "{ran:?}");
 }
 
 /// To bring the README up to date: `FLOCKWORK_WRITE_README=1 cargo test --features cli --test it cli_readme`.
