@@ -180,7 +180,7 @@ impl Job {
 
     #[cfg(unix)]
     fn not_permitted(&self, failure: &dyn Fn(&str) -> Failure) -> Failure {
-        use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
+        use rustix::fs::{Access, access};
         let Some(file) = self.file() else {
             return failure("this user may not enter a directory of its path");
         };
@@ -188,7 +188,7 @@ impl Job {
             return failure("it is a directory").hint("give the command after the path");
         }
         let is_executable = |file: &Path| access(file, Access::EXEC_OK).is_ok() && !file.is_dir();
-        if statvfs(&file).is_ok_and(|mounted| mounted.f_flag.contains(StatVfsMountFlags::NOEXEC)) {
+        if is_noexec(&file) {
             return failure("no program may be run from its file system (noexec)");
         }
         if !is_executable(&file) {
@@ -207,6 +207,19 @@ impl Job {
     fn not_permitted(&self, failure: &dyn Fn(&str) -> Failure) -> Failure {
         failure("the system does not permit it")
     }
+}
+
+/// Whether its file system is mounted so that no program is run from it.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn is_noexec(file: &Path) -> bool {
+    use rustix::fs::{StatVfsMountFlags, statvfs};
+    statvfs(file).is_ok_and(|mounted| mounted.f_flag.contains(StatVfsMountFlags::NOEXEC))
+}
+
+/// Not every system tells it.
+#[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
+fn is_noexec(_file: &Path) -> bool {
+    false
 }
 
 /// What a script's first line names, after `#!`.

@@ -7,7 +7,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read as _};
-use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
@@ -146,6 +146,8 @@ impl Given {
 /// open `/dev/fd/9` opens the file anew on Linux, and `pidfd_getfd(2)` is not allowed in many containers.
 #[cfg(not(target_os = "solaris"))]
 fn copy(number: RawFd) -> io::Result<OwnedFd> {
+    use std::os::fd::AsRawFd as _;
+
     use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
     let (here, there) = UnixStream::pair()?;

@@ -79,7 +79,7 @@ fn sized(text: &str) -> Option<i64> {
     let text = text.strip_prefix('+').unwrap_or(text);
     let (digits, radix) = match text.strip_prefix('0') {
         Some(rest) if rest.starts_with(['x', 'X']) => (&rest[1..], 16),
-        Some(rest) if rest.starts_with(|digit: char| digit.is_digit(8)) => (rest, 8),
+        Some(rest) if rest.starts_with(|digit: char| digit.is_ascii_digit()) => (rest, 8),
         _ => (text, 10),
     };
     let end = digits.find(|digit: char| !digit.is_digit(radix)).unwrap_or(digits.len());
