@@ -154,8 +154,8 @@ fn copy(number: RawFd) -> io::Result<OwnedFd> {
     if [here.as_raw_fd(), there.as_raw_fd()].contains(&number) {
         return Err(Errno::BADF.into()); // it was free until now
     }
-    let message = [io::IoSlice::new(b".")];
-    let copied = [ControlMessage::ScmRights(&[number])];
+    let (message, numbers) = ([io::IoSlice::new(b".")], [number]);
+    let copied = [ControlMessage::ScmRights(&numbers)];
     sendmsg::<UnixAddr>(here.as_raw_fd(), &message, &copied, MsgFlags::empty(), None)?;
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
