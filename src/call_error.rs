@@ -4,7 +4,7 @@ use std::io;
 
 use crate::error::Error;
 
-/// Why a call that runs a closure failed: the closure said so, or flockwork did.
+/// Why a call that runs a closure failed: the closure failed, or flockwork did.
 ///
 /// Known as [`OnceError`] and [`UpdateError`]. With [`flatten`](Self::flatten) it becomes the closure's own error type, for
 /// `?` in functions that return `Box<dyn Error>`, `anyhow::Error`, `std::io::Error` or an enum of one's own.
@@ -74,7 +74,7 @@ impl<E> CallError<E> {
         }
     }
 
-    /// Whether it was somebody else's at that moment ([`Error::WouldBlock`]).
+    /// Whether another process or thread held it at that moment ([`Error::WouldBlock`]).
     #[must_use]
     pub fn is_would_block(&self) -> bool {
         self.flockwork().is_some_and(Error::is_would_block)

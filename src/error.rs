@@ -20,9 +20,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// lock.try_lock()?;` cannot walk on without the lock: see [`is_would_block`](Self::is_would_block)
 /// and [`is_timed_out`](Self::is_timed_out).
 ///
-/// The text of an error is one clause that says what failed, on which path and why, and after a semicolon what to do
-/// about it, if anything can be said: [`hint`](Self::hint) returns that part alone. `source()` returns the system's own
-/// error. Converts into [`std::io::Error`] with its [`kind`](Self::kind) kept.
+/// The text of an error is one clause, with what failed, the path and the reason, and after a semicolon a hint what to
+/// do about it, if there is one: [`hint`](Self::hint) returns that part alone. `source()` returns the system's own error.
+/// Converts into [`std::io::Error`] with its [`kind`](Self::kind) kept.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -242,7 +242,7 @@ impl Error {
         }
     }
 
-    /// What to do about it, where anything can be said: the end of the error's text, after the semicolon.
+    /// What to do about it, if there is a hint: the end of the error's text, after the semicolon.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -610,8 +610,12 @@ fn advice(operation: &str, source: &io::Error) -> Option<&'static str> {
             "open" | "read the payload of" | "read" => {
                 "this user must be able to read the file (its creator can permit it by `Options::access`)"
             }
-            "write" => "this user must be able to write to the file and to its directory",
-            "look up" => "this user must be able to enter every directory of the path",
+            "write" => {
+                "this user must be able to write to the file and to its directory (their creator can permit it by `Options::access`)"
+            }
+            "look up" => {
+                "this user must be able to enter every directory of the path (their creator can permit it by `Options::access`)"
+            }
             _ if operation.starts_with("create") => {
                 "this user must be able to write to the directory (its creator can permit it by `Options::access`)"
             }

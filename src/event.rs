@@ -70,7 +70,7 @@ use crate::wait::{
 /// // A client.
 /// let event = Event::open(&ready)?;
 /// event.wait()?;
-/// assert!(is_held(&alive)?); // `holders` tells by which process
+/// assert!(is_held(&alive)?); // `holders` returns the process
 ///
 /// drop(running); // the server dies
 /// assert!(event.is_set()? && !is_held(&alive)?);
@@ -702,9 +702,9 @@ fn cleared(events: &[Arc<Inner>]) -> Result<Seen<()>> {
     Ok(set.map_or(Seen::Had(()), |_| missing_still(events)))
 }
 
-/// What a symbolic link leads to comes and goes elsewhere, and no event tells of that here: the waiter polls.
+/// What a symbolic link leads to comes and goes elsewhere, and no event reports that here: the waiter polls.
 fn missing_still<T>(events: &[Arc<Inner>]) -> Seen<T> {
-    Seen::nothing(events.iter().all(|event| event.marker.is_told_of_changes()))
+    Seen::nothing(events.iter().all(|event| event.marker.has_events_of_changes()))
 }
 
 /// Of one event. Rule E5: while there is something that another one is taking, that may fail or die, and no event
@@ -771,7 +771,7 @@ impl<T: Send + 'static> Scene<T> {
         Acquire::new(Watch::new(self), notice)
     }
 
-    /// The callback of the first event that has one. It is told of an event that is missing at the moment of the call.
+    /// The callback of the first event that has one. It is called with an event that is missing at that moment.
     fn notice(&self) -> Option<Notice> {
         let (after, callback) = self.events.iter().find_map(|event| event.notice.clone())?;
         let (events, lack, is_any) = (self.events.clone(), self.lack, self.is_any);

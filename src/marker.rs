@@ -71,8 +71,8 @@ impl Marker {
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
                 return Err(Error::io("look up", &path, error));
             }
-            // The first look below tells of it. To create it would fail with `AlreadyExists`, which says nothing of why
-            // it cannot be used (a mount whose server is gone, a parent that may not be entered).
+            // The first look below reports it. To create it would fail with `AlreadyExists`, which hides why it cannot
+            // be used (a mount whose server is gone, a parent that may not be entered).
             Err(error) if any_kind || error.kind() != io::ErrorKind::NotFound => {}
             Err(_) => match sys::create_directories(directory, access.bits()) {
                 Ok(()) => {}
@@ -141,8 +141,8 @@ impl Marker {
         }
     }
 
-    /// Whether an event tells of each change: not of what a symbolic link leads to.
-    pub(crate) fn is_told_of_changes(&self) -> bool {
+    /// Whether the file system reports each change of it: not of what a symbolic link leads to.
+    pub(crate) fn has_events_of_changes(&self) -> bool {
         !self.any_kind || !fs::symlink_metadata(&self.path).is_ok_and(|found| found.is_symlink())
     }
 

@@ -221,7 +221,7 @@ impl Options {
     /// ```
     ///
     /// The appearance and disappearance of the file that a symbolic link leads to are noticed within 50 milliseconds,
-    /// since no event tells of them in the link's directory.
+    /// since no event reports them in the link's directory.
     #[must_use]
     pub fn any_file_type(mut self, yes: bool) -> Self {
         self.any_file_type = yes;

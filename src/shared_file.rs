@@ -83,7 +83,7 @@ use crate::wait::Then;
 ///
 /// `git` and `kubectl` create `config.lock` exclusively, write to it and rename it over `config`. They know nothing of
 /// kernel locks, so no lock of flockwork excludes them, and a file that they change is not to be shared this way. Follow
-/// their convention, and hold a [`Lock`](crate::Lock) of another name besides, so that programs of your own queue:
+/// their convention, and also hold a [`Lock`](crate::Lock) of another name, so that programs of your own queue:
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;

@@ -595,7 +595,7 @@ pub(crate) fn create_parents(
         }
         Ok(_) => return if tries < MOST_TRIES { Ok(()) } else { Err(failed) },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        // To create it would fail with `AlreadyExists`, which says nothing of why it cannot be used.
+        // To create it would fail with `AlreadyExists`, which hides why it cannot be used.
         Err(error) => return Err(Error::io("look up", path, error)),
     }
     sys::create_directories(parent, access.bits())

@@ -143,6 +143,8 @@ fn what_another_user_made_is_told_with_how_to_share_it() {
         assert_eq!(ran.code, Some(66), "{ran:?}");
         ran.says("able to read the file (its creator can permit it by --access)");
     }
+    // In a directory that was created with it.
+    other(&["lock", "closed/f", "true"]).expect(66, "").says("can permit it by --access");
     // With it, there is nothing to be told.
     private(&["lock", "--access", "everyone", "shared", "true"]);
     private(&["sem", "--access", "everyone", "shared.s", "true"]);

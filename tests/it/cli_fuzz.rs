@@ -19,7 +19,7 @@ proptest::proptest! {
     fn any_command_line_ends_as_the_manual_says(
         verb in "lock|sem|event (set|clear|wait|status)|once|status|nonsense",
         options in proptest::collection::vec(
-            "-[snxvqo]|-w 0[.]0[1-9]|-w [0-9a-z.-]{1,3}|-E [0-9]{1,3}|-[jk] [0-9%+-]{1,3}|--(json|any|all|consume|cleared|reset|fsync|wait|resize|no-record|bogus)|--label \\PC{1,4}|--data \\PC{1,4}|-c true",
+            "-[snxvqo]|-w 0[.]0[1-9]|-w [0-9a-z.-]{1,3}|-E [0-9]{1,3}|-[jk] [0-9%+-]{1,3}|--(json|any|all|new|exists|consume|cleared|reset|fsync|wait|resize|no-record|bogus)|--label \\PC{1,4}|--data \\PC{1,4}|-c true",
             0..4,
         ),
         words in proptest::collection::vec("[abc]|--|true|false|-n|[a-c]/[a-c]|\\PC{1,3}", 0..4),

@@ -161,7 +161,7 @@ fn wait(arguments: &WaitArgs) -> Outcome {
     let (options, progress) = wait.tell(options);
     let open = |path| {
         open(path, &options).map_err(|failure| match failure.exit {
-            Exit::CannotOpen if !arguments.consume && path.exists() => {
+            Exit::CannotOpen if !arguments.consume && !arguments.exists && path.exists() => {
                 failure.hint("to wait for a file of any kind, use --exists")
             }
             _ => failure,

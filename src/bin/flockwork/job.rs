@@ -216,7 +216,7 @@ fn is_noexec(file: &Path) -> bool {
     statvfs(file).is_ok_and(|mounted| mounted.f_flag.contains(StatVfsMountFlags::NOEXEC))
 }
 
-/// Not every system tells it.
+/// Other systems have no flag for it.
 #[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
 fn is_noexec(_file: &Path) -> bool {
     false

@@ -1,4 +1,4 @@
-//! The standard output, which may be closed, full, or a pipe that nobody reads.
+//! The standard output, which may be closed, full, or a pipe whose reader is gone.
 
 use std::io::{self, ErrorKind, Write as _};
 
@@ -45,7 +45,7 @@ pub(crate) fn try_write(bytes: &[u8]) -> io::Result<()> {
     out.write_all(bytes).and_then(|()| out.flush())
 }
 
-/// Whether the standard output was closed when this program was started, or cannot be told from one that was: the
+/// Whether the standard output was closed when this program was started, or cannot be distinguished from one that was: the
 /// runtime of Rust opens `/dev/null` in its place, for reading and writing, before `main` (std,
 /// `sys/pal/unix/mod.rs`, `sanitize_standard_fds`). A shell's `>/dev/null` is open for writing alone.
 #[cfg(unix)]

@@ -54,7 +54,7 @@ impl Progress {
         options.on_wait(AFTER, move |_| this.show(&text()))
     }
 
-    /// What `-v` says at once about a wait.
+    /// What `-v` prints at once about a wait.
     pub(crate) fn refused(&self, why: &Failure) {
         if self.verbose && !self.shown.said.swap(true, Ordering::Relaxed) {
             say(&format!("{}; waiting", why.message()));
@@ -87,7 +87,7 @@ impl Progress {
         }
     }
 
-    /// What `-v` says at the end of a wait: what came of it, and how long that took.
+    /// What `-v` prints at the end of a wait: its outcome, and how long it took.
     pub(crate) fn ended(&self, what: &str) {
         self.clear();
         if self.verbose {

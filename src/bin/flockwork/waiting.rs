@@ -1,4 +1,4 @@
-//! How a verb waits: without limit, not at all, or until a deadline; and what it says meanwhile.
+//! How a verb waits: without limit, not at all, or until a deadline; and what it prints meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -36,11 +36,11 @@ pub(crate) struct Wait {
     )]
     pub(crate) conflict: u8,
 
-    /// Say at once what is waited for, and then how long it took
+    /// Print at once what is waited for, and then how long it took
     #[arg(short = 'v', long, conflicts_with = "quiet")]
     pub(crate) verbose: bool,
 
-    /// Say nothing while waiting, nor that the time is over
+    /// Print nothing while waiting, nor on a timeout
     #[arg(short = 'q', long)]
     pub(crate) quiet: bool,
 }
@@ -65,14 +65,14 @@ impl Wait {
         }
     }
 
-    /// Options with which a wait that lasts a second says so.
+    /// Options with which a wait that lasts a second prints a line.
     pub(crate) fn tell(&self, options: Options) -> (Options, Progress) {
         let progress = Progress::new(self.quiet, self.verbose);
         (progress.attach(options), progress)
     }
 
-    /// Makes one attempt, or waits, as these options say. With `-v` the first attempt does not wait, and says why it
-    /// failed.
+    /// Makes one attempt, or waits, as these options say. With `-v` the first attempt does not wait, and the reason
+    /// of its failure is printed.
     pub(crate) fn take<T>(
         &self,
         progress: &Progress,

@@ -143,7 +143,7 @@ impl Given {
 }
 
 /// A copy of a descriptor that is known by its number alone, closed on exec: by a message from this process to itself. To
-/// open `/dev/fd/9` opens the file anew on Linux, and `pidfd_getfd(2)` is not allowed in many containers.
+/// open `/dev/fd/9` opens the file again on Linux, and `pidfd_getfd(2)` is not allowed in many containers.
 #[cfg(not(target_os = "solaris"))]
 fn copy(number: RawFd) -> io::Result<OwnedFd> {
     use std::os::fd::AsRawFd as _;

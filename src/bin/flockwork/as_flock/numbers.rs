@@ -74,7 +74,7 @@ pub(super) fn size(value: &OsStr, option: &str) -> Result<i64, Failure> {
     })
 }
 
-/// More than the system counts comes out negative, and the system says that it is invalid, as under flock(1).
+/// A number beyond `i64` becomes negative, and the system refuses it as invalid, as under flock(1).
 fn sized(text: &str) -> Option<i64> {
     let text = text.strip_prefix('+').unwrap_or(text);
     let (digits, radix) = match text.strip_prefix('0') {

@@ -75,7 +75,7 @@ impl Drop for Signals {
     }
 }
 
-/// The system ends any process that is told to end.
+/// There a process that handles no signals ends by them.
 #[expect(clippy::unnecessary_wraps, reason = "the other's signature")]
 pub(crate) fn end_when_told() -> Result<(), Failure> {
     Ok(())
