@@ -630,7 +630,7 @@ const RANGES: &[(&str, &str)] = &[
         "6\n0\n0",
     ),
     (
-        "exec 8>>l; flock --fcntl l sleep 0.3 & sleep 0.1; flock --fcntl -w 100 8; echo $?; flock --fcntl -n l true; echo $?",
+        "mkfifo in; exec 8>>l; flock --fcntl l sh -c 'echo > in; sleep 0.3' 8>&- & read up < in; flock --fcntl -w 100 8; echo $?; flock --fcntl -n l true; echo $?",
         "0\n1\n0",
     ),
 ];
