@@ -771,7 +771,8 @@ impl<T: Send + 'static> Scene<T> {
         Acquire::new(Watch::new(self), notice)
     }
 
-    /// The callback of the first event that has one. It is called with an event that is missing at that moment.
+    /// The callback of the first event that has one. It is called with an event that is missing at that moment, and not
+    /// if none is: then the wait is about to end.
     fn notice(&self) -> Option<Notice> {
         let (after, callback) = self.events.iter().find_map(|event| event.notice.clone())?;
         let (events, lack, is_any) = (self.events.clone(), self.lack, self.is_any);
@@ -788,15 +789,17 @@ fn is_set(event: &Inner) -> bool {
     event.marker.is_set().unwrap_or(false)
 }
 
-/// The first event that is missing, and how many others are. Should none be missing any more, the first of all.
+/// The first event that is missing, and how many others are.
 fn missing(events: &[Arc<Inner>], lack: Lack) -> Option<(&Arc<Inner>, usize)> {
-    let missing = events.iter().filter(|event| lack != Lack::NotSet || !is_set(event));
-    let others = missing.clone().count().saturating_sub(1);
-    missing.chain(events).next().map(|first| (first, others))
+    let mut missing = events.iter().filter(|event| lack != Lack::NotSet || !is_set(event));
+    let first = missing.next()?;
+    Some((first, missing.count()))
 }
 
 fn timed_out(events: &[Arc<Inner>], waited: Duration, lack: Lack) -> Error {
-    let Some((first, others)) = missing(events, lack) else {
+    // Should none be missing any more, the first of all.
+    let named = missing(events, lack).or(events.first().map(|first| (first, 0)));
+    let Some((first, others)) = named else {
         return Error::timed_out_lacking(&Path::new("").into(), waited, lack, 0);
     };
     let is_busy = lack == Lack::NotConsumed && is_set(first);

@@ -434,6 +434,50 @@ fn a_relative_path_means_what_it_meant_when_it_was_opened() {
 }
 
 #[test]
+fn a_callback_is_called_with_an_event_that_is_missing() {
+    use std::sync::Mutex;
+    let (dir, _) = dirs();
+    let seen = std::sync::Arc::new(Mutex::new(Vec::new()));
+    let options = Options::new().on_wait(Duration::from_millis(1), {
+        let seen = std::sync::Arc::clone(&seen);
+        move |waiting| {
+            let path = waiting.path().file_name().unwrap().to_string_lossy().into_owned();
+            let text = waiting.to_string();
+            let others = text.split("` ").nth(1).unwrap().split("for ").next().unwrap().to_string();
+            seen.lock().unwrap().push((path, others));
+        }
+    });
+    let events =
+        ["a", "b", "c", "d"].map(|name| options.open_event(dir.path().join(name)).unwrap());
+    for set in [0, 2] {
+        events[set].set().unwrap();
+    }
+    let is_called = {
+        let seen = std::sync::Arc::clone(&seen);
+        move || !seen.lock().unwrap().is_empty()
+    };
+    let seen = || std::mem::take(&mut *seen.lock().unwrap());
+    let is_all = |seen: Vec<(String, String)>, path: &str, others: &str| {
+        let wanted = (path.to_string(), others.to_string());
+        assert!(!seen.is_empty() && seen.iter().all(|seen| *seen == wanted), "{seen:?}");
+    };
+    let short = Duration::from_millis(200);
+    assert!(Event::wait_all_timeout(&events, short).unwrap_err().is_timed_out());
+    is_all(seen(), "b", "and 1 other ");
+    assert!(Event::wait_any_timeout([&events[3], &events[1]], short).unwrap_err().is_timed_out());
+    is_all(seen(), "d", "or 1 other ");
+    assert!(events[2].wait_cleared_timeout(short).unwrap_err().is_timed_out());
+    is_all(seen(), "c", "");
+    let setting = events[3].clone();
+    std::thread::spawn(move || {
+        crate::support::eventually("it is called", is_called);
+        setting.set().unwrap();
+    });
+    block_on(Event::wait_all_async([&events[0], &events[3]])).unwrap();
+    is_all(seen(), "d", "");
+}
+
+#[test]
 fn any_and_all_of_several_in_different_directories() {
     let (dir, _) = dirs();
     let paths: Vec<PathBuf> =

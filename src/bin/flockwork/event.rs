@@ -311,7 +311,11 @@ fn wait_cleared(arguments: &WaitArgs, options: &Options) -> Outcome {
     let looking = Clearing { events: open_all(options)?, is_any };
     let (shown_by, begun) = (progress.clone(), Instant::now());
     let text = move || {
-        format!("waiting for {} for {:.1} s", looking.wanted(), begun.elapsed().as_secs_f64())
+        let is_missing = looking.events.iter().any(|event| event.is_set().unwrap_or(true));
+        is_missing.then(|| {
+            let waited = begun.elapsed().as_secs_f64();
+            format!("waiting for {} for {waited:.1} s", looking.wanted())
+        })
     };
     let events = open_all(&shown_by.attach_text(options.clone(), text))?;
     let waiting = Clearing { events, is_any };

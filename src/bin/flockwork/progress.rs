@@ -41,17 +41,21 @@ impl Progress {
         options.on_wait(AFTER, move |waiting| this.show(&waiting.to_string()))
     }
 
-    /// The same, but each line is what `text` returns.
+    /// The same, but each line is what `text` returns, if anything.
     pub(crate) fn attach_text(
         &self,
         options: Options,
-        text: impl Fn() -> String + Send + Sync + 'static,
+        text: impl Fn() -> Option<String> + Send + Sync + 'static,
     ) -> Options {
         if self.quiet {
             return options;
         }
         let this = self.clone();
-        options.on_wait(AFTER, move |_| this.show(&text()))
+        options.on_wait(AFTER, move |_| {
+            if let Some(text) = text() {
+                this.show(&text);
+            }
+        })
     }
 
     /// What `-v` prints at once about a wait.

@@ -730,6 +730,11 @@ fn events() -> Vec<Operation> {
             .all_or(Failed::Nothing),
         operation("Event::set_with, once more", set, |kit| said(kit.event().set_with(b"another")))
             .all_or(Failed::Nothing),
+        operation("Event::set_new", cleared, |kit| said(kit.event().set_new("payload")))
+            .all_or(Failed::Nothing),
+        operation("Event::set_new, while it is set", set, |kit| {
+            said(kit.event().set_new("another"))
+        }),
         operation("Event::clear", set, |kit| said(kit.event().clear())).all_or(Failed::Nothing),
         operation("Event::is_set", set, |kit| said(kit.event().is_set())),
         operation("Event::payload", set, |kit| {
