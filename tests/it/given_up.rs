@@ -1,7 +1,7 @@
 //! Waits that gave up: what their helpers leave behind is in the way of no other call of the process.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flockwork::{Lock, RwLock, Semaphore};
 
@@ -10,15 +10,24 @@ use crate::support::{alone, assert_waits, eventually, threads, until_blocked};
 const SHORT: Duration = Duration::from_millis(5);
 
 /// Takes a lock by a path of its own each, by a handle of its own, and gives up waiting for it by another.
-fn give_up_on(directory: &Path, many: usize, timeout: Duration) -> Vec<flockwork::LockGuard> {
-    let give_up = |number: usize| {
+/// With how many of the waits lasted for so long that they got a helper of their own.
+fn give_up_on(
+    directory: &Path,
+    many: usize,
+    timeout: Duration,
+) -> (Vec<flockwork::LockGuard>, usize) {
+    let mut long = 0;
+    let mut give_up = |number: usize| {
         let path = directory.join(format!("held.{number}"));
         let held = Lock::open(&path).unwrap().lock().unwrap();
-        let error = Lock::open(&path).unwrap().lock_timeout(timeout).unwrap_err();
+        let lock = Lock::open(&path).unwrap();
+        let start = Instant::now();
+        let error = lock.lock_timeout(timeout).unwrap_err();
         assert!(error.is_timed_out(), "{error}");
+        long += usize::from(start.elapsed() >= Duration::from_millis(50));
         held
     };
-    (0..many).map(give_up).collect()
+    ((0..many).map(&mut give_up).collect(), long)
 }
 
 // Linux only: who waits in the kernel, and how many threads there are, is looked up in /proc.
@@ -28,9 +37,10 @@ fn short_waits_that_gave_up_leave_few_threads() {
     alone("given_up::short_waits_that_gave_up_leave_few_threads", || {
         let dir = tempfile::tempdir().unwrap();
         let before = threads();
-        let held = give_up_on(dir.path(), 200, SHORT);
+        let (held, long) = give_up_on(dir.path(), 200, SHORT);
         let left = threads() - before;
-        assert!((1..=8).contains(&left), "{left} threads");
+        // On a busy machine a short wait may last long.
+        assert!((1..=8 + long).contains(&left), "{left} threads, {long} long waits");
         drop(held);
         eventually("they end", || threads() == before);
     });
@@ -52,7 +62,7 @@ fn waits_that_gave_up_do_not_turn_others_into_polling() {
             };
             let givers: Vec<_> =
                 (0..8).map(|number| scope.spawn(move || give_up(number))).collect();
-            givers.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+            givers.into_iter().flat_map(|thread| thread.join().unwrap().0).collect::<Vec<_>>()
         });
         assert!(threads() - before > 64, "more than there may be helpers that are needed");
         let path = dir.path().join("wanted");
@@ -86,7 +96,7 @@ fn a_try_takes_over_what_a_late_helper_was_granted() {
     drop(held);
     other.expect("try", "held");
     other.expect("unlock", "ok");
-    drop(Lock::open(&path).unwrap().try_lock().unwrap());
+    drop(Lock::open(&path).unwrap().lock().unwrap());
     other.expect("try", "held");
 }
 

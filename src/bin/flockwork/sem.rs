@@ -169,16 +169,26 @@ fn open(arguments: &SemArgs, path: &Path, options: &Options) -> Result<Semaphore
     }
 }
 
-/// A word of the command in the place of the path, perhaps. (What was begun and not finished is a semaphore's.)
+/// Whether it is a directory that is no semaphore and none that is being created: perhaps a word of the
+/// command stands in the place of the path.
 fn is_somebody_elses(path: &Path) -> bool {
     let Ok(mut entries) = std::fs::read_dir(path) else { return false };
-    std::fs::symlink_metadata(path.join("capacity")).is_err()
-        && entries.any(|entry| {
-            entry.is_ok_and(|entry| !entry.file_name().to_string_lossy().starts_with(".flockwork."))
-        })
-        // Somebody may have made it at this moment.
-        && std::fs::symlink_metadata(path.join("capacity"))
+    let is_foreign = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.is_ok_and(|entry| !is_a_semaphores(&entry.file_name().to_string_lossy()))
+    };
+    let has_no_capacity = || {
+        std::fs::symlink_metadata(path.join("capacity"))
             .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    };
+    // Looked at once more last: another process may have created it meanwhile.
+    has_no_capacity() && entries.any(is_foreign) && has_no_capacity()
+}
+
+/// The names of the files that a semaphore has before its `capacity`.
+fn is_a_semaphores(name: &str) -> bool {
+    matches!(name, "gate" | "waiters" | "queued" | "resized" | ".slots")
+        || name.starts_with("slot.")
+        || name.starts_with(".flockwork.")
 }
 
 fn acquire(arguments: &SemArgs, path: &Path) -> Result<Permit, Failure> {
