@@ -128,6 +128,7 @@ mod tests {
 
     #[test]
     fn who_names_a_file_differently_waits_in_the_same_line() {
+        limit!();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
         let key = |path: &Path| {

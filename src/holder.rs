@@ -379,6 +379,7 @@ mod tests {
 
     #[test]
     fn a_record_comes_back_as_it_was_written() {
+        limit!();
         assert_eq!(Holder::from_record(&record(&holder())), Some(holder()));
         let process = Process { pid: 42, numbering: Numbering::Unknown, started: None, boot: None };
         let bare = Holder { process, command: None, label: None, since: None, ..holder() };
@@ -477,6 +478,7 @@ mod tests {
 
     #[test]
     fn what_is_no_record_is_nobody() {
+        limit!();
         let whole = record(&holder());
         for cut in 0..whole.len() {
             assert_eq!(Holder::from_record(&whole[..cut]), None, "{:?}", &whole[..cut]);
@@ -500,6 +502,7 @@ mod tests {
 
     #[test]
     fn a_hostile_record_cannot_reach_the_terminal() {
+        limit!();
         let text = format!(
             "{FIRST_LINE}\npid 1\nhost \u{1b}[2J\nlabel a\u{7}\u{202e}b\rc\ncommand \u{9b}x\nend\n"
         );
@@ -550,6 +553,7 @@ mod tests {
 
         #[test]
         fn any_record_comes_back_as_it_was_written_and_no_part_of_it_does(holder in any_holder()) {
+            limit!();
             let text = record(&holder);
             prop_assert!(text.len() < usize::try_from(crate::record::MOST_BYTES).unwrap(), "{} bytes", text.len());
             prop_assert_eq!(Holder::from_record(&text), Some(holder));
@@ -563,6 +567,7 @@ mod tests {
             bytes in any::<Vec<u8>>(),
             keys in proptest::collection::vec(("(pid|host|namespace|started|boot|since|command|label|file|end)?[ \n\r.0-9+-]{0,3}", any_text()), 0..6),
         ) {
+            limit!();
             let mut lines = vec![FIRST_LINE.to_string(), "pid 7".into()];
             lines.extend(keys.into_iter().map(|(key, value)| format!("{key}{value}")));
             lines.push("end\n".into());
@@ -577,6 +582,7 @@ mod tests {
 
         #[test]
         fn what_is_printable_is_plain_short_and_stays_as_it_is(text in any_text()) {
+            limit!();
             let shown = printable(&text);
             prop_assert!(is_plain(&shown) && shown.chars().count() <= MOST_CHARACTERS, "{:?}", shown);
             prop_assert_eq!(printable(&shown), shown.clone());
@@ -587,6 +593,7 @@ mod tests {
 
         #[test]
         fn a_time_is_what_it_says(seconds in any::<u64>(), nanos in any::<u32>(), nonsense in any::<String>()) {
+            limit!();
             let read = time(&format!("{seconds}.{nanos:09}"));
             let wanted = SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, 0));
             let wanted = wanted.filter(|_| nanos < 1_000_000_000).and_then(|at| at.checked_add(Duration::new(0, nanos)));

@@ -61,6 +61,16 @@
 //! lost, and [`_platforms`] what holds on which system.
 
 #![deny(missing_docs)]
+#![cfg_attr(
+    test,
+    allow(clippy::items_after_statements, reason = "the first statement of a test is `limit!()`")
+)]
+
+// First, for its macro.
+#[cfg(test)]
+#[macro_use]
+#[path = "../tests/it/limit.rs"]
+mod limit;
 
 mod sync;
 mod sys;

@@ -133,6 +133,7 @@ mod tests {
 
     #[test]
     fn a_capacity_is_digits_and_nothing_else() {
+        limit!();
         for (text, permits) in [("1", 1), ("4\n", 4), ("12\r\n", 12), ("4096\n", 4096), ("0004", 4)]
         {
             assert_eq!(parse(text.as_bytes()), Some(permits), "{text:?}");
@@ -163,16 +164,19 @@ mod tests {
 
         #[test]
         fn what_is_written_is_read(permits in 1..=MOST_PERMITS) {
+            limit!();
             prop_assert_eq!(parse(text(permits).as_bytes()), Some(permits));
         }
 
         #[test]
         fn whatever_is_read_is_a_number_of_permits_that_stands_there(bytes in any::<Vec<u8>>()) {
+            limit!();
             check(&bytes)?;
         }
 
         #[test]
         fn so_it_is_with_what_is_nearly_a_number(text in "[ +-]?0{0,40}[0-9]{0,6}[ x\\x00٣]?[\r\n]{0,3}") {
+            limit!();
             check(text.as_bytes())?;
         }
     }

@@ -304,6 +304,7 @@ mod tests {
     /// The children of one fork server make as many names as there are.
     #[test]
     fn forked_copies_make_other_names() {
+        limit!();
         let dir = tempfile::tempdir().unwrap();
         let _used = super::unique_beside(dir.path());
         for child in 0..3 {

@@ -621,6 +621,7 @@ mod tests {
     /// What takes the path's place between the look and the open (rule 1).
     #[test]
     fn an_open_neither_follows_a_symlink_nor_waits_for_a_fifo() {
+        limit!();
         let dir = tempfile::tempdir().unwrap();
         let (target, link, fifo) =
             (dir.path().join("target"), dir.path().join("link"), dir.path().join("fifo"));
@@ -636,6 +637,7 @@ mod tests {
 
     #[test]
     fn a_local_file_system_is_not_taken_for_a_network() {
+        limit!();
         let file = tempfile::NamedTempFile::new().unwrap();
         assert!(!is_network(file.path(), file.as_file()));
     }

@@ -132,6 +132,7 @@ mod tests {
 
     #[test]
     fn devices_are_refused_in_whatever_case_and_with_whatever_extension() {
+        limit!();
         let numbered = ["COM", "LPT"].into_iter().flat_map(|kind| {
             ["1", "2", "3", "4", "5", "6", "7", "8", "9", "¹", "²", "³"]
                 .map(|number| format!("{kind}{number}"))
@@ -165,6 +166,7 @@ mod tests {
 
     #[test]
     fn what_the_system_would_leave_out_at_the_end_is_refused() {
+        limit!();
         for (path, instead) in [
             ("a.lock.", "`a.lock`"),
             ("a.lock ", "`a.lock`"),
@@ -186,6 +188,7 @@ mod tests {
 
     #[test]
     fn streams_and_characters_that_no_name_holds_are_refused() {
+        limit!();
         for path in ["ab:c", r"C:\a:b", r"C:a:b", "a/b:c:$DATA", r"\\?\C:\a:b", "1:b"] {
             assert_refused(path, "a stream within");
         }
@@ -206,6 +209,7 @@ mod tests {
 
     #[test]
     fn a_name_has_at_most_255_units_of_utf_16() {
+        limit!();
         for character in ["x", "ä", "漢"] {
             assert_accepted(&format!("a/{}/b", character.repeat(255)));
             assert_refused(&format!("a/{}/b", character.repeat(256)), "shorter");
@@ -217,6 +221,7 @@ mod tests {
 
     #[test]
     fn prefixes_are_no_names() {
+        limit!();
         for path in [
             r"C:\a",
             "c:/a",

@@ -76,6 +76,7 @@ mod tests {
 
     #[test]
     fn grows_to_fifty_milliseconds_within_a_quarter() {
+        limit!();
         let mut rhythm = Rhythm::new(None);
         for round in 0..100 {
             let planned = rhythm.pause;
@@ -90,6 +91,7 @@ mod tests {
 
     #[test]
     fn keeps_the_interval_that_was_asked_for() {
+        limit!();
         let mut rhythm = Rhythm::new(Some(Duration::from_secs(7)));
         let before = now();
         rhythm.missed();

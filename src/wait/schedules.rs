@@ -174,21 +174,25 @@ fn in_all_schedules(fault: Option<&'static str>) {
 
 #[test]
 fn whoever_waits_is_granted_in_all_schedules() {
+    limit!();
     in_all_schedules(None);
 }
 
 #[test]
 fn and_where_the_helper_fails() {
+    limit!();
     in_all_schedules(Some("refuse"));
 }
 
 #[test]
 fn and_where_the_file_is_replaced_before_the_helper_blocks() {
+    limit!();
     in_all_schedules(Some("replaced"));
 }
 
 #[test]
 fn and_where_the_file_is_replaced_behind_a_grant() {
+    limit!();
     in_all_schedules(Some("another file"));
 }
 
@@ -196,6 +200,7 @@ fn and_where_the_file_is_replaced_behind_a_grant() {
 #[test]
 #[ignore = "changes how threads start for all that run beside it"]
 fn and_where_no_helper_starts() {
+    limit!();
     REFUSED.store(2, Ordering::SeqCst);
     in_all_schedules(None);
 }

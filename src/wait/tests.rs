@@ -49,6 +49,7 @@ fn in_line_for(
 
 #[test]
 fn what_was_granted_before_the_deadline_is_returned_after_it() {
+    limit!();
     static LINES: Lines<Memory> = Lines::new();
     let (target, held, mut waits) = in_line(&LINES, 1);
     drop(held);
@@ -64,6 +65,7 @@ fn what_was_granted_before_the_deadline_is_returned_after_it() {
 
 #[test]
 fn what_was_granted_to_a_dropped_wait_goes_to_the_next_without_being_released() {
+    limit!();
     static LINES: Lines<Memory> = Lines::new();
     let (target, held, mut waits) = in_line(&LINES, 2);
     let (mut second, second_woken) = waits.pop().unwrap();
@@ -84,6 +86,7 @@ fn what_was_granted_to_a_dropped_wait_goes_to_the_next_without_being_released() 
 
 #[test]
 fn who_gave_up_is_not_granted_and_the_next_waiter_adopts_the_helper() {
+    limit!();
     static LINES: Lines<Memory> = Lines::new();
     let (target, held, mut waits) = in_line(&LINES, 1);
     assert!(waits[0].0.last_chance().unwrap().is_none());
@@ -105,6 +108,7 @@ fn who_gave_up_is_not_granted_and_the_next_waiter_adopts_the_helper() {
 
 #[test]
 fn a_helper_that_fails_or_panics_leaves_its_line_to_wait_alone() {
+    limit!();
     static LINES: Lines<Memory> = Lines::new();
     for fault in ["refuse", "panic"] {
         let (target, held, mut waits) = in_line(&LINES, 3);
@@ -130,6 +134,7 @@ fn a_helper_that_fails_or_panics_leaves_its_line_to_wait_alone() {
 
 #[test]
 fn the_latest_waker_is_the_one_that_is_woken() {
+    limit!();
     static LINES: Lines<Memory> = Lines::new();
     let (_target, held, mut waits) = in_line(&LINES, 1);
     let (wait, first) = &mut waits[0];
@@ -144,6 +149,7 @@ fn the_latest_waker_is_the_one_that_is_woken() {
 /// Any time may pass between a grant and the moment in which its receiver looks at it.
 #[test]
 fn a_grant_that_is_not_valid_any_more_is_dropped_and_the_wait_goes_on() {
+    limit!();
     static LINES: Lines<Memory> = Lines::new();
     // Looked at by a poll, and by the last look at the deadline.
     for at_deadline in [false, true] {
@@ -179,6 +185,7 @@ fn a_grant_that_is_not_valid_any_more_is_dropped_and_the_wait_goes_on() {
 
 #[test]
 fn a_helper_that_finds_its_file_replaced_sends_its_line_to_begin_again() {
+    limit!();
     static LINES: Lines<Memory> = Lines::new();
     let target = Arc::new(Memory::default());
     target.state.0.lock().unwrap().is_slow = true;
@@ -327,6 +334,7 @@ impl Wake for Panics {
 
 #[test]
 fn wakers_that_panic_take_nobody_with_them() {
+    limit!();
     static LINES: Lines<Memory> = Lines::new();
     let (target, held, mut waits) = in_line(&LINES, 3);
     let panics = Arc::new(Panics(AtomicUsize::new(0)));
@@ -342,6 +350,7 @@ fn wakers_that_panic_take_nobody_with_them() {
 /// Where the kernel leaves somebody asleep who could go on, with and without a deadline.
 #[test]
 fn who_is_not_woken_tries_by_themselves_where_that_is_known_to_happen() {
+    limit!();
     static LINES: Lines<Memory> = Lines::new();
     let backstop = Some(Duration::from_millis(1));
     let target = Arc::new(Memory { backstop, ..Memory::default() });
@@ -405,6 +414,7 @@ impl Passage for Way {
 /// Rule R3. With many who come and go so soon, one of them would always find the moment in which it is free.
 #[test]
 fn who_gives_up_soon_does_not_look_past_the_gate_and_who_waits_does() {
+    limit!();
     static LINES: Lines<Memory> = Lines::new();
     let way = Arc::new(Way::default());
     let in_gate = way.gate.attempt().unwrap();
@@ -431,6 +441,7 @@ fn who_gives_up_soon_does_not_look_past_the_gate_and_who_waits_does() {
 /// The lock first, or the next in the gate would meet it held.
 #[test]
 fn a_wait_that_is_dropped_behind_the_gate_gives_up_both() {
+    limit!();
     static LINES: Lines<Memory> = Lines::new();
     let way = Arc::new(Way::default());
     let held = way.lock.attempt().unwrap();

@@ -6,13 +6,14 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::running::Start as _;
 use crate::support::{assert_sleeps, blocked, eventually, has, until_blocked};
 
 /// What another process (this one) holds while a line runs.
@@ -180,6 +181,7 @@ fn compare(held: Held, lines: &[&str]) {
 
 #[test]
 fn commands_run_and_end_as_under_flock_1() {
+    limit!();
     compare(
         Held::Nothing,
         &[
@@ -227,6 +229,7 @@ fn commands_run_and_end_as_under_flock_1() {
 
 #[test]
 fn files_are_opened_as_flock_1_opens_them() {
+    limit!();
     compare(
         Held::Nothing,
         &[
@@ -259,6 +262,7 @@ fn files_are_opened_as_flock_1_opens_them() {
 
 #[test]
 fn options_are_spelt_as_those_of_flock_1() {
+    limit!();
     compare(
         Held::Nothing,
         &[
@@ -361,6 +365,7 @@ fn options_are_spelt_as_those_of_flock_1() {
 
 #[test]
 fn descriptors_are_locked_as_flock_1_locks_them() {
+    limit!();
     compare(
         Held::Nothing,
         &[
@@ -403,6 +408,7 @@ fn descriptors_are_locked_as_flock_1_locks_them() {
 
 #[test]
 fn what_is_held_is_refused_as_flock_1_refuses_it() {
+    limit!();
     let lines: Vec<String> = [
         "flock -n TARGET echo had",
         "flock -xn TARGET echo had",
@@ -455,6 +461,7 @@ fn what_is_held_is_refused_as_flock_1_refuses_it() {
 
 #[test]
 fn a_failed_start_names_the_program_and_says_why() {
+    limit!();
     let place = Place::ours();
     for (line, say) in
         [("flock l ./plain", "`./plain`"), ("flock -F l nonesuch-program", "`nonesuch-program`")]
@@ -469,6 +476,7 @@ fn a_failed_start_names_the_program_and_says_why() {
 
 #[test]
 fn help_and_version_go_to_the_standard_output() {
+    limit!();
     let place = Place::ours();
     for line in ["flock -h", "flock --help", "flock --hel", "flock -xh l -z"] {
         let told = place.told(line);
@@ -484,6 +492,7 @@ fn help_and_version_go_to_the_standard_output() {
 /// flock(1) writes these lines when it ends, after the command's, or never with `-F`, if they do not go to a terminal.
 #[test]
 fn verbose_speaks_before_the_command_does() {
+    limit!();
     let place = Place::ours();
     for line in ["flock --verbose l echo hi", "flock --verbose -F l echo hi"] {
         let told = alike(place.told(line).as_bytes());
@@ -502,6 +511,7 @@ fn verbose_speaks_before_the_command_does() {
 /// Newer than the flock(1) that may be installed.
 #[test]
 fn a_descriptor_is_locked_while_a_command_runs() {
+    limit!();
     let mut place = Place::ours();
     for (line, told) in [
         ("flock --fd 9 flock -n l true 9>l", "1"),
@@ -547,6 +557,7 @@ fn a_descriptor_is_locked_while_a_command_runs() {
 /// Newer as well: bytes of a file, which know nothing of the locks of flock(2).
 #[test]
 fn ranges_of_bytes_are_locked() {
+    limit!();
     let place = Place::ours();
     let under = |held: &str, line: &str| place.told(&format!("flock {held} l {line}"));
     for (held, line, told) in [
@@ -669,6 +680,7 @@ fn descriptors_and_directories_are_locked_by_range() {
 
 #[test]
 fn a_limited_wait_lasts_as_long_and_no_longer_than_it_is_held() {
+    limit!();
     let mut place = Place::ours();
     place.hold(Held::Exclusively);
     for line in ["exec flock -w 0.3 l true", "exec flock -w 0.3 9 9>>l"] {
@@ -678,7 +690,7 @@ fn a_limited_wait_lasts_as_long_and_no_longer_than_it_is_held() {
     }
     // Let go of meanwhile: had, and by the shell.
     for line in ["flock -w 1000 l echo had", "flock -w 1000 -F l echo had", "flock l echo had"] {
-        let waiting = place.shell(line).stdout(Stdio::piped()).spawn().unwrap();
+        let waiting = place.shell(line).stdout(Stdio::piped()).start();
         until_blocked(&place.at("l"), 1);
         place.held.clear();
         let output = waiting.wait_with_output().unwrap();
@@ -687,7 +699,7 @@ fn a_limited_wait_lasts_as_long_and_no_longer_than_it_is_held() {
     }
     for wait in ["-w 1000", ""] {
         let line = format!("exec 9>>l; flock {wait} 9; echo $?; exec flock -n l true");
-        let waiting = place.shell(&line).stdout(Stdio::piped()).spawn().unwrap();
+        let waiting = place.shell(&line).stdout(Stdio::piped()).start();
         until_blocked(&place.at("l"), 1);
         place.held.clear();
         let output = waiting.wait_with_output().unwrap();
@@ -699,6 +711,7 @@ fn a_limited_wait_lasts_as_long_and_no_longer_than_it_is_held() {
 /// Whenever the holder lets go, early or late: what the shell is told is what it has.
 #[test]
 fn a_descriptor_is_locked_if_and_only_if_it_was_said_so() {
+    limit!();
     let place = Place::ours();
     for round in 0..12 {
         let hold = 40 + 2 * round;
@@ -715,6 +728,7 @@ fn a_descriptor_is_locked_if_and_only_if_it_was_said_so() {
 /// Each form, while it waits: a signal ends it as it ends any program, and nothing of it stays behind to lock the file.
 #[test]
 fn a_signal_ends_who_waits() {
+    limit!();
     let mut place = Place::ours();
     place.hold(Held::Exclusively);
     let path = place.at("l");
@@ -729,9 +743,9 @@ fn a_signal_ends_who_waits() {
         "exec flock -o -w 1000 --fd 9 true 9>>l",
     ] {
         for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::KILL] {
-            let mut waiting = place.shell(line).spawn().unwrap();
+            let mut waiting = place.shell(line).start();
             until_blocked(&path, 1);
-            kill(&waiting, signal);
+            waiting.signal(signal);
             let status = waiting.wait().unwrap();
             assert_eq!(status.signal(), Some(signal.as_raw()), "{line}: {status}");
             // One look may miss it: /proc/locks is read in pieces while others lock and unlock.
@@ -741,31 +755,29 @@ fn a_signal_ends_who_waits() {
     }
 }
 
-fn kill(child: &Child, signal: Signal) {
-    kill_process(Pid::from_child(child), signal).unwrap();
-}
-
 /// Unlike flock(1), which leaves the command running.
 #[test]
 fn a_signal_is_passed_on_to_the_command() {
+    limit!();
     let place = Place::ours();
     let line = "exec flock l sh -c 'trap \"echo told; exit 7\" TERM; echo up; while :; do sleep 0.01; done'";
-    let mut running = place.shell(line).stdout(Stdio::piped()).spawn().unwrap();
+    let mut running = place.shell(line).stdout(Stdio::piped()).start();
     let mut lines = BufReader::new(running.stdout.take().unwrap()).lines();
     assert_eq!(lines.next().unwrap().unwrap(), "up");
-    kill(&running, Signal::TERM);
+    running.signal(Signal::TERM);
     assert_eq!(lines.next().unwrap().unwrap(), "told");
     assert_eq!(running.wait().unwrap().code(), Some(7));
 }
 
 #[test]
 fn what_waits_sleeps() {
+    limit!();
     let mut place = Place::ours();
     place.hold(Held::Exclusively);
     let lines = ["exec flock -w 1000 l true", "exec flock -w 1000 9 9>>l"];
-    let mut waiting = lines.map(|line| place.shell(line).spawn().unwrap());
+    let mut waiting = lines.map(|line| place.shell(line).start());
     until_blocked(&place.at("l"), 2);
-    std::thread::scope(|scope| {
+    crate::running::scope(|scope| {
         for child in &waiting {
             scope.spawn(|| assert_sleeps(child.id(), 1.0));
         }
@@ -779,6 +791,7 @@ fn what_waits_sleeps() {
 /// A program that ignores SIGCHLD, as some that start jobs do, passes that on.
 #[test]
 fn it_learns_how_the_command_ended_where_sigchld_is_ignored() {
+    limit!();
     if !has("python3", &["--version"]) {
         return;
     }
@@ -817,6 +830,7 @@ fn programs() -> Vec<(Vec<String>, i32)> {
 
 #[test]
 fn it_excludes_and_is_excluded_by_flock_1_and_flockwork_lock() {
+    limit!();
     let place = Place::ours();
     let path = place.at("l");
     for (holder, _) in programs() {
@@ -825,14 +839,14 @@ fn it_excludes_and_is_excluded_by_flock_1_and_flockwork_lock() {
             let what = format!("{holder} and then {other}");
             let line = format!("exec {holder} l sh -c 'echo held; cat >&2'");
             let mut command = place.shell(&line);
-            let mut holding = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            let mut holding = command.stdin(Stdio::piped()).stdout(Stdio::piped()).start();
             let mut held = String::new();
             BufReader::new(holding.stdout.take().unwrap()).read_line(&mut held).unwrap();
             assert_eq!(held, "held\n", "{what}");
 
             let tried = place.run(&format!("exec {other} -n l true"));
             assert_eq!(tried.status.code(), Some(refused), "{what}");
-            let mut waiting = place.shell(&format!("exec {other} -w 1000 l true")).spawn().unwrap();
+            let mut waiting = place.shell(&format!("exec {other} -w 1000 l true")).start();
             until_blocked(&path, 1);
             drop(holding.stdin.take());
             assert_eq!(holding.wait().unwrap().code(), Some(0), "{what}");

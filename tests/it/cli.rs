@@ -3,7 +3,9 @@
 
 use std::ffi::OsStr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
+
+use crate::running::{Running, Start as _};
 
 /// The command, in a directory. With no signal ignored: tests that run in the background of a script begin with some that are.
 pub(crate) fn flockwork(dir: &Path) -> Command {
@@ -51,7 +53,7 @@ pub(crate) fn run(dir: &Path, words: impl IntoIterator<Item: AsRef<OsStr>>) -> R
 }
 
 /// A `flockwork` whose job runs until its input ends. It is running already.
-pub(crate) struct Holding(pub(crate) Child);
+pub(crate) struct Holding(pub(crate) Running);
 
 impl Holding {
     /// `words` end where the command begins.
@@ -60,7 +62,7 @@ impl Holding {
     }
 
     pub(crate) fn of(command: &mut Command) -> Self {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).start();
         let mut line = [0; 5];
         std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut line).unwrap();
         assert_eq!(&line, b"runs\n");
@@ -75,6 +77,7 @@ impl Holding {
 
 #[test]
 fn the_command_gets_its_arguments_as_they_are_and_its_code_is_ours() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let words = ["a b", "", "*", "$HOME", "--", "-n", "\\", "'", "\"", "c\nd"];
     for verb in [&["lock", "f", "--"][..], &["lock", "f"], &["sem", "s", "--"], &["once", "o"]] {
@@ -101,6 +104,7 @@ fn the_command_gets_its_arguments_as_they_are_and_its_code_is_ours() {
 
 #[test]
 fn a_string_is_for_the_shell() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let shell = |words: &[&str]| Ran::of(flockwork(dir.path()).env_remove("SHELL").args(words));
     shell(&["lock", "f", "-c", "echo a; exit 3"]).expect(3, "a\n");
@@ -118,6 +122,7 @@ fn a_string_is_for_the_shell() {
 
 #[test]
 fn who_holds_it_is_in_the_way_and_named() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let holding = Holding::start(dir.path(), &["lock", "--label", "nightly backup", "f"]);
     for words in [&["lock", "-n", "f", "echo", "x"][..], &["lock", "-w", "0", "f", "echo", "x"]] {
@@ -144,6 +149,7 @@ fn who_holds_it_is_in_the_way_and_named() {
 
 #[test]
 fn readers_share_and_who_wants_it_alone_does_not_starve() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let one = Holding::start(dir.path(), &["lock", "-s", "f"]);
     run(dir.path(), ["lock", "-s", "-n", "f", "echo", "x"]).expect(0, "x\n");
@@ -151,7 +157,7 @@ fn readers_share_and_who_wants_it_alone_does_not_starve() {
         run(dir.path(), alone.iter().chain(&["echo", "x"])).expect(75, "");
     }
     // One who waits for it alone goes before readers who come after it.
-    let waiting = flockwork(dir.path()).args(["lock", "f", "true"]).spawn().unwrap();
+    let waiting = flockwork(dir.path()).args(["lock", "f", "true"]).start();
     crate::support::until_held(&dir.path().join("f.gate"), waiting.id());
     run(dir.path(), ["lock", "-s", "-n", "f", "echo", "x"]).expect(75, "");
     one.end();
@@ -164,6 +170,7 @@ fn readers_share_and_who_wants_it_alone_does_not_starve() {
 
 #[test]
 fn an_exclusive_lock_makes_no_other_file_that_stays() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     run(dir.path(), ["lock", "f", "true"]).expect(0, "");
     run(dir.path(), ["lock", "--no-record", "f", "ls"]).expect(0, "f\n");
@@ -184,6 +191,7 @@ fn an_exclusive_lock_makes_no_other_file_that_stays() {
 
 #[test]
 fn a_job_never_runs_without_what_it_was_started_with() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let verbs = [
         (&["lock", "f"][..], &["lock", "-n", "f", "true"][..]),
@@ -216,6 +224,7 @@ fn a_job_never_runs_without_what_it_was_started_with() {
 
 #[test]
 fn what_a_job_leaves_running_holds_on() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let fifo = dir.path().join("fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
@@ -236,6 +245,7 @@ fn what_a_job_leaves_running_holds_on() {
 
 #[test]
 fn never_more_than_four_of_sixteen_run_at_once() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     // A witness that does not trust us: who cannot make a directory for itself is one too many.
     let job = "for i in 0 1 2 3; do mkdir w$i 2>/dev/null && { sleep 0.01; rmdir w$i; exit 0; }; done; echo TOO MANY; exit 9";
@@ -250,6 +260,7 @@ fn never_more_than_four_of_sixteen_run_at_once() {
 
 #[test]
 fn each_job_knows_its_slot() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let slot = ["sh", "-c", "echo $FLOCKWORK_SLOT"];
     let of = |words: &[&str]| run(dir.path(), words.iter().chain(&slot)).expect(0, "0\n");
@@ -267,6 +278,7 @@ fn each_job_knows_its_slot() {
 
 #[test]
 fn another_number_is_refused_until_it_is_changed_for_all() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     run(dir.path(), ["sem", "-j", "2", "s", "true"]).expect(0, "");
     run(dir.path(), ["sem", "-j", "3", "s", "true"]).expect(64, "").says("-j 2");
@@ -283,6 +295,7 @@ fn another_number_is_refused_until_it_is_changed_for_all() {
 
 #[test]
 fn jobs_in_the_background_are_waited_for() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     run(dir, ["sem", "--id", "never", "--wait"]).expect(0, "");
@@ -308,11 +321,12 @@ fn jobs_in_the_background_are_waited_for() {
 
 #[test]
 fn a_job_whose_starter_was_killed_while_it_waited_is_not_run() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let holding = Holding::start(dir.path(), &["sem", "s"]);
     let mut start = flockwork(dir.path());
     start.args(["sem", "--bg", "s", "touch", "ran"]).stderr(Stdio::null());
-    let mut start = start.spawn().unwrap();
+    let mut start = start.start();
     crate::support::eventually("it waits", || {
         crate::support::blocked(&dir.path().join("s/slot.0")) > 0
     });
@@ -328,9 +342,10 @@ fn a_job_whose_starter_was_killed_while_it_waited_is_not_run() {
 
 #[test]
 fn what_is_made_larger_meanwhile_is_waited_for_as_well() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let one = Holding::start(dir.path(), &["sem", "-j", "1", "s"]);
-    let mut waiting = flockwork(dir.path()).args(["sem", "--wait", "s"]).spawn().unwrap();
+    let mut waiting = flockwork(dir.path()).args(["sem", "--wait", "s"]).start();
     crate::support::until_blocked(&dir.path().join("s/slot.0"), 1);
     let more = flockwork(dir.path()).args(["sem", "-j", "3", "--resize", "s"]).status().unwrap();
     assert!(more.success());
@@ -344,6 +359,7 @@ fn what_is_made_larger_meanwhile_is_waited_for_as_well() {
 
 #[test]
 fn an_event_is_set_seen_and_cleared() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     run(dir, ["event", "status", "e"]).expect(1, "cleared\n");
@@ -361,6 +377,7 @@ fn an_event_is_set_seen_and_cleared() {
 
 #[test]
 fn a_payload_goes_through_as_it_is() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     for data in ["hello", "", "a\nb\n", "-x", "--data", "ä"] {
@@ -375,7 +392,7 @@ fn a_payload_goes_through_as_it_is() {
     let mut consume = flockwork(dir);
     let consume =
         consume.args(["event", "wait", "--consume", "e"]).stdout(full).stderr(Stdio::piped());
-    let output = consume.spawn().unwrap().wait_with_output().unwrap();
+    let output = consume.start().wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(71), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("the event is set again"));
     run(dir, ["event", "wait", "--consume", "e"]).expect(0, "kept");
@@ -391,6 +408,7 @@ fn a_payload_goes_through_as_it_is() {
 
 #[test]
 fn one_who_waits_is_woken() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     for (wait, act) in [
         (&["wait", "e"][..], &["set", "e", "--data", "x"][..]),
@@ -403,7 +421,7 @@ fn one_who_waits_is_woken() {
     ] {
         std::fs::write(dir.path().join("f"), "").unwrap();
         let mut waiter = flockwork(dir.path());
-        let waiter = waiter.arg("event").args(wait).stdout(Stdio::piped()).spawn().unwrap();
+        let waiter = waiter.arg("event").args(wait).stdout(Stdio::piped()).start();
         crate::support::until_watching(waiter.id(), dir.path());
         run(dir.path(), ["event"].iter().chain(act)).expect(0, "");
         let output = waiter.wait_with_output().unwrap();
@@ -423,10 +441,11 @@ fn one_who_waits_is_woken() {
 
 #[test]
 fn of_all_who_come_one_runs_it() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let start = || {
         let mut one = flockwork(dir.path());
-        one.args(["once", "o", "sh", "-c", "echo ran >> ran"]).spawn().unwrap()
+        one.args(["once", "o", "sh", "-c", "echo ran >> ran"]).start()
     };
     let all: Vec<_> = (0..20).map(|_| start()).collect();
     for mut one in all {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::peer::Peer;
+use crate::running::Start as _;
 use crate::support::eventually;
 
 fn flockwork(dir: &Path, words: &[&str]) -> Command {
@@ -34,6 +35,7 @@ fn job(dir: &Path, words: &[&str], own: &str) -> Peer {
 
 #[test]
 fn a_job_runs_while_it_is_held() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let this = std::env::current_exe().unwrap();
@@ -62,6 +64,7 @@ fn a_job_runs_while_it_is_held() {
 
 #[test]
 fn a_killed_wrapper_leaves_no_job_without_its_lock() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let own = flockwork::Lock::open(dir.join("own")).unwrap();
@@ -81,6 +84,7 @@ fn a_killed_wrapper_leaves_no_job_without_its_lock() {
 
 #[test]
 fn an_event_and_what_is_done_once() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let cleared = flockwork(dir, &["event", "status", "e"]).output().unwrap();
@@ -103,6 +107,7 @@ fn an_event_and_what_is_done_once() {
 
 #[test]
 fn what_is_held_is_shown() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     expect(dir, &["status", "f"], 0, "f: not there (nobody holds it; as an event, cleared)\n");
@@ -129,6 +134,7 @@ const JOB: &str = "FLOCKWORK_IT_JOB";
 /// Where that job begins. As a test it has nothing to do.
 #[test]
 fn short_job() {
+    limit!();
     let Ok(task) = std::env::var(JOB) else { return };
     let words: Vec<&str> = task.split('\t').collect();
     let code = match *words.as_slice() {
@@ -172,6 +178,7 @@ fn code_of(mut command: Command) -> i32 {
 
 #[test]
 fn the_jobs_code_is_ours_and_its_arguments_are_as_they_were() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     for code in [0, 1, 3, 75, 255] {
@@ -215,6 +222,7 @@ fn the_jobs_code_is_ours_and_its_arguments_are_as_they_were() {
 /// Besides what `cli_input` has, which needs a shell or other systems' files.
 #[test]
 fn what_cannot_be_meant_is_said_on_one_line() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     std::fs::create_dir(dir.join("directory")).unwrap();
@@ -281,6 +289,7 @@ fn what_cannot_be_meant_is_said_on_one_line() {
 
 #[test]
 fn who_does_not_get_it_says_who_has_it_and_ends_as_was_asked() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let holding = job(dir, &["lock", "--label", "nightly backup", "f"], "own");
@@ -298,7 +307,7 @@ fn who_does_not_get_it_says_who_has_it_and_ends_as_was_asked() {
     assert_eq!((quiet.status.code(), &*quiet.stderr), (Some(75), &b""[..]));
     // Who waits says so.
     let mut waiting = short(dir, &["lock", "f"], "exit\t5");
-    let mut waiting = waiting.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut waiting = waiting.stderr(Stdio::piped()).stdout(Stdio::null()).start();
     let mut said = std::io::BufReader::new(waiting.stderr.take().unwrap());
     let mut line = String::new();
     std::io::BufRead::read_line(&mut said, &mut line).unwrap();
@@ -310,13 +319,14 @@ fn who_does_not_get_it_says_who_has_it_and_ends_as_was_asked() {
 
 #[test]
 fn so_many_run_at_once_and_never_more() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let witness = dir.join("witness");
     for (permits, jobs) in [(1, 4), (3, 12)] {
         let words = ["sem", "-j", &permits.to_string(), &format!("s{permits}")];
         let task = format!("one-of\t{permits}\t{}", witness.display());
-        let run = || short(dir, &words, &task).stdout(Stdio::null()).spawn().unwrap();
+        let run = || short(dir, &words, &task).stdout(Stdio::null()).start();
         let jobs: Vec<_> = (0..jobs).map(|_| run()).collect();
         for mut job in jobs {
             assert_eq!(job.wait().unwrap().code(), Some(0), "of {permits}");
@@ -326,11 +336,12 @@ fn so_many_run_at_once_and_never_more() {
 
 #[test]
 fn of_many_who_do_something_once_one_does() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let task = format!("append\t{}", dir.join("log").display());
     for times in 1..=2 {
-        let run = || short(dir, &["once", "o"], &task).stdout(Stdio::null()).spawn().unwrap();
+        let run = || short(dir, &["once", "o"], &task).stdout(Stdio::null()).start();
         let jobs: Vec<_> = (0..5).map(|_| run()).collect();
         for mut job in jobs {
             assert!(job.wait().unwrap().success());
@@ -345,10 +356,11 @@ fn of_many_who_do_something_once_one_does() {
 
 #[test]
 fn events_wake_who_waits_and_each_setting_is_consumed_by_one() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let start = |words: &[&str]| flockwork(dir, words).stdout(Stdio::piped()).spawn().unwrap();
-    let said = |child: std::process::Child| {
+    let start = |words: &[&str]| flockwork(dir, words).stdout(Stdio::piped()).start();
+    let said = |child: crate::running::Running| {
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
@@ -375,6 +387,7 @@ fn events_wake_who_waits_and_each_setting_is_consumed_by_one() {
 
 #[test]
 fn any_text_will_do_for_names_and_labels() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let peer = job(dir, &["lock", "--label", "nächtlich 漢", "ein weg/ä 漢.lock"], "own");
@@ -403,10 +416,11 @@ fn any_text_will_do_for_names_and_labels() {
 
 #[test]
 fn who_does_not_read_on_ends_what_shows() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let mut watching = flockwork(dir, &["status", "--watch", "--json", "f"]);
-    let mut watching = watching.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut watching = watching.stdout(Stdio::piped()).stderr(Stdio::piped()).start();
     let mut lines =
         std::io::BufRead::lines(std::io::BufReader::new(watching.stdout.take().unwrap()));
     assert!(lines.next().unwrap().unwrap().contains("\"missing\""));

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::{ProptestConfig, prop_assert};
 
+use crate::running::Start as _;
+
 /// So long one may wait for what nobody will do; then it is ended.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -24,6 +26,7 @@ proptest::proptest! {
         ),
         words in proptest::collection::vec("[abc]|--|true|false|-n|[a-c]/[a-c]|\\PC{1,3}", 0..4),
     ) {
+        limit!();
         let dir = tempfile::tempdir().unwrap();
         let mut arguments: Vec<&str> = verb.split(' ').collect();
         arguments.extend(options.iter().flat_map(|option| option.splitn(2, ' ')));
@@ -37,7 +40,7 @@ proptest::proptest! {
             std::os::unix::fs::symlink(format!("/bin/{program}"), programs.join(program)).unwrap();
         }
         command.env("PATH", programs).env_remove("SHELL").stdin(Stdio::null());
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).start();
         let begun = Instant::now();
         let status = loop {
             if let Some(status) = child.try_wait().unwrap() {

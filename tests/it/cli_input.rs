@@ -9,6 +9,7 @@ use crate::cli::{Ran, flockwork, run};
 
 #[test]
 fn what_cannot_be_meant_is_said_on_one_line() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("directory")).unwrap();
     std::fs::write(dir.path().join("directory/theirs"), "").unwrap();
@@ -108,6 +109,7 @@ fn what_cannot_be_meant_is_said_on_one_line() {
 
 #[test]
 fn words_that_are_no_unicode_are_as_good_as_others() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let odd = |text: &[u8]| OsString::from_vec(text.to_vec());
     let name = odd(b"a\xff\xfe b");
@@ -154,6 +156,7 @@ fn words_that_are_no_unicode_are_as_good_as_others() {
 
 #[test]
 fn a_name_cannot_write_on_the_terminal() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let name = "a\u{1b}[2J\nb\u{7}";
     std::fs::create_dir(dir.path().join(name)).unwrap();
@@ -186,6 +189,7 @@ impl Ran {
 
 #[test]
 fn surroundings_that_refuse_are_told() {
+    limit!();
     use std::os::unix::fs::PermissionsExt as _;
     let dir = tempfile::tempdir().unwrap();
     let mode = |path: &std::path::Path, mode| {
@@ -258,8 +262,7 @@ fn surroundings_that_refuse_are_told() {
     ] {
         let mut command = flockwork(dir.path());
         full(&mut command);
-        let output =
-            command.args(words).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+        let output = command.args(words).stderr(Stdio::piped()).output().unwrap();
         assert_eq!(output.status.code(), Some(71), "{words:?}");
         assert!(String::from_utf8_lossy(&output.stderr).contains("standard output"));
     }
@@ -267,6 +270,7 @@ fn surroundings_that_refuse_are_told() {
 
 #[test]
 fn closed_standard_streams_do_no_harm() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     for (closed, words, code) in [
         ("0<&-", "lock f true", 0),
@@ -286,6 +290,7 @@ fn closed_standard_streams_do_no_harm() {
 
 #[test]
 fn each_verb_has_help_with_an_example_short_and_long() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     for verb in ["lock", "sem", "event", "once", "status", "completions", "man"] {
         for flag in ["-h", "--help"] {
@@ -311,6 +316,7 @@ fn each_verb_has_help_with_an_example_short_and_long() {
 
 #[test]
 fn the_manual_and_the_completions_know_every_option() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let page = run(dir.path(), ["man"]).expect_shown();
     let plain = page.replace("\\-", "-");

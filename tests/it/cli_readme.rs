@@ -24,6 +24,7 @@ fn run_scripts(text: &str, dir: &std::path::Path) -> Ran {
 
 #[test]
 fn its_scripts_run() {
+    limit!();
     let readme = readme();
     assert!(readme.contains("flockwork sem") && readme.contains("./flock -n"));
     let dir = tempfile::tempdir().unwrap();
@@ -59,6 +60,7 @@ fn the_scripts_of_the_recipes_run() {
 /// To bring the README up to date: `FLOCKWORK_WRITE_README=1 cargo test --features cli --test it cli_readme`.
 #[test]
 fn its_help_is_the_commands_own() {
+    limit!();
     let readme = readme();
     let mut wanted = String::new();
     let mut rest = &*readme;

@@ -1,23 +1,20 @@
 //! Signals: those that are sent to the command reach its job, those of a terminal once.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use crate::cli::{Ran, flockwork, run};
+use crate::running::{Running, Start as _};
 use crate::support::eventually;
 
-fn send(child: &Child, signal: Signal) {
-    kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), signal).unwrap();
-}
-
 /// A command whose job writes down the signals that it gets, and ends with the code 9 at a TERM.
-fn counting(dir: &std::path::Path, verb: &[&str]) -> (Child, impl Iterator<Item = String>) {
+fn counting(dir: &std::path::Path, verb: &[&str]) -> (Running, impl Iterator<Item = String>) {
     let script = "for s in INT HUP QUIT USR1 USR2 CONT; do trap \"echo $s\" $s; done; trap 'echo TERM; exit 9' TERM; echo runs; while :; do sleep 0.01; done";
     let mut child = flockwork(dir);
     child.args(verb).args(["sh", "-c", script]).stdout(Stdio::piped());
-    let mut child = child.spawn().unwrap();
+    let mut child = child.start();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     assert_eq!(lines.next().as_deref(), Some("runs"));
     (child, lines)
@@ -25,6 +22,7 @@ fn counting(dir: &std::path::Path, verb: &[&str]) -> (Child, impl Iterator<Item 
 
 #[test]
 fn each_reaches_the_job_once() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     for verb in [&["lock", "f"][..], &["sem", "s"], &["once", "o"], &["lock", "-o", "f"]] {
         let (mut child, mut lines) = counting(dir.path(), verb);
@@ -37,10 +35,10 @@ fn each_reaches_the_job_once() {
             (Signal::CONT, "CONT"),
             (Signal::INT, "INT"),
         ] {
-            send(&child, signal);
+            child.signal(signal);
             assert_eq!(lines.next().as_deref(), Some(name), "{verb:?}");
         }
-        send(&child, Signal::TERM);
+        child.signal(Signal::TERM);
         assert_eq!(lines.collect::<Vec<_>>(), ["TERM"]);
         assert_eq!(child.wait().unwrap().code(), Some(9));
     }
@@ -48,13 +46,14 @@ fn each_reaches_the_job_once() {
 
 #[test]
 fn a_stop_stops_both_and_both_go_on() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let mut child = flockwork(dir.path());
     let job = "echo $$; exec cat";
     child.args(["lock", "f", "sh", "-c", job]).stdin(Stdio::piped()).stdout(Stdio::piped());
     // In a group of which we take care: one of which nobody does, as that of the tests themselves may be, does not stop.
     std::os::unix::process::CommandExt::process_group(&mut child, 0);
-    let mut child = child.spawn().unwrap();
+    let mut child = child.start();
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     out.read_line(&mut line).unwrap();
@@ -64,9 +63,9 @@ fn a_stop_stops_both_and_both_go_on() {
         stat.rsplit(") ").next().unwrap().chars().next().unwrap()
     };
     for _ in 0..3 {
-        send(&child, Signal::TSTP);
+        child.signal(Signal::TSTP);
         eventually("both are stopped", || state(job) == 'T' && state(child.id()) == 'T');
-        send(&child, Signal::CONT);
+        child.signal(Signal::CONT);
         eventually("both go on", || state(job) != 'T' && state(child.id()) != 'T');
     }
     drop(child.stdin.take());
@@ -76,13 +75,14 @@ fn a_stop_stops_both_and_both_go_on() {
 /// At any moment of its start: either it ends by the signal with nothing running, or the job gets it.
 #[test]
 fn one_that_comes_early_leaves_no_job_behind() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     for round in 0..150_u64 {
         let mut child = flockwork(dir.path());
         child.args(["lock", "f", "sleep", "1000"]).stdout(Stdio::null());
-        let mut child = child.spawn().unwrap();
+        let mut child = child.start();
         std::thread::sleep(std::time::Duration::from_micros(round * 40));
-        send(&child, Signal::TERM);
+        child.signal(Signal::TERM);
         let status = child.wait().unwrap();
         let by = std::os::unix::process::ExitStatusExt::signal(&status);
         assert!(status.code() == Some(143) || by == Some(15), "{status}");
@@ -92,14 +92,15 @@ fn one_that_comes_early_leaves_no_job_behind() {
 
 #[test]
 fn who_waits_ends_by_what_comes() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let holding = crate::cli::Holding::start(dir.path(), &["lock", "f"]);
     for (signal, number) in
         [(Signal::TERM, 15), (Signal::INT, 2), (Signal::HUP, 1), (Signal::USR1, 10)]
     {
-        let mut child = flockwork(dir.path()).args(["lock", "f", "true"]).spawn().unwrap();
+        let mut child = flockwork(dir.path()).args(["lock", "f", "true"]).start();
         crate::support::until_blocked(&dir.path().join("f"), 1);
-        send(&child, signal);
+        child.signal(signal);
         let status = child.wait().unwrap();
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(number));
     }
@@ -108,6 +109,7 @@ fn who_waits_ends_by_what_comes() {
 
 #[test]
 fn what_is_ignored_stays_ignored_and_nothing_else_changes_for_the_job() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let shown = |before: &str| {
         let script =
@@ -183,6 +185,7 @@ def rest(fd, text=b""):
 
 #[test]
 fn ctrl_c_ends_both_once() {
+    limit!();
     if !crate::support::has("python3", &["-c", "import pty"]) {
         return;
     }
@@ -265,6 +268,7 @@ print("ok")
 /// Two of a kind that come together may be one to the job; so what we send is looked at.
 #[test]
 fn what_the_terminal_says_is_not_said_again() {
+    limit!();
     if !crate::support::has("python3", &["-c", "import pty"])
         || !crate::support::has("strace", &["-V"])
     {
@@ -301,12 +305,13 @@ print("ok")
 
 #[test]
 fn on_a_terminal_the_wait_is_shown_live_and_taken_away() {
+    limit!();
     if !crate::support::has("python3", &["-c", "import pty"]) {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     let holding = crate::cli::Holding::start(dir.path(), &["lock", "--label", "nightly", "f"]);
-    let waiting = std::thread::scope(|scope| {
+    let waiting = crate::running::scope(|scope| {
         let waiting = scope.spawn(|| {
             on_a_terminal(
                 dir.path(),
@@ -334,11 +339,12 @@ print("ok")
 
 #[test]
 fn nothing_of_ours_is_on_the_standard_output() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let mut child = flockwork(dir.path());
     child.args(["lock", "-v", "f", "sh", "-c", "echo out; echo err >&2"]);
     child.stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = child.spawn().unwrap();
+    let mut child = child.start();
     let mut text = String::new();
     child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
     assert_eq!(text, "out\n");

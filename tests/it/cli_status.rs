@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::cli::{Holding, Ran, flockwork, run};
+use crate::running::Start as _;
 
 fn status(dir: &Path, path: &str) -> Vec<Value> {
     let ran = run(dir, ["status", "--json", path]);
@@ -16,6 +17,7 @@ fn status(dir: &Path, path: &str) -> Vec<Value> {
 
 #[test]
 fn a_lock_is_shown_as_it_is() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let missing =
@@ -45,6 +47,7 @@ fn a_lock_is_shown_as_it_is() {
 
 #[test]
 fn who_shares_it_is_shown_one_by_one() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let readers = [(); 3].map(|()| Holding::start(dir, &["lock", "-s", "--label", "report", "f"]));
@@ -63,6 +66,7 @@ fn who_shares_it_is_shown_one_by_one() {
 
 #[test]
 fn a_semaphore_is_shown_as_a_row() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let holding = Holding::start(dir, &["sem", "-j", "5", "-k", "2", "--label", "link", "s"]);
@@ -93,6 +97,7 @@ fn a_semaphore_is_shown_as_a_row() {
 
 #[test]
 fn a_killed_holder_is_not_shown_as_alive() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     for hold in [&["lock", "--label", "dead", "f"][..], &["sem", "--label", "dead", "s"]] {
@@ -128,6 +133,7 @@ fn a_killed_holder_is_not_shown_as_alive() {
 /// In a container the kernel's list does not show what dead processes took.
 #[test]
 fn a_killed_holders_heir_is_shown_in_a_namespace_of_processes_as_well() {
+    limit!();
     const UNSHARE: [&str; 3] = ["--fork", "--pid", "--mount-proc"];
     if !crate::support::has("unshare", &[UNSHARE[0], UNSHARE[1], UNSHARE[2], "true"]) {
         return;
@@ -154,6 +160,7 @@ fn a_killed_holders_heir_is_shown_in_a_namespace_of_processes_as_well() {
 
 #[test]
 fn looking_takes_nothing_and_delays_nobody() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     run(dir, ["lock", "f", "true"]).expect(0, "");
@@ -226,10 +233,11 @@ fn files(dir: &Path) -> Vec<(String, std::time::SystemTime)> {
 
 #[test]
 fn it_is_looked_again_and_again() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let mut watching = flockwork(dir.path());
     watching.args(["status", "--watch", "--json", "f"]).stdout(Stdio::piped());
-    let mut watching = watching.spawn().unwrap();
+    let mut watching = watching.start();
     let mut lines =
         std::io::BufRead::lines(std::io::BufReader::new(watching.stdout.take().unwrap()));
     assert!(lines.next().unwrap().unwrap().contains("\"missing\""));
@@ -246,6 +254,7 @@ fn it_is_looked_again_and_again() {
 
 #[test]
 fn who_waits_says_so_on_one_line_after_a_second() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let holdings = [
         (
@@ -257,7 +266,7 @@ fn who_waits_says_so_on_one_line_after_a_second() {
     for (holding, words) in holdings {
         let mut waiting = flockwork(dir.path());
         waiting.args(words).args(["echo", "x"]).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut waiting = waiting.spawn().unwrap();
+        let mut waiting = waiting.start();
         let mut err = std::io::BufReader::new(waiting.stderr.take().unwrap());
         let mut line = String::new();
         std::io::BufRead::read_line(&mut err, &mut line).unwrap();
@@ -274,6 +283,7 @@ fn who_waits_says_so_on_one_line_after_a_second() {
 
 #[test]
 fn how_much_is_said_can_be_chosen() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let ran = run(dir.path(), ["lock", "-v", "f", "echo", "x"]).expect(0, "x\n");
     ran.says("acquired `f` after 0.");

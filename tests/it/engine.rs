@@ -26,7 +26,7 @@ fn ten_thousand(name: &str, give_up: impl Fn(&Lock, u32)) {
         assert!(threads() <= threads_before + 1, "{} of {threads_before}", threads());
         assert!(descriptors() <= descriptors_before, "{} of {descriptors_before}", descriptors());
         // The helper that is left is adopted, and nothing is lost.
-        std::thread::scope(|scope| {
+        crate::running::scope(|scope| {
             let waiter = scope.spawn(|| lock.lock_timeout(Duration::from_secs(100)).map(drop));
             until_blocked(&path, 1);
             holder.expect("unlock", "ok");
@@ -42,6 +42,7 @@ fn ten_thousand(name: &str, give_up: impl Fn(&Lock, u32)) {
 
 #[test]
 fn ten_thousand_timeouts_leave_one_thread_and_no_descriptor() {
+    limit!();
     let name = "engine::ten_thousand_timeouts_leave_one_thread_and_no_descriptor";
     ten_thousand(name, |lock, round| {
         // Long enough to stand in line, all but always.
@@ -56,19 +57,21 @@ fn ten_thousand_timeouts_leave_one_thread_and_no_descriptor() {
 
 #[test]
 fn ten_thousand_dropped_futures_leave_one_thread_and_no_descriptor() {
+    limit!();
     let name = "engine::ten_thousand_dropped_futures_leave_one_thread_and_no_descriptor";
     ten_thousand(name, |lock, _| assert_waits(lock.lock_async()));
 }
 
 #[test]
 fn two_hundred_threads_and_eight_processes_are_all_served() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let (path, file) = (dir.path().join("a.lock"), dir.path().join("number"));
     std::fs::write(&file, "0").unwrap();
     let lock = Lock::open(&path).unwrap();
     let first = lock.lock().unwrap();
     let mut peers: Vec<Peer> = (0..8).map(|_| Peer::with_lock(&path)).collect();
-    std::thread::scope(|scope| {
+    crate::running::scope(|scope| {
         for _ in 0..200 {
             scope.spawn(|| {
                 let _guard = lock.lock_timeout(Duration::from_secs(100)).unwrap();
@@ -90,6 +93,7 @@ fn two_hundred_threads_and_eight_processes_are_all_served() {
 
 #[test]
 fn waiters_of_one_process_are_served_in_the_order_of_their_arrival() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let lock = Lock::open(dir.path().join("a.lock")).unwrap();
     let first = lock.lock().unwrap();
@@ -106,6 +110,7 @@ fn waiters_of_one_process_are_served_in_the_order_of_their_arrival() {
 
 #[test]
 fn a_thousand_waiting_futures_cost_one_thread() {
+    limit!();
     alone("engine::a_thousand_waiting_futures_cost_one_thread", || {
         let dir = tempfile::tempdir().unwrap();
         let lock = Lock::open(dir.path().join("a.lock")).unwrap();
@@ -127,6 +132,7 @@ fn a_thousand_waiting_futures_cost_one_thread() {
 /// the lock is free afterwards.
 #[test]
 fn a_timeout_that_races_with_the_grant_is_a_guard_or_an_error() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let lock = Lock::open(dir.path().join("a.lock")).unwrap();
     let (mut guards, mut errors) = (0, 0);
@@ -164,6 +170,7 @@ fn a_timeout_that_races_with_the_grant_is_a_guard_or_an_error() {
 /// The same with futures that are dropped at that moment.
 #[test]
 fn a_future_dropped_at_the_moment_of_the_grant_neither_keeps_nor_loses_the_lock() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let lock = Lock::open(dir.path().join("a.lock")).unwrap();
     for round in 0..2000_u64 {
@@ -185,6 +192,7 @@ fn a_future_dropped_at_the_moment_of_the_grant_neither_keeps_nor_loses_the_lock(
 
 #[test]
 fn on_wait_is_called_after_its_span_and_every_span_and_not_without_a_wait() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let mut holder = Peer::start();
@@ -217,7 +225,7 @@ fn on_wait_is_called_after_its_span_and_every_span_and_not_without_a_wait() {
     ] {
         calls.store(0, Ordering::SeqCst);
         holder.expect("lock", "held");
-        std::thread::scope(|scope| {
+        crate::running::scope(|scope| {
             let waiter = scope.spawn(|| wait(&lock).map(drop));
             eventually("three calls", || calls.load(Ordering::SeqCst) >= 3);
             holder.expect("unlock", "ok");
@@ -233,6 +241,7 @@ fn on_wait_is_called_after_its_span_and_every_span_and_not_without_a_wait() {
 
 #[test]
 fn a_panic_in_on_wait_ends_the_wait_and_holds_nothing() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let plain = Lock::open(&path).unwrap();
@@ -249,6 +258,7 @@ fn a_panic_in_on_wait_ends_the_wait_and_holds_nothing() {
 
 #[test]
 fn polling_waits_as_well_and_leaves_nothing_in_the_kernel() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let lock = Options::new().poll_every(Duration::from_millis(2)).open_lock(&path).unwrap();
@@ -259,7 +269,7 @@ fn polling_waits_as_well_and_leaves_nothing_in_the_kernel() {
         |lock| futures_lite::future::block_on(lock.lock_async()),
     ] {
         peer.expect("lock", "held");
-        std::thread::scope(|scope| {
+        crate::running::scope(|scope| {
             let waiter = scope.spawn(|| wait(&lock).map(drop));
             std::thread::sleep(Duration::from_millis(20));
             assert_eq!(blocked(&path), 0);
@@ -275,6 +285,7 @@ fn polling_waits_as_well_and_leaves_nothing_in_the_kernel() {
 /// More locks waited for at once than there are helpers: the rest is polled, and all are served.
 #[test]
 fn beyond_the_cap_of_helpers_waits_go_on_by_polling() {
+    limit!();
     alone("engine::beyond_the_cap_of_helpers_waits_go_on_by_polling", || {
         let dir = tempfile::tempdir().unwrap();
         let before = threads();
@@ -305,12 +316,13 @@ fn beyond_the_cap_of_helpers_waits_go_on_by_polling() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_thousand_blocked_waiters_burn_no_processor_time() {
+    limit!();
     alone("engine::a_thousand_blocked_waiters_burn_no_processor_time", || {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
         let lock = Lock::open(&path).unwrap();
         let held = lock.lock().unwrap();
-        std::thread::scope(|scope| {
+        crate::running::scope(|scope| {
             for waiter in 0..1000 {
                 let builder = std::thread::Builder::new().stack_size(64 * 1024);
                 let lock = &lock;

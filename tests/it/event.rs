@@ -21,6 +21,7 @@ const LONG: Duration = Duration::from_secs(1000);
 
 #[test]
 fn it_is_set_exactly_while_the_file_is_there() {
+    limit!();
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();
     assert!(!event.is_set().unwrap());
@@ -51,6 +52,7 @@ fn it_is_set_exactly_while_the_file_is_there() {
 
 #[test]
 fn handles_and_futures_can_go_to_other_threads() {
+    limit!();
     fn is_free<T: Send + Sync + Unpin + 'static>(_: &T) {}
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();
@@ -66,6 +68,7 @@ fn handles_and_futures_can_go_to_other_threads() {
 
 #[test]
 fn what_is_so_already_is_not_waited_for() {
+    limit!();
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();
     event.wait_cleared().unwrap();
@@ -81,6 +84,7 @@ fn what_is_so_already_is_not_waited_for() {
 
 #[test]
 fn one_setting_wakes_all_who_wait_in_all_processes_and_threads() {
+    limit!();
     let (dir, path) = dirs();
     let event = Options::new().backstop(LONG).open_event(&path).unwrap();
     let mut peers: Vec<Peer> = (0..6).map(|_| peer(&path, FAR)).collect();
@@ -93,7 +97,8 @@ fn one_setting_wakes_all_who_wait_in_all_processes_and_threads() {
         for peer in &peers {
             until_watching(peer.id(), dir.path());
         }
-        std::thread::scope(|scope| {
+        crate::running::scope(|scope| {
+            let _wake = crate::running::on_panic(|| drop(event.set()));
             let here: Vec<_> = (0..4)
                 .map(|number| {
                     let event = &event;
@@ -133,6 +138,7 @@ fn one_setting_wakes_all_who_wait_in_all_processes_and_threads() {
 /// The backstop is so long that a wake-up which is lost shows as a round that does not end.
 #[test]
 fn no_wake_up_is_lost_in_thousands_of_rounds_between_two_processes() {
+    limit!();
     let (dir, there) = dirs();
     let back = dir.path().join("back");
     let options = if cfg!(windows) { Options::new() } else { Options::new().backstop(LONG) };
@@ -153,6 +159,7 @@ fn no_wake_up_is_lost_in_thousands_of_rounds_between_two_processes() {
 
 #[test]
 fn no_wake_up_is_lost_by_any_of_those_who_follow() {
+    limit!();
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();
     let mut peers: Vec<Peer> = (0..4).map(|_| peer(&path, FAR)).collect();
@@ -178,6 +185,7 @@ fn no_wake_up_is_lost_by_any_of_those_who_follow() {
 
 #[test]
 fn a_wait_ends_at_its_deadline_and_says_what_did_not_happen() {
+    limit!();
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();
     let short = Duration::from_millis(30);
@@ -215,11 +223,12 @@ fn a_wait_ends_at_its_deadline_and_says_what_did_not_happen() {
 
 #[test]
 fn of_many_who_set_at_once_one_is_told_that_it_was_not_set() {
+    limit!();
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();
     for round in 0..100 {
         let barrier = std::sync::Barrier::new(8);
-        let first: usize = std::thread::scope(|scope| {
+        let first: usize = crate::running::scope(|scope| {
             let threads: Vec<_> = (0..8)
                 .map(|number| {
                     let (event, barrier) = (&event, &barrier);
@@ -238,6 +247,7 @@ fn of_many_who_set_at_once_one_is_told_that_it_was_not_set() {
 
 #[test]
 fn nobody_reads_half_a_payload_whoever_is_killed_while_writing() {
+    limit!();
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();
     let big = whole(8 << 20, b'x');
@@ -266,6 +276,7 @@ fn nobody_reads_half_a_payload_whoever_is_killed_while_writing() {
 
 #[test]
 fn what_is_no_regular_file_is_refused_and_left() {
+    limit!();
     let (dir, path) = dirs();
     let event = Event::open(&path).unwrap();
     let check = |words: &str| {
@@ -319,6 +330,7 @@ fn what_is_no_regular_file_is_refused_and_left() {
 
 #[test]
 fn something_else_at_the_path_ends_a_wait_with_an_error() {
+    limit!();
     let (dir, path) = dirs();
     let mut other = peer(&path, FAR);
     other.tell("event\twait");
@@ -333,6 +345,7 @@ fn something_else_at_the_path_ends_a_wait_with_an_error() {
 
 #[test]
 fn paths_that_can_be_no_event_are_refused() {
+    limit!();
     let (dir, path) = dirs();
     for bad in ["", "a\0b"] {
         let error = Event::open(bad).unwrap_err();
@@ -366,6 +379,7 @@ fn paths_that_can_be_no_event_are_refused() {
 
 #[test]
 fn missing_parents_are_made_by_who_opens_and_again_by_who_sets() {
+    limit!();
     let (dir, _) = dirs();
     let path = dir.path().join("a/b/ready");
     let event = Event::open(&path).unwrap();
@@ -383,13 +397,14 @@ fn missing_parents_are_made_by_who_opens_and_again_by_who_sets() {
 
 #[test]
 fn missing_parents_are_made_by_whoever_comes_first() {
+    limit!();
     let (dir, _) = dirs();
     for round in 0..if cfg!(windows) { 20 } else { 200 } {
         let path = dir.path().join(round.to_string()).join("a/b/c/ready");
         let event = Event::open(&path).unwrap();
         std::fs::remove_dir_all(dir.path().join(round.to_string())).unwrap();
         let barrier = std::sync::Barrier::new(4);
-        std::thread::scope(|scope| {
+        crate::running::scope(|scope| {
             for number in 0..4 {
                 let (event, barrier, path) = (&event, &barrier, &path);
                 scope.spawn(move || {
@@ -409,6 +424,7 @@ fn missing_parents_are_made_by_whoever_comes_first() {
 /// So long that there is no room for the name of one that was taken.
 #[test]
 fn a_long_name_can_be_set_and_cleared() {
+    limit!();
     let (dir, _) = dirs();
     let event = Event::open(dir.path().join("x".repeat(255))).unwrap();
     assert!(event.set().unwrap());
@@ -422,6 +438,7 @@ fn a_long_name_can_be_set_and_cleared() {
 
 #[test]
 fn a_relative_path_means_what_it_meant_when_it_was_opened() {
+    limit!();
     let (dir, path) = dirs();
     let mut other = Peer::start();
     other.expect(&format!("chdir\t{}", dir.path().display()), "ok");
@@ -479,6 +496,7 @@ fn a_callback_is_called_with_an_event_that_is_missing() {
 
 #[test]
 fn any_and_all_of_several_in_different_directories() {
+    limit!();
     let (dir, _) = dirs();
     let paths: Vec<PathBuf> =
         (0..3).map(|number| dir.path().join(number.to_string()).join("done")).collect();
@@ -527,6 +545,7 @@ fn any_and_all_of_several_in_different_directories() {
 #[cfg(unix)]
 #[test]
 fn what_is_created_has_the_access_that_was_asked_for() {
+    limit!();
     use std::os::unix::fs::PermissionsExt as _;
     let (dir, _) = dirs();
     let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o7777;
@@ -549,6 +568,7 @@ fn what_is_created_has_the_access_that_was_asked_for() {
 
 #[test]
 fn on_wait_tells_of_a_wait_that_lasts() {
+    limit!();
     let (_dir, path) = dirs();
     let (send, heard) = std::sync::mpsc::channel();
     let event = Options::new()
@@ -559,7 +579,8 @@ fn on_wait_tells_of_a_wait_that_lasts() {
         .open_event(&path)
         .unwrap();
     for way in 0..2 {
-        std::thread::scope(|scope| {
+        crate::running::scope(|scope| {
+            let _wake = crate::running::on_panic(|| drop(event.set()));
             let waiter = scope.spawn(|| match way {
                 0 => event.wait(),
                 _ => block_on(event.wait_async()),
@@ -580,6 +601,7 @@ fn on_wait_tells_of_a_wait_that_lasts() {
 
 #[test]
 fn a_future_that_has_ended_stays_pending() {
+    limit!();
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();
     event.set().unwrap();

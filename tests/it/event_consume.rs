@@ -13,6 +13,7 @@ use crate::support::{eventually, until_watching};
 
 #[test]
 fn it_is_cleared_by_the_one_who_gets_it() {
+    limit!();
     let (dir, path) = dirs();
     let event = Event::open(&path).unwrap();
     assert!(event.try_consume().unwrap_err().is_would_block());
@@ -37,6 +38,7 @@ fn it_is_cleared_by_the_one_who_gets_it() {
 
 #[test]
 fn each_setting_wakes_one_of_those_who_wait() {
+    limit!();
     let (dir, path) = dirs();
     let event = Event::open(&path).unwrap();
     let mut peers: Vec<Peer> = (0..5).map(|_| peer(&path, FAR)).collect();
@@ -108,17 +110,20 @@ fn storm(settings: u32, kills: bool, steals: bool) {
 
 #[test]
 fn nothing_is_consumed_twice_and_nothing_is_lost() {
+    limit!();
     storm(if cfg!(windows) { 40 } else { 600 }, false, false);
 }
 
 #[test]
 fn nothing_is_consumed_twice_and_at_most_one_goes_with_each_who_is_killed() {
+    limit!();
     storm(if cfg!(windows) { 40 } else { 400 }, true, false);
 }
 
 /// Also on Windows, where two who rename or remove one file may both be told that they did.
 #[test]
 fn of_many_processes_that_try_at_once_one_gets_each_setting() {
+    limit!();
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();
     let mut peers: Vec<Peer> = (0..4).map(|_| peer(&path, "")).collect();
@@ -139,17 +144,19 @@ fn of_many_processes_that_try_at_once_one_gets_each_setting() {
 /// Whoever removes a lock file splits the lock; still no setting is delivered twice. (Windows does not let them.)
 #[test]
 fn nothing_is_consumed_twice_although_somebody_removes_the_lock_file() {
+    limit!();
     storm(if cfg!(windows) { 40 } else { 3000 }, false, true);
 }
 
 #[test]
 fn threads_of_one_handle_exclude_each_other() {
+    limit!();
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();
     for _ in 0..200 {
         event.set_with(b"x").unwrap();
         let barrier = std::sync::Barrier::new(4);
-        let got: usize = std::thread::scope(|scope| {
+        let got: usize = crate::running::scope(|scope| {
             let race = || {
                 barrier.wait();
                 match event.try_consume() {
@@ -169,6 +176,7 @@ fn threads_of_one_handle_exclude_each_other() {
 
 #[test]
 fn what_a_dead_consumer_left_is_the_next_ones_and_a_clear_takes_it_away() {
+    limit!();
     let (dir, path) = dirs();
     let event = Event::open(&path).unwrap();
     let taken = dir.path().join("ready.taken");
@@ -192,6 +200,7 @@ fn what_a_dead_consumer_left_is_the_next_ones_and_a_clear_takes_it_away() {
 /// While somebody else has the lock nothing is taken, and it is tried again without any event.
 #[test]
 fn one_who_consumes_and_does_not_come_to_an_end_holds_up_others_only_as_long() {
+    limit!();
     let (dir, path) = dirs();
     let event = Event::open(&path).unwrap();
     let lock = flockwork::Lock::open(dir.path().join("ready.lock")).unwrap();
@@ -240,6 +249,7 @@ mod injected {
 
     #[test]
     fn killed_at_any_step_before_it_has_taken_it_leaves_it_to_the_next() {
+        limit!();
         for (suffix, call) in [
             (".lock", "openat"),
             (".lock", "flock"),
@@ -263,6 +273,7 @@ mod injected {
 
     #[test]
     fn what_is_refused_at_any_step_is_an_error_and_takes_nothing() {
+        limit!();
         for (suffix, call, errno) in [
             (".lock", "openat", "EMFILE"),
             (".lock", "flock", "ENOLCK"),
@@ -287,6 +298,7 @@ mod injected {
     /// What is left under a name of its own, should it not be removed, is nobody's.
     #[test]
     fn what_cannot_be_removed_was_consumed_all_the_same() {
+        limit!();
         let inject = "unlink,unlinkat:error=EIO:when=1";
         let Some(mut other) = strace(&[], inject) else { return };
         let (_dir, path) = dirs();

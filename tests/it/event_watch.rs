@@ -51,6 +51,7 @@ fn hears_after(what: &str, change: impl Fn(&Path)) {
 #[cfg(unix)]
 #[test]
 fn a_directory_that_is_removed_and_made_again() {
+    limit!();
     hears_after("removed", |dir| std::fs::remove_dir(dir.join("a/b")).unwrap());
 }
 
@@ -58,11 +59,13 @@ fn a_directory_that_is_removed_and_made_again() {
 #[cfg(unix)]
 #[test]
 fn a_directory_that_is_removed_with_the_one_above_it() {
+    limit!();
     hears_after("removed", |dir| std::fs::remove_dir_all(dir.join("a")).unwrap());
 }
 
 #[test]
 fn a_directory_that_is_moved_away() {
+    limit!();
     hears_after("moved", |dir| {
         let aside = tempfile::tempdir_in(dir).unwrap();
         std::fs::rename(dir.join("a/b"), aside.path().join("c")).unwrap();
@@ -73,6 +76,7 @@ fn a_directory_that_is_moved_away() {
 #[cfg(unix)]
 #[test]
 fn a_directory_that_is_replaced_in_one_step() {
+    limit!();
     hears_after("replaced", |dir| {
         std::fs::create_dir(dir.join("a/new")).unwrap();
         std::fs::rename(dir.join("a/new"), dir.join("a/b")).unwrap();
@@ -83,6 +87,7 @@ fn a_directory_that_is_replaced_in_one_step() {
 #[cfg(unix)]
 #[test]
 fn a_directory_that_becomes_a_link_to_another() {
+    limit!();
     hears_after("linked", |dir| {
         let place = dir.join("a/b");
         let elsewhere = dir.join("elsewhere");
@@ -112,6 +117,7 @@ fn another_path(own: &Path) -> std::path::PathBuf {
 /// inotify has one watch for a directory, by whatever path it was asked for.
 #[test]
 fn two_paths_to_one_directory_are_both_heard_and_one_that_goes_leaves_the_other() {
+    limit!();
     let (dir, _) = dirs();
     let own = dir.path().join("own");
     std::fs::create_dir(&own).unwrap();
@@ -123,7 +129,8 @@ fn two_paths_to_one_directory_are_both_heard_and_one_that_goes_leaves_the_other(
     let long = Duration::from_secs(100);
     for round in 0..if cfg!(windows) { 6 } else { 20 } {
         let (stays, goes) = if round % 2 == 0 { (&first, &second) } else { (&second, &first) };
-        std::thread::scope(|scope| {
+        crate::running::scope(|scope| {
+            let _wake = crate::running::on_panic(|| drop(first.set()));
             let waiters = [stays, goes, stays].map(|event| {
                 let waiter = scope.spawn(move || event.wait_timeout(long));
                 until_watching(std::process::id(), &own);
@@ -148,6 +155,7 @@ fn two_paths_to_one_directory_are_both_heard_and_one_that_goes_leaves_the_other(
 #[cfg(unix)]
 #[test]
 fn a_directory_below_one_that_is_moved_away_and_back_is_heard_of() {
+    limit!();
     let (dir, _) = dirs();
     let paths = ["x", "a/x", "a/b/ready"].map(|name| dir.path().join(name));
     let mut other = peer(&paths[2], FAR);
@@ -170,6 +178,7 @@ fn a_directory_below_one_that_is_moved_away_and_back_is_heard_of() {
 /// What no event tells of is seen by the next look of those that come anyway.
 #[test]
 fn a_directory_further_up_that_is_moved_is_noticed_within_the_backstop() {
+    limit!();
     let (dir, _) = dirs();
     let path = dir.path().join("a/b/ready");
     let mut other = peer(&path, "");
@@ -191,6 +200,7 @@ fn a_directory_further_up_that_is_moved_is_noticed_within_the_backstop() {
 #[cfg(unix)]
 #[test]
 fn a_user_who_may_change_nothing_waits_all_the_same() {
+    limit!();
     use std::os::unix::fs::PermissionsExt as _;
     let (dir, _) = dirs();
     let set_mode = |path: &Path, mode| {
@@ -243,13 +253,17 @@ fn a_user_who_may_change_nothing_waits_all_the_same() {
 #[cfg(unix)]
 #[test]
 fn a_forked_process_can_wait_although_others_waited_when_it_was_forked() {
+    limit!();
     alone(
         "event_watch::a_forked_process_can_wait_although_others_waited_when_it_was_forked",
         || {
             let (dir, path) = dirs();
             let event = Event::open(&path).unwrap();
             let is_over = std::sync::atomic::AtomicBool::new(false);
-            std::thread::scope(|scope| {
+            crate::running::scope(|scope| {
+                let _end = crate::running::on_drop(|| {
+                    is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+                });
                 for number in 0..2 {
                     let (event, is_over) = (&event, &is_over);
                     let busy = Event::open(dir.path().join(number.to_string())).unwrap();
@@ -281,7 +295,6 @@ fn a_forked_process_can_wait_although_others_waited_when_it_was_forked() {
                         }
                     }
                 }
-                is_over.store(true, std::sync::atomic::Ordering::Relaxed);
             });
         },
     );
@@ -291,6 +304,7 @@ fn a_forked_process_can_wait_although_others_waited_when_it_was_forked() {
 
 #[test]
 fn events_are_had_where_the_system_has_them() {
+    limit!();
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();
     eventually("an instance is free", || event.is_event_driven());
@@ -309,6 +323,7 @@ fn events_are_had_where_the_system_has_them() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_thousand_waiters_in_many_places_share_one_watcher_and_leave_nothing() {
+    limit!();
     alone(
         "event_watch::a_thousand_waiters_in_many_places_share_one_watcher_and_leave_nothing",
         || {
@@ -363,6 +378,7 @@ fn a_thousand_waiters_in_many_places_share_one_watcher_and_leave_nothing() {
 #[cfg(target_os = "linux")]
 #[test]
 fn ten_thousand_waits_that_end_and_futures_that_are_dropped_leave_nothing() {
+    limit!();
     alone(
         "event_watch::ten_thousand_waits_that_end_and_futures_that_are_dropped_leave_nothing",
         || {
@@ -387,6 +403,7 @@ fn ten_thousand_waits_that_end_and_futures_that_are_dropped_leave_nothing() {
 #[cfg(target_os = "linux")]
 #[test]
 fn an_idle_waiter_wakes_at_most_once_a_second() {
+    limit!();
     let (dir, path) = dirs();
     for way in ["wait\t1000000", "wait\tasync", "consume"] {
         let mut other = peer(&path, "");
@@ -407,6 +424,7 @@ fn an_idle_waiter_wakes_at_most_once_a_second() {
 #[cfg(target_os = "linux")]
 #[test]
 fn who_waits_is_not_woken_by_other_files() {
+    limit!();
     let (dir, path) = dirs();
     let mut other = peer(&path, FAR);
     other.tell("event\twait");
@@ -439,6 +457,7 @@ fn who_waits_is_not_woken_by_other_files() {
 #[cfg(target_os = "linux")]
 #[test]
 fn an_overflow_of_the_systems_queue_is_noticed() {
+    limit!();
     let (dir, path) = dirs();
     let limit: usize = std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events")
         .unwrap()
@@ -468,6 +487,7 @@ fn an_overflow_of_the_systems_queue_is_noticed() {
 #[cfg(target_os = "linux")]
 #[test]
 fn three_hundred_processes_wait_for_one_event_and_all_wake() {
+    limit!();
     use std::os::unix::fs::PermissionsExt as _;
     let (dir, path) = dirs();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
@@ -522,17 +542,20 @@ mod scarce {
 
     #[test]
     fn without_an_inotify_instance_waits_are_polled() {
+        limit!();
         assert_waits_without_events("inotify_init1,inotify_init:error=EMFILE");
     }
 
     #[test]
     fn without_a_watch_waits_are_polled() {
+        limit!();
         assert_waits_without_events("inotify_add_watch:error=ENOSPC");
     }
 
     /// notify tells nobody. (It panics, which is seen on standard error.)
     #[test]
     fn when_notifys_own_thread_ends_waits_are_polled() {
+        limit!();
         for when in 2..5 {
             let inject = format!("epoll_wait,epoll_pwait,epoll_pwait2:error=EBADF:when={when}+");
             let Some(mut other) = strace(&[], &inject) else { return };
@@ -551,18 +574,21 @@ mod scarce {
 
     #[test]
     fn without_threads_waits_are_polled() {
+        limit!();
         assert_waits_without_events("clone3,clone:error=EAGAIN");
     }
 
     /// There the directory is read instead of asking for the file: `stat` says what it remembers.
     #[test]
     fn on_a_network_file_system_the_directory_is_read() {
+        limit!();
         assert_waits_without_events("statfs,fstatfs:poke_exit=@arg2=6969000000000000");
     }
 
     /// Asked for again after ten seconds; from then on the waiter sleeps.
     #[test]
     fn a_watch_that_could_not_be_had_at_first_is_had_later() {
+        limit!();
         let inject = "inotify_init1,inotify_init:error=EMFILE:when=1";
         let Some(mut other) = strace(&[], inject) else { return };
         let (dir, path) = dirs();

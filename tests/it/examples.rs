@@ -25,6 +25,7 @@ pub(crate) fn text(output: &Output) -> String {
 
 #[test]
 fn with_the_lock_no_line_is_torn_and_one_sees_who_holds_and_who_waits() {
+    limit!();
     let output = run("lock", &[]);
     let text = text(&output);
     assert!(output.status.success(), "{text}");
@@ -36,6 +37,7 @@ fn with_the_lock_no_line_is_torn_and_one_sees_who_holds_and_who_waits() {
 
 #[test]
 fn without_the_lock_the_mess_is_shown() {
+    limit!();
     let output = run("lock", &["--without-lock"]);
     assert!(output.status.success());
     assert!(text(&output).contains("<- torn"), "{}", text(&output));
@@ -43,6 +45,7 @@ fn without_the_lock_the_mess_is_shown() {
 
 #[test]
 fn never_more_than_two_of_the_five_workers_work_at_once() {
+    limit!();
     let output = run("semaphore", &[]);
     let text = text(&output);
     assert!(output.status.success(), "{text}");
@@ -66,6 +69,7 @@ fn never_more_than_two_of_the_five_workers_work_at_once() {
 
 #[test]
 fn one_waiter_gives_up_and_the_other_is_let_through_when_the_event_is_set() {
+    limit!();
     let output = run("event", &[]);
     let text = text(&output);
     assert!(output.status.success(), "{text}");
@@ -86,6 +90,7 @@ fn one_waiter_gives_up_and_the_other_is_let_through_when_the_event_is_set() {
 
 #[test]
 fn a_client_waits_for_its_server_and_finds_the_port_in_the_event() {
+    limit!();
     let output = run("ready_port", &[]);
     let text = text(&output);
     assert!(output.status.success(), "{text}");
@@ -106,6 +111,7 @@ fn a_client_waits_for_its_server_and_finds_the_port_in_the_event() {
 
 #[test]
 fn the_first_who_unpacks_is_killed_and_exactly_one_of_the_others_completes_it() {
+    limit!();
     let output = run("toolchain", &[]);
     let text = text(&output);
     assert!(output.status.success(), "{text}");
@@ -135,6 +141,7 @@ fn the_first_who_unpacks_is_killed_and_exactly_one_of_the_others_completes_it() 
 
 #[test]
 fn no_count_of_any_program_is_lost_and_the_reader_never_sees_half_of_one() {
+    limit!();
     let output = run("counter", &[]);
     let text = text(&output);
     assert!(output.status.success(), "{text}");

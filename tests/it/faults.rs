@@ -22,6 +22,7 @@ use self::report::Report;
 /// Where the child begins. In the harness it is a test that has nothing to do.
 #[test]
 fn entry() {
+    limit!();
     if let Ok(role) = std::env::var(child::ROLE) {
         child::run(&role);
     }
@@ -190,7 +191,7 @@ impl<W: Send> Sharing<W> {
 
     fn run(&self, each: impl Fn(&W) + Sync) {
         let next = || self.work.lock().unwrap().pop();
-        std::thread::scope(|scope| {
+        crate::running::scope(|scope| {
             for _ in 0..WORKERS {
                 scope.spawn(|| {
                     while let Some(work) = next() {
@@ -312,6 +313,7 @@ fn can_trace() -> bool {
 
 #[test]
 fn every_system_call_of_each_operation_fails_once_and_that_is_an_error_or_is_made_up_for() {
+    limit!();
     if !can_trace() {
         return;
     }

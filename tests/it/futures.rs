@@ -176,6 +176,7 @@ macro_rules! under {
         mod $module {
             $(#[test]
             fn $test() {
+                limit!();
                 super::$test::<super::$runtime>();
             })*
         }

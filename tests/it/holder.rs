@@ -14,6 +14,7 @@ fn record_of(path: &std::path::Path) -> std::path::PathBuf {
 
 #[test]
 fn a_labelled_holder_is_named_with_all_that_is_known() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let lock = Lock::open(&path).unwrap();
@@ -47,6 +48,7 @@ fn a_labelled_holder_is_named_with_all_that_is_known() {
 
 #[test]
 fn a_record_without_a_label_is_left_where_one_was_asked_for() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let lock = Options::new().record_holder(true).open_lock(dir.path().join("a.lock")).unwrap();
     let guard = lock.lock().unwrap();
@@ -65,6 +67,7 @@ fn a_record_without_a_label_is_left_where_one_was_asked_for() {
 #[cfg(target_os = "linux")]
 #[test]
 fn linux_tells_the_process_of_a_holder_without_a_record() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let lock = Lock::open(&path).unwrap();
@@ -82,23 +85,25 @@ fn linux_tells_the_process_of_a_holder_without_a_record() {
 
 #[test]
 fn looking_takes_nothing_and_is_in_nobodys_way() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let lock = Options::new().label("mine").open_lock(&path).unwrap();
     let looker = Lock::open(&path).unwrap();
     let done = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
+    crate::running::scope(|scope| {
         scope.spawn(|| {
             while !done.load(std::sync::atomic::Ordering::Relaxed) {
                 looker.holder().unwrap();
             }
         });
+        let _end =
+            crate::running::on_drop(|| done.store(true, std::sync::atomic::Ordering::Relaxed));
         for _ in 0..500 {
             let guard = lock.try_lock().expect("nobody else takes it");
             assert!(!guard.abandoned(), "nobody died");
             assert_eq!(lock.holder().unwrap().unwrap().label(), Some("mine"));
         }
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
     });
 }
 
@@ -108,6 +113,7 @@ fn looking_takes_nothing_and_is_in_nobodys_way() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_record_is_taken_away_before_the_release() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let slow = "unlink,unlinkat:delay_enter=100000";
@@ -127,6 +133,7 @@ fn a_record_is_taken_away_before_the_release() {
 
 #[test]
 fn a_killed_labelled_holder_is_told_to_the_next_one_and_only_to_it() {
+    limit!();
     for (settings, in_words) in [("", "without"), ("\tlabel=next", "with")] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
@@ -157,6 +164,7 @@ fn a_killed_labelled_holder_is_told_to_the_next_one_and_only_to_it() {
 /// A record without a publisher that lives, in the place of ours: not believed, and replaced.
 #[test]
 fn a_forged_record_is_not_believed() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let lock = Options::new().label("real").open_lock(&path).unwrap();
@@ -175,6 +183,7 @@ fn a_forged_record_is_not_believed() {
 /// What is no record is somebody's file: it stays, byte for byte, and there is no record then.
 #[test]
 fn a_file_of_somebody_elses_in_the_records_place_is_left_alone() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("account");
     let labelled = Options::new().label("real").open_lock(&path).unwrap();
@@ -214,6 +223,7 @@ fn a_file_of_somebody_elses_in_the_records_place_is_left_alone() {
 #[cfg(unix)]
 #[test]
 fn a_symlink_or_fifo_in_the_records_place_is_neither_followed_nor_waited_for() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let victim = dir.path().join("victim");
@@ -240,6 +250,7 @@ fn a_symlink_or_fifo_in_the_records_place_is_neither_followed_nor_waited_for() {
 #[cfg(unix)]
 #[test]
 fn the_record_of_a_replaced_lock_file_says_nothing_about_the_new_one() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let lock = Lock::open(&path).unwrap();
@@ -279,6 +290,7 @@ fn record_of_a_killed_holder(path: &std::path::Path) -> std::fs::File {
 #[cfg(unix)]
 #[test]
 fn a_death_is_told_although_the_record_is_pinned_still() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let _record = record_of_a_killed_holder(&path);
@@ -291,6 +303,7 @@ fn a_death_is_told_although_the_record_is_pinned_still() {
 #[cfg(unix)]
 #[test]
 fn an_orderly_release_is_no_death_where_the_record_cannot_be_removed() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let (parent, moved) = (dir.path().join("parent"), dir.path().join("moved"));
     let lock = Options::new().label("mover").open_lock(parent.join("a.lock")).unwrap();

@@ -11,8 +11,9 @@ use crate::planted::{Case, KINDS, Kind, PLACES, Place, Plant, exercise};
 /// Each kind, each of its names, each thing: nothing is left out.
 #[test]
 fn whatever_is_planted_at_any_name_nothing_outside_is_touched_and_nobody_hangs() {
+    limit!();
     let (next, cases) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    std::thread::scope(|scope| {
+    crate::running::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 while let Some(place) = PLACES.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -32,6 +33,7 @@ fn whatever_is_planted_at_any_name_nothing_outside_is_touched_and_nobody_hangs()
 /// What is not planted has to work, or the test above proves nothing.
 #[test]
 fn without_anything_planted_every_step_of_the_exercise_succeeds() {
+    limit!();
     for kind in KINDS {
         let dir = tempfile::tempdir().unwrap();
         for (step, outcome) in exercise(*kind, &dir.path().join("p")) {
@@ -45,6 +47,7 @@ fn without_anything_planted_every_step_of_the_exercise_succeeds() {
 #[cfg(target_os = "linux")]
 #[test]
 fn every_name_that_a_primitive_touches_is_in_the_table() {
+    limit!();
     use crate::support::{alone_under, has};
     const NAME: &str = "hostile::every_name_that_a_primitive_touches_is_in_the_table";
     const WHERE: &str = "FLOCKWORK_IT_WHERE";
@@ -144,6 +147,7 @@ fn is_made_up(name: &str) -> bool {
 /// A victim's file at `queued` or `resized`: their lengths are changed in place, so what has another name as well is refused.
 #[test]
 fn a_file_that_has_another_name_is_never_made_longer_or_shorter() {
+    limit!();
     for name in ["queued", "resized"] {
         for contents in ["", "x", "precious"] {
             let dir = tempfile::tempdir().unwrap();
@@ -174,6 +178,7 @@ fn a_file_that_has_another_name_is_never_made_longer_or_shorter() {
 /// A number that no semaphore can have is not made room for.
 #[test]
 fn a_slot_of_an_impossible_number_is_passed_over() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("pool");
     drop(flockwork::Semaphore::open(&path, 2).unwrap());
@@ -190,6 +195,7 @@ fn a_slot_of_an_impossible_number_is_passed_over() {
 /// Directories of flockwork's own inside a path, that are symbolic links: records and second names are not put where they lead.
 #[test]
 fn the_directories_of_a_semaphore_are_not_followed_where_they_are_links() {
+    limit!();
     for (name, theirs) in [("/holders", "slot.0"), ("/.slots", "0")] {
         let place = Place::of(Kind::Semaphore, name);
         let case = Case::new(place, Plant::LinkToDirectory).unwrap();

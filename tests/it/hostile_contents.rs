@@ -34,6 +34,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_file_without_end_is_read_as_far_as_needed_or_is_an_error() {
+    limit!();
     const NAME: &str =
         "hostile_contents::a_file_without_end_is_read_as_far_as_needed_or_is_an_error";
     let mut command = std::process::Command::new("sh");
@@ -87,6 +88,7 @@ fn a_file_without_end_is_read_as_far_as_needed_or_is_an_error() {
 
 #[test]
 fn bytes_without_sense_are_errors_or_left_as_they_are() {
+    limit!();
     let nonsense: Vec<u8> =
         (0..20_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let dir = tempfile::tempdir().unwrap();
@@ -165,6 +167,7 @@ fn lies() -> Vec<Vec<u8>> {
 
 #[test]
 fn a_record_that_lies_is_shown_without_anything_that_a_terminal_obeys() {
+    limit!();
     for lie in lies() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("p");
@@ -200,6 +203,7 @@ fn a_record_that_lies_is_shown_without_anything_that_a_terminal_obeys() {
 #[cfg(all(feature = "cli", target_os = "linux"))]
 #[test]
 fn nor_does_the_command_show_it_otherwise() {
+    limit!();
     for lie in lies() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("p");
@@ -231,6 +235,7 @@ fn nor_does_the_command_show_it_otherwise() {
 #[cfg(all(feature = "cli", target_os = "linux"))]
 #[test]
 fn a_name_is_escaped_in_json_and_comes_back_as_it_was() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let name = EVIL.replace('\0', "");
     std::fs::write(dir.path().join(&name), "").unwrap();
@@ -245,6 +250,7 @@ fn a_name_is_escaped_in_json_and_comes_back_as_it_was() {
 /// Of each length up to the longest: it works, or it is an error that says so.
 #[test]
 fn names_and_paths_as_long_as_can_be_work_or_are_errors_that_say_so() {
+    limit!();
     const LONGEST_NAME: usize = 255;
     #[cfg(target_os = "linux")]
     const LONGEST_PATH: usize = 4095;
@@ -283,7 +289,7 @@ fn names_and_paths_as_long_as_can_be_work_or_are_errors_that_say_so() {
         }
         assert!(worked > 10, "{kind:?}: {worked}");
     };
-    std::thread::scope(|scope| {
+    crate::running::scope(|scope| {
         for kind in KINDS {
             scope.spawn(|| all_lengths(*kind));
         }
@@ -292,6 +298,7 @@ fn names_and_paths_as_long_as_can_be_work_or_are_errors_that_say_so() {
 
 #[test]
 fn names_that_are_no_text_are_as_good_as_others() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     for kind in KINDS {
         let name = [b"\xff\xfe\x1b[2J\n ", format!("{kind:?}").as_bytes()].concat();

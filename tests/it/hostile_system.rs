@@ -60,6 +60,7 @@ fn fill(file: &Path) {
 
 #[test]
 fn on_a_full_disk_what_needs_no_room_works_and_the_rest_is_an_error_that_leaves_nothing() {
+    limit!();
     const NAME: &str = "hostile_system::on_a_full_disk_what_needs_no_room_works_and_the_rest_is_an_error_that_leaves_nothing";
     mounted(NAME, "mount -t tmpfs -o size=64k none \"$1\"", || {
         let dir = place();
@@ -107,6 +108,7 @@ fn on_a_full_disk_what_needs_no_room_works_and_the_rest_is_an_error_that_leaves_
 
 #[test]
 fn without_inodes_what_is_there_works_and_a_waiter_is_still_woken() {
+    limit!();
     const NAME: &str =
         "hostile_system::without_inodes_what_is_there_works_and_a_waiter_is_still_woken";
     mounted(NAME, "mount -t tmpfs -o size=1m,nr_inodes=64 none \"$1\"", || {
@@ -140,7 +142,7 @@ fn without_inodes_what_is_there_works_and_a_waiter_is_still_woken() {
         let pool = Options::new().backstop(Duration::from_secs(1000));
         let pool = pool.open_existing_semaphore(dir.join("Semaphore")).unwrap();
         let both = pool.acquire_many(2).unwrap();
-        std::thread::scope(|scope| {
+        crate::running::scope(|scope| {
             let waiter = scope.spawn(|| pool.acquire().map(drop));
             crate::support::until_held(&dir.join("Semaphore/gate"), std::process::id());
             crate::support::until_watching(std::process::id(), &dir.join("Semaphore"));
@@ -153,6 +155,7 @@ fn without_inodes_what_is_there_works_and_a_waiter_is_still_woken() {
 
 #[test]
 fn on_a_read_only_mount_what_is_there_is_locked_and_nothing_else_is_done() {
+    limit!();
     const NAME: &str =
         "hostile_system::on_a_read_only_mount_what_is_there_is_locked_and_nothing_else_is_done";
     // What is there is made before the mount is made read-only: by the body, with a second mount of the same.
@@ -200,6 +203,7 @@ fn on_a_read_only_mount_what_is_there_is_locked_and_nothing_else_is_done() {
 
 #[test]
 fn a_quota_that_the_system_speaks_of_is_an_error_that_says_so() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("p");
     let inject = "openat:error=EDQUOT:when=1";
@@ -213,6 +217,7 @@ fn a_quota_that_the_system_speaks_of_is_an_error_that_says_so() {
 /// tmpfs keeps quotas since Linux 6.6, where that is built in; they count for others than the superuser.
 #[test]
 fn over_quota_is_an_error_that_says_so() {
+    limit!();
     const NAME: &str = "hostile_system::over_quota_is_an_error_that_says_so";
     if !rustix::process::geteuid().is_root() || !has("setpriv", &["--version"]) {
         return;
@@ -251,6 +256,7 @@ fn over_quota_is_an_error_that_says_so() {
 /// Who holds what is then known by records alone; all else is as it was.
 #[test]
 fn without_proc_everything_works_and_holders_are_known_by_their_records() {
+    limit!();
     const NAME: &str =
         "hostile_system::without_proc_everything_works_and_holders_are_known_by_their_records";
     mounted(NAME, "mount -t tmpfs none /proc", || {
@@ -299,6 +305,7 @@ fn open_to_all() -> tempfile::TempDir {
 
 #[test]
 fn a_umask_that_takes_everything_ends_in_errors_or_is_overruled_by_the_access_asked_for() {
+    limit!();
     use std::os::unix::fs::PermissionsExt as _;
     const NAME: &str = "hostile_system::a_umask_that_takes_everything_ends_in_errors_or_is_overruled_by_the_access_asked_for";
     if std::env::var_os(WHERE).is_none() {
@@ -349,6 +356,7 @@ fn a_umask_that_takes_everything_ends_in_errors_or_is_overruled_by_the_access_as
 #[cfg(feature = "cli")]
 #[test]
 fn the_command_does_without_an_environment() {
+    limit!();
     use crate::cli::Ran;
     let dir = tempfile::tempdir().unwrap();
     let run = |variables: &[(&str, &Path)], words: &[&str]| {
@@ -381,6 +389,7 @@ fn the_command_does_without_an_environment() {
 /// `/tmp` as it is: each may make files, and nobody may remove another's.
 #[test]
 fn in_a_sticky_directory_another_user_can_hold_but_not_lead_astray() {
+    limit!();
     use std::os::unix::fs::PermissionsExt as _;
     if !rustix::process::geteuid().is_root() {
         return; // it takes two users
@@ -435,6 +444,7 @@ fn in_a_sticky_directory_another_user_can_hold_but_not_lead_astray() {
 /// somebody's file, which was cut, or made. Here another process swaps without pause, and thousands of opens meet it.
 #[test]
 fn a_file_that_is_swapped_for_a_link_all_the_time_leads_nobody_to_the_victim() {
+    limit!();
     for (kind, suffix) in [
         (Kind::Lock, ""),
         (Kind::Lock, ".holder"),

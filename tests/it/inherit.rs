@@ -1,18 +1,19 @@
 //! `Options::inherit`: what a process holds, the programs that it starts hold as well. Each test in a process of its own:
 //! what other tests start at the same time would inherit it too.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use flockwork::{Lock, Options, RwLock, Semaphore};
 
+use crate::running::{Running, Start as _};
 use crate::support::alone;
 
 /// A program that runs until its input ends.
-struct Job(Child);
+struct Job(Running);
 
 impl Job {
     fn start() -> Self {
-        Self(Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap())
+        Self(Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).start())
     }
 
     fn end(mut self) {
@@ -23,6 +24,7 @@ impl Job {
 
 #[test]
 fn a_lock_is_held_until_the_last_who_inherited_it_has_ended() {
+    limit!();
     alone("inherit::a_lock_is_held_until_the_last_who_inherited_it_has_ended", || {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
@@ -55,6 +57,7 @@ fn a_lock_is_held_until_the_last_who_inherited_it_has_ended() {
 
 #[test]
 fn who_has_only_inherited_it_is_no_holder_while_the_one_who_took_it_lives() {
+    limit!();
     alone(
         "inherit::who_has_only_inherited_it_is_no_holder_while_the_one_who_took_it_lives",
         || {
@@ -77,6 +80,7 @@ fn who_has_only_inherited_it_is_no_holder_while_the_one_who_took_it_lives() {
 
 #[test]
 fn readers_and_writers_are_inherited_and_the_gate_is_not() {
+    limit!();
     alone("inherit::readers_and_writers_are_inherited_and_the_gate_is_not", || {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
@@ -103,6 +107,7 @@ fn readers_and_writers_are_inherited_and_the_gate_is_not() {
 
 #[test]
 fn permits_are_inherited_and_given_back_by_the_last() {
+    limit!();
     alone("inherit::permits_are_inherited_and_given_back_by_the_last", || {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pool");
@@ -113,7 +118,7 @@ fn permits_are_inherited_and_given_back_by_the_last() {
         let other = Semaphore::open(&path, 3).unwrap();
         assert_eq!(other.available_permits().unwrap(), 1);
         assert!(other.try_acquire_many(2).unwrap_err().is_would_block());
-        std::thread::scope(|scope| {
+        crate::running::scope(|scope| {
             let waiting = scope.spawn(|| drop(other.acquire_many(3).unwrap()));
             crate::support::eventually("it waits", || pool.try_acquire().is_err());
             job.end();
@@ -126,6 +131,7 @@ fn permits_are_inherited_and_given_back_by_the_last() {
 
 #[test]
 fn what_a_once_starts_keeps_others_from_doing_it() {
+    limit!();
     alone("inherit::what_a_once_starts_keeps_others_from_doing_it", || {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("done");
@@ -148,6 +154,7 @@ fn what_a_once_starts_keeps_others_from_doing_it() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_dead_takers_heir_is_told() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let lock = Lock::open(&path).unwrap();
@@ -156,7 +163,7 @@ fn a_dead_takers_heir_is_told() {
     }
     let mut taker = Command::new("flock");
     taker.arg(&path).arg("cat").stdin(Stdio::piped()).stdout(Stdio::null());
-    let mut taker = taker.spawn().unwrap();
+    let mut taker = taker.start();
     crate::support::until_held(&path, taker.id());
     crate::support::eventually("the job runs", || {
         let children = format!("/proc/{0}/task/{0}/children", taker.id());

@@ -3,19 +3,20 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use flockwork::{Event, Lock, Options};
 
+use crate::running::{Running, Start as _, on_panic};
 use crate::support::{has, until_blocked, until_watching};
 
 /// A program that holds the lock from the line that it prints until its standard input ends.
-struct Foreign(Child);
+struct Foreign(Running);
 
 impl Foreign {
     fn holding(mut command: Command) -> Self {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).start();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "held\n");
@@ -83,7 +84,7 @@ fn excludes_and_is_excluded_by(holding: fn(&Path) -> Command, gets: fn(&Path) ->
         |lock| futures_lite::future::block_on(lock.lock_async()),
     ] {
         let holder = foreign.take().unwrap_or_else(|| Foreign::holding(holding(&path)));
-        std::thread::scope(|scope| {
+        crate::running::scope(|scope| {
             let waiter = scope.spawn(|| wait(&lock).unwrap());
             until_blocked(&path, 1);
             holder.release();
@@ -99,6 +100,7 @@ fn excludes_and_is_excluded_by(holding: fn(&Path) -> Command, gets: fn(&Path) ->
 
 #[test]
 fn flock_1_and_we_exclude_each_other() {
+    limit!();
     if has("flock", &["--version"]) {
         excludes_and_is_excluded_by(flock_1, flock_1_gets);
     }
@@ -106,6 +108,7 @@ fn flock_1_and_we_exclude_each_other() {
 
 #[test]
 fn pythons_flock_and_we_exclude_each_other() {
+    limit!();
     if has("python3", &["-c", "import fcntl"]) {
         excludes_and_is_excluded_by(python, python_gets);
     }
@@ -114,6 +117,7 @@ fn pythons_flock_and_we_exclude_each_other() {
 /// A shared lock of another tool keeps us out as well.
 #[test]
 fn flock_1_shared_excludes_us() {
+    limit!();
     if !has("flock", &["--version"]) {
         return;
     }
@@ -129,6 +133,7 @@ fn flock_1_shared_excludes_us() {
 /// A job that was started by flock(1) holds the lock on when flock(1) itself is killed, and so do we see it.
 #[test]
 fn a_lock_that_a_child_inherited_is_still_held() {
+    limit!();
     if !has("flock", &["--version"]) {
         return;
     }
@@ -164,12 +169,14 @@ fn sets_and_clears(run: fn(&str, &Path) -> bool, set: &[(&str, &str)], clear: &s
     let event = Options::new().backstop(Duration::from_secs(1000)).open_event(&path).unwrap();
     for (set, payload) in set {
         assert!(!run(look, &path));
-        std::thread::scope(|scope| {
+        crate::running::scope(|scope| {
+            let _wake = on_panic(|| drop(event.set()));
             let waiter = scope.spawn(|| event.wait().unwrap());
             until_watching(std::process::id(), dir.path());
             assert!(run(set, &path));
             waiter.join().unwrap();
             assert_eq!(event.payload().unwrap().unwrap(), payload.as_bytes(), "{set}");
+            let _wake = on_panic(|| drop(event.clear()));
             let waiter = scope.spawn(|| event.wait_cleared().unwrap());
             assert!(run(clear, &path));
             waiter.join().unwrap();
@@ -184,6 +191,7 @@ fn sets_and_clears(run: fn(&str, &Path) -> bool, set: &[(&str, &str)], clear: &s
 
 #[test]
 fn touch_rm_and_test_are_as_good_as_we() {
+    limit!();
     let with_payload = "echo 40123 > \"$1.new\" && mv \"$1.new\" \"$1\"";
     let sets = [("touch \"$1\"", ""), (with_payload, "40123\n"), (": > \"$1\"", "")];
     sets_and_clears(shell, &sets, "rm \"$1\"", "test -e \"$1\"");
@@ -191,6 +199,7 @@ fn touch_rm_and_test_are_as_good_as_we() {
 
 #[test]
 fn pythons_pathlib_is_as_good_as_we() {
+    limit!();
     if !has("python3", &["-c", "import pathlib"]) {
         return;
     }
@@ -201,6 +210,7 @@ fn pythons_pathlib_is_as_good_as_we() {
 
 #[test]
 fn inotifywait_hears_of_what_we_do() {
+    limit!();
     if !has("sh", &["-c", "command -v inotifywait"]) {
         return;
     }
@@ -212,8 +222,7 @@ fn inotifywait_hears_of_what_we_do() {
             .args(["--quiet", "--timeout", "100", "--include", "ready$", "--event", kinds])
             .arg(dir.path())
             .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .start();
         until_watching(tool.id(), dir.path());
         change();
         assert!(tool.wait().unwrap().success());

@@ -92,6 +92,7 @@ fn settle() {
 
 #[test]
 fn locks_that_are_had_and_given_back_leave_nothing() {
+    limit!();
     alone("leaks::locks_that_are_had_and_given_back_leave_nothing", || {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
@@ -122,6 +123,7 @@ fn locks_that_are_had_and_given_back_leave_nothing() {
 
 #[test]
 fn events_and_what_is_built_on_them_leave_nothing() {
+    limit!();
     alone("leaks::events_and_what_is_built_on_them_leave_nothing", || {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
@@ -159,6 +161,7 @@ const LONG: Duration = Duration::from_secs(1000);
 
 #[test]
 fn waits_that_are_given_up_leave_nothing() {
+    limit!();
     alone("leaks::waits_that_are_given_up_leave_nothing", || {
         const SHORT: Duration = Duration::from_micros(50);
         let dir = tempfile::tempdir().unwrap();
@@ -208,6 +211,7 @@ fn waits_that_are_given_up_leave_nothing() {
 
 #[test]
 fn handles_that_are_opened_and_dropped_leave_nothing() {
+    limit!();
     alone("leaks::handles_that_are_opened_and_dropped_leave_nothing", || {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);

@@ -15,6 +15,7 @@ fn assert_refused(lock: &Lock) {
 
 #[test]
 fn a_guard_excludes_another_process_until_it_is_released() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let lock = Lock::open(&path).unwrap();
@@ -31,11 +32,12 @@ fn a_guard_excludes_another_process_until_it_is_released() {
 
 #[test]
 fn a_guard_excludes_other_threads_through_the_same_handle_and_through_another() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let lock = Lock::open(dir.path().join("a.lock")).unwrap();
     let another = Lock::open(lock.path()).unwrap();
     let guard = lock.lock().unwrap();
-    std::thread::scope(|scope| {
+    crate::running::scope(|scope| {
         scope.spawn(|| assert_refused(&lock));
         scope.spawn(|| assert_refused(&lock.clone()));
         scope.spawn(|| assert_refused(&another));
@@ -46,6 +48,7 @@ fn a_guard_excludes_other_threads_through_the_same_handle_and_through_another() 
 
 #[test]
 fn a_guard_outlives_its_handle_and_is_released_by_the_thread_that_drops_it() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let guard = Lock::open(&path).unwrap().lock().unwrap();
@@ -58,6 +61,7 @@ fn a_guard_outlives_its_handle_and_is_released_by_the_thread_that_drops_it() {
 
 #[test]
 fn handles_and_guards_can_be_sent_and_shared() {
+    limit!();
     fn is<T: Send + Sync + 'static>() {}
     fn is_a_future<T: Send + Unpin + 'static>(_: T) {}
     is::<Lock>();
@@ -70,6 +74,7 @@ fn handles_and_guards_can_be_sent_and_shared() {
 
 #[test]
 fn eight_processes_add_to_one_number_and_lose_nothing() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let (path, file) = (dir.path().join("a.lock"), dir.path().join("number"));
     std::fs::write(&file, "0").unwrap();
@@ -100,6 +105,7 @@ fn is_handed_over(wait: &str, let_go: impl Fn(&mut Peer)) {
 
 #[test]
 fn a_release_hands_over_to_whoever_waits_in_whatever_way() {
+    limit!();
     for wait in ["lock", "timeout\t100000", "async"] {
         is_handed_over(wait, |holder| holder.expect("unlock", "ok"));
         is_handed_over(wait, |holder| holder.expect("drop", "ok"));
@@ -108,6 +114,7 @@ fn a_release_hands_over_to_whoever_waits_in_whatever_way() {
 
 #[test]
 fn a_killed_holder_hands_over_to_whoever_waits_in_whatever_way() {
+    limit!();
     for wait in ["lock", "timeout\t100000", "async"] {
         is_handed_over(wait, Peer::kill);
     }
@@ -115,6 +122,7 @@ fn a_killed_holder_hands_over_to_whoever_waits_in_whatever_way() {
 
 #[test]
 fn a_killed_waiter_is_in_nobodys_way() {
+    limit!();
     for wait in ["lock", "timeout\t100000", "async"] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
@@ -135,6 +143,7 @@ fn a_killed_waiter_is_in_nobodys_way() {
 
 #[test]
 fn a_timeout_ends_after_its_time_and_not_before_and_a_zero_one_tries_once() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let lock = Lock::open(dir.path().join("a.lock")).unwrap();
     drop(lock.lock_timeout(Duration::ZERO).unwrap());
@@ -167,11 +176,13 @@ fn a_timeout_ends_after_its_time_and_not_before_and_a_zero_one_tries_once() {
 
 #[test]
 fn a_timeout_that_no_clock_can_show_waits_for_the_release() {
+    limit!();
     is_handed_over("timeout\t18446744073709551615", |holder| holder.expect("unlock", "ok"));
 }
 
 #[test]
 fn the_path_is_absolute_and_a_changed_directory_does_not_change_it() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let real = dir.path().canonicalize().unwrap();
     std::fs::create_dir(real.join("elsewhere")).unwrap();
@@ -189,10 +200,11 @@ fn the_path_is_absolute_and_a_changed_directory_does_not_change_it() {
 
 #[test]
 fn threads_of_one_process_take_turns_and_never_meet() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let lock = Lock::open(dir.path().join("a.lock")).unwrap();
     let inside = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
+    crate::running::scope(|scope| {
         for worker in 0..12 {
             let (lock, inside) = (&lock, &inside);
             scope.spawn(move || {

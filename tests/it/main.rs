@@ -1,12 +1,17 @@
-//! The integration tests, one binary: what users of several processes see. `peer`, `permits`, `markers`,
-//! `readers`, `calls`, `planted` and `support` are its tools.
+//! The integration tests, one binary: what users of several processes see. `limit`, `running`, `peer`,
+//! `permits`, `markers`, `readers`, `calls`, `planted` and `support` are its tools.
 
 #![allow(
     clippy::disallowed_methods,
+    clippy::items_after_statements,
     clippy::missing_panics_doc,
     clippy::needless_pass_by_value,
-    reason = "tests play the other program: they open, lock, sleep and start as they like"
+    reason = "tests play the other program: they open, lock, sleep and start as they like; the first statement is `limit!()`"
 )]
+
+// First, for its macro.
+#[macro_use]
+mod limit;
 
 mod calls;
 mod markers;
@@ -16,6 +21,7 @@ mod permits;
 #[cfg(unix)]
 mod planted;
 mod readers;
+mod running;
 mod support;
 
 mod engine;
@@ -27,6 +33,7 @@ mod event_watch;
 mod examples;
 mod futures;
 mod given_up;
+mod hangs;
 mod holder;
 mod lock;
 mod once;

@@ -30,6 +30,7 @@ fn call(log: &Path, how: &str, way: &str) -> String {
 
 #[test]
 fn of_many_processes_that_come_together_exactly_one_does_it() {
+    limit!();
     let (_dir, path, log) = files();
     let mut peers: Vec<Peer> = (0..8).map(|_| peer("once", &path, "")).collect();
     for (peer, way) in peers.iter_mut().zip(WAYS.iter().cycle()) {
@@ -45,10 +46,11 @@ fn of_many_processes_that_come_together_exactly_one_does_it() {
 
 #[test]
 fn of_many_threads_exactly_one_does_it_and_the_others_return_when_it_is_done() {
+    limit!();
     let (_dir, path, _log) = files();
     let once = Once::open(&path).unwrap();
     let (runs, finished) = (AtomicU32::new(0), AtomicU32::new(0));
-    std::thread::scope(|scope| {
+    crate::running::scope(|scope| {
         for thread in 0..12 {
             let (once, runs, finished) = (&once, &runs, &finished);
             scope.spawn(move || {
@@ -73,6 +75,7 @@ fn of_many_threads_exactly_one_does_it_and_the_others_return_when_it_is_done() {
 
 #[test]
 fn what_fails_panics_or_is_killed_is_not_done_and_the_next_one_does_it() {
+    limit!();
     for way in WAYS {
         for how in ["fails", "panics", "hangs"] {
             let (_dir, path, log) = files();
@@ -98,6 +101,7 @@ fn what_fails_panics_or_is_killed_is_not_done_and_the_next_one_does_it() {
 
 #[test]
 fn who_waits_behind_one_that_is_killed_does_it() {
+    limit!();
     for way in WAYS {
         let (dir, path, log) = files();
         let (mut first, mut second) = (peer("once", &path, ""), peer("once", &path, ""));
@@ -116,6 +120,7 @@ fn who_waits_behind_one_that_is_killed_does_it() {
 
 #[test]
 fn who_does_not_want_to_wait_is_told_that_somebody_is_at_it() {
+    limit!();
     let (_dir, path, log) = files();
     let mut busy = peer("once", &path, "label=unpacking");
     busy.tell(&call(&log, "hangs", ""));
@@ -145,6 +150,7 @@ fn who_does_not_want_to_wait_is_told_that_somebody_is_at_it() {
 
 #[test]
 fn a_callback_is_told_of_the_path_and_of_who_is_at_it_however_one_waits() {
+    limit!();
     use std::sync::{Arc, Mutex};
     let (_dir, path, log) = files();
     let mut busy = peer("once", &path, "label=unpacking");
@@ -182,6 +188,7 @@ fn a_callback_is_told_of_the_path_and_of_who_is_at_it_however_one_waits() {
 
 #[test]
 fn who_waits_without_doing_it_is_woken_when_it_is_done() {
+    limit!();
     for way in WAYS {
         let (dir, path, log) = files();
         let mut waiter = peer("once", &path, crate::permits::FAR);
@@ -196,6 +203,7 @@ fn who_waits_without_doing_it_is_woken_when_it_is_done() {
 
 #[test]
 fn a_reset_waits_for_who_does_it_and_undoes_that() {
+    limit!();
     for way in ["", "\t100000", "\tasync"] {
         let (dir, path, log) = files();
         let once = Once::open(&path).unwrap();
@@ -217,6 +225,7 @@ fn a_reset_waits_for_who_does_it_and_undoes_that() {
 
 #[test]
 fn a_file_that_anybody_makes_or_removes_says_whether_it_is_done() {
+    limit!();
     let (dir, path, _log) = files();
     let once = Once::open(&path).unwrap();
     std::fs::write(&path, "by hand").unwrap();
@@ -240,6 +249,7 @@ fn is<T: Send + Sync + 'static>() {}
 
 #[test]
 fn a_dropped_future_leaves_it_undone_and_the_next_one_does_it() {
+    limit!();
     let (_dir, path, _log) = files();
     let once = Once::open(&path).unwrap();
     let forever = once.call_once_async(std::future::pending::<Result<(), String>>);
@@ -254,6 +264,7 @@ fn a_dropped_future_leaves_it_undone_and_the_next_one_does_it() {
 
 #[test]
 fn an_error_of_the_closure_comes_back_as_it_was() {
+    limit!();
     let (_dir, path, _log) = files();
     let once = Options::new().fsync(true).open_once(&path).unwrap();
     let error = once.call_once(|| Err::<(), _>(42)).unwrap_err();
@@ -278,6 +289,7 @@ fn an_error_of_the_closure_comes_back_as_it_was() {
 /// Threads of many processes, again and again: it is done once for each reset, and never twice.
 #[test]
 fn again_and_again_with_resets_it_is_done_once_for_each() {
+    limit!();
     let (_dir, path, log) = files();
     let mut peers: Vec<Peer> = (0..4).map(|_| peer("once", &path, "")).collect();
     let once = Once::open(&path).unwrap();
@@ -295,6 +307,7 @@ fn again_and_again_with_resets_it_is_done_once_for_each() {
 /// Killed at any moment: "done" is said only of what is done.
 #[test]
 fn processes_that_are_killed_at_random_leave_it_done_or_not() {
+    limit!();
     let (dir, path, _) = files();
     let once = Once::open(&path).unwrap();
     // Wine takes a third of a second to start a process.
@@ -321,6 +334,7 @@ fn processes_that_are_killed_at_random_leave_it_done_or_not() {
 #[cfg(unix)]
 #[test]
 fn a_forked_copy_that_comes_back_from_the_closure_does_not_make_it_done() {
+    limit!();
     let (_dir, path, log) = files();
     let mut parent = peer("once", &path, "");
     for way in ["", "\t100000"] {
@@ -335,6 +349,7 @@ fn a_forked_copy_that_comes_back_from_the_closure_does_not_make_it_done() {
 #[cfg(target_os = "linux")]
 #[test]
 fn nobody_sees_done_before_all_of_it_is_on_the_disk() {
+    limit!();
     let (_dir, path, log) = files();
     // The file system of the path cannot be brought to the disk: so it is not done.
     let Some(mut peer) = crate::refusals::strace(&[], "syncfs:error=EIO:when=1") else { return };

@@ -4,18 +4,21 @@
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use flockwork::{Error, Lock, LockGuard, Options};
+
+use crate::limit;
+use crate::running::{Running, Start as _};
 
 const ROLE: &str = "FLOCKWORK_IT_PEER";
 /// Long enough for any loaded machine: reached only where a test has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) struct Peer {
-    child: Child,
+    child: Running,
     input: Option<ChildStdin>,
     answers: Receiver<String>,
 }
@@ -36,7 +39,11 @@ impl Peer {
     pub(crate) fn start_as(mut command: Command) -> Self {
         command.args(["peer::entry", "--exact", "--nocapture", "--test-threads=1"]).env(ROLE, "1");
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        // It ends by itself, should this process be killed.
+        if let Some(remaining) = limit::remaining() {
+            command.env(limit::SECONDS, (remaining.as_secs() + 60).to_string());
+        }
+        let mut child = command.start();
         let output = BufReader::new(child.stdout.take().unwrap());
         let (send, answers) = channel();
         std::thread::spawn(move || {
@@ -109,16 +116,16 @@ impl Peer {
 impl Drop for Peer {
     fn drop(&mut self) {
         drop(self.input.take()); // it ends at the end of its input
-        if std::thread::panicking() {
-            let _ = self.child.kill();
-        }
-        let _ = self.child.wait();
+        if !std::thread::panicking() {
+            let _ = self.child.wait();
+        } // else it is killed
     }
 }
 
 /// Where the second process begins. In the first one it is a test that has nothing to do.
 #[test]
 fn entry() {
+    limit!();
     if std::env::var_os(ROLE).is_none() {
         return;
     }

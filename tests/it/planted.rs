@@ -448,7 +448,7 @@ fn semaphore(options: &Options, path: &Path, step: Step<'_>) {
     step("timeout", pool.acquire_timeout(SHORT).map(drop));
     step("holders", pool.holders().map(drop));
     step("available", pool.available_permits().map(drop));
-    std::thread::scope(|scope| {
+    crate::running::scope(|scope| {
         let waiter = scope.spawn(|| pool.acquire_timeout(LONG).map(drop));
         std::thread::sleep(SHORT * 4); // it may wait by then; nothing depends on it
         drop(both);

@@ -118,7 +118,7 @@ impl State {
 fn fork_busy(lock: &RwLock, times: u32) -> String {
     use std::sync::atomic::{AtomicBool, Ordering};
     let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
+    crate::running::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
@@ -126,6 +126,7 @@ fn fork_busy(lock: &RwLock, times: u32) -> String {
                 }
             });
         }
+        let _end = crate::running::on_drop(|| done.store(true, Ordering::Relaxed));
         for _ in 0..times {
             match fork::fork().unwrap() {
                 fork::Fork::Child => {
@@ -135,13 +136,11 @@ fn fork_busy(lock: &RwLock, times: u32) -> String {
                 fork::Fork::Parent(child) => {
                     let status = crate::support::ended(child);
                     if status.exit_status() != Some(0) {
-                        done.store(true, Ordering::Relaxed);
                         return format!("a child ended with {status:?}");
                     }
                 }
             }
         }
-        done.store(true, Ordering::Relaxed);
         "ok".into()
     })
 }

@@ -72,6 +72,7 @@ fn assert_io(path: &std::path::Path, operation: &str) -> std::io::Error {
 
 #[test]
 fn a_name_that_is_too_long_is_an_error_that_says_so() {
+    limit!();
     let (dir, _) = dirs();
     let error = assert_io(&dir.path().join("x".repeat(256)), "look up");
     assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::NAMETOOLONG.raw_os_error()));
@@ -87,6 +88,7 @@ fn a_name_that_is_too_long_is_an_error_that_says_so() {
 
 #[test]
 fn a_parent_that_is_a_file_is_an_error() {
+    limit!();
     let (dir, path) = dirs();
     std::fs::write(&path, "").unwrap();
     let error = assert_io(&path.join("b.lock"), "look up");
@@ -96,6 +98,7 @@ fn a_parent_that_is_a_file_is_an_error() {
 
 #[test]
 fn empty_and_impossible_paths_are_errors() {
+    limit!();
     for path in ["", "a\0b"] {
         let error = Lock::open(path).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput, "{path:?}: {error}");
@@ -107,6 +110,7 @@ fn empty_and_impossible_paths_are_errors() {
 
 #[test]
 fn paths_that_are_not_utf8_are_locked() {
+    limit!();
     use std::os::unix::ffi::OsStrExt as _;
     let (dir, _) = dirs();
     let path = dir.path().join(std::ffi::OsStr::from_bytes(b"\xff\xfe.lock"));
@@ -124,6 +128,7 @@ fn paths_that_are_not_utf8_are_locked() {
 
 #[test]
 fn a_directory_that_is_closed_to_the_user_is_an_error() {
+    limit!();
     use std::os::unix::fs::PermissionsExt as _;
     let (dir, path) = dirs();
     let closed = dir.path().join("closed");
@@ -149,6 +154,7 @@ fn a_directory_that_is_closed_to_the_user_is_an_error() {
 
 #[test]
 fn when_descriptors_run_out_it_is_an_error_and_the_next_call_works() {
+    limit!();
     let (_dir, path) = dirs();
     let mut command = Command::new("sh");
     command
@@ -192,6 +198,7 @@ mod injected {
 
     #[test]
     fn a_file_system_without_locks_is_an_error_and_never_a_lock() {
+        limit!();
         for errno in ["ENOSYS", "EOPNOTSUPP"] {
             let (_dir, path) = dirs();
             let Some(mut peer) = super::injected(&path, &format!("flock:error={errno}")) else {
@@ -209,6 +216,7 @@ mod injected {
 
     #[test]
     fn a_refused_lock_is_an_error_in_each_way_of_waiting_and_leaves_nothing() {
+        limit!();
         for (errno, wait) in
             [("ENOLCK", "try"), ("ENOLCK", "lock"), ("ENOLCK", "timeout\t100000"), ("EIO", "async")]
         {
@@ -230,6 +238,7 @@ mod injected {
 
     #[test]
     fn a_failed_unlock_is_reported_and_the_lock_is_free_all_the_same() {
+        limit!();
         let (_dir, path) = dirs();
         let Some(mut peer) = super::injected(&path, "flock:error=EIO:when=2") else { return };
         open(&mut peer, &path);
@@ -242,6 +251,7 @@ mod injected {
 
     #[test]
     fn a_full_disk_is_an_error_that_says_so() {
+        limit!();
         let (_dir, path) = dirs();
         let Some(mut peer) = super::injected(&path, "openat:error=ENOSPC:when=1") else { return };
         let before = peer.ask("descriptors");
@@ -253,6 +263,7 @@ mod injected {
 
     #[test]
     fn a_spurious_eexist_is_tried_again() {
+        limit!();
         let (_dir, path) = dirs();
         let Some(mut peer) = super::injected(&path, "openat:error=EEXIST:when=1") else { return };
         open(&mut peer, &path);
@@ -261,6 +272,7 @@ mod injected {
 
     #[test]
     fn eacces_from_a_try_is_busy_as_cifs_says_it() {
+        limit!();
         let (_dir, path) = dirs();
         let Some(mut peer) = super::injected(&path, "flock:error=EACCES:when=1") else { return };
         open(&mut peer, &path);
@@ -272,6 +284,7 @@ mod injected {
     /// Where no thread can be had a timed wait and a future still wait, by polling.
     #[test]
     fn without_threads_waits_go_on_by_polling() {
+        limit!();
         for wait in ["timeout\t100000", "async"] {
             let (_dir, path) = dirs();
             // libtest itself does without a thread where none is to be had.
@@ -294,6 +307,7 @@ mod injected {
     /// way of waiting still ends with the lock.
     #[test]
     fn on_a_network_file_system_waits_are_polled() {
+        limit!();
         let (_dir, path) = dirs();
         let inject = "fstatfs:poke_exit=@arg2=6969000000000000";
         let Some(mut peer) = super::strace(&[], inject) else { return };
@@ -317,6 +331,7 @@ mod injected {
 
     #[test]
     fn a_read_only_file_system_is_locked_and_a_missing_file_there_is_an_error() {
+        limit!();
         if !has("unshare", &["-m", "true"]) {
             return;
         }

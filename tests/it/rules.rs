@@ -12,6 +12,7 @@ use crate::support::until_blocked;
 
 #[test]
 fn content_is_never_touched() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data");
     std::fs::write(&path, "precious").unwrap();
@@ -27,6 +28,7 @@ fn content_is_never_touched() {
 
 #[test]
 fn missing_parent_directories_are_made() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a/b/c/d.lock");
     drop(Lock::open(&path).unwrap().lock().unwrap());
@@ -45,6 +47,7 @@ fn assert_not_regular(path: &Path, what: &str) {
 
 #[test]
 fn a_directory_is_refused() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     assert_not_regular(dir.path(), "a directory");
 }
@@ -58,9 +61,11 @@ mod on_unix {
     use flockwork::{Access, Options};
 
     use super::*;
+    use crate::running::Start as _;
 
     #[test]
     fn a_symlink_is_refused_and_left_and_its_target_too() {
+        limit!();
         let dir = tempfile::tempdir().unwrap();
         let (target, link) = (dir.path().join("target"), dir.path().join("link"));
         std::fs::write(&target, "theirs").unwrap();
@@ -74,6 +79,7 @@ mod on_unix {
 
     #[test]
     fn a_symlink_that_takes_the_place_of_the_file_is_refused_by_the_next_acquisition() {
+        limit!();
         let dir = tempfile::tempdir().unwrap();
         let (path, moved) = (dir.path().join("a.lock"), dir.path().join("moved"));
         let lock = Lock::open(&path).unwrap();
@@ -86,6 +92,7 @@ mod on_unix {
 
     #[test]
     fn symlinked_parents_are_followed_and_lead_to_the_same_lock() {
+        limit!();
         let dir = tempfile::tempdir().unwrap();
         let (real, link) = (dir.path().join("real"), dir.path().join("link"));
         std::fs::create_dir(&real).unwrap();
@@ -98,11 +105,12 @@ mod on_unix {
 
     #[test]
     fn a_fifo_is_refused_at_once_and_nobody_behind_it_notices() {
+        limit!();
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("fifo");
         assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
         // A reader that is blocked in its open would be let through by our opening it.
-        let mut reader = Command::new("cat").arg(&fifo).spawn().unwrap();
+        let mut reader = Command::new("cat").arg(&fifo).start();
         assert_not_regular(&fifo, "a FIFO");
         assert!(reader.try_wait().unwrap().is_none(), "the reader was let through");
         reader.kill().unwrap();
@@ -112,6 +120,7 @@ mod on_unix {
 
     #[test]
     fn a_device_and_a_socket_are_refused() {
+        limit!();
         assert_not_regular(Path::new("/dev/null"), "a device");
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("socket");
@@ -121,6 +130,7 @@ mod on_unix {
 
     #[test]
     fn what_is_created_has_the_access_that_was_asked_for_whatever_the_umask() {
+        limit!();
         let dir = tempfile::tempdir().unwrap();
         let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o7777;
         for (access, file, directory) in [
@@ -159,6 +169,7 @@ mod on_unix {
 
     #[test]
     fn a_file_that_can_only_be_read_is_locked() {
+        limit!();
         // The superuser may write to any file, so another user has to ask.
         let dir = tempfile::tempdir().unwrap();
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -177,6 +188,7 @@ mod on_unix {
     #[cfg(target_os = "linux")]
     #[test]
     fn descriptors_are_closed_on_exec() {
+        limit!();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
         let lock = Lock::open(&path).unwrap();
@@ -213,7 +225,7 @@ mod replaced {
     ];
 
     fn in_each_way(test: impl Fn(&Path, fn(&Path)) + Sync) {
-        std::thread::scope(|scope| {
+        crate::running::scope(|scope| {
             for way in WAYS {
                 let test = &test;
                 scope.spawn(move || {
@@ -228,6 +240,7 @@ mod replaced {
 
     #[test]
     fn the_next_acquirer_locks_what_the_path_names() {
+        limit!();
         in_each_way(|path, replace| {
             let lock = Lock::open(path).unwrap();
             drop(lock.lock().unwrap());
@@ -244,6 +257,7 @@ mod replaced {
     /// Also where a wait for something else is on, so that it does not begin with a try.
     #[test]
     fn the_next_acquirer_does_not_wait_for_the_holder_of_what_was_replaced() {
+        limit!();
         in_each_way(|path, replace| {
             let other = Lock::open(path.with_extension("other")).unwrap();
             let _held = other.lock().unwrap();
@@ -266,6 +280,7 @@ mod replaced {
 
     #[test]
     fn a_refusal_by_a_file_that_the_path_names_no_more_is_not_believed() {
+        limit!();
         in_each_way(|path, replace| {
             let lock = Lock::open(path).unwrap();
             let mut holder = Peer::with_lock(path);
@@ -278,6 +293,7 @@ mod replaced {
 
     #[test]
     fn a_waiter_for_a_file_that_was_replaced_gets_the_new_one_and_only_alone() {
+        limit!();
         in_each_way(|path, replace| {
             for wait in ["lock", "timeout\t100000", "async"] {
                 let mut first = Peer::with_lock(path);
@@ -303,13 +319,14 @@ mod replaced {
     /// A helper that waits for one file must not be taken for one that waits for another.
     #[test]
     fn a_file_that_comes_back_is_waited_for_again() {
+        limit!();
         let dir = tempfile::tempdir().unwrap();
         let (path, aside) = (dir.path().join("a.lock"), dir.path().join("aside"));
         let lock = Lock::open(&path).unwrap();
         let mut first = Peer::with_lock(&path);
         first.expect("lock", "held");
         let long = std::time::Duration::from_secs(100);
-        std::thread::scope(|scope| {
+        crate::running::scope(|scope| {
             let waiter = scope.spawn(|| lock.lock_timeout(long).map(drop));
             until_blocked(&path, 1);
             std::fs::rename(&path, &aside).unwrap();
@@ -326,6 +343,7 @@ mod replaced {
 
     #[test]
     fn a_timed_waiter_for_a_file_that_was_replaced_gets_the_new_one_at_its_deadline() {
+        limit!();
         in_each_way(|path, replace| {
             let mut holder = Peer::with_lock(path);
             holder.expect("lock", "held");
@@ -339,11 +357,12 @@ mod replaced {
 
     #[test]
     fn a_file_that_is_replaced_all_the_time_never_has_two_holders() {
+        limit!();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
         let lock = Lock::open(&path).unwrap();
         let done = std::sync::atomic::AtomicBool::new(false);
-        std::thread::scope(|scope| {
+        crate::running::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(std::sync::atomic::Ordering::Relaxed) {
                     let _ = std::fs::remove_file(&path);
@@ -367,6 +386,7 @@ mod replaced {
 /// acquisition may use a descriptor that a guard has.
 #[test]
 fn a_refused_second_acquisition_neither_shares_nor_loses_the_first() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let lock = Lock::open(&path).unwrap();
@@ -396,6 +416,7 @@ mod forked {
 
     #[test]
     fn a_forked_copy_of_a_guard_frees_nothing() {
+        limit!();
         for what in ["drop", "unlock"] {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("a.lock");
@@ -505,6 +526,7 @@ mod forked {
 
     #[test]
     fn a_forked_copy_of_a_handle_is_excluded_as_any_other_process() {
+        limit!();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
         for what in ["try", "timeout"] {
@@ -522,6 +544,7 @@ mod forked {
     /// The kept descriptor came along, and its lock would be the child's and the parent's at once.
     #[test]
     fn what_a_forked_child_locks_is_locked_for_its_parent_too() {
+        limit!();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
         let mut peer = Peer::with_lock(&path);
@@ -539,6 +562,7 @@ mod forked {
 
     #[test]
     fn a_release_is_one_although_a_forked_child_has_the_descriptor_still() {
+        limit!();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
         let mut peer = Peer::with_lock(&path);
@@ -557,6 +581,7 @@ mod forked {
 #[cfg(target_os = "linux")]
 #[test]
 fn an_interrupted_system_call_is_made_again() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     // Each thread's first three calls of flock are interrupted.
@@ -576,6 +601,7 @@ fn an_interrupted_system_call_is_made_again() {
 #[cfg(target_os = "linux")]
 #[test]
 fn an_acquisition_opens_nothing_and_leaves_one_descriptor() {
+    limit!();
     crate::support::alone("rules::an_acquisition_opens_nothing_and_leaves_one_descriptor", || {
         use crate::support::descriptors;
         use notify::Watcher as _;
@@ -609,6 +635,7 @@ fn an_acquisition_opens_nothing_and_leaves_one_descriptor() {
 
 #[test]
 fn of_many_killed_holders_each_lets_the_next_one_in() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let mut holder = Peer::with_lock(&path);

@@ -14,6 +14,7 @@ const WAYS: [&str; 4] = ["", "\t100000", "\tdeadline\t100000", "\tasync"];
 
 #[test]
 fn readers_share_and_a_writer_excludes_everybody_in_another_process() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.lock");
     let lock = RwLock::open(&path).unwrap();
@@ -42,16 +43,17 @@ fn readers_share_and_a_writer_excludes_everybody_in_another_process() {
 
 #[test]
 fn threads_exclude_each_other_through_one_handle() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let lock = RwLock::open(dir.path().join("data.lock")).unwrap();
     let reading = lock.read().unwrap();
-    std::thread::scope(|scope| {
+    crate::running::scope(|scope| {
         scope.spawn(|| drop(lock.try_read().unwrap()));
         scope.spawn(|| assert!(lock.clone().try_write().unwrap_err().is_would_block()));
     });
     drop(reading);
     let writing = lock.write().unwrap();
-    std::thread::scope(|scope| {
+    crate::running::scope(|scope| {
         scope.spawn(|| assert!(lock.try_read().unwrap_err().is_would_block()));
     });
     std::thread::spawn(move || drop(writing)).join().unwrap();
@@ -60,6 +62,7 @@ fn threads_exclude_each_other_through_one_handle() {
 
 #[test]
 fn two_read_guards_of_one_handle_are_independent() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.lock");
     let lock = RwLock::open(&path).unwrap();
@@ -78,6 +81,7 @@ fn two_read_guards_of_one_handle_are_independent() {
 
 #[test]
 fn handles_and_guards_can_be_sent_and_shared() {
+    limit!();
     fn is<T: Send + Sync + 'static>() {}
     fn is_a_future<T: Send + Sync + Unpin + 'static>(_: T) {}
     is::<RwLock>();
@@ -92,6 +96,7 @@ fn handles_and_guards_can_be_sent_and_shared() {
 /// Somebody who has it lets go of it in each way, and who waits in each way gets it.
 #[test]
 fn a_release_and_a_death_hand_over_to_whoever_waits_in_whatever_way() {
+    limit!();
     let let_go: [fn(&mut Peer); 3] =
         [|peer| peer.expect("rw\tunlock", "ok"), |peer| peer.expect("rw\tdrop", "ok"), Peer::kill];
     for (number, way) in WAYS.iter().enumerate() {
@@ -111,6 +116,7 @@ fn a_release_and_a_death_hand_over_to_whoever_waits_in_whatever_way() {
 
 #[test]
 fn a_writer_waits_for_the_readers_before_it_and_readers_after_it_wait_for_the_writer() {
+    limit!();
     for way in WAYS {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data.lock");
@@ -156,6 +162,7 @@ fn a_writer_waits_for_the_readers_before_it_and_readers_after_it_wait_for_the_wr
 /// Plain flock never lets that writer in.
 #[test]
 fn readers_that_overlap_without_end_keep_no_writer_out_and_writers_no_reader() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let (path, end) = (dir.path().join("data.lock"), dir.path().join("end"));
     let mut readers: Vec<Peer> = (0..4).map(|_| peer(&path, "")).collect();
@@ -183,6 +190,7 @@ fn readers_that_overlap_without_end_keep_no_writer_out_and_writers_no_reader() {
 
 #[test]
 fn a_downgrade_lets_readers_in_and_no_writer_however_it_waits() {
+    limit!();
     for way in WAYS {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data.lock");
@@ -211,6 +219,7 @@ fn a_downgrade_lets_readers_in_and_no_writer_however_it_waits() {
 /// A writer waits in the kernel all the time; it would have it between two steps, if there were two.
 #[test]
 fn many_downgrades_in_front_of_a_writer_that_waits_are_one_step_each() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let (path, inside) = (dir.path().join("data.lock"), dir.path().join("inside"));
     let lock = RwLock::open(&path).unwrap();
@@ -229,6 +238,7 @@ fn many_downgrades_in_front_of_a_writer_that_waits_are_one_step_each() {
 
 #[test]
 fn processes_that_read_and_write_in_every_way_never_meet_where_they_must_not() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let (path, witness) = (dir.path().join("data.lock"), dir.path().join("witness"));
     let mut peers: Vec<Peer> = (0..6).map(|_| peer(&path, "")).collect();
@@ -243,6 +253,7 @@ fn processes_that_read_and_write_in_every_way_never_meet_where_they_must_not() {
 
 #[test]
 fn who_is_killed_while_it_waits_is_in_nobodys_way() {
+    limit!();
     for way in WAYS {
         for wanted in ["read", "write"] {
             let dir = tempfile::tempdir().unwrap();
@@ -268,6 +279,7 @@ fn who_is_killed_while_it_waits_is_in_nobodys_way() {
 
 #[test]
 fn who_gives_up_leaves_neither_the_gate_nor_the_lock_behind() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.lock");
     let lock = RwLock::open(&path).unwrap();
@@ -286,6 +298,7 @@ fn who_gives_up_leaves_neither_the_gate_nor_the_lock_behind() {
 
 #[test]
 fn futures_of_one_process_come_in_turn_and_a_dropped_one_passes_it_on() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let lock = RwLock::open(dir.path().join("data.lock")).unwrap();
     let writing = lock.write().unwrap();
@@ -305,6 +318,7 @@ fn futures_of_one_process_come_in_turn_and_a_dropped_one_passes_it_on() {
 
 #[test]
 fn a_future_that_has_ended_and_is_kept_has_nothing_in_its_hands() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let lock = RwLock::open(dir.path().join("data.lock")).unwrap();
     let writing = lock.write().unwrap();
@@ -322,6 +336,7 @@ fn a_future_that_has_ended_and_is_kept_has_nothing_in_its_hands() {
 
 #[test]
 fn who_has_it_to_read_is_told_apart_from_who_has_it_to_write() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.lock");
     let (mut one, mut two) = (peer(&path, "label=one"), peer(&path, "label=two"));
@@ -362,16 +377,18 @@ fn who_has_it_to_read_is_told_apart_from_who_has_it_to_write() {
 
 #[test]
 fn a_reader_s_record_is_there_whoever_looks_meanwhile() {
+    limit!();
     use std::sync::atomic::{AtomicBool, Ordering};
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.lock");
     let (plain, done) = (RwLock::open(&path).unwrap(), AtomicBool::new(false));
-    std::thread::scope(|scope| {
+    crate::running::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 plain.holders().unwrap();
             }
         });
+        let _end = crate::running::on_drop(|| done.store(true, Ordering::Relaxed));
         let lock = Options::new().label("reader").open_rwlock(&path).unwrap();
         let is_missing = |_: &u32| {
             let _reading = lock.read().unwrap();
@@ -379,7 +396,6 @@ fn a_reader_s_record_is_there_whoever_looks_meanwhile() {
             holders.iter().all(|holder| holder.label() != Some("reader"))
         };
         let missing = (0..300).filter(is_missing).count();
-        done.store(true, Ordering::Relaxed);
         // Windows tells that one lives by refusing who asks, and so who asks can be in its way.
         assert!(missing == 0 || cfg!(windows), "{missing} of 300");
     });
@@ -387,6 +403,7 @@ fn a_reader_s_record_is_there_whoever_looks_meanwhile() {
 
 #[test]
 fn readers_and_the_next_writer_learn_that_a_writer_died() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.lock");
     let mut writer = peer(&path, "label=importer");
@@ -403,6 +420,7 @@ fn readers_and_the_next_writer_learn_that_a_writer_died() {
 
 #[test]
 fn a_callback_is_called_for_both_and_polling_works() {
+    limit!();
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
     let dir = tempfile::tempdir().unwrap();
@@ -431,6 +449,7 @@ fn a_callback_is_called_for_both_and_polling_works() {
 
 #[test]
 fn the_files_are_made_again_when_they_are_gone_and_the_gate_does_not_matter_for_the_exclusion() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("deep/data.lock");
     let lock = RwLock::open(&path).unwrap();
@@ -449,6 +468,7 @@ fn the_files_are_made_again_when_they_are_gone_and_the_gate_does_not_matter_for_
 
 #[test]
 fn what_is_no_regular_file_is_refused_at_the_path_and_at_the_gate() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.lock");
     std::fs::create_dir(&path).unwrap();
@@ -463,6 +483,7 @@ fn what_is_no_regular_file_is_refused_at_the_path_and_at_the_gate() {
 
 #[test]
 fn who_reads_is_told_apart_and_who_waits_in_front_is_named() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.lock");
     let lock = Options::new().label("reading").open_rwlock(&path).unwrap();
@@ -490,6 +511,7 @@ fn who_reads_is_told_apart_and_who_waits_in_front_is_named() {
 
 #[test]
 fn a_lock_at_the_same_path_is_a_writer() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.lock");
     let (lock, plain) = (RwLock::open(&path).unwrap(), flockwork::Lock::open(&path).unwrap());
@@ -503,6 +525,7 @@ fn a_lock_at_the_same_path_is_a_writer() {
 
 #[test]
 fn what_lies_at_the_names_of_records_and_is_no_record_is_left_alone() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.lock");
     let (victim, holders) = (dir.path().join("victim"), dir.path().join("data.lock.holders"));
@@ -562,6 +585,7 @@ mod signals {
     /// Rule R3. A stopped one that waits for the lock is passed by.
     #[test]
     fn who_is_stopped_in_the_gate_holds_nobody_up_for_long() {
+        limit!();
         for way in WAYS {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("data.lock");
@@ -588,6 +612,7 @@ mod signals {
     #[cfg(target_os = "linux")]
     #[test]
     fn readers_pass_a_writer_that_is_stopped_and_none_that_runs() {
+        limit!();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data.lock");
         let lock = RwLock::open(&path).unwrap();
@@ -604,6 +629,7 @@ mod signals {
 
     #[test]
     fn a_fork_while_other_threads_use_the_handle_does_not_hang_the_copy() {
+        limit!();
         let dir = tempfile::tempdir().unwrap();
         let mut parent = peer(&dir.path().join("data.lock"), "");
         parent.expect("rw\tfork-busy\t100", "ok");
@@ -611,6 +637,7 @@ mod signals {
 
     #[test]
     fn a_gate_that_is_the_lock_itself_is_refused() {
+        limit!();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data.lock");
         std::fs::write(&path, "").unwrap();
@@ -623,6 +650,7 @@ mod signals {
     #[cfg(target_os = "linux")]
     #[test]
     fn a_try_and_a_short_time_out_pass_one_that_is_stopped() {
+        limit!();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data.lock");
         let lock = RwLock::open(&path).unwrap();
@@ -638,6 +666,7 @@ mod signals {
 
     #[test]
     fn a_forked_copy_of_a_guard_frees_nothing_and_downgrades_nothing() {
+        limit!();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data.lock");
         let lock = RwLock::open(&path).unwrap();
@@ -658,14 +687,15 @@ mod signals {
 #[cfg(target_os = "linux")]
 mod tools {
     use std::path::Path;
-    use std::process::{Child, Command, Stdio};
+    use std::process::{Command, Stdio};
 
     use super::*;
+    use crate::running::{Running, Start as _};
 
-    fn flock(arguments: &[&str], path: &Path, command: &[&str]) -> Child {
+    fn flock(arguments: &[&str], path: &Path, command: &[&str]) -> Running {
         let mut flock = Command::new("flock");
         flock.args(arguments).arg(path).args(command).stdin(Stdio::piped()).stdout(Stdio::null());
-        flock.spawn().unwrap()
+        flock.start()
     }
 
     fn succeeds(arguments: &[&str], path: &Path) -> bool {
@@ -674,6 +704,7 @@ mod tools {
 
     #[test]
     fn flock_shared_and_exclusive_on_the_same_path_are_a_reader_and_a_writer() {
+        limit!();
         if !crate::support::has("flock", &["--version"]) {
             return;
         }
@@ -706,6 +737,7 @@ mod tools {
     /// In the gate nothing wakes it, at the gate the look of rule R3 does, and its helper's.
     #[test]
     fn who_waits_sleeps() {
+        limit!();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data.lock");
         let _writing = RwLock::open(&path).unwrap().write().unwrap();
@@ -723,6 +755,7 @@ mod tools {
     /// What fstatfs says is changed into NFS's magic number: nothing may block in the kernel.
     #[test]
     fn on_a_network_file_system_both_are_polled() {
+        limit!();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data.lock");
         let inject = "fstatfs:poke_exit=@arg2=6969000000000000";
@@ -747,6 +780,7 @@ mod tools {
     /// It does not pass the gate, waits in the kernel, and has no chance all the same.
     #[test]
     fn no_flock_comes_in_between_in_a_downgrade() {
+        limit!();
         if !crate::support::has("flock", &["--version"]) {
             return;
         }
@@ -754,7 +788,7 @@ mod tools {
         let path = dir.path().join("data.lock");
         let lock = RwLock::open(&path).unwrap();
         let writing = lock.write().unwrap();
-        let mut others: Vec<Child> = (0..3).map(|_| flock(&["-x"], &path, &["true"])).collect();
+        let mut others: Vec<Running> = (0..3).map(|_| flock(&["-x"], &path, &["true"])).collect();
         until_blocked(&path, 3);
         let reading = writing.downgrade().unwrap();
         until_blocked(&path, 3);

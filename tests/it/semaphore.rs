@@ -19,6 +19,7 @@ pub(crate) fn dirs() -> (tempfile::TempDir, PathBuf) {
 
 #[test]
 fn as_many_permits_as_there_are_and_each_has_its_own_slot() {
+    limit!();
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 3).unwrap();
     let permits: Vec<_> = (0..3).map(|_| semaphore.acquire().unwrap()).collect();
@@ -46,6 +47,7 @@ fn as_many_permits_as_there_are_and_each_has_its_own_slot() {
 
 #[test]
 fn handles_permits_and_futures_can_go_to_other_threads() {
+    limit!();
     fn is_free<T: Send + Sync + 'static>(_: &T) {}
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 2).unwrap();
@@ -63,6 +65,7 @@ fn handles_permits_and_futures_can_go_to_other_threads() {
 
 #[test]
 fn all_ways_of_waiting_get_the_permit_that_is_given_back() {
+    limit!();
     for permits in [1, 2] {
         for many in 1..=permits {
             let (_dir, path) = dirs();
@@ -85,6 +88,7 @@ fn all_ways_of_waiting_get_the_permit_that_is_given_back() {
 
 #[test]
 fn many_permits_are_had_together_or_not_at_all() {
+    limit!();
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 4).unwrap();
     let three = semaphore.acquire_many(3).unwrap();
@@ -107,6 +111,7 @@ fn many_permits_are_had_together_or_not_at_all() {
 
 #[test]
 fn counts_that_cannot_be_are_errors_at_once() {
+    limit!();
     let (_dir, path) = dirs();
     for permits in [0, 4097, u32::MAX] {
         let error = Semaphore::open(&path, permits).unwrap_err();
@@ -138,6 +143,7 @@ fn counts_that_cannot_be_are_errors_at_once() {
 
 #[test]
 fn of_many_that_make_it_at_once_no_more_than_its_permits_are_admitted() {
+    limit!();
     let processes = if cfg!(windows) { 12 } else { 50 };
     let (_dir, path) = dirs();
     let mut peers: Vec<_> = (0..processes).map(|_| Peer::start()).collect();
@@ -159,10 +165,11 @@ fn of_many_that_make_it_at_once_no_more_than_its_permits_are_admitted() {
 
 #[test]
 fn threads_of_one_process_share_the_permits_and_all_come_through() {
+    limit!();
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 2).unwrap();
     let inside = std::sync::atomic::AtomicUsize::new(0);
-    std::thread::scope(|scope| {
+    crate::running::scope(|scope| {
         for number in 0..6 {
             let (semaphore, inside) = (semaphore.clone(), &inside);
             scope.spawn(move || {
@@ -187,6 +194,7 @@ fn threads_of_one_process_share_the_permits_and_all_come_through() {
 
 #[test]
 fn a_killed_holder_gives_its_permits_back_also_to_who_waits() {
+    limit!();
     for permits in [1, 2] {
         let (_dir, path) = dirs();
         let semaphore = Semaphore::open(&path, permits).unwrap();
@@ -207,6 +215,7 @@ fn a_killed_holder_gives_its_permits_back_also_to_who_waits() {
 
 #[test]
 fn a_killed_head_and_a_killed_waiter_are_in_nobodys_way() {
+    limit!();
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 2).unwrap();
     let one = semaphore.acquire().unwrap();
@@ -233,6 +242,7 @@ fn a_killed_head_and_a_killed_waiter_are_in_nobodys_way() {
 #[cfg(unix)]
 #[test]
 fn a_stopped_head_holds_nobody_up_for_long() {
+    limit!();
     use rustix::process::{Pid, Signal, kill_process};
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 1).unwrap();
@@ -267,6 +277,7 @@ fn a_stopped_head_holds_nobody_up_for_long() {
 
 #[test]
 fn its_number_of_permits_is_the_semaphores_own() {
+    limit!();
     let (_dir, path) = dirs();
     let error = Semaphore::open_existing(&path).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
@@ -283,6 +294,7 @@ fn its_number_of_permits_is_the_semaphores_own() {
 
 #[test]
 fn more_permits_are_had_at_once_by_those_who_wait() {
+    limit!();
     for permits in [1, 2] {
         let (_dir, path) = dirs();
         let semaphore = Semaphore::open(&path, permits).unwrap();
@@ -304,6 +316,7 @@ fn more_permits_are_had_at_once_by_those_who_wait() {
 
 #[test]
 fn fewer_permits_evict_nobody_and_admit_nobody_until_the_excess_has_drained() {
+    limit!();
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 4).unwrap();
     let mut permits: Vec<_> = (0..4).map(|_| semaphore.acquire().unwrap()).collect();
@@ -337,6 +350,7 @@ fn fewer_permits_evict_nobody_and_admit_nobody_until_the_excess_has_drained() {
 /// Who resized may have died before saying so.
 #[test]
 fn a_resize_to_what_is_stored_already_is_made_known_too() {
+    limit!();
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 2).unwrap();
     let _held = semaphore.acquire_many(2).unwrap();
@@ -358,6 +372,7 @@ fn a_resize_to_what_is_stored_already_is_made_known_too() {
 #[cfg(unix)]
 #[test]
 fn slots_in_excess_count_although_somebody_removed_their_files() {
+    limit!();
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 3).unwrap();
     let mut permits: Vec<_> = (0..3).map(|_| semaphore.acquire().unwrap()).collect();
@@ -378,6 +393,7 @@ fn slots_in_excess_count_although_somebody_removed_their_files() {
 /// A thread that tries in vain must not hide from one that waits what becomes free meanwhile.
 #[test]
 fn threads_that_try_do_not_hide_a_release_from_one_that_waits() {
+    limit!();
     let (_dir, path) = dirs();
     let semaphore = flockwork::Options::new();
     let semaphore =
@@ -389,8 +405,11 @@ fn threads_that_try_do_not_hide_a_release_from_one_that_waits() {
     for _ in 0..rounds {
         assert!(others[0].ask("sem\tacquire\t1").starts_with("held "));
         let is_over = std::sync::atomic::AtomicBool::new(false);
-        std::thread::scope(|scope| {
+        crate::running::scope(|scope| {
             let waiter = scope.spawn(|| drop(semaphore.acquire().unwrap()));
+            let end = crate::running::on_drop(|| {
+                is_over.store(true, std::sync::atomic::Ordering::SeqCst);
+            });
             crate::support::until_held(&path.join("gate"), std::process::id());
             for _ in 0..3 {
                 // Who gets it by trying gives it back, and tells. The others end with the release.
@@ -401,7 +420,7 @@ fn threads_that_try_do_not_hide_a_release_from_one_that_waits() {
                 });
             }
             others[0].expect("sem\trelease", "ok");
-            is_over.store(true, std::sync::atomic::Ordering::SeqCst);
+            drop(end);
             waiter.join().unwrap();
         });
     }
@@ -409,6 +428,7 @@ fn threads_that_try_do_not_hide_a_release_from_one_that_waits() {
 
 #[test]
 fn who_waits_for_more_than_there_are_left_fails() {
+    limit!();
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 3).unwrap();
     let _held = semaphore.acquire().unwrap();
@@ -425,6 +445,7 @@ fn who_waits_for_more_than_there_are_left_fails() {
 /// shows as a wait that does not end.
 #[test]
 fn nothing_is_lost_and_nobody_is_admitted_too_much_through_many_deaths() {
+    limit!();
     let (dir, path) = dirs();
     let permits = 3;
     let (processes, rounds, kills) = if cfg!(windows) { (4, 30, 6) } else { (12, 1200, 40) };
@@ -458,6 +479,7 @@ fn nothing_is_lost_and_nobody_is_admitted_too_much_through_many_deaths() {
 
 #[test]
 fn giving_up_leaves_nothing_behind() {
+    limit!();
     alone("semaphore::giving_up_leaves_nothing_behind", || {
         let (_dir, path) = dirs();
         let mut holder = peer(&path, 2, "");
@@ -489,6 +511,7 @@ fn giving_up_leaves_nothing_behind() {
 
 #[test]
 fn one_sees_who_holds_which_slot() {
+    limit!();
     let (_dir, path) = dirs();
     let mut first = peer(&path, 2, "label=first");
     let mut second = peer(&path, 2, "label=second");
@@ -531,6 +554,7 @@ fn one_sees_who_holds_which_slot() {
 #[cfg(target_os = "linux")]
 #[test]
 fn holders_without_a_record_are_told_by_the_system() {
+    limit!();
     let (_dir, path) = dirs();
     let mut holder = peer(&path, 4, "");
     assert!(holder.ask("sem\tacquire\t3").starts_with("held "));
@@ -543,6 +567,7 @@ fn holders_without_a_record_are_told_by_the_system() {
 
 #[test]
 fn one_is_told_while_one_waits() {
+    limit!();
     let (_dir, path) = dirs();
     let mut holder = peer(&path, 1, "label=the holder");
     holder.expect("sem\tacquire\t1", "held 0");
@@ -553,7 +578,7 @@ fn one_is_told_while_one_waits() {
         })
         .open_semaphore(&path, 1)
         .unwrap();
-    std::thread::scope(|scope| {
+    crate::running::scope(|scope| {
         let waiter = scope.spawn(|| semaphore.acquire().unwrap());
         let (text, holders) = told.recv_timeout(Duration::from_secs(100)).unwrap();
         assert!(text.contains("the holder"), "{text}");
@@ -567,6 +592,7 @@ fn one_is_told_while_one_waits() {
 #[cfg(unix)]
 #[test]
 fn a_forked_copy_of_a_permit_gives_nothing_back() {
+    limit!();
     let (_dir, path) = dirs();
     let mut holder = peer(&path, 1, "label=x");
     holder.expect("sem\tacquire\t1", "held 0");

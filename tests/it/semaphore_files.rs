@@ -13,6 +13,7 @@ use crate::support::{eventually, until_held};
 
 #[test]
 fn a_capacity_that_is_none_is_said_to_be_corrupt() {
+    limit!();
     let long = "9".repeat(1 << 20);
     for text in
         ["", "\n", "0", "-1", "4 permits", "4097", "18446744073709551616", "\u{1b}[2J", &long]
@@ -47,6 +48,7 @@ fn a_capacity_that_is_none_is_said_to_be_corrupt() {
 
 #[test]
 fn what_is_no_semaphore_is_refused_and_left() {
+    limit!();
     let (dir, path) = dirs();
     std::fs::write(&path, "theirs").unwrap();
     let error = Semaphore::open(&path, 2).unwrap_err();
@@ -77,6 +79,7 @@ fn what_is_no_semaphore_is_refused_and_left() {
 #[cfg(unix)]
 #[test]
 fn a_symbolic_link_is_refused_and_its_target_is_left() {
+    limit!();
     let (dir, path) = dirs();
     let target = dir.path().join("target");
     std::fs::create_dir(&target).unwrap();
@@ -130,6 +133,7 @@ fn assert_none_is_admitted(harm: impl Fn(&Path)) {
 
 #[test]
 fn slot_files_that_somebody_removes_admit_nobody() {
+    limit!();
     assert_none_is_admitted(|path| {
         for slot in 0..3 {
             let _ = std::fs::remove_file(path.join(format!("slot.{slot}")));
@@ -146,6 +150,7 @@ fn slot_files_that_somebody_removes_admit_nobody() {
 
 #[test]
 fn slot_files_that_somebody_replaces_admit_nobody() {
+    limit!();
     assert_none_is_admitted(|path| {
         for slot in 0..3 {
             let _ = std::fs::remove_file(path.join(format!("slot.{slot}")));
@@ -161,6 +166,7 @@ fn slot_files_that_somebody_replaces_admit_nobody() {
 #[cfg(unix)]
 #[test]
 fn other_files_that_somebody_removes_come_back() {
+    limit!();
     for name in ["capacity", "gate", "waiters", "queued", "resized"] {
         let (_dir, path) = dirs();
         let semaphore = Semaphore::open(&path, 2).unwrap();
@@ -188,6 +194,7 @@ fn other_files_that_somebody_removes_come_back() {
 #[cfg(unix)]
 #[test]
 fn a_directory_that_somebody_removes_is_made_again() {
+    limit!();
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 2).unwrap();
     drop(semaphore.acquire_many(2).unwrap());
@@ -210,6 +217,7 @@ fn a_directory_that_somebody_removes_is_made_again() {
 #[cfg(unix)]
 #[test]
 fn what_is_created_has_the_access_that_was_asked_for() {
+    limit!();
     use std::os::unix::fs::PermissionsExt as _;
     let (_dir, path) = dirs();
     let options = flockwork::Options::new().access(flockwork::Access::Everyone).label("x");
@@ -231,6 +239,7 @@ fn what_is_created_has_the_access_that_was_asked_for() {
 #[cfg(unix)]
 #[test]
 fn a_user_who_may_only_read_takes_part() {
+    limit!();
     use std::os::unix::fs::PermissionsExt as _;
     if !rustix::process::geteuid().is_root() {
         return;
@@ -243,7 +252,7 @@ fn a_user_who_may_only_read_takes_part() {
     other.expect(&format!("sem\texisting\t{}", path.display()), "ok");
     other.expect("sem\ttry\t1", "held 0");
     assert!(semaphore.try_acquire().unwrap_err().is_would_block());
-    std::thread::scope(|scope| {
+    crate::running::scope(|scope| {
         let waiter = scope.spawn(|| semaphore.acquire().unwrap());
         until_held(&path.join("gate"), std::process::id());
         other.expect("sem\trelease", "ok");
@@ -327,6 +336,7 @@ fn opening_a_semaphore_creates_slots_that_are_missing() {
 #[cfg(unix)]
 #[test]
 fn when_descriptors_run_out_it_is_an_error_and_nothing_is_held() {
+    limit!();
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 100).unwrap();
     let mut command = std::process::Command::new("sh");

@@ -17,6 +17,7 @@ use crate::support::{until_blocked, until_held};
 #[cfg(target_os = "linux")]
 #[test]
 fn processes_are_served_in_the_order_in_which_they_came() {
+    limit!();
     for permits in [1, 2] {
         let (_dir, path) = dirs();
         let semaphore = Semaphore::open(&path, permits).unwrap();
@@ -35,6 +36,7 @@ fn processes_are_served_in_the_order_in_which_they_came() {
 
 #[test]
 fn who_releases_and_acquires_again_stands_behind_who_waits() {
+    limit!();
     let (_dir, path) = dirs();
     let mut looping = peer(&path, 1, FAR);
     let mut waiting = peer(&path, 1, FAR);
@@ -72,12 +74,13 @@ fn who_releases_and_acquires_again_stands_behind_who_waits() {
 
 #[test]
 fn within_a_process_the_order_is_that_of_arrival() {
+    limit!();
     let (_dir, path) = dirs();
     let semaphore =
         Options::new().backstop(Duration::from_secs(1000)).open_semaphore(&path, 1).unwrap();
     let held = semaphore.acquire().unwrap();
     let (send, order) = std::sync::mpsc::channel();
-    std::thread::scope(|scope| {
+    crate::running::scope(|scope| {
         let mut futures = Vec::new();
         for number in 0..6 {
             let mut future = semaphore.acquire_async();
@@ -102,6 +105,7 @@ fn within_a_process_the_order_is_that_of_arrival() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_release_wakes_the_head_alone_and_the_rest_sleep_on() {
+    limit!();
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 2).unwrap();
     let mut held: Vec<_> = (0..2).map(|_| semaphore.acquire().unwrap()).collect();
@@ -145,6 +149,7 @@ fn a_release_wakes_the_head_alone_and_the_rest_sleep_on() {
 #[cfg(target_os = "linux")]
 #[test]
 fn an_idle_head_wakes_at_most_twice_a_second() {
+    limit!();
     let (_dir, path) = dirs();
     for permits in [1, 2] {
         let path = path.join(permits.to_string());
@@ -162,6 +167,7 @@ fn an_idle_head_wakes_at_most_twice_a_second() {
 /// S7, where the directory cannot be changed.
 #[test]
 fn a_release_is_heard_of_although_it_cannot_poke() {
+    limit!();
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 2).unwrap();
     std::fs::create_dir(path.join("poke")).unwrap();
@@ -177,6 +183,7 @@ fn a_release_is_heard_of_although_it_cannot_poke() {
 
 #[test]
 fn events_are_had_where_the_system_has_them() {
+    limit!();
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 2).unwrap();
     assert!(semaphore.is_event_driven());
@@ -184,7 +191,7 @@ fn events_are_had_where_the_system_has_them() {
         Options::new().poll_every(Duration::from_millis(2)).open_semaphore(&path, 2).unwrap();
     assert!(!polling.is_event_driven());
     let held = semaphore.acquire_many(2).unwrap();
-    std::thread::scope(|scope| {
+    crate::running::scope(|scope| {
         let waiter = scope.spawn(|| polling.acquire().unwrap());
         until_held(&path.join("gate"), std::process::id());
         drop(held);
@@ -196,6 +203,7 @@ fn events_are_had_where_the_system_has_them() {
 /// it takes in that one's name nobody would give back: everybody would queue for ever, and poke at each release.
 #[test]
 fn a_wait_that_is_given_up_at_once_leaves_no_sign_that_somebody_waits() {
+    limit!();
     for _ in 0..50 {
         let (_dir, path) = dirs();
         let semaphore = Semaphore::open(&path, 1).unwrap();
@@ -248,6 +256,7 @@ mod scarce {
 
     #[test]
     fn without_an_inotify_instance_waits_are_polled() {
+        limit!();
         let inject = "inotify_init1,inotify_init:error=EMFILE";
         if let Some(other) = crate::refusals::strace(&[], inject) {
             assert_waits_without_events(other, &[1, 2]);
@@ -256,6 +265,7 @@ mod scarce {
 
     #[test]
     fn without_a_watch_waits_are_polled() {
+        limit!();
         if let Some(other) = crate::refusals::strace(&[], "inotify_add_watch:error=ENOSPC") {
             assert_waits_without_events(other, &[1, 2]);
         }
@@ -263,6 +273,7 @@ mod scarce {
 
     #[test]
     fn without_threads_waits_are_polled() {
+        limit!();
         if let Some(other) = crate::refusals::strace(&[], "clone3,clone:error=EAGAIN") {
             assert_waits_without_events(other, &[1, 2]);
         }
@@ -272,6 +283,7 @@ mod scarce {
     /// it does not say that it could not start.
     #[test]
     fn without_notifys_own_thread_waits_are_polled() {
+        limit!();
         if let Some(other) = crate::refusals::strace(&[], "clone3,clone:error=EAGAIN:when=1") {
             // The next time that it is asked for it is there.
             assert_waits_without_events(other, &[2]);
@@ -280,6 +292,7 @@ mod scarce {
 
     #[test]
     fn on_a_network_file_system_waits_are_polled() {
+        limit!();
         let inject = "fstatfs:poke_exit=@arg2=6969000000000000";
         if let Some(other) = crate::refusals::strace(&[], inject) {
             assert_waits_without_events(other, &[1, 2]);

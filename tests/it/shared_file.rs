@@ -32,6 +32,7 @@ const AT_REST: [&str; 3] = ["data.json", "data.json.lock", "data.json.lock.gate"
 
 #[test]
 fn what_is_written_is_read_in_each_way() {
+    limit!();
     let (dir, path) = files();
     let file = SharedFile::open(&path).unwrap();
     assert_eq!(file.path(), path);
@@ -81,6 +82,7 @@ fn what_is_written_is_read_in_each_way() {
 
 #[test]
 fn each_way_waits_for_its_turn_or_gives_up_and_changes_nothing_then() {
+    limit!();
     let (_dir, path) = files();
     let file = SharedFile::open(&path).unwrap();
     file.write("old").unwrap();
@@ -114,6 +116,7 @@ fn each_way_waits_for_its_turn_or_gives_up_and_changes_nothing_then() {
 
 #[test]
 fn guards_hold_for_longer_work() {
+    limit!();
     fn is<T: Send + Sync + 'static>() {}
     is::<SharedFile>();
     is::<FileReadGuard>();
@@ -152,6 +155,7 @@ fn guards_hold_for_longer_work() {
 
 #[test]
 fn a_change_that_fails_or_panics_changes_nothing_and_lets_go() {
+    limit!();
     let (dir, path) = files();
     let file = SharedFile::open(&path).unwrap();
     let mut other = peer("file", &path, "");
@@ -192,6 +196,7 @@ fn acknowledged(directory: &Path) -> u64 {
 
 #[test]
 fn eight_processes_count_to_eight_thousand() {
+    limit!();
     let (dir, path) = files();
     let counts = tempfile::tempdir().unwrap();
     let file = SharedFile::open(&path).unwrap();
@@ -209,6 +214,7 @@ fn eight_processes_count_to_eight_thousand() {
 
 #[test]
 fn who_is_killed_while_it_counts_loses_nothing_that_was_done() {
+    limit!();
     let (dir, path) = files();
     let file = SharedFile::open(&path).unwrap();
     let counts = tempfile::tempdir().unwrap();
@@ -240,6 +246,7 @@ fn who_is_killed_while_it_counts_loses_nothing_that_was_done() {
 
 #[test]
 fn readers_never_see_half_a_write_whoever_is_killed() {
+    limit!();
     let (dir, path) = files();
     let until = tempfile::tempdir().unwrap();
     let end = until.path().join("end");
@@ -272,6 +279,7 @@ fn readers_never_see_half_a_write_whoever_is_killed() {
 
 #[test]
 fn what_a_killed_writer_left_is_removed_by_the_next_and_nothing_else_is() {
+    limit!();
     let (dir, path) = files();
     let file = SharedFile::open(&path).unwrap();
     file.write("old").unwrap();
@@ -305,6 +313,7 @@ fn what_a_killed_writer_left_is_removed_by_the_next_and_nothing_else_is() {
 
 #[test]
 fn what_is_no_regular_file_is_refused_and_left_as_it_is() {
+    limit!();
     let (dir, path) = files();
     std::fs::create_dir(&path).unwrap();
     let error = SharedFile::open(&path).unwrap_err();
@@ -329,6 +338,7 @@ fn what_is_no_regular_file_is_refused_and_left_as_it_is() {
 
 #[test]
 fn the_path_of_a_directory_is_refused_and_nothing_is_made() {
+    limit!();
     let (dir, path) = files();
     for path in [path.join(""), dir.path().join("..")] {
         let error = SharedFile::open(&path).unwrap_err();
@@ -341,6 +351,7 @@ fn the_path_of_a_directory_is_refused_and_nothing_is_made() {
 
 #[test]
 fn the_lock_is_told_about_and_its_holder_named() {
+    limit!();
     let (_dir, path) = files();
     let file = Options::new().label("importer").open_shared_file(&path).unwrap();
     let plain = SharedFile::open(&path).unwrap();
@@ -373,6 +384,7 @@ mod owners_and_links {
 
     #[test]
     fn the_mode_stays_and_a_new_file_has_the_one_that_was_asked_for() {
+        limit!();
         let (dir, path) = files();
         let file = SharedFile::open(&path).unwrap();
         file.write("x").unwrap();
@@ -403,6 +415,7 @@ mod owners_and_links {
     /// The superuser may give files away, and does.
     #[test]
     fn the_owner_and_the_group_stay_where_that_is_permitted() {
+        limit!();
         if !rustix::process::geteuid().is_root() {
             return;
         }
@@ -418,6 +431,7 @@ mod owners_and_links {
 
     #[test]
     fn who_may_write_but_not_give_away_owns_it_and_the_group_gets_no_more_than_everybody() {
+        limit!();
         if !rustix::process::geteuid().is_root() {
             return;
         }
@@ -440,6 +454,7 @@ mod owners_and_links {
 
     #[test]
     fn what_may_not_be_written_is_not_replaced() {
+        limit!();
         let (dir, path) = files();
         set_mode(dir.path(), 0o777);
         let file = Options::new().access(flockwork::Access::Everyone).open_shared_file(&path);
@@ -465,6 +480,7 @@ mod owners_and_links {
     /// It was killed before what it wrote had the mode of what is there: nobody else may open that.
     #[test]
     fn what_a_killed_writer_of_another_user_left_is_removed_where_the_directory_lets_one() {
+        limit!();
         if !rustix::process::geteuid().is_root() {
             return;
         }
@@ -491,6 +507,7 @@ mod owners_and_links {
 
     #[test]
     fn a_symbolic_link_is_never_replaced_and_never_followed() {
+        limit!();
         let (dir, path) = files();
         let target = dir.path().join("target");
         std::fs::write(&target, "theirs").unwrap();
@@ -520,6 +537,7 @@ mod owners_and_links {
 
     #[test]
     fn a_link_or_a_fifo_where_it_is_written_aside_is_refused_and_not_followed() {
+        limit!();
         let (dir, path) = files();
         let (aside, target) = (dir.path().join("data.json.lock.new"), dir.path().join("target"));
         let file = SharedFile::open(&path).unwrap();
@@ -538,6 +556,7 @@ mod owners_and_links {
 
     #[test]
     fn a_forked_copy_of_a_guard_writes_nothing() {
+        limit!();
         let (_dir, path) = files();
         let mut parent = peer("file", &path, "");
         parent.expect("file\tlock-exclusive", "ok");
@@ -549,6 +568,7 @@ mod owners_and_links {
 
     #[test]
     fn who_writes_although_the_lock_is_not_theirs_alone_is_noticed() {
+        limit!();
         let (dir, path) = files();
         let file = SharedFile::open(&path).unwrap();
         file.write("old").unwrap();
@@ -570,6 +590,7 @@ mod owners_and_links {
     #[cfg(target_os = "linux")]
     #[test]
     fn who_has_the_lock_already_waits_for_a_dying_writer_to_let_go_of_its_half() {
+        limit!();
         let (dir, path) = files();
         let file = SharedFile::open(&path).unwrap();
         let aside = dir.path().join("data.json.lock.new");
@@ -590,6 +611,7 @@ mod owners_and_links {
 
     #[test]
     fn the_directory_may_be_removed_and_is_made_again() {
+        limit!();
         let (dir, _) = files();
         let path = dir.path().join("deep/data.json");
         let file = SharedFile::open(&path).unwrap();
@@ -616,6 +638,7 @@ mod injected {
     /// The next writer finds its way. (Killed after the last step it leaves the new, and nothing besides.)
     #[test]
     fn a_writer_that_is_killed_before_any_step_leaves_the_old() {
+        limit!();
         for step in STEPS {
             let (dir, path) = files();
             SharedFile::open(&path).unwrap().write("old").unwrap();
@@ -638,6 +661,7 @@ mod injected {
 
     #[test]
     fn a_write_that_fails_at_any_step_says_so_and_leaves_the_old_and_nothing_else() {
+        limit!();
         for step in STEPS {
             for errno in ["EIO", "ENOSPC"] {
                 let (dir, path) = files();
@@ -664,6 +688,7 @@ mod injected {
     /// While it is being written, which takes long.
     #[test]
     fn what_takes_the_place_of_the_file_while_it_is_written_is_not_replaced() {
+        limit!();
         let (dir, path) = files();
         let aside = dir.path().join("data.json.lock.new");
         let slow = "fsync:delay_enter=400000:when=1";
@@ -693,6 +718,7 @@ mod injected {
 
     #[test]
     fn with_fsync_it_is_on_the_disk_before_it_has_its_name_and_then_the_name_is() {
+        limit!();
         let (dir, path) = files();
         // The third is that of the directory.
         let Some(mut writer) = strace(&[], "fsync:error=EIO:when=2") else { return };

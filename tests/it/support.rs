@@ -152,6 +152,8 @@ pub(crate) fn alone_under(mut command: Command, name: &str, body: impl FnOnce())
     if std::env::var(ALONE).is_ok_and(|alone| alone == name) {
         return body();
     }
+    // The other process has the same limit, and reports what it waits for.
+    crate::limit::extend(Duration::from_secs(30));
     let output = command
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
         .env(ALONE, name)

@@ -137,7 +137,8 @@ const RESERVED: &[(&str, &[&str])] = &[
 
 /// A source file without its comments and its own tests, which may name what they like.
 fn code(path: &Path) -> String {
-    let text = text(path);
+    // The limit comes first, for its macro.
+    let text = text(path).replace("#[cfg(test)]\n#[macro_use]\n", "");
     let code = text.split("#[cfg(test)]").next().unwrap().split("#[cfg(all(test").next().unwrap();
     let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
     code.map(|line| line.split(" // ").next().unwrap()).collect::<Vec<_>>().join("\n")
@@ -156,6 +157,7 @@ fn source_files() -> Vec<(String, PathBuf)> {
 
 #[test]
 fn each_file_names_only_what_lies_below_it() {
+    limit!();
     let layers: BTreeMap<_, _> = LAYERS.iter().copied().collect();
     for (name, path) in source_files().into_iter().filter(|(name, _)| !name.starts_with(COMMAND)) {
         let allowed = layers.get(name.as_str()).unwrap_or_else(|| panic!("{name} has no layer"));
@@ -176,6 +178,7 @@ fn each_file_names_only_what_lies_below_it() {
 
 #[test]
 fn what_is_reserved_to_one_file_is_named_in_no_other() {
+    limit!();
     for (name, path) in source_files().into_iter().filter(|(name, _)| !name.starts_with(COMMAND)) {
         let code = code(&path);
         for (word, files) in RESERVED {
@@ -191,6 +194,7 @@ fn what_is_reserved_to_one_file_is_named_in_no_other() {
 
 #[test]
 fn each_source_file_says_in_its_first_line_what_lives_there() {
+    limit!();
     for directory in ["src", "tests", "benches", "examples"] {
         for path in files_below(directory, &["rs"]) {
             assert!(text(&path).starts_with("//! "), "{}", path.display());
@@ -201,6 +205,7 @@ fn each_source_file_says_in_its_first_line_what_lives_there() {
 /// What does not run everywhere says why, on one line above its `cfg`.
 #[test]
 fn each_test_that_is_left_out_somewhere_says_why() {
+    limit!();
     let mut seen = 0;
     for path in files_below("tests/it", &["rs"]) {
         let text = text(&path);
@@ -228,8 +233,49 @@ fn each_test_that_is_left_out_somewhere_says_why() {
     assert!(seen > 50, "{seen}: this looks past them");
 }
 
+/// A test that hangs is then reported and ended (`tests/it/limit.rs`).
+#[test]
+fn each_test_begins_with_its_time_limit() {
+    limit!();
+    let mut seen = 0;
+    for directory in ["src", "tests/it"] {
+        for path in files_below(directory, &["rs"]) {
+            let text = text(&path);
+            // Text in quotes, as here, has more of them before it.
+            for (at, _) in text.match_indices("#[test]\n") {
+                let rest = &text[at..];
+                let body = rest.split_once(" {\n").unwrap().1.trim_start();
+                let number = text[..at].lines().count() + 1;
+                let at = format!("{}:{number}", path.display());
+                assert!(body.starts_with("limit!("), "{at}: begin the test with `limit!();`");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 450, "{seen}: this looks past them");
+}
+
+/// A test that panics would otherwise wait for ever, or leave a process behind (`tests/it/running.rs`).
+#[test]
+fn tests_start_processes_and_scopes_that_end_when_they_panic() {
+    limit!();
+    // It kills its child and its tracer itself.
+    let exempt = ["running.rs", "attempt.rs", "tidy.rs"];
+    for path in files_below("tests/it", &["rs"]) {
+        if exempt.iter().any(|name| path.ends_with(name)) {
+            continue;
+        }
+        for (number, line) in text(&path).lines().enumerate() {
+            let at = format!("{}:{}", path.display(), number + 1);
+            assert!(!line.contains("thread::scope("), "{at}: use `crate::running::scope`");
+            assert!(!line.contains(".spawn()"), "{at}: use `start` of `crate::running::Start`");
+        }
+    }
+}
+
 #[test]
 fn no_source_file_has_grown_past_what_one_job_needs() {
+    limit!();
     for (name, path) in source_files() {
         let lines = code(&path).lines().filter(|line| !line.trim().is_empty()).count();
         assert!(lines <= 500, "src/{name} has {lines} lines of code: what is it really made of?");
@@ -238,6 +284,7 @@ fn no_source_file_has_grown_past_what_one_job_needs() {
 
 #[test]
 fn no_text_names_this_machine_or_leaves_white_space_behind() {
+    limit!();
     let mut files = Vec::new();
     for directory in ["src", "tests", "benches", "examples", "docs"] {
         files.extend(files_below(directory, &["rs", "md"]));
@@ -259,6 +306,7 @@ fn no_text_names_this_machine_or_leaves_white_space_behind() {
 
 #[test]
 fn the_changelog_has_this_version_or_says_that_it_is_not_released() {
+    limit!();
     let changelog = text(&root().join("CHANGELOG.md"));
     let released = format!("## [{}]", env!("CARGO_PKG_VERSION"));
     assert!(changelog.contains("## [Unreleased]") || changelog.contains(&released));
@@ -268,6 +316,7 @@ fn the_changelog_has_this_version_or_says_that_it_is_not_released() {
 /// Every rule that a comment cites exists in the protocol, once.
 #[test]
 fn rules_that_are_cited_are_in_the_protocol() {
+    limit!();
     let protocol = text(&root().join("docs/PROTOCOL.md"));
     for (name, path) in source_files() {
         let text = text(&path);

@@ -8,6 +8,7 @@ const OF_A_TEST: [&str; 2] = ["--spare-inotify", "--tied"];
 
 #[test]
 fn a_short_torture_finds_no_violation_no_lost_permit_and_no_lost_wake_up() {
+    limit!();
     let output = run("torture", &with(&["--acquisitions", "10000", "--kills", "150"]));
     let text = text(&output);
     assert!(output.status.success(), "{text}");
@@ -37,6 +38,7 @@ fn a_short_torture_finds_no_violation_no_lost_permit_and_no_lost_wake_up() {
 
 #[test]
 fn the_torture_reports_what_is_broken_on_purpose() {
+    limit!();
     // It ends when it is seen; permits are counted after each tenth.
     let long = with(&["--acquisitions", "200000", "--kills", "2000"]);
     let short = with(&["--acquisitions", "2000", "--kills", "20"]);

@@ -49,6 +49,7 @@ fn names_in(dir: &Path) -> Vec<String> {
 
 #[test]
 fn a_lock_file_that_is_open_cannot_be_removed_renamed_or_replaced() {
+    limit!();
     let (dir, path) = dirs();
     let other = dir.path().join("b");
     let lock = Lock::open(&path).unwrap();
@@ -66,6 +67,7 @@ fn a_lock_file_that_is_open_cannot_be_removed_renamed_or_replaced() {
 
 #[test]
 fn programs_that_are_started_have_no_lock_file_open() {
+    limit!();
     let (_dir, path) = dirs();
     let lock = Lock::open(&path).unwrap();
     let held = lock.lock().unwrap();
@@ -78,6 +80,7 @@ fn programs_that_are_started_have_no_lock_file_open() {
 /// A virus scanner, or a backup.
 #[test]
 fn who_shares_the_file_with_nobody_for_a_moment_is_waited_for() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let [path, pool, data] = ["a.lock", "pool", "data"].map(|name| dir.path().join(name));
     std::fs::write(&path, "").unwrap();
@@ -110,7 +113,7 @@ fn assert_waits_for(path: &Path, call: impl Fn() -> bool + Sync) {
     let is_done = (0..5).any(|_| {
         let scanner = shared(path, 0);
         let (send, begins) = std::sync::mpsc::channel();
-        std::thread::scope(|scope| {
+        crate::running::scope(|scope| {
             let opening = scope.spawn(|| {
                 send.send(()).unwrap();
                 call()
@@ -126,6 +129,7 @@ fn assert_waits_for(path: &Path, call: impl Fn() -> bool + Sync) {
 
 #[test]
 fn who_shares_the_file_with_nobody_for_long_is_told_of() {
+    limit!();
     let (dir, path) = dirs();
     let event = Event::open(dir.path().join("ready")).unwrap();
     event.set_with(b"x").unwrap();
@@ -164,6 +168,7 @@ fn who_shares_the_file_with_nobody_for_long_is_told_of() {
 /// A locked range is closed to everybody else: so what others have to read lies in no file that is ever locked.
 #[test]
 fn what_is_locked_cannot_be_read_and_what_must_be_read_is_not_locked() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let [own, pool, data, once] = ["own", "pool", "data", "once"].map(|name| dir.path().join(name));
     let options = Options::new().label("somebody");
@@ -202,6 +207,7 @@ fn what_is_locked_cannot_be_read_and_what_must_be_read_is_not_locked() {
 /// As the next holder may find the record of one who is just dying.
 #[test]
 fn a_death_is_told_although_the_record_is_pinned_still() {
+    limit!();
     let (dir, path) = dirs();
     let mut killed = Peer::start();
     killed.expect(&format!("open\t{}\tlabel=killed", path.display()), "ok");
@@ -213,6 +219,7 @@ fn a_death_is_told_although_the_record_is_pinned_still() {
 
 #[test]
 fn an_orderly_release_is_no_death_where_the_record_cannot_be_removed() {
+    limit!();
     let (dir, path) = dirs();
     let record = dir.path().join("a.lock.holder");
     let lock = Options::new().label("first").open_lock(&path).unwrap();
@@ -302,12 +309,14 @@ fn assert_the_same(one: &Path, other: &Path) {
 
 #[test]
 fn upper_and_lower_case_are_the_same() {
+    limit!();
     let (_dir, path) = dirs();
     assert_the_same(&path, &upper(&path));
 }
 
 #[test]
 fn a_path_behind_the_literal_prefix_is_the_same() {
+    limit!();
     let (_dir, path) = dirs();
     assert_the_same(&path, &literal(&path));
     assert_the_same(&literal(&path), &path);
@@ -315,6 +324,7 @@ fn a_path_behind_the_literal_prefix_is_the_same() {
 
 #[test]
 fn slashes_are_as_good_as_backslashes() {
+    limit!();
     let (dir, path) = dirs();
     let other = path.to_str().unwrap().replace('\\', "/");
     assert_the_same(&path, Path::new(&other));
@@ -323,6 +333,7 @@ fn slashes_are_as_good_as_backslashes() {
 
 #[test]
 fn a_share_of_this_machine_is_the_same() {
+    limit!();
     let (_dir, path) = dirs();
     let text = path.to_str().unwrap();
     let (drive, rest) = text.split_once(r":\").unwrap();
@@ -340,6 +351,7 @@ fn a_share_of_this_machine_is_the_same() {
 
 #[test]
 fn paths_of_any_length_will_do() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let mut path = dir.path().to_path_buf();
     for number in 0..12 {
@@ -374,6 +386,7 @@ fn refusals(path: &Path) -> Vec<Error> {
 
 #[test]
 fn names_that_are_no_files_are_refused_with_what_to_do() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("there"), "theirs").unwrap();
     for (name, says) in [
@@ -421,6 +434,7 @@ fn names_that_are_no_files_are_refused_with_what_to_do() {
 
 #[test]
 fn behind_the_literal_prefix_they_are_names_as_others() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     for name in ["con", "aux.txt", "a.lock."] {
         let path = literal(&dir.path().join("x")).with_file_name(name);
@@ -436,6 +450,7 @@ fn behind_the_literal_prefix_they_are_names_as_others() {
 
 #[test]
 fn paths_that_cannot_be_are_errors() {
+    limit!();
     let (dir, path) = dirs();
     for error in refusals(&dir.path().join("x".repeat(256))) {
         assert!(matches!(error, Error::Io { .. }), "{error:?}");
@@ -463,6 +478,7 @@ fn paths_that_cannot_be_are_errors() {
 
 #[test]
 fn names_that_are_no_unicode_are_as_good_as_others() {
+    limit!();
     use std::os::windows::ffi::OsStringExt as _;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(std::ffi::OsString::from_wide(&[0x61, 0xD800, 0x62]));
@@ -488,6 +504,7 @@ fn set_read_only(path: &Path, is_read_only: bool) {
 
 #[test]
 fn a_file_that_can_only_be_read_is_locked() {
+    limit!();
     let (_dir, path) = dirs();
     std::fs::write(&path, "").unwrap();
     set_read_only(&path, true);
@@ -503,6 +520,7 @@ fn a_file_that_can_only_be_read_is_locked() {
 
 #[test]
 fn a_shared_file_that_can_only_be_read_is_not_replaced() {
+    limit!();
     let (dir, path) = dirs();
     let file = SharedFile::open(&path).unwrap();
     file.write(b"theirs").unwrap();
@@ -519,6 +537,7 @@ fn a_shared_file_that_can_only_be_read_is_not_replaced() {
 
 #[test]
 fn links_and_junctions_are_refused_as_files_and_followed_on_the_way() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let [target, link, real, way] =
         ["target", "link", "real", "way"].map(|name| dir.path().join(name));

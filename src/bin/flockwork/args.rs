@@ -271,6 +271,7 @@ mod tests {
 
     #[test]
     fn the_definitions_hold_together() {
+        limit!();
         Cli::command().debug_assert();
     }
 
@@ -291,6 +292,7 @@ mod tests {
 
     #[test]
     fn a_verb_alone_reads_its_words_as_all_verbs_together_do() {
+        limit!();
         for line in [
             "lock",
             "lock f true",
@@ -370,6 +372,7 @@ mod tests {
 
         #[test]
         fn any_words_are_refused_in_one_line_or_read_as_all_verbs_together_do(words in any_words()) {
+            limit!();
             let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
             let together = Cli::try_parse_from(&words);
             let alone = parse_verb(&words).map(|verb| format!("{verb:?}"));

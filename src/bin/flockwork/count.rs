@@ -77,6 +77,7 @@ mod tests {
 
     #[test]
     fn counts_are_read_as_gnu_sem_reads_them() {
+        limit!();
         let eight = NonZeroU32::new(8).unwrap();
         for (text, count) in [
             ("1", 1),
@@ -100,6 +101,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
+        limit!();
         for text in [
             "",
             "0",
@@ -127,6 +129,7 @@ mod tests {
 
         #[test]
         fn any_count_that_is_taken_is_what_was_asked_for(count in any::<i64>(), processors in 1..=512_u32) {
+            limit!();
             let on = |text: String| parse(&text).ok().map(|count| i64::from(count.on(NonZeroU32::new(processors).unwrap())));
             let own = i64::from(processors);
             let fixed = u32::try_from(count).ok().filter(|count| *count > 0);
@@ -141,6 +144,7 @@ mod tests {
 
         #[test]
         fn nonsense_is_no_count(text in any::<String>(), nearly in "[ +-]{0,2}[0-9]{0,22}[.]?[0-9]{0,3}[%e ]{0,2}") {
+            limit!();
             for text in [text, nearly] {
                 let Ok(count) = parse(&text) else { continue };
                 prop_assert!(text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.%".contains(&byte)), "{:?}", text);

@@ -218,6 +218,7 @@ mod tests {
 
     #[test]
     fn the_codes_are_those_that_the_manual_names() {
+        limit!();
         let codes = [
             (Exit::Success, 0),
             (Exit::No, 1),
@@ -238,6 +239,7 @@ mod tests {
 
     #[test]
     fn a_message_is_one_line_without_control_characters() {
+        limit!();
         let shown = printable("a\nb\u{1b}[2Jc\u{202e}d");
         assert!(!shown.chars().any(|c| c.is_control() || c == '\u{202e}'), "{shown}");
         assert_eq!(printable("plain täxt"), "plain täxt");
@@ -245,6 +247,7 @@ mod tests {
 
     #[test]
     fn what_went_wrong_decides_the_code() {
+        limit!();
         use std::io::{Error, ErrorKind};
         let of = |operation, kind: ErrorKind| of_io(operation, &Error::from(kind));
         assert_eq!(of("open", ErrorKind::PermissionDenied), Exit::CannotOpen);

@@ -6,6 +6,16 @@
     reason = "the layers are the library's; this is a user of it"
 )]
 #![expect(clippy::doc_markdown, reason = "what is said of options is shown as it stands")]
+#![cfg_attr(
+    test,
+    allow(clippy::items_after_statements, reason = "the first statement of a test is `limit!()`")
+)]
+
+// First, for its macro.
+#[cfg(test)]
+#[macro_use]
+#[path = "../../../tests/it/limit.rs"]
+mod limit;
 
 mod args;
 mod as_flock;

@@ -34,6 +34,7 @@ mod tests {
 
     #[test]
     fn fractions_and_units_are_read() {
+        limit!();
         for (text, milliseconds) in [
             ("0", 0),
             ("1", 1000),
@@ -51,6 +52,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
+        limit!();
         for text in [
             "",
             ".",
@@ -82,6 +84,7 @@ mod tests {
             millis in 0..1000_u32,
             (unit, length) in proptest::sample::select(vec![("", 1_u64), ("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)]),
         ) {
+            limit!();
             let span = Duration::new(whole, millis * 1_000_000) * u32::try_from(length).unwrap();
             match parse(&format!("{whole}.{millis:03}{unit}")) {
                 Ok(read) => {
@@ -95,6 +98,7 @@ mod tests {
 
         #[test]
         fn nonsense_is_no_span(text in any::<String>(), nearly in "[ +-]?[0-9]{0,20}[.eE]{0,2}[0-9]{0,20}[smhdx ]{0,2}") {
+            limit!();
             for text in [text, nearly] {
                 let Ok(read) = parse(&text) else { continue };
                 prop_assert!(read.as_secs_f64() <= MOST_SECONDS, "{:?}", text);

@@ -332,6 +332,7 @@ mod tests {
 
         #[test]
         fn a_capacity_is_read_as_the_library_reads_it(text in "[ +]?[0-9]{0,5}[\r\n]{0,3}") {
+            limit!();
             let dir = tempfile::tempdir().unwrap();
             std::fs::write(dir.path().join("capacity"), &text).unwrap();
             let theirs = flockwork::Semaphore::open_existing(dir.path()).and_then(|pool| pool.capacity());
@@ -340,6 +341,7 @@ mod tests {
 
         #[test]
         fn json_means_the_same_without_what_a_terminal_obeys(text in any::<String>()) {
+            limit!();
             let text = format!("{text}\u{9b}\u{202e}\u{7f}");
             let shown = escaped(&json!({ "path": text }).to_string());
             prop_assert!(shown.chars().all(crate::exit::is_printable));
@@ -349,6 +351,7 @@ mod tests {
 
         #[test]
         fn any_time_can_be_shown(seconds in any::<u64>()) {
+            limit!();
             let Some(time) = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)) else { return Ok(()) };
             if let Some(time) = date(time) {
                 prop_assert!(!humantime::format_rfc3339_millis(time).to_string().is_empty());

@@ -335,6 +335,7 @@ mod tests {
 
     #[test]
     fn options_are_read_in_each_spelling() {
+        limit!();
         for line in ["-xn l true", "-e --nb l true", "--excl --nonblock l true", "--e -n -- l true"]
         {
             let asked = asked(line);
@@ -354,6 +355,7 @@ mod tests {
 
     #[test]
     fn options_end_at_the_first_word() {
+        limit!();
         let words = |line: &str| asked(line).work;
         assert_eq!(words("l -n -s"), Some(Work::Words(vec!["-n".into(), "-s".into()])));
         assert_eq!(words("l -- true"), Some(Work::Words(vec!["--".into(), "true".into()])));
@@ -362,6 +364,7 @@ mod tests {
 
     #[test]
     fn a_descriptor_goes_with_a_command() {
+        limit!();
         for line in ["--fd 9 -c a", "--fd=9 --command a", "--fd 9 -- -c a", "--fd 9 -n -ca"] {
             assert_eq!(asked(line).what, What::Descriptor(9), "{line}");
             assert_eq!(asked(line).work, Some(Work::Shell("a".into())), "{line}");
@@ -372,6 +375,7 @@ mod tests {
 
     #[test]
     fn a_range_implies_fcntl() {
+        limit!();
         let range = |line: &str| asked(line).range;
         assert_eq!(range("l true"), None);
         assert_eq!(range("--fcntl l true"), Some(Range::default()));
@@ -380,6 +384,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
+        limit!();
         for (line, say) in [
             ("-z", "invalid option -- 'z'"),
             ("-c a", "invalid option -- 'c'"),
@@ -410,6 +415,7 @@ mod tests {
         fn any_words_are_refused_as_usage_or_meant(
             words in proptest::collection::vec("(-{0,2}[suxneowEFcvhV]{0,3}=?[0-9]{0,2})|(--(s|sh|ex|un|no|nb|ti|wa|con|cl|ve|fc|st|le|fd|co|he)[a-z-]{0,6}=?[0-9K]{0,2})|l|9|--|-c|true|\\PC{0,3}", 0..7),
         ) {
+            limit!();
             match parse(words.iter().map(OsString::from)) {
                 Err(failure) => prop_assert_eq!(failure.exit, crate::exit::Exit::Usage),
                 Ok(Parsed::Help | Parsed::Version) => {}

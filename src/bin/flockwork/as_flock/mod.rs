@@ -154,6 +154,7 @@ mod tests {
 
     #[test]
     fn it_goes_by_the_files_name() {
+        limit!();
         for (word, is_flock) in [
             ("flock", true),
             ("/usr/bin/flock", true),

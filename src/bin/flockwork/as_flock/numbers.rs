@@ -113,6 +113,7 @@ mod tests {
 
     #[test]
     fn time_outs_are_seconds() {
+        limit!();
         let timeout = |text: &str| timeout(OsStr::new(text)).ok();
         for (text, milliseconds) in
             [("5", 5000), (".5", 500), ("5.", 5000), ("+1", 1000), (" 1", 1000), ("1e1", 10_000)]
@@ -133,6 +134,7 @@ mod tests {
 
     #[test]
     fn sizes_have_units() {
+        limit!();
         for (text, bytes) in [
             ("0", Some(0)),
             ("12", Some(12)),
@@ -165,6 +167,7 @@ mod tests {
 
         #[test]
         fn any_number_that_is_taken_is_what_was_asked_for(number in any::<i64>(), micros in 1..1_000_000_u32, text in any::<String>()) {
+            limit!();
             let as_i32 = i32::try_from(number).ok();
             let written = number.to_string();
             prop_assert_eq!(descriptor(OsStr::new(&written)).ok(), as_i32);
@@ -183,6 +186,7 @@ mod tests {
 
         #[test]
         fn any_size_is_so_many_of_its_unit(number in any::<u32>(), power in 0..6_usize, form in 0..3_usize) {
+            limit!();
             let letter = &"KMGTPE"[power..=power];
             let (unit, base) = [("", 1024_i128), ("iB", 1024), ("B", 1000)][form];
             let wanted = i128::from(number) * base.pow(u32::try_from(power).unwrap() + 1);

@@ -1,0 +1,277 @@
+//! A time limit for each test: `limit!();` is its first line. When a test exceeds it, a watchdog
+//! thread prints what each thread waits for, kills the processes that the tests started, and ends
+//! the process.
+
+#![allow(
+    clippy::disallowed_methods,
+    dead_code,
+    reason = "the watchdog has its own clock and thread, and unit tests use only a part of this"
+)]
+
+use std::cell::Cell;
+use std::fmt::Write as _;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The limit of a test that does not ask for another one. The slowest such test takes 30 s on two
+/// idle cores, and eight busy processes beside it make that five times as long.
+pub(crate) const LIMIT: Duration = Duration::from_secs(300);
+
+/// The threads of a test that has panicked have this long to end.
+pub(crate) const AFTER_A_PANIC: Duration = Duration::from_secs(30);
+
+/// The exit code of a process that the watchdog ends, which is also that of timeout(1).
+pub(crate) const CODE: i32 = 124;
+
+/// The limit of every test in seconds, instead of its own. Zero is no limit: for debuggers and
+/// emulators.
+pub(crate) const SECONDS: &str = "FLOCKWORK_TEST_LIMIT";
+
+/// A file to which each test appends how many seconds it took. `ci/slowest.sh` reads it.
+const TIMES: &str = "FLOCKWORK_TEST_TIMES";
+
+/// Limits the time of the test or function that begins with it: five minutes, or what is given.
+macro_rules! limit {
+    () => {
+        limit!($crate::limit::LIMIT);
+    };
+    ($limit:expr) => {
+        let _limit = $crate::limit::Limit::start(std::any::type_name_of_val(&|| ()), $limit);
+    };
+}
+
+/// A test that is running. Its limit ends when this is dropped.
+pub(crate) struct Limit {
+    number: u64,
+    process: u32,
+}
+
+struct Test {
+    number: u64,
+    name: &'static str,
+    start: Instant,
+    /// `None`: it may run for ever.
+    end: Option<Instant>,
+}
+
+struct Watched {
+    tests: Vec<Test>,
+    /// How many tests have begun so far.
+    begun: u64,
+    /// The process that has a watchdog. A forked child has none.
+    process: u32,
+    /// The messages of the last panics: libtest keeps them to itself until the test has ended.
+    panics: Vec<String>,
+}
+
+static WATCHED: Mutex<Watched> =
+    Mutex::new(Watched { tests: Vec::new(), begun: 0, process: 0, panics: Vec::new() });
+static CHANGED: Condvar = Condvar::new();
+
+thread_local! {
+    /// The test that runs in this thread.
+    static CURRENT: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+fn watched() -> MutexGuard<'static, Watched> {
+    WATCHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Limit {
+    /// `place` is the name of a closure in the function that is limited.
+    pub(crate) fn start(place: &'static str, limit: Duration) -> Self {
+        let function = place.split("::{{closure}}").next().unwrap_or(place);
+        let name = function.split_once("::").map_or(function, |(_crate, name)| name);
+        let seconds = std::env::var(SECONDS).ok().and_then(|seconds| seconds.parse().ok());
+        let limit = seconds.map_or(limit, Duration::from_secs);
+        let start = Instant::now();
+        let end = if limit.is_zero() { None } else { start.checked_add(limit) };
+        let process = std::process::id();
+        let mut watched = watched();
+        if watched.process != process {
+            // Some tests start peers that are refused every thread.
+            let watchdog = std::thread::Builder::new().name("limit".into()).spawn(watch);
+            if watchdog.is_ok() {
+                watched.process = process;
+                let hook = std::panic::take_hook();
+                std::panic::set_hook(Box::new(move |panic| {
+                    remember(panic, process);
+                    hook(panic);
+                }));
+            }
+        }
+        watched.begun += 1;
+        let number = watched.begun;
+        watched.tests.push(Test { number, name, start, end });
+        drop(watched);
+        CURRENT.set(Some(number));
+        CHANGED.notify_all();
+        Self { number, process }
+    }
+}
+
+impl Drop for Limit {
+    fn drop(&mut self) {
+        CURRENT.set(None);
+        // A forked child has the parent's test on its stack, and perhaps a mutex that nobody
+        // unlocks.
+        if self.process != std::process::id() {
+            return;
+        }
+        let mut watched = watched();
+        let place = watched.tests.iter().position(|test| test.number == self.number);
+        let test = place.map(|place| watched.tests.swap_remove(place));
+        drop(watched);
+        if let (Some(test), Ok(file)) = (test, std::env::var(TIMES)) {
+            let line = format!("{:.3} {}\n", test.start.elapsed().as_secs_f64(), test.name);
+            let file = std::fs::File::options().append(true).create(true).open(file);
+            let _ = file.and_then(|mut file| std::io::Write::write_all(&mut file, line.as_bytes()));
+        }
+    }
+}
+
+/// Changes the end of the test that runs in this thread.
+fn change(change: impl FnOnce(Instant) -> Instant) {
+    let Some(number) = CURRENT.get() else { return };
+    let mut watched = watched();
+    if let Some(test) = watched.tests.iter_mut().find(|test| test.number == number) {
+        test.end = test.end.map(change);
+    }
+    drop(watched);
+    CHANGED.notify_all();
+}
+
+/// Gives the test that runs in this thread more time.
+pub(crate) fn extend(by: Duration) {
+    change(|end| end + by);
+}
+
+/// The test that runs in this thread has panicked, and must end soon.
+pub(crate) fn hurry() {
+    let soon = Instant::now() + AFTER_A_PANIC;
+    change(|end| end.min(soon));
+}
+
+/// How long the test that runs in this thread may still take.
+pub(crate) fn remaining() -> Option<Duration> {
+    let number = CURRENT.get()?;
+    let end = watched().tests.iter().find(|test| test.number == number)?.end?;
+    Some(end.saturating_duration_since(Instant::now()))
+}
+
+fn remember(panic: &std::panic::PanicHookInfo<'_>, process: u32) {
+    if std::process::id() != process {
+        return;
+    }
+    let thread = std::thread::current();
+    let mut watched = watched();
+    if watched.panics.len() == 10 {
+        watched.panics.remove(0);
+    }
+    watched.panics.push(format!("thread {:?}: {panic}", thread.name().unwrap_or_default()));
+}
+
+/// The watchdog.
+fn watch() {
+    let mut watched = watched();
+    loop {
+        let now = Instant::now();
+        let first = watched.tests.iter().filter_map(|test| test.end).min();
+        let Some(end) = first else {
+            watched = CHANGED.wait(watched).unwrap_or_else(PoisonError::into_inner);
+            continue;
+        };
+        if now < end {
+            let woken = CHANGED.wait_timeout(watched, end - now);
+            watched = woken.unwrap_or_else(PoisonError::into_inner).0;
+            continue;
+        }
+        let mut report = String::new();
+        for test in watched.tests.iter().filter(|test| test.end.is_some_and(|end| end <= now)) {
+            let seconds = test.start.elapsed().as_secs_f64();
+            let name = test.name;
+            let _ =
+                writeln!(report, "\n{name} exceeded its time limit: it has run for {seconds:.1} s");
+        }
+        for panic in &watched.panics {
+            let _ = writeln!(report, "panicked before: {panic}");
+        }
+        drop(watched);
+        let processes = processes();
+        for process in &processes {
+            report.push_str(&describe(*process));
+        }
+        // Not with `eprint`: libtest would keep it to itself.
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), report.as_bytes());
+        processes.into_iter().filter(|process| *process != std::process::id()).for_each(kill);
+        std::process::exit(CODE);
+    }
+}
+
+/// This process and those that descend from it. On other systems than Linux this process alone:
+/// peers there have a limit of their own.
+#[cfg(target_os = "linux")]
+fn processes() -> Vec<u32> {
+    let mut parents = Vec::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(process) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        // "1234 (a name) S 1 ...": the name may have blanks and parentheses.
+        let parent = stat.rsplit(')').next().and_then(|rest| rest.split(' ').nth(2)?.parse().ok());
+        parents.extend(parent.map(|parent: u32| (process, parent)));
+    }
+    let mut found = vec![std::process::id()];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        found.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(process, _)| process));
+        next += 1;
+    }
+    found
+}
+
+#[cfg(not(target_os = "linux"))]
+fn processes() -> Vec<u32> {
+    vec![std::process::id()]
+}
+
+/// What each thread of a process waits for, as far as the system shows it.
+#[cfg(target_os = "linux")]
+fn describe(process: u32) -> String {
+    let proc = std::path::PathBuf::from(format!("/proc/{process}"));
+    let read = |path: &std::path::Path| {
+        let text = std::fs::read(path).unwrap_or_default();
+        String::from_utf8_lossy(&text).replace('\0', " ").trim().to_string()
+    };
+    let mut text = format!("process {process}: {}\n", read(&proc.join("cmdline")));
+    for task in std::fs::read_dir(proc.join("task")).into_iter().flatten().flatten() {
+        let task = task.path();
+        let [name, place, call] = ["comm", "wchan", "syscall"].map(|file| read(&task.join(file)));
+        // "73 0x5 0x2 ...": the first argument is often a descriptor.
+        let first = call.split(' ').nth(1).and_then(|word| word.strip_prefix("0x"));
+        let descriptor = first.and_then(|word| u32::from_str_radix(word, 16).ok());
+        let file = descriptor
+            .and_then(|descriptor| std::fs::read_link(proc.join(format!("fd/{descriptor}"))).ok());
+        let file = file.map(|file| format!(" on {}", file.display())).unwrap_or_default();
+        let thread = task.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let _ = writeln!(text, "    thread {thread} {name}: in {place}, system call {call}{file}");
+    }
+    text
+}
+
+#[cfg(not(target_os = "linux"))]
+fn describe(_process: u32) -> String {
+    String::new()
+}
+
+#[cfg(target_os = "linux")]
+fn kill(process: u32) {
+    let process = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
+    if let Some(process) = process {
+        let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn kill(_process: u32) {}

@@ -1,0 +1,152 @@
+//! The processes and threads that a test starts. They end with the test, also when it panics.
+
+#![allow(
+    dead_code,
+    reason = "without the command, and on other systems, fewer tests need all of it"
+)]
+
+use std::cell::RefCell;
+use std::io::Read as _;
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Output};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::Scope;
+use std::time::Duration;
+
+use crate::limit;
+
+thread_local! {
+    /// The processes that this thread has started.
+    static STARTED: RefCell<Vec<Weak<Mutex<Child>>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A process that is killed when this is dropped. It has what tests use of [`Child`].
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Arc<Mutex<Child>>,
+    pub(crate) stdin: Option<ChildStdin>,
+    pub(crate) stdout: Option<ChildStdout>,
+    pub(crate) stderr: Option<ChildStderr>,
+}
+
+pub(crate) trait Start {
+    /// `spawn`, but the process is killed when what is returned is dropped.
+    fn start(&mut self) -> Running;
+}
+
+impl Start for Command {
+    #[track_caller]
+    fn start(&mut self) -> Running {
+        let mut child = self.spawn().unwrap_or_else(|error| panic!("{self:?}: {error}"));
+        let (stdin, stdout, stderr) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let child = Arc::new(Mutex::new(child));
+        STARTED.with_borrow_mut(|started| {
+            started.retain(|child| child.strong_count() > 0);
+            started.push(Arc::downgrade(&child));
+        });
+        Running { child, stdin, stdout, stderr }
+    }
+}
+
+impl Running {
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child().id()
+    }
+
+    pub(crate) fn kill(&mut self) -> std::io::Result<()> {
+        self.child().kill()
+    }
+
+    #[cfg(unix)]
+    #[track_caller]
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child());
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    pub(crate) fn try_wait(&mut self) -> std::io::Result<Option<ExitStatus>> {
+        self.child().try_wait()
+    }
+
+    /// Does not keep the mutex while it waits, so that [`scope`] can kill the process meanwhile.
+    pub(crate) fn wait(&mut self) -> std::io::Result<ExitStatus> {
+        drop(self.stdin.take());
+        loop {
+            if let Some(status) = self.try_wait()? {
+                return Ok(status);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    pub(crate) fn wait_with_output(mut self) -> std::io::Result<Output> {
+        drop(self.stdin.take());
+        let stderr = self.stderr.take().map(|mut stderr| {
+            std::thread::spawn(move || {
+                let mut bytes = Vec::new();
+                stderr.read_to_end(&mut bytes).map(|_| bytes)
+            })
+        });
+        let mut output =
+            Output { status: ExitStatus::default(), stdout: Vec::new(), stderr: Vec::new() };
+        if let Some(mut stdout) = self.stdout.take() {
+            stdout.read_to_end(&mut output.stdout)?;
+        }
+        if let Some(stderr) = stderr {
+            output.stderr = stderr.join().unwrap()?;
+        }
+        output.status = self.wait()?;
+        Ok(output)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.kill();
+        let _ = self.wait();
+    }
+}
+
+/// `std::thread::scope`, which ends also when `body` panics: the processes that this thread has
+/// started are killed then, so that a thread that waits for a lock of theirs acquires it. Should a
+/// thread wait for something else, the test's time limit ends a moment later.
+pub(crate) fn scope<'env, T>(body: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T) -> T {
+    std::thread::scope(|scope| {
+        let _end = on_panic(|| {
+            limit::hurry();
+            STARTED.with_borrow(|started| {
+                for child in started.iter().filter_map(Weak::upgrade) {
+                    let _ = child.lock().unwrap_or_else(PoisonError::into_inner).kill();
+                }
+            });
+        });
+        body(scope)
+    })
+}
+
+/// Does something when it is dropped, also by a panic: for threads of a [`scope`] that run until it
+/// is done.
+pub(crate) fn on_drop(act: impl FnMut()) -> impl Drop {
+    OnDrop(act)
+}
+
+/// Does something when it is dropped by a panic: for threads of a [`scope`] that wait for it.
+pub(crate) fn on_panic(mut act: impl FnMut()) -> impl Drop {
+    OnDrop(move || {
+        if std::thread::panicking() {
+            act();
+        }
+    })
+}
+
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        self.0();
+    }
+}
