@@ -429,7 +429,6 @@ fn who_waits_is_not_woken_by_other_files() {
     let mut other = peer(&path, FAR);
     other.tell("event\twait");
     until_watching(other.id(), dir.path());
-    std::thread::sleep(Duration::from_millis(100));
     let waiter = || {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", other.id())).unwrap();
         let status = |task: std::io::Result<std::fs::DirEntry>| {
@@ -441,6 +440,11 @@ fn who_waits_is_not_woken_by_other_files() {
         let line = status.lines().find(|line| line.starts_with("voluntary")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
     };
+    eventually("it sleeps", || {
+        let before = waiter();
+        std::thread::sleep(Duration::from_millis(100));
+        waiter() == before
+    });
     let before = waiter();
     for number in 0..2000 {
         let stem = if number % 2 == 0 { "other" } else { "ready" };
@@ -594,15 +598,7 @@ mod scarce {
         let (dir, path) = dirs();
         open(&mut other, &path, FAR);
         other.tell("event\twait");
-        let children = format!("/proc/{0}/task/{0}/children", other.id());
-        let mut pid = 0;
-        eventually("it runs", || {
-            let children = std::fs::read_to_string(&children).unwrap_or_default();
-            let child = children.split_whitespace().next().map(|pid| pid.parse::<u32>().unwrap());
-            pid = child.unwrap_or_default();
-            pid != 0
-        });
-        until_watching(pid, dir.path());
+        until_watching(crate::refusals::traced(&other), dir.path());
         assert!(other.is_silent());
         std::fs::write(&path, "").unwrap();
         assert_eq!(other.answer(), "ok");

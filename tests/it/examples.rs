@@ -38,9 +38,13 @@ fn with_the_lock_no_line_is_torn_and_one_sees_who_holds_and_who_waits() {
 #[test]
 fn without_the_lock_the_mess_is_shown() {
     limit!();
-    let output = run("lock", &["--without-lock"]);
-    assert!(output.status.success());
-    assert!(text(&output).contains("<- torn"), "{}", text(&output));
+    // On a busy machine the first worker may be done before the second begins.
+    let is_shown = (0..10).any(|_| {
+        let output = run("lock", &["--without-lock"]);
+        assert!(output.status.success());
+        text(&output).contains("<- torn")
+    });
+    assert!(is_shown);
 }
 
 #[test]

@@ -363,10 +363,18 @@ mod replaced {
         let lock = Lock::open(&path).unwrap();
         let done = std::sync::atomic::AtomicBool::new(false);
         crate::running::scope(|scope| {
+            let _end = crate::running::on_drop(|| {
+                done.store(true, std::sync::atomic::Ordering::Relaxed);
+            });
+            // Many times in a row, and then not for a moment: on a busy machine a file that is removed
+            // without any pause is replaced at each try.
             scope.spawn(|| {
                 while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                    let _ = std::fs::remove_file(&path);
-                    std::thread::yield_now();
+                    for _ in 0..50 {
+                        let _ = std::fs::remove_file(&path);
+                        std::thread::yield_now();
+                    }
+                    std::thread::sleep(std::time::Duration::from_micros(200));
                 }
             });
             let mut peer = Peer::with_lock(&path);
@@ -375,7 +383,6 @@ mod replaced {
                 peer.expect("lock", "held");
                 peer.expect("unlock", "ok");
             }
-            done.store(true, std::sync::atomic::Ordering::Relaxed);
         });
     }
 }

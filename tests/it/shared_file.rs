@@ -629,7 +629,7 @@ mod owners_and_links {
 mod injected {
     use super::*;
     use crate::calls::open;
-    use crate::refusals::{injected, strace};
+    use crate::refusals::{answer_of_stopped, injected, strace};
 
     /// At each step of a write, in order.
     const STEPS: [&str; 6] = ["openat", "flock", "write", "fchmod", "fsync", RENAME];
@@ -685,30 +685,30 @@ mod injected {
         }
     }
 
-    /// While it is being written, which takes long.
+    /// While it is being written: the writer is stopped before the new file gets its name.
     #[test]
     fn what_takes_the_place_of_the_file_while_it_is_written_is_not_replaced() {
         limit!();
         let (dir, path) = files();
         let aside = dir.path().join("data.json.lock.new");
-        let slow = "fsync:delay_enter=400000:when=1";
-        let Some(mut writer) = injected(&aside, slow) else { return };
+        let stop = "fsync:signal=STOP:when=1";
+        let Some(mut writer) = injected(&aside, stop) else { return };
         open(&mut writer, "file", &path, "fsync=yes");
         writer.tell("file\twrite\tnew");
         eventually("it is written", || std::fs::metadata(&aside).is_ok_and(|it| it.len() == 3));
         std::os::unix::fs::symlink("elsewhere", &path).unwrap();
-        let answer = writer.answer();
+        let answer = answer_of_stopped(&mut writer);
         assert!(answer.starts_with("not-regular"), "{answer}");
         assert_eq!(std::fs::read_link(&path).unwrap(), Path::new("elsewhere"));
         std::fs::remove_file(&path).unwrap();
         // Another writer, who should not be there, has removed what was written, and writes something else.
-        let Some(mut writer) = injected(&aside, slow) else { return };
+        let Some(mut writer) = injected(&aside, stop) else { return };
         open(&mut writer, "file", &path, "fsync=yes");
         writer.tell("file\twrite\tnew");
         eventually("it is written", || std::fs::metadata(&aside).is_ok_and(|it| it.len() == 3));
         std::fs::remove_file(&aside).unwrap();
         std::fs::write(&aside, "theirs, half").unwrap();
-        let answer = writer.answer();
+        let answer = answer_of_stopped(&mut writer);
         assert!(answer.contains("was the lock file removed?"), "{answer}");
         assert_eq!(std::fs::read_to_string(&aside).unwrap(), "theirs, half");
         assert!(!path.exists());
