@@ -7,6 +7,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
@@ -14,7 +15,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::running::Start as _;
-use crate::support::{assert_sleeps, blocked, eventually, has, until_blocked};
+use crate::support::{assert_sleep, blocked, eventually, has, until_blocked};
 
 /// What another process (this one) holds while a line runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,17 +166,20 @@ fn compare(held: Held, lines: &[&str]) {
     if !is_util_linux() {
         return;
     }
-    let mut differ = Vec::new();
-    for line in lines {
+    let differ = Mutex::new(Vec::new());
+    // Most of the time is spent waiting for processes to start.
+    crate::running::share(6, lines, |line| {
         let [theirs, ours] = [false, true].map(|is_ours| {
             let mut place = Place::new(is_ours);
             place.hold(held);
             place.came(line)
         });
         if theirs != ours {
-            differ.push(format!("{held:?}: {line}\n  flock(1): {theirs:?}\n  ours:     {ours:?}"));
+            let differs = format!("{line}\n  flock(1): {theirs:?}\n  ours:     {ours:?}");
+            differ.lock().unwrap().push(format!("{held:?}: {differs}"));
         }
-    }
+    });
+    let differ = differ.into_inner().unwrap();
     assert!(differ.is_empty(), "{} of {}:\n{}", differ.len(), lines.len(), differ.join("\n"));
 }
 
@@ -777,11 +781,7 @@ fn what_waits_sleeps() {
     let lines = ["exec flock -w 1000 l true", "exec flock -w 1000 9 9>>l"];
     let mut waiting = lines.map(|line| place.shell(line).start());
     until_blocked(&place.at("l"), 2);
-    crate::running::scope(|scope| {
-        for child in &waiting {
-            scope.spawn(|| assert_sleeps(child.id(), 1.0));
-        }
-    });
+    assert_sleep(&waiting.each_ref().map(|child| (child.id(), 1.0)));
     for child in &mut waiting {
         child.kill().unwrap();
         child.wait().unwrap();

@@ -404,18 +404,21 @@ fn ten_thousand_waits_that_end_and_futures_that_are_dropped_leave_nothing() {
 #[test]
 fn an_idle_waiter_wakes_at_most_once_a_second() {
     limit!();
-    let (dir, path) = dirs();
-    for way in ["wait\t1000000", "wait\tasync", "consume"] {
+    let (dir, _) = dirs();
+    // The tick itself, and for a future the timer that wakes its thread.
+    let ways = [("wait\t1000000", 1.4), ("wait\tasync", 2.4), ("consume", 1.4)];
+    let mut waiters = ways.map(|(way, most)| {
+        let path = dir.path().join(way.replace('\t', "."));
         let mut other = peer(&path, "");
         other.tell(&format!("event\t{way}"));
         until_watching(other.id(), dir.path());
-        std::thread::sleep(Duration::from_millis(300));
-        // The tick itself, and for a future the timer that wakes its thread.
-        let most = if way.ends_with("async") { 2.4 } else { 1.4 };
-        crate::support::assert_sleeps(other.id(), most);
-        std::fs::write(&path, "").unwrap();
+        (other, most, path)
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    crate::support::assert_sleep(&waiters.each_ref().map(|(other, most, _)| (other.id(), *most)));
+    for (other, _, path) in &mut waiters {
+        std::fs::write(path, "").unwrap();
         assert!(["ok", ""].contains(&&*other.answer()));
-        let _ = std::fs::remove_file(&path);
     }
 }
 

@@ -12,18 +12,12 @@ use crate::planted::{Case, KINDS, Kind, PLACES, Place, Plant, exercise};
 #[test]
 fn whatever_is_planted_at_any_name_nothing_outside_is_touched_and_nobody_hangs() {
     limit!();
-    let (next, cases) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    crate::running::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                while let Some(place) = PLACES.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    for plant in Plant::ALL {
-                        let Some(case) = Case::new(*place, *plant) else { continue };
-                        case.run();
-                        cases.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-            });
+    let cases = AtomicUsize::new(0);
+    crate::running::share(8, PLACES, |place| {
+        for plant in Plant::ALL {
+            let Some(case) = Case::new(*place, *plant) else { continue };
+            case.run();
+            cases.fetch_add(1, Ordering::Relaxed);
         }
     });
     let cases = cases.into_inner();

@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use flockwork::{Error, Event, Lock, Options, Semaphore, SharedFile};
@@ -271,29 +272,29 @@ fn names_and_paths_as_long_as_can_be_work_or_are_errors_that_say_so() {
         assert!(fits || outcomes[0].1.is_err(), "{kind:?} of {} bytes", path.as_os_str().len());
         u32::from(outcomes.iter().all(|(_, outcome)| outcome.is_ok()))
     };
-    let all_lengths = |kind: Kind| {
-        let mut worked = 0;
-        for length in LONGEST_NAME - 20..=LONGEST_NAME + 1 {
-            let sub = dir.path().join(format!("{kind:?}{length}"));
-            std::fs::create_dir(&sub).unwrap();
-            worked += at(kind, &sub.join("n".repeat(length)), length <= LONGEST_NAME);
-        }
-        for length in LONGEST_PATH - 40..=LONGEST_PATH + 1 {
+    let names = (LONGEST_NAME - 20..=LONGEST_NAME + 1).map(|length| (length, LONGEST_NAME));
+    let paths = (LONGEST_PATH - 40..=LONGEST_PATH + 1).map(|length| (length, LONGEST_PATH));
+    let lengths: Vec<_> = names.chain(paths).collect();
+    for kind in KINDS.iter().copied() {
+        let worked = AtomicU32::new(0);
+        // Most of the time is spent waiting.
+        crate::running::share(12, &lengths, |(length, longest)| {
             let mut deep = dir.path().join(format!("{kind:?}-{length}"));
-            while deep.as_os_str().len() + 102 < length {
-                deep.push("d".repeat(100));
+            let mut name = *length;
+            if *longest == LONGEST_PATH {
+                while deep.as_os_str().len() + 102 < *length {
+                    deep.push("d".repeat(100));
+                }
+                name -= deep.as_os_str().len() + 1;
             }
-            let Ok(()) = std::fs::create_dir_all(&deep) else { continue };
-            let rest = length - deep.as_os_str().len() - 1;
-            worked += at(kind, &deep.join("n".repeat(rest)), length <= LONGEST_PATH);
-        }
+            if std::fs::create_dir_all(&deep).is_ok() {
+                let count = at(kind, &deep.join("n".repeat(name)), length <= longest);
+                worked.fetch_add(count, Ordering::Relaxed);
+            }
+        });
+        let worked = worked.into_inner();
         assert!(worked > 10, "{kind:?}: {worked}");
-    };
-    crate::running::scope(|scope| {
-        for kind in KINDS {
-            scope.spawn(|| all_lengths(*kind));
-        }
-    });
+    }
 }
 
 #[test]

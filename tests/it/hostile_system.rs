@@ -445,7 +445,7 @@ fn in_a_sticky_directory_another_user_can_hold_but_not_lead_astray() {
 #[test]
 fn a_file_that_is_swapped_for_a_link_all_the_time_leads_nobody_to_the_victim() {
     limit!();
-    for (kind, suffix) in [
+    let places = [
         (Kind::Lock, ""),
         (Kind::Lock, ".holder"),
         (Kind::Lock, ".holder.new"),
@@ -459,9 +459,8 @@ fn a_file_that_is_swapped_for_a_link_all_the_time_leads_nobody_to_the_victim() {
         (Kind::Once, ""),
         (Kind::SharedFile, ""),
         (Kind::SharedFile, ".lock.new"),
-    ] {
-        swapped(kind, suffix);
-    }
+    ];
+    crate::running::share(4, &places, |(kind, suffix)| swapped(*kind, suffix));
 }
 
 fn swapped(kind: Kind, suffix: &str) {

@@ -4,6 +4,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use flockwork::{Event, Lock, Options};
@@ -39,8 +40,21 @@ fn flock_1_in(mode: &str, path: &Path) -> Command {
     command
 }
 
+/// Python itself: what the PATH has may be a script that looks for it.
+fn python_command() -> Command {
+    static PYTHON: OnceLock<String> = OnceLock::new();
+    let python = PYTHON.get_or_init(|| {
+        let script = "import sys; print(sys.executable)";
+        let found = Command::new("python3").args(["-c", script]).output().unwrap();
+        String::from_utf8(found.stdout).unwrap().trim().to_string()
+    });
+    let mut command = Command::new(python);
+    command.arg("-I");
+    command
+}
+
 fn python(path: &Path) -> Command {
-    let mut command = Command::new("python3");
+    let mut command = python_command();
     command
         .args(["-c", "import fcntl, sys\nf = open(sys.argv[1], 'a')\nfcntl.flock(f, fcntl.LOCK_EX)\nprint('held', flush=True)\nsys.stdin.read()"])
         .arg(path);
@@ -54,7 +68,7 @@ fn flock_1_gets(path: &Path) -> bool {
 
 fn python_gets(path: &Path) -> bool {
     let script = "import fcntl, sys\nf = open(sys.argv[1])\ntry: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)\nexcept BlockingIOError: sys.exit(1)";
-    Command::new("python3").args(["-c", script]).arg(path).status().unwrap().success()
+    python_command().args(["-c", script]).arg(path).status().unwrap().success()
 }
 
 fn excludes_and_is_excluded_by(holding: fn(&Path) -> Command, gets: fn(&Path) -> bool) {
@@ -159,7 +173,7 @@ fn shell(line: &str, path: &Path) -> bool {
 
 fn pathlib(line: &str, path: &Path) -> bool {
     let script = format!("import pathlib, sys\np = pathlib.Path(sys.argv[1])\n{line}");
-    Command::new("python3").args(["-c", &script]).arg(path).status().unwrap().success()
+    python_command().args(["-c", &script]).arg(path).status().unwrap().success()
 }
 
 /// The tool sets and clears, and we see it and are woken; we do, and the tool sees it.

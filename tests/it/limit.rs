@@ -28,7 +28,7 @@ pub(crate) const CODE: i32 = 124;
 pub(crate) const SECONDS: &str = "FLOCKWORK_TEST_LIMIT";
 
 /// A file to which each test appends how many seconds it took. `ci/slowest.sh` reads it.
-const TIMES: &str = "FLOCKWORK_TEST_TIMES";
+pub(crate) const TIMES: &str = "FLOCKWORK_TEST_TIMES";
 
 /// Limits the time of the test or function that begins with it: five minutes, or what is given.
 macro_rules! limit {
@@ -139,6 +139,16 @@ fn change(change: impl FnOnce(Instant) -> Instant) {
     }
     drop(watched);
     CHANGED.notify_all();
+}
+
+/// The test that runs in this thread, for [`join`].
+pub(crate) fn current() -> Option<u64> {
+    CURRENT.get()
+}
+
+/// Makes this thread one of that test.
+pub(crate) fn join(test: Option<u64>) {
+    CURRENT.set(test);
 }
 
 /// Gives the test that runs in this thread more time.

@@ -14,8 +14,8 @@ use crate::limit;
 use crate::running::{Running, Start as _};
 
 const ROLE: &str = "FLOCKWORK_IT_PEER";
-/// Long enough for any loaded machine: reached only where a test has failed.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How much sooner than the test's time limit a peer that does not answer is an error.
+const MARGIN: Duration = Duration::from_secs(10);
 
 pub(crate) struct Peer {
     child: Running,
@@ -79,7 +79,9 @@ impl Peer {
 
     /// `None`: it has ended instead.
     pub(crate) fn answer_or_death(&mut self) -> Option<String> {
-        match self.answers.recv_timeout(PATIENCE) {
+        // Work that takes a second takes minutes on a busy machine.
+        let patience = limit::remaining().unwrap_or(limit::LIMIT).saturating_sub(MARGIN);
+        match self.answers.recv_timeout(patience) {
             Ok(answer) => Some(answer),
             Err(RecvTimeoutError::Timeout) => panic!("peer {} does not answer", self.id()),
             Err(RecvTimeoutError::Disconnected) => None,
@@ -293,7 +295,7 @@ impl State {
                             self.guard = Some(self.lock().try_lock().unwrap());
                             say("the child holds");
                         }
-                        std::thread::sleep(PATIENCE);
+                        std::thread::sleep(limit::LIMIT);
                         3
                     }
                 };

@@ -225,16 +225,11 @@ mod replaced {
     ];
 
     fn in_each_way(test: impl Fn(&Path, fn(&Path)) + Sync) {
-        crate::running::scope(|scope| {
-            for way in WAYS {
-                let test = &test;
-                scope.spawn(move || {
-                    let dir = tempfile::tempdir().unwrap();
-                    let parent = dir.path().join("parent");
-                    std::fs::create_dir(&parent).unwrap();
-                    test(&parent.join("a.lock"), way);
-                });
-            }
+        crate::running::share(WAYS.len(), &WAYS, |way| {
+            let dir = tempfile::tempdir().unwrap();
+            let parent = dir.path().join("parent");
+            std::fs::create_dir(&parent).unwrap();
+            test(&parent.join("a.lock"), *way);
         });
     }
 

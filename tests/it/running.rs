@@ -8,6 +8,7 @@
 use std::cell::RefCell;
 use std::io::Read as _;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::Scope;
 use std::time::Duration;
@@ -126,6 +127,21 @@ pub(crate) fn scope<'env, T>(body: impl for<'scope> FnOnce(&'scope Scope<'scope,
         });
         body(scope)
     })
+}
+
+/// Does something with each of the items, in several threads.
+pub(crate) fn share<T: Sync>(threads: usize, items: &[T], act: impl Fn(&T) + Sync) {
+    let (next, test) = (AtomicUsize::new(0), limit::current());
+    scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                limit::join(test);
+                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    act(item);
+                }
+            });
+        }
+    });
 }
 
 /// Does something when it is dropped, also by a panic: for threads of a [`scope`] that run until it

@@ -748,8 +748,7 @@ mod tools {
         until_blocked(&path, 1);
         at_gate.tell("rw\tread");
         until_blocked(&gate(&path), 1);
-        crate::support::assert_sleeps(in_gate.id(), 0.4);
-        crate::support::assert_sleeps(at_gate.id(), 3.0);
+        crate::support::assert_sleep(&[(in_gate.id(), 0.4), (at_gate.id(), 3.0)]);
         in_gate.kill();
         at_gate.kill();
     }

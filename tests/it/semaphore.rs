@@ -448,7 +448,7 @@ fn nothing_is_lost_and_nobody_is_admitted_too_much_through_many_deaths() {
     limit!();
     let (dir, path) = dirs();
     let permits = 3;
-    let (processes, rounds, kills) = if cfg!(windows) { (4, 30, 6) } else { (12, 1200, 40) };
+    let (processes, rounds, kills) = if cfg!(windows) { (4, 30, 6) } else { (12, 600, 40) };
     // Where a death is no event it is looked for.
     let settings = if cfg!(target_os = "linux") { FAR } else { "" };
     let churn = |peer: &mut Peer, number: usize| {

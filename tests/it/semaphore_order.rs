@@ -171,15 +171,18 @@ fn a_release_wakes_the_head_alone_and_the_rest_sleep_on() {
 fn an_idle_head_wakes_at_most_twice_a_second() {
     limit!();
     let (_dir, path) = dirs();
-    for permits in [1, 2] {
+    let mut heads = [1, 2].map(|permits| {
         let path = path.join(permits.to_string());
         let semaphore = Semaphore::open(&path, permits).unwrap();
-        let _held = semaphore.acquire_many(permits).unwrap();
-        let mut head = peer(&path, permits, "");
-        head.tell("sem\tacquire\t1");
-        until_head(&path, &head);
-        std::thread::sleep(Duration::from_millis(300)); // until its watch is up
-        crate::support::assert_sleeps(head.id(), 2.0);
+        let held = semaphore.acquire_many(permits).unwrap();
+        let mut waiter = peer(&path, permits, "");
+        waiter.tell("sem\tacquire\t1");
+        until_head(&path, &waiter);
+        (waiter, held)
+    });
+    std::thread::sleep(Duration::from_millis(300)); // until their watches are up
+    crate::support::assert_sleep(&heads.each_ref().map(|(head, _)| (head.id(), 2.0)));
+    for (head, _) in &mut heads {
         head.kill();
     }
 }

@@ -46,7 +46,7 @@ fn the_torture_reports_what_is_broken_on_purpose() {
     let long = with(&["--acquisitions", "200000", "--kills", "2000"]);
     let short = with(&["--acquisitions", "2000", "--kills", "20"]);
     let (violation, permit, wake_up) = (" violations, ", " lost permits, ", " lost wake-ups.");
-    for (broken, seen) in [
+    let breakages = [
         ("lock", violation),
         ("rwlock", violation),
         ("semaphore", violation),
@@ -58,9 +58,10 @@ fn the_torture_reports_what_is_broken_on_purpose() {
         ("permit", permit),
         ("wake", wake_up),
         ("crash", "worker 0.0 ended by itself"),
-    ] {
-        let patience = if seen == wake_up { "10" } else { "60" };
-        let course = if seen == permit { &short } else { &long };
+    ];
+    crate::running::share(4, &breakages, |(broken, seen)| {
+        let patience = if *seen == wake_up { "10" } else { "60" };
+        let course = if *seen == permit { &short } else { &long };
         let output =
             run("torture", &[&course[..], &["--break", broken, "--patience", patience]].concat());
         let text = format!(
@@ -70,12 +71,12 @@ fn the_torture_reports_what_is_broken_on_purpose() {
         );
         assert_eq!(output.status.code(), Some(1), "{broken}: {text}");
         assert!(text.contains("Not clean. Again: "), "{broken}: {text}");
-        if broken == "crash" {
+        if *broken == "crash" {
             assert!(text.contains(seen), "{text}");
         } else {
             assert!(figure(&text, seen) > 0, "{broken}: {text}");
         }
-    }
+    });
 }
 
 fn with<'a>(course: &[&'a str]) -> Vec<&'a str> {
