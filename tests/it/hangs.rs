@@ -48,6 +48,8 @@ fn entry() {
 fn hang(role: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["hangs::entry", "--exact", "--test-threads=1"]).env(ROLE, role);
+    // Should nothing else end it, its own limit does.
+    limit::extend(Duration::from_secs(30));
     command
 }
 
@@ -101,6 +103,29 @@ fn a_scope_that_panics_ends_although_its_threads_wait_for_a_peer() {
     assert!(acquired.recv().unwrap());
     assert!(limit::remaining().unwrap() <= limit::AFTER_A_PANIC);
     assert_eq!(peer.answer_or_death(), None);
+}
+
+// Linux only: a shell starts the peer, and `/proc` shows what descends from it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_panic_kills_what_a_process_has_started_as_well() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let panicked = std::panic::catch_unwind(|| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "\"$0\" \"$@\"; exit"]).arg(std::env::current_exe().unwrap());
+        let mut peer = Peer::start_as(shell);
+        peer.expect(&format!("open\t{}", path.display()), "ok");
+        peer.expect("lock", "held");
+        // It would not notice the end of its input.
+        peer.tell(&format!("sem\topen\t{}\t1", dir.path().join("s").display()));
+        peer.tell("sem\tacquire\t1");
+        peer.tell("sem\tacquire\t1");
+        std::panic::resume_unwind(Box::new("without a message"));
+    });
+    assert!(panicked.is_err());
+    drop(Lock::open(&path).unwrap().lock_timeout(Duration::from_secs(100)).unwrap());
 }
 
 #[test]

@@ -207,21 +207,21 @@ fn watch() {
             let _ = writeln!(report, "panicked before: {panic}");
         }
         drop(watched);
-        let processes = processes();
+        let processes = family(std::process::id());
         for process in &processes {
             report.push_str(&describe(*process));
         }
         // Not with `eprint`: libtest would keep it to itself.
         let _ = std::io::Write::write_all(&mut std::io::stderr(), report.as_bytes());
-        processes.into_iter().filter(|process| *process != std::process::id()).for_each(kill);
+        processes.into_iter().skip(1).for_each(kill_family);
         std::process::exit(CODE);
     }
 }
 
-/// This process and those that descend from it. On other systems than Linux this process alone:
-/// peers there have a limit of their own.
+/// A process and those that descend from it. On other systems than Linux that process alone: peers
+/// there have a limit of their own.
 #[cfg(target_os = "linux")]
-fn processes() -> Vec<u32> {
+fn family(process: u32) -> Vec<u32> {
     let mut parents = Vec::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(process) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
@@ -232,7 +232,7 @@ fn processes() -> Vec<u32> {
         let parent = stat.rsplit(')').next().and_then(|rest| rest.split(' ').nth(2)?.parse().ok());
         parents.extend(parent.map(|parent: u32| (process, parent)));
     }
-    let mut found = vec![std::process::id()];
+    let mut found = vec![process];
     let mut next = 0;
     while let Some(parent) = found.get(next).copied() {
         found.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(process, _)| process));
@@ -242,8 +242,8 @@ fn processes() -> Vec<u32> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn processes() -> Vec<u32> {
-    vec![std::process::id()]
+fn family(process: u32) -> Vec<u32> {
+    vec![process]
 }
 
 /// What each thread of a process waits for, as far as the system shows it.
@@ -275,13 +275,32 @@ fn describe(_process: u32) -> String {
     String::new()
 }
 
+/// Kills a process that runs, and what descends from it: what strace, sh or unshare has started
+/// outlives them.
 #[cfg(target_os = "linux")]
-fn kill(process: u32) {
-    let process = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
-    if let Some(process) = process {
-        let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
+pub(crate) fn kill_family(process: u32) {
+    use rustix::process::{Pid, Signal, kill_process};
+    let send = |process: &u32, signal| {
+        let process = i32::try_from(*process).ok().and_then(Pid::from_raw);
+        let _ = process.map(|process| kill_process(process, signal));
+    };
+    // A process that is stopped starts no other.
+    let mut stopped = Vec::new();
+    loop {
+        let new: Vec<u32> =
+            family(process).into_iter().filter(|process| !stopped.contains(process)).collect();
+        if new.is_empty() {
+            break;
+        }
+        for process in &new {
+            send(process, Signal::STOP);
+        }
+        stopped.extend(new);
+    }
+    for process in &stopped {
+        send(process, Signal::KILL);
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn kill(_process: u32) {}
+pub(crate) fn kill_family(_process: u32) {}

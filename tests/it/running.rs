@@ -20,7 +20,8 @@ thread_local! {
     static STARTED: RefCell<Vec<Weak<Mutex<Child>>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A process that is killed when this is dropped. It has what tests use of [`Child`].
+/// A process that is killed when this is dropped, with what it has started. It has what tests use
+/// of [`Child`].
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Arc<Mutex<Child>>,
@@ -107,8 +108,16 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.kill();
+        end(&mut self.child());
         let _ = self.wait();
+    }
+}
+
+/// Kills a process, should it run, with what it has started.
+fn end(child: &mut Child) {
+    if matches!(child.try_wait(), Ok(None)) {
+        limit::kill_family(child.id());
+        let _ = child.kill(); // on other systems than Linux
     }
 }
 
@@ -121,7 +130,7 @@ pub(crate) fn scope<'env, T>(body: impl for<'scope> FnOnce(&'scope Scope<'scope,
             limit::hurry();
             STARTED.with_borrow(|started| {
                 for child in started.iter().filter_map(Weak::upgrade) {
-                    let _ = child.lock().unwrap_or_else(PoisonError::into_inner).kill();
+                    end(&mut child.lock().unwrap_or_else(PoisonError::into_inner));
                 }
             });
         });
