@@ -1,5 +1,5 @@
-//! The integration tests, one binary: what users of several processes see. `limit`, `running`, `peer`,
-//! `permits`, `markers`, `readers`, `calls`, `planted` and `support` are its tools.
+//! The integration tests, one binary: what users of several processes see. `limit`, `running`,
+//! `peer`, `permits`, `markers`, `readers`, `calls`, `planted` and `support` are its tools.
 
 #![allow(
     clippy::disallowed_methods,

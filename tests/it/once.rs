@@ -362,7 +362,8 @@ fn nobody_sees_done_before_all_of_it_is_on_the_disk() {
     assert_eq!(lines(&log), 1);
     assert!(!path.exists());
     peer.expect(&call(&log, "plainly", ""), "true");
-    // It is there when it is reset, and while it is written: it stops at the last call before the name is made.
+    // It is there when it is reset, and while it is written: it stops at the last call before the
+    // name is made.
     let Some(mut peer) = crate::refusals::strace(&[], "sync:signal=STOP:when=1") else { return };
     crate::calls::open(&mut peer, "once", &path, "fsync=yes");
     peer.expect("once\treset", "true");

@@ -374,8 +374,8 @@ pub(crate) fn traced(peer: &Peer) -> u32 {
     pid.unwrap()
 }
 
-/// Waits until such a peer is stopped that `inject` stops (`CALL:signal=STOP:when=1`). strace stops it for
-/// a moment at each system call as well.
+/// Waits until such a peer is stopped that `inject` stops (`CALL:signal=STOP:when=1`). strace stops
+/// it for a moment at each system call as well.
 #[cfg(target_os = "linux")]
 pub(crate) fn until_stopped(peer: &Peer) {
     let tasks = format!("/proc/{}/task", traced(peer));

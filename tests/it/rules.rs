@@ -361,8 +361,8 @@ mod replaced {
             let _end = crate::running::on_drop(|| {
                 done.store(true, std::sync::atomic::Ordering::Relaxed);
             });
-            // Many times in a row, and then not for a moment: on a busy machine a file that is removed
-            // without any pause is replaced at each try.
+            // Many times in a row, and then not for a moment: on a busy machine a file that is
+            // removed without any pause is replaced at each try.
             scope.spawn(|| {
                 while !done.load(std::sync::atomic::Ordering::Relaxed) {
                     for _ in 0..50 {

@@ -37,8 +37,8 @@ fn processes_are_served_in_the_order_in_which_they_came() {
             }
             orders.push(order);
         }
-        // Two neighbours may change places: where another process tries the gate in the moment in which the
-        // first of them is woken, the kernel lets it begin to wait again. That is seldom.
+        // Two neighbours may change places: where another process tries the gate in the moment in
+        // which the first of them is woken, the kernel lets it begin to wait again. That is seldom.
         let in_order = orders.iter().filter(|order| order.is_sorted()).count();
         assert!(in_order >= 7, "{orders:?}");
     }

@@ -89,8 +89,9 @@ pub(crate) fn sleeps(pid: u32) -> u64 {
     tasks.map(|task| of_task(task.unwrap().path())).sum()
 }
 
-/// Asserts that processes settle: that in one of several spans of three seconds the threads of each wake at
-/// most as often a second as it may. On a busy machine the first span may show how it begins to wait.
+/// Asserts that processes settle: that in one of several spans of three seconds the threads of each
+/// wake at most as often a second as it may. On a busy machine the first span may show how it
+/// begins to wait.
 #[cfg(target_os = "linux")]
 #[track_caller]
 pub(crate) fn assert_sleep(processes: &[(u32, f64)]) {

@@ -255,7 +255,8 @@ fn each_test_begins_with_its_time_limit() {
     assert!(seen > 450, "{seen}: this looks past them");
 }
 
-/// A test that panics would otherwise wait for ever, or leave a process behind (`tests/it/running.rs`).
+/// A test that panics would otherwise wait for ever, or leave a process behind
+/// (`tests/it/running.rs`).
 #[test]
 fn tests_start_processes_and_scopes_that_end_when_they_panic() {
     limit!();
