@@ -11,7 +11,7 @@ use crate::planted::{Case, KINDS, Kind, PLACES, Place, Plant, exercise};
 /// Each kind, each of its names, each thing: nothing is left out.
 #[test]
 fn whatever_is_planted_at_any_name_nothing_outside_is_touched_and_nobody_hangs() {
-    limit!();
+    limit!(2 * crate::limit::LIMIT);
     let cases = AtomicUsize::new(0);
     crate::running::share(8, PLACES, |place| {
         for plant in Plant::ALL {

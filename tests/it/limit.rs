@@ -13,8 +13,8 @@ use std::fmt::Write as _;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The limit of a test that does not ask for another one. The slowest such test takes 30 s on two
-/// idle cores, and eight busy processes beside it make that five times as long.
+/// The limit of a test that does not ask for another one. The slowest takes 10 s on two idle cores,
+/// and 100 s where 30 processes want them.
 pub(crate) const LIMIT: Duration = Duration::from_secs(300);
 
 /// The threads of a test that has panicked have this long to end.
