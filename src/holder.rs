@@ -388,6 +388,7 @@ mod tests {
 
     #[test]
     fn lines_of_a_later_version_are_passed_over() {
+        limit!();
         let text = record(&holder());
         let more = text.replace("host ", "colour green\nnamespaces 5\n\nhost ");
         assert_ne!(more, text);
@@ -402,6 +403,7 @@ mod tests {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     #[test]
     fn this_process_is_told_by_all_that_a_record_has() {
+        limit!();
         let own = Holder::of_this_process(None);
         let Process { numbering: Numbering::Namespace(inode), started: Some(started), .. } =
             own.process
@@ -456,6 +458,7 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn of_another_boots_record_the_inode_decides() {
+        limit!();
         let id = sys::identity(&tempfile::tempfile().unwrap()).unwrap();
         let (device, inode) =
             id.to_string().split_once(':').map(|(d, i)| (d.to_string(), i.to_string())).unwrap();

@@ -331,6 +331,7 @@ mod tests {
 
     #[test]
     fn proc_locks_lines_are_read_and_nonsense_is_passed_over() {
+        limit!();
         let id = FileId { device: rustix::fs::makedev(0xfe, 1), inode: 77 };
         let owner = |line| flock(line).filter(|lock| lock.file == id).map(|lock| lock.process);
         let shares = |line| flock(line).unwrap().is_shared;
@@ -360,6 +361,7 @@ mod tests {
             (major, minor, inode) in (0..4096_u32, 0..1_048_576_u32, any::<u64>()),
             waits in any::<bool>(),
         ) {
+            limit!();
             let arrow = if waits { "-> " } else { "" };
             let line = format!("{number}: {arrow}{kind} ADVISORY  {mode} {owner} {major:02x}:{minor:02x}:{inode} 0 EOF");
             let file = FileId { device: rustix::fs::makedev(major, minor), inode };
@@ -377,6 +379,7 @@ mod tests {
 
         #[test]
         fn nonsense_is_passed_over(text in any::<String>(), words in "([0-9]+: )?(-> )?(FLOCK|x)?[ 0-9a-fxFL:OCK-]{0,60}") {
+            limit!();
             let _ = (flock(&text), flock(&words));
         }
     }

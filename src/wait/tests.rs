@@ -219,6 +219,7 @@ fn left_behind(lines: &'static Lines<Memory>) -> (Arc<Memory>, Held) {
 
 #[test]
 fn a_try_takes_over_what_an_unneeded_helper_was_granted() {
+    limit!();
     static LINES: Lines<Memory> = Lines::new();
     let (target, held) = left_behind(&LINES);
     assert!(try_now(&LINES, &target).unwrap().is_none());
@@ -236,6 +237,7 @@ fn a_try_takes_over_what_an_unneeded_helper_was_granted() {
 
 #[test]
 fn a_try_leaves_what_a_helper_was_granted_to_its_waiter() {
+    limit!();
     static LINES: Lines<Memory> = Lines::new();
     let (target, held, mut waits) = in_line(&LINES, 1);
     while target.state.0.lock().unwrap().requests == 0 {
@@ -251,6 +253,7 @@ fn a_try_leaves_what_a_helper_was_granted_to_its_waiter() {
 
 #[test]
 fn a_helper_unlocks_what_it_granted_to_a_future_that_was_set_aside() {
+    limit!();
     static LINES: Lines<Memory> = Lines::new();
     let target = Arc::new(Memory::default());
     let held = target.attempt().unwrap().unwrap();
@@ -294,6 +297,7 @@ fn a_helper_unlocks_what_it_granted_to_a_future_that_was_set_aside() {
 
 #[test]
 fn short_waits_leave_few_helpers_and_long_ones_get_theirs() {
+    limit!();
     static LINES: Lines<Memory> = Lines::new();
     let held: Vec<_> = (0..100)
         .map(|_| {

@@ -652,6 +652,7 @@ const RANGES: &[(&str, &str)] = &[
 
 #[test]
 fn descriptors_and_directories_are_locked_by_range() {
+    limit!();
     let is_known = String::from_utf8(Command::new("flock").arg("--help").output().unwrap().stdout);
     let is_known = is_util_linux() && is_known.unwrap().contains("--fcntl");
     for (line, told) in RANGES {

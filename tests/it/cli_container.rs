@@ -2,28 +2,19 @@
 //! same, whatever it waits for.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cli::Holding;
+use crate::running::{Running, Start as _};
 use crate::support::{eventually, has};
 
 const UNSHARE: [&str; 4] = ["--fork", "--pid", "--mount-proc", "--kill-child"];
 
-/// Ends what is left where a test fails.
-struct Ending(Child);
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// The first process of the namespace, as this one sees it, when it is ready for signals.
-fn first_process(unshare: &Ending) -> Pid {
-    let outer = unshare.0.id();
+fn first_process(unshare: &Running) -> Pid {
+    let outer = unshare.id();
     let mut first = None;
     eventually("it handles TERM", || {
         let children = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children"));
@@ -43,16 +34,17 @@ fn first_process(unshare: &Ending) -> Pid {
     Pid::from_raw(first.unwrap()).unwrap()
 }
 
-fn start(dir: &Path, program: &Path, words: &[&str]) -> Ending {
+fn start(dir: &Path, program: &Path, words: &[&str]) -> Running {
     // With no signal ignored, as `cli::flockwork`.
     let mut command = Command::new("env");
     command.args(["--default-signal", "unshare"]).args(UNSHARE).arg(program).args(words);
     command.current_dir(dir).env("XDG_RUNTIME_DIR", dir).stdin(Stdio::null()).stdout(Stdio::null());
-    Ending(command.stderr(Stdio::null()).spawn().unwrap())
+    command.stderr(Stdio::null()).start()
 }
 
 #[test]
 fn signals_end_the_first_process_of_a_container() {
+    limit!();
     if !has("unshare", &["--fork", "--pid", "--mount-proc", "--kill-child", "true"]) {
         return;
     }
@@ -84,8 +76,8 @@ fn signals_end_the_first_process_of_a_container() {
         for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
             let mut unshare = start(dir, program, words);
             kill_process(first_process(&unshare), signal).unwrap();
-            eventually(&format!("{words:?} has ended"), || unshare.0.try_wait().unwrap().is_some());
-            assert_eq!(unshare.0.wait().unwrap().code(), Some(code), "{words:?}");
+            eventually(&format!("{words:?} has ended"), || unshare.try_wait().unwrap().is_some());
+            assert_eq!(unshare.wait().unwrap().code(), Some(code), "{words:?}");
         }
     }
     holdings.into_iter().for_each(Holding::end);
@@ -93,6 +85,7 @@ fn signals_end_the_first_process_of_a_container() {
 
 #[test]
 fn a_signal_reaches_the_job_of_the_first_process() {
+    limit!();
     if !has("unshare", &["--fork", "--pid", "--mount-proc", "--kill-child", "true"]) {
         return;
     }
@@ -105,7 +98,7 @@ fn a_signal_reaches_the_job_of_the_first_process() {
         eventually("the job runs", || dir.join("up").exists());
         std::fs::remove_file(dir.join("up")).unwrap();
         kill_process(first_process(&unshare), Signal::TERM).unwrap();
-        eventually("it has ended", || unshare.0.try_wait().unwrap().is_some());
-        assert_eq!(unshare.0.wait().unwrap().code(), Some(7), "{verb}");
+        eventually("it has ended", || unshare.try_wait().unwrap().is_some());
+        assert_eq!(unshare.wait().unwrap().code(), Some(7), "{verb}");
     }
 }

@@ -21,6 +21,7 @@ fn says(ran: Ran, code: i32, says: &str, never: &str) {
 
 #[test]
 fn a_command_that_cannot_be_run_is_told_why() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     std::fs::create_dir(at("directory")).unwrap();
@@ -65,6 +66,7 @@ fn a_command_that_cannot_be_run_is_told_why() {
 
 #[test]
 fn a_file_in_the_place_of_a_semaphore_is_called_what_it_is() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("make"), "").unwrap();
     std::os::unix::fs::symlink("make", dir.path().join("link")).unwrap();
@@ -80,6 +82,7 @@ fn a_file_in_the_place_of_a_semaphore_is_called_what_it_is() {
 
 #[test]
 fn numbers_agree_with_their_nouns() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     run(dir, ["sem", "-j", "1", "s", "true"]).expect(0, "");
@@ -94,6 +97,7 @@ fn numbers_agree_with_their_nouns() {
 
 #[test]
 fn what_is_suggested_is_what_was_meant() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     for (words, why, never) in [
         (&["sem", "--semaphoretimeout", "3", "s", "true"][..], "use -w SECS", "--semaphorename"),
@@ -114,6 +118,7 @@ fn what_is_suggested_is_what_was_meant() {
 /// As another user sees what the superuser made.
 #[test]
 fn what_another_user_made_is_told_with_how_to_share_it() {
+    limit!();
     if !rustix::process::geteuid().is_root() {
         crate::support::left_out("another user is needed, so this must run as root");
         return;
@@ -158,6 +163,7 @@ fn what_another_user_made_is_told_with_how_to_share_it() {
 /// A mount whose server is gone: nothing can be looked up there, and what is there exists.
 #[test]
 fn a_dead_mount_is_said_to_be_one() {
+    limit!();
     if !has("strace", &["-V"]) {
         return;
     }

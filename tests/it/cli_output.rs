@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::cli::{Ran, flockwork, run};
+use crate::running::Start as _;
 
 fn full() -> Stdio {
     std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap().into()
@@ -26,7 +27,7 @@ fn broken() -> Stdio {
 
 fn writing_to(dir: &Path, words: &[&str], output: Stdio) -> Ran {
     let mut command = flockwork(dir);
-    let child = command.args(words).stdout(output).stderr(Stdio::piped()).spawn().unwrap();
+    let child = command.args(words).stdout(output).stderr(Stdio::piped()).start();
     let output = child.wait_with_output().unwrap();
     let err = String::from_utf8(output.stderr).unwrap();
     Ran { code: output.status.code(), out: String::new(), err }
@@ -41,6 +42,7 @@ fn closed(dir: &Path, line: &str) -> Ran {
 
 #[test]
 fn a_payload_that_cannot_be_written_is_put_back() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let consume = ["event", "wait", "--consume", "e"];
@@ -76,6 +78,7 @@ fn a_payload_that_cannot_be_written_is_put_back() {
 /// The directory is closed when the payload has been taken.
 #[test]
 fn a_payload_that_cannot_be_put_back_is_said_to_be_lost() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     // Whoever reads closes the pipe when it has been set again.
@@ -87,6 +90,7 @@ fn a_payload_that_cannot_be_put_back_is_said_to_be_lost() {
 
 #[test]
 fn what_can_be_asked_again_fails_where_the_output_is_full() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     std::fs::write(dir.join("e"), "").unwrap();

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::cli::{Holding, flockwork, run};
+use crate::running::Start as _;
 
 /// A verb, who is in its way, and what it writes to the standard output when that is over.
 struct Verb {
@@ -140,6 +141,7 @@ fn without_progress(said: &str) -> Vec<&str> {
 
 #[test]
 fn in_vain_each_option_of_each_verb_does_what_it_says() {
+    limit!();
     for verb in VERBS {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
@@ -164,6 +166,7 @@ fn in_vain_each_option_of_each_verb_does_what_it_says() {
 
 #[test]
 fn once_it_is_over_each_option_of_each_verb_goes_on() {
+    limit!();
     for verb in VERBS {
         for (options, lines) in [
             (&[][..], 0),
@@ -182,7 +185,7 @@ fn once_it_is_over_each_option_of_each_verb_goes_on() {
             let words = line(verb, options);
             let mut waiting = flockwork(dir);
             waiting.args(&words).stdout(Stdio::piped()).stderr(Stdio::piped());
-            let mut waiting = waiting.spawn().unwrap();
+            let mut waiting = waiting.start();
             let mut err = BufReader::new(waiting.stderr.take().unwrap());
             let mut said = String::new();
             if lines > 0 {
@@ -201,6 +204,7 @@ fn once_it_is_over_each_option_of_each_verb_goes_on() {
 
 #[test]
 fn what_is_free_is_taken_at_once_with_any_option() {
+    limit!();
     for verb in VERBS {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
@@ -224,12 +228,13 @@ fn what_is_free_is_taken_at_once_with_any_option() {
 /// The line after a second, and that at the end, are about the events that are missing.
 #[test]
 fn of_several_events_the_missing_ones_are_named() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     for event in ["a", "c"] {
         std::fs::write(dir.join(event), "").unwrap();
     }
-    std::thread::scope(|scope| {
+    crate::running::scope(|scope| {
         for (words, waiting, end) in [
             (&["a", "b"][..], "waiting for `{b}` for ", "waiting for `{b}`: it was not set;"),
             (
@@ -272,7 +277,7 @@ fn of_several_events_the_missing_ones_are_named() {
                 };
                 let mut waits = flockwork(dir);
                 waits.args(["event", "wait"]).args(words).stderr(Stdio::piped());
-                let mut waits = waits.spawn().unwrap();
+                let mut waits = waits.start();
                 let mut line = String::new();
                 BufReader::new(waits.stderr.take().unwrap()).read_line(&mut line).unwrap();
                 waits.kill().unwrap();

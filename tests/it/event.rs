@@ -452,6 +452,7 @@ fn a_relative_path_means_what_it_meant_when_it_was_opened() {
 
 #[test]
 fn a_callback_is_called_with_an_event_that_is_missing() {
+    limit!();
     use std::sync::Mutex;
     let (dir, _) = dirs();
     let seen = std::sync::Arc::new(Mutex::new(Vec::new()));

@@ -16,6 +16,7 @@ fn open(path: &Path) -> Event {
 
 #[test]
 fn a_directory_and_a_file_set_it() {
+    limit!();
     let (_dir, path) = dirs();
     let event = open(&path);
     assert!(!event.is_set().unwrap());
@@ -36,6 +37,7 @@ fn a_directory_and_a_file_set_it() {
 
 #[test]
 fn it_is_never_set_cleared_or_consumed() {
+    limit!();
     let (_dir, path) = dirs();
     let event = open(&path);
     std::fs::create_dir(&path).unwrap();
@@ -63,6 +65,7 @@ fn it_is_never_set_cleared_or_consumed() {
 
 #[test]
 fn waiting_for_it_creates_no_directory() {
+    limit!();
     let (dir, path) = dirs();
     let event = open(&path.join("deep/ready"));
     assert!(event.wait_timeout(Duration::from_millis(10)).unwrap_err().is_timed_out());
@@ -71,6 +74,7 @@ fn waiting_for_it_creates_no_directory() {
 
 #[test]
 fn a_waiter_is_woken_by_a_directory() {
+    limit!();
     let (dir, path) = dirs();
     let mut waiter = peer(&path, &format!("{FAR}\tany-type"));
     waiter.tell("event\twait");
@@ -87,6 +91,7 @@ fn a_waiter_is_woken_by_a_directory() {
 #[cfg(unix)]
 #[test]
 fn a_socket_sets_it() {
+    limit!();
     let (_dir, path) = dirs();
     let event = open(&path);
     let _listening = std::os::unix::net::UnixListener::bind(&path).unwrap();
@@ -99,6 +104,7 @@ fn a_socket_sets_it() {
 #[cfg(unix)]
 #[test]
 fn a_symbolic_link_sets_it_while_it_leads_to_a_file() {
+    limit!();
     use std::os::unix::fs::symlink;
     let (dir, path) = dirs();
     let at = |name: &str| dir.path().join(name);

@@ -12,6 +12,7 @@ use crate::permits::FAR;
 
 #[test]
 fn an_event_that_is_set_keeps_its_payload() {
+    limit!();
     let (dir, path) = dirs();
     let event = Event::open(&path).unwrap();
     assert!(event.set_new("one").unwrap());
@@ -44,11 +45,12 @@ fn is_missing(error: std::io::Error) -> std::io::Result<()> {
 
 #[test]
 fn of_many_callers_one_sets_it() {
+    limit!();
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();
     for round in 0..20 {
         let barrier = std::sync::Barrier::new(8);
-        let set = std::thread::scope(|scope| {
+        let set = crate::running::scope(|scope| {
             let callers: Vec<_> = (0..8)
                 .map(|caller| {
                     let (event, barrier) = (&event, &barrier);
@@ -68,6 +70,7 @@ fn of_many_callers_one_sets_it() {
 
 #[test]
 fn four_producers_that_share_an_event_lose_nothing() {
+    limit!();
     const EACH: usize = if cfg!(windows) { 5 } else { 50 };
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();

@@ -34,6 +34,7 @@ fn give_up_on(
 #[cfg(target_os = "linux")]
 #[test]
 fn short_waits_that_gave_up_leave_few_threads() {
+    limit!();
     alone("given_up::short_waits_that_gave_up_leave_few_threads", || {
         let dir = tempfile::tempdir().unwrap();
         let before = threads();
@@ -51,10 +52,11 @@ fn short_waits_that_gave_up_leave_few_threads() {
 #[cfg(target_os = "linux")]
 #[test]
 fn waits_that_gave_up_do_not_turn_others_into_polling() {
+    limit!();
     alone("given_up::waits_that_gave_up_do_not_turn_others_into_polling", || {
         let dir = tempfile::tempdir().unwrap();
         let before = threads();
-        let left = std::thread::scope(|scope| {
+        let left = crate::running::scope(|scope| {
             let give_up = |number: usize| {
                 let directory = dir.path().join(number.to_string());
                 std::fs::create_dir(&directory).unwrap();
@@ -68,7 +70,7 @@ fn waits_that_gave_up_do_not_turn_others_into_polling() {
         let path = dir.path().join("wanted");
         let (holder, lock) = (Lock::open(&path).unwrap(), Lock::open(&path).unwrap());
         let held = holder.lock().unwrap();
-        std::thread::scope(|scope| {
+        crate::running::scope(|scope| {
             let waiter = scope.spawn(|| lock.lock_timeout(Duration::from_secs(100)).map(drop));
             until_blocked(&path, 1);
             drop(held);
@@ -84,6 +86,7 @@ fn waits_that_gave_up_do_not_turn_others_into_polling() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_try_takes_over_what_a_late_helper_was_granted() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let held = Lock::open(&path).unwrap().lock().unwrap();
@@ -105,6 +108,7 @@ fn a_try_takes_over_what_a_late_helper_was_granted() {
 #[cfg(unix)]
 #[test]
 fn a_try_is_not_refused_by_a_leftover_of_its_process() {
+    limit!();
     const ROUNDS: u32 = 600;
     let timeout = Duration::from_micros(200);
     let dir = tempfile::tempdir().unwrap();
@@ -153,6 +157,7 @@ fn a_try_is_not_refused_by_a_leftover_of_its_process() {
 /// A future that was polled, and is neither polled on nor dropped, delays others and does not stop them.
 #[test]
 fn a_future_that_is_set_aside_gives_a_permit_back() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.sem");
     for permits in [1, 2] {

@@ -321,6 +321,7 @@ fn an_orderly_release_is_no_death_where_the_record_cannot_be_removed() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_dead_holders_record_that_another_process_locks_is_not_believed() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let _record = record_of_a_killed_holder(&path);

@@ -39,6 +39,7 @@ fn open_labelled(peer: &mut Peer, path: &Path, label: &str) {
 
 #[test]
 fn is_held_is_true_of_what_another_pid_namespace_holds() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let (lock, rw) = (Lock::open(&path).unwrap(), RwLock::open(&path).unwrap());
@@ -66,6 +67,7 @@ fn is_held_is_true_of_what_another_pid_namespace_holds() {
 
 #[test]
 fn threads_that_ask_at_once_do_not_take_each_other_for_a_holder() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     Lock::open(&path).unwrap();
@@ -76,6 +78,7 @@ fn threads_that_ask_at_once_do_not_take_each_other_for_a_holder() {
 
 #[test]
 fn held_slots_has_what_another_pid_namespace_holds() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("pool");
     let pool = Semaphore::open(&path, 3).unwrap();
@@ -102,6 +105,7 @@ fn held_slots_has_what_another_pid_namespace_holds() {
 /// Two containers of one host name, in each of which the holder is the first process.
 #[test]
 fn a_holder_in_another_pid_namespace_is_not_this_process() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let own = dir.path().join("own.lock");
@@ -138,6 +142,7 @@ fn a_holder_in_another_pid_namespace_is_not_this_process() {
 
 #[test]
 fn a_holder_out_of_the_list_is_named_by_no_number_of_ours() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let _held = Lock::open(&path).unwrap().lock().unwrap();
@@ -153,6 +158,7 @@ fn a_holder_out_of_the_list_is_named_by_no_number_of_ours() {
 /// Both are in a namespace that `/proc` is not of, which has another number for each of them.
 #[test]
 fn a_neighbour_is_named_by_the_number_that_counts_there() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     if !has("flock", &["--version"]) {
@@ -179,6 +185,7 @@ fn a_neighbour_is_named_by_the_number_that_counts_there() {
 /// Seen from outside, who reads in a namespace has two numbers: in the record and in the system's list.
 #[test]
 fn a_reader_in_another_pid_namespace_is_named_once() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     for namespace in namespaces() {
@@ -199,6 +206,7 @@ fn a_reader_in_another_pid_namespace_is_named_once() {
 /// numbers then.
 #[test]
 fn a_death_before_the_last_boot_is_told() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let record = dir.path().join("a.lock.holder");
@@ -221,6 +229,7 @@ fn a_death_before_the_last_boot_is_told() {
 /// As of a daemon: its record names the process that took the lock, which has ended.
 #[test]
 fn of_a_recorded_holder_that_died_the_child_that_inherited_it_is_named() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let lock = Lock::open(&path).unwrap();
@@ -243,6 +252,7 @@ fn of_a_recorded_holder_that_died_the_child_that_inherited_it_is_named() {
 /// The list names the dead one that took it, and this user may not look at the process that inherited it.
 #[test]
 fn is_held_is_true_of_what_a_hidden_process_inherited() {
+    limit!();
     if !rustix::process::geteuid().is_root() {
         return crate::support::left_out("what another user's process inherited: not root");
     }
@@ -277,6 +287,7 @@ mod command {
 
     #[test]
     fn status_shows_what_another_pid_namespace_holds() {
+        limit!();
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
         for namespace in namespaces() {
@@ -302,6 +313,7 @@ mod command {
 
     #[test]
     fn status_says_whether_the_pid_counts_here() {
+        limit!();
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
         for namespace in namespaces() {

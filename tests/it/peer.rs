@@ -308,7 +308,7 @@ impl State {
 /// How often it is said to be held, of so many times that each of four threads asks.
 fn held_at_once(path: &str, times: u32) -> String {
     let ask = || (0..times).filter(|_| flockwork::is_held(path).unwrap()).count();
-    std::thread::scope(|scope| {
+    crate::running::scope(|scope| {
         let threads = [(); 4].map(|()| scope.spawn(ask));
         threads.map(|thread| thread.join().unwrap()).iter().sum::<usize>().to_string()
     })

@@ -453,6 +453,7 @@ mod forked {
 
     #[test]
     fn releasing_a_forked_copy_of_a_guard_is_an_error() {
+        limit!();
         crate::support::alone(
             "rules::forked::releasing_a_forked_copy_of_a_guard_is_an_error",
             || {
@@ -500,6 +501,7 @@ mod forked {
     /// It knows nothing of what came after the fork: the record may be that of a holder that lives.
     #[test]
     fn a_forked_copy_of_a_guard_takes_no_record_for_a_dead_ones() {
+        limit!();
         crate::support::alone(
             "rules::forked::a_forked_copy_of_a_guard_takes_no_record_for_a_dead_ones",
             || {

@@ -610,6 +610,7 @@ fn a_forked_copy_of_a_permit_gives_nothing_back() {
 #[cfg(unix)]
 #[test]
 fn a_fork_while_threads_use_a_semaphore_does_not_hang_it() {
+    limit!();
     use std::sync::atomic::{AtomicBool, Ordering};
     const FORKS: u32 = 150;
     alone("semaphore::a_fork_while_threads_use_a_semaphore_does_not_hang_it", || {
@@ -617,7 +618,8 @@ fn a_fork_while_threads_use_a_semaphore_does_not_hang_it() {
             let (_dir, path) = dirs();
             let semaphore = Semaphore::open(&path, permits).unwrap();
             let is_over = AtomicBool::new(false);
-            let ended = std::thread::scope(|scope| {
+            crate::running::scope(|scope| {
+                let _end = crate::running::on_drop(|| is_over.store(true, Ordering::Relaxed));
                 for way in 0..3 {
                     let (semaphore, is_over) = (&semaphore, &is_over);
                     scope.spawn(move || {
@@ -630,11 +632,8 @@ fn a_fork_while_threads_use_a_semaphore_does_not_hang_it() {
                         }
                     });
                 }
-                let ended = (0..FORKS).try_for_each(|_| in_a_fork(&semaphore));
-                is_over.store(true, Ordering::Relaxed);
-                ended
+                (0..FORKS).try_for_each(|_| in_a_fork(&semaphore)).unwrap();
             });
-            ended.unwrap();
         }
     });
 }

@@ -272,6 +272,7 @@ fn a_user_who_may_only_read_takes_part() {
 #[cfg(unix)]
 #[test]
 fn a_user_who_may_create_no_slot_takes_those_there_are() {
+    limit!();
     use std::os::unix::fs::PermissionsExt as _;
     if !rustix::process::geteuid().is_root() {
         return;
@@ -316,6 +317,7 @@ fn a_user_who_may_create_no_slot_takes_those_there_are() {
 /// The directory of a semaphore whose creator was killed before it had created all of its files.
 #[test]
 fn opening_a_semaphore_creates_slots_that_are_missing() {
+    limit!();
     let (_dir, path) = dirs();
     drop(Semaphore::open(&path, 100).unwrap());
     let slots = || (0..100).filter(|slot| path.join(format!("slot.{slot}")).exists()).count();

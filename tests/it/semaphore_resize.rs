@@ -20,6 +20,7 @@ fn all_slots(semaphore: &Semaphore, capacity: u32) -> Vec<flockwork::Permit> {
 /// then must fail until both are free, also while the semaphore shrinks once more.
 #[test]
 fn no_try_passes_permits_in_excess_during_a_shrink() {
+    limit!();
     let rounds = if cfg!(windows) { 40 } else { 1500 };
     let (_dir, path) = dirs();
     let (holder, other) = (Semaphore::open(&path, 4).unwrap(), Semaphore::open(&path, 4).unwrap());
@@ -28,7 +29,7 @@ fn no_try_passes_permits_in_excess_during_a_shrink() {
         drop(permits.drain(..2));
         holder.resize(2).unwrap();
         let is_over = AtomicBool::new(false);
-        let admitted = std::thread::scope(|scope| {
+        let admitted = crate::running::scope(|scope| {
             let tries = scope.spawn(|| {
                 let mut admitted = None;
                 while admitted.is_none() && !is_over.load(Ordering::SeqCst) {
@@ -36,11 +37,11 @@ fn no_try_passes_permits_in_excess_during_a_shrink() {
                 }
                 admitted
             });
-            let shrunk = holder.resize(1);
+            let end = crate::running::on_drop(|| is_over.store(true, Ordering::SeqCst));
+            holder.resize(1).unwrap();
             drop(permits.remove(0)); // slot 2: as many are out as there may be
             std::thread::yield_now();
-            is_over.store(true, Ordering::SeqCst);
-            shrunk.unwrap();
+            drop(end);
             tries.join().unwrap()
         });
         assert!(admitted.is_none(), "round {round}: {admitted:?} beside {permits:?}, of 1");
@@ -55,6 +56,7 @@ fn no_try_passes_permits_in_excess_during_a_shrink() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_try_sees_a_shrink_that_comes_while_it_looks() {
+    limit!();
     let (_dir, path) = dirs();
     let holder = Semaphore::open(&path, 4).unwrap();
     let mut permits = all_slots(&holder, 4);
@@ -81,6 +83,7 @@ fn a_try_sees_a_shrink_that_comes_while_it_looks() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_failed_look_at_a_resized_semaphore_changes_nothing() {
+    limit!();
     for call in ["getdents64:error=EIO:when=5", "getdents64:error=EIO:when=7"] {
         let (_dir, path) = dirs();
         let holder = Semaphore::open(&path, 5).unwrap();
@@ -101,6 +104,7 @@ fn a_failed_look_at_a_resized_semaphore_changes_nothing() {
 /// Against processes that try in a loop, a leader that began anew with each look would starve.
 #[test]
 fn a_leader_keeps_what_it_gathered_while_slots_are_in_excess() {
+    limit!();
     let (_dir, path) = dirs();
     let holder = Semaphore::open(&path, 6).unwrap();
     let mut permits = all_slots(&holder, 6);
@@ -129,13 +133,14 @@ fn a_leader_keeps_what_it_gathered_while_slots_are_in_excess() {
 /// that capacity first.
 #[test]
 fn a_leader_returns_no_slot_beyond_a_capacity_that_shrank() {
+    limit!();
     let rounds = if cfg!(windows) { 5 } else { 100 };
     for _ in 0..rounds {
         let (_dir, path) = dirs();
         let (holder, handle) =
             (Semaphore::open(&path, 5).unwrap(), Semaphore::open(&path, 5).unwrap());
         let mut permits = all_slots(&holder, 5);
-        let slots = std::thread::scope(|scope| {
+        let slots = crate::running::scope(|scope| {
             let leader = scope.spawn(|| handle.acquire_many_timeout(2, Duration::from_secs(60)));
             until_held(&path.join("gate"), std::process::id());
             drop(permits.pop()); // slot 4
@@ -152,11 +157,13 @@ fn a_leader_returns_no_slot_beyond_a_capacity_that_shrank() {
 /// As two administrators who do not know of each other.
 #[test]
 fn waiters_come_through_while_the_capacity_changes_all_the_time() {
+    limit!();
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 4).unwrap();
     let is_over = AtomicBool::new(false);
     let rounds = if cfg!(windows) { 10 } else { 200 };
-    std::thread::scope(|scope| {
+    crate::running::scope(|scope| {
+        let _end = crate::running::on_drop(|| is_over.store(true, Ordering::SeqCst));
         scope.spawn(|| {
             for capacity in (1..=4).cycle() {
                 if is_over.load(Ordering::SeqCst) {
@@ -179,10 +186,8 @@ fn waiters_come_through_while_the_capacity_changes_all_the_time() {
                 })
             })
             .collect();
-        let ended: Vec<_> = workers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
-        is_over.store(true, Ordering::SeqCst);
-        for worker in ended {
-            worker.unwrap().unwrap();
+        for worker in workers {
+            worker.join().unwrap().unwrap();
         }
     });
 }

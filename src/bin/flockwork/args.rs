@@ -277,6 +277,7 @@ mod tests {
 
     #[test]
     fn what_is_suggested_is_near() {
+        limit!();
         for (word, near, is_near) in [
             ("lokc", "lock", true),
             ("--nonblok", "--nonblock", true),
