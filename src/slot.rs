@@ -27,10 +27,37 @@ pub(crate) struct Slot {
     /// be made anew while somebody may hold the old one (rule S2).
     spare: Option<Box<Path>>,
     access: Access,
+    purpose: Purpose,
     network: bool,
     /// Which file it was when it was opened.
     opened: FileId,
     files: PerProcess<Files>,
+}
+
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Locking,
+    /// To be written to; or, on Linux, so that its closing is an event: inotify has two kinds of close, and
+    /// notify 8.2 asks for that of a descriptor that may write (inotify.rs, `add_single_watch`). The head of a
+    /// semaphore learns of the death of a holder by it (rule S7).
+    Writing,
+}
+
+impl Purpose {
+    fn open(self, path: &Path) -> io::Result<File> {
+        match self {
+            Self::Locking => sys::open_to_lock(path),
+            Self::Writing => sys::open_existing(path),
+        }
+    }
+
+    fn create(self, path: &Path, access: Access) -> io::Result<File> {
+        match self {
+            Self::Locking => sys::create_to_lock(path, access.bits()),
+            Self::Writing => sys::create_new(path, access.bits()),
+        }
+    }
 }
 
 /// The descriptors of a slot that are not in a guard. An acquisition takes one out and has it to
@@ -99,24 +126,33 @@ impl Files {
 impl Slot {
     /// Opens the file, or makes it (and its missing parent directories).
     pub(crate) fn open(path: &Path, access: Access) -> Result<Arc<Self>> {
-        Self::open_kept(path, None, access)
+        Self::open_for(path, None, access, Purpose::Locking)
     }
 
-    /// The same, but the file also gets the name `spare`. If `path` is missing, or names another file, it
-    /// is made to name that one again.
+    /// The same, but the closing of the file is an event in its directory, and it also gets the name `spare`. If
+    /// `path` is missing, or names another file, it is made to name that one again.
     pub(crate) fn open_kept(
         path: &Path,
         spare: Option<Box<Path>>,
         access: Access,
     ) -> Result<Arc<Self>> {
+        Self::open_for(path, spare, access, Purpose::Writing)
+    }
+
+    fn open_for(
+        path: &Path,
+        spare: Option<Box<Path>>,
+        access: Access,
+        purpose: Purpose,
+    ) -> Result<Arc<Self>> {
         let path = absolute(path)?;
-        let file = open(&path, spare.as_deref(), access)?;
+        let file = open(&path, spare.as_deref(), access, purpose)?;
         let network = sys::is_network(&path, file.file());
         let opened = file.id;
         let files = PerProcess::new(Files { idle: Some(file), ..Files::NONE }, |()| Files::NONE);
         drop(files.lock()); // it is this process's from now on
         let common_name = sys::common_name(&path);
-        Ok(Arc::new(Self { path, common_name, spare, access, network, opened, files }))
+        Ok(Arc::new(Self { path, common_name, spare, access, purpose, network, opened, files }))
     }
 
     pub(crate) fn path(&self) -> &Arc<Path> {
@@ -285,7 +321,9 @@ impl Slot {
             Some(open) if open.origin.is_here() => Ok(open),
             other => {
                 drop(other);
-                let open = open(&self.path, self.spare.as_deref(), self.access)?;
+                // Without asking whether that is needed: it is known by now.
+                let purpose = if self.network { Purpose::Writing } else { self.purpose };
+                let open = open(&self.path, self.spare.as_deref(), self.access, purpose)?;
                 self.files().latest = Some(open.id);
                 Ok(open)
             }
@@ -463,7 +501,12 @@ impl Drop for Locked {
 /// Rule 1. Looks before it opens, because opening a device or a FIFO does things to it; opens without
 /// following or blocking, because what is there may have changed since; and looks again at what was
 /// opened.
-fn open(path: &Arc<Path>, spare: Option<&Path>, access: Access) -> Result<OpenFile> {
+fn open(
+    path: &Arc<Path>,
+    spare: Option<&Path>,
+    access: Access,
+    purpose: Purpose,
+) -> Result<OpenFile> {
     // Where a symbolic link has the place of their directory, a second name would be made, or found, elsewhere.
     let held = spare.and_then(Path::parent).and_then(|directory| own_directory(directory, access));
     let spare = held.as_ref().zip(spare.and_then(Path::file_name));
@@ -486,7 +529,7 @@ fn open(path: &Arc<Path>, spare: Option<&Path>, access: Access) -> Result<OpenFi
     };
     for tries in 0..MOST_REPLACEMENTS {
         match std::fs::symlink_metadata(path) {
-            Ok(found) if found.is_file() => match sys::open_existing(path) {
+            Ok(found) if found.is_file() => match purpose.open(path) {
                 Ok(file) => {
                     let found = file.metadata().map_err(failed("examine"))?;
                     if !found.is_file() {
@@ -515,7 +558,7 @@ fn open(path: &Arc<Path>, spare: Option<&Path>, access: Access) -> Result<OpenFi
                     }
                     _ => {} // it was never there
                 }
-                match sys::create_new(path, access.bits()) {
+                match purpose.create(path, access) {
                     Ok(file) => {
                         if let Some(open) = kept(file)? {
                             return Ok(open);
@@ -602,9 +645,9 @@ pub(crate) fn create_parents(
         .map_err(|source| Error::io("create the parent directory of", path, source))
 }
 
-/// A file that is not locked, opened (or made) by the same rule.
+/// A file that is written to and not locked, opened (or made) by the same rule.
 pub(crate) fn open_plain(path: &Arc<Path>, access: Access) -> Result<(File, FileId)> {
-    let mut open = open(path, None, access)?;
+    let mut open = open(path, None, access, Purpose::Writing)?;
     let file = open.file.take().expect(OPEN);
     Ok((file, open.id))
 }

@@ -9,9 +9,11 @@
 //! | [`SUPPORTED`] | whether there are locks on this platform at all |
 //! | [`misnamed`] | why the system would take a path for something else than the file that it seems to name |
 //! | [`common_name`] | one path for all under which a file that is there goes, where that is known |
-//! | [`open_existing`] | opens what is there, never creates, truncates, follows a last symlink, blocks on a FIFO |
+//! | [`open_existing`] | opens what is there to read and write it; never creates, truncates, follows a last symlink, blocks on a FIFO |
+//! | [`open_to_lock`] | the same to lock it: only to read, where the file system grants locks on that |
 //! | [`open_to_read`] | the same, for reading what others wrote beside the path |
 //! | [`create_new`] | creates, failing with `AlreadyExists` where anything has the name |
+//! | [`create_to_lock`] | the same, open as by [`open_to_lock`] |
 //! | [`write_new`], [`replace`], [`put`] | files that are never seen half-written |
 //! | [`through_readers`] | renames or opens a file that others may have open |
 //! | [`rename_new`] | gives a name at which nothing may be, if the system has a way |
@@ -267,12 +269,12 @@ mod untold;
 
 pub(crate) use imp::{
     BACKSTOP, FILES_HAVE_NUMBERS, FileId, Origin, PID_NAMESPACES, Pin, PlaceId, SUPPORTED, advice,
-    coarse_milliseconds, command_of, common_name, create_directories, create_new, describe,
-    has_ended, has_one_name, host_name, identity, inheritors, is_bad_name, is_network,
+    coarse_milliseconds, command_of, common_name, create_directories, create_new, create_to_lock,
+    describe, has_ended, has_one_name, host_name, identity, inheritors, is_bad_name, is_network,
     is_network_place, is_stopped, let_inherit, lists_locks, lock_owners, locked_in_list,
-    locks_unsupported, misnamed, names, open_existing, open_to_read, path_identity, place_identity,
-    presence, remove_at_once, rename_new, started, sync_directory, sync_everything, this_process,
-    through_readers,
+    locks_unsupported, misnamed, names, open_existing, open_to_lock, open_to_read, path_identity,
+    place_identity, presence, remove_at_once, rename_new, started, sync_directory, sync_everything,
+    this_process, through_readers,
 };
 
 #[cfg(all(unix, not(any(target_os = "solaris", target_os = "emscripten"))))]

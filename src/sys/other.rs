@@ -31,11 +31,19 @@ pub(crate) fn open_existing(_path: &Path) -> io::Result<File> {
     unsupported()
 }
 
+pub(crate) fn open_to_lock(_path: &Path) -> io::Result<File> {
+    unsupported()
+}
+
 pub(crate) fn open_to_read(_path: &Path) -> io::Result<File> {
     unsupported()
 }
 
 pub(crate) fn create_new(_path: &Path, _bits: Option<Bits>) -> io::Result<File> {
+    unsupported()
+}
+
+pub(crate) fn create_to_lock(_path: &Path, _bits: Option<Bits>) -> io::Result<File> {
     unsupported()
 }
 

@@ -61,6 +61,34 @@ mod directories;
 mod proc;
 #[path = "unix_processes.rs"]
 mod processes;
+#[cfg(any(
+    target_os = "linux",
+    target_os = "android",
+    target_vendor = "apple",
+    target_os = "freebsd",
+    target_os = "openbsd"
+))]
+#[path = "unix_remote.rs"]
+mod remote;
+
+#[cfg(not(any(
+    target_os = "linux",
+    target_os = "android",
+    target_vendor = "apple",
+    target_os = "freebsd",
+    target_os = "openbsd"
+)))]
+mod remote {
+    use super::{File, Path};
+
+    pub(super) fn file(_file: &File) -> Option<bool> {
+        None
+    }
+
+    pub(super) fn place(_directory: &Path) -> Option<bool> {
+        None
+    }
+}
 
 // ---------------------------------------------------------------------------------------- opening
 
@@ -70,26 +98,54 @@ mod processes;
 const FLAGS: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
 fn options() -> OpenOptions {
+    with_flags(FLAGS)
+}
+
+fn with_flags(flags: OFlags) -> OpenOptions {
     let mut options = OpenOptions::new();
     #[allow(clippy::cast_possible_wrap, reason = "open(2) takes an int, and all flags fit in it")]
-    options.read(true).custom_flags(FLAGS.bits() as i32);
+    options.read(true).custom_flags(flags.bits() as i32);
     options
 }
 
-/// Read and write, because NFS grants an exclusive lock only on a descriptor that may write
-/// (flock(2), "NFS details"); only read where writing is refused: the file system is read-only, the
-/// file is somebody else's, or a program that runs.
+/// For a file that is made; `O_EXCL`. A descriptor that only reads can be asked of open(2) and not of std.
+fn creating(writes: bool) -> OpenOptions {
+    if writes {
+        let mut options = options();
+        options.write(true).create_new(true);
+        return options;
+    }
+    with_flags(FLAGS.union(OFlags::CREATE).union(OFlags::EXCL))
+}
+
+/// To read and write; only to read where writing is refused: the file system is read-only, the file is
+/// somebody else's, or a program that runs.
 pub(crate) fn open_existing(path: &Path) -> io::Result<File> {
     match options().write(true).open(path) {
-        Err(error)
-            if matches!(
-                Errno::from_io_error(&error),
-                Some(Errno::ACCESS | Errno::ROFS | Errno::PERM | Errno::TXTBSY)
-            ) =>
-        {
-            // What refused writing says more than what refuses reading as well.
-            options().open(path).map_err(|_| error)
-        }
+        // What refused writing says more than what refuses reading as well.
+        Err(error) if refuses_writing(&error) => options().open(path).map_err(|_| error),
+        other => other,
+    }
+}
+
+fn refuses_writing(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::ACCESS | Errno::ROFS | Errno::PERM | Errno::TXTBSY)
+    )
+}
+
+/// Only to read: flock(2) needs no more on a local file system, and a program that somebody has open for
+/// writing cannot be run (ETXTBSY). An NFS client grants an exclusive lock only on a descriptor that may
+/// write (flock(2), "NFS details"), so on a network file system, and where the system does not tell which
+/// are such, the file is opened to read and write.
+pub(crate) fn open_to_lock(path: &Path) -> io::Result<File> {
+    let reading = options().open(path)?;
+    if remote::file(&reading) == Some(false) {
+        return Ok(reading);
+    }
+    match options().write(true).open(path) {
+        Err(error) if refuses_writing(&error) => Ok(reading),
         other => other,
     }
 }
@@ -99,24 +155,35 @@ pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
     options().open(path)
 }
 
+pub(crate) fn create_new(path: &Path, bits: Option<Bits>) -> io::Result<File> {
+    create(path, bits, true)
+}
+
+/// Open as by [`open_to_lock`]: it may become a program.
+pub(crate) fn create_to_lock(path: &Path, bits: Option<Bits>) -> io::Result<File> {
+    create(path, bits, remote::place(directory_of(path)) != Some(false))
+}
+
 /// With `bits`, the file has them from the first moment that it has its name: it is made under
 /// another name (crate `tempfile`) and given this one without clobbering. A `chmod` after creation
 /// would leave a moment in which other users are refused for ever by a mode that nobody asked for.
-pub(crate) fn create_new(path: &Path, bits: Option<Bits>) -> io::Result<File> {
-    let Some(bits) = bits else {
-        return options().write(true).create_new(true).open(path);
-    };
-    let made = aside(path, Some(bits))?;
+fn create(path: &Path, bits: Option<Bits>, writes: bool) -> io::Result<File> {
+    let Some(bits) = bits else { return creating(writes).open(path) };
+    let made = make(&mut unique(), path, Some(bits), &creating(writes))?;
     match made.persist_noclobber(path) {
         Ok(file) => Ok(file),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Err(error.error),
         // No way to rename without clobbering on this file system (exFAT, some FUSE): the plain way.
         Err(_) => {
-            let file = options().write(true).create_new(true).mode(bits.file & 0o700).open(path)?;
+            let file = creating(writes).mode(bits.file & 0o700).open(path)?;
             file.set_permissions(Permissions::from_mode(bits.file))?;
             Ok(file)
         }
     }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// As tempfile takes it: any path will do.
@@ -127,7 +194,13 @@ pub(super) fn at_any_length(path: &Path) -> &Path {
 /// A new file in the directory of `path`, with the mode that a file made with `bits` has: to be filled and
 /// then given that name.
 pub(super) fn aside(path: &Path, bits: Option<Bits>) -> io::Result<tempfile::NamedTempFile> {
-    make(tempfile::Builder::new().prefix(".flockwork."), path, bits, false)
+    make(&mut unique(), path, bits, &creating(true))
+}
+
+fn unique<'a>() -> tempfile::Builder<'a, 'a> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".flockwork.");
+    builder
 }
 
 /// A new file at `path` itself, locked for as long as it is open ([`WRITERS_LOCK`]). One that is `private` nobody else
@@ -138,33 +211,40 @@ pub(super) fn fixed(
     private: bool,
 ) -> io::Result<tempfile::NamedTempFile> {
     let name = path.file_name().unwrap_or_default();
-    let made = make(tempfile::Builder::new().prefix(name).rand_bytes(0), path, bits, private)?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(name).rand_bytes(0);
+    let made = if private {
+        make(&mut builder, path, None, creating(true).mode(PRIVATE))?
+    } else {
+        make(&mut builder, path, bits, &creating(true))?
+    };
     // Nobody else has it: somebody who looks whether we live, for a moment, if anybody.
     let _looked = super::try_lock(made.as_file(), Mode::Exclusive)?;
     super::whole::still_ours(made, path)
 }
 
+const PRIVATE: u32 = 0o600;
+
 /// Who writes a file aside has it locked meanwhile, so that it is seen whether they live.
 pub(super) const WRITERS_LOCK: bool = true;
 
+/// Without `bits` as any other file: 0666, of which open(2) takes what the umask says.
 fn make(
     builder: &mut tempfile::Builder<'_, '_>,
     path: &Path,
     bits: Option<Bits>,
-    private: bool,
+    options: &OpenOptions,
 ) -> io::Result<tempfile::NamedTempFile> {
-    let directory = path.parent().filter(|p| !p.as_os_str().is_empty());
-    // Without `bits` as any other file: 0666, of which open(2) takes what the umask says.
-    let at_first = if bits.is_some() || private { 0o600 } else { 0o666 };
     // tempfile adds its own path to the system's error, and keeps nothing of that but its kind.
     let mut refused = None;
-    let open = |path: &Path| {
-        let opened = options().write(true).create_new(true).mode(at_first).open(path);
-        opened.inspect_err(|error| refused = error.raw_os_error())
-    };
-    let made = builder.make_in(directory.unwrap_or(Path::new(".")), open);
+    let mut options = options.clone();
+    if bits.is_some() {
+        options.mode(PRIVATE);
+    }
+    let open = |path: &Path| options.open(path).inspect_err(|error| refused = error.raw_os_error());
+    let made = builder.make_in(directory_of(path), open);
     let made = made.map_err(|error| refused.map_or(error, io::Error::from_raw_os_error))?;
-    if let Some(bits) = bits.filter(|_| !private) {
+    if let Some(bits) = bits {
         // fchmod, for which the umask does not count; the umask itself is the process's and not ours.
         made.as_file().set_permissions(Permissions::from_mode(bits.file))?;
     }
@@ -420,7 +500,7 @@ pub(crate) fn place_identity(directory: &Path) -> io::Result<PlaceId> {
 /// 9p added; every FUSE counts, since its kind cannot be told. Apple, FreeBSD, OpenBSD: by
 /// `MNT_LOCAL`. Elsewhere nothing is known and "local" is assumed.
 pub(crate) fn is_network(_path: &Path, file: &File) -> bool {
-    remote::is_file(file)
+    remote::file(file) == Some(true)
 }
 
 /// Whether [`locked_in_list`] knows if a file there is locked: the list has the locks of all processes and goes by
@@ -432,110 +512,8 @@ pub(crate) fn lists_locks(path: &Path) -> bool {
 
 /// The same of a directory.
 pub(crate) fn is_network_place(directory: &Path) -> bool {
-    remote::is_place(directory)
+    remote::place(directory) == Some(true)
 }
-
-#[cfg(any(
-    target_os = "linux",
-    target_os = "android",
-    target_vendor = "apple",
-    target_os = "freebsd",
-    target_os = "openbsd"
-))]
-mod remote {
-    use rustix::fs::{StatFs, fstatfs, statfs};
-
-    pub(super) fn is_file(file: &super::File) -> bool {
-        fstatfs(file).is_ok_and(|fs| is_remote(&fs))
-    }
-
-    pub(super) fn is_place(directory: &super::Path) -> bool {
-        statfs(directory).is_ok_and(|fs| is_remote(&fs))
-    }
-
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    fn is_remote(fs: &StatFs) -> bool {
-        super::NETWORK.contains(&magic(fs))
-    }
-
-    /// Whether only this host can lock files there, and the kernel lists them by the numbers of stat(2).
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    pub(super) fn is_listed(path: &super::Path) -> bool {
-        const OVERLAYFS: u32 = 0x794c_7630;
-        const BTRFS: u32 = 0x9123_683e;
-        statfs(path).is_ok_and(|fs| !is_remote(&fs) && ![OVERLAYFS, BTRFS].contains(&magic(&fs)))
-    }
-
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::unnecessary_cast,
-        trivial_numeric_casts,
-        reason = "f_type is a signed or an unsigned word; the magic numbers have 32 bits"
-    )]
-    fn magic(fs: &StatFs) -> u32 {
-        fs.f_type as u32
-    }
-
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    #[allow(
-        clippy::cast_lossless,
-        clippy::unnecessary_cast,
-        trivial_numeric_casts,
-        reason = "f_flags has another width on each system"
-    )]
-    fn is_remote(fs: &StatFs) -> bool {
-        const MNT_LOCAL: u64 = 0x1000; // <sys/mount.h> of all three
-        fs.f_flags as u64 & MNT_LOCAL == 0
-    }
-}
-
-/// Nothing is known.
-#[cfg(not(any(
-    target_os = "linux",
-    target_os = "android",
-    target_vendor = "apple",
-    target_os = "freebsd",
-    target_os = "openbsd"
-)))]
-mod remote {
-    pub(super) fn is_file(_file: &super::File) -> bool {
-        false
-    }
-
-    pub(super) fn is_place(_directory: &super::Path) -> bool {
-        false
-    }
-}
-
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const NETWORK: &[u32] = &[
-    0x0000_6969, // nfs
-    0x0000_517B, // smb
-    0xFF53_4D42, // cifs
-    0xFE53_4D42, // smb2
-    0x6573_5546, // fuse, virtiofs
-    0x00C3_6400, // ceph
-    0x0102_1997, // 9p
-    0x5346_414F, // afs
-    0x6B41_4653, // kafs
-    0x7375_7245, // coda
-    0x0000_564C, // ncp
-    0x0116_1970, // gfs2
-    0x7461_636F, // ocfs2
-    0x4750_4653, // gpfs
-    0x0BD0_0BD0, // lustre
-    0x1983_0326, // beegfs
-    0x0131_11A8, // ibrix
-    0xAAD7_AAEA, // panfs
-    0xBEEF_DEAD, // snfs
-    0x6163_6673, // acfs
-    0xA501_FCF5, // vxfs
-    0x786F_4256, // vboxsf
-    0xBACB_ACBC, // vmhgfs
-    0x7C7C_6673, // prl_fs
-];
 
 // -------------------------------------------------------------------------------------- publishing
 

@@ -125,7 +125,7 @@ fn is_being_written(through: &Path) -> io::Result<bool> {
     if !super::imp::WRITERS_LOCK {
         return Ok(false);
     }
-    let file = match super::open_existing(through) {
+    let file = match super::open_to_lock(through) {
         Ok(file) => file,
         // Another user's, who was killed before it had its mode. The lock is ours: nobody writes it.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(false),

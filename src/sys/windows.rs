@@ -37,6 +37,7 @@ pub(super) const LOCKS_ARE_MANDATORY: bool = true;
 /// Whether [`FileId`] tells one file from another.
 pub(crate) const FILES_HAVE_NUMBERS: bool = false;
 
+const GENERIC_READ: u32 = 0x8000_0000;
 const FILE_SHARE_READ: u32 = 1;
 const FILE_SHARE_WRITE: u32 = 2;
 const FILE_SHARE_ALL: u32 = 7;
@@ -132,6 +133,12 @@ pub(crate) fn open_existing(path: &Path) -> io::Result<File> {
     })
 }
 
+/// Only to read: `LockFileEx` needs a handle that may read or write, also for an exclusive lock and on a share. A program
+/// that somebody has open for writing cannot be run.
+pub(crate) fn open_to_lock(path: &Path) -> io::Result<File> {
+    opened(path, || options().open(path))
+}
+
 /// For reading only, what others wrote beside the path. Shares everything: it must not be in their way.
 pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
     options().share_mode(FILE_SHARE_ALL).open(path)
@@ -140,6 +147,13 @@ pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
 /// Mode bits mean nothing here: what is created inherits the access list of its directory.
 pub(crate) fn create_new(path: &Path, _bits: Option<Bits>) -> io::Result<File> {
     opened(path, || options().write(true).create_new(true).open(path))
+}
+
+/// Open as by [`open_to_lock`]: it may become a program. (std asks for the right to write where a file is to be made.)
+pub(crate) fn create_to_lock(path: &Path, _bits: Option<Bits>) -> io::Result<File> {
+    let mut reading = options();
+    reading.write(true).access_mode(GENERIC_READ).create_new(true);
+    opened(path, || reading.open(path))
 }
 
 /// A new file in the directory of `path`: to be filled and then given that name.

@@ -76,6 +76,17 @@ impl Holding {
 }
 
 #[test]
+fn a_program_can_be_locked_while_it_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let copied = Command::new("cp").arg("/bin/sh").arg(dir.path().join("prog")).status().unwrap();
+    assert!(copied.success());
+    for verb in [&["lock"][..], &["lock", "-x"], &["lock", "-s"]] {
+        let words = verb.iter().chain(&["prog", "./prog", "-c", "exit 3"]);
+        run(dir.path(), words).expect(3, "");
+    }
+}
+
+#[test]
 fn the_command_gets_its_arguments_as_they_are_and_its_code_is_ours() {
     limit!();
     let dir = tempfile::tempdir().unwrap();

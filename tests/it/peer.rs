@@ -228,6 +228,8 @@ impl State {
             // Another than the one that was started, where a wrapper starts it.
             ["pid"] => std::process::id().to_string(),
             ["descriptors"] => crate::support::descriptors().to_string(),
+            #[cfg(target_os = "linux")]
+            ["flags", path] => crate::support::flags_of(Path::new(path)),
             ["sem", ref words @ ..] => self.permits.obey(words),
             ["event", ref words @ ..] => self.markers.obey(words),
             ["rw", ref words @ ..] => self.readers.obey(words),

@@ -309,8 +309,7 @@ mod injected {
     fn on_a_network_file_system_waits_are_polled() {
         limit!();
         let (_dir, path) = dirs();
-        let inject = "fstatfs:poke_exit=@arg2=6969000000000000";
-        let Some(mut peer) = super::strace(&[], inject) else { return };
+        let Some(mut peer) = super::strace(&[], super::NFS) else { return };
         open(&mut peer, &path);
         let lock = Lock::open(&path).unwrap();
         for wait in ["lock", "timeout\t100000", "async"] {
@@ -353,6 +352,10 @@ mod injected {
         assert!(answer.starts_with("ReadOnlyFilesystem: could not create `"), "{answer}");
     }
 }
+
+/// What fstatfs(2) says is changed into NFS's magic number.
+#[cfg(target_os = "linux")]
+pub(crate) const NFS: &str = "fstatfs:poke_exit=@arg2=6969000000000000";
 
 /// A peer whose system calls on `path` fail, or take long, as `strace -e inject=` says. `None`, with a line
 /// that says so, where there is no strace.

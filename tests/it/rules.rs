@@ -184,6 +184,55 @@ mod on_unix {
         peer.expect("timeout\t100000", "held");
     }
 
+    /// Made, copied and run by other processes, so that no fork of another test has a descriptor of ours.
+    #[test]
+    fn a_program_that_is_locked_can_be_run() {
+        for access in [Access::Umask, Access::Private] {
+            for is_there in [true, false] {
+                let dir = tempfile::tempdir().unwrap();
+                let path = dir.path().join("program");
+                let install = || {
+                    let script = "cp \"$(command -v sh)\" \"$1\" && chmod 755 \"$1\"";
+                    let mut copy = Command::new("sh");
+                    copy.args(["-c", script, "sh"]).arg(&path);
+                    assert!(copy.status().unwrap().success());
+                };
+                if is_there {
+                    install();
+                }
+                let lock = Options::new().access(access).open_lock(&path).unwrap();
+                let held = lock.lock().unwrap();
+                if !is_there {
+                    install(); // into the file that was created as a lock
+                }
+                let ran = Command::new(&path).args(["-c", "exit 7"]).status();
+                assert_eq!(ran.map_err(|error| error.to_string()).unwrap().code(), Some(7));
+                assert!(lock.try_lock().unwrap_err().is_would_block());
+                drop(held);
+            }
+        }
+    }
+
+    // Linux only: reads `/proc/PID/fdinfo`, and what fstatfs says is changed by strace.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn only_on_a_network_file_system_lock_files_are_opened_to_write() {
+        // Nothing that matters is refused to the first; the second asks and is not told.
+        for (inject, access_mode) in
+            [("fsync:error=EIO", 0), ("fstatfs:error=EPERM", 2), (crate::refusals::NFS, 2)]
+        {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("a.lock");
+            std::fs::write(&path, "").unwrap();
+            let Some(mut peer) = crate::refusals::strace(&[], inject) else { return };
+            peer.expect(&format!("open\t{}", path.display()), "ok");
+            peer.expect("lock", "held");
+            let flags = peer.ask(&format!("flags\t{}", path.display()));
+            let flags = u32::from_str_radix(&flags, 8).unwrap();
+            assert_eq!(flags & 3, access_mode, "{inject}: {flags:o}");
+        }
+    }
+
     // Linux only: reads `/proc/self/fd`.
     #[cfg(target_os = "linux")]
     #[test]

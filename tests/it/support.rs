@@ -70,6 +70,20 @@ pub(crate) fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").map_or(0, |open| open.count() - 1)
 }
 
+/// With which flags this process has the file open, in octal digits, as open(2) has them.
+#[cfg(target_os = "linux")]
+pub(crate) fn flags_of(path: &Path) -> String {
+    for open in std::fs::read_dir("/proc/self/fd").unwrap().flatten() {
+        if std::fs::read_link(open.path()).is_ok_and(|to| to == path) {
+            let info = Path::new("/proc/self/fdinfo").join(open.file_name());
+            let info = std::fs::read_to_string(info).unwrap();
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+            return flags.expect("proc(5)").trim().to_string();
+        }
+    }
+    format!("{} is not open", path.display())
+}
+
 pub(crate) fn threads() -> usize {
     if !cfg!(target_os = "linux") {
         return 0;

@@ -1,0 +1,81 @@
+//! Unix: which file systems are served by another host, where the system tells. May name rustix and std.
+
+use std::fs::File;
+use std::path::Path;
+
+use rustix::fs::{StatFs, fstatfs, statfs};
+
+/// Whether the file is on such a file system; `None` where the system does not tell.
+pub(super) fn file(file: &File) -> Option<bool> {
+    fstatfs(file).ok().map(|fs| is_remote(&fs))
+}
+
+/// The same of a directory.
+pub(super) fn place(directory: &Path) -> Option<bool> {
+    statfs(directory).ok().map(|fs| is_remote(&fs))
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn is_remote(fs: &StatFs) -> bool {
+    NETWORK.contains(&magic(fs))
+}
+
+/// Whether only this host can lock files there, and the kernel lists them by the numbers of stat(2).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn is_listed(path: &Path) -> bool {
+    const OVERLAYFS: u32 = 0x794c_7630;
+    const BTRFS: u32 = 0x9123_683e;
+    statfs(path).is_ok_and(|fs| !is_remote(&fs) && ![OVERLAYFS, BTRFS].contains(&magic(&fs)))
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::unnecessary_cast,
+    trivial_numeric_casts,
+    reason = "f_type is a signed or an unsigned word; the magic numbers have 32 bits"
+)]
+fn magic(fs: &StatFs) -> u32 {
+    fs.f_type as u32
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[allow(
+    clippy::cast_lossless,
+    clippy::unnecessary_cast,
+    trivial_numeric_casts,
+    reason = "f_flags has another width on each system"
+)]
+fn is_remote(fs: &StatFs) -> bool {
+    const MNT_LOCAL: u64 = 0x1000; // <sys/mount.h> of all three
+    fs.f_flags as u64 & MNT_LOCAL == 0
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const NETWORK: &[u32] = &[
+    0x0000_6969, // nfs
+    0x0000_517B, // smb
+    0xFF53_4D42, // cifs
+    0xFE53_4D42, // smb2
+    0x6573_5546, // fuse, virtiofs
+    0x00C3_6400, // ceph
+    0x0102_1997, // 9p
+    0x5346_414F, // afs
+    0x6B41_4653, // kafs
+    0x7375_7245, // coda
+    0x0000_564C, // ncp
+    0x0116_1970, // gfs2
+    0x7461_636F, // ocfs2
+    0x4750_4653, // gpfs
+    0x0BD0_0BD0, // lustre
+    0x1983_0326, // beegfs
+    0x0131_11A8, // ibrix
+    0xAAD7_AAEA, // panfs
+    0xBEEF_DEAD, // snfs
+    0x6163_6673, // acfs
+    0xA501_FCF5, // vxfs
+    0x786F_4256, // vboxsf
+    0xBACB_ACBC, // vmhgfs
+    0x7C7C_6673, // prl_fs
+];
