@@ -12,12 +12,10 @@ use crate::error::{Error, Result};
 use crate::options::Access;
 use crate::regular::{self, something_else};
 use crate::slot::{Slot, absolute_file, create_parents};
-use crate::sys::{self, Mode, Presence};
+use crate::sys::{self, Mode, Presence, Retries};
 
 const TAKEN: &str = ".taken";
 const READ: &str = "read the payload of";
-/// How often in a row somebody else may undo what a call needs between two of its steps.
-const MOST_TRIES: u32 = 1000;
 
 /// A file that is there or not.
 #[derive(Debug)]
@@ -233,13 +231,13 @@ impl Marker {
     /// Whether it was not set before. What it carries already stays.
     pub(crate) fn set(&self) -> Result<bool> {
         self.may_change("set")?;
-        self.tried(|tries| match sys::create_new(&self.path, self.access.bits()) {
+        self.tried(|retries| match sys::create_new(&self.path, self.access.bits()) {
             Ok(_) => Some(Ok(true)),
             // Rule 9: or a file system says so for no reason.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 self.is_set().map(|is_set| is_set.then_some(false)).transpose()
             }
-            Err(error) => self.without_parents(error, tries),
+            Err(error) => self.without_parents(error, retries),
         })
     }
 
@@ -249,7 +247,7 @@ impl Marker {
             return self.set();
         }
         self.may_change("set")?;
-        self.tried(|tries| {
+        self.tried(|retries| {
             match self.is_set() {
                 Ok(true) => return Some(Ok(false)),
                 Ok(false) => {}
@@ -259,7 +257,7 @@ impl Marker {
                 Ok(()) => Some(Ok(true)),
                 // Another process has set it since it was looked at, and may have cleared it again.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
-                Err(error) => self.without_parents(error, tries),
+                Err(error) => self.without_parents(error, retries),
             }
         })
     }
@@ -268,7 +266,7 @@ impl Marker {
     pub(crate) fn set_with(&self, payload: &[u8]) -> Result<bool> {
         self.may_change("set")?;
         let bits = self.access.bits();
-        self.tried(|tries| {
+        self.tried(|retries| {
             let put = match self.is_set() {
                 Ok(true) => sys::replace(&self.path, payload, bits).map(|()| false),
                 Ok(false) => sys::write_new(&self.path, payload, bits).map(|()| true),
@@ -277,7 +275,7 @@ impl Marker {
             match put {
                 Ok(was_unset) => Some(Ok(was_unset)),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
-                Err(error) => self.without_parents(error, tries),
+                Err(error) => self.without_parents(error, retries),
             }
         })
     }
@@ -315,9 +313,10 @@ impl Marker {
     }
 
     /// Setting it, until a step comes to an end.
-    fn tried(&self, mut step: impl FnMut(u32) -> Option<Result<bool>>) -> Result<bool> {
-        for tries in 0..MOST_TRIES {
-            if let Some(done) = step(tries) {
+    fn tried(&self, mut step: impl FnMut(&Retries) -> Option<Result<bool>>) -> Result<bool> {
+        let mut retries = Retries::new();
+        while retries.again() {
+            if let Some(done) = step(&retries) {
                 return done;
             }
         }
@@ -326,13 +325,13 @@ impl Marker {
     }
 
     /// After a file could not be made: `None` if it is worth another try.
-    fn without_parents(&self, error: io::Error, tries: u32) -> Option<Result<bool>> {
+    fn without_parents(&self, error: io::Error, retries: &Retries) -> Option<Result<bool>> {
         let is_missing = error.kind() == io::ErrorKind::NotFound;
         let failed = Error::io("set", &self.path, error);
         if !is_missing {
             return Some(Err(failed));
         }
-        create_parents(&self.path, self.access, failed, tries).err().map(Err)
+        create_parents(&self.path, self.access, failed, retries).err().map(Err)
     }
 
     // ------------------------------------------------------------------------------ consuming

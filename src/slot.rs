@@ -10,12 +10,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::options::Access;
 use crate::per_process::{MutexGuard, PerProcess};
-use crate::sys::{self, Directory, FileId, Mode, Origin};
-
-/// How often in a row the file may turn out to have been replaced between opening and locking it. Each
-/// time is somebody else's doing, so this ends only where a program replaces it without pause, or on a
-/// file system whose inode numbers change from one look to the next.
-const MOST_REPLACEMENTS: u32 = 1000;
+use crate::sys::{self, Directory, FileId, Mode, Origin, Retries};
 
 /// A file that can be locked, named by its path.
 #[derive(Debug)]
@@ -195,7 +190,8 @@ impl Slot {
         check_refusal: impl Fn() -> bool,
         check_taken: bool,
     ) -> Result<Option<Locked>> {
-        for _ in 0..MOST_REPLACEMENTS {
+        let mut retries = Retries::new();
+        while retries.again() {
             // The kept descriptor stays where it is, and the mutex is held around the call, which does
             // not block: a refused try costs little more than the system call.
             let mut files = self.files();
@@ -247,7 +243,8 @@ impl Slot {
     /// the file is replaced while we wait, we learn it when the old file's holder lets go, and queue
     /// again at the new file (rule 2).
     pub(crate) fn take(self: &Arc<Self>, mode: Mode) -> Result<Locked> {
-        for _ in 0..MOST_REPLACEMENTS {
+        let mut retries = Retries::new();
+        while retries.again() {
             let open = self.take_file()?;
             // The kept descriptor may be one of a file that was replaced long ago, and whose holder may
             // hold it for ever.
@@ -527,7 +524,8 @@ fn open(
             open
         }))
     };
-    for tries in 0..MOST_REPLACEMENTS {
+    let mut retries = Retries::new();
+    while retries.again() {
         match std::fs::symlink_metadata(path) {
             Ok(found) if found.is_file() => match purpose.open(path) {
                 Ok(file) => {
@@ -567,7 +565,7 @@ fn open(
                     // Rule 9: somebody else made it first, or a file system says so for no reason.
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                        create_parents(path, access, failed("create")(error), tries)?;
+                        create_parents(path, access, failed("create")(error), &retries)?;
                     }
                     Err(error) => return Err(failed("create")(error)),
                 }
@@ -622,21 +620,20 @@ pub(crate) fn absolute_file(path: &Path) -> Result<Arc<Path>> {
 }
 
 /// Makes the missing parent directories of a file that could not be made for want of them. Where there are none
-/// missing, somebody else has just made them; or, after some `tries`, it failed for another reason.
+/// missing, somebody else has just made them; or, after many tries, it failed for another reason.
 pub(crate) fn create_parents(
     path: &Arc<Path>,
     access: Access,
     failed: Error,
-    tries: u32,
+    retries: &Retries,
 ) -> Result<()> {
-    const MOST_TRIES: u32 = 20;
     let parent = path.parent().unwrap_or(path);
     match std::fs::metadata(parent) {
         // Windows only says that it found no path.
         Ok(found) if !found.is_dir() => {
             return Err(Error::io("look up", path, io::ErrorKind::NotADirectory.into()));
         }
-        Ok(_) => return if tries < MOST_TRIES { Ok(()) } else { Err(failed) },
+        Ok(_) => return if retries.are_many() { Err(failed) } else { Ok(()) },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         // To create it would fail with `AlreadyExists`, which hides why it cannot be used.
         Err(error) => return Err(Error::io("look up", path, error)),

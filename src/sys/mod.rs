@@ -23,6 +23,7 @@
 //! | [`BACKSTOP`] | how long the events of a directory are trusted to tell everything |
 //! | [`SHARED_BACKSTOP`] | how long the kernel is trusted to wake who waits for a shared lock, where it is not for ever |
 //! | [`read_dir`] | the entries of a directory; EINTR is retried |
+//! | [`Retries`] | how long to try again what another program undoes each time |
 //! | [`Directory`] | a directory of ours that cannot be led elsewhere while it is used |
 //! | [`create_directories`] | the missing ones of a directory's ancestors and itself |
 //! | [`try_lock`], [`try_lock_again`], [`lock`], [`unlock`], [`probe`] | whole-file advisory lock of an open file; EINTR is retried |
@@ -195,6 +196,59 @@ pub(crate) fn read_dir(directory: &Path) -> io::Result<std::fs::ReadDir> {
     through_signals(|| std::fs::read_dir(directory))
 }
 
+/// Bounds a loop that begins again because another program undid a step of it (removed or replaced a file, say).
+///
+/// Such a program that does so without pause, or a file system whose inode numbers change, would make the loop endless.
+/// A number alone is no bound: on a busy machine each of a thousand tries may be interrupted at the wrong moment.
+#[derive(Debug, Default)]
+pub(crate) struct Retries {
+    tries: u32,
+    /// When it was first asked for a pause, by the coarse clock.
+    since: u64,
+}
+
+impl Retries {
+    /// The first tries follow each other without pause and without a look at the clock.
+    const EAGER: u32 = 16;
+    /// After so many others run in between.
+    const YIELDING: u32 = 64;
+    const MIN_TRIES: u32 = 1000;
+    /// In milliseconds.
+    const MIN_SPAN: u64 = 3000;
+
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether to try once more: always at first, and then after a short pause. `false` after at least a thousand tries
+    /// and three seconds.
+    pub(crate) fn again(&mut self) -> bool {
+        self.tries = self.tries.saturating_add(1);
+        if self.tries <= Self::EAGER {
+            return true;
+        }
+        if self.tries <= Self::YIELDING {
+            std::thread::yield_now();
+        } else {
+            // Pauses of different lengths, so as not to keep step with the other program.
+            std::thread::sleep(Duration::from_micros(u64::from(self.tries % 16) * 50));
+        }
+        if self.tries == Self::EAGER + 1 {
+            self.since = coarse_milliseconds();
+        }
+        !self.have_lasted(Self::MIN_TRIES, Self::MIN_SPAN)
+    }
+
+    /// Whether there were so many that what fails fails for another reason than that other programs are at work.
+    pub(crate) fn are_many(&self) -> bool {
+        self.have_lasted(100, 100)
+    }
+
+    fn have_lasted(&self, tries: u32, milliseconds: u64) -> bool {
+        self.tries > tries && coarse_milliseconds().saturating_sub(self.since) >= milliseconds
+    }
+}
+
 /// A directory that was there when it was opened, and no symbolic link to one. Names below its path stay within it,
 /// whatever takes its place meanwhile, where the system has a means for that (Linux, where `/proc` is mounted).
 pub(crate) struct Directory {
@@ -299,6 +353,28 @@ mod imp;
     all(unix, not(any(target_os = "solaris", target_os = "emscripten")))
 )))]
 use imp::advisory;
+
+#[cfg(test)]
+mod retries {
+    use super::Retries;
+
+    #[test]
+    fn retries_end_after_many_tries_and_not_before_a_time() {
+        let start = std::time::Instant::now();
+        let mut retries = Retries::new();
+        let mut tries = 0_u32;
+        let mut many = None;
+        while retries.again() {
+            tries += 1;
+            if many.is_none() && retries.are_many() {
+                many = Some(tries);
+            }
+        }
+        let least = std::time::Duration::from_millis(Retries::MIN_SPAN - 50); // the clock is coarse
+        assert!(tries >= Retries::MIN_TRIES && start.elapsed() >= least, "{tries}");
+        assert!(many.is_some_and(|many| (100..tries).contains(&many)), "{many:?} of {tries}");
+    }
+}
 
 // Unix only: Windows has no fork.
 #[cfg(all(test, unix))]

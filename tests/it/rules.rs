@@ -399,6 +399,35 @@ mod replaced {
         });
     }
 
+    /// That the path names another file, or none, is what strace makes lstat say.
+    // Linux only: what lstat says is changed by strace.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_replaced_1500_times_in_a_row_is_locked_after_that() {
+        for wait in ["lock", "try"] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("a.lock");
+            let inject = "newfstatat:error=ENOENT:when=1..1500";
+            let Some(mut peer) = crate::refusals::injected(&path, inject) else { return };
+            peer.expect(&format!("open\t{}", path.display()), "ok");
+            peer.expect(wait, "held");
+            peer.expect("unlock", "ok");
+        }
+    }
+
+    // Linux only: what lstat says is changed by strace.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_that_is_always_another_one_is_an_error_in_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.lock");
+        let inject = "newfstatat:error=ENOENT";
+        let Some(mut peer) = crate::refusals::injected(&path, inject) else { return };
+        peer.expect(&format!("open\t{}", path.display()), "ok");
+        let answer = peer.ask("try");
+        assert!(answer.contains("was replaced each time between opening and locking"), "{answer}");
+    }
+
     #[test]
     fn a_file_that_is_replaced_all_the_time_never_has_two_holders() {
         limit!();
