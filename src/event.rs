@@ -140,17 +140,17 @@ struct Inner {
 }
 
 impl Event {
-    /// Opens the event at `path`: makes missing parent directories, and neither sets nor clears it.
+    /// Opens the event at `path`, and creates nothing: a missing parent directory may be created by the program that sets
+    /// the event, before or after this call. [`set`](Self::set) and [`set_with`](Self::set_with) create it.
     ///
-    /// Where this user may not make the directories that is no error yet: somebody else may, and one can wait
-    /// for that. The path is made absolute, so that a later change of the current directory changes nothing.
-    /// Symbolic links in parent directories are followed, at the last component refused.
+    /// The path is made absolute, so that a later change of the current directory changes nothing.
+    /// Symbolic links in parent directories are followed, at the last component refused. A link in a parent directory that
+    /// leads to nothing is a directory that is not there yet.
     ///
     /// # Errors
     ///
     /// * [`Error::NotRegularFile`] if there is something else than a regular file at the path; it is left as it was.
-    /// * [`Error::Io`] if the path cannot be looked up, or a parent directory cannot be made for another reason than that it
-    ///   is not permitted.
+    /// * [`Error::Io`] if the path cannot be looked up, or something else is in the place of a parent directory.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().open_event(path)
     }
@@ -158,7 +158,7 @@ impl Event {
     /// Sets the event, and wakes all who wait for it. Returns whether it was not set before: of any number who
     /// set it at once exactly one is told so.
     ///
-    /// If it was set, nothing is changed: the payload that it carries stays. Missing parent directories are made.
+    /// If it was set, nothing is changed: the payload that it carries stays. Missing parent directories are created.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;

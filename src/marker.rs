@@ -44,8 +44,7 @@ pub(crate) enum Consumed {
 }
 
 impl Marker {
-    /// Makes missing parent directories where that is permitted, and touches nothing else. With `any_kind` it makes
-    /// nothing.
+    /// Looks at what is there, and creates nothing.
     pub(crate) fn open(path: &Path, access: Access, any_kind: bool) -> Result<Self> {
         // A directory is often given with a slash at its end.
         let path = if any_kind { path.components().as_path() } else { path };
@@ -61,29 +60,13 @@ impl Marker {
             lock: OnceLock::new(),
             path: Arc::clone(&path),
         };
-        match fs::metadata(directory) {
-            Ok(found) if found.is_dir() => {}
-            Ok(_) => {
-                return Err(Error::io("look up", &path, io::ErrorKind::NotADirectory.into()));
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-                return Err(Error::io("look up", &path, error));
-            }
-            // The first look below reports it. To create it would fail with `AlreadyExists`, which hides why it cannot
-            // be used (a mount whose server is gone, a parent that may not be entered).
-            Err(error) if any_kind || error.kind() != io::ErrorKind::NotFound => {}
-            Err(_) => match sys::create_directories(directory, access.bits()) {
-                Ok(()) => {}
-                // Who only looks needs no more than that somebody else makes them.
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
-                    ) => {}
-                Err(error) => {
-                    return Err(Error::io("create the parent directory of", &path, error));
-                }
-            },
+        // Who only looks or waits needs no directory yet.
+        let refused = match fs::metadata(directory) {
+            Ok(found) => !found.is_dir(),
+            Err(error) => error.kind() == io::ErrorKind::NotADirectory,
+        };
+        if refused {
+            return Err(marker.not_looked_up(io::ErrorKind::NotADirectory.into()));
         }
         marker.look_where_it_lies();
         marker.is_set()?;

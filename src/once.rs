@@ -101,17 +101,16 @@ struct Inner {
 }
 
 impl Once {
-    /// Opens it at `path`: makes missing parent directories, and neither does nor undoes it.
+    /// Opens it at `path`, and creates nothing. [`call_once`](Self::call_once) and [`reset`](Self::reset) create the lock file and
+    /// missing parent directories.
     ///
-    /// Where this user may not make the directories that is no error yet: somebody else may, and one can wait until they
-    /// have done it. The path is made absolute, so that a later change of the current directory changes nothing.
+    /// The path is made absolute, so that a later change of the current directory changes nothing.
     /// Symbolic links in parent directories are followed, at the last component refused.
     ///
     /// # Errors
     ///
     /// * [`Error::NotRegularFile`] if there is something else than a regular file at the path; it is left as it was.
-    /// * [`Error::Io`] if the path cannot be looked up, or a parent directory cannot be made for another reason than that it
-    ///   is not permitted.
+    /// * [`Error::Io`] if the path cannot be looked up, or something else is in the place of a parent directory.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().open_once(path)
     }

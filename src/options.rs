@@ -123,8 +123,8 @@ impl Options {
     /// it. Off by default: then it survives the death of any process, and after a loss of power there are the old contents,
     /// the new, or on some file systems none.
     ///
-    /// * For a [`SharedFile`](crate::SharedFile): a write has reached the disk, with its name, before it returns, and
-    ///   directories that were made for it when it was opened. Before that others may see it.
+    /// * For a [`SharedFile`](crate::SharedFile): a write has reached the disk, with its name, before it returns, and so have the
+    ///   directories that were created for its lock. Before that others may see it.
     /// * For a [`Once`](crate::Once): all that the closure wrote has reached the disk before anybody sees "done", and
     ///   "done" has before the call returns.
     ///

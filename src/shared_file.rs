@@ -1,10 +1,10 @@
 //! `SharedFile`: a data file that many programs read and change. Built on `rwlock` (who may) and `contents` (the file).
-//! Names `error`, `options`, `sys` (names beside the path) and `wait` (futures) besides.
+//! Names `error`, `options` and `sys` (names beside the path) as well.
 
 use std::fmt;
 use std::future::Future;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::call_error::UpdateError;
@@ -13,7 +13,6 @@ use crate::error::Result;
 use crate::options::Options;
 use crate::rwlock::{ReadGuard, RwLock, WriteGuard};
 use crate::sys;
-use crate::wait::Then;
 
 /// A file that many programs read and change, as a whole, without ever seeing half of a change or losing one.
 ///
@@ -21,11 +20,14 @@ use crate::wait::Then;
 /// tear or overwrite each other's work. Here what is written goes to a file beside it, which then takes its
 /// place in one step, whatever dies when; and [`update`](Self::update) reads, changes and writes while nobody else does.
 ///
-/// The lock is an [`RwLock`] on the path with `.lock` added: readers share it, who writes has it alone, and nobody
-/// starves. The data file itself is a plain file that any program can read at any time.
+/// The lock is an [`RwLock`] on the path with `.lock` added. [`write`](Self::write), [`update`](Self::update) and
+/// [`lock_exclusive`](Self::lock_exclusive) take it exclusively, [`lock_shared`](Self::lock_shared) shares it, and neither
+/// readers nor writers starve. **[`read`](Self::read) takes no lock**: since a write replaces the file in one step, a reader finds
+/// the old contents or the new, at any time, also where it may not create or lock anything. The data file itself is a plain file
+/// that any program can read.
 ///
-/// Each verb comes in five ways, as everywhere: `update` waits for its turn without limit, `try_update` never waits,
-/// `update_timeout` and `update_deadline` give up, `update_async` is a future.
+/// Each verb that writes or locks comes in five ways, as everywhere: `update` waits for its turn without limit, `try_update` never
+/// waits, `update_timeout` and `update_deadline` give up, `update_async` is a future.
 ///
 /// # Examples
 ///
@@ -42,7 +44,7 @@ use crate::wait::Then;
 /// })?;
 /// assert_eq!(builds.read_to_string()?, "1");
 ///
-/// // Longer work: others may read meanwhile, and nobody may write.
+/// // Longer work: others may read meanwhile, and no other program may write.
 /// let reading = builds.lock_shared()?;
 /// let (once, again) = (reading.read()?, reading.read()?);
 /// assert_eq!(once, again);
@@ -51,9 +53,8 @@ use crate::wait::Then;
 ///
 /// # Together with others
 ///
-/// A program in another language takes part by locking `builds.lock` with `flock(2)` (shared to read, exclusively to
-/// write) while it works with `builds`; if it writes by renaming a file of its own over `builds`, nobody ever sees half
-/// of that either. In Python:
+/// A program in another language takes part by locking `builds.lock` with `flock(2)` (exclusively to change `builds`, shared
+/// to keep it as it is) and by renaming a file of its own over `builds`, so that no reader ever sees half of it. In Python:
 ///
 /// ```python
 /// import fcntl, os, shutil
@@ -77,7 +78,7 @@ use crate::wait::Then;
 /// `builds.lock.new` is removed, and a file whose name is another one's with `.lock` added (`Cargo` and `Cargo.lock`) is not to be
 /// shared this way.
 ///
-/// A program that only reads does without the lock as well: it sees the old contents or the new.
+/// A program that only reads needs no lock: it sees the old contents or the new.
 ///
 /// # Programs with a lock convention of their own
 ///
@@ -129,7 +130,8 @@ use crate::wait::Then;
 ///   directory would let them.
 /// * Windows: a new file takes its access list from the directory. A program that has the file open without sharing
 ///   deletion is in the way of a write, which tries for about a second.
-/// * Network file systems: as for [`Lock`](crate::Lock). A write on one host is read on another under the lock.
+/// * Network file systems: as for [`Lock`](crate::Lock). To read, the directory is listed first, so that a write on another host
+///   is found.
 #[derive(Clone)]
 pub struct SharedFile {
     inner: Arc<Inner>,
@@ -137,115 +139,115 @@ pub struct SharedFile {
 
 struct Inner {
     contents: Arc<Contents>,
-    lock: RwLock,
+    /// Of the lock.
+    options: Options,
+    lock_path: Arc<Path>,
+    /// Opened by the first call that needs it: to read takes no lock.
+    lock: OnceLock<RwLock>,
 }
 
 impl SharedFile {
-    /// Opens the file at `path`: makes its lock files and missing parent directories. The file itself may be missing; the
-    /// first write makes it.
+    /// Opens the file at `path`, and creates nothing. The file may be missing: the first write creates it. Lock files and
+    /// missing parent directories are created by the first call that writes or locks.
     ///
     /// The path is made absolute, so that a later change of the current directory changes nothing.
     /// Symbolic links in parent directories are followed, at the last component refused: give the path that it leads to.
     ///
     /// # Errors
     ///
-    /// * [`Error::NotRegularFile`](crate::Error::NotRegularFile) if there is something else at the path, or at that of a
-    ///   lock file; it is left as it was.
+    /// * [`Error::NotRegularFile`](crate::Error::NotRegularFile) if there is something else at the path; it is left as it was.
     /// * [`Error::Unsupported`](crate::Error::Unsupported) if the platform has no locks.
-    /// * [`Error::Io`](crate::Error::Io) if a lock file can neither be opened nor made. (Who may not make files there needs
-    ///   somebody else to have opened it before; or reads without the lock, by [`std::fs::read`].)
+    /// * [`Error::Io`](crate::Error::Io) if the path cannot be looked up.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().open_shared_file(path)
     }
 
     // ------------------------------------------------------------------------------------ read
 
-    /// Reads the file, when nobody writes it.
+    /// Reads the file: the contents of one write, whole. Takes no lock, creates nothing and never waits.
+    ///
+    /// To read more than once what no write may change in between, use [`lock_shared`](Self::lock_shared).
     ///
     /// # Errors
     ///
     /// * [`Error::Io`](crate::Error::Io), of the [`kind`](crate::Error::kind) `NotFound` if there is no file; and for what
     ///   else the system refuses.
     /// * [`Error::NotRegularFile`](crate::Error::NotRegularFile) if something else has taken the path.
-    /// * [`Error::Unsupported`](crate::Error::Unsupported) if the file system has no locks.
     pub fn read(&self) -> Result<Vec<u8>> {
-        self.lock_shared()?.read()
+        self.inner.contents.read()
     }
 
-    /// Reads the file if nobody writes it or waits to, and never waits.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::WouldBlock`](crate::Error::WouldBlock) if somebody is in the way; otherwise as [`read`](Self::read).
-    pub fn try_read(&self) -> Result<Vec<u8>> {
-        self.try_lock_shared()?.read()
-    }
-
-    /// Reads the file; waits for its turn for at most `timeout`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::TimedOut`](crate::Error::TimedOut) if its turn did not come in time; otherwise as [`read`](Self::read).
-    pub fn read_timeout(&self, timeout: Duration) -> Result<Vec<u8>> {
-        self.lock_shared_timeout(timeout)?.read()
-    }
-
-    /// Reads the file; waits for its turn until `deadline`.
-    ///
-    /// # Errors
-    ///
-    /// As [`read_timeout`](Self::read_timeout).
-    pub fn read_deadline(&self, deadline: Instant) -> Result<Vec<u8>> {
-        self.lock_shared_deadline(deadline)?.read()
-    }
-
-    /// Reads the file, as a future: waits for its turn as [`RwLock::read_async`] does, and reads where it is polled.
+    /// The same as [`read`](Self::read), which never waits.
     ///
     /// # Errors
     ///
     /// As [`read`](Self::read).
-    pub fn read_async(
-        &self,
-    ) -> impl Future<Output = Result<Vec<u8>>> + Send + Sync + Unpin + use<> {
-        Then::new(self.lock_shared_async(), |reading: Result<FileReadGuard>| reading?.read())
+    pub fn try_read(&self) -> Result<Vec<u8>> {
+        self.read()
     }
 
-    /// Reads the file as text, when nobody writes it.
+    /// The same as [`read`](Self::read), which never waits: the timeout is of no account.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn read_timeout(&self, _timeout: Duration) -> Result<Vec<u8>> {
+        self.read()
+    }
+
+    /// The same as [`read`](Self::read), which never waits: the deadline is of no account.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn read_deadline(&self, _deadline: Instant) -> Result<Vec<u8>> {
+        self.read()
+    }
+
+    /// Reads the file, as a future: when it is first polled, and at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn read_async(&self) -> impl Future<Output = Result<Vec<u8>>> + Send + Sync + use<> {
+        let file = self.clone();
+        async move { file.read() }
+    }
+
+    /// Reads the file as text: see [`read`](Self::read).
     ///
     /// # Errors
     ///
     /// [`Error::Io`](crate::Error::Io) of the kind `InvalidData` if it is not UTF-8; otherwise as [`read`](Self::read).
     pub fn read_to_string(&self) -> Result<String> {
-        self.lock_shared()?.read_to_string()
+        text(self.inner.contents.path(), self.read()?)
     }
 
-    /// Reads the file as text if nobody writes it or waits to, and never waits.
+    /// The same as [`read_to_string`](Self::read_to_string), which never waits.
     ///
     /// # Errors
     ///
-    /// [`Error::WouldBlock`](crate::Error::WouldBlock) if somebody is in the way; otherwise as
-    /// [`read_to_string`](Self::read_to_string).
+    /// As [`read_to_string`](Self::read_to_string).
     pub fn try_read_to_string(&self) -> Result<String> {
-        self.try_lock_shared()?.read_to_string()
+        self.read_to_string()
     }
 
-    /// Reads the file as text; waits for its turn for at most `timeout`.
+    /// The same as [`read_to_string`](Self::read_to_string), which never waits: the timeout is of no account.
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`](crate::Error::TimedOut) if its turn did not come in time; otherwise as
-    /// [`read_to_string`](Self::read_to_string).
-    pub fn read_to_string_timeout(&self, timeout: Duration) -> Result<String> {
-        self.lock_shared_timeout(timeout)?.read_to_string()
+    /// As [`read_to_string`](Self::read_to_string).
+    pub fn read_to_string_timeout(&self, _timeout: Duration) -> Result<String> {
+        self.read_to_string()
     }
 
-    /// Reads the file as text; waits for its turn until `deadline`.
+    /// The same as [`read_to_string`](Self::read_to_string), which never waits: the deadline is of no account.
     ///
     /// # Errors
     ///
-    /// As [`read_to_string_timeout`](Self::read_to_string_timeout).
-    pub fn read_to_string_deadline(&self, deadline: Instant) -> Result<String> {
-        self.lock_shared_deadline(deadline)?.read_to_string()
+    /// As [`read_to_string`](Self::read_to_string).
+    pub fn read_to_string_deadline(&self, _deadline: Instant) -> Result<String> {
+        self.read_to_string()
     }
 
     /// Reads the file as text, as a future: see [`read_async`](Self::read_async).
@@ -255,9 +257,9 @@ impl SharedFile {
     /// As [`read_to_string`](Self::read_to_string).
     pub fn read_to_string_async(
         &self,
-    ) -> impl Future<Output = Result<String>> + Send + Sync + Unpin + use<> {
-        let read = |reading: Result<FileReadGuard>| reading?.read_to_string();
-        Then::new(self.lock_shared_async(), read)
+    ) -> impl Future<Output = Result<String>> + Send + Sync + use<> {
+        let file = self.clone();
+        async move { file.read_to_string() }
     }
 
     // ----------------------------------------------------------------------------------- write
@@ -324,9 +326,9 @@ impl SharedFile {
     pub fn write_async<C: AsRef<[u8]>>(
         &self,
         contents: C,
-    ) -> impl Future<Output = Result<()>> + Unpin + use<C> {
-        let write = |writing: Result<FileWriteGuard>| writing?.replace(contents);
-        Then::new(self.lock_exclusive_async(), write)
+    ) -> impl Future<Output = Result<()>> + use<C> {
+        let locking = self.lock_exclusive_async();
+        async move { locking.await?.replace(contents) }
     }
 
     // ---------------------------------------------------------------------------------- update
@@ -409,11 +411,12 @@ impl SharedFile {
     pub fn update_async<F, E>(
         &self,
         change: F,
-    ) -> impl Future<Output = Result<(), UpdateError<E>>> + Unpin + use<F, E>
+    ) -> impl Future<Output = Result<(), UpdateError<E>>> + use<F, E>
     where
         F: FnOnce(Vec<u8>) -> Result<Vec<u8>, E>,
     {
-        Then::new(self.lock_exclusive_async(), |writing| updated(writing, change))
+        let locking = self.lock_exclusive_async();
+        async move { updated(locking.await, change) }
     }
 
     // ----------------------------------------------------------------------------------- guards
@@ -424,7 +427,7 @@ impl SharedFile {
     ///
     /// As [`RwLock::read`].
     pub fn lock_shared(&self) -> Result<FileReadGuard> {
-        self.reading(self.inner.lock.read())
+        self.reading(self.lock()?.read())
     }
 
     /// Keeps writers out for longer work, if there are none now; never waits.
@@ -433,7 +436,7 @@ impl SharedFile {
     ///
     /// As [`RwLock::try_read`].
     pub fn try_lock_shared(&self) -> Result<FileReadGuard> {
-        self.reading(self.inner.lock.try_read())
+        self.reading(self.lock()?.try_read())
     }
 
     /// Keeps writers out for longer work: waits for its turn for at most `timeout`.
@@ -442,7 +445,7 @@ impl SharedFile {
     ///
     /// As [`RwLock::read_timeout`].
     pub fn lock_shared_timeout(&self, timeout: Duration) -> Result<FileReadGuard> {
-        self.reading(self.inner.lock.read_timeout(timeout))
+        self.reading(self.lock()?.read_timeout(timeout))
     }
 
     /// Keeps writers out for longer work: waits for its turn until `deadline`.
@@ -451,7 +454,7 @@ impl SharedFile {
     ///
     /// As [`RwLock::read_deadline`].
     pub fn lock_shared_deadline(&self, deadline: Instant) -> Result<FileReadGuard> {
-        self.reading(self.inner.lock.read_deadline(deadline))
+        self.reading(self.lock()?.read_deadline(deadline))
     }
 
     /// Keeps writers out for longer work, as a future: see [`RwLock::read_async`].
@@ -461,11 +464,12 @@ impl SharedFile {
     /// As [`RwLock::read_async`].
     pub fn lock_shared_async(
         &self,
-    ) -> impl Future<Output = Result<FileReadGuard>> + Send + Sync + Unpin + use<> {
+    ) -> impl Future<Output = Result<FileReadGuard>> + Send + Sync + use<> {
         let file = self.clone();
-        Then::new(self.inner.lock.read_async(), move |reading: Result<ReadGuard>| {
-            file.reading(reading)
-        })
+        async move {
+            let locking = file.lock()?.read_async();
+            file.reading(locking.await)
+        }
     }
 
     /// Keeps everybody else out for longer work: waits for its turn, without limit.
@@ -488,7 +492,7 @@ impl SharedFile {
     ///
     /// As [`RwLock::write`].
     pub fn lock_exclusive(&self) -> Result<FileWriteGuard> {
-        self.writing(self.inner.lock.write())
+        self.writing(self.lock()?.write())
     }
 
     /// Keeps everybody else out for longer work, if nobody is there now; never waits.
@@ -497,7 +501,7 @@ impl SharedFile {
     ///
     /// As [`RwLock::try_write`].
     pub fn try_lock_exclusive(&self) -> Result<FileWriteGuard> {
-        self.writing(self.inner.lock.try_write())
+        self.writing(self.lock()?.try_write())
     }
 
     /// Keeps everybody else out for longer work: waits for its turn for at most `timeout`.
@@ -506,7 +510,7 @@ impl SharedFile {
     ///
     /// As [`RwLock::write_timeout`].
     pub fn lock_exclusive_timeout(&self, timeout: Duration) -> Result<FileWriteGuard> {
-        self.writing(self.inner.lock.write_timeout(timeout))
+        self.writing(self.lock()?.write_timeout(timeout))
     }
 
     /// Keeps everybody else out for longer work: waits for its turn until `deadline`.
@@ -515,7 +519,7 @@ impl SharedFile {
     ///
     /// As [`RwLock::write_deadline`].
     pub fn lock_exclusive_deadline(&self, deadline: Instant) -> Result<FileWriteGuard> {
-        self.writing(self.inner.lock.write_deadline(deadline))
+        self.writing(self.lock()?.write_deadline(deadline))
     }
 
     /// Keeps everybody else out for longer work, as a future: see [`RwLock::write_async`].
@@ -525,11 +529,12 @@ impl SharedFile {
     /// As [`RwLock::write_async`].
     pub fn lock_exclusive_async(
         &self,
-    ) -> impl Future<Output = Result<FileWriteGuard>> + Send + Sync + Unpin + use<> {
+    ) -> impl Future<Output = Result<FileWriteGuard>> + Send + Sync + use<> {
         let file = self.clone();
-        Then::new(self.inner.lock.write_async(), move |writing: Result<WriteGuard>| {
-            file.writing(writing)
-        })
+        async move {
+            let locking = file.lock()?.write_async();
+            file.writing(locking.await)
+        }
     }
 
     // ----------------------------------------------------------------------------------- about
@@ -540,10 +545,26 @@ impl SharedFile {
         self.inner.contents.path()
     }
 
-    /// Its lock, at the path with `.lock` added: for those who want to know who has it, or to hold it for other reasons.
-    #[must_use]
-    pub fn rwlock(&self) -> &RwLock {
-        &self.inner.lock
+    /// Its lock, at the path with `.lock` added: to ask who holds it, or to hold it for other reasons. Opens it, and so
+    /// creates the lock files where they are missing, unless an earlier call has done so.
+    ///
+    /// # Errors
+    ///
+    /// As [`RwLock::open`].
+    pub fn rwlock(&self) -> Result<&RwLock> {
+        self.lock()
+    }
+
+    fn lock(&self) -> Result<&RwLock> {
+        let Inner { contents, options, lock_path, lock } = &*self.inner;
+        if let Some(lock) = lock.get() {
+            return Ok(lock);
+        }
+        let directory = contents.path().parent();
+        let above = directory.and_then(sys::nearest_directory).map(Path::to_path_buf);
+        let opened = options.open_rwlock(lock_path)?;
+        contents.sync_directories(above.as_deref())?;
+        Ok(lock.get_or_init(|| opened))
     }
 
     fn reading(&self, had: Result<ReadGuard>) -> Result<FileReadGuard> {
@@ -584,12 +605,10 @@ impl Options {
     /// As [`SharedFile::open`].
     pub fn open_shared_file(&self, path: impl AsRef<Path>) -> Result<SharedFile> {
         let contents = Arc::new(Contents::open(path.as_ref(), self)?);
-        let directory = contents.path().parent();
-        let above = directory.and_then(sys::nearest_directory).map(Path::to_path_buf);
         let lock_path: Arc<Path> = sys::beside(contents.path(), ".lock").into();
-        let lock = self.for_parts_of(contents.path(), &lock_path).open_rwlock(&lock_path)?;
-        contents.sync_directories(above.as_deref())?;
-        Ok(SharedFile { inner: Arc::new(Inner { contents, lock }) })
+        let options = self.for_parts_of(contents.path(), &lock_path);
+        let inner = Inner { contents, options, lock_path, lock: OnceLock::new() };
+        Ok(SharedFile { inner: Arc::new(inner) })
     }
 }
 

@@ -82,5 +82,6 @@ pub(crate) fn create_directories(path: &Path, bits: Option<Bits>) -> io::Result<
 /// The very directory, and not what a symbolic link leads to that somebody put in its place.
 fn open_directory(path: &Path, flags: OFlags) -> io::Result<File> {
     let flags = flags | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?.into())
+    let open = || rustix::fs::open(path, flags, rustix::fs::Mode::empty());
+    Ok(rustix::io::retry_on_intr(open)?.into())
 }

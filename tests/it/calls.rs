@@ -144,6 +144,8 @@ impl State {
                     return file.read_deadline(Instant::now() + milliseconds(ms)).map(text);
                 }
                 ["read", ms] => return file.read_timeout(milliseconds(ms)).map(text),
+                // Under the lock, for which it waits.
+                ["read-locked", ref way @ ..] => return share(file, way)?.read().map(text),
                 ["write", contents] => return file.write(contents).map(ok),
                 ["write", contents, "try"] => return file.try_write(contents).map(ok),
                 ["write", contents, "async"] => {
@@ -177,6 +179,17 @@ impl State {
         };
         let outcome = done();
         told(outcome)
+    }
+}
+
+fn share(file: &SharedFile, way: &[&str]) -> Result<FileReadGuard, Error> {
+    match *way {
+        [] => file.lock_shared(),
+        ["try"] => file.try_lock_shared(),
+        ["async"] => block_on(file.lock_shared_async()),
+        ["deadline", ms] => file.lock_shared_deadline(Instant::now() + milliseconds(ms)),
+        [ms] => file.lock_shared_timeout(milliseconds(ms)),
+        _ => panic!("what is {way:?}?"),
     }
 }
 

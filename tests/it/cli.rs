@@ -387,6 +387,26 @@ fn an_event_is_set_seen_and_cleared() {
 }
 
 #[test]
+fn only_setting_an_event_creates_its_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    for (words, code) in [
+        (&["wait", "-n"][..], 75),
+        (&["wait", "-w", "0.05"], 75),
+        (&["wait", "--consume", "-w", "0.05"], 75),
+        (&["wait", "--cleared"], 0),
+        (&["status"], 1),
+        (&["clear"], 0),
+    ] {
+        let ran = run(dir, ["event"].iter().chain(words).chain(&["out/er/ready"]));
+        assert_eq!(ran.code, Some(code), "{words:?}: {ran:?}");
+        assert_eq!(std::fs::read_dir(dir).unwrap().count(), 0, "{words:?}");
+    }
+    run(dir, ["event", "set", "out/er/ready"]).expect(0, "");
+    assert!(dir.join("out/er/ready").exists());
+}
+
+#[test]
 fn a_payload_goes_through_as_it_is() {
     limit!();
     let dir = tempfile::tempdir().unwrap();

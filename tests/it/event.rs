@@ -361,9 +361,8 @@ fn paths_that_can_be_no_event_are_refused() {
     // Windows says "path not found" of it, and then finds no directory to be made there.
     let error = Event::open(&below).unwrap_err();
     assert!(matches!(error, Error::Io { .. }), "{error}");
-    // One that is there only since it was opened has nothing in it.
+    // A file that took the place of the directory later has nothing in it.
     let later = Event::open(dir.path().join("later/ready")).unwrap();
-    std::fs::remove_dir(dir.path().join("later")).unwrap();
     std::fs::write(dir.path().join("later"), "").unwrap();
     assert!(!later.is_set().unwrap());
     assert!(matches!(later.set().unwrap_err(), Error::Io { .. }));
@@ -378,20 +377,44 @@ fn paths_that_can_be_no_event_are_refused() {
 }
 
 #[test]
-fn missing_parents_are_made_by_who_opens_and_again_by_who_sets() {
+fn only_setting_an_event_creates_its_directory() {
     limit!();
     let (dir, _) = dirs();
     let path = dir.path().join("a/b/ready");
+    let short = Duration::from_millis(10);
     let event = Event::open(&path).unwrap();
-    assert!(path.parent().unwrap().is_dir());
     for payload in [None, Some(b"x")] {
-        std::fs::remove_dir_all(dir.path().join("a")).unwrap();
         assert!(!event.is_set().unwrap());
         assert!(!event.clear().unwrap());
+        assert_eq!(event.payload().unwrap(), None);
         assert!(event.try_consume().unwrap_err().is_would_block());
+        assert!(event.consume_timeout(short).unwrap_err().is_timed_out());
+        assert!(event.wait_timeout(short).unwrap_err().is_timed_out());
+        assert!(Event::wait_any_timeout([&event], short).unwrap_err().is_timed_out());
+        assert_waits(event.wait_async());
         event.wait_cleared().unwrap();
+        let _ = event.is_event_driven();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         assert!(payload.map_or_else(|| event.set(), |payload| event.set_with(payload)).unwrap());
         event.wait().unwrap();
+        std::fs::remove_dir_all(dir.path().join("a")).unwrap();
+    }
+}
+
+/// A directory that is complete when it gets its name: nothing may be in its place before.
+#[test]
+fn a_waiter_lets_the_producer_rename_a_directory_into_place() {
+    let (dir, _) = dirs();
+    let (stage, out) = (dir.path().join("stage"), dir.path().join("out"));
+    for way in ["wait", "wait\t100000", "wait\tasync", "consume"] {
+        let mut other = peer(&out.join("ready"), FAR);
+        other.tell(&format!("event\t{way}"));
+        until_watching(other.id(), dir.path());
+        std::fs::create_dir(&stage).unwrap();
+        std::fs::write(stage.join("ready"), "ok").unwrap();
+        std::fs::rename(&stage, &out).unwrap();
+        assert_eq!(other.answer(), "ok", "{way}");
+        std::fs::remove_dir_all(&out).unwrap();
     }
 }
 
@@ -402,7 +425,6 @@ fn missing_parents_are_made_by_whoever_comes_first() {
     for round in 0..if cfg!(windows) { 20 } else { 200 } {
         let path = dir.path().join(round.to_string()).join("a/b/c/ready");
         let event = Event::open(&path).unwrap();
-        std::fs::remove_dir_all(dir.path().join(round.to_string())).unwrap();
         let barrier = std::sync::Barrier::new(4);
         crate::running::scope(|scope| {
             for number in 0..4 {
@@ -501,6 +523,9 @@ fn any_and_all_of_several_in_different_directories() {
     let (dir, _) = dirs();
     let paths: Vec<PathBuf> =
         (0..3).map(|number| dir.path().join(number.to_string()).join("done")).collect();
+    for path in &paths {
+        std::fs::create_dir(path.parent().unwrap()).unwrap();
+    }
     let events: Vec<Event> = paths.iter().map(|path| Event::open(path).unwrap()).collect();
     let short = Duration::from_millis(20);
     for way in ["", "\tasync"] {
@@ -557,8 +582,8 @@ fn what_is_created_has_the_access_that_was_asked_for() {
     ] {
         let path = dir.path().join(format!("{access:?}")).join("ready");
         let event = Options::new().access(access).open_event(&path).unwrap();
-        assert_eq!(mode(path.parent().unwrap()), directory);
         event.set().unwrap();
+        assert_eq!(mode(path.parent().unwrap()), directory);
         assert_eq!(mode(&path), file);
         event.set_with(b"x").unwrap();
         assert_eq!(mode(&path), file);

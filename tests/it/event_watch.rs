@@ -28,6 +28,7 @@ use crate::support::{eventually, until_watching};
 fn hears_after(what: &str, change: impl Fn(&Path)) {
     let (dir, _) = dirs();
     let path = dir.path().join("a/b/ready");
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let mut other = peer(&path, FAR);
     for round in 0..if cfg!(windows) { 6 } else { 30 } {
         other.tell("event\twait");
@@ -158,6 +159,7 @@ fn a_directory_below_one_that_is_moved_away_and_back_is_heard_of() {
     limit!();
     let (dir, _) = dirs();
     let paths = ["x", "a/x", "a/b/ready"].map(|name| dir.path().join(name));
+    std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
     let mut other = peer(&paths[2], FAR);
     open(&mut other, &paths[1], FAR);
     open(&mut other, &paths[0], FAR);
@@ -181,6 +183,7 @@ fn a_directory_further_up_that_is_moved_is_noticed_within_the_backstop() {
     limit!();
     let (dir, _) = dirs();
     let path = dir.path().join("a/b/ready");
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let mut other = peer(&path, "");
     for round in 0..2 {
         other.tell("event\twait");
@@ -210,7 +213,7 @@ fn a_user_who_may_change_nothing_waits_all_the_same() {
     let path = dir.path().join("later/ready");
     let mut other = crate::refusals::unprivileged();
     open(&mut other, &path, FAR);
-    let event = Event::open(dir.path().join("now")).unwrap(); // makes no directory of the other one
+    let event = Event::open(dir.path().join("now")).unwrap();
     other.expect("event\tis-set", "false");
     other.tell("event\twait");
     std::thread::sleep(Duration::from_millis(30));
@@ -332,6 +335,7 @@ fn a_thousand_waiters_in_many_places_share_one_watcher_and_leave_nothing() {
             let events: Vec<Event> = (0..50)
                 .map(|number| {
                     let path = dir.path().join(format!("{}/{number}", number % 5));
+                    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
                     Options::new().backstop(Duration::from_secs(1000)).open_event(path).unwrap()
                 })
                 .collect();

@@ -145,6 +145,7 @@ const MENDED: &[(&str, &str, &str)] = &[
     ("held_slots", "statx", "EIO"),
     ("RwLock::holders", "statx", "EIO"),
     ("RwLock::holders", "openat", "EINTR"),
+    ("Once::holder", "open", "EINTR"),
     ("Semaphore::open", "openat", "EINTR"),
     ("ReadGuard::unlock, with a label", "ftruncate", "EIO"),
 ];

@@ -247,6 +247,20 @@ fn a_file_that_anybody_makes_or_removes_says_whether_it_is_done() {
     assert!(path.is_dir());
 }
 
+#[test]
+fn only_a_call_and_a_reset_create_directories() {
+    let (dir, ..) = files();
+    let short = std::time::Duration::from_millis(10);
+    let once = Once::open(dir.path().join("out/er/done")).unwrap();
+    assert!(!once.is_done().unwrap());
+    assert!(once.holder().unwrap().is_none());
+    assert!(once.wait_timeout(short).unwrap_err().is_timed_out());
+    assert!(block_on(futures_lite::future::poll_once(once.wait_async())).is_none());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    assert!(once.call_once(|| Ok::<(), String>(())).unwrap());
+    assert!(once.reset().unwrap());
+}
+
 fn is_send<T: Send>(_: T) {}
 fn is<T: Send + Sync + 'static>() {}
 

@@ -498,14 +498,20 @@ fn flat<T>(outcome: Result<T, flockwork::CallError<()>>) -> Result<(), Error> {
 
 fn shared_file(options: &Options, path: &Path, step: Step<'_>) {
     let Some(file) = kept(step, "open", options.open_shared_file(path)) else { return };
-    step("write", file.write_timeout("contents", LONG));
-    step("read", file.read_timeout(LONG).map(drop));
+    let written = file.write_timeout("contents", LONG);
+    let is_written = written.is_ok();
+    step("write", written);
+    match file.read() {
+        Err(error) if !is_written && error.kind() == std::io::ErrorKind::NotFound => {}
+        read => step("read", read.map(drop)),
+    }
     step("update", flat(file.update_timeout(LONG, |_| Ok::<_, ()>(b"changed".to_vec()))));
     if let Some(mut writer) = kept(step, "lock_exclusive", file.lock_exclusive_timeout(LONG)) {
         step("try_read", file.try_read().map(drop));
         step("replace", writer.replace("again"));
     }
-    step("holders", file.rwlock().holders().map(drop));
+    step("lock_shared", file.lock_shared_timeout(LONG).map(drop));
+    step("holders", file.rwlock().and_then(flockwork::RwLock::holders).map(drop));
 }
 
 /// Swaps what is at a path without pause, until a file is there: for a symbolic link to a victim's file, to a place where none

@@ -36,7 +36,7 @@ fn what_is_written_is_read_in_each_way() {
     let (dir, path) = files();
     let file = SharedFile::open(&path).unwrap();
     assert_eq!(file.path(), path);
-    assert_eq!(file.rwlock().path(), dir.path().join("data.json.lock"));
+    assert_eq!(file.rwlock().unwrap().path(), dir.path().join("data.json.lock"));
     for error in [
         file.read().unwrap_err(),
         file.try_read_to_string().unwrap_err(),
@@ -90,17 +90,17 @@ fn each_way_waits_for_its_turn_or_gives_up_and_changes_nothing_then() {
     let writing = file.lock_exclusive().unwrap();
     for (way, complaint) in [("\ttry", "would-block"), ("\t0", "timed-out"), ("\t20", "timed-out")]
     {
-        for verb in ["read", "write\tnew", "update\tnew"] {
+        for verb in ["read-locked", "write\tnew", "update\tnew"] {
             let answer = other.ask(&format!("file\t{verb}{way}"));
             assert!(answer.starts_with(complaint), "{verb}: {answer}");
         }
     }
     drop(writing);
     for way in WAYS {
-        for verb in ["read", "update\tx"] {
+        for verb in ["read-locked", "update\tx"] {
             let writing = file.lock_exclusive().unwrap();
             other.tell(&format!("file\t{verb}{way}"));
-            until_blocked(file.rwlock().path(), 1);
+            until_blocked(file.rwlock().unwrap().path(), 1);
             assert!(other.is_silent());
             drop(writing);
             let answer = other.answer();
@@ -110,7 +110,7 @@ fn each_way_waits_for_its_turn_or_gives_up_and_changes_nothing_then() {
     assert_eq!(file.read_to_string().unwrap(), "oldxxxx");
     // Readers share; who reads keeps who writes out.
     let _reading = file.lock_shared().unwrap();
-    other.expect("file\tread\ttry", "oldxxxx");
+    other.expect("file\tread-locked\ttry", "oldxxxx");
     assert!(other.ask("file\tupdate\tnew\ttry").starts_with("would-block"));
 }
 
@@ -130,9 +130,9 @@ fn guards_hold_for_longer_work() {
     assert_eq!(writing.read_to_string().unwrap(), "one");
     writing.replace("two").unwrap();
     assert_eq!(writing.path(), path);
-    assert!(other.ask("file\tread\ttry").starts_with("would-block"));
+    assert!(other.ask("file\tread-locked\ttry").starts_with("would-block"));
     let reading = writing.downgrade().unwrap();
-    other.expect("file\tread\ttry", "two");
+    other.expect("file\tread-locked\ttry", "two");
     assert!(other.ask("file\twrite\tthree\ttry").starts_with("would-block"));
     assert_eq!(reading.read().unwrap(), b"two");
     reading.unlock().unwrap();
@@ -350,14 +350,47 @@ fn the_path_of_a_directory_is_refused_and_nothing_is_made() {
 }
 
 #[test]
+fn reading_waits_for_nobody_and_needs_no_lock_file() {
+    let (dir, path) = files();
+    std::fs::write(&path, "plain").unwrap();
+    let file = SharedFile::open(&path).unwrap();
+    assert_eq!(file.read_to_string().unwrap(), "plain");
+    assert_eq!(block_on(file.read_async()).unwrap(), b"plain");
+    assert_eq!(names(dir.path()), ["data.json"]);
+    let mut other = peer("file", &path, "");
+    let mut writing = file.lock_exclusive().unwrap();
+    for way in ["", "\ttry", "\t0", "\tdeadline\t0", "\tasync"] {
+        other.expect(&format!("file\tread{way}"), "plain");
+    }
+    writing.replace("new").unwrap();
+    other.expect("file\tread", "new");
+}
+
+#[test]
+fn opening_and_reading_create_no_directory() {
+    let (dir, _) = files();
+    let file = SharedFile::open(dir.path().join("out/er/data")).unwrap();
+    for error in [
+        file.read().unwrap_err(),
+        file.try_read_to_string().unwrap_err(),
+        block_on(file.read_async()).unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+    }
+    assert_eq!(names(dir.path()), [""; 0]);
+    file.update(|_| Ok::<_, String>(b"x".to_vec())).unwrap();
+    assert_eq!(file.read().unwrap(), b"x");
+}
+
+#[test]
 fn the_lock_is_told_about_and_its_holder_named() {
     limit!();
     let (_dir, path) = files();
     let file = Options::new().label("importer").open_shared_file(&path).unwrap();
     let plain = SharedFile::open(&path).unwrap();
     let writing = file.lock_exclusive().unwrap();
-    assert_eq!(plain.rwlock().holders().unwrap()[0].label(), Some("importer"));
-    let error = plain.try_read().unwrap_err();
+    assert_eq!(plain.rwlock().unwrap().holders().unwrap()[0].label(), Some("importer"));
+    let error = plain.try_lock_shared().unwrap_err();
     assert!(error.to_string().contains("\"importer\""), "{error}");
     drop(writing);
     let _reading = file.lock_shared().unwrap();
@@ -405,7 +438,7 @@ mod owners_and_links {
             let file = Options::new().access(access).open_shared_file(&path).unwrap();
             file.write("x").unwrap();
             assert_eq!(mode(&path), bits);
-            assert_eq!(mode(file.rwlock().path()), bits);
+            assert_eq!(mode(file.rwlock().unwrap().path()), bits);
             set_mode(&path, 0o640);
             file.write("y").unwrap();
             assert_eq!(mode(&path), 0o640, "what exists stays as it is");
@@ -618,7 +651,7 @@ mod owners_and_links {
         file.write("x").unwrap();
         std::fs::remove_dir_all(dir.path().join("deep")).unwrap();
         assert_eq!(file.read().unwrap_err().kind(), std::io::ErrorKind::NotFound);
-        std::fs::remove_dir_all(dir.path().join("deep")).unwrap();
+        assert!(!dir.path().join("deep").exists(), "a reader brought it back");
         file.write("y").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "y");
     }
@@ -672,6 +705,7 @@ mod injected {
                     return;
                 };
                 open(&mut writer, "file", &path, "fsync=yes");
+                writer.expect("file\tread-locked", "old"); // from now on it has its lock open
                 let descriptors = writer.ask("descriptors");
                 let answer = writer.ask("file\twrite\tnew");
                 assert!(answer.contains("could not write `"), "{step}: {answer}");

@@ -104,13 +104,11 @@ pub(crate) fn run(verb: &EventVerb) -> Outcome {
             Ok(if *new && !was_unset { Exit::No } else { Exit::Success })
         }
         EventVerb::Clear { path } => {
-            if !is_missing(path) {
-                open(path, &Options::new())?.clear()?;
-            }
+            open(path, &Options::new())?.clear()?;
             Ok(Exit::Success)
         }
         EventVerb::Status { path } => {
-            let is_set = !is_missing(path) && open(path, &Options::new())?.is_set()?;
+            let is_set = open(path, &Options::new())?.is_set()?;
             let (line, exit) =
                 if is_set { ("set\n", Exit::Success) } else { ("cleared\n", Exit::No) };
             match output::write(line.as_bytes())? {
@@ -120,13 +118,6 @@ pub(crate) fn run(verb: &EventVerb) -> Outcome {
         }
         EventVerb::Wait(arguments) => wait(arguments),
     }
-}
-
-/// Opening it would create the directories above it.
-fn is_missing(path: &PathBuf) -> bool {
-    !path.as_os_str().is_empty()
-        && std::fs::symlink_metadata(path)
-            .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 fn open(path: &PathBuf, options: &Options) -> Result<Event, Failure> {

@@ -133,7 +133,8 @@ impl Kit {
 
     fn open_file(&mut self, options: &Options) {
         let path = self.it();
-        self.file.get_or_insert_with(|| options.open_shared_file(path).unwrap());
+        let file = self.file.get_or_insert_with(|| options.open_shared_file(path).unwrap());
+        drop(file.lock_exclusive().unwrap()); // its lock files are there, and open
         std::fs::write(self.it(), "old").unwrap();
     }
 }
@@ -254,6 +255,13 @@ fn event(kit: &mut Kit) {
 fn cleared(kit: &mut Kit) {
     kit.open_event();
     kit.event().clear().unwrap();
+}
+
+/// An event whose directory is not there.
+fn without_directory(kit: &mut Kit) {
+    let path = kit.dir.join("new/er/it");
+    kit.event.get_or_insert_with(|| Event::open(path).unwrap());
+    let _ = std::fs::remove_dir_all(kit.dir.join("new"));
 }
 
 fn set(kit: &mut Kit) {
@@ -721,10 +729,14 @@ fn events() -> Vec<Operation> {
     use Meanwhile::{Held, Makes, Removes};
     vec![
         operation(
-            "Event::open, in new directories",
+            "Event::open, where there is no directory",
             |_| {},
             |kit| kit.opened(Event::open(kit.dir.join("new/er/it")), |kit| &mut kit.event),
         ),
+        operation("Event::set, in new directories", without_directory, |kit| {
+            said(kit.event().set())
+        })
+        .all_or(Failed::Nothing),
         operation("Event::set", cleared, |kit| said(kit.event().set())).all_or(Failed::Nothing),
         operation("Event::set_with", cleared, |kit| said(kit.event().set_with(b"payload")))
             .all_or(Failed::Nothing),
@@ -773,12 +785,8 @@ fn events() -> Vec<Operation> {
         operation(
             "Event::wait, for a directory",
             |kit| {
-                let path = kit.dir.join("new/er/it");
-                if let Ok(event) = Event::open(&path) {
-                    kit.event = Some(event);
-                }
-                if !path.exists() {
-                    let _ = std::fs::remove_dir_all(kit.dir.join("new"));
+                if !kit.dir.join("new/er/it").exists() {
+                    without_directory(kit);
                 }
             },
             |kit| ok(kit.event().wait()),
@@ -864,12 +872,21 @@ fn files() -> Vec<Operation> {
             |kit| kit.opened(SharedFile::open(kit.it()), |kit| &mut kit.file),
         ),
         operation(
-            "SharedFile::open, with fsync",
-            |_| {},
+            "SharedFile::lock_shared, the first time",
+            |kit| {
+                let path = kit.it();
+                kit.file = Some(SharedFile::open(path).unwrap());
+            },
+            |kit| kit.keep(kit.file().lock_shared()),
+        )
+        .holds(LOCK_SHARED),
+        operation(
+            "SharedFile::write, with fsync, in new directories",
             |kit| {
                 let path = kit.dir.join("new/er/it");
-                kit.opened(synced().open_shared_file(path), |kit| &mut kit.file)
+                kit.file.get_or_insert_with(|| synced().open_shared_file(path).unwrap());
             },
+            |kit| ok(kit.file().write("new")),
         ),
         operation("SharedFile::read", file, |kit| text(kit.file().read())),
         operation("SharedFile::read_async", file, |kit| text(block_on(kit.file().read_async()))),
@@ -910,8 +927,15 @@ fn files() -> Vec<Operation> {
             },
         )
         .holds(LOCK_SHARED),
-        operation("SharedFile::read, waiting", file, |kit| text(kit.file().read()))
-            .against(Held(LOCK)),
+        operation("SharedFile::read, while another process writes", file, |kit| {
+            text(kit.file().read())
+        })
+        .against(Meanwhile::HeldToTheEnd(LOCK)),
+        operation("SharedFile::lock_shared, waiting", file, |kit| {
+            kit.keep(kit.file().lock_shared())
+        })
+        .holds(LOCK_SHARED)
+        .against(Held(LOCK)),
         operation("SharedFile::update, waiting", file, |kit| updated(kit.file().update(longer)))
             .against(Held(LOCK_SHARED))
             .all_or(Failed::Nothing),
