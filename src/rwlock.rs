@@ -5,18 +5,22 @@
 use std::fmt;
 use std::future::Future;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::claim::{self, Claim, LINES};
 use crate::error::{Error, Result};
 use crate::hold::{Hold, Signature};
 use crate::holder::Holder;
-use crate::options::Options;
+use crate::options::{Access, Options};
 use crate::record;
 use crate::slot::{Locked, Slot};
-use crate::sys::{self, Mode};
-use crate::wait::{Acquire, Deadline, Gated, Notice, Outcome, Passage, Then, pass, try_pass};
+use crate::sys::{self, Mode, Presence};
+use crate::wait::{
+    Acquire, Begun, Deadline, Gated, InLine, Notice, Outcome, Passage, Then, Waiter, acquire, pass,
+    try_pass,
+};
 
 /// A lock on a path that many may share for reading, or one has for writing, between processes and threads alike.
 ///
@@ -78,6 +82,9 @@ use crate::wait::{Acquire, Deadline, Gated, Notice, Outcome, Passage, Then, pass
 ///   the system tells that it is stopped, readers also from other readers (rule R3 of the [protocol](crate::_protocol)).
 /// * Those who queue for longer than a moment are woken each second, and by a helper thread when their turn comes.
 /// * Removing the gate costs the order for those who wait then, and never the exclusion.
+/// * Where the gate is missing and this user cannot create it (a read-only file system, a directory that belongs to another
+///   user), readers and writers lock the file itself, as `flock` does, and there is no order: readers that overlap can keep a
+///   writer out. The gate is used as soon as another program has created it.
 ///
 /// # Platform-specific behaviour
 ///
@@ -89,15 +96,22 @@ pub struct RwLock {
 }
 
 struct Inner {
-    read: Arc<Way>,
-    write: Arc<Way>,
+    read: Arc<Claim>,
+    write: Arc<Claim>,
+    /// `P.gate`.
+    gate_path: Arc<Path>,
+    /// Through the gate, to read and to write. Empty as long as there is no gate.
+    ways: OnceLock<[Arc<Way>; 2]>,
+    access: Access,
+    patience: Option<Duration>,
     signature: Signature,
     notice: Option<Notice>,
 }
 
 impl RwLock {
-    /// Opens the lock at `path`, making the file, its gate and missing parent directories. They are made again
-    /// should they be gone at a later acquisition.
+    /// Opens the lock at `path`. The file, its gate and missing parent directories are created, and created again
+    /// should they be gone at a later acquisition. Where the file exists and the gate cannot be created, the lock works
+    /// without a gate: see *What is not promised*.
     ///
     /// The path is made absolute, so that a later change of the current directory changes nothing.
     /// Symbolic links in parent directories are followed, at the last component refused.
@@ -106,7 +120,7 @@ impl RwLock {
     ///
     /// * [`Error::NotRegularFile`] if there is something else at the path, or at that of the gate; it is left as it was.
     /// * [`Error::Unsupported`] if the platform has no locks.
-    /// * [`Error::Io`] if one of the files can neither be opened nor made.
+    /// * [`Error::Io`] if the file can neither be opened nor created, or the gate exists and cannot be opened.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().open_rwlock(path)
     }
@@ -142,7 +156,7 @@ impl RwLock {
     /// [`Error::WouldBlock`] if somebody is in the way, also another thread of this process; otherwise as
     /// [`read`](Self::read).
     pub fn try_read(&self) -> Result<ReadGuard> {
-        self.inner.read.take_now().and_then(|locked| self.inner.read_guard(locked))
+        self.inner.take_now(&self.inner.read).and_then(|locked| self.inner.read_guard(locked))
     }
 
     /// Waits until it can be had for reading, for at most `timeout`. Zero tries once; what no clock can show waits
@@ -201,7 +215,7 @@ impl RwLock {
     /// [`Error::WouldBlock`] if somebody is in the way, also another thread of this process; otherwise as
     /// [`read`](Self::read).
     pub fn try_write(&self) -> Result<WriteGuard> {
-        self.inner.write.take_now().and_then(|locked| self.inner.write_guard(locked))
+        self.inner.take_now(&self.inner.write).and_then(|locked| self.inner.write_guard(locked))
     }
 
     /// Waits until it can be had for writing, for at most `timeout`. Zero tries once; what no clock can show waits
@@ -264,7 +278,7 @@ impl RwLock {
     /// The path of the lock, absolute.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.inner.read.path()
+        self.inner.read.slot.path()
     }
 
     /// Who has the lock at this moment, to read or to write, as far as that is known. Takes nothing and delays nobody.
@@ -288,7 +302,7 @@ impl RwLock {
     ///
     /// [`Error::Io`] if there is a record that cannot be read, or the system refuses to tell.
     pub fn holders(&self) -> Result<Vec<Holder>> {
-        let path = self.inner.read.path();
+        let path = self.inner.read.slot.path();
         record::find(path, true).map_err(|source| Error::io("find the holders of", path, source))
     }
 
@@ -300,28 +314,124 @@ impl RwLock {
         self.wait(&self.inner.write, deadline).and_then(|locked| self.inner.write_guard(locked))
     }
 
-    fn wait(&self, way: &Arc<Way>, deadline: impl FnOnce() -> Deadline) -> Result<Locked> {
-        match pass(&LINES, way, deadline, self.inner.notice.as_ref())? {
+    fn wait(&self, claim: &Arc<Claim>, deadline: impl FnOnce() -> Deadline) -> Result<Locked> {
+        let (way, notice) = (self.inner.way(claim)?, self.inner.notice.as_ref());
+        let waited = match way {
+            Some(way) => pass(&LINES, way, deadline, notice),
+            None => acquire(&LINES, claim, deadline, notice),
+        };
+        match waited? {
             Outcome::Held(locked) => Ok(locked),
-            Outcome::TimedOut(waited) => Err(way.refused(Error::timed_out(way.path(), waited))),
+            Outcome::TimedOut(waited) => {
+                let error = Error::timed_out(claim.slot.path(), waited);
+                Err(match way {
+                    Some(way) => way.refused(error),
+                    None => error,
+                })
+            }
         }
     }
 
-    fn future(&self, way: &Arc<Way>) -> Acquire<Gated<Way>> {
-        Acquire::new(Gated::new(&LINES, Arc::clone(way)), self.inner.notice.clone())
+    fn future(&self, claim: &Arc<Claim>) -> Begun<Locking> {
+        let locking = self.inner.way(claim).map(|way| match way {
+            Some(way) => Locking::Gated(Gated::new(&LINES, Arc::clone(way))),
+            None => Locking::Alone(InLine::new(&LINES, Arc::clone(claim))),
+        });
+        let notice = self.inner.notice.clone();
+        Begun::new(locking.map(|locking| Acquire::new(locking, notice)))
     }
 }
 
 impl Inner {
+    /// The way through the gate. Rule R5: `None` if there is no gate and this user cannot create one. It is looked for
+    /// at each acquisition, since another user may create it.
+    fn way(&self, claim: &Arc<Claim>) -> Result<Option<&Arc<Way>>> {
+        let ways = match self.ways.get() {
+            Some(ways) => ways,
+            None => match self.open_gate()? {
+                Some(ways) => self.ways.get_or_init(|| ways),
+                None => return Ok(None),
+            },
+        };
+        let [read, write] = ways;
+        Ok(Some(if claim.mode == Mode::Shared { read } else { write }))
+    }
+
+    fn open_gate(&self) -> Result<Option<[Arc<Way>; 2]>> {
+        let slot = match Slot::open(&self.gate_path, self.access) {
+            Ok(slot) => slot,
+            Err(error) if self.lacks_gate(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if sys::FILES_HAVE_NUMBERS && self.read.slot.latest() == slot.latest() {
+            let problem = format!(
+                "it is the same file as `{}`, by a hard link, and would be waited for by those who hold that; remove it",
+                self.read.slot.path().display()
+            );
+            return Err(Error::Corrupt { path: Arc::clone(&self.gate_path), problem });
+        }
+        let (mode, poll_every) = (Mode::Exclusive, self.read.poll_every);
+        let gate = Arc::new(Claim { slot, mode, poll_every, whole: None });
+        Ok(Some([&self.read, &self.write].map(|lock| {
+            let (gate, lock) = (Arc::clone(&gate), Arc::clone(lock));
+            Arc::new(Way { gate, lock, patience: self.patience })
+        })))
+    }
+
+    fn lacks_gate(&self, error: &Error) -> bool {
+        use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+        matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
+            && sys::presence(&self.gate_path).is_ok_and(|there| there == Presence::Nothing)
+    }
+
+    fn take_now(&self, claim: &Arc<Claim>) -> Result<Locked> {
+        if let Some(way) = self.way(claim)? {
+            return way.take_now();
+        }
+        let taken = claim.slot.try_take(claim.mode)?;
+        taken.ok_or_else(|| Error::would_block(claim.slot.path()))
+    }
+
     fn read_guard(self: &Arc<Self>, locked: Locked) -> Result<ReadGuard> {
-        let slot = &self.read.lock.slot;
+        let slot = &self.read.slot;
         Ok(ReadGuard { hold: Hold::new(slot, Mode::Shared, locked, &self.signature)? })
     }
 
     fn write_guard(self: &Arc<Self>, locked: Locked) -> Result<WriteGuard> {
-        let slot = &self.write.lock.slot;
+        let slot = &self.write.slot;
         let hold = Hold::new(slot, Mode::Exclusive, locked, &self.signature)?;
         Ok(WriteGuard { hold, signature: self.signature.clone() })
+    }
+}
+
+/// One who waits, through the gate or without one.
+enum Locking {
+    Gated(Gated<Way>),
+    Alone(InLine<Claim>),
+}
+
+impl Waiter for Locking {
+    type Held = Locked;
+
+    fn poll(&mut self, waker: &Waker) -> Poll<Result<Locked>> {
+        match self {
+            Self::Gated(gated) => gated.poll(waker),
+            Self::Alone(line) => line.poll(waker),
+        }
+    }
+
+    fn next_tick(&self) -> Option<Instant> {
+        match self {
+            Self::Gated(gated) => gated.next_tick(),
+            Self::Alone(line) => line.next_tick(),
+        }
+    }
+
+    fn last_chance(&mut self) -> Result<Option<Locked>> {
+        match self {
+            Self::Gated(gated) => gated.last_chance(),
+            Self::Alone(line) => line.last_chance(),
+        }
     }
 }
 
@@ -338,26 +448,23 @@ impl Options {
     ///
     /// As [`RwLock::open`].
     pub fn open_rwlock(&self, path: impl AsRef<Path>) -> Result<RwLock> {
-        let lock = Slot::open(path.as_ref(), self.access)?;
-        let gate = Slot::open(&sys::beside(lock.path(), GATE), self.access)?;
-        if sys::FILES_HAVE_NUMBERS && lock.latest() == gate.latest() {
-            let problem = format!(
-                "it is the same file as `{}`, by a hard link, and would be waited for by those who hold that; remove it",
-                lock.path().display()
-            );
-            return Err(Error::Corrupt { path: Arc::clone(gate.path()), problem });
-        }
-        let notice = claim::notice(self, lock.path());
-        let poll_every = self.poll_every;
-        let claim = |slot, mode| Arc::new(Claim { slot, mode, poll_every, whole: None });
-        let gate = claim(gate, Mode::Exclusive);
-        let way = |mode| {
-            let (gate, lock) = (Arc::clone(&gate), claim(Arc::clone(&lock), mode));
-            Arc::new(Way { gate, lock, patience: self.backstop })
+        let slot = Slot::open(path.as_ref(), self.access)?;
+        let notice = claim::notice(self, slot.path());
+        let (gate_path, poll_every) = (sys::beside(slot.path(), GATE).into(), self.poll_every);
+        let claim =
+            |mode| Arc::new(Claim { slot: Arc::clone(&slot), mode, poll_every, whole: None });
+        let inner = Inner {
+            read: claim(Mode::Shared),
+            write: claim(Mode::Exclusive),
+            gate_path,
+            ways: OnceLock::new(),
+            access: self.access,
+            patience: self.backstop,
+            signature: Signature::of(self),
+            notice,
         };
-        let (read, write) = (way(Mode::Shared), way(Mode::Exclusive));
-        let signature = Signature::of(self);
-        Ok(RwLock { inner: Arc::new(Inner { read, write, signature, notice }) })
+        inner.way(&inner.read)?;
+        Ok(RwLock { inner: Arc::new(inner) })
     }
 }
 

@@ -171,6 +171,8 @@ fn on_a_read_only_mount_what_is_there_is_locked_and_nothing_else_is_done() {
                 }
             }
             Event::open(rw.join("Event")).unwrap().set_with(b"payload").unwrap();
+            std::fs::write(rw.join("gateless"), "").unwrap();
+            std::fs::write(rw.join("lockless"), "data").unwrap();
             let before = snapshot(&rw);
             // The second is of a file that was opened to be read, and should grow.
             let refused =
@@ -192,6 +194,23 @@ fn on_a_read_only_mount_what_is_there_is_locked_and_nothing_else_is_done() {
                 b"payload"
             );
             assert_eq!(SharedFile::open(ro.join("SharedFile")).unwrap().read().unwrap(), b"again");
+            // Neither a gate nor a lock file is needed to share a lock, or to read.
+            let gateless = flockwork::RwLock::open(ro.join("gateless")).unwrap();
+            let reading = (gateless.read().unwrap(), gateless.try_read().unwrap());
+            assert!(gateless.try_write().unwrap_err().is_would_block());
+            assert!(gateless.write_timeout(Duration::from_millis(5)).unwrap_err().is_timed_out());
+            let other = Lock::open(rw.join("gateless")).unwrap();
+            assert!(other.try_lock().unwrap_err().is_would_block());
+            drop(reading);
+            let writing = gateless.write_timeout(Duration::from_secs(100)).unwrap();
+            drop(writing.downgrade().unwrap());
+            let file = SharedFile::open(ro.join("lockless")).unwrap();
+            assert_eq!(file.read_to_string().unwrap(), "data");
+            #[cfg(feature = "cli")]
+            for verb in [&["lock", "-s"][..], &["lock", "-x"], &["lock"]] {
+                let words = verb.iter().chain(&["gateless", "echo", "ran"]);
+                crate::cli::run(&ro, words).expect(0, "ran\n");
+            }
             // It excludes who comes by the other mount.
             let held = Lock::open(ro.join("Lock")).unwrap().lock().unwrap();
             assert!(Lock::open(rw.join("Lock")).unwrap().try_lock().unwrap_err().is_would_block());

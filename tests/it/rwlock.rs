@@ -41,6 +41,57 @@ fn readers_share_and_a_writer_excludes_everybody_in_another_process() {
     drop(lock.try_read().unwrap());
 }
 
+/// Another user may read the file, and create nothing beside it.
+// Unix only: mode bits and another user.
+#[cfg(unix)]
+#[test]
+fn where_no_gate_can_be_created_the_file_itself_is_locked() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let set_mode = |mode| {
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let path = dir.path().join("data.lock");
+    std::fs::write(&path, "").unwrap();
+    set_mode(0o555);
+    let mut other = crate::refusals::unprivileged();
+    other.expect(&format!("rw\topen\t{}", path.display()), "ok");
+    let file = flockwork::Lock::open(&path).unwrap(); // which needs no gate
+    for mode in ["read", "write"] {
+        for way in ["", "\ttry", "\t100000", "\tdeadline\t100000", "\tasync"] {
+            let held = file.lock().unwrap();
+            assert!(other.ask(&format!("rw\t{mode}\ttry")).starts_with("would-block"));
+            assert!(other.ask(&format!("rw\t{mode}\t5")).starts_with("timed-out"));
+            if way == "\ttry" {
+                drop(held);
+                crate::support::eventually("it is free", || {
+                    other.ask(&format!("rw\t{mode}\ttry")) == "ok"
+                });
+            } else {
+                other.tell(&format!("rw\t{mode}{way}"));
+                until_blocked(&path, 1);
+                drop(held);
+                assert_eq!(other.answer(), "ok", "{mode}{way}");
+            }
+            assert!(file.try_lock().unwrap_err().is_would_block());
+            other.expect("rw\tunlock", "ok");
+        }
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    // From the moment on in which there is a gate, it is passed.
+    set_mode(0o755);
+    let lock = RwLock::open(&path).unwrap();
+    set_mode(0o555);
+    let reading = lock.read().unwrap();
+    let mut writer = peer(&path, "");
+    writer.tell("rw\twrite");
+    until_in_gate(&path);
+    assert!(other.ask("rw\tread\ttry").starts_with("would-block"), "it passed a writer");
+    drop(reading);
+    assert_eq!(writer.answer(), "ok");
+    set_mode(0o755);
+}
+
 #[test]
 fn threads_exclude_each_other_through_one_handle() {
     limit!();
