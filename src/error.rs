@@ -606,6 +606,8 @@ const CHANGES: &[&str] = &["set", "clear", "consume", "write"];
 /// What to do about a refusal, where the system's own words do not say it.
 fn advice(operation: &str, source: &io::Error) -> Option<&'static str> {
     let advice = match source.kind() {
+        // It says itself what to do.
+        io::ErrorKind::PermissionDenied if source.get_ref().is_some() => "",
         io::ErrorKind::PermissionDenied => match operation {
             "open" | "read the payload of" | "read" => {
                 "this user must be able to read the file (its creator can permit it by `Options::access`)"

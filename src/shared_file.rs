@@ -125,7 +125,8 @@ use crate::sys;
 ///
 /// # Platform-specific behaviour
 ///
-/// * Unix: the mode is kept, and where that is permitted owner and group. Where it is not, set-ID bits go, and the new
+/// * Unix: in a directory with the sticky bit (`/tmp`) only the owner of the file or of the directory can write it, and a file that
+///   is a mount point (a container's volume for one file) cannot be written by anybody, since it cannot be replaced. The mode is kept, and where that is permitted owner and group. Where it is not, set-ID bits go, and the new
 ///   group's members may do no more than everybody. What this user may not write to is not replaced, although the
 ///   directory would let them.
 /// * Windows: a new file takes its access list from the directory. A program that has the file open without sharing

@@ -305,6 +305,20 @@ impl Keeping {
     }
 }
 
+/// Why a file could not be replaced, in words where the system's are misleading: rename(2) says EPERM in a directory with
+/// the sticky bit to a user who owns neither the file nor that directory.
+pub(super) fn not_replaced(path: &Path, error: io::Error) -> io::Error {
+    let is_sticky = || fs::metadata(directory_of(path)).is_ok_and(|it| it.mode() & 0o1000 != 0);
+    if Errno::from_io_error(&error) == Some(Errno::PERM) && is_sticky() {
+        return io::Error::new(
+            error.kind(),
+            "only the owner of a file may replace it in a directory with the sticky bit, as `/tmp` is; \
+             choose a directory without it, or let the owner write",
+        );
+    }
+    error
+}
+
 /// Nothing stands in the way of a rename here; on Windows a reader does.
 pub(crate) fn through_readers<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     call()
@@ -389,6 +403,10 @@ pub(crate) fn advice(error: &io::Error) -> &'static str {
         Some(Errno::NOMEM) => "; the system is out of memory: end something, or try again later",
         Some(Errno::IO) => "; the disk or its file system failed, and the system's log says more",
         Some(Errno::NAMETOOLONG) => "; choose a shorter name",
+        Some(Errno::BUSY) => {
+            "; a file that is a mount point (as of `mount --bind` or a container's volume) can be read and \
+             locked, but not replaced or removed: mount its directory instead"
+        }
         Some(Errno::LOOP) => "; the symbolic links in the path lead in a circle",
         Some(Errno::NOTCONN | Errno::STALE | Errno::HOSTDOWN) => {
             "; the server of this file system does not answer: mount it again"

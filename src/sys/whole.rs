@@ -6,7 +6,9 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
-use super::imp::{Keeping, aside, at_any_length, fixed, sync_directory, through_readers};
+use super::imp::{
+    Keeping, aside, at_any_length, fixed, not_replaced, sync_directory, through_readers,
+};
 use super::{Bits, Mode, Presence};
 
 /// Makes `path` with these contents; `AlreadyExists` where anything has the name.
@@ -71,7 +73,7 @@ pub(crate) fn put(
     if super::presence(path)? == Presence::Other {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else took its place"));
     }
-    persist(still_ours(made, through)?, path)?;
+    persist(still_ours(made, through)?, path).map_err(|error| not_replaced(path, error))?;
     match path.parent().filter(|_| durable) {
         Some(directory) => sync_directory(directory),
         None => Ok(()),
@@ -111,8 +113,8 @@ fn remove_left(through: &Path) -> io::Result<()> {
     match through_readers(|| std::fs::remove_file(through)) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(io::Error::new(
             error.kind(),
-            "another user was killed writing it, and left a file (its path with \
-                 `.lock.new`) that this one may not remove",
+            "another user was killed writing it, and left a file (its path with `.lock.new`) that this one may not remove; \
+             let its owner remove it",
         )),
         removed => removed,
     }

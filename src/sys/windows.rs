@@ -226,6 +226,11 @@ impl Keeping {
     }
 }
 
+/// The system's own words will do.
+pub(super) fn not_replaced(_path: &Path, error: io::Error) -> io::Error {
+    error
+}
+
 /// Who reads a file is in the way of its replacement for a moment.
 pub(crate) fn through_readers<T>(call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     patiently(PATIENCE, call)

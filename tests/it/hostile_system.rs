@@ -220,6 +220,40 @@ fn on_a_read_only_mount_what_is_there_is_locked_and_nothing_else_is_done() {
     );
 }
 
+/// As a container's volume for one file is.
+#[test]
+fn a_file_that_is_a_mount_point_is_not_replaced_and_the_error_says_why() {
+    const NAME: &str =
+        "hostile_system::a_file_that_is_a_mount_point_is_not_replaced_and_the_error_says_why";
+    let script = "for f in data event; do echo old > \"$1/$f.source\"; : > \"$1/$f\"; \
+                  mount --bind \"$1/$f.source\" \"$1/$f\"; done";
+    mounted(NAME, script, || {
+        let dir = place();
+        let file = SharedFile::open(dir.join("data")).unwrap();
+        assert_eq!(file.read().unwrap(), b"old\n");
+        let event = Event::open(dir.join("event")).unwrap();
+        event.wait().unwrap();
+        for (step, error) in [
+            ("write", file.write("new").unwrap_err()),
+            ("clear", event.clear().unwrap_err()),
+            ("set_with", event.set_with(b"new").unwrap_err()),
+            ("consume", event.try_consume().unwrap_err()),
+        ] {
+            assert_says(step, &error, &[std::io::ErrorKind::ResourceBusy]);
+            assert!(error.to_string().contains("mount point"), "{step}: {error}");
+        }
+        assert_eq!(file.read().unwrap(), b"old\n");
+        assert_eq!(event.payload().unwrap().unwrap(), b"old\n");
+        drop(Lock::open(dir.join("data")).unwrap().lock().unwrap());
+        let mut left: Vec<_> = std::fs::read_dir(&dir).unwrap().flatten().collect();
+        left.retain(|it| {
+            let name = it.file_name().into_string().unwrap();
+            [".flockwork", ".new", ".taken"].iter().any(|part| name.contains(part))
+        });
+        assert!(left.is_empty(), "{left:?}");
+    });
+}
+
 #[test]
 fn a_quota_that_the_system_speaks_of_is_an_error_that_says_so() {
     limit!();
@@ -441,6 +475,8 @@ fn in_a_sticky_directory_another_user_can_hold_but_not_lead_astray() {
     for change in ["event\tclear", "event\ttry-consume", "event\tset\ty"] {
         let answer = other.ask(change);
         assert!(answer.starts_with("PermissionDenied: "), "{change}: {answer}");
+        let says_why = answer.contains("sticky") || change.contains("consume"); // that has its lock file to make
+        assert!(says_why, "{change}: {answer}");
     }
     assert_eq!(Event::open(path("event")).unwrap().payload().unwrap().unwrap(), b"x");
     // A shared file that one may only read the other does not replace.
@@ -449,6 +485,16 @@ fn in_a_sticky_directory_another_user_can_hold_but_not_lead_astray() {
     let answer = other.ask("file\twrite\tnew");
     assert!(answer.starts_with("PermissionDenied: "), "{answer}");
     other.expect("file\tread", "old");
+    // Nor one that one may write to: the directory decides.
+    let everyone = Options::new().access(flockwork::Access::Everyone);
+    everyone.open_shared_file(path("common")).unwrap().write("old").unwrap();
+    other.open(&format!("file\topen\t{}", path("common").display()), "");
+    let answer = other.ask("file\twrite\tnew");
+    assert!(answer.starts_with("PermissionDenied: could not write `"), "{answer}");
+    assert!(answer.contains("in a directory with the sticky bit"), "{answer}");
+    assert!(!answer.contains("must be able to"), "{answer}");
+    other.expect("file\tread", "old");
+    assert!(!path("common.lock.new").exists());
     // Records: the other's are in nobody's way, and are left.
     other.expect(&format!("open\t{}\tlabel=theirs", path("shared").display()), "ok");
     other.expect("lock", "held");
