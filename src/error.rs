@@ -618,6 +618,7 @@ fn advice(operation: &str, source: &io::Error) -> Option<&'static str> {
             "look up" => {
                 "this user must be able to enter every directory of the path (their creator can permit it by `Options::access`)"
             }
+            "lock" => "a sandbox or security policy does not let this process lock the file",
             _ if operation.starts_with("create") => {
                 "this user must be able to write to the directory (its creator can permit it by `Options::access`)"
             }

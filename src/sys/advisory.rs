@@ -26,7 +26,7 @@ pub(super) fn try_lock(file: &File, mode: Mode) -> io::Result<bool> {
     match answer {
         Ok(()) => Ok(true),
         Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(error)) if means_busy(&error) => Ok(false),
+        Err(TryLockError::Error(error)) if means_busy(file, &error) => Ok(false),
         Err(TryLockError::Error(error)) => Err(error),
     }
 }

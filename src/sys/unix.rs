@@ -376,10 +376,10 @@ pub(crate) fn describe(kind: FileType) -> &'static str {
 
 // ---------------------------------------------------------------------------------------- locking
 
-/// Rule 9: CIFS says EACCES to a try for "busy" (flock(2), "CIFS details"). Elsewhere only a security module
-/// says it, and means a denial; the calls that wait then report it, when they block.
-pub(super) fn means_busy(error: &io::Error) -> bool {
-    Errno::from_io_error(error) == Some(Errno::ACCESS)
+/// Rule 9: CIFS says EACCES to a try for "busy" (flock(2), "CIFS details"). On a local file system only a security
+/// module says it, and means a denial, which a wait would never see the end of.
+pub(super) fn means_busy(file: &File, error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::ACCESS) && remote::file(file) == Some(true)
 }
 
 pub(crate) fn let_inherit(file: &File) -> io::Result<()> {

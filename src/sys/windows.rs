@@ -302,7 +302,7 @@ pub(crate) fn describe(kind: FileType) -> &'static str {
     }
 }
 
-pub(super) fn means_busy(_error: &io::Error) -> bool {
+pub(super) fn means_busy(_file: &File, _error: &io::Error) -> bool {
     false // the one error that means it is known to fs4: ERROR_LOCK_VIOLATION
 }
 

@@ -271,14 +271,55 @@ mod injected {
     }
 
     #[test]
-    fn eacces_from_a_try_is_busy_as_cifs_says_it() {
+    fn on_a_network_file_system_eacces_from_a_try_means_busy() {
         limit!();
         let (_dir, path) = dirs();
-        let Some(mut peer) = super::injected(&path, "flock:error=EACCES:when=1") else { return };
+        let inject = format!("flock:error=EACCES:when=1;{}", super::NFS);
+        let Some(mut peer) = super::injected(&path, &inject) else { return };
         open(&mut peer, &path);
         let answer = peer.ask("try");
         assert!(answer.starts_with("would-block"), "{answer}");
         peer.expect("try", "held");
+    }
+
+    /// As a security module does to a process that it confines.
+    #[test]
+    fn on_a_local_file_system_eacces_is_a_denial_and_ends_each_wait() {
+        let (dir, path) = dirs();
+        std::fs::write(dir.path().join("set"), "").unwrap();
+        let Some(mut peer) = super::strace(&[], "flock:error=EACCES") else { return };
+        open(&mut peer, &path);
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        peer.expect(&format!("rw\topen\t{}", at("rw")), "ok");
+        peer.expect(&format!("event\topen\t{}", at("set")), "ok");
+        peer.expect(&format!("once\topen\t{}", at("once")), "ok");
+        peer.expect(&format!("file\topen\t{}", at("file")), "ok");
+        peer.expect(&format!("sem\topen\t{}\t2", at("sem")), "ok");
+        let log = at("log");
+        let mut commands: Vec<String> = [
+            "try",
+            "lock",
+            "timeout\t100000",
+            "async",
+            "sem\ttry\t1",
+            "sem\tacquire\t1",
+            "sem\ttimeout\t1\t100000",
+            "sem\tasync\t1",
+        ]
+        .map(String::from)
+        .into();
+        for way in ["", "\t100000", "\tasync"] {
+            let once = format!("once\tcall\t{log}\tplainly");
+            for verb in ["rw\tread", "rw\twrite", "event\tconsume", "file\tupdate\tx", &once] {
+                commands.push(format!("{verb}{way}"));
+            }
+        }
+        for command in commands {
+            let answer = peer.ask(&command);
+            assert!(answer.contains("PermissionDenied: could not lock `"), "{command}: {answer}");
+            assert!(answer.contains("security policy"), "{command}: {answer}");
+        }
+        assert!(dir.path().join("set").exists());
     }
 
     /// Where no thread can be had a timed wait and a future still wait, by polling.
