@@ -4,6 +4,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
 use crate::options::Options;
@@ -21,6 +22,8 @@ pub(crate) struct Contents {
     aside: Arc<Path>,
     bits: Option<Bits>,
     fsync: bool,
+    /// Something was to be synced, and could not be here.
+    is_unsynced: AtomicBool,
 }
 
 impl Contents {
@@ -32,6 +35,7 @@ impl Contents {
             path,
             bits: options.access.bits(),
             fsync: options.fsync,
+            is_unsynced: AtomicBool::new(false),
         };
         contents.check(READ)?;
         Ok(contents)
@@ -45,17 +49,23 @@ impl Contents {
             missing.take_while(|directory| above.is_none_or(|above| *directory != above))
         {
             let Some(parent) = directory.parent() else { break };
-            match sys::sync_directory(parent) {
-                // Who may make a directory there, and may not list it.
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-                synced => {
-                    synced.map_err(|source| {
-                        Error::io("bring to the disk the directory of", &self.path, source)
-                    })?;
-                }
-            }
+            let synced = sys::sync_directory(parent);
+            self.note(synced.map_err(|source| {
+                Error::io("bring to the disk the directory of", &self.path, source)
+            })?);
         }
         Ok(())
+    }
+
+    fn note(&self, is_synced: bool) {
+        if self.fsync && !is_synced {
+            self.is_unsynced.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether all that was written was to be synced and could be.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.fsync && !self.is_unsynced.load(Ordering::Relaxed)
     }
 
     pub(crate) fn path(&self) -> &Arc<Path> {
@@ -78,10 +88,12 @@ impl Contents {
     pub(crate) fn replace(&self, contents: &[u8]) -> Result<()> {
         self.look_anew();
         let put = sys::put(&self.path, &self.aside, contents, self.bits, self.fsync);
-        put.map_err(|source| match self.check(WRITE) {
+        let is_synced = put.map_err(|source| match self.check(WRITE) {
             Err(something_else) => something_else, // is there, or took its place meanwhile
             Ok(()) => Error::io(WRITE, &self.path, source),
-        })
+        })?;
+        self.note(is_synced);
+        Ok(())
     }
 
     /// Rule F1. A symbolic link is refused, as anything that is no regular file: to replace it would leave the file that it

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::future::Future;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -98,6 +99,8 @@ struct Inner {
     lock_path: Arc<Path>,
     /// Opened by the first who wants to do it.
     lock: OnceLock<Lock>,
+    /// Something was to be synced, and could not be here.
+    is_unsynced: AtomicBool,
 }
 
 impl Once {
@@ -349,6 +352,13 @@ impl Once {
         self.inner.done.path()
     }
 
+    /// Whether all that was done by this handle and its clones has reached the disk, as [`Options::fsync`] asks. `false` without
+    /// that option, and where files cannot be synced.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.inner.options.fsync && !self.inner.is_unsynced.load(Ordering::Relaxed)
+    }
+
     /// Who does it at this moment, as far as that is known: see [`Lock::holder`].
     ///
     /// # Errors
@@ -429,14 +439,14 @@ impl Once {
     fn bring_to_disk(
         &self,
         operation: &'static str,
-        sync: fn(&Path) -> std::io::Result<()>,
+        sync: fn(&Path) -> std::io::Result<bool>,
     ) -> Result<()> {
-        match self.path().parent().filter(|_| self.inner.options.fsync) {
-            Some(directory) => {
-                sync(directory).map_err(|source| Error::io(operation, &self.inner.path, source))
-            }
-            None => Ok(()),
+        let directory = self.path().parent().filter(|_| self.inner.options.fsync);
+        let is_synced = directory.map_or(Ok(true), sync);
+        if !is_synced.map_err(|source| Error::io(operation, &self.inner.path, source))? {
+            self.inner.is_unsynced.store(true, Ordering::Relaxed);
         }
+        Ok(())
     }
 }
 
@@ -458,7 +468,8 @@ impl Options {
         let lock_path: Arc<Path> = sys::beside(&path, ".lock").into();
         let options = self.for_parts_of(&path, &lock_path).any_file_type(false);
         let done = options.open_event(&path)?;
-        let inner = Inner { options, done, path, lock_path, lock: OnceLock::new() };
+        let (lock, is_unsynced) = (OnceLock::new(), AtomicBool::new(false));
+        let inner = Inner { options, done, path, lock_path, lock, is_unsynced };
         Ok(Once { inner: Arc::new(inner) })
     }
 }

@@ -546,6 +546,13 @@ impl SharedFile {
         self.inner.contents.path()
     }
 
+    /// Whether all that was written by this handle and its clones has reached the disk, as [`Options::fsync`] asks. `false` without
+    /// that option, and where files cannot be synced.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.inner.contents.is_durable()
+    }
+
     /// Its lock, at the path with `.lock` added: to ask who holds it, or to hold it for other reasons. Opens it, and so
     /// creates the lock files where they are missing, unless an earlier call has done so.
     ///

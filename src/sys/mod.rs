@@ -18,7 +18,7 @@
 //! | [`through_readers`] | renames or opens a file that others may have open |
 //! | [`rename_new`] | gives a name at which nothing may be, if the system has a way |
 //! | [`remove_at_once`] | removes it, and frees its name although others have it open |
-//! | [`sync_directory`], [`sync_everything`] | brings names, or all that was written, to the disk |
+//! | [`sync_directory`], [`sync_everything`] | syncs names, or all that was written; `false` where that cannot be done |
 //! | [`presence`] | whether a path names a regular file, nothing, or something else |
 //! | [`BACKSTOP`] | how long the events of a directory are trusted to tell everything |
 //! | [`SHARED_BACKSTOP`] | how long the kernel is trusted to wake who waits for a shared lock, where it is not for ever |

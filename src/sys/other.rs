@@ -96,11 +96,15 @@ pub(crate) fn remove_at_once(_path: &Path) -> io::Result<()> {
     unsupported()
 }
 
-pub(crate) fn sync_directory(_directory: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory(_directory: &Path) -> io::Result<bool> {
     unsupported()
 }
 
-pub(crate) fn sync_everything(_directory: &Path) -> io::Result<()> {
+pub(super) fn sync_file(_file: &File) -> io::Result<bool> {
+    unsupported()
+}
+
+pub(crate) fn sync_everything(_directory: &Path) -> io::Result<bool> {
     unsupported()
 }
 
@@ -145,6 +149,10 @@ pub(crate) fn let_inherit(_file: &File) -> io::Result<()> {
 }
 
 pub(crate) fn locks_unsupported(error: &io::Error) -> bool {
+    is_unavailable(error)
+}
+
+pub(super) fn is_unavailable(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Unsupported
 }
 

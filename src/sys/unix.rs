@@ -51,7 +51,7 @@ pub(crate) use super::untold::{
 };
 
 pub(crate) use self::directories::{
-    create_directories, hold_directory, sync_directory, sync_everything,
+    create_directories, hold_directory, sync_directory, sync_everything, sync_file,
 };
 
 #[path = "unix_directories.rs"]
@@ -170,16 +170,45 @@ pub(crate) fn create_to_lock(path: &Path, bits: Option<Bits>) -> io::Result<File
 fn create(path: &Path, bits: Option<Bits>, writes: bool) -> io::Result<File> {
     let Some(bits) = bits else { return creating(writes).open(path) };
     let made = make(&mut unique(), path, Some(bits), &creating(writes))?;
-    match made.persist_noclobber(path) {
-        Ok(file) => Ok(file),
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Err(error.error),
-        // No way to rename without clobbering on this file system (exFAT, some FUSE): the plain way.
-        Err(_) => {
+    match super::whole::name_new(made, path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            // Neither a rename without clobbering nor a second name (exFAT, some FUSE): the plain way.
             let file = creating(writes).mode(bits.file & 0o700).open(path)?;
-            file.set_permissions(Permissions::from_mode(bits.file))?;
+            set_access(&file, bits.file)?;
             Ok(file)
         }
+        named => named,
     }
+}
+
+/// Not where that is its mode already: there are file systems that have one mode for all files, and refuse any change.
+fn set_mode(file: &File, mode: u32) -> io::Result<()> {
+    if file.metadata()?.mode() & 0o7777 == mode {
+        return Ok(());
+    }
+    file.set_permissions(Permissions::from_mode(mode))
+}
+
+/// The mode that was asked for: to do without it would let others in, or keep them out.
+fn set_access(file: &File, mode: u32) -> io::Result<()> {
+    set_mode(file, mode).map_err(|error| {
+        if !is_unavailable(&error) {
+            return error;
+        }
+        let refused = "its file system cannot set the access that was asked for; choose another file system, or create it \
+                       as any other file is created (`Access::Umask`)";
+        io::Error::new(error.kind(), refused)
+    })
+}
+
+/// Rule 13. Whether the kernel, a file system or a sandbox has no such call, or not with these arguments. What such a call is
+/// for is done by an older one or left out, where that is possible. (EPERM is what old container runtimes say of calls that
+/// they do not know.)
+pub(super) fn is_unavailable(error: &io::Error) -> bool {
+    // Compared and not matched: OPNOTSUPP and NOTSUP are one number on some systems, two on others.
+    [Errno::PERM, Errno::NOSYS, Errno::INVAL, Errno::OPNOTSUPP, Errno::NOTSUP]
+        .iter()
+        .any(|unavailable| Errno::from_io_error(error).as_ref() == Some(unavailable))
 }
 
 fn directory_of(path: &Path) -> &Path {
@@ -246,12 +275,35 @@ fn make(
     let made = made.map_err(|error| refused.map_or(error, io::Error::from_raw_os_error))?;
     if let Some(bits) = bits {
         // fchmod, for which the umask does not count; the umask itself is the process's and not ours.
-        made.as_file().set_permissions(Permissions::from_mode(bits.file))?;
+        set_access(made.as_file(), bits.file)?;
     }
     Ok(made)
 }
 
-/// By the effective user and group. Android has no such flag, and no programs to which these differ.
+/// By the effective user and group: faccessat2(2), where that is to be had.
+fn may_write(path: &Path) -> io::Result<()> {
+    use rustix::fs::{Access, AtFlags, CWD, accessat};
+    let ask = |flags| match accessat(CWD, path, Access::WRITE_OK, flags) {
+        // It runs as a program, which does not keep it from being replaced.
+        Err(Errno::TXTBSY) => Ok(()),
+        answer => answer.map_err(io::Error::from),
+    };
+    // access(2) goes by the real user and group.
+    let is_other = {
+        use rustix::process::{getegid, geteuid, getgid, getuid};
+        getuid() != geteuid() || getgid() != getegid()
+    };
+    match ask(AS_WHO_WRITES) {
+        Err(error) if is_unavailable(&error) && !is_other => ask(AtFlags::empty()),
+        Err(error) if is_unavailable(&error) => match options().write(true).open(path) {
+            Err(error) if Errno::from_io_error(&error) != Some(Errno::TXTBSY) => Err(error),
+            _ => Ok(()),
+        },
+        answer => answer,
+    }
+}
+
+/// Android has no such flag, and no programs whose effective user is another than the real one.
 #[cfg(not(target_os = "android"))]
 const AS_WHO_WRITES: rustix::fs::AtFlags = rustix::fs::AtFlags::EACCESS;
 #[cfg(target_os = "android")]
@@ -267,16 +319,9 @@ impl Keeping {
     /// `None`: there is no file yet. Who may not write to it may not replace it either, although the directory would let
     /// them. Asked, and not tried: a file that is opened for writing and closed is changed to those who watch it.
     pub(super) fn of(path: &Path) -> io::Result<Option<Self>> {
-        use rustix::fs::{Access, CWD, accessat};
-        match accessat(CWD, path, Access::WRITE_OK, AS_WHO_WRITES) {
-            // It runs as a program, which does not keep it from being replaced.
-            Ok(()) | Err(Errno::TXTBSY) => {}
-            Err(Errno::NOENT) => return Ok(None),
-            // Not known to this system.
-            Err(Errno::NOSYS | Errno::INVAL | Errno::NOTSUP) => {
-                options().write(true).open(path)?;
-            }
-            Err(error) => return Err(error.into()),
+        match may_write(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            answer => answer?,
         }
         let found = fs::symlink_metadata(path)?;
         if !found.is_file() {
@@ -296,7 +341,11 @@ impl Keeping {
         let has_group = found.gid() == gid || fchown(file, None, Some(Gid::from_raw(gid))).is_ok();
         let mode =
             if has_group { self.mode } else { self.mode & (0o707 | (self.mode & 0o007) << 3) };
-        file.set_permissions(Permissions::from_mode(mode & 0o777))?;
+        match set_mode(file, mode & 0o777) {
+            // Others may do less with it than before, and never more.
+            Err(error) if is_unavailable(&error) && found.mode() & 0o777 & !mode == 0 => {}
+            set => set?,
+        }
         let has_owner = found.uid() == uid || fchown(file, Some(Uid::from_raw(uid)), None).is_ok();
         if has_group && has_owner && mode > 0o777 {
             let _ = file.set_permissions(Permissions::from_mode(mode));
@@ -331,7 +380,7 @@ pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     {
         let (here, flags) = (rustix::fs::CWD, rustix::fs::RenameFlags::NOREPLACE);
         match rustix::fs::renameat_with(here, from, here, to, flags) {
-            Err(Errno::NOSYS | Errno::INVAL | Errno::NOTSUP) => {}
+            Err(error) if is_unavailable(&error.into()) => {}
             renamed => return renamed.map_err(Into::into),
         }
     }
@@ -388,10 +437,7 @@ pub(crate) fn let_inherit(file: &File) -> io::Result<()> {
 }
 
 pub(crate) fn locks_unsupported(error: &io::Error) -> bool {
-    // Compared and not matched: OPNOTSUPP and NOTSUP are one number on some systems, two on others.
-    [Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP, Errno::INVAL]
-        .iter()
-        .any(|unsupported| Errno::from_io_error(error).as_ref() == Some(unsupported))
+    is_unavailable(error) && Errno::from_io_error(error) != Some(Errno::PERM)
 }
 
 /// What to do about an error that std has no kind for.
@@ -560,7 +606,7 @@ impl Pin {
         let file = options().write(true).create_new(true).open(aside)?;
         let published = (|| {
             if let Some(bits) = bits {
-                file.set_permissions(Permissions::from_mode(bits.file))?;
+                set_mode(&file, bits.file)?;
             }
             // Before there is anything to be read: who finds a record asks whether its publisher lives.
             if !super::try_lock(&file, Mode::Exclusive)? {

@@ -7,31 +7,51 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
-use rustix::io::Errno;
 
-use super::Bits;
+use super::super::through_signals;
+use super::{Bits, is_unavailable, set_access};
 
-/// The names in it. Some file systems know of no such thing (EINVAL), and keep names in order by themselves.
-pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
-    let directory = File::open(directory)?;
-    match super::super::through_signals(|| directory.sync_all()) {
-        Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => Ok(()),
-        synced => synced,
+/// The names in it. `false`: they cannot be synced here.
+pub(crate) fn sync_directory(directory: &Path) -> io::Result<bool> {
+    match File::open(directory) {
+        // Who may create a file there, and may not list it.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
+        directory => sync_file(&directory?),
     }
+}
+
+/// `false`: the file system, or a sandbox, has no such call.
+pub(crate) fn sync_file(file: &File) -> io::Result<bool> {
+    let sync = |call: &dyn Fn() -> io::Result<()>| match through_signals(call) {
+        Err(error) if is_unavailable(&error) => Ok(false),
+        synced => synced.map(|()| true),
+    };
+    let is_synced = sync(&|| file.sync_all())?;
+    if cfg!(target_vendor = "apple") && !is_synced {
+        // std asks for F_FULLFSYNC there, which some file systems do not know (fcntl(2)).
+        return sync(&|| Ok(rustix::fs::fsync(file)?));
+    }
+    Ok(is_synced)
 }
 
 /// All that any process has written so far. Linux waits for that (sync(2), "Notes"), and reports errors only of the
 /// file system that it is asked about (syncfs(2)): that of `directory`. Elsewhere it may go on after this.
-pub(crate) fn sync_everything(directory: &Path) -> io::Result<()> {
+pub(crate) fn sync_everything(directory: &Path) -> io::Result<bool> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
-        let directory = File::open(directory)?;
-        super::super::through_signals(|| Ok(rustix::fs::syncfs(&directory)?))?;
+        let synced = File::open(directory)
+            .and_then(|directory| through_signals(|| Ok(rustix::fs::syncfs(&directory)?)));
+        match synced {
+            // sync(2) does the same, without a word about errors.
+            Err(error)
+                if is_unavailable(&error) || error.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced?,
+        }
     }
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     let _ = directory;
     rustix::fs::sync();
-    Ok(())
+    Ok(true)
 }
 
 /// `/proc/self/fd/N` leads to what is open there, wherever it is by now (proc(5)).
@@ -60,14 +80,14 @@ pub(crate) fn create_directories(path: &Path, bits: Option<Bits>) -> io::Result<
         match DirBuilder::new().mode(0o700).create(directory) {
             Ok(()) => {
                 // A directory under one with the set-group-ID bit has that bit too, and must keep it.
-                let wanted = |found: fs::Metadata| {
-                    Permissions::from_mode(bits.directory | found.permissions().mode() & 0o2000)
-                };
+                let wanted =
+                    |found: fs::Metadata| bits.directory | found.permissions().mode() & 0o2000;
                 match open_directory(directory, OFlags::empty()) {
-                    Ok(made) => made.set_permissions(wanted(made.metadata()?))?,
+                    Ok(made) => set_access(&made, wanted(made.metadata()?))?,
                     // The umask leaves not even its owner the right to read it.
                     Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                        fs::set_permissions(directory, wanted(fs::symlink_metadata(directory)?))?;
+                        let wanted = wanted(fs::symlink_metadata(directory)?);
+                        fs::set_permissions(directory, Permissions::from_mode(wanted))?;
                     }
                     Err(error) => return Err(error),
                 }

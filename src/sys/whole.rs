@@ -7,44 +7,59 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::imp::{
-    Keeping, aside, at_any_length, fixed, not_replaced, sync_directory, through_readers,
+    Keeping, aside, at_any_length, fixed, is_unavailable, not_replaced, sync_directory, sync_file,
+    through_readers,
 };
 use super::{Bits, Mode, Presence};
 
 /// Makes `path` with these contents; `AlreadyExists` where anything has the name.
 pub(crate) fn write_new(path: &Path, contents: &[u8], bits: Option<Bits>) -> io::Result<()> {
+    match name_new(written(path, contents, bits)?, path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !path.exists() => {
+            // Neither a rename without clobbering nor a second name (exFAT, some FUSE): first come.
+            persist(written(path, contents, bits)?, path)
+        }
+        named => named.map(drop),
+    }
+}
+
+/// Written aside, and synced if that can be done here: otherwise some file systems may have an empty file at the name
+/// after a loss of power.
+fn written(
+    path: &Path,
+    contents: &[u8],
+    bits: Option<Bits>,
+) -> io::Result<tempfile::NamedTempFile> {
     let made = aside(path, bits)?;
     made.as_file().write_all(contents)?;
-    made.as_file().sync_data()?;
+    match made.as_file().sync_data() {
+        Err(error) if !is_unavailable(&error) => Err(error),
+        _ => Ok(made),
+    }
+}
+
+/// Gives it that name, at which nothing may be: by a rename that does not clobber, or where there is none by a second name
+/// of one inode.
+pub(super) fn name_new(made: tempfile::NamedTempFile, path: &Path) -> io::Result<std::fs::File> {
     match made.persist_noclobber(at_any_length(path)) {
-        Ok(_) => Ok(()),
+        Ok(file) => Ok(file),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Err(error.error),
-        // No way to rename without clobbering on this file system (exFAT, some FUSE): a second name of one
-        // inode is the other way that fails where the name is taken; and without that, first come.
         Err(error) => {
-            let made = error.file;
-            match std::fs::hard_link(made.path(), path) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !path.exists() => {
-                    made.persist(at_any_length(path)).map(drop).map_err(|error| error.error)
-                }
-                linked => linked,
-            }
+            std::fs::hard_link(error.file.path(), path)?;
+            Ok(error.file.into_file()) // which removes the first name
         }
     }
 }
 
 /// Puts these contents in the place of what `path` names now.
 pub(crate) fn replace(path: &Path, contents: &[u8], bits: Option<Bits>) -> io::Result<()> {
-    let made = aside(path, bits)?;
-    made.as_file().write_all(contents)?;
-    made.as_file().sync_data()?;
-    persist(made, path)
+    persist(written(path, contents, bits)?, path)
 }
 
 /// The same, with the owner, the group and the mode of what is there (`bits` are for a new file), through a file
 /// `through` in the same directory. Only one process may do this at a time, so what is found there is what one left who
 /// was killed: it is removed; unless its writer lives, who should not (rule F2). With `durable` it has reached the
-/// disk when this returns.
+/// disk when this returns `true`; with `false` that cannot be asked for here.
 ///
 /// `PermissionDenied` if what is there may not be written to, although it could be replaced.
 pub(crate) fn put(
@@ -53,7 +68,7 @@ pub(crate) fn put(
     contents: &[u8],
     bits: Option<Bits>,
     durable: bool,
-) -> io::Result<()> {
+) -> io::Result<bool> {
     let kept = Keeping::of(path)?;
     let made = match fixed(through, bits, kept.is_some()) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -66,17 +81,15 @@ pub(crate) fn put(
     if let Some(kept) = kept {
         kept.restore(made.as_file())?;
     }
-    if durable {
-        made.as_file().sync_all()?;
-    }
+    let is_synced = durable && sync_file(made.as_file())?;
     // As late as can be: a rename would replace what has taken the path's place meanwhile.
     if super::presence(path)? == Presence::Other {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else took its place"));
     }
     persist(still_ours(made, through)?, path).map_err(|error| not_replaced(path, error))?;
     match path.parent().filter(|_| durable) {
-        Some(directory) => sync_directory(directory),
-        None => Ok(()),
+        Some(directory) => Ok(sync_directory(directory)? && is_synced),
+        None => Ok(is_synced),
     }
 }
 

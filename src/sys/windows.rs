@@ -252,14 +252,22 @@ pub(crate) fn remove_at_once(path: &Path) -> io::Result<()> {
 
 /// There is no such call: a directory cannot be opened for it, and NTFS keeps a journal of names.
 #[allow(clippy::unnecessary_wraps, reason = "the seam's signature")]
-pub(crate) fn sync_directory(_directory: &Path) -> io::Result<()> {
-    Ok(())
+pub(crate) fn sync_directory(_directory: &Path) -> io::Result<bool> {
+    Ok(true)
+}
+
+/// `false`: the file system has no such call.
+pub(super) fn sync_file(file: &File) -> io::Result<bool> {
+    match file.sync_all() {
+        Err(error) if is_unavailable(&error) => Ok(false),
+        synced => synced.map(|()| true),
+    }
 }
 
 /// There is no such call for a user without special rights.
 #[allow(clippy::unnecessary_wraps, reason = "the seam's signature")]
-pub(crate) fn sync_everything(_directory: &Path) -> io::Result<()> {
-    Ok(())
+pub(crate) fn sync_everything(_directory: &Path) -> io::Result<bool> {
+    Ok(false)
 }
 
 /// Not known of here.
@@ -312,6 +320,11 @@ pub(crate) fn let_inherit(_file: &File) -> io::Result<()> {
 }
 
 pub(crate) fn locks_unsupported(error: &io::Error) -> bool {
+    is_unavailable(error)
+}
+
+/// Whether the system or a file system has no such call.
+pub(super) fn is_unavailable(error: &io::Error) -> bool {
     is(error, &[ERROR_INVALID_FUNCTION, ERROR_NOT_SUPPORTED, ERROR_CALL_NOT_IMPLEMENTED])
 }
 

@@ -144,6 +144,7 @@ impl State {
                     return file.read_deadline(Instant::now() + milliseconds(ms)).map(text);
                 }
                 ["read", ms] => return file.read_timeout(milliseconds(ms)).map(text),
+                ["durable"] => return Ok(file.is_durable().to_string()),
                 // Under the lock, for which it waits.
                 ["read-locked", ref way @ ..] => return share(file, way)?.read().map(text),
                 ["write", contents] => return file.write(contents).map(ok),

@@ -470,6 +470,33 @@ fn one_who_waits_is_woken() {
 
 // -------------------------------------------------------------------------------------------- once
 
+/// Each is refused each time, as by a file system or an old container runtime that does not know it.
+#[test]
+fn what_cannot_be_synced_is_done_and_said_in_one_line() {
+    if !crate::support::has("strace", &["-V"]) {
+        return;
+    }
+    for errno in ["EPERM", "ENOSYS", "EINVAL", "EOPNOTSUPP"] {
+        let dir = tempfile::tempdir().unwrap();
+        let traced = |words: &[&str]| {
+            let calls = "renameat2,fsync,fdatasync,syncfs,faccessat2,fchmod";
+            let mut command = Command::new("strace");
+            command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
+            command.args(["-e", &format!("inject={calls}:error={errno}")]);
+            command.arg(env!("CARGO_BIN_EXE_flockwork")).args(words).current_dir(dir.path());
+            Ran::of(command.stdin(Stdio::null()))
+        };
+        let ran = traced(&["once", "--fsync", "o", "true"]).expect(0, "");
+        ran.says("files cannot be synced here");
+        traced(&["once", "--fsync", "--reset", "o"]).expect(0, "").says("cannot be synced here");
+        assert_eq!(traced(&["once", "o", "true"]).expect(0, "").err, "");
+        for data in ["one", "two"] {
+            assert_eq!(traced(&["event", "set", "e", "--data", data]).expect(0, "").err, "");
+        }
+        assert_eq!(traced(&["event", "wait", "--consume", "e"]).expect(0, "two").err, "");
+    }
+}
+
 #[test]
 fn of_all_who_come_one_runs_it() {
     limit!();

@@ -35,7 +35,7 @@ const CALLS: &[(&str, &[&str])] = &[
     ("open", &["EMFILE", "ENOSPC", "EACCES", "ENFILE", "EIO", "EINTR", "ENOMEM"]),
     ("rename", &["EIO", "ENOSPC", "EACCES"]),
     ("renameat", &["EIO", "ENOSPC", "EACCES"]),
-    ("renameat2", &["ENOSPC", "EIO", "EACCES"]),
+    ("renameat2", &["ENOSPC", "EIO", "EACCES", "EPERM", "ENOSYS", "EINVAL", "EOPNOTSUPP"]),
     ("link", &["EIO", "ENOSPC", "EACCES"]),
     ("linkat", &["EIO", "ENOSPC", "EACCES"]),
     ("unlink", &["EACCES", "EIO"]),
@@ -45,12 +45,12 @@ const CALLS: &[(&str, &[&str])] = &[
     ("write", &["ENOSPC", "EIO", "EINTR"]),
     ("pwrite64", &["ENOSPC", "EIO", "EINTR"]),
     ("ftruncate", &["EIO", "ENOSPC", "EINTR"]),
-    ("fchmod", &["EIO", "EACCES"]),
+    ("fchmod", &["EIO", "EACCES", "EPERM", "ENOSYS", "EINVAL", "EOPNOTSUPP"]),
     ("fchmodat", &["EIO", "EACCES"]),
     ("chmod", &["EIO", "EACCES"]),
-    ("fsync", &["EIO", "ENOSPC"]),
-    ("fdatasync", &["EIO", "ENOSPC"]),
-    ("syncfs", &["EIO", "ENOSPC"]),
+    ("fsync", &["EIO", "ENOSPC", "EPERM", "ENOSYS", "EINVAL", "EOPNOTSUPP"]),
+    ("fdatasync", &["EIO", "ENOSPC", "EPERM", "ENOSYS", "EINVAL", "EOPNOTSUPP"]),
+    ("syncfs", &["EIO", "ENOSPC", "EPERM", "ENOSYS", "EINVAL", "EOPNOTSUPP"]),
     ("inotify_init1", &["EMFILE", "ENFILE", "ENOMEM"]),
     ("inotify_add_watch", &["ENOSPC", "EACCES", "ENOMEM"]),
     ("epoll_create1", &["EMFILE", "ENFILE", "ENOMEM"]),
@@ -63,7 +63,7 @@ const CALLS: &[(&str, &[&str])] = &[
     ("stat", &["EIO", "EACCES", "ENOMEM"]),
     ("lstat", &["EIO", "EACCES", "ENOMEM"]),
     ("fstat", &["EIO", "ENOMEM"]),
-    ("faccessat2", &["EIO", "EACCES"]),
+    ("faccessat2", &["EIO", "EACCES", "EPERM", "ENOSYS", "EINVAL", "EOPNOTSUPP"]),
     ("statfs", &["EIO", "ENOMEM"]),
     ("fstatfs", &["EIO", "ENOMEM"]),
     ("read", &["EIO", "EINTR"]),
@@ -71,6 +71,18 @@ const CALLS: &[(&str, &[&str])] = &[
     ("lseek", &["EIO"]),
     ("readlink", &["EACCES", "ENOMEM"]),
 ];
+
+/// Without these an operation succeeds, where the system says that it has no such call.
+const OPTIONAL: &[&str] = &["renameat2", "fsync", "fdatasync", "syncfs", "faccessat2"];
+/// As does the writing of a shared file without this: what it makes of the mode is narrower then.
+const OPTIONAL_FOR_FILES: &str = "fchmod";
+
+fn is_optional(operation: &str, fault: &Fault) -> bool {
+    let Fault::Caller { call, error, .. } = fault else { return false };
+    let is_unavailable = ["EPERM", "ENOSYS", "EINVAL", "EOPNOTSUPP"].contains(error);
+    let of_files = call == OPTIONAL_FOR_FILES && operation.starts_with("SharedFile::");
+    is_unavailable && (OPTIONAL.contains(&call.as_str()) || of_files)
+}
 
 /// Of a call that is made very often, so many are refused.
 const MOST: usize = 12;
@@ -148,6 +160,13 @@ const MENDED: &[(&str, &str, &str)] = &[
     ("Once::holder", "open", "EINTR"),
     ("Semaphore::open", "openat", "EINTR"),
     ("ReadGuard::unlock, with a label", "ftruncate", "EIO"),
+    ("Event::set_with", "fdatasync", "EINVAL"),
+    ("Event::consume", "renameat2", "EPERM"),
+    ("SharedFile::write", "fchmod", "EPERM"),
+    ("SharedFile::write", "faccessat2", "EPERM"),
+    ("SharedFile::write, with fsync", "fsync", "EOPNOTSUPP"),
+    ("Once::call_once, with fsync", "fsync", "ENOSYS"),
+    ("Once::call_once, with fsync", "syncfs", "ENOSYS"),
 ];
 
 /// Of each call one in five, with one of its errors. `faults` have the errors of one call one after the other.
@@ -242,6 +261,9 @@ fn judge(operation: &Operation, fault: &Fault, plain: &Tried, tried: &Tried) -> 
             if tried.after != plain.after {
                 problems.push(format!("it left {:?}, and not {:?}", tried.after, plain.after));
             }
+        }
+        Outcome::Err { text, .. } if is_optional(operation.name, fault) => {
+            problems.push(format!("it does not do without: {text}"));
         }
         Outcome::Err { kind, text, .. } => {
             let is_before = tried.after.is_empty()

@@ -719,6 +719,35 @@ mod injected {
         }
     }
 
+    /// exFAT and some FUSE file systems have one mode for all files; old container runtimes say EPERM of what they do not know.
+    #[test]
+    fn a_write_does_without_calls_that_the_system_refuses() {
+        limit!();
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        for errno in ["EPERM", "ENOSYS", "EINVAL", "EOPNOTSUPP"] {
+            let (dir, path) = files();
+            let calls = ["fchmod", "faccessat2", "renameat2", "fsync", "fdatasync"];
+            let inject: Vec<_> = calls.iter().map(|call| format!("{call}:error={errno}")).collect();
+            let Some(mut writer) = strace(&[], &inject.join(";")) else { return };
+            open(&mut writer, "file", &path, "fsync=yes");
+            writer.expect("file\twrite\tone", "ok");
+            writer.expect("file\tdurable", "false");
+            writer.expect("file\twrite\ttwo", "ok");
+            writer.expect("file\tread", "two");
+            // What cannot have the mode of the old one gives others no more rights than that did.
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+            writer.expect("file\twrite\tthree", "ok");
+            assert_eq!(mode(&path) & !0o640, 0, "{:o}", mode(&path));
+            writer.expect("file\tread", "three");
+            assert_eq!(names(dir.path()), AT_REST);
+        }
+        let (_dir, path) = files();
+        let mut writer = peer("file", &path, "fsync=yes");
+        writer.expect("file\twrite\tone", "ok");
+        writer.expect("file\tdurable", "true");
+    }
+
     /// While it is being written: the writer is stopped before the new file gets its name.
     #[test]
     fn what_takes_the_place_of_the_file_while_it_is_written_is_not_replaced() {

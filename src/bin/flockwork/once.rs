@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 
 use clap::Args;
-use flockwork::CallError;
+use flockwork::{CallError, Once};
 
-use crate::exit::{Exit, Outcome};
+use crate::exit::{self, Exit, Outcome};
 use crate::job::Job;
 use crate::made::Made;
 use crate::signals::{self, Signals};
@@ -66,6 +66,7 @@ pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
             }?)
         })?;
         progress.ended(&format!("reset `{}`", path.display()));
+        tell_whether_durable(arguments, &once);
         return Ok(Exit::Success);
     }
     if words.is_empty() {
@@ -90,7 +91,13 @@ pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
             Limit::At(deadline) => once.call_once_deadline(deadline, &mut run),
         };
         match called {
-            Ok(_) | Err(CallError::Closure(())) => Ok(()),
+            Ok(has_run) => {
+                if has_run {
+                    tell_whether_durable(arguments, &once);
+                }
+                Ok(())
+            }
+            Err(CallError::Closure(())) => Ok(()),
             Err(CallError::Flockwork(error)) => Err(error.into()),
         }
     })?;
@@ -98,4 +105,14 @@ pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
         progress.ended(&format!("`{}` is done", path.display()));
         Ok(Exit::Success)
     })
+}
+
+/// It was done all the same, so it is no failure.
+fn tell_whether_durable(arguments: &OnceArgs, once: &Once) {
+    if arguments.fsync && !once.is_durable() {
+        let path = once.path().display();
+        exit::say(&format!(
+            "`{path}`: files cannot be synced here, so a loss of power may undo this"
+        ));
+    }
 }
