@@ -117,18 +117,20 @@ use crate::sys;
 /// * That a program that changes the file in place, without the lock, is kept from it or noticed.
 /// * Anything about a loss of power: after one there are the old contents, the new, or on some file systems none. See
 ///   [`Options::fsync`].
-/// * Hard links: after a write the path names a new file, and other names of the old one keep that. Access lists beyond
-///   the mode, extended attributes and labels are not taken over; who writes a file of another user without the right to
-///   give it back to them owns it from then on.
+/// * Hard links: after a write the path names a new file, and other names of the old one keep that.
 /// * That it is fast for large files: each write writes all of it, also if nothing was changed.
 /// * An order: nobody starves, but who asks at the moment of a release may pass those who wait, as with an [`RwLock`].
 ///
 /// # Platform-specific behaviour
 ///
-/// * Unix: in a directory with the sticky bit (`/tmp`) only the owner of the file or of the directory can write it, and a file that
-///   is a mount point (a container's volume for one file) cannot be written by anybody, since it cannot be replaced. The mode is kept, and where that is permitted owner and group. Where it is not, set-ID bits go, and the new
-///   group's members may do no more than everybody. What this user may not write to is not replaced, although the
-///   directory would let them.
+/// * Unix: a write keeps the mode, and where that is permitted the owner and the group. Where it is not, the user who writes owns the
+///   file from then on, set-ID bits go, and the new group's members may do no more than everybody. What this user may not write
+///   to is not replaced, although the directory would let them.
+/// * Linux: a write also keeps the POSIX access list, and the attributes `user.*` and `security.*` as far as this user may
+///   set them; not file capabilities and signatures, which belong to the contents. Where an access list cannot be copied, the group gets
+///   the rights that the list gave to it, and not the mask. On other systems access lists and attributes are not kept.
+/// * Unix: in a directory with the sticky bit (`/tmp`) only the owner of the file or of the directory can write it; a file that
+///   is a mount point (a container's volume for one file) cannot be written, since it cannot be replaced.
 /// * Windows: a new file takes its access list from the directory. A program that has the file open without sharing
 ///   deletion is in the way of a write, which tries for about a second.
 /// * Network file systems: as for [`Lock`](crate::Lock). To read, the directory is listed first, so that a write on another host

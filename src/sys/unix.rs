@@ -50,12 +50,16 @@ pub(crate) use super::untold::{
     locked_in_list, started, this_process,
 };
 
+pub(super) use self::kept::Keeping;
+
 pub(crate) use self::directories::{
     create_directories, hold_directory, sync_directory, sync_everything, sync_file,
 };
 
 #[path = "unix_directories.rs"]
 mod directories;
+#[path = "unix_kept.rs"]
+mod kept;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 #[path = "linux_proc.rs"]
 mod proc;
@@ -278,80 +282,6 @@ fn make(
         set_access(made.as_file(), bits.file)?;
     }
     Ok(made)
-}
-
-/// By the effective user and group: faccessat2(2), where that is to be had.
-fn may_write(path: &Path) -> io::Result<()> {
-    use rustix::fs::{Access, AtFlags, CWD, accessat};
-    let ask = |flags| match accessat(CWD, path, Access::WRITE_OK, flags) {
-        // It runs as a program, which does not keep it from being replaced.
-        Err(Errno::TXTBSY) => Ok(()),
-        answer => answer.map_err(io::Error::from),
-    };
-    // access(2) goes by the real user and group.
-    let is_other = {
-        use rustix::process::{getegid, geteuid, getgid, getuid};
-        getuid() != geteuid() || getgid() != getegid()
-    };
-    match ask(AS_WHO_WRITES) {
-        Err(error) if is_unavailable(&error) && !is_other => ask(AtFlags::empty()),
-        Err(error) if is_unavailable(&error) => match options().write(true).open(path) {
-            Err(error) if Errno::from_io_error(&error) != Some(Errno::TXTBSY) => Err(error),
-            _ => Ok(()),
-        },
-        answer => answer,
-    }
-}
-
-/// Android has no such flag, and no programs whose effective user is another than the real one.
-#[cfg(not(target_os = "android"))]
-const AS_WHO_WRITES: rustix::fs::AtFlags = rustix::fs::AtFlags::EACCESS;
-#[cfg(target_os = "android")]
-const AS_WHO_WRITES: rustix::fs::AtFlags = rustix::fs::AtFlags::empty();
-
-/// What a file that is replaced hands on to the one that takes its place.
-pub(super) struct Keeping {
-    owner: (u32, u32),
-    mode: u32,
-}
-
-impl Keeping {
-    /// `None`: there is no file yet. Who may not write to it may not replace it either, although the directory would let
-    /// them. Asked, and not tried: a file that is opened for writing and closed is changed to those who watch it.
-    pub(super) fn of(path: &Path) -> io::Result<Option<Self>> {
-        match may_write(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            answer => answer?,
-        }
-        let found = fs::symlink_metadata(path)?;
-        if !found.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
-        }
-        Ok(Some(Self { owner: (found.uid(), found.gid()), mode: found.mode() & 0o7777 }))
-    }
-
-    /// Who is not permitted to give a file away owns it from then on. Where the group cannot be kept, its members get no
-    /// more than everybody had; and bits that lend the owner's or the group's rights go (chown(2) takes them anyway).
-    pub(super) fn restore(&self, file: &File) -> io::Result<()> {
-        use rustix::fs::{Gid, Uid, fchown};
-        let found = file.metadata()?;
-        let (uid, gid) = self.owner;
-        // The group before the mode, which is for its members; the owner last, since who is not the owner may not
-        // change the mode.
-        let has_group = found.gid() == gid || fchown(file, None, Some(Gid::from_raw(gid))).is_ok();
-        let mode =
-            if has_group { self.mode } else { self.mode & (0o707 | (self.mode & 0o007) << 3) };
-        match set_mode(file, mode & 0o777) {
-            // Others may do less with it than before, and never more.
-            Err(error) if is_unavailable(&error) && found.mode() & 0o777 & !mode == 0 => {}
-            set => set?,
-        }
-        let has_owner = found.uid() == uid || fchown(file, Some(Uid::from_raw(uid)), None).is_ok();
-        if has_group && has_owner && mode > 0o777 {
-            let _ = file.set_permissions(Permissions::from_mode(mode));
-        }
-        Ok(())
-    }
 }
 
 /// Why a file could not be replaced, in words where the system's are misleading: rename(2) says EPERM in a directory with

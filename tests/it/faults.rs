@@ -64,6 +64,10 @@ const CALLS: &[(&str, &[&str])] = &[
     ("lstat", &["EIO", "EACCES", "ENOMEM"]),
     ("fstat", &["EIO", "ENOMEM"]),
     ("faccessat2", &["EIO", "EACCES", "EPERM", "ENOSYS", "EINVAL", "EOPNOTSUPP"]),
+    ("lgetxattr", &["EIO", "ENOMEM", "EPERM", "ENOSYS", "EOPNOTSUPP"]),
+    ("llistxattr", &["EIO", "ENOMEM", "EPERM", "ENOSYS", "EOPNOTSUPP"]),
+    ("fsetxattr", &["EIO", "ENOSPC", "EPERM", "ENOSYS", "EOPNOTSUPP"]),
+    ("fremovexattr", &["EIO", "ENOSPC", "EPERM", "ENOSYS", "EOPNOTSUPP"]),
     ("statfs", &["EIO", "ENOMEM"]),
     ("fstatfs", &["EIO", "ENOMEM"]),
     ("read", &["EIO", "EINTR"]),
@@ -73,7 +77,17 @@ const CALLS: &[(&str, &[&str])] = &[
 ];
 
 /// Without these an operation succeeds, where the system says that it has no such call.
-const OPTIONAL: &[&str] = &["renameat2", "fsync", "fdatasync", "syncfs", "faccessat2"];
+const OPTIONAL: &[&str] = &[
+    "renameat2",
+    "fsync",
+    "fdatasync",
+    "syncfs",
+    "faccessat2",
+    "lgetxattr",
+    "llistxattr",
+    "fsetxattr",
+    "fremovexattr",
+];
 /// As does the writing of a shared file without this: what it makes of the mode is narrower then.
 const OPTIONAL_FOR_FILES: &str = "fchmod";
 

@@ -657,6 +657,201 @@ mod owners_and_links {
     }
 }
 
+// Linux only: access lists and extended attributes, which only the superuser can give to other users' files.
+#[cfg(target_os = "linux")]
+mod access_lists {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    use std::os::unix::process::CommandExt as _;
+
+    use rustix::fs::{XattrFlags, lgetxattr, lsetxattr};
+
+    use super::*;
+    use crate::calls::open;
+
+    const ACCESS: &str = "system.posix_acl_access";
+    const DEFAULT: &str = "system.posix_acl_default";
+    const NOBODY: u32 = u32::MAX;
+
+    /// As `linux/posix_acl_xattr.h` has it: a tag, the rights, and whose they are.
+    fn list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+        let mut bytes = vec![2, 0, 0, 0];
+        for (tag, rights, id) in entries {
+            bytes.extend(tag.to_le_bytes());
+            bytes.extend(rights.to_le_bytes());
+            bytes.extend(id.to_le_bytes());
+        }
+        bytes
+    }
+
+    const OWNER: u16 = 0x01;
+    const USER: u16 = 0x02;
+    const GROUP: u16 = 0x04;
+    const MASK: u16 = 0x10;
+    const OTHER: u16 = 0x20;
+
+    /// The user 1000 reads and writes, the group 4321 does nothing, others do nothing.
+    fn without_group() -> Vec<u8> {
+        let (rw, mask) = ([(OWNER, 6, NOBODY), (USER, 6, 1000)], (MASK, 6, NOBODY));
+        list(&[rw[0], rw[1], (GROUP, 0, NOBODY), mask, (OTHER, 0, NOBODY)])
+    }
+
+    fn list_of(path: &Path) -> Option<Vec<u8>> {
+        let mut buffer = vec![0; 4096];
+        let length = lgetxattr(path, ACCESS, &mut buffer[..]).ok()?;
+        buffer.truncate(length);
+        Some(buffer)
+    }
+
+    /// A file of that group with this list, in a directory where everybody may create files. `None` with a line that says so,
+    /// where that cannot be had.
+    fn listed(list: &[u8]) -> Option<(tempfile::TempDir, PathBuf)> {
+        if !rustix::process::geteuid().is_root() {
+            crate::support::left_out("it takes the superuser to give files to other groups");
+            return None;
+        }
+        let (dir, path) = files();
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        std::fs::write(&path, "old").unwrap();
+        std::os::unix::fs::chown(&path, None, Some(4321)).unwrap();
+        if let Err(error) = lsetxattr(&path, ACCESS, list, XattrFlags::empty()) {
+            crate::support::left_out(&format!("no access lists here: {error}"));
+            return None;
+        }
+        Some((dir, path))
+    }
+
+    fn may_read(path: &Path, uid: u32, gid: u32) -> bool {
+        let mut cat = std::process::Command::new("cat");
+        cat.arg(path).uid(uid).gid(gid).stderr(std::process::Stdio::null());
+        cat.output().unwrap().status.success()
+    }
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn an_access_list_is_kept_and_the_group_gains_nothing() {
+        let Some((_dir, path)) = listed(&without_group()) else { return };
+        assert!(may_read(&path, 1000, 1000) && !may_read(&path, 2000, 4321));
+        let file = SharedFile::open(&path).unwrap();
+        for _ in 0..2 {
+            file.write("new").unwrap();
+            assert_eq!(list_of(&path), Some(without_group()));
+            assert!(may_read(&path, 1000, 1000), "the list is gone");
+            assert!(!may_read(&path, 2000, 4321), "the mask has become the group's");
+            assert_eq!((mode(&path), std::fs::metadata(&path).unwrap().gid()), (0o660, 4321));
+        }
+    }
+
+    /// It owns the file from then on, as its group does.
+    #[test]
+    fn an_access_list_is_kept_by_a_user_who_cannot_keep_the_group() {
+        let rights = |group| {
+            list(&[
+                (OWNER, 6, NOBODY),
+                (USER, 6, 1000),
+                (USER, 6, 65534),
+                (GROUP, group, NOBODY),
+                (MASK, 6, NOBODY),
+                (OTHER, 0, NOBODY),
+            ])
+        };
+        let Some((_dir, path)) = listed(&rights(6)) else { return };
+        let mut other = crate::refusals::unprivileged();
+        open(&mut other, "file", &path, "");
+        other.expect("file\twrite\tnew", "ok");
+        let found = std::fs::metadata(&path).unwrap();
+        assert_eq!((found.uid(), found.gid()), (65534, 65534));
+        assert_eq!(list_of(&path), Some(rights(0)));
+        assert!(may_read(&path, 1000, 1000));
+        assert!(!may_read(&path, 2000, 65534), "the new group may do more than others");
+    }
+
+    #[test]
+    fn where_a_list_cannot_be_copied_the_group_has_its_own_rights() {
+        for (call, group, expected) in [
+            ("fsetxattr:error=EOPNOTSUPP", 4, 0o640),
+            ("fsetxattr:error=EPERM", 0, 0o600),
+            ("lgetxattr:error=EPERM", 4, 0o600),
+        ] {
+            let rights = list(&[
+                (OWNER, 6, NOBODY),
+                (USER, 6, 1000),
+                (GROUP, group, NOBODY),
+                (MASK, 6, NOBODY),
+                (OTHER, 0, NOBODY),
+            ]);
+            let Some((_dir, path)) = listed(&rights) else { return };
+            assert_eq!(mode(&path), 0o660);
+            let Some(mut writer) = crate::refusals::strace(&[], call) else { return };
+            open(&mut writer, "file", &path, "");
+            writer.expect("file\twrite\tnew", "ok");
+            assert_eq!((mode(&path), list_of(&path)), (expected, None), "{call}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_the_directory_hands_down_gives_nobody_rights() {
+        for call in ["fsync:error=EIO", "fremovexattr:error=EPERM"] {
+            let Some((dir, path)) = listed(&without_group()) else { return };
+            std::fs::remove_file(&path).unwrap();
+            std::fs::write(&path, "old").unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+            lsetxattr(dir.path(), DEFAULT, &without_group(), XattrFlags::empty()).unwrap();
+            assert!(!may_read(&path, 1000, 1000));
+            // What strace refuses matters to the second only.
+            let Some(mut writer) = crate::refusals::strace(&[], call) else { return };
+            open(&mut writer, "file", &path, "");
+            writer.expect("file\twrite\tnew", "ok");
+            assert!(!may_read(&path, 1000, 1000), "{call}");
+            assert_eq!(mode(&path) & !0o640, 0, "{call}");
+        }
+    }
+
+    #[test]
+    fn extended_attributes_are_kept_where_that_is_permitted() {
+        let Some((_dir, path)) = listed(&without_group()) else { return };
+        let attributes = [
+            ("user.origin", &b"somewhere"[..]),
+            ("user.empty", b""),
+            ("security.flockwork", b"label"),
+        ];
+        for (name, value) in attributes {
+            lsetxattr(&path, name, value, XattrFlags::empty()).unwrap();
+        }
+        // Of the contents, which the kernel takes away where they change.
+        let capability = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        lsetxattr(&path, "security.capability", &capability, XattrFlags::empty()).unwrap();
+        let file = SharedFile::open(&path).unwrap();
+        let kept = |name: &str| {
+            let mut buffer = [0; 64];
+            let length = lgetxattr(&path, name, &mut buffer[..]).ok()?;
+            Some(buffer[..length].to_vec())
+        };
+        file.write("new").unwrap();
+        for (name, value) in attributes {
+            assert_eq!(kept(name).as_deref(), Some(value), "{name}");
+        }
+        assert_eq!(kept("security.capability"), None);
+        // A user who may not set all of them keeps the rest.
+        let rights = list(&[
+            (OWNER, 6, NOBODY),
+            (USER, 6, 65534),
+            (GROUP, 0, NOBODY),
+            (MASK, 6, NOBODY),
+            (OTHER, 0, NOBODY),
+        ]);
+        lsetxattr(&path, ACCESS, &rights, XattrFlags::empty()).unwrap();
+        let mut other = crate::refusals::unprivileged();
+        open(&mut other, "file", &path, "");
+        // The lock files are the superuser's, and can be read.
+        other.expect("file\twrite\tnewer", "ok");
+        assert_eq!(kept("user.origin").as_deref(), Some(&b"somewhere"[..]));
+        assert_eq!(kept("security.flockwork"), None);
+    }
+}
+
 // Linux only: kills and errors are injected by strace.
 #[cfg(target_os = "linux")]
 mod injected {

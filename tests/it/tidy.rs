@@ -36,6 +36,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sys/whole.rs", &[]),
     ("sys/unix.rs", &[]),
     ("sys/unix_directories.rs", &[]),
+    ("sys/unix_kept.rs", &[]),
     ("sys/unix_processes.rs", &[]),
     ("sys/linux_proc.rs", &[]),
     ("sys/untold.rs", &[]),
@@ -119,6 +120,7 @@ const RESERVED: &[(&str, &[&str])] = &[
         &[
             "sys/unix.rs",
             "sys/unix_directories.rs",
+            "sys/unix_kept.rs",
             "sys/unix_processes.rs",
             "sys/unix_remote.rs",
             "sys/linux_proc.rs",
@@ -126,7 +128,16 @@ const RESERVED: &[(&str, &[&str])] = &[
     ),
     ("forkguard", &["sys/unix_processes.rs"]),
     ("tempfile", &["sys/unix.rs", "sys/windows.rs", "sys/other.rs", "sys/whole.rs"]),
-    ("std::os", &["sys/unix.rs", "sys/unix_directories.rs", "sys/linux_proc.rs", "sys/windows.rs"]),
+    (
+        "std::os",
+        &[
+            "sys/unix.rs",
+            "sys/unix_directories.rs",
+            "sys/unix_kept.rs",
+            "sys/linux_proc.rs",
+            "sys/windows.rs",
+        ],
+    ),
     (
         "cfg(",
         &[
@@ -135,6 +146,7 @@ const RESERVED: &[(&str, &[&str])] = &[
             "sys/mod.rs",
             "sys/unix.rs",
             "sys/unix_directories.rs",
+            "sys/unix_kept.rs",
             "sys/unix_processes.rs",
             "sys/unix_remote.rs",
         ],

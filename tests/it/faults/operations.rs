@@ -893,6 +893,17 @@ fn files() -> Vec<Operation> {
         operation("SharedFile::write", file, |kit| ok(kit.file().write("new")))
             .all_or(Failed::Nothing),
         operation(
+            "SharedFile::write, of a file with attributes",
+            |kit| {
+                file(kit);
+                let flags = rustix::fs::XattrFlags::empty();
+                // Where there are none it is as the one before.
+                let _ = rustix::fs::lsetxattr(kit.it(), "user.origin", b"somewhere", flags);
+            },
+            |kit| ok(kit.file().write("new")),
+        )
+        .all_or(Failed::Nothing),
+        operation(
             "SharedFile::write, of a new file",
             |kit| {
                 file(kit);

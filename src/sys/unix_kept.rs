@@ -1,0 +1,273 @@
+//! Unix: what a file that is replaced hands on to the one that takes its place: owner, group and mode, and on Linux access
+//! lists and extended attributes. May name rustix, the file of Unix beside this one and std.
+
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use rustix::fs::{Gid, Uid, fchown};
+use rustix::io::Errno;
+
+use self::extended::Extended;
+use super::{is_unavailable, options, set_mode};
+
+/// By the effective user and group: faccessat2(2), where that is to be had.
+fn may_write(path: &Path) -> io::Result<()> {
+    use rustix::fs::{Access, AtFlags, CWD, accessat};
+    let ask = |flags| match accessat(CWD, path, Access::WRITE_OK, flags) {
+        // It runs as a program, which does not keep it from being replaced.
+        Err(Errno::TXTBSY) => Ok(()),
+        answer => answer.map_err(io::Error::from),
+    };
+    // access(2) goes by the real user and group.
+    let is_other = {
+        use rustix::process::{getegid, geteuid, getgid, getuid};
+        getuid() != geteuid() || getgid() != getegid()
+    };
+    match ask(AS_WHO_WRITES) {
+        Err(error) if is_unavailable(&error) && !is_other => ask(AtFlags::empty()),
+        Err(error) if is_unavailable(&error) => match options().write(true).open(path) {
+            Err(error) if Errno::from_io_error(&error) != Some(Errno::TXTBSY) => Err(error),
+            _ => Ok(()),
+        },
+        answer => answer,
+    }
+}
+
+/// Android has no such flag, and no programs whose effective user is another than the real one.
+#[cfg(not(target_os = "android"))]
+const AS_WHO_WRITES: rustix::fs::AtFlags = rustix::fs::AtFlags::EACCESS;
+#[cfg(target_os = "android")]
+const AS_WHO_WRITES: rustix::fs::AtFlags = rustix::fs::AtFlags::empty();
+
+/// What a file that is replaced hands on to the one that takes its place.
+pub(crate) struct Keeping {
+    owner: (u32, u32),
+    mode: u32,
+    extended: Extended,
+}
+
+impl Keeping {
+    /// `None`: there is no file yet. Who may not write to it may not replace it either, although the directory would let
+    /// them. Asked, and not tried: a file that is opened for writing and closed is changed to those who watch it.
+    pub(crate) fn of(path: &Path) -> io::Result<Option<Self>> {
+        match may_write(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            answer => answer?,
+        }
+        let found = fs::symlink_metadata(path)?;
+        if !found.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+        }
+        let (owner, mode) = ((found.uid(), found.gid()), found.mode() & 0o7777);
+        Ok(Some(Self { owner, mode, extended: Extended::of(path)? }))
+    }
+
+    /// Of a file that nobody else may open yet. Who is not permitted to give a file away owns it from then on. Nobody gets
+    /// rights that they did not have: where the group cannot be kept, the members of the new one get no more than everybody
+    /// had; and bits that lend the owner's or the group's rights go (chown(2) takes them anyway).
+    pub(crate) fn restore(&self, file: &File) -> io::Result<()> {
+        let found = file.metadata()?;
+        let (uid, gid) = self.owner;
+        // The group before the mode, which is for its members; the owner last, since who is not the owner may not
+        // change the mode.
+        let has_group = found.gid() == gid || fchown(file, None, Some(Gid::from_raw(gid))).is_ok();
+        self.extended.copy_attributes(file);
+        let of_others = self.mode & 0o007;
+        let for_group = self.extended.group_bits(self.mode >> 3 & 0o007, file)
+            & if has_group { 0o007 } else { of_others };
+        let mode = self.mode & 0o707 | for_group << 3;
+        match set_mode(file, mode) {
+            // Others may do less with it than before, and never more.
+            Err(error) if is_unavailable(&error) && found.mode() & 0o777 & !mode == 0 => {}
+            set => set?,
+        }
+        let has_list = self.extended.restore_list(file, has_group);
+        let has_owner = found.uid() == uid || fchown(file, Some(Uid::from_raw(uid)), None).is_ok();
+        if has_group && has_owner && self.mode > 0o777 {
+            // With a list the group's bits are its mask.
+            let mode = if has_list { self.mode } else { self.mode & 0o7000 | mode };
+            let _ = file.set_permissions(Permissions::from_mode(mode));
+        }
+        Ok(())
+    }
+}
+
+/// Rule F5.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod extended {
+    use std::ffi::{CStr, CString};
+    use std::fs::File;
+    use std::io;
+    use std::path::Path;
+
+    use rustix::fs::{XattrFlags, fremovexattr, fsetxattr, lgetxattr, llistxattr};
+    use rustix::io::Errno;
+
+    use super::is_unavailable;
+
+    /// The most that the kernel has of either (xattr(7), "limits.h": `XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
+    const MOST_BYTES: usize = 65536;
+    const ACCESS_LIST: &str = "system.posix_acl_access";
+    /// What the kernel makes of the contents, or takes away when they change.
+    const OF_CONTENTS: [&str; 3] = ["security.capability", "security.evm", "security.ima"];
+
+    /// The access list and the extended attributes of a file.
+    pub(super) struct Extended {
+        list: List,
+        attributes: Vec<(CString, Vec<u8>)>,
+    }
+
+    enum List {
+        /// The mode says it all.
+        None,
+        Known(AccessList),
+        /// There may be one, and it cannot be read.
+        Unknown,
+    }
+
+    impl Extended {
+        pub(super) fn of(path: &Path) -> io::Result<Self> {
+            let mut buffer = vec![0; MOST_BYTES];
+            let list = match lgetxattr(path, ACCESS_LIST, &mut buffer[..]) {
+                Ok(length) => match AccessList::parse(&buffer[..length]) {
+                    Some(list) => List::Known(list),
+                    None => List::Unknown,
+                },
+                Err(error) if is_absent(error) => List::None,
+                Err(error) if is_unavailable(&error.into()) => List::Unknown,
+                Err(error) => return Err(error.into()),
+            };
+            let names = llistxattr(path, &mut buffer[..]).unwrap_or(0);
+            let names = buffer[..names].to_vec();
+            let mut attributes = Vec::new();
+            for name in names.split_inclusive(|byte| *byte == 0) {
+                let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
+                if !is_copied(name) {
+                    continue;
+                }
+                if let Ok(length) = lgetxattr(path, name, &mut buffer[..]) {
+                    attributes.push((name.to_owned(), buffer[..length].to_vec()));
+                }
+            }
+            Ok(Self { list, attributes })
+        }
+
+        /// Where that is permitted. A file of this user that only they may open.
+        pub(super) fn copy_attributes(&self, file: &File) {
+            for (name, value) in &self.attributes {
+                let _ = fsetxattr(file, name.as_c_str(), value, XattrFlags::empty());
+            }
+        }
+
+        /// What the group may do with `file` when it has no list. `bits` are those of the old one's mode, which are its mask
+        /// and not the group's where it has a list. What `file` has inherited from its directory goes.
+        pub(super) fn group_bits(&self, bits: u32, file: &File) -> u32 {
+            let inherits = match fremovexattr(file, ACCESS_LIST) {
+                Ok(()) => false,
+                Err(error) => !is_absent(error),
+            };
+            match &self.list {
+                // They would be the mask of what it has inherited.
+                _ if inherits => 0,
+                List::None => bits,
+                List::Known(list) => bits & list.group_bits(),
+                List::Unknown => 0,
+            }
+        }
+
+        /// Whether `file` has the list of the old one now. Without the group of the old one, its own group has no more rights in
+        /// it than everybody.
+        pub(super) fn restore_list(&self, file: &File, has_group: bool) -> bool {
+            let List::Known(list) = &self.list else { return false };
+            let bytes = if has_group { list.bytes.clone() } else { list.for_another_group() };
+            fsetxattr(file, ACCESS_LIST, &bytes, XattrFlags::empty()).is_ok()
+        }
+    }
+
+    /// Nothing has such an attribute there, or this file has not.
+    fn is_absent(error: Errno) -> bool {
+        [Errno::NODATA, Errno::OPNOTSUPP, Errno::NOTSUP, Errno::NOSYS].contains(&error)
+    }
+
+    fn is_copied(name: &CStr) -> bool {
+        let name = name.to_bytes();
+        (name.starts_with(b"user.") || name.starts_with(b"security."))
+            && OF_CONTENTS.iter().all(|other| name != other.as_bytes())
+    }
+
+    /// As the kernel gives and takes it (`linux/posix_acl_xattr.h`): the version in four bytes, and then entries of eight,
+    /// all of them little-endian.
+    struct AccessList {
+        bytes: Vec<u8>,
+    }
+
+    impl AccessList {
+        const VERSION: [u8; 4] = [2, 0, 0, 0];
+        const GROUP_OBJ: u8 = 0x04;
+        const MASK: u8 = 0x10;
+        const OTHER: u8 = 0x20;
+
+        fn parse(bytes: &[u8]) -> Option<Self> {
+            let entries = bytes.strip_prefix(&Self::VERSION)?;
+            let list = Self { bytes: bytes.to_vec() };
+            let has_all =
+                [Self::GROUP_OBJ, Self::OTHER].iter().all(|tag| list.bits(*tag).is_some());
+            (entries.len() % 8 == 0 && has_all).then_some(list)
+        }
+
+        fn bits(&self, tag: u8) -> Option<u8> {
+            let mut entries = self.bytes[Self::VERSION.len()..].chunks_exact(8);
+            entries.find(|entry| entry[..2] == [tag, 0]).map(|entry| entry[2] & 0o007)
+        }
+
+        fn group_bits(&self) -> u32 {
+            let all = 0o007;
+            let group =
+                self.bits(Self::GROUP_OBJ).unwrap_or(0) & self.bits(Self::MASK).unwrap_or(all);
+            group.into()
+        }
+
+        fn for_another_group(&self) -> Vec<u8> {
+            let others = self.bits(Self::OTHER).unwrap_or(0);
+            let mut bytes = self.bytes.clone();
+            for entry in bytes[Self::VERSION.len()..].chunks_exact_mut(8) {
+                if entry[..2] == [Self::GROUP_OBJ, 0] {
+                    entry[2] &= others;
+                }
+            }
+            bytes
+        }
+    }
+}
+
+/// No checked code reads access lists elsewhere.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+mod extended {
+    use std::fs::File;
+    use std::io;
+    use std::path::Path;
+
+    pub(super) struct Extended;
+
+    impl Extended {
+        #[allow(clippy::unnecessary_wraps, reason = "Linux asks, which can fail")]
+        pub(super) fn of(_path: &Path) -> io::Result<Self> {
+            Ok(Self)
+        }
+
+        #[allow(clippy::unused_self, reason = "as on Linux")]
+        pub(super) fn copy_attributes(&self, _file: &File) {}
+
+        #[allow(clippy::unused_self, reason = "as on Linux")]
+        pub(super) fn group_bits(&self, bits: u32, _file: &File) -> u32 {
+            bits
+        }
+
+        #[allow(clippy::unused_self, reason = "as on Linux")]
+        pub(super) fn restore_list(&self, _file: &File, _has_group: bool) -> bool {
+            false
+        }
+    }
+}
