@@ -180,9 +180,10 @@ impl Event {
     /// Sets the event with a payload, which takes the place of one that it carries already. Returns whether it was
     /// not set before; if it is consumed or cleared at this very moment, that may be the answer of a moment ago.
     ///
-    /// The payload may be of any length. It is written to a file beside the path (`.flockwork.` and six letters),
-    /// brought to the disk, and renamed: nobody ever reads half of it, whatever is killed when. A process that is
-    /// killed while it writes leaves that file behind.
+    /// The payload may be of any length. It is written to a file beside the path (`.flockwork.`, 16 digits and a number),
+    /// synced, and renamed: no process ever reads half of it, whatever is killed when. A process that is killed while it
+    /// writes leaves that file behind, and the next one that sets the event removes it. (Not on a network file system,
+    /// where nothing tells a killed writer from one on another host.)
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, Result};
@@ -32,6 +32,8 @@ pub(crate) struct Marker {
     is_network: AtomicBool,
     /// Opened by the first who finds something to consume.
     lock: OnceLock<Arc<Slot>>,
+    /// When this handle last looked for what killed setters left, by the coarse clock. Zero: never.
+    swept: AtomicU64,
 }
 
 /// What an attempt to consume came to.
@@ -58,6 +60,7 @@ impl Marker {
             any_kind,
             is_network: AtomicBool::new(false),
             lock: OnceLock::new(),
+            swept: AtomicU64::new(0),
             path: Arc::clone(&path),
         };
         // Who only looks or waits needs no directory yet.
@@ -215,7 +218,10 @@ impl Marker {
     pub(crate) fn set(&self) -> Result<bool> {
         self.may_change("set")?;
         self.tried(|retries| match sys::create_new(&self.path, self.access.bits()) {
-            Ok(_) => Some(Ok(true)),
+            Ok(_) => {
+                self.sweep();
+                Some(Ok(true))
+            }
             // Rule 9: or a file system says so for no reason.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 self.is_set().map(|is_set| is_set.then_some(false)).transpose()
@@ -270,6 +276,16 @@ impl Marker {
             return Err(Error::io(operation, &self.path, source));
         }
         Ok(())
+    }
+
+    /// Rule 14. To set it takes a few microseconds and this takes several, so once in a second is enough.
+    fn sweep(&self) {
+        let now = sys::coarse_milliseconds();
+        let last = self.swept.load(Ordering::Relaxed);
+        if last == 0 || now.saturating_sub(last) > 1000 {
+            self.swept.store(now.max(1), Ordering::Relaxed);
+            sys::remove_left_by_others(&self.path);
+        }
     }
 
     /// Whether it was set.

@@ -15,6 +15,7 @@
 //! | [`create_new`] | creates, failing with `AlreadyExists` where anything has the name |
 //! | [`create_to_lock`] | the same, open as by [`open_to_lock`] |
 //! | [`write_new`], [`replace`], [`put`] | files that are never seen half-written |
+//! | [`remove_left_by_others`] | removes what killed writers left beside a path |
 //! | [`through_readers`] | renames or opens a file that others may have open |
 //! | [`rename_new`] | gives a name at which nothing may be, if the system has a way |
 //! | [`remove_at_once`] | removes it, and frees its name although others have it open |
@@ -314,7 +315,7 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> std::path::PathBuf {
     name.into()
 }
 
-pub(crate) use self::whole::{put, replace, write_new};
+pub(crate) use self::whole::{put, remove_left_by_others, replace, write_new};
 
 mod whole;
 

@@ -52,8 +52,28 @@ pub(super) fn at_any_length(path: &Path) -> &Path {
     path
 }
 
-pub(super) fn aside(_path: &Path, _bits: Option<Bits>) -> io::Result<tempfile::NamedTempFile> {
+pub(super) fn unique_aside(
+    _path: &Path,
+    _bits: Option<Bits>,
+) -> io::Result<tempfile::NamedTempFile> {
     unsupported()
+}
+
+pub(super) fn make_at(_path: &Path, _bits: Option<Bits>) -> io::Result<tempfile::NamedTempFile> {
+    unsupported()
+}
+
+pub(super) fn claim(
+    _made: tempfile::NamedTempFile,
+    _path: &Path,
+) -> io::Result<Option<tempfile::NamedTempFile>> {
+    unsupported()
+}
+
+pub(super) fn unclaim(_file: &File) {}
+
+pub(super) fn remove_if_left(_path: &Path) -> bool {
+    false
 }
 
 pub(super) fn fixed(

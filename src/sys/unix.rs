@@ -224,15 +224,26 @@ pub(super) fn at_any_length(path: &Path) -> &Path {
     path
 }
 
-/// A new file in the directory of `path`, with the mode that a file made with `bits` has: to be filled and
-/// then given that name.
-pub(super) fn aside(path: &Path, bits: Option<Bits>) -> io::Result<tempfile::NamedTempFile> {
+/// A new file in the directory of `path`, under a name that nobody else uses, with the mode that a file made with `bits`
+/// has: to be filled and then given the name `path`.
+pub(super) fn unique_aside(path: &Path, bits: Option<Bits>) -> io::Result<tempfile::NamedTempFile> {
     make(&mut unique(), path, bits, &creating(true))
 }
 
 fn unique<'a>() -> tempfile::Builder<'a, 'a> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".flockwork.");
+    builder
+}
+
+/// The same at `path` itself.
+pub(super) fn make_at(path: &Path, bits: Option<Bits>) -> io::Result<tempfile::NamedTempFile> {
+    make(exactly(path).rand_bytes(0), path, bits, &creating(true))
+}
+
+fn exactly(path: &Path) -> tempfile::Builder<'_, '_> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(path.file_name().unwrap_or_default());
     builder
 }
 
@@ -243,17 +254,51 @@ pub(super) fn fixed(
     bits: Option<Bits>,
     private: bool,
 ) -> io::Result<tempfile::NamedTempFile> {
-    let name = path.file_name().unwrap_or_default();
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(name).rand_bytes(0);
     let made = if private {
-        make(&mut builder, path, None, creating(true).mode(PRIVATE))?
+        make(exactly(path).rand_bytes(0), path, None, creating(true).mode(PRIVATE))?
     } else {
-        make(&mut builder, path, bits, &creating(true))?
+        make_at(path, bits)?
     };
     // Nobody else has it: somebody who looks whether we live, for a moment, if anybody.
     let _looked = super::try_lock(made.as_file(), Mode::Exclusive)?;
     super::whole::still_ours(made, path)
+}
+
+/// Marks what was just made as being written, for as long as it is open. `None`: a process that looked at it before that took it
+/// for what a dead one left, and removed it or is about to. Where there are no locks nobody can tell, and it is ours.
+pub(super) fn claim(
+    made: tempfile::NamedTempFile,
+    path: &Path,
+) -> io::Result<Option<tempfile::NamedTempFile>> {
+    let is_locked = super::try_lock(made.as_file(), Mode::Exclusive).unwrap_or(true);
+    if is_locked && names(path, identity(made.as_file())?)? {
+        return Ok(Some(made));
+    }
+    let _ = made.keep(); // its name is not ours to remove
+    Ok(None)
+}
+
+/// Ends that, as soon as the file has its name: a descriptor that a forked copy has would keep it locked.
+pub(super) fn unclaim(file: &File) {
+    let _ = super::unlock(file);
+}
+
+/// Removes a file that nobody writes: whether it is gone. While it is locked here nobody can begin to.
+pub(super) fn remove_if_left(path: &Path) -> bool {
+    let remove = || -> io::Result<bool> {
+        if presence(path)? != Presence::File {
+            return Ok(false);
+        }
+        let file = open_to_lock(path)?;
+        // Something else may have taken its place since.
+        if !file.metadata()?.is_file() || !super::try_lock(&file, Mode::Exclusive)? {
+            return Ok(false);
+        }
+        let is_gone = names(path, identity(&file)?)? && fs::remove_file(path).is_ok();
+        super::unlock(&file)?;
+        Ok(is_gone)
+    };
+    remove().unwrap_or(false)
 }
 
 const PRIVATE: u32 = 0o600;

@@ -2,45 +2,128 @@
 //! directory, synced, and then given their name.
 //! May name tempfile, the platform's file beside this one and std.
 
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
+use tempfile::NamedTempFile;
+
 use super::imp::{
-    Keeping, aside, at_any_length, fixed, is_unavailable, not_replaced, sync_directory, sync_file,
-    through_readers,
+    Keeping, at_any_length, claim, fixed, is_network_place, is_unavailable, make_at, not_replaced,
+    remove_if_left, sync_directory, sync_file, through_readers, unclaim, unique_aside,
 };
 use super::{Bits, Mode, Presence};
 
 /// Makes `path` with these contents; `AlreadyExists` where anything has the name.
 pub(crate) fn write_new(path: &Path, contents: &[u8], bits: Option<Bits>) -> io::Result<()> {
-    match name_new(written(path, contents, bits)?, path) {
+    let (made, is_claimed) = written(path, contents, bits)?;
+    let named = match name_new(made, path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !path.exists() => {
             // Neither a rename without clobbering nor a second name (exFAT, some FUSE): first come.
-            persist(written(path, contents, bits)?, path)
+            persist(written(path, contents, bits)?.0, path)
         }
-        named => named.map(drop),
+        named => named,
+    };
+    end(path, &named?, is_claimed);
+    Ok(())
+}
+
+/// Puts these contents in the place of what `path` names now.
+pub(crate) fn replace(path: &Path, contents: &[u8], bits: Option<Bits>) -> io::Result<()> {
+    let (made, is_claimed) = written(path, contents, bits)?;
+    end(path, &persist(made, path)?, is_claimed);
+    Ok(())
+}
+
+/// The file has its name.
+fn end(path: &Path, file: &File, is_claimed: bool) {
+    if is_claimed {
+        unclaim(file);
+        sweep(path);
     }
 }
 
 /// Written aside, and synced if that can be done here: otherwise some file systems may have an empty file at the name
-/// after a loss of power.
-fn written(
-    path: &Path,
-    contents: &[u8],
-    bits: Option<Bits>,
-) -> io::Result<tempfile::NamedTempFile> {
-    let made = aside(path, bits)?;
+/// after a loss of power. And whether it is [claimed](claim).
+fn written(path: &Path, contents: &[u8], bits: Option<Bits>) -> io::Result<(NamedTempFile, bool)> {
+    let is_claimed = is_told_who_writes(path);
+    let made = if is_claimed { aside(path, bits) } else { unique_aside(path, bits) }?;
     made.as_file().write_all(contents)?;
     match made.as_file().sync_data() {
         Err(error) if !is_unavailable(&error) => Err(error),
-        _ => Ok(made),
+        _ => Ok((made, is_claimed)),
+    }
+}
+
+/// So many files can be written aside for one path at a time under a number. There are always fewer, so each call looks at a
+/// few names, whatever else the directory holds.
+const NUMBERS: u32 = 64;
+/// So many numbers that are free, one after the other, and those behind them are taken to be free as well.
+const LONGEST_GAP: u32 = 8;
+
+/// Rule 14. Where what is written for `path` lies meanwhile.
+fn numbered(path: &Path, number: u32) -> std::path::PathBuf {
+    // FNV-1a, which stays the same in each process and each version. Two names with one hash share their numbers, which
+    // does no harm.
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in path.file_name().unwrap_or_default().as_encoded_bytes() {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    path.with_file_name(format!(".flockwork.{hash:016x}.{number}"))
+}
+
+/// Whether it is seen there who writes. A lock on a network file system costs much, and may say nothing of another host.
+fn is_told_who_writes(path: &Path) -> bool {
+    !path.parent().is_some_and(is_network_place)
+}
+
+/// A new file to be written and then given the name `path`: at the first number that is free, or that a killed writer left.
+fn aside(path: &Path, bits: Option<Bits>) -> io::Result<NamedTempFile> {
+    for at in (0..NUMBERS).map(|number| numbered(path, number)) {
+        let made = match make_at(&at, bits) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && remove_if_left(&at) => {
+                make_at(&at, bits)
+            }
+            made => made,
+        };
+        match made {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => {
+                if let Some(claimed) = claim(made?, &at)? {
+                    return Ok(claimed);
+                }
+            }
+        }
+    }
+    unique_aside(path, bits)
+}
+
+/// Rule 14. Removes what writers of `path` left who were killed.
+pub(crate) fn remove_left_by_others(path: &Path) {
+    if is_told_who_writes(path) {
+        sweep(path);
+    }
+}
+
+fn sweep(path: &Path) {
+    let mut gap = 0;
+    for at in (0..NUMBERS).map(|number| numbered(path, number)) {
+        if super::presence(&at).is_ok_and(|there| there == Presence::Nothing) {
+            gap += 1;
+        } else {
+            gap = 0;
+            remove_if_left(&at);
+        }
+        if gap == LONGEST_GAP {
+            break;
+        }
     }
 }
 
 /// Gives it that name, at which nothing may be: by a rename that does not clobber, or where there is none by a second name
 /// of one inode.
-pub(super) fn name_new(made: tempfile::NamedTempFile, path: &Path) -> io::Result<std::fs::File> {
+pub(super) fn name_new(made: NamedTempFile, path: &Path) -> io::Result<File> {
     match made.persist_noclobber(at_any_length(path)) {
         Ok(file) => Ok(file),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Err(error.error),
@@ -51,12 +134,7 @@ pub(super) fn name_new(made: tempfile::NamedTempFile, path: &Path) -> io::Result
     }
 }
 
-/// Puts these contents in the place of what `path` names now.
-pub(crate) fn replace(path: &Path, contents: &[u8], bits: Option<Bits>) -> io::Result<()> {
-    persist(written(path, contents, bits)?, path)
-}
-
-/// The same, with the owner, the group and the mode of what is there (`bits` are for a new file), through a file
+/// As [`replace`], with the owner, the group and the mode of what is there (`bits` are for a new file), through a file
 /// `through` in the same directory. Only one process may do this at a time, so what is found there is what one left who
 /// was killed: it is removed; unless its writer lives, who should not (rule F2). With `durable` it has reached the
 /// disk when this returns `true`; with `false` that cannot be asked for here.
@@ -86,7 +164,8 @@ pub(crate) fn put(
     if super::presence(path)? == Presence::Other {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else took its place"));
     }
-    persist(still_ours(made, through)?, path).map_err(|error| not_replaced(path, error))?;
+    let named = persist(still_ours(made, through)?, path);
+    unclaim(&named.map_err(|error| not_replaced(path, error))?);
     match path.parent().filter(|_| durable) {
         Some(directory) => Ok(sync_directory(directory)? && is_synced),
         None => Ok(is_synced),
@@ -95,10 +174,7 @@ pub(crate) fn put(
 
 /// What was made at `through`, unless another writer removed or replaced it, who should not be there: then it is left to
 /// that one, since to drop it would remove it by its path.
-pub(super) fn still_ours(
-    made: tempfile::NamedTempFile,
-    through: &Path,
-) -> io::Result<tempfile::NamedTempFile> {
+pub(super) fn still_ours(made: NamedTempFile, through: &Path) -> io::Result<NamedTempFile> {
     if super::names(through, super::identity(made.as_file())?)? {
         return Ok(made);
     }
@@ -162,11 +238,11 @@ fn is_being_written(through: &Path) -> io::Result<bool> {
     Ok(!super::names(through, id)?)
 }
 
-fn persist(made: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
+fn persist(made: NamedTempFile, path: &Path) -> io::Result<File> {
     let mut made = Some(made);
     through_readers(|| {
-        let Some(file) = made.take() else { return Ok(()) };
-        file.persist(at_any_length(path)).map(drop).map_err(|error| {
+        let Some(file) = made.take() else { return Err(io::ErrorKind::NotFound.into()) }; // cannot be
+        file.persist(at_any_length(path)).map_err(|error| {
             made = Some(error.file);
             error.error
         })

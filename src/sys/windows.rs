@@ -156,8 +156,11 @@ pub(crate) fn create_to_lock(path: &Path, _bits: Option<Bits>) -> io::Result<Fil
     opened(path, || reading.open(path))
 }
 
-/// A new file in the directory of `path`: to be filled and then given that name.
-pub(super) fn aside(path: &Path, _bits: Option<Bits>) -> io::Result<tempfile::NamedTempFile> {
+/// A new file in the directory of `path`, under a name that nobody else uses: to be filled and then given the name `path`.
+pub(super) fn unique_aside(
+    path: &Path,
+    _bits: Option<Bits>,
+) -> io::Result<tempfile::NamedTempFile> {
     let directory = path.parent().unwrap_or(Path::new("."));
     tempfile::Builder::new().prefix(".flockwork.").tempfile_in(at_any_length(directory))
 }
@@ -190,9 +193,34 @@ pub(super) fn at_any_length(path: &Path) -> Cow<'_, Path> {
 /// A new file at `path` itself.
 pub(super) fn fixed(
     path: &Path,
-    _bits: Option<Bits>,
+    bits: Option<Bits>,
     _private: bool,
 ) -> io::Result<tempfile::NamedTempFile> {
+    make_at(path, bits)
+}
+
+/// As long as it is open it is marked as being written: nobody can open it and share it with nobody.
+#[allow(clippy::unnecessary_wraps, reason = "the seam's signature")]
+pub(super) fn claim(
+    made: tempfile::NamedTempFile,
+    _path: &Path,
+) -> io::Result<Option<tempfile::NamedTempFile>> {
+    Ok(Some(made))
+}
+
+pub(super) fn unclaim(_file: &File) {}
+
+/// Removes a file that nobody has open: whether it is gone. No new file is made under its name before that.
+pub(super) fn remove_if_left(path: &Path) -> bool {
+    let is_left = options()
+        .write(true)
+        .share_mode(0)
+        .open(path)
+        .is_ok_and(|file| file.metadata().is_ok_and(|found| found.is_file()));
+    is_left && fs::remove_file(path).is_ok()
+}
+
+pub(super) fn make_at(path: &Path, _bits: Option<Bits>) -> io::Result<tempfile::NamedTempFile> {
     let (directory, name) = (path.parent().unwrap_or(Path::new(".")), path.file_name());
     let directory = at_any_length(directory);
     let mut made = tempfile::Builder::new();

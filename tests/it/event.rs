@@ -271,7 +271,42 @@ fn nobody_reads_half_a_payload_whoever_is_killed_while_writing() {
         assert!(is_whole(&event.payload().unwrap().unwrap()));
     }
     assert!(seen.len() > 20, "it was hardly ever written: {seen:?}");
+    event.set_with(b"last").unwrap();
+    assert_eq!(written_aside(&path), [""; 0], "killed writers left it");
     assert!(event.clear().unwrap());
+}
+
+/// What lies beside the event that is being written, or was when its writer was killed.
+fn written_aside(path: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(path.parent().unwrap()).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with(".flockwork")).collect()
+}
+
+/// Twelve at a time, so that the first of them are done while others still write.
+#[test]
+fn whoever_sets_an_event_removes_what_killed_setters_left() {
+    for by in ["set", "set\tpayload"] {
+        let (dir, path) = dirs();
+        for number in 0..5000 {
+            std::fs::write(dir.path().join(number.to_string()), "").unwrap();
+        }
+        let count = if cfg!(windows) { 3 } else { 12 };
+        let mut setters: Vec<Peer> = (0..count).map(|_| peer(&path, "")).collect();
+        for (number, setter) in setters.iter_mut().enumerate() {
+            setter.tell(&format!("event\twrite-payloads\t{number}"));
+            assert_eq!(setter.answer(), "begins");
+        }
+        // Each while it writes, if it was quick; all of them sooner or later.
+        while let Some(mut setter) = setters.pop() {
+            std::thread::sleep(Duration::from_micros(300 * setters.len() as u64));
+            setter.kill();
+        }
+        let _ = std::fs::remove_file(&path);
+        let mut other = peer(&path, "");
+        other.expect(&format!("event\t{by}"), "true");
+        assert_eq!(written_aside(&path), [""; 0], "{by}");
+    }
 }
 
 #[test]
@@ -637,4 +672,61 @@ fn a_future_that_has_ended_stays_pending() {
     let mut any = Event::wait_any_async([&event]);
     block_on(&mut any).unwrap();
     assert_waits(&mut any);
+}
+
+// Linux only: errors and delays are injected by strace.
+#[cfg(target_os = "linux")]
+mod injected {
+    use super::*;
+    use crate::refusals::{NFS, strace};
+
+    const SLOW: &str = "fdatasync:delay_enter=400000:when=1";
+
+    #[test]
+    fn what_a_living_setter_writes_is_not_removed() {
+        let (_dir, path) = dirs();
+        let event = Event::open(&path).unwrap();
+        let Some(mut slow) = strace(&[], SLOW) else { return };
+        open(&mut slow, &path, "");
+        slow.tell("event\tset\tslow");
+        crate::support::eventually("it writes", || written_aside(&path).len() == 1);
+        let living = written_aside(&path);
+        let Some(mut killed) = strace(&[], "fdatasync:signal=KILL:when=1") else { return };
+        open(&mut killed, &path, "");
+        killed.tell("event\tset\tnothing");
+        assert_eq!(killed.answer_or_death(), None);
+        assert_eq!(written_aside(&path).len(), 2);
+        assert!(event.set_with(b"quick").unwrap());
+        assert_eq!(written_aside(&path), living);
+        assert_eq!(slow.answer(), "false", "it was set meanwhile");
+        assert_eq!(event.payload().unwrap().unwrap(), b"slow");
+        assert_eq!(written_aside(&path), [""; 0]);
+    }
+
+    /// A lock that a forked copy has as well ends when the file has its name.
+    #[test]
+    fn an_event_that_was_set_is_not_locked() {
+        let (_dir, path) = dirs();
+        let event = Event::open(&path).unwrap();
+        event.set_with(b"x").unwrap();
+        assert!(!flockwork::is_held(&path).unwrap());
+        event.set_with(b"y").unwrap();
+        assert!(!flockwork::is_held(&path).unwrap());
+    }
+
+    #[test]
+    fn payloads_need_no_locks() {
+        // Without any, and where they cost much and nobody asks for them.
+        let network = format!("flock:signal=KILL;statfs,{NFS}");
+        for inject in ["flock:error=ENOSYS", "flock:error=ENOLCK", "flock:error=EACCES", &network] {
+            let (_dir, path) = dirs();
+            let Some(mut other) = strace(&[], inject) else { return };
+            open(&mut other, &path, "");
+            for payload in ["one", "two"] {
+                other.expect(&format!("event\tset\t{payload}"), &(payload == "one").to_string());
+                other.expect("event\tpayload", payload);
+            }
+            assert_eq!(written_aside(&path), [""; 0], "{inject}");
+        }
+    }
 }

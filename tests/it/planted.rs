@@ -84,6 +84,7 @@ pub(crate) const PLACES: &[Place] = &[
     Place::nothing(Kind::RwLock, ".gate.holders").never_ours(),
     Place::refused(Kind::Semaphore, ""),
     Place::refused(Kind::Semaphore, "/capacity"),
+    Place::nothing(Kind::Semaphore, "/.flockwork.b1aa3177ea81a5e9.0").never_ours(),
     Place::refused(Kind::Semaphore, "/gate"),
     Place::refused(Kind::Semaphore, "/waiters"),
     Place::refused(Kind::Semaphore, "/resize"),
@@ -103,6 +104,8 @@ pub(crate) const PLACES: &[Place] = &[
     Place::refused(Kind::Event, ""),
     Place::refused(Kind::Event, ".lock"),
     Place::refused(Kind::Event, ".taken"),
+    Place::nothing(Kind::Event, "@.flockwork.af63ed4c8602096f.0").never_ours(),
+    Place::nothing(Kind::Event, "@.flockwork.af63ed4c8602096f.1").never_ours(),
     Place::nothing(Kind::Event, ".holder"),
     Place::nothing(Kind::Event, ".holders"),
     Place::refused(Kind::Once, ""),
@@ -266,6 +269,10 @@ impl Case {
     }
 
     fn at(&self) -> PathBuf {
+        // A name of its own beside `p`; the digits come from that name (rule 14).
+        if let Some(own) = self.place.suffix.strip_prefix('@') {
+            return self.path().with_file_name(own);
+        }
         let mut name = self.path().into_os_string();
         name.push(self.place.suffix);
         name.into()
