@@ -149,6 +149,10 @@ impl Marker {
         if self.is_network.load(Ordering::Relaxed) {
             return self.listed();
         }
+        self.both_by_name()
+    }
+
+    fn both_by_name(&self) -> Result<(Presence, Presence)> {
         let taken = match sys::presence(&self.taken()) {
             // The event's own name is so long that there cannot be one.
             Err(error) if sys::is_bad_name(&error) => Presence::Nothing,
@@ -173,6 +177,10 @@ impl Marker {
         let entries = match sys::read_dir(&self.directory) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+            // It may be entered and not listed (0711).
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return self.both_by_name();
+            }
             Err(error) => return Err(failed(error)),
         };
         let [own, taken] = &*self.names else { return Ok(found) };

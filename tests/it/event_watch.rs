@@ -596,6 +596,24 @@ mod scarce {
         assert_waits_without_events("statfs,fstatfs:poke_exit=@arg2=6969000000000000");
     }
 
+    /// It may be entered (0711), so the names in it can be asked for.
+    #[test]
+    fn on_a_network_file_system_a_directory_need_not_be_listed() {
+        let (dir, path) = dirs();
+        let inject = format!("openat:error=EACCES;statfs,{}", crate::refusals::NFS);
+        let Some(mut other) = crate::refusals::injected(dir.path(), &inject) else { return };
+        open(&mut other, &path, FAR);
+        other.expect("event\tis-set", "false");
+        other.tell("event\twait");
+        std::thread::sleep(Duration::from_millis(30));
+        assert!(other.is_silent());
+        std::fs::write(&path, "payload").unwrap();
+        assert_eq!(other.answer(), "ok");
+        other.expect("event\tpayload", "payload");
+        other.expect("event\tconsume", "payload");
+        other.expect("event\tcleared", "ok");
+    }
+
     /// Asked for again after ten seconds; from then on the waiter sleeps.
     #[test]
     fn a_watch_that_could_not_be_had_at_first_is_had_later() {
