@@ -85,6 +85,7 @@ mod call_error;
 mod error;
 mod holder;
 mod options;
+mod paths;
 mod regular;
 
 mod claim;

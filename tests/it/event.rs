@@ -436,6 +436,48 @@ fn only_setting_an_event_creates_its_directory() {
     }
 }
 
+/// As `current -> releases/7` is before that release is there.
+// Unix only: Wine makes no symbolic links.
+#[cfg(unix)]
+#[test]
+fn a_parent_that_is_a_dangling_link_is_not_there_yet() {
+    let (dir, _) = dirs();
+    let (current, target) = (dir.path().join("current"), dir.path().join("releases/7"));
+    std::os::unix::fs::symlink("releases/7", &current).unwrap();
+    let path = current.join("ready");
+    let once = flockwork::Once::open(&path).unwrap();
+    let file = flockwork::SharedFile::open(&path).unwrap();
+    for arrives in [true, false] {
+        let mut other = peer(&path, "");
+        other.expect("event\tis-set", "false");
+        assert!(!once.is_done().unwrap());
+        assert_eq!(file.read().unwrap_err().kind(), std::io::ErrorKind::NotFound);
+        let event = Event::open(&path).unwrap();
+        for error in [
+            event.set().unwrap_err(),
+            event.set_with(b"x").unwrap_err(),
+            flockwork::Lock::open(&path).unwrap_err(),
+            file.write("x").unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
+            assert!(error.to_string().contains("leads to nothing"), "{error}");
+        }
+        other.tell("event\twait");
+        until_watching(other.id(), dir.path());
+        assert!(other.is_silent());
+        if arrives {
+            std::fs::create_dir_all(&target).unwrap();
+        } else {
+            std::fs::create_dir(dir.path().join("8")).unwrap();
+            std::fs::remove_file(&current).unwrap();
+            std::os::unix::fs::symlink("8", &current).unwrap();
+        }
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(other.answer(), "ok");
+        let _ = std::fs::remove_dir_all(dir.path().join("releases"));
+    }
+}
+
 /// A directory that is complete when it gets its name: nothing may be in its place before.
 #[test]
 fn a_waiter_lets_the_producer_rename_a_directory_into_place() {

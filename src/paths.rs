@@ -1,0 +1,84 @@
+//! Paths as callers give them: made absolute, checked, and their missing parent directories created. Names `error`,
+//! `options` and `sys`.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::options::Access;
+use crate::sys::{self, Retries};
+
+/// Absolute, so that a later change of the current directory does not change what is meant. All that is opened comes by
+/// here first.
+pub(crate) fn absolute(path: &Path) -> Result<Arc<Path>> {
+    if !sys::SUPPORTED {
+        let source = io::ErrorKind::Unsupported.into();
+        return Err(Error::Unsupported { path: path.into(), source });
+    }
+    let absolute = if path.as_os_str().as_encoded_bytes().contains(&0) {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it holds a NUL byte"))
+    } else if let Some(source) = sys::misnamed(path) {
+        return Err(Error::io("use the path", &path.into(), source));
+    } else {
+        std::path::absolute(path)
+    };
+    match absolute {
+        Ok(absolute) => Ok(absolute.into()),
+        Err(source) => Err(Error::io("resolve", &path.into(), source)),
+    }
+}
+
+/// The same, where it can be a file's.
+pub(crate) fn absolute_file(path: &Path) -> Result<Arc<Path>> {
+    let path = absolute(path)?;
+    let last = path.as_os_str().as_encoded_bytes().last();
+    let is_directory = last.is_some_and(|byte| std::path::is_separator(char::from(*byte)));
+    if is_directory || path.parent().is_none() || path.file_name().is_none() {
+        return Err(Error::not_regular(&path, "the path of a directory"));
+    }
+    Ok(path)
+}
+
+/// Makes the missing parent directories of a file that could not be made for want of them. Where there are none
+/// missing, somebody else has just made them; or, after many tries, it failed for another reason.
+pub(crate) fn create_parents(
+    path: &Arc<Path>,
+    access: Access,
+    failed: Error,
+    retries: &Retries,
+) -> Result<()> {
+    let parent = path.parent().unwrap_or(path);
+    match std::fs::metadata(parent) {
+        // Windows only says that it found no path.
+        Ok(found) if !found.is_dir() => {
+            return Err(Error::io("look up", path, io::ErrorKind::NotADirectory.into()));
+        }
+        Ok(_) => return if retries.are_many() { Err(failed) } else { Ok(()) },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        // To create it would fail with `AlreadyExists`, which hides why it cannot be used.
+        Err(error) => return Err(Error::io("look up", path, error)),
+    }
+    sys::create_directories(parent, access.bits()).map_err(|source| {
+        Error::io("create the parent directory of", path, leads_to_nothing(parent, source))
+    })
+}
+
+/// mkdir(2) says that there is something, of a symbolic link that leads to nothing.
+fn leads_to_nothing(directory: &Path, error: io::Error) -> io::Error {
+    let is_dangling = |above: &&Path| {
+        above.is_symlink()
+            && std::fs::metadata(above).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    };
+    let link = directory.ancestors().find(is_dangling);
+    match link.filter(|_| error.kind() == io::ErrorKind::AlreadyExists) {
+        Some(link) => {
+            let link = link.display();
+            let text = format!(
+                "the symbolic link `{link}` leads to nothing; create what it leads to, or change the link"
+            );
+            io::Error::new(io::ErrorKind::NotFound, text)
+        }
+        None => error,
+    }
+}
