@@ -63,7 +63,7 @@ impl Marker {
             swept: AtomicU64::new(0),
             path: Arc::clone(&path),
         };
-        // Who only looks or waits needs no directory yet.
+        // A caller that only looks or waits needs no directory yet.
         let refused = match fs::metadata(directory) {
             Ok(found) => !found.is_dir(),
             Err(error) => error.kind() == io::ErrorKind::NotADirectory,

@@ -353,7 +353,7 @@ impl Once {
     }
 
     /// Whether all that was done by this handle and its clones has reached the disk, as [`Options::fsync`] asks. `false` without
-    /// that option, and where files cannot be synced.
+    /// that option, where files cannot be synced, and on other systems than Linux, which do not promise to wait for it.
     #[must_use]
     pub fn is_durable(&self) -> bool {
         self.inner.options.fsync && !self.inner.is_unsynced.load(Ordering::Relaxed)

@@ -1,4 +1,4 @@
-//! Paths as callers give them: made absolute, checked, and their missing parent directories created. Names `error`,
+//! Paths as callers give them: how they become absolute, are checked, and get missing parent directories. Names `error`,
 //! `options` and `sys`.
 
 use std::io;
@@ -40,8 +40,8 @@ pub(crate) fn absolute_file(path: &Path) -> Result<Arc<Path>> {
     Ok(path)
 }
 
-/// Makes the missing parent directories of a file that could not be made for want of them. Where there are none
-/// missing, somebody else has just made them; or, after many tries, it failed for another reason.
+/// Creates the missing parent directories of a file that could not be created without them. Where none is missing,
+/// another process has just created them; or, after many tries, it failed for another reason.
 pub(crate) fn create_parents(
     path: &Arc<Path>,
     access: Access,

@@ -404,7 +404,7 @@ impl Inner {
     }
 }
 
-/// One who waits, through the gate or without one.
+/// A waiter, through the gate or without one.
 enum Locking {
     Gated(Gated<Way>),
     Alone(InLine<Claim>),

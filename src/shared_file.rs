@@ -124,8 +124,8 @@ use crate::sys;
 /// # Platform-specific behaviour
 ///
 /// * Unix: a write keeps the mode, and where that is permitted the owner and the group. Where it is not, the user who writes owns the
-///   file from then on, set-ID bits go, and the new group's members may do no more than everybody. What this user may not write
-///   to is not replaced, although the directory would let them.
+///   file from then on, set-ID bits go, and the new group's members may do no more than others. A file that this user may not write
+///   to is not replaced, even where the directory would permit it.
 /// * Linux: a write also keeps the POSIX access list, and the attributes `user.*` and `security.*` as far as this user may
 ///   set them; not file capabilities and signatures, which belong to the contents. Where an access list cannot be copied, the group gets
 ///   the rights that the list gave to it, and not the mask. On other systems access lists and attributes are not kept.

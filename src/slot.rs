@@ -589,7 +589,7 @@ fn own_directory(path: &Path, access: Access) -> Option<Directory> {
     }
 }
 
-/// A file that is written to and not locked, opened (or made) by the same rule.
+/// A file that is written to and not locked, opened or created by the same rule.
 pub(crate) fn open_plain(path: &Arc<Path>, access: Access) -> Result<(File, FileId)> {
     let mut open = open(path, None, access, Purpose::Writing)?;
     let file = open.file.take().expect(OPEN);

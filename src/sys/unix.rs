@@ -112,7 +112,7 @@ fn with_flags(flags: OFlags) -> OpenOptions {
     options
 }
 
-/// For a file that is made; `O_EXCL`. A descriptor that only reads can be asked of open(2) and not of std.
+/// For a new file, with `O_EXCL`. open(2) can create a file for a descriptor that only reads, and std cannot.
 fn creating(writes: bool) -> OpenOptions {
     if writes {
         let mut options = options();
@@ -122,8 +122,8 @@ fn creating(writes: bool) -> OpenOptions {
     with_flags(FLAGS.union(OFlags::CREATE).union(OFlags::EXCL))
 }
 
-/// To read and write; only to read where writing is refused: the file system is read-only, the file is
-/// somebody else's, or a program that runs.
+/// To read and write; only to read where writing is refused: the file system is read-only, the file belongs to
+/// another user, or is a program that runs.
 pub(crate) fn open_existing(path: &Path) -> io::Result<File> {
     match options().write(true).open(path) {
         // What refused writing says more than what refuses reading as well.
@@ -139,7 +139,7 @@ fn refuses_writing(error: &io::Error) -> bool {
     )
 }
 
-/// Only to read: flock(2) needs no more on a local file system, and a program that somebody has open for
+/// Only to read: flock(2) needs no more on a local file system, and a program that a process has open for
 /// writing cannot be run (ETXTBSY). An NFS client grants an exclusive lock only on a descriptor that may
 /// write (flock(2), "NFS details"), so on a network file system, and where the system does not tell which
 /// are such, the file is opened to read and write.
@@ -224,8 +224,8 @@ pub(super) fn at_any_length(path: &Path) -> &Path {
     path
 }
 
-/// A new file in the directory of `path`, under a name that nobody else uses, with the mode that a file made with `bits`
-/// has: to be filled and then given the name `path`.
+/// A new file in the directory of `path`, under a random name, with the mode that a file created with `bits` has: to be
+/// filled and then given the name `path`.
 pub(super) fn unique_aside(path: &Path, bits: Option<Bits>) -> io::Result<tempfile::NamedTempFile> {
     make(&mut unique(), path, bits, &creating(true))
 }
@@ -264,8 +264,8 @@ pub(super) fn fixed(
     super::whole::still_ours(made, path)
 }
 
-/// Marks what was just made as being written, for as long as it is open. `None`: a process that looked at it before that took it
-/// for what a dead one left, and removed it or is about to. Where there are no locks nobody can tell, and it is ours.
+/// Marks a new file as being written, for as long as it is open. `None`: another process looked at it before that, took it
+/// for one that a killed writer left, and removes it. Where there are no locks no process can tell, and the file is ours.
 pub(super) fn claim(
     made: tempfile::NamedTempFile,
     path: &Path,
@@ -278,12 +278,12 @@ pub(super) fn claim(
     Ok(None)
 }
 
-/// Ends that, as soon as the file has its name: a descriptor that a forked copy has would keep it locked.
+/// Ends that, as soon as the file has its name: the descriptor of a forked copy would keep it locked.
 pub(super) fn unclaim(file: &File) {
     let _ = super::unlock(file);
 }
 
-/// Removes a file that nobody writes: whether it is gone. While it is locked here nobody can begin to.
+/// Removes a file that no process writes, and returns whether it is gone. While it is locked here no process can claim it.
 pub(super) fn remove_if_left(path: &Path) -> bool {
     let remove = || -> io::Result<bool> {
         if presence(path)? != Presence::File {
@@ -330,7 +330,7 @@ fn make(
 }
 
 /// Why a file could not be replaced, in words where the system's are misleading: rename(2) says EPERM in a directory with
-/// the sticky bit to a user who owns neither the file nor that directory.
+/// the sticky bit, unless the user owns the file or that directory.
 pub(super) fn not_replaced(path: &Path, error: io::Error) -> io::Error {
     let is_sticky = || fs::metadata(directory_of(path)).is_ok_and(|it| it.mode() & 0o1000 != 0);
     if Errno::from_io_error(&error) == Some(Errno::PERM) && is_sticky() {

@@ -14,7 +14,7 @@ use super::{Bits, is_unavailable, set_access};
 /// The names in it. `false`: they cannot be synced here.
 pub(crate) fn sync_directory(directory: &Path) -> io::Result<bool> {
     match File::open(directory) {
-        // Who may create a file there, and may not list it.
+        // This user may create a file there, and may not list it.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
         directory => sync_file(&directory?),
     }
@@ -35,14 +35,14 @@ pub(crate) fn sync_file(file: &File) -> io::Result<bool> {
 }
 
 /// All that any process has written so far. Linux waits for that (sync(2), "Notes"), and reports errors only of the
-/// file system that it is asked about (syncfs(2)): that of `directory`. Elsewhere it may go on after this.
+/// file system that it is asked about (syncfs(2)): that of `directory`. `false` elsewhere, where it may go on after this.
 pub(crate) fn sync_everything(directory: &Path) -> io::Result<bool> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
         let synced = File::open(directory)
             .and_then(|directory| through_signals(|| Ok(rustix::fs::syncfs(&directory)?)));
         match synced {
-            // sync(2) does the same, without a word about errors.
+            // sync(2) does the same, and reports no errors.
             Err(error)
                 if is_unavailable(&error) || error.kind() == io::ErrorKind::PermissionDenied => {}
             synced => synced?,
@@ -51,7 +51,7 @@ pub(crate) fn sync_everything(directory: &Path) -> io::Result<bool> {
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     let _ = directory;
     rustix::fs::sync();
-    Ok(true)
+    Ok(cfg!(any(target_os = "linux", target_os = "android")))
 }
 
 /// `/proc/self/fd/N` leads to what is open there, wherever it is by now (proc(5)).

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use self::extended::Extended;
 use super::{is_unavailable, options, set_mode};
 
-/// By the effective user and group: faccessat2(2), where that is to be had.
+/// By the effective user and group: faccessat2(2), where that is available.
 fn may_write(path: &Path) -> io::Result<()> {
     use rustix::fs::{Access, AtFlags, CWD, accessat};
     let ask = |flags| match accessat(CWD, path, Access::WRITE_OK, flags) {
@@ -49,8 +49,8 @@ pub(crate) struct Keeping {
 }
 
 impl Keeping {
-    /// `None`: there is no file yet. Who may not write to it may not replace it either, although the directory would let
-    /// them. Asked, and not tried: a file that is opened for writing and closed is changed to those who watch it.
+    /// `None`: there is no file yet. A user who may not write to it may not replace it either, even where the directory would
+    /// permit it. The rights are asked for and not tried: opening a file for writing and closing it is an event for watchers.
     pub(crate) fn of(path: &Path) -> io::Result<Option<Self>> {
         match may_write(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -64,14 +64,13 @@ impl Keeping {
         Ok(Some(Self { owner, mode, extended: Extended::of(path)? }))
     }
 
-    /// Of a file that nobody else may open yet. Who is not permitted to give a file away owns it from then on. Nobody gets
-    /// rights that they did not have: where the group cannot be kept, the members of the new one get no more than everybody
-    /// had; and bits that lend the owner's or the group's rights go (chown(2) takes them anyway).
+    /// Gives them to a file that no other user may open yet. A user who is not permitted to give a file away owns it from
+    /// then on. No user gets new rights: where the group cannot be kept, the members of the new one get no more than others
+    /// had; and set-ID bits go (chown(2) takes them anyway).
     pub(crate) fn restore(&self, file: &File) -> io::Result<()> {
         let found = file.metadata()?;
         let (uid, gid) = self.owner;
-        // The group before the mode, which is for its members; the owner last, since who is not the owner may not
-        // change the mode.
+        // The group before the mode, which is for its members; the owner last, since only the owner may change the mode.
         let has_group = found.gid() == gid || fchown(file, None, Some(Gid::from_raw(gid))).is_ok();
         self.extended.copy_attributes(file);
         let of_others = self.mode & 0o007;
@@ -178,7 +177,7 @@ mod extended {
         }
 
         /// Whether `file` has the list of the old one now. Without the group of the old one, its own group has no more rights in
-        /// it than everybody.
+        /// it than others.
         pub(super) fn restore_list(&self, file: &File, has_group: bool) -> bool {
             let List::Known(list) = &self.list else { return false };
             let bytes = if has_group { list.bytes.clone() } else { list.for_another_group() };

@@ -47,7 +47,7 @@ fn end(path: &Path, file: &File, is_claimed: bool) {
 /// Written aside, and synced if that can be done here: otherwise some file systems may have an empty file at the name
 /// after a loss of power. And whether it is [claimed](claim).
 fn written(path: &Path, contents: &[u8], bits: Option<Bits>) -> io::Result<(NamedTempFile, bool)> {
-    let is_claimed = is_told_who_writes(path);
+    let is_claimed = locks_tell(path);
     let made = if is_claimed { aside(path, bits) } else { unique_aside(path, bits) }?;
     made.as_file().write_all(contents)?;
     match made.as_file().sync_data() {
@@ -73,8 +73,9 @@ fn numbered(path: &Path, number: u32) -> std::path::PathBuf {
     path.with_file_name(format!(".flockwork.{hash:016x}.{number}"))
 }
 
-/// Whether it is seen there who writes. A lock on a network file system costs much, and may say nothing of another host.
-fn is_told_who_writes(path: &Path) -> bool {
+/// Whether a lock tells a living writer from a killed one. On a network file system it costs much, and may say nothing about
+/// another host.
+fn locks_tell(path: &Path) -> bool {
     !path.parent().is_some_and(is_network_place)
 }
 
@@ -99,9 +100,9 @@ fn aside(path: &Path, bits: Option<Bits>) -> io::Result<NamedTempFile> {
     unique_aside(path, bits)
 }
 
-/// Rule 14. Removes what writers of `path` left who were killed.
+/// Rule 14. Removes what killed writers of `path` left.
 pub(crate) fn remove_left_by_others(path: &Path) {
-    if is_told_who_writes(path) {
+    if locks_tell(path) {
         sweep(path);
     }
 }
@@ -241,7 +242,7 @@ fn is_being_written(through: &Path) -> io::Result<bool> {
 fn persist(made: NamedTempFile, path: &Path) -> io::Result<File> {
     let mut made = Some(made);
     through_readers(|| {
-        let Some(file) = made.take() else { return Err(io::ErrorKind::NotFound.into()) }; // cannot be
+        let Some(file) = made.take() else { return Err(io::ErrorKind::NotFound.into()) }; // unreachable: it is put back
         file.persist(at_any_length(path)).map_err(|error| {
             made = Some(error.file);
             error.error

@@ -134,7 +134,7 @@ pub(crate) fn open_existing(path: &Path) -> io::Result<File> {
 }
 
 /// Only to read: `LockFileEx` needs a handle that may read or write, also for an exclusive lock and on a share. A program
-/// that somebody has open for writing cannot be run.
+/// that a process has open for writing cannot be run.
 pub(crate) fn open_to_lock(path: &Path) -> io::Result<File> {
     opened(path, || options().open(path))
 }
@@ -149,14 +149,14 @@ pub(crate) fn create_new(path: &Path, _bits: Option<Bits>) -> io::Result<File> {
     opened(path, || options().write(true).create_new(true).open(path))
 }
 
-/// Open as by [`open_to_lock`]: it may become a program. (std asks for the right to write where a file is to be made.)
+/// Open as by [`open_to_lock`]: it may become a program. (std demands the right to write for creating a file.)
 pub(crate) fn create_to_lock(path: &Path, _bits: Option<Bits>) -> io::Result<File> {
     let mut reading = options();
     reading.write(true).access_mode(GENERIC_READ).create_new(true);
     opened(path, || reading.open(path))
 }
 
-/// A new file in the directory of `path`, under a name that nobody else uses: to be filled and then given the name `path`.
+/// A new file in the directory of `path`, under a random name: to be filled and then given the name `path`.
 pub(super) fn unique_aside(
     path: &Path,
     _bits: Option<Bits>,
@@ -199,7 +199,7 @@ pub(super) fn fixed(
     make_at(path, bits)
 }
 
-/// As long as it is open it is marked as being written: nobody can open it and share it with nobody.
+/// An open file is marked as being written: another process cannot open it without sharing.
 #[allow(clippy::unnecessary_wraps, reason = "the seam's signature")]
 pub(super) fn claim(
     made: tempfile::NamedTempFile,
@@ -210,7 +210,7 @@ pub(super) fn claim(
 
 pub(super) fn unclaim(_file: &File) {}
 
-/// Removes a file that nobody has open: whether it is gone. No new file is made under its name before that.
+/// Removes a file that no process has open, and returns whether it is gone.
 pub(super) fn remove_if_left(path: &Path) -> bool {
     let is_left = options()
         .write(true)

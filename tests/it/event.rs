@@ -758,7 +758,7 @@ mod injected {
 
     #[test]
     fn payloads_need_no_locks() {
-        // Without any, and where they cost much and nobody asks for them.
+        // The last is a network file system, where none is taken.
         let network = format!("flock:signal=KILL;statfs,{NFS}");
         for inject in ["flock:error=ENOSYS", "flock:error=ENOLCK", "flock:error=EACCES", &network] {
             let (_dir, path) = dirs();

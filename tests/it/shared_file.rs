@@ -702,8 +702,8 @@ mod access_lists {
         Some(buffer)
     }
 
-    /// A file of that group with this list, in a directory where everybody may create files. `None` with a line that says so,
-    /// where that cannot be had.
+    /// A file of that group with this list, in a directory where any user may create files. `None`, and a line that says so,
+    /// where that is not possible.
     fn listed(list: &[u8]) -> Option<(tempfile::TempDir, PathBuf)> {
         if !rustix::process::geteuid().is_root() {
             crate::support::left_out("it takes the superuser to give files to other groups");
