@@ -126,30 +126,36 @@ mod extended {
         Unknown,
     }
 
+    /// What `call` writes into the buffer that it is given: a small one, and where that does not do the largest.
+    fn fetched(call: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
+        let mut small = [0; 256];
+        match call(&mut small) {
+            Ok(length) => Ok(small[..length].to_vec()),
+            Err(Errno::RANGE) => {
+                let mut large = vec![0; MOST_BYTES];
+                let length = call(&mut large)?;
+                large.truncate(length);
+                Ok(large)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     impl Extended {
         pub(super) fn of(path: &Path) -> io::Result<Self> {
-            let mut buffer = vec![0; MOST_BYTES];
-            let list = match lgetxattr(path, ACCESS_LIST, &mut buffer[..]) {
-                Ok(length) => match AccessList::parse(&buffer[..length]) {
-                    Some(list) => List::Known(list),
-                    None => List::Unknown,
-                },
+            let list = match fetched(|buffer| lgetxattr(path, ACCESS_LIST, buffer)) {
+                Ok(bytes) => AccessList::parse(bytes).map_or(List::Unknown, List::Known),
                 Err(error) if is_absent(error) => List::None,
                 Err(error) if is_unavailable(&error.into()) => List::Unknown,
                 Err(error) => return Err(error.into()),
             };
-            let names = llistxattr(path, &mut buffer[..]).unwrap_or(0);
-            let names = buffer[..names].to_vec();
-            let mut attributes = Vec::new();
-            for name in names.split_inclusive(|byte| *byte == 0) {
-                let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
-                if !is_copied(name) {
-                    continue;
-                }
-                if let Ok(length) = lgetxattr(path, name, &mut buffer[..]) {
-                    attributes.push((name.to_owned(), buffer[..length].to_vec()));
-                }
-            }
+            let names = fetched(|buffer| llistxattr(path, buffer)).unwrap_or_default();
+            let names = names.split_inclusive(|byte| *byte == 0);
+            let names = names.filter_map(|name| CStr::from_bytes_with_nul(name).ok());
+            let value = |name: &CStr| fetched(|buffer| lgetxattr(path, name, buffer)).ok();
+            let copied = names.filter(|name| is_copied(name));
+            let attributes =
+                copied.filter_map(|name| Some((name.to_owned(), value(name)?))).collect();
             Ok(Self { list, attributes })
         }
 
@@ -208,12 +214,12 @@ mod extended {
         const MASK: u8 = 0x10;
         const OTHER: u8 = 0x20;
 
-        fn parse(bytes: &[u8]) -> Option<Self> {
-            let entries = bytes.strip_prefix(&Self::VERSION)?;
-            let list = Self { bytes: bytes.to_vec() };
+        fn parse(bytes: Vec<u8>) -> Option<Self> {
+            let is_whole = bytes.strip_prefix(&Self::VERSION)?.len() % 8 == 0;
+            let list = Self { bytes };
             let has_all =
                 [Self::GROUP_OBJ, Self::OTHER].iter().all(|tag| list.bits(*tag).is_some());
-            (entries.len() % 8 == 0 && has_all).then_some(list)
+            (is_whole && has_all).then_some(list)
         }
 
         fn bits(&self, tag: u8) -> Option<u8> {

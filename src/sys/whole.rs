@@ -10,8 +10,9 @@ use std::time::Duration;
 use tempfile::NamedTempFile;
 
 use super::imp::{
-    Keeping, at_any_length, claim, fixed, is_network_place, is_unavailable, make_at, not_replaced,
-    remove_if_left, sync_directory, sync_file, through_readers, unclaim, unique_aside,
+    Keeping, WRITERS_LOCK, at_any_length, claim, fixed, is_network_place, is_unavailable, make_at,
+    not_replaced, remove_if_left, sync_directory, sync_file, through_readers, unclaim,
+    unique_aside,
 };
 use super::{Bits, Mode, Presence};
 
@@ -90,6 +91,8 @@ fn aside(path: &Path, bits: Option<Bits>) -> io::Result<NamedTempFile> {
         };
         match made {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            // It is being removed, or another program looks at it: the next name will tell.
+            Err(_) if !WRITERS_LOCK => break,
             made => {
                 if let Some(claimed) = claim(made?, &at)? {
                     return Ok(claimed);
@@ -214,7 +217,7 @@ fn remove_left(through: &Path) -> io::Result<()> {
 const MOST_PAUSE: Duration = Duration::from_millis(1700);
 
 fn is_being_written(through: &Path) -> io::Result<bool> {
-    if !super::imp::WRITERS_LOCK {
+    if !WRITERS_LOCK {
         return Ok(false);
     }
     let file = match super::open_to_lock(through) {

@@ -68,6 +68,8 @@ const IN_THE_WAY: &[i32] = &[ERROR_SHARING_VIOLATION, ERROR_ACCESS_DENIED, ERROR
 /// For a lock file.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+const LONGEST_PAUSE: Duration = Duration::from_millis(4);
+
 /// Rule 7. Tries again for so long whatever somebody may be in the way of, and then believes it.
 fn patiently<T>(limit: Duration, call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     patiently_unless(limit, |_| false, call)
@@ -85,7 +87,8 @@ fn patiently_unless<T>(
             Err(error) if paused < limit && is(&error, IN_THE_WAY) && !is_final(&error) => {
                 std::thread::sleep(pause);
                 paused += pause;
-                pause *= 2;
+                // Not longer: programs that open and close a file all the time leave short moments in between.
+                pause = (pause * 2).min(LONGEST_PAUSE);
             }
             other => return other,
         }
@@ -190,13 +193,13 @@ pub(super) fn at_any_length(path: &Path) -> Cow<'_, Path> {
     long.into()
 }
 
-/// A new file at `path` itself.
+/// The same, when it is free.
 pub(super) fn fixed(
     path: &Path,
     bits: Option<Bits>,
     _private: bool,
 ) -> io::Result<tempfile::NamedTempFile> {
-    make_at(path, bits)
+    opened(path, || make_at(path, bits))
 }
 
 /// An open file is marked as being written: another process cannot open it without sharing.
@@ -220,12 +223,12 @@ pub(super) fn remove_if_left(path: &Path) -> bool {
     is_left && fs::remove_file(path).is_ok()
 }
 
+/// A new file at `path` itself, which may be in use.
 pub(super) fn make_at(path: &Path, _bits: Option<Bits>) -> io::Result<tempfile::NamedTempFile> {
     let (directory, name) = (path.parent().unwrap_or(Path::new(".")), path.file_name());
     let directory = at_any_length(directory);
     let mut made = tempfile::Builder::new();
-    made.prefix(name.unwrap_or_default()).rand_bytes(0);
-    opened(path, || made.tempfile_in(&directory))
+    made.prefix(name.unwrap_or_default()).rand_bytes(0).tempfile_in(&directory)
 }
 
 /// The lock on what is written aside would hinder its being renamed; and the lock that keeps others from writing cannot

@@ -482,8 +482,9 @@ fn a_parent_that_is_a_dangling_link_is_not_there_yet() {
 #[test]
 fn a_waiter_lets_the_producer_rename_a_directory_into_place() {
     let (dir, _) = dirs();
-    let (stage, out) = (dir.path().join("stage"), dir.path().join("out"));
-    for way in ["wait", "wait\t100000", "wait\tasync", "consume"] {
+    let stage = dir.path().join("stage");
+    for (number, way) in ["wait", "wait\t100000", "wait\tasync", "consume"].iter().enumerate() {
+        let out = dir.path().join(format!("out{number}"));
         let mut other = peer(&out.join("ready"), FAR);
         other.tell(&format!("event\t{way}"));
         until_watching(other.id(), dir.path());
@@ -491,7 +492,6 @@ fn a_waiter_lets_the_producer_rename_a_directory_into_place() {
         std::fs::write(stage.join("ready"), "ok").unwrap();
         std::fs::rename(&stage, &out).unwrap();
         assert_eq!(other.answer(), "ok", "{way}");
-        std::fs::remove_dir_all(&out).unwrap();
     }
 }
 

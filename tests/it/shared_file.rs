@@ -815,6 +815,7 @@ mod access_lists {
         let attributes = [
             ("user.origin", &b"somewhere"[..]),
             ("user.empty", b""),
+            ("user.long", &[7; 1000]),
             ("security.flockwork", b"label"),
         ];
         for (name, value) in attributes {
@@ -825,7 +826,7 @@ mod access_lists {
         lsetxattr(&path, "security.capability", &capability, XattrFlags::empty()).unwrap();
         let file = SharedFile::open(&path).unwrap();
         let kept = |name: &str| {
-            let mut buffer = [0; 64];
+            let mut buffer = [0; 2000];
             let length = lgetxattr(&path, name, &mut buffer[..]).ok()?;
             Some(buffer[..length].to_vec())
         };
