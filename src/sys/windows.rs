@@ -37,7 +37,6 @@ pub(super) const LOCKS_ARE_MANDATORY: bool = true;
 /// Whether [`FileId`] tells one file from another.
 pub(crate) const FILES_HAVE_NUMBERS: bool = false;
 
-const GENERIC_READ: u32 = 0x8000_0000;
 const FILE_SHARE_READ: u32 = 1;
 const FILE_SHARE_WRITE: u32 = 2;
 const FILE_SHARE_ALL: u32 = 7;
@@ -136,10 +135,9 @@ pub(crate) fn open_existing(path: &Path) -> io::Result<File> {
     })
 }
 
-/// Only to read: `LockFileEx` needs a handle that may read or write, also for an exclusive lock and on a share. A program
-/// that a process has open for writing cannot be run.
+/// To read and write: locks are mandatory here, so no other program reads or runs the file while it is locked.
 pub(crate) fn open_to_lock(path: &Path) -> io::Result<File> {
-    opened(path, || options().open(path))
+    open_existing(path)
 }
 
 /// For reading only, what others wrote beside the path. Shares everything: it must not be in their way.
@@ -152,11 +150,8 @@ pub(crate) fn create_new(path: &Path, _bits: Option<Bits>) -> io::Result<File> {
     opened(path, || options().write(true).create_new(true).open(path))
 }
 
-/// Open as by [`open_to_lock`]: it may become a program. (std demands the right to write for creating a file.)
-pub(crate) fn create_to_lock(path: &Path, _bits: Option<Bits>) -> io::Result<File> {
-    let mut reading = options();
-    reading.write(true).access_mode(GENERIC_READ).create_new(true);
-    opened(path, || reading.open(path))
+pub(crate) fn create_to_lock(path: &Path, bits: Option<Bits>) -> io::Result<File> {
+    create_new(path, bits)
 }
 
 /// A new file in the directory of `path`, under a random name: to be filled and then given the name `path`.
