@@ -18,7 +18,7 @@ use crate::sys;
 ///
 /// A configuration, an index, a counter, a list of jobs: small files that several programs write "by hand", and by that
 /// tear or overwrite each other's work. Here what is written goes to a file beside it, which then takes its
-/// place in one step, whatever dies when; and [`update`](Self::update) reads, changes and writes while nobody else does.
+/// place in one step, whatever dies when; and [`update`](Self::update) reads, changes and writes under one lock.
 ///
 /// The lock is an [`RwLock`] on the path with `.lock` added. [`write`](Self::write), [`update`](Self::update) and
 /// [`lock_exclusive`](Self::lock_exclusive) take it exclusively, [`lock_shared`](Self::lock_shared) shares it, and neither
@@ -119,7 +119,8 @@ use crate::sys;
 ///   [`Options::fsync`].
 /// * Hard links: after a write the path names a new file, and other names of the old one keep that.
 /// * That it is fast for large files: each write writes all of it, also if nothing was changed.
-/// * An order: nobody starves, but who asks at the moment of a release may pass those who wait, as with an [`RwLock`].
+/// * An order: no waiter starves, but a caller that asks at the moment of a release may pass those that wait, as with an
+///   [`RwLock`].
 ///
 /// # Platform-specific behaviour
 ///
@@ -267,7 +268,7 @@ impl SharedFile {
 
     // ----------------------------------------------------------------------------------- write
 
-    /// Writes the file anew, when nobody reads or writes it.
+    /// Replaces the contents, when no other holder of the lock is left.
     ///
     /// What was there is lost, also what somebody wrote since it was read: to change what is there, use
     /// [`update`](Self::update).
@@ -294,11 +295,11 @@ impl SharedFile {
         self.lock_exclusive()?.replace(contents)
     }
 
-    /// Writes the file anew if nobody reads or writes it, and never waits.
+    /// Replaces the contents if the lock is free, and never waits.
     ///
     /// # Errors
     ///
-    /// [`Error::WouldBlock`](crate::Error::WouldBlock) if somebody is in the way; otherwise as [`write`](Self::write).
+    /// [`Error::WouldBlock`](crate::Error::WouldBlock) if the lock is held; otherwise as [`write`](Self::write).
     pub fn try_write(&self, contents: impl AsRef<[u8]>) -> Result<()> {
         self.try_lock_exclusive()?.replace(contents)
     }
@@ -337,7 +338,8 @@ impl SharedFile {
     // ---------------------------------------------------------------------------------- update
 
     /// Changes the file: `change` is given what is there (nothing, if there is no file), and what it returns takes its
-    /// place. Nobody else reads or writes from the one to the other, in any process or thread.
+    /// place. No other process or thread holds the lock from the one to the other, so none changes the file or keeps it as it is by
+    /// [`lock_shared`](Self::lock_shared). [`read`](Self::read) finds the old contents until then.
     ///
     /// If `change` fails or panics, nothing is changed. It must not use the same file by another handle: it would wait
     /// for itself. What it returns is written, also if it is what was there. Where closures need their error type said, the
@@ -355,11 +357,11 @@ impl SharedFile {
         updated(self.lock_exclusive(), change)
     }
 
-    /// Changes the file if nobody reads or writes it, and never waits.
+    /// Changes the file if the lock is free, and never waits.
     ///
     /// # Errors
     ///
-    /// [`Error::WouldBlock`](crate::Error::WouldBlock) if somebody is in the way, and then `change` was not called;
+    /// [`Error::WouldBlock`](crate::Error::WouldBlock) if the lock is held, and then `change` was not called;
     /// otherwise as [`update`](Self::update).
     pub fn try_update<E>(
         &self,
@@ -475,7 +477,7 @@ impl SharedFile {
         }
     }
 
-    /// Keeps everybody else out for longer work: waits for its turn, without limit.
+    /// Holds the lock exclusively, for longer work: waits for its turn, without limit. [`read`](Self::read) goes on meanwhile.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -498,7 +500,7 @@ impl SharedFile {
         self.writing(self.lock()?.write())
     }
 
-    /// Keeps everybody else out for longer work, if nobody is there now; never waits.
+    /// Holds the lock exclusively, for longer work, if it is free; never waits.
     ///
     /// # Errors
     ///
@@ -507,7 +509,7 @@ impl SharedFile {
         self.writing(self.lock()?.try_write())
     }
 
-    /// Keeps everybody else out for longer work: waits for its turn for at most `timeout`.
+    /// Holds the lock exclusively, for longer work: waits for its turn for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -516,7 +518,7 @@ impl SharedFile {
         self.writing(self.lock()?.write_timeout(timeout))
     }
 
-    /// Keeps everybody else out for longer work: waits for its turn until `deadline`.
+    /// Holds the lock exclusively, for longer work: waits for its turn until `deadline`.
     ///
     /// # Errors
     ///
@@ -525,7 +527,7 @@ impl SharedFile {
         self.writing(self.lock()?.write_deadline(deadline))
     }
 
-    /// Keeps everybody else out for longer work, as a future: see [`RwLock::write_async`].
+    /// Holds the lock exclusively, for longer work, as a future: see [`RwLock::write_async`].
     ///
     /// # Errors
     ///
@@ -622,7 +624,7 @@ impl Options {
     }
 }
 
-/// Nobody writes the file while this is there. Released when dropped.
+/// No other holder of the lock writes the file while this is there. Released when dropped.
 #[must_use = "if unused, the lock is released at once"]
 #[clippy::has_significant_drop]
 pub struct FileReadGuard {
@@ -671,7 +673,7 @@ impl fmt::Debug for FileReadGuard {
     }
 }
 
-/// Nobody else reads or writes the file while this is there. Released when dropped.
+/// No other process or thread holds the lock while this is there. Released when dropped.
 #[must_use = "if unused, the lock is released at once"]
 #[clippy::has_significant_drop]
 pub struct FileWriteGuard {
@@ -708,7 +710,7 @@ impl FileWriteGuard {
         self.contents.replace(contents.as_ref())
     }
 
-    /// Lets others read, and nobody write in between: see [`WriteGuard::downgrade`].
+    /// Shares the lock from now on, with no writer in between: see [`WriteGuard::downgrade`].
     ///
     /// # Errors
     ///
