@@ -77,6 +77,7 @@ impl Holding {
 
 #[test]
 fn a_program_can_be_locked_while_it_runs() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let copied = Command::new("cp").arg("/bin/sh").arg(dir.path().join("prog")).status().unwrap();
     assert!(copied.success());
@@ -388,6 +389,7 @@ fn an_event_is_set_seen_and_cleared() {
 
 #[test]
 fn only_setting_an_event_creates_its_directory() {
+    limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     for (words, code) in [
@@ -473,6 +475,7 @@ fn one_who_waits_is_woken() {
 /// Each is refused each time, as by a file system or an old container runtime that does not know it.
 #[test]
 fn what_cannot_be_synced_is_done_and_said_in_one_line() {
+    limit!();
     if !crate::support::has("strace", &["-V"]) {
         return;
     }

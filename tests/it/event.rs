@@ -286,6 +286,7 @@ fn written_aside(path: &Path) -> Vec<String> {
 /// Twelve at a time, so that the first of them are done while others still write.
 #[test]
 fn whoever_sets_an_event_removes_what_killed_setters_left() {
+    limit!();
     for by in ["set", "set\tpayload"] {
         let (dir, path) = dirs();
         for number in 0..5000 {
@@ -441,6 +442,7 @@ fn only_setting_an_event_creates_its_directory() {
 #[cfg(unix)]
 #[test]
 fn a_parent_that_is_a_dangling_link_is_not_there_yet() {
+    limit!();
     let (dir, _) = dirs();
     let (current, target) = (dir.path().join("current"), dir.path().join("releases/7"));
     std::os::unix::fs::symlink("releases/7", &current).unwrap();
@@ -481,6 +483,7 @@ fn a_parent_that_is_a_dangling_link_is_not_there_yet() {
 /// A directory that is complete when it gets its name: nothing may be in its place before.
 #[test]
 fn a_waiter_lets_the_producer_rename_a_directory_into_place() {
+    limit!();
     let (dir, _) = dirs();
     let stage = dir.path().join("stage");
     for (number, way) in ["wait", "wait\t100000", "wait\tasync", "consume"].iter().enumerate() {
@@ -726,6 +729,7 @@ mod injected {
 
     #[test]
     fn what_a_living_setter_writes_is_not_removed() {
+        limit!();
         let (_dir, path) = dirs();
         let event = Event::open(&path).unwrap();
         let Some(mut slow) = strace(&[], SLOW) else { return };
@@ -748,6 +752,7 @@ mod injected {
     /// A lock that a forked copy has as well ends when the file has its name.
     #[test]
     fn an_event_that_was_set_is_not_locked() {
+        limit!();
         let (_dir, path) = dirs();
         let event = Event::open(&path).unwrap();
         event.set_with(b"x").unwrap();
@@ -758,6 +763,7 @@ mod injected {
 
     #[test]
     fn payloads_need_no_locks() {
+        limit!();
         // The last is a network file system, where none is taken.
         let network = format!("flock:signal=KILL;statfs,{NFS}");
         for inject in ["flock:error=ENOSYS", "flock:error=ENOLCK", "flock:error=EACCES", &network] {

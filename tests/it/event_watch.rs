@@ -599,6 +599,7 @@ mod scarce {
     /// It may be entered (0711), so the names in it can be asked for.
     #[test]
     fn on_a_network_file_system_a_directory_need_not_be_listed() {
+        limit!();
         let (dir, path) = dirs();
         let inject = format!("openat:error=EACCES;statfs,{}", crate::refusals::NFS);
         let Some(mut other) = crate::refusals::injected(dir.path(), &inject) else { return };

@@ -223,6 +223,7 @@ fn on_a_read_only_mount_what_is_there_is_locked_and_nothing_else_is_done() {
 /// As a container's volume for one file is.
 #[test]
 fn a_file_that_is_a_mount_point_is_not_replaced_and_the_error_says_why() {
+    limit!();
     const NAME: &str =
         "hostile_system::a_file_that_is_a_mount_point_is_not_replaced_and_the_error_says_why";
     let script = "for f in data event; do echo old > \"$1/$f.source\"; : > \"$1/$f\"; \

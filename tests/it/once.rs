@@ -249,6 +249,7 @@ fn a_file_that_anybody_makes_or_removes_says_whether_it_is_done() {
 
 #[test]
 fn only_a_call_and_a_reset_create_directories() {
+    limit!();
     let (dir, ..) = files();
     let short = std::time::Duration::from_millis(10);
     let once = Once::open(dir.path().join("out/er/done")).unwrap();

@@ -285,6 +285,7 @@ mod injected {
     /// As a security module does to a process that it confines.
     #[test]
     fn on_a_local_file_system_eacces_is_a_denial_and_ends_each_wait() {
+        limit!();
         let (dir, path) = dirs();
         std::fs::write(dir.path().join("set"), "").unwrap();
         let Some(mut peer) = super::strace(&[], "flock:error=EACCES") else { return };

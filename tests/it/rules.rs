@@ -187,6 +187,7 @@ mod on_unix {
     /// Made, copied and run by other processes, so that no fork of another test has a descriptor of ours.
     #[test]
     fn a_program_that_is_locked_can_be_run() {
+        limit!();
         for access in [Access::Umask, Access::Private] {
             for is_there in [true, false] {
                 let dir = tempfile::tempdir().unwrap();
@@ -217,6 +218,7 @@ mod on_unix {
     #[cfg(target_os = "linux")]
     #[test]
     fn only_on_a_network_file_system_lock_files_are_opened_to_write() {
+        limit!();
         // Nothing that matters is refused to the first; the second asks and is not told.
         for (inject, access_mode) in
             [("fsync:error=EIO", 0), ("fstatfs:error=EPERM", 2), (crate::refusals::NFS, 2)]
@@ -404,6 +406,7 @@ mod replaced {
     #[cfg(target_os = "linux")]
     #[test]
     fn a_file_replaced_1500_times_in_a_row_is_locked_after_that() {
+        limit!();
         for wait in ["lock", "try"] {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("a.lock");
@@ -419,6 +422,7 @@ mod replaced {
     #[cfg(target_os = "linux")]
     #[test]
     fn a_file_that_is_always_another_one_is_an_error_in_the_end() {
+        limit!();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
         let inject = "newfstatat:error=ENOENT";
@@ -570,7 +574,7 @@ mod forked {
                 reading.unlock().unwrap();
                 let writing = file.lock_exclusive().unwrap();
                 let writing = refuses_in_a_fork(writing, FileWriteGuard::unlock).expect("a writer");
-                assert!(file.try_read().unwrap_err().is_would_block());
+                assert!(file.try_lock_shared().unwrap_err().is_would_block());
                 writing.unlock().unwrap();
             },
         );

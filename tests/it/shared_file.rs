@@ -351,6 +351,7 @@ fn the_path_of_a_directory_is_refused_and_nothing_is_made() {
 
 #[test]
 fn reading_waits_for_nobody_and_needs_no_lock_file() {
+    limit!();
     let (dir, path) = files();
     std::fs::write(&path, "plain").unwrap();
     let file = SharedFile::open(&path).unwrap();
@@ -368,6 +369,7 @@ fn reading_waits_for_nobody_and_needs_no_lock_file() {
 
 #[test]
 fn opening_and_reading_create_no_directory() {
+    limit!();
     let (dir, _) = files();
     let file = SharedFile::open(dir.path().join("out/er/data")).unwrap();
     for error in [
@@ -732,6 +734,7 @@ mod access_lists {
 
     #[test]
     fn an_access_list_is_kept_and_the_group_gains_nothing() {
+        limit!();
         let Some((_dir, path)) = listed(&without_group()) else { return };
         assert!(may_read(&path, 1000, 1000) && !may_read(&path, 2000, 4321));
         let file = SharedFile::open(&path).unwrap();
@@ -747,6 +750,7 @@ mod access_lists {
     /// It owns the file from then on, as its group does.
     #[test]
     fn an_access_list_is_kept_by_a_user_who_cannot_keep_the_group() {
+        limit!();
         let rights = |group| {
             list(&[
                 (OWNER, 6, NOBODY),
@@ -770,6 +774,7 @@ mod access_lists {
 
     #[test]
     fn where_a_list_cannot_be_copied_the_group_has_its_own_rights() {
+        limit!();
         for (call, group, expected) in [
             ("fsetxattr:error=EOPNOTSUPP", 4, 0o640),
             ("fsetxattr:error=EPERM", 0, 0o600),
@@ -793,6 +798,7 @@ mod access_lists {
 
     #[test]
     fn a_list_that_the_directory_hands_down_gives_nobody_rights() {
+        limit!();
         for call in ["fsync:error=EIO", "fremovexattr:error=EPERM"] {
             let Some((dir, path)) = listed(&without_group()) else { return };
             std::fs::remove_file(&path).unwrap();
@@ -811,6 +817,7 @@ mod access_lists {
 
     #[test]
     fn extended_attributes_are_kept_where_that_is_permitted() {
+        limit!();
         let Some((_dir, path)) = listed(&without_group()) else { return };
         let attributes = [
             ("user.origin", &b"somewhere"[..]),
