@@ -106,6 +106,8 @@ struct Place {
 impl Place {
     fn new(dir: &Path, name: &str) -> Self {
         let directory = dir.join(name.replace(' ', "-"));
+        // Opening an event does not create its directory, and the bare methods need one at once.
+        std::fs::create_dir_all(&directory).expect("create a directory");
         let path = directory.join("event");
         let event = Event::open(&path).expect("open an event");
         Self { stat: bare::Stat::of(&path), directory, path, event }
