@@ -8,14 +8,12 @@ use std::time::SystemTime;
 
 use crate::error::{Error, Result};
 use crate::options::Access;
-use crate::sys::{self, FileId};
+use crate::sys::{self, FileId, Retries};
 
 /// Each slot is a file, and a process that waits has all of them open.
 pub(super) const MOST_PERMITS: u32 = 4096;
 /// The longest text of a capacity that is read.
 const MOST_BYTES: u64 = 32;
-/// How often in a row the file may be gone again when it was just made.
-const MOST_REMOVALS: u32 = 1000;
 
 pub(crate) fn check_permits(directory: &Arc<Path>, requested: u32, most: u32) -> Result<()> {
     if (1..=most).contains(&requested) {
@@ -35,7 +33,8 @@ pub(super) fn establish(
     access: Access,
 ) -> Result<u32> {
     let path: Arc<Path> = directory.join("capacity").into();
-    for _ in 0..MOST_REMOVALS {
+    let mut retries = Retries::new();
+    while retries.again() {
         match std::fs::symlink_metadata(directory) {
             Ok(found) if !found.is_dir() => {
                 return Err(Error::NotRegularFile {

@@ -22,14 +22,11 @@ use self::table::{
 use self::waiters::Waiters;
 use crate::error::{Error, Result};
 use crate::options::Access;
+use crate::paths::absolute;
 use crate::per_process::{MutexGuard, PerProcess};
 use crate::record::slot_name;
-use crate::slot::{Locked, Slot, absolute};
-use crate::sys::{self, Mode, Origin};
-
-/// How many times in a row the capacity may change while slots are taken. Each time is another
-/// process's completed change, which takes at least one write to the disk.
-const MAX_CHANGES: u32 = 100_000;
+use crate::slot::{Locked, Slot};
+use crate::sys::{self, Mode, Origin, Retries};
 
 /// A semaphore's directory.
 pub(crate) struct Slots {
@@ -145,7 +142,9 @@ impl Slots {
     /// Adds free slots to `batch` until it has `count`; returns whether it has. Never blocks. What
     /// was gathered stays gathered, but for slots beyond a capacity that has shrunk since.
     pub(crate) fn gather(&self, batch: &mut Batch, count: u32, how: Gathering) -> Result<bool> {
-        for _ in 0..MAX_CHANGES {
+        // Each further try follows another process's completed change of the capacity.
+        let mut retries = Retries::new();
+        while retries.again() {
             let seen = self.snapshot();
             if count > seen.capacity {
                 self.refresh()?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::options::Access;
 use crate::slot::open_plain;
-use crate::sys::{self, FileId};
+use crate::sys::{self, FileId, Retries};
 
 /// Two files that are never locked, and whose length is what they say: to ask costs a fifth of a lock and
 /// unlock, and rule 7 does not forbid it on Windows. What has another name as well may be somebody's file, which must
@@ -22,15 +22,13 @@ pub(super) struct Signs {
     ids: [FileId; 2],
 }
 
-/// How often in a row it may be replaced when it was just opened.
-const MOST_REPLACEMENTS: u32 = 1000;
-
 fn length(mut file: &File) -> Option<u64> {
     file.seek(SeekFrom::End(0)).ok()
 }
 
 fn open_own(path: &Arc<Path>, access: Access) -> Result<(File, FileId)> {
-    for _ in 0..MOST_REPLACEMENTS {
+    let mut retries = Retries::new();
+    while retries.again() {
         let (file, id) = open_plain(path, access)?;
         let failed = |source| Error::io("look up", path, source);
         match sys::has_one_name(path, id).map_err(failed)? {
