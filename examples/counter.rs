@@ -32,7 +32,7 @@ const READ: &str = "read";
 const READY: &str = "ready";
 
 /// What a program in another language does. For the lock to mean the same to everybody it is the data file's path with
-/// `.lock` added. What it writes takes the data file's place in one step, so that who reads without the lock sees no
+/// `.flock` added. What it writes takes the data file's place in one step, so that who reads without the lock sees no
 /// half of it either.
 const PYTHON: &str = r#"
 import fcntl, json, os, sys
@@ -40,7 +40,7 @@ import fcntl, json, os, sys
 path, name, times = sys.argv[1], sys.argv[2], int(sys.argv[3])
 print("ready", flush=True)
 sys.stdin.read()  # until the parent closes it
-with open(path + ".lock", "a") as lock:
+with open(path + ".flock", "a") as lock:
     for _ in range(times):
         fcntl.flock(lock, fcntl.LOCK_EX)
         with open(path) as file:

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
 use crate::options::Options;
+use crate::paths::{absolute_file, sidecar_lock};
 use crate::regular::{self, something_else};
-use crate::slot::absolute_file;
 use crate::sys::{self, Bits, Presence};
 
 const READ: &str = "read";
@@ -18,7 +18,7 @@ const WRITE: &str = "write";
 /// A data file, and where it is written before it takes its place.
 pub(crate) struct Contents {
     path: Arc<Path>,
-    /// `P.lock.new`.
+    /// `P.flock.new`.
     aside: Arc<Path>,
     bits: Option<Bits>,
     fsync: bool,
@@ -31,7 +31,7 @@ impl Contents {
     pub(crate) fn open(path: &Path, options: &Options) -> Result<Self> {
         let path = absolute_file(path)?;
         let contents = Self {
-            aside: sys::beside(&path, ".lock.new").into(),
+            aside: sys::beside(&sidecar_lock(&path), ".new").into(),
             path,
             bits: options.access.bits(),
             fsync: options.fsync,

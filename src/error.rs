@@ -4,8 +4,10 @@
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
+
+use once_cell::race::OnceBox;
 
 use crate::holder::Holder;
 use crate::record;
@@ -420,7 +422,7 @@ impl From<Error> for io::Error {
 /// Who is in the way, looked up once: the part of an [`Error`] behind [`Error::holder`].
 #[derive(Debug, Default)]
 pub struct HeldBy {
-    found: OnceLock<Vec<Holder>>,
+    found: OnceBox<Vec<Holder>>,
     /// What there is to be said besides, kept apart: a refused try should be small.
     more: Option<Box<More>>,
 }
@@ -431,7 +433,7 @@ struct More {
     locked: Option<Arc<Path>>,
     /// Where others may wait in front, and who is the first of them.
     gate: Option<Arc<Path>>,
-    in_front: OnceLock<Option<Holder>>,
+    in_front: OnceBox<Option<Holder>>,
     /// What is missing, and at how many other paths, of an event, which is nobody's.
     lack: Option<(Lack, usize)>,
 }
@@ -474,7 +476,7 @@ impl Lack {
 impl HeldBy {
     fn nobody(lack: Lack, others: usize) -> Self {
         let more = More { lack: Some((lack, others)), ..More::default() };
-        Self { found: OnceLock::new(), more: Some(Box::new(more)) }
+        Self { found: OnceBox::new(), more: Some(Box::new(more)) }
     }
 
     fn more(&mut self) -> &mut More {
@@ -491,7 +493,7 @@ impl HeldBy {
             Some(More { lack: Some(_), .. }) => return &[], // an event is nobody's
             _ => path,
         };
-        self.found.get_or_init(|| record::find(locked, true).unwrap_or_default())
+        self.found.get_or_init(|| Box::new(record::find(locked, true).unwrap_or_default()))
     }
 
     /// The end of an error's `Debug` form.
@@ -519,7 +521,7 @@ impl HeldBy {
         if !holders.iter().all(Holder::is_shared) {
             return held;
         }
-        let look = || record::find(gate, false).unwrap_or_default().into_iter().next();
+        let look = || Box::new(record::find(gate, false).unwrap_or_default().into_iter().next());
         match in_front.get_or_init(look) {
             Some(first) => format!("{held}, and waited for by {first}"),
             None => held,

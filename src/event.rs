@@ -103,7 +103,7 @@ use crate::wait::{
 /// # Names that belong to it
 ///
 /// The path is the event's own: who makes a file there sets it, also by opening a [`Lock`](crate::Lock) at the same
-/// path. Where somebody [consumes](Self::consume) it, `ready.lock` is made beside `ready` and stays, and `ready.taken`
+/// path. Where somebody [consumes](Self::consume) it, `ready.flock` is made beside `ready` and stays, and `ready.taken`
 /// comes and goes: open no lock and no other event there.
 ///
 /// # What is not promised
@@ -398,7 +398,7 @@ impl Event {
     /// before it has done anything with the payload, takes it with it. Where work must survive that, hold a
     /// [`Lock`](crate::Lock) of another name and [`clear`](Self::clear) the event when the work is done.
     ///
-    /// Consumers take turns by a lock file beside the path (`ready.lock`, which stays), and for a moment there is a file
+    /// Consumers take turns by a lock file beside the path (`ready.flock`, which stays), and for a moment there is a file
     /// `ready.taken`. A shell script takes part with `mv ready mine.$$`.
     ///
     /// ```
@@ -414,7 +414,7 @@ impl Event {
     ///
     /// As [`payload`](Self::payload), and [`Error::Io`] if the file cannot be renamed or the lock file cannot be
     /// made; [`Error::Unsupported`] if the file system has no locks. Nothing is taken then. Who may not write to the
-    /// directory, or has a path so long that `.lock` finds no room, learns of it when there is something to consume.
+    /// directory, or has a path so long that `.flock` finds no room, learns of it when there is something to consume.
     pub fn consume(&self) -> Result<Vec<u8>> {
         self.scene(consumed, Lack::NotConsumed).wait(|| Deadline::NEVER)
     }

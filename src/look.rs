@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::holder::Holder;
+use crate::paths::absolute;
 use crate::per_process::PerProcess;
 use crate::record;
-use crate::slot::{absolute, not_regular};
+use crate::slot::not_regular;
 use crate::sys::{self, Presence};
 
 /// Who holds what lies at `path`, as far as that is known: of a [`Lock`](crate::Lock) or [`RwLock`](crate::RwLock) the one
@@ -18,7 +19,7 @@ use crate::sys::{self, Presence};
 /// Empty where nothing is there, where no process holds it, and where nothing is known of the holder, as of one in another
 /// container that left no record: see [`Lock::holder`](crate::Lock::holder) for what is known of which holder, and
 /// [`is_held`] for whether there is one. (A [`Once`](crate::Once) and a [`SharedFile`](crate::SharedFile) at `P` are locked
-/// at `P.lock`.)
+/// at `P.flock`.)
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;

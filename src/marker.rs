@@ -5,13 +5,16 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+
+use once_cell::race::OnceBox;
 
 use crate::error::{Error, Result};
 use crate::options::Access;
+use crate::paths::{absolute_file, create_parents, sidecar_lock};
 use crate::regular::{self, something_else};
-use crate::slot::{Slot, absolute_file, create_parents};
+use crate::slot::Slot;
 use crate::sys::{self, Mode, Presence, Retries};
 
 const TAKEN: &str = ".taken";
@@ -31,7 +34,7 @@ pub(crate) struct Marker {
     /// Whether `stat` and events must not be trusted there (rule E7).
     is_network: AtomicBool,
     /// Opened by the first who finds something to consume.
-    lock: OnceLock<Arc<Slot>>,
+    lock: OnceBox<Arc<Slot>>,
     /// When this handle last looked for what killed setters left, by the coarse clock. Zero: never.
     swept: AtomicU64,
 }
@@ -59,7 +62,7 @@ impl Marker {
             access,
             any_kind,
             is_network: AtomicBool::new(false),
-            lock: OnceLock::new(),
+            lock: OnceBox::new(),
             swept: AtomicU64::new(0),
             path: Arc::clone(&path),
         };
@@ -426,8 +429,8 @@ impl Marker {
         if let Some(slot) = self.lock.get() {
             return Ok(slot);
         }
-        let slot = Slot::open(&sys::beside(&self.path, ".lock"), self.access)?;
-        Ok(self.lock.get_or_init(|| slot))
+        let slot = Slot::open(&sidecar_lock(&self.path), self.access)?;
+        Ok(self.lock.get_or_init(|| Box::new(slot)))
     }
 
     fn taken(&self) -> std::path::PathBuf {

@@ -4,9 +4,11 @@
 use std::fmt;
 use std::future::Future;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
+
+use once_cell::race::OnceBox;
 
 use crate::call_error::OnceError;
 use crate::error::{Error, Result};
@@ -14,8 +16,8 @@ use crate::event::Event;
 use crate::holder::Holder;
 use crate::lock::{Lock, LockGuard};
 use crate::options::Options;
+use crate::paths::{absolute_file, sidecar_lock};
 use crate::record;
-use crate::slot::absolute_file;
 use crate::sys;
 use crate::wait::Deadline;
 
@@ -26,8 +28,8 @@ use crate::wait::Deadline;
 /// or who waits already, does it. It stays done until somebody [resets](Self::reset) it.
 ///
 /// It is done when there is a file at the path. So a script looks with `test -e`, and `rm` makes it undone. While
-/// somebody does it they hold a [`Lock`] on the path with `.lock` added. (That file stays. With a label there is one with
-/// `.lock.holder` added besides, meanwhile.)
+/// somebody does it they hold a [`Lock`] on the path with `.flock` added. (That file stays. With a label there is one with
+/// `.flock.holder` added besides, meanwhile.)
 ///
 /// # Examples
 ///
@@ -98,7 +100,7 @@ struct Inner {
     path: Arc<Path>,
     lock_path: Arc<Path>,
     /// Opened by the first who wants to do it.
-    lock: OnceLock<Lock>,
+    lock: OnceBox<Lock>,
     /// Something was to be synced, and could not be here.
     is_unsynced: AtomicBool,
 }
@@ -380,7 +382,7 @@ impl Once {
             return Ok(lock);
         }
         let lock = self.inner.options.open_lock(&self.inner.lock_path)?;
-        Ok(self.inner.lock.get_or_init(|| lock))
+        Ok(self.inner.lock.get_or_init(|| Box::new(lock)))
     }
 
     fn call<E>(
@@ -465,10 +467,10 @@ impl Options {
     /// As [`Once::open`].
     pub fn open_once(&self, path: impl AsRef<Path>) -> Result<Once> {
         let path = absolute_file(path.as_ref())?;
-        let lock_path: Arc<Path> = sys::beside(&path, ".lock").into();
+        let lock_path = sidecar_lock(&path);
         let options = self.for_parts_of(&path, &lock_path).any_file_type(false);
         let done = options.open_event(&path)?;
-        let (lock, is_unsynced) = (OnceLock::new(), AtomicBool::new(false));
+        let (lock, is_unsynced) = (OnceBox::new(), AtomicBool::new(false));
         let inner = Inner { options, done, path, lock_path, lock, is_unsynced };
         Ok(Once { inner: Arc::new(inner) })
     }

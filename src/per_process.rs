@@ -2,21 +2,24 @@
 //! is at that moment, perhaps locked by a thread that the copy does not have: nobody would ever unlock it there.
 //! Names `sync` and `sys` (which tells a copy).
 
-use std::sync::{OnceLock, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
+
+use once_cell::race::OnceBox;
 
 pub(crate) use crate::sync::MutexGuard;
 use crate::sync::{Condvar, Mutex};
 use crate::sys::Origin;
 
 pub(crate) struct PerProcess<T: 'static, C: 'static = ()> {
-    /// Whose it is: of the process that used it first.
-    origin: OnceLock<Origin>,
+    /// The process that used it first. No `OnceLock`: a fork while another thread fills one leaves the copy to wait for
+    /// that thread, which it does not have (rule 4).
+    origin: OnceBox<Origin>,
     value: Mutex<T>,
     /// Of that mutex alone: some systems know only conditions that belong to one.
     changed: Condvar,
     /// Of the process that was forked from that one, and used it.
-    next: OnceLock<Box<Self>>,
+    next: OnceBox<Self>,
     /// What a copy begins with, made from the context.
     context: C,
     anew: fn(&C) -> T,
@@ -37,22 +40,17 @@ impl<T> PerProcess<T> {
 impl<T, C: Clone> PerProcess<T, C> {
     pub(crate) const fn with_context(value: T, context: C, anew: fn(&C) -> T) -> Self {
         Self {
-            origin: OnceLock::new(),
+            origin: OnceBox::new(),
             value: Mutex::new(value),
             changed: Condvar::new(),
-            next: OnceLock::new(),
+            next: OnceBox::new(),
             context,
             anew,
         }
     }
 
-    /// Made before it is stored: a fork while another thread stores it would leave the copy to wait for that for ever,
-    /// and to make it takes a thousand times as long.
     fn origin(&self) -> &Origin {
-        self.origin.get().unwrap_or_else(|| {
-            let here = Origin::here();
-            self.origin.get_or_init(|| here)
-        })
+        self.origin.get_or_init(|| Box::new(Origin::here()))
     }
 
     fn begun(&self) -> T {

@@ -5,9 +5,11 @@
 use std::fmt;
 use std::future::Future;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
+
+use once_cell::race::OnceBox;
 
 use crate::claim::{self, Claim, LINES};
 use crate::error::{Error, Result};
@@ -101,7 +103,7 @@ struct Inner {
     /// `P.gate`.
     gate_path: Arc<Path>,
     /// Through the gate, to read and to write. Empty as long as there is no gate.
-    ways: OnceLock<[Arc<Way>; 2]>,
+    ways: OnceBox<[Arc<Way>; 2]>,
     access: Access,
     patience: Option<Duration>,
     signature: Signature,
@@ -349,7 +351,7 @@ impl Inner {
         let ways = match self.ways.get() {
             Some(ways) => ways,
             None => match self.open_gate()? {
-                Some(ways) => self.ways.get_or_init(|| ways),
+                Some(ways) => self.ways.get_or_init(|| Box::new(ways)),
                 None => return Ok(None),
             },
         };
@@ -457,7 +459,7 @@ impl Options {
             read: claim(Mode::Shared),
             write: claim(Mode::Exclusive),
             gate_path,
-            ways: OnceLock::new(),
+            ways: OnceBox::new(),
             access: self.access,
             patience: self.backstop,
             signature: Signature::of(self),

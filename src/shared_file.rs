@@ -4,13 +4,16 @@
 use std::fmt;
 use std::future::Future;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use once_cell::race::OnceBox;
 
 use crate::call_error::UpdateError;
 use crate::contents::{Contents, text};
 use crate::error::Result;
 use crate::options::Options;
+use crate::paths::sidecar_lock;
 use crate::rwlock::{ReadGuard, RwLock, WriteGuard};
 use crate::sys;
 
@@ -20,7 +23,7 @@ use crate::sys;
 /// tear or overwrite each other's work. Here what is written goes to a file beside it, which then takes its
 /// place in one step, whatever dies when; and [`update`](Self::update) reads, changes and writes under one lock.
 ///
-/// The lock is an [`RwLock`] on the path with `.lock` added. [`write`](Self::write), [`update`](Self::update) and
+/// The lock is an [`RwLock`] on the path with `.flock` added. [`write`](Self::write), [`update`](Self::update) and
 /// [`lock_exclusive`](Self::lock_exclusive) take it exclusively, [`lock_shared`](Self::lock_shared) shares it, and neither
 /// readers nor writers starve. **[`read`](Self::read) takes no lock**: since a write replaces the file in one step, a reader finds
 /// the old contents or the new, at any time, also where it may not create or lock anything. The data file itself is a plain file
@@ -45,7 +48,7 @@ use crate::sys;
 /// assert_eq!(builds.read_to_string()?, "1");
 ///
 /// // Longer work: others may read meanwhile, and no other program may write.
-/// let reading = builds.lock_shared()?;
+/// let reading = builds.flock_shared()?;
 /// let (once, again) = (reading.read()?, reading.read()?);
 /// assert_eq!(once, again);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -53,13 +56,13 @@ use crate::sys;
 ///
 /// # Together with others
 ///
-/// A program in another language takes part by locking `builds.lock` with `flock(2)` (exclusively to change `builds`, shared
+/// A program in another language takes part by locking `builds.flock` with `flock(2)` (exclusively to change `builds`, shared
 /// to keep it as it is) and by renaming a file of its own over `builds`, so that no reader ever sees half of it. In Python:
 ///
 /// ```python
 /// import fcntl, os, shutil
 ///
-/// with open("builds.lock", "a") as lock:
+/// with open("builds.flock", "a") as lock:
 ///     fcntl.flock(lock, fcntl.LOCK_EX)
 ///     with open("builds") as old:
 ///         number = int(old.read() or 0)
@@ -72,17 +75,17 @@ use crate::sys;
 /// (If `builds` may be missing, that is a `FileNotFoundError`. Such a program does not queue, so it is served when it finds the
 /// lock free.)
 ///
-/// Files beside `builds`: `builds.lock` and `builds.lock.gate`, which stay and must not be removed; `builds.lock.new`
+/// Files beside `builds`: `builds.flock` and `builds.flock.gate`, which stay and must not be removed; `builds.flock.new`
 /// while it is written, or left by a writer that was killed and removed by the next; and with [`Options::label`]
-/// `builds.lock.holder` and the directory `builds.lock.holders`. These names are flockwork's: what you keep at
-/// `builds.lock.new` is removed, and a file whose name is another one's with `.lock` added (`Cargo` and `Cargo.lock`) is not to be
-/// shared this way.
+/// `builds.flock.holder` and the directory `builds.flock.holders`. These names are flockwork's: what you keep at
+/// `builds.flock.new` is removed.
 ///
 /// A program that only reads needs no lock: it sees the old contents or the new.
 ///
 /// # Programs with a lock convention of their own
 ///
-/// `git` and `kubectl` create `config.lock` exclusively, write to it and rename it over `config`. They know nothing of
+/// `git` and `kubectl` create `config.lock` exclusively, write to it and rename it over `config`. (For their sake the lock
+/// of a shared file is not named so: one that stays would stop them for good.) They know nothing of
 /// kernel locks, so no lock of flockwork excludes them, and a file that they change is not to be shared this way. Follow
 /// their convention, and also hold a [`Lock`](crate::Lock) of another name, so that programs of your own queue:
 ///
@@ -147,7 +150,7 @@ struct Inner {
     options: Options,
     lock_path: Arc<Path>,
     /// Opened by the first call that needs it: to read takes no lock.
-    lock: OnceLock<RwLock>,
+    lock: OnceBox<RwLock>,
 }
 
 impl SharedFile {
@@ -557,7 +560,7 @@ impl SharedFile {
         self.inner.contents.is_durable()
     }
 
-    /// Its lock, at the path with `.lock` added: to ask who holds it, or to hold it for other reasons. Opens it, and so
+    /// Its lock, at the path with `.flock` added: to ask who holds it, or to hold it for other reasons. Opens it, and so
     /// creates the lock files where they are missing, unless an earlier call has done so.
     ///
     /// # Errors
@@ -576,7 +579,7 @@ impl SharedFile {
         let above = directory.and_then(sys::nearest_directory).map(Path::to_path_buf);
         let opened = options.open_rwlock(lock_path)?;
         contents.sync_directories(above.as_deref())?;
-        Ok(lock.get_or_init(|| opened))
+        Ok(lock.get_or_init(|| Box::new(opened)))
     }
 
     fn reading(&self, had: Result<ReadGuard>) -> Result<FileReadGuard> {
@@ -617,9 +620,9 @@ impl Options {
     /// As [`SharedFile::open`].
     pub fn open_shared_file(&self, path: impl AsRef<Path>) -> Result<SharedFile> {
         let contents = Arc::new(Contents::open(path.as_ref(), self)?);
-        let lock_path: Arc<Path> = sys::beside(contents.path(), ".lock").into();
+        let lock_path = sidecar_lock(contents.path());
         let options = self.for_parts_of(contents.path(), &lock_path);
-        let inner = Inner { contents, options, lock_path, lock: OnceLock::new() };
+        let inner = Inner { contents, options, lock_path, lock: OnceBox::new() };
         Ok(SharedFile { inner: Arc::new(inner) })
     }
 }

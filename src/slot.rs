@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::options::Access;
-pub(crate) use crate::paths::{absolute, absolute_file, create_parents};
+use crate::paths::{absolute, create_parents};
 use crate::per_process::{MutexGuard, PerProcess};
 use crate::sys::{self, Directory, FileId, Mode, Origin, Retries};
 

@@ -43,8 +43,8 @@ fn lock_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
                 files.extend((0..permits).map(|slot| path.join(format!("slot.{slot}"))));
                 files.extend([path.join("gate"), path.join("waiters")]);
             }
-            What::Flag | What::Mailbox | What::Loose | What::Once => files.push(beside(".lock")),
-            What::SharedFile => files.extend([beside(".lock"), beside(".lock.gate")]),
+            What::Flag | What::Mailbox | What::Loose | What::Once => files.push(beside(".flock")),
+            What::SharedFile => files.extend([beside(".flock"), beside(".flock.gate")]),
         }
     }
     files.push(directory.join(crate::things::SENDERS));

@@ -26,11 +26,11 @@ const FILES: [&str; 15] = [
     "yard/semaphore/queued",
     "yard/semaphore/capacity",
     "yard/deep/er/event",
-    "yard/deep/er/event.lock",
-    "yard/once.lock",
+    "yard/deep/er/event.flock",
+    "yard/once.flock",
     "yard/shared",
-    "yard/shared.lock",
-    "yard/shared.lock.gate",
+    "yard/shared.flock",
+    "yard/shared.flock.gate",
 ];
 const DIRECTORIES: [&str; 5] =
     ["yard/semaphore", "yard/semaphore/.slots", "yard/deep/er", "yard/deep", "yard"];

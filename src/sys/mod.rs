@@ -276,8 +276,8 @@ impl Directory {
 /// Milliseconds of a steady clock: the exact one where there is no faster one.
 #[allow(dead_code, reason = "Linux has a faster one")]
 fn milliseconds() -> u64 {
-    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
-    let since_start = START.get_or_init(std::time::Instant::now).elapsed();
+    static START: once_cell::race::OnceBox<std::time::Instant> = once_cell::race::OnceBox::new();
+    let since_start = START.get_or_init(|| Box::new(std::time::Instant::now())).elapsed();
     u64::try_from(since_start.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -194,7 +194,7 @@ fn remove_left(through: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(through) {
         Ok(found) if !found.is_file() => {
             return Err(in_the_way(
-                "at its path with `.lock.new` is something that is no regular file",
+                "at its path with `.flock.new` is something that is no regular file",
             ));
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -206,7 +206,7 @@ fn remove_left(through: &Path) -> io::Result<()> {
     match through_readers(|| std::fs::remove_file(through)) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(io::Error::new(
             error.kind(),
-            "another user was killed writing it, and left a file (its path with `.lock.new`) that this one may not remove; \
+            "another user was killed writing it, and left a file (its path with `.flock.new`) that this one may not remove; \
              let its owner remove it",
         )),
         removed => removed,
@@ -228,7 +228,7 @@ fn is_being_written(through: &Path) -> io::Result<bool> {
         Err(error) => return Err(error),
     };
     let id = super::identity(&file)?;
-    // As in rule 12: a process that dies drops its locks one after the other, and had `P.lock` open first.
+    // As in rule 12: a process that dies drops its locks one after the other, and had `P.flock` open first.
     let mut pause = Duration::from_micros(50);
     while !super::try_lock(&file, Mode::Exclusive)? {
         if pause > MOST_PAUSE {

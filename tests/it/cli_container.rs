@@ -54,7 +54,7 @@ fn signals_end_the_first_process_of_a_container() {
     let flock = dir.join("flock");
     std::os::unix::fs::symlink(flockwork, &flock).unwrap();
     std::fs::write(dir.join("set"), "").unwrap();
-    let holdings = [&["lock", "f"][..], &["lock", "o.lock"], &["sem", "s"]];
+    let holdings = [&["lock", "f"][..], &["lock", "o.flock"], &["sem", "s"]];
     let holdings = holdings.map(|words| Holding::start(dir, words));
     for (program, words) in [
         (flockwork, &["event", "wait", "unset"][..]),

@@ -668,7 +668,7 @@ fn what_is_created_has_the_access_that_was_asked_for() {
         event.set_with(b"x").unwrap();
         assert_eq!(mode(&path), file);
         event.consume().unwrap();
-        assert_eq!(mode(&path.with_file_name("ready.lock")), file);
+        assert_eq!(mode(&path.with_file_name("ready.flock")), file);
     }
 }
 

@@ -81,7 +81,7 @@ fn storm(settings: u32, kills: bool, steals: bool) {
     for number in 0..settings {
         assert!(event.set_with(number.to_string().as_bytes()).unwrap());
         if steals {
-            let _ = std::fs::remove_file(dir.path().join("ready.lock"));
+            let _ = std::fs::remove_file(dir.path().join("ready.flock"));
         }
         if kills && number % 5 == 4 {
             let victim = usize::try_from(killed).unwrap() % peers.len();
@@ -203,7 +203,7 @@ fn one_who_consumes_and_does_not_come_to_an_end_holds_up_others_only_as_long() {
     limit!();
     let (dir, path) = dirs();
     let event = Event::open(&path).unwrap();
-    let lock = flockwork::Lock::open(dir.path().join("ready.lock")).unwrap();
+    let lock = flockwork::Lock::open(dir.path().join("ready.flock")).unwrap();
     let held = lock.lock().unwrap();
     event.set_with(b"x").unwrap();
     let error = event.try_consume().unwrap_err();
@@ -251,8 +251,8 @@ mod injected {
     fn killed_at_any_step_before_it_has_taken_it_leaves_it_to_the_next() {
         limit!();
         for (suffix, call) in [
-            (".lock", "openat"),
-            (".lock", "flock"),
+            (".flock", "openat"),
+            (".flock", "flock"),
             ("", "openat"),
             ("", "renameat2"),
             (".taken", "openat"),
@@ -275,8 +275,8 @@ mod injected {
     fn what_is_refused_at_any_step_is_an_error_and_takes_nothing() {
         limit!();
         for (suffix, call, errno) in [
-            (".lock", "openat", "EMFILE"),
-            (".lock", "flock", "ENOLCK"),
+            (".flock", "openat", "EMFILE"),
+            (".flock", "flock", "ENOLCK"),
             ("", "openat", "EACCES"),
             ("", "renameat2", "EROFS"),
             (".taken", "openat", "ENFILE"),

@@ -94,7 +94,7 @@ fn bytes_without_sense_are_errors_or_left_as_they_are() {
         (0..20_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let dir = tempfile::tempdir().unwrap();
     let (path, pool) = (dir.path().join("p"), dir.path().join("pool"));
-    for suffix in ["", ".holder", ".holder.new", ".gate", ".lock", ".lock.holder"] {
+    for suffix in ["", ".holder", ".holder.new", ".gate", ".flock", ".flock.holder"] {
         std::fs::write(beside(&path, suffix), &nonsense).unwrap();
     }
     for kind in [Kind::Lock, Kind::RwLock, Kind::Once, Kind::Event, Kind::SharedFile] {
@@ -103,7 +103,7 @@ fn bytes_without_sense_are_errors_or_left_as_they_are() {
             assert!(outcome.is_ok(), "{kind:?}, {step}: {outcome:?}");
         }
     }
-    for suffix in [".holder", ".holder.new", ".gate", ".lock", ".lock.holder"] {
+    for suffix in [".holder", ".holder.new", ".gate", ".flock", ".flock.holder"] {
         assert_eq!(std::fs::read(beside(&path, suffix)).unwrap(), nonsense, "{suffix}");
     }
     std::fs::write(&path, &nonsense).unwrap();

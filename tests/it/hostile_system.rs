@@ -495,7 +495,7 @@ fn in_a_sticky_directory_another_user_can_hold_but_not_lead_astray() {
     assert!(answer.contains("in a directory with the sticky bit"), "{answer}");
     assert!(!answer.contains("must be able to"), "{answer}");
     other.expect("file\tread", "old");
-    assert!(!path("common.lock.new").exists());
+    assert!(!path("common.flock.new").exists());
     // Records: the other's are in nobody's way, and are left.
     other.expect(&format!("open\t{}\tlabel=theirs", path("shared").display()), "ok");
     other.expect("lock", "held");
@@ -524,7 +524,7 @@ fn a_file_that_is_swapped_for_a_link_all_the_time_leads_nobody_to_the_victim() {
         (Kind::Event, ""),
         (Kind::Once, ""),
         (Kind::SharedFile, ""),
-        (Kind::SharedFile, ".lock.new"),
+        (Kind::SharedFile, ".flock.new"),
     ];
     crate::running::share(4, &places, |(kind, suffix)| swapped(*kind, suffix));
 }

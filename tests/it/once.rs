@@ -109,7 +109,7 @@ fn who_waits_behind_one_that_is_killed_does_it() {
         first.tell(&call(&log, "hangs", ""));
         assert_eq!(first.answer(), "in the middle");
         second.tell(&call(&log, "plainly", way));
-        until_blocked(&dir.path().join("built.lock"), 1);
+        until_blocked(&dir.path().join("built.flock"), 1);
         watcher.tell(&format!("once\twait{way}"));
         assert!(second.is_silent() && watcher.is_silent());
         first.kill();
@@ -214,7 +214,7 @@ fn a_reset_waits_for_who_does_it_and_undoes_that() {
         other.expect("once\treset", "false");
         let reset = once.call_once(|| -> Result<(), std::io::Error> {
             other.tell(&format!("once\treset{way}"));
-            until_blocked(&dir.path().join("built.lock"), 1);
+            until_blocked(&dir.path().join("built.flock"), 1);
             assert!(other.is_silent());
             Ok(())
         });
@@ -234,7 +234,7 @@ fn a_file_that_anybody_makes_or_removes_says_whether_it_is_done() {
     std::fs::write(&path, "by hand").unwrap();
     assert!(once.is_done().unwrap());
     assert!(!once.call_once(|| Err::<(), _>("must not run")).unwrap());
-    assert!(!dir.path().join("built.lock").exists(), "who finds it done needs no lock");
+    assert!(!dir.path().join("built.flock").exists(), "who finds it done needs no lock");
     std::fs::remove_file(&path).unwrap();
     assert!(once.call_once(|| Ok::<(), String>(())).unwrap());
     let error = once.reset().and_then(|_| {

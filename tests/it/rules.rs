@@ -405,12 +405,12 @@ mod replaced {
     // Linux only: what lstat says is changed by strace.
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_file_replaced_1500_times_in_a_row_is_locked_after_that() {
+    fn a_file_replaced_900_times_in_a_row_is_locked_after_that() {
         limit!();
         for wait in ["lock", "try"] {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("a.lock");
-            let inject = "newfstatat:error=ENOENT:when=1..1500";
+            let inject = "newfstatat:error=ENOENT:when=1..900";
             let Some(mut peer) = crate::refusals::injected(&path, inject) else { return };
             peer.expect(&format!("open\t{}", path.display()), "ok");
             peer.expect(wait, "held");
@@ -625,6 +625,48 @@ mod forked {
             peer.expect("fork\tcycle", "child 0");
             peer.expect("try", "held");
         }
+    }
+
+    /// `pthread_atfork(3)` waits for a fork under way, so the thread that registers the handler at a first use is often
+    /// in the middle of it when the copy is made.
+    #[test]
+    fn a_fork_during_the_first_use_does_not_hang_the_copy() {
+        limit!();
+        crate::support::alone(
+            "rules::forked::a_fork_during_the_first_use_does_not_hang_the_copy",
+            || {
+                let dir = tempfile::tempdir().unwrap();
+                let [by_thread, by_copy] = ["thread", "copy"].map(|name| dir.path().join(name));
+                let takes = |path| Lock::open(path).and_then(|lock| lock.lock()).is_ok();
+                for round in 0..300 {
+                    // This process has not used the library yet, so each child is at its first use.
+                    let fork::Fork::Parent(child) = fork::fork().unwrap() else {
+                        let start = std::sync::Barrier::new(2);
+                        let status = std::thread::scope(|scope| {
+                            scope.spawn(|| {
+                                start.wait();
+                                takes(&by_thread)
+                            });
+                            start.wait();
+                            match fork::fork().unwrap() {
+                                fork::Fork::Child => {
+                                    std::process::exit(i32::from(!takes(&by_copy)))
+                                }
+                                fork::Fork::Parent(copy) => {
+                                    crate::support::ended(copy).exit_status()
+                                }
+                            }
+                        });
+                        std::process::exit(status.unwrap_or(7))
+                    };
+                    assert_eq!(
+                        crate::support::ended(child).exit_status(),
+                        Some(0),
+                        "in round {round}"
+                    );
+                }
+            },
+        );
     }
 
     /// The kept descriptor came along, and its lock would be the child's and the parent's at once.

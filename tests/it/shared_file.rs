@@ -28,7 +28,7 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-const AT_REST: [&str; 3] = ["data.json", "data.json.lock", "data.json.lock.gate"];
+const AT_REST: [&str; 3] = ["data.json", "data.json.flock", "data.json.flock.gate"];
 
 #[test]
 fn what_is_written_is_read_in_each_way() {
@@ -36,7 +36,7 @@ fn what_is_written_is_read_in_each_way() {
     let (dir, path) = files();
     let file = SharedFile::open(&path).unwrap();
     assert_eq!(file.path(), path);
-    assert_eq!(file.rwlock().unwrap().path(), dir.path().join("data.json.lock"));
+    assert_eq!(file.rwlock().unwrap().path(), dir.path().join("data.json.flock"));
     for error in [
         file.read().unwrap_err(),
         file.try_read_to_string().unwrap_err(),
@@ -285,15 +285,15 @@ fn what_a_killed_writer_left_is_removed_by_the_next_and_nothing_else_is() {
     file.write("old").unwrap();
     let neighbours = [
         "data.json.new",
-        "data.json.lock.new.mine",
-        ".data.json.lock.new",
+        "data.json.flock.new.mine",
+        ".data.json.flock.new",
         ".flockwork.abcdef",
         "data.lock.new",
     ];
     for name in neighbours {
         std::fs::write(dir.path().join(name), "mine").unwrap();
     }
-    let left = dir.path().join("data.json.lock.new");
+    let left = dir.path().join("data.json.flock.new");
     std::fs::write(&left, "half a wri").unwrap();
     assert_eq!(file.read_to_string().unwrap(), "old");
     assert!(left.exists(), "who reads removes nothing");
@@ -523,7 +523,7 @@ mod owners_and_links {
         set_mode(dir.path(), 0o777);
         let file = Options::new().access(flockwork::Access::Everyone).open_shared_file(&path);
         file.unwrap().write("old").unwrap();
-        let aside = dir.path().join("data.json.lock.new");
+        let aside = dir.path().join("data.json.flock.new");
         std::fs::write(&aside, "half").unwrap();
         set_mode(&aside, 0o600);
         let mut other = crate::refusals::unprivileged();
@@ -574,7 +574,7 @@ mod owners_and_links {
     fn a_link_or_a_fifo_where_it_is_written_aside_is_refused_and_not_followed() {
         limit!();
         let (dir, path) = files();
-        let (aside, target) = (dir.path().join("data.json.lock.new"), dir.path().join("target"));
+        let (aside, target) = (dir.path().join("data.json.flock.new"), dir.path().join("target"));
         let file = SharedFile::open(&path).unwrap();
         std::fs::write(&target, "theirs").unwrap();
         std::os::unix::fs::symlink(&target, &aside).unwrap();
@@ -608,7 +608,7 @@ mod owners_and_links {
         let file = SharedFile::open(&path).unwrap();
         file.write("old").unwrap();
         // Another writer, whose lock file was removed, is in the middle of it.
-        let aside = dir.path().join("data.json.lock.new");
+        let aside = dir.path().join("data.json.flock.new");
         let other = std::fs::File::create(&aside).unwrap();
         fs4::FileExt::lock(&other).unwrap();
         let error = file.write("new").unwrap_err();
@@ -628,7 +628,7 @@ mod owners_and_links {
         limit!();
         let (dir, path) = files();
         let file = SharedFile::open(&path).unwrap();
-        let aside = dir.path().join("data.json.lock.new");
+        let aside = dir.path().join("data.json.flock.new");
         let dying = std::fs::File::create(&aside).unwrap();
         fs4::FileExt::lock(&dying).unwrap();
         let open = || {
@@ -878,7 +878,7 @@ mod injected {
         for step in STEPS {
             let (dir, path) = files();
             SharedFile::open(&path).unwrap().write("old").unwrap();
-            let aside = dir.path().join("data.json.lock.new");
+            let aside = dir.path().join("data.json.flock.new");
             let Some(mut writer) = injected(&aside, &format!("{step}:signal=KILL:when=1")) else {
                 return;
             };
@@ -902,7 +902,7 @@ mod injected {
             for errno in ["EIO", "ENOSPC"] {
                 let (dir, path) = files();
                 SharedFile::open(&path).unwrap().write("old").unwrap();
-                let aside = dir.path().join("data.json.lock.new");
+                let aside = dir.path().join("data.json.flock.new");
                 let Some(mut writer) = injected(&aside, &format!("{step}:error={errno}:when=1"))
                 else {
                     return;
@@ -956,7 +956,7 @@ mod injected {
     fn what_takes_the_place_of_the_file_while_it_is_written_is_not_replaced() {
         limit!();
         let (dir, path) = files();
-        let aside = dir.path().join("data.json.lock.new");
+        let aside = dir.path().join("data.json.flock.new");
         let stop = "fsync:signal=STOP:when=1";
         let Some(mut writer) = injected(&aside, stop) else { return };
         open(&mut writer, "file", &path, "fsync=yes");

@@ -194,7 +194,7 @@ fn what_is_locked_cannot_be_read_and_what_must_be_read_is_not_locked() {
     let done = options.open_once(once.join("o")).unwrap();
     let ran = done.call_once(|| {
         assert!(!Once::open(once.join("o")).unwrap().is_done().unwrap());
-        assert!(flockwork::is_held(once.join("o.lock")).unwrap());
+        assert!(flockwork::is_held(once.join("o.flock")).unwrap());
         Ok::<_, Error>(())
     });
     assert!(ran.unwrap());

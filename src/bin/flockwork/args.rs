@@ -116,7 +116,7 @@ Examples:
   flockwork status --json --id cc
   flockwork status --watch deploy.lock
 
-With --json there is an object for each path, and for PATH.lock beside it where that exists (Once,
+With --json there is an object for each path, and for PATH.flock beside it where that exists (Once,
 SharedFile, consumed events). Each has: path; kind (missing, file or semaphore); held; holders.
 A holder has pid, pid_namespace, same_pid_namespace, host, command, label, since (RFC 3339), slot
 and shared, null where unknown. Its pid can be used here, for example with kill, only if

@@ -111,7 +111,7 @@ fn look_at_all(paths: &[PathBuf]) -> (Vec<Seen>, Option<Failure>) {
         add(path);
         // What `Once`, `SharedFile` and `Event::consume` lock lies beside it.
         let mut beside = path.as_os_str().to_os_string();
-        beside.push(".lock");
+        beside.push(".flock");
         if Path::new(&beside).is_file() {
             add(Path::new(&beside));
         }

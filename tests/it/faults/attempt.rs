@@ -517,7 +517,7 @@ fn carry_out(
             // One that could not be removed says that nobody holds.
             return std::fs::read_to_string(path).is_ok_and(|text| text.lines().count() != 1);
         }
-        let aside = [".flockwork.", ".lock.new", ".holder.new", ".taken", ".again"];
+        let aside = [".flockwork.", ".flock.new", ".holder.new", ".taken", ".again"];
         aside.iter().any(|aside| name.contains(aside))
     };
     let left: Vec<_> = files_below(&dir).into_iter().filter(is_left).collect();

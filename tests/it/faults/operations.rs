@@ -205,8 +205,8 @@ impl Operation {
 const IT: &[(&str, bool)] = &[("it", true)];
 const IT_SHARED: &[(&str, bool)] = &[("it", false)];
 const GATE: &[(&str, bool)] = &[("it.gate", true)];
-const LOCK: &[(&str, bool)] = &[("it.lock", true)];
-const LOCK_SHARED: &[(&str, bool)] = &[("it.lock", false)];
+const LOCK: &[(&str, bool)] = &[("it.flock", true)];
+const LOCK_SHARED: &[(&str, bool)] = &[("it.flock", false)];
 const SLOT: &[(&str, bool)] = &[("slot", true)];
 const TWO_SLOTS: &[(&str, bool)] = &[("slot", true), ("slot", true)];
 const BOTH_SLOTS: &[(&str, bool)] = &[("it/slot.0", true), ("it/slot.1", true)];
