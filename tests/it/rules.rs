@@ -642,7 +642,7 @@ mod forked {
                     // This process has not used the library yet, so each child is at its first use.
                     let fork::Fork::Parent(child) = fork::fork().unwrap() else {
                         let start = std::sync::Barrier::new(2);
-                        let status = std::thread::scope(|scope| {
+                        let status = crate::running::scope(|scope| {
                             scope.spawn(|| {
                                 start.wait();
                                 takes(&by_thread)
