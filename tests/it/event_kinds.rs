@@ -76,7 +76,7 @@ fn waiting_for_it_creates_no_directory() {
 fn a_waiter_is_woken_by_a_directory() {
     limit!();
     let (dir, path) = dirs();
-    let mut waiter = peer(&path, &format!("{FAR}\tany-type"));
+    let mut waiter = peer(&path, &format!("any-type\t{FAR}"));
     waiter.tell("event\twait");
     until_watching(waiter.id(), dir.path());
     std::fs::create_dir(&path).unwrap();

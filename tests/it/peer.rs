@@ -324,6 +324,7 @@ pub(crate) fn options(settings: &[&str]) -> Options {
         }
         Some(("fsync", yes)) => options.fsync(yes == "yes"),
         Some(("poll", ms)) => options.poll_every(Duration::from_millis(ms.parse().unwrap())),
+        None if setting.is_empty() => options,
         None if *setting == "any-type" => options.any_file_type(true),
         _ => panic!("what is {setting}?"),
     })

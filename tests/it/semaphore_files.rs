@@ -324,7 +324,10 @@ fn opening_a_semaphore_creates_slots_that_are_missing() {
     assert_eq!(slots(), 64);
     for number in [0, 7, 63] {
         std::fs::remove_file(path.join(format!("slot.{number}"))).unwrap();
-        std::fs::remove_file(path.join(format!(".slots/{number}"))).unwrap();
+        // A slot has a second name on Unix.
+        if cfg!(unix) {
+            std::fs::remove_file(path.join(format!(".slots/{number}"))).unwrap();
+        }
     }
     drop(Semaphore::open_existing(&path).unwrap());
     assert_eq!(slots(), 64);

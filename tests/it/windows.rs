@@ -101,7 +101,7 @@ fn who_shares_the_file_with_nobody_for_a_moment_is_waited_for() {
     assert_waits_for(&data, || file.read().is_ok());
     assert_waits_for(&data, || file.write(b"y").is_ok());
     // What a killed writer left.
-    let left = dir.path().join("data.lock.new");
+    let left = dir.path().join("data.flock.new");
     let leave = || std::fs::write(&left, "left").is_ok();
     assert!(leave());
     assert_waits_for(&left, || file.write(b"z").is_ok() && leave());
