@@ -1,106 +1,110 @@
 //! Waits that gave up: what their helpers leave behind is in the way of no other call of the process.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use flockwork::{Lock, RwLock, Semaphore};
+use flockwork::Semaphore;
 
-use crate::support::{alone, assert_waits, eventually, threads, until_blocked};
+use crate::support::assert_waits;
 
-const SHORT: Duration = Duration::from_millis(5);
-
-/// Takes a lock by a path of its own each, by a handle of its own, and gives up waiting for it by another.
-/// With how many of the waits lasted for so long that they got a helper of their own.
-fn give_up_on(
-    directory: &Path,
-    many: usize,
-    timeout: Duration,
-) -> (Vec<flockwork::LockGuard>, usize) {
-    let mut long = 0;
-    let mut give_up = |number: usize| {
-        let path = directory.join(format!("held.{number}"));
-        let held = Lock::open(&path).unwrap().lock().unwrap();
-        let lock = Lock::open(&path).unwrap();
-        let start = Instant::now();
-        let error = lock.lock_timeout(timeout).unwrap_err();
-        assert!(error.is_timed_out(), "{error}");
-        long += usize::from(start.elapsed() >= Duration::from_millis(50));
-        held
-    };
-    ((0..many).map(&mut give_up).collect(), long)
-}
-
-// Linux only: who waits in the kernel, and how many threads there are, is looked up in /proc.
+// Linux only: /proc tells how many threads there are and who waits, and strace slows system calls down.
 #[cfg(target_os = "linux")]
-#[test]
-fn short_waits_that_gave_up_leave_few_threads() {
-    limit!();
-    alone("given_up::short_waits_that_gave_up_leave_few_threads", || {
-        let dir = tempfile::tempdir().unwrap();
-        let before = threads();
-        let (held, long) = give_up_on(dir.path(), 200, SHORT);
-        let left = threads() - before;
-        // On a busy machine a short wait may last long.
-        assert!((1..=8 + long).contains(&left), "{left} threads, {long} long waits");
-        drop(held);
-        eventually("they end", || threads() == before);
-    });
-}
+mod helpers {
+    use std::path::Path;
+    use std::time::{Duration, Instant};
 
-/// Also of those that lasted long enough to get a helper of their own.
-// Linux only: who waits in the kernel is looked up in /proc.
-#[cfg(target_os = "linux")]
-#[test]
-fn waits_that_gave_up_do_not_turn_others_into_polling() {
-    limit!();
-    alone("given_up::waits_that_gave_up_do_not_turn_others_into_polling", || {
-        let dir = tempfile::tempdir().unwrap();
-        let before = threads();
-        let left = crate::running::scope(|scope| {
-            let give_up = |number: usize| {
-                let directory = dir.path().join(number.to_string());
-                std::fs::create_dir(&directory).unwrap();
-                give_up_on(&directory, 12, Duration::from_millis(120))
-            };
-            let givers: Vec<_> =
-                (0..8).map(|number| scope.spawn(move || give_up(number))).collect();
-            givers.into_iter().flat_map(|thread| thread.join().unwrap().0).collect::<Vec<_>>()
-        });
-        assert!(threads() - before > 64, "more than there may be helpers that are needed");
-        let path = dir.path().join("wanted");
-        let (holder, lock) = (Lock::open(&path).unwrap(), Lock::open(&path).unwrap());
-        let held = holder.lock().unwrap();
-        crate::running::scope(|scope| {
-            let waiter = scope.spawn(|| lock.lock_timeout(Duration::from_secs(100)).map(drop));
-            until_blocked(&path, 1);
+    use flockwork::Lock;
+
+    use crate::support::{alone, eventually, threads, until_blocked};
+
+    const SHORT: Duration = Duration::from_millis(5);
+
+    /// Takes a lock by a path of its own each, by a handle of its own, and gives up waiting for it by another.
+    /// With how many of the waits lasted for so long that they got a helper of their own.
+    fn give_up_on(
+        directory: &Path,
+        many: usize,
+        timeout: Duration,
+    ) -> (Vec<flockwork::LockGuard>, usize) {
+        let mut long = 0;
+        let mut give_up = |number: usize| {
+            let path = directory.join(format!("held.{number}"));
+            let held = Lock::open(&path).unwrap().lock().unwrap();
+            let lock = Lock::open(&path).unwrap();
+            let start = Instant::now();
+            let error = lock.lock_timeout(timeout).unwrap_err();
+            assert!(error.is_timed_out(), "{error}");
+            long += usize::from(start.elapsed() >= Duration::from_millis(50));
+            held
+        };
+        ((0..many).map(&mut give_up).collect(), long)
+    }
+
+    #[test]
+    fn short_waits_that_gave_up_leave_few_threads() {
+        limit!();
+        alone("given_up::helpers::short_waits_that_gave_up_leave_few_threads", || {
+            let dir = tempfile::tempdir().unwrap();
+            let before = threads();
+            let (held, long) = give_up_on(dir.path(), 200, SHORT);
+            let left = threads() - before;
+            // On a busy machine a short wait may last long.
+            assert!((1..=8 + long).contains(&left), "{left} threads, {long} long waits");
             drop(held);
-            waiter.join().unwrap().unwrap();
+            eventually("they end", || threads() == before);
         });
-        drop(left);
-        eventually("they end", || threads() == before);
-    });
-}
+    }
 
-/// A helper is granted what no waiter wants any more, and does not run for a while after that.
-// Linux only: a system call is slowed down by strace.
-#[cfg(target_os = "linux")]
-#[test]
-fn a_try_takes_over_what_a_late_helper_was_granted() {
-    limit!();
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("a.lock");
-    let held = Lock::open(&path).unwrap().lock().unwrap();
-    // The first call of each thread: of the helper, and the attempt before it.
-    let late = "flock:delay_exit=1500000:when=1";
-    let Some(mut other) = crate::refusals::strace(&[], late) else { return };
-    other.expect(&format!("open\t{}", path.display()), "ok");
-    assert!(other.ask("timeout\t20").starts_with("timed-out"));
-    until_blocked(&path, 1);
-    drop(held);
-    other.expect("try", "held");
-    other.expect("unlock", "ok");
-    drop(Lock::open(&path).unwrap().lock().unwrap());
-    other.expect("try", "held");
+    /// Also of those that lasted long enough to get a helper of their own.
+    #[test]
+    fn waits_that_gave_up_do_not_turn_others_into_polling() {
+        limit!();
+        alone("given_up::helpers::waits_that_gave_up_do_not_turn_others_into_polling", || {
+            let dir = tempfile::tempdir().unwrap();
+            let before = threads();
+            let left = crate::running::scope(|scope| {
+                let give_up = |number: usize| {
+                    let directory = dir.path().join(number.to_string());
+                    std::fs::create_dir(&directory).unwrap();
+                    give_up_on(&directory, 12, Duration::from_millis(120))
+                };
+                let givers: Vec<_> =
+                    (0..8).map(|number| scope.spawn(move || give_up(number))).collect();
+                givers.into_iter().flat_map(|thread| thread.join().unwrap().0).collect::<Vec<_>>()
+            });
+            assert!(threads() - before > 64, "more than there may be helpers that are needed");
+            let path = dir.path().join("wanted");
+            let (holder, lock) = (Lock::open(&path).unwrap(), Lock::open(&path).unwrap());
+            let held = holder.lock().unwrap();
+            crate::running::scope(|scope| {
+                let waiter = scope.spawn(|| lock.lock_timeout(Duration::from_secs(100)).map(drop));
+                until_blocked(&path, 1);
+                drop(held);
+                waiter.join().unwrap().unwrap();
+            });
+            drop(left);
+            eventually("they end", || threads() == before);
+        });
+    }
+
+    /// A helper is granted what no waiter wants any more, and does not run for a while after that.
+    #[test]
+    fn a_try_takes_over_what_a_late_helper_was_granted() {
+        limit!();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.lock");
+        let held = Lock::open(&path).unwrap().lock().unwrap();
+        // The first call of each thread: of the helper, and the attempt before it.
+        let late = "flock:delay_exit=1500000:when=1";
+        let Some(mut other) = crate::refusals::strace(&[], late) else { return };
+        other.expect(&format!("open\t{}", path.display()), "ok");
+        assert!(other.ask("timeout\t20").starts_with("timed-out"));
+        until_blocked(&path, 1);
+        drop(held);
+        other.expect("try", "held");
+        other.expect("unlock", "ok");
+        drop(Lock::open(&path).unwrap().lock().unwrap());
+        other.expect("try", "held");
+    }
 }
 
 /// After a release nobody has it but, for a moment, what a wait of this process left behind.
@@ -109,6 +113,8 @@ fn a_try_takes_over_what_a_late_helper_was_granted() {
 #[test]
 fn a_try_is_not_refused_by_a_leftover_of_its_process() {
     limit!();
+    use flockwork::{Lock, RwLock};
+    use std::time::Duration;
     const ROUNDS: u32 = 600;
     let timeout = Duration::from_micros(200);
     let dir = tempfile::tempdir().unwrap();
