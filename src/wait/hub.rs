@@ -198,6 +198,10 @@ impl Subscription {
 
     /// Who is woken from now on.
     pub(super) fn register(&self, waker: &Waker) {
+        // In a forked copy the bell may be locked, by a thread that the copy does not have (rule 4).
+        if !self.origin.is_here() {
+            return;
+        }
         let inner = self.bell.inner();
         if inner.1.as_ref().is_some_and(|old| old.will_wake(waker)) {
             return;
