@@ -11,6 +11,11 @@ use crate::running::{Running, Start as _};
 use crate::support::{eventually, has};
 
 const UNSHARE: [&str; 4] = ["--fork", "--pid", "--mount-proc", "--kill-child"];
+const FLOCKWORK: &str = env!("CARGO_BIN_EXE_flockwork");
+
+fn can_unshare() -> bool {
+    has("unshare", &[&UNSHARE[..], &["true"]].concat())
+}
 
 /// The first process of the namespace, as this one sees it, when it is ready for signals.
 fn first_process(unshare: &Running) -> Pid {
@@ -45,12 +50,12 @@ fn start(dir: &Path, program: &Path, words: &[&str]) -> Running {
 #[test]
 fn signals_end_the_first_process_of_a_container() {
     limit!();
-    if !has("unshare", &["--fork", "--pid", "--mount-proc", "--kill-child", "true"]) {
+    if !can_unshare() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let flockwork = Path::new(env!("CARGO_BIN_EXE_flockwork"));
+    let flockwork = Path::new(FLOCKWORK);
     let flock = dir.join("flock");
     std::os::unix::fs::symlink(flockwork, &flock).unwrap();
     std::fs::write(dir.join("set"), "").unwrap();
@@ -86,12 +91,12 @@ fn signals_end_the_first_process_of_a_container() {
 #[test]
 fn a_signal_reaches_the_job_of_the_first_process() {
     limit!();
-    if !has("unshare", &["--fork", "--pid", "--mount-proc", "--kill-child", "true"]) {
+    if !can_unshare() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let flockwork = Path::new(env!("CARGO_BIN_EXE_flockwork"));
+    let flockwork = Path::new(FLOCKWORK);
     let job = "trap 'exit 7' TERM; echo > up; while :; do sleep 0.01; done";
     for verb in ["lock", "sem", "once"] {
         let mut unshare = start(dir, flockwork, &[verb, &format!("{verb}-path"), "sh", "-c", job]);
