@@ -72,7 +72,7 @@ pub(crate) struct Owner {
     pub(crate) pid: Option<u32>,
 }
 
-/// A process among all that ever had its number. What the system does not tell is `None`.
+/// A process among all that ever had its number. What the system does not show is `None`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Process {
     pub(crate) pid: u32,
@@ -133,7 +133,13 @@ pub(crate) fn try_lock(file: &std::fs::File, mode: Mode) -> io::Result<bool> {
 /// has it. Only where that is one lock and not two (flock(2), "NOTES"; `flock_lock_inode` in Linux's
 /// `fs/locks.c`); elsewhere it is not known.
 pub(crate) fn try_lock_again(file: &std::fs::File, mode: Mode) -> io::Result<bool> {
-    if imp::LOCKS_STACK { Ok(false) } else { try_lock(file, mode) }
+    // macOS could grant the lock here while another process that was woken for it has not run yet, and
+    // then have the other thread's request wait for this very lock (xnu, `bsd/kern/kern_lockf.c`,
+    // `lf_setlock`: `lf_move_blocked` compares no owners).
+    if imp::LOCKS_STACK || cfg!(target_vendor = "apple") {
+        return Ok(false);
+    }
+    try_lock(file, mode)
 }
 
 /// How long the kernel is trusted to wake who waits for a shared lock, where that is not for ever. macOS wakes the
@@ -148,8 +154,9 @@ pub(crate) fn unlock(file: &std::fs::File) -> io::Result<()> {
     through_signals(|| advisory::unlock(file))
 }
 
-/// Whether the file is locked, by a try that takes the lock for less than a microsecond. `None`: no process has it
-/// locked exclusively, and whether some share it is not known. With `readers` the try is one that tells of them.
+/// Whether the file is locked, by a try that takes the lock for less than a microsecond. `None`: no
+/// process has it locked exclusively, and whether it is shared is not known. With `readers` the try
+/// also notices shared locks.
 pub(crate) fn probe(file: &std::fs::File, readers: bool) -> io::Result<Option<bool>> {
     // While a file is locked exclusively on Windows, no other process can read it. NFS locks exclusively only what is open
     // for writing.
@@ -211,7 +218,7 @@ pub(crate) struct Retries {
 impl Retries {
     /// The first tries follow each other without pause and without a look at the clock.
     const EAGER: u32 = 16;
-    /// After so many others run in between.
+    /// After this many tries, other threads may run between two tries.
     const YIELDING: u32 = 64;
     const MIN_TRIES: u32 = 1000;
     /// In milliseconds.
@@ -240,7 +247,7 @@ impl Retries {
         !self.have_lasted(Self::MIN_TRIES, Self::MIN_SPAN)
     }
 
-    /// Whether there were so many that what fails fails for another reason than that other programs are at work.
+    /// Whether there were so many tries that other programs are not the reason for the failure.
     pub(crate) fn are_many(&self) -> bool {
         self.have_lasted(100, 100)
     }
