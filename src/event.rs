@@ -102,9 +102,10 @@ use crate::wait::{
 ///
 /// # Names that belong to it
 ///
-/// The path is the event's own: who makes a file there sets it, also by opening a [`Lock`](crate::Lock) at the same
-/// path. Where somebody [consumes](Self::consume) it, `ready.flock` is made beside `ready` and stays, and `ready.taken`
-/// comes and goes: open no lock and no other event there.
+/// The path is the event's own: who makes a file there sets it, also by opening a
+/// [`Lock`](crate::Lock) at the same path. A consumer ([`consume`](Self::consume)) creates
+/// `ready.flock` beside `ready`, which stays, and `ready.taken` comes and goes: open no lock and no
+/// other event there.
 ///
 /// # What is not promised
 ///
@@ -180,10 +181,11 @@ impl Event {
     /// Sets the event with a payload, which takes the place of one that it carries already. Returns whether it was
     /// not set before; if it is consumed or cleared at this very moment, that may be the answer of a moment ago.
     ///
-    /// The payload may be of any length. It is written to a file beside the path (`.flockwork.`, 16 digits and a number),
-    /// synced, and renamed: no process ever reads half of it, whatever is killed when. A process that is killed while it
-    /// writes leaves that file behind, and the next one that sets the event removes it. (Not on a network file system,
-    /// where nothing tells a killed writer from one on another host.)
+    /// The payload may be of any length. It is written to a file beside the path (`.flockwork.`, 16
+    /// digits and a number), synced, and renamed: no process ever reads half of it, whatever is
+    /// killed when. A process that is killed while it writes leaves that file behind, and the next
+    /// one that sets the event removes it. (Not on a network file system, where a killed writer
+    /// cannot be distinguished from one on another host.)
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -412,9 +414,10 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// As [`payload`](Self::payload), and [`Error::Io`] if the file cannot be renamed or the lock file cannot be
-    /// made; [`Error::Unsupported`] if the file system has no locks. Nothing is taken then. Who may not write to the
-    /// directory, or has a path so long that `.flock` finds no room, learns of it when there is something to consume.
+    /// As [`payload`](Self::payload), and [`Error::Io`] if the file cannot be renamed or the lock
+    /// file cannot be made; [`Error::Unsupported`] if the file system has no locks. Nothing is
+    /// taken then. Who may not write to the directory, or has a path so long that `.flock` finds no
+    /// room, gets the error only when there is something to consume.
     pub fn consume(&self) -> Result<Vec<u8>> {
         self.scene(consumed, Lack::NotConsumed).wait(|| Deadline::NEVER)
     }

@@ -34,8 +34,9 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// Its process number. The number means this process to the caller only where
-    /// [`same_pid_namespace`](Self::same_pid_namespace) says so; elsewhere it may be another process's number.
+    /// Its process number. The caller can use the number only where
+    /// [`same_pid_namespace`](Self::same_pid_namespace) is `true`; elsewhere it may belong to
+    /// another process.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.process.pid
@@ -99,8 +100,9 @@ impl Holder {
         self.is_shared
     }
 
-    /// Whether it is the calling process. Where the system tells them (Linux), the pid namespace, the boot and the time at
-    /// which the process was started are compared as well as the number and the host.
+    /// Whether it is the calling process. Where the system shows them (Linux), the pid namespace,
+    /// the boot and the time at which the process was started are compared as well as the number
+    /// and the host.
     #[must_use]
     pub fn is_this_process(&self) -> bool {
         let here = this_process();
@@ -166,7 +168,7 @@ impl Holder {
         }
     }
 
-    /// As the holder of one slot of a semaphore, which nobody shares.
+    /// As the holder of one slot of a semaphore, which is never shared.
     pub(crate) fn in_slot(self, slot: u32) -> Self {
         Self { slot: Some(slot), is_shared: false, ..self }
     }
@@ -335,8 +337,9 @@ fn printable(text: &str) -> String {
     out
 }
 
-/// Whether a record is of the file `id`. Device numbers count within one boot of one machine, inode numbers belong to the
-/// file system: of what another machine wrote, or this one before it was started anew, the inode decides.
+/// Whether a record is of the file `id`. Device numbers count within one boot of one machine, inode
+/// numbers belong to the file system: of a record that another machine wrote, or this one before
+/// its last boot, the inode decides.
 pub(crate) fn is_for(text: &str, id: FileId) -> bool {
     let value = |key| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
     let is_of_this_boot = value("boot").map(printable) == this_process().boot;
@@ -399,7 +402,7 @@ mod tests {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     type Case<'a> = (&'a dyn Fn(&mut Holder), &'a str, bool, bool);
 
-    // Linux only: no other system tells the pid namespace, the time of the start and the boot.
+    // Linux only: no other system shows the pid namespace, the time of the start and the boot.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     #[test]
     fn this_process_is_told_by_all_that_a_record_has() {

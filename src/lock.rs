@@ -57,12 +57,14 @@ use crate::wait::{Acquire, Deadline, InLine, Notice, Outcome, Sampling, Then, ta
 ///   next one locks the new file. Do not remove lock files.
 /// * Between processes the order is the kernel's. On Linux those who wait are served first come, first
 ///   served, but who asks at the moment of a release may pass them.
-/// * A process that gave up waiting may be granted the lock once more for some microseconds. A
-///   [`try_lock`](Self::try_lock) of another process in that moment would block; one of its own takes the lock over.
-/// * On Linux a signal handler sends a thread that waits in [`lock`](Self::lock) to the end of the queue, and
-///   SIGSTOP with SIGCONT sends each waiter of the process there: `flock(2)` queues again after each. With a signal
-///   every 10 ms it is hardly ever served. Let another thread handle signals, or wait with a deadline: that
-///   waits in a thread of its own, while Linux runs handlers in the main thread if it can.
+/// * A process that gave up waiting may still acquire the lock for some microseconds. A
+///   [`try_lock`](Self::try_lock) of another process would block in that moment; a `try_lock` of
+///   the same process takes the lock over (not on Windows and macOS).
+/// * On Linux a signal handler sends a thread that waits in [`lock`](Self::lock) to the end of the
+///   queue, and SIGSTOP with SIGCONT sends each waiter of the process there: `flock(2)` queues
+///   again after each. With a signal every 10 ms it is hardly ever served. Let another thread
+///   handle signals, or wait with a deadline: that waits in a separate thread, while Linux runs
+///   handlers in the main thread if it can.
 /// * On a network file system, a holder that is cut off is not told that it lost the lock.
 ///
 /// # Platform-specific behaviour
@@ -248,12 +250,13 @@ impl Lock {
     ///
     /// # Platform-specific behaviour
     ///
-    /// Linux does not tell the process of a holder without a record
+    /// Linux does not show the process of a holder without a record
     ///
     /// * in a container, of a process outside it (`/proc/locks` leaves out other pid namespaces),
     /// * on file systems that show another device number in `/proc/locks` than in `stat` (btrfs subvolumes, some
     ///   overlays),
-    /// * where the process that took the lock has died, of another user's process that inherited it (the superuser is told).
+    /// * where the process that took the lock has died, of another user's process that inherited it
+    ///   (the superuser sees it).
     ///
     /// A holder in another pid namespace that left a record is known by that, with a process number that counts there:
     /// see [`Holder::same_pid_namespace`].

@@ -1,4 +1,5 @@
-//! Who holds what lies at a path, for callers who only look: no primitive is opened and no file is created.
+//! The holders of a path, for callers that only look: no primitive is opened and no file is
+//! created.
 
 use std::path::Path;
 use std::slice;
@@ -68,8 +69,8 @@ fn find(path: &Arc<Path>) -> Result<Vec<Holder>> {
 ///
 /// # Errors
 ///
-/// [`Error::NotRegularFile`] if there is something else; [`Error::Io`] if the file cannot be opened where that is needed, or
-/// the system refuses to tell.
+/// [`Error::NotRegularFile`] if there is something else; [`Error::Io`] if the file cannot be opened
+/// where that is needed, or the system refuses to answer.
 pub fn is_held(path: impl AsRef<Path>) -> Result<bool> {
     let path = absolute(path.as_ref())?;
     match std::fs::symlink_metadata(&path) {
@@ -112,8 +113,8 @@ pub fn is_held(path: impl AsRef<Path>) -> Result<bool> {
 ///
 /// # Errors
 ///
-/// [`Error::NotRegularFile`] if there is a symbolic link; [`Error::Io`] if the directory cannot be read, a slot cannot be opened
-/// where that is needed, or the system refuses to tell.
+/// [`Error::NotRegularFile`] if there is a symbolic link; [`Error::Io`] if the directory cannot be
+/// read, a slot cannot be opened where that is needed, or the system refuses to answer.
 pub fn held_slots(path: impl AsRef<Path>) -> Result<Vec<u32>> {
     let path = absolute(path.as_ref())?;
     match std::fs::symlink_metadata(&path) {
@@ -157,7 +158,8 @@ fn listed(path: &Arc<Path>, files: &[Arc<Path>]) -> Result<Vec<bool>> {
     Ok(ids.into_iter().map(|id| id.is_some_and(|id| locked.contains(&id))).collect())
 }
 
-/// Whether it is locked, by a try; with `readers` also of those who share it. `None`: perhaps by those.
+/// Whether it is locked, by a try; with `readers` shared locks count too. `None`: perhaps by
+/// readers.
 fn probe(path: &Arc<Path>, readers: bool) -> Result<Option<bool>> {
     static PROBING: PerProcess<()> = PerProcess::new((), |()| ());
     let failed = |operation| move |source| Error::io(operation, path, source);
@@ -167,8 +169,8 @@ fn probe(path: &Arc<Path>, readers: bool) -> Result<Option<bool>> {
     }
     match sys::through_readers(|| sys::open_to_read(path)) {
         Ok(file) => {
-            // Threads that probe at the same time would take each other for a holder. (But one that waits for a dead
-            // server must not keep the others from asking.)
+            // Threads that probe at the same time would take each other for a holder. (But one that
+            // waits for a dead server must not keep other threads from asking.)
             let is_local = !sys::is_network(path, &file);
             let _alone = (readers && is_local).then(|| PROBING.lock());
             sys::probe(&file, readers).map_err(failed("lock"))

@@ -112,7 +112,7 @@ impl Marker {
         }
     }
 
-    /// What is there is a symbolic link, or else no regular file.
+    /// A symbolic link is there, or something else that is no regular file.
     fn leads_to_a_file(&self) -> Result<bool> {
         match fs::metadata(&self.path) {
             Ok(_) => Ok(true),
@@ -289,7 +289,8 @@ impl Marker {
         Ok(())
     }
 
-    /// Rule 14. To set it takes a few microseconds and this takes several, so once in a second is enough.
+    /// Rule 14. Setting takes a few microseconds and this takes several, so once a second is
+    /// enough.
     fn sweep(&self) {
         let now = sys::coarse_milliseconds();
         let last = self.swept.load(Ordering::Relaxed);

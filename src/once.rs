@@ -27,9 +27,9 @@ use crate::wait::Deadline;
 /// others wait until it is done. What fails, panics or is killed half-way is not done: the next one who comes,
 /// or who waits already, does it. It stays done until somebody [resets](Self::reset) it.
 ///
-/// It is done when there is a file at the path. So a script looks with `test -e`, and `rm` makes it undone. While
-/// somebody does it they hold a [`Lock`] on the path with `.flock` added. (That file stays. With a label there is one with
-/// `.flock.holder` added besides, meanwhile.)
+/// It is done when there is a file at the path. So a script looks with `test -e`, and `rm` makes it
+/// undone. While a process runs the closure it holds a [`Lock`] on the path with `.flock` added.
+/// (That file stays. With a label there is also one with `.flock.holder` added meanwhile.)
 ///
 /// # Examples
 ///
@@ -55,8 +55,9 @@ use crate::wait::Deadline;
 ///
 /// # Recipe: once in each run
 ///
-/// What is to be done once in each run of a pipeline has the run's id in its path. So nothing has to be
-/// [reset](Self::reset) in time, and a late job of the run before does not count for this one:
+/// For work that is done once in each run of a pipeline, put the run's id in the path: then nothing
+/// has to be [reset](Self::reset) in time, and a late job of the previous run does not count for
+/// this one:
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;

@@ -123,8 +123,9 @@ impl Options {
     /// it. Off by default: then it survives the death of any process, and after a loss of power there are the old contents,
     /// the new, or on some file systems none.
     ///
-    /// * For a [`SharedFile`](crate::SharedFile): a write has reached the disk, with its name, before it returns, and so have the
-    ///   directories that were created for its lock. Before that others may see it.
+    /// * For a [`SharedFile`](crate::SharedFile): a write has reached the disk, with its name,
+    ///   before it returns, and so have the directories that were created for its lock. Other
+    ///   processes may see it before that.
     /// * For a [`Once`](crate::Once): all that the closure wrote has reached the disk before anybody sees "done", and
     ///   "done" has before the call returns.
     ///
@@ -334,7 +335,7 @@ impl Waiting {
         Self { others, is_any, ..Self::new(path, elapsed) }
     }
 
-    /// What is waited for. Of several events this is the first that is missing.
+    /// The path that the wait is for. Of several events this is the first that is missing.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

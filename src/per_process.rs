@@ -20,7 +20,7 @@ pub(crate) struct PerProcess<T: 'static, C: 'static = ()> {
     changed: Condvar,
     /// Of the process that was forked from that one, and used it.
     next: OnceBox<Self>,
-    /// What a copy begins with, made from the context.
+    /// Builds the value with which a copy begins, from the context.
     context: C,
     anew: fn(&C) -> T,
 }

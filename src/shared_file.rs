@@ -47,8 +47,8 @@ use crate::sys;
 /// })?;
 /// assert_eq!(builds.read_to_string()?, "1");
 ///
-/// // Longer work: others may read meanwhile, and no other program may write.
-/// let reading = builds.flock_shared()?;
+/// // Longer work: other programs may read meanwhile, and none may write.
+/// let reading = builds.lock_shared()?;
 /// let (once, again) = (reading.read()?, reading.read()?);
 /// assert_eq!(once, again);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -82,12 +82,13 @@ use crate::sys;
 ///
 /// A program that only reads needs no lock: it sees the old contents or the new.
 ///
-/// # Programs with a lock convention of their own
+/// # Programs that have their own lock convention
 ///
-/// `git` and `kubectl` create `config.lock` exclusively, write to it and rename it over `config`. (For their sake the lock
-/// of a shared file is not named so: one that stays would stop them for good.) They know nothing of
-/// kernel locks, so no lock of flockwork excludes them, and a file that they change is not to be shared this way. Follow
-/// their convention, and also hold a [`Lock`](crate::Lock) of another name, so that programs of your own queue:
+/// `git` and `kubectl` create `config.lock` exclusively, write to it and rename it over `config`.
+/// (The lock of a shared file has another name: a `config.lock` that stays would stop them for
+/// good.) They know nothing of kernel locks, so no lock of flockwork excludes them, and a file that
+/// they change is not to be shared this way. Follow their convention, and also hold a
+/// [`Lock`](crate::Lock) of another name, so that programs of your own queue:
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -102,7 +103,7 @@ use crate::sys;
 /// let mut new = loop {
 ///     match File::create_new(&theirs) {
 ///         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-///             std::thread::sleep(Duration::from_millis(10)); // git is at it
+///             std::thread::sleep(Duration::from_millis(10)); // git holds it
 ///         }
 ///         created => break created?,
 ///     }

@@ -399,8 +399,8 @@ impl Request {
 }
 
 impl Drop for Request {
-    /// A try may have been granted it although the helper was not. A close alone would leave the lock with a child
-    /// that was forked meanwhile (rule 4).
+    /// A try may have acquired it through the request although the helper did not. A close alone
+    /// would leave the lock with a child that was forked meanwhile (rule 4).
     fn drop(&mut self) {
         if let Some(open) = self.open.take().filter(|open| open.origin.is_here()) {
             let _ = sys::unlock(open.file());
@@ -416,7 +416,7 @@ pub(crate) struct Locked {
     open: Option<OpenFile>,
     /// Programs that were started meanwhile may hold it as well.
     is_inherited: bool,
-    /// It was unlocked, and what is left to do is to keep the descriptor or to close it.
+    /// It was unlocked, and the descriptor is still to be kept or closed.
     is_unlocked: bool,
 }
 

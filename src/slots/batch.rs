@@ -8,12 +8,12 @@ use super::table::Snapshot;
 use crate::error::Result;
 use crate::slot::Locked;
 
-/// Slots that are held together. Given back when dropped.
+/// Slots that are held together. Dropping it releases them.
 pub(crate) struct Batch {
     pub(super) slots: Arc<Slots>,
     /// Of which directory they are slots; `None` before there were any.
     pub(super) epoch: Option<u64>,
-    /// Most are of one, and need no memory besides.
+    /// Most batches have one slot, and need no allocation.
     pub(super) first: Option<(u32, Locked)>,
     pub(super) more: Vec<(u32, Locked)>,
 }
@@ -46,18 +46,18 @@ impl Batch {
         taken.try_for_each(|(_, locked)| locked.bequeath())
     }
 
-    /// Gives back all but the first `kept`, and notifies waiters if it `tells`.
-    pub(super) fn cut(&mut self, kept: u32, tells: bool) -> Result<()> {
+    /// Releases all but the first `kept`, and notifies waiters if `notifies`.
+    pub(super) fn cut(&mut self, kept: u32, notifies: bool) -> Result<()> {
         let surplus = self.more.split_off((kept.max(1) as usize - 1).min(self.more.len()));
         let first = if kept == 0 { self.first.take() } else { None };
-        self.give_back_these(first.into_iter().chain(surplus), tells)
+        self.give_back_these(first.into_iter().chain(surplus), notifies)
     }
 
-    /// Gives back what counts no more: slots beyond the capacity, and all of them if another directory
-    /// has the path.
-    pub(super) fn keep_valid(&mut self, seen: &Snapshot, tells: bool) -> Result<()> {
+    /// Releases the slots that no longer count: those beyond the capacity, and all of them if
+    /// another directory has the path.
+    pub(super) fn keep_valid(&mut self, seen: &Snapshot, notifies: bool) -> Result<()> {
         if self.epoch.replace(seen.epoch).is_some_and(|epoch| epoch != seen.epoch) {
-            return self.cut(0, tells);
+            return self.cut(0, notifies);
         }
         if self.taken().all(|(number, _)| *number < seen.capacity) {
             return Ok(());
@@ -68,21 +68,21 @@ impl Batch {
         for (number, locked) in kept {
             self.add(number, locked);
         }
-        self.give_back_these(beyond, tells)
+        self.give_back_these(beyond, notifies)
     }
 
     fn give_back_these(
         &self,
         taken: impl IntoIterator<Item = (u32, Locked)>,
-        tells: bool,
+        notifies: bool,
     ) -> Result<()> {
-        // A forked copy gives back nothing (rule 4).
+        // A forked copy releases nothing (rule 4).
         let mut taken = taken.into_iter().filter(|taken| taken.1.is_here()).peekable();
         if taken.peek().is_none() {
             return Ok(());
         }
         let (table, result) = self.slots.give_back(taken);
-        if tells {
+        if notifies {
             self.slots.tell(table);
         }
         result

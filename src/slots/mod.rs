@@ -174,8 +174,8 @@ impl Slots {
         Err(Error::io("take a permit of", &self.directory, source))
     }
 
-    /// Takes free slots until `batch` has `count` and one more for each slot in excess. What it returns
-    /// is why a slot could not be tried.
+    /// Takes free slots until `batch` has `count` and one more for each slot in excess. Returns the
+    /// error of a slot that could not be tried.
     fn take_free(
         &self,
         batch: &mut Batch,
@@ -251,9 +251,9 @@ impl Slots {
         Ok(Arc::clone(self.table().seat(number).slot.get_or_insert(opened)))
     }
 
-    /// How many of the slots in excess are still held. One that is free is not asked again, since no
-    /// process takes it any more (S3). One that cannot be asked counts as held, and what it returns
-    /// besides is why: no notification would end a wait for it.
+    /// How many of the slots in excess are still held. A free one is not tried again, since no
+    /// process takes it any more (S3). One that cannot be tried counts as held, and the error is
+    /// returned as well, since no notification would end a wait for it.
     fn count_excess(&self, seen: &Snapshot, how: Gathering) -> Result<(u32, Option<Error>)> {
         if seen.excess.is_empty() {
             return Ok((0, None));

@@ -12,8 +12,9 @@ use crate::record::{SPARES, slot_name, slots_in};
 use crate::slot::Slot;
 use crate::sys::{self, FileId};
 
-/// So many slot files are created with the semaphore, so that a process of another user finds them.
-/// Others are created when they are first tried, since a file costs up to a millisecond.
+/// This many slot files are created with the semaphore, so that a process of another user finds
+/// them. Further ones are created when they are first tried, since a file costs up to a
+/// millisecond.
 pub(super) const MAX_CREATED_AT_ONCE: u32 = 64;
 /// A length that `resized` never has.
 const UNREAD: u64 = u64::MAX - 1;
@@ -126,7 +127,7 @@ impl Table {
         }
         (self.signs, self.stamp) = (signs, stamp);
         (self.generation, self.capacity) = (generation, capacity);
-        // A file whose number no semaphore ever had holds nobody's permit.
+        // A file whose number no semaphore can have stands for no permit.
         let had_once = capacity..MOST_PERMITS;
         self.excess = there.iter().copied().filter(|slot| had_once.contains(slot)).collect();
         Ok(there)

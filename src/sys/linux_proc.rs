@@ -1,5 +1,5 @@
-//! Linux: what `/proc` tells of processes and of their locks (proc(5)). May name rustix, the file of Unix
-//! beside this one and std.
+//! Linux: what `/proc` shows of processes and of their locks (proc(5)). May name rustix, the file
+//! of Unix beside this one and std.
 
 use std::fs;
 use std::io;
@@ -52,7 +52,7 @@ fn numbers_of(process: &str) -> Vec<u32> {
     numbers.filter_map(|number| number.parse().ok()).collect()
 }
 
-/// Which pid namespace a process is in. Of other users' processes the system does not tell.
+/// Which pid namespace a process is in. The system does not show that of other users' processes.
 fn namespace_of(process: &str) -> Option<u64> {
     fs::metadata(format!("/proc/{process}/ns/pid")).ok().map(|namespace| namespace.ino())
 }
@@ -126,9 +126,10 @@ pub(crate) fn command_of(pid: u32) -> Option<String> {
 
 // ----------------------------------------------------------------------------------------- locks
 
-/// Whether `/proc/locks` lists the locks of all processes: it does in the first pid namespace, and leaves out
-/// in any other what processes outside of that took, and what dead ones took (`PROC_PID_INIT_INO` in
-/// `include/linux/proc_ns.h`; `locks_show` in `fs/locks.c`). Where that cannot be told, it is taken not to.
+/// Whether `/proc/locks` lists the locks of all processes: it does in the first pid namespace, and
+/// leaves out in any other what processes outside of that took, and what dead ones took
+/// (`PROC_PID_INIT_INO` in `include/linux/proc_ns.h`; `locks_show` in `fs/locks.c`). Where that
+/// cannot be determined, the answer is no.
 pub(crate) fn lists_all() -> bool {
     const FIRST: u64 = 0xEFFF_FFFC;
     namespace_of("self") == Some(FIRST) && fs::File::open("/proc/locks").is_ok()

@@ -193,7 +193,7 @@ fn set_mode(file: &File, mode: u32) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(mode))
 }
 
-/// The mode that was asked for: to do without it would let others in, or keep them out.
+/// The mode that was asked for: without it other users could be let in, or kept out.
 fn set_access(file: &File, mode: u32) -> io::Result<()> {
     set_mode(file, mode).map_err(|error| {
         if !is_unavailable(&error) {

@@ -78,7 +78,7 @@ impl Keeping {
             & if has_group { 0o007 } else { of_others };
         let mode = self.mode & 0o707 | for_group << 3;
         match set_mode(file, mode) {
-            // Others may do less with it than before, and never more.
+            // Other users may do less with it than before, and never more.
             Err(error) if is_unavailable(&error) && found.mode() & 0o777 & !mode == 0 => {}
             set => set?,
         }
@@ -159,7 +159,7 @@ mod extended {
             Ok(Self { list, attributes })
         }
 
-        /// Where that is permitted. A file of this user that only they may open.
+        /// Where that is permitted. `file` belongs to this user, and no other user may open it.
         pub(super) fn copy_attributes(&self, file: &File) {
             for (name, value) in &self.attributes {
                 let _ = fsetxattr(file, name.as_c_str(), value, XattrFlags::empty());

@@ -1,5 +1,5 @@
-//! Unix: a mark that tells a process from its forked copies, a coarse clock, the host's name.
-//! May name rustix, forkguard and std.
+//! Unix: a mark that distinguishes a process from its forked copies, a coarse clock, the host's
+//! name. May name rustix, forkguard and std.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

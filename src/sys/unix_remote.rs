@@ -1,11 +1,12 @@
-//! Unix: which file systems are served by another host, where the system tells. May name rustix and std.
+//! Unix: which file systems are served by another host, where the system shows that. May name
+//! rustix and std.
 
 use std::fs::File;
 use std::path::Path;
 
 use rustix::fs::{StatFs, fstatfs, statfs};
 
-/// Whether the file is on such a file system; `None` where the system does not tell.
+/// Whether the file is on such a file system; `None` where the system does not show it.
 pub(super) fn file(file: &File) -> Option<bool> {
     fstatfs(file).ok().map(|fs| is_remote(&fs))
 }

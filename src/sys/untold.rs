@@ -1,4 +1,4 @@
-//! What [`super`] offers of processes, for a system that tells nothing of them.
+//! The part of [`super`] about processes, for a system that shows nothing of them.
 
 use super::{FileId, Numbering, Owner, Process};
 

@@ -45,8 +45,9 @@ fn end(path: &Path, file: &File, is_claimed: bool) {
     }
 }
 
-/// Written aside, and synced if that can be done here: otherwise some file systems may have an empty file at the name
-/// after a loss of power. And whether it is [claimed](claim).
+/// Writes the contents aside, and syncs them if that can be done here: otherwise some file systems
+/// may have an empty file at the name after a loss of power. Also returns whether the file is
+/// [claimed](claim).
 fn written(path: &Path, contents: &[u8], bits: Option<Bits>) -> io::Result<(NamedTempFile, bool)> {
     let is_claimed = locks_tell(path);
     let made = if is_claimed { aside(path, bits) } else { unique_aside(path, bits) }?;
@@ -57,10 +58,10 @@ fn written(path: &Path, contents: &[u8], bits: Option<Bits>) -> io::Result<(Name
     }
 }
 
-/// So many files can be written aside for one path at a time under a number. There are always fewer, so each call looks at a
-/// few names, whatever else the directory holds.
+/// How many files can be written aside for one path at a time under a number. There are always
+/// fewer, so each call looks at a few names, whatever else the directory holds.
 const NUMBERS: u32 = 64;
-/// So many numbers that are free, one after the other, and those behind them are taken to be free as well.
+/// After this many free numbers in a row, the rest are taken to be free as well.
 const LONGEST_GAP: u32 = 8;
 
 /// Rule 14. Where what is written for `path` lies meanwhile.
@@ -74,8 +75,8 @@ fn numbered(path: &Path, number: u32) -> std::path::PathBuf {
     path.with_file_name(format!(".flockwork.{hash:016x}.{number}"))
 }
 
-/// Whether a lock tells a living writer from a killed one. On a network file system it costs much, and may say nothing about
-/// another host.
+/// Whether a lock distinguishes a living writer from a killed one. On a network file system it
+/// costs much, and may mean nothing for another host.
 fn locks_tell(path: &Path) -> bool {
     !path.parent().is_some_and(is_network_place)
 }
@@ -91,7 +92,7 @@ fn aside(path: &Path, bits: Option<Bits>) -> io::Result<NamedTempFile> {
         };
         match made {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            // It is being removed, or another program looks at it: the next name will tell.
+            // It is being removed, or another program has it open: do without a number.
             Err(_) if !WRITERS_LOCK => break,
             made => {
                 if let Some(claimed) = claim(made?, &at)? {

@@ -54,7 +54,8 @@ pub(crate) fn try_pass<P: Passage>(
         if let Some(_passing) = try_now(lines, gate)? {
             return try_now(lines, lock);
         }
-        // The holder of the gate waits, if the lock is not available: no use in waiting for it.
+        // The holder of the gate waits, if the lock is not available: waiting for it would not
+        // help.
         match try_now(lines, lock)? {
             None => return Ok(None),
             Some(probe) => lock.give_back(probe),

@@ -15,12 +15,12 @@ use crate::error::Result;
 pub(crate) struct InLine<T: Target> {
     lines: &'static Lines<T>,
     target: Arc<T>,
-    /// What it is granted must be taken soon, or is taken back.
+    /// A grant must be taken soon, or is taken back.
     is_brief: bool,
     stage: Stage<T>,
 }
 
-/// How long a wait polls at most, while the process has idle helpers, before it gets a helper of its own
+/// How long a wait polls at most, while the process has idle helpers, before it gets its own helper
 /// (Q8).
 const BEFORE_A_HELPER: Duration = Duration::from_millis(50);
 
@@ -48,7 +48,7 @@ impl<T: Target> InLine<T> {
         Self { lines, target, is_brief: false, stage: Stage::Tried }
     }
 
-    /// For a future that may be set aside when it has been granted what others wait for too.
+    /// For a future that may be set aside after a grant that other waiters need too.
     pub(super) fn brief(mut self, is_brief: bool) -> Self {
         self.is_brief = is_brief;
         self

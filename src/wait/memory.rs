@@ -1,4 +1,5 @@
-//! A target for the engine's own tests: a lock in memory, so that each moment of a hand-over can be had on purpose.
+//! A target for the engine's own tests: a lock in memory, so that a test can bring about each
+//! moment of a hand-over.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,31 +14,31 @@ use crate::sync::{Condvar, Mutex};
 pub(super) struct Memory {
     pub(super) state: Arc<(Mutex<Contents>, Condvar)>,
     pub(super) attempts: AtomicUsize,
-    /// What is held of an earlier generation is not valid any more.
+    /// A lock of an earlier generation is not valid any more.
     pub(super) generation: AtomicUsize,
-    /// Who waits tries by themselves so often.
+    /// The interval of a waiter's own tries.
     pub(super) backstop: Option<Duration>,
 }
 
 #[derive(Default)]
 pub(super) struct Contents {
     pub(super) is_held: bool,
-    /// The request that it was granted to, if it was to one.
+    /// The request that was granted the lock, if it was a request.
     pub(super) owner: Option<usize>,
     pub(super) requests: usize,
     /// Helpers wait before they prepare.
     pub(super) is_slow: bool,
     pub(super) fault: Option<&'static str>,
-    /// Who blocks is not woken when it is free.
+    /// A blocked request is not woken when the lock is free.
     pub(super) is_deaf: bool,
 }
 
-/// With its generation, which is none if it has been freed already.
+/// With its generation, or [`FREED`].
 pub(super) struct Held(Arc<(Mutex<Contents>, Condvar)>, pub(super) usize);
 
 const FREED: usize = usize::MAX;
 
-/// With its number, which is none if it was granted.
+/// With its number, or [`FREED`] once it has become a [`Held`].
 pub(super) struct Request(Arc<(Mutex<Contents>, Condvar)>, usize);
 
 impl Drop for Request {
@@ -125,7 +126,7 @@ impl Target for Memory {
 
     fn block(&self, request: &Request) -> Result<()> {
         let mut contents = self.state.0.lock().unwrap();
-        // It may have been granted to the request by another thread (Q7).
+        // Another thread may have acquired it through the request (Q7).
         while contents.owner != Some(request.1)
             && (contents.is_held || contents.is_deaf)
             && !matches!(contents.fault, Some("panic" | "refuse"))

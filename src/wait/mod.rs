@@ -79,13 +79,13 @@ pub(crate) trait Target: Send + Sync + Sized + 'static {
     /// what it is granted is still what is wanted: the receiver does (W5).
     fn block(&self, request: &Self::Request) -> Result<()>;
     /// Whether the request has been granted, also if the helper has not run since; it is granted by
-    /// this if nothing is in the way. Never blocks. `false` where the platform cannot tell.
+    /// this if nothing is in the way. Never blocks. `false` where the platform cannot answer.
     fn is_granted(&self, request: &Self::Request) -> bool;
-    /// What a request that was granted holds.
+    /// The lock of a request that was granted.
     fn granted(&self, request: Self::Request) -> Self::Held;
-    /// The key in the other mode, if there is one: what was granted there keeps this one busy.
+    /// The key in the other mode, if there is one: a lock in that mode keeps this one busy.
     fn rival(&self, key: &Self::Key) -> Option<Self::Key>;
-    /// Frees what is held, in no more than a system call; giving it back comes after that.
+    /// Unlocks it, by no more than a system call; `give_back` comes after that.
     fn release(&self, held: &mut Self::Held);
     /// Takes back what nobody wants.
     fn give_back(&self, held: Self::Held) {

@@ -16,8 +16,8 @@
 //!   begin again.
 //! * Q6 Wakers, and whatever is dropped, are somebody else's code: never touched under the mutex.
 //! * Q7 A try takes over what a helper without waiters has been granted.
-//! * Q8 Few helpers are kept that no waiter needs: while there are as many, a wait gets a helper of its
-//!   own only after it has lasted a while.
+//! * Q8 Few helpers are kept that no waiter needs: while there are this many, a wait gets its own
+//!   helper only after it has lasted a while.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -30,18 +30,20 @@ use super::{Target, deadline, wake};
 use crate::per_process::{MutexGuard, PerProcess};
 use crate::sync;
 
-/// Helpers that somebody waits for, and all helpers. Each is a thread, and has a descriptor.
+/// At most this many helpers that a waiter needs, and this many in all. Each is a thread, and has a
+/// descriptor.
 const MAX_NEEDED: usize = 64;
 const MAX_HELPERS: usize = 256;
-/// While so many helpers are not needed any more, a wait must last before it gets one of its own: a
-/// helper that is blocked in the kernel cannot be ended, so waits that give up soon should leave none.
+/// While this many helpers are not needed any more, a wait must last before it gets its own: a
+/// helper that is blocked in the kernel cannot be ended, so waits that give up soon should leave
+/// none.
 const MAX_IDLE: usize = 8;
 static HELPERS: AtomicUsize = AtomicUsize::new(0);
 /// A helper sleeps in one system call: the default of 2 MiB would be address space for nothing.
 pub(super) const STACK: usize = 256 * 1024;
 
-/// A future that may be set aside by its executor, and would keep others from what it was granted, takes
-/// it within this or waits again.
+/// How soon a future that its executor may set aside must take what it was granted, if other
+/// waiters need it. Otherwise the grant is taken back, and the future waits again.
 const UNTAKEN: Duration = Duration::from_secs(1);
 
 /// The next one in any line. Goes on in a forked copy, so that a place of the other process is nobody's there.
@@ -112,7 +114,7 @@ enum Seat<H> {
 
 struct Waiting {
     waker: Waker,
-    /// What it is granted must be taken soon: see [`UNTAKEN`].
+    /// A grant must be taken soon: see [`UNTAKEN`].
     is_brief: bool,
 }
 
@@ -175,8 +177,8 @@ impl<T: Target> Lines<T> {
         !self.is_empty() && self.state().lines.contains_key(key)
     }
 
-    /// Joins the line, adopting its helper or starting one (Q2, Q8). `has_lasted`: the wait has lasted
-    /// for long enough to get a helper of its own.
+    /// Joins the line, adopting its helper or starting one (Q2, Q8). `has_lasted`: the wait has
+    /// lasted for long enough to get its own helper.
     pub(super) fn join(
         &'static self,
         target: &Arc<T>,
@@ -408,8 +410,8 @@ impl<T: Target> Helper<T> {
                     is_last
                 }
                 Err(mut unwanted) => {
-                    // Unlocked before the line is gone, so that no try of this process is refused by it
-                    // (Q7). The rest may take a while, or be somebody else's code.
+                    // Unlocked before the line is gone, so that no try of this process is refused
+                    // by it (Q7). The rest may take a while, or run a caller's code.
                     self.target.release(&mut unwanted);
                     self.lines.unwanted.fetch_add(1, Ordering::Release);
                     let is_last = self.end_if_empty(&mut state);
@@ -424,8 +426,9 @@ impl<T: Target> Helper<T> {
         }
     }
 
-    /// Waits until the future at that place has taken what it was granted. One that does not is set
-    /// aside, perhaps for ever: it waits again when it is polled, and what it had is released.
+    /// Waits until the future at that place has taken what it was granted. A future that does not
+    /// take it is set aside, perhaps for ever: its grant is released, and it waits again when it is
+    /// polled.
     fn take_back_untaken(&self, place: Place) {
         let over = deadline::now() + UNTAKEN;
         let mut state = self.lines.state();
@@ -445,7 +448,7 @@ impl<T: Target> Helper<T> {
         }
     }
 
-    /// Takes the line away if no waiter stands in it; returns whether this helper is done.
+    /// Removes the line if no waiter stands in it; returns whether this helper is done.
     fn end_if_empty(&self, state: &mut State<T>) -> bool {
         match state.line_of(self) {
             Some(line) if !line.waiters.is_empty() => return false,
@@ -503,7 +506,7 @@ impl<T: Target> Helper<T> {
 
 impl<T: Target> Drop for Helper<T> {
     fn drop(&mut self) {
-        // A try may have made it granted (Q7): it is free before those who count on it hear of this.
+        // A try may have acquired it through the request (Q7): it is free before that try is woken.
         let request = self.lines.state().line_of(self).and_then(|line| line.request.take());
         drop(request);
         let mut wakers = Vec::new();

@@ -149,7 +149,7 @@ fn race(ends: &[End], fault: Option<&'static str>) {
     drop(before);
     // Shuttle fails where all threads wait: nobody's wake-up is lost.
     waits.into_iter().for_each(|wait| wait.join().unwrap());
-    // Nobody has it and nobody waits: what a helper may still have does not refuse a try (Q7).
+    // No thread holds it or waits: a lock that a helper may still have does not refuse a try (Q7).
     let taken = together.try_now().expect("refused by a leftover of this process");
     assert!(together.try_now().is_none());
     drop(taken);

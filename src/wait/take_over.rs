@@ -1,5 +1,5 @@
-//! Trying to take a lock that a helper of this process has been granted although no waiter needs it any more: a wait that gave
-//! up must not refuse its own process (rule Q7).
+//! Trying to take a lock that a helper of this process has been granted although no waiter needs it
+//! any more: a wait that gave up must not refuse its own process (rule Q7).
 
 #![expect(
     clippy::disallowed_methods,
@@ -70,12 +70,12 @@ pub(crate) fn is_left<T: Target>(lines: &Lines<T>, target: &T) -> bool {
     !lines.is_empty() && lines.is_left(target, &target.key())
 }
 
-/// What a helper without waiters had.
+/// What became of a helper without waiters.
 enum Left<H> {
-    /// There is none, or it has not been granted anything.
+    /// There is none, or it has not been granted the lock.
     Nothing,
     Held(H),
-    /// It failed, and what it had is free.
+    /// It failed, and has released the lock.
     Freed,
 }
 

@@ -127,7 +127,7 @@ fn open(path: &PathBuf, options: &Options) -> Result<Event, Failure> {
     Ok(options.open_event(path)?)
 }
 
-/// What is given, or what the standard input holds.
+/// The payload of the command line, or else the standard input.
 fn payload(data: &OsString) -> Result<Vec<u8>, Failure> {
     if data != "-" {
         return Ok(data.as_encoded_bytes().to_vec());

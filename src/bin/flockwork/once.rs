@@ -107,7 +107,7 @@ pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
     })
 }
 
-/// It was done all the same, so it is no failure.
+/// The command has run, so this is no failure.
 fn tell_whether_durable(arguments: &OnceArgs, once: &Once) {
     if arguments.fsync && !once.is_durable() {
         let path = once.path().display();

@@ -30,8 +30,8 @@ pub(super) struct Given {
     mode: Mode,
     /// The bytes to lock by fcntl(2), instead of the whole file by flock(2).
     range: Option<Range>,
-    /// Of the same open file, and so with the same locks: the calls for a range take no number. Where the command is not to
-    /// inherit the number, this is what is left of it.
+    /// A copy of the same open file, which shares its locks: the calls for a range take no number.
+    /// Where the command is not to inherit the number, only this copy is left.
     copy: Option<OwnedFd>,
 }
 
