@@ -50,9 +50,9 @@ impl Contents {
         {
             let Some(parent) = directory.parent() else { break };
             let synced = sys::sync_directory(parent);
-            self.note(synced.map_err(|source| {
-                Error::io("bring to the disk the directory of", &self.path, source)
-            })?);
+            self.note(
+                synced.map_err(|source| Error::io("sync the directory of", &self.path, source))?,
+            );
         }
         Ok(())
     }

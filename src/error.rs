@@ -143,7 +143,7 @@ impl Error {
         Self::TimedOut { path: Arc::clone(path), waited, holder }
     }
 
-    /// A guard was used in a process that has it from a `fork`.
+    /// A guard was used in a process that got it by `fork`.
     pub(crate) fn forked_copy(operation: &'static str, path: &Arc<Path>) -> Self {
         let source = io::Error::other(
             "this guard is a copy made by `fork`, and the lock belongs to the process that acquired it",

@@ -1,4 +1,4 @@
-//! `Event`: one marker file, and those who wait for it. Joins `marker` (the file) and `wait` (the engine).
+//! `Event`: one marker file, and its waiters. Joins `marker` (the file) and `wait` (the engine).
 
 use std::fmt;
 use std::future::Future;
@@ -77,9 +77,9 @@ use crate::wait::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Of a value that changes, a reader gets the old payload or the new one, and never a part of one. Waiters are not woken
-/// when the payload of an event that is set is replaced. Where each payload must reach a consumer, the producers use
-/// [`set_new`](Self::set_new):
+/// A reader of a value that changes gets the old payload or the new one, and never a part of one.
+/// Waiters are not woken when the payload of an event that is set is replaced. Where each payload
+/// must reach a consumer, the producers use [`set_new`](Self::set_new):
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -102,7 +102,7 @@ use crate::wait::{
 ///
 /// # Names that belong to it
 ///
-/// The path is the event's own: who makes a file there sets it, also by opening a
+/// The path is the event's own: a program that creates a file there sets it, also by opening a
 /// [`Lock`](crate::Lock) at the same path. A consumer ([`consume`](Self::consume)) creates
 /// `ready.flock` beside `ready`, which stays, and `ready.taken` comes and goes: open no lock and no
 /// other event there.
@@ -416,8 +416,8 @@ impl Event {
     ///
     /// As [`payload`](Self::payload), and [`Error::Io`] if the file cannot be renamed or the lock
     /// file cannot be made; [`Error::Unsupported`] if the file system has no locks. Nothing is
-    /// taken then. Who may not write to the directory, or has a path so long that `.flock` finds no
-    /// room, gets the error only when there is something to consume.
+    /// taken then. If the directory is not writable, or the path is too long for
+    /// `.flock`, the error comes only when there is something to consume.
     pub fn consume(&self) -> Result<Vec<u8>> {
         self.scene(consumed, Lack::NotConsumed).wait(|| Deadline::NEVER)
     }

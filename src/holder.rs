@@ -183,7 +183,8 @@ impl Holder {
         Self { process, command, ..self }
     }
 
-    /// Whether the process is known to have ended. Of one in another pid namespace that is never known.
+    /// Whether the process is known to have ended. That is never known of one in another pid
+    /// namespace.
     pub(crate) fn has_ended(&self) -> bool {
         self.same_pid_namespace() && sys::has_ended(&self.process)
     }
@@ -288,7 +289,7 @@ impl fmt::Display for Holder {
     }
 }
 
-/// This process, which is asked for once: to ask the system takes some 50 microseconds.
+/// This process. The system is asked once, since that takes some 50 microseconds.
 fn this_process() -> Arc<Process> {
     static KNOWN: PerProcess<Option<Arc<Process>>> = PerProcess::new(None, |()| None);
     if let Some(known) = &*KNOWN.lock() {

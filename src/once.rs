@@ -418,7 +418,7 @@ impl Once {
 
     /// Rule O2. What was done is on the disk before anybody sees that it is done, and that is before anybody else may do it.
     fn finish(&self, turn: LockGuard) -> Result<()> {
-        const OPERATION: &str = "bring to the disk what was done for";
+        const OPERATION: &str = "sync what was done for";
         if !turn.is_here() {
             // A forked copy that comes back from the closure: the other process is still at it (rule 4).
             return Err(Error::forked_copy("say that it is done for", &self.inner.path));

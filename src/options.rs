@@ -129,9 +129,11 @@ impl Options {
     /// * For a [`Once`](crate::Once): all that the closure wrote has reached the disk before anybody sees "done", and
     ///   "done" has before the call returns.
     ///
-    /// Where a file system or a sandbox has no call for this (it says `EINVAL`, `ENOSYS`, `EOPNOTSUPP` or `EPERM`), the calls succeed
-    /// without it, since the work is done, and [`SharedFile::is_durable`](crate::SharedFile::is_durable) and
-    /// [`Once::is_durable`](crate::Once::is_durable) are `false` from then on. Any other error of syncing is the call's.
+    /// Where a file system or a sandbox has no call for this (it returns `EINVAL`, `ENOSYS`,
+    /// `EOPNOTSUPP` or `EPERM`), the calls succeed without it, since the work is done, and
+    /// [`SharedFile::is_durable`](crate::SharedFile::is_durable) and
+    /// [`Once::is_durable`](crate::Once::is_durable) are `false` from then on. Any other error of
+    /// syncing is the call's.
     ///
     /// Costs what the disk costs: some milliseconds for a file; and for a `Once` as long as it takes to write everything
     /// that any program has left to be written, on all file systems, also on a network one that hangs.
@@ -314,7 +316,7 @@ pub struct Waiting {
     /// Where its holders are found.
     locked: Arc<Path>,
     elapsed: Duration,
-    /// Of several events: how many more are missing, and whether one of them is enough.
+    /// For several events: how many more are missing, and whether one of them is enough.
     others: usize,
     is_any: bool,
 }

@@ -1,5 +1,6 @@
-//! Who holds a path: the record that a holder leaves beside it, and what the system tells where there is
-//! none. Names `holder`, `options` (the access), `sys` and std; never takes the lock it tells about.
+//! Who holds a path: the record that a holder leaves beside it, and what the system shows where
+//! there is none. Names `holder`, `options` (the access), `sys` and std; never takes the lock it
+//! tells about.
 //!
 //! The record is `P.holder` (for a slot of a semaphore `P/holders/slot.N`, for each reader a file in `P.holders/`), a
 //! small text. It counts only while its publisher lives, which the kernel tells ([`sys::Pin`]): so a record that a

@@ -150,7 +150,7 @@ struct Inner {
     /// Of the lock.
     options: Options,
     lock_path: Arc<Path>,
-    /// Opened by the first call that needs it: to read takes no lock.
+    /// Opened by the first call that needs it; reading takes no lock.
     lock: OnceBox<RwLock>,
 }
 
@@ -561,8 +561,9 @@ impl SharedFile {
         self.inner.contents.is_durable()
     }
 
-    /// Its lock, at the path with `.flock` added: to ask who holds it, or to hold it for other reasons. Opens it, and so
-    /// creates the lock files where they are missing, unless an earlier call has done so.
+    /// Its lock, at the path with `.flock` added, to find its holders or to hold it for another
+    /// reason. Opens it, and so creates the lock files where they are missing, unless an earlier
+    /// call has done so.
     ///
     /// # Errors
     ///

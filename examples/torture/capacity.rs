@@ -40,7 +40,7 @@ impl Capacity {
         self.changes.insert(actor, Change { to, beside });
     }
 
-    /// It has been made: what was before it is no more.
+    /// It has ended: the capacity before it no longer counts.
     pub(crate) fn ends(&mut self, actor: Actor) {
         if let Some(Change { to, beside }) = self.changes.remove(&actor) {
             self.possible = beside;
@@ -48,7 +48,7 @@ impl Capacity {
         }
     }
 
-    /// It failed, or its process has died: it may have been made or not.
+    /// It failed, or its process has died: it may have taken effect or not.
     pub(crate) fn gives_up(&mut self, actor: Actor) {
         self.changes.remove(&actor);
     }

@@ -3,8 +3,9 @@
 //! What is judged, of each thing outside the yard:
 //!
 //! * *Exclusion.* Whoever goes in while another is inside, who does not let them, is a violation.
-//! * *Permits.* No slot has two holders, and none beyond the capacity has any. Where the capacity changes, nobody is
-//!   granted a permit while as many are out as it was at any moment since they asked: see `capacity.rs`.
+//! * *Permits.* No slot has two holders, and none beyond the capacity has any. Where the capacity
+//!   changes, no caller is granted a permit while the permits that are out reach what it was at
+//!   each moment since the call: see `capacity.rs`.
 //! * *Mailbox.* What is consumed was set, and is consumed once; what was set and is never consumed needs a consumer
 //!   that was killed, one for each.
 //! * *Once.* One at a time does it; nobody is told that it is done before it was done, after it was undone.
@@ -355,8 +356,9 @@ impl Table {
         }
     }
 
-    /// Who has just been granted a permit was granted it when no more were out than the capacity was at some moment
-    /// since they asked, also if some of the others were granted theirs later: then these asked later, too.
+    /// A caller that has just been granted a permit got it when no more were out than the capacity
+    /// was at some moment since it asked. That also holds if some of the others were granted later:
+    /// then these asked later, too.
     fn judge_capacity(&mut self, record: Record) {
         let Record { worker, thread, thing, .. } = record;
         let largest = self.processes[worker as usize].actors[thread as usize].largest;

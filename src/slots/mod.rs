@@ -1,5 +1,6 @@
-//! The files of a semaphore: how slots are taken and given back, and how its processes learn that one of them
-//! waits or that the capacity was changed. Knows files and knows no time. Rules S1 to S7 of `docs/PROTOCOL.md`.
+//! The files of a semaphore: how slots are acquired and released, and how its processes learn that
+//! one of them waits or that the capacity was changed. Knows files and knows no time. Rules S1 to
+//! S7 of `docs/PROTOCOL.md`.
 
 mod batch;
 mod capacity;

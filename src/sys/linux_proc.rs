@@ -176,7 +176,7 @@ fn owners(locks: Vec<Lock>) -> Vec<Owner> {
 struct Lock {
     file: FileId,
     is_shared: bool,
-    /// Who has it, by the number in `/proc`.
+    /// The process that has it, by its number in `/proc`.
     process: u32,
 }
 

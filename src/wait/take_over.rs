@@ -13,7 +13,7 @@ use super::queue::{Lines, Look};
 use super::{Target, this_thread};
 use crate::error::Result;
 
-/// Takes it if no other process or thread has it. Never waits for another process.
+/// Acquires it if no other process or thread has it. Never waits for a release by another process.
 pub(crate) fn try_now<T: Target>(
     lines: &'static Lines<T>,
     target: &Arc<T>,

@@ -150,7 +150,7 @@ fn what_another_user_made_is_told_with_how_to_share_it() {
     }
     // In a directory that was created with it.
     other(&["lock", "closed/f", "true"]).expect(66, "").says("can permit it by --access");
-    // With it, there is nothing to be told.
+    // With `--access` the error has no such hint.
     private(&["lock", "--access", "everyone", "shared", "true"]);
     private(&["sem", "--access", "everyone", "shared.s", "true"]);
     private(&["event", "set", "--access", "everyone", "shared.e", "--data", "x"]);

@@ -1,4 +1,4 @@
-//! What a verb writes, where it cannot be written: the output is full, closed, or a pipe that nobody reads.
+//! The output of a verb that cannot be written: it is full, closed, or a pipe without a reader.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -17,8 +17,8 @@ fn read_only() -> Stdio {
     std::fs::File::open("/dev/null").unwrap().into()
 }
 
-/// A pipe that is closed at its other end. It is shut down besides, since a child that another test forks at this moment
-/// has a copy of that end.
+/// A pipe that is closed at its other end. It is also shut down, since a child that another test
+/// forks at this moment has a copy of that end.
 fn broken() -> Stdio {
     let (ours, _) = UnixStream::pair().unwrap();
     ours.shutdown(std::net::Shutdown::Both).unwrap();
@@ -67,7 +67,7 @@ fn a_payload_that_cannot_be_written_is_put_back() {
     let line = "event wait --consume e | head -c 10 > part; cat part";
     closed(dir, line).expect(0, "xxxxxxxxxx").says("is set again");
     run(dir, consume).expect(0, &long);
-    // Nothing had to be written, or nobody wants it.
+    // There is nothing to write, or the output is discarded.
     set("");
     closed(dir, "event wait --consume e >&-").expect(0, "");
     set("x");
@@ -115,7 +115,8 @@ fn what_can_be_asked_again_fails_where_the_output_is_full() {
         }
         // As SIGPIPE ends other programs.
         assert_eq!(writing_to(dir, words, broken()).expect(141, "").err, "", "{words:?}");
-        // Rust's runtime opens the null device in its place, as if it had been discarded; so do others.
+        // Rust's runtime opens the null device in its place, as if the output had been discarded;
+        // so do other runtimes.
         if !words.contains(&"--watch") {
             let code = i32::from(*words == ["event", "status", "unset"]);
             assert_eq!(closed(dir, &format!("{} >&-", words.join(" "))).expect(code, "").err, "");

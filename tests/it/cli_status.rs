@@ -185,8 +185,8 @@ fn looking_takes_nothing_and_delays_nobody() {
     assert_eq!(Ran::of(&mut traced).code, Some(0));
     let calls = std::fs::read_to_string(&log).unwrap();
     std::fs::remove_file(&log).unwrap();
-    // A record is locked by who left it, and is looked at by a try. The locks themselves: where the system's list tells,
-    // not at all; elsewhere by a try.
+    // A holder keeps its record locked, and a reader checks that by a try. The locks themselves are
+    // tried only where the system's list does not show them.
     let taken = calls.lines().find(|call| call.contains("flock(") && !call.contains("holder"));
     assert!(taken.is_none() || !lists(dir), "{calls}");
     for word in ["O_CREAT", "rename(", "unlink(", "unlinkat(", "link(", "mkdir("] {

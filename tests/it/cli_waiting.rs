@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use crate::cli::{Holding, flockwork, run};
 use crate::running::Start as _;
 
-/// A verb, who is in its way, and what it writes to the standard output when that is over.
+/// A verb, the holder that it waits for, and what it prints to the standard output after the
+/// release.
 struct Verb {
     words: &'static [&'static str],
     /// The job, or the events, after the options.
@@ -107,8 +108,8 @@ const VERBS: &[Verb] = &[
     ),
 ];
 
-/// With what each comes to while it is in vain: the code, whether it waits for the time that is given, and the number of
-/// lines on the standard error.
+/// With the result of each while the wait fails: the code, whether it waits for the given time, and
+/// the number of lines on the standard error.
 const IN_VAIN: &[(&[&str], i32, bool, usize)] = &[
     (&["-n"], 75, false, 1),
     (&["-w", "0"], 75, false, 1),

@@ -58,7 +58,7 @@ fn it_is_never_set_cleared_or_consumed() {
     }
     std::fs::remove_dir(&path).unwrap();
     assert!(event.set().is_err() && !path.exists());
-    // What is done once is told by a regular file, whatever the options say.
+    // A `Once` is done when there is a regular file, whatever the options say.
     let once: Once = Options::new().any_file_type(true).open_once(path.join("deep/done")).unwrap();
     assert!(once.call_once(|| Ok::<_, std::io::Error>(())).unwrap());
 }
@@ -119,7 +119,7 @@ fn a_symbolic_link_sets_it_while_it_leads_to_a_file() {
     symlink("..1", at("..data_tmp")).unwrap();
     std::fs::rename(at("..data_tmp"), at("..data")).unwrap();
     assert_eq!(waiter.answer(), "ok");
-    // A change behind the link, of which no event tells here.
+    // A change behind the link, which no event reports here.
     waiter.tell("event\tcleared");
     std::fs::remove_file(at("..1/ready")).unwrap();
     assert_eq!(waiter.answer(), "ok");

@@ -311,7 +311,7 @@ fn judge_text(
     match (kind, fault) {
         _ if is_expected => None,
         ("timed-out", _) => Some("a time-out that was none"),
-        // A try is told that another process has it.
+        // A try learns that another process holds it.
         ("would-block", Fault::Caller { call, error: "EAGAIN", .. }) if call == "flock" => {
             let tries = operation.name.contains("try_") || operation.name.contains("downgrade");
             (!tries).then_some("refused, though it waits")

@@ -317,7 +317,7 @@ fn an_orderly_release_is_no_death_where_the_record_cannot_be_removed() {
 }
 
 /// Whoever may read a record can lock it, and holds nothing by that.
-// Linux only: no other system tells that the process has ended.
+// Linux only: no other system shows that the process has ended.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_dead_holders_record_that_another_process_locks_is_not_believed() {

@@ -113,8 +113,8 @@ impl Limit {
 impl Drop for Limit {
     fn drop(&mut self) {
         CURRENT.set(None);
-        // A forked child has the parent's test on its stack, and perhaps a mutex that nobody
-        // unlocks.
+        // A forked child has the parent's test on its stack, and perhaps a mutex that no
+        // thread unlocks.
         if self.process != std::process::id() {
             return;
         }
@@ -220,7 +220,7 @@ fn watch() {
 }
 
 /// A process and those that descend from it. On other systems than Linux that process alone: peers
-/// there have a limit of their own.
+/// there have their own limit.
 #[cfg(target_os = "linux")]
 fn family(process: u32) -> Vec<u32> {
     let mut parents = Vec::new();

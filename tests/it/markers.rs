@@ -82,7 +82,8 @@ impl State {
                 }
                 "ok".into()
             }
-            // Sets it with each of so many payloads, and waits until it is clear where another was first.
+            // Sets it with each of `times` payloads, and waits until it is clear where another
+            // producer was first.
             ["produce", name, times] => {
                 for number in 0..times.parse().unwrap() {
                     while !event.set_new(format!("{name}{number}"))? {

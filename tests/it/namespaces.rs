@@ -9,7 +9,8 @@ use flockwork::{Holder, Lock, Options, RwLock, Semaphore, held_slots, holders, i
 use crate::peer::Peer;
 use crate::support::{eventually, has};
 
-/// What gives a program a pid namespace of its own. The first has a `/proc` of that as well, as a container has.
+/// Programs that give another one its own pid namespace. The first also mounts a `/proc` for it, as
+/// a container has.
 const NAMESPACES: &[&[&str]] = &[
     &["--fork", "--pid", "--mount-proc"],
     &["--fork", "--pid"],
@@ -17,12 +18,12 @@ const NAMESPACES: &[&[&str]] = &[
     &["--user", "--map-root-user", "--fork", "--pid", "--mount-proc"],
 ];
 
-/// Those of the namespaces that can be had here.
+/// Those of the namespaces that are available here.
 fn namespaces() -> impl Iterator<Item = &'static [&'static str]> {
     NAMESPACES.iter().copied().filter(|namespace| has("unshare", &[*namespace, &["true"]].concat()))
 }
 
-/// A program in a namespace of its own, to which its arguments are added.
+/// A program in its own namespace, to which its arguments are added.
 fn within(namespace: &[&str], program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new("unshare");
     command.args(namespace).arg(program);
@@ -182,7 +183,8 @@ fn a_neighbour_is_named_by_the_number_that_counts_there() {
     }
 }
 
-/// Seen from outside, who reads in a namespace has two numbers: in the record and in the system's list.
+/// Seen from outside, a reader in a namespace has two numbers: in the record and in the system's
+/// list.
 #[test]
 fn a_reader_in_another_pid_namespace_is_named_once() {
     limit!();

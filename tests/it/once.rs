@@ -369,11 +369,11 @@ fn a_forked_copy_that_comes_back_from_the_closure_does_not_make_it_done() {
 fn nobody_sees_done_before_all_of_it_is_on_the_disk() {
     limit!();
     let (_dir, path, log) = files();
-    // The file system of the path cannot be brought to the disk: so it is not done.
+    // The file system of the path cannot be synced: so it is not done.
     let Some(mut peer) = crate::refusals::strace(&[], "syncfs:error=EIO:when=1") else { return };
     crate::calls::open(&mut peer, "once", &path, "fsync=yes");
     let answer = peer.ask(&call(&log, "plainly", ""));
-    assert!(answer.contains("bring to the disk"), "{answer}");
+    assert!(answer.contains("sync what was done"), "{answer}");
     assert_eq!(lines(&log), 1);
     assert!(!path.exists());
     peer.expect(&call(&log, "plainly", ""), "true");

@@ -39,7 +39,7 @@ impl Peer {
     pub(crate) fn start_as(mut command: Command) -> Self {
         command.args(["peer::entry", "--exact", "--nocapture", "--test-threads=1"]).env(ROLE, "1");
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        // It ends by itself, should this process be killed.
+        // It ends on its own, should this process be killed.
         if let Some(remaining) = limit::remaining() {
             command.env(limit::SECONDS, (remaining.as_secs() + 60).to_string());
         }
@@ -307,7 +307,7 @@ impl State {
     }
 }
 
-/// How often it is said to be held, of so many times that each of four threads asks.
+/// How often it is reported as held, of `times` calls by each of four threads.
 fn held_at_once(path: &str, times: u32) -> String {
     let ask = || (0..times).filter(|_| flockwork::is_held(path).unwrap()).count();
     crate::running::scope(|scope| {

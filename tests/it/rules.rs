@@ -219,7 +219,7 @@ mod on_unix {
     #[test]
     fn only_on_a_network_file_system_lock_files_are_opened_to_write() {
         limit!();
-        // Nothing that matters is refused to the first; the second asks and is not told.
+        // Nothing that matters is refused to the first; the second asks and gets no answer.
         for (inject, access_mode) in
             [("fsync:error=EIO", 0), ("fstatfs:error=EPERM", 2), (crate::refusals::NFS, 2)]
         {

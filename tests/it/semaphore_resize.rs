@@ -101,7 +101,7 @@ fn a_failed_look_at_a_resized_semaphore_changes_nothing() {
     }
 }
 
-/// Against processes that try in a loop, a leader that began anew with each look would starve.
+/// Against processes that try in a loop, a leader that began again with each look would starve.
 #[test]
 fn a_leader_keeps_what_it_gathered_while_slots_are_in_excess() {
     limit!();

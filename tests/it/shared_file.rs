@@ -938,7 +938,8 @@ mod injected {
             writer.expect("file\tdurable", "false");
             writer.expect("file\twrite\ttwo", "ok");
             writer.expect("file\tread", "two");
-            // What cannot have the mode of the old one gives others no more rights than that did.
+            // A file that cannot have the mode of the old one gives other users no more rights than
+            // that did.
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
             writer.expect("file\twrite\tthree", "ok");
             assert_eq!(mode(&path) & !0o640, 0, "{:o}", mode(&path));

@@ -228,7 +228,8 @@ struct Clearing {
 }
 
 impl Clearing {
-    /// The first that is still set and the number of others, joined by a word; and whether that is one or several.
+    /// The first that is still set and how many more are, joined by a word; and the verb that
+    /// agrees with them.
     fn missing(&self, joined: &str) -> (String, &'static str) {
         let still_set = self.events.iter().filter(|event| event.is_set().unwrap_or(true));
         let others = still_set.clone().count().saturating_sub(1);

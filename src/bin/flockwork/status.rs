@@ -285,7 +285,7 @@ fn escaped(json: &str) -> String {
 fn as_json(seen: &Seen) -> Value {
     let holders: Value = seen.holders.iter().map(holder_as_json).collect();
     let path = seen.path.to_string_lossy();
-    // Of an unknown holder it is not known either.
+    // It is not known of an unknown holder either.
     let is_unknown =
         matches!(seen.kind, Kind::File { is_held: true, .. }) && seen.holders.is_empty();
     let shared =

@@ -64,7 +64,8 @@ pub(crate) fn run(name: &str, words: Vec<OsString>) -> Exit {
     outcome.unwrap_or_else(|failure| failure.report_as(name))
 }
 
-/// With the code and the words of flock(1) where that fails, which does not care for an output that is not open.
+/// With the code and the text of flock(1) where that fails; flock(1) ignores an output that is not
+/// open.
 fn show(text: &str) -> Outcome {
     match output::try_write(text.as_bytes()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Exit::Other(128 + 13)),
