@@ -133,10 +133,11 @@ impl Once {
     /// # Errors
     ///
     /// * [`OnceError::Closure`] with what `f` returned. It is not done then.
-    /// * [`OnceError::Flockwork`]: [`Error::Unsupported`] if the file system has no locks; [`Error::Io`] if the lock file
-    ///   or the file that says "done" cannot be made; [`Error::NotRegularFile`] if something else has taken the path.
-    ///   It is not done then, but `f` may have run. (With [`Options::fsync`] it may be done, and not survive a loss of
-    ///   power, if only the directory could not be brought to the disk.)
+    /// * [`OnceError::Flockwork`]: [`Error::Unsupported`] if the file system has no locks;
+    ///   [`Error::Io`] if the lock file or the file that says "done" cannot be made;
+    ///   [`Error::NotRegularFile`] if something else has taken the path. It is not done then, but
+    ///   `f` may have run. (With [`Options::fsync`] it may be done, and not survive a loss of
+    ///   power, if only the directory could not be synced.)
     pub fn call_once<E>(&self, f: impl FnOnce() -> Result<(), E>) -> Result<bool, OnceError<E>> {
         self.call(f, Lock::lock)
     }
@@ -416,7 +417,8 @@ impl Once {
         locked.map_err(|error| error.about(&self.inner.path))
     }
 
-    /// Rule O2. What was done is on the disk before anybody sees that it is done, and that is before anybody else may do it.
+    /// Rule O2. What was done is synced before any process sees that it is done, and that is before
+    /// another may do it.
     fn finish(&self, turn: LockGuard) -> Result<()> {
         const OPERATION: &str = "sync what was done for";
         if !turn.is_here() {

@@ -140,11 +140,11 @@ impl Options {
     ///
     /// # Platform-specific behaviour
     ///
-    /// What a closure wrote anywhere is brought to the disk by `syncfs(2)` for the file system of the path, whose errors are
-    /// reported, and `sync(2)` for all others, which Linux waits for and does not report. Other systems do not promise to
-    /// wait, and Windows has no such call: there the closure has to bring its files to the disk itself
-    /// ([`std::fs::File::sync_all`]). Windows cannot bring a directory to the disk either; its file systems keep a
-    /// journal of names.
+    /// What a closure wrote anywhere is synced by `syncfs(2)` for the file system of the path,
+    /// whose errors are reported, and `sync(2)` for all others, which Linux waits for and does not
+    /// report. Other systems do not promise to wait, and Windows has no such call: there the
+    /// closure has to bring its files to the disk itself ([`std::fs::File::sync_all`]). Windows
+    /// cannot bring a directory to the disk either; its file systems keep a journal of names.
     #[must_use]
     pub fn fsync(mut self, yes: bool) -> Self {
         self.fsync = yes;
