@@ -79,8 +79,8 @@ pub fn is_held(path: impl AsRef<Path>) -> Result<bool> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(Error::io("look up", &path, error)),
     }
-    if sys::lists_locks(&path) {
-        return Ok(listed(&path, slice::from_ref(&path))? == [true]);
+    if let Some(listed) = listed(&path, slice::from_ref(&path))? {
+        return Ok(listed == [true]);
     }
     match probe(&path, true) {
         Ok(Some(is_held)) => Ok(is_held),
@@ -125,9 +125,8 @@ pub fn held_slots(path: impl AsRef<Path>) -> Result<Vec<u32>> {
     let slots = record::slots_in(&path).map_err(|source| Error::io("look into", &path, source))?;
     let file = |slot: u32| -> Arc<Path> { path.join(record::slot_name(slot)).into() };
     let mut held = Vec::new();
-    if sys::lists_locks(&path) {
-        let files: Vec<_> = slots.iter().map(|slot| file(*slot)).collect();
-        let listed = listed(&path, &files)?;
+    let files: Vec<_> = slots.iter().map(|slot| file(*slot)).collect();
+    if let Some(listed) = listed(&path, &files)? {
         held.extend(slots.into_iter().zip(listed).filter_map(|(slot, is)| is.then_some(slot)));
         return Ok(held);
     }
@@ -142,8 +141,12 @@ pub fn held_slots(path: impl AsRef<Path>) -> Result<Vec<u32>> {
     Ok(held)
 }
 
-/// Of each of these files, all on the file system of `path`, whether the system lists it as locked.
-fn listed(path: &Arc<Path>, files: &[Arc<Path>]) -> Result<Vec<bool>> {
+/// For each of these files, all on the file system of `path`, whether the system lists it as locked. `None` if the system
+/// does not list all locks there, or this user may not read its list.
+fn listed(path: &Arc<Path>, files: &[Arc<Path>]) -> Result<Option<Vec<bool>>> {
+    if !sys::lists_locks(path) {
+        return Ok(None);
+    }
     let mut ids = Vec::new();
     for file in files {
         ids.push(match sys::path_identity(file) {
@@ -155,7 +158,10 @@ fn listed(path: &Arc<Path>, files: &[Arc<Path>]) -> Result<Vec<bool>> {
     let existing: Vec<_> = ids.iter().copied().flatten().collect();
     let locked = sys::locked_in_list(&existing);
     let locked = locked.map_err(|source| Error::io("find the holders of", path, source))?;
-    Ok(ids.into_iter().map(|id| id.is_some_and(|id| locked.contains(&id))).collect())
+    let is_locked = |locked: Vec<_>| {
+        ids.into_iter().map(|id| id.is_some_and(|id| locked.contains(&id))).collect()
+    };
+    Ok(locked.map(is_locked))
 }
 
 /// Whether it is locked, by a try; with `readers` shared locks count too. `None`: perhaps by

@@ -132,12 +132,12 @@ pub(crate) fn command_of(pid: u32) -> Option<String> {
 /// cannot be determined, the answer is no.
 pub(crate) fn lists_all() -> bool {
     const FIRST: u64 = 0xEFFF_FFFC;
-    namespace_of("self") == Some(FIRST) && fs::File::open("/proc/locks").is_ok()
+    namespace_of("self") == Some(FIRST)
 }
 
-/// Those of these files that the list shows as locked, whoever took the lock.
-pub(crate) fn locked_in_list(files: &[FileId]) -> io::Result<Vec<FileId>> {
-    Ok(listed(files)?.into_iter().map(|lock| lock.file).collect())
+/// Those of these files that the list shows as locked, whoever took the lock. `None` where it cannot be read.
+pub(crate) fn locked_in_list(files: &[FileId]) -> io::Result<Option<Vec<FileId>>> {
+    Ok(listed(files)?.map(|locks| locks.into_iter().map(|lock| lock.file).collect()))
 }
 
 /// The processes that hold a lock on one of these files, as far as `/proc/locks` shows them.
@@ -147,11 +147,13 @@ pub(crate) fn locked_in_list(files: &[FileId]) -> io::Result<Vec<FileId>> {
 /// for. Nothing is listed where the file system shows another device number than stat(2) does (btrfs
 /// subvolumes, some overlays).
 pub(crate) fn lock_owners(files: &[FileId], thorough: bool) -> io::Result<Vec<Owner>> {
-    let taken = listed(files)?.into_iter().filter(|lock| lock.process != 0);
+    let listed = listed(files)?;
+    let lists_all = listed.is_some() && lists_all();
+    let taken = listed.into_iter().flatten().filter(|lock| lock.process != 0);
     let (mut locks, dead): (Vec<_>, Vec<_>) =
         taken.partition(|lock| is_running(lock.process) && still_has(lock));
     let mut open: Vec<_> = dead.iter().map(|lock| lock.file).collect();
-    if thorough && !lists_all() {
+    if thorough && !lists_all {
         open.extend(files.iter().filter(|file| !locks.iter().any(|lock| lock.file == **file)));
     }
     if !open.is_empty() {
@@ -211,20 +213,24 @@ impl Numbers {
     }
 }
 
-/// The locks on these files in the list. The process is the one that took the lock.
-fn listed(files: &[FileId]) -> io::Result<Vec<Lock>> {
+/// The locks on these files in the list, or `None` where it cannot be read. The process is the one that took the lock.
+fn listed(files: &[FileId]) -> io::Result<Option<Vec<Lock>>> {
     // A lock that others' locks move within the list between two reads can be passed over, so what was not
     // seen is looked for again.
     const TRIES: u32 = 3;
-    let mut found = Vec::new();
+    let mut found: Vec<Lock> = Vec::new();
     for _ in 0..if files.is_empty() { 0 } else { TRIES } {
-        let (locks, is_one_piece) = kernel_locks()?;
-        found.extend(locks.lines().filter_map(flock).filter(|lock| files.contains(&lock.file)));
-        if is_one_piece || !found.is_empty() {
+        let Some((locks, is_one_piece)) = kernel_locks()? else { return Ok(None) };
+        for lock in locks.lines().filter_map(flock).filter(|lock| files.contains(&lock.file)) {
+            if !found.contains(&lock) {
+                found.push(lock);
+            }
+        }
+        if is_one_piece || files.iter().all(|file| found.iter().any(|lock| lock.file == *file)) {
             break;
         }
     }
-    Ok(found)
+    Ok(Some(found))
 }
 
 /// Who has a lock on one of these files that another process took: `lock:` lines in `/proc/PID/fdinfo/N`, of the
@@ -283,16 +289,16 @@ fn still_has(lock: &Lock) -> bool {
     self_number() != Some(lock.process) || !locks_had_by(lock.process, &[lock.file]).is_empty()
 }
 
-/// `/proc/locks`, and whether it came in one piece. Nothing where there is none, or this user may not read it.
+/// `/proc/locks`, and whether it came in one piece. `None` if the file does not exist, or this user may not read it.
 ///
 /// Each read holds up all locking of the machine for a moment (`locks_start` in `fs/locks.c`), and makes as many
 /// lines as there is room for, up to a page: so the buffer is large. `fs::read_to_string` begins with a read
 /// of 32 bytes.
-fn kernel_locks() -> io::Result<(String, bool)> {
+fn kernel_locks() -> io::Result<Option<(String, bool)>> {
     use io::ErrorKind;
     let mut file = match fs::File::open("/proc/locks") {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
-            return Ok((String::new(), true));
+            return Ok(None);
         }
         opened => opened?,
     };
@@ -300,7 +306,7 @@ fn kernel_locks() -> io::Result<(String, bool)> {
     let mut page = vec![0; 64 * 1024];
     loop {
         match super::super::through_signals(|| io::Read::read(&mut file, &mut page))? {
-            0 => return Ok((String::from_utf8_lossy(&bytes).into_owned(), pieces <= 1)),
+            0 => return Ok(Some((String::from_utf8_lossy(&bytes).into_owned(), pieces <= 1))),
             read => bytes.extend_from_slice(&page[..read]),
         }
         pieces += 1;

@@ -542,7 +542,7 @@ pub(crate) fn is_network(_path: &Path, file: &File) -> bool {
     remote::file(file) == Some(true)
 }
 
-/// Whether [`locked_in_list`] knows if a file there is locked: the list has the locks of all processes and goes by
+/// Whether [`locked_in_list`] knows if a file there is locked, if it can be read: the list has the locks of all processes and goes by
 /// the numbers of stat(2) (not so on btrfs and some overlays), and no other host can have the file locked.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn lists_locks(path: &Path) -> bool {

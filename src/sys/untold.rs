@@ -25,8 +25,8 @@ pub(crate) fn inheritors(_files: &[FileId]) -> Vec<Owner> {
     Vec::new()
 }
 
-pub(crate) fn locked_in_list(_files: &[FileId]) -> std::io::Result<Vec<FileId>> {
-    Ok(Vec::new())
+pub(crate) fn locked_in_list(_files: &[FileId]) -> std::io::Result<Option<Vec<FileId>>> {
+    Ok(None)
 }
 
 pub(crate) fn lists_locks(_path: &std::path::Path) -> bool {

@@ -107,6 +107,27 @@ fn looking_takes_nothing_and_is_in_nobodys_way() {
     });
 }
 
+/// Some systems mount `/proc` so that a user may not read its list of locks.
+// Linux only: `/proc/locks` cannot be read because strace refuses to open it.
+#[cfg(target_os = "linux")]
+#[test]
+fn without_the_list_of_locks_a_held_lock_is_noticed() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let (path, pool) = (dir.path().join("a.lock"), dir.path().join("pool"));
+    let list = ["-P".as_ref(), "/proc/locks".as_ref()];
+    let refused = "open,openat:error=EACCES";
+    let Some(mut other) = crate::refusals::strace(&list, refused) else { return };
+    let lock = Lock::open(&path).unwrap();
+    let pool = flockwork::Semaphore::open(pool, 3).unwrap();
+    let held = (lock.lock().unwrap(), pool.acquire_many(2).unwrap());
+    other.expect(&format!("is-held\t{}", path.display()), "true");
+    other.expect(&format!("held-slots\t{}", pool.path().display()), "[0, 1]");
+    drop(held);
+    other.expect(&format!("is-held\t{}", path.display()), "false");
+    other.expect(&format!("held-slots\t{}", pool.path().display()), "[]");
+}
+
 /// A record that is taken away after the release would be the next holder's: so taking it away is slowed
 /// down here.
 // Linux only: a system call is slowed down by strace.
