@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::capacity::{MOST_PERMITS, Stamp, establish, stamp};
 use super::signs::Signs;
 use crate::error::{Error, Result};
-
 use crate::options::Access;
 use crate::record::{SPARES, slot_name, slots_in};
 use crate::slot::Slot;
