@@ -7,6 +7,8 @@
 
 #[path = "common/clock.rs"]
 mod clock;
+#[path = "common/command.rs"]
+mod command;
 #[allow(dead_code, reason = "the other benches compare within one process")]
 mod common;
 
@@ -22,8 +24,6 @@ use common::{Extent, Row, Target, print_aligned, print_table};
 /// How long this program, as a job, stays: in microseconds. Set for the jobs only.
 const STAY: &str = "FLOCKWORK_BENCH_CLI";
 
-const FLOCKWORK: &str = env!("CARGO_BIN_EXE_flockwork");
-
 fn main() {
     if let Ok(stay) = std::env::var(STAY) {
         return witness(Duration::from_micros(stay.parse().expect("a time")));
@@ -31,9 +31,10 @@ fn main() {
     let extent = Extent::from_args();
     if extent != Extent::List {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        print_sizes();
-        measure_commands(dir.path(), extent);
-        measure_throughput(dir.path(), extent);
+        let flockwork = command::build();
+        print_sizes(&flockwork);
+        measure_commands(&flockwork, dir.path(), extent);
+        measure_throughput(&flockwork, dir.path(), extent);
     }
 }
 
@@ -43,19 +44,18 @@ const MIB: f64 = 1024.0 * 1024.0;
 const SIZE_LIMIT_MIB: f64 = 3.0;
 
 /// The command as `cargo build --profile size` makes it, if it is there.
-fn small() -> Option<PathBuf> {
-    let profiles = Path::new(FLOCKWORK).parent()?.parent()?;
-    let file = Path::new(FLOCKWORK).file_name()?;
-    Some(profiles.join("size").join(file)).filter(|path| path.is_file())
+fn small(flockwork: &Path) -> Option<PathBuf> {
+    let profiles = flockwork.parent()?.parent()?;
+    Some(profiles.join("size").join(flockwork.file_name()?)).filter(|path| path.is_file())
 }
 
 #[allow(clippy::cast_precision_loss, reason = "two digits of it are shown")]
-fn print_sizes() {
+fn print_sizes(flockwork: &Path) {
     let size =
         |path: &Path| std::fs::metadata(path).expect("look up the command").len() as f64 / MIB;
     println!("\nThe command's size");
-    println!("as measured here          {:.2} MiB", size(Path::new(FLOCKWORK)));
-    match small().map(|path| size(&path)) {
+    println!("as measured here          {:.2} MiB", size(flockwork));
+    match small(flockwork).map(|path| size(&path)) {
         Some(size) => {
             let verdict = if size <= SIZE_LIMIT_MIB { "met" } else { "MISSED" };
             println!("with the profile `size`   {size:.2} MiB, <= {SIZE_LIMIT_MIB:.2} {verdict}");
@@ -119,7 +119,7 @@ fn in_directory(program: impl AsRef<OsStr>, dir: &Path) -> Command {
     command
 }
 
-fn measure_commands(dir: &Path, extent: Extent) {
+fn measure_commands(flockwork: &Path, dir: &Path, extent: Extent) {
     if !says(TRUE, "") {
         return left_out("commands", TRUE);
     }
@@ -129,12 +129,12 @@ fn measure_commands(dir: &Path, extent: Extent) {
     } else {
         left_out(FLOCK, "util-linux");
     }
-    contenders.push(Contender::new("flockwork lock f true", FLOCKWORK, &["lock", "f", TRUE]));
-    if let Some(small) = small() {
+    contenders.push(Contender::new("flockwork lock f true", flockwork, &["lock", "f", TRUE]));
+    if let Some(small) = small(flockwork) {
         let name = "flockwork lock f true, profile size";
         contenders.push(Contender::new(name, small, &["lock", "f", TRUE]));
     }
-    match as_flock(dir) {
+    match as_flock(flockwork, dir) {
         Some(link) => {
             let name = "flockwork as flock, f true";
             contenders.push(Contender::new(name, link, &["f", TRUE]));
@@ -146,7 +146,7 @@ fn measure_commands(dir: &Path, extent: Extent) {
         targets: if has_gnu_sem { AS_A_SEMAPHORE } else { &[] },
         ..Contender::new(
             "flockwork sem -j 1 --id x true",
-            FLOCKWORK,
+            flockwork,
             &["sem", "-j", "1", "--id", "x", TRUE],
         )
     });
@@ -199,13 +199,18 @@ fn print_commands(contenders: Vec<Contender>, how: &str) {
 }
 
 /// The command under the name `flock`, if it is flock(1) then.
-fn as_flock(dir: &Path) -> Option<PathBuf> {
+#[cfg(unix)]
+fn as_flock(flockwork: &Path, dir: &Path) -> Option<PathBuf> {
     let link = dir.join("flock");
-    #[cfg(unix)]
-    std::os::unix::fs::symlink(FLOCKWORK, &link).ok()?;
+    std::os::unix::fs::symlink(flockwork, &link).ok()?;
     let mut command = in_directory(&link, dir);
     command.args(["f", TRUE]).stdin(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success()).then_some(link)
+}
+
+#[cfg(not(unix))]
+fn as_flock(_flockwork: &Path, _dir: &Path) -> Option<PathBuf> {
+    None
 }
 
 fn has_flock() -> bool {
@@ -244,15 +249,16 @@ fn witness(stay: Duration) {
     std::io::stdout().write_all(line.as_bytes()).expect("say when");
 }
 
-fn measure_throughput(dir: &Path, extent: Extent) {
+fn measure_throughput(flockwork: &Path, dir: &Path, extent: Extent) {
     if !says("xargs", "") {
         return left_out("throughput", "xargs");
     }
     let permits = PERMITS.to_string();
-    let flockwork = [FLOCKWORK, "sem", "-j", &permits, "--id", "cc", "--"];
+    let flockwork = flockwork.to_str().expect("a path in Unicode");
+    let flockwork_sem = [flockwork, "sem", "-j", &permits, "--id", "cc", "--"];
     let gnu_sem = ["sem", "--fg", "-j", &permits, "--id", "cc"];
     let mut runs = vec![
-        ("flockwork sem", JOBS, &flockwork[..]),
+        ("flockwork sem", JOBS, &flockwork_sem[..]),
         // Nobody holds them back: what the jobs themselves take, and whether they would notice.
         ("no semaphore", JOBS, &[]),
     ];
@@ -270,7 +276,7 @@ fn measure_throughput(dir: &Path, extent: Extent) {
         let target = if command.is_empty() {
             String::new()
         } else {
-            assert!(most <= PERMITS || command[0] != FLOCKWORK, "{most} jobs were there at once");
+            assert!(most <= PERMITS || command[0] != flockwork, "{most} jobs were there at once");
             format!("<= {PERMITS} {}", if most <= PERMITS { "met" } else { "MISSED" })
         };
         lines.push(vec![

@@ -17,12 +17,13 @@ fi
 tools=${CROSSCHECK_HOME:-$HOME/.cache/crosscheck}
 installed=$(rustup target list --installed 2> /dev/null)
 
-# What is checked there: the command makes no sense in wasm, and the tests' crates do not build where they never run.
+# What is checked there: the package and the benches, but not the command in wasm, where it is useless, and
+# neither tests nor benches where they never run and their crates do not build.
 what() {
     case $1 in
     wasm32-*) echo "--lib" ;;
     *-solaris) echo "--lib --bins --features cli" ;;
-    *) echo "--all-targets --features cli" ;;
+    *) echo "--workspace --all-targets --features cli" ;;
     esac
 }
 
