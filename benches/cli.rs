@@ -3,8 +3,6 @@
 //!
 //! What is compared takes turns, so that what else the machine does hits all alike. What is not installed is left out.
 
-#![allow(clippy::disallowed_methods, reason = "compares with what the crate itself must not call")]
-
 #[path = "common/clock.rs"]
 mod clock;
 #[path = "common/command.rs"]

@@ -1,8 +1,6 @@
 //! From the release in one process to the acquisition returning in another that was blocked meanwhile: a lock, and
 //! a semaphore of one.
 
-#![allow(clippy::disallowed_methods, reason = "compares with what the crate itself must not call")]
-
 #[path = "common/clock.rs"]
 mod clock;
 mod common;

@@ -4,8 +4,6 @@
 //! batches, so that what else the machine does hits all of them alike, and each is set against the bare
 //! system calls of the same run.
 
-#![allow(clippy::disallowed_methods, reason = "compares with what the crate itself must not call")]
-
 mod common;
 #[path = "common/contender.rs"]
 mod contender;

@@ -4,8 +4,6 @@
 //! This program starts itself again as the other processes. Python's `fasteners` is compared where it is to be
 //! had: set `FLOCKWORK_BENCH_PYTHON` to the interpreter that has it, if that is not `python3`.
 
-#![allow(clippy::disallowed_methods, reason = "compares with what the crate itself must not call")]
-
 #[allow(dead_code, reason = "the other benches have more to compare with")]
 mod common;
 

@@ -4,8 +4,6 @@
 //! This program starts itself again as the other processes. What is compared takes turns, so that what else
 //! the machine does hits all alike.
 
-#![allow(clippy::disallowed_methods, reason = "compares with what the crate itself must not call")]
-
 #[allow(dead_code, reason = "the other benches have more to compare with")]
 mod common;
 

@@ -7,11 +7,6 @@
 //! cargo run --example counter
 //! ```
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "an example is a user's program, and starts threads as they do"
-)]
-
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{self, BufRead, BufReader, Read};

@@ -7,11 +7,6 @@
 //! cargo run --example event
 //! ```
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "an example is a user's program, and starts threads and reads clocks as they do"
-)]
-
 use std::error::Error;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;

@@ -7,11 +7,6 @@
 //! cargo run --example lock -- --without-lock   what happens otherwise
 //! ```
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "an example is a user's program, and opens files as they do"
-)]
-
 use std::error::Error;
 use std::fs::{File, OpenOptions};
 use std::io::Write;

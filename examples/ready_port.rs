@@ -6,11 +6,6 @@
 //! cargo run --example ready_port
 //! ```
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "an example is a user's program, and starts threads and sleeps as they do"
-)]
-
 use std::error::Error;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};

@@ -7,11 +7,6 @@
 //! cargo run --example semaphore | cat     as plain text
 //! ```
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "an example is a user's program, and starts threads and sleeps as they do"
-)]
-
 use std::error::Error;
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::path::Path;

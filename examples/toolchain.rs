@@ -6,11 +6,6 @@
 //! cargo run --example toolchain
 //! ```
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "an example is a user's program, and starts threads and reads clocks as they do"
-)]
-
 use std::error::Error;
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Write};

@@ -61,14 +61,17 @@
 //! lost, and [`_platforms`] what holds on which system.
 
 #![deny(missing_docs)]
-#![cfg_attr(
-    test,
-    allow(clippy::items_after_statements, reason = "the first statement of a test is `limit!()`")
-)]
+// The layers of docs/PROTOCOL.md, with the methods that clippy.toml lists.
+#![deny(clippy::disallowed_methods)]
 
 // First, for its macro.
 #[cfg(test)]
 #[macro_use]
+#[allow(
+    clippy::disallowed_methods,
+    dead_code,
+    reason = "the watchdog has its own clock and thread, and unit tests use only a part of it"
+)]
 #[path = "../tests/it/limit.rs"]
 mod limit;
 

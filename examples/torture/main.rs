@@ -12,11 +12,6 @@
 //! a process is killed or stopped. (What the kernel's scheduler makes of that is its own.) It needs Linux: it looks into
 //! `/proc`, and has all processes die with their parent.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "an example is a user's program: it opens, sleeps and starts as they do"
-)]
-
 #[cfg(target_os = "linux")]
 mod arguments;
 #[cfg(target_os = "linux")]

@@ -156,7 +156,7 @@ fn plan(operation: &Operation, plain: &Tried) -> Vec<Fault> {
         _ => false,
     };
     let mut part: Vec<_> = faults.iter().filter(|fault| is_mended(fault)).cloned().collect();
-    part.extend(a_part_of(operation.name, faults, key));
+    part.extend(a_part_of(operation.name, &faults, key));
     part
 }
 
@@ -186,7 +186,7 @@ const MENDED: &[(&str, &str, &str)] = &[
 /// Of each call one in five, with one of its errors. `faults` have the errors of one call one after the other.
 fn a_part_of<F: Clone, K: PartialEq + Hash>(
     name: &str,
-    faults: Vec<F>,
+    faults: &[F],
     key: impl Fn(&F) -> K,
 ) -> Vec<F> {
     let mut part = Vec::new();

@@ -2,12 +2,6 @@
 //! thread prints what each thread waits for, kills the processes that the tests started, and ends
 //! the process.
 
-#![allow(
-    clippy::disallowed_methods,
-    dead_code,
-    reason = "the watchdog has its own clock and thread, and unit tests use only a part of this"
-)]
-
 use std::cell::Cell;
 use std::fmt::Write as _;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

@@ -1,14 +1,6 @@
 //! The integration tests, one binary: what users of several processes see. `limit`, `running`,
 //! `peer`, `permits`, `markers`, `readers`, `calls`, `planted` and `support` are its tools.
 
-#![allow(
-    clippy::disallowed_methods,
-    clippy::items_after_statements,
-    clippy::missing_panics_doc,
-    clippy::needless_pass_by_value,
-    reason = "tests play the other program: they open, lock, sleep and start as they like; the first statement is `limit!()`"
-)]
-
 // First, for its macro.
 #[macro_use]
 mod limit;

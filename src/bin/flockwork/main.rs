@@ -1,19 +1,12 @@
 //! The command `flockwork`: locks, semaphores and events for shell scripts, make, cron and CI. One file for each verb;
 //! sees only the library's public API. Started under the name `flock` it is flock(1).
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the layers are the library's; this is a user of it"
-)]
 #![expect(clippy::doc_markdown, reason = "what is said of options is shown as it stands")]
-#![cfg_attr(
-    test,
-    allow(clippy::items_after_statements, reason = "the first statement of a test is `limit!()`")
-)]
 
 // First, for its macro.
 #[cfg(test)]
 #[macro_use]
+#[allow(dead_code, reason = "unit tests use only a part of it")]
 #[path = "../../../tests/it/limit.rs"]
 mod limit;
 

@@ -151,7 +151,7 @@ fn every_system_call_of_the_command_fails_once_and_that_is_one_line_and_an_exit_
             }
         }
         if !is_all() {
-            faults = a_part_of(&name, faults, |(call, when, _, _)| (*call, *when));
+            faults = a_part_of(&name, &faults, |(call, when, _, _)| (*call, *when));
         }
         for (call, when, follows, error) in faults {
             let inject = format!("inject={call}:error={error}:when={when}");

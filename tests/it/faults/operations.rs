@@ -313,8 +313,9 @@ fn updated(answer: Result<(), CallError<Error>>) -> Answer {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "as a closure of `update`")]
-fn longer(old: Vec<u8>) -> Result<Vec<u8>, Error> {
-    Ok([&old, &b"er"[..]].concat())
+fn longer(mut old: Vec<u8>) -> Result<Vec<u8>, Error> {
+    old.extend(b"er");
+    Ok(old)
 }
 
 pub(super) fn all() -> Vec<Operation> {
