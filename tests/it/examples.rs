@@ -1,18 +1,25 @@
 //! The examples, run as a user runs them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// Cargo builds the examples with the tests, beside them.
 pub(crate) fn run(example: &str, arguments: &[&str]) -> Output {
+    run_in(Path::new("."), example, arguments)
+}
+
+fn run_in(directory: &Path, example: &str, arguments: &[&str]) -> Output {
     let mut path: PathBuf = std::env::current_exe().unwrap();
     path.pop();
     path.pop();
     path.push("examples");
     path.push(format!("{example}{}", std::env::consts::EXE_SUFFIX));
-    Command::new(&path).args(arguments).output().unwrap_or_else(|error| {
+    let mut command = Command::new(&path);
+    command.args(arguments).current_dir(directory);
+    command.output().unwrap_or_else(|error| {
         panic!(
-            "{}: {error}; `cargo test` builds it, `cargo test --test it` alone does not",
+            "{}: {error}; `cargo test` and `cargo build --examples` build it, but neither \
+             `cargo test --test it` nor `cargo test NAME` does",
             path.display()
         )
     })
@@ -21,6 +28,46 @@ pub(crate) fn run(example: &str, arguments: &[&str]) -> Output {
 pub(crate) fn text(output: &Output) -> String {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn each_basic_example_works_the_first_and_the_second_time() {
+    limit!();
+    let semaphore = ["acquired slot 0", "1 of 2 permits left", "2 of 2 permits left"];
+    let lock = ["lock_basic.lock", "try_lock: ", "lock_basic.lock", "released"];
+    // What the first run prints, and the second.
+    let expected: [(&str, [&[&str]; 2]); 5] = [
+        ("event_basic", [&["the server is ready: port 4242"]; 2]),
+        ("lock_basic", [&lock; 2]),
+        (
+            "once_basic",
+            [
+                &["prepared by this run", "found a prepared file"],
+                &["prepared by an earlier run", "found a prepared file"],
+            ],
+        ),
+        ("semaphore_basic", [&semaphore; 2]),
+        ("shared_file_basic", [&["this is run 1"], &["this is run 2"]]),
+    ];
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let entries = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path());
+    let files = entries.filter(|path| path.is_file());
+    let mut names: Vec<_> = files.map(|path| path.file_stem().unwrap().to_owned()).collect();
+    names.sort();
+    assert_eq!(names, expected.map(|(name, _)| name));
+
+    let dir = tempfile::tempdir().unwrap();
+    for (name, runs) in expected {
+        let source = std::fs::read_to_string(directory.join(format!("{name}.rs"))).unwrap();
+        let lines = source.lines().count();
+        assert!((10..=20).contains(&lines), "{name} has {lines} lines");
+        for pieces in runs {
+            let output = run_in(dir.path(), name, &[]);
+            let text = text(&output);
+            assert!(output.status.success(), "{name}: {text}");
+            assert_in_this_order(pieces, &text);
+        }
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The torture, for a short while; and that it sees what is broken on purpose.
+//! The torture (`tests/torture/`), for a short while; and that it sees what is broken on purpose.
 
 use crate::examples::{run, text};
 

@@ -10,7 +10,7 @@
 //!
 //! The seed decides who does what in which round, and in which round, at which step and after how many microseconds
 //! a process is killed or stopped. (What the kernel's scheduler makes of that is its own.) It needs Linux: it looks into
-//! `/proc`, and has all processes die with their parent.
+//! `/proc`, and has all processes die with their parent. `tests/it/torture.rs` runs it with few acquisitions.
 
 #[cfg(target_os = "linux")]
 mod arguments;
