@@ -121,12 +121,12 @@ impl Presence {
 /// Protocol rule 5: neither std nor fs4 retries EINTR, so a handler installed without `SA_RESTART`
 /// would turn a wait into an error.
 pub(crate) fn lock(file: &std::fs::File, mode: Mode) -> io::Result<()> {
-    through_signals(|| advisory::lock(file, mode))
+    retry_eintr(|| flock::lock(file, mode))
 }
 
 /// Takes the lock if nobody is in the way. `Ok(false)`: somebody is.
 pub(crate) fn try_lock(file: &std::fs::File, mode: Mode) -> io::Result<bool> {
-    through_signals(|| advisory::try_lock(file, mode))
+    retry_eintr(|| flock::try_lock(file, mode))
 }
 
 /// The same for an open file that may have the lock already, in this mode, by a call of another thread: then it
@@ -151,7 +151,7 @@ pub(crate) const SHARED_BACKSTOP: Option<Duration> =
 
 /// Gives the lock back.
 pub(crate) fn unlock(file: &std::fs::File) -> io::Result<()> {
-    through_signals(|| advisory::unlock(file))
+    retry_eintr(|| flock::unlock(file))
 }
 
 /// Whether the file is locked, by a try that takes the lock for less than a microsecond. `None`: no
@@ -190,7 +190,7 @@ pub(crate) fn downgrade(file: &std::fs::File) -> io::Result<bool> {
     Ok(is_shared)
 }
 
-fn through_signals<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+fn retry_eintr<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -201,7 +201,7 @@ fn through_signals<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> 
 
 /// std does not retry EINTR here.
 pub(crate) fn read_dir(directory: &Path) -> io::Result<std::fs::ReadDir> {
-    through_signals(|| std::fs::read_dir(directory))
+    retry_eintr(|| std::fs::read_dir(directory))
 }
 
 /// Bounds a loop that begins again because another program undid a step of it (removed or replaced a file, say).
@@ -322,12 +322,12 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> std::path::PathBuf {
     name.into()
 }
 
-pub(crate) use self::whole::{put, remove_left_by_others, replace, write_new};
+pub(crate) use self::atomic_write::{put, remove_left_by_others, replace, write_new};
 
-mod whole;
+mod atomic_write;
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-mod untold;
+mod no_proc;
 
 pub(crate) use imp::{
     BACKSTOP, FILES_HAVE_NUMBERS, FileId, Origin, PID_NAMESPACES, Pin, PlaceId, SUPPORTED, advice,
@@ -340,21 +340,22 @@ pub(crate) use imp::{
 };
 
 #[cfg(all(unix, not(any(target_os = "solaris", target_os = "emscripten"))))]
-#[path = "unix.rs"]
+#[path = "unix/mod.rs"]
 mod imp;
 
 #[cfg(windows)]
-#[path = "windows.rs"]
+#[path = "windows/mod.rs"]
 mod imp;
 
 #[cfg(any(windows, test))]
+#[path = "windows/names.rs"]
 mod windows_names;
 
 #[cfg(any(windows, all(unix, not(any(target_os = "solaris", target_os = "emscripten")))))]
-mod advisory;
+mod flock;
 
 #[cfg(not(any(windows, all(unix, not(any(target_os = "solaris", target_os = "emscripten"))))))]
-#[path = "other.rs"]
+#[path = "unsupported.rs"]
 mod imp;
 #[cfg(not(any(
     windows,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-use super::super::through_signals;
+use super::super::retry_eintr;
 use super::{Bits, is_unavailable, set_access};
 
 /// The names in it. `false`: they cannot be synced here.
@@ -22,7 +22,7 @@ pub(crate) fn sync_directory(directory: &Path) -> io::Result<bool> {
 
 /// `false`: the file system, or a sandbox, has no such call.
 pub(crate) fn sync_file(file: &File) -> io::Result<bool> {
-    let sync = |call: &dyn Fn() -> io::Result<()>| match through_signals(call) {
+    let sync = |call: &dyn Fn() -> io::Result<()>| match retry_eintr(call) {
         Err(error) if is_unavailable(&error) => Ok(false),
         synced => synced.map(|()| true),
     };
@@ -40,7 +40,7 @@ pub(crate) fn sync_everything(directory: &Path) -> io::Result<bool> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
         let synced = File::open(directory)
-            .and_then(|directory| through_signals(|| Ok(rustix::fs::syncfs(&directory)?)));
+            .and_then(|directory| retry_eintr(|| Ok(rustix::fs::syncfs(&directory)?)));
         match synced {
             // sync(2) does the same, and reports no errors.
             Err(error)

@@ -305,7 +305,7 @@ fn kernel_locks() -> io::Result<Option<(String, bool)>> {
     let (mut bytes, mut pieces) = (Vec::new(), 0);
     let mut page = vec![0; 64 * 1024];
     loop {
-        match super::super::through_signals(|| io::Read::read(&mut file, &mut page))? {
+        match super::super::retry_eintr(|| io::Read::read(&mut file, &mut page))? {
             0 => return Ok(Some((String::from_utf8_lossy(&bytes).into_owned(), pieces <= 1))),
             read => bytes.extend_from_slice(&page[..read]),
         }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-pub(crate) use super::untold::{
+pub(crate) use super::no_proc::{
     PID_NAMESPACES, command_of, has_ended, inheritors, is_stopped, lists_locks, lock_owners,
     locked_in_list, started, this_process,
 };

@@ -39,31 +39,27 @@ pub(super) const LOCKS_ARE_MANDATORY: bool = false;
 pub(crate) const FILES_HAVE_NUMBERS: bool = true;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(crate) use self::proc::{
+pub(crate) use self::linux_proc::{
     PID_NAMESPACES, command_of, has_ended, inheritors, is_stopped, lock_owners, locked_in_list,
     started, this_process,
 };
 pub(crate) use self::processes::{Origin, coarse_milliseconds, host_name};
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(crate) use super::untold::{
+pub(crate) use super::no_proc::{
     PID_NAMESPACES, command_of, has_ended, inheritors, is_stopped, lists_locks, lock_owners,
     locked_in_list, started, this_process,
 };
 
-pub(super) use self::kept::Keeping;
+pub(super) use self::attributes::Keeping;
 
 pub(crate) use self::directories::{
     create_directories, hold_directory, sync_directory, sync_everything, sync_file,
 };
 
-#[path = "unix_directories.rs"]
 mod directories;
-#[path = "unix_kept.rs"]
-mod kept;
+mod attributes;
 #[cfg(any(target_os = "linux", target_os = "android"))]
-#[path = "linux_proc.rs"]
-mod proc;
-#[path = "unix_processes.rs"]
+mod linux_proc;
 mod processes;
 #[cfg(any(
     target_os = "linux",
@@ -72,8 +68,7 @@ mod processes;
     target_os = "freebsd",
     target_os = "openbsd"
 ))]
-#[path = "unix_remote.rs"]
-mod remote;
+mod file_system;
 
 #[cfg(not(any(
     target_os = "linux",
@@ -82,7 +77,7 @@ mod remote;
     target_os = "freebsd",
     target_os = "openbsd"
 )))]
-mod remote {
+mod file_system {
     use super::{File, Path};
 
     pub(super) fn file(_file: &File) -> Option<bool> {
@@ -145,7 +140,7 @@ fn refuses_writing(error: &io::Error) -> bool {
 /// are such, the file is opened to read and write.
 pub(crate) fn open_to_lock(path: &Path) -> io::Result<File> {
     let reading = options().open(path)?;
-    if remote::file(&reading) == Some(false) {
+    if file_system::file(&reading) == Some(false) {
         return Ok(reading);
     }
     match options().write(true).open(path) {
@@ -165,7 +160,7 @@ pub(crate) fn create_new(path: &Path, bits: Option<Bits>) -> io::Result<File> {
 
 /// Open as by [`open_to_lock`]: it may become a program.
 pub(crate) fn create_to_lock(path: &Path, bits: Option<Bits>) -> io::Result<File> {
-    create(path, bits, remote::place(directory_of(path)) != Some(false))
+    create(path, bits, file_system::place(directory_of(path)) != Some(false))
 }
 
 /// With `bits`, the file has them from the first moment that it has its name: it is made under
@@ -174,7 +169,7 @@ pub(crate) fn create_to_lock(path: &Path, bits: Option<Bits>) -> io::Result<File
 fn create(path: &Path, bits: Option<Bits>, writes: bool) -> io::Result<File> {
     let Some(bits) = bits else { return creating(writes).open(path) };
     let made = make(&mut unique(), path, Some(bits), &creating(writes))?;
-    match super::whole::name_new(made, path) {
+    match super::atomic_write::name_new(made, path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             // Neither a rename without clobbering nor a second name (exFAT, some FUSE): the plain way.
             let file = creating(writes).mode(bits.file & 0o700).open(path)?;
@@ -261,7 +256,7 @@ pub(super) fn fixed(
     };
     // Nobody else has it: somebody who looks whether we live, for a moment, if anybody.
     let _looked = super::try_lock(made.as_file(), Mode::Exclusive)?;
-    super::whole::still_ours(made, path)
+    super::atomic_write::still_ours(made, path)
 }
 
 /// Marks a new file as being written, for as long as it is open. `None`: another process looked at it before that, took it
@@ -403,7 +398,7 @@ pub(crate) fn describe(kind: FileType) -> &'static str {
 /// Rule 9: CIFS says EACCES to a try for "busy" (flock(2), "CIFS details"). On a local file system only a security
 /// module says it, and means a denial, which a wait would never see the end of.
 pub(super) fn means_busy(file: &File, error: &io::Error) -> bool {
-    Errno::from_io_error(error) == Some(Errno::ACCESS) && remote::file(file) == Some(true)
+    Errno::from_io_error(error) == Some(Errno::ACCESS) && file_system::file(file) == Some(true)
 }
 
 pub(crate) fn let_inherit(file: &File) -> io::Result<()> {
@@ -539,19 +534,19 @@ pub(crate) fn place_identity(directory: &Path) -> io::Result<PlaceId> {
 /// 9p added; every FUSE counts, since its kind cannot be told. Apple, FreeBSD, OpenBSD: by
 /// `MNT_LOCAL`. Elsewhere nothing is known and "local" is assumed.
 pub(crate) fn is_network(_path: &Path, file: &File) -> bool {
-    remote::file(file) == Some(true)
+    file_system::file(file) == Some(true)
 }
 
 /// Whether [`locked_in_list`] knows if a file there is locked, if it can be read: the list has the locks of all processes and goes by
 /// the numbers of stat(2) (not so on btrfs and some overlays), and no other host can have the file locked.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn lists_locks(path: &Path) -> bool {
-    remote::is_listed(path) && proc::lists_all()
+    file_system::is_listed(path) && linux_proc::lists_all()
 }
 
 /// The same of a directory.
 pub(crate) fn is_network_place(directory: &Path) -> bool {
-    remote::place(directory) == Some(true)
+    file_system::place(directory) == Some(true)
 }
 
 // -------------------------------------------------------------------------------------- publishing

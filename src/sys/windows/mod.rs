@@ -14,7 +14,7 @@ use std::path::{Component, Path, PathBuf, Prefix};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-pub(crate) use super::untold::{
+pub(crate) use super::no_proc::{
     PID_NAMESPACES, command_of, has_ended, inheritors, is_stopped, lists_locks, lock_owners,
     locked_in_list, started, this_process,
 };
