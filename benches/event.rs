@@ -132,7 +132,7 @@ impl Method {
         let polling = |name, every, wait| Self { kind: Kind::Polling(every), ..new(name, wait) };
         vec![
             Self {
-                most: MOST_BARE,
+                most: MAX_BARE,
                 ..new(BARE, |place| {
                     let reader = await_file(&place.stat, &place.directory);
                     let woken = now();
@@ -140,7 +140,7 @@ impl Method {
                     woken
                 })
             },
-            Self { most: MOST_BARE, ..new(BARE_BY_THREAD, wait_for_a_thread) },
+            Self { most: MAX_BARE, ..new(BARE_BY_THREAD, wait_for_a_thread) },
             flockwork("flockwork wait", |place| after(place.event.wait())),
             flockwork("flockwork wait_timeout", |place| after(place.event.wait_timeout(TIMEOUT))),
             flockwork("flockwork wait_async", |place| after(block_on(place.event.wait_async()))),
@@ -153,7 +153,7 @@ impl Method {
 const MILLISECOND: Duration = Duration::from_millis(1);
 const TEN: Duration = Duration::from_millis(10);
 /// A user has 128 inotify instances in all.
-const MOST_BARE: usize = 64;
+const MAX_BARE: usize = 64;
 
 fn create(path: &Path) -> File {
     OpenOptions::new().write(true).create_new(true).open(path).expect("make a file")
@@ -325,7 +325,7 @@ fn print_wake_ups(
     println!(
         "Medians over the rounds, of the first, the median and the last of the waiters.\nA = {BARE}"
     );
-    if size > MOST_BARE {
+    if size > MAX_BARE {
         println!(
             "A is left out: a user has 128 inotify instances, and each process takes one. Who has none looks now and then."
         );

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Lack, Result};
-use crate::marker::{Consumed, Marker};
+use crate::file::marker::{Consumed, Marker};
 use crate::options::{Callback, Options, Waiting};
 use crate::wait::{
     Acquire, Begun, Deadline, Means, Notice, Outcome, Place, Seen, Sight, Watch, is_watchable, see,
@@ -620,7 +620,7 @@ impl Event {
     pub fn is_event_driven(&self) -> bool {
         let inner = &self.inner;
         inner.poll_every.is_none()
-            && inner.marker.look_where_it_lies()
+            && inner.marker.refresh_is_network()
             && is_watchable(inner.marker.directory())
     }
 
@@ -819,7 +819,7 @@ impl<T: Send + 'static> Sight for Scene<T> {
     }
 
     fn means(&self) -> Means {
-        let tells = |event: &&Arc<Inner>| event.marker.look_where_it_lies();
+        let tells = |event: &&Arc<Inner>| event.marker.refresh_is_network();
         let place = |event: &Arc<Inner>| Place {
             directory: Arc::clone(event.marker.directory()),
             names: Some(Arc::clone(event.marker.names())),

@@ -5,14 +5,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::per_process::PerProcess;
+use crate::fork_safe::ForkSafe;
 use crate::sys::{self, FileId, Numbering, Owner, Process};
 
 pub(crate) const FIRST_LINE: &str = "flockwork holder 1";
 /// Where it is written in place (Windows), a reader must see that it is whole.
 const LAST_LINE: &str = "end";
 /// A label or command is cut to this many characters.
-const MOST_CHARACTERS: usize = 512;
+const MAX_CHARACTERS: usize = 512;
 
 /// A process that holds something.
 ///
@@ -291,7 +291,7 @@ impl fmt::Display for Holder {
 
 /// This process. The system is asked once, since that takes some 50 microseconds.
 fn this_process() -> Arc<Process> {
-    static KNOWN: PerProcess<Option<Arc<Process>>> = PerProcess::new(None, |()| None);
+    static KNOWN: ForkSafe<Option<Arc<Process>>> = ForkSafe::new(None, |()| None);
     if let Some(known) = &*KNOWN.lock() {
         return Arc::clone(known);
     }
@@ -327,9 +327,9 @@ fn printable(text: &str) -> String {
             out.push(character);
             length += 1;
         }
-        if length + CUT.len() <= MOST_CHARACTERS {
+        if length + CUT.len() <= MAX_CHARACTERS {
             fits = out.len();
-        } else if length > MOST_CHARACTERS {
+        } else if length > MAX_CHARACTERS {
             out.truncate(fits);
             out.push_str(CUT);
             return out;
@@ -562,7 +562,7 @@ mod tests {
         fn any_record_comes_back_as_it_was_written_and_no_part_of_it_does(holder in any_holder()) {
             limit!();
             let text = record(&holder);
-            prop_assert!(text.len() < usize::try_from(crate::record::MOST_BYTES).unwrap(), "{} bytes", text.len());
+            prop_assert!(text.len() < usize::try_from(crate::record::MAX_BYTES).unwrap(), "{} bytes", text.len());
             prop_assert_eq!(Holder::from_record(&text), Some(holder));
             for cut in (0..text.len()).filter(|cut| text.is_char_boundary(*cut)) {
                 prop_assert_eq!(Holder::from_record(&text[..cut]), None);
@@ -582,7 +582,7 @@ mod tests {
                 let Some(holder) = Holder::from_record(&text) else { continue };
                 prop_assert!(is_plain(&holder.to_string()), "{:?}", holder);
                 for text in [Some(holder.host()), holder.label(), holder.command()].into_iter().flatten() {
-                    prop_assert!(text.chars().count() <= MOST_CHARACTERS);
+                    prop_assert!(text.chars().count() <= MAX_CHARACTERS);
                 }
             }
         }
@@ -591,9 +591,9 @@ mod tests {
         fn what_is_printable_is_plain_short_and_stays_as_it_is(text in any_text()) {
             limit!();
             let shown = printable(&text);
-            prop_assert!(is_plain(&shown) && shown.chars().count() <= MOST_CHARACTERS, "{:?}", shown);
+            prop_assert!(is_plain(&shown) && shown.chars().count() <= MAX_CHARACTERS, "{:?}", shown);
             prop_assert_eq!(printable(&shown), shown.clone());
-            if is_plain(&text) && text.chars().count() <= MOST_CHARACTERS {
+            if is_plain(&text) && text.chars().count() <= MAX_CHARACTERS {
                 prop_assert_eq!(shown, text);
             }
         }

@@ -78,10 +78,10 @@ mod limit;
 mod sync;
 mod sys;
 
-mod per_process;
+mod fork_safe;
 mod record;
 
-mod slot;
+mod file;
 mod wait;
 
 mod call_error;
@@ -89,17 +89,12 @@ mod error;
 mod holder;
 mod options;
 mod paths;
-mod regular;
 
-mod claim;
-mod contents;
-mod hold;
-mod marker;
-mod slots;
+mod lock_request;
 
 mod event;
+mod inspect;
 mod lock;
-mod look;
 mod once;
 mod rwlock;
 mod semaphore;
@@ -109,8 +104,8 @@ pub use call_error::{CallError, OnceError, UpdateError};
 pub use error::{Error, HeldBy, Result};
 pub use event::{Event, Several};
 pub use holder::Holder;
+pub use inspect::{held_slots, holders, is_held};
 pub use lock::{Lock, LockGuard};
-pub use look::{held_slots, holders, is_held};
 pub use once::Once;
 pub use options::{Access, Options, Waiting};
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};

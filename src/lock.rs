@@ -7,13 +7,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::claim::{self, Claim, LINES};
 use crate::error::{Error, Result};
-use crate::hold::{Hold, Signature};
+use crate::file::guard::{GuardOptions, RawGuard};
+use crate::file::lock_file::{FileLock, LockFile};
 use crate::holder::Holder;
+use crate::lock_request::{self, LINES, LockRequest};
 use crate::options::Options;
 use crate::record;
-use crate::slot::{Locked, Slot};
 use crate::sys::Mode;
 use crate::wait::{Acquire, Deadline, InLine, Notice, Outcome, Sampling, Then, take_over};
 
@@ -81,8 +81,8 @@ pub struct Lock {
 }
 
 struct Inner {
-    claim: Arc<Claim>,
-    signature: Signature,
+    claim: Arc<LockRequest>,
+    signature: GuardOptions,
     notice: Option<Notice>,
     /// Looking whether a refusal came from the file that the path names costs twice what the refused
     /// system call does.
@@ -220,7 +220,7 @@ impl Lock {
         let inner = &self.inner;
         let line = InLine::new(&LINES, Arc::clone(&inner.claim));
         let lock = self.clone();
-        Then::new(Acquire::new(line, inner.notice.clone()), move |locked: Result<Locked>| {
+        Then::new(Acquire::new(line, inner.notice.clone()), move |locked: Result<FileLock>| {
             locked.and_then(|locked| lock.guard(locked))
         })
     }
@@ -279,9 +279,9 @@ impl Lock {
         }
     }
 
-    fn guard(&self, locked: Locked) -> Result<LockGuard> {
+    fn guard(&self, locked: FileLock) -> Result<LockGuard> {
         let Inner { claim, signature, .. } = &*self.inner;
-        Ok(LockGuard { hold: Hold::new(&claim.slot, claim.mode, locked, signature)? })
+        Ok(LockGuard { hold: RawGuard::new(&claim.slot, claim.mode, locked, signature)? })
     }
 }
 
@@ -298,14 +298,14 @@ impl Options {
     ///
     /// As [`Lock::open`].
     pub fn open_lock(&self, path: impl AsRef<Path>) -> Result<Lock> {
-        let slot = Slot::open(path.as_ref(), self.access)?;
-        let notice = claim::notice(self, slot.path());
+        let slot = LockFile::open(path.as_ref(), self.access)?;
+        let notice = lock_request::notice(self, slot.path());
         let (mode, poll_every) = (Mode::Exclusive, self.poll_every);
-        let claim = Claim { slot, mode, poll_every, whole: None };
+        let claim = LockRequest { slot, mode, poll_every, whole: None };
         Ok(Lock {
             inner: Arc::new(Inner {
                 claim: Arc::new(claim),
-                signature: Signature::of(self),
+                signature: GuardOptions::of(self),
                 notice,
                 refusals: Sampling::new(),
             }),
@@ -320,7 +320,7 @@ impl Options {
 #[must_use = "if unused, the lock is released at once"]
 #[clippy::has_significant_drop]
 pub struct LockGuard {
-    hold: Hold,
+    hold: RawGuard,
 }
 
 impl LockGuard {

@@ -20,12 +20,12 @@ const ASIDE: &str = ".new";
 /// Those who share a lock leave their records in the directory of this name beside it, each under a name of its own.
 const SHARERS: &str = ".holders";
 /// So many entries of that directory are looked at.
-const MOST_SHARERS: usize = 1024;
+const MAX_SHARERS: usize = 1024;
 /// The records of a semaphore's slots lie in this directory of it, under the slots' own names.
 const RECORDS: &str = "holders";
 const SLOT: &str = "slot.";
 /// A record is a few hundred bytes. What is longer was not written by us and is not read to its end.
-pub(crate) const MOST_BYTES: u64 = 8192;
+pub(crate) const MAX_BYTES: u64 = 8192;
 
 /// What is in a record's place.
 enum Found {
@@ -42,7 +42,7 @@ enum Found {
 
 /// Where the record of a lockable file lies.
 #[derive(Debug, Clone)]
-pub(crate) struct Desk<'a> {
+pub(crate) struct RecordLocation<'a> {
     /// The file that its holder has locked.
     locked: std::borrow::Cow<'a, Path>,
     record: PathBuf,
@@ -52,7 +52,7 @@ pub(crate) struct Desk<'a> {
     has_directory: bool,
 }
 
-impl<'a> Desk<'a> {
+impl<'a> RecordLocation<'a> {
     /// Of a lock: beside it.
     pub(crate) fn beside(locked: &'a Path) -> Self {
         let record = sys::beside(locked, SUFFIX);
@@ -178,7 +178,7 @@ pub(crate) fn slots_in(directory: &Path) -> io::Result<Vec<u32>> {
 /// directory) each slot's, in order. With `thorough` also who has only inherited it, which may take some milliseconds.
 pub(crate) fn find(path: &Path, thorough: bool) -> io::Result<Vec<Holder>> {
     if !is_directory(path)? {
-        if let Some((holder, _)) = Desk::beside(path).recorded()? {
+        if let Some((holder, _)) = RecordLocation::beside(path).recorded()? {
             return Ok(vec![holder]);
         }
         let recorded = sharers_of(path)?;
@@ -203,7 +203,7 @@ pub(crate) fn find(path: &Path, thorough: bool) -> io::Result<Vec<Holder>> {
     let mut found = Vec::new();
     let mut unrecorded = Vec::new();
     for slot in slots_in(path)? {
-        let desk = Desk::of_slot(path, slot);
+        let desk = RecordLocation::of_slot(path, slot);
         match desk.recorded()? {
             Some((holder, _)) => found.push(holder.in_slot(slot)),
             None => unrecorded.extend(identity_of(&desk.locked)?.map(|id| (slot, id))),
@@ -242,7 +242,8 @@ fn sharers_of(path: &Path) -> io::Result<Vec<(Holder, FileId)>> {
     let Some(directory) = own_directory(&sys::beside(path, SHARERS))? else { return Ok(found) };
     for record in entries(&directory)?.into_iter().filter(|r| !is_aside(r)) {
         // By the directory that is held here.
-        let desk = Desk { locked: path.into(), record, is_shared: true, has_directory: false };
+        let desk =
+            RecordLocation { locked: path.into(), record, is_shared: true, has_directory: false };
         let recorded = desk.recorded()?;
         found.extend(recorded.map(|(holder, id)| (holder.among_readers(), id)));
     }
@@ -260,7 +261,7 @@ fn entries(directory: &Directory) -> io::Result<Vec<PathBuf>> {
         Err(error) => return Err(error),
     };
     let mut records = Vec::new();
-    for entry in entries.take(MOST_SHARERS) {
+    for entry in entries.take(MAX_SHARERS) {
         let entry = entry?;
         if sys::is_unique_name(entry.file_name().to_string_lossy().trim_end_matches(ASIDE)) {
             records.push(entry.path());
@@ -313,7 +314,7 @@ fn look(record: &Path) -> io::Result<Found> {
         Err(error) => return Err(error),
     };
     let mut bytes = Vec::new();
-    (&file).take(MOST_BYTES).read_to_end(&mut bytes)?;
+    (&file).take(MAX_BYTES).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let is_begun = text.starts_with(FIRST_LINE) || FIRST_LINE.starts_with(&text);
     if !is_begun || text.is_empty() && !Pin::MAY_BE_EMPTY {
@@ -342,7 +343,7 @@ impl Record {
     /// Only for the one who holds the file `locked` now. What is not ours in the record's place stays
     /// there.
     pub(crate) fn publish(
-        desk: Desk<'_>,
+        desk: RecordLocation<'_>,
         locked: FileId,
         label: Option<&str>,
         access: Access,

@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use once_cell::race::OnceBox;
 
-use crate::claim::{self, Claim, LINES};
 use crate::error::{Error, Result};
-use crate::hold::{Hold, Signature};
+use crate::file::guard::{GuardOptions, RawGuard};
+use crate::file::lock_file::{FileLock, LockFile};
 use crate::holder::Holder;
+use crate::lock_request::{self, LINES, LockRequest};
 use crate::options::{Access, Options};
 use crate::record;
-use crate::slot::{Locked, Slot};
 use crate::sys::{self, Mode, Presence};
 use crate::wait::{
     Acquire, Begun, Deadline, Gated, InLine, Notice, Outcome, Passage, Then, Waiter, acquire, pass,
@@ -98,15 +98,15 @@ pub struct RwLock {
 }
 
 struct Inner {
-    read: Arc<Claim>,
-    write: Arc<Claim>,
+    read: Arc<LockRequest>,
+    write: Arc<LockRequest>,
     /// `P.gate`.
     gate_path: Arc<Path>,
     /// Through the gate, to read and to write. Empty as long as there is no gate.
     ways: OnceBox<[Arc<Way>; 2]>,
     access: Access,
     patience: Option<Duration>,
-    signature: Signature,
+    signature: GuardOptions,
     notice: Option<Notice>,
 }
 
@@ -193,7 +193,7 @@ impl RwLock {
         &self,
     ) -> impl Future<Output = Result<ReadGuard>> + Send + Sync + Unpin + use<> {
         let inner = Arc::clone(&self.inner);
-        Then::new(self.future(&inner.read), move |locked: Result<Locked>| {
+        Then::new(self.future(&inner.read), move |locked: Result<FileLock>| {
             locked.and_then(|locked| inner.read_guard(locked))
         })
     }
@@ -270,7 +270,7 @@ impl RwLock {
         &self,
     ) -> impl Future<Output = Result<WriteGuard>> + Send + Sync + Unpin + use<> {
         let inner = Arc::clone(&self.inner);
-        Then::new(self.future(&inner.write), move |locked: Result<Locked>| {
+        Then::new(self.future(&inner.write), move |locked: Result<FileLock>| {
             locked.and_then(|locked| inner.write_guard(locked))
         })
     }
@@ -316,7 +316,11 @@ impl RwLock {
         self.wait(&self.inner.write, deadline).and_then(|locked| self.inner.write_guard(locked))
     }
 
-    fn wait(&self, claim: &Arc<Claim>, deadline: impl FnOnce() -> Deadline) -> Result<Locked> {
+    fn wait(
+        &self,
+        claim: &Arc<LockRequest>,
+        deadline: impl FnOnce() -> Deadline,
+    ) -> Result<FileLock> {
         let (way, notice) = (self.inner.way(claim)?, self.inner.notice.as_ref());
         let waited = match way {
             Some(way) => pass(&LINES, way, deadline, notice),
@@ -334,7 +338,7 @@ impl RwLock {
         }
     }
 
-    fn future(&self, claim: &Arc<Claim>) -> Begun<Locking> {
+    fn future(&self, claim: &Arc<LockRequest>) -> Begun<Locking> {
         let locking = self.inner.way(claim).map(|way| match way {
             Some(way) => Locking::Gated(Gated::new(&LINES, Arc::clone(way))),
             None => Locking::Alone(InLine::new(&LINES, Arc::clone(claim))),
@@ -347,7 +351,7 @@ impl RwLock {
 impl Inner {
     /// The way through the gate. Rule R5: `None` if there is no gate and this user cannot create one. It is looked for
     /// at each acquisition, since another user may create it.
-    fn way(&self, claim: &Arc<Claim>) -> Result<Option<&Arc<Way>>> {
+    fn way(&self, claim: &Arc<LockRequest>) -> Result<Option<&Arc<Way>>> {
         let ways = match self.ways.get() {
             Some(ways) => ways,
             None => match self.open_gate()? {
@@ -360,7 +364,7 @@ impl Inner {
     }
 
     fn open_gate(&self) -> Result<Option<[Arc<Way>; 2]>> {
-        let slot = match Slot::open(&self.gate_path, self.access) {
+        let slot = match LockFile::open(&self.gate_path, self.access) {
             Ok(slot) => slot,
             Err(error) if self.lacks_gate(&error) => return Ok(None),
             Err(error) => return Err(error),
@@ -373,7 +377,7 @@ impl Inner {
             return Err(Error::Corrupt { path: Arc::clone(&self.gate_path), problem });
         }
         let (mode, poll_every) = (Mode::Exclusive, self.read.poll_every);
-        let gate = Arc::new(Claim { slot, mode, poll_every, whole: None });
+        let gate = Arc::new(LockRequest { slot, mode, poll_every, whole: None });
         Ok(Some([&self.read, &self.write].map(|lock| {
             let (gate, lock) = (Arc::clone(&gate), Arc::clone(lock));
             Arc::new(Way { gate, lock, patience: self.patience })
@@ -386,7 +390,7 @@ impl Inner {
             && sys::presence(&self.gate_path).is_ok_and(|there| there == Presence::Nothing)
     }
 
-    fn take_now(&self, claim: &Arc<Claim>) -> Result<Locked> {
+    fn take_now(&self, claim: &Arc<LockRequest>) -> Result<FileLock> {
         if let Some(way) = self.way(claim)? {
             return way.take_now();
         }
@@ -394,14 +398,14 @@ impl Inner {
         taken.ok_or_else(|| Error::would_block(claim.slot.path()))
     }
 
-    fn read_guard(self: &Arc<Self>, locked: Locked) -> Result<ReadGuard> {
+    fn read_guard(self: &Arc<Self>, locked: FileLock) -> Result<ReadGuard> {
         let slot = &self.read.slot;
-        Ok(ReadGuard { hold: Hold::new(slot, Mode::Shared, locked, &self.signature)? })
+        Ok(ReadGuard { hold: RawGuard::new(slot, Mode::Shared, locked, &self.signature)? })
     }
 
-    fn write_guard(self: &Arc<Self>, locked: Locked) -> Result<WriteGuard> {
+    fn write_guard(self: &Arc<Self>, locked: FileLock) -> Result<WriteGuard> {
         let slot = &self.write.slot;
-        let hold = Hold::new(slot, Mode::Exclusive, locked, &self.signature)?;
+        let hold = RawGuard::new(slot, Mode::Exclusive, locked, &self.signature)?;
         Ok(WriteGuard { hold, signature: self.signature.clone() })
     }
 }
@@ -409,13 +413,13 @@ impl Inner {
 /// A waiter, through the gate or without one.
 enum Locking {
     Gated(Gated<Way>),
-    Alone(InLine<Claim>),
+    Alone(InLine<LockRequest>),
 }
 
 impl Waiter for Locking {
-    type Held = Locked;
+    type Held = FileLock;
 
-    fn poll(&mut self, waker: &Waker) -> Poll<Result<Locked>> {
+    fn poll(&mut self, waker: &Waker) -> Poll<Result<FileLock>> {
         match self {
             Self::Gated(gated) => gated.poll(waker),
             Self::Alone(line) => line.poll(waker),
@@ -429,7 +433,7 @@ impl Waiter for Locking {
         }
     }
 
-    fn last_chance(&mut self) -> Result<Option<Locked>> {
+    fn last_chance(&mut self) -> Result<Option<FileLock>> {
         match self {
             Self::Gated(gated) => gated.last_chance(),
             Self::Alone(line) => line.last_chance(),
@@ -450,11 +454,11 @@ impl Options {
     ///
     /// As [`RwLock::open`].
     pub fn open_rwlock(&self, path: impl AsRef<Path>) -> Result<RwLock> {
-        let slot = Slot::open(path.as_ref(), self.access)?;
-        let notice = claim::notice(self, slot.path());
+        let slot = LockFile::open(path.as_ref(), self.access)?;
+        let notice = lock_request::notice(self, slot.path());
         let (gate_path, poll_every) = (sys::beside(slot.path(), GATE).into(), self.poll_every);
         let claim =
-            |mode| Arc::new(Claim { slot: Arc::clone(&slot), mode, poll_every, whole: None });
+            |mode| Arc::new(LockRequest { slot: Arc::clone(&slot), mode, poll_every, whole: None });
         let inner = Inner {
             read: claim(Mode::Shared),
             write: claim(Mode::Exclusive),
@@ -462,7 +466,7 @@ impl Options {
             ways: OnceBox::new(),
             access: self.access,
             patience: self.backstop,
-            signature: Signature::of(self),
+            signature: GuardOptions::of(self),
             notice,
         };
         inner.way(&inner.read)?;
@@ -474,8 +478,8 @@ const GATE: &str = ".gate";
 
 /// The way to the lock in one mode: through the gate.
 struct Way {
-    gate: Arc<Claim>,
-    lock: Arc<Claim>,
+    gate: Arc<LockRequest>,
+    lock: Arc<LockRequest>,
     patience: Option<Duration>,
 }
 
@@ -484,7 +488,7 @@ impl Way {
         self.lock.slot.path()
     }
 
-    fn take_now(&self) -> Result<Locked> {
+    fn take_now(&self) -> Result<FileLock> {
         try_pass(&LINES, self)?.ok_or_else(|| self.refused(Error::would_block(self.path())))
     }
 
@@ -498,20 +502,20 @@ impl Way {
 }
 
 impl Passage for Way {
-    type Lock = Claim;
+    type Lock = LockRequest;
 
-    fn gate(&self) -> &Arc<Claim> {
+    fn gate(&self) -> &Arc<LockRequest> {
         &self.gate
     }
 
-    fn lock(&self) -> &Arc<Claim> {
+    fn lock(&self) -> &Arc<LockRequest> {
         &self.lock
     }
 
     /// Rule R3. Who waits in the gate and runs is woken when the lock gets free, so what is found free by
     /// somebody who comes by once a second is free because that one does not run. Readers must not pass a
     /// writer that waits for other readers, unless it is known not to run.
-    fn take_unheld(&self) -> Result<Option<Locked>> {
+    fn take_unheld(&self) -> Result<Option<FileLock>> {
         match self.lock.slot.try_take(Mode::Exclusive)? {
             Some(locked) if self.lock.mode == Mode::Shared => locked.share(),
             taken => Ok(taken),
@@ -534,7 +538,7 @@ impl Passage for Way {
 #[must_use = "if unused, the lock is released at once"]
 #[clippy::has_significant_drop]
 pub struct ReadGuard {
-    hold: Hold,
+    hold: RawGuard,
 }
 
 impl ReadGuard {
@@ -577,8 +581,8 @@ impl fmt::Debug for ReadGuard {
 #[must_use = "if unused, the lock is released at once"]
 #[clippy::has_significant_drop]
 pub struct WriteGuard {
-    hold: Hold,
-    signature: Signature,
+    hold: RawGuard,
+    signature: GuardOptions,
 }
 
 impl WriteGuard {

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use once_cell::race::OnceBox;
 
 use crate::call_error::UpdateError;
-use crate::contents::{Contents, text};
 use crate::error::Result;
+use crate::file::data_file::{DataFile, text};
 use crate::options::Options;
 use crate::paths::sidecar_lock;
 use crate::rwlock::{ReadGuard, RwLock, WriteGuard};
@@ -146,7 +146,7 @@ pub struct SharedFile {
 }
 
 struct Inner {
-    contents: Arc<Contents>,
+    contents: Arc<DataFile>,
     /// Of the lock.
     options: Options,
     lock_path: Arc<Path>,
@@ -621,7 +621,7 @@ impl Options {
     ///
     /// As [`SharedFile::open`].
     pub fn open_shared_file(&self, path: impl AsRef<Path>) -> Result<SharedFile> {
-        let contents = Arc::new(Contents::open(path.as_ref(), self)?);
+        let contents = Arc::new(DataFile::open(path.as_ref(), self)?);
         let lock_path = sidecar_lock(contents.path());
         let options = self.for_parts_of(contents.path(), &lock_path);
         let inner = Inner { contents, options, lock_path, lock: OnceBox::new() };
@@ -634,7 +634,7 @@ impl Options {
 #[clippy::has_significant_drop]
 pub struct FileReadGuard {
     guard: ReadGuard,
-    contents: Arc<Contents>,
+    contents: Arc<DataFile>,
 }
 
 impl FileReadGuard {
@@ -683,7 +683,7 @@ impl fmt::Debug for FileReadGuard {
 #[clippy::has_significant_drop]
 pub struct FileWriteGuard {
     guard: WriteGuard,
-    contents: Arc<Contents>,
+    contents: Arc<DataFile>,
 }
 
 impl FileWriteGuard {

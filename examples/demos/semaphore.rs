@@ -24,7 +24,7 @@ const PERMITS: u32 = 2;
 const TICK: Duration = Duration::from_millis(50);
 /// At least so long is one character of a timeline; it is longer when the whole would be too wide.
 const STEP: Duration = Duration::from_millis(50);
-const MOST_STEPS: u32 = 60;
+const MAX_STEPS: u32 = 60;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -183,9 +183,9 @@ impl Report {
 
     /// A character for each step until `end`: the slot while it works, a dot while it waits.
     fn timeline(&self, end: Duration) -> String {
-        let step = STEP.max(end / MOST_STEPS);
+        let step = STEP.max(end / MAX_STEPS);
         let steps = end.as_millis().div_ceil(step.as_millis());
-        let steps = u32::try_from(steps).unwrap_or(MOST_STEPS);
+        let steps = u32::try_from(steps).unwrap_or(MAX_STEPS);
         let is_past = |event: Option<Duration>, time| event.is_some_and(|at| at <= time);
         let character = |number: u32| {
             let time = (step * number + step / 2).min(end);

@@ -215,7 +215,7 @@ fn remove_left(through: &Path) -> io::Result<()> {
 }
 
 /// About three seconds in all.
-const MOST_PAUSE: Duration = Duration::from_millis(1700);
+const MAX_PAUSE: Duration = Duration::from_millis(1700);
 
 fn is_being_written(through: &Path) -> io::Result<bool> {
     if !WRITERS_LOCK {
@@ -232,7 +232,7 @@ fn is_being_written(through: &Path) -> io::Result<bool> {
     // As in rule 12: a process that dies drops its locks one after the other, and had `P.flock` open first.
     let mut pause = Duration::from_micros(50);
     while !super::try_lock(&file, Mode::Exclusive)? {
-        if pause > MOST_PAUSE {
+        if pause > MAX_PAUSE {
             return Ok(true);
         }
         std::thread::sleep(pause);

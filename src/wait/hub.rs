@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
 use super::{wake, watch};
-use crate::per_process::{MutexGuard, PerProcess};
+use crate::fork_safe::{ForkSafe, MutexGuard};
 use crate::sys::{Origin, PlaceId};
 
 /// What they tell each other. Under one mutex, which is never held while notify is called: on some platforms that
@@ -52,7 +52,7 @@ pub(crate) struct Place {
     pub(crate) names: Names,
 }
 
-pub(super) static HUB: PerProcess<Hub> = PerProcess::new(Hub::new(), |()| Hub::new());
+pub(super) static HUB: ForkSafe<Hub> = ForkSafe::new(Hub::new(), |()| Hub::new());
 /// Of subscriptions. Goes on in a forked copy, so that what it has of the other process is never taken for its own.
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
 

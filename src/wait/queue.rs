@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use super::poll::Rhythm;
 use super::{Target, deadline, wake};
-use crate::per_process::{MutexGuard, PerProcess};
+use crate::fork_safe::{ForkSafe, MutexGuard};
 use crate::sync;
 
 /// At most this many helpers that a waiter needs, and this many in all. Each is a thread, and has a
@@ -55,7 +55,7 @@ const YIELDS: [Duration; 2] = [Duration::from_micros(50); 2];
 
 /// All lines for one kind of target.
 pub(crate) struct Lines<T: Target> {
-    state: PerProcess<State<T>>,
+    state: ForkSafe<State<T>>,
     /// How many lines there are, to be looked at without the mutex.
     count: AtomicUsize,
     /// How often a helper has unlocked what no waiter wanted.
@@ -148,7 +148,7 @@ impl<T: Target> Lines<T> {
     pub(crate) const fn new() -> Self {
         // The helpers and the waiters' threads stay in the process that was forked. What was granted there is
         // closed here without being unlocked (rule 4).
-        let state = PerProcess::new(State::new(false), |()| State::new(true));
+        let state = ForkSafe::new(State::new(false), |()| State::new(true));
         Self { state, count: AtomicUsize::new(0), unwanted: AtomicU64::new(0) }
     }
 

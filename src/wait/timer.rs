@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::deadline::now;
 use super::wake;
-use crate::per_process::{MutexGuard, PerProcess};
+use crate::fork_safe::{ForkSafe, MutexGuard};
 
 /// Which wake-up: the time, and a number to tell those of one time apart.
 type Key = (Instant, u64);
@@ -29,7 +29,7 @@ impl Timers {
     }
 }
 
-static TIMERS: PerProcess<Timers> = PerProcess::new(Timers::new(), |()| Timers::new());
+static TIMERS: ForkSafe<Timers> = ForkSafe::new(Timers::new(), |()| Timers::new());
 /// A little longer than the ticks that most alarms are for: so the sleep that begins after one of them is also the
 /// sleep until the next, and an idle future costs one wake-up of this thread each second.
 const LINGER: Duration = Duration::from_millis(1010);

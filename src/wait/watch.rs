@@ -30,7 +30,7 @@ const FOREVER: Duration = Duration::from_secs(24 * 3600);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// So many new names and a watcher by kqueue is made anew. notify 8.2 opens each file that comes to a watched
 /// directory, and does not close it when it goes (kqueue.rs, `handle_kqueue` and `remove_watch`; notify#644).
-const MOST_STRAYS: u32 = 64;
+const MAX_STRAYS: u32 = 64;
 
 /// Whether the thread runs; starts it where it does not.
 pub(super) fn is_running(hub: &mut Hub) -> bool {
@@ -94,7 +94,7 @@ fn run() {
             drop(guard);
             watches.abandon();
             guard = hub();
-        } else if guard.strays >= MOST_STRAYS {
+        } else if guard.strays >= MAX_STRAYS {
             drop(guard);
             watches.renew();
             guard = hub();
@@ -238,7 +238,7 @@ fn handle(event: notify::Result<notify::Event>) {
     hub.strays += u32::from(is_stray);
     // Who is woken may go, and need not stop to say so: the thread looks for that in a while.
     let is_to_be_told = !meant.is_empty() && std::mem::take(&mut hub.sleeps_long);
-    let is_due = is_to_be_told || has_doubts || hub.strays >= MOST_STRAYS;
+    let is_due = is_to_be_told || has_doubts || hub.strays >= MAX_STRAYS;
     drop(hub);
     for bell in meant {
         bell.ring(close, None);

@@ -18,7 +18,7 @@ const LOOKS_AFTER_CLOSE: u32 = 8;
 /// A watch costs six switches of threads, and most waits in the kernel are over before this.
 const IN_KERNEL: Duration = Duration::from_millis(10);
 /// So often one poll looks, should it ring meanwhile.
-const MOST_LOOKS: u32 = 3;
+const MAX_LOOKS: u32 = 3;
 /// How often what no event tells is looked at besides.
 const THOROUGH: Duration = Duration::from_secs(1);
 /// When to ask again for a watch that could not be had.
@@ -95,7 +95,7 @@ impl Watching {
         for post in &self.posts {
             post.register(waker);
         }
-        for _ in 0..MOST_LOOKS {
+        for _ in 0..MAX_LOOKS {
             let (mut has_rung, mut has_closed) = (false, false);
             for post in &mut self.posts {
                 let (rings, closes) = post.news();

@@ -30,7 +30,7 @@ use crate::rounds::EXCLUSIVE;
 use crate::things::{ELASTIC, THINGS, THREADS, WORKERS, What};
 
 /// So many violations are described.
-const MOST_WORDS: u64 = 20;
+const MAX_WORDS: u64 = 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
@@ -151,7 +151,7 @@ impl Table {
 
     pub(crate) fn violation(&mut self, words: &str) {
         self.tally.violations += 1;
-        if self.tally.violations <= MOST_WORDS {
+        if self.tally.violations <= MAX_WORDS {
             eprintln!("violation at record {}: {words}", self.order);
         }
     }

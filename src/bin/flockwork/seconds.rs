@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// What no wait is meant to last: a hundred years.
-const MOST_SECONDS: f64 = 100.0 * 365.25 * 86_400.0;
+const MAX_SECONDS: f64 = 100.0 * 365.25 * 86_400.0;
 
 /// `1`, `0.5`, `.5`, `90s`, `5m`, `2h`, `1d`.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
@@ -20,7 +20,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
         _ if number.starts_with('-') => return Err("it is negative; 0 tries once".into()),
         _ => return Err("not a number of seconds, such as 10, 0.5, 5m or 2h".into()),
     };
-    if seconds > MOST_SECONDS {
+    if seconds > MAX_SECONDS {
         return Err("more than a hundred years; to wait without limit, leave the option out".into());
     }
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
@@ -92,7 +92,7 @@ mod tests {
                     let off = read.abs_diff(span).as_secs_f64();
                     prop_assert!(off <= span.as_secs_f64() * 1e-12 + 1e-9, "{:?} {:?}", read, span);
                 }
-                Err(_) => prop_assert!(span.as_secs_f64() > MOST_SECONDS * 0.999_999, "{:?}", span),
+                Err(_) => prop_assert!(span.as_secs_f64() > MAX_SECONDS * 0.999_999, "{:?}", span),
             }
         }
 
@@ -101,7 +101,7 @@ mod tests {
             limit!();
             for text in [text, nearly] {
                 let Ok(read) = parse(&text) else { continue };
-                prop_assert!(read.as_secs_f64() <= MOST_SECONDS, "{:?}", text);
+                prop_assert!(read.as_secs_f64() <= MAX_SECONDS, "{:?}", text);
                 let number = text.strip_suffix(['s', 'm', 'h', 'd']).unwrap_or(&text);
                 prop_assert!(number.bytes().any(|byte| byte.is_ascii_digit()), "{:?}", text);
                 prop_assert_eq!(number.bytes().find(|byte| !byte.is_ascii_digit() && *byte != b'.'), None);

@@ -53,9 +53,9 @@ enum Kind {
 }
 
 /// What the library makes at most.
-const MOST_PERMITS: u32 = 4096;
+const MAX_PERMITS: u32 = 4096;
 /// The longest text of a capacity that the library reads.
-const MOST_BYTES: u64 = 32;
+const MAX_BYTES: u64 = 32;
 /// Between two looks of `--watch`.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -172,7 +172,7 @@ fn semaphore(path: &Path) -> Result<Kind, Failure> {
     }
     let mut text = Vec::new();
     let read = open(&capacity).and_then(|file| {
-        std::io::Read::read_to_end(&mut std::io::Read::take(file, MOST_BYTES + 1), &mut text)
+        std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_BYTES + 1), &mut text)
     });
     read.map_err(|error| failed(Exit::CannotOpen, format!("cannot be looked at: {error}")))?;
     let permits = permits(&text).ok_or_else(|| {
@@ -183,11 +183,11 @@ fn semaphore(path: &Path) -> Result<Kind, Failure> {
 
 /// As the library reads it.
 fn permits(text: &[u8]) -> Option<u32> {
-    let text = std::str::from_utf8(text).ok().filter(|text| text.len() as u64 <= MOST_BYTES)?;
+    let text = std::str::from_utf8(text).ok().filter(|text| text.len() as u64 <= MAX_BYTES)?;
     let digits = text.trim_end_matches(['\n', '\r']);
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     let permits: u32 = digits.parse().ok().filter(|_| is_number)?;
-    (1..=MOST_PERMITS).contains(&permits).then_some(permits)
+    (1..=MAX_PERMITS).contains(&permits).then_some(permits)
 }
 
 /// A FIFO may have taken its place, and a link.

@@ -107,7 +107,7 @@ mod extended {
     use super::is_unavailable;
 
     /// The most that the kernel has of either (xattr(7), "limits.h": `XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
-    const MOST_BYTES: usize = 65536;
+    const MAX_BYTES: usize = 65536;
     const ACCESS_LIST: &str = "system.posix_acl_access";
     /// What the kernel makes of the contents, or takes away when they change.
     const OF_CONTENTS: [&str; 3] = ["security.capability", "security.evm", "security.ima"];
@@ -132,7 +132,7 @@ mod extended {
         match call(&mut small) {
             Ok(length) => Ok(small[..length].to_vec()),
             Err(Errno::RANGE) => {
-                let mut large = vec![0; MOST_BYTES];
+                let mut large = vec![0; MAX_BYTES];
                 let length = call(&mut large)?;
                 large.truncate(length);
                 Ok(large)

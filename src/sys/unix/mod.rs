@@ -56,11 +56,8 @@ pub(crate) use self::directories::{
     create_directories, hold_directory, sync_directory, sync_everything, sync_file,
 };
 
-mod directories;
 mod attributes;
-#[cfg(any(target_os = "linux", target_os = "android"))]
-mod linux_proc;
-mod processes;
+mod directories;
 #[cfg(any(
     target_os = "linux",
     target_os = "android",
@@ -69,6 +66,9 @@ mod processes;
     target_os = "openbsd"
 ))]
 mod file_system;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod linux_proc;
+mod processes;
 
 #[cfg(not(any(
     target_os = "linux",

@@ -7,14 +7,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::file::lock_file::open_plain;
 use crate::options::Access;
-use crate::slot::open_plain;
 use crate::sys::{self, FileId, Retries};
 
 /// Two files that are never locked, and whose length is what they say: to ask costs a fifth of a lock and
 /// unlock, and rule 7 does not forbid it on Windows. What has another name as well may be somebody's file, which must
 /// not be made shorter or longer (rule S10).
-pub(super) struct Signs {
+pub(super) struct SharedFlags {
     /// Empty if nobody waits (S5).
     queued: File,
     /// One byte longer with each time that the semaphore was resized (S3).
@@ -44,7 +44,7 @@ fn open_own(path: &Arc<Path>, access: Access) -> Result<(File, FileId)> {
     Err(Error::io("open", path, source))
 }
 
-impl Signs {
+impl SharedFlags {
     fn names(directory: &Path) -> [Arc<Path>; 2] {
         ["queued", "resized"].map(|name| directory.join(name).into())
     }

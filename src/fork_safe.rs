@@ -11,7 +11,7 @@ pub(crate) use crate::sync::MutexGuard;
 use crate::sync::{Condvar, Mutex};
 use crate::sys::Origin;
 
-pub(crate) struct PerProcess<T: 'static, C: 'static = ()> {
+pub(crate) struct ForkSafe<T: 'static, C: 'static = ()> {
     /// The process that used it first. No `OnceLock`: a fork while another thread fills one leaves the copy to wait for
     /// that thread, which it does not have (rule 4).
     origin: OnceBox<Origin>,
@@ -25,19 +25,19 @@ pub(crate) struct PerProcess<T: 'static, C: 'static = ()> {
     anew: fn(&C) -> T,
 }
 
-impl<T: std::fmt::Debug, C> std::fmt::Debug for PerProcess<T, C> {
+impl<T: std::fmt::Debug, C> std::fmt::Debug for ForkSafe<T, C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.value.fmt(f)
     }
 }
 
-impl<T> PerProcess<T> {
+impl<T> ForkSafe<T> {
     pub(crate) const fn new(value: T, anew: fn(&()) -> T) -> Self {
         Self::with_context(value, (), anew)
     }
 }
 
-impl<T, C: Clone> PerProcess<T, C> {
+impl<T, C: Clone> ForkSafe<T, C> {
     pub(crate) const fn with_context(value: T, context: C, anew: fn(&C) -> T) -> Self {
         Self {
             origin: OnceBox::new(),

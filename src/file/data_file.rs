@@ -6,17 +6,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::regular::{self, something_else};
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::paths::{absolute_file, sidecar_lock};
-use crate::regular::{self, something_else};
 use crate::sys::{self, Bits, Presence};
 
 const READ: &str = "read";
 const WRITE: &str = "write";
 
 /// A data file, and where it is written before it takes its place.
-pub(crate) struct Contents {
+pub(crate) struct DataFile {
     path: Arc<Path>,
     /// `P.flock.new`.
     aside: Arc<Path>,
@@ -26,7 +26,7 @@ pub(crate) struct Contents {
     is_unsynced: AtomicBool,
 }
 
-impl Contents {
+impl DataFile {
     /// Looks at what is there, and touches nothing.
     pub(crate) fn open(path: &Path, options: &Options) -> Result<Self> {
         let path = absolute_file(path)?;

@@ -2,31 +2,25 @@
 //! one of them waits or that the capacity was changed. Knows files and knows no time. Rules S1 to
 //! S7 of `docs/PROTOCOL.md`.
 
-mod batch;
-mod capacity;
-mod signs;
-mod table;
-mod waiters;
-
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
-pub(crate) use self::batch::Batch;
-pub(crate) use self::capacity::check_permits;
-use self::capacity::{MOST_PERMITS, establish, stamp};
-use self::signs::Signs;
-use self::table::{
+use super::batch::Batch;
+pub(crate) use super::capacity::check_permits;
+use super::capacity::{self, MAX_PERMITS, establish, stamp};
+use super::shared_flags::SharedFlags;
+use super::table::{
     MAX_CREATED_AT_ONCE, Opened, Snapshot, Table, create_slots, identity, open_slot,
 };
-use self::waiters::Waiters;
+use super::waiters::Waiters;
 use crate::error::{Error, Result};
+use crate::file::lock_file::{FileLock, LockFile};
+use crate::fork_safe::{ForkSafe, MutexGuard};
 use crate::options::Access;
 use crate::paths::absolute;
-use crate::per_process::{MutexGuard, PerProcess};
 use crate::record::slot_name;
-use crate::slot::{Locked, Slot};
 use crate::sys::{self, Mode, Origin, Retries};
 
 /// A semaphore's directory.
@@ -37,7 +31,7 @@ pub(crate) struct Slots {
     waiters: Waiters,
     /// Whether a waiter was seen when that was last checked.
     wanted: AtomicBool,
-    table: PerProcess<Table, Arc<Opened>>,
+    table: ForkSafe<Table, Arc<Opened>>,
 }
 
 /// How somebody gathers slots.
@@ -63,14 +57,14 @@ impl Slots {
         // Without a slash at its end, which would follow a symbolic link.
         let directory: Arc<Path> = absolute(path)?.components().collect::<PathBuf>().into();
         if let Some(permits) = permits {
-            check_permits(&directory, permits, MOST_PERMITS)?;
+            check_permits(&directory, permits, MAX_PERMITS)?;
         }
         let capacity = establish(&directory, permits, access)?;
         if let Some(requested) = permits.filter(|permits| *permits != capacity) {
             return Err(Error::CapacityMismatch { path: directory, stored: capacity, requested });
         }
-        let waiters = Slot::open(&directory.join("waiters"), access)?;
-        let signs = Arc::new(Signs::open(&directory, access)?);
+        let waiters = LockFile::open(&directory.join("waiters"), access)?;
+        let signs = Arc::new(SharedFlags::open(&directory, access)?);
         let opened = Arc::new(Opened { directory: identity(&directory)?, signs, capacity });
         let mut table = opened.table();
         let there = table.read(&directory, access)?;
@@ -81,7 +75,7 @@ impl Slots {
             waiters: Waiters::new(waiters),
             wanted: AtomicBool::new(true),
             // In a forked copy the parent's permits are the parent's.
-            table: PerProcess::with_context(table, opened, |opened| opened.table()),
+            table: ForkSafe::with_context(table, opened, |opened| opened.table()),
         };
         // The process that created the semaphore may have been killed before it had created these.
         let is_missing = |slot: &u32| there.binary_search(slot).is_err();
@@ -221,7 +215,7 @@ impl Slots {
 
     /// Takes that slot if it is free, and marks it as this handle's. Whoever releases it removes the
     /// mark, and notifies waiters then. The table is not locked during system calls.
-    fn try_slot(&self, number: u32, how: Gathering) -> Result<Option<Locked>> {
+    fn try_slot(&self, number: u32, how: Gathering) -> Result<Option<FileLock>> {
         let mut table = self.table();
         let seat = table.seat(number);
         if seat.is_out {
@@ -244,7 +238,7 @@ impl Slots {
     }
 
     /// The slot, opened where it is not yet.
-    pub(crate) fn slot(&self, number: u32) -> Result<Arc<Slot>> {
+    pub(crate) fn slot(&self, number: u32) -> Result<Arc<LockFile>> {
         if let Some(slot) = &self.table().seat(number).slot {
             return Ok(Arc::clone(slot));
         }
@@ -266,7 +260,7 @@ impl Slots {
                 Err(error) => unknown = Some(error),
             }
         }
-        // At most MOST_PERMITS.
+        // At most MAX_PERMITS.
         let held = u32::try_from(seen.excess.len() - free.len()).unwrap_or(u32::MAX);
         let is_free: Vec<u32> = free.iter().map(|(number, _)| *number).collect();
         let (mut table, result) = self.give_back(free);
@@ -281,7 +275,7 @@ impl Slots {
     }
 
     /// Makes a slot that was waited for by its own the first of a batch, if the semaphore is what it was.
-    pub(crate) fn adopt(self: &Arc<Self>, number: u32, locked: Locked) -> Result<Option<Batch>> {
+    pub(crate) fn adopt(self: &Arc<Self>, number: u32, locked: FileLock) -> Result<Option<Batch>> {
         let mut batch = self.nothing();
         let mut table = self.table();
         table.seat(number).is_out = true;
@@ -365,9 +359,9 @@ impl Slots {
     }
 
     /// Unlocks these slots; who waits is to be told then. With the table as it is after that.
-    fn give_back(
+    pub(super) fn give_back(
         &self,
-        taken: impl IntoIterator<Item = (u32, Locked)>,
+        taken: impl IntoIterator<Item = (u32, FileLock)>,
     ) -> (MutexGuard<'_, Table>, Result<()>) {
         let mut result = Ok(());
         let mut table = None;
@@ -383,7 +377,7 @@ impl Slots {
     }
 
     /// S6. After slots were unlocked: tells who waits.
-    fn tell(&self, table: MutexGuard<'_, Table>) {
+    pub(super) fn tell(&self, table: MutexGuard<'_, Table>) {
         // The unlocking before and the look below must not change places: who waits sets the sign and looks
         // at the slots then. The system calls alone do not promise it, a full barrier of this processor
         // does.
@@ -416,7 +410,7 @@ impl Slots {
     /// be made (it is there) nor be removed (it is not), somebody else has just removed it, and that is an
     /// event after our release as well. A second name of a file needs no opening and closing, which would
     /// be more events. Where the directory cannot be changed (it is full, or another's), a file in it is.
-    fn poke(&self, signs: &Signs) {
+    fn poke(&self, signs: &SharedFlags) {
         let poke = self.directory.join("poke");
         let made = match std::fs::hard_link(self.directory.join("waiters"), &poke) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -437,8 +431,8 @@ impl Slots {
 
     /// S3. One at a time; the capacity first, then the sign that it has changed, then the poke.
     pub(crate) fn resize(&self, permits: u32) -> Result<()> {
-        check_permits(&self.directory, permits, MOST_PERMITS)?;
-        let turn = Slot::open(&self.directory.join("resize"), self.access)?;
+        check_permits(&self.directory, permits, MAX_PERMITS)?;
+        let turn = LockFile::open(&self.directory.join("resize"), self.access)?;
         let turn = turn.take(Mode::Exclusive)?;
         self.refresh()?;
         let path: Arc<Path> = self.directory.join("capacity").into();

@@ -8,14 +8,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::fork_safe::{ForkSafe, MutexGuard};
 use crate::options::Access;
 use crate::paths::{absolute, create_parents};
-use crate::per_process::{MutexGuard, PerProcess};
 use crate::sys::{self, Directory, FileId, Mode, Origin, Retries};
 
 /// A file that can be locked, named by its path.
 #[derive(Debug)]
-pub(crate) struct Slot {
+pub(crate) struct LockFile {
     path: Arc<Path>,
     /// By which those who wait for it in this process know each other.
     common_name: Arc<Path>,
@@ -27,7 +27,7 @@ pub(crate) struct Slot {
     network: bool,
     /// Which file it was when it was opened.
     opened: FileId,
-    files: PerProcess<Files>,
+    files: ForkSafe<Files>,
 }
 
 /// What a file is opened for.
@@ -119,7 +119,7 @@ impl Files {
     }
 }
 
-impl Slot {
+impl LockFile {
     /// Opens the file, or makes it (and its missing parent directories).
     pub(crate) fn open(path: &Path, access: Access) -> Result<Arc<Self>> {
         Self::open_for(path, None, access, Purpose::Locking)
@@ -145,7 +145,7 @@ impl Slot {
         let file = open(&path, spare.as_deref(), access, purpose)?;
         let network = sys::is_network(&path, file.file());
         let opened = file.id;
-        let files = PerProcess::new(Files { idle: Some(file), ..Files::NONE }, |()| Files::NONE);
+        let files = ForkSafe::new(Files { idle: Some(file), ..Files::NONE }, |()| Files::NONE);
         drop(files.lock()); // it is this process's from now on
         let common_name = sys::common_name(&path);
         Ok(Arc::new(Self { path, common_name, spare, access, purpose, network, opened, files }))
@@ -178,7 +178,7 @@ impl Slot {
     ///
     /// A refusal is only believed of a file that the path still names: the one that we have open may
     /// have been replaced since, and its lock says nothing about the lock that the path stands for.
-    pub(crate) fn try_take(self: &Arc<Self>, mode: Mode) -> Result<Option<Locked>> {
+    pub(crate) fn try_take(self: &Arc<Self>, mode: Mode) -> Result<Option<FileLock>> {
         self.try_take_checking(mode, || true, true)
     }
 
@@ -190,7 +190,7 @@ impl Slot {
         mode: Mode,
         check_refusal: impl Fn() -> bool,
         check_taken: bool,
-    ) -> Result<Option<Locked>> {
+    ) -> Result<Option<FileLock>> {
         let mut retries = Retries::new();
         while retries.again() {
             // The kept descriptor stays where it is, and the mutex is held around the call, which does
@@ -243,7 +243,7 @@ impl Slot {
     /// No wake-up is lost: the kernel queues us, and a holder that lets go or dies grants it on. When
     /// the file is replaced while we wait, we learn it when the old file's holder lets go, and queue
     /// again at the new file (rule 2).
-    pub(crate) fn take(self: &Arc<Self>, mode: Mode) -> Result<Locked> {
+    pub(crate) fn take(self: &Arc<Self>, mode: Mode) -> Result<FileLock> {
         let mut retries = Retries::new();
         while retries.again() {
             let open = self.take_file()?;
@@ -289,17 +289,22 @@ impl Slot {
         !owners.is_empty() && owners.iter().all(|owner| sys::is_stopped(owner.listed))
     }
 
-    fn block(self: &Arc<Self>, mode: Mode, open: OpenFile) -> Result<Locked> {
+    fn block(self: &Arc<Self>, mode: Mode, open: OpenFile) -> Result<FileLock> {
         sys::lock(open.file(), mode).map_err(|source| self.lock_error(source))?;
         Ok(self.locked(open))
     }
 
-    fn locked(self: &Arc<Self>, open: OpenFile) -> Locked {
-        Locked { slot: Arc::clone(self), open: Some(open), is_inherited: false, is_unlocked: false }
+    fn locked(self: &Arc<Self>, open: OpenFile) -> FileLock {
+        FileLock {
+            slot: Arc::clone(self),
+            open: Some(open),
+            is_inherited: false,
+            is_unlocked: false,
+        }
     }
 
     /// Rule 2: whether the path still names the file that is locked.
-    pub(crate) fn is_valid(&self, locked: &Locked) -> Result<bool> {
+    pub(crate) fn is_valid(&self, locked: &FileLock) -> Result<bool> {
         self.still_names(locked.id())
     }
 
@@ -351,10 +356,10 @@ impl Slot {
 
 /// Counts a descriptor as lent for as long as a helper is blocked on it.
 #[derive(Debug)]
-struct Lent(Arc<Slot>);
+struct Lent(Arc<LockFile>);
 
 impl Lent {
-    fn new(slot: &Arc<Slot>) -> Self {
+    fn new(slot: &Arc<LockFile>) -> Self {
         slot.files().lent += 1;
         Self(Arc::clone(slot))
     }
@@ -392,7 +397,7 @@ impl Request {
         sys::try_lock_again(self.file(), self.mode).unwrap_or(false)
     }
 
-    pub(crate) fn granted(mut self) -> Locked {
+    pub(crate) fn granted(mut self) -> FileLock {
         let slot = &self.lent.0;
         slot.locked(self.open.take().expect("only this takes it"))
     }
@@ -410,8 +415,8 @@ impl Drop for Request {
 
 /// A lock that is held: released when dropped, in the process that took it and in no other.
 #[derive(Debug)]
-pub(crate) struct Locked {
-    slot: Arc<Slot>,
+pub(crate) struct FileLock {
+    slot: Arc<LockFile>,
     /// Taken out when released.
     open: Option<OpenFile>,
     /// Programs that were started meanwhile may hold it as well.
@@ -420,7 +425,7 @@ pub(crate) struct Locked {
     is_unlocked: bool,
 }
 
-impl Locked {
+impl FileLock {
     /// Which file it is.
     pub(crate) fn id(&self) -> FileId {
         self.open().id
@@ -444,7 +449,7 @@ impl Locked {
     }
 
     /// Rule 4. From now on the programs that this process starts hold it as well, and a release leaves it to them.
-    pub(crate) fn bequeath(&mut self) -> Result<()> {
+    pub(crate) fn make_inheritable(&mut self) -> Result<()> {
         let failed =
             |source| Error::io("let programs that are started inherit", &self.slot.path, source);
         sys::let_inherit(self.open().file()).map_err(failed)?;
@@ -490,7 +495,7 @@ impl Locked {
     }
 }
 
-impl Drop for Locked {
+impl Drop for FileLock {
     fn drop(&mut self) {
         let _ = self.unlock();
     }

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::capacity::{MOST_PERMITS, Stamp, establish, stamp};
-use super::signs::Signs;
+use super::capacity::{MAX_PERMITS, Stamp, establish, stamp};
+use super::shared_flags::SharedFlags;
 use crate::error::{Error, Result};
+use crate::file::lock_file::LockFile;
 use crate::options::Access;
 use crate::record::{SPARES, slot_name, slots_in};
-use crate::slot::Slot;
 use crate::sys::{self, FileId};
 
 /// This many slot files are created with the semaphore, so that a process of another user finds
@@ -21,7 +21,7 @@ const UNREAD: u64 = u64::MAX - 1;
 /// What was known of the semaphore when it was opened: a forked copy begins with it.
 pub(super) struct Opened {
     pub(super) directory: FileId,
-    pub(super) signs: Arc<Signs>,
+    pub(super) signs: Arc<SharedFlags>,
     pub(super) capacity: u32,
 }
 
@@ -48,14 +48,14 @@ pub(super) struct Table {
     pub(super) directory: FileId,
     /// How many directories this handle has seen at the path.
     pub(super) epoch: u64,
-    pub(super) signs: Arc<Signs>,
+    pub(super) signs: Arc<SharedFlags>,
     pub(super) capacity: u32,
     /// The length of `resized` before the capacity was read.
     pub(super) generation: u64,
     pub(super) stamp: Stamp,
     /// Slots beyond the capacity that were not seen free since it shrank (S3).
     pub(super) excess: Vec<u32>,
-    pub(super) seats: Vec<Seat>,
+    pub(super) seats: Vec<SlotEntry>,
     /// Where to begin looking: the slot that was acquired last is likely to be free, and is open.
     pub(super) start: u32,
 }
@@ -63,7 +63,7 @@ pub(super) struct Table {
 /// The table as it was at one moment, to be compared with the files after slots were taken (S3).
 pub(super) struct Snapshot {
     pub(super) epoch: u64,
-    pub(super) signs: Arc<Signs>,
+    pub(super) signs: Arc<SharedFlags>,
     pub(super) generation: u64,
     pub(super) capacity: u32,
     pub(super) excess: Vec<u32>,
@@ -78,8 +78,8 @@ impl Snapshot {
 }
 
 #[derive(Default, Clone)]
-pub(super) struct Seat {
-    pub(super) slot: Option<Arc<Slot>>,
+pub(super) struct SlotEntry {
+    pub(super) slot: Option<Arc<LockFile>>,
     /// This handle has it: to try would only open another descriptor.
     pub(super) is_out: bool,
 }
@@ -89,10 +89,10 @@ impl Table {
         self.capacity == 1 && self.excess.is_empty() && self.generation == self.signs.generation()
     }
 
-    pub(super) fn seat(&mut self, number: u32) -> &mut Seat {
+    pub(super) fn seat(&mut self, number: u32) -> &mut SlotEntry {
         let index = number as usize;
         if index >= self.seats.len() {
-            self.seats.resize(index + 1, Seat::default());
+            self.seats.resize(index + 1, SlotEntry::default());
         }
         &mut self.seats[index]
     }
@@ -110,7 +110,7 @@ impl Table {
         let signs = if self.signs.are_current(directory) {
             Arc::clone(&self.signs)
         } else {
-            Arc::new(Signs::open(directory, access)?)
+            Arc::new(SharedFlags::open(directory, access)?)
         };
         let generation = signs.generation();
         let capacity = establish(&directory.into(), known, access)?;
@@ -127,7 +127,7 @@ impl Table {
         (self.signs, self.stamp) = (signs, stamp);
         (self.generation, self.capacity) = (generation, capacity);
         // A file whose number no semaphore can have stands for no permit.
-        let had_once = capacity..MOST_PERMITS;
+        let had_once = capacity..MAX_PERMITS;
         self.excess = there.iter().copied().filter(|slot| had_once.contains(slot)).collect();
         Ok(there)
     }
@@ -137,9 +137,9 @@ impl Table {
 /// semaphore finds them, also one that may not create any (S1).
 pub(super) fn create_files(directory: &Path, permits: u32, access: Access) -> Result<()> {
     for name in ["gate", "waiters"] {
-        Slot::open(&directory.join(name), access)?;
+        LockFile::open(&directory.join(name), access)?;
     }
-    Signs::open(directory, access)?;
+    SharedFlags::open(directory, access)?;
     create_slots(directory, access, 0..permits.min(MAX_CREATED_AT_ONCE))
 }
 
@@ -152,9 +152,9 @@ pub(super) fn create_slots(
 }
 
 /// With a second name in a directory that `rm slot.*` does not reach (S2).
-pub(super) fn open_slot(directory: &Path, number: u32, access: Access) -> Result<Arc<Slot>> {
+pub(super) fn open_slot(directory: &Path, number: u32, access: Access) -> Result<Arc<LockFile>> {
     let spare = directory.join(SPARES).join(number.to_string());
-    Slot::open_kept(&directory.join(slot_name(number)), Some(spare.into()), access)
+    LockFile::open_kept(&directory.join(slot_name(number)), Some(spare.into()), access)
 }
 
 pub(super) fn identity(directory: &Path) -> Result<FileId> {

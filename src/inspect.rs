@@ -6,11 +6,11 @@ use std::slice;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::file::lock_file::not_regular;
+use crate::fork_safe::ForkSafe;
 use crate::holder::Holder;
 use crate::paths::absolute;
-use crate::per_process::PerProcess;
 use crate::record;
-use crate::slot::not_regular;
 use crate::sys::{self, Presence};
 
 /// Who holds what lies at `path`, as far as that is known: of a [`Lock`](crate::Lock) or [`RwLock`](crate::RwLock) the one
@@ -167,7 +167,7 @@ fn listed(path: &Arc<Path>, files: &[Arc<Path>]) -> Result<Option<Vec<bool>>> {
 /// Whether it is locked, by a try; with `readers` shared locks count too. `None`: perhaps by
 /// readers.
 fn probe(path: &Arc<Path>, readers: bool) -> Result<Option<bool>> {
-    static PROBING: PerProcess<()> = PerProcess::new((), |()| ());
+    static PROBING: ForkSafe<()> = ForkSafe::new((), |()| ());
     let failed = |operation| move |source| Error::io(operation, path, source);
     // Rule 1: not to open a device, nor a FIFO.
     if sys::presence(path).map_err(failed("look up"))? != Presence::File {

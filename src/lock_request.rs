@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Result;
+use crate::file::lock_file::{FileLock, LockFile, Request};
 use crate::options::{Options, Waiting};
-use crate::slot::{Locked, Request, Slot};
 use crate::sys::{self, FileId, Mode};
 use crate::wait::{Lines, Notice, Target};
 
 /// The lines of this process for all of them: who waits for the same file in the same mode shares a helper.
-pub(crate) static LINES: Lines<Claim> = Lines::new();
+pub(crate) static LINES: Lines<LockRequest> = Lines::new();
 
 /// The callback of a wait for `path`, as the engine calls it.
 pub(crate) fn notice(options: &Options, path: &Arc<Path>) -> Option<Notice> {
@@ -24,8 +24,8 @@ pub(crate) fn notice(options: &Options, path: &Arc<Path>) -> Option<Notice> {
 }
 
 /// A lock on a file in one mode, as the engine sees it.
-pub(crate) struct Claim {
-    pub(crate) slot: Arc<Slot>,
+pub(crate) struct LockRequest {
+    pub(crate) slot: Arc<LockFile>,
     pub(crate) mode: Mode,
     pub(crate) poll_every: Option<Duration>,
     /// What it is a part of, if of anything.
@@ -40,9 +40,9 @@ pub(crate) trait Whole: Send + Sync {
     fn was_given_back(&self);
 }
 
-impl Target for Claim {
+impl Target for LockRequest {
     type Key = (Arc<Path>, FileId, Mode);
-    type Held = Locked;
+    type Held = FileLock;
     type Request = Request;
 
     fn key(&self) -> Self::Key {
@@ -53,11 +53,11 @@ impl Target for Claim {
         self.slot.still_names(*id)
     }
 
-    fn attempt(&self) -> Result<Option<Locked>> {
+    fn attempt(&self) -> Result<Option<FileLock>> {
         self.slot.try_take(self.mode)
     }
 
-    fn block_here(&self) -> Result<Locked> {
+    fn block_here(&self) -> Result<FileLock> {
         self.slot.take(self.mode)
     }
 
@@ -73,7 +73,7 @@ impl Target for Claim {
         request.is_granted()
     }
 
-    fn granted(&self, request: Request) -> Locked {
+    fn granted(&self, request: Request) -> FileLock {
         request.granted()
     }
 
@@ -85,11 +85,11 @@ impl Target for Claim {
         Some((Arc::clone(name), *id, other))
     }
 
-    fn release(&self, held: &mut Locked) {
+    fn release(&self, held: &mut FileLock) {
         held.unlock_in_place();
     }
 
-    fn is_valid(&self, locked: &Locked) -> Result<bool> {
+    fn is_valid(&self, locked: &FileLock) -> Result<bool> {
         self.slot.is_valid(locked)
     }
 
@@ -97,7 +97,7 @@ impl Target for Claim {
         self.whole.as_ref().is_some_and(|whole| whole.others_wait())
     }
 
-    fn give_back(&self, held: Locked) {
+    fn give_back(&self, held: FileLock) {
         drop(held);
         if let Some(whole) = &self.whole {
             whole.was_given_back();
@@ -132,8 +132,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
         let key = |path: &Path| {
-            let slot = Slot::open(path, crate::options::Access::Umask).unwrap();
-            Claim { slot, mode: Mode::Exclusive, poll_every: None, whole: None }.key()
+            let slot = LockFile::open(path, crate::options::Access::Umask).unwrap();
+            LockRequest { slot, mode: Mode::Exclusive, poll_every: None, whole: None }.key()
         };
         let literal = format!(r"\\?\{}", path.display());
         assert_eq!(key(&path), key(&dir.path().join("A.LOCK")));

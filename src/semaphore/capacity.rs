@@ -11,9 +11,9 @@ use crate::options::Access;
 use crate::sys::{self, FileId, Retries};
 
 /// Each slot is a file, and a process that waits has all of them open.
-pub(super) const MOST_PERMITS: u32 = 4096;
+pub(super) const MAX_PERMITS: u32 = 4096;
 /// The longest text of a capacity that is read.
-const MOST_BYTES: u64 = 32;
+const MAX_BYTES: u64 = 32;
 
 pub(crate) fn check_permits(directory: &Arc<Path>, requested: u32, most: u32) -> Result<()> {
     if (1..=most).contains(&requested) {
@@ -94,11 +94,11 @@ pub(super) fn read(path: &Arc<Path>) -> Result<u32> {
         return Err(Error::not_regular(path, "a special file"));
     }
     let mut bytes = Vec::new();
-    file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     parse(&bytes).ok_or_else(|| {
         let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(16)]).escape_debug().to_string();
         let problem = format!(
-            "it should hold the number of permits, 1 to {MOST_PERMITS}, and begins with \"{shown}\"; \
+            "it should hold the number of permits, 1 to {MAX_PERMITS}, and begins with \"{shown}\"; \
              write the number into it, or remove the semaphore's directory while nobody uses it"
         );
         Error::Corrupt { path: Arc::clone(path), problem }
@@ -107,12 +107,12 @@ pub(super) fn read(path: &Arc<Path>) -> Result<u32> {
 
 /// Decimal digits and at most a line's end.
 fn parse(bytes: &[u8]) -> Option<u32> {
-    let text = std::str::from_utf8(bytes).ok().filter(|_| bytes.len() as u64 <= MOST_BYTES)?;
+    let text = std::str::from_utf8(bytes).ok().filter(|_| bytes.len() as u64 <= MAX_BYTES)?;
     let digits = text.trim_end_matches(['\n', '\r']);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    digits.parse().ok().filter(|permits| (1..=MOST_PERMITS).contains(permits))
+    digits.parse().ok().filter(|permits| (1..=MAX_PERMITS).contains(permits))
 }
 
 /// Which `capacity` file was read.
@@ -162,7 +162,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
 
         #[test]
-        fn what_is_written_is_read(permits in 1..=MOST_PERMITS) {
+        fn what_is_written_is_read(permits in 1..=MAX_PERMITS) {
             limit!();
             prop_assert_eq!(parse(text(permits).as_bytes()), Some(permits));
         }

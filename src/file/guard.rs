@@ -5,20 +5,20 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, Result};
+use crate::file::lock_file::{FileLock, LockFile};
 use crate::options::Options;
-use crate::record::{self, Desk, Record};
-use crate::slot::{Locked, Slot};
+use crate::record::{self, Record, RecordLocation};
 use crate::sys::Mode;
 
 /// Whether those who hold make themselves known, and by what name; and whether what they start holds as well.
 #[derive(Clone)]
-pub(crate) struct Signature {
+pub(crate) struct GuardOptions {
     label: Option<Arc<str>>,
     is_left: bool,
     is_inherited: bool,
 }
 
-impl Signature {
+impl GuardOptions {
     pub(crate) fn of(options: &Options) -> Self {
         Self {
             label: options.label.clone(),
@@ -29,25 +29,25 @@ impl Signature {
 }
 
 /// A lock that is held, in one mode. Released when dropped.
-pub(crate) struct Hold {
-    slot: Arc<Slot>,
+pub(crate) struct RawGuard {
+    slot: Arc<LockFile>,
     mode: Mode,
     /// Taken out when released.
-    locked: Option<Locked>,
+    locked: Option<FileLock>,
     record: Option<Record>,
     abandoned: OnceLock<bool>,
 }
 
-impl Hold {
+impl RawGuard {
     /// If it fails, nothing is held.
     pub(crate) fn new(
-        slot: &Arc<Slot>,
+        slot: &Arc<LockFile>,
         mode: Mode,
-        mut locked: Locked,
-        signature: &Signature,
+        mut locked: FileLock,
+        signature: &GuardOptions,
     ) -> Result<Self> {
         if signature.is_inherited {
-            locked.bequeath()?;
+            locked.make_inheritable()?;
         }
         let mut hold = Self {
             slot: Arc::clone(slot),
@@ -71,7 +71,7 @@ impl Hold {
             return self.abandoned.get().is_some_and(|abandoned| *abandoned);
         }
         *self.abandoned.get_or_init(|| {
-            let desk = Desk::beside(self.path());
+            let desk = RecordLocation::beside(self.path());
             self.locked.as_ref().is_some_and(|locked| match self.mode {
                 Mode::Exclusive => desk.take_over(locked.id()),
                 Mode::Shared => desk.is_left(locked.id()),
@@ -85,7 +85,7 @@ impl Hold {
     }
 
     pub(crate) fn is_here(&self) -> bool {
-        self.locked.as_ref().is_some_and(Locked::is_here)
+        self.locked.as_ref().is_some_and(FileLock::is_here)
     }
 
     /// Rule 4. An error in a forked copy, which releases nothing.
@@ -104,10 +104,10 @@ impl Hold {
     }
 
     /// Rule R4. Nobody who wants it exclusively has it in between. If it fails, nothing is held.
-    pub(crate) fn share(mut self, signature: &Signature) -> Result<Self> {
+    pub(crate) fn share(mut self, signature: &GuardOptions) -> Result<Self> {
         self.check_here("downgrade")?;
         self.record = None;
-        let shared = self.locked.take().map_or(Ok(None), Locked::share)?;
+        let shared = self.locked.take().map_or(Ok(None), FileLock::share)?;
         let Some(locked) = shared else { return Err(Error::would_block(self.slot.path())) };
         self.locked = Some(locked);
         self.mode = Mode::Shared;
@@ -116,23 +116,23 @@ impl Hold {
     }
 
     /// Leaves a record, if that is wanted. It is a courtesy: where it cannot be written there is none.
-    fn sign(&mut self, signature: &Signature) {
+    fn sign(&mut self, signature: &GuardOptions) {
         let Some(locked) = self.locked.as_ref().filter(|_| signature.is_left) else { return };
         let id = locked.id();
         let desk = match self.mode {
             Mode::Exclusive => {
                 let _asked = self.abandoned(); // before our own record takes the place of what was left
                 record::sweep_sharers(self.slot.path(), true);
-                Desk::beside(self.slot.path())
+                RecordLocation::beside(self.slot.path())
             }
-            Mode::Shared => Desk::among_sharers(self.slot.path()),
+            Mode::Shared => RecordLocation::among_sharers(self.slot.path()),
         };
         let label = signature.label.as_deref();
         self.record = Record::publish(desk, id, label, self.slot.access()).ok();
     }
 }
 
-impl Drop for Hold {
+impl Drop for RawGuard {
     fn drop(&mut self) {
         let _ = self.release();
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Slots;
 use super::table::Snapshot;
 use crate::error::Result;
-use crate::slot::Locked;
+use crate::file::lock_file::FileLock;
 
 /// Slots that are held together. Dropping it releases them.
 pub(crate) struct Batch {
@@ -14,12 +14,12 @@ pub(crate) struct Batch {
     /// Of which directory they are slots; `None` before there were any.
     pub(super) epoch: Option<u64>,
     /// Most batches have one slot, and need no allocation.
-    pub(super) first: Option<(u32, Locked)>,
-    pub(super) more: Vec<(u32, Locked)>,
+    pub(super) first: Option<(u32, FileLock)>,
+    pub(super) more: Vec<(u32, FileLock)>,
 }
 
 impl Batch {
-    pub(crate) fn taken(&self) -> impl Iterator<Item = &(u32, Locked)> {
+    pub(crate) fn taken(&self) -> impl Iterator<Item = &(u32, FileLock)> {
         self.first.iter().chain(&self.more)
     }
 
@@ -28,11 +28,11 @@ impl Batch {
     }
 
     pub(super) fn len(&self) -> u32 {
-        // At most MOST_PERMITS.
+        // At most MAX_PERMITS.
         u32::from(self.first.is_some()) + u32::try_from(self.more.len()).unwrap_or(u32::MAX)
     }
 
-    pub(super) fn add(&mut self, number: u32, locked: Locked) {
+    pub(super) fn add(&mut self, number: u32, locked: FileLock) {
         if self.first.is_none() {
             self.first = Some((number, locked));
         } else {
@@ -41,9 +41,9 @@ impl Batch {
     }
 
     /// Rule 4. From now on the programs that this process starts hold them as well.
-    pub(crate) fn bequeath(&mut self) -> Result<()> {
+    pub(crate) fn make_inheritable(&mut self) -> Result<()> {
         let mut taken = self.first.iter_mut().chain(&mut self.more);
-        taken.try_for_each(|(_, locked)| locked.bequeath())
+        taken.try_for_each(|(_, locked)| locked.make_inheritable())
     }
 
     /// Releases all but the first `kept`, and notifies waiters if `notifies`.
@@ -73,7 +73,7 @@ impl Batch {
 
     fn give_back_these(
         &self,
-        taken: impl IntoIterator<Item = (u32, Locked)>,
+        taken: impl IntoIterator<Item = (u32, FileLock)>,
         notifies: bool,
     ) -> Result<()> {
         // A forked copy releases nothing (rule 4).

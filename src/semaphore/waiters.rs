@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use super::signs::Signs;
-use crate::per_process::{MutexGuard, PerProcess};
-use crate::slot::{Locked, Slot};
+use super::shared_flags::SharedFlags;
+use crate::file::lock_file::{FileLock, LockFile};
+use crate::fork_safe::{ForkSafe, MutexGuard};
 use crate::sys::Mode;
 
 /// Who holds the lock exclusively does so for some microseconds, unless it was stopped; then the head asks
@@ -14,8 +14,8 @@ use crate::sys::Mode;
 const TRIES: u32 = 10;
 
 pub(super) struct Waiters {
-    slot: Arc<Slot>,
-    presence: PerProcess<Presence>,
+    slot: Arc<LockFile>,
+    presence: ForkSafe<Presence>,
 }
 
 /// One lock for all threads and futures of this process that wait by one handle.
@@ -23,7 +23,7 @@ struct Presence {
     waiting: usize,
     /// How many of them are at the head: asleep, once they have looked, until somebody who sees the lock tells.
     heads: usize,
-    locked: Option<Locked>,
+    locked: Option<FileLock>,
 }
 
 impl Presence {
@@ -31,8 +31,8 @@ impl Presence {
 }
 
 impl Waiters {
-    pub(super) fn new(slot: Arc<Slot>) -> Self {
-        Self { slot, presence: PerProcess::new(Presence::NONE, |()| Presence::NONE) }
+    pub(super) fn new(slot: Arc<LockFile>) -> Self {
+        Self { slot, presence: ForkSafe::new(Presence::NONE, |()| Presence::NONE) }
     }
 
     fn presence(&self) -> MutexGuard<'_, Presence> {
@@ -40,7 +40,7 @@ impl Waiters {
     }
 
     /// One more waits from now on.
-    pub(super) fn arrive(&self, signs: &Signs) {
+    pub(super) fn arrive(&self, signs: &SharedFlags) {
         self.presence().waiting += 1;
         for _ in 0..TRIES {
             if self.renew(signs, false) {
@@ -68,12 +68,12 @@ impl Waiters {
     /// S5. Whether everybody who releases a slot from now on sees that somebody waits. It may be refused for the
     /// moment in which somebody else looks whether anybody does (S6). `thorough`: looks whether the lock is
     /// still the one at its path.
-    pub(super) fn renew(&self, signs: &Signs, thorough: bool) -> bool {
+    pub(super) fn renew(&self, signs: &SharedFlags, thorough: bool) -> bool {
         let mut presence = self.presence();
         if presence.waiting == 0 {
             return false; // who asked (`others`) has left, and would not take it back
         }
-        let is_stale = |locked: &Locked| {
+        let is_stale = |locked: &FileLock| {
             !locked.is_here() || thorough && !self.slot.is_valid(locked).unwrap_or(false)
         };
         if presence.locked.as_ref().is_none_or(is_stale) {
@@ -91,7 +91,7 @@ impl Waiters {
     /// Whether anybody waits but the one who asks. Their own presence is taken back for a moment; as it is
     /// announced again before they look at any slot, nothing is missed (S5). A head has looked already: it is
     /// another, since who asks stands behind it, or has left.
-    pub(super) fn others(&self, signs: &Signs) -> bool {
+    pub(super) fn others(&self, signs: &SharedFlags) -> bool {
         let mut presence = self.presence();
         if presence.waiting > 1 || presence.heads > 0 {
             return true;
@@ -104,7 +104,7 @@ impl Waiters {
     }
 
     /// Nobody waits, and nobody begins to for as long as this is held.
-    pub(super) fn nobody(&self) -> Option<Locked> {
+    pub(super) fn nobody(&self) -> Option<FileLock> {
         self.slot.try_take_checking(Mode::Exclusive, || false, true).ok().flatten()
     }
 }
@@ -118,9 +118,9 @@ mod tests {
     fn who_asks_whether_others_wait_when_nobody_does_leaves_nothing_locked() {
         limit!();
         let dir = tempfile::tempdir().unwrap();
-        let open = || Slot::open(&dir.path().join("waiters"), Access::Umask).unwrap();
+        let open = || LockFile::open(&dir.path().join("waiters"), Access::Umask).unwrap();
         let (waiters, others) = (Waiters::new(open()), Waiters::new(open()));
-        let signs = Signs::open(dir.path(), Access::Umask).unwrap();
+        let signs = SharedFlags::open(dir.path(), Access::Umask).unwrap();
         assert!(!waiters.others(&signs)); // as the helper of a waiter that has given up
         assert!(others.nobody().is_some());
 

@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use once_cell::race::OnceBox;
 
+use super::regular::{self, something_else};
 use crate::error::{Error, Result};
+use crate::file::lock_file::LockFile;
 use crate::options::Access;
 use crate::paths::{absolute_file, create_parents, sidecar_lock};
-use crate::regular::{self, something_else};
-use crate::slot::Slot;
 use crate::sys::{self, Mode, Presence, Retries};
 
 const TAKEN: &str = ".taken";
@@ -34,7 +34,7 @@ pub(crate) struct Marker {
     /// Whether `stat` and events must not be trusted there (rule E7).
     is_network: AtomicBool,
     /// Opened by the first who finds something to consume.
-    lock: OnceBox<Arc<Slot>>,
+    lock: OnceBox<Arc<LockFile>>,
     /// When this handle last looked for what killed setters left, by the coarse clock. Zero: never.
     swept: AtomicU64,
 }
@@ -74,7 +74,7 @@ impl Marker {
         if refused {
             return Err(marker.not_looked_up(io::ErrorKind::NotADirectory.into()));
         }
-        marker.look_where_it_lies();
+        marker.refresh_is_network();
         marker.is_set()?;
         Ok(marker)
     }
@@ -94,7 +94,7 @@ impl Marker {
 
     /// Whether events tell of it: not on a network file system. A directory may have been mounted since it was
     /// opened, so this looks.
-    pub(crate) fn look_where_it_lies(&self) -> bool {
+    pub(crate) fn refresh_is_network(&self) -> bool {
         let nearest = sys::nearest_directory(&self.directory);
         let is_network = nearest.is_some_and(sys::is_network_place);
         self.is_network.store(is_network, Ordering::Relaxed);
@@ -426,11 +426,11 @@ impl Marker {
         Self::open_file(path)?.map(|mut file| self.read(&mut file)).transpose()
     }
 
-    fn lock(&self) -> Result<&Arc<Slot>> {
+    fn lock(&self) -> Result<&Arc<LockFile>> {
         if let Some(slot) = self.lock.get() {
             return Ok(slot);
         }
-        let slot = Slot::open(&sidecar_lock(&self.path), self.access)?;
+        let slot = LockFile::open(&sidecar_lock(&self.path), self.access)?;
         Ok(self.lock.get_or_init(|| Box::new(slot)))
     }
 

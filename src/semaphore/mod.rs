@@ -1,19 +1,28 @@
 //! `Semaphore`: N slot files, had in turn. Joins `slots` (the files), `claim` (the gate) and `wait` (the
 //! engine), and adds the holders' records. Names `error`, `holder`, `options` and `sys` (the mode) besides.
 
+mod batch;
+mod capacity;
+mod shared_flags;
+mod slots;
+mod table;
+mod waiters;
+
 use std::fmt;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::claim::{self, Claim, LINES, Whole};
+use self::batch::Batch;
+use self::capacity::check_permits;
+use self::slots::{Announcement, Gathering, Slots};
 use crate::error::{Error, Result};
+use crate::file::lock_file::{FileLock, LockFile};
 use crate::holder::Holder;
+use crate::lock_request::{self, LINES, LockRequest, Whole};
 use crate::options::Options;
-use crate::record::{self, Desk, Record};
-use crate::slot::{Locked, Slot};
-use crate::slots::{Announcement, Batch, Gathering, Slots, check_permits};
+use crate::record::{self, Record, RecordLocation};
 use crate::sys::Mode;
 use crate::wait::{
     Acquire, Begun, Deadline, Look, Means, Notice, Outcome, Place, Pool, Sampling, Seen, Then,
@@ -90,7 +99,7 @@ pub struct Semaphore {
 
 struct Inner {
     slots: Arc<Slots>,
-    gate: Arc<Claim>,
+    gate: Arc<LockRequest>,
     means: Means,
     label: Option<Arc<str>>,
     record: bool,
@@ -133,11 +142,11 @@ impl Inner {
     }
 
     /// The only slot as a lock, where there is no other (S9).
-    fn only_one(&self) -> Option<Arc<Claim>> {
+    fn only_one(&self) -> Option<Arc<LockRequest>> {
         let slot = self.slots.has_only_one().ok()?.then(|| self.slots.slot(0))?.ok()?;
         let poll_every = self.means.poll_every;
         let whole = Some(Box::new(OnlyOne(Arc::clone(&self.slots))) as Box<dyn Whole>);
-        Some(Arc::new(Claim { slot, mode: Mode::Exclusive, poll_every, whole }))
+        Some(Arc::new(LockRequest { slot, mode: Mode::Exclusive, poll_every, whole }))
     }
 }
 
@@ -450,14 +459,14 @@ impl Semaphore {
     fn permit(&self, mut batch: Batch) -> Result<Permit> {
         let inner = &self.inner;
         if inner.inherit {
-            batch.bequeath()?;
+            batch.make_inheritable()?;
         }
         let directory = inner.slots.directory();
         let mut records = Vec::new();
         let mut abandoned = false;
         if inner.record {
             for (slot, locked) in batch.taken() {
-                let desk = Desk::of_slot(directory, *slot);
+                let desk = RecordLocation::of_slot(directory, *slot);
                 abandoned |= desk.take_over(locked.id());
                 let label = inner.label.as_deref();
                 let access = self.inner.gate.slot.access();
@@ -507,7 +516,7 @@ impl Options {
     fn semaphore(&self, path: &Path, permits: Option<u32>) -> Result<Semaphore> {
         let slots = Slots::open(path, permits, self.access)?;
         let directory = slots.directory();
-        let gate = Slot::open(&directory.join("gate"), self.access)?;
+        let gate = LockFile::open(&directory.join("gate"), self.access)?;
         let place = Place { directory: Arc::clone(directory), names: None };
         let must_poll = slots.is_network();
         let means = Means {
@@ -519,7 +528,7 @@ impl Options {
         };
         Ok(Semaphore {
             inner: Arc::new(Inner {
-                gate: Arc::new(Claim {
+                gate: Arc::new(LockRequest {
                     slot: gate,
                     mode: Mode::Exclusive,
                     poll_every: self.poll_every,
@@ -529,7 +538,7 @@ impl Options {
                 label: self.label.clone(),
                 record: self.record,
                 inherit: self.inherit,
-                notice: claim::notice(self, directory),
+                notice: lock_request::notice(self, directory),
                 looks: Sampling::new(),
                 slots,
             }),
@@ -544,12 +553,12 @@ struct Request {
 }
 
 impl Pool for Request {
-    type Gate = Claim;
+    type Gate = LockRequest;
     type Gathered = Batch;
     type Presence = Announcement;
     type Held = Batch;
 
-    fn gate(&self) -> &Arc<Claim> {
+    fn gate(&self) -> &Arc<LockRequest> {
         &self.semaphore.gate
     }
 
@@ -595,15 +604,15 @@ impl Pool for Request {
         Ok(Seen::Nothing { relies, in_kernel: slots.has_only_one()? })
     }
 
-    fn is_gate(&self, gate: &Locked) -> Result<bool> {
+    fn is_gate(&self, gate: &FileLock) -> Result<bool> {
         self.semaphore.gate.slot.is_valid(gate)
     }
 
-    fn only_one(&self) -> Option<Arc<Claim>> {
+    fn only_one(&self) -> Option<Arc<LockRequest>> {
         self.semaphore.only_one()
     }
 
-    fn adopt(&self, one: Locked) -> Result<Option<Batch>> {
+    fn adopt(&self, one: FileLock) -> Result<Option<Batch>> {
         self.semaphore.slots.adopt(0, one)
     }
 }
