@@ -12,7 +12,8 @@ use crate::error::{Error, Lack, Result};
 use crate::file::marker::{Consumed, Marker};
 use crate::options::{Callback, Options, Waiting};
 use crate::wait::{
-    Acquire, Begun, Deadline, Means, Notice, Outcome, Place, Seen, Sight, Watch, is_watchable, see,
+    Acquire, Begun, Check, Condition, ConditionWait, Deadline, Outcome, WaitCallback, WakeStrategy,
+    WatchTarget, is_watchable, wait_for,
 };
 
 /// A flag on a path that any program can set, and that wakes all who wait for it, in all processes and threads.
@@ -498,7 +499,7 @@ impl Event {
         I: IntoIterator,
         I::Item: AsRef<Self>,
     {
-        Scene::any(events)?.wait(|| Deadline::NEVER)
+        EventWait::any(events)?.wait(|| Deadline::NEVER)
     }
 
     /// Waits until one of several events is set, for at most `timeout`. Zero looks once.
@@ -511,7 +512,7 @@ impl Event {
         I: IntoIterator,
         I::Item: AsRef<Self>,
     {
-        Scene::any(events)?.wait(|| Deadline::after(timeout))
+        EventWait::any(events)?.wait(|| Deadline::after(timeout))
     }
 
     /// Waits until one of several events is set, until `deadline`. One that has passed looks once.
@@ -524,7 +525,7 @@ impl Event {
         I: IntoIterator,
         I::Item: AsRef<Self>,
     {
-        Scene::any(events)?.wait(|| Deadline::at(deadline))
+        EventWait::any(events)?.wait(|| Deadline::at(deadline))
     }
 
     /// Waits until one of several events is set, as a future: see [`wait_async`](Self::wait_async).
@@ -537,7 +538,7 @@ impl Event {
         I: IntoIterator,
         I::Item: AsRef<Self>,
     {
-        Several::new(Scene::any(events))
+        Several::new(EventWait::any(events))
     }
 
     /// Waits until all of several events are set, without limit: until one look at each, one after the other, finds
@@ -565,7 +566,7 @@ impl Event {
         I: IntoIterator,
         I::Item: AsRef<Self>,
     {
-        Scene::all(events).wait(|| Deadline::NEVER)
+        EventWait::all(events).wait(|| Deadline::NEVER)
     }
 
     /// Waits until all of several events are set, for at most `timeout`. Zero looks once.
@@ -579,7 +580,7 @@ impl Event {
         I: IntoIterator,
         I::Item: AsRef<Self>,
     {
-        Scene::all(events).wait(|| Deadline::after(timeout))
+        EventWait::all(events).wait(|| Deadline::after(timeout))
     }
 
     /// Waits until all of several events are set, until `deadline`. One that has passed looks once.
@@ -592,7 +593,7 @@ impl Event {
         I: IntoIterator,
         I::Item: AsRef<Self>,
     {
-        Scene::all(events).wait(|| Deadline::at(deadline))
+        EventWait::all(events).wait(|| Deadline::at(deadline))
     }
 
     /// Waits until all of several events are set, as a future: see [`wait_async`](Self::wait_async).
@@ -605,7 +606,7 @@ impl Event {
         I: IntoIterator,
         I::Item: AsRef<Self>,
     {
-        Several::new(Ok(Scene::all(events)))
+        Several::new(Ok(EventWait::all(events)))
     }
 
     // ----------------------------------------------------------------------------------- about
@@ -635,8 +636,8 @@ impl Event {
         self.scene(all_set, Lack::NotDone).wait(deadline)
     }
 
-    fn scene<T>(&self, look: Look<T>, lack: Lack) -> Scene<T> {
-        Scene { events: Box::new([Arc::clone(&self.inner)]), look, lack, is_any: false }
+    fn scene<T>(&self, look: CheckFn<T>, lack: Lack) -> EventWait<T> {
+        EventWait { events: Box::new([Arc::clone(&self.inner)]), look, lack, is_any: false }
     }
 }
 
@@ -670,12 +671,12 @@ impl Options {
 
 // ----------------------------------------------------------------------------- what is looked for
 
-type Look<T> = fn(&[Arc<Inner>]) -> Result<Seen<T>>;
+type CheckFn<T> = fn(&[Arc<Inner>]) -> Result<Check<T>>;
 
 /// Some events, and what is to be seen of them.
-struct Scene<T> {
+struct EventWait<T> {
     events: Box<[Arc<Inner>]>,
-    look: Look<T>,
+    look: CheckFn<T>,
     /// What they have not come to, if that is not seen in time.
     lack: Lack,
     /// Whether one of them is enough.
@@ -692,39 +693,39 @@ fn first(events: &[Arc<Inner>], is_set: bool) -> Result<Option<usize>> {
     Ok(None)
 }
 
-fn all_set(events: &[Arc<Inner>]) -> Result<Seen<()>> {
+fn all_set(events: &[Arc<Inner>]) -> Result<Check<()>> {
     let unset = first(events, false)?;
-    Ok(unset.map_or(Seen::Had(()), |_| missing_still(events)))
+    Ok(unset.map_or(Check::Ready(()), |_| missing_still(events)))
 }
 
-fn any_set(events: &[Arc<Inner>]) -> Result<Seen<usize>> {
-    Ok(first(events, true)?.map_or_else(|| missing_still(events), Seen::Had))
+fn any_set(events: &[Arc<Inner>]) -> Result<Check<usize>> {
+    Ok(first(events, true)?.map_or_else(|| missing_still(events), Check::Ready))
 }
 
-fn cleared(events: &[Arc<Inner>]) -> Result<Seen<()>> {
+fn cleared(events: &[Arc<Inner>]) -> Result<Check<()>> {
     let set = first(events, true)?;
-    Ok(set.map_or(Seen::Had(()), |_| missing_still(events)))
+    Ok(set.map_or(Check::Ready(()), |_| missing_still(events)))
 }
 
 /// What a symbolic link leads to comes and goes elsewhere, and no event reports that here: the waiter polls.
-fn missing_still<T>(events: &[Arc<Inner>]) -> Seen<T> {
-    Seen::nothing(events.iter().all(|event| event.marker.has_events_of_changes()))
+fn missing_still<T>(events: &[Arc<Inner>]) -> Check<T> {
+    Check::not_yet(events.iter().all(|event| event.marker.has_events_of_changes()))
 }
 
 /// Of one event. Rule E5: while there is something that another one is taking, that may fail or die, and no event
 /// tells of an unlocking.
-fn consumed(events: &[Arc<Inner>]) -> Result<Seen<Vec<u8>>> {
+fn consumed(events: &[Arc<Inner>]) -> Result<Check<Vec<u8>>> {
     for event in events {
         match event.marker.consume()? {
-            Consumed::Payload(payload) => return Ok(Seen::Had(payload)),
+            Consumed::Payload(payload) => return Ok(Check::Ready(payload)),
             Consumed::Nothing => {}
-            Consumed::Busy => return Ok(Seen::nothing(false)),
+            Consumed::Busy => return Ok(Check::not_yet(false)),
         }
     }
-    Ok(Seen::nothing(true))
+    Ok(Check::not_yet(true))
 }
 
-impl Scene<usize> {
+impl EventWait<usize> {
     fn any<I>(events: I) -> Result<Self>
     where
         I: IntoIterator,
@@ -742,7 +743,7 @@ impl Scene<usize> {
     }
 }
 
-impl Scene<()> {
+impl EventWait<()> {
     fn all<I>(events: I) -> Self
     where
         I: IntoIterator,
@@ -760,24 +761,24 @@ where
     events.into_iter().map(|event| Arc::clone(&event.as_ref().inner)).collect()
 }
 
-impl<T: Send + 'static> Scene<T> {
+impl<T: Send + 'static> EventWait<T> {
     fn wait(self, deadline: impl FnOnce() -> Deadline) -> Result<T> {
         let events: Box<[Arc<Inner>]> = self.events.clone();
         let (lack, notice) = (self.lack, self.notice());
-        match see(self, deadline, notice.as_ref())? {
+        match wait_for(self, deadline, notice.as_ref())? {
             Outcome::Held(seen) => Ok(seen),
             Outcome::TimedOut(waited) => Err(timed_out(&events, waited, lack)),
         }
     }
 
-    fn future(self) -> Acquire<Watch<Self>> {
+    fn future(self) -> Acquire<ConditionWait<Self>> {
         let notice = self.notice();
-        Acquire::new(Watch::new(self), notice)
+        Acquire::new(ConditionWait::new(self), notice)
     }
 
     /// The callback of the first event that has one. It is called with an event that is missing at that moment, and not
     /// if none is: then the wait is about to end.
-    fn notice(&self) -> Option<Notice> {
+    fn notice(&self) -> Option<WaitCallback> {
         let (after, callback) = self.events.iter().find_map(|event| event.notice.clone())?;
         let (events, lack, is_any) = (self.events.clone(), self.lack, self.is_any);
         let call = move |elapsed| {
@@ -785,7 +786,7 @@ impl<T: Send + 'static> Scene<T> {
                 callback(&Waiting::for_events(first.marker.path(), others, is_any, elapsed));
             }
         };
-        Some(Notice { after, call: Arc::new(call) })
+        Some(WaitCallback { after, call: Arc::new(call) })
     }
 }
 
@@ -811,21 +812,21 @@ fn timed_out(events: &[Arc<Inner>], waited: Duration, lack: Lack) -> Error {
     Error::timed_out_lacking(first.marker.path(), waited, lack, others)
 }
 
-impl<T: Send + 'static> Sight for Scene<T> {
+impl<T: Send + 'static> Condition for EventWait<T> {
     type Held = T;
 
-    fn look(&self) -> Result<Seen<T>> {
+    fn check(&self) -> Result<Check<T>> {
         (self.look)(&self.events)
     }
 
-    fn means(&self) -> Means {
+    fn wake_strategy(&self) -> WakeStrategy {
         let tells = |event: &&Arc<Inner>| event.marker.refresh_is_network();
-        let place = |event: &Arc<Inner>| Place {
+        let place = |event: &Arc<Inner>| WatchTarget {
             directory: Arc::clone(event.marker.directory()),
             names: Some(Arc::clone(event.marker.names())),
         };
-        let places: Vec<Place> = self.events.iter().filter(tells).map(place).collect();
-        Means {
+        let places: Vec<WatchTarget> = self.events.iter().filter(tells).map(place).collect();
+        WakeStrategy {
             must_poll: places.len() < self.events.len(),
             places,
             poll_every: self.events.iter().filter_map(|event| event.poll_every).min(),
@@ -837,11 +838,11 @@ impl<T: Send + 'static> Sight for Scene<T> {
 
 /// A wait for several events, as a future: see [`Event::wait_any_async`] and [`Event::wait_all_async`].
 #[must_use = "a future does nothing unless it is polled"]
-pub struct Several<T: Send + 'static>(Begun<Watch<Scene<T>>>);
+pub struct Several<T: Send + 'static>(Begun<ConditionWait<EventWait<T>>>);
 
 impl<T: Send + 'static> Several<T> {
-    fn new(scene: Result<Scene<T>>) -> Self {
-        Self(Begun::new(scene.map(Scene::future)))
+    fn new(scene: Result<EventWait<T>>) -> Self {
+        Self(Begun::new(scene.map(EventWait::future)))
     }
 }
 

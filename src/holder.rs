@@ -486,9 +486,9 @@ mod tests {
     #[test]
     fn what_is_no_record_is_nobody() {
         limit!();
-        let whole = record(&holder());
-        for cut in 0..whole.len() {
-            assert_eq!(Holder::from_record(&whole[..cut]), None, "{:?}", &whole[..cut]);
+        let coordinator = record(&holder());
+        for cut in 0..coordinator.len() {
+            assert_eq!(Holder::from_record(&coordinator[..cut]), None, "{:?}", &coordinator[..cut]);
         }
         for text in [
             "",

@@ -11,7 +11,7 @@ use crate::fork_safe::ForkSafe;
 use crate::holder::Holder;
 use crate::paths::absolute;
 use crate::record;
-use crate::sys::{self, Presence};
+use crate::sys::{self, FileKind};
 
 /// Who holds what lies at `path`, as far as that is known: of a [`Lock`](crate::Lock) or [`RwLock`](crate::RwLock) the one
 /// who holds it, or all who share it; of a [`Semaphore`](crate::Semaphore) one entry for each slot that is held, in the order
@@ -170,7 +170,7 @@ fn probe(path: &Arc<Path>, readers: bool) -> Result<Option<bool>> {
     static PROBING: ForkSafe<()> = ForkSafe::new((), |()| ());
     let failed = |operation| move |source| Error::io(operation, path, source);
     // Rule 1: not to open a device, nor a FIFO.
-    if sys::presence(path).map_err(failed("look up"))? != Presence::File {
+    if sys::file_kind(path).map_err(failed("look up"))? != FileKind::File {
         return Ok(Some(false));
     }
     match sys::through_readers(|| sys::open_to_read(path)) {

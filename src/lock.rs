@@ -11,11 +11,13 @@ use crate::error::{Error, Result};
 use crate::file::guard::{GuardOptions, RawGuard};
 use crate::file::lock_file::{FileLock, LockFile};
 use crate::holder::Holder;
-use crate::lock_request::{self, LINES, LockRequest};
+use crate::lock_request::{self, LockRequest, QUEUES};
 use crate::options::Options;
 use crate::record;
 use crate::sys::Mode;
-use crate::wait::{Acquire, Deadline, InLine, Notice, Outcome, Sampling, Then, take_over};
+use crate::wait::{
+    Acquire, CheckSampler, Deadline, Outcome, QueuedWaiter, Then, WaitCallback, take_over,
+};
 
 /// An exclusive lock on a path, between processes and threads alike.
 ///
@@ -83,10 +85,10 @@ pub struct Lock {
 struct Inner {
     claim: Arc<LockRequest>,
     signature: GuardOptions,
-    notice: Option<Notice>,
+    notice: Option<WaitCallback>,
     /// Looking whether a refusal came from the file that the path names costs twice what the refused
     /// system call does.
-    refusals: Sampling,
+    refusals: CheckSampler,
 }
 
 impl Lock {
@@ -139,9 +141,9 @@ impl Lock {
     pub fn try_lock(&self) -> Result<LockGuard> {
         let claim = &self.inner.claim;
         let check_refusal = || self.inner.refusals.is_due();
-        let unwanted = LINES.unwanted();
+        let unwanted = QUEUES.unwanted();
         let taken = match claim.slot.try_take_checking(claim.mode, check_refusal, true)? {
-            None => take_over(&LINES, claim, unwanted)?,
+            None => take_over(&QUEUES, claim, unwanted)?,
             taken => taken,
         };
         taken.map_or_else(|| Err(Error::would_block(claim.slot.path())), |held| self.guard(held))
@@ -218,7 +220,7 @@ impl Lock {
         &self,
     ) -> impl Future<Output = Result<LockGuard>> + Send + Sync + Unpin + use<> {
         let inner = &self.inner;
-        let line = InLine::new(&LINES, Arc::clone(&inner.claim));
+        let line = QueuedWaiter::new(&QUEUES, Arc::clone(&inner.claim));
         let lock = self.clone();
         Then::new(Acquire::new(line, inner.notice.clone()), move |locked: Result<FileLock>| {
             locked.and_then(|locked| lock.guard(locked))
@@ -273,7 +275,7 @@ impl Lock {
 
     fn wait(&self, deadline: impl FnOnce() -> Deadline) -> Result<LockGuard> {
         let inner = &self.inner;
-        match crate::wait::acquire(&LINES, &inner.claim, deadline, inner.notice.as_ref())? {
+        match crate::wait::acquire(&QUEUES, &inner.claim, deadline, inner.notice.as_ref())? {
             Outcome::Held(locked) => self.guard(locked),
             Outcome::TimedOut(waited) => Err(Error::timed_out(inner.claim.slot.path(), waited)),
         }
@@ -301,13 +303,13 @@ impl Options {
         let slot = LockFile::open(path.as_ref(), self.access)?;
         let notice = lock_request::notice(self, slot.path());
         let (mode, poll_every) = (Mode::Exclusive, self.poll_every);
-        let claim = LockRequest { slot, mode, poll_every, whole: None };
+        let claim = LockRequest { slot, mode, poll_every, coordinator: None };
         Ok(Lock {
             inner: Arc::new(Inner {
                 claim: Arc::new(claim),
                 signature: GuardOptions::of(self),
                 notice,
-                refusals: Sampling::new(),
+                refusals: CheckSampler::new(),
             }),
         })
     }

@@ -6,20 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::file::lock_file::{FileLock, LockFile, Request};
+use crate::file::lock_file::{BlockingLock, FileLock, LockFile};
 use crate::options::{Options, Waiting};
 use crate::sys::{self, FileId, Mode};
-use crate::wait::{Lines, Notice, Target};
+use crate::wait::{Target, WaitCallback, WaitQueues};
 
 /// The lines of this process for all of them: who waits for the same file in the same mode shares a helper.
-pub(crate) static LINES: Lines<LockRequest> = Lines::new();
+pub(crate) static QUEUES: WaitQueues<LockRequest> = WaitQueues::new();
 
 /// The callback of a wait for `path`, as the engine calls it.
-pub(crate) fn notice(options: &Options, path: &Arc<Path>) -> Option<Notice> {
+pub(crate) fn notice(options: &Options, path: &Arc<Path>) -> Option<WaitCallback> {
     options.notice.clone().map(|(after, callback)| {
         let path = Arc::clone(path);
         let call = move |elapsed| callback(&Waiting::new(&path, elapsed));
-        Notice { after, call: Arc::new(call) }
+        WaitCallback { after, call: Arc::new(call) }
     })
 }
 
@@ -29,11 +29,11 @@ pub(crate) struct LockRequest {
     pub(crate) mode: Mode,
     pub(crate) poll_every: Option<Duration>,
     /// What it is a part of, if of anything.
-    pub(crate) whole: Option<Box<dyn Whole>>,
+    pub(crate) coordinator: Option<Box<dyn Coordinator>>,
 }
 
 /// What several locks make together, of which one is waited for.
-pub(crate) trait Whole: Send + Sync {
+pub(crate) trait Coordinator: Send + Sync {
     /// Whether others wait for it who should have it first.
     fn others_wait(&self) -> bool;
     /// A helper had it, nobody wanted it any more, and it is free again.
@@ -43,7 +43,7 @@ pub(crate) trait Whole: Send + Sync {
 impl Target for LockRequest {
     type Key = (Arc<Path>, FileId, Mode);
     type Held = FileLock;
-    type Request = Request;
+    type Request = BlockingLock;
 
     fn key(&self) -> Self::Key {
         (Arc::clone(self.slot.common_name()), self.slot.latest(), self.mode)
@@ -61,19 +61,19 @@ impl Target for LockRequest {
         self.slot.take(self.mode)
     }
 
-    fn prepare(&self, (_, id, mode): &Self::Key) -> Result<Option<Request>> {
+    fn prepare(&self, (_, id, mode): &Self::Key) -> Result<Option<BlockingLock>> {
         self.slot.request(*id, *mode)
     }
 
-    fn block(&self, request: &Request) -> Result<()> {
+    fn block(&self, request: &BlockingLock) -> Result<()> {
         request.block()
     }
 
-    fn is_granted(&self, request: &Request) -> bool {
+    fn is_granted(&self, request: &BlockingLock) -> bool {
         request.is_granted()
     }
 
-    fn granted(&self, request: Request) -> FileLock {
+    fn granted(&self, request: BlockingLock) -> FileLock {
         request.granted()
     }
 
@@ -94,13 +94,13 @@ impl Target for LockRequest {
     }
 
     fn should_yield(&self) -> bool {
-        self.whole.as_ref().is_some_and(|whole| whole.others_wait())
+        self.coordinator.as_ref().is_some_and(|coordinator| coordinator.others_wait())
     }
 
     fn give_back(&self, held: FileLock) {
         drop(held);
-        if let Some(whole) = &self.whole {
-            whole.was_given_back();
+        if let Some(coordinator) = &self.coordinator {
+            coordinator.was_given_back();
         }
     }
 
@@ -133,7 +133,7 @@ mod tests {
         let path = dir.path().join("a.lock");
         let key = |path: &Path| {
             let slot = LockFile::open(path, crate::options::Access::Umask).unwrap();
-            LockRequest { slot, mode: Mode::Exclusive, poll_every: None, whole: None }.key()
+            LockRequest { slot, mode: Mode::Exclusive, poll_every: None, coordinator: None }.key()
         };
         let literal = format!(r"\\?\{}", path.display());
         assert_eq!(key(&path), key(&dir.path().join("A.LOCK")));

@@ -3,7 +3,7 @@
 //! tells about.
 //!
 //! The record is `P.holder` (for a slot of a semaphore `P/holders/slot.N`, for each reader a file in `P.holders/`), a
-//! small text. It counts only while its publisher lives, which the kernel tells ([`sys::Pin`]): so a record that a
+//! small text. It counts only while its publisher lives, which the kernel tells ([`sys::LivenessLock`]): so a record that a
 //! killed process left is never believed, whatever its process number has become (rules 10 to 12 of
 //! `docs/PROTOCOL.md`). A file in the record's place that is no record belongs to another program and is left as it is.
 
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::holder::{FIRST_LINE, Holder, is_for};
 use crate::options::Access;
-use crate::sys::{self, Directory, FileId, Origin, Owner, Pin};
+use crate::sys::{self, Directory, FileId, LivenessLock, Origin, Owner};
 
 const SUFFIX: &str = ".holder";
 /// What is added to a record's name while it is written.
@@ -317,11 +317,11 @@ fn look(record: &Path) -> io::Result<Found> {
     (&file).take(MAX_BYTES).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let is_begun = text.starts_with(FIRST_LINE) || FIRST_LINE.starts_with(&text);
-    if !is_begun || text.is_empty() && !Pin::MAY_BE_EMPTY {
+    if !is_begun || text.is_empty() && !LivenessLock::MAY_BE_EMPTY {
         return Ok(Found::Foreign);
     }
     let id = sys::identity(&file)?;
-    Ok(Found::Record { is_alive: Pin::is_alive(record, &file), text, id })
+    Ok(Found::Record { is_alive: LivenessLock::is_alive(record, &file), text, id })
 }
 
 fn gone(error: &io::Error) -> bool {
@@ -333,7 +333,7 @@ fn gone(error: &io::Error) -> bool {
 /// dropped before the lock is released, or it could take away the next holder's.
 #[derive(Debug)]
 pub(crate) struct Record {
-    pin: Option<Pin>,
+    pin: Option<LivenessLock>,
     path: PathBuf,
     has_directory: bool,
     origin: Origin,
@@ -372,7 +372,7 @@ impl Record {
             std::fs::remove_file(&aside)?;
         }
         let text = Holder::of_this_process(label).to_record(locked);
-        let pin = Pin::publish(&record, &aside, text.as_bytes(), access.bits())?;
+        let pin = LivenessLock::publish(&record, &aside, text.as_bytes(), access.bits())?;
         let has_directory = held.is_some();
         Ok(Self { pin: Some(pin), path: desk.record, has_directory, origin: Origin::here() })
     }

@@ -15,13 +15,13 @@ use crate::error::{Error, Result};
 use crate::file::guard::{GuardOptions, RawGuard};
 use crate::file::lock_file::{FileLock, LockFile};
 use crate::holder::Holder;
-use crate::lock_request::{self, LINES, LockRequest};
+use crate::lock_request::{self, LockRequest, QUEUES};
 use crate::options::{Access, Options};
 use crate::record;
-use crate::sys::{self, Mode, Presence};
+use crate::sys::{self, FileKind, Mode};
 use crate::wait::{
-    Acquire, Begun, Deadline, Gated, InLine, Notice, Outcome, Passage, Then, Waiter, acquire, pass,
-    try_pass,
+    Acquire, Begun, Deadline, Outcome, QueuedWaiter, Then, Turnstile, TurnstileWait, WaitCallback,
+    Waiter, acquire, pass, try_pass,
 };
 
 /// A lock on a path that many may share for reading, or one has for writing, between processes and threads alike.
@@ -105,9 +105,9 @@ struct Inner {
     /// Through the gate, to read and to write. Empty as long as there is no gate.
     ways: OnceBox<[Arc<Way>; 2]>,
     access: Access,
-    patience: Option<Duration>,
+    check_interval: Option<Duration>,
     signature: GuardOptions,
-    notice: Option<Notice>,
+    notice: Option<WaitCallback>,
 }
 
 impl RwLock {
@@ -323,8 +323,8 @@ impl RwLock {
     ) -> Result<FileLock> {
         let (way, notice) = (self.inner.way(claim)?, self.inner.notice.as_ref());
         let waited = match way {
-            Some(way) => pass(&LINES, way, deadline, notice),
-            None => acquire(&LINES, claim, deadline, notice),
+            Some(way) => pass(&QUEUES, way, deadline, notice),
+            None => acquire(&QUEUES, claim, deadline, notice),
         };
         match waited? {
             Outcome::Held(locked) => Ok(locked),
@@ -340,8 +340,8 @@ impl RwLock {
 
     fn future(&self, claim: &Arc<LockRequest>) -> Begun<Locking> {
         let locking = self.inner.way(claim).map(|way| match way {
-            Some(way) => Locking::Gated(Gated::new(&LINES, Arc::clone(way))),
-            None => Locking::Alone(InLine::new(&LINES, Arc::clone(claim))),
+            Some(way) => Locking::TurnstileWait(TurnstileWait::new(&QUEUES, Arc::clone(way))),
+            None => Locking::Alone(QueuedWaiter::new(&QUEUES, Arc::clone(claim))),
         });
         let notice = self.inner.notice.clone();
         Begun::new(locking.map(|locking| Acquire::new(locking, notice)))
@@ -377,17 +377,17 @@ impl Inner {
             return Err(Error::Corrupt { path: Arc::clone(&self.gate_path), problem });
         }
         let (mode, poll_every) = (Mode::Exclusive, self.read.poll_every);
-        let gate = Arc::new(LockRequest { slot, mode, poll_every, whole: None });
+        let gate = Arc::new(LockRequest { slot, mode, poll_every, coordinator: None });
         Ok(Some([&self.read, &self.write].map(|lock| {
             let (gate, lock) = (Arc::clone(&gate), Arc::clone(lock));
-            Arc::new(Way { gate, lock, patience: self.patience })
+            Arc::new(Way { gate, lock, check_interval: self.check_interval })
         })))
     }
 
     fn lacks_gate(&self, error: &Error) -> bool {
         use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
         matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
-            && sys::presence(&self.gate_path).is_ok_and(|there| there == Presence::Nothing)
+            && sys::file_kind(&self.gate_path).is_ok_and(|there| there == FileKind::Nothing)
     }
 
     fn take_now(&self, claim: &Arc<LockRequest>) -> Result<FileLock> {
@@ -412,8 +412,8 @@ impl Inner {
 
 /// A waiter, through the gate or without one.
 enum Locking {
-    Gated(Gated<Way>),
-    Alone(InLine<LockRequest>),
+    TurnstileWait(TurnstileWait<Way>),
+    Alone(QueuedWaiter<LockRequest>),
 }
 
 impl Waiter for Locking {
@@ -421,21 +421,21 @@ impl Waiter for Locking {
 
     fn poll(&mut self, waker: &Waker) -> Poll<Result<FileLock>> {
         match self {
-            Self::Gated(gated) => gated.poll(waker),
+            Self::TurnstileWait(gated) => gated.poll(waker),
             Self::Alone(line) => line.poll(waker),
         }
     }
 
     fn next_tick(&self) -> Option<Instant> {
         match self {
-            Self::Gated(gated) => gated.next_tick(),
+            Self::TurnstileWait(gated) => gated.next_tick(),
             Self::Alone(line) => line.next_tick(),
         }
     }
 
     fn last_chance(&mut self) -> Result<Option<FileLock>> {
         match self {
-            Self::Gated(gated) => gated.last_chance(),
+            Self::TurnstileWait(gated) => gated.last_chance(),
             Self::Alone(line) => line.last_chance(),
         }
     }
@@ -457,15 +457,16 @@ impl Options {
         let slot = LockFile::open(path.as_ref(), self.access)?;
         let notice = lock_request::notice(self, slot.path());
         let (gate_path, poll_every) = (sys::beside(slot.path(), GATE).into(), self.poll_every);
-        let claim =
-            |mode| Arc::new(LockRequest { slot: Arc::clone(&slot), mode, poll_every, whole: None });
+        let claim = |mode| {
+            Arc::new(LockRequest { slot: Arc::clone(&slot), mode, poll_every, coordinator: None })
+        };
         let inner = Inner {
             read: claim(Mode::Shared),
             write: claim(Mode::Exclusive),
             gate_path,
             ways: OnceBox::new(),
             access: self.access,
-            patience: self.backstop,
+            check_interval: self.backstop,
             signature: GuardOptions::of(self),
             notice,
         };
@@ -480,7 +481,7 @@ const GATE: &str = ".gate";
 struct Way {
     gate: Arc<LockRequest>,
     lock: Arc<LockRequest>,
-    patience: Option<Duration>,
+    check_interval: Option<Duration>,
 }
 
 impl Way {
@@ -489,7 +490,7 @@ impl Way {
     }
 
     fn take_now(&self) -> Result<FileLock> {
-        try_pass(&LINES, self)?.ok_or_else(|| self.refused(Error::would_block(self.path())))
+        try_pass(&QUEUES, self)?.ok_or_else(|| self.refused(Error::would_block(self.path())))
     }
 
     /// A writer is refused by who has the lock, and a reader may be by who waits for it.
@@ -501,7 +502,7 @@ impl Way {
     }
 }
 
-impl Passage for Way {
+impl Turnstile for Way {
     type Lock = LockRequest;
 
     fn gate(&self) -> &Arc<LockRequest> {
@@ -526,8 +527,8 @@ impl Passage for Way {
         self.gate.slot.has_stopped_holder()
     }
 
-    fn patience(&self) -> Option<Duration> {
-        self.patience
+    fn check_interval(&self) -> Option<Duration> {
+        self.check_interval
     }
 }
 

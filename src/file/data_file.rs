@@ -10,7 +10,7 @@ use super::regular::{self, something_else};
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::paths::{absolute_file, sidecar_lock};
-use crate::sys::{self, Bits, Presence};
+use crate::sys::{self, Bits, FileKind};
 
 const READ: &str = "read";
 const WRITE: &str = "write";
@@ -99,9 +99,9 @@ impl DataFile {
     /// Rule F1. A symbolic link is refused, as anything that is no regular file: to replace it would leave the file that it
     /// leads to as it is, and to follow it would write where somebody else says.
     fn check(&self, operation: &'static str) -> Result<()> {
-        match sys::presence(&self.path) {
-            Ok(Presence::Nothing | Presence::File) => Ok(()),
-            Ok(Presence::Other) => Err(something_else(&self.path)),
+        match sys::file_kind(&self.path) {
+            Ok(FileKind::Nothing | FileKind::File) => Ok(()),
+            Ok(FileKind::Other) => Err(something_else(&self.path)),
             Err(source) => Err(Error::io(operation, &self.path, source)),
         }
     }
@@ -109,7 +109,7 @@ impl DataFile {
     /// Rule F4. An NFS client opens what it remembers of a name for up to 30 seconds. To read the directory
     /// makes it forget.
     fn look_anew(&self) {
-        let Some(directory) = self.path.parent().filter(|d| sys::is_network_place(d)) else {
+        let Some(directory) = self.path.parent().filter(|d| sys::is_network_directory(d)) else {
             return;
         };
         if let Ok(entries) = sys::read_dir(directory) {

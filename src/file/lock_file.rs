@@ -263,13 +263,17 @@ impl LockFile {
 
     /// For a helper thread, which waits for one file: what it blocks for. `None` if the path names
     /// another file. Whoever gets the lock from the helper checks it by [`is_valid`](Self::is_valid).
-    pub(crate) fn request(self: &Arc<Self>, id: FileId, mode: Mode) -> Result<Option<Request>> {
+    pub(crate) fn request(
+        self: &Arc<Self>,
+        id: FileId,
+        mode: Mode,
+    ) -> Result<Option<BlockingLock>> {
         let lent = Lent::new(self);
         let open = self.take_file()?;
         if open.id != id {
             return Ok(None);
         }
-        Ok(Some(Request { open: Some(open), mode, lent }))
+        Ok(Some(BlockingLock { open: Some(open), mode, lent }))
     }
 
     /// Whether it could be taken at this moment; takes it for half a microsecond.
@@ -374,14 +378,14 @@ impl Drop for Lent {
 
 /// A lock that a helper thread waits for.
 #[derive(Debug)]
-pub(crate) struct Request {
+pub(crate) struct BlockingLock {
     /// Taken out when it is granted.
     open: Option<OpenFile>,
     mode: Mode,
     lent: Lent,
 }
 
-impl Request {
+impl BlockingLock {
     fn file(&self) -> &File {
         self.open.as_ref().expect("only a grant takes it, and that consumes `self`").file()
     }
@@ -403,7 +407,7 @@ impl Request {
     }
 }
 
-impl Drop for Request {
+impl Drop for BlockingLock {
     /// A try may have acquired it through the request although the helper did not. A close alone
     /// would leave the lock with a child that was forked meanwhile (rule 4).
     fn drop(&mut self) {

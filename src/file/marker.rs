@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::file::lock_file::LockFile;
 use crate::options::Access;
 use crate::paths::{absolute_file, create_parents, sidecar_lock};
-use crate::sys::{self, Mode, Presence, Retries};
+use crate::sys::{self, FileKind, Mode, Retries};
 
 const TAKEN: &str = ".taken";
 const READ: &str = "read the payload of";
@@ -96,7 +96,7 @@ impl Marker {
     /// opened, so this looks.
     pub(crate) fn refresh_is_network(&self) -> bool {
         let nearest = sys::nearest_directory(&self.directory);
-        let is_network = nearest.is_some_and(sys::is_network_place);
+        let is_network = nearest.is_some_and(sys::is_network_directory);
         self.is_network.store(is_network, Ordering::Relaxed);
         !is_network
     }
@@ -105,10 +105,10 @@ impl Marker {
 
     pub(crate) fn is_set(&self) -> Result<bool> {
         match self.presence()? {
-            Presence::Nothing => Ok(false),
-            Presence::File => Ok(true),
-            Presence::Other if self.any_kind => self.leads_to_a_file(),
-            Presence::Other => Err(something_else(&self.path)),
+            FileKind::Nothing => Ok(false),
+            FileKind::File => Ok(true),
+            FileKind::Other if self.any_kind => self.leads_to_a_file(),
+            FileKind::Other => Err(something_else(&self.path)),
         }
     }
 
@@ -140,7 +140,7 @@ impl Marker {
         self.read_at(&self.path)
     }
 
-    fn presence(&self) -> Result<Presence> {
+    fn presence(&self) -> Result<FileKind> {
         if self.is_network.load(Ordering::Relaxed) {
             return Ok(self.listed()?.0);
         }
@@ -148,24 +148,24 @@ impl Marker {
     }
 
     /// Of the marker, and of one that was taken and not delivered (rule E4).
-    fn both(&self) -> Result<(Presence, Presence)> {
+    fn both(&self) -> Result<(FileKind, FileKind)> {
         if self.is_network.load(Ordering::Relaxed) {
             return self.listed();
         }
         self.both_by_name()
     }
 
-    fn both_by_name(&self) -> Result<(Presence, Presence)> {
-        let taken = match sys::presence(&self.taken()) {
+    fn both_by_name(&self) -> Result<(FileKind, FileKind)> {
+        let taken = match sys::file_kind(&self.taken()) {
             // The event's own name is so long that there cannot be one.
-            Err(error) if sys::is_bad_name(&error) => Presence::Nothing,
+            Err(error) if sys::is_bad_name(&error) => FileKind::Nothing,
             taken => taken.map_err(|source| self.not_looked_up(source))?,
         };
         Ok((self.at(&self.path)?, taken))
     }
 
-    fn at(&self, path: &Path) -> Result<Presence> {
-        sys::presence(path).map_err(|source| self.not_looked_up(source))
+    fn at(&self, path: &Path) -> Result<FileKind> {
+        sys::file_kind(path).map_err(|source| self.not_looked_up(source))
     }
 
     fn not_looked_up(&self, source: io::Error) -> Error {
@@ -174,9 +174,9 @@ impl Marker {
 
     /// Rule E7. By reading the directory: an NFS client answers a `stat` from memory for up to 30 seconds, also
     /// with "no such file"; and `GlusterFS` with what is gone.
-    fn listed(&self) -> Result<(Presence, Presence)> {
+    fn listed(&self) -> Result<(FileKind, FileKind)> {
         let failed = |source| self.not_looked_up(source);
-        let mut found = (Presence::Nothing, Presence::Nothing);
+        let mut found = (FileKind::Nothing, FileKind::Nothing);
         let entries = match sys::read_dir(&self.directory) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
@@ -206,8 +206,8 @@ impl Marker {
                 continue;
             };
             *found = match entry.file_type() {
-                Ok(kind) => Presence::of(kind.is_file()),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Presence::Nothing,
+                Ok(kind) => FileKind::of(kind.is_file()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => FileKind::Nothing,
                 Err(error) => return Err(failed(error)),
             };
         }
@@ -310,11 +310,11 @@ impl Marker {
         };
         let (marker, taken) = self.both()?;
         let mut was_set = match marker {
-            Presence::Nothing => false,
-            Presence::File => remove(&self.path)?,
-            Presence::Other => return Err(something_else(&self.path)),
+            FileKind::Nothing => false,
+            FileKind::File => remove(&self.path)?,
+            FileKind::Other => return Err(something_else(&self.path)),
         };
-        if taken == Presence::File {
+        if taken == FileKind::File {
             // Whoever consumes at this moment has done so before this call. Nobody does: it is a dead one's.
             if let Some(_locked) = self.lock()?.try_take(Mode::Exclusive)? {
                 was_set |= remove(&self.taken())?;
@@ -351,9 +351,9 @@ impl Marker {
     pub(crate) fn consume(&self) -> Result<Consumed> {
         self.may_change("consume")?;
         match self.both()? {
-            (Presence::Other, _) => return Err(something_else(&self.path)),
-            (_, Presence::Other) => return Err(something_else(&self.taken())),
-            (Presence::Nothing, Presence::Nothing) => return Ok(Consumed::Nothing),
+            (FileKind::Other, _) => return Err(something_else(&self.path)),
+            (_, FileKind::Other) => return Err(something_else(&self.taken())),
+            (FileKind::Nothing, FileKind::Nothing) => return Ok(Consumed::Nothing),
             _ => {}
         }
         let Some(locked) = self.lock()?.try_take(Mode::Exclusive)? else {
@@ -369,9 +369,9 @@ impl Marker {
         let failed = |source| Error::io("consume", &self.path, source);
         let taken = self.taken();
         let (marker, undelivered) = self.both()?;
-        if undelivered == Presence::Nothing {
+        if undelivered == FileKind::Nothing {
             // Not to be taken by somebody who cannot read it.
-            if marker == Presence::Nothing || Self::open_file(&self.path)?.is_none() {
+            if marker == FileKind::Nothing || Self::open_file(&self.path)?.is_none() {
                 return Ok(None);
             }
             // At once: whatever is set after this is another one, and stays.
@@ -382,10 +382,10 @@ impl Marker {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(failed(error)),
             }
-            if self.at(&taken)? == Presence::Other {
+            if self.at(&taken)? == FileKind::Other {
                 // Something else took its place since it was opened. Back with it, where it does no harm.
                 let error = something_else(&taken);
-                let is_free = self.at(&self.path)? == Presence::Nothing;
+                let is_free = self.at(&self.path)? == FileKind::Nothing;
                 return match is_free.then(|| fs::rename(&taken, &self.path)) {
                     Some(Ok(())) => Err(something_else(&self.path)),
                     _ => Err(error),
@@ -400,25 +400,25 @@ impl Marker {
             Ok(()) => {} // From here on it is ours. Until here the next one finds it.
             // It was there, and is ours: a request that was sent twice, of which the second found it gone.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if self.at(&own)? != Presence::File {
+                if self.at(&own)? != FileKind::File {
                     return Ok(None); // somebody else's, as above
                 }
             }
             Err(error) => return Err(failed(error)),
         }
-        let whole = match sys::names(&own, id).map_err(failed) {
+        let coordinator = match sys::names(&own, id).map_err(failed) {
             Ok(true) => Ok(Some(payload)),
             // Somebody else has what was read. This is another one, and only ours.
             Ok(false) => self.read_at(&own),
             Err(error) => Err(error),
         };
         drop(file);
-        if whole.is_err() {
+        if coordinator.is_err() {
             let _ = sys::rename_new(&own, &taken); // for the next one
         } else {
             let _ = sys::through_readers(|| fs::remove_file(&own));
         }
-        whole
+        coordinator
     }
 
     /// `None` if it has gone.

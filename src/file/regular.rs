@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::sys::{self, Presence};
+use crate::sys::{self, FileKind};
 
 /// Opens what is there, if it is a regular file. `operation` says in errors what that is for.
 pub(crate) fn open(path: &Path, operation: &'static str) -> Result<File> {
@@ -16,8 +16,8 @@ pub(crate) fn open(path: &Path, operation: &'static str) -> Result<File> {
         Ok(_) => Err(something_else(path)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(failed(error)),
         // Something else took its place meanwhile; O_NOFOLLOW says ELOOP, EMLINK or EFTYPE.
-        Err(error) => match sys::presence(path) {
-            Ok(Presence::Other) => Err(something_else(path)),
+        Err(error) => match sys::file_kind(path) {
+            Ok(FileKind::Other) => Err(something_else(path)),
             _ => Err(failed(error)),
         },
     }

@@ -1,6 +1,7 @@
 //! `Semaphore`: N slot files, had in turn. Joins `slots` (the files), `claim` (the gate) and `wait` (the
 //! engine), and adds the holders' records. Names `error`, `holder`, `options` and `sys` (the mode) besides.
 
+mod acquire;
 mod batch;
 mod capacity;
 mod shared_flags;
@@ -14,19 +15,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::acquire::{Gate, PermitRequest, QueuedAcquire};
 use self::batch::Batch;
 use self::capacity::check_permits;
-use self::slots::{Announcement, Gathering, Slots};
+use self::slots::{Gathering, Slots};
 use crate::error::{Error, Result};
-use crate::file::lock_file::{FileLock, LockFile};
+use crate::file::lock_file::LockFile;
 use crate::holder::Holder;
-use crate::lock_request::{self, LINES, LockRequest, Whole};
+use crate::lock_request::{self, LockRequest, QUEUES};
 use crate::options::Options;
 use crate::record::{self, Record, RecordLocation};
 use crate::sys::Mode;
 use crate::wait::{
-    Acquire, Begun, Deadline, Look, Means, Notice, Outcome, Place, Pool, Sampling, Seen, Then,
-    Turn, is_left, is_watchable, take_over, wait_here,
+    Acquire, Begun, CheckSampler, Deadline, Outcome, Then, WaitCallback, WakeStrategy, WatchTarget,
+    is_left, is_watchable, take_over, wait_here,
 };
 
 /// So many permits for a path, between processes and threads alike.
@@ -100,14 +102,14 @@ pub struct Semaphore {
 struct Inner {
     slots: Arc<Slots>,
     gate: Arc<LockRequest>,
-    means: Means,
+    wake_strategy: WakeStrategy,
     label: Option<Arc<str>>,
     record: bool,
     inherit: bool,
-    notice: Option<Notice>,
+    notice: Option<WaitCallback>,
     /// Looking whether somebody waits, and whether the files are still the same, each time would cost as much
     /// as the permit.
-    looks: Sampling,
+    looks: CheckSampler,
 }
 
 impl Inner {
@@ -126,27 +128,19 @@ impl Inner {
     }
 
     fn take(&self, permits: u32, look: bool) -> Result<Option<Batch>> {
-        let unwanted = LINES.unwanted();
+        let unwanted = QUEUES.unwanted();
         let mut batch = self.slots.nothing();
         let how = Gathering { check_taken: look, ..Gathering::default() };
         if self.slots.gather(&mut batch, permits, how)? {
             return Ok(Some(batch));
         }
         // A wait of this process that gave up may have left a helper that has it (Q7).
-        let has_left = !LINES.is_empty() || LINES.unwanted() != unwanted;
-        let one = if has_left { self.only_one() } else { None };
-        match one.map_or(Ok(None), |one| take_over(&LINES, &one, unwanted))? {
+        let has_left = !QUEUES.is_empty() || QUEUES.unwanted() != unwanted;
+        let one = if has_left { self.only_slot() } else { None };
+        match one.map_or(Ok(None), |one| take_over(&QUEUES, &one, unwanted))? {
             Some(locked) => self.slots.adopt(0, locked),
             None => Ok(None),
         }
-    }
-
-    /// The only slot as a lock, where there is no other (S9).
-    fn only_one(&self) -> Option<Arc<LockRequest>> {
-        let slot = self.slots.has_only_one().ok()?.then(|| self.slots.slot(0))?.ok()?;
-        let poll_every = self.means.poll_every;
-        let whole = Some(Box::new(OnlyOne(Arc::clone(&self.slots))) as Box<dyn Whole>);
-        Some(Arc::new(LockRequest { slot, mode: Mode::Exclusive, poll_every, whole }))
     }
 }
 
@@ -318,7 +312,7 @@ impl Semaphore {
         permits: u32,
     ) -> impl Future<Output = Result<Permit>> + Send + Sync + Unpin + use<> {
         let acquire = self.check(permits).map(|()| {
-            let turn = Turn::new(&LINES, self.request(permits)).future();
+            let turn = QueuedAcquire::new(self.request(permits)).future();
             Acquire::new(turn, self.inner.notice.clone())
         });
         let semaphore = self.clone();
@@ -346,16 +340,16 @@ impl Semaphore {
     /// As [`capacity`](Self::capacity), and [`Error::Io`] if a slot cannot be opened.
     pub fn available_permits(&self) -> Result<u32> {
         loop {
-            let unwanted = LINES.unwanted();
+            let unwanted = QUEUES.unwanted();
             let available = self.inner.slots.available()?;
             if available > 0 {
                 return Ok(available);
             }
             // What a wait of this process has left behind holds nothing for anybody (Q7).
-            if self.inner.only_one().is_some_and(|one| is_left(&LINES, &*one)) {
+            if self.inner.only_slot().is_some_and(|one| is_left(&QUEUES, &*one)) {
                 return Ok(1);
             }
-            if LINES.unwanted() == unwanted {
+            if QUEUES.unwanted() == unwanted {
                 return Ok(0);
             }
         }
@@ -412,9 +406,9 @@ impl Semaphore {
     /// Asks the system, which takes some hundred microseconds.
     #[must_use]
     pub fn is_event_driven(&self) -> bool {
-        let means = &self.inner.means;
-        means.poll_every.is_none()
-            && means.places.first().is_some_and(|place| is_watchable(&place.directory))
+        let wake_strategy = &self.inner.wake_strategy;
+        wake_strategy.poll_every.is_none()
+            && wake_strategy.places.first().is_some_and(|place| is_watchable(&place.directory))
     }
 
     /// The path of the semaphore, absolute.
@@ -433,7 +427,7 @@ impl Semaphore {
             // There is no wait to be had, but one try it is worth.
             self.inner.take(permits, true)?.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held)
         } else {
-            let turn = Turn::new(&LINES, self.request(permits));
+            let turn = QueuedAcquire::new(self.request(permits));
             wait_here(turn, deadline, self.inner.notice.as_ref())?
         };
         match outcome {
@@ -452,8 +446,8 @@ impl Semaphore {
         Ok(())
     }
 
-    fn request(&self, permits: u32) -> Arc<Request> {
-        Arc::new(Request { semaphore: Arc::clone(&self.inner), permits })
+    fn request(&self, permits: u32) -> PermitRequest {
+        PermitRequest { semaphore: Arc::clone(&self.inner), permits }
     }
 
     fn permit(&self, mut batch: Batch) -> Result<Permit> {
@@ -517,9 +511,9 @@ impl Options {
         let slots = Slots::open(path, permits, self.access)?;
         let directory = slots.directory();
         let gate = LockFile::open(&directory.join("gate"), self.access)?;
-        let place = Place { directory: Arc::clone(directory), names: None };
+        let place = WatchTarget { directory: Arc::clone(directory), names: None };
         let must_poll = slots.is_network();
-        let means = Means {
+        let wake_strategy = WakeStrategy {
             places: if must_poll { Vec::new() } else { vec![place] },
             must_poll,
             poll_every: self.poll_every,
@@ -532,113 +526,17 @@ impl Options {
                     slot: gate,
                     mode: Mode::Exclusive,
                     poll_every: self.poll_every,
-                    whole: Some(Box::new(Gate(Arc::clone(&slots)))),
+                    coordinator: Some(Box::new(Gate(Arc::clone(&slots)))),
                 }),
-                means,
+                wake_strategy,
                 label: self.label.clone(),
                 record: self.record,
                 inherit: self.inherit,
                 notice: lock_request::notice(self, directory),
-                looks: Sampling::new(),
+                looks: CheckSampler::new(),
                 slots,
             }),
         })
-    }
-}
-
-/// So many permits of a semaphore, as the engine sees them.
-struct Request {
-    semaphore: Arc<Inner>,
-    permits: u32,
-}
-
-impl Pool for Request {
-    type Gate = LockRequest;
-    type Gathered = Batch;
-    type Presence = Announcement;
-    type Held = Batch;
-
-    fn gate(&self) -> &Arc<LockRequest> {
-        &self.semaphore.gate
-    }
-
-    fn means(&self) -> &Means {
-        &self.semaphore.means
-    }
-
-    fn take_if_unwanted(&self) -> Result<Option<Batch>> {
-        self.semaphore.take_if_unwanted(self.permits)
-    }
-
-    fn take(&self) -> Result<Option<Batch>> {
-        self.semaphore.take(self.permits, true)
-    }
-
-    fn announce(&self) -> Announcement {
-        self.semaphore.slots.announce()
-    }
-
-    fn nothing(&self) -> Batch {
-        self.semaphore.slots.nothing()
-    }
-
-    fn gather(
-        &self,
-        gathered: &mut Batch,
-        presence: &mut Announcement,
-        look: Look,
-    ) -> Result<Seen<Batch>> {
-        let slots = &self.semaphore.slots;
-        if look.thorough {
-            slots.refresh()?;
-        }
-        let relies = presence.renew(look.thorough);
-        let in_kernel = slots.has_only_one()?;
-        if look.one_is_waited_for && in_kernel {
-            return Ok(Seen::Nothing { relies, in_kernel });
-        }
-        let how = Gathering { check_taken: true, check_refused: look.thorough, is_head: true };
-        if slots.gather(gathered, self.permits, how)? {
-            return Ok(Seen::Had(std::mem::replace(gathered, slots.nothing())));
-        }
-        Ok(Seen::Nothing { relies, in_kernel: slots.has_only_one()? })
-    }
-
-    fn is_gate(&self, gate: &FileLock) -> Result<bool> {
-        self.semaphore.gate.slot.is_valid(gate)
-    }
-
-    fn only_one(&self) -> Option<Arc<LockRequest>> {
-        self.semaphore.only_one()
-    }
-
-    fn adopt(&self, one: FileLock) -> Result<Option<Batch>> {
-        self.semaphore.slots.adopt(0, one)
-    }
-}
-
-/// The gate of a semaphore's queue (S4).
-struct Gate(Arc<Slots>);
-
-impl Whole for Gate {
-    fn others_wait(&self) -> bool {
-        self.0.others_wait()
-    }
-
-    fn was_given_back(&self) {} // the kernel wakes the next who waits for it
-}
-
-/// The only slot, waited for in the kernel (S9).
-struct OnlyOne(Arc<Slots>);
-
-impl Whole for OnlyOne {
-    fn others_wait(&self) -> bool {
-        false // it is the head who waits for it
-    }
-
-    /// It may not be the only one any more, and a head who hears and does not block has met it held.
-    fn was_given_back(&self) {
-        self.0.tell_surely();
     }
 }
 

@@ -43,12 +43,12 @@ pub(crate) struct Gathering {
     /// As is one that is refused.
     pub(crate) check_refused: bool,
     /// There is nobody to be told of what is given back.
-    pub(crate) is_head: bool,
+    pub(crate) is_leader: bool,
 }
 
 impl Gathering {
     pub(crate) const CAREFUL: Self =
-        Self { check_taken: true, check_refused: true, is_head: false };
+        Self { check_taken: true, check_refused: true, is_leader: false };
 }
 
 impl Slots {
@@ -147,7 +147,7 @@ impl Slots {
                 check_permits(&self.directory, count, capacity)?;
                 continue;
             }
-            batch.keep_valid(&seen, !how.is_head)?;
+            batch.keep_valid(&seen, !how.is_leader)?;
             let problem = self.take_free(batch, count, &seen, how);
             let (held, unknown) = self.count_excess(&seen, how)?;
             // After all slots were taken and counted: what was true under an old capacity must not
@@ -160,7 +160,7 @@ impl Slots {
             // are in our hands (S3).
             let needed = count + held;
             if batch.len() >= needed {
-                batch.cut(count, !how.is_head)?;
+                batch.cut(count, !how.is_leader)?;
                 return Ok(true);
             }
             return problem.or(unknown).map_or(Ok(false), Err);
@@ -209,8 +209,8 @@ impl Slots {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
         );
         is_refused
-            && sys::presence(&self.directory.join(slot_name(number)))
-                .is_ok_and(|found| found == sys::Presence::Nothing)
+            && sys::file_kind(&self.directory.join(slot_name(number)))
+                .is_ok_and(|found| found == sys::FileKind::Nothing)
     }
 
     /// Takes that slot if it is free, and marks it as this handle's. Whoever releases it removes the
@@ -268,7 +268,7 @@ impl Slots {
             table.excess.retain(|number| !is_free.contains(number));
         }
         drop(table);
-        if !how.is_head && !is_free.is_empty() {
+        if !how.is_leader && !is_free.is_empty() {
             self.tell_surely(); // the leader may have met them held
         }
         result.map(|()| (held, unknown))
@@ -349,7 +349,7 @@ impl Slots {
     pub(crate) fn announce(self: &Arc<Self>) -> Announcement {
         let signs = Arc::clone(&self.table().signs);
         self.waiters.arrive(&signs);
-        Announcement { slots: Arc::clone(self), origin: Origin::here(), is_head: false }
+        Announcement { slots: Arc::clone(self), origin: Origin::here(), is_leader: false }
     }
 
     /// Whether anybody waits but the one who asks, who has announced that they wait.
@@ -456,13 +456,13 @@ impl Slots {
 pub(crate) struct Announcement {
     slots: Arc<Slots>,
     origin: Origin,
-    is_head: bool,
+    is_leader: bool,
 }
 
 impl Announcement {
     /// S5. For the head: whether everybody who releases a slot from now on sees that somebody waits.
     pub(crate) fn renew(&mut self, thorough: bool) -> bool {
-        if self.origin.is_here() && !std::mem::replace(&mut self.is_head, true) {
+        if self.origin.is_here() && !std::mem::replace(&mut self.is_leader, true) {
             self.slots.waiters.lead();
         }
         let signs = Arc::clone(&self.slots.table().signs);
@@ -473,7 +473,7 @@ impl Announcement {
 impl Drop for Announcement {
     fn drop(&mut self) {
         if self.origin.is_here() {
-            self.slots.waiters.leave(self.is_head); // a forked copy never arrived
+            self.slots.waiters.leave(self.is_leader); // a forked copy never arrived
         }
     }
 }

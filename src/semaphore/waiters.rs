@@ -15,33 +15,33 @@ const TRIES: u32 = 10;
 
 pub(super) struct Waiters {
     slot: Arc<LockFile>,
-    presence: ForkSafe<Presence>,
+    registration: ForkSafe<Registration>,
 }
 
 /// One lock for all threads and futures of this process that wait by one handle.
-struct Presence {
+struct Registration {
     waiting: usize,
     /// How many of them are at the head: asleep, once they have looked, until somebody who sees the lock tells.
-    heads: usize,
+    leaders: usize,
     locked: Option<FileLock>,
 }
 
-impl Presence {
-    const NONE: Self = Self { waiting: 0, heads: 0, locked: None };
+impl Registration {
+    const NONE: Self = Self { waiting: 0, leaders: 0, locked: None };
 }
 
 impl Waiters {
     pub(super) fn new(slot: Arc<LockFile>) -> Self {
-        Self { slot, presence: ForkSafe::new(Presence::NONE, |()| Presence::NONE) }
+        Self { slot, registration: ForkSafe::new(Registration::NONE, |()| Registration::NONE) }
     }
 
-    fn presence(&self) -> MutexGuard<'_, Presence> {
-        self.presence.lock()
+    fn registration(&self) -> MutexGuard<'_, Registration> {
+        self.registration.lock()
     }
 
     /// One more waits from now on.
     pub(super) fn arrive(&self, signs: &SharedFlags) {
-        self.presence().waiting += 1;
+        self.registration().waiting += 1;
         for _ in 0..TRIES {
             if self.renew(signs, false) {
                 break;
@@ -52,16 +52,16 @@ impl Waiters {
 
     /// One who waits is the head from now on.
     pub(super) fn lead(&self) {
-        self.presence().heads += 1;
+        self.registration().leaders += 1;
     }
 
     /// One waits no more.
-    pub(super) fn leave(&self, was_head: bool) {
-        let mut presence = self.presence();
-        presence.waiting = presence.waiting.saturating_sub(1);
-        presence.heads = presence.heads.saturating_sub(usize::from(was_head));
-        let left = if presence.waiting == 0 { presence.locked.take() } else { None };
-        drop(presence);
+    pub(super) fn leave(&self, was_leader: bool) {
+        let mut registration = self.registration();
+        registration.waiting = registration.waiting.saturating_sub(1);
+        registration.leaders = registration.leaders.saturating_sub(usize::from(was_leader));
+        let left = if registration.waiting == 0 { registration.locked.take() } else { None };
+        drop(registration);
         drop(left);
     }
 
@@ -69,21 +69,21 @@ impl Waiters {
     /// moment in which somebody else looks whether anybody does (S6). `thorough`: looks whether the lock is
     /// still the one at its path.
     pub(super) fn renew(&self, signs: &SharedFlags, thorough: bool) -> bool {
-        let mut presence = self.presence();
-        if presence.waiting == 0 {
+        let mut registration = self.registration();
+        if registration.waiting == 0 {
             return false; // who asked (`others`) has left, and would not take it back
         }
         let is_stale = |locked: &FileLock| {
             !locked.is_here() || thorough && !self.slot.is_valid(locked).unwrap_or(false)
         };
-        if presence.locked.as_ref().is_none_or(is_stale) {
-            presence.locked = None;
+        if registration.locked.as_ref().is_none_or(is_stale) {
+            registration.locked = None;
             let taken = self.slot.try_take_checking(Mode::Shared, || thorough, true);
-            presence.locked = taken.ok().flatten();
+            registration.locked = taken.ok().flatten();
         }
         // It is lowered only by who holds exclusively what we hold.
-        let is_raised = presence.locked.is_some() && signs.raise();
-        drop(presence);
+        let is_raised = registration.locked.is_some() && signs.raise();
+        drop(registration);
         fence(Ordering::SeqCst); // before any look at the slots: see `Slots::tell`
         is_raised
     }
@@ -92,13 +92,13 @@ impl Waiters {
     /// announced again before they look at any slot, nothing is missed (S5). A head has looked already: it is
     /// another, since who asks stands behind it, or has left.
     pub(super) fn others(&self, signs: &SharedFlags) -> bool {
-        let mut presence = self.presence();
-        if presence.waiting > 1 || presence.heads > 0 {
+        let mut registration = self.registration();
+        if registration.waiting > 1 || registration.leaders > 0 {
             return true;
         }
-        presence.locked = None;
+        registration.locked = None;
         let has_others = self.nobody().is_none();
-        drop(presence);
+        drop(registration);
         self.renew(signs, false);
         has_others
     }

@@ -10,11 +10,11 @@ use std::time::Duration;
 use tempfile::NamedTempFile;
 
 use super::imp::{
-    Keeping, WRITERS_LOCK, at_any_length, claim, fixed, is_network_place, is_unavailable, make_at,
-    not_replaced, remove_if_left, sync_directory, sync_file, through_readers, unclaim,
-    unique_aside,
+    KeptAttributes, WRITERS_LOCK, at_any_length, claim, fixed, is_network_directory,
+    is_unavailable, make_at, not_replaced, remove_if_left, sync_directory, sync_file,
+    through_readers, unclaim, unique_aside,
 };
-use super::{Bits, Mode, Presence};
+use super::{Bits, FileKind, Mode};
 
 /// Makes `path` with these contents; `AlreadyExists` where anything has the name.
 pub(crate) fn write_new(path: &Path, contents: &[u8], bits: Option<Bits>) -> io::Result<()> {
@@ -78,7 +78,7 @@ fn numbered(path: &Path, number: u32) -> std::path::PathBuf {
 /// Whether a lock distinguishes a living writer from a killed one. On a network file system it
 /// costs much, and may mean nothing for another host.
 fn locks_tell(path: &Path) -> bool {
-    !path.parent().is_some_and(is_network_place)
+    !path.parent().is_some_and(is_network_directory)
 }
 
 /// A new file to be written and then given the name `path`: at the first number that is free, or that a killed writer left.
@@ -114,7 +114,7 @@ pub(crate) fn remove_left_by_others(path: &Path) {
 fn sweep(path: &Path) {
     let mut gap = 0;
     for at in (0..NUMBERS).map(|number| numbered(path, number)) {
-        if super::presence(&at).is_ok_and(|there| there == Presence::Nothing) {
+        if super::file_kind(&at).is_ok_and(|there| there == FileKind::Nothing) {
             gap += 1;
         } else {
             gap = 0;
@@ -152,7 +152,7 @@ pub(crate) fn put(
     bits: Option<Bits>,
     durable: bool,
 ) -> io::Result<bool> {
-    let kept = Keeping::of(path)?;
+    let kept = KeptAttributes::of(path)?;
     let made = match fixed(through, bits, kept.is_some()) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             remove_left(through)?;
@@ -166,7 +166,7 @@ pub(crate) fn put(
     }
     let is_synced = durable && sync_file(made.as_file())?;
     // As late as can be: a rename would replace what has taken the path's place meanwhile.
-    if super::presence(path)? == Presence::Other {
+    if super::file_kind(path)? == FileKind::Other {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else took its place"));
     }
     let named = persist(still_ours(made, through)?, path);

@@ -20,7 +20,7 @@
 //! | [`rename_new`] | gives a name at which nothing may be, if the system has a way |
 //! | [`remove_at_once`] | removes it, and frees its name although others have it open |
 //! | [`sync_directory`], [`sync_everything`] | syncs names, or all that was written; `false` where that cannot be done |
-//! | [`presence`] | whether a path names a regular file, nothing, or something else |
+//! | [`file_kind`] | whether a path names a regular file, nothing, or something else |
 //! | [`BACKSTOP`] | how long the events of a directory are trusted to tell everything |
 //! | [`SHARED_BACKSTOP`] | how long the kernel is trusted to wake who waits for a shared lock, where it is not for ever |
 //! | [`read_dir`] | the entries of a directory; EINTR is retried |
@@ -32,13 +32,13 @@
 //! | [`downgrade`] | from exclusive to shared, with nobody in between |
 //! | [`FileId`], [`identity`], [`path_identity`], [`names`] | which file an open file is, and whether a path names it |
 //! | [`has_one_name`] | whether a file can have got its name by a hard link to somebody's |
-//! | [`PlaceId`], [`place_identity`] | which directory a path leads to |
-//! | [`is_network`], [`is_network_place`] | whether a wait in the kernel, or events, must not be trusted |
+//! | [`DirectoryId`], [`directory_identity`] | which directory a path leads to |
+//! | [`is_network`], [`is_network_directory`] | whether a wait in the kernel, or events, must not be trusted |
 //! | [`lists_locks`], [`locked_in_list`] | whether the system lists all locks on files there, and which files it lists |
 //! | [`locks_unsupported`] | whether an error says that the file system has no locks |
 //! | [`is_bad_name`], [`advice`] | what else an error says |
 //! | [`describe`] | what a thing is that is no regular file |
-//! | [`Pin`] | a published file of which the kernel tells whether its publisher lives |
+//! | [`LivenessLock`] | a published file of which the kernel tells whether its publisher lives |
 //! | [`Origin`] | tells a process from the copy that `fork` makes of it |
 //! | [`coarse_milliseconds`] | a clock that is read faster than it is exact |
 //! | [`this_process`], [`has_ended`], [`PID_NAMESPACES`] | a process among all that ever had its number |
@@ -103,14 +103,14 @@ pub(crate) struct Bits {
 
 /// What a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Presence {
+pub(crate) enum FileKind {
     Nothing,
     File,
     /// A directory, a symbolic link, a FIFO ...
     Other,
 }
 
-impl Presence {
+impl FileKind {
     pub(crate) fn of(is_file: bool) -> Self {
         if is_file { Self::File } else { Self::Other }
     }
@@ -330,13 +330,13 @@ mod atomic_write;
 mod no_proc;
 
 pub(crate) use imp::{
-    BACKSTOP, FILES_HAVE_NUMBERS, FileId, Origin, PID_NAMESPACES, Pin, PlaceId, SUPPORTED, advice,
-    coarse_milliseconds, command_of, common_name, create_directories, create_new, create_to_lock,
-    describe, has_ended, has_one_name, host_name, identity, inheritors, is_bad_name, is_network,
-    is_network_place, is_stopped, let_inherit, lists_locks, lock_owners, locked_in_list,
-    locks_unsupported, misnamed, names, open_existing, open_to_lock, open_to_read, path_identity,
-    place_identity, presence, remove_at_once, rename_new, started, sync_directory, sync_everything,
-    this_process, through_readers,
+    BACKSTOP, DirectoryId, FILES_HAVE_NUMBERS, FileId, LivenessLock, Origin, PID_NAMESPACES,
+    SUPPORTED, advice, coarse_milliseconds, command_of, common_name, create_directories,
+    create_new, create_to_lock, describe, directory_identity, file_kind, has_ended, has_one_name,
+    host_name, identity, inheritors, is_bad_name, is_network, is_network_directory, is_stopped,
+    let_inherit, lists_locks, lock_owners, locked_in_list, locks_unsupported, misnamed, names,
+    open_existing, open_to_lock, open_to_read, path_identity, remove_at_once, rename_new, started,
+    sync_directory, sync_everything, this_process, through_readers,
 };
 
 #[cfg(all(unix, not(any(target_os = "solaris", target_os = "emscripten"))))]

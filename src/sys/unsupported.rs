@@ -9,7 +9,7 @@ pub(crate) use super::no_proc::{
     PID_NAMESPACES, command_of, has_ended, inheritors, is_stopped, lists_locks, lock_owners,
     locked_in_list, started, this_process,
 };
-use super::{Bits, Mode, Presence};
+use super::{Bits, FileKind, Mode};
 
 /// Whether there are locks on this platform at all.
 pub(crate) const SUPPORTED: bool = false;
@@ -86,9 +86,9 @@ pub(super) fn fixed(
 
 pub(super) const WRITERS_LOCK: bool = false;
 
-pub(super) struct Keeping;
+pub(super) struct KeptAttributes;
 
-impl Keeping {
+impl KeptAttributes {
     pub(super) fn of(_path: &Path) -> io::Result<Option<Self>> {
         unsupported()
     }
@@ -138,7 +138,7 @@ pub(crate) fn create_directories(_path: &Path, _bits: Option<Bits>) -> io::Resul
     unsupported()
 }
 
-pub(crate) fn presence(_path: &Path) -> io::Result<Presence> {
+pub(crate) fn file_kind(_path: &Path) -> io::Result<FileKind> {
     unsupported()
 }
 
@@ -220,13 +220,13 @@ pub(crate) fn names(_path: &Path, _id: FileId) -> io::Result<bool> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PlaceId;
+pub(crate) struct DirectoryId;
 
-pub(crate) fn place_identity(_directory: &Path) -> io::Result<PlaceId> {
+pub(crate) fn directory_identity(_directory: &Path) -> io::Result<DirectoryId> {
     unsupported()
 }
 
-pub(crate) fn is_network_place(_directory: &Path) -> bool {
+pub(crate) fn is_network_directory(_directory: &Path) -> bool {
     false
 }
 
@@ -235,9 +235,9 @@ pub(crate) fn is_network(_path: &Path, _file: &File) -> bool {
 }
 
 #[derive(Debug)]
-pub(crate) struct Pin;
+pub(crate) struct LivenessLock;
 
-impl Pin {
+impl LivenessLock {
     pub(crate) const MAY_BE_EMPTY: bool = false;
 
     pub(crate) fn publish(

@@ -46,19 +46,19 @@ impl Deadline {
     }
 }
 
-pub(super) fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
 /// When to do again what costs more than what it checks: always for a caller who comes now and then, and
 /// once in a while for one in a tight loop.
 #[derive(Debug)]
-pub(crate) struct Sampling {
+pub(crate) struct CheckSampler {
     millisecond: AtomicU64,
     count: AtomicU32,
 }
 
-impl Sampling {
+impl CheckSampler {
     /// So many of one tick of the coarse clock (1 to 10 ms) are all due: nobody does something about the
     /// file and comes back that often within it.
     const ALL: u32 = 8;
@@ -98,8 +98,8 @@ mod tests {
     #[test]
     fn the_first_of_a_tick_are_due_and_few_of_a_crowd() {
         limit!();
-        let sampling = Sampling::new();
-        assert!((0..Sampling::ALL).all(|_| sampling.is_due()));
+        let sampling = CheckSampler::new();
+        assert!((0..CheckSampler::ALL).all(|_| sampling.is_due()));
         let start = now();
         let due = (0..100_000).filter(|_| sampling.is_due()).count();
         // Each tick (at least one, at most one a millisecond) has its first eight again.

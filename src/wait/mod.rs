@@ -22,19 +22,16 @@
 
 #![expect(clippy::disallowed_methods, reason = "the one place that puts a waiting thread to sleep")]
 
+mod backoff;
+mod condition;
 mod deadline;
-mod gated;
-mod hub;
-mod line;
-mod place;
-mod poll;
+mod event_loop;
 mod queue;
-mod sight;
+mod queued_waiter;
 mod take_over;
 mod timer;
-mod turn;
+mod turnstile;
 mod watch;
-mod watching;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -43,18 +40,15 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use self::deadline::now;
-pub(crate) use self::deadline::{Deadline, Sampling};
-pub(crate) use self::gated::{Gated, Passage, pass, try_pass};
-pub(crate) use self::hub::Place;
-pub(crate) use self::line::InLine;
-pub(crate) use self::queue::Lines;
-pub(crate) use self::sight::{Sight, Watch, see};
+pub(crate) use self::condition::{Condition, ConditionWait, wait_for};
+pub(crate) use self::deadline::{CheckSampler, Deadline, now};
+pub(crate) use self::event_loop::{Check, EventLoop, WakeStrategy};
+pub(crate) use self::queue::WaitQueues;
+pub(crate) use self::queued_waiter::QueuedWaiter;
 pub(crate) use self::take_over::{is_left, take_over, try_now};
 use self::timer::Alarm;
-pub(crate) use self::turn::{Look, Pool, Turn};
-pub(crate) use self::watch::is_watchable;
-pub(crate) use self::watching::{Means, Seen};
+pub(crate) use self::turnstile::{Turnstile, TurnstileWait, pass, try_pass};
+pub(crate) use self::watch::{WatchTarget, is_watchable};
 use crate::error::Result;
 
 /// What can be waited for.
@@ -118,7 +112,7 @@ pub(crate) trait Target: Send + Sync + Sized + 'static {
 
 /// What to do when a wait lasts: called with the time waited, after the span and every span from then on.
 #[derive(Clone)]
-pub(crate) struct Notice {
+pub(crate) struct WaitCallback {
     pub(crate) after: Duration,
     pub(crate) call: Arc<dyn Fn(Duration) + Send + Sync>,
 }
@@ -146,12 +140,12 @@ pub(crate) trait Waiter: Send + Unpin {
 /// Waits for one lock in the calling thread, until the deadline. That is asked for when the first try was
 /// in vain: most are not, and the clock costs.
 pub(crate) fn acquire<T: Target>(
-    lines: &'static Lines<T>,
+    queues: &'static WaitQueues<T>,
     target: &Arc<T>,
     deadline: impl FnOnce() -> Deadline,
-    notice: Option<&Notice>,
+    notice: Option<&WaitCallback>,
 ) -> Result<Outcome<T::Held>> {
-    let (tried, unwanted) = (lines.is_empty(), lines.unwanted());
+    let (tried, unwanted) = (queues.is_empty(), queues.unwanted());
     if tried {
         if let Some(held) = target.attempt()? {
             return Ok(Outcome::Held(held));
@@ -161,15 +155,18 @@ pub(crate) fn acquire<T: Target>(
     if deadline.is_over() {
         // The deadline has passed: try once.
         let held =
-            if tried { take_over(lines, target, unwanted)? } else { try_now(lines, target)? };
+            if tried { take_over(queues, target, unwanted)? } else { try_now(queues, target)? };
         return Ok(held.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held));
     }
     if deadline.is_never() && notice.is_none() && target.can_block_here() {
         return target.block_here().map(Outcome::Held);
     }
     let target = Arc::clone(target);
-    let waiter =
-        if tried { InLine::after_a_try(lines, target) } else { InLine::new(lines, target) };
+    let waiter = if tried {
+        QueuedWaiter::after_a_try(queues, target)
+    } else {
+        QueuedWaiter::new(queues, target)
+    };
     wait_here(waiter, deadline, notice)
 }
 
@@ -177,9 +174,9 @@ pub(crate) fn acquire<T: Target>(
 pub(crate) fn wait_here<W: Waiter>(
     waiter: W,
     deadline: Deadline,
-    notice: Option<&Notice>,
+    notice: Option<&WaitCallback>,
 ) -> Result<Outcome<W::Held>> {
-    let mut wait = Patient::new(waiter, notice.cloned());
+    let mut wait = WithCallback::new(waiter, notice.cloned());
     // Before the first poll, which may make a watcher.
     wait.begin(deadline.start());
     let waker = this_thread();
@@ -224,13 +221,13 @@ impl Wake for Unpark {
 /// take goes to the next waiter (rule Q4).
 #[must_use = "a future does nothing unless it is polled"]
 pub(crate) struct Acquire<W> {
-    wait: Patient<W>,
+    wait: WithCallback<W>,
     alarm: Alarm,
 }
 
 impl<W: Waiter> Acquire<W> {
-    pub(crate) fn new(waiter: W, notice: Option<Notice>) -> Self {
-        Self { wait: Patient::new(waiter, notice), alarm: Alarm::default() }
+    pub(crate) fn new(waiter: W, notice: Option<WaitCallback>) -> Self {
+        Self { wait: WithCallback::new(waiter, notice), alarm: Alarm::default() }
     }
 }
 
@@ -304,16 +301,16 @@ impl<F: Future + Unpin, M: FnOnce(F::Output) -> T, T> Future for Then<F, M> {
 }
 
 /// A waiter that says so when it waits for long.
-struct Patient<W> {
+struct WithCallback<W> {
     waiter: W,
     /// With the time of its next call, if a clock can show it.
-    notice: Option<(Notice, Option<Instant>)>,
+    notice: Option<(WaitCallback, Option<Instant>)>,
     /// When it began; a future when it was first told to wait.
     since: Option<Instant>,
 }
 
-impl<W: Waiter> Patient<W> {
-    fn new(waiter: W, notice: Option<Notice>) -> Self {
+impl<W: Waiter> WithCallback<W> {
+    fn new(waiter: W, notice: Option<WaitCallback>) -> Self {
         Self { waiter, notice: notice.map(|notice| (notice, None)), since: None }
     }
 

@@ -3,7 +3,7 @@
 //!
 //! Rules Q1 to Q6 of `docs/PROTOCOL.md`:
 //!
-//! * Q1 All of it is under one mutex per [`Lines`]: who stands in line, who was granted, whether a helper
+//! * Q1 All of it is under one mutex per [`WaitQueues`]: who stands in line, who was granted, whether a helper
 //!   is out. So "granted" and "gave up" exclude each other.
 //! * Q2 A line exists exactly as long as its helper. Who joins finds one or starts one, so nobody stands
 //!   in line without somebody blocked in the kernel for them.
@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
-use super::poll::Rhythm;
+use super::backoff::Backoff;
 use super::{Target, deadline, wake};
 use crate::fork_safe::{ForkSafe, MutexGuard};
 use crate::sync;
@@ -47,14 +47,14 @@ pub(super) const STACK: usize = 256 * 1024;
 const UNTAKEN: Duration = Duration::from_secs(1);
 
 /// The next one in any line. Goes on in a forked copy, so that a place of the other process is nobody's there.
-static PLACES: AtomicU64 = AtomicU64::new(0);
+static TICKETS: AtomicU64 = AtomicU64::new(0);
 
 /// The pauses of who lets others go first: waking a thread takes 10 to 100 microseconds. No more than these,
 /// since two who both let others go first would hold each other up.
 const YIELDS: [Duration; 2] = [Duration::from_micros(50); 2];
 
 /// All lines for one kind of target.
-pub(crate) struct Lines<T: Target> {
+pub(crate) struct WaitQueues<T: Target> {
     state: ForkSafe<State<T>>,
     /// How many lines there are, to be looked at without the mutex.
     count: AtomicUsize,
@@ -65,46 +65,46 @@ pub(crate) struct Lines<T: Target> {
 struct State<T: Target> {
     /// It was just begun, in a process that was forked from one that has another.
     is_forked: bool,
-    lines: BTreeMap<T::Key, Line<T::Request>>,
-    seats: BTreeMap<Place, Seat<T::Held>>,
+    queues: BTreeMap<T::Key, WaitQueue<T::Request>>,
+    states: BTreeMap<Ticket, WaiterState<T::Held>>,
 }
 
-struct Line<R> {
+struct WaitQueue<R> {
     /// Whose line it is: the place of the waiter who started that helper. A line that was taken away and
     /// begun again under the same key is another's.
-    helper: Place,
-    waiters: VecDeque<Place>,
+    helper: Ticket,
+    waiters: VecDeque<Ticket>,
     /// What the helper is blocked for, while it is.
     request: Option<Arc<R>>,
 }
 
 impl<T: Target> State<T> {
     const fn new(is_forked: bool) -> Self {
-        Self { is_forked, lines: BTreeMap::new(), seats: BTreeMap::new() }
+        Self { is_forked, queues: BTreeMap::new(), states: BTreeMap::new() }
     }
 
     /// The line of that helper, or `None` where it has none any more.
-    fn line_of(&mut self, helper: &Helper<T>) -> Option<&mut Line<T::Request>> {
-        self.lines.get_mut(&helper.key).filter(|line| line.helper == helper.number)
+    fn queue_of(&mut self, helper: &Helper<T>) -> Option<&mut WaitQueue<T::Request>> {
+        self.queues.get_mut(&helper.key).filter(|queue| queue.helper == helper.number)
     }
 
     /// How many helpers are blocked although no waiter needs them any more.
     fn idle(&self) -> usize {
-        self.lines.values().filter(|line| line.waiters.is_empty()).count()
+        self.queues.values().filter(|queue| queue.waiters.is_empty()).count()
     }
 
-    fn stand(&mut self, key: &T::Key, place: Place, seat: Waiting) {
-        if let Some(line) = self.lines.get_mut(key) {
-            line.waiters.push_back(place);
-            self.seats.insert(place, Seat::Waiting(seat));
+    fn stand(&mut self, key: &T::Key, ticket: Ticket, waiter: Waiting) {
+        if let Some(queue) = self.queues.get_mut(key) {
+            queue.waiters.push_back(ticket);
+            self.states.insert(ticket, WaiterState::Waiting(waiter));
         }
     }
 }
 
 /// A place in line. Never used twice.
-pub(super) type Place = u64;
+pub(super) type Ticket = u64;
 
-enum Seat<H> {
+enum WaiterState<H> {
     Waiting(Waiting),
     /// With whether the helper waits until it is taken.
     Granted(H, bool),
@@ -130,7 +130,7 @@ pub(super) enum Why {
 /// What became of a wish to join a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Joined {
-    Standing(Place),
+    Standing(Ticket),
     /// There are many helpers already: ask again when the wait has lasted a while.
     Later,
     /// No helper can be started.
@@ -138,13 +138,13 @@ pub(super) enum Joined {
 }
 
 /// What a look at one's place shows.
-pub(super) enum Look<H> {
+pub(super) enum TicketState<H> {
     Waiting,
     Granted(H),
     Dissolved(Why),
 }
 
-impl<T: Target> Lines<T> {
+impl<T: Target> WaitQueues<T> {
     pub(crate) const fn new() -> Self {
         // The helpers and the waiters' threads stay in the process that was forked. What was granted there is
         // closed here without being unlocked (rule 4).
@@ -173,8 +173,8 @@ impl<T: Target> Lines<T> {
     }
 
     /// Whether a helper waits for that already.
-    pub(super) fn has(&self, key: &T::Key) -> bool {
-        !self.is_empty() && self.state().lines.contains_key(key)
+    pub(crate) fn has(&self, key: &T::Key) -> bool {
+        !self.is_empty() && self.state().queues.contains_key(key)
     }
 
     /// Joins the line, adopting its helper or starting one (Q2, Q8). `has_lasted`: the wait has
@@ -189,7 +189,7 @@ impl<T: Target> Lines<T> {
     ) -> Joined {
         let waiting = Waiting { waker: waker.clone(), is_brief };
         let mut state = self.state();
-        let has_helper = state.lines.contains_key(key);
+        let has_helper = state.queues.contains_key(key);
         if !has_helper {
             let idle = state.idle();
             if idle >= MAX_IDLE && !has_lasted {
@@ -204,18 +204,18 @@ impl<T: Target> Lines<T> {
                 return Joined::NoHelper;
             }
         }
-        let place = PLACES.fetch_add(1, Ordering::Relaxed);
+        let ticket = TICKETS.fetch_add(1, Ordering::Relaxed);
         if !has_helper {
-            let line = Line { helper: place, waiters: VecDeque::new(), request: None };
-            state.lines.insert(key.clone(), line);
+            let queue = WaitQueue { helper: ticket, waiters: VecDeque::new(), request: None };
+            state.queues.insert(key.clone(), queue);
         }
-        state.stand(key, place, waiting);
-        self.count.store(state.lines.len(), Ordering::Release);
+        state.stand(key, ticket, waiting);
+        self.count.store(state.queues.len(), Ordering::Release);
         drop(state);
         if !has_helper {
             let helper = Helper {
-                lines: self,
-                number: place,
+                queues: self,
+                number: ticket,
                 key: key.clone(),
                 target: Arc::clone(target),
                 why: Why::NoHelper,
@@ -224,17 +224,17 @@ impl<T: Target> Lines<T> {
             // line (Q5), in which others may stand by now.
             let _ = sync::start("flockwork-wait", STACK, move || helper.run());
         }
-        Joined::Standing(place)
+        Joined::Standing(ticket)
     }
 
     /// Q7. Whether a helper that no waiter needs has been granted what `key` stands for, or would be at
     /// this moment. It hands it over soon, or unlocks it.
-    pub(super) fn is_left(&self, target: &T, key: &T::Key) -> bool {
+    pub(super) fn has_leftover(&self, target: &T, key: &T::Key) -> bool {
         !self.is_empty() && Self::is_granted(&self.state(), target, key)
     }
 
     /// Q7. If so, joins its line, as the first.
-    pub(super) fn join_left(&self, target: &T, key: &T::Key, waker: &Waker) -> Option<Place> {
+    pub(super) fn join_leftover(&self, target: &T, key: &T::Key, waker: &Waker) -> Option<Ticket> {
         if self.is_empty() {
             return None;
         }
@@ -243,45 +243,45 @@ impl<T: Target> Lines<T> {
         if !Self::is_granted(&state, target, key) {
             return None;
         }
-        let place = PLACES.fetch_add(1, Ordering::Relaxed);
-        state.stand(key, place, waiting);
-        Some(place)
+        let ticket = TICKETS.fetch_add(1, Ordering::Relaxed);
+        state.stand(key, ticket, waiting);
+        Some(ticket)
     }
 
     fn is_granted(state: &State<T>, target: &T, key: &T::Key) -> bool {
-        let line = state.lines.get(key).filter(|line| line.waiters.is_empty());
-        let request = line.and_then(|line| line.request.as_ref());
+        let queue = state.queues.get(key).filter(|queue| queue.waiters.is_empty());
+        let request = queue.and_then(|queue| queue.request.as_ref());
         request.is_some_and(|request| target.is_granted(request))
     }
 
     /// Looks whether the wait is over. Whoever is still waiting is woken by `waker`.
-    pub(super) fn look(&self, place: Place, waker: &Waker) -> Look<T::Held> {
+    pub(super) fn check(&self, ticket: Ticket, waker: &Waker) -> TicketState<T::Held> {
         let mut cloned = None;
         loop {
             let mut state = self.state();
-            match (state.seats.get_mut(&place), cloned.take()) {
-                (Some(Seat::Waiting(old)), None) if !old.waker.will_wake(waker) => {
+            match (state.states.get_mut(&ticket), cloned.take()) {
+                (Some(WaiterState::Waiting(old)), None) if !old.waker.will_wake(waker) => {
                     // Not under the mutex (Q6); and then look again.
                     drop(state);
                     cloned = Some(waker.clone());
                 }
-                (Some(Seat::Waiting(old)), cloned) => {
+                (Some(WaiterState::Waiting(old)), cloned) => {
                     let replaced = cloned.map(|new| std::mem::replace(&mut old.waker, new));
                     drop(state);
                     drop(replaced);
-                    return Look::Waiting;
+                    return TicketState::Waiting;
                 }
                 (_, unneeded) => {
-                    let seat = state.seats.remove(&place);
+                    let waiter = state.states.remove(&ticket);
                     drop(state);
                     drop(unneeded);
-                    return match seat {
-                        Some(Seat::Granted(held, is_watched)) => {
+                    return match waiter {
+                        Some(WaiterState::Granted(held, is_watched)) => {
                             self.was_taken(is_watched);
-                            Look::Granted(held)
+                            TicketState::Granted(held)
                         }
-                        Some(Seat::Dissolved(why)) => Look::Dissolved(why),
-                        _ => Look::Dissolved(Why::Replaced), // by a forked copy of itself
+                        Some(WaiterState::Dissolved(why)) => TicketState::Dissolved(why),
+                        _ => TicketState::Dissolved(Why::Replaced), // by a forked copy of itself
                     };
                 }
             }
@@ -289,17 +289,17 @@ impl<T: Target> Lines<T> {
     }
 
     /// Leaves the line. What was granted before comes back (Q4).
-    pub(super) fn leave(&self, key: &T::Key, place: Place) -> Option<T::Held> {
+    pub(super) fn leave(&self, key: &T::Key, ticket: Ticket) -> Option<T::Held> {
         let mut state = self.state();
-        let seat = state.seats.remove(&place);
-        if let Some(Seat::Waiting(_)) = seat {
-            if let Some(line) = state.lines.get_mut(key) {
-                line.waiters.retain(|other| *other != place);
+        let waiter = state.states.remove(&ticket);
+        if let Some(WaiterState::Waiting(_)) = waiter {
+            if let Some(queue) = state.queues.get_mut(key) {
+                queue.waiters.retain(|other| *other != ticket);
             }
         }
         drop(state);
-        match seat {
-            Some(Seat::Granted(held, is_watched)) => {
+        match waiter {
+            Some(WaiterState::Granted(held, is_watched)) => {
                 self.was_taken(is_watched);
                 Some(held)
             }
@@ -333,15 +333,16 @@ impl<T: Target> Lines<T> {
         held: T::Held,
         has_helper: bool,
     ) -> std::result::Result<Grant, T::Held> {
-        let Some(first) = state.lines.get_mut(key).and_then(|l| l.waiters.pop_front()) else {
+        let Some(first) = state.queues.get_mut(key).and_then(|l| l.waiters.pop_front()) else {
             return Err(held);
         };
-        let Some(Seat::Waiting(Waiting { waker, is_brief })) = state.seats.remove(&first) else {
+        let Some(WaiterState::Waiting(Waiting { waker, is_brief })) = state.states.remove(&first)
+        else {
             // Unreachable: a place in line waits, both change under one mutex (Q1).
             return Err(held);
         };
         let is_watched = is_brief && has_helper;
-        state.seats.insert(first, Seat::Granted(held, is_watched));
+        state.states.insert(first, WaiterState::Granted(held, is_watched));
         Ok(Grant { waker, watched: is_watched.then_some(first) })
     }
 }
@@ -350,14 +351,14 @@ impl<T: Target> Lines<T> {
 struct Grant {
     waker: Waker,
     /// The place, if the helper waits until it is taken.
-    watched: Option<Place>,
+    watched: Option<Ticket>,
 }
 
 /// The thread that blocks for a line. Dropped in whatever way (done, failed, panicked, never started)
 /// it leaves nobody standing without a helper.
 struct Helper<T: Target> {
-    lines: &'static Lines<T>,
-    number: Place,
+    queues: &'static WaitQueues<T>,
+    number: Ticket,
     key: T::Key,
     target: Arc<T>,
     /// Why the line is dissolved, should it be.
@@ -377,11 +378,11 @@ impl<T: Target> Helper<T> {
     fn run(mut self) {
         loop {
             let obtained = self.obtain();
-            let mut state = self.lines.state();
+            let mut state = self.queues.state();
             let held = match obtained {
                 Ok(Obtained::Granted(request)) => {
                     // From here on no try may take it over (Q7), and no other thread has the request.
-                    drop(state.line_of(&self).and_then(|line| line.request.take()));
+                    drop(state.queue_of(&self).and_then(|queue| queue.request.take()));
                     Arc::into_inner(request).map(|request| self.target.granted(request))
                 }
                 Ok(Obtained::Held(held)) => Some(held),
@@ -393,14 +394,14 @@ impl<T: Target> Helper<T> {
                 self.why = Why::Replaced;
                 return;
             };
-            let granted = Lines::grant(&mut state, &self.key, held, true);
+            let granted = WaitQueues::grant(&mut state, &self.key, held, true);
             // Under the same mutex as the look: who comes after that starts another helper (Q2, Q3).
             let is_last = match granted {
-                Ok(Grant { waker, watched: Some(place) }) => {
+                Ok(Grant { waker, watched: Some(ticket) }) => {
                     drop(state);
                     wake(waker);
-                    self.take_back_untaken(place);
-                    state = self.lines.state();
+                    self.take_back_untaken(ticket);
+                    state = self.queues.state();
                     self.end_if_empty(&mut state)
                 }
                 Ok(Grant { waker, watched: None }) => {
@@ -413,7 +414,7 @@ impl<T: Target> Helper<T> {
                     // Unlocked before the line is gone, so that no try of this process is refused
                     // by it (Q7). The rest may take a while, or run a caller's code.
                     self.target.release(&mut unwanted);
-                    self.lines.unwanted.fetch_add(1, Ordering::Release);
+                    self.queues.unwanted.fetch_add(1, Ordering::Release);
                     let is_last = self.end_if_empty(&mut state);
                     drop(state);
                     self.target.give_back(unwanted);
@@ -429,32 +430,32 @@ impl<T: Target> Helper<T> {
     /// Waits until the future at that place has taken what it was granted. A future that does not
     /// take it is set aside, perhaps for ever: its grant is released, and it waits again when it is
     /// polled.
-    fn take_back_untaken(&self, place: Place) {
+    fn take_back_untaken(&self, ticket: Ticket) {
         let over = deadline::now() + UNTAKEN;
-        let mut state = self.lines.state();
+        let mut state = self.queues.state();
         let mut left = UNTAKEN;
-        while matches!(state.seats.get(&place), Some(Seat::Granted(..))) {
+        while matches!(state.states.get(&ticket), Some(WaiterState::Granted(..))) {
             if left.is_zero() {
-                let untaken = state.seats.insert(place, Seat::Dissolved(Why::Replaced));
+                let untaken = state.states.insert(ticket, WaiterState::Dissolved(Why::Replaced));
                 drop(state);
-                if let Some(Seat::Granted(held, _)) = untaken {
+                if let Some(WaiterState::Granted(held, _)) = untaken {
                     self.target.give_back(held);
-                    self.lines.unwanted.fetch_add(1, Ordering::Release);
+                    self.queues.unwanted.fetch_add(1, Ordering::Release);
                 }
                 return;
             }
-            (state, _) = self.lines.state.wait(state, left);
+            (state, _) = self.queues.state.wait(state, left);
             left = over.saturating_duration_since(deadline::now());
         }
     }
 
     /// Removes the line if no waiter stands in it; returns whether this helper is done.
     fn end_if_empty(&self, state: &mut State<T>) -> bool {
-        match state.line_of(self) {
-            Some(line) if !line.waiters.is_empty() => return false,
+        match state.queue_of(self) {
+            Some(queue) if !queue.waiters.is_empty() => return false,
             Some(_) => {
-                state.lines.remove(&self.key);
-                self.lines.count.store(state.lines.len(), Ordering::Release);
+                state.queues.remove(&self.key);
+                self.queues.count.store(state.queues.len(), Ordering::Release);
             }
             None => {}
         }
@@ -469,22 +470,22 @@ impl<T: Target> Helper<T> {
                 return Ok(Obtained::Replaced);
             };
             // Tries of this process see what the helper is blocked for (Q7).
-            if let Some(line) = self.lines.state().line_of(self) {
-                line.request = Some(Arc::clone(&request));
+            if let Some(queue) = self.queues.state().queue_of(self) {
+                queue.request = Some(Arc::clone(&request));
             }
             self.target.block(&request)?;
             return Ok(Obtained::Granted(request));
         }
-        let mut rhythm = Rhythm::new(None);
+        let mut backoff = Backoff::new(None);
         loop {
-            if self.end_if_empty(&mut self.lines.state()) {
+            if self.end_if_empty(&mut self.queues.state()) {
                 return Ok(Obtained::Unwanted);
             }
             if let Some(held) = self.target.attempt()? {
                 return Ok(Obtained::Held(held));
             }
-            sync::sleep(rhythm.next().saturating_duration_since(deadline::now()));
-            rhythm.missed();
+            sync::sleep(backoff.next().saturating_duration_since(deadline::now()));
+            backoff.missed();
         }
     }
 }
@@ -507,17 +508,17 @@ impl<T: Target> Helper<T> {
 impl<T: Target> Drop for Helper<T> {
     fn drop(&mut self) {
         // A try may have acquired it through the request (Q7): it is free before that try is woken.
-        let request = self.lines.state().line_of(self).and_then(|line| line.request.take());
+        let request = self.queues.state().queue_of(self).and_then(|queue| queue.request.take());
         drop(request);
         let mut wakers = Vec::new();
-        let mut state = self.lines.state();
+        let mut state = self.queues.state();
         HELPERS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).ok();
-        self.lines.unwanted.fetch_add(1, Ordering::Release);
-        let stranded = state.line_of(self).map(|line| std::mem::take(&mut line.waiters));
+        self.queues.unwanted.fetch_add(1, Ordering::Release);
+        let stranded = state.queue_of(self).map(|queue| std::mem::take(&mut queue.waiters));
         self.end_if_empty(&mut state);
-        for place in stranded.unwrap_or_default() {
-            if let Some(Seat::Waiting(waiting)) =
-                state.seats.insert(place, Seat::Dissolved(self.why))
+        for ticket in stranded.unwrap_or_default() {
+            if let Some(WaiterState::Waiting(waiting)) =
+                state.states.insert(ticket, WaiterState::Dissolved(self.why))
             {
                 wakers.push(waiting.waker);
             }

@@ -9,7 +9,7 @@ use shuttle::thread;
 
 use super::memory::{Held, Memory};
 use super::take_over::take_over_by;
-use super::{InLine, Lines, Target as _, Waiter as _};
+use super::{QueuedWaiter, Target as _, WaitQueues, Waiter as _};
 use crate::sync::{Condvar, Mutex, REFUSED};
 
 /// Wakes the thread that waits for it.
@@ -51,7 +51,7 @@ enum End {
 
 /// What is true of all waits together.
 struct Together {
-    lines: &'static Lines<Memory>,
+    queues: &'static WaitQueues<Memory>,
     target: Arc<Memory>,
     holders: AtomicUsize,
 }
@@ -68,9 +68,9 @@ impl Together {
     fn try_now(&self) -> Option<Held> {
         let signal = Signal::new();
         let waker = Waker::from(Arc::clone(&signal));
-        let unwanted = self.lines.unwanted();
+        let unwanted = self.queues.unwanted();
         let taken = match self.target.attempt() {
-            Ok(None) => take_over_by(self.lines, &self.target, unwanted, &waker, || signal.wait()),
+            Ok(None) => take_over_by(self.queues, &self.target, unwanted, &waker, || signal.wait()),
             taken => taken,
         };
         taken.unwrap()
@@ -85,8 +85,8 @@ impl Together {
             }
             return;
         }
-        let mut patience = thread_rng().gen_range(0..4);
-        let mut wait = InLine::new(self.lines, Arc::clone(&self.target));
+        let mut check_interval = thread_rng().gen_range(0..4);
+        let mut wait = QueuedWaiter::new(self.queues, Arc::clone(&self.target));
         loop {
             // Another waker each time: the last one counts.
             let signal = Signal::new();
@@ -101,12 +101,12 @@ impl Together {
                         return;
                     }
                     thread::yield_now();
-                    wait = InLine::new(self.lines, Arc::clone(&self.target));
+                    wait = QueuedWaiter::new(self.queues, Arc::clone(&self.target));
                 }
                 Poll::Pending => match end {
                     End::Never => signal.wait(),
-                    _ if patience > 0 => {
-                        patience -= 1;
+                    _ if check_interval > 0 => {
+                        check_interval -= 1;
                         thread::yield_now();
                     }
                     End::Drop | End::Tries => return,
@@ -125,7 +125,7 @@ impl Together {
 /// All waits at once, while somebody has it; with that fault of the helper's, if any.
 fn race(ends: &[End], fault: Option<&'static str>) {
     let together = Arc::new(Together {
-        lines: Box::leak(Box::new(Lines::new())),
+        queues: Box::leak(Box::new(WaitQueues::new())),
         target: Arc::new(Memory::default()),
         holders: AtomicUsize::new(0),
     });
@@ -153,7 +153,7 @@ fn race(ends: &[End], fault: Option<&'static str>) {
     let taken = together.try_now().expect("refused by a leftover of this process");
     assert!(together.try_now().is_none());
     drop(taken);
-    while !together.lines.is_empty() || together.target.is_held() {
+    while !together.queues.is_empty() || together.target.is_held() {
         thread::yield_now();
     }
 }

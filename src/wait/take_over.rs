@@ -9,69 +9,69 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::queue::{Lines, Look};
+use super::queue::{TicketState, WaitQueues};
 use super::{Target, this_thread};
 use crate::error::Result;
 
 /// Acquires it if no other process or thread has it. Never waits for a release by another process.
 pub(crate) fn try_now<T: Target>(
-    lines: &'static Lines<T>,
+    queues: &'static WaitQueues<T>,
     target: &Arc<T>,
 ) -> Result<Option<T::Held>> {
-    let unwanted = lines.unwanted();
+    let unwanted = queues.unwanted();
     match target.attempt()? {
-        None => take_over(lines, target, unwanted),
+        None => take_over(queues, target, unwanted),
         taken => Ok(taken),
     }
 }
 
 /// For a target that was just refused: takes what an unneeded helper has been granted, in the mode of
-/// `target` or in another one that keeps it busy. `unwanted` is what [`Lines::unwanted`] was before.
+/// `target` or in another one that keeps it busy. `unwanted` is what [`WaitQueues::unwanted`] was before.
 pub(crate) fn take_over<T: Target>(
-    lines: &'static Lines<T>,
+    queues: &'static WaitQueues<T>,
     target: &Arc<T>,
     unwanted: u64,
 ) -> Result<Option<T::Held>> {
-    if lines.is_empty() && lines.unwanted() == unwanted {
+    if queues.is_empty() && queues.unwanted() == unwanted {
         return Ok(None);
     }
-    take_over_by(lines, target, unwanted, &this_thread(), std::thread::park)
+    take_over_by(queues, target, unwanted, &this_thread(), std::thread::park)
 }
 
 /// The same in a thread that `waker` wakes from `park`.
 pub(super) fn take_over_by<T: Target>(
-    lines: &'static Lines<T>,
+    queues: &'static WaitQueues<T>,
     target: &Arc<T>,
     unwanted: u64,
     waker: &Waker,
     park: impl Fn(),
 ) -> Result<Option<T::Held>> {
     let key = target.key();
-    let left = match hand_over(lines, &**target, &key, waker, &park) {
+    let left = match hand_over(queues, &**target, &key, waker, &park) {
         // Any time may have passed since the helper was started (W5).
-        Left::Held(held) if target.is_valid(&held)? => return Ok(Some(held)),
-        Left::Nothing => match target.rival(&key) {
-            Some(rival) => hand_over(lines, &**target, &rival, waker, &park),
-            None => Left::Nothing,
+        Leftover::Held(held) if target.is_valid(&held)? => return Ok(Some(held)),
+        Leftover::Nothing => match target.rival(&key) {
+            Some(rival) => hand_over(queues, &**target, &rival, waker, &park),
+            None => Leftover::Nothing,
         },
         other => other,
     };
     match left {
-        Left::Held(held) => target.give_back(held),
-        Left::Freed => {}
-        Left::Nothing if lines.unwanted() != unwanted => {} // it was free since
-        Left::Nothing => return Ok(None),
+        Leftover::Held(held) => target.give_back(held),
+        Leftover::Freed => {}
+        Leftover::Nothing if queues.unwanted() != unwanted => {} // it was free since
+        Leftover::Nothing => return Ok(None),
     }
     target.attempt()
 }
 
 /// Whether an attempt is refused by nothing but an unneeded helper of this process.
-pub(crate) fn is_left<T: Target>(lines: &Lines<T>, target: &T) -> bool {
-    !lines.is_empty() && lines.is_left(target, &target.key())
+pub(crate) fn is_left<T: Target>(queues: &WaitQueues<T>, target: &T) -> bool {
+    !queues.is_empty() && queues.has_leftover(target, &target.key())
 }
 
 /// What became of a helper without waiters.
-enum Left<H> {
+enum Leftover<H> {
     /// There is none, or it has not been granted the lock.
     Nothing,
     Held(H),
@@ -81,19 +81,19 @@ enum Left<H> {
 
 /// The helper has been granted the lock, and hands it over when it runs.
 fn hand_over<T: Target>(
-    lines: &Lines<T>,
+    queues: &WaitQueues<T>,
     target: &T,
     key: &T::Key,
     waker: &Waker,
     park: &impl Fn(),
-) -> Left<T::Held> {
-    let Some(place) = lines.join_left(target, key, waker) else { return Left::Nothing };
+) -> Leftover<T::Held> {
+    let Some(ticket) = queues.join_leftover(target, key, waker) else { return Leftover::Nothing };
     loop {
         // The waker is registered, and a wake-up that comes before the park ends that at once (W1).
-        match lines.look(place, waker) {
-            Look::Waiting => park(),
-            Look::Granted(held) => return Left::Held(held),
-            Look::Dissolved(_) => return Left::Freed,
+        match queues.check(ticket, waker) {
+            TicketState::Waiting => park(),
+            TicketState::Granted(held) => return Leftover::Held(held),
+            TicketState::Dissolved(_) => return Leftover::Freed,
         }
     }
 }

@@ -23,23 +23,26 @@ impl Woken {
     }
 }
 
-type Standing = (InLine<Memory>, Arc<Woken>);
+type Standing = (QueuedWaiter<Memory>, Arc<Woken>);
 
 /// A held target, and waits in line for it, each with its waker.
-fn in_line(lines: &'static Lines<Memory>, waits: usize) -> (Arc<Memory>, Held, Vec<Standing>) {
-    in_line_for(Arc::new(Memory::default()), lines, waits)
+fn in_line(
+    queues: &'static WaitQueues<Memory>,
+    waits: usize,
+) -> (Arc<Memory>, Held, Vec<Standing>) {
+    in_line_for(Arc::new(Memory::default()), queues, waits)
 }
 
 fn in_line_for(
     target: Arc<Memory>,
-    lines: &'static Lines<Memory>,
+    queues: &'static WaitQueues<Memory>,
     waits: usize,
 ) -> (Arc<Memory>, Held, Vec<Standing>) {
     let held = target.attempt().unwrap().unwrap();
     let waits = (0..waits)
         .map(|_| {
             let woken = Arc::new(Woken::default());
-            let mut wait = InLine::new(lines, Arc::clone(&target));
+            let mut wait = QueuedWaiter::new(queues, Arc::clone(&target));
             assert!(wait.poll(&Waker::from(Arc::clone(&woken))).is_pending());
             (wait, woken)
         })
@@ -50,8 +53,8 @@ fn in_line_for(
 #[test]
 fn what_was_granted_before_the_deadline_is_returned_after_it() {
     limit!();
-    static LINES: Lines<Memory> = Lines::new();
-    let (target, held, mut waits) = in_line(&LINES, 1);
+    static QUEUES: WaitQueues<Memory> = WaitQueues::new();
+    let (target, held, mut waits) = in_line(&QUEUES, 1);
     drop(held);
     let (wait, woken) = &mut waits[0];
     woken.until(1);
@@ -66,8 +69,8 @@ fn what_was_granted_before_the_deadline_is_returned_after_it() {
 #[test]
 fn what_was_granted_to_a_dropped_wait_goes_to_the_next_without_being_released() {
     limit!();
-    static LINES: Lines<Memory> = Lines::new();
-    let (target, held, mut waits) = in_line(&LINES, 2);
+    static QUEUES: WaitQueues<Memory> = WaitQueues::new();
+    let (target, held, mut waits) = in_line(&QUEUES, 2);
     let (mut second, second_woken) = waits.pop().unwrap();
     let (first, first_woken) = waits.pop().unwrap();
     drop(held);
@@ -79,7 +82,7 @@ fn what_was_granted_to_a_dropped_wait_goes_to_the_next_without_being_released() 
     let Poll::Ready(Ok(granted)) = second.poll(Waker::noop()) else { panic!("not granted") };
     drop(granted);
     // The helper finds nobody, and lets go at once.
-    while !LINES.is_empty() || target.is_held() {
+    while !QUEUES.is_empty() || target.is_held() {
         std::thread::yield_now();
     }
 }
@@ -87,12 +90,12 @@ fn what_was_granted_to_a_dropped_wait_goes_to_the_next_without_being_released() 
 #[test]
 fn who_gave_up_is_not_granted_and_the_next_waiter_adopts_the_helper() {
     limit!();
-    static LINES: Lines<Memory> = Lines::new();
-    let (target, held, mut waits) = in_line(&LINES, 1);
+    static QUEUES: WaitQueues<Memory> = WaitQueues::new();
+    let (target, held, mut waits) = in_line(&QUEUES, 1);
     assert!(waits[0].0.last_chance().unwrap().is_none());
     waits.clear();
     let attempts = target.attempts.load(Ordering::Relaxed);
-    let mut next = InLine::new(&LINES, Arc::clone(&target));
+    let mut next = QueuedWaiter::new(&QUEUES, Arc::clone(&target));
     let woken = Arc::new(Woken::default());
     let waker = Waker::from(Arc::clone(&woken));
     assert!(next.poll(&waker).is_pending());
@@ -109,16 +112,16 @@ fn who_gave_up_is_not_granted_and_the_next_waiter_adopts_the_helper() {
 #[test]
 fn a_helper_that_fails_or_panics_leaves_its_line_to_wait_alone() {
     limit!();
-    static LINES: Lines<Memory> = Lines::new();
+    static QUEUES: WaitQueues<Memory> = WaitQueues::new();
     for fault in ["refuse", "panic"] {
-        let (target, held, mut waits) = in_line(&LINES, 3);
+        let (target, held, mut waits) = in_line(&QUEUES, 3);
         target.fail(fault);
         for (wait, woken) in &mut waits {
             woken.until(1);
             assert!(wait.poll(Waker::noop()).is_pending());
             assert!(wait.next_tick().is_some(), "it polls from now on");
         }
-        assert!(LINES.is_empty());
+        assert!(QUEUES.is_empty());
         drop(held);
         for (wait, _) in &mut waits {
             loop {
@@ -135,8 +138,8 @@ fn a_helper_that_fails_or_panics_leaves_its_line_to_wait_alone() {
 #[test]
 fn the_latest_waker_is_the_one_that_is_woken() {
     limit!();
-    static LINES: Lines<Memory> = Lines::new();
-    let (_target, held, mut waits) = in_line(&LINES, 1);
+    static QUEUES: WaitQueues<Memory> = WaitQueues::new();
+    let (_target, held, mut waits) = in_line(&QUEUES, 1);
     let (wait, first) = &mut waits[0];
     let latest = Arc::new(Woken::default());
     assert!(wait.poll(&Waker::from(Arc::clone(&latest))).is_pending());
@@ -150,10 +153,10 @@ fn the_latest_waker_is_the_one_that_is_woken() {
 #[test]
 fn a_grant_that_is_not_valid_any_more_is_dropped_and_the_wait_goes_on() {
     limit!();
-    static LINES: Lines<Memory> = Lines::new();
+    static QUEUES: WaitQueues<Memory> = WaitQueues::new();
     // Looked at by a poll, and by the last look at the deadline.
     for at_deadline in [false, true] {
-        let (target, held, mut waits) = in_line(&LINES, 1);
+        let (target, held, mut waits) = in_line(&QUEUES, 1);
         let (mut wait, woken) = waits.remove(0);
         drop(held);
         woken.until(1);
@@ -167,7 +170,7 @@ fn a_grant_that_is_not_valid_any_more_is_dropped_and_the_wait_goes_on() {
         assert_eq!(granted.1, 1);
     }
     // Passed on by a wait that was dropped.
-    let (target, held, mut waits) = in_line(&LINES, 2);
+    let (target, held, mut waits) = in_line(&QUEUES, 2);
     drop(held);
     waits[0].1.until(1);
     target.generation.store(1, Ordering::SeqCst);
@@ -186,10 +189,10 @@ fn a_grant_that_is_not_valid_any_more_is_dropped_and_the_wait_goes_on() {
 #[test]
 fn a_helper_that_finds_its_file_replaced_sends_its_line_to_begin_again() {
     limit!();
-    static LINES: Lines<Memory> = Lines::new();
+    static QUEUES: WaitQueues<Memory> = WaitQueues::new();
     let target = Arc::new(Memory::default());
     target.state.0.lock().unwrap().is_slow = true;
-    let (target, held, mut waits) = in_line_for(target, &LINES, 2);
+    let (target, held, mut waits) = in_line_for(target, &QUEUES, 2);
     target.state.0.lock().unwrap().is_slow = false;
     target.fail("replaced");
     for (wait, woken) in &mut waits {
@@ -208,8 +211,8 @@ fn a_helper_that_finds_its_file_replaced_sends_its_line_to_begin_again() {
 }
 
 /// A helper that no waiter needs, and its target.
-fn left_behind(lines: &'static Lines<Memory>) -> (Arc<Memory>, Held) {
-    let (target, held, mut waits) = in_line(lines, 1);
+fn left_behind(queues: &'static WaitQueues<Memory>) -> (Arc<Memory>, Held) {
+    let (target, held, mut waits) = in_line(queues, 1);
     assert!(waits[0].0.last_chance().unwrap().is_none());
     while target.state.0.lock().unwrap().requests == 0 {
         std::thread::yield_now();
@@ -220,32 +223,32 @@ fn left_behind(lines: &'static Lines<Memory>) -> (Arc<Memory>, Held) {
 #[test]
 fn a_try_takes_over_what_an_unneeded_helper_was_granted() {
     limit!();
-    static LINES: Lines<Memory> = Lines::new();
-    let (target, held) = left_behind(&LINES);
-    assert!(try_now(&LINES, &target).unwrap().is_none());
-    assert!(!is_left(&LINES, &*target));
+    static QUEUES: WaitQueues<Memory> = WaitQueues::new();
+    let (target, held) = left_behind(&QUEUES);
+    assert!(try_now(&QUEUES, &target).unwrap().is_none());
+    assert!(!is_left(&QUEUES, &*target));
     // The kernel has granted it, and the helper has not run since.
     std::mem::forget(held);
     target.state.0.lock().unwrap().owner = Some(1);
-    assert!(is_left(&LINES, &*target));
-    let taken = try_now(&LINES, &target).unwrap();
-    assert!(taken.is_some() && LINES.is_empty());
-    assert!(try_now(&LINES, &target).unwrap().is_none());
+    assert!(is_left(&QUEUES, &*target));
+    let taken = try_now(&QUEUES, &target).unwrap();
+    assert!(taken.is_some() && QUEUES.is_empty());
+    assert!(try_now(&QUEUES, &target).unwrap().is_none());
     drop(taken);
-    assert!(try_now(&LINES, &target).unwrap().is_some());
+    assert!(try_now(&QUEUES, &target).unwrap().is_some());
 }
 
 #[test]
 fn a_try_leaves_what_a_helper_was_granted_to_its_waiter() {
     limit!();
-    static LINES: Lines<Memory> = Lines::new();
-    let (target, held, mut waits) = in_line(&LINES, 1);
+    static QUEUES: WaitQueues<Memory> = WaitQueues::new();
+    let (target, held, mut waits) = in_line(&QUEUES, 1);
     while target.state.0.lock().unwrap().requests == 0 {
         std::thread::yield_now();
     }
     std::mem::forget(held);
     target.state.0.lock().unwrap().owner = Some(1);
-    assert!(try_now(&LINES, &target).unwrap().is_none());
+    assert!(try_now(&QUEUES, &target).unwrap().is_none());
     target.state.1.notify_all();
     waits[0].1.until(1);
     assert!(waits[0].0.poll(Waker::noop()).is_ready());
@@ -254,12 +257,12 @@ fn a_try_leaves_what_a_helper_was_granted_to_its_waiter() {
 #[test]
 fn a_helper_unlocks_what_it_granted_to_a_future_that_was_set_aside() {
     limit!();
-    static LINES: Lines<Memory> = Lines::new();
+    static QUEUES: WaitQueues<Memory> = WaitQueues::new();
     let target = Arc::new(Memory::default());
     let held = target.attempt().unwrap().unwrap();
     let woken = Arc::new(Woken::default());
     let waker = Waker::from(Arc::clone(&woken));
-    let mut wait = InLine::new(&LINES, Arc::clone(&target)).brief(true);
+    let mut wait = QueuedWaiter::new(&QUEUES, Arc::clone(&target)).brief(true);
     assert!(wait.poll(&waker).is_pending());
     drop(held);
     woken.until(1);
@@ -274,21 +277,21 @@ fn a_helper_unlocks_what_it_granted_to_a_future_that_was_set_aside() {
             Poll::Pending => std::thread::yield_now(),
         }
     };
-    assert!(try_now(&LINES, &target).unwrap().is_none());
+    assert!(try_now(&QUEUES, &target).unwrap().is_none());
     drop((granted, wait));
-    while !LINES.is_empty() {
+    while !QUEUES.is_empty() {
         std::thread::yield_now();
     }
     // One that is polled in time has what it was granted.
     let woken = Arc::new(Woken::default());
     let waker = Waker::from(Arc::clone(&woken));
     let held = target.attempt().unwrap().unwrap();
-    let mut wait = InLine::new(&LINES, Arc::clone(&target)).brief(true);
+    let mut wait = QueuedWaiter::new(&QUEUES, Arc::clone(&target)).brief(true);
     assert!(wait.poll(&waker).is_pending());
     drop(held);
     woken.until(1);
     let Poll::Ready(Ok(granted)) = wait.poll(&waker) else { panic!("not granted") };
-    while !LINES.is_empty() {
+    while !QUEUES.is_empty() {
         std::thread::yield_now();
     }
     assert!(target.is_held());
@@ -298,31 +301,31 @@ fn a_helper_unlocks_what_it_granted_to_a_future_that_was_set_aside() {
 #[test]
 fn short_waits_leave_few_helpers_and_long_ones_get_theirs() {
     limit!();
-    static LINES: Lines<Memory> = Lines::new();
+    static QUEUES: WaitQueues<Memory> = WaitQueues::new();
     let held: Vec<_> = (0..100)
         .map(|_| {
             let target = Arc::new(Memory::default());
             let held = target.attempt().unwrap().unwrap();
-            let mut wait = InLine::new(&LINES, Arc::clone(&target));
+            let mut wait = QueuedWaiter::new(&QUEUES, Arc::clone(&target));
             assert!(wait.poll(Waker::noop()).is_pending());
             assert!(wait.last_chance().unwrap().is_none());
             (target, held)
         })
         .collect();
-    let helpers = || held.iter().filter(|(target, _)| LINES.has(&target.key())).count();
+    let helpers = || held.iter().filter(|(target, _)| QUEUES.has(&target.key())).count();
     assert_eq!(helpers(), 8);
     // One that lasts polls at first, and has a helper then.
     let (target, _) = &held[99];
-    let mut wait = InLine::new(&LINES, Arc::clone(target));
+    let mut wait = QueuedWaiter::new(&QUEUES, Arc::clone(target));
     assert!(wait.poll(Waker::noop()).is_pending());
-    assert!(wait.next_tick().is_some() && !LINES.has(&target.key()));
-    while !LINES.has(&target.key()) {
+    assert!(wait.next_tick().is_some() && !QUEUES.has(&target.key()));
+    while !QUEUES.has(&target.key()) {
         assert!(wait.poll(Waker::noop()).is_pending());
     }
     assert!(wait.next_tick().is_none(), "it polls no more");
     assert_eq!(helpers(), 9);
     drop((wait, held));
-    while !LINES.is_empty() {
+    while !QUEUES.is_empty() {
         std::thread::yield_now();
     }
 }
@@ -339,8 +342,8 @@ impl Wake for Panics {
 #[test]
 fn wakers_that_panic_take_nobody_with_them() {
     limit!();
-    static LINES: Lines<Memory> = Lines::new();
-    let (target, held, mut waits) = in_line(&LINES, 3);
+    static QUEUES: WaitQueues<Memory> = WaitQueues::new();
+    let (target, held, mut waits) = in_line(&QUEUES, 3);
     let panics = Arc::new(Panics(AtomicUsize::new(0)));
     for (wait, _) in &mut waits[..2] {
         assert!(wait.poll(&Waker::from(Arc::clone(&panics))).is_pending());
@@ -355,7 +358,7 @@ fn wakers_that_panic_take_nobody_with_them() {
 #[test]
 fn who_is_not_woken_tries_by_themselves_where_that_is_known_to_happen() {
     limit!();
-    static LINES: Lines<Memory> = Lines::new();
+    static QUEUES: WaitQueues<Memory> = WaitQueues::new();
     let backstop = Some(Duration::from_millis(1));
     let target = Arc::new(Memory { backstop, ..Memory::default() });
     for deadline in [Deadline::NEVER, Deadline::after(Duration::from_secs(60))] {
@@ -363,9 +366,9 @@ fn who_is_not_woken_tries_by_themselves_where_that_is_known_to_happen() {
         let held = target.attempt().unwrap().unwrap();
         let waiter = {
             let target = Arc::clone(&target);
-            std::thread::spawn(move || acquire(&LINES, &target, || deadline, None))
+            std::thread::spawn(move || acquire(&QUEUES, &target, || deadline, None))
         };
-        while !LINES.has(&target.key()) {
+        while !QUEUES.has(&target.key()) {
             std::thread::yield_now();
         }
         drop(held);
@@ -375,7 +378,7 @@ fn who_is_not_woken_tries_by_themselves_where_that_is_known_to_happen() {
         target.state.0.lock().unwrap().is_deaf = false;
         drop(had);
         target.state.1.notify_all();
-        while !LINES.is_empty() || target.is_held() {
+        while !QUEUES.is_empty() || target.is_held() {
             std::thread::yield_now();
         }
     }
@@ -386,11 +389,11 @@ fn who_is_not_woken_tries_by_themselves_where_that_is_known_to_happen() {
 struct Way {
     gate: Arc<Memory>,
     lock: Arc<Memory>,
-    patience: Option<Duration>,
+    check_interval: Option<Duration>,
     looks: AtomicUsize,
 }
 
-impl Passage for Way {
+impl Turnstile for Way {
     type Lock = Memory;
 
     fn gate(&self) -> &Arc<Memory> {
@@ -410,8 +413,8 @@ impl Passage for Way {
         false
     }
 
-    fn patience(&self) -> Option<Duration> {
-        self.patience
+    fn check_interval(&self) -> Option<Duration> {
+        self.check_interval
     }
 }
 
@@ -419,24 +422,25 @@ impl Passage for Way {
 #[test]
 fn who_gives_up_soon_does_not_look_past_the_gate_and_who_waits_does() {
     limit!();
-    static LINES: Lines<Memory> = Lines::new();
+    static QUEUES: WaitQueues<Memory> = WaitQueues::new();
     let way = Arc::new(Way::default());
     let in_gate = way.gate.attempt().unwrap();
     for timeout in [0, 1, 20] {
-        let given_up = pass(&LINES, &way, || Deadline::after(Duration::from_millis(timeout)), None);
+        let given_up =
+            pass(&QUEUES, &way, || Deadline::after(Duration::from_millis(timeout)), None);
         assert!(matches!(given_up, Ok(Outcome::TimedOut(_))));
         assert_eq!(way.looks.load(Ordering::SeqCst), 0);
         assert!(!way.lock.is_held());
     }
-    assert!(try_pass(&LINES, &*way).unwrap().is_none());
+    assert!(try_pass(&QUEUES, &*way).unwrap().is_none());
     drop(in_gate);
-    assert!(try_pass(&LINES, &*way).unwrap().is_some());
+    assert!(try_pass(&QUEUES, &*way).unwrap().is_some());
 
     let gate = Arc::new(Memory::default());
     let _in_gate = gate.attempt().unwrap();
-    let patience = Some(Duration::from_millis(1));
-    let way = Arc::new(Way { gate, patience, ..Way::default() });
-    let had = pass(&LINES, &way, || Deadline::NEVER, None);
+    let check_interval = Some(Duration::from_millis(1));
+    let way = Arc::new(Way { gate, check_interval, ..Way::default() });
+    let had = pass(&QUEUES, &way, || Deadline::NEVER, None);
     assert!(matches!(had, Ok(Outcome::Held(_))));
     assert!(way.looks.load(Ordering::SeqCst) > 0);
     way.gate.fail("refuse"); // or its helper would wait on
@@ -446,10 +450,10 @@ fn who_gives_up_soon_does_not_look_past_the_gate_and_who_waits_does() {
 #[test]
 fn a_wait_that_is_dropped_behind_the_gate_gives_up_both() {
     limit!();
-    static LINES: Lines<Memory> = Lines::new();
+    static QUEUES: WaitQueues<Memory> = WaitQueues::new();
     let way = Arc::new(Way::default());
     let held = way.lock.attempt().unwrap();
-    let mut wait = Box::pin(Acquire::new(Gated::new(&LINES, Arc::clone(&way)), None));
+    let mut wait = Box::pin(Acquire::new(TurnstileWait::new(&QUEUES, Arc::clone(&way)), None));
     let context = &mut Context::from_waker(Waker::noop());
     assert!(wait.as_mut().poll(context).is_pending());
     assert!(way.gate.is_held());
@@ -458,7 +462,7 @@ fn a_wait_that_is_dropped_behind_the_gate_gives_up_both() {
     drop(held);
     // Its helper has it for a moment, which nobody wants any more: it takes the line away, and then unlocks (Q3).
     let started = Instant::now();
-    while LINES.has(&way.lock.key()) || way.lock.is_held() {
+    while QUEUES.has(&way.lock.key()) || way.lock.is_held() {
         assert!(started.elapsed() < Duration::from_secs(60), "held by nobody");
         std::thread::yield_now();
     }

@@ -32,7 +32,7 @@ impl Timers {
 static TIMERS: ForkSafe<Timers> = ForkSafe::new(Timers::new(), |()| Timers::new());
 /// A little longer than the ticks that most alarms are for: so the sleep that begins after one of them is also the
 /// sleep until the next, and an idle future costs one wake-up of this thread each second.
-const LINGER: Duration = Duration::from_millis(1010);
+const TIMER_KEEPALIVE: Duration = Duration::from_millis(1010);
 /// So small a part of its span may an alarm be late.
 const TOLERANCE: u32 = 64;
 /// How long a poll may hold up its executor where not even the timer's thread can be had.
@@ -122,7 +122,7 @@ fn run() {
                 }
                 wait
             }
-            None => LINGER,
+            None => TIMER_KEEPALIVE,
         };
         let idle = guard.alarms.is_empty();
         guard.asleep_until = now().checked_add(wait);

@@ -42,13 +42,13 @@ const AS_WHO_WRITES: rustix::fs::AtFlags = rustix::fs::AtFlags::EACCESS;
 const AS_WHO_WRITES: rustix::fs::AtFlags = rustix::fs::AtFlags::empty();
 
 /// What a file that is replaced hands on to the one that takes its place.
-pub(crate) struct Keeping {
+pub(crate) struct KeptAttributes {
     owner: (u32, u32),
     mode: u32,
     extended: Extended,
 }
 
-impl Keeping {
+impl KeptAttributes {
     /// `None`: there is no file yet. A user who may not write to it may not replace it either, even where the directory would
     /// permit it. The rights are asked for and not tried: opening a file for writing and closing it is an event for watchers.
     pub(crate) fn of(path: &Path) -> io::Result<Option<Self>> {

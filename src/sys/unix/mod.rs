@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::{Bits, Mode, Presence};
+use super::{Bits, FileKind, Mode};
 
 /// Whether there are locks on this platform at all.
 pub(crate) const SUPPORTED: bool = true;
@@ -50,7 +50,7 @@ pub(crate) use super::no_proc::{
     locked_in_list, started, this_process,
 };
 
-pub(super) use self::attributes::Keeping;
+pub(super) use self::attributes::KeptAttributes;
 
 pub(crate) use self::directories::{
     create_directories, hold_directory, sync_directory, sync_everything, sync_file,
@@ -243,7 +243,7 @@ fn exactly(path: &Path) -> tempfile::Builder<'_, '_> {
 }
 
 /// A new file at `path` itself, locked for as long as it is open ([`WRITERS_LOCK`]). One that is `private` nobody else
-/// may open until it has its owner and mode ([`Keeping`]).
+/// may open until it has its owner and mode ([`KeptAttributes`]).
 pub(super) fn fixed(
     path: &Path,
     bits: Option<Bits>,
@@ -281,7 +281,7 @@ pub(super) fn unclaim(file: &File) {
 /// Removes a file that no process writes, and returns whether it is gone. While it is locked here no process can claim it.
 pub(super) fn remove_if_left(path: &Path) -> bool {
     let remove = || -> io::Result<bool> {
-        if presence(path)? != Presence::File {
+        if file_kind(path)? != FileKind::File {
             return Ok(false);
         }
         let file = open_to_lock(path)?;
@@ -363,14 +363,14 @@ pub(crate) fn remove_at_once(path: &Path) -> io::Result<()> {
 }
 
 /// One `lstat`, without more of std around it: this is what a look at an event costs.
-pub(crate) fn presence(path: &Path) -> io::Result<Presence> {
+pub(crate) fn file_kind(path: &Path) -> io::Result<FileKind> {
     match rustix::fs::lstat(path) {
         Ok(stat) => {
             let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
-            Ok(Presence::of(kind == rustix::fs::FileType::RegularFile))
+            Ok(FileKind::of(kind == rustix::fs::FileType::RegularFile))
         }
         // A part of the path that is a file has no file in it.
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::STALE) => Ok(Presence::Nothing),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::STALE) => Ok(FileKind::Nothing),
         Err(error) => Err(error.into()),
     }
 }
@@ -515,19 +515,19 @@ pub(crate) fn has_one_name(path: &Path, id: FileId) -> io::Result<Option<bool>> 
 /// Which directory a path leads to. An inode's number is used again, often at once, by the next directory that is
 /// made; so with the time at which it was made, where the file system keeps that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PlaceId {
+pub(crate) struct DirectoryId {
     id: FileId,
     made: Option<SystemTime>,
 }
 
 /// Follows symbolic links, as a watch does.
-pub(crate) fn place_identity(directory: &Path) -> io::Result<PlaceId> {
+pub(crate) fn directory_identity(directory: &Path) -> io::Result<DirectoryId> {
     let found = fs::metadata(directory)?;
     if !found.is_dir() {
         return Err(io::ErrorKind::NotADirectory.into());
     }
     let id = FileId { device: found.dev(), inode: found.ino() };
-    Ok(PlaceId { id, made: found.created().ok() })
+    Ok(DirectoryId { id, made: found.created().ok() })
 }
 
 /// Linux: by the magic number, the list of GNU coreutils' `fs-is-local` (what `tail -f` goes by) with
@@ -545,7 +545,7 @@ pub(crate) fn lists_locks(path: &Path) -> bool {
 }
 
 /// The same of a directory.
-pub(crate) fn is_network_place(directory: &Path) -> bool {
+pub(crate) fn is_network_directory(directory: &Path) -> bool {
     file_system::place(directory) == Some(true)
 }
 
@@ -554,11 +554,11 @@ pub(crate) fn is_network_place(directory: &Path) -> bool {
 /// A published file that the kernel knows to be alive: its publisher holds an exclusive lock on it,
 /// which ends with the process however it ends.
 #[derive(Debug)]
-pub(crate) struct Pin {
+pub(crate) struct LivenessLock {
     file: File,
 }
 
-impl Pin {
+impl LivenessLock {
     /// Whether an empty file can be one that was withdrawn.
     pub(crate) const MAY_BE_EMPTY: bool = false;
 

@@ -18,7 +18,7 @@ pub(crate) use super::no_proc::{
     PID_NAMESPACES, command_of, has_ended, inheritors, is_stopped, lists_locks, lock_owners,
     locked_in_list, started, this_process,
 };
-use super::{Bits, Presence};
+use super::{Bits, FileKind};
 
 /// Whether there are locks on this platform at all.
 pub(crate) const SUPPORTED: bool = true;
@@ -65,7 +65,7 @@ fn is(error: &io::Error, codes: &[i32]) -> bool {
 const IN_THE_WAY: &[i32] = &[ERROR_SHARING_VIOLATION, ERROR_ACCESS_DENIED, ERROR_DELETE_PENDING];
 
 /// For a lock file.
-const PATIENCE: Duration = Duration::from_secs(1);
+const SHARING_TIMEOUT: Duration = Duration::from_secs(1);
 
 const LONGEST_PAUSE: Duration = Duration::from_millis(4);
 
@@ -97,7 +97,7 @@ fn patiently_unless<T>(
 /// The same for opening what is at `path`: a user who may not is told at once.
 fn opened<T>(path: &Path, mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let is_refused = |error: &io::Error| is(error, &[ERROR_ACCESS_DENIED]) && is_settled(path);
-    match patiently_unless(PATIENCE, is_refused, &mut call) {
+    match patiently_unless(SHARING_TIMEOUT, is_refused, &mut call) {
         // What was in the way may have gone while that was looked at.
         Err(error) if is(&error, &[ERROR_ACCESS_DENIED]) => call(),
         opened => opened,
@@ -231,9 +231,9 @@ pub(super) fn make_at(path: &Path, _bits: Option<Bits>) -> io::Result<tempfile::
 pub(super) const WRITERS_LOCK: bool = false;
 
 /// What a file that is replaced hands on: nothing, since the new one inherits the access list of its directory.
-pub(super) struct Keeping;
+pub(super) struct KeptAttributes;
 
-impl Keeping {
+impl KeptAttributes {
     /// `None`: there is no file yet.
     pub(super) fn of(path: &Path) -> io::Result<Option<Self>> {
         match fs::symlink_metadata(path) {
@@ -259,19 +259,19 @@ pub(super) fn not_replaced(_path: &Path, error: io::Error) -> io::Error {
 
 /// Who reads a file is in the way of its replacement for a moment.
 pub(crate) fn through_readers<T>(call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    patiently(PATIENCE, call)
+    patiently(SHARING_TIMEOUT, call)
 }
 
 /// What is at the new name is replaced: std has no other way.
 pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    patiently(PATIENCE, || fs::rename(from, to))
+    patiently(SHARING_TIMEOUT, || fs::rename(from, to))
 }
 
 /// Frees the name at once. A file that somebody has open keeps its name until they close it where deletion is not
 /// POSIX's (before Windows 10, version 1809; FAT; Wine), and could be taken for a new one.
 pub(crate) fn remove_at_once(path: &Path) -> io::Result<()> {
     let aside = super::unique_beside(path);
-    patiently(PATIENCE, || fs::rename(path, &aside))?;
+    patiently(SHARING_TIMEOUT, || fs::rename(path, &aside))?;
     let _ = patiently(Duration::from_millis(10), || fs::remove_file(&aside));
     Ok(())
 }
@@ -316,10 +316,10 @@ pub(crate) fn create_directories(path: &Path, _bits: Option<Bits>) -> io::Result
 }
 
 /// A file whose deletion waits for its last handle is still there, and refuses to be looked at.
-pub(crate) fn presence(path: &Path) -> io::Result<Presence> {
-    match patiently(PATIENCE, || fs::symlink_metadata(path)) {
-        Ok(found) => Ok(Presence::of(found.is_file())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Presence::Nothing),
+pub(crate) fn file_kind(path: &Path) -> io::Result<FileKind> {
+    match patiently(SHARING_TIMEOUT, || fs::symlink_metadata(path)) {
+        Ok(found) => Ok(FileKind::of(found.is_file())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(FileKind::Nothing),
         Err(error) => Err(error),
     }
 }
@@ -416,25 +416,25 @@ pub(crate) fn names(_path: &Path, _id: FileId) -> io::Result<bool> {
 /// Which directory a path leads to: std does not tell its number here, so by the time at which it was made. One that is
 /// made anew within seconds may be given the time of the old one (file system tunneling); then the backstop has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PlaceId {
+pub(crate) struct DirectoryId {
     made: Option<SystemTime>,
 }
 
-pub(crate) fn place_identity(directory: &Path) -> io::Result<PlaceId> {
+pub(crate) fn directory_identity(directory: &Path) -> io::Result<DirectoryId> {
     let found = fs::metadata(directory)?;
     if !found.is_dir() {
         return Err(io::ErrorKind::NotADirectory.into());
     }
-    Ok(PlaceId { made: found.created().ok() })
+    Ok(DirectoryId { made: found.created().ok() })
 }
 
 /// By the resolved path: a share, also one behind a drive letter.
 pub(crate) fn is_network(path: &Path, _file: &File) -> bool {
-    is_network_place(path)
+    is_network_directory(path)
 }
 
 /// The same of a directory.
-pub(crate) fn is_network_place(path: &Path) -> bool {
+pub(crate) fn is_network_directory(path: &Path) -> bool {
     let resolved = fs::canonicalize(path);
     let path = resolved.as_deref().unwrap_or(path);
     matches!(
@@ -447,11 +447,11 @@ pub(crate) fn is_network_place(path: &Path) -> bool {
 /// A published file that the system knows to be alive: its publisher keeps it open without sharing
 /// writing, which ends with the process however it ends. (A lock would keep others from reading it.)
 #[derive(Debug)]
-pub(crate) struct Pin {
+pub(crate) struct LivenessLock {
     file: File,
 }
 
-impl Pin {
+impl LivenessLock {
     /// Whether an empty file can be one that was withdrawn.
     pub(crate) const MAY_BE_EMPTY: bool = true;
 

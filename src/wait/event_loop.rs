@@ -4,31 +4,31 @@
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+use super::backoff::Backoff;
 use super::deadline::now;
-use super::hub::Place;
-use super::place::Post;
-use super::poll::Rhythm;
+use super::watch::DirListener;
+use super::watch::WatchTarget;
 use crate::error::Result;
 use crate::sys;
 
 /// Rule 8. A close is heard before the kernel drops the lock that went with it: look again after so long, and
 /// then after four times as long, so many times in all (50 us to 0.8 s).
 const AFTER_CLOSE: Duration = Duration::from_micros(50);
-const LOOKS_AFTER_CLOSE: u32 = 8;
+const CHECKS_AFTER_CLOSE: u32 = 8;
 /// A watch costs six switches of threads, and most waits in the kernel are over before this.
-const IN_KERNEL: Duration = Duration::from_millis(10);
+const KERNEL_WAIT_HEAD_START: Duration = Duration::from_millis(10);
 /// So often one poll looks, should it ring meanwhile.
-const MAX_LOOKS: u32 = 3;
+const MAX_CHECKS_PER_POLL: u32 = 3;
 /// How often what no event tells is looked at besides.
-const THOROUGH: Duration = Duration::from_secs(1);
+const THOROUGH_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// When to ask again for a watch that could not be had.
-const ASK_AGAIN: Duration = Duration::from_secs(10);
+const WATCH_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How a waiter wants to be told.
 #[derive(Debug, Clone)]
-pub(crate) struct Means {
+pub(crate) struct WakeStrategy {
     /// Where events tell.
-    pub(crate) places: Vec<Place>,
+    pub(crate) places: Vec<WatchTarget>,
     /// Whether there are things that no event tells of, so that there is polling besides.
     pub(crate) must_poll: bool,
     /// The user's own interval for polling.
@@ -39,11 +39,11 @@ pub(crate) struct Means {
     pub(crate) is_unlocking: bool,
 }
 
-pub(super) struct Watching {
-    posts: Vec<Post>,
+pub(crate) struct EventLoop {
+    listeners: Vec<DirListener>,
     must_poll: bool,
     is_unlocking: bool,
-    rhythm: Rhythm,
+    backoff: Backoff,
     backstop: Duration,
     /// How many more looks after the last close, and when the next is.
     after_close: Option<(u32, Instant)>,
@@ -56,49 +56,50 @@ pub(super) struct Watching {
     patient_until: Instant,
 }
 
-impl Watching {
+impl EventLoop {
     /// The first `poll` looks, and subscribes if that was in vain; unless [`listen`](Self::listen) comes before it.
-    pub(super) fn new(means: Means) -> Self {
+    pub(crate) fn new(wake_strategy: WakeStrategy) -> Self {
         let start = now();
-        let backstop = means.backstop.unwrap_or(sys::BACKSTOP);
-        let places = if means.poll_every.is_none() { means.places } else { Vec::new() };
+        let backstop = wake_strategy.backstop.unwrap_or(sys::BACKSTOP);
+        let places =
+            if wake_strategy.poll_every.is_none() { wake_strategy.places } else { Vec::new() };
         Self {
-            must_poll: means.must_poll || means.poll_every.is_some(),
-            posts: places.into_iter().map(Post::new).collect(),
-            is_unlocking: means.is_unlocking,
-            rhythm: Rhythm::new(means.poll_every),
+            must_poll: wake_strategy.must_poll || wake_strategy.poll_every.is_some(),
+            listeners: places.into_iter().map(DirListener::new).collect(),
+            is_unlocking: wake_strategy.is_unlocking,
+            backoff: Backoff::new(wake_strategy.poll_every),
             backstop,
             after_close: None,
             next: None,
-            thorough: start + THOROUGH.max(sys::BACKSTOP),
-            ask_again: start + ASK_AGAIN,
-            patient_until: start + IN_KERNEL,
+            thorough: start + THOROUGH_CHECK_INTERVAL.max(sys::BACKSTOP),
+            ask_again: start + WATCH_RETRY_INTERVAL,
+            patient_until: start + KERNEL_WAIT_HEAD_START,
         }
     }
 
     /// When to be polled again although nothing is heard.
-    pub(super) fn next_tick(&self) -> Option<Instant> {
+    pub(crate) fn next_tick(&self) -> Option<Instant> {
         let after_close = self.after_close.map(|(_, at)| at);
         [self.next, after_close].into_iter().flatten().min()
     }
 
-    /// Looks if there is a reason to: something was heard, or it is time. `look` is told whether to be
+    /// Looks if there is a reason to: something was heard, or it is time. `check` is told whether to be
     /// thorough, and says whether it may rely on what is heard from now on.
     ///
     /// No wake-up is lost (W1): the waker is registered, and the rings are counted, before the look; what rings
     /// later either finds the waker, or is news when this comes round again.
-    pub(super) fn poll<T>(
+    pub(crate) fn poll<T>(
         &mut self,
         waker: &Waker,
-        mut look: impl FnMut(bool) -> Result<Seen<T>>,
+        mut check: impl FnMut(bool) -> Result<Check<T>>,
     ) -> Poll<Result<T>> {
-        for post in &self.posts {
-            post.register(waker);
+        for listener in &self.listeners {
+            listener.register(waker);
         }
-        for _ in 0..MAX_LOOKS {
+        for _ in 0..MAX_CHECKS_PER_POLL {
             let (mut has_rung, mut has_closed) = (false, false);
-            for post in &mut self.posts {
-                let (rings, closes) = post.news();
+            for listener in &mut self.listeners {
+                let (rings, closes) = listener.news();
                 has_rung |= rings;
                 has_closed |= closes;
             }
@@ -112,19 +113,19 @@ impl Watching {
             }
             let thorough = self.thorough <= now;
             if thorough {
-                self.thorough = now + THOROUGH;
+                self.thorough = now + THOROUGH_CHECK_INTERVAL;
             }
-            let (relies, in_kernel) = match look(thorough) {
-                Ok(Seen::Had(had)) => return Poll::Ready(Ok(had)),
+            let (relies, in_kernel) = match check(thorough) {
+                Ok(Check::Ready(had)) => return Poll::Ready(Ok(had)),
                 Err(error) => return Poll::Ready(Err(error)),
-                Ok(Seen::Nothing { relies, in_kernel }) => (relies, in_kernel),
+                Ok(Check::NotYet { relies, in_kernel }) => (relies, in_kernel),
             };
-            if in_kernel && now < self.patient_until && !self.posts.is_empty() {
+            if in_kernel && now < self.patient_until && !self.listeners.is_empty() {
                 self.next = Some(self.patient_until);
                 return Poll::Pending;
             }
-            for post in &mut self.posts {
-                post.settle(thorough, waker);
+            for listener in &mut self.listeners {
+                listener.settle(thorough, waker);
             }
             self.plan(now, relies);
         }
@@ -134,15 +135,15 @@ impl Watching {
     }
 
     /// After a first look elsewhere that was in vain.
-    pub(super) fn listen(&mut self, waker: &Waker) {
-        for post in &mut self.posts {
-            post.settle(false, waker);
+    pub(crate) fn listen(&mut self, waker: &Waker) {
+        for listener in &mut self.listeners {
+            listener.settle(false, waker);
         }
         self.plan(now(), true);
     }
 
     /// The next `poll` looks, whatever was heard.
-    pub(super) fn look_again(&mut self) {
+    pub(crate) fn check_again(&mut self) {
         self.next = None;
         self.after_close = None;
     }
@@ -151,29 +152,29 @@ impl Watching {
     fn plan(&mut self, now: Instant, relies: bool) {
         if let Some((looks, at)) = self.after_close.filter(|(_, at)| *at <= now) {
             let later = looks + 1;
-            self.after_close = (later < LOOKS_AFTER_CLOSE)
+            self.after_close = (later < CHECKS_AFTER_CLOSE)
                 .then(|| (later, at.max(now) + AFTER_CLOSE * 4_u32.pow(later)));
         }
-        if relies && !self.must_poll && self.posts.iter().all(Post::is_up) {
-            self.rhythm.begin();
+        if relies && !self.must_poll && self.listeners.iter().all(DirListener::is_up) {
+            self.backoff.begin();
             self.next = Some(now.checked_add(self.backstop).unwrap_or(now + sys::BACKSTOP));
             return;
         }
         if self.ask_again <= now {
-            self.ask_again = now + ASK_AGAIN;
-            self.posts.iter().for_each(Post::ask_again);
+            self.ask_again = now + WATCH_RETRY_INTERVAL;
+            self.listeners.iter().for_each(DirListener::ask_again);
         }
-        if self.rhythm.next() <= now {
-            self.rhythm.missed();
+        if self.backoff.next() <= now {
+            self.backoff.missed();
         }
-        self.next = Some(self.rhythm.next());
+        self.next = Some(self.backoff.next());
     }
 }
 
 /// What a look shows.
-pub(crate) enum Seen<T> {
-    Had(T),
-    Nothing {
+pub(crate) enum Check<T> {
+    Ready(T),
+    NotYet {
         /// Whether everybody who could give it knows that somebody waits, and will be heard.
         relies: bool,
         /// Whether it is waited for in the kernel as well, so that hearing is for what rarely happens.
@@ -181,22 +182,22 @@ pub(crate) enum Seen<T> {
     },
 }
 
-impl<T> Seen<T> {
-    pub(crate) fn nothing(relies: bool) -> Self {
-        Self::Nothing { relies, in_kernel: false }
+impl<T> Check<T> {
+    pub(crate) fn not_yet(relies: bool) -> Self {
+        Self::NotYet { relies, in_kernel: false }
     }
 
-    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Seen<U> {
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Check<U> {
         match self {
-            Self::Had(had) => Seen::Had(change(had)),
-            Self::Nothing { relies, in_kernel } => Seen::Nothing { relies, in_kernel },
+            Self::Ready(had) => Check::Ready(change(had)),
+            Self::NotYet { relies, in_kernel } => Check::NotYet { relies, in_kernel },
         }
     }
 
-    pub(super) fn had(self) -> Option<T> {
+    pub(crate) fn ready(self) -> Option<T> {
         match self {
-            Self::Had(had) => Some(had),
-            Self::Nothing { .. } => None,
+            Self::Ready(had) => Some(had),
+            Self::NotYet { .. } => None,
         }
     }
 }

@@ -15,7 +15,7 @@ const ABSURD: Duration = Duration::from_secs(24 * 3600);
 
 /// The rhythm of one waiter that polls.
 #[derive(Debug)]
-pub(super) struct Rhythm {
+pub(super) struct Backoff {
     pause: Duration,
     longest: Duration,
     has_jitter: bool,
@@ -23,7 +23,7 @@ pub(super) struct Rhythm {
     random: u64,
 }
 
-impl Rhythm {
+impl Backoff {
     /// With `every`, always that long and without jitter: the user has said what they want.
     pub(super) fn new(every: Option<Duration>) -> Self {
         let random = RandomState::new().build_hasher().finish() | 1;
@@ -31,17 +31,17 @@ impl Rhythm {
             Some(every) => (every.min(ABSURD), every.min(ABSURD)),
             None => (FIRST, LONGEST),
         };
-        let mut rhythm = Self { pause, longest, has_jitter: every.is_none(), next: now(), random };
-        rhythm.missed();
-        rhythm
+        let mut backoff = Self { pause, longest, has_jitter: every.is_none(), next: now(), random };
+        backoff.missed();
+        backoff
     }
 
     /// For a wait that has just begun: 0.1 to 1 ms.
     pub(super) fn quick() -> Self {
-        let mut rhythm = Self::new(None);
-        (rhythm.pause, rhythm.longest) = (QUICK, FIRST);
-        rhythm.missed();
-        rhythm
+        let mut backoff = Self::new(None);
+        (backoff.pause, backoff.longest) = (QUICK, FIRST);
+        backoff.missed();
+        backoff
     }
 
     /// From the shortest pause again, the next time that it is needed.
@@ -77,27 +77,27 @@ mod tests {
     #[test]
     fn grows_to_fifty_milliseconds_within_a_quarter() {
         limit!();
-        let mut rhythm = Rhythm::new(None);
+        let mut backoff = Backoff::new(None);
         for round in 0..100 {
-            let planned = rhythm.pause;
+            let planned = backoff.pause;
             let before = now();
-            rhythm.missed();
-            let pause = rhythm.next - before;
+            backoff.missed();
+            let pause = backoff.next - before;
             assert!(pause >= planned * 74 / 100, "{round}: {pause:?} of {planned:?}");
-            assert!(rhythm.pause <= LONGEST);
+            assert!(backoff.pause <= LONGEST);
         }
-        assert_eq!(rhythm.pause, LONGEST);
+        assert_eq!(backoff.pause, LONGEST);
     }
 
     #[test]
     fn keeps_the_interval_that_was_asked_for() {
         limit!();
-        let mut rhythm = Rhythm::new(Some(Duration::from_secs(7)));
+        let mut backoff = Backoff::new(Some(Duration::from_secs(7)));
         let before = now();
-        rhythm.missed();
-        assert!(rhythm.next - before >= Duration::from_secs(7));
-        assert_eq!(rhythm.pause, Duration::from_secs(7));
-        let absurd = Rhythm::new(Some(Duration::MAX));
+        backoff.missed();
+        assert!(backoff.next - before >= Duration::from_secs(7));
+        assert_eq!(backoff.pause, Duration::from_secs(7));
+        let absurd = Backoff::new(Some(Duration::MAX));
         assert!(absurd.next - before >= ABSURD);
     }
 }

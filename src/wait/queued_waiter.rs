@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+use super::backoff::Backoff;
 use super::deadline::now;
-use super::poll::Rhythm;
-use super::queue::{Joined, Lines, Look, Place, Why};
+use super::queue::{Joined, Ticket, TicketState, WaitQueues, Why};
 use super::{Target, Waiter};
 use crate::error::Result;
 
 /// Waits for a target.
-pub(crate) struct InLine<T: Target> {
-    lines: &'static Lines<T>,
+pub(crate) struct QueuedWaiter<T: Target> {
+    queues: &'static WaitQueues<T>,
     target: Arc<T>,
     /// A grant must be taken soon, or is taken back.
     is_brief: bool,
@@ -29,27 +29,27 @@ enum Stage<T: Target> {
     /// As new, but for the first try, which was in vain.
     Tried,
     /// With the time of its next own try, where there is one.
-    Standing(T::Key, Place, Option<Instant>),
+    Standing(T::Key, Ticket, Option<Instant>),
     /// With the time from which it may get a helper, where it may (Q8).
-    Polling(Rhythm, Option<Instant>),
+    Polling(Backoff, Option<Instant>),
     /// Over: granted, failed or given up.
     Done,
 }
 
-impl<T: Target> Unpin for InLine<T> {}
+impl<T: Target> Unpin for QueuedWaiter<T> {}
 
-impl<T: Target> InLine<T> {
-    pub(crate) fn new(lines: &'static Lines<T>, target: Arc<T>) -> Self {
-        Self { lines, target, is_brief: false, stage: Stage::New }
+impl<T: Target> QueuedWaiter<T> {
+    pub(crate) fn new(queues: &'static WaitQueues<T>, target: Arc<T>) -> Self {
+        Self { queues, target, is_brief: false, stage: Stage::New }
     }
 
     /// For a caller that has just tried and was refused.
-    pub(super) fn after_a_try(lines: &'static Lines<T>, target: Arc<T>) -> Self {
-        Self { lines, target, is_brief: false, stage: Stage::Tried }
+    pub(super) fn after_a_try(queues: &'static WaitQueues<T>, target: Arc<T>) -> Self {
+        Self { queues, target, is_brief: false, stage: Stage::Tried }
     }
 
     /// For a future that may be set aside after a grant that other waiters need too.
-    pub(super) fn brief(mut self, is_brief: bool) -> Self {
+    pub(crate) fn brief(mut self, is_brief: bool) -> Self {
         self.is_brief = is_brief;
         self
     }
@@ -63,8 +63,8 @@ impl<T: Target> InLine<T> {
                     Ok(None) => {}
                     other => return Poll::Ready(other),
                 },
-                Stage::Standing(_, place, try_at) => match self.lines.look(*place, waker) {
-                    Look::Waiting => {
+                Stage::Standing(_, ticket, try_at) => match self.queues.check(*ticket, waker) {
+                    TicketState::Waiting => {
                         if try_at.is_none_or(|at| at > now()) {
                             return Poll::Pending;
                         }
@@ -78,17 +78,17 @@ impl<T: Target> InLine<T> {
                         }
                     }
                     // W5. Between the grant and this look any time may have passed.
-                    Look::Granted(held) => match self.target.is_valid(&held) {
+                    TicketState::Granted(held) => match self.target.is_valid(&held) {
                         Ok(true) => return Poll::Ready(Ok(Some(held))),
                         Ok(false) => self.stage = Stage::New,
                         Err(error) => return Poll::Ready(Err(error)),
                     },
-                    Look::Dissolved(Why::Replaced) => self.stage = Stage::New,
-                    Look::Dissolved(Why::NoHelper) => {
-                        self.stage = Stage::Polling(Rhythm::new(None), None);
+                    TicketState::Dissolved(Why::Replaced) => self.stage = Stage::New,
+                    TicketState::Dissolved(Why::NoHelper) => {
+                        self.stage = Stage::Polling(Backoff::new(None), None);
                     }
                 },
-                Stage::Polling(rhythm, join_at) => {
+                Stage::Polling(backoff, join_at) => {
                     if join_at.is_some_and(|at| at <= now()) {
                         self.stage = Stage::Tried;
                         match self.begin(waker, true) {
@@ -96,11 +96,11 @@ impl<T: Target> InLine<T> {
                             other => return Poll::Ready(other),
                         }
                     }
-                    if rhythm.next() > now() {
+                    if backoff.next() > now() {
                         return Poll::Pending;
                     }
                     match self.target.attempt() {
-                        Ok(None) => rhythm.missed(),
+                        Ok(None) => backoff.missed(),
                         other => return Poll::Ready(other),
                     }
                 }
@@ -114,9 +114,9 @@ impl<T: Target> InLine<T> {
         // Where a helper is blocked already, its block is the attempt: in arrival order within the
         // process, so nobody passes those who wait already, and without another descriptor.
         let mut tried = matches!(self.stage, Stage::Tried);
-        if !tried && !self.lines.is_empty() {
+        if !tried && !self.queues.is_empty() {
             let key = self.target.key();
-            tried = self.lines.has(&key) && self.target.is_current(&key)?;
+            tried = self.queues.has(&key) && self.target.is_current(&key)?;
         }
         if !tried && !self.target.should_yield() {
             if let Some(held) = self.target.attempt()? {
@@ -127,13 +127,13 @@ impl<T: Target> InLine<T> {
         let key = self.target.key();
         let every = self.target.poll_every();
         let joined = match every {
-            None => self.lines.join(&self.target, &key, waker, self.is_brief, has_lasted),
+            None => self.queues.join(&self.target, &key, waker, self.is_brief, has_lasted),
             Some(_) => Joined::NoHelper,
         };
         self.stage = match joined {
-            Joined::Standing(place) => Stage::Standing(key, place, next_try(&*self.target)),
-            Joined::NoHelper => Stage::Polling(Rhythm::new(every), None),
-            Joined::Later => Stage::Polling(Rhythm::quick(), now().checked_add(BEFORE_A_HELPER)),
+            Joined::Standing(ticket) => Stage::Standing(key, ticket, next_try(&*self.target)),
+            Joined::NoHelper => Stage::Polling(Backoff::new(every), None),
+            Joined::Later => Stage::Polling(Backoff::quick(), now().checked_add(BEFORE_A_HELPER)),
         };
         Ok(None)
     }
@@ -141,7 +141,7 @@ impl<T: Target> InLine<T> {
     /// Ends the wait. What was granted before that comes back.
     fn leave(&mut self) -> Option<T::Held> {
         match std::mem::replace(&mut self.stage, Stage::Done) {
-            Stage::Standing(key, place, _) => self.lines.leave(&key, place),
+            Stage::Standing(key, ticket, _) => self.queues.leave(&key, ticket),
             _ => None,
         }
     }
@@ -151,7 +151,7 @@ impl<T: Target> InLine<T> {
         if let Stage::Standing(key, ..) = &self.stage {
             let key = key.clone();
             if let Some(held) = self.leave() {
-                self.lines.pass_on(&self.target, &key, held);
+                self.queues.pass_on(&self.target, &key, held);
             }
         }
     }
@@ -161,7 +161,7 @@ fn next_try<T: Target>(target: &T) -> Option<Instant> {
     target.backstop().and_then(|span| now().checked_add(span))
 }
 
-impl<T: Target> Waiter for InLine<T> {
+impl<T: Target> Waiter for QueuedWaiter<T> {
     type Held = T::Held;
 
     fn poll(&mut self, waker: &Waker) -> Poll<Result<T::Held>> {
@@ -177,8 +177,8 @@ impl<T: Target> Waiter for InLine<T> {
 
     fn next_tick(&self) -> Option<Instant> {
         match &self.stage {
-            Stage::Polling(rhythm, join_at) => {
-                [Some(rhythm.next()), *join_at].into_iter().flatten().min()
+            Stage::Polling(backoff, join_at) => {
+                [Some(backoff.next()), *join_at].into_iter().flatten().min()
             }
             Stage::Standing(_, _, try_at) => *try_at,
             _ => None,
@@ -203,7 +203,7 @@ impl<T: Target> Waiter for InLine<T> {
     }
 }
 
-impl<T: Target> Drop for InLine<T> {
+impl<T: Target> Drop for QueuedWaiter<T> {
     fn drop(&mut self) {
         self.give_up();
     }

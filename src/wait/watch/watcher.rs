@@ -16,38 +16,41 @@ use std::time::{Duration, Instant};
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{Config, RecommendedWatcher, RecursiveMode, Watcher as _, WatcherKind};
 
-use super::deadline::now;
-use super::hub::{Bell, HUB, Hub, Names, Place, Spot, Subscription, Watched, hub};
-use crate::sys::{self, PlaceId};
+use super::super::deadline::now;
+use super::registry::{
+    EventCounter, Names, REGISTRY, Subscription, WatchRegistry, WatchTarget, Watched, WatchedDir,
+    registry,
+};
+use crate::sys::{self, DirectoryId};
 
 /// How long a watch, and the watcher, is kept when nobody waits: who was woken is not held up by its end, and who
 /// comes back finds it. Not longer, since on Linux a user has only 128 instances (inotify(7),
 /// `max_user_instances`), over all processes.
-const LINGER: Duration = Duration::from_millis(20);
+const WATCHER_KEEPALIVE: Duration = Duration::from_millis(20);
 /// Until something changes; a condition can be waited for so long on any platform.
 const FOREVER: Duration = Duration::from_secs(24 * 3600);
 /// How long to wait for the answer whether a directory can be watched.
-const PATIENCE: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// So many new names and a watcher by kqueue is made anew. notify 8.2 opens each file that comes to a watched
 /// directory, and does not close it when it goes (kqueue.rs, `handle_kqueue` and `remove_watch`; notify#644).
-const MAX_STRAYS: u32 = 64;
+const MAX_NEW_NAMES: u32 = 64;
 
 /// Whether the thread runs; starts it where it does not.
-pub(super) fn is_running(hub: &mut Hub) -> bool {
-    if !hub.is_running {
+pub(super) fn is_running(registry: &mut WatchRegistry) -> bool {
+    if !registry.is_running {
         let thread = std::thread::Builder::new().name("flockwork-watch".into());
-        hub.is_running = thread.spawn(run).is_ok();
+        registry.is_running = thread.spawn(run).is_ok();
     }
-    hub.is_running
+    registry.is_running
 }
 
 /// Whether the events of this directory, or of the nearest above it that exists, can be had. Asks, and waits for
 /// the answer.
 pub(crate) fn is_watchable(directory: &Path) -> bool {
     let Some(directory) = sys::nearest_directory(directory) else { return false };
-    let subscription = Subscription::new(Place { directory: directory.into(), names: None });
-    let waker = super::this_thread();
-    let end = now() + PATIENCE;
+    let subscription = Subscription::new(WatchTarget { directory: directory.into(), names: None });
+    let waker = super::super::this_thread();
+    let end = now() + ANSWER_TIMEOUT;
     loop {
         subscription.register(&waker);
         match subscription.watched() {
@@ -72,10 +75,10 @@ struct Watches {
 
 struct Directory {
     /// What the path led to when it was watched: a watch stays with what was moved away.
-    id: PlaceId,
+    id: DirectoryId,
     /// The path that notify was given: another one that leads to the same directory, where that was watched
     /// already.
-    heard_as: Arc<Path>,
+    event_path: Arc<Path>,
     /// Since when nobody has wanted it.
     unused_since: Option<Instant>,
 }
@@ -88,47 +91,49 @@ struct Directory {
 fn run() {
     let mut watches = Watches::default();
     let mut is_alert = false;
-    let mut guard = hub();
+    let mut guard = registry();
     loop {
-        if guard.is_deaf {
+        if guard.has_ended {
             drop(guard);
             watches.abandon();
-            guard = hub();
-        } else if guard.strays >= MAX_STRAYS {
+            guard = registry();
+        } else if guard.new_names >= MAX_NEW_NAMES {
             drop(guard);
             watches.renew();
-            guard = hub();
+            guard = registry();
         }
         let doubted = std::mem::take(&mut guard.doubted);
         let now = now();
         let mut unwanted = Vec::new();
         let mut is_lingering = false;
         for (path, directory) in &mut watches.directories {
-            if guard.spots.get(path).is_some_and(Spot::is_used) {
+            if guard.directories.get(path).is_some_and(WatchedDir::is_used) {
                 directory.unused_since = None;
             } else {
                 let since = *directory.unused_since.get_or_insert(now);
-                is_lingering |= now.saturating_duration_since(since) < LINGER;
+                is_lingering |= now.saturating_duration_since(since) < WATCHER_KEEPALIVE;
             }
-            let is_over = directory.unused_since.is_some_and(|since| now - since >= LINGER);
+            let is_over =
+                directory.unused_since.is_some_and(|since| now - since >= WATCHER_KEEPALIVE);
             if is_over || doubted.contains(path) {
                 unwanted.push(Arc::clone(path));
             }
         }
         if !guard.has_users() && !is_lingering {
             guard.is_running = false;
-            guard.spots.clear();
+            guard.directories.clear();
             guard.next_watcher();
             drop(guard);
             watches.end();
             return;
         }
-        let is_asked = |bell: &Arc<_>| Bell::watched(bell) == Watched::Asked;
+        let is_asked = |counter: &Arc<_>| EventCounter::watched(counter) == Watched::Asked;
         let asked: BTreeSet<Arc<Path>> = guard
-            .spots
+            .directories
             .iter()
-            .filter(|(path, spot)| {
-                spot.is_used() && (doubted.contains(*path) || spot.bells().any(is_asked))
+            .filter(|(path, watched_dir)| {
+                watched_dir.is_used()
+                    && (doubted.contains(*path) || watched_dir.counters().any(is_asked))
             })
             .map(|(path, _)| Arc::clone(path))
             .collect();
@@ -140,13 +145,13 @@ fn run() {
             for directory in asked {
                 answer(&directory, watches.watch(&directory));
             }
-            guard = hub();
+            guard = registry();
             continue;
         }
         let is_short = is_lingering || is_alert;
         guard.sleeps_long = !is_short;
-        let pause = if is_short { LINGER } else { FOREVER };
-        (guard, _) = HUB.wait(guard, pause);
+        let pause = if is_short { WATCHER_KEEPALIVE } else { FOREVER };
+        (guard, _) = REGISTRY.wait(guard, pause);
         is_alert = !is_short && !guard.sleeps_long;
         guard.sleeps_long = false;
     }
@@ -154,37 +159,40 @@ fn run() {
 
 /// Rings all who listen there.
 fn answer(directory: &Arc<Path>, answer: Watched) {
-    let hub = hub();
-    let bells: Vec<_> =
-        hub.spots.get(directory).map(|spot| spot.bells().cloned().collect()).unwrap_or_default();
-    drop(hub); // Q6
-    for bell in bells {
+    let registry = registry();
+    let counters: Vec<_> = registry
+        .directories
+        .get(directory)
+        .map(|watched_dir| watched_dir.counters().cloned().collect())
+        .unwrap_or_default();
+    drop(registry); // Q6
+    for counter in counters {
         // A file may have been closed before, and not be unlocked yet (rule 8).
-        bell.ring(true, Some(answer));
+        counter.notify(true, Some(answer));
     }
 }
 
 /// What notify calls, on its own thread.
-struct Ears {
+struct NotifyHandler {
     watcher: u64,
 }
 
-impl notify::EventHandler for Ears {
+impl notify::EventHandler for NotifyHandler {
     fn handle_event(&mut self, event: notify::Result<notify::Event>) {
         handle(event);
     }
 }
 
-impl Drop for Ears {
+impl Drop for NotifyHandler {
     /// notify drops it where its thread ends: also by a panic of its own (inotify.rs, `event_loop_thread`), which
     /// it tells nobody.
     fn drop(&mut self) {
-        let mut hub = hub();
-        if hub.watcher == self.watcher {
-            hub.is_deaf = true;
-            hub.sleeps_long = false;
-            drop(hub);
-            HUB.notify();
+        let mut registry = registry();
+        if registry.watcher == self.watcher {
+            registry.has_ended = true;
+            registry.sleeps_long = false;
+            drop(registry);
+            REGISTRY.notify();
         }
     }
 }
@@ -207,44 +215,44 @@ fn handle(event: notify::Result<notify::Event>) {
         None => (true, true),
     };
     let paths = event.map(|event| event.paths).unwrap_or_default();
-    let mut hub = hub();
+    let mut registry = registry();
     let mut is_known = false;
     let mut meant: Vec<_> = Vec::new();
     let mut doubted: Vec<_> = Vec::new();
-    for (directory, spot) in &hub.spots {
-        let Some(heard_as) = &spot.heard_as else { continue };
-        let is_itself = paths.iter().any(|path| *path == **heard_as);
-        let is_within = paths.iter().any(|path| path.parent() == Some(heard_as));
+    for (directory, watched_dir) in &registry.directories {
+        let Some(event_path) = &watched_dir.event_path else { continue };
+        let is_itself = paths.iter().any(|path| *path == **event_path);
+        let is_within = paths.iter().any(|path| path.parent() == Some(event_path));
         is_known |= is_itself || is_within;
         if is_itself {
-            meant.extend(spot.bells().cloned());
+            meant.extend(watched_dir.counters().cloned());
         } else if is_within {
             let of_interest = |names: &Names| paths.iter().any(|path| concerns(names, path));
-            meant.extend(spot.bells_of(of_interest).cloned());
+            meant.extend(watched_dir.counters_of(of_interest).cloned());
         }
         // With what lies below: notify 8.2 drops the watches of all that when a watched directory is moved or
         // removed (inotify.rs, `remove_watch`), and it is not where it was.
-        if doubt && (paths.is_empty() || paths.iter().any(|path| heard_as.starts_with(path))) {
+        if doubt && (paths.is_empty() || paths.iter().any(|path| event_path.starts_with(path))) {
             doubted.push(Arc::clone(directory));
         }
     }
     if !is_known {
-        meant.extend(hub.spots.values().flat_map(Spot::bells).cloned());
+        meant.extend(registry.directories.values().flat_map(WatchedDir::counters).cloned());
     }
     let has_doubts = !doubted.is_empty();
-    hub.doubted.extend(doubted);
+    registry.doubted.extend(doubted);
     let is_stray = matches!(kind, Some(EventKind::Create(_)))
         && matches!(RecommendedWatcher::kind(), WatcherKind::Kqueue);
-    hub.strays += u32::from(is_stray);
+    registry.new_names += u32::from(is_stray);
     // Who is woken may go, and need not stop to say so: the thread looks for that in a while.
-    let is_to_be_told = !meant.is_empty() && std::mem::take(&mut hub.sleeps_long);
-    let is_due = is_to_be_told || has_doubts || hub.strays >= MAX_STRAYS;
-    drop(hub);
-    for bell in meant {
-        bell.ring(close, None);
+    let is_to_be_told = !meant.is_empty() && std::mem::take(&mut registry.sleeps_long);
+    let is_due = is_to_be_told || has_doubts || registry.new_names >= MAX_NEW_NAMES;
+    drop(registry);
+    for counter in meant {
+        counter.notify(close, None);
     }
     if is_due {
-        HUB.notify();
+        REGISTRY.notify();
     }
 }
 
@@ -261,7 +269,7 @@ fn is_inotify() -> bool {
 
 impl Watches {
     fn watch(&mut self, directory: &Arc<Path>) -> Watched {
-        let id = sys::place_identity(directory).ok();
+        let id = sys::directory_identity(directory).ok();
         if let Some(known) = self.directories.get(directory).map(|directory| directory.id) {
             if id == Some(known) {
                 return Watched::Yes(known); // it is heard of since then, also while nobody listened
@@ -273,8 +281,8 @@ impl Watches {
         // inotify has one watch for a directory, whatever path leads there, and notify 8.2 one path for a
         // watch: the last that it was given. With the other one it would end (inotify.rs, `paths`).
         let twin = self.directories.values().find(|other| is_inotify() && other.id == id);
-        if let Some(heard_as) = twin.map(|twin| Arc::clone(&twin.heard_as)) {
-            self.note(directory, id, heard_as);
+        if let Some(event_path) = twin.map(|twin| Arc::clone(&twin.event_path)) {
+            self.note(directory, id, event_path);
             return Watched::Yes(id);
         }
         if self.watcher.is_none() {
@@ -304,26 +312,26 @@ impl Watches {
         }
     }
 
-    fn note(&mut self, directory: &Arc<Path>, id: PlaceId, heard_as: Arc<Path>) {
-        set_heard_as(directory, Some(Arc::clone(&heard_as)));
-        let known = Directory { id, heard_as, unused_since: None };
+    fn note(&mut self, directory: &Arc<Path>, id: DirectoryId, event_path: Arc<Path>) {
+        set_heard_as(directory, Some(Arc::clone(&event_path)));
+        let known = Directory { id, event_path, unused_since: None };
         self.directories.insert(Arc::clone(directory), known);
     }
 
     fn unwatch(&mut self, directory: &Arc<Path>) {
         set_heard_as(directory, None);
         let Some(known) = self.directories.remove(directory) else { return };
-        if known.heard_as != *directory {
+        if known.event_path != *directory {
             return; // it was heard of by another path
         }
         // Whoever was heard of by this one is watched by its own.
-        let twins = self.directories.iter().filter(|(_, other)| other.heard_as == *directory);
+        let twins = self.directories.iter().filter(|(_, other)| other.event_path == *directory);
         let twins: Vec<_> = twins.map(|(path, _)| Arc::clone(path)).collect();
         for twin in &twins {
             self.directories.remove(twin);
             set_heard_as(twin, None);
         }
-        hub().doubted.extend(twins);
+        registry().doubted.extend(twins);
         let Some(watcher) = &mut self.watcher else { return };
         // An error says that it was not watched any more: the directory is gone.
         if catch_unwind(AssertUnwindSafe(|| watcher.unwatch(directory))).is_err() {
@@ -333,21 +341,21 @@ impl Watches {
 
     /// Begins again with another watcher.
     fn renew(&mut self) {
-        let mut hub = hub();
-        hub.next_watcher();
-        hub.strays = 0;
-        hub.doubted.extend(self.directories.keys().cloned());
-        drop(hub);
+        let mut registry = registry();
+        registry.next_watcher();
+        registry.new_names = 0;
+        registry.doubted.extend(self.directories.keys().cloned());
+        drop(registry);
         std::mem::take(self).end();
     }
 
     /// Its thread has ended, and its `drop` panics for that. Who listened polls, and asks again after a while: what
     /// ended it may end the next one too.
     fn abandon(&mut self) {
-        let mut hub = hub();
-        hub.next_watcher();
-        hub.is_deaf = false;
-        drop(hub);
+        let mut registry = registry();
+        registry.next_watcher();
+        registry.has_ended = false;
+        drop(registry);
         std::mem::forget(self.watcher.take());
         for directory in std::mem::take(&mut self.directories).into_keys() {
             set_heard_as(&directory, None);
@@ -361,12 +369,12 @@ impl Watches {
 }
 
 /// The path with which events of that directory come.
-fn set_heard_as(directory: &Arc<Path>, heard_as: Option<Arc<Path>>) {
-    let mut hub = hub();
-    let spot = hub.spots.entry(Arc::clone(directory)).or_default();
-    spot.heard_as = heard_as;
-    if spot.heard_as.is_none() && !spot.is_used() {
-        hub.spots.remove(directory);
+fn set_heard_as(directory: &Arc<Path>, event_path: Option<Arc<Path>>) {
+    let mut registry = registry();
+    let watched_dir = registry.directories.entry(Arc::clone(directory)).or_default();
+    watched_dir.event_path = event_path;
+    if watched_dir.event_path.is_none() && !watched_dir.is_used() {
+        registry.directories.remove(directory);
     }
 }
 
@@ -378,7 +386,7 @@ fn watcher() -> Option<RecommendedWatcher> {
         return None;
     }
     // Ears of a watcher that came to nothing are not those of this one.
-    let ears = Ears { watcher: hub().next_watcher() };
+    let ears = NotifyHandler { watcher: registry().next_watcher() };
     let mut watcher = RecommendedWatcher::new(ears, Config::default()).ok()?;
     if watcher.configure(Config::default()).is_ok() {
         return Some(watcher);

@@ -9,36 +9,37 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
-use super::{wake, watch};
+use super::super::wake;
+use super::watcher;
 use crate::fork_safe::{ForkSafe, MutexGuard};
-use crate::sys::{Origin, PlaceId};
+use crate::sys::{DirectoryId, Origin};
 
 /// What they tell each other. Under one mutex, which is never held while notify is called: on some platforms that
 /// waits for the handler, which takes it too.
-pub(super) struct Hub {
+pub(super) struct WatchRegistry {
     /// Whether the thread runs.
     pub(super) is_running: bool,
-    pub(super) spots: BTreeMap<Arc<Path>, Spot>,
+    pub(super) directories: BTreeMap<Arc<Path>, WatchedDir>,
     /// Directories that may have been replaced since they were watched: the watch stays with what was moved
     /// away, and ends with what was removed.
     pub(super) doubted: BTreeSet<Arc<Path>>,
     /// Whether the thread sleeps until it is told that somebody has gone, or soon will.
     pub(super) sleeps_long: bool,
     /// New names that were heard of.
-    pub(super) strays: u32,
+    pub(super) new_names: u32,
     /// The watcher that is listened to.
     pub(super) watcher: u64,
     /// That watcher's thread has ended by itself.
-    pub(super) is_deaf: bool,
+    pub(super) has_ended: bool,
 }
 
 /// A directory, and who listens there.
 #[derive(Default)]
-pub(super) struct Spot {
+pub(super) struct WatchedDir {
     /// The path with which events of it come, while it is watched.
-    pub(super) heard_as: Option<Arc<Path>>,
+    pub(super) event_path: Option<Arc<Path>>,
     /// By the names of interest, so that an event is compared with each of these once.
-    users: BTreeMap<Names, BTreeMap<u64, Arc<Bell>>>,
+    users: BTreeMap<Names, BTreeMap<u64, Arc<EventCounter>>>,
 }
 
 /// The names within a directory whose events are of interest; `None`: all. Those of the directory itself always
@@ -47,29 +48,30 @@ pub(crate) type Names = Option<Arc<[OsString]>>;
 
 /// What one waiter wants to hear of.
 #[derive(Debug, Clone)]
-pub(crate) struct Place {
+pub(crate) struct WatchTarget {
     pub(crate) directory: Arc<Path>,
     pub(crate) names: Names,
 }
 
-pub(super) static HUB: ForkSafe<Hub> = ForkSafe::new(Hub::new(), |()| Hub::new());
+pub(super) static REGISTRY: ForkSafe<WatchRegistry> =
+    ForkSafe::new(WatchRegistry::new(), |()| WatchRegistry::new());
 /// Of subscriptions. Goes on in a forked copy, so that what it has of the other process is never taken for its own.
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
-pub(super) fn hub() -> MutexGuard<'static, Hub> {
-    HUB.lock()
+pub(super) fn registry() -> MutexGuard<'static, WatchRegistry> {
+    REGISTRY.lock()
 }
 
-impl Hub {
+impl WatchRegistry {
     const fn new() -> Self {
         Self {
             is_running: false,
-            spots: BTreeMap::new(),
+            directories: BTreeMap::new(),
             doubted: BTreeSet::new(),
             sleeps_long: false,
-            strays: 0,
+            new_names: 0,
             watcher: 0,
-            is_deaf: false,
+            has_ended: false,
         }
     }
 
@@ -80,26 +82,26 @@ impl Hub {
     }
 
     pub(super) fn has_users(&self) -> bool {
-        self.spots.values().any(Spot::is_used)
+        self.directories.values().any(WatchedDir::is_used)
     }
 }
 
-impl Spot {
+impl WatchedDir {
     pub(super) fn is_used(&self) -> bool {
         !self.users.is_empty()
     }
 
-    pub(super) fn bells(&self) -> impl Iterator<Item = &Arc<Bell>> {
+    pub(super) fn counters(&self) -> impl Iterator<Item = &Arc<EventCounter>> {
         self.users.values().flat_map(BTreeMap::values)
     }
 
     /// Of those who are interested in a name that `is_meant`.
-    pub(super) fn bells_of(
+    pub(super) fn counters_of(
         &self,
         is_meant: impl Fn(&Names) -> bool,
-    ) -> impl Iterator<Item = &Arc<Bell>> {
+    ) -> impl Iterator<Item = &Arc<EventCounter>> {
         let meant = self.users.iter().filter(move |(names, _)| is_meant(names));
-        meant.flat_map(|(_, bells)| bells.values())
+        meant.flat_map(|(_, counters)| counters.values())
     }
 }
 
@@ -109,22 +111,22 @@ pub(super) enum Watched {
     /// Not yet known.
     Asked,
     /// With the directory that the path led to when it was watched.
-    Yes(PlaceId),
+    Yes(DirectoryId),
     /// There is no such directory.
     Missing,
     No,
 }
 
 /// What one waiter hears.
-pub(super) struct Bell {
+pub(super) struct EventCounter {
     /// How often something was heard.
-    rings: AtomicU64,
+    events: AtomicU64,
     /// How many of them were the closing of a file.
     closes: AtomicU64,
     inner: Mutex<(Watched, Option<Waker>)>,
 }
 
-impl Bell {
+impl EventCounter {
     fn inner(&self) -> std::sync::MutexGuard<'_, (Watched, Option<Waker>)> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -135,7 +137,7 @@ impl Bell {
 
     /// Answers first, counts then, and wakes last. So who sees the count sees the answer, and who looks at the
     /// count after registering its waker sees it or is woken (W1).
-    pub(super) fn ring(&self, close: bool, answer: Option<Watched>) {
+    pub(super) fn notify(&self, close: bool, answer: Option<Watched>) {
         let mut inner = self.inner();
         if let Some(answer) = answer {
             inner.0 = answer;
@@ -143,7 +145,7 @@ impl Bell {
         if close {
             self.closes.fetch_add(1, Ordering::SeqCst);
         }
-        self.rings.fetch_add(1, Ordering::SeqCst);
+        self.events.fetch_add(1, Ordering::SeqCst);
         let waker = inner.1.take();
         drop(inner);
         if let Some(waker) = waker {
@@ -155,8 +157,8 @@ impl Bell {
 /// One waiter's interest in the events of a place, which ends when dropped.
 pub(super) struct Subscription {
     number: u64,
-    place: Place,
-    bell: Arc<Bell>,
+    place: WatchTarget,
+    counter: Arc<EventCounter>,
     /// In a forked copy nobody rings it.
     origin: Origin,
 }
@@ -164,12 +166,12 @@ pub(super) struct Subscription {
 impl Subscription {
     /// Returns at once. The bell rings when the answer is there, and that ring counts as the closing of a file:
     /// what happened before the watch was up is seen by the looks that follow it.
-    pub(super) fn new(place: Place) -> Self {
+    pub(super) fn new(place: WatchTarget) -> Self {
         let this = Self {
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             place,
-            bell: Arc::new(Bell {
-                rings: AtomicU64::new(0),
+            counter: Arc::new(EventCounter {
+                events: AtomicU64::new(0),
                 closes: AtomicU64::new(0),
                 inner: Mutex::new((Watched::No, None)),
             }),
@@ -184,16 +186,17 @@ impl Subscription {
         if !self.origin.is_here() {
             return;
         }
-        let mut hub = hub();
-        if watch::is_running(&mut hub) {
+        let mut registry = registry();
+        if watcher::is_running(&mut registry) {
             // Under the hub's mutex, under which its thread reads it.
-            self.bell.inner().0 = Watched::Asked;
-            let spot = hub.spots.entry(Arc::clone(&self.place.directory)).or_default();
-            let bells = spot.users.entry(self.place.names.clone()).or_default();
-            bells.insert(self.number, Arc::clone(&self.bell));
+            self.counter.inner().0 = Watched::Asked;
+            let watched_dir =
+                registry.directories.entry(Arc::clone(&self.place.directory)).or_default();
+            let counters = watched_dir.users.entry(self.place.names.clone()).or_default();
+            counters.insert(self.number, Arc::clone(&self.counter));
         }
-        drop(hub);
-        HUB.notify();
+        drop(registry);
+        REGISTRY.notify();
     }
 
     /// Who is woken from now on.
@@ -202,27 +205,27 @@ impl Subscription {
         if !self.origin.is_here() {
             return;
         }
-        let inner = self.bell.inner();
+        let inner = self.counter.inner();
         if inner.1.as_ref().is_some_and(|old| old.will_wake(waker)) {
             return;
         }
         drop(inner);
         // Q6: cloned and dropped without the mutex.
         let new = waker.clone();
-        let old = self.bell.inner().1.replace(new);
+        let old = self.counter.inner().1.replace(new);
         drop(old);
     }
 
-    pub(super) fn rings(&self) -> u64 {
-        self.bell.rings.load(Ordering::SeqCst)
+    pub(super) fn events(&self) -> u64 {
+        self.counter.events.load(Ordering::SeqCst)
     }
 
     pub(super) fn closes(&self) -> u64 {
-        self.bell.closes.load(Ordering::SeqCst)
+        self.counter.closes.load(Ordering::SeqCst)
     }
 
     pub(super) fn watched(&self) -> Watched {
-        if self.origin.is_here() { self.bell.watched() } else { Watched::No }
+        if self.origin.is_here() { self.counter.watched() } else { Watched::No }
     }
 }
 
@@ -231,24 +234,24 @@ impl Drop for Subscription {
         if !self.origin.is_here() {
             return;
         }
-        let mut hub = hub();
-        let mut bell = None;
-        if let Some(spot) = hub.spots.get_mut(&self.place.directory) {
-            if let Some(bells) = spot.users.get_mut(&self.place.names) {
-                bell = bells.remove(&self.number);
-                if bells.is_empty() {
-                    spot.users.remove(&self.place.names);
+        let mut registry = registry();
+        let mut counter = None;
+        if let Some(watched_dir) = registry.directories.get_mut(&self.place.directory) {
+            if let Some(counters) = watched_dir.users.get_mut(&self.place.names) {
+                counter = counters.remove(&self.number);
+                if counters.is_empty() {
+                    watched_dir.users.remove(&self.place.names);
                 }
             }
-            if spot.heard_as.is_none() && !spot.is_used() {
-                hub.spots.remove(&self.place.directory);
+            if watched_dir.event_path.is_none() && !watched_dir.is_used() {
+                registry.directories.remove(&self.place.directory);
             }
         }
-        let is_to_be_told = hub.sleeps_long;
-        drop(hub);
-        drop(bell);
+        let is_to_be_told = registry.sleeps_long;
+        drop(registry);
+        drop(counter);
         if is_to_be_told {
-            HUB.notify();
+            REGISTRY.notify();
         }
     }
 }

@@ -11,23 +11,23 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::deadline::now;
-use super::line::InLine;
-use super::queue::Lines;
-use super::{Deadline, Notice, Outcome, Target, Waiter, try_now, wait_here};
+use super::queue::WaitQueues;
+use super::queued_waiter::QueuedWaiter;
+use super::{Deadline, Outcome, Target, WaitCallback, Waiter, try_now, wait_here};
 use crate::error::Result;
 
 /// Rule R3. How long who stands at the gate waits at most before looking past it: who has it may have been stopped.
-const PATIENCE: Duration = Duration::from_secs(1);
+const QUEUED_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How much longer at most before looking as well at what costs more than a system call. Each time it was in vain
 /// doubles it: of a thousand who wait all look, at a list that has a line for each of them.
-const LONGEST_PATIENCE: u32 = 32;
+const MAX_CHECK_FACTOR: u32 = 32;
 /// Who passes the gate has it for some microseconds, and who waits in it for longer than all of these together. Zero
 /// lets others run.
-const PASSING: [Duration; 4] =
+const PASSING_PAUSES: [Duration; 4] =
     [Duration::ZERO, Duration::ZERO, Duration::from_micros(50), Duration::from_micros(50)];
 
 /// A lock and its gate.
-pub(crate) trait Passage: Send + Sync + 'static {
+pub(crate) trait Turnstile: Send + Sync + 'static {
     type Lock: Target;
 
     fn gate(&self) -> &Arc<Self::Lock>;
@@ -38,25 +38,25 @@ pub(crate) trait Passage: Send + Sync + 'static {
     /// Whether who has the gate is known not to run. Costs more than a system call.
     fn is_gate_stopped(&self) -> bool;
     /// For tests: how long to wait before that.
-    fn patience(&self) -> Option<Duration>;
+    fn check_interval(&self) -> Option<Duration>;
 }
 
-type Held<P> = <<P as Passage>::Lock as Target>::Held;
+type Held<P> = <<P as Turnstile>::Lock as Target>::Held;
 
 /// Takes the lock if it can be had without waiting for anybody but those who are on their way through the gate.
-pub(crate) fn try_pass<P: Passage>(
-    lines: &'static Lines<P::Lock>,
-    passage: &P,
+pub(crate) fn try_pass<P: Turnstile>(
+    queues: &'static WaitQueues<P::Lock>,
+    turnstile: &P,
 ) -> Result<Option<Held<P>>> {
-    let (gate, lock) = (passage.gate(), passage.lock());
-    let mut pauses = PASSING.into_iter();
+    let (gate, lock) = (turnstile.gate(), turnstile.lock());
+    let mut pauses = PASSING_PAUSES.into_iter();
     loop {
-        if let Some(_passing) = try_now(lines, gate)? {
-            return try_now(lines, lock);
+        if let Some(_passing) = try_now(queues, gate)? {
+            return try_now(queues, lock);
         }
         // The holder of the gate waits, if the lock is not available: waiting for it would not
         // help.
-        match try_now(lines, lock)? {
+        match try_now(queues, lock)? {
             None => return Ok(None),
             Some(probe) => lock.give_back(probe),
         }
@@ -66,17 +66,17 @@ pub(crate) fn try_pass<P: Passage>(
             None => break,
         }
     }
-    if passage.is_gate_stopped() { lock.attempt() } else { Ok(None) }
+    if turnstile.is_gate_stopped() { lock.attempt() } else { Ok(None) }
 }
 
 /// Waits in the calling thread, until the deadline. That is asked for when the first try was in vain.
-pub(crate) fn pass<P: Passage>(
-    lines: &'static Lines<P::Lock>,
-    passage: &Arc<P>,
+pub(crate) fn pass<P: Turnstile>(
+    queues: &'static WaitQueues<P::Lock>,
+    turnstile: &Arc<P>,
     deadline: impl FnOnce() -> Deadline,
-    notice: Option<&Notice>,
+    notice: Option<&WaitCallback>,
 ) -> Result<Outcome<Held<P>>> {
-    let mut wait = Gated::new(lines, Arc::clone(passage));
+    let mut wait = TurnstileWait::new(queues, Arc::clone(turnstile));
     if let Some(held) = wait.arrive()? {
         return Ok(Outcome::Held(held));
     }
@@ -84,10 +84,10 @@ pub(crate) fn pass<P: Passage>(
     if deadline.is_over() {
         let is_in_gate = matches!(wait.stage, Stage::Passing { .. });
         drop(wait);
-        let held = if is_in_gate { None } else { try_pass(lines, &**passage)? };
+        let held = if is_in_gate { None } else { try_pass(queues, &**turnstile)? };
         return Ok(held.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held));
     }
-    let lock = passage.lock();
+    let lock = turnstile.lock();
     if deadline.is_never() && notice.is_none() && lock.can_block_here() {
         // In turn at the gate, and then in the kernel (W3): no wake-up is lost there, and who lets go or dies
         // grants it on. Should this thread die, so does its process, and with it the hold of the gate.
@@ -106,23 +106,28 @@ pub(crate) fn pass<P: Passage>(
 }
 
 /// When who stands at the gate looks past it.
-fn look_at<P: Passage>(passage: &P) -> Instant {
-    let (now, span) = (now(), passage.patience().unwrap_or(PATIENCE));
-    now.checked_add(span).unwrap_or(now + PATIENCE)
+fn look_at<P: Turnstile>(turnstile: &P) -> Instant {
+    let (now, span) = (now(), turnstile.check_interval().unwrap_or(QUEUED_CHECK_INTERVAL));
+    now.checked_add(span).unwrap_or(now + QUEUED_CHECK_INTERVAL)
 }
 
 /// One who stands at the gate.
-struct AtGate<P: Passage> {
-    line: InLine<P::Lock>,
-    passage: Arc<P>,
+struct AtGate<P: Turnstile> {
+    line: QueuedWaiter<P::Lock>,
+    turnstile: Arc<P>,
     look_at: Instant,
     /// How many looks until the next thorough one, and from that to the one after.
     looks: (u32, u32),
 }
 
-impl<P: Passage> AtGate<P> {
-    fn new(line: InLine<P::Lock>, passage: &Arc<P>) -> Self {
-        Self { line, look_at: look_at(&**passage), passage: Arc::clone(passage), looks: (1, 1) }
+impl<P: Turnstile> AtGate<P> {
+    fn new(line: QueuedWaiter<P::Lock>, turnstile: &Arc<P>) -> Self {
+        Self {
+            line,
+            look_at: look_at(&**turnstile),
+            turnstile: Arc::clone(turnstile),
+            looks: (1, 1),
+        }
     }
 
     fn look_past(&mut self) -> Result<Option<Held<P>>> {
@@ -130,24 +135,24 @@ impl<P: Passage> AtGate<P> {
         *left -= 1;
         let thorough = *left == 0;
         if thorough {
-            *span = (*span * 2).min(LONGEST_PATIENCE);
+            *span = (*span * 2).min(MAX_CHECK_FACTOR);
             *left = *span;
         }
-        match self.passage.take_unheld()? {
-            None if thorough && self.passage.is_gate_stopped() => self.passage.lock().attempt(),
+        match self.turnstile.take_unheld()? {
+            None if thorough && self.turnstile.is_gate_stopped() => self.turnstile.lock().attempt(),
             taken => Ok(taken),
         }
     }
 }
 
 /// What was had at the gate.
-enum Passed<P: Passage> {
+enum Passed<P: Turnstile> {
     Gate(Held<P>),
     /// The lock itself, past a gate that does not open (R3).
     Lock(Held<P>),
 }
 
-impl<P: Passage> Waiter for AtGate<P> {
+impl<P: Turnstile> Waiter for AtGate<P> {
     type Held = Passed<P>;
 
     /// W1 is the line's; the look past the gate is at a time of its own.
@@ -159,7 +164,7 @@ impl<P: Passage> Waiter for AtGate<P> {
             return Poll::Pending;
         }
         let seen = self.look_past();
-        self.look_at = look_at(&*self.passage);
+        self.look_at = look_at(&*self.turnstile);
         match seen.transpose() {
             Some(held) => Poll::Ready(held.map(Passed::Lock)),
             None => Poll::Pending,
@@ -177,8 +182,8 @@ impl<P: Passage> Waiter for AtGate<P> {
         // Not at once: who gives up after some microseconds, and comes again, would pass those who wait longer.
         let had = if self.look_at <= now() {
             self.look_past()?
-        } else if self.passage.is_gate_stopped() {
-            self.passage.lock().attempt()?
+        } else if self.turnstile.is_gate_stopped() {
+            self.turnstile.lock().attempt()?
         } else {
             None
         };
@@ -187,45 +192,48 @@ impl<P: Passage> Waiter for AtGate<P> {
 }
 
 /// One who waits for the lock behind the gate. Dropping it gives up both.
-pub(crate) struct Gated<P: Passage> {
-    lines: &'static Lines<P::Lock>,
-    passage: Arc<P>,
+pub(crate) struct TurnstileWait<P: Turnstile> {
+    queues: &'static WaitQueues<P::Lock>,
+    turnstile: Arc<P>,
     stage: Stage<P>,
 }
 
-enum Stage<P: Passage> {
+enum Stage<P: Turnstile> {
     New,
     AtGate(AtGate<P>),
     /// With the gate in hand. Given back in this order.
     Passing {
-        line: InLine<P::Lock>,
+        line: QueuedWaiter<P::Lock>,
         _gate: Held<P>,
     },
     /// Over: had, failed or given up.
     Done,
 }
 
-impl<P: Passage> Unpin for Gated<P> {}
+impl<P: Turnstile> Unpin for TurnstileWait<P> {}
 
-impl<P: Passage> Gated<P> {
-    pub(crate) fn new(lines: &'static Lines<P::Lock>, passage: Arc<P>) -> Self {
-        Self { lines, passage, stage: Stage::New }
+impl<P: Turnstile> TurnstileWait<P> {
+    pub(crate) fn new(queues: &'static WaitQueues<P::Lock>, turnstile: Arc<P>) -> Self {
+        Self { queues, turnstile, stage: Stage::New }
     }
 
     /// Takes the lock, or stands where that was in vain.
     fn arrive(&mut self) -> Result<Option<Held<P>>> {
-        let (gate, lock) = (self.passage.gate(), self.passage.lock());
+        let (gate, lock) = (self.turnstile.gate(), self.turnstile.lock());
         // In arrival order within the process: where somebody waits for anything, the line knows who is first.
-        let tries = self.lines.is_empty();
+        let tries = self.queues.is_empty();
         let passing = if tries { gate.attempt()? } else { None };
         self.stage = if let Some(gate) = passing {
             if let Some(held) = lock.attempt()? {
                 return Ok(Some(held));
             }
-            Stage::Passing { line: InLine::after_a_try(self.lines, Arc::clone(lock)), _gate: gate }
+            Stage::Passing {
+                line: QueuedWaiter::after_a_try(self.queues, Arc::clone(lock)),
+                _gate: gate,
+            }
         } else {
-            let new = if tries { InLine::after_a_try } else { InLine::new };
-            Stage::AtGate(AtGate::new(new(self.lines, Arc::clone(gate)), &self.passage))
+            let new = if tries { QueuedWaiter::after_a_try } else { QueuedWaiter::new };
+            Stage::AtGate(AtGate::new(new(self.queues, Arc::clone(gate)), &self.turnstile))
         };
         Ok(None)
     }
@@ -243,7 +251,8 @@ impl<P: Passage> Gated<P> {
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Ready(Ok(Passed::Lock(held))) => return Poll::Ready(Ok(held)),
                     Poll::Ready(Ok(Passed::Gate(gate))) => {
-                        let line = InLine::new(self.lines, Arc::clone(self.passage.lock()));
+                        let line =
+                            QueuedWaiter::new(self.queues, Arc::clone(self.turnstile.lock()));
                         self.stage = Stage::Passing { line, _gate: gate };
                     }
                 },
@@ -254,7 +263,7 @@ impl<P: Passage> Gated<P> {
     }
 }
 
-impl<P: Passage> Waiter for Gated<P> {
+impl<P: Turnstile> Waiter for TurnstileWait<P> {
     type Held = Held<P>;
 
     fn poll(&mut self, waker: &Waker) -> Poll<Result<Held<P>>> {
@@ -278,7 +287,7 @@ impl<P: Passage> Waiter for Gated<P> {
         let result = match &mut self.stage {
             Stage::AtGate(at_gate) => match at_gate.last_chance()? {
                 Some(Passed::Lock(held)) => Some(held),
-                Some(Passed::Gate(_gate)) => self.passage.lock().attempt()?,
+                Some(Passed::Gate(_gate)) => self.turnstile.lock().attempt()?,
                 None => None,
             },
             Stage::Passing { line, .. } => line.last_chance()?,

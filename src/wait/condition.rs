@@ -4,77 +4,81 @@
 use std::task::{Poll, Waker};
 use std::time::Instant;
 
-use super::watching::{Means, Seen, Watching};
-use super::{Deadline, Notice, Outcome, Waiter, wait_here};
+use super::event_loop::{Check, EventLoop, WakeStrategy};
+use super::{Deadline, Outcome, WaitCallback, Waiter, wait_here};
 use crate::error::Result;
 
 /// What can be waited for by looking.
-pub(crate) trait Sight: Send + Unpin {
+pub(crate) trait Condition: Send + Unpin {
     type Held: Send;
 
     /// Never blocks.
-    fn look(&self) -> Result<Seen<Self::Held>>;
+    fn check(&self) -> Result<Check<Self::Held>>;
     /// Asked for when a look was in vain.
-    fn means(&self) -> Means;
+    fn wake_strategy(&self) -> WakeStrategy;
 }
 
 /// Waits for it in the calling thread, until the deadline. That is asked for when the first look was in vain.
-pub(crate) fn see<S: Sight>(
-    sight: S,
+pub(crate) fn wait_for<S: Condition>(
+    condition: S,
     deadline: impl FnOnce() -> Deadline,
-    notice: Option<&Notice>,
+    notice: Option<&WaitCallback>,
 ) -> Result<Outcome<S::Held>> {
-    if let Some(held) = sight.look()?.had() {
+    if let Some(held) = condition.check()?.ready() {
         return Ok(Outcome::Held(held));
     }
     let deadline = deadline();
     if deadline.is_over() {
         return Ok(Outcome::TimedOut(std::time::Duration::ZERO));
     }
-    wait_here(Watch { sight, stage: Stage::New { has_looked: true } }, deadline, notice)
+    wait_here(
+        ConditionWait { condition, stage: Stage::New { has_checked: true } },
+        deadline,
+        notice,
+    )
 }
 
 /// One who looks.
-pub(crate) struct Watch<S> {
-    sight: S,
+pub(crate) struct ConditionWait<S> {
+    condition: S,
     stage: Stage,
 }
 
 enum Stage {
     New {
-        has_looked: bool,
+        has_checked: bool,
     },
-    Watching(Watching),
+    EventLoop(EventLoop),
     /// Over: had, failed or given up.
     Done,
 }
 
-impl<S: Sight> Watch<S> {
-    pub(crate) fn new(sight: S) -> Self {
-        Self { sight, stage: Stage::New { has_looked: false } }
+impl<S: Condition> ConditionWait<S> {
+    pub(crate) fn new(condition: S) -> Self {
+        Self { condition, stage: Stage::New { has_checked: false } }
     }
 
     fn step(&mut self, waker: &Waker) -> Poll<Result<S::Held>> {
-        let sight = &self.sight;
-        if let Stage::New { has_looked } = self.stage {
-            if !has_looked {
-                if let Some(held) = sight.look()?.had() {
+        let condition = &self.condition;
+        if let Stage::New { has_checked } = self.stage {
+            if !has_checked {
+                if let Some(held) = condition.check()?.ready() {
                     return Poll::Ready(Ok(held));
                 }
             }
             // Subscribe, look again: the bell rings when it can be heard.
-            let mut watching = Watching::new(sight.means());
+            let mut watching = EventLoop::new(condition.wake_strategy());
             watching.listen(waker);
-            self.stage = Stage::Watching(watching);
+            self.stage = Stage::EventLoop(watching);
         }
         match &mut self.stage {
-            Stage::Watching(watching) => watching.poll(waker, |_| sight.look()),
+            Stage::EventLoop(watching) => watching.poll(waker, |_| condition.check()),
             Stage::New { .. } | Stage::Done => Poll::Pending,
         }
     }
 }
 
-impl<S: Sight> Waiter for Watch<S> {
+impl<S: Condition> Waiter for ConditionWait<S> {
     type Held = S::Held;
 
     fn poll(&mut self, waker: &Waker) -> Poll<Result<S::Held>> {
@@ -87,7 +91,7 @@ impl<S: Sight> Waiter for Watch<S> {
 
     fn next_tick(&self) -> Option<Instant> {
         match &self.stage {
-            Stage::Watching(watching) => watching.next_tick(),
+            Stage::EventLoop(watching) => watching.next_tick(),
             Stage::New { .. } | Stage::Done => None,
         }
     }
@@ -95,6 +99,6 @@ impl<S: Sight> Waiter for Watch<S> {
     /// W2. Looks once more.
     fn last_chance(&mut self) -> Result<Option<S::Held>> {
         self.stage = Stage::Done;
-        Ok(self.sight.look()?.had())
+        Ok(self.condition.check()?.ready())
     }
 }
