@@ -1,24 +1,26 @@
-//! The engine under all primitives. Knows time and knows nothing of what is waited for: that is a
-//! [`Target`]. Names `error`, `sys` (forks, a coarse clock) and std.
+//! The waiting engine under all primitives. It knows time, and nothing of what is waited for: that is
+//! a [`Target`] or a [`Condition`].
 //!
-//! Every wait is: try, subscribe, try again, wait for a hint, a tick or the deadline. A hint is never the
-//! truth; the attempt is. There are five ways to wait:
+//! Every wait tries, subscribes, tries again, and then waits for a notification, a tick or the
+//! deadline. A notification is a hint; the attempt decides. There are four ways to wait:
 //!
-//! * **In the kernel, in the caller's own thread** ([`acquire`] without deadline and callback). Nothing
-//!   can be lost: the kernel queues the caller, and grants it when the holder lets go or dies.
-//! * **In line behind a helper** ([`queue`]) with a deadline, as a future, or with a callback. The
-//!   helper blocks in the kernel: that is "try again" and "wait" in one.
-//! * **By polling** ([`poll`]) where the kernel must not be trusted, or no helper can be had.
-//! * **By looking** ([`sight`]) for what is nobody's: a marker that everybody sees at once.
-//! * **As the head of a queue** ([`turn`]) for any of several things: the queue is a lock that is waited for
-//!   in one of the ways above, and its holder is woken by the events of a directory ([`watch`]).
+//! * **Blocked in the kernel, in the calling thread** ([`acquire`] without deadline and callback). No
+//!   wake-up can be lost: the kernel queues the caller, and grants it the lock when the holder
+//!   releases it or dies.
+//! * **Queued behind a helper thread** ([`queue`]) with a deadline, as a future, or with a callback.
+//!   The helper blocks in the kernel, which is "try again" and "wait" in one.
+//! * **Polling with backoff** ([`backoff`]) where the kernel's queue cannot be relied on, or no helper
+//!   can be started.
+//! * **Checking a condition** ([`condition`]) that no process holds, such as a marker file, on the
+//!   events of a directory ([`event_loop`], [`watch`]).
 //!
-//! A lock that is wanted in several modes has a gate ([`gated`]): two locks, waited for one after the other in
-//! the first three ways.
+//! A lock that can be acquired in several modes has a [`turnstile`]: two locks, waited for one after
+//! the other in the first three ways. The leader of a semaphore's queue uses the event loop itself
+//! (`src/semaphore/acquire.rs`).
 //!
-//! Threads and futures share one state machine for each ([`Waiter`]): a thread polls it with a waker that
-//! unparks it. What happens if any participant dies is argued in `docs/PROTOCOL.md`, rules W1 to W5, Q1 to
-//! Q6, R1 to R5, S1 to S9 and E1 to E7.
+//! Threads and futures share one state machine for each way ([`Waiter`]): a thread polls it with a
+//! waker that unparks it. `docs/PROTOCOL.md` argues what happens if any participant dies, in rules W1
+//! to W5, Q1 to Q9, R1 to R5, S1 to S9 and E1 to E7.
 
 #![expect(clippy::disallowed_methods, reason = "the one place that puts a waiting thread to sleep")]
 

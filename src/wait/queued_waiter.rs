@@ -1,5 +1,5 @@
-//! One waiter for one lock: in line behind a helper of the process ([`queue`](super::queue)), or alone, by
-//! polling, where no helper can be had or the user wants it so.
+//! One waiter for one lock: queued behind a helper thread of the process ([`queue`](super::queue)), or
+//! polling by itself where no helper can be started or the user set an interval.
 
 use std::sync::Arc;
 use std::task::{Poll, Waker};

@@ -385,7 +385,7 @@ fn watcher() -> Option<RecommendedWatcher> {
     if matches!(RecommendedWatcher::kind(), WatcherKind::PollWatcher | WatcherKind::NullWatcher) {
         return None;
     }
-    // Ears of a watcher that came to nothing are not those of this one.
+    // The handler of a watcher that could not be created is not the handler of this one.
     let ears = NotifyHandler { watcher: registry().next_watcher() };
     let mut watcher = RecommendedWatcher::new(ears, Config::default()).ok()?;
     if watcher.configure(Config::default()).is_ok() {

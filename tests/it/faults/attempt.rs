@@ -428,7 +428,7 @@ pub(super) fn attempt(operation: &Operation, fault: &Fault, manner: Manner<'_>) 
     tried
 }
 
-/// Whether anything panicked. Of notify's panics `src/wait/watch.rs` makes up for those in the one thread that calls it, and
+/// Whether anything panicked. Of notify's panics `src/wait/watch/watcher.rs` makes up for those in the one thread that calls it, and
 /// all that comes of them is what std says about them.
 fn has_panicked(stderr: &str) -> bool {
     let of_others =
