@@ -282,7 +282,7 @@ impl Event {
     ///
     /// As [`is_set`](Self::is_set).
     pub fn wait(&self) -> Result<()> {
-        self.scene(all_set, Lack::NotSet).wait(|| Deadline::NEVER)
+        self.event_wait(all_set, Lack::NotSet).wait(|| Deadline::NEVER)
     }
 
     /// Waits until the event is set, for at most `timeout`. Zero looks once; what no clock can show waits forever.
@@ -301,7 +301,7 @@ impl Event {
     ///
     /// [`Error::TimedOut`] if it was not set in time; otherwise as [`is_set`](Self::is_set).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<()> {
-        self.scene(all_set, Lack::NotSet).wait(|| Deadline::after(timeout))
+        self.event_wait(all_set, Lack::NotSet).wait(|| Deadline::after(timeout))
     }
 
     /// Waits until the event is set, until `deadline`. One that has passed looks once.
@@ -310,7 +310,7 @@ impl Event {
     ///
     /// As [`wait_timeout`](Self::wait_timeout).
     pub fn wait_deadline(&self, deadline: Instant) -> Result<()> {
-        self.scene(all_set, Lack::NotSet).wait(|| Deadline::at(deadline))
+        self.event_wait(all_set, Lack::NotSet).wait(|| Deadline::at(deadline))
     }
 
     /// Waits until the event is set, as a future, under any runtime. Dropping the future gives up, and leaves
@@ -334,7 +334,7 @@ impl Event {
     ///
     /// As [`is_set`](Self::is_set).
     pub fn wait_async(&self) -> impl Future<Output = Result<()>> + Send + Sync + Unpin + use<> {
-        self.scene(all_set, Lack::NotSet).future()
+        self.event_wait(all_set, Lack::NotSet).future()
     }
 
     // ---------------------------------------------------------------------------- wait_cleared
@@ -355,7 +355,7 @@ impl Event {
     ///
     /// As [`is_set`](Self::is_set).
     pub fn wait_cleared(&self) -> Result<()> {
-        self.scene(cleared, Lack::StillSet).wait(|| Deadline::NEVER)
+        self.event_wait(cleared, Lack::StillSet).wait(|| Deadline::NEVER)
     }
 
     /// Waits until the event is not set, for at most `timeout`. Zero looks once.
@@ -364,7 +364,7 @@ impl Event {
     ///
     /// [`Error::TimedOut`] if it was not cleared in time; otherwise as [`is_set`](Self::is_set).
     pub fn wait_cleared_timeout(&self, timeout: Duration) -> Result<()> {
-        self.scene(cleared, Lack::StillSet).wait(|| Deadline::after(timeout))
+        self.event_wait(cleared, Lack::StillSet).wait(|| Deadline::after(timeout))
     }
 
     /// Waits until the event is not set, until `deadline`. One that has passed looks once.
@@ -373,7 +373,7 @@ impl Event {
     ///
     /// As [`wait_cleared_timeout`](Self::wait_cleared_timeout).
     pub fn wait_cleared_deadline(&self, deadline: Instant) -> Result<()> {
-        self.scene(cleared, Lack::StillSet).wait(|| Deadline::at(deadline))
+        self.event_wait(cleared, Lack::StillSet).wait(|| Deadline::at(deadline))
     }
 
     /// Waits until the event is not set, as a future: see [`wait_async`](Self::wait_async).
@@ -384,7 +384,7 @@ impl Event {
     pub fn wait_cleared_async(
         &self,
     ) -> impl Future<Output = Result<()>> + Send + Sync + Unpin + use<> {
-        self.scene(cleared, Lack::StillSet).future()
+        self.event_wait(cleared, Lack::StillSet).future()
     }
 
     // --------------------------------------------------------------------------------- consume
@@ -420,7 +420,7 @@ impl Event {
     /// taken then. If the directory is not writable, or the path is too long for
     /// `.flock`, the error comes only when there is something to consume.
     pub fn consume(&self) -> Result<Vec<u8>> {
-        self.scene(consumed, Lack::NotConsumed).wait(|| Deadline::NEVER)
+        self.event_wait(consumed, Lack::NotConsumed).wait(|| Deadline::NEVER)
     }
 
     /// Clears the event and returns its payload, if it is set; never waits.
@@ -451,7 +451,7 @@ impl Event {
     ///
     /// [`Error::TimedOut`] if there was none in time, or others had them; otherwise as [`consume`](Self::consume).
     pub fn consume_timeout(&self, timeout: Duration) -> Result<Vec<u8>> {
-        self.scene(consumed, Lack::NotConsumed).wait(|| Deadline::after(timeout))
+        self.event_wait(consumed, Lack::NotConsumed).wait(|| Deadline::after(timeout))
     }
 
     /// Waits for a setting to consume, until `deadline`. One that has passed tries once.
@@ -460,7 +460,7 @@ impl Event {
     ///
     /// As [`consume_timeout`](Self::consume_timeout).
     pub fn consume_deadline(&self, deadline: Instant) -> Result<Vec<u8>> {
-        self.scene(consumed, Lack::NotConsumed).wait(|| Deadline::at(deadline))
+        self.event_wait(consumed, Lack::NotConsumed).wait(|| Deadline::at(deadline))
     }
 
     /// Waits for a setting to consume, as a future: see [`wait_async`](Self::wait_async). It takes nothing but in the
@@ -472,7 +472,7 @@ impl Event {
     pub fn consume_async(
         &self,
     ) -> impl Future<Output = Result<Vec<u8>>> + Send + Sync + Unpin + use<> {
-        self.scene(consumed, Lack::NotConsumed).future()
+        self.event_wait(consumed, Lack::NotConsumed).future()
     }
 
     // --------------------------------------------------------------------------------- several
@@ -621,7 +621,7 @@ impl Event {
     pub fn is_event_driven(&self) -> bool {
         let inner = &self.inner;
         inner.poll_every.is_none()
-            && inner.marker.refresh_is_network()
+            && !inner.marker.refresh_is_network()
             && is_watchable(inner.marker.directory())
     }
 
@@ -633,11 +633,11 @@ impl Event {
 
     /// For what is built on an event: waits until it is set, which means that something is done.
     pub(crate) fn until_done(&self, deadline: impl FnOnce() -> Deadline) -> Result<()> {
-        self.scene(all_set, Lack::NotDone).wait(deadline)
+        self.event_wait(all_set, Lack::NotDone).wait(deadline)
     }
 
-    fn scene<T>(&self, look: CheckFn<T>, lack: Lack) -> EventWait<T> {
-        EventWait { events: Box::new([Arc::clone(&self.inner)]), look, lack, is_any: false }
+    fn event_wait<T>(&self, check: CheckFn<T>, lack: Lack) -> EventWait<T> {
+        EventWait { events: Box::new([Arc::clone(&self.inner)]), check, lack, is_any: false }
     }
 }
 
@@ -676,7 +676,7 @@ type CheckFn<T> = fn(&[Arc<Inner>]) -> Result<Check<T>>;
 /// Some events, and what is to be seen of them.
 struct EventWait<T> {
     events: Box<[Arc<Inner>]>,
-    look: CheckFn<T>,
+    check: CheckFn<T>,
     /// What they have not come to, if that is not seen in time.
     lack: Lack,
     /// Whether one of them is enough.
@@ -739,7 +739,7 @@ impl EventWait<usize> {
             );
             return Err(Error::io("wait for any event", &Path::new("").into(), source));
         }
-        Ok(Self { events, look: any_set, lack: Lack::NotSet, is_any: true })
+        Ok(Self { events, check: any_set, lack: Lack::NotSet, is_any: true })
     }
 }
 
@@ -749,7 +749,7 @@ impl EventWait<()> {
         I: IntoIterator,
         I::Item: AsRef<Event>,
     {
-        Self { events: inner(events), look: all_set, lack: Lack::NotSet, is_any: false }
+        Self { events: inner(events), check: all_set, lack: Lack::NotSet, is_any: false }
     }
 }
 
@@ -816,16 +816,16 @@ impl<T: Send + 'static> Condition for EventWait<T> {
     type Held = T;
 
     fn check(&self) -> Result<Check<T>> {
-        (self.look)(&self.events)
+        (self.check)(&self.events)
     }
 
     fn wake_strategy(&self) -> WakeStrategy {
-        let tells = |event: &&Arc<Inner>| event.marker.refresh_is_network();
+        let is_local = |event: &&Arc<Inner>| !event.marker.refresh_is_network();
         let place = |event: &Arc<Inner>| WatchTarget {
             directory: Arc::clone(event.marker.directory()),
             names: Some(Arc::clone(event.marker.names())),
         };
-        let places: Vec<WatchTarget> = self.events.iter().filter(tells).map(place).collect();
+        let places: Vec<WatchTarget> = self.events.iter().filter(is_local).map(place).collect();
         WakeStrategy {
             must_poll: places.len() < self.events.len(),
             places,
@@ -841,8 +841,8 @@ impl<T: Send + 'static> Condition for EventWait<T> {
 pub struct Several<T: Send + 'static>(Begun<ConditionWait<EventWait<T>>>);
 
 impl<T: Send + 'static> Several<T> {
-    fn new(scene: Result<EventWait<T>>) -> Self {
-        Self(Begun::new(scene.map(EventWait::future)))
+    fn new(wait: Result<EventWait<T>>) -> Self {
+        Self(Begun::new(wait.map(EventWait::future)))
     }
 }
 

@@ -92,13 +92,13 @@ impl Marker {
         &self.names
     }
 
-    /// Whether events tell of it: not on a network file system. A directory may have been mounted since it was
-    /// opened, so this looks.
+    /// Whether it lies on a network file system, which reports no events of other hosts. Checked again
+    /// each time, since a directory may have been mounted since the event was opened.
     pub(crate) fn refresh_is_network(&self) -> bool {
         let nearest = sys::nearest_directory(&self.directory);
         let is_network = nearest.is_some_and(sys::is_network_directory);
         self.is_network.store(is_network, Ordering::Relaxed);
-        !is_network
+        is_network
     }
 
     // -------------------------------------------------------------------------------- looking

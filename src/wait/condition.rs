@@ -67,12 +67,12 @@ impl<S: Condition> ConditionWait<S> {
                 }
             }
             // Subscribe, look again: the bell rings when it can be heard.
-            let mut watching = EventLoop::new(condition.wake_strategy());
-            watching.listen(waker);
-            self.stage = Stage::EventLoop(watching);
+            let mut events = EventLoop::new(condition.wake_strategy());
+            events.listen(waker);
+            self.stage = Stage::EventLoop(events);
         }
         match &mut self.stage {
-            Stage::EventLoop(watching) => watching.poll(waker, |_| condition.check()),
+            Stage::EventLoop(events) => events.poll(waker, |_| condition.check()),
             Stage::New { .. } | Stage::Done => Poll::Pending,
         }
     }
@@ -91,7 +91,7 @@ impl<S: Condition> Waiter for ConditionWait<S> {
 
     fn next_tick(&self) -> Option<Instant> {
         match &self.stage {
-            Stage::EventLoop(watching) => watching.next_tick(),
+            Stage::EventLoop(events) => events.next_tick(),
             Stage::New { .. } | Stage::Done => None,
         }
     }
