@@ -1,5 +1,4 @@
-//! Linux: what `/proc` shows of processes and of their locks (proc(5)). May name rustix, the file
-//! of Unix beside this one and std.
+//! Linux: what `/proc` shows of processes and of their locks (proc(5)).
 
 use std::fs;
 use std::io;
@@ -148,12 +147,12 @@ pub(crate) fn locked_in_list(files: &[FileId]) -> io::Result<Option<Vec<FileId>>
 /// subvolumes, some overlays).
 pub(crate) fn lock_owners(files: &[FileId], thorough: bool) -> io::Result<Vec<Owner>> {
     let listed = listed(files)?;
-    let lists_all = listed.is_some() && lists_all();
+    let is_read = listed.is_some();
     let taken = listed.into_iter().flatten().filter(|lock| lock.process != 0);
     let (mut locks, dead): (Vec<_>, Vec<_>) =
         taken.partition(|lock| is_running(lock.process) && still_has(lock));
     let mut open: Vec<_> = dead.iter().map(|lock| lock.file).collect();
-    if thorough && !lists_all {
+    if thorough && !(is_read && lists_all()) {
         open.extend(files.iter().filter(|file| !locks.iter().any(|lock| lock.file == **file)));
     }
     if !open.is_empty() {
