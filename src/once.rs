@@ -1,11 +1,10 @@
-//! `Once`: something that is to be done once, over all processes. Built on `lock` (who does it) and `event` (whether it is
-//! done). Names `error`, `holder`, `options`, `slot` (paths), `sys` (bringing files to the disk) and `wait` (deadlines) besides.
+//! `Once`: something that is to be done once, over all processes. Built on `lock` (who does it) and
+//! `event` (whether it is done).
 
 use std::fmt;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use once_cell::race::OnceBox;
@@ -13,6 +12,7 @@ use once_cell::race::OnceBox;
 use crate::call_error::OnceError;
 use crate::error::{Error, Result};
 use crate::event::Event;
+use crate::file::durability::Durability;
 use crate::holder::Holder;
 use crate::lock::{Lock, LockGuard};
 use crate::options::Options;
@@ -102,8 +102,7 @@ struct Inner {
     lock_path: Arc<Path>,
     /// Opened by the first who wants to do it.
     lock: OnceBox<Lock>,
-    /// Something was to be synced, and could not be here.
-    is_unsynced: AtomicBool,
+    durability: Durability,
 }
 
 impl Once {
@@ -360,7 +359,7 @@ impl Once {
     /// that option, where files cannot be synced, and on other systems than Linux, which do not promise to wait for it.
     #[must_use]
     pub fn is_durable(&self) -> bool {
-        self.inner.options.fsync && !self.inner.is_unsynced.load(Ordering::Relaxed)
+        self.inner.durability.is_durable()
     }
 
     /// Who does it at this moment, as far as that is known: see [`Lock::holder`].
@@ -380,11 +379,8 @@ impl Once {
     }
 
     fn lock(&self) -> Result<&Lock> {
-        if let Some(lock) = self.inner.lock.get() {
-            return Ok(lock);
-        }
-        let lock = self.inner.options.open_lock(&self.inner.lock_path)?;
-        Ok(self.inner.lock.get_or_init(|| Box::new(lock)))
+        let Inner { lock, options, lock_path, .. } = &*self.inner;
+        lock.get_or_try_init(|| options.open_lock(lock_path).map(Box::new))
     }
 
     fn call<E>(
@@ -446,11 +442,10 @@ impl Once {
         operation: &'static str,
         sync: fn(&Path) -> std::io::Result<bool>,
     ) -> Result<()> {
-        let directory = self.path().parent().filter(|_| self.inner.options.fsync);
+        let Inner { durability, path, .. } = &*self.inner;
+        let directory = path.parent().filter(|_| durability.is_wanted);
         let is_synced = directory.map_or(Ok(true), sync);
-        if !is_synced.map_err(|source| Error::io(operation, &self.inner.path, source))? {
-            self.inner.is_unsynced.store(true, Ordering::Relaxed);
-        }
+        durability.note(is_synced.map_err(|source| Error::io(operation, path, source))?);
         Ok(())
     }
 }
@@ -473,8 +468,8 @@ impl Options {
         let lock_path = sidecar_lock(&path);
         let options = self.for_parts_of(&path, &lock_path).any_file_type(false);
         let done = options.open_event(&path)?;
-        let (lock, is_unsynced) = (OnceBox::new(), AtomicBool::new(false));
-        let inner = Inner { options, done, path, lock_path, lock, is_unsynced };
+        let (lock, durability) = (OnceBox::new(), Durability::new(options.fsync));
+        let inner = Inner { options, done, path, lock_path, lock, durability };
         Ok(Once { inner: Arc::new(inner) })
     }
 }

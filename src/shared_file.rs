@@ -1,5 +1,5 @@
-//! `SharedFile`: a data file that many programs read and change. Built on `rwlock` (who may) and `contents` (the file).
-//! Names `error`, `options` and `sys` (names beside the path) as well.
+//! `SharedFile`: a data file that many programs read and change. Built on `rwlock` (who may) and
+//! `data_file` (the file).
 
 use std::fmt;
 use std::future::Future;
@@ -574,14 +574,13 @@ impl SharedFile {
 
     fn lock(&self) -> Result<&RwLock> {
         let Inner { contents, options, lock_path, lock } = &*self.inner;
-        if let Some(lock) = lock.get() {
-            return Ok(lock);
-        }
-        let directory = contents.path().parent();
-        let above = directory.and_then(sys::nearest_directory).map(Path::to_path_buf);
-        let opened = options.open_rwlock(lock_path)?;
-        contents.sync_directories(above.as_deref())?;
-        Ok(lock.get_or_init(|| Box::new(opened)))
+        lock.get_or_try_init(|| {
+            let directory = contents.path().parent();
+            let above = directory.and_then(sys::nearest_directory).map(Path::to_path_buf);
+            let opened = options.open_rwlock(lock_path)?;
+            contents.sync_directories(above.as_deref())?;
+            Ok(Box::new(opened))
+        })
     }
 
     fn reading(&self, had: Result<ReadGuard>) -> Result<FileReadGuard> {

@@ -1,11 +1,11 @@
-//! One data file: read as a whole, and replaced as a whole by whoever has its lock. Knows files, and knows neither time
-//! nor locks. Rules F1 to F4. Names `error`, `options`, `regular`, `slot` (paths) and `sys`.
+//! One data file: read as a whole, and replaced as a whole by whoever has its lock. Knows files,
+//! and knows neither time nor locks. Rules F1 to F4.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::durability::Durability;
 use super::regular::{self, something_else};
 use crate::error::{Error, Result};
 use crate::options::Options;
@@ -21,9 +21,7 @@ pub(crate) struct DataFile {
     /// `P.flock.new`.
     aside: Arc<Path>,
     bits: Option<Bits>,
-    fsync: bool,
-    /// Something was to be synced, and could not be here.
-    is_unsynced: AtomicBool,
+    durability: Durability,
 }
 
 impl DataFile {
@@ -34,8 +32,7 @@ impl DataFile {
             aside: sys::beside(&sidecar_lock(&path), ".new").into(),
             path,
             bits: options.access.bits(),
-            fsync: options.fsync,
-            is_unsynced: AtomicBool::new(false),
+            durability: Durability::new(options.fsync),
         };
         contents.check(READ)?;
         Ok(contents)
@@ -44,28 +41,21 @@ impl DataFile {
     /// After missing directories may have been made above it: brings their names to the disk, if that is wanted. `above` is
     /// what was there before.
     pub(crate) fn sync_directories(&self, above: Option<&Path>) -> Result<()> {
-        let missing = self.path.ancestors().skip(1).filter(|_| self.fsync);
+        let missing = self.path.ancestors().skip(1).filter(|_| self.durability.is_wanted);
         for directory in
             missing.take_while(|directory| above.is_none_or(|above| *directory != above))
         {
             let Some(parent) = directory.parent() else { break };
             let synced = sys::sync_directory(parent);
-            self.note(
+            self.durability.note(
                 synced.map_err(|source| Error::io("sync the directory of", &self.path, source))?,
             );
         }
         Ok(())
     }
 
-    fn note(&self, is_synced: bool) {
-        if self.fsync && !is_synced {
-            self.is_unsynced.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether all that was written was to be synced and could be.
     pub(crate) fn is_durable(&self) -> bool {
-        self.fsync && !self.is_unsynced.load(Ordering::Relaxed)
+        self.durability.is_durable()
     }
 
     pub(crate) fn path(&self) -> &Arc<Path> {
@@ -87,12 +77,12 @@ impl DataFile {
     /// Rule F2. Only for the one who has the lock exclusively.
     pub(crate) fn replace(&self, contents: &[u8]) -> Result<()> {
         self.look_anew();
-        let put = sys::put(&self.path, &self.aside, contents, self.bits, self.fsync);
+        let put = sys::put(&self.path, &self.aside, contents, self.bits, self.durability.is_wanted);
         let is_synced = put.map_err(|source| match self.check(WRITE) {
             Err(something_else) => something_else, // is there, or took its place meanwhile
             Ok(()) => Error::io(WRITE, &self.path, source),
         })?;
-        self.note(is_synced);
+        self.durability.note(is_synced);
         Ok(())
     }
 

@@ -1,5 +1,4 @@
-//! What a guard holds: a locked file, and the record beside it. Shared by the guards of all locks. Names
-//! `error`, `options`, `record`, `slot` and `sys` (the mode).
+//! What a guard holds: a locked file, and the record beside it. Shared by the guards of all locks.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};

@@ -1,6 +1,5 @@
-//! One lockable file: opened by rule 1, locked, checked by rule 2, kept open between acquisitions by
-//! rule 6, released by rule 4. Knows files and knows no time. Names `error`, `options`,
-//! `paths`, `per_process` and `sys`.
+//! One lockable file: opened by rule 1, locked, checked by rule 2, kept open between acquisitions
+//! by rule 6, released by rule 4. Knows files and knows no time.
 
 use std::fs::File;
 use std::io;

@@ -1,5 +1,5 @@
-//! One marker file: whether it is there, what it carries, how it comes, goes, and is taken by one of many. Knows
-//! files and knows no time. Names `error`, `options`, `slot` (the lock of those who consume) and `sys`.
+//! One marker file: whether it is there, what it carries, how it comes, goes, and is taken by one
+//! of many. Knows files and knows no time.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -427,11 +427,8 @@ impl Marker {
     }
 
     fn lock(&self) -> Result<&Arc<LockFile>> {
-        if let Some(slot) = self.lock.get() {
-            return Ok(slot);
-        }
-        let slot = LockFile::open(&sidecar_lock(&self.path), self.access)?;
-        Ok(self.lock.get_or_init(|| Box::new(slot)))
+        let open = || LockFile::open(&sidecar_lock(&self.path), self.access);
+        self.lock.get_or_try_init(|| open().map(Box::new))
     }
 
     fn taken(&self) -> std::path::PathBuf {

@@ -1,4 +1,4 @@
-//! A regular file that others wrote, opened to be read as a whole. Names `error` and `sys`.
+//! A regular file that others wrote, opened to be read as a whole.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};

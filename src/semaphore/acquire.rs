@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::file::lock_file::FileLock;
 use crate::lock_request::{Coordinator, LockRequest, QUEUES};
 use crate::sys::Mode;
-use crate::wait::{Check, EventLoop, QueuedWaiter, Target, Waiter, WakeStrategy, now};
+use crate::wait::{Check, EventLoop, QueuedWaiter, Target, Waiter, now};
 
 /// How long a queued waiter waits at most before it checks the slots itself: the leader may have been
 /// stopped by SIGSTOP (rule S8).
@@ -26,28 +26,8 @@ pub(super) struct PermitRequest {
 }
 
 impl PermitRequest {
-    fn gate(&self) -> &Arc<LockRequest> {
-        &self.semaphore.gate
-    }
-
-    fn wake_strategy(&self) -> &WakeStrategy {
-        &self.semaphore.wake_strategy
-    }
-
-    fn take_if_unwanted(&self) -> Result<Option<Batch>> {
-        self.semaphore.take_if_unwanted(self.permits)
-    }
-
     fn take(&self) -> Result<Option<Batch>> {
         self.semaphore.take(self.permits, true)
-    }
-
-    fn announce(&self) -> Announcement {
-        self.semaphore.slots.announce()
-    }
-
-    fn nothing(&self) -> Batch {
-        self.semaphore.slots.nothing()
     }
 
     fn gather(
@@ -70,14 +50,6 @@ impl PermitRequest {
             return Ok(Check::Ready(std::mem::replace(gathered, slots.nothing())));
         }
         Ok(Check::NotYet { relies, in_kernel: slots.has_only_one()? })
-    }
-
-    fn is_gate(&self, gate: &FileLock) -> Result<bool> {
-        self.semaphore.gate.slot.is_valid(gate)
-    }
-
-    fn adopt(&self, one: FileLock) -> Result<Option<Batch>> {
-        self.semaphore.slots.adopt(0, one)
     }
 }
 
@@ -181,7 +153,7 @@ impl QueuedAcquire {
                         Poll::Pending if queueing.check_at > now() => return Poll::Pending,
                         // The leader may be stopped (S8).
                         Poll::Pending => match self.request.take() {
-                            Ok(None) => queueing.check_at = check_at(&self.request),
+                            Ok(None) => queueing.check_at = check_at(&self.request.semaphore),
                             Ok(Some(got)) => return Poll::Ready(Ok(got)),
                             Err(error) => return Poll::Ready(Err(error)),
                         },
@@ -201,18 +173,19 @@ impl QueuedAcquire {
     /// Acquires the permits, or joins the queue.
     fn arrive(&mut self) -> Result<Option<Batch>> {
         // Waiters of this process go first.
-        let gate = self.request.gate();
+        let PermitRequest { semaphore, permits } = &self.request;
+        let gate = &semaphore.gate;
         let others = !QUEUES.is_empty() && QUEUES.has(&gate.key());
         if !others {
-            if let Some(got) = self.request.take_if_unwanted()? {
+            if let Some(got) = semaphore.take_if_unwanted(*permits)? {
                 return Ok(Some(got));
             }
         }
         self.stage = Stage::Queueing(Queueing {
             // Announced before it queues: no new caller passes it from now on (S5).
-            announcement: self.request.announce(),
+            announcement: semaphore.slots.announce(),
             gate: QueuedWaiter::new(&QUEUES, Arc::clone(gate)),
-            check_at: check_at(&self.request),
+            check_at: check_at(semaphore),
         });
         Ok(None)
     }
@@ -220,10 +193,11 @@ impl QueuedAcquire {
     /// Becomes the leader.
     fn advance(&mut self, gate: FileLock) {
         if let Stage::Queueing(queueing) = std::mem::replace(&mut self.stage, Stage::Done) {
+            let semaphore = &self.request.semaphore;
             self.stage = Stage::Leader(Box::new(Leader {
                 one: None,
-                gathered: self.request.nothing(),
-                events: EventLoop::new(self.request.wake_strategy().clone()),
+                gathered: semaphore.slots.nothing(),
+                events: EventLoop::new(semaphore.wake_strategy.clone()),
                 announcement: queueing.announcement,
                 gate,
             }));
@@ -232,8 +206,8 @@ impl QueuedAcquire {
 }
 
 /// When a queued waiter checks the slots itself.
-fn check_at(request: &PermitRequest) -> Instant {
-    let (now, span) = (now(), request.wake_strategy().backstop.unwrap_or(QUEUED_CHECK_INTERVAL));
+fn check_at(semaphore: &Inner) -> Instant {
+    let (now, span) = (now(), semaphore.wake_strategy.backstop.unwrap_or(QUEUED_CHECK_INTERVAL));
     now.checked_add(span).unwrap_or(now + QUEUED_CHECK_INTERVAL)
 }
 
@@ -245,16 +219,17 @@ impl Leader {
         is_future: bool,
         waker: &Waker,
     ) -> Poll<Result<Option<Batch>>> {
+        let semaphore = &request.semaphore;
         loop {
             let Self { one, gathered, events, announcement, gate } = self;
             let polled = events.poll(waker, |thorough| {
-                if thorough && !request.is_gate(gate)? {
+                if thorough && !semaphore.gate.slot.is_valid(gate)? {
                     return Ok(Check::Ready(None));
                 }
                 // Our own helper may have acquired the only slot meanwhile.
                 if let Some(Poll::Ready(locked)) = one.as_mut().map(|one| one.poll(waker)) {
                     *one = None;
-                    if let Some(got) = request.adopt(locked?)? {
+                    if let Some(got) = semaphore.slots.adopt(0, locked?)? {
                         return Ok(Check::Ready(Some(got)));
                     }
                 }
@@ -265,7 +240,7 @@ impl Leader {
                 return polled;
             }
             // The leader also blocks in the kernel for the only slot, which is ten times as fast (S9).
-            match (request.semaphore.only_slot(), &mut *one) {
+            match (semaphore.only_slot(), &mut *one) {
                 (Some(target), None) => {
                     *one = Some(QueuedWaiter::new(&QUEUES, target).brief(is_future));
                 }
@@ -277,7 +252,7 @@ impl Leader {
                 Some(Poll::Ready(Err(error))) => return Poll::Ready(Err(error)),
                 Some(Poll::Ready(Ok(locked))) => {
                     *one = None;
-                    if let Some(got) = request.adopt(locked)? {
+                    if let Some(got) = semaphore.slots.adopt(0, locked)? {
                         return Poll::Ready(Ok(Some(got)));
                     }
                     events.check_again();
@@ -320,8 +295,10 @@ impl Waiter for QueuedAcquire {
             Stage::Leader(leader) => {
                 let Leader { one, gathered, announcement, .. } = &mut **leader;
                 let locked = one.as_mut().map_or(Ok(None), Waiter::last_chance)?;
-                let adopted =
-                    locked.map(|locked| self.request.adopt(locked)).transpose()?.flatten();
+                let adopted = locked
+                    .map(|locked| self.request.semaphore.slots.adopt(0, locked))
+                    .transpose()?
+                    .flatten();
                 if adopted.is_some() {
                     adopted
                 } else {

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
 use super::deadline::now;
-use super::watch::DirListener;
-use super::watch::WatchTarget;
+use super::watch::{DirListener, WatchTarget};
 use crate::error::Result;
 use crate::sys;
 

@@ -1,14 +1,16 @@
 //! Unix: a mark that distinguishes a process from its forked copies, a coarse clock, the host's
-//! name. May name rustix, forkguard and std.
+//! name.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use forkguard::atfork::Guard;
 
 /// A mark of the process in which it was made. `fork` copies handles and guards, and both copies then
 /// share the open file descriptions and so the locks: the copy must neither free nor use them (rule 4).
 #[derive(Debug, Clone)]
 pub(crate) enum Origin {
     /// Counts forks by `pthread_atfork(3)`, so a look costs a load. Not told of a bare clone(2).
-    Counted(forkguard::atfork::Guard),
+    Counted(Guard),
     /// While no handler is registered, or none can be (no memory): asks the kernel each time.
     Asked(u32),
 }
@@ -18,26 +20,23 @@ static REGISTERING: AtomicU32 = AtomicU32::new(0);
 /// No process has this number.
 const REGISTERED: u32 = u32::MAX;
 
-/// Registers the handler once. `false` while another thread does so: forkguard would wait for that thread, which may
-/// have stayed behind in the process that this one was forked from, since `pthread_atfork(3)` itself waits for
-/// a `fork` under way (rule 4).
-fn is_handler_registered() -> bool {
+/// A mark that counts forks; the first call registers the handler. `None` while another thread registers it: forkguard
+/// would wait for that thread, which may have stayed behind in the process that this one was forked from, since
+/// `pthread_atfork(3)` itself waits for a `fork` under way (rule 4).
+fn counted() -> Option<Guard> {
     if REGISTERING.load(Ordering::Acquire) == REGISTERED {
-        return true;
+        return Guard::try_new().ok();
     }
-    let (to, order) = (std::process::id(), Ordering::AcqRel);
-    if REGISTERING.compare_exchange(0, to, order, Ordering::Acquire).is_err() {
-        return false;
-    }
-    drop(forkguard::atfork::Guard::try_new());
+    let (this, order) = (std::process::id(), Ordering::AcqRel);
+    REGISTERING.compare_exchange(0, this, order, Ordering::Acquire).ok()?;
+    let guard = Guard::try_new();
     REGISTERING.store(REGISTERED, Ordering::Release);
-    true
+    guard.ok()
 }
 
 impl Origin {
     pub(crate) fn here() -> Self {
-        let guard = is_handler_registered().then(|| forkguard::atfork::Guard::try_new().ok());
-        guard.flatten().map_or_else(|| Self::Asked(std::process::id()), Self::Counted)
+        counted().map_or_else(|| Self::Asked(std::process::id()), Self::Counted)
     }
 
     pub(crate) fn is_here(&self) -> bool {
