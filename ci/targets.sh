@@ -17,8 +17,8 @@ fi
 tools=${CROSSCHECK_HOME:-$HOME/.cache/crosscheck}
 installed=$(rustup target list --installed 2> /dev/null)
 
-# What is checked there: the package and the benches, but not the command in wasm, where it is useless, and
-# neither tests nor benches where they never run and their crates do not build.
+# Prints the parts to check for a target: the package and the benches, but not the command for wasm, where it is
+# useless, and neither tests nor benches for targets on which they never run and their crates do not build.
 what() {
     case $1 in
     wasm32-*) echo "--lib" ;;

@@ -1,5 +1,4 @@
-//! What can go wrong, always with the path. Names `holder` (an error tells who is in the
-//! way), `sys` (what an error number means) and std.
+//! What can go wrong, always with the path.
 
 use std::fmt;
 use std::io;
@@ -553,7 +552,7 @@ impl HeldBy {
         "try again later, or use a call that waits"
     }
 
-    /// What was so for as long as the call waited.
+    /// The reason why the wait timed out.
     fn time_out(&self, path: &Path) -> String {
         let Some((lack, others)) = self.lack() else { return self.in_words(path) };
         let words = lack.in_words();

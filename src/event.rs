@@ -1,4 +1,4 @@
-//! `Event`: one marker file, and its waiters. Joins `marker` (the file) and `wait` (the engine).
+//! `Event`: one marker file, and its waiters.
 
 use std::fmt;
 use std::future::Future;

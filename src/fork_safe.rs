@@ -1,6 +1,6 @@
-//! A value that each process has for itself, with a condition to wait for its changes. `fork` copies a mutex as it
-//! is at that moment, perhaps locked by a thread that the copy does not have: nobody would ever unlock it there.
-//! Names `sync` and `sys` (which tells a copy).
+//! A value that each process has for itself, with a condition to wait for its changes. `fork`
+//! copies a mutex as it is at that moment, perhaps locked by a thread that the copy does not have:
+//! nobody would ever unlock it there.
 
 use std::sync::PoisonError;
 use std::time::Duration;

@@ -1,5 +1,4 @@
-//! A process that holds something: what a record says of it, and how it is shown. Names `per_process`, `sys`
-//! and std.
+//! A process that holds something: what a record says of it, and how it is shown.
 
 use std::fmt;
 use std::sync::Arc;

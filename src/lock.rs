@@ -1,5 +1,4 @@
-//! `Lock`: one file, locked exclusively. Joins `slot` (the file) and `wait` (the engine). Names `claim`, `error`,
-//! `hold` (the guard's), `holder`, `options`, `slot`, `sys` (the mode) and `wait`.
+//! `Lock`: one file, locked exclusively.
 
 use std::fmt;
 use std::future::Future;

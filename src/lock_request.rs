@@ -1,5 +1,5 @@
-//! One lockable file in one mode, as the engine waits for it: what locks, gates and single slots share.
-//! Joins `options`, `slot` and `wait`; names `error` and `sys` (the mode) besides.
+//! One lockable file in one mode, as the engine waits for it: what locks, gates and single slots
+//! share.
 
 use std::path::Path;
 use std::sync::Arc;

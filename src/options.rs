@@ -1,5 +1,4 @@
-//! How a primitive is opened: label, access, what happens while it waits. Names `holder`, `sys` (for
-//! mode bits) and std.
+//! How a primitive is opened: label, access, what happens while it waits.
 
 use std::fmt;
 use std::path::Path;

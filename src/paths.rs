@@ -1,5 +1,5 @@
-//! Paths as callers give them: how they become absolute, are checked, and get missing parent directories. Names `error`,
-//! `options` and `sys`.
+//! Paths as callers give them: how they become absolute, are checked, and get missing parent
+//! directories.
 
 use std::io;
 use std::path::Path;

@@ -1,6 +1,5 @@
-//! Who holds a path: the record that a holder leaves beside it, and what the system shows where
-//! there is none. Names `holder`, `options` (the access), `sys` and std; never takes the lock it
-//! tells about.
+//! The holders of a path: the record that a holder leaves beside it, and what the system shows where
+//! there is none. Never acquires the lock of which it looks for the holder.
 //!
 //! The record is `P.holder` (for a slot of a semaphore `P/holders/slot.N`, for each reader a file in `P.holders/`), a
 //! small text. It counts only while its publisher lives, which the kernel tells ([`sys::LivenessLock`]): so a record that a

@@ -1,6 +1,4 @@
-//! `RwLock`: one file, locked shared or exclusively, behind a gate that keeps the order. Joins `slot` (the files) and
-//! `wait` (the engine). Names `claim`, `error`, `hold` (the guards'), `holder`, `options`, `slot`, `sys` (the modes) and
-//! `wait`.
+//! `RwLock`: one file, locked shared or exclusively, behind a gate that keeps the order.
 
 use std::fmt;
 use std::future::Future;

@@ -26,8 +26,8 @@ const READ: &str = "read";
 /// What each of them says before it begins.
 const READY: &str = "ready";
 
-/// What a program in another language does. For the lock to mean the same to everybody it is the
-/// data file's path with `.flock` added. What it writes takes the data file's place in one step, so
+/// A program in another language. All programs must use the same lock, whose path is the data file's
+/// path with `.flock` added. What it writes takes the data file's place in one step, so
 /// that a reader without the lock sees no half of it either.
 const PYTHON: &str = r#"
 import fcntl, json, os, sys

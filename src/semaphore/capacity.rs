@@ -1,5 +1,5 @@
-//! How many permits a semaphore has: a file of its directory, made once and read carefully, since anybody may
-//! have written to it. Rule S1. Names `error`, `options` and `sys`.
+//! How many permits a semaphore has: a file of its directory, made once and read carefully, since
+//! anybody may have written to it. Rule S1.
 
 use std::io::{self, Read as _};
 use std::path::Path;

@@ -1,5 +1,4 @@
-//! `Semaphore`: N slot files, had in turn. Joins `slots` (the files), `claim` (the gate) and `wait` (the
-//! engine), and adds the holders' records. Names `error`, `holder`, `options` and `sys` (the mode) besides.
+//! `Semaphore`: N slot files, acquired in turn.
 
 mod acquire;
 mod batch;

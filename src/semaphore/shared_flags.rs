@@ -1,5 +1,5 @@
-//! What the processes of a semaphore tell each other without a word: that somebody waits, and that it was
-//! resized. Rules S3 and S5. Names `error`, `options`, `slot` (how a file is opened) and `sys`.
+//! The files by whose length the processes of a semaphore know that one of them waits, and that the
+//! capacity was changed. Rules S3 and S5.
 
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};

@@ -389,7 +389,7 @@ impl Slots {
         }
         let signs = Arc::clone(&table.signs);
         drop(table);
-        match self.waiters.nobody() {
+        match self.waiters.lock_if_no_waiter() {
             Some(_alone) => self.wanted.store(!signs.lower(), Ordering::Relaxed),
             // S9. The only one is waited for in the kernel.
             _ if self.table().is_only_one() => {}
@@ -494,7 +494,8 @@ mod tests {
         assert!(head.renew(false));
         std::thread::scope(|scope| {
             // As who releases: it must find somebody waiting each time.
-            let releases = scope.spawn(|| (0..2000).all(|_| other.waiters.nobody().is_none()));
+            let releases =
+                scope.spawn(|| (0..2000).all(|_| other.waiters.lock_if_no_waiter().is_none()));
             let mut is_told = true;
             while !releases.is_finished() {
                 is_told &= slots.others_wait();

@@ -1,5 +1,5 @@
-//! The lock by which those who wait are known: each process holds it shared while any of its threads or futures
-//! waits. Rules S5 and S6. Names `slot` and `sys` (the mode, forks).
+//! The lock by which those who wait are known: each process holds it shared while any of its
+//! threads or futures waits. Rules S5 and S6.
 
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -97,14 +97,14 @@ impl Waiters {
             return true;
         }
         registration.locked = None;
-        let has_others = self.nobody().is_none();
+        let has_others = self.lock_if_no_waiter().is_none();
         drop(registration);
         self.renew(signs, false);
         has_others
     }
 
-    /// Nobody waits, and nobody begins to for as long as this is held.
-    pub(super) fn nobody(&self) -> Option<FileLock> {
+    /// Locked if no process waits, and none begins to wait while it is held.
+    pub(super) fn lock_if_no_waiter(&self) -> Option<FileLock> {
         self.slot.try_take_checking(Mode::Exclusive, || false, true).ok().flatten()
     }
 }
@@ -122,12 +122,12 @@ mod tests {
         let (waiters, others) = (Waiters::new(open()), Waiters::new(open()));
         let signs = SharedFlags::open(dir.path(), Access::Umask).unwrap();
         assert!(!waiters.others(&signs)); // as the helper of a waiter that has given up
-        assert!(others.nobody().is_some());
+        assert!(others.lock_if_no_waiter().is_some());
 
         waiters.arrive(&signs);
         assert!(!waiters.others(&signs));
-        assert!(others.nobody().is_none());
+        assert!(others.lock_if_no_waiter().is_none());
         waiters.leave(false);
-        assert!(others.nobody().is_some());
+        assert!(others.lock_if_no_waiter().is_some());
     }
 }

@@ -1,6 +1,5 @@
-//! Files that are never seen half-written, also not after a loss of power: written aside, in the same
-//! directory, synced, and then given their name.
-//! May name tempfile, the platform's file beside this one and std.
+//! Files that are never seen half-written, also not after a loss of power: written aside, in the
+//! same directory, synced, and then given their name.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -177,8 +176,8 @@ pub(crate) fn put(
     }
 }
 
-/// What was made at `through`, unless another writer removed or replaced it, who should not be there: then it is left to
-/// that one, since to drop it would remove it by its path.
+/// The file that was created at `through`, unless another writer, which should not exist, removed or replaced it.
+/// That writer keeps it then, since dropping it here would remove it by its path.
 pub(super) fn still_ours(made: NamedTempFile, through: &Path) -> io::Result<NamedTempFile> {
     if super::names(through, super::identity(made.as_file())?)? {
         return Ok(made);
@@ -223,7 +222,8 @@ fn is_being_written(through: &Path) -> io::Result<bool> {
     }
     let file = match super::open_to_lock(through) {
         Ok(file) => file,
-        // Another user's, who was killed before it had its mode. The lock is ours: nobody writes it.
+        // A writer of another user was killed before it set the mode. We hold the lock, so no process
+        // writes the file.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(false),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),

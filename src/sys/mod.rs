@@ -1,6 +1,6 @@
 //! The platform: how a file is opened, locked, recognised and published, and what the system tells
 //! about processes. The table at the end chooses the implementation; nothing above this module says
-//! `cfg`. It names nothing else of this crate.
+//! `cfg`.
 //!
 //! Every implementation offers the same names:
 //!

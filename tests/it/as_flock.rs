@@ -602,7 +602,7 @@ fn ranges_of_bytes_are_locked() {
     }
 }
 
-/// What was compared with util-linux 2.42, which has the option: descriptors and directories.
+/// Commands with descriptors and directories, and the exit codes of util-linux 2.42, which has the option.
 const RANGES: &[(&str, &str)] = &[
     ("flock --fcntl -n 9 9>l", "0"),
     ("flock --fcntl -s -n 9 9<l", "0"),

@@ -30,7 +30,7 @@ enum InTheWay {
     NoDirectory(&'static str),
 }
 
-/// What keeps a verb waiting, until it is ended.
+/// A process that keeps a verb waiting until it is ended.
 enum Kept {
     Holding(Holding),
     Event(InTheWay),

@@ -335,7 +335,7 @@ fn a_thousand_blocked_waiters_burn_no_processor_time() {
             }
             until_blocked(&path, 101);
             // Those that are on their way to sleep get there, and then their counters stand still.
-            eventually("nobody wakes in two seconds", || {
+            eventually("no thread wakes up in two seconds", || {
                 let before = switches();
                 std::thread::sleep(Duration::from_millis(50));
                 switches() == before && {

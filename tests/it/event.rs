@@ -276,7 +276,7 @@ fn nobody_reads_half_a_payload_whoever_is_killed_while_writing() {
     assert!(event.clear().unwrap());
 }
 
-/// What lies beside the event that is being written, or was when its writer was killed.
+/// The files beside the event that a writer is writing, or was writing when it was killed.
 fn written_aside(path: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(path.parent().unwrap()).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());

@@ -190,9 +190,9 @@ fn a_writer_waits_for_the_readers_before_it_and_readers_after_it_wait_for_the_wr
         until_blocked(&path, 1);
         assert!(second.is_silent());
         writer.expect("rw\tunlock", "ok");
-        // Two neighbours at the gate may change places: where somebody tries the gate in the moment
-        // in which the first of them is woken, that one begins to wait again. (Nor does Wine keep
-        // their order.)
+        // Two neighbors at the gate may change places: if another caller tries the gate in the moment in
+        // which the first of them is woken, that one begins to wait again. (Wine does not keep their
+        // order either.)
         let mut first = None;
         eventually("one of them has it", || {
             first = [&mut second, &mut third].iter_mut().position(|peer| {

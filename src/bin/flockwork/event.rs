@@ -242,7 +242,7 @@ impl Clearing {
         }
     }
 
-    /// What is waited for.
+    /// The events that the wait is for, as text.
     fn wanted(&self) -> String {
         self.missing(if self.is_any { "or" } else { "and" }).0
     }

@@ -1,5 +1,5 @@
-//! Unix: what a file that is replaced hands on to the one that takes its place: owner, group and mode, and on Linux access
-//! lists and extended attributes. May name rustix, the file of Unix beside this one and std.
+//! Unix: what a file that is replaced hands on to the one that takes its place: owner, group and
+//! mode, and on Linux access lists and extended attributes.
 
 use std::fs::{self, File, Permissions};
 use std::io;

@@ -1,5 +1,4 @@
-//! Unix: directories, how they are created, held and synced. May name rustix, the file of Unix
-//! beside this one and std.
+//! Unix: directories, how they are created, held and synced.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;

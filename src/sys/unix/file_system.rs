@@ -1,5 +1,4 @@
-//! Unix: which file systems are served by another host, where the system shows that. May name
-//! rustix and std.
+//! Unix: which file systems are served by another host, where the system shows that.
 
 use std::fs::File;
 use std::path::Path;

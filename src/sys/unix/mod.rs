@@ -1,5 +1,4 @@
 //! Unix: `open(2)` flags, error numbers, device and inode numbers, what is written aside.
-//! May name rustix, tempfile, the file of processes beside this one and std.
 
 use std::fs::{self, File, FileType, OpenOptions, Permissions};
 use std::io;

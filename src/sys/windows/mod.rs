@@ -1,4 +1,4 @@
-//! Windows: share modes, error numbers. May name tempfile, the table of names beside this one and std.
+//! Windows: share modes, error numbers.
 //!
 //! Rule 7. Lock files are opened without delete sharing: while anybody has one open it can neither be
 //! removed nor renamed nor replaced, so the path names the locked file for as long as we hold it and

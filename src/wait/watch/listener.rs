@@ -1,6 +1,5 @@
-//! Where one waiter listens: at a directory, and while that is missing at the nearest above it that exists. Knows
-//! how a watch is lost and found again, and not what is waited for. Names `sys` (which directory a path leads
-//! to).
+//! Where one waiter listens: at a directory, and while that is missing at the nearest above it that
+//! exists. Knows how a watch is lost and found again, and not what is waited for.
 
 use std::path::Path;
 use std::sync::Arc;

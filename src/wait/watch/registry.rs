@@ -1,6 +1,5 @@
-//! Who listens where, and who is to be woken by what: between the waiters, the thread that talks to notify and
-//! notify's own. Knows directories by their paths and looks at none. Names `sys` (forks, and what a directory is
-//! known by).
+//! Who listens where, and who is to be woken by what: between the waiters, the thread that talks to
+//! notify and notify's own. Knows directories by their paths and looks at none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;

@@ -424,7 +424,7 @@ fn locks() -> Vec<Operation> {
         operation("Lock::try_lock, refused", lock, |kit| kit.keep(kit.lock().try_lock()))
             .holds(IT)
             .against(HeldToTheEnd(IT)),
-        operation("Lock::lock_timeout, in vain", lock, |kit| {
+        operation("Lock::lock_timeout, timed out", lock, |kit| {
             kit.keep(kit.lock().lock_timeout(kit.short()))
         })
         .holds(IT)
@@ -754,7 +754,7 @@ fn events() -> Vec<Operation> {
             text(kit.event().payload().map(Option::unwrap_or_default))
         }),
         operation("Event::wait", set, |kit| ok(kit.event().wait())),
-        operation("Event::wait_timeout, in vain", cleared, |kit| {
+        operation("Event::wait_timeout, timed out", cleared, |kit| {
             // Its success is to have waited.
             match kit.event().wait_timeout(Duration::from_millis(30)) {
                 Err(error) if error.is_timed_out() => Ok("in vain".into()),
