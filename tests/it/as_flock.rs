@@ -1,7 +1,7 @@
 //! The command under the name `flock`, case by case beside flock(1) of util-linux: the same shell line with the one and the
 //! other first in the PATH, each in a directory of its own. What that one does otherwise, or lacks, is tested alone.
 
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::ExitStatusExt as _;
@@ -57,8 +57,7 @@ impl Place {
         symlink("l", at("w/link")).unwrap();
         symlink("made", at("w/dangling")).unwrap();
         std::fs::write(at("w/plain"), "true\n").unwrap();
-        std::fs::write(at("w/script"), "echo script $*\n").unwrap();
-        std::fs::set_permissions(at("w/script"), Permissions::from_mode(0o755)).unwrap();
+        crate::support::write_script(&at("w/script"), "echo script $*\n");
         let path = std::env::var("PATH").unwrap();
         let path = if is_ours { format!("{}:{path}", at("bin").display()) } else { path };
         Self { dir, path, held: Vec::new() }

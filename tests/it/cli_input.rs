@@ -206,8 +206,7 @@ fn surroundings_that_refuse_are_told() {
             // A copy that this user may run, wherever the original lies.
             let copy = dir.path().join("flockwork-copy");
             if !copy.exists() {
-                std::fs::copy(env!("CARGO_BIN_EXE_flockwork"), &copy).unwrap();
-                mode(&copy, 0o755);
+                crate::support::copy_program(env!("CARGO_BIN_EXE_flockwork"), &copy);
             }
             command.arg(copy);
             command

@@ -35,9 +35,10 @@ fn its_scripts_run() {
     }
     // A compiler for those who have none.
     let cc = dir.path().join("cc");
-    std::fs::write(&cc, "#!/bin/sh\ntest \"$1\" = -c && test -e \"$2\" && : > \"${2%.c}.o\"\n")
-        .unwrap();
-    std::fs::set_permissions(&cc, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    crate::support::write_script(
+        &cc,
+        "#!/bin/sh\ntest \"$1\" = -c && test -e \"$2\" && : > \"${2%.c}.o\"\n",
+    );
     let ran = run_scripts(&readme, dir.path());
     assert_eq!((ran.code, &*ran.err), (Some(0), ""), "{ran:?}");
     assert!(ran.out.contains("alone\n") && ran.out.contains("held by descriptor 9\n"), "{ran:?}");

@@ -227,3 +227,22 @@ pub(crate) fn assert_waits<T: std::fmt::Debug>(future: impl Future<Output = T>) 
     let polled = futures_lite::future::block_on(futures_lite::future::poll_once(future));
     assert!(polled.is_none(), "{polled:?}");
 }
+
+/// Copies a program to `to`, where every user may run it.
+///
+/// Another process writes the copy. If this one did, a child that another test forks in that moment
+/// would inherit the descriptor, and until it calls exec the copy could not be run (ETXTBSY).
+#[cfg(unix)]
+pub(crate) fn copy_program(from: impl AsRef<Path>, to: &Path) {
+    let mut install = std::process::Command::new("install");
+    install.args(["-m", "755"]).arg(from.as_ref()).arg(to);
+    assert!(install.status().unwrap().success());
+}
+
+/// Writes a script that can be run, by another process as well.
+#[cfg(unix)]
+pub(crate) fn write_script(path: &Path, text: &str) {
+    let source = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(source.path(), text).unwrap();
+    copy_program(source.path(), path);
+}
