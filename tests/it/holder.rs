@@ -91,14 +91,15 @@ fn looking_takes_nothing_and_is_in_nobodys_way() {
     let lock = Options::new().label("mine").open_lock(&path).unwrap();
     let looker = Lock::open(&path).unwrap();
     let done = std::sync::atomic::AtomicBool::new(false);
-    crate::running::scope(|scope| {
+    crate::support::running::scope(|scope| {
         scope.spawn(|| {
             while !done.load(std::sync::atomic::Ordering::Relaxed) {
                 looker.holder().unwrap();
             }
         });
-        let _end =
-            crate::running::on_drop(|| done.store(true, std::sync::atomic::Ordering::Relaxed));
+        let _end = crate::support::running::on_drop(|| {
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
         for _ in 0..500 {
             let guard = lock.try_lock().expect("nobody else takes it");
             assert!(!guard.abandoned(), "nobody died");
@@ -117,7 +118,7 @@ fn without_the_list_of_locks_a_held_lock_is_noticed() {
     let (path, pool) = (dir.path().join("a.lock"), dir.path().join("pool"));
     let list = ["-P".as_ref(), "/proc/locks".as_ref()];
     let refused = "open,openat:error=EACCES";
-    let Some(mut other) = crate::refusals::strace(&list, refused) else { return };
+    let Some(mut other) = crate::support::strace::strace(&list, refused) else { return };
     let lock = Lock::open(&path).unwrap();
     let pool = flockwork::Semaphore::open(pool, 3).unwrap();
     let held = (lock.lock().unwrap(), pool.acquire_many(2).unwrap());
@@ -138,7 +139,7 @@ fn a_record_is_taken_away_before_the_release() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let slow = "unlink,unlinkat:delay_enter=100000";
-    let Some(mut first) = crate::refusals::injected(&record_of(&path), slow) else { return };
+    let Some(mut first) = crate::support::strace::injected(&record_of(&path), slow) else { return };
     let mut second = Peer::start();
     for (peer, label) in [(&mut first, "first"), (&mut second, "second")] {
         peer.expect(&format!("open\t{}\tlabel={label}", path.display()), "ok");

@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 
 use flockwork::{Lock, Options, RwLock, Semaphore};
 
-use crate::running::{Running, Start as _};
 use crate::support::alone;
+use crate::support::running::{Running, Start as _};
 
 /// A program that runs until its input ends.
 struct Job(Running);
@@ -118,7 +118,7 @@ fn permits_are_inherited_and_given_back_by_the_last() {
         let other = Semaphore::open(&path, 3).unwrap();
         assert_eq!(other.available_permits().unwrap(), 1);
         assert!(other.try_acquire_many(2).unwrap_err().is_would_block());
-        crate::running::scope(|scope| {
+        crate::support::running::scope(|scope| {
             let waiting = scope.spawn(|| drop(other.acquire_many(3).unwrap()));
             crate::support::eventually("it waits", || pool.try_acquire().is_err());
             job.end();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use flockwork::{Event, Lock, Options};
 
-use crate::running::{Running, Start as _, on_panic};
+use crate::support::running::{Running, Start as _, on_panic};
 use crate::support::{has, until_blocked, until_watching};
 
 /// A program that holds the lock from the line that it prints until its standard input ends.
@@ -98,7 +98,7 @@ fn excludes_and_is_excluded_by(holding: fn(&Path) -> Command, gets: fn(&Path) ->
         |lock| futures_lite::future::block_on(lock.lock_async()),
     ] {
         let holder = foreign.take().unwrap_or_else(|| Foreign::holding(holding(&path)));
-        crate::running::scope(|scope| {
+        crate::support::running::scope(|scope| {
             let waiter = scope.spawn(|| wait(&lock).unwrap());
             until_blocked(&path, 1);
             holder.release();
@@ -183,7 +183,7 @@ fn sets_and_clears(run: fn(&str, &Path) -> bool, set: &[(&str, &str)], clear: &s
     let event = Options::new().backstop(Duration::from_secs(1000)).open_event(&path).unwrap();
     for (set, payload) in set {
         assert!(!run(look, &path));
-        crate::running::scope(|scope| {
+        crate::support::running::scope(|scope| {
             let _wake = on_panic(|| drop(event.set()));
             let waiter = scope.spawn(|| event.wait().unwrap());
             until_watching(std::process::id(), dir.path());

@@ -37,7 +37,7 @@ fn a_guard_excludes_other_threads_through_the_same_handle_and_through_another() 
     let lock = Lock::open(dir.path().join("a.lock")).unwrap();
     let another = Lock::open(lock.path()).unwrap();
     let guard = lock.lock().unwrap();
-    crate::running::scope(|scope| {
+    crate::support::running::scope(|scope| {
         scope.spawn(|| assert_refused(&lock));
         scope.spawn(|| assert_refused(&lock.clone()));
         scope.spawn(|| assert_refused(&another));
@@ -204,7 +204,7 @@ fn threads_of_one_process_take_turns_and_never_meet() {
     let dir = tempfile::tempdir().unwrap();
     let lock = Lock::open(dir.path().join("a.lock")).unwrap();
     let inside = AtomicUsize::new(0);
-    crate::running::scope(|scope| {
+    crate::support::running::scope(|scope| {
         for worker in 0..12 {
             let (lock, inside) = (&lock, &inside);
             scope.spawn(move || {

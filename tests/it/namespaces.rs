@@ -265,7 +265,7 @@ fn is_held_is_true_of_what_a_hidden_process_inherited() {
     taker.expect("lock", "held");
     let heir: i32 = taker.ask("fork\tstay").parse().unwrap();
     taker.kill();
-    let mut other = crate::refusals::unprivileged();
+    let mut other = crate::support::unprivileged::unprivileged();
     other.expect(&format!("holders\t{}", path.display()), "");
     other.expect(&format!("is-held\t{}", path.display()), "true");
     let heir = rustix::process::Pid::from_raw(heir).unwrap();
@@ -278,7 +278,7 @@ mod command {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::cli::{Holding, Ran};
+    use crate::cli::command::{Holding, Ran};
 
     fn status(namespace: &[&str], words: &[&str], dir: &Path) -> String {
         let mut command = within(namespace, env!("CARGO_BIN_EXE_flockwork"));
@@ -328,7 +328,7 @@ mod command {
             assert_eq!(holder["pid"], holding.0.id());
             assert_eq!(holder["same_pid_namespace"], false);
             assert!(holder["pid_namespace"].is_u64(), "{holder}");
-            let here = crate::cli::run(dir, ["status", "--json", "f"]).out;
+            let here = crate::cli::command::run(dir, ["status", "--json", "f"]).out;
             let here = &serde_json::from_str::<Value>(&here).unwrap()[0]["holders"][0];
             assert_eq!(here["same_pid_namespace"], json!(true));
             holding.end();

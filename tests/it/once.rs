@@ -7,8 +7,8 @@ use std::time::Duration;
 use flockwork::{Once, OnceError, Options};
 use futures_lite::future::block_on;
 
-use crate::calls::peer;
 use crate::peer::Peer;
+use crate::peer::shared_file::peer;
 use crate::support::{eventually, until_blocked, until_watching};
 
 /// Ways to wait, as a peer is told them.
@@ -50,7 +50,7 @@ fn of_many_threads_exactly_one_does_it_and_the_others_return_when_it_is_done() {
     let (_dir, path, _log) = files();
     let once = Once::open(&path).unwrap();
     let (runs, finished) = (AtomicU32::new(0), AtomicU32::new(0));
-    crate::running::scope(|scope| {
+    crate::support::running::scope(|scope| {
         for thread in 0..12 {
             let (once, runs, finished) = (&once, &runs, &finished);
             scope.spawn(move || {
@@ -194,7 +194,7 @@ fn who_waits_without_doing_it_is_woken_when_it_is_done() {
     limit!();
     for way in WAYS {
         let (dir, path, log) = files();
-        let mut waiter = peer("once", &path, crate::permits::FAR);
+        let mut waiter = peer("once", &path, crate::peer::semaphore::FAR);
         waiter.tell(&format!("once\twait{way}"));
         until_watching(waiter.id(), dir.path());
         assert!(waiter.is_silent());
@@ -370,8 +370,10 @@ fn nobody_sees_done_before_all_of_it_is_on_the_disk() {
     limit!();
     let (_dir, path, log) = files();
     // The file system of the path cannot be synced: so it is not done.
-    let Some(mut peer) = crate::refusals::strace(&[], "syncfs:error=EIO:when=1") else { return };
-    crate::calls::open(&mut peer, "once", &path, "fsync=yes");
+    let Some(mut peer) = crate::support::strace::strace(&[], "syncfs:error=EIO:when=1") else {
+        return;
+    };
+    crate::peer::shared_file::open(&mut peer, "once", &path, "fsync=yes");
     let answer = peer.ask(&call(&log, "plainly", ""));
     assert!(answer.contains("sync what was done"), "{answer}");
     assert_eq!(lines(&log), 1);
@@ -379,19 +381,21 @@ fn nobody_sees_done_before_all_of_it_is_on_the_disk() {
     peer.expect(&call(&log, "plainly", ""), "true");
     // It is there when it is reset, and while it is written: it stops at the last call before the
     // name is made.
-    let Some(mut peer) = crate::refusals::strace(&[], "sync:signal=STOP:when=1") else { return };
-    crate::calls::open(&mut peer, "once", &path, "fsync=yes");
+    let Some(mut peer) = crate::support::strace::strace(&[], "sync:signal=STOP:when=1") else {
+        return;
+    };
+    crate::peer::shared_file::open(&mut peer, "once", &path, "fsync=yes");
     peer.expect("once\treset", "true");
     peer.tell(&call(&log, "plainly", ""));
     eventually("it was done", || lines(&log) == 3);
-    crate::refusals::until_stopped(&peer);
+    crate::support::strace::until_stopped(&peer);
     assert!(!path.exists(), "before the name is made");
-    assert_eq!(crate::refusals::answer_of_stopped(&mut peer), "true");
+    assert_eq!(crate::support::strace::answer_of_stopped(&mut peer), "true");
     // Without being asked for it, none of that.
-    let Some(mut peer) = crate::refusals::strace(&[], "syncfs,fsync,sync:error=EIO") else {
+    let Some(mut peer) = crate::support::strace::strace(&[], "syncfs,fsync,sync:error=EIO") else {
         return;
     };
-    crate::calls::open(&mut peer, "once", &path, "");
+    crate::peer::shared_file::open(&mut peer, "once", &path, "");
     peer.expect("once\treset", "true");
     peer.expect(&call(&log, "plainly", ""), "true");
 }

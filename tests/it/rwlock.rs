@@ -6,7 +6,7 @@ use std::time::Duration;
 use flockwork::{Options, ReadGuard, RwLock, WriteGuard};
 
 use crate::peer::Peer;
-use crate::readers::{gate, peer, until_in_gate};
+use crate::peer::rwlock::{gate, peer, until_in_gate};
 use crate::support::{assert_waits, eventually, until_blocked, until_held};
 
 /// Ways to wait, as a peer is told them.
@@ -55,7 +55,7 @@ fn where_no_gate_can_be_created_the_file_itself_is_locked() {
     let path = dir.path().join("data.lock");
     std::fs::write(&path, "").unwrap();
     set_mode(0o555);
-    let mut other = crate::refusals::unprivileged();
+    let mut other = crate::support::unprivileged::unprivileged();
     other.expect(&format!("rw\topen\t{}", path.display()), "ok");
     let file = flockwork::Lock::open(&path).unwrap(); // which needs no gate
     for mode in ["read", "write"] {
@@ -99,13 +99,13 @@ fn threads_exclude_each_other_through_one_handle() {
     let dir = tempfile::tempdir().unwrap();
     let lock = RwLock::open(dir.path().join("data.lock")).unwrap();
     let reading = lock.read().unwrap();
-    crate::running::scope(|scope| {
+    crate::support::running::scope(|scope| {
         scope.spawn(|| drop(lock.try_read().unwrap()));
         scope.spawn(|| assert!(lock.clone().try_write().unwrap_err().is_would_block()));
     });
     drop(reading);
     let writing = lock.write().unwrap();
-    crate::running::scope(|scope| {
+    crate::support::running::scope(|scope| {
         scope.spawn(|| assert!(lock.try_read().unwrap_err().is_would_block()));
     });
     std::thread::spawn(move || drop(writing)).join().unwrap();
@@ -432,13 +432,13 @@ fn a_reader_s_record_is_there_whoever_looks_meanwhile() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.lock");
     let (plain, done) = (RwLock::open(&path).unwrap(), AtomicBool::new(false));
-    crate::running::scope(|scope| {
+    crate::support::running::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 plain.holders().unwrap();
             }
         });
-        let _end = crate::running::on_drop(|| done.store(true, Ordering::Relaxed));
+        let _end = crate::support::running::on_drop(|| done.store(true, Ordering::Relaxed));
         let lock = Options::new().label("reader").open_rwlock(&path).unwrap();
         let is_missing = |_: &u32| {
             let _reading = lock.read().unwrap();
@@ -745,7 +745,7 @@ mod tools {
     use std::process::{Command, Stdio};
 
     use super::*;
-    use crate::running::{Running, Start as _};
+    use crate::support::running::{Running, Start as _};
 
     fn flock(arguments: &[&str], path: &Path, command: &[&str]) -> Running {
         let mut flock = Command::new("flock");
@@ -813,7 +813,7 @@ mod tools {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data.lock");
         let inject = "fstatfs:poke_exit=@arg2=6969000000000000";
-        let Some(mut other) = crate::refusals::strace(&[], inject) else { return };
+        let Some(mut other) = crate::support::strace::strace(&[], inject) else { return };
         other.expect(&format!("rw\topen\t{}", path.display()), "ok");
         let lock = RwLock::open(&path).unwrap();
         for way in WAYS {

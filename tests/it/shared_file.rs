@@ -6,8 +6,8 @@ use std::time::Duration;
 use flockwork::{Error, FileReadGuard, FileWriteGuard, Options, SharedFile, UpdateError};
 use futures_lite::future::block_on;
 
-use crate::calls::peer;
 use crate::peer::Peer;
+use crate::peer::shared_file::peer;
 use crate::support::{eventually, until_blocked};
 
 /// Ways to wait, as a peer is told them.
@@ -474,8 +474,8 @@ mod owners_and_links {
         set_mode(dir.path(), 0o777);
         std::fs::write(&path, "x").unwrap();
         set_mode(&path, 0o666);
-        let mut other = crate::refusals::unprivileged();
-        crate::calls::open(&mut other, "file", &path, "");
+        let mut other = crate::support::unprivileged::unprivileged();
+        crate::peer::shared_file::open(&mut other, "file", &path, "");
         other.expect("file\twrite\ty", "ok");
         let found = std::fs::metadata(&path).unwrap();
         assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (65534, 65534, 0o666));
@@ -496,8 +496,8 @@ mod owners_and_links {
         let file = file.unwrap();
         file.write("theirs").unwrap();
         set_mode(&path, 0o444);
-        let mut other = crate::refusals::unprivileged();
-        crate::calls::open(&mut other, "file", &path, "");
+        let mut other = crate::support::unprivileged::unprivileged();
+        crate::peer::shared_file::open(&mut other, "file", &path, "");
         other.expect("file\tread", "theirs");
         let answer = other.ask("file\twrite\tmine");
         assert!(answer.starts_with("PermissionDenied: could not write `"), "{answer}");
@@ -526,8 +526,8 @@ mod owners_and_links {
         let aside = dir.path().join("data.json.flock.new");
         std::fs::write(&aside, "half").unwrap();
         set_mode(&aside, 0o600);
-        let mut other = crate::refusals::unprivileged();
-        crate::calls::open(&mut other, "file", &path, "");
+        let mut other = crate::support::unprivileged::unprivileged();
+        crate::peer::shared_file::open(&mut other, "file", &path, "");
         other.expect("file\twrite\tnew", "ok");
         assert_eq!(names(dir.path()), AT_REST);
         // In a sticky directory it is not theirs to remove.
@@ -668,7 +668,7 @@ mod access_lists {
     use rustix::fs::{XattrFlags, lgetxattr, lsetxattr};
 
     use super::*;
-    use crate::calls::open;
+    use crate::peer::shared_file::open;
 
     const ACCESS: &str = "system.posix_acl_access";
     const DEFAULT: &str = "system.posix_acl_default";
@@ -762,7 +762,7 @@ mod access_lists {
             ])
         };
         let Some((_dir, path)) = listed(&rights(6)) else { return };
-        let mut other = crate::refusals::unprivileged();
+        let mut other = crate::support::unprivileged::unprivileged();
         open(&mut other, "file", &path, "");
         other.expect("file\twrite\tnew", "ok");
         let found = std::fs::metadata(&path).unwrap();
@@ -789,7 +789,7 @@ mod access_lists {
             ]);
             let Some((_dir, path)) = listed(&rights) else { return };
             assert_eq!(mode(&path), 0o660);
-            let Some(mut writer) = crate::refusals::strace(&[], call) else { return };
+            let Some(mut writer) = crate::support::strace::strace(&[], call) else { return };
             open(&mut writer, "file", &path, "");
             writer.expect("file\twrite\tnew", "ok");
             assert_eq!((mode(&path), list_of(&path)), (expected, None), "{call}");
@@ -807,7 +807,7 @@ mod access_lists {
             lsetxattr(dir.path(), DEFAULT, &without_group(), XattrFlags::empty()).unwrap();
             assert!(!may_read(&path, 1000, 1000));
             // What strace refuses matters to the second only.
-            let Some(mut writer) = crate::refusals::strace(&[], call) else { return };
+            let Some(mut writer) = crate::support::strace::strace(&[], call) else { return };
             open(&mut writer, "file", &path, "");
             writer.expect("file\twrite\tnew", "ok");
             assert!(!may_read(&path, 1000, 1000), "{call}");
@@ -851,7 +851,7 @@ mod access_lists {
             (OTHER, 0, NOBODY),
         ]);
         lsetxattr(&path, ACCESS, &rights, XattrFlags::empty()).unwrap();
-        let mut other = crate::refusals::unprivileged();
+        let mut other = crate::support::unprivileged::unprivileged();
         open(&mut other, "file", &path, "");
         // The lock files are the superuser's, and can be read.
         other.expect("file\twrite\tnewer", "ok");
@@ -864,8 +864,8 @@ mod access_lists {
 #[cfg(target_os = "linux")]
 mod injected {
     use super::*;
-    use crate::calls::open;
-    use crate::refusals::{answer_of_stopped, injected, strace};
+    use crate::peer::shared_file::open;
+    use crate::support::strace::{answer_of_stopped, injected, strace};
 
     /// At each step of a write, in order.
     const STEPS: [&str; 6] = ["openat", "flock", "write", "fchmod", "fsync", RENAME];

@@ -312,7 +312,7 @@ fn each_test_begins_with_its_time_limit() {
 }
 
 /// A test that panics would otherwise wait for ever, or leave a process behind
-/// (`tests/it/running.rs`).
+/// (`tests/it/support/running.rs`).
 #[test]
 fn tests_start_processes_and_scopes_that_end_when_they_panic() {
     limit!();
@@ -324,8 +324,11 @@ fn tests_start_processes_and_scopes_that_end_when_they_panic() {
         }
         for (number, line) in text(&path).lines().enumerate() {
             let at = format!("{}:{}", path.display(), number + 1);
-            assert!(!line.contains("thread::scope("), "{at}: use `crate::running::scope`");
-            assert!(!line.contains(".spawn()"), "{at}: use `start` of `crate::running::Start`");
+            assert!(!line.contains("thread::scope("), "{at}: use `crate::support::running::scope`");
+            assert!(
+                !line.contains(".spawn()"),
+                "{at}: use `start` of `crate::support::running::Start`"
+            );
         }
     }
 }

@@ -59,7 +59,7 @@ fn the_torture_reports_what_is_broken_on_purpose() {
         ("wake", wake_up),
         ("crash", "worker 0.0 ended by itself"),
     ];
-    crate::running::share(4, &breakages, |(broken, seen)| {
+    crate::support::running::share(4, &breakages, |(broken, seen)| {
         let patience = if *seen == wake_up { "10" } else { "60" };
         let course = if *seen == permit { &short } else { &long };
         let output =

@@ -113,7 +113,7 @@ fn assert_waits_for(path: &Path, call: impl Fn() -> bool + Sync) {
     let is_done = (0..5).any(|_| {
         let scanner = shared(path, 0);
         let (send, begins) = std::sync::mpsc::channel();
-        crate::running::scope(|scope| {
+        crate::support::running::scope(|scope| {
             let opening = scope.spawn(|| {
                 send.send(()).unwrap();
                 call()
@@ -266,7 +266,7 @@ fn assert_the_same(one: &Path, other: &Path) {
     std::fs::remove_file(one).unwrap();
 
     let semaphore = Semaphore::open(one, 2).unwrap();
-    let mut peer = crate::permits::peer(other, 2, "");
+    let mut peer = crate::peer::semaphore::peer(other, 2, "");
     let permits = semaphore.acquire_many(2).unwrap();
     assert!(peer.ask("sem\ttry\t1").starts_with("would-block"), "{said}");
     assert_eq!(flockwork::held_slots(other).unwrap(), [0, 1]);
@@ -278,7 +278,7 @@ fn assert_the_same(one: &Path, other: &Path) {
     std::fs::remove_dir_all(one).unwrap();
 
     let event = Event::open(one).unwrap();
-    let mut peer = crate::markers::peer(other, "");
+    let mut peer = crate::peer::event::peer(other, "");
     for way in ["wait", "wait\tasync"] {
         peer.tell(&format!("event\t{way}"));
         assert!(event.set_with(b"x").unwrap());

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use super::attempt::{Calls, Outcome, locks_below};
 use super::{CALLS, MOST, Sharing, a_part_of, is_all, listed};
-use crate::cli::{Ran, flockwork};
+use crate::cli::command::{Ran, flockwork};
 
 /// What is there before, and what is asked for.
 const RUNS: &[(&[&[&str]], &[&str])] = &[

@@ -1,0 +1,193 @@
+//! Errors say what is wrong and what to do about it, and not something else.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use crate::cli::command::{Ran, flockwork, run};
+use crate::support::has;
+
+fn executable(path: &Path, contents: &str) {
+    std::fs::write(path, contents).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[track_caller]
+fn says(ran: Ran, code: i32, says: &str, never: &str) {
+    let ran = ran.expect(code, "");
+    ran.says(says);
+    assert!(never.is_empty() || !ran.err.contains(never), "{}", ran.err);
+}
+
+#[test]
+fn a_command_that_cannot_be_run_is_told_why() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::create_dir(at("directory")).unwrap();
+    std::fs::write(at("plain"), "x").unwrap();
+    executable(&at("no-interpreter"), "#!/no/such/interpreter -x\n");
+    executable(&at("other-ends"), "#!/bin/sh\r\n");
+    executable(&at("bad-interpreter"), "#!/tmp\n");
+    std::os::unix::fs::symlink("gone", at("dangling")).unwrap();
+    for verb in [&["lock", "f"][..], &["sem", "s"], &["once", "o"]] {
+        for (program, why, never) in [
+            ("./directory", "it is a directory", "chmod"),
+            ("/", "it is a directory", "chmod"),
+            ("./plain", "it is not executable for this user; chmod +x", ""),
+            ("./no-interpreter", "its interpreter `/no/such/interpreter` (first line)", "no such"),
+            ("./other-ends", "its interpreter `/bin/sh\\r` (first line) was not found", "no such"),
+            ("./bad-interpreter", "its interpreter `/tmp` (first line) is not exec", "chmod"),
+            ("./dangling", "it is a symbolic link to a file that does not exist", "no such file"),
+            ("./missing", "no such file", "interpreter"),
+            ("./plain/x", "a part of its path is not a directory", ""),
+            ("no-such-program", "no program of that name is in the PATH", "sh -c"),
+            ("echo hi; true", "is in the PATH; for a line of the shell, use `sh -c LINE`", ""),
+        ] {
+            let ran = run(dir.path(), verb.iter().copied().chain([program]));
+            says(ran, 69, &format!("could not run `{program}`: "), never);
+            says(run(dir.path(), verb.iter().copied().chain([program])), 69, why, never);
+        }
+    }
+    // By a name in the PATH as well.
+    let path = format!("{}:/usr/bin:/bin", dir.path().display());
+    for (program, why) in [("no-interpreter", "its interpreter `"), ("plain", "not executable")] {
+        let ran = Ran::of(flockwork(dir.path()).args(["lock", "f", program]).env("PATH", &path));
+        says(ran, 69, why, "in the PATH");
+    }
+    if has("unshare", &["-m", "mount", "-t", "tmpfs", "none", "/mnt"]) {
+        let script = "mount -t tmpfs -o noexec none directory && cp /bin/true directory/ && \
+                      exec \"$0\" lock f directory/true";
+        let mut unshare = Command::new("unshare");
+        unshare.args(["-m", "sh", "-c", script, env!("CARGO_BIN_EXE_flockwork")]);
+        says(Ran::of(unshare.current_dir(dir.path())), 69, "(noexec)", "chmod");
+    }
+}
+
+#[test]
+fn a_file_in_the_place_of_a_semaphore_is_called_what_it_is() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("make"), "").unwrap();
+    std::os::unix::fs::symlink("make", dir.path().join("link")).unwrap();
+    let name_first = "not a directory; name the semaphore before the command, by a path or by --id";
+    for (path, found) in [("make", "is a regular file"), ("link", "is a symbolic link")] {
+        let sem = || run(dir.path(), ["sem", "-j4", path, "all"]);
+        says(sem(), 66, found, "no regular file");
+        says(sem(), 66, name_first, "");
+        let error = flockwork::Semaphore::open(dir.path().join(path), 4).unwrap_err();
+        assert!(error.to_string().contains(found), "{error}");
+    }
+}
+
+#[test]
+fn numbers_agree_with_their_nouns() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    run(dir, ["sem", "-j", "1", "s", "true"]).expect(0, "");
+    let other = || run(dir, ["sem", "-j", "3", "s", "true"]);
+    says(other(), 64, "has 1 permit, not 3; use -j 1, leave -j out,", "permits");
+    says(run(dir, ["sem", "-k", "2", "s", "true"]), 64, "2 (must be 1)", "1 to 1");
+    let error = flockwork::Semaphore::open(dir.join("s"), 2).unwrap_err();
+    assert!(error.to_string().contains("has 1 permit, not 2; open it with"), "{error}");
+    std::fs::write(dir.join("e"), "x").unwrap();
+    run(dir, ["status", "e"]).expect(0, "e: free (as an event, set, 1 byte)\n");
+}
+
+#[test]
+fn what_is_suggested_is_what_was_meant() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    for (words, why, never) in [
+        (&["sem", "--semaphoretimeout", "3", "s", "true"][..], "use -w SECS", "--semaphorename"),
+        (&["sem", "--st=3", "s", "true"], "use -w SECS", "did you mean"),
+        (&["sem", "--line-buffer", "s", "true"], "leave it out", "--nb"),
+        (&["lock", "--wait", "3", "f", "true"], "use -w SECS", "--quiet"),
+        (&["lock", "--fd", "3", "true"], "only `flock` has it", "did you mean"),
+        (&["lock", "--nonblok", "f", "true"], "did you mean --nonblock?", ""),
+        (&["lokc", "f", "true"], "did you mean lock?", ""),
+        (&["event", "set", "e", "x"], "--data; see `flockwork event set --help`", ""),
+        (&["event", "wait", "--clear", "e"], "see `flockwork event wait --help`", ""),
+        (&["event", "wiat", "e"], "did you mean wait?; see `flockwork event --help`", ""),
+    ] {
+        says(run(dir.path(), words), 64, why, never);
+    }
+}
+
+/// As another user sees what the superuser made.
+#[test]
+fn what_another_user_made_is_told_with_how_to_share_it() {
+    limit!();
+    if !rustix::process::geteuid().is_root() {
+        crate::support::left_out("another user is needed, so this must run as root");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o1777)).unwrap();
+    let copy = dir.join("flockwork-copy");
+    std::fs::copy(env!("CARGO_BIN_EXE_flockwork"), &copy).unwrap();
+    std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let other = |words: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&copy).args(words);
+        Ran::of(command.current_dir(dir))
+    };
+    let private = |words: &[&str]| run(dir, words).expect(0, "");
+    private(&["lock", "--access", "private", "f", "true"]);
+    private(&["sem", "--access", "private", "s", "true"]);
+    private(&["event", "set", "--access", "private", "e", "--data", "x"]);
+    private(&["lock", "--access", "private", "closed/f", "true"]);
+    for words in [
+        &["lock", "f", "true"][..],
+        &["lock", "-s", "f", "true"],
+        &["event", "wait", "--consume", "e"],
+    ] {
+        let ran = other(words);
+        assert_eq!(ran.code, Some(66), "{ran:?}");
+        ran.says("able to read the file (its creator can permit it by --access)");
+    }
+    // In a directory that was created with it.
+    other(&["lock", "closed/f", "true"]).expect(66, "").says("can permit it by --access");
+    // With `--access` the error has no such hint.
+    private(&["lock", "--access", "everyone", "shared", "true"]);
+    private(&["sem", "--access", "everyone", "shared.s", "true"]);
+    private(&["event", "set", "--access", "everyone", "shared.e", "--data", "x"]);
+    other(&["lock", "shared", "true"]).expect(0, "");
+    other(&["sem", "shared.s", "true"]).expect(0, "");
+    let payload = std::fs::metadata(dir.join("shared.e")).unwrap().permissions().mode();
+    assert_eq!(payload & 0o777, 0o666);
+}
+
+/// A mount whose server is gone: nothing can be looked up there, and what is there exists.
+#[test]
+fn a_dead_mount_is_said_to_be_one() {
+    limit!();
+    if !has("strace", &["-V"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mount = dir.path().join("mount");
+    std::fs::create_dir(&mount).unwrap();
+    let calls = "stat,lstat,newfstatat,statx,openat,open";
+    for words in [
+        &["event", "wait", "-n", "mount/e"][..],
+        &["event", "set", "mount/e"],
+        &["lock", "-n", "mount/f", "true"],
+        &["once", "-n", "mount/o", "true"],
+        &["sem", "-n", "mount/s", "true"],
+    ] {
+        let path = dir.path().join(words.iter().find(|word| word.contains('/')).unwrap());
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-o", "/dev/null", "-P"]).arg(&mount).arg("-P").arg(&path);
+        strace.args(["-e", &format!("trace={calls}")]);
+        strace.args(["-e", &format!("inject={calls}:error=ENOTCONN")]);
+        strace.arg(env!("CARGO_BIN_EXE_flockwork")).args(words).current_dir(dir.path());
+        let ran = Ran::of(&mut strace);
+        assert_eq!(ran.code, Some(66), "{words:?}: {ran:?}");
+        ran.says("could not look up `");
+        ran.says("mount it again");
+        assert!(!ran.err.contains("File exists"), "{ran:?}");
+    }
+}

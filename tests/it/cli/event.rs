@@ -1,0 +1,107 @@
+//! `flockwork event`.
+
+use std::process::Stdio;
+
+use crate::cli::command::{Ran, flockwork, run};
+use crate::support::running::Start as _;
+
+#[test]
+fn an_event_is_set_seen_and_cleared() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    run(dir, ["event", "status", "e"]).expect(1, "cleared\n");
+    run(dir, ["event", "wait", "-n", "e"]).expect(75, "").says("`");
+    run(dir, ["event", "wait", "-w", "0.1", "e"]).expect(75, "").says("was not set");
+    run(dir, ["event", "set", "e"]).expect(0, "");
+    run(dir, ["event", "status", "e"]).expect(0, "set\n");
+    run(dir, ["event", "wait", "e"]).expect(0, "");
+    run(dir, ["event", "wait", "--cleared", "-n", "e"]).expect(75, "");
+    run(dir, ["event", "clear", "e"]).expect(0, "");
+    run(dir, ["event", "clear", "e"]).expect(0, "");
+    run(dir, ["event", "wait", "--cleared", "e"]).expect(0, "");
+    assert!(!dir.join("e").exists());
+}
+
+#[test]
+fn only_setting_an_event_creates_its_directory() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    for (words, code) in [
+        (&["wait", "-n"][..], 75),
+        (&["wait", "-w", "0.05"], 75),
+        (&["wait", "--consume", "-w", "0.05"], 75),
+        (&["wait", "--cleared"], 0),
+        (&["status"], 1),
+        (&["clear"], 0),
+    ] {
+        let ran = run(dir, ["event"].iter().chain(words).chain(&["out/er/ready"]));
+        assert_eq!(ran.code, Some(code), "{words:?}: {ran:?}");
+        assert_eq!(std::fs::read_dir(dir).unwrap().count(), 0, "{words:?}");
+    }
+    run(dir, ["event", "set", "out/er/ready"]).expect(0, "");
+    assert!(dir.join("out/er/ready").exists());
+}
+
+#[test]
+fn a_payload_goes_through_as_it_is() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    for data in ["hello", "", "a\nb\n", "-x", "--data", "ä"] {
+        run(dir, ["event", "set", "e", "--data", data]).expect(0, "");
+        assert_eq!(std::fs::read_to_string(dir.join("e")).unwrap(), data);
+        run(dir, ["event", "wait", "--consume", "e"]).expect(0, data);
+        run(dir, ["event", "wait", "--consume", "-n", "e"]).expect(75, "");
+    }
+    // What cannot be written is not lost.
+    run(dir, ["event", "set", "e", "--data", "kept"]).expect(0, "");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut consume = flockwork(dir);
+    let consume =
+        consume.args(["event", "wait", "--consume", "e"]).stdout(full).stderr(Stdio::piped());
+    let output = consume.start().wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(71), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("the event is set again"));
+    run(dir, ["event", "wait", "--consume", "e"]).expect(0, "kept");
+    let bytes: Vec<u8> = (0..=255).cycle().take(200_000).collect();
+    std::fs::write(dir.join("input"), &bytes).unwrap();
+    let mut set = flockwork(dir);
+    set.args(["event", "set", "e", "--data", "-"]);
+    set.stdin(std::fs::File::open(dir.join("input")).unwrap());
+    Ran::of(&mut set).expect(0, "");
+    let output = flockwork(dir).args(["event", "wait", "--consume", "e"]).output().unwrap();
+    assert!(output.stdout == bytes);
+}
+
+#[test]
+fn one_who_waits_is_woken() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    for (wait, act) in [
+        (&["wait", "e"][..], &["set", "e", "--data", "x"][..]),
+        (&["wait", "--cleared", "e"], &["clear", "e"]),
+        (&["wait", "--consume", "e"], &["set", "e", "--data", "x"]),
+        (&["wait", "--any", "d", "e"], &["set", "e"]),
+        (&["wait", "--cleared", "--any", "f", "e"], &["clear", "e"]),
+        (&["wait", "--all", "f", "e"], &["set", "e"]),
+        (&["wait", "--cleared", "--all", "d", "e"], &["clear", "e"]),
+    ] {
+        std::fs::write(dir.path().join("f"), "").unwrap();
+        let mut waiter = flockwork(dir.path());
+        let waiter = waiter.arg("event").args(wait).stdout(Stdio::piped()).start();
+        crate::support::until_watching(waiter.id(), dir.path());
+        run(dir.path(), ["event"].iter().chain(act)).expect(0, "");
+        let output = waiter.wait_with_output().unwrap();
+        assert!(output.status.success(), "{wait:?}");
+        let said = String::from_utf8(output.stdout).unwrap();
+        let wanted = match wait[1] {
+            "--consume" => "x",
+            "--any" => "e\n",
+            "--cleared" if wait[2] == "--any" => "e\n",
+            _ => "",
+        };
+        assert_eq!(said, wanted, "{wait:?}");
+    }
+}

@@ -1,0 +1,434 @@
+//! The command `flockwork` where there is no shell to rely on: the job is this test binary, as a peer.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::peer::Peer;
+use crate::support::eventually;
+use crate::support::running::Start as _;
+
+fn flockwork(dir: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flockwork"));
+    command.current_dir(dir).args(words).stdin(Stdio::null()).env("XDG_RUNTIME_DIR", dir);
+    command
+}
+
+#[track_caller]
+fn expect(dir: &Path, words: &[&str], code: i32, out: &str) -> String {
+    let output = flockwork(dir, words).output().unwrap();
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!((output.status.code(), &*said), (Some(code), out), "{words:?}: {err}");
+    assert_eq!(err.lines().count(), usize::from(code != 0), "{words:?}: {err}");
+    err
+}
+
+/// A job that holds a lock of its own.
+fn job(dir: &Path, words: &[&str], own: &str) -> Peer {
+    let mut command = flockwork(dir, words);
+    command.arg(std::env::current_exe().unwrap());
+    let mut job = Peer::start_as(command);
+    job.expect(&format!("open\t{}", dir.join(own).display()), "ok");
+    job.expect("lock", "held");
+    job
+}
+
+#[test]
+fn a_job_runs_while_it_is_held() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let this = std::env::current_exe().unwrap();
+    let this = this.to_str().unwrap();
+    for (hold, other) in [
+        (&["lock", "f", "--"][..], &["lock", "-n", "f"][..]),
+        (&["lock", "-s", "g"], &["lock", "-n", "g"]),
+        (&["sem", "-j", "1", "s"], &["sem", "-n", "s"]),
+        (&["sem", "--id", "n", "--"], &["sem", "-w", "0.01", "--id", "n", "--"]),
+    ] {
+        let peer = job(dir, hold, "own");
+        let nothing = [other, &[this, "peer::entry", "--exact", "-q"]].concat();
+        let refused = flockwork(dir, &nothing).output().unwrap();
+        assert_eq!(refused.status.code(), Some(75), "{refused:?}");
+        drop(peer);
+        let ran = flockwork(dir, &nothing).output().unwrap();
+        assert_eq!(ran.status.code(), Some(0), "{ran:?}");
+        let wrong = [other, &[this, "--no-such-option"]].concat();
+        let own = Command::new(this).arg("--no-such-option").output().unwrap().status.code();
+        assert_eq!(flockwork(dir, &wrong).output().unwrap().status.code(), own);
+    }
+    expect(dir, &["lock", "f", "no-such-program"], 69, "");
+    expect(dir, &["lock"], 64, "");
+    assert!(expect(dir, &["lock", ".", "x"], 66, "").contains("directory"));
+}
+
+#[test]
+fn a_killed_wrapper_leaves_no_job_without_its_lock() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let own = flockwork::Lock::open(dir.join("own")).unwrap();
+    let held = flockwork::Lock::open(dir.join("f")).unwrap();
+    let mut peer = job(dir, &["lock", "f"], "own");
+    assert!(own.try_lock().unwrap_err().is_would_block());
+    peer.kill();
+    if cfg!(windows) {
+        eventually("the job has ended with it", || own.try_lock().is_ok());
+    } else {
+        assert!(held.try_lock().unwrap_err().is_would_block());
+        assert!(own.try_lock().unwrap_err().is_would_block());
+        drop(peer); // its input ends
+    }
+    eventually("both are free", || own.try_lock().is_ok() && held.try_lock().is_ok());
+}
+
+#[test]
+fn an_event_and_what_is_done_once() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let cleared = flockwork(dir, &["event", "status", "e"]).output().unwrap();
+    assert_eq!((cleared.status.code(), &*cleared.stdout), (Some(1), &b"cleared\n"[..]));
+    expect(dir, &["event", "wait", "-w", "0.01", "e"], 75, "");
+    expect(dir, &["event", "set", "e", "--data", "8080"], 0, "");
+    expect(dir, &["event", "status", "e"], 0, "set\n");
+    expect(dir, &["event", "wait", "--any", "d", "e"], 0, "e\n");
+    expect(dir, &["event", "wait", "--consume", "e"], 0, "8080");
+    expect(dir, &["event", "wait", "--cleared", "e"], 0, "");
+    let this = std::env::current_exe().unwrap();
+    let nothing = [this.to_str().unwrap(), "peer::entry", "--exact", "-q"];
+    let once = [&["once", "o"], &nothing[..]].concat();
+    assert!(flockwork(dir, &once).output().unwrap().status.success());
+    assert!(dir.join("o").exists());
+    expect(dir, &["once", "o", "no-such-program"], 0, "");
+    expect(dir, &["once", "--reset", "o"], 0, "");
+    expect(dir, &["once", "o", "no-such-program"], 69, "");
+}
+
+#[test]
+fn what_is_held_is_shown() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    expect(dir, &["status", "f"], 0, "f: not there (nobody holds it; as an event, cleared)\n");
+    let peer = job(dir, &["lock", "--label", "nightly", "f"], "own");
+    let output = flockwork(dir, &["status", "--json", "f", "own"]).output().unwrap();
+    let seen: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&seen[0]["held"], &seen[1]["held"]), (&true.into(), &true.into()), "{seen}");
+    assert_eq!(seen[0]["holders"][0]["label"], "nightly");
+    assert_eq!(seen[0]["holders"][0]["pid"], peer.id());
+    drop(peer);
+    expect(dir, &["status", "f"], 0, "f: free (as an event, set, 0 bytes)\n");
+    let peer = job(dir, &["sem", "-j", "3", "-k", "2", "s"], "own");
+    let output = flockwork(dir, &["status", "s"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("s: 2 of 3 permits held ["), "{text}");
+    drop(peer);
+}
+
+// ------------------------------------------------------------------------- a job that ends by itself
+
+/// What the job does that this binary is when it is started by [`short`].
+const JOB: &str = "FLOCKWORK_IT_JOB";
+
+/// Where that job begins. As a test it has nothing to do.
+#[test]
+fn short_job() {
+    limit!();
+    let Ok(task) = std::env::var(JOB) else { return };
+    let words: Vec<&str> = task.split('\t').collect();
+    let code = match *words.as_slice() {
+        ["exit", code] => code.parse().unwrap(),
+        // What it was started with, behind `--`, each on a line that cannot be mistaken.
+        ["arguments"] => {
+            for argument in std::env::args().skip_while(|argument| argument != "--").skip(1) {
+                println!("\njob: {argument:?}");
+            }
+            0
+        }
+        ["append", log] => {
+            let mut log = std::fs::File::options().append(true).create(true).open(log).unwrap();
+            std::io::Write::write_all(&mut log, b"done\n").unwrap();
+            0
+        }
+        // Of so many places one must be free.
+        ["one-of", places, witness] => {
+            let place = |number: u32| flockwork::Lock::open(format!("{witness}.{number}")).unwrap();
+            let held = (0..places.parse().unwrap()).find_map(|n| place(n).try_lock().ok());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            if held.is_some() { 0 } else { 9 }
+        }
+        _ => panic!("what is {words:?}?"),
+    };
+    std::process::exit(code);
+}
+
+/// `words` end where the command begins.
+fn short(dir: &Path, words: &[&str], task: &str) -> Command {
+    let mut command = flockwork(dir, words);
+    command.arg(std::env::current_exe().unwrap()).env(JOB, task);
+    command.args(["cli::everywhere::short_job", "--exact", "--nocapture", "-q"]);
+    command
+}
+
+#[track_caller]
+fn code_of(mut command: Command) -> i32 {
+    command.output().unwrap().status.code().unwrap()
+}
+
+#[test]
+fn the_jobs_code_is_ours_and_its_arguments_are_as_they_were() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    for code in [0, 1, 3, 75, 255] {
+        for verb in [&["lock", "f"][..], &["sem", "s", "--"], &["once", "never"]] {
+            if verb[0] == "once" && code == 0 {
+                continue;
+            }
+            assert_eq!(code_of(short(dir, verb, &format!("exit\t{code}"))), code, "{verb:?}");
+        }
+    }
+    if cfg!(windows) {
+        // As programs end there that crash or are killed by it.
+        for code in [256, 0x00C0_FFEE, -1_073_741_819] {
+            assert_eq!(code_of(short(dir, &["lock", "f"], &format!("exit\t{code}"))), code);
+        }
+    }
+    let words = [
+        "a b",
+        "*",
+        "%PATH%",
+        "$HOME",
+        "-n",
+        "\\",
+        "c:\\d\\",
+        "\"",
+        "'",
+        "a\"b\\\" c",
+        "ä漢",
+        "^&|<>",
+    ];
+    for verb in [&["lock", "f"][..], &["sem", "s", "--"], &["once", "o"]] {
+        let output = short(dir, verb, "arguments").arg("--").args(words).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let seen: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("job: ")).collect();
+        let wanted: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
+        assert_eq!(seen, wanted, "{verb:?}");
+    }
+}
+
+/// Besides what `input` has, which needs a shell or other systems' files.
+#[test]
+fn what_cannot_be_meant_is_said_on_one_line() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::create_dir(dir.join("directory")).unwrap();
+    std::fs::write(dir.join("directory/theirs"), "").unwrap();
+    std::fs::write(dir.join("file"), "").unwrap();
+    let long = "x".repeat(300);
+    for (words, code, says) in [
+        (&[][..], 64, "no verb"),
+        (&["bogus"], 64, "bogus"),
+        (&["lokc", "f", "x"], 64, "lock"),
+        (&["--bogus"], 64, "--bogus"),
+        (&["lock"], 64, "name a file"),
+        (&["lock", "f"], 64, "no command"),
+        (&["lock", "", "x"], 64, "empty"),
+        (&["lock", "f", ""], 69, "empty"),
+        (&["lock", "f", "-c"], 64, "-c"),
+        (&["lock", "-s", "-x", "f", "x"], 64, "--exclusive"),
+        (&["lock", "-w", "-1", "f", "x"], 64, "negative"),
+        (&["lock", "-w", "x", "f", "x"], 64, "seconds"),
+        (&["lock", "-w", "1e300", "f", "x"], 64, "seconds"),
+        (&["lock", "-n", "-w", "1", "f", "x"], 64, "--timeout"),
+        (&["lock", "-E", "256", "f", "x"], 64, "256"),
+        (&["lock", "directory", "x"], 66, "is a directory"),
+        (&["lock", "file/f", "x"], 66, "file"),
+        (&["lock", &long, "x"], if cfg!(windows) { 64 } else { 66 }, "shorter"),
+        (&["lock", "f", "nothing-of-this-name"], 69, "PATH"),
+        (&["lock", "f", "directory/nothing"], 69, "could not run"),
+        (&["lock", "f", "--", "-n"], 69, "could not run"),
+        (&["sem"], 64, "name a semaphore"),
+        (&["sem", "s"], 64, "no command"),
+        (&["sem", "--id", ""], 64, "empty"),
+        (&["sem", "-j", "0", "s", "x"], 64, "nobody"),
+        (&["sem", "-j", "99999", "s", "x"], 64, "4096"),
+        (&["sem", "-k", "0", "s", "x"], 64, "0"),
+        (&["sem", "-j", "2", "-k", "3", "s", "x"], 64, "must be 1 to 2"),
+        (&["sem", "s", "--wait"], 64, "put options first"),
+        (&["sem", "file", "x"], 66, "directory"),
+        (&["sem", "directory", "x"], 66, "other things"),
+        (&["event"], 64, ""),
+        (&["event", "set", ""], 64, "PATH"),
+        (&["event", "wait"], 64, ""),
+        (&["event", "set", "directory"], 66, "is a directory"),
+        (&["event", "wait", "--consume", "a", "b"], 64, "one path"),
+        (&["event", "wait", "--any", "--all", "a"], 64, "--all"),
+        (&["once"], 64, "name the file"),
+        (&["once", "directory", "x"], 66, "is a directory"),
+        (&["status"], 64, "name what"),
+        (&["status", "directory"], 66, "no semaphore"),
+        (&["completions", "nosuchshell"], 64, "nosuchshell"),
+    ] {
+        let said = expect(dir, words, code, "");
+        assert!(said.starts_with("flockwork: ") && said.contains(says), "{words:?}: {said}");
+        assert!(!said.contains("panicked") && !said.contains("Error {"), "{words:?}: {said}");
+    }
+    if cfg!(windows) {
+        for (name, says) in [("nul", "device"), ("f.", "takes it for `f`"), ("file:g", "stream")] {
+            for verb in [&["lock", name, "x"][..], &["sem", name, "x"], &["event", "set", name]] {
+                let said = expect(dir, verb, 64, "");
+                assert!(said.contains(says), "{verb:?}: {said}");
+            }
+        }
+    }
+}
+
+#[test]
+fn who_does_not_get_it_says_who_has_it_and_ends_as_was_asked() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let holding = job(dir, &["lock", "--label", "nightly backup", "f"], "own");
+    for words in [&["lock", "-n", "f", "x"][..], &["lock", "-w", "0", "f", "x"]] {
+        let said = expect(dir, words, 75, "");
+        assert!(said.contains("nightly backup"), "{said}");
+        assert!(said.contains(&format!("process {} ", holding.id())), "{said}");
+    }
+    for code in [1, 9] {
+        expect(dir, &["lock", "-n", "-E", &code.to_string(), "f", "x"], code, "");
+    }
+    // `-E 0`, and `-q`: nothing but the code.
+    assert_eq!(code_of(flockwork(dir, &["lock", "-n", "-E", "0", "f", "x"])), 0);
+    let quiet = flockwork(dir, &["lock", "-nq", "f", "x"]).output().unwrap();
+    assert_eq!((quiet.status.code(), &*quiet.stderr), (Some(75), &b""[..]));
+    // Who waits says so.
+    let mut waiting = short(dir, &["lock", "f"], "exit\t5");
+    let mut waiting = waiting.stderr(Stdio::piped()).stdout(Stdio::null()).start();
+    let mut said = std::io::BufReader::new(waiting.stderr.take().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut said, &mut line).unwrap();
+    assert!(line.starts_with("flockwork: waiting for `"), "{line}");
+    assert!(line.contains("nightly backup"), "{line}");
+    drop(holding);
+    assert_eq!(waiting.wait().unwrap().code(), Some(5));
+}
+
+#[test]
+fn so_many_run_at_once_and_never_more() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let witness = dir.join("witness");
+    for (permits, jobs) in [(1, 4), (3, 12)] {
+        let words = ["sem", "-j", &permits.to_string(), &format!("s{permits}")];
+        let task = format!("one-of\t{permits}\t{}", witness.display());
+        let run = || short(dir, &words, &task).stdout(Stdio::null()).start();
+        let jobs: Vec<_> = (0..jobs).map(|_| run()).collect();
+        for mut job in jobs {
+            assert_eq!(job.wait().unwrap().code(), Some(0), "of {permits}");
+        }
+    }
+}
+
+#[test]
+fn of_many_who_do_something_once_one_does() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let task = format!("append\t{}", dir.join("log").display());
+    for times in 1..=2 {
+        let run = || short(dir, &["once", "o"], &task).stdout(Stdio::null()).start();
+        let jobs: Vec<_> = (0..5).map(|_| run()).collect();
+        for mut job in jobs {
+            assert!(job.wait().unwrap().success());
+        }
+        let log = std::fs::read_to_string(dir.join("log")).unwrap();
+        assert_eq!(log.lines().count(), times);
+        expect(dir, &["once", "--reset", "o"], 0, "");
+    }
+    assert_eq!(code_of(short(dir, &["once", "o"], "exit\t4")), 4);
+    assert!(!dir.join("o").exists(), "what failed is not done");
+}
+
+#[test]
+fn events_wake_who_waits_and_each_setting_is_consumed_by_one() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let start = |words: &[&str]| flockwork(dir, words).stdout(Stdio::piped()).start();
+    let said = |child: crate::support::running::Running| {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let any = start(&["event", "wait", "--any", "a", "ä 漢"]);
+    let all = start(&["event", "wait", "--all", "b", "ä 漢"]);
+    expect(dir, &["event", "set", "ä 漢"], 0, "");
+    assert_eq!(said(any), "ä 漢\n");
+    expect(dir, &["event", "set", "b"], 0, "");
+    assert_eq!(said(all), "");
+    let cleared = start(&["event", "wait", "--cleared", "b"]);
+    expect(dir, &["event", "clear", "b"], 0, "");
+    said(cleared);
+    let consumers: Vec<_> = (0..3).map(|_| start(&["event", "wait", "--consume", "c"])).collect();
+    for number in 0..3 {
+        expect(dir, &["event", "set", "c", "--data", &format!("{number};")], 0, "");
+        expect(dir, &["event", "wait", "--cleared", "c"], 0, "");
+    }
+    let mut all: Vec<_> = consumers.into_iter().map(said).collect();
+    all.sort();
+    assert_eq!(all, ["0;", "1;", "2;"]);
+    expect(dir, &["event", "wait", "-w", "0.01", "c"], 75, "");
+}
+
+#[test]
+fn any_text_will_do_for_names_and_labels() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let peer = job(dir, &["lock", "--label", "nächtlich 漢", "ein weg/ä 漢.lock"], "own");
+    let said = expect(dir, &["lock", "-n", "ein weg/ä 漢.lock", "x"], 75, "");
+    assert!(said.contains("nächtlich 漢"), "{said}");
+    let output = flockwork(dir, &["status", "--json", "ein weg/ä 漢.lock"]).output().unwrap();
+    let seen: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(seen[0]["path"], "ein weg/ä 漢.lock");
+    assert_eq!(seen[0]["holders"][0]["label"], "nächtlich 漢");
+    drop(peer);
+    // Names that no file can have on one system or another, each one by itself.
+    let ids = ["con", "a.", "a", "A", "x/y:z", "*", "nul.txt", " "];
+    let peers: Vec<_> = ids
+        .iter()
+        .enumerate()
+        .map(|(number, id)| job(dir, &["sem", "--id", id, "--"], &format!("own{number}")))
+        .collect();
+    for id in ids {
+        expect(dir, &["sem", "-n", "--id", id, "--", "x"], 75, "");
+        let output = flockwork(dir, &["status", "--json", "--id", id]).output().unwrap();
+        let seen: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&seen[0]["permits"], &seen[0]["available"]), (&1.into(), &0.into()), "{id}");
+    }
+    drop(peers);
+}
+
+#[test]
+fn who_does_not_read_on_ends_what_shows() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let mut watching = flockwork(dir, &["status", "--watch", "--json", "f"]);
+    let mut watching = watching.stdout(Stdio::piped()).stderr(Stdio::piped()).start();
+    let mut lines =
+        std::io::BufRead::lines(std::io::BufReader::new(watching.stdout.take().unwrap()));
+    assert!(lines.next().unwrap().unwrap().contains("\"missing\""));
+    let peer = job(dir, &["lock", "f"], "own");
+    let held = lines.find(|line| line.as_ref().unwrap().contains("\"held\":true"));
+    assert!(held.unwrap().unwrap().contains(&peer.id().to_string()));
+    drop(lines);
+    let output = watching.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), &*output.stderr), (Some(141), &b""[..]));
+    drop(peer);
+}

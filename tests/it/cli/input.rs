@@ -1,0 +1,380 @@
+//! What `flockwork` does with a command line that cannot be meant, and with surroundings that do not let it: a code and one
+//! line. And that its help, manual and completions hold together.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::cli::command::{Ran, flockwork, run};
+
+#[test]
+fn what_cannot_be_meant_is_said_on_one_line() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("directory")).unwrap();
+    std::fs::write(dir.path().join("directory/theirs"), "").unwrap();
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    assert!(Command::new("mkfifo").arg(dir.path().join("fifo")).status().unwrap().success());
+    std::os::unix::fs::symlink("file", dir.path().join("link")).unwrap();
+    let long = "x".repeat(300);
+    for (words, code, says) in [
+        (&[][..], 64, "no verb"),
+        (&["bogus"], 64, "bogus"),
+        (&["lokc", "f", "true"], 64, "lock"),
+        (&["--bogus"], 64, "--bogus"),
+        (&[""], 64, ""),
+        (&["lock"], 64, "name a file"),
+        (&["lock", "f"], 64, "no command"),
+        (&["lock", "", "true"], 64, "empty"),
+        (&["lock", "f", ""], 69, "empty"),
+        (&["lock", "--bogus", "f", "true"], 64, "--bogus"),
+        (&["lock", "-c"], 64, "-c"),
+        (&["lock", "f", "-c"], 64, "-c"),
+        (&["lock", "f", "-c", "a", "b"], 64, "-c"),
+        (&["lock", "-c", "a", "f", "b"], 64, "-c"),
+        (&["lock", "-s", "-x", "f", "true"], 64, "--exclusive"),
+        (&["lock", "-w", "-1", "f", "true"], 64, "negative"),
+        (&["lock", "-w", "x", "f", "true"], 64, "seconds"),
+        (&["lock", "-w", "", "f", "true"], 64, ""),
+        (&["lock", "-w", "1e300", "f", "true"], 64, "seconds"),
+        (&["lock", "-w", "99999999999999", "f", "true"], 64, "hundred years"),
+        (&["lock", "-n", "-w", "1", "f", "true"], 64, "--timeout"),
+        (&["lock", "-E", "256", "f", "true"], 64, "256"),
+        (&["lock", "-E", "-1", "f", "true"], 64, "-1"),
+        (&["lock", "directory", "true"], 66, "is a directory"),
+        (&["lock", "fifo", "true"], 66, "is a FIFO"),
+        (&["lock", "link", "true"], 66, "is a symbolic link"),
+        (&["lock", "/dev/null", "true"], 66, "is a device"),
+        (&["lock", "file/f", "true"], 66, "file"),
+        (&["lock", &long, "true"], 66, "shorter"),
+        (&["lock", "f", "./nothing"], 69, "no such file"),
+        (&["lock", "f", "nothing-of-this-name"], 69, "PATH"),
+        (&["lock", "f", "./file"], 69, "not executable"),
+        (&["lock", "f", "./directory"], 69, "it is a directory"),
+        (&["sem"], 64, "name a semaphore"),
+        (&["sem", "s"], 64, "no command"),
+        (&["sem", "--id", ""], 64, "empty"),
+        (&["sem", "--id", "x"], 64, "no command"),
+        (&["sem", "-j", "0", "s", "true"], 64, "nobody"),
+        (&["sem", "-j", "-", "s", "true"], 64, "count"),
+        (&["sem", "-j", "99999", "s", "true"], 64, "4096"),
+        (&["sem", "-j", "999999999999", "s", "true"], 64, "more permits"),
+        (&["sem", "-k", "0", "s", "true"], 64, "0"),
+        (&["sem", "-k", "-1", "s", "true"], 64, "-1"),
+        (&["sem", "-j", "2", "-k", "3", "s", "true"], 64, "(must be 1 to 2)"),
+        (&["sem", "--resize", "s"], 64, "--jobs"),
+        (&["sem", "s", "--wait"], 64, "put options first"),
+        (&["lock", "f", "-n", "true"], 64, "put options first"),
+        (&["once", "o", "--reset"], 64, "put options first"),
+        (&["lock", "f", "--", "-n"], 69, "PATH"),
+        (&["sem", "--wait", "s", "true"], 64, "no command"),
+        (&["sem", "--wait", "--bg", "s"], 64, "--bg"),
+        (&["sem", "file", "true"], 66, "directory"),
+        (&["sem", "directory", "true"], 66, "other things"),
+        (&["lock", "f", "--", "-c", "exit 3"], 69, "PATH"),
+        (&["event"], 64, ""),
+        (&["event", "bogus"], 64, "bogus"),
+        (&["event", "set"], 64, ""),
+        (&["event", "set", ""], 64, "PATH"),
+        (&["event", "wait"], 64, ""),
+        (&["event", "set", "directory"], 66, "is a directory"),
+        (&["event", "wait", "fifo"], 66, "is a FIFO"),
+        (&["event", "wait", "--consume", "a", "b"], 64, "one path"),
+        (&["event", "wait", "--consume", "--cleared", "a"], 64, "--cleared"),
+        (&["event", "wait", "--any", "--all", "a"], 64, "--all"),
+        (&["once"], 64, "name the file"),
+        (&["once", "o"], 64, "no command"),
+        (&["once", "directory", "true"], 66, "is a directory"),
+        (&["status"], 64, "name what"),
+        (&["status", ""], 64, "PATH"),
+        (&["status", "directory"], 66, "no semaphore"),
+        (&["status", "fifo"], 66, "is a FIFO"),
+        (&["completions"], 64, ""),
+        (&["completions", "nosuchshell"], 64, "nosuchshell"),
+        (&["man", "x"], 64, "x"),
+    ] {
+        let ran = run(dir.path(), words);
+        assert_eq!((ran.code, &*ran.out), (Some(code), ""), "{words:?}: {ran:?}");
+        ran.says(says);
+    }
+    let mut left: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    left.sort();
+    // What was locked, or could have been; but for one there is nothing of what was refused.
+    assert_eq!(
+        left,
+        ["directory", "f", "fifo", "file", "flockwork", "link", "s"].map(OsString::from)
+    );
+}
+
+#[test]
+fn words_that_are_no_unicode_are_as_good_as_others() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let odd = |text: &[u8]| OsString::from_vec(text.to_vec());
+    let name = odd(b"a\xff\xfe b");
+    let bytes = |words: Vec<OsString>| {
+        let output = flockwork(dir.path()).args(&words).output().unwrap();
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        output.stdout
+    };
+    let argument = odd(b"\x80\xc3");
+    for verb in ["lock", "sem", "once"] {
+        let words =
+            [OsStr::new(verb), OsStr::new("--label"), &argument, &name, OsStr::new("printf")];
+        let words = words.into_iter().chain([OsStr::new("%s"), &argument]).map(OsString::from);
+        assert_eq!(bytes(words.collect()), argument.as_bytes());
+        let (path, is_there) = (dir.path().join(&name), dir.path().join(&name).exists());
+        assert!(is_there, "{verb}");
+        if path.is_dir() {
+            std::fs::remove_dir_all(path).unwrap();
+        } else {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    bytes(vec!["sem".into(), "--id".into(), name.clone(), "true".into()]);
+    assert!(dir.path().join("flockwork/a%FF%FE%20b").is_dir());
+    bytes(vec!["event".into(), "set".into(), name.clone(), "--data".into(), argument.clone()]);
+    assert_eq!(
+        bytes(vec!["event".into(), "wait".into(), "--consume".into(), name.clone()]),
+        argument.as_bytes()
+    );
+    bytes(vec!["event".into(), "set".into(), name.clone()]);
+    let mut shown = name.as_bytes().to_vec();
+    shown.push(b'\n');
+    assert_eq!(
+        bytes(vec!["event".into(), "wait".into(), "--any".into(), name.clone(), "x".into()]),
+        shown
+    );
+    bytes(vec!["status".into(), name.clone()]);
+    bytes(vec!["status".into(), "--json".into(), name.clone()]);
+    bytes(vec!["lock".into(), "-c".into(), odd(b"printf '\xff' > /dev/null"), name]);
+    let ran = run(dir.path(), [odd(b"\xff"), odd(b"\xfe")]);
+    assert_eq!(ran.code, Some(64));
+    ran.says("");
+}
+
+#[test]
+fn a_name_cannot_write_on_the_terminal() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let name = "a\u{1b}[2J\nb\u{7}";
+    std::fs::create_dir(dir.path().join(name)).unwrap();
+    for words in [
+        &["lock", name, "true"][..],
+        &["status", name],
+        &["lock", "f", name],
+        &[name],
+        &["lock", "-w", name],
+    ] {
+        let ran = run(dir.path(), words);
+        assert!(!ran.err.trim_end().chars().any(char::is_control), "{ran:?}");
+        ran.says("");
+    }
+    std::fs::remove_dir(dir.path().join(name)).unwrap();
+    let holding = crate::cli::command::Holding::start(dir.path(), &["lock", "--label", name, name]);
+    let ran = run(dir.path(), ["lock", "-n", name, "true"]);
+    assert!(ran.code == Some(75) && !ran.err.trim_end().chars().any(char::is_control), "{ran:?}");
+    let shown = run(dir.path(), ["status", name]).expect_shown();
+    assert!(!shown.trim_end().chars().any(char::is_control), "{shown:?}");
+    holding.end();
+}
+
+impl Ran {
+    fn expect_shown(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self.out
+    }
+}
+
+#[test]
+fn surroundings_that_refuse_are_told() {
+    limit!();
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let mode = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(dir.path(), 0o755);
+    std::fs::write(dir.path().join("closed"), "").unwrap();
+    mode(&dir.path().join("closed"), 0o000);
+    // The superuser may do all that; so does another.
+    let other = |words: &[&str], set: &dyn Fn(&mut Command)| {
+        let mut command = if rustix::process::geteuid().is_root() {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+            // A copy that this user may run, wherever the original lies.
+            let copy = dir.path().join("flockwork-copy");
+            if !copy.exists() {
+                crate::support::copy_program(env!("CARGO_BIN_EXE_flockwork"), &copy);
+            }
+            command.arg(copy);
+            command
+        } else {
+            Command::new(env!("CARGO_BIN_EXE_flockwork"))
+        };
+        command.current_dir(dir.path()).stdin(Stdio::null()).args(words);
+        command.env("XDG_RUNTIME_DIR", dir.path());
+        set(&mut command);
+        Ran::of(&mut command)
+    };
+    mode(dir.path(), 0o555);
+    let plain = |_: &mut Command| ();
+    other(&["lock", "closed", "true"], &plain).expect(66, "").says("ermission");
+    other(&["lock", "new", "true"], &plain).expect(73, "").says("ermission");
+    other(&["lock", "new/deeper", "true"], &plain).expect(73, "").says("ermission");
+    other(&["sem", "new", "true"], &plain).expect(73, "").says("ermission");
+    other(&["event", "set", "new"], &plain).expect(73, "").says("ermission");
+    other(&["once", "new", "true"], &plain).expect(73, "").says("ermission");
+    other(&["sem", "--id", "x", "true"], &plain).expect(73, "").says("XDG_RUNTIME_DIR");
+    mode(dir.path(), 0o755);
+    // A directory for --id that is not the user's own, or open to others.
+    let temp = tempfile::tempdir().unwrap();
+    mode(temp.path(), 0o777);
+    let in_temp = |command: &mut Command| {
+        command.env_remove("XDG_RUNTIME_DIR").env("TMPDIR", temp.path());
+    };
+    let own = temp.path().join(format!(
+        "flockwork-{}",
+        if rustix::process::geteuid().is_root() {
+            65534
+        } else {
+            rustix::process::geteuid().as_raw()
+        }
+    ));
+    std::os::unix::fs::symlink(dir.path(), &own).unwrap();
+    other(&["sem", "--id", "x", "true"], &in_temp).expect(73, "").says("no directory");
+    std::fs::remove_file(&own).unwrap();
+    other(&["sem", "--id", "x", "true"], &in_temp).expect(0, "");
+    assert_eq!(std::fs::metadata(&own).unwrap().permissions().mode() & 0o777, 0o700);
+    mode(&own, 0o777);
+    other(&["sem", "--id", "x", "true"], &in_temp).expect(73, "").says("others may write");
+    let full = |command: &mut Command| {
+        command.stdout(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    };
+    for words in [
+        &["status", "f"][..],
+        &["--help"],
+        &["man"],
+        &["completions", "bash"],
+        &["event", "status", "e"],
+    ] {
+        let mut command = flockwork(dir.path());
+        full(&mut command);
+        let output = command.args(words).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(output.status.code(), Some(71), "{words:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("standard output"));
+    }
+}
+
+#[test]
+fn closed_standard_streams_do_no_harm() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    for (closed, words, code) in [
+        ("0<&-", "lock f true", 0),
+        ("0<&- 1>&- 2>&-", "lock f sh -c 'exit 4'", 4),
+        ("1>&- 2>&-", "lock", 64),
+        ("2>&-", "lock f ./nothing", 69),
+        ("0<&-", "event set e --data -", 0),
+        ("0<&- 1>&- 2>&-", "sem s true", 0),
+        ("0<&- 1>&- 2>&-", "sem --bg s true", 0),
+        ("1>&- 2>&-", "status f", 0),
+    ] {
+        let mut sh = Command::new("sh");
+        sh.args(["-c", &format!("\"$0\" {words} {closed}"), env!("CARGO_BIN_EXE_flockwork")]);
+        assert_eq!(Ran::of(sh.current_dir(dir.path())).code, Some(code), "{words} {closed}");
+    }
+}
+
+#[test]
+fn each_verb_has_help_with_an_example_short_and_long() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    for verb in ["lock", "sem", "event", "once", "status", "completions", "man"] {
+        for flag in ["-h", "--help"] {
+            let help = run(dir.path(), [verb, flag]).expect_shown();
+            assert!(help.contains("Example"), "{verb} {flag}");
+            assert!(help.contains(&format!("flockwork {verb}")), "{verb} {flag}");
+            assert!(help.lines().all(|line| line.trim_end() == line || line.trim().is_empty()));
+        }
+        assert_eq!(
+            run(dir.path(), ["help", verb]).expect_shown(),
+            run(dir.path(), [verb, "--help"]).out
+        );
+    }
+    let (short, long) =
+        (run(dir.path(), ["-h"]).expect_shown(), run(dir.path(), ["--help"]).expect_shown());
+    assert!(short.len() < long.len() && long.contains("75") && short.contains("75"));
+    let version = run(dir.path(), ["--version"]).expect_shown();
+    assert_eq!(version, format!("flockwork {}\n", env!("CARGO_PKG_VERSION")));
+    for verb in ["set", "clear", "wait", "status"] {
+        run(dir.path(), ["event", verb, "--help"]).expect_shown();
+    }
+}
+
+#[test]
+fn the_manual_and_the_completions_know_every_option() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let page = run(dir.path(), ["man"]).expect_shown();
+    let plain = page.replace("\\-", "-");
+    for verb in ["lock", "sem", "once", "status"] {
+        let help = run(dir.path(), [verb, "--help"]).expect_shown();
+        let options =
+            help.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 2);
+        for option in options.map(|option| option.trim_end_matches([',', ']', '.', ';', ')'])) {
+            let name = option.split(['=', '`']).next().unwrap();
+            assert!(plain.contains(name), "{verb} {name} is not in the manual");
+        }
+        assert!(plain.contains(&format!("FLOCKWORK {}", verb.to_uppercase())), "{verb}");
+    }
+    assert!(plain.contains("xargs -P 16") && plain.contains("EXIT CODES"), "examples and codes");
+    if crate::support::has("groff", &["--version"]) {
+        std::fs::write(dir.path().join("page"), &page).unwrap();
+        let mut groff = Command::new("groff");
+        groff.args(["-man", "-ww", "-Tutf8", "-z", "page"]).current_dir(dir.path());
+        let ran = Ran::of(&mut groff);
+        assert_eq!((ran.code, &*ran.err), (Some(0), ""));
+    }
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = run(dir.path(), ["completions", shell]).expect_shown();
+        assert!(script.contains("resize") && !script.contains("--stay"), "{shell}");
+        if shell == "bash" {
+            std::fs::write(dir.path().join("script"), script).unwrap();
+            let mut bash = Command::new("bash");
+            Ran::of(bash.args(["-n", "script"]).current_dir(dir.path())).expect(0, "");
+        }
+    }
+}
+
+/// With nothing in the environment, and with directories in it that are not there.
+#[test]
+fn the_command_does_without_an_environment() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let run = |variables: &[(&str, &Path)], words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_flockwork"));
+        command.current_dir(dir.path()).env_clear().stdin(std::process::Stdio::null()).args(words);
+        Ran::of(command.envs(variables.iter().copied()))
+    };
+    for words in [
+        &["lock", "f", "/bin/true"][..],
+        &["lock", "f", "-c", ":"],
+        &["sem", "s", "/bin/true"],
+        &["once", "o", "/bin/true"],
+        &["event", "set", "e"],
+        &["event", "wait", "e"],
+    ] {
+        run(&[], words).expect(0, "");
+    }
+    assert_eq!(run(&[], &["status", "f", "s"]).code, Some(0));
+    let missing = dir.path().join("missing");
+    for variable in ["TMPDIR", "XDG_RUNTIME_DIR"] {
+        let ran = run(&[(variable, &missing)], &["sem", "--id", "x", "/bin/true"]);
+        ran.expect(73, "").says("missing");
+        run(&[(variable, &missing)], &["lock", "f", "/bin/true"]).expect(0, "");
+    }
+    run(&[("TMPDIR", dir.path())], &["sem", "--id", "x", "/bin/true"]).expect(0, "");
+}

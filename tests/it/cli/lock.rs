@@ -1,0 +1,184 @@
+//! `flockwork lock`.
+
+use std::process::Command;
+
+use crate::cli::command::{Holding, Ran, flockwork, run};
+use crate::support::running::Start as _;
+
+#[test]
+fn a_program_can_be_locked_while_it_runs() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let copied = Command::new("cp").arg("/bin/sh").arg(dir.path().join("prog")).status().unwrap();
+    assert!(copied.success());
+    for verb in [&["lock"][..], &["lock", "-x"], &["lock", "-s"]] {
+        let words = verb.iter().chain(&["prog", "./prog", "-c", "exit 3"]);
+        run(dir.path(), words).expect(3, "");
+    }
+}
+
+#[test]
+fn the_command_gets_its_arguments_as_they_are_and_its_code_is_ours() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let words = ["a b", "", "*", "$HOME", "--", "-n", "\\", "'", "\"", "c\nd"];
+    for verb in [&["lock", "f", "--"][..], &["lock", "f"], &["sem", "s", "--"], &["once", "o"]] {
+        let ran = run(dir.path(), verb.iter().chain(&["printf", "<%s>"]).chain(&words));
+        let wanted = format!("<{}>", words.join("><"));
+        assert_eq!(ran.expect(0, &wanted).err, "");
+    }
+    for code in [0, 1, 7, 75, 255] {
+        let exit = format!("exit {code}");
+        for verb in [&["lock", "f"][..], &["sem", "s"], &["once", "never"], &["lock", "-o", "f"]] {
+            if verb[0] == "once" && code == 0 {
+                continue;
+            }
+            run(dir.path(), verb.iter().chain(&["sh", "-c", &exit])).expect(code, "");
+        }
+    }
+    for (signal, code) in [("TERM", 143), ("KILL", 137), ("INT", 130), ("SEGV", 139)] {
+        let kill = format!("kill -{signal} $$");
+        for verb in ["lock", "sem", "once"] {
+            run(dir.path(), [verb, &format!("k{verb}"), "sh", "-c", &kill]).expect(code, "");
+        }
+    }
+}
+
+#[test]
+fn a_string_is_for_the_shell() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let shell = |words: &[&str]| Ran::of(flockwork(dir.path()).env_remove("SHELL").args(words));
+    shell(&["lock", "f", "-c", "echo a; exit 3"]).expect(3, "a\n");
+    shell(&["lock", "-c", "echo a | tr a b", "f"]).expect(0, "b\n");
+    shell(&["lock", "--command=exit 4", "f"]).expect(4, "");
+    let mut own = flockwork(dir.path());
+    own.env("SHELL", "/bin/echo").args(["lock", "f", "-c", "x y"]);
+    Ran::of(&mut own).expect(0, "-c x y\n");
+    // What has no `#!` is a script of sh, as for execvp(3).
+    let script = dir.path().join("script");
+    std::fs::write(&script, "echo \"$1 $#\"\n").unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    run(dir.path(), ["lock", "f", "./script", "a b", "c"]).expect(0, "a b 2\n");
+}
+
+#[test]
+fn who_holds_it_is_in_the_way_and_named() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let holding = Holding::start(dir.path(), &["lock", "--label", "nightly backup", "f"]);
+    for words in [&["lock", "-n", "f", "echo", "x"][..], &["lock", "-w", "0", "f", "echo", "x"]] {
+        let ran = run(dir.path(), words).expect(75, "");
+        ran.says("nightly backup");
+        ran.says(&format!("process {} ", holding.0.id()));
+    }
+    let start = std::time::Instant::now();
+    run(dir.path(), ["lock", "-w", "0.3", "f", "echo", "x"]).expect(75, "").says("nightly backup");
+    assert!(start.elapsed() >= std::time::Duration::from_millis(300));
+    for (words, code) in [(["-E", "9"], 9), (["-E", "0"], 0), (["-E", "1"], 1)] {
+        run(dir.path(), ["lock", "-n"].iter().chain(&words).chain(&["f", "true"])).expect(code, "");
+    }
+    assert_eq!(run(dir.path(), ["lock", "-nq", "f", "true"]).expect(75, "").err, "");
+    // Also for what knows nothing of us, and the other way round.
+    let flock = |path: &str| {
+        Command::new("flock").current_dir(dir.path()).args(["-n", path, "true"]).status().unwrap()
+    };
+    assert_eq!(flock("f").code(), Some(1));
+    holding.end();
+    assert!(flock("f").success());
+    assert!(!dir.path().join("f.holder").exists());
+}
+
+#[test]
+fn readers_share_and_who_wants_it_alone_does_not_starve() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let one = Holding::start(dir.path(), &["lock", "-s", "f"]);
+    run(dir.path(), ["lock", "-s", "-n", "f", "echo", "x"]).expect(0, "x\n");
+    for alone in [&["lock", "-n", "f"][..], &["lock", "-x", "-n", "f"], &["lock", "-en", "f"]] {
+        run(dir.path(), alone.iter().chain(&["echo", "x"])).expect(75, "");
+    }
+    // One who waits for it alone goes before readers who come after it.
+    let waiting = flockwork(dir.path()).args(["lock", "f", "true"]).start();
+    crate::support::until_held(&dir.path().join("f.gate"), waiting.id());
+    run(dir.path(), ["lock", "-s", "-n", "f", "echo", "x"]).expect(75, "");
+    one.end();
+    assert!(waiting.wait_with_output().unwrap().status.success());
+    run(dir.path(), ["lock", "-s", "-n", "f", "echo", "x"]).expect(0, "x\n");
+    let alone = Holding::start(dir.path(), &["lock", "f"]);
+    run(dir.path(), ["lock", "-s", "-n", "f", "echo", "x"]).expect(75, "");
+    alone.end();
+}
+
+#[test]
+fn an_exclusive_lock_makes_no_other_file_that_stays() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), ["lock", "f", "true"]).expect(0, "");
+    run(dir.path(), ["lock", "--no-record", "f", "ls"]).expect(0, "f\n");
+    run(dir.path(), ["lock", "--access", "private", "p", "true"]).expect(0, "");
+    let mode = |name: &str| {
+        let found = std::fs::metadata(dir.path().join(name)).unwrap();
+        std::os::unix::fs::PermissionsExt::mode(&found.permissions()) & 0o777
+    };
+    assert_eq!(mode("p"), 0o600);
+    std::fs::remove_file(dir.path().join("p")).unwrap();
+    run(dir.path(), ["sem", "--access", "everyone", "p/s", "true"]).expect(0, "");
+    assert_eq!((mode("p"), mode("p/s"), mode("p/s/slot.0")), (0o777, 0o777, 0o666));
+    std::fs::remove_dir_all(dir.path().join("p")).unwrap();
+    let left: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["f"]);
+}
+
+#[test]
+fn a_job_never_runs_without_what_it_was_started_with() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let verbs = [
+        (&["lock", "f"][..], &["lock", "-n", "f", "true"][..]),
+        (&["lock", "-s", "g"], &["lock", "-n", "g", "true"]),
+        (&["sem", "s"], &["sem", "-n", "s", "true"]),
+        (&["sem", "-j", "2", "-k", "2", "--id", "two"], &["sem", "-n", "--id", "two", "true"]),
+        (&["once", "o"], &["once", "-n", "o", "true"]),
+    ];
+    for (hold, try_it) in verbs {
+        let mut holding = Holding::start(dir.path(), hold);
+        holding.0.kill().unwrap();
+        // The job has our end of its input still, and its own copy of what is held.
+        let input = holding.0.stdin.take();
+        holding.0.wait().unwrap();
+        let ran = run(dir.path(), try_it).expect(75, "");
+        ran.says("cat"); // and that it holds on is told
+        drop(input);
+        crate::support::eventually("it is free when the job has ended", || {
+            run(dir.path(), try_it).code == Some(0)
+        });
+    }
+    // With -o it is the command's own risk.
+    let mut holding = Holding::start(dir.path(), &["lock", "-o", "f"]);
+    run(dir.path(), ["lock", "-n", "f", "true"]).expect(75, "");
+    holding.0.kill().unwrap();
+    let _input = holding.0.stdin.take();
+    holding.0.wait().unwrap();
+    run(dir.path(), ["lock", "-n", "f", "true"]).expect(0, "");
+}
+
+#[test]
+fn what_a_job_leaves_running_holds_on() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    for (verb, name) in [("lock", "f"), ("sem", "s")] {
+        // Not inherited but opened: with our pipes, `run` would wait for the one that is left.
+        let leave = "cat fifo > /dev/null 2>&1 & exit 0";
+        run(dir.path(), [verb, name, "sh", "-c", leave]).expect(0, "");
+        run(dir.path(), [verb, "-n", name, "true"]).expect(75, "");
+        drop(std::fs::OpenOptions::new().write(true).open(&fifo).unwrap());
+        run(dir.path(), [verb, name, "true"]).expect(0, "");
+        run(dir.path(), [verb, "-o", name, "sh", "-c", leave]).expect(0, "");
+        run(dir.path(), [verb, "-n", name, "true"]).expect(0, "");
+        drop(std::fs::OpenOptions::new().write(true).open(&fifo).unwrap());
+    }
+}

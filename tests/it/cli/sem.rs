@@ -1,0 +1,118 @@
+//! `flockwork sem`.
+
+use std::process::{Command, Stdio};
+
+use crate::cli::command::{Holding, Ran, flockwork, run};
+use crate::support::running::Start as _;
+
+#[test]
+fn never_more_than_four_of_sixteen_run_at_once() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    // A witness that does not trust us: who cannot make a directory for itself is one too many.
+    let job = "for i in 0 1 2 3; do mkdir w$i 2>/dev/null && { sleep 0.01; rmdir w$i; exit 0; }; done; echo TOO MANY; exit 9";
+    let line = format!("seq 100 | xargs -P 16 -n 1 \"$0\" sem -j 4 --id cc -- sh -c '{job}'");
+    let mut xargs = Command::new("sh");
+    xargs.args(["-c", &line, env!("CARGO_BIN_EXE_flockwork")]);
+    xargs.current_dir(dir.path()).env("XDG_RUNTIME_DIR", dir.path());
+    let ran = Ran::of(&mut xargs);
+    assert_eq!((ran.code, &*ran.out), (Some(0), ""), "{ran:?}");
+    assert!(dir.path().join("flockwork/cc/capacity").exists(), "kept in the runtime directory");
+}
+
+#[test]
+fn each_job_knows_its_slot() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let slot = ["sh", "-c", "echo $FLOCKWORK_SLOT"];
+    let of = |words: &[&str]| run(dir.path(), words.iter().chain(&slot)).expect(0, "0\n");
+    of(&["sem", "-j", "3", "s"]);
+    let held = Holding::start(dir.path(), &["sem", "s"]);
+    let next = run(dir.path(), ["sem", "-n", "s"].iter().chain(&slot));
+    assert!(["1\n", "2\n"].contains(&&*next.out), "{next:?}");
+    held.end();
+    run(dir.path(), ["sem", "-k", "3", "s"].iter().chain(&slot)).expect(0, "0,1,2\n");
+    // With neither a number nor a semaphore it is a mutex.
+    let held = Holding::start(dir.path(), &["sem", "--id", "mutex"]);
+    run(dir.path(), ["sem", "--id", "mutex", "-n", "true"]).expect(75, "");
+    held.end();
+}
+
+#[test]
+fn another_number_is_refused_until_it_is_changed_for_all() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), ["sem", "-j", "2", "s", "true"]).expect(0, "");
+    run(dir.path(), ["sem", "-j", "3", "s", "true"]).expect(64, "").says("-j 2");
+    run(dir.path(), ["sem", "-k", "3", "s", "true"]).expect(64, "").says("1 to 2");
+    run(dir.path(), ["sem", "-j", "3", "--resize", "s"]).expect(0, "");
+    run(dir.path(), ["sem", "-j", "3", "-k", "3", "s", "echo", "x"]).expect(0, "x\n");
+    run(dir.path(), ["sem", "-j", "1", "--resize", "s", "echo", "x"]).expect(0, "x\n");
+    for (count, ok) in [("100%", true), ("+1", true), ("-1", true), ("0", false), ("x", false)] {
+        let name = format!("s{count}");
+        let ran = run(dir.path(), ["sem", "-j", count, &name, "true"]);
+        assert_eq!(ran.code, Some(if ok { 0 } else { 64 }), "{ran:?}");
+    }
+}
+
+#[test]
+fn jobs_in_the_background_are_waited_for() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    run(dir, ["sem", "--id", "never", "--wait"]).expect(0, "");
+    for job in 0..4 {
+        // Returns when it runs, and that is when one of two permits could be had.
+        let script = format!("while [ ! -e go ]; do sleep 0.01; done; echo {job} >> done");
+        let mut start = flockwork(dir);
+        start.args(["sem", "--bg", "-j", "4", "--id", "bg", "sh", "-c", &script]);
+        start.stdout(Stdio::null()).stderr(Stdio::null());
+        assert!(start.status().unwrap().success());
+    }
+    run(dir, ["sem", "--id", "bg", "-n", "true"]).expect(75, "");
+    run(dir, ["sem", "--id", "bg", "--wait", "-n"]).expect(75, "");
+    std::fs::write(dir.join("go"), "").unwrap();
+    run(dir, ["sem", "--id", "bg", "--wait"]).expect(0, "");
+    assert_eq!(std::fs::read_to_string(dir.join("done")).unwrap().lines().count(), 4);
+    // What cannot be run is told to who started it.
+    run(dir, ["sem", "--bg", "--id", "bg", "./nothing"]).expect(69, "").says("`./nothing`");
+    let ran = run(dir, ["sem", "--bg", "-n", "--id", "bg", "sh", "-c", "exit 5"]).expect(0, "");
+    assert_eq!(ran.err, "");
+    run(dir, ["sem", "--id", "bg", "--wait"]).expect(0, "");
+}
+
+#[test]
+fn a_job_whose_starter_was_killed_while_it_waited_is_not_run() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let holding = Holding::start(dir.path(), &["sem", "s"]);
+    let mut start = flockwork(dir.path());
+    start.args(["sem", "--bg", "s", "touch", "ran"]).stderr(Stdio::null());
+    let mut start = start.start();
+    crate::support::eventually("it waits", || {
+        crate::support::blocked(&dir.path().join("s/slot.0")) > 0
+    });
+    start.kill().unwrap();
+    start.wait().unwrap();
+    crate::support::eventually("who stays has left", || {
+        crate::support::blocked(&dir.path().join("s/slot.0")) == 0
+    });
+    holding.end();
+    run(dir.path(), ["sem", "s", "true"]).expect(0, "");
+    assert!(!dir.path().join("ran").exists());
+}
+
+#[test]
+fn what_is_made_larger_meanwhile_is_waited_for_as_well() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let one = Holding::start(dir.path(), &["sem", "-j", "1", "s"]);
+    let mut waiting = flockwork(dir.path()).args(["sem", "--wait", "s"]).start();
+    crate::support::until_blocked(&dir.path().join("s/slot.0"), 1);
+    let more = flockwork(dir.path()).args(["sem", "-j", "3", "--resize", "s"]).status().unwrap();
+    assert!(more.success());
+    // Whoever has one of the new ones by now has queued before it or after it. That one has not.
+    one.end();
+    assert!(waiting.wait().unwrap().success());
+    run(dir.path(), ["sem", "-k", "3", "s", "true"]).expect(0, "");
+}

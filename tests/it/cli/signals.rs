@@ -1,0 +1,358 @@
+//! Signals: those that are sent to the command reach its job, those of a terminal once.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+
+use crate::cli::command::{Ran, flockwork, run};
+use crate::support::eventually;
+use crate::support::running::{Running, Start as _};
+
+/// A command whose job writes down the signals that it gets, and ends with the code 9 at a TERM.
+fn counting(dir: &std::path::Path, verb: &[&str]) -> (Running, impl Iterator<Item = String>) {
+    let script = "for s in INT HUP QUIT USR1 USR2 CONT; do trap \"echo $s\" $s; done; trap 'echo TERM; exit 9' TERM; echo runs; while :; do sleep 0.01; done";
+    let mut child = flockwork(dir);
+    child.args(verb).args(["sh", "-c", script]).stdout(Stdio::piped());
+    let mut child = child.start();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(lines.next().as_deref(), Some("runs"));
+    (child, lines)
+}
+
+#[test]
+fn each_reaches_the_job_once() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    for verb in [&["lock", "f"][..], &["sem", "s"], &["once", "o"], &["lock", "-o", "f"]] {
+        let (mut child, mut lines) = counting(dir.path(), verb);
+        for (signal, name) in [
+            (Signal::INT, "INT"),
+            (Signal::HUP, "HUP"),
+            (Signal::QUIT, "QUIT"),
+            (Signal::USR1, "USR1"),
+            (Signal::USR2, "USR2"),
+            (Signal::CONT, "CONT"),
+            (Signal::INT, "INT"),
+        ] {
+            child.signal(signal);
+            assert_eq!(lines.next().as_deref(), Some(name), "{verb:?}");
+        }
+        child.signal(Signal::TERM);
+        assert_eq!(lines.collect::<Vec<_>>(), ["TERM"]);
+        assert_eq!(child.wait().unwrap().code(), Some(9));
+    }
+}
+
+#[test]
+fn a_stop_stops_both_and_both_go_on() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = flockwork(dir.path());
+    let job = "echo $$; exec cat";
+    child.args(["lock", "f", "sh", "-c", job]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    // In a group of which we take care: one of which nobody does, as that of the tests themselves may be, does not stop.
+    std::os::unix::process::CommandExt::process_group(&mut child, 0);
+    let mut child = child.start();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    let job: u32 = line.trim().parse().unwrap();
+    let state = |pid: u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit(") ").next().unwrap().chars().next().unwrap()
+    };
+    for _ in 0..3 {
+        child.signal(Signal::TSTP);
+        eventually("both are stopped", || state(job) == 'T' && state(child.id()) == 'T');
+        child.signal(Signal::CONT);
+        eventually("both go on", || state(job) != 'T' && state(child.id()) != 'T');
+    }
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+}
+
+/// At any moment of its start: either it ends by the signal with nothing running, or the job gets it.
+#[test]
+fn one_that_comes_early_leaves_no_job_behind() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..150_u64 {
+        let mut child = flockwork(dir.path());
+        child.args(["lock", "f", "sleep", "1000"]).stdout(Stdio::null());
+        let mut child = child.start();
+        std::thread::sleep(std::time::Duration::from_micros(round * 40));
+        child.signal(Signal::TERM);
+        let status = child.wait().unwrap();
+        let by = std::os::unix::process::ExitStatusExt::signal(&status);
+        assert!(status.code() == Some(143) || by == Some(15), "{status}");
+        run(dir.path(), ["lock", "-n", "f", "true"]).expect(0, "");
+    }
+}
+
+#[test]
+fn who_waits_ends_by_what_comes() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let holding = crate::cli::command::Holding::start(dir.path(), &["lock", "f"]);
+    for (signal, number) in
+        [(Signal::TERM, 15), (Signal::INT, 2), (Signal::HUP, 1), (Signal::USR1, 10)]
+    {
+        let mut child = flockwork(dir.path()).args(["lock", "f", "true"]).start();
+        crate::support::until_blocked(&dir.path().join("f"), 1);
+        child.signal(signal);
+        let status = child.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(number));
+    }
+    holding.end();
+}
+
+#[test]
+fn what_is_ignored_stays_ignored_and_nothing_else_changes_for_the_job() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let shown = |before: &str| {
+        let script =
+            format!("{before} exec \"$0\" lock f grep -E 'Sig(Blk|Ign)' /proc/self/status");
+        let mut sh = Command::new("env");
+        sh.args(["--default-signal", "sh", "-c", &script, env!("CARGO_BIN_EXE_flockwork")]);
+        Ran::of(sh.current_dir(dir.path()))
+    };
+    let grep = ["--default-signal", "grep", "-E", "Sig(Blk|Ign)", "/proc/self/status"];
+    let bare = Command::new("env").args(grep).output().unwrap();
+    assert_eq!(shown("").out, String::from_utf8(bare.stdout).unwrap());
+    let ignored = shown("trap '' HUP INT;");
+    let mask = ignored.out.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();
+    assert_eq!(u64::from_str_radix(mask, 16).unwrap() & 0b1111, 0b11, "{ignored:?}");
+    // Where children's deaths are ignored their codes are lost, unless one cares.
+    let mut careless = Command::new("sh");
+    careless.args(["-c", "trap '' CHLD; exec \"$0\" lock f sh -c 'exit 7'"]);
+    careless.arg(env!("CARGO_BIN_EXE_flockwork")).current_dir(dir.path());
+    Ran::of(&mut careless).expect(7, "");
+}
+
+/// Runs a script of Python's on a terminal of its own.
+fn on_a_terminal(dir: &std::path::Path, script: &str) -> Ran {
+    let library = r#"
+import os, pty, re, sys, time, signal, select
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+def start(*words):
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execv(sys.argv[1], ["flockwork", *words])
+    return pid, fd
+def read(fd, until, text=b""):
+    end = time.time() + 60
+    while until not in text:
+        if not select.select([fd], [], [], max(0, end - time.time()))[0]:
+            raise SystemExit(f"no {until!r} in {text!r}")
+        try:
+            text += os.read(fd, 4096)
+        except OSError:
+            break
+    return text
+def until(what, condition):
+    end = time.time() + 60
+    while not condition():
+        if time.time() > end:
+            raise SystemExit("never " + what)
+        time.sleep(0.01)
+def settled(pid):
+    # What comes while the job is started may be passed on although the terminal sent it to the job as well. It has been
+    # started when the main thread has blocked signals again.
+    mask = lambda: [line for line in open(f"/proc/{pid}/status") if line.startswith("SigBlk")][0].split()[1]
+    until("settled", lambda: int(mask(), 16) & 2)
+def rest(fd, text=b""):
+    while True:
+        try:
+            more = os.read(fd, 4096)
+        except OSError:
+            return text
+        if not more:
+            return text
+        text += more
+"#;
+    let mut python = Command::new("timeout");
+    python.args(["100", "python3"]).args([
+        "-c",
+        &format!("{library}{script}"),
+        env!("CARGO_BIN_EXE_flockwork"),
+    ]);
+    python.current_dir(dir).env("TERM", "xterm");
+    Ran::of(&mut python)
+}
+
+#[test]
+fn ctrl_c_ends_both_once() {
+    limit!();
+    if !crate::support::has("python3", &["-c", "import pty"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let ran = on_a_terminal(
+        dir.path(),
+        r#"
+job = "trap 'echo INT' INT; trap 'echo QUIT' QUIT; trap 'exit 5' TERM; echo runs; while :; do sleep 0.01; done"
+pid, fd = start("lock", "f", "sh", "-c", job)
+text = read(fd, b"runs")
+settled(pid)
+for key, name in [(b"\x03", b"INT"), (b"\x1c", b"QUIT"), (b"\x03", b"INT")]:
+    os.write(fd, key)
+    read(fd, name)
+    time.sleep(0.2)
+# A signal that a program sends reaches it as well, on a terminal too.
+os.kill(pid, signal.SIGINT)
+text = read(fd, b"INT")
+os.kill(pid, signal.SIGTERM)
+more = rest(fd)
+assert b"INT" not in more and b"QUIT" not in more, more
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
+
+# A job that does not care ends by it, and so do we: by the signal itself, by which a shell ends its loops.
+for verb in ["lock", "sem", "once"]:
+    pid, fd = start(verb, verb + " path", "sh", "-c", "echo runs; exec sleep 1000")
+    read(fd, b"runs")
+    settled(pid)
+    os.write(fd, b"\x03")
+    rest(fd)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -2
+pid, fd = start("lock", "f", "sh", "-c", "echo runs; kill -INT $$")
+rest(fd)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
+
+# Ctrl-Z stops both, and one that does not care for it does not leave us stopped. Under a shell's care: a group of which
+# nobody takes care cannot be stopped by the terminal.
+def start_under_a_shell(*words):
+    told, tell = os.pipe()
+    shell, fd = pty.fork()
+    if shell == 0:
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        pid = os.fork()
+        if pid == 0:
+            os.setpgid(0, 0)
+            os.tcsetpgrp(0, os.getpid())
+            signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+            os.execv(sys.argv[1], ["flockwork", *words])
+        os.write(tell, str(pid).encode())
+        while True:
+            status = os.waitpid(pid, os.WUNTRACED)[1]
+            if not os.WIFSTOPPED(status):
+                os._exit(os.waitstatus_to_exitcode(status))
+    os.close(tell)
+    return shell, int(os.read(told, 100)), fd
+def is_stopped(pid):
+    return open(f"/proc/{pid}/stat").read().rsplit(") ")[1][0] == "T"
+shell, pid, fd = start_under_a_shell("lock", "f", "sh", "-c", "echo job $$ runs; exec sleep 1000")
+job = int(read(fd, b"runs").split(b"job ")[1].split()[0])
+for _ in range(3):
+    os.write(fd, b"\x1a")
+    until("stopped", lambda: is_stopped(pid) and is_stopped(job))
+    os.killpg(pid, signal.SIGCONT)
+    until("continued", lambda: not is_stopped(pid) and not is_stopped(job))
+os.kill(pid, signal.SIGTERM)
+rest(fd)
+assert os.waitstatus_to_exitcode(os.waitpid(shell, 0)[1]) == 143
+shell, pid, fd = start_under_a_shell("lock", "f", "sh", "-c", "trap '' TSTP; echo runs; read line; echo $line")
+read(fd, b"runs")
+os.write(fd, b"\x1a")
+os.write(fd, b"went on\n")
+rest(fd)
+assert os.waitstatus_to_exitcode(os.waitpid(shell, 0)[1]) == 0
+print("ok")
+"#,
+    );
+    assert_eq!((ran.code, &*ran.out), (Some(0), "ok\n"), "{ran:?}");
+}
+
+/// Two of a kind that come together may be one to the job; so what we send is looked at.
+#[test]
+fn what_the_terminal_says_is_not_said_again() {
+    limit!();
+    if !crate::support::has("python3", &["-c", "import pty"])
+        || !crate::support::has("strace", &["-V"])
+    {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let ran = on_a_terminal(
+        dir.path(),
+        r#"
+wrapper = sys.argv[1]
+def sent():
+    return [line.split("SIG")[1].split(")")[0] for line in open("log") if "kill(" in line and "SIG" in line and "---" not in line]
+pid, fd = pty.fork()
+if pid == 0:
+    job = "trap 'echo INT' INT; trap 'echo USR1' USR1; trap 'exit 5' TERM; echo runs; while :; do sleep 0.01; done"
+    os.execvp("strace", ["strace", "-f", "-e", "trace=kill", "-o", "log", wrapper, "lock", "f", "sh", "-c", job])
+read(fd, b"runs")
+ours = int(open(f"/proc/{pid}/task/{pid}/children").read().split()[0])
+settled(ours)
+for _ in range(5):
+    os.write(fd, b"\x03")
+    read(fd, b"INT")
+os.kill(ours, signal.SIGUSR1)
+read(fd, b"USR1")
+os.kill(ours, signal.SIGTERM)
+rest(fd)
+os.waitpid(pid, 0)
+assert sent() == ["USR1", "TERM"], open("log").read()
+print("ok")
+"#,
+    );
+    assert_eq!((ran.code, &*ran.out), (Some(0), "ok\n"), "{ran:?}");
+}
+
+#[test]
+fn on_a_terminal_the_wait_is_shown_live_and_taken_away() {
+    limit!();
+    if !crate::support::has("python3", &["-c", "import pty"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let holding =
+        crate::cli::command::Holding::start(dir.path(), &["lock", "--label", "nightly", "f"]);
+    let waiting = crate::support::running::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            on_a_terminal(
+                dir.path(),
+                r#"
+pid, fd = start("lock", "f", "echo", "had it")
+text = read(fd, b"waiting for")
+text = read(fd, b"nightly", text)
+def two_seconds():
+    global text
+    if select.select([fd], [], [], 0)[0]:
+        text += os.read(fd, 4096)
+    return re.search(rb"for ([2-9]|[0-9]{2,})[.]", text)
+until("shown for two seconds", two_seconds)
+open("seen", "w").close()
+text = rest(fd, text)
+assert text.endswith(b"had it\r\n"), text
+assert b"\n" not in text[:-8], text          # one line, drawn anew
+assert b"\r\x1b[2K" in text[-30:], text      # and taken away
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+print("ok")
+"#,
+            )
+        });
+        eventually("it is shown", || dir.path().join("seen").exists() || waiting.is_finished());
+        holding.end();
+        waiting.join().unwrap()
+    });
+    assert_eq!((waiting.code, &*waiting.out), (Some(0), "ok\n"), "{waiting:?}");
+}
+
+#[test]
+fn nothing_of_ours_is_on_the_standard_output() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = flockwork(dir.path());
+    child.args(["lock", "-v", "f", "sh", "-c", "echo out; echo err >&2"]);
+    child.stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = child.start();
+    let mut text = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    assert_eq!(text, "out\n");
+    child.wait().unwrap();
+}

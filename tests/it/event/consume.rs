@@ -1,0 +1,310 @@
+//! Of all who consume an event exactly one gets each setting, whoever of them is killed when.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use flockwork::{Error, Event};
+
+use crate::event::dirs;
+use crate::peer::Peer;
+use crate::peer::event::peer;
+use crate::peer::semaphore::FAR;
+use crate::support::{eventually, until_watching};
+
+#[test]
+fn it_is_cleared_by_the_one_who_gets_it() {
+    limit!();
+    let (dir, path) = dirs();
+    let event = Event::open(&path).unwrap();
+    assert!(event.try_consume().unwrap_err().is_would_block());
+    let count = || std::fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(count(), 0, "who finds nothing makes nothing");
+    event.set_with(b"one").unwrap();
+    assert_eq!(event.try_consume().unwrap(), b"one");
+    assert!(!event.is_set().unwrap());
+    event.set().unwrap();
+    assert_eq!(event.consume().unwrap(), b"");
+    event.set_with(b"two").unwrap();
+    assert_eq!(event.consume_timeout(Duration::ZERO).unwrap(), b"two");
+    event.set_with(b"three").unwrap();
+    let past = std::time::Instant::now();
+    assert_eq!(event.consume_deadline(past).unwrap(), b"three");
+    assert!(event.try_consume().unwrap_err().is_would_block());
+    let big = crate::peer::event::whole(4 << 20, b'b');
+    event.set_with(&big).unwrap();
+    assert!(event.consume().unwrap() == big);
+    assert_eq!(count(), 1, "the lock file alone is left");
+}
+
+#[test]
+fn each_setting_wakes_one_of_those_who_wait() {
+    limit!();
+    let (dir, path) = dirs();
+    let event = Event::open(&path).unwrap();
+    let mut peers: Vec<Peer> = (0..5).map(|_| peer(&path, FAR)).collect();
+    for (peer, way) in
+        peers.iter_mut().zip(["consume", "consume\tasync", "consume\t1000000"].iter().cycle())
+    {
+        peer.tell(&format!("event\t{way}"));
+    }
+    for peer in &peers {
+        until_watching(peer.id(), dir.path());
+    }
+    let mut got = BTreeSet::new();
+    for number in 0..5 {
+        event.set_with(format!("setting {number}").as_bytes()).unwrap();
+        event.wait_cleared().unwrap();
+        let mut answer = None;
+        eventually("somebody got it", || {
+            answer = peers.iter_mut().find_map(Peer::has_answered);
+            answer.is_some()
+        });
+        got.insert(answer.unwrap());
+        assert!(peers.iter_mut().all(Peer::is_silent));
+    }
+    assert_eq!(got, (0..5).map(|number| format!("setting {number}")).collect());
+}
+
+/// Those who are killed are killed anywhere; what one of them had taken may be lost with it, and nothing else.
+fn storm(settings: u32, kills: bool, steals: bool) {
+    let (dir, path) = dirs();
+    let event = Event::open(&path).unwrap();
+    let log = dir.path().join("log");
+    std::fs::write(&log, "").unwrap();
+    let start = || {
+        let mut peer = peer(&path, FAR);
+        peer.tell(&format!("event\tconsume-all\t{}", log.display()));
+        peer
+    };
+    let mut peers: Vec<Peer> = (0..4).map(|_| start()).collect();
+    let mut killed = 0_u32;
+    for number in 0..settings {
+        assert!(event.set_with(number.to_string().as_bytes()).unwrap());
+        if steals {
+            let _ = std::fs::remove_file(dir.path().join("ready.flock"));
+        }
+        if kills && number % 5 == 4 {
+            let victim = usize::try_from(killed).unwrap() % peers.len();
+            let delay = Duration::from_micros(u64::from(number) * 37 % 900);
+            std::thread::sleep(delay);
+            peers[victim].kill();
+            peers[victim] = start();
+            killed += 1;
+        }
+        event.wait_cleared_timeout(Duration::from_secs(100)).unwrap();
+    }
+    // What a dead one had in its hands is a setting that nobody has had yet: it comes before the end.
+    event.set_with(b"end").unwrap();
+    for peer in &mut peers {
+        assert_eq!(peer.answer(), "ok");
+    }
+    let text = std::fs::read_to_string(&log).unwrap();
+    let mut numbers: Vec<u32> = text.lines().map(|line| line.parse().unwrap()).collect();
+    numbers.sort_unstable();
+    let count = numbers.len();
+    numbers.dedup();
+    assert_eq!(numbers.len(), count, "one was consumed twice");
+    let lost = settings - u32::try_from(count).unwrap();
+    assert!(lost <= killed, "{lost} of {settings} were lost, {killed} consumers were killed");
+}
+
+#[test]
+fn nothing_is_consumed_twice_and_nothing_is_lost() {
+    limit!();
+    storm(if cfg!(windows) { 40 } else { 600 }, false, false);
+}
+
+#[test]
+fn nothing_is_consumed_twice_and_at_most_one_goes_with_each_who_is_killed() {
+    limit!();
+    storm(if cfg!(windows) { 40 } else { 400 }, true, false);
+}
+
+/// Also on Windows, where two who rename or remove one file may both be told that they did.
+#[test]
+fn of_many_processes_that_try_at_once_one_gets_each_setting() {
+    limit!();
+    let (_dir, path) = dirs();
+    let event = Event::open(&path).unwrap();
+    let mut peers: Vec<Peer> = (0..4).map(|_| peer(&path, "")).collect();
+    for number in 0..if cfg!(windows) { 40 } else { 400 } {
+        let payload = format!("setting {number}");
+        event.set_with(payload.as_bytes()).unwrap();
+        for peer in &mut peers {
+            peer.tell("event\ttry-consume");
+        }
+        let answers: Vec<String> = peers.iter_mut().map(Peer::answer).collect();
+        let winners = answers.iter().filter(|answer| **answer == payload).count();
+        let losers = answers.iter().filter(|answer| answer.starts_with("would-block: ")).count();
+        assert_eq!((winners, losers), (1, 3), "{answers:?}");
+        assert!(!event.is_set().unwrap());
+    }
+}
+
+/// Whoever removes a lock file splits the lock; still no setting is delivered twice. (Windows does not let them.)
+#[test]
+fn nothing_is_consumed_twice_although_somebody_removes_the_lock_file() {
+    limit!();
+    storm(if cfg!(windows) { 40 } else { 3000 }, false, true);
+}
+
+#[test]
+fn threads_of_one_handle_exclude_each_other() {
+    limit!();
+    let (_dir, path) = dirs();
+    let event = Event::open(&path).unwrap();
+    for _ in 0..200 {
+        event.set_with(b"x").unwrap();
+        let barrier = std::sync::Barrier::new(4);
+        let got: usize = crate::support::running::scope(|scope| {
+            let race = || {
+                barrier.wait();
+                match event.try_consume() {
+                    Ok(payload) => payload.len(),
+                    Err(error) => {
+                        assert!(error.is_would_block(), "{error}");
+                        0
+                    }
+                }
+            };
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(race)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(got, 1);
+    }
+}
+
+#[test]
+fn what_a_dead_consumer_left_is_the_next_ones_and_a_clear_takes_it_away() {
+    limit!();
+    let (dir, path) = dirs();
+    let event = Event::open(&path).unwrap();
+    let taken = dir.path().join("ready.taken");
+    std::fs::write(&taken, "left").unwrap();
+    assert!(!event.is_set().unwrap());
+    event.set_with(b"set since").unwrap();
+    assert_eq!(event.try_consume().unwrap(), b"left");
+    assert_eq!(event.try_consume().unwrap(), b"set since");
+    std::fs::write(&taken, "left").unwrap();
+    assert!(event.clear().unwrap());
+    assert!(event.try_consume().unwrap_err().is_would_block());
+    assert!(!taken.exists());
+    // Somebody's directory at that name is left, and said.
+    std::fs::create_dir(&taken).unwrap();
+    let error = event.try_consume().unwrap_err();
+    assert!(matches!(error, Error::NotRegularFile { .. }), "{error}");
+    assert_eq!(error.path(), taken);
+    assert!(taken.is_dir());
+}
+
+/// While somebody else has the lock nothing is taken, and it is tried again without any event.
+#[test]
+fn one_who_consumes_and_does_not_come_to_an_end_holds_up_others_only_as_long() {
+    limit!();
+    let (dir, path) = dirs();
+    let event = Event::open(&path).unwrap();
+    let lock = flockwork::Lock::open(dir.path().join("ready.flock")).unwrap();
+    let held = lock.lock().unwrap();
+    event.set_with(b"x").unwrap();
+    let error = event.try_consume().unwrap_err();
+    assert!(error.is_would_block());
+    assert!(error.to_string().contains("` is being consumed by another process"), "{error}");
+    let error = event.consume_timeout(Duration::from_millis(5)).unwrap_err();
+    assert!(error.is_timed_out());
+    assert!(
+        error.to_string().contains("it is set, but another process is consuming it"),
+        "{error}"
+    );
+    let mut other = peer(&path, FAR);
+    other.tell("event\tconsume");
+    until_watching(other.id(), dir.path());
+    assert!(other.is_silent());
+    assert!(event.clear().unwrap(), "to clear needs no turn");
+    event.set_with(b"y").unwrap();
+    drop(held);
+    assert_eq!(other.answer(), "y");
+}
+
+// Linux only: errors are injected by strace.
+#[cfg(target_os = "linux")]
+mod injected {
+    use super::*;
+    use crate::peer::event::open;
+    use crate::support::strace::strace;
+
+    /// What a consumer answers that meets what `inject` says at that path. `Err` where it dies.
+    fn consume(
+        path: &std::path::Path,
+        at: &std::path::Path,
+        inject: &str,
+    ) -> Option<Result<String, Died>> {
+        let mut other = strace(&["-P".as_ref(), at.as_os_str()], inject)?;
+        open(&mut other, path, "");
+        other.tell("event\ttry-consume");
+        Some(other.answer_or_death().ok_or(Died))
+    }
+
+    #[derive(Debug, PartialEq)]
+    struct Died;
+
+    #[test]
+    fn killed_at_any_step_before_it_has_taken_it_leaves_it_to_the_next() {
+        limit!();
+        for (suffix, call) in [
+            (".flock", "openat"),
+            (".flock", "flock"),
+            ("", "openat"),
+            ("", "renameat2"),
+            (".taken", "openat"),
+            (".taken", "read"),
+            (".taken", "rename,renameat"),
+        ] {
+            let (_dir, path) = dirs();
+            let event = Event::open(&path).unwrap();
+            event.set_with(b"work").unwrap();
+            let at = std::path::PathBuf::from(format!("{}{suffix}", path.display()));
+            let inject = format!("{call}:signal=KILL:when=1");
+            let Some(answer) = consume(&path, &at, &inject) else { return };
+            assert_eq!(answer, Err(Died), "it met no {call} of {suffix}");
+            assert_eq!(event.try_consume().unwrap(), b"work", "{call} of {suffix}");
+            assert!(event.try_consume().unwrap_err().is_would_block());
+        }
+    }
+
+    #[test]
+    fn what_is_refused_at_any_step_is_an_error_and_takes_nothing() {
+        limit!();
+        for (suffix, call, errno) in [
+            (".flock", "openat", "EMFILE"),
+            (".flock", "flock", "ENOLCK"),
+            ("", "openat", "EACCES"),
+            ("", "renameat2", "EROFS"),
+            (".taken", "openat", "ENFILE"),
+            (".taken", "read", "EIO"),
+            (".taken", "rename,renameat", "EIO"),
+        ] {
+            let (_dir, path) = dirs();
+            let event = Event::open(&path).unwrap();
+            event.set_with(b"work").unwrap();
+            let at = std::path::PathBuf::from(format!("{}{suffix}", path.display()));
+            let inject = format!("{call}:error={errno}:when=1");
+            let Some(answer) = consume(&path, &at, &inject) else { return };
+            let answer = answer.expect("it lives");
+            assert!(answer.contains("could not "), "{call} of {suffix}: {answer}");
+            assert_eq!(event.try_consume().unwrap(), b"work", "{call} of {suffix}");
+        }
+    }
+
+    /// What is left under a name of its own, should it not be removed, is nobody's.
+    #[test]
+    fn what_cannot_be_removed_was_consumed_all_the_same() {
+        limit!();
+        let inject = "unlink,unlinkat:error=EIO:when=1";
+        let Some(mut other) = strace(&[], inject) else { return };
+        let (_dir, path) = dirs();
+        Event::open(&path).unwrap().set_with(b"work").unwrap();
+        open(&mut other, &path, "");
+        other.expect("event\ttry-consume", "work");
+        assert!(other.ask("event\ttry-consume").starts_with("would-block"));
+    }
+}

@@ -1,0 +1,785 @@
+//! An event: set, cleared, waited for in each way, over processes and threads; its payload; what is refused.
+
+mod consume;
+mod kinds;
+mod new;
+mod watch;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use flockwork::{Error, Event, Options};
+use futures_lite::future::block_on;
+
+use crate::peer::Peer;
+use crate::peer::event::{is_whole, open, peer, whole};
+use crate::peer::semaphore::FAR;
+use crate::support::{assert_waits, until_watching};
+
+pub(crate) fn dirs() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ready");
+    (dir, path)
+}
+
+const LONG: Duration = Duration::from_secs(1000);
+
+#[test]
+fn it_is_set_exactly_while_the_file_is_there() {
+    limit!();
+    let (_dir, path) = dirs();
+    let event = Event::open(&path).unwrap();
+    assert!(!event.is_set().unwrap());
+    assert_eq!(event.payload().unwrap(), None);
+    assert!(!path.exists(), "opening sets nothing");
+
+    assert!(event.set().unwrap());
+    assert!(event.is_set().unwrap() && path.is_file());
+    assert_eq!(event.payload().unwrap(), Some(vec![]));
+    assert!(!event.set().unwrap());
+
+    assert!(!event.set_with(b"one").unwrap());
+    assert!(!event.set_with(b"three").unwrap());
+    assert!(!event.set().unwrap(), "the payload stays");
+    assert_eq!(event.payload().unwrap().unwrap(), b"three");
+    assert_eq!(std::fs::read(&path).unwrap(), b"three");
+
+    assert!(event.clear().unwrap());
+    assert!(!event.clear().unwrap());
+    assert!(!event.is_set().unwrap() && !path.exists());
+
+    assert!(event.set_with(b"").unwrap());
+    assert_eq!(event.payload().unwrap(), Some(vec![]));
+    let names: Vec<_> = std::fs::read_dir(path.parent().unwrap()).unwrap().collect();
+    assert_eq!(names.len(), 1, "nothing lies beside it: {names:?}");
+    assert_eq!(event.path(), path);
+}
+
+#[test]
+fn handles_and_futures_can_go_to_other_threads() {
+    limit!();
+    fn is_free<T: Send + Sync + Unpin + 'static>(_: &T) {}
+    let (_dir, path) = dirs();
+    let event = Event::open(&path).unwrap();
+    is_free(&event);
+    is_free(&event.wait_async());
+    is_free(&event.wait_cleared_async());
+    is_free(&event.consume_async());
+    is_free(&Event::wait_any_async([&event]));
+    is_free(&Event::wait_all_async([event.clone()]));
+    drop(Event::wait_all_async(&[&event]));
+    drop(Event::wait_all_async(vec![event.clone()]));
+}
+
+#[test]
+fn what_is_so_already_is_not_waited_for() {
+    limit!();
+    let (_dir, path) = dirs();
+    let event = Event::open(&path).unwrap();
+    event.wait_cleared().unwrap();
+    event.wait_cleared_timeout(Duration::ZERO).unwrap();
+    event.wait_cleared_deadline(Instant::now()).unwrap();
+    block_on(event.wait_cleared_async()).unwrap();
+    event.set().unwrap();
+    event.wait().unwrap();
+    event.wait_timeout(Duration::ZERO).unwrap();
+    event.wait_deadline(Instant::now()).unwrap();
+    block_on(event.wait_async()).unwrap();
+}
+
+#[test]
+fn one_setting_wakes_all_who_wait_in_all_processes_and_threads() {
+    limit!();
+    let (dir, path) = dirs();
+    let event = Options::new().backstop(LONG).open_event(&path).unwrap();
+    let mut peers: Vec<Peer> = (0..6).map(|_| peer(&path, FAR)).collect();
+    for _ in 0..5 {
+        for (peer, way) in
+            peers.iter_mut().zip(["wait", "wait\tasync", "wait\t1000000"].iter().cycle())
+        {
+            peer.tell(&format!("event\t{way}"));
+        }
+        for peer in &peers {
+            until_watching(peer.id(), dir.path());
+        }
+        crate::support::running::scope(|scope| {
+            let _wake = crate::support::running::on_panic(|| drop(event.set()));
+            let here: Vec<_> = (0..4)
+                .map(|number| {
+                    let event = &event;
+                    scope.spawn(move || match number % 4 {
+                        0 => event.wait(),
+                        1 => block_on(event.wait_async()),
+                        2 => event.wait_timeout(Duration::MAX),
+                        _ => event.wait_deadline(Instant::now() + LONG),
+                    })
+                })
+                .collect();
+            until_watching(std::process::id(), dir.path());
+            assert!(peers.iter_mut().all(Peer::is_silent));
+            assert!(event.set().unwrap());
+            for waiter in here {
+                waiter.join().unwrap().unwrap();
+            }
+        });
+        for peer in &mut peers {
+            assert_eq!(peer.answer(), "ok");
+        }
+        for (peer, way) in
+            peers.iter_mut().zip(["cleared", "cleared\tasync", "cleared\t1000000"].iter().cycle())
+        {
+            peer.tell(&format!("event\t{way}"));
+        }
+        for peer in &peers {
+            until_watching(peer.id(), dir.path());
+        }
+        assert!(event.clear().unwrap());
+        for peer in &mut peers {
+            assert_eq!(peer.answer(), "ok");
+        }
+    }
+}
+
+/// The backstop is so long that a wake-up which is lost shows as a round that does not end.
+#[test]
+fn no_wake_up_is_lost_in_thousands_of_rounds_between_two_processes() {
+    limit!();
+    let (dir, there) = dirs();
+    let back = dir.path().join("back");
+    let options = if cfg!(windows) { Options::new() } else { Options::new().backstop(LONG) };
+    let rounds = if cfg!(windows) { 50 } else { 2000 };
+    let (there, back) = (options.open_event(there).unwrap(), options.open_event(back).unwrap());
+    for way in ["plain", "timeout", "async"] {
+        let mut other = peer(there.path(), FAR);
+        open(&mut other, back.path(), FAR);
+        other.tell(&format!("event\treturn\t{rounds}\t{way}"));
+        for round in 0..rounds {
+            assert!(there.set().unwrap());
+            back.wait_timeout(LONG / 10).unwrap_or_else(|error| panic!("{way} {round}: {error}"));
+            assert!(back.clear().unwrap());
+        }
+        assert_eq!(other.answer(), "ok");
+    }
+}
+
+#[test]
+fn no_wake_up_is_lost_by_any_of_those_who_follow() {
+    limit!();
+    let (_dir, path) = dirs();
+    let event = Event::open(&path).unwrap();
+    let mut peers: Vec<Peer> = (0..4).map(|_| peer(&path, FAR)).collect();
+    let rounds = if cfg!(windows) { 20 } else { 700 };
+    for (peer, way) in peers.iter_mut().zip(["plain", "timeout", "async", "plain"]) {
+        peer.tell(&format!("event\tfollow\t{rounds}\t{way}"));
+    }
+    for round in 0..rounds {
+        let payload = if round % 16 == 0 { &b"now and then a payload"[..] } else { b"" };
+        assert!(if payload.is_empty() { event.set() } else { event.set_with(payload) }.unwrap());
+        for peer in &mut peers {
+            assert_eq!(peer.answer(), "set", "round {round}");
+        }
+        assert!(event.clear().unwrap());
+        for peer in &mut peers {
+            assert_eq!(peer.answer(), "cleared", "round {round}");
+        }
+    }
+    for peer in &mut peers {
+        assert_eq!(peer.answer(), "ok");
+    }
+}
+
+#[test]
+fn a_wait_ends_at_its_deadline_and_says_what_did_not_happen() {
+    limit!();
+    let (_dir, path) = dirs();
+    let event = Event::open(&path).unwrap();
+    let short = Duration::from_millis(30);
+    let is_late = |error: Error, start: Instant, words: &str| {
+        assert!(error.is_timed_out(), "{error}");
+        assert!(start.elapsed() >= short, "{:?}", start.elapsed());
+        assert_eq!(error.path(), path);
+        assert!(error.holder().is_none());
+        assert!(error.to_string().contains(words), "{error}");
+    };
+    let start = Instant::now();
+    let error = event.wait_timeout(short).unwrap_err();
+    assert!(format!("{error:?}").ends_with("state: \"it was not set\" }"), "{error:?}");
+    is_late(error, start, "it was not set; wait longer, or see");
+    let start = Instant::now();
+    is_late(event.wait_deadline(start + short).unwrap_err(), start, "not set");
+    let start = Instant::now();
+    is_late(event.consume_timeout(short).unwrap_err(), start, "or others consumed it first");
+    event.set().unwrap();
+    let start = Instant::now();
+    is_late(event.wait_cleared_timeout(short).unwrap_err(), start, "still set");
+    let start = Instant::now();
+    is_late(event.wait_cleared_deadline(start + short).unwrap_err(), start, "still set");
+    for error in [
+        event.wait_cleared_timeout(Duration::ZERO).unwrap_err(),
+        event.wait_cleared_deadline(Instant::now()).unwrap_err(),
+    ] {
+        assert!(error.is_timed_out());
+        assert!(error.to_string().contains("ready` is still set; try again later"), "{error}");
+    }
+    let error = Event::open(path.with_file_name("other")).unwrap().try_consume().unwrap_err();
+    assert!(error.is_would_block());
+    assert!(error.to_string().contains("other` is not set; try again later"), "{error}");
+}
+
+#[test]
+fn of_many_who_set_at_once_one_is_told_that_it_was_not_set() {
+    limit!();
+    let (_dir, path) = dirs();
+    let event = Event::open(&path).unwrap();
+    for round in 0..100 {
+        let barrier = std::sync::Barrier::new(8);
+        let first: usize = crate::support::running::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|number| {
+                    let (event, barrier) = (&event, &barrier);
+                    scope.spawn(move || {
+                        barrier.wait();
+                        if round % 2 == 0 { event.set() } else { event.set_with(&[number]) }
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| usize::from(thread.join().unwrap().unwrap())).sum()
+        });
+        assert_eq!(first, 1, "round {round}");
+        assert!(event.clear().unwrap());
+    }
+}
+
+#[test]
+fn nobody_reads_half_a_payload_whoever_is_killed_while_writing() {
+    limit!();
+    let (_dir, path) = dirs();
+    let event = Event::open(&path).unwrap();
+    let big = whole(8 << 20, b'x');
+    event.set_with(&big).unwrap();
+    assert!(event.payload().unwrap().unwrap() == big);
+    let mut seen = std::collections::BTreeSet::new();
+    for round in 0..20 {
+        let mut writers: Vec<Peer> = (0..2).map(|_| peer(&path, "")).collect();
+        for (number, writer) in writers.iter_mut().enumerate() {
+            writer.tell(&format!("event\twrite-payloads\t{}", round * 7 + number));
+            assert_eq!(writer.answer(), "begins");
+        }
+        for _ in 0..50 {
+            let payload = event.payload().unwrap().unwrap();
+            assert!(is_whole(&payload), "{} bytes", payload.len());
+            seen.insert(payload.len());
+        }
+        for writer in &mut writers {
+            writer.kill();
+        }
+        assert!(is_whole(&event.payload().unwrap().unwrap()));
+    }
+    assert!(seen.len() > 20, "it was hardly ever written: {seen:?}");
+    event.set_with(b"last").unwrap();
+    assert_eq!(written_aside(&path), [""; 0], "killed writers left it");
+    assert!(event.clear().unwrap());
+}
+
+/// The files beside the event that a writer is writing, or was writing when it was killed.
+fn written_aside(path: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(path.parent().unwrap()).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with(".flockwork")).collect()
+}
+
+/// Twelve at a time, so that the first of them are done while others still write.
+#[test]
+fn whoever_sets_an_event_removes_what_killed_setters_left() {
+    limit!();
+    for by in ["set", "set\tpayload"] {
+        let (dir, path) = dirs();
+        for number in 0..5000 {
+            std::fs::write(dir.path().join(number.to_string()), "").unwrap();
+        }
+        let count = if cfg!(windows) { 3 } else { 12 };
+        let mut setters: Vec<Peer> = (0..count).map(|_| peer(&path, "")).collect();
+        for (number, setter) in setters.iter_mut().enumerate() {
+            setter.tell(&format!("event\twrite-payloads\t{number}"));
+            assert_eq!(setter.answer(), "begins");
+        }
+        // Each while it writes, if it was quick; all of them sooner or later.
+        while let Some(mut setter) = setters.pop() {
+            std::thread::sleep(Duration::from_micros(300 * setters.len() as u64));
+            setter.kill();
+        }
+        let _ = std::fs::remove_file(&path);
+        let mut other = peer(&path, "");
+        other.expect(&format!("event\t{by}"), "true");
+        assert_eq!(written_aside(&path), [""; 0], "{by}");
+    }
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_and_left() {
+    limit!();
+    let (dir, path) = dirs();
+    let event = Event::open(&path).unwrap();
+    let check = |words: &str| {
+        let before = format!("{:?}", std::fs::symlink_metadata(&path).unwrap().file_type());
+        let errors = [
+            Event::open(&path).map(drop).unwrap_err(),
+            event.set().map(drop).unwrap_err(),
+            event.set_with(b"x").map(drop).unwrap_err(),
+            event.clear().map(drop).unwrap_err(),
+            event.is_set().map(drop).unwrap_err(),
+            event.payload().map(drop).unwrap_err(),
+            event.wait().unwrap_err(),
+            event.wait_timeout(LONG).unwrap_err(),
+            event.wait_cleared().unwrap_err(),
+            event.consume().map(drop).unwrap_err(),
+            event.try_consume().map(drop).unwrap_err(),
+            block_on(event.wait_async()).unwrap_err(),
+        ];
+        for error in errors {
+            assert!(matches!(error, Error::NotRegularFile { .. }), "{error}");
+            assert_eq!(error.path(), path);
+            assert!(error.to_string().contains(words), "{error}");
+        }
+        let after = format!("{:?}", std::fs::symlink_metadata(&path).unwrap().file_type());
+        assert_eq!(before, after);
+    };
+    std::fs::create_dir(&path).unwrap();
+    check("is a directory");
+    std::fs::remove_dir(&path).unwrap();
+    #[cfg(unix)]
+    {
+        let elsewhere = dir.path().join("elsewhere");
+        std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+        check("is a symbolic link");
+        assert!(!elsewhere.exists());
+        std::fs::write(&elsewhere, "somebody's").unwrap();
+        check("is a symbolic link");
+        assert_eq!(std::fs::read(&elsewhere).unwrap(), b"somebody's");
+        std::fs::remove_file(&path).unwrap();
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        #[cfg(not(target_vendor = "apple"))]
+        {
+            let kind = rustix::fs::FileType::Fifo;
+            rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, 0).unwrap();
+            check("is a FIFO");
+        }
+        let _ = mode;
+    }
+    drop(dir);
+}
+
+#[test]
+fn something_else_at_the_path_ends_a_wait_with_an_error() {
+    limit!();
+    let (dir, path) = dirs();
+    let mut other = peer(&path, FAR);
+    other.tell("event\twait");
+    until_watching(other.id(), dir.path());
+    std::fs::create_dir(&path).unwrap();
+    let answer = other.answer();
+    assert!(answer.starts_with("not-regular: ") && answer.contains("a directory"), "{answer}");
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::write(&path, "it works again").unwrap();
+    other.expect("event\twait", "ok");
+}
+
+#[test]
+fn paths_that_can_be_no_event_are_refused() {
+    limit!();
+    let (dir, path) = dirs();
+    for bad in ["", "a\0b"] {
+        let error = Event::open(bad).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput, "{bad:?}: {error}");
+        assert!(error.to_string().ends_with("; give the path of a file"), "{error}");
+    }
+    for bad in [path.join(""), dir.path().join(".."), dir.path().to_path_buf()] {
+        let error = Event::open(&bad).unwrap_err();
+        assert!(matches!(error, Error::NotRegularFile { .. }), "{}: {error}", bad.display());
+    }
+    std::fs::write(&path, "").unwrap();
+    let below = path.join("below");
+    // Windows says "path not found" of it, and then finds no directory to be made there.
+    let error = Event::open(&below).unwrap_err();
+    assert!(matches!(error, Error::Io { .. }), "{error}");
+    // A file that took the place of the directory later has nothing in it.
+    let later = Event::open(dir.path().join("later/ready")).unwrap();
+    std::fs::write(dir.path().join("later"), "").unwrap();
+    assert!(!later.is_set().unwrap());
+    assert!(matches!(later.set().unwrap_err(), Error::Io { .. }));
+    // Windows finds nothing there, and says so when it is to be made.
+    let long = Event::open(dir.path().join("x".repeat(256)));
+    assert!(long.and_then(|event| event.set()).is_err());
+    let none: [&Event; 0] = [];
+    let error = Event::wait_any(none).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput, "{error}");
+    assert!(block_on(Event::wait_any_async(none)).is_err());
+    Event::wait_all(none).unwrap();
+}
+
+#[test]
+fn only_setting_an_event_creates_its_directory() {
+    limit!();
+    let (dir, _) = dirs();
+    let path = dir.path().join("a/b/ready");
+    let short = Duration::from_millis(10);
+    let event = Event::open(&path).unwrap();
+    for payload in [None, Some(b"x")] {
+        assert!(!event.is_set().unwrap());
+        assert!(!event.clear().unwrap());
+        assert_eq!(event.payload().unwrap(), None);
+        assert!(event.try_consume().unwrap_err().is_would_block());
+        assert!(event.consume_timeout(short).unwrap_err().is_timed_out());
+        assert!(event.wait_timeout(short).unwrap_err().is_timed_out());
+        assert!(Event::wait_any_timeout([&event], short).unwrap_err().is_timed_out());
+        assert_waits(event.wait_async());
+        event.wait_cleared().unwrap();
+        let _ = event.is_event_driven();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert!(payload.map_or_else(|| event.set(), |payload| event.set_with(payload)).unwrap());
+        event.wait().unwrap();
+        std::fs::remove_dir_all(dir.path().join("a")).unwrap();
+    }
+}
+
+/// As `current -> releases/7` is before that release is there.
+// Unix only: Wine makes no symbolic links.
+#[cfg(unix)]
+#[test]
+fn a_parent_that_is_a_dangling_link_is_not_there_yet() {
+    limit!();
+    let (dir, _) = dirs();
+    let (current, target) = (dir.path().join("current"), dir.path().join("releases/7"));
+    std::os::unix::fs::symlink("releases/7", &current).unwrap();
+    let path = current.join("ready");
+    let once = flockwork::Once::open(&path).unwrap();
+    let file = flockwork::SharedFile::open(&path).unwrap();
+    for arrives in [true, false] {
+        let mut other = peer(&path, "");
+        other.expect("event\tis-set", "false");
+        assert!(!once.is_done().unwrap());
+        assert_eq!(file.read().unwrap_err().kind(), std::io::ErrorKind::NotFound);
+        let event = Event::open(&path).unwrap();
+        for error in [
+            event.set().unwrap_err(),
+            event.set_with(b"x").unwrap_err(),
+            flockwork::Lock::open(&path).unwrap_err(),
+            file.write("x").unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
+            assert!(error.to_string().contains("leads to nothing"), "{error}");
+        }
+        other.tell("event\twait");
+        until_watching(other.id(), dir.path());
+        assert!(other.is_silent());
+        if arrives {
+            std::fs::create_dir_all(&target).unwrap();
+        } else {
+            std::fs::create_dir(dir.path().join("8")).unwrap();
+            std::fs::remove_file(&current).unwrap();
+            std::os::unix::fs::symlink("8", &current).unwrap();
+        }
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(other.answer(), "ok");
+        let _ = std::fs::remove_dir_all(dir.path().join("releases"));
+    }
+}
+
+/// A directory that is complete when it gets its name: nothing may be in its place before.
+#[test]
+fn a_waiter_lets_the_producer_rename_a_directory_into_place() {
+    limit!();
+    let (dir, _) = dirs();
+    let stage = dir.path().join("stage");
+    for (number, way) in ["wait", "wait\t100000", "wait\tasync", "consume"].iter().enumerate() {
+        let out = dir.path().join(format!("out{number}"));
+        let mut other = peer(&out.join("ready"), FAR);
+        other.tell(&format!("event\t{way}"));
+        until_watching(other.id(), dir.path());
+        std::fs::create_dir(&stage).unwrap();
+        std::fs::write(stage.join("ready"), "ok").unwrap();
+        std::fs::rename(&stage, &out).unwrap();
+        assert_eq!(other.answer(), "ok", "{way}");
+    }
+}
+
+#[test]
+fn missing_parents_are_made_by_whoever_comes_first() {
+    limit!();
+    let (dir, _) = dirs();
+    for round in 0..if cfg!(windows) { 20 } else { 200 } {
+        let path = dir.path().join(round.to_string()).join("a/b/c/ready");
+        let event = Event::open(&path).unwrap();
+        let barrier = std::sync::Barrier::new(4);
+        crate::support::running::scope(|scope| {
+            for number in 0..4 {
+                let (event, barrier, path) = (&event, &barrier, &path);
+                scope.spawn(move || {
+                    barrier.wait();
+                    match number {
+                        0 => drop(event.set().unwrap()),
+                        1 => drop(event.set_with(b"x").unwrap()),
+                        2 => drop(flockwork::Lock::open(path.with_file_name("lock")).unwrap()),
+                        _ => drop(Event::open(path.with_file_name("other")).unwrap()),
+                    }
+                });
+            }
+        });
+    }
+}
+
+/// So long that there is no room for the name of one that was taken.
+#[test]
+fn a_long_name_can_be_set_and_cleared() {
+    limit!();
+    let (dir, _) = dirs();
+    let event = Event::open(dir.path().join("x".repeat(255))).unwrap();
+    assert!(event.set().unwrap());
+    assert!(event.clear().unwrap());
+    assert!(event.try_consume().unwrap_err().is_would_block());
+    event.set_with(b"x").unwrap();
+    let error = event.try_consume().unwrap_err();
+    assert!(matches!(error, Error::Io { .. }), "{error}");
+    assert_eq!(event.payload().unwrap().unwrap(), b"x");
+}
+
+#[test]
+fn a_relative_path_means_what_it_meant_when_it_was_opened() {
+    limit!();
+    let (dir, path) = dirs();
+    let mut other = Peer::start();
+    other.expect(&format!("chdir\t{}", dir.path().display()), "ok");
+    open(&mut other, Path::new("ready"), "");
+    let elsewhere = tempfile::tempdir().unwrap();
+    other.expect(&format!("chdir\t{}", elsewhere.path().display()), "ok");
+    other.expect("event\tset\thello", "true");
+    assert_eq!(std::fs::read(&path).unwrap(), b"hello");
+    other.expect("chdir\t..", "ok"); // Windows removes no directory that is somebody's current one
+}
+
+#[test]
+fn a_callback_is_called_with_an_event_that_is_missing() {
+    limit!();
+    use std::sync::Mutex;
+    let (dir, _) = dirs();
+    let seen = std::sync::Arc::new(Mutex::new(Vec::new()));
+    let options = Options::new().on_wait(Duration::from_millis(1), {
+        let seen = std::sync::Arc::clone(&seen);
+        move |waiting| {
+            let path = waiting.path().file_name().unwrap().to_string_lossy().into_owned();
+            let text = waiting.to_string();
+            let others = text.split("` ").nth(1).unwrap().split("for ").next().unwrap().to_string();
+            seen.lock().unwrap().push((path, others));
+        }
+    });
+    let events =
+        ["a", "b", "c", "d"].map(|name| options.open_event(dir.path().join(name)).unwrap());
+    for set in [0, 2] {
+        events[set].set().unwrap();
+    }
+    let is_called = {
+        let seen = std::sync::Arc::clone(&seen);
+        move || !seen.lock().unwrap().is_empty()
+    };
+    let seen = || std::mem::take(&mut *seen.lock().unwrap());
+    let is_all = |seen: Vec<(String, String)>, path: &str, others: &str| {
+        let wanted = (path.to_string(), others.to_string());
+        assert!(!seen.is_empty() && seen.iter().all(|seen| *seen == wanted), "{seen:?}");
+    };
+    let short = Duration::from_millis(200);
+    assert!(Event::wait_all_timeout(&events, short).unwrap_err().is_timed_out());
+    is_all(seen(), "b", "and 1 other ");
+    assert!(Event::wait_any_timeout([&events[3], &events[1]], short).unwrap_err().is_timed_out());
+    is_all(seen(), "d", "or 1 other ");
+    assert!(events[2].wait_cleared_timeout(short).unwrap_err().is_timed_out());
+    is_all(seen(), "c", "");
+    let setting = events[3].clone();
+    std::thread::spawn(move || {
+        crate::support::eventually("it is called", is_called);
+        setting.set().unwrap();
+    });
+    block_on(Event::wait_all_async([&events[0], &events[3]])).unwrap();
+    is_all(seen(), "d", "");
+}
+
+#[test]
+fn any_and_all_of_several_in_different_directories() {
+    limit!();
+    let (dir, _) = dirs();
+    let paths: Vec<PathBuf> =
+        (0..3).map(|number| dir.path().join(number.to_string()).join("done")).collect();
+    for path in &paths {
+        std::fs::create_dir(path.parent().unwrap()).unwrap();
+    }
+    let events: Vec<Event> = paths.iter().map(|path| Event::open(path).unwrap()).collect();
+    let short = Duration::from_millis(20);
+    for way in ["", "\tasync"] {
+        let mut other = peer(&paths[0], FAR);
+        open(&mut other, &paths[1], FAR);
+        open(&mut other, &paths[2], FAR);
+        for (number, event) in events.iter().enumerate() {
+            other.tell(&format!("event\tany{way}"));
+            for path in &paths {
+                until_watching(other.id(), path.parent().unwrap());
+            }
+            assert!(other.is_silent());
+            event.set().unwrap();
+            assert_eq!(other.answer(), number.to_string());
+            assert_eq!(Event::wait_any(&events).unwrap(), number);
+            event.clear().unwrap();
+        }
+        assert!(Event::wait_any_timeout(&events, short).unwrap_err().is_timed_out());
+        let soon = Instant::now() + short;
+        assert!(Event::wait_any_deadline(&events, soon).unwrap_err().is_timed_out());
+        other.tell(&format!("event\tall{way}"));
+        for (number, (path, event)) in paths.iter().zip(&events).enumerate() {
+            until_watching(other.id(), path.parent().unwrap());
+            assert!(other.is_silent());
+            let error = Event::wait_all_timeout(&events, short).unwrap_err();
+            assert!(error.is_timed_out() && error.path() == path, "{error}");
+            let others = 2 - number;
+            let words = ["it was not set;", "nor was 1 other;", "nor were 2 others;"][others];
+            assert!(error.to_string().contains(words), "{error}");
+            event.set().unwrap();
+        }
+        assert_eq!(other.answer(), "ok");
+        Event::wait_all_deadline(&events, Instant::now()).unwrap();
+        assert!(events.iter().all(|event| event.clear().unwrap()));
+    }
+    // The same twice is none too many.
+    events[0].set().unwrap();
+    Event::wait_all([&events[0], &events[0]]).unwrap();
+    assert_eq!(Event::wait_any([&events[1], &events[0], &events[0]]).unwrap(), 1);
+}
+
+// Unix only: mode bits. On Windows a file inherits the access list of its directory.
+#[cfg(unix)]
+#[test]
+fn what_is_created_has_the_access_that_was_asked_for() {
+    limit!();
+    use std::os::unix::fs::PermissionsExt as _;
+    let (dir, _) = dirs();
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o7777;
+    for (access, file, directory) in [
+        (flockwork::Access::Private, 0o600, 0o700),
+        (flockwork::Access::Group, 0o660, 0o770),
+        (flockwork::Access::Everyone, 0o666, 0o777),
+    ] {
+        let path = dir.path().join(format!("{access:?}")).join("ready");
+        let event = Options::new().access(access).open_event(&path).unwrap();
+        event.set().unwrap();
+        assert_eq!(mode(path.parent().unwrap()), directory);
+        assert_eq!(mode(&path), file);
+        event.set_with(b"x").unwrap();
+        assert_eq!(mode(&path), file);
+        event.consume().unwrap();
+        assert_eq!(mode(&path.with_file_name("ready.flock")), file);
+    }
+}
+
+#[test]
+fn on_wait_tells_of_a_wait_that_lasts() {
+    limit!();
+    let (_dir, path) = dirs();
+    let (send, heard) = std::sync::mpsc::channel();
+    let event = Options::new()
+        .on_wait(Duration::from_millis(5), move |waiting| {
+            assert!(waiting.holder().is_none());
+            let _ = send.send((waiting.path().to_path_buf(), waiting.to_string()));
+        })
+        .open_event(&path)
+        .unwrap();
+    for way in 0..2 {
+        crate::support::running::scope(|scope| {
+            let _wake = crate::support::running::on_panic(|| drop(event.set()));
+            let waiter = scope.spawn(|| match way {
+                0 => event.wait(),
+                _ => block_on(event.wait_async()),
+            });
+            for _ in 0..3 {
+                let (told, words) = heard.recv().unwrap();
+                assert_eq!(told, path);
+                assert!(words.starts_with("waiting for `"), "{words}");
+            }
+            event.set().unwrap();
+            waiter.join().unwrap().unwrap();
+        });
+        event.clear().unwrap();
+        while heard.try_recv().is_ok() {}
+    }
+    assert!(heard.try_recv().is_err());
+}
+
+#[test]
+fn a_future_that_has_ended_stays_pending() {
+    limit!();
+    let (_dir, path) = dirs();
+    let event = Event::open(&path).unwrap();
+    event.set().unwrap();
+    let mut wait = event.wait_async();
+    block_on(&mut wait).unwrap();
+    assert_waits(&mut wait);
+    let mut any = Event::wait_any_async([&event]);
+    block_on(&mut any).unwrap();
+    assert_waits(&mut any);
+}
+
+// Linux only: errors and delays are injected by strace.
+#[cfg(target_os = "linux")]
+mod injected {
+    use super::*;
+    use crate::support::strace::{NFS, strace};
+
+    const SLOW: &str = "fdatasync:delay_enter=400000:when=1";
+
+    #[test]
+    fn what_a_living_setter_writes_is_not_removed() {
+        limit!();
+        let (_dir, path) = dirs();
+        let event = Event::open(&path).unwrap();
+        let Some(mut slow) = strace(&[], SLOW) else { return };
+        open(&mut slow, &path, "");
+        slow.tell("event\tset\tslow");
+        crate::support::eventually("it writes", || written_aside(&path).len() == 1);
+        let living = written_aside(&path);
+        let Some(mut killed) = strace(&[], "fdatasync:signal=KILL:when=1") else { return };
+        open(&mut killed, &path, "");
+        killed.tell("event\tset\tnothing");
+        assert_eq!(killed.answer_or_death(), None);
+        assert_eq!(written_aside(&path).len(), 2);
+        assert!(event.set_with(b"quick").unwrap());
+        assert_eq!(written_aside(&path), living);
+        assert_eq!(slow.answer(), "false", "it was set meanwhile");
+        assert_eq!(event.payload().unwrap().unwrap(), b"slow");
+        assert_eq!(written_aside(&path), [""; 0]);
+    }
+
+    /// A lock that a forked copy has as well ends when the file has its name.
+    #[test]
+    fn an_event_that_was_set_is_not_locked() {
+        limit!();
+        let (_dir, path) = dirs();
+        let event = Event::open(&path).unwrap();
+        event.set_with(b"x").unwrap();
+        assert!(!flockwork::is_held(&path).unwrap());
+        event.set_with(b"y").unwrap();
+        assert!(!flockwork::is_held(&path).unwrap());
+    }
+
+    #[test]
+    fn payloads_need_no_locks() {
+        limit!();
+        // The last is a network file system, where none is taken.
+        let network = format!("flock:signal=KILL;statfs,{NFS}");
+        for inject in ["flock:error=ENOSYS", "flock:error=ENOLCK", "flock:error=EACCES", &network] {
+            let (_dir, path) = dirs();
+            let Some(mut other) = strace(&[], inject) else { return };
+            open(&mut other, &path, "");
+            for payload in ["one", "two"] {
+                other.expect(&format!("event\tset\t{payload}"), &(payload == "one").to_string());
+                other.expect("event\tpayload", payload);
+            }
+            assert_eq!(written_aside(&path), [""; 0], "{inject}");
+        }
+    }
+}

@@ -1,0 +1,635 @@
+//! How those who wait for an event hear of it: whatever is done to its directory meanwhile, with one watcher for the
+//! process, and where nothing can be watched.
+
+use std::path::Path;
+use std::time::Duration;
+
+use flockwork::{Event, Options};
+#[cfg(target_os = "linux")]
+use futures_lite::future::block_on;
+
+use crate::event::dirs;
+#[cfg(target_os = "linux")]
+use crate::peer::Peer;
+#[cfg(unix)]
+use crate::peer::event::open;
+use crate::peer::event::peer;
+use crate::peer::semaphore::FAR;
+#[cfg(unix)]
+use crate::support::alone;
+#[cfg(target_os = "linux")]
+use crate::support::{assert_waits, descriptors, threads};
+use crate::support::{eventually, until_watching};
+
+// ------------------------------------------------------------------------------------ directories
+
+/// Directories of the way are removed, moved and replaced while somebody waits; then the event is set at the same
+/// path, and heard of.
+fn hears_after(what: &str, change: impl Fn(&Path)) {
+    let (dir, _) = dirs();
+    let path = dir.path().join("a/b/ready");
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let mut other = peer(&path, FAR);
+    for round in 0..if cfg!(windows) { 6 } else { 30 } {
+        other.tell("event\twait");
+        if round % 3 > 0 {
+            until_watching(other.id(), path.parent().unwrap());
+        }
+        change(dir.path());
+        assert!(other.is_silent(), "{what} {round}");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        if round % 2 > 0 {
+            until_watching(other.id(), path.parent().unwrap());
+        }
+        std::fs::write(&path, what).unwrap();
+        assert_eq!(other.answer(), "ok", "{what} {round}");
+        other.expect("event\tpayload", what);
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+// Unix only: Wine keeps a directory that is watched, when it is removed, and tells nobody.
+#[cfg(unix)]
+#[test]
+fn a_directory_that_is_removed_and_made_again() {
+    limit!();
+    hears_after("removed", |dir| std::fs::remove_dir(dir.join("a/b")).unwrap());
+}
+
+// Unix only: Wine keeps a directory that is watched, when it is removed, and tells nobody.
+#[cfg(unix)]
+#[test]
+fn a_directory_that_is_removed_with_the_one_above_it() {
+    limit!();
+    hears_after("removed", |dir| std::fs::remove_dir_all(dir.join("a")).unwrap());
+}
+
+#[test]
+fn a_directory_that_is_moved_away() {
+    limit!();
+    hears_after("moved", |dir| {
+        let aside = tempfile::tempdir_in(dir).unwrap();
+        std::fs::rename(dir.join("a/b"), aside.path().join("c")).unwrap();
+    });
+}
+
+// Unix only: Windows renames no directory onto another.
+#[cfg(unix)]
+#[test]
+fn a_directory_that_is_replaced_in_one_step() {
+    limit!();
+    hears_after("replaced", |dir| {
+        std::fs::create_dir(dir.join("a/new")).unwrap();
+        std::fs::rename(dir.join("a/new"), dir.join("a/b")).unwrap();
+    });
+}
+
+// Unix only: Wine makes no symbolic links or junctions.
+#[cfg(unix)]
+#[test]
+fn a_directory_that_becomes_a_link_to_another() {
+    limit!();
+    hears_after("linked", |dir| {
+        let place = dir.join("a/b");
+        let elsewhere = dir.join("elsewhere");
+        let _ = std::fs::create_dir(&elsewhere);
+        if std::fs::symlink_metadata(&place).unwrap().is_symlink() {
+            std::fs::remove_file(&place).unwrap();
+        } else {
+            std::fs::remove_dir(&place).unwrap();
+        }
+        std::os::unix::fs::symlink(&elsewhere, &place).unwrap();
+    });
+}
+
+/// Another path to the directory `own`.
+#[cfg(unix)]
+fn another_path(own: &Path) -> std::path::PathBuf {
+    let link = own.with_file_name("link");
+    std::os::unix::fs::symlink(own, &link).unwrap();
+    link
+}
+
+#[cfg(not(unix))]
+fn another_path(own: &Path) -> std::path::PathBuf {
+    own.with_file_name("OWN")
+}
+
+/// inotify has one watch for a directory, by whatever path it was asked for.
+#[test]
+fn two_paths_to_one_directory_are_both_heard_and_one_that_goes_leaves_the_other() {
+    limit!();
+    let (dir, _) = dirs();
+    let own = dir.path().join("own");
+    std::fs::create_dir(&own).unwrap();
+    let link = another_path(&own);
+    let settings: &[&str] = if FAR.is_empty() { &[] } else { &[FAR] };
+    let options = crate::peer::options(settings);
+    let first = options.open_event(own.join("ready")).unwrap();
+    let second = options.open_event(link.join("ready")).unwrap();
+    let long = Duration::from_secs(100);
+    for round in 0..if cfg!(windows) { 6 } else { 20 } {
+        let (stays, goes) = if round % 2 == 0 { (&first, &second) } else { (&second, &first) };
+        crate::support::running::scope(|scope| {
+            let _wake = crate::support::running::on_panic(|| drop(first.set()));
+            let waiters = [stays, goes, stays].map(|event| {
+                let waiter = scope.spawn(move || event.wait_timeout(long));
+                until_watching(std::process::id(), &own);
+                waiter
+            });
+            if round % 3 == 0 {
+                // Of the second path nobody wants to hear any more, and its watch is let go.
+                assert!(goes.wait_timeout(Duration::from_millis(1)).unwrap_err().is_timed_out());
+                std::thread::sleep(Duration::from_millis(40));
+            }
+            first.set().unwrap();
+            for waiter in waiters {
+                waiter.join().unwrap().unwrap();
+            }
+        });
+        first.clear().unwrap();
+    }
+}
+
+/// notify forgets what it watches below a directory that is moved.
+// Unix only: Windows moves no directory below which one is open, as those that are watched are.
+#[cfg(unix)]
+#[test]
+fn a_directory_below_one_that_is_moved_away_and_back_is_heard_of() {
+    limit!();
+    let (dir, _) = dirs();
+    let paths = ["x", "a/x", "a/b/ready"].map(|name| dir.path().join(name));
+    std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
+    let mut other = peer(&paths[2], FAR);
+    open(&mut other, &paths[1], FAR);
+    open(&mut other, &paths[0], FAR);
+    for _ in 0..20 {
+        other.tell("event\tany");
+        for path in &paths {
+            until_watching(other.id(), path.parent().unwrap());
+        }
+        std::fs::rename(dir.path().join("a"), dir.path().join("away")).unwrap();
+        std::fs::rename(dir.path().join("away"), dir.path().join("a")).unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+        std::fs::write(&paths[2], "").unwrap();
+        assert_eq!(other.answer(), "0");
+        std::fs::remove_file(&paths[2]).unwrap();
+    }
+}
+
+/// What no event tells of is seen by the next look of those that come anyway.
+#[test]
+fn a_directory_further_up_that_is_moved_is_noticed_within_the_backstop() {
+    limit!();
+    let (dir, _) = dirs();
+    let path = dir.path().join("a/b/ready");
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let mut other = peer(&path, "");
+    for round in 0..2 {
+        other.tell("event\twait");
+        until_watching(other.id(), path.parent().unwrap());
+        let moved = std::fs::rename(dir.path().join("a"), dir.path().join(round.to_string()));
+        // Windows moves no directory below which one is open, as one that is watched is; Wine does.
+        assert!(moved.is_ok() || cfg!(windows), "{moved:?}");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(other.answer(), "ok");
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+/// Nothing of the way is there, and it may not be made by who waits.
+// Unix only: becomes another user, and sets mode bits.
+#[cfg(unix)]
+#[test]
+fn a_user_who_may_change_nothing_waits_all_the_same() {
+    limit!();
+    use std::os::unix::fs::PermissionsExt as _;
+    let (dir, _) = dirs();
+    let set_mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set_mode(dir.path(), 0o755);
+    let path = dir.path().join("later/ready");
+    let mut other = crate::support::unprivileged::unprivileged();
+    open(&mut other, &path, FAR);
+    let event = Event::open(dir.path().join("now")).unwrap();
+    other.expect("event\tis-set", "false");
+    other.tell("event\twait");
+    std::thread::sleep(Duration::from_millis(30));
+    assert!(other.is_silent());
+    let later = Event::open(&path).unwrap();
+    later.set_with(b"hello").unwrap();
+    assert_eq!(other.answer(), "ok");
+    other.expect("event\tpayload", "hello");
+    if rustix::process::geteuid().is_root() {
+        for (command, words) in [("clear", "clear"), ("consume", "lock"), ("try-consume", "lock")] {
+            let answer = other.ask(&format!("event\t{command}"));
+            assert!(
+                answer.starts_with("PermissionDenied: could not "),
+                "{command} {words}: {answer}"
+            );
+            assert!(answer.contains("must be able to write to the directory"), "{answer}");
+        }
+        assert_eq!(later.payload().unwrap().unwrap(), b"hello");
+        // A directory that may be entered and not read cannot be watched either.
+        set_mode(path.parent().unwrap(), 0o711);
+        later.clear().unwrap();
+        let mut other = crate::support::unprivileged::unprivileged(); // the first one may still watch it
+        open(&mut other, &path, FAR);
+        other.expect("event\tevent-driven", "false");
+        other.tell("event\twait");
+        later.set_with(b"again").unwrap();
+        assert_eq!(other.answer(), "ok");
+        // And a payload that may not be read is not consumed.
+        set_mode(path.parent().unwrap(), 0o777);
+        set_mode(&path, 0o600);
+        let answer = other.ask("event\ttry-consume");
+        assert!(answer.starts_with("PermissionDenied: could not read the payload of"), "{answer}");
+        assert!(event.try_consume().is_err());
+        assert_eq!(later.consume().unwrap(), b"again");
+    }
+}
+
+/// A fork copies the waiters' mutexes as they are at that moment, and not the threads that may have locked them.
+// Unix only: Windows has no fork.
+#[cfg(unix)]
+#[test]
+fn a_forked_process_can_wait_although_others_waited_when_it_was_forked() {
+    limit!();
+    alone(
+        "event::watch::a_forked_process_can_wait_although_others_waited_when_it_was_forked",
+        || {
+            let (dir, path) = dirs();
+            let event = Event::open(&path).unwrap();
+            let is_over = std::sync::atomic::AtomicBool::new(false);
+            crate::support::running::scope(|scope| {
+                let _end = crate::support::running::on_drop(|| {
+                    is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+                });
+                for number in 0..2 {
+                    let (event, is_over) = (&event, &is_over);
+                    let busy = Event::open(dir.path().join(number.to_string())).unwrap();
+                    scope.spawn(move || {
+                        while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                            busy.set().unwrap();
+                            let _ = event.wait_timeout(Duration::from_micros(50));
+                            busy.clear().unwrap();
+                        }
+                    });
+                }
+                for _ in 0..150 {
+                    match fork::fork().unwrap() {
+                        fork::Fork::Parent(child) => {
+                            let child = rustix::process::Pid::from_raw(child).unwrap();
+                            let mut code = None;
+                            eventually("the child ends", || {
+                                let options = rustix::process::WaitOptions::NOHANG;
+                                let ended = rustix::process::waitpid(Some(child), options).unwrap();
+                                code = ended.and_then(|(_, status)| status.exit_status());
+                                code.is_some()
+                            });
+                            assert_eq!(code, Some(0));
+                        }
+                        fork::Fork::Child => {
+                            let waited = event.wait_timeout(Duration::from_millis(2));
+                            let is_right = waited.is_err_and(|error| error.is_timed_out());
+                            std::process::exit(i32::from(!is_right));
+                        }
+                    }
+                }
+            });
+        },
+    );
+}
+
+// -------------------------------------------------------------------------------------- one watcher
+
+#[test]
+fn events_are_had_where_the_system_has_them() {
+    limit!();
+    let (_dir, path) = dirs();
+    let event = Event::open(&path).unwrap();
+    eventually("an instance is free", || event.is_event_driven());
+    let polling = Options::new().poll_every(Duration::from_millis(2)).open_event(&path).unwrap();
+    assert!(!polling.is_event_driven());
+    let mut other = peer(&path, "poll=2");
+    for (way, change) in [("wait", true), ("cleared", false), ("wait\tasync", true)] {
+        other.tell(&format!("event\t{way}"));
+        if change { event.set() } else { event.clear() }.unwrap();
+        assert_eq!(other.answer(), "ok");
+    }
+    other.expect("event\tconsume", "");
+}
+
+// Linux only: counts descriptors, threads and watches by `/proc`.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_thousand_waiters_in_many_places_share_one_watcher_and_leave_nothing() {
+    limit!();
+    alone(
+        "event::watch::a_thousand_waiters_in_many_places_share_one_watcher_and_leave_nothing",
+        || {
+            let (dir, _) = dirs();
+            let own = std::process::id();
+            let events: Vec<Event> = (0..50)
+                .map(|number| {
+                    let path = dir.path().join(format!("{}/{number}", number % 5));
+                    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                    Options::new().backstop(Duration::from_secs(1000)).open_event(path).unwrap()
+                })
+                .collect();
+            let (threads_before, descriptors_before) = (threads(), descriptors());
+            for round in 0..3 {
+                let mut futures: Vec<_> =
+                    (0..1000).map(|number| Box::pin(events[number % 50].wait_async())).collect();
+                for future in &mut futures {
+                    assert_waits(future);
+                }
+                eventually("all are watched", || {
+                    crate::support::watches(own).iter().map(Vec::len).collect::<Vec<_>>() == [5]
+                });
+                assert!(threads() <= threads_before + 3, "hub, notify and timer: {}", threads());
+                if round == 1 {
+                    for event in &events {
+                        event.set().unwrap();
+                    }
+                    for future in &mut futures {
+                        block_on(future).unwrap();
+                    }
+                    for event in &events {
+                        event.clear().unwrap();
+                    }
+                }
+                // Those of four directories give up.
+                let last: Vec<_> =
+                    futures.into_iter().enumerate().filter(|(n, _)| n % 5 == 0).collect();
+                if round != 1 {
+                    eventually("the other directories are let go", || {
+                        crate::support::watches(own).iter().map(Vec::len).sum::<usize>() == 1
+                    });
+                }
+                drop(last);
+                eventually("everything is let go", || {
+                    threads() == threads_before && descriptors() == descriptors_before
+                });
+            }
+        },
+    );
+}
+
+// Linux only: counts descriptors and threads by `/proc`.
+#[cfg(target_os = "linux")]
+#[test]
+fn ten_thousand_waits_that_end_and_futures_that_are_dropped_leave_nothing() {
+    limit!();
+    alone(
+        "event::watch::ten_thousand_waits_that_end_and_futures_that_are_dropped_leave_nothing",
+        || {
+            let (_dir, path) = dirs();
+            let event = Event::open(&path).unwrap();
+            let before = (threads(), descriptors());
+            for number in 0..10_000 {
+                if number % 2 == 0 {
+                    assert_waits(event.wait_async());
+                } else {
+                    let short = Duration::from_micros(number / 100);
+                    assert!(event.wait_timeout(short).unwrap_err().is_timed_out());
+                }
+            }
+            assert!(threads() <= before.0 + 3);
+            eventually("everything is let go", || (threads(), descriptors()) == before);
+        },
+    );
+}
+
+// Linux only: counts wake-ups by `/proc`.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_idle_waiter_wakes_at_most_once_a_second() {
+    limit!();
+    let (dir, _) = dirs();
+    // The tick itself, and for a future the timer that wakes its thread.
+    let ways = [("wait\t1000000", 1.4), ("wait\tasync", 2.4), ("consume", 1.4)];
+    let mut waiters = ways.map(|(way, most)| {
+        let path = dir.path().join(way.replace('\t', "."));
+        let mut other = peer(&path, "");
+        other.tell(&format!("event\t{way}"));
+        until_watching(other.id(), dir.path());
+        (other, most, path)
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    crate::support::assert_sleep(&waiters.each_ref().map(|(other, most, _)| (other.id(), *most)));
+    for (other, _, path) in &mut waiters {
+        std::fs::write(path, "").unwrap();
+        assert!(["ok", ""].contains(&&*other.answer()));
+    }
+}
+
+/// Others' files in the directory, however many, are no reason to look.
+// Linux only: counts wake-ups by `/proc`.
+#[cfg(target_os = "linux")]
+#[test]
+fn who_waits_is_not_woken_by_other_files() {
+    limit!();
+    let (dir, path) = dirs();
+    let mut other = peer(&path, FAR);
+    other.tell("event\twait");
+    until_watching(other.id(), dir.path());
+    let waiter = || {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", other.id())).unwrap();
+        let status = |task: std::io::Result<std::fs::DirEntry>| {
+            std::fs::read_to_string(task.unwrap().path().join("status")).unwrap()
+        };
+        // Of the thread that runs the peer; the hub's and notify's have names of their own.
+        let status = tasks.map(status).find(|s| s.starts_with("Name:\tpeer::entry"));
+        let status = status.expect("libtest names a test's thread");
+        let line = status.lines().find(|line| line.starts_with("voluntary")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    eventually("it sleeps", || {
+        let before = waiter();
+        std::thread::sleep(Duration::from_millis(100));
+        waiter() == before
+    });
+    let before = waiter();
+    for number in 0..2000 {
+        let stem = if number % 2 == 0 { "other" } else { "ready" };
+        std::fs::write(dir.path().join(format!("{stem}.{}", number % 100)), "x").unwrap();
+    }
+    let woken = waiter() - before;
+    assert!(woken <= 5, "{woken} times");
+    std::fs::write(&path, "").unwrap();
+    assert_eq!(other.answer(), "ok");
+}
+
+/// More waits than the system remembers: it says so (`IN_Q_OVERFLOW`), and everything is looked at.
+// Linux only: fills the queue of inotify, whose length `/proc` tells.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_overflow_of_the_systems_queue_is_noticed() {
+    limit!();
+    let (dir, path) = dirs();
+    let limit: usize = std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events")
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    if limit > 100_000 {
+        return; // somebody has raised it sixfold, and this would take long
+    }
+    let mut other = peer(&path, FAR);
+    other.tell("event\twait");
+    until_watching(other.id(), dir.path());
+    let pid = rustix::process::Pid::from_raw(other.id().try_into().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    // Each is three events, and two that are alike after each other are one.
+    for number in 0..limit / 2 {
+        std::fs::write(dir.path().join(format!("other.{}", number % 2)), "x").unwrap();
+        std::fs::remove_file(dir.path().join(format!("other.{}", number % 2))).unwrap();
+    }
+    std::fs::write(&path, "").unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    assert_eq!(other.answer(), "ok");
+}
+
+/// A user has 128 instances by default: the others poll.
+// Linux only: exhausts the inotify instances of a user; elsewhere there is no such limit.
+#[cfg(target_os = "linux")]
+#[test]
+fn three_hundred_processes_wait_for_one_event_and_all_wake() {
+    limit!();
+    use std::os::unix::fs::PermissionsExt as _;
+    let (dir, path) = dirs();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let event = Event::open(&path).unwrap();
+    // As another user where that is possible, so that other tests have instances left.
+    let mut starter = crate::support::unprivileged::Unprivileged::new();
+    let mut peers: Vec<Peer> = (0..300).map(|_| starter.start()).collect();
+    for peer in &mut peers {
+        peer.tell(&format!("event\topen\t{}\t{FAR}", path.display()));
+    }
+    for (number, peer) in peers.iter_mut().enumerate() {
+        assert_eq!(peer.answer(), "ok");
+        peer.tell("event\twait");
+        // One of them watches for certain, however late its watching thread runs.
+        if number == 0 {
+            until_watching(peer.id(), dir.path());
+        }
+    }
+    assert!(peers.iter_mut().all(Peer::is_silent));
+    event.set().unwrap();
+    for peer in &mut peers {
+        assert_eq!(peer.answer(), "ok");
+    }
+}
+
+// ------------------------------------------------------------------------------------------ scarcity
+
+// Linux only: errors are injected by strace.
+#[cfg(target_os = "linux")]
+mod scarce {
+    use super::*;
+    use crate::support::strace::strace;
+
+    /// Every way of waiting still ends with what is waited for.
+    fn assert_waits_without_events(inject: &str) {
+        let Some(mut other) = strace(&[], inject) else { return };
+        let (_dir, path) = dirs();
+        open(&mut other, &path, FAR);
+        other.expect("event\tevent-driven", "false");
+        let event = Event::open(&path).unwrap();
+        for way in ["wait", "wait\t1000000", "wait\tasync", "any", "all\tasync"] {
+            other.tell(&format!("event\t{way}"));
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(other.is_silent());
+            event.set().unwrap();
+            assert!(["ok", "0"].contains(&&*other.answer()), "{way}");
+            other.tell("event\tcleared\tasync");
+            event.clear().unwrap();
+            assert_eq!(other.answer(), "ok", "{way}");
+        }
+        assert!(other.ask("event\twait\t20").starts_with("timed-out"));
+        event.set_with(b"x").unwrap();
+        other.expect("event\tconsume", "x");
+    }
+
+    #[test]
+    fn without_an_inotify_instance_waits_are_polled() {
+        limit!();
+        assert_waits_without_events("inotify_init1,inotify_init:error=EMFILE");
+    }
+
+    #[test]
+    fn without_a_watch_waits_are_polled() {
+        limit!();
+        assert_waits_without_events("inotify_add_watch:error=ENOSPC");
+    }
+
+    /// notify tells nobody. (It panics, which is seen on standard error.)
+    #[test]
+    fn when_notifys_own_thread_ends_waits_are_polled() {
+        limit!();
+        for when in 2..5 {
+            let inject = format!("epoll_wait,epoll_pwait,epoll_pwait2:error=EBADF:when={when}+");
+            let Some(mut other) = strace(&[], &inject) else { return };
+            let (_dir, path) = dirs();
+            open(&mut other, &path, FAR);
+            for _ in 0..2 {
+                other.tell("event\twait");
+                std::thread::sleep(Duration::from_millis(50));
+                assert!(other.is_silent());
+                std::fs::write(&path, "").unwrap();
+                assert_eq!(other.answer(), "ok", "{when}");
+                std::fs::remove_file(&path).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn without_threads_waits_are_polled() {
+        limit!();
+        assert_waits_without_events("clone3,clone:error=EAGAIN");
+    }
+
+    /// There the directory is read instead of asking for the file: `stat` says what it remembers.
+    #[test]
+    fn on_a_network_file_system_the_directory_is_read() {
+        limit!();
+        assert_waits_without_events("statfs,fstatfs:poke_exit=@arg2=6969000000000000");
+    }
+
+    /// It may be entered (0711), so the names in it can be asked for.
+    #[test]
+    fn on_a_network_file_system_a_directory_need_not_be_listed() {
+        limit!();
+        let (dir, path) = dirs();
+        let inject = format!("openat:error=EACCES;statfs,{}", crate::support::strace::NFS);
+        let Some(mut other) = crate::support::strace::injected(dir.path(), &inject) else { return };
+        open(&mut other, &path, FAR);
+        other.expect("event\tis-set", "false");
+        other.tell("event\twait");
+        std::thread::sleep(Duration::from_millis(30));
+        assert!(other.is_silent());
+        std::fs::write(&path, "payload").unwrap();
+        assert_eq!(other.answer(), "ok");
+        other.expect("event\tpayload", "payload");
+        other.expect("event\tconsume", "payload");
+        other.expect("event\tcleared", "ok");
+    }
+
+    /// Asked for again after ten seconds; from then on the waiter sleeps.
+    #[test]
+    fn a_watch_that_could_not_be_had_at_first_is_had_later() {
+        limit!();
+        let inject = "inotify_init1,inotify_init:error=EMFILE:when=1";
+        let Some(mut other) = strace(&[], inject) else { return };
+        let (dir, path) = dirs();
+        open(&mut other, &path, FAR);
+        other.tell("event\twait");
+        until_watching(crate::support::strace::traced(&other), dir.path());
+        assert!(other.is_silent());
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(other.answer(), "ok");
+    }
+}

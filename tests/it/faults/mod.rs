@@ -1,0 +1,378 @@
+//! Every system call fails once: each public operation, with each of the system calls that it makes refused. What comes
+//! of it is asked of the kernel, by bare `flock(2)` from this process.
+//!
+//! `cargo test` tries a part of it, always the same. All of it: `FLOCKWORK_FAULTS=all`, and with
+//! `FLOCKWORK_WRITE_FAULTS=1` the table in `docs/RELIABILITY.md` is written anew.
+
+mod attempt;
+mod child;
+#[cfg(feature = "cli")]
+mod command;
+mod limits;
+mod operations;
+mod report;
+
+use std::hash::{DefaultHasher, Hash, Hasher as _};
+use std::sync::Mutex;
+
+use self::attempt::{Fault, Manner, Outcome, Tried, attempt, counted};
+use self::operations::{Failed, Operation, all};
+use self::report::Report;
+
+/// Where the child begins. In the harness it is a test that has nothing to do.
+#[test]
+fn entry() {
+    limit!();
+    if let Ok(role) = std::env::var(child::ROLE) {
+        child::run(&role);
+    }
+}
+
+/// The system calls that fail, and how the system may refuse each.
+const CALLS: &[(&str, &[&str])] = &[
+    ("flock", &["ENOLCK", "EINTR", "EIO", "EAGAIN", "EACCES"]),
+    ("openat", &["EMFILE", "ENOSPC", "EACCES", "ENFILE", "EIO", "EINTR", "ENOMEM"]),
+    ("open", &["EMFILE", "ENOSPC", "EACCES", "ENFILE", "EIO", "EINTR", "ENOMEM"]),
+    ("rename", &["EIO", "ENOSPC", "EACCES"]),
+    ("renameat", &["EIO", "ENOSPC", "EACCES"]),
+    ("renameat2", &["ENOSPC", "EIO", "EACCES", "EPERM", "ENOSYS", "EINVAL", "EOPNOTSUPP"]),
+    ("link", &["EIO", "ENOSPC", "EACCES"]),
+    ("linkat", &["EIO", "ENOSPC", "EACCES"]),
+    ("unlink", &["EACCES", "EIO"]),
+    ("unlinkat", &["EACCES", "EIO"]),
+    ("mkdir", &["ENOSPC", "EACCES", "EIO"]),
+    ("mkdirat", &["ENOSPC", "EACCES", "EIO"]),
+    ("write", &["ENOSPC", "EIO", "EINTR"]),
+    ("pwrite64", &["ENOSPC", "EIO", "EINTR"]),
+    ("ftruncate", &["EIO", "ENOSPC", "EINTR"]),
+    ("fchmod", &["EIO", "EACCES", "EPERM", "ENOSYS", "EINVAL", "EOPNOTSUPP"]),
+    ("fchmodat", &["EIO", "EACCES"]),
+    ("chmod", &["EIO", "EACCES"]),
+    ("fsync", &["EIO", "ENOSPC", "EPERM", "ENOSYS", "EINVAL", "EOPNOTSUPP"]),
+    ("fdatasync", &["EIO", "ENOSPC", "EPERM", "ENOSYS", "EINVAL", "EOPNOTSUPP"]),
+    ("syncfs", &["EIO", "ENOSPC", "EPERM", "ENOSYS", "EINVAL", "EOPNOTSUPP"]),
+    ("inotify_init1", &["EMFILE", "ENFILE", "ENOMEM"]),
+    ("inotify_add_watch", &["ENOSPC", "EACCES", "ENOMEM"]),
+    ("epoll_create1", &["EMFILE", "ENFILE", "ENOMEM"]),
+    ("epoll_ctl", &["ENOSPC", "ENOMEM"]),
+    ("eventfd2", &["EMFILE", "ENFILE", "ENOMEM"]),
+    ("clone3", &["EAGAIN", "ENOMEM"]),
+    ("clone", &["EAGAIN", "ENOMEM"]),
+    ("statx", &["EACCES", "EIO", "ENOMEM"]),
+    ("newfstatat", &["EIO", "EACCES", "ENOMEM"]),
+    ("stat", &["EIO", "EACCES", "ENOMEM"]),
+    ("lstat", &["EIO", "EACCES", "ENOMEM"]),
+    ("fstat", &["EIO", "ENOMEM"]),
+    ("faccessat2", &["EIO", "EACCES", "EPERM", "ENOSYS", "EINVAL", "EOPNOTSUPP"]),
+    ("lgetxattr", &["EIO", "ENOMEM", "EPERM", "ENOSYS", "EOPNOTSUPP"]),
+    ("llistxattr", &["EIO", "ENOMEM", "EPERM", "ENOSYS", "EOPNOTSUPP"]),
+    ("fsetxattr", &["EIO", "ENOSPC", "EPERM", "ENOSYS", "EOPNOTSUPP"]),
+    ("fremovexattr", &["EIO", "ENOSPC", "EPERM", "ENOSYS", "EOPNOTSUPP"]),
+    ("statfs", &["EIO", "ENOMEM"]),
+    ("fstatfs", &["EIO", "ENOMEM"]),
+    ("read", &["EIO", "EINTR"]),
+    ("getdents64", &["EIO", "ENOMEM"]),
+    ("lseek", &["EIO"]),
+    ("readlink", &["EACCES", "ENOMEM"]),
+];
+
+/// Without these an operation succeeds, where the system says that it has no such call.
+const OPTIONAL: &[&str] = &[
+    "renameat2",
+    "fsync",
+    "fdatasync",
+    "syncfs",
+    "faccessat2",
+    "lgetxattr",
+    "llistxattr",
+    "fsetxattr",
+    "fremovexattr",
+];
+/// As does the writing of a shared file without this: what it makes of the mode is narrower then.
+const OPTIONAL_FOR_FILES: &str = "fchmod";
+
+fn is_optional(operation: &str, fault: &Fault) -> bool {
+    let Fault::Caller { call, error, .. } = fault else { return false };
+    let is_unavailable = ["EPERM", "ENOSYS", "EINVAL", "EOPNOTSUPP"].contains(error);
+    let of_files = call == OPTIONAL_FOR_FILES && operation.starts_with("SharedFile::");
+    is_unavailable && (OPTIONAL.contains(&call.as_str()) || of_files)
+}
+
+/// Of a call that is made very often, so many are refused.
+const MOST: usize = 12;
+const WORKERS: usize = 4;
+
+fn is_all() -> bool {
+    std::env::var("FLOCKWORK_FAULTS").is_ok_and(|which| which == "all")
+}
+
+fn listed() -> &'static str {
+    static LISTED: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    LISTED.get_or_init(|| {
+        let calls = CALLS.iter().map(|(call, _)| format!("?{call}"));
+        calls.chain(["readlink".into()]).collect::<Vec<_>>().join(",")
+    })
+}
+
+/// What is tried of an operation whose calls are known.
+fn plan(operation: &Operation, plain: &Tried) -> Vec<Fault> {
+    let (own, others) = counted(plain);
+    let mut faults = Vec::new();
+    for (call, errors) in CALLS {
+        for (_, before, within) in own.iter().filter(|(made, _, _)| made == call) {
+            for when in before + 1..=before + (*within).min(MOST) {
+                faults.extend(errors.iter().map(|error| Fault::Caller {
+                    call: (*call).into(),
+                    error,
+                    when,
+                }));
+            }
+        }
+        for (_, _, times) in others.iter().filter(|(made, ..)| made == call) {
+            let most = (*times).min(MOST);
+            // So that of the thread that does the operation none is that one.
+            let is_own = own.iter().any(|(made, _, _)| made == call);
+            let spend = if is_own { most } else { 0 };
+            for when in 1..=most {
+                faults.extend(errors.iter().map(|error| Fault::Helpers {
+                    call: (*call).into(),
+                    error,
+                    when,
+                    spend,
+                }));
+            }
+        }
+    }
+    if is_all() {
+        return faults;
+    }
+    let key = |fault: &Fault| match fault {
+        Fault::Caller { call, when, .. } => (call.clone(), false, *when),
+        Fault::Helpers { call, when, .. } => (call.clone(), true, *when),
+        _ => unreachable!("planned"),
+    };
+    let is_mended = |fault: &Fault| match fault {
+        Fault::Caller { call, error, .. } => MENDED.contains(&(operation.name, call, error)),
+        _ => false,
+    };
+    let mut part: Vec<_> = faults.iter().filter(|fault| is_mended(fault)).cloned().collect();
+    part.extend(a_part_of(operation.name, &faults, key));
+    part
+}
+
+/// What was found by this, and is tried each time.
+const MENDED: &[(&str, &str, &str)] = &[
+    ("Event::consume", "newfstatat", "EIO"),
+    ("Event::consume", "fstat", "EIO"),
+    ("is_held", "openat", "EMFILE"),
+    ("is_held", "newfstatat", "EIO"),
+    ("is_held", "read", "EIO"),
+    ("held_slots", "openat", "EMFILE"),
+    ("held_slots", "statx", "EIO"),
+    ("RwLock::holders", "statx", "EIO"),
+    ("RwLock::holders", "openat", "EINTR"),
+    ("Once::holder", "open", "EINTR"),
+    ("Semaphore::open", "openat", "EINTR"),
+    ("ReadGuard::unlock, with a label", "ftruncate", "EIO"),
+    ("Event::set_with", "fdatasync", "EINVAL"),
+    ("Event::consume", "renameat2", "EPERM"),
+    ("SharedFile::write", "fchmod", "EPERM"),
+    ("SharedFile::write", "faccessat2", "EPERM"),
+    ("SharedFile::write, with fsync", "fsync", "EOPNOTSUPP"),
+    ("Once::call_once, with fsync", "fsync", "ENOSYS"),
+    ("Once::call_once, with fsync", "syncfs", "ENOSYS"),
+];
+
+/// Of each call one in five, with one of its errors. `faults` have the errors of one call one after the other.
+fn a_part_of<F: Clone, K: PartialEq + Hash>(
+    name: &str,
+    faults: &[F],
+    key: impl Fn(&F) -> K,
+) -> Vec<F> {
+    let mut part = Vec::new();
+    for of_one in faults.chunk_by(|one, other| key(one) == key(other)) {
+        let mut hasher = DefaultHasher::new();
+        (name, key(&of_one[0])).hash(&mut hasher);
+        let (hash, errors) = (hasher.finish(), of_one.len() as u64);
+        if hash / errors % 5 == 0 {
+            part.push(of_one[usize::try_from(hash % errors).unwrap()].clone());
+        }
+    }
+    part
+}
+
+/// Into the document, if all of it was tried and that is wanted.
+fn written(name: &str, text: impl Fn() -> String) {
+    let is_wanted = std::env::var_os("FLOCKWORK_WRITE_FAULTS").is_some();
+    if is_all() && is_wanted && std::env::var_os("FLOCKWORK_FAULTS_OF").is_none() {
+        report::write(name, &text());
+    }
+}
+
+/// Work that several threads share, and what comes of it.
+struct Sharing<W> {
+    work: Mutex<Vec<W>>,
+    report: Mutex<Report>,
+    failures: Mutex<Vec<String>>,
+}
+
+impl<W: Send> Sharing<W> {
+    fn new(work: impl Iterator<Item = W>) -> Self {
+        let mut work: Vec<_> = work.collect();
+        work.reverse();
+        Self { work: work.into(), report: Mutex::default(), failures: Mutex::default() }
+    }
+
+    fn run(&self, each: impl Fn(&W) + Sync) {
+        let next = || self.work.lock().unwrap().pop();
+        crate::support::running::scope(|scope| {
+            for _ in 0..WORKERS {
+                scope.spawn(|| {
+                    while let Some(work) = next() {
+                        each(&work);
+                    }
+                });
+            }
+        });
+    }
+
+    fn fail(&self, failure: String) {
+        self.failures.lock().unwrap().push(failure);
+    }
+
+    fn note(
+        &self,
+        place: usize,
+        name: &str,
+        call: &str,
+        outcome: &Outcome,
+        problems: &[String],
+        how: impl Fn() -> String,
+    ) {
+        let is_bad = !problems.is_empty();
+        self.report.lock().unwrap().add(place, name, call, outcome, is_bad);
+        if is_bad {
+            self.fail(format!("{name}, {}\n    {}", how(), problems.join("\n    ")));
+        }
+    }
+
+    fn end(self, name: &str) {
+        let report = self.report.into_inner().unwrap();
+        written(name, || format!("{}\n{}", report::platform(), report.table()));
+        let failures = self.failures.into_inner().unwrap();
+        assert!(failures.is_empty(), "{} problems:\n{}", failures.len(), failures.join("\n"));
+    }
+}
+
+/// What came of an operation under a fault is judged by what comes of it without one.
+fn judge(operation: &Operation, fault: &Fault, plain: &Tried, tried: &Tried) -> Vec<String> {
+    let mut problems = tried.problems.clone();
+    match &tried.outcome {
+        Outcome::Ok(answer) => {
+            if tried.outcome != plain.outcome && operation.at_least != Some(answer) {
+                problems.push(format!("its answer is {answer:?}, and not {:?}", plain.outcome));
+            }
+            if tried.after != plain.after {
+                problems.push(format!("it left {:?}, and not {:?}", tried.after, plain.after));
+            }
+        }
+        Outcome::Err { text, .. } if is_optional(operation.name, fault) => {
+            problems.push(format!("it does not do without: {text}"));
+        }
+        Outcome::Err { kind, text, .. } => {
+            let is_before = tried.after.is_empty()
+                || tried.after == tried.before
+                || plain.made.as_ref() == Some(&tried.after);
+            if !is_before && (operation.failed == Failed::Nothing || tried.after != plain.after) {
+                problems.push(format!("failing, it left {:?}", tried.after));
+            }
+            if let Some(problem) = judge_text(operation, fault, plain, kind, text) {
+                problems.push(format!("{problem}: {kind}: {text}"));
+            }
+        }
+        Outcome::Panic => problems.push("a panic".into()),
+        Outcome::Killed(signal) => problems.push(format!("killed by signal {signal}")),
+    }
+    problems
+}
+
+fn judge_text(
+    operation: &Operation,
+    fault: &Fault,
+    plain: &Tried,
+    kind: &str,
+    text: &str,
+) -> Option<&'static str> {
+    if !text.contains("/d/") || !text.contains('`') {
+        return Some("an error without a path");
+    }
+    let is_expected =
+        matches!(&plain.outcome, Outcome::Err { kind: expected, .. } if expected == kind);
+    match (kind, fault) {
+        _ if is_expected => None,
+        ("timed-out", _) => Some("a time-out that was none"),
+        // A try learns that another process holds it.
+        ("would-block", Fault::Caller { call, error: "EAGAIN", .. }) if call == "flock" => {
+            let tries = operation.name.contains("try_") || operation.name.contains("downgrade");
+            (!tries).then_some("refused, though it waits")
+        }
+        ("would-block", _) => Some("a refusal that was none"),
+        (
+            "refused",
+            Fault::Caller { error: "EINTR", .. } | Fault::Helpers { error: "EINTR", .. },
+        ) => Some("a signal that ended it"),
+        _ if !text.starts_with("could not ") && !text.contains("cannot be locked") => {
+            Some("it does not say what was done")
+        }
+        (_, Fault::Caller { error, .. } | Fault::Helpers { error, .. })
+            if *error != "EAGAIN" && !text.contains("; ") =>
+        {
+            Some("it does not say what to do")
+        }
+        _ => None,
+    }
+}
+
+/// Some systems let nobody trace a process that is no child.
+fn can_trace() -> bool {
+    if !crate::support::has("strace", &["-V"]) {
+        return false;
+    }
+    let first = attempt(&all()[0], &Fault::Listed(listed()), Manner::default());
+    let refusal = first.problems.iter().find(|problem| problem.starts_with("strace: "));
+    if let Some(refusal) = refusal {
+        crate::support::left_out(refusal);
+    }
+    refusal.is_none()
+}
+
+#[test]
+fn every_system_call_of_each_operation_fails_once_and_that_is_an_error_or_is_made_up_for() {
+    limit!();
+    if !can_trace() {
+        return;
+    }
+    let only = std::env::var("FLOCKWORK_FAULTS_OF").unwrap_or_default();
+    let operations = all().into_iter().enumerate();
+    let sharing = Sharing::new(operations.filter(|(_, operation)| operation.name.contains(&only)));
+    sharing.run(|(place, operation)| {
+        let plain = attempt(operation, &Fault::Listed(listed()), Manner::default());
+        if !plain.problems.is_empty() {
+            return sharing.fail(format!("{}: {plain:#?}", operation.name));
+        }
+        for fault in plan(operation, &plain) {
+            let tried = attempt(operation, &fault, Manner::default());
+            let problems = judge(operation, &fault, &plain, &tried);
+            if !tried.is_reached && problems.is_empty() {
+                continue;
+            }
+            let (Fault::Caller { call, .. } | Fault::Helpers { call, .. }) = &fault else {
+                continue;
+            };
+            sharing.note(*place, operation.name, call, &tried.outcome, &problems, || {
+                format!("{fault}\n    {}\n    {:?}", tried.line, tried.outcome)
+            });
+        }
+    });
+    sharing.end("operations");
+}

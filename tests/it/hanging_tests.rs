@@ -1,0 +1,146 @@
+//! A test that hangs is reported, and ends with what it started.
+
+use std::process::Command;
+use std::time::Duration;
+
+use flockwork::Lock;
+
+use crate::limit;
+use crate::peer::Peer;
+use crate::support::running::{on_panic, scope};
+use crate::support::{alone, until_blocked};
+
+/// How [`entry`] hangs.
+const ROLE: &str = "FLOCKWORK_IT_HANG";
+/// The lock for which it waits.
+const PATH: &str = "FLOCKWORK_IT_HANG_PATH";
+
+/// Hangs in a process that another test has started. In the first process it is a test that has
+/// nothing to do.
+#[test]
+fn entry() {
+    limit!();
+    let Ok(role) = std::env::var(ROLE) else { return };
+    match role.as_str() {
+        "lock" => {
+            let path = std::path::PathBuf::from(std::env::var_os(PATH).unwrap());
+            let mut peer = Peer::with_lock(&path);
+            peer.expect("lock", "held");
+            std::thread::spawn({
+                let path = path.clone();
+                move || {
+                    until_blocked(&path, 1);
+                    limit!(Duration::from_millis(1));
+                    std::thread::park();
+                }
+            });
+            drop(Lock::open(&path).unwrap().lock());
+        }
+        "alone" => alone("hanging_tests::entry", || {
+            loop {
+                std::thread::park();
+            }
+        }),
+        other => panic!("what is {other}?"),
+    }
+}
+
+fn hang(role: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["hanging_tests::entry", "--exact", "--test-threads=1"]).env(ROLE, role);
+    // Should nothing else end it, its own limit does.
+    limit::extend(Duration::from_secs(30));
+    command
+}
+
+#[test]
+fn a_test_that_exceeds_its_limit_ends_with_a_report() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let output = hang("lock").env(PATH, &path).output().unwrap();
+    assert_eq!(output.status.code(), Some(limit::CODE), "{output:?}");
+    let report = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        report.contains("\nhanging_tests::entry exceeded its time limit: it has run for "),
+        "{report}"
+    );
+    if cfg!(target_os = "linux") {
+        // This process and the peer, each with its threads.
+        assert_eq!(report.matches("\nprocess ").count(), 2, "{report}");
+        assert!(report.contains("peer::entry"), "{report}");
+        let waits = format!("on {}\n", path.display());
+        assert!(report.contains(&waits), "{report}");
+        // The peer that held it was killed.
+        drop(Lock::open(&path).unwrap().lock_timeout(Duration::from_secs(100)).unwrap());
+    }
+}
+
+#[test]
+fn a_test_that_hangs_in_a_process_of_its_own_shows_its_report() {
+    limit!();
+    let output = hang("alone").env(limit::SECONDS, "1").output().unwrap();
+    assert_eq!(output.status.code(), Some(101), "{output:?}");
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert!(report.contains("in its own process: exit"), "{report}");
+    assert!(report.contains("hanging_tests::entry exceeded its time limit"), "{report}");
+}
+
+#[test]
+fn a_scope_that_panics_ends_although_its_threads_wait_for_a_peer() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let lock = Lock::open(&path).unwrap();
+    let mut peer = Peer::with_lock(&path);
+    peer.expect("lock", "held");
+    let (send, acquired) = std::sync::mpsc::channel();
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        scope(|scope| {
+            scope.spawn(|| send.send(lock.lock().is_ok()).unwrap());
+            until_blocked(&path, 1);
+            std::panic::resume_unwind(Box::new("without a message"));
+        });
+    }));
+    assert!(panicked.is_err());
+    assert!(acquired.recv().unwrap());
+    assert!(limit::remaining().unwrap() <= limit::AFTER_A_PANIC);
+    assert_eq!(peer.answer_or_death(), None);
+}
+
+// Linux only: a shell starts the peer, and `/proc` shows what descends from it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_panic_kills_what_a_process_has_started_as_well() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let panicked = std::panic::catch_unwind(|| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "\"$0\" \"$@\"; exit"]).arg(std::env::current_exe().unwrap());
+        let mut peer = Peer::start_as(shell);
+        peer.expect(&format!("open\t{}", path.display()), "ok");
+        peer.expect("lock", "held");
+        // It would not notice the end of its input.
+        peer.tell(&format!("sem\topen\t{}\t1", dir.path().join("s").display()));
+        peer.tell("sem\tacquire\t1");
+        peer.tell("sem\tacquire\t1");
+        std::panic::resume_unwind(Box::new("without a message"));
+    });
+    assert!(panicked.is_err());
+    drop(Lock::open(&path).unwrap().lock_timeout(Duration::from_secs(100)).unwrap());
+}
+
+#[test]
+fn what_is_done_on_a_panic_is_not_done_without_one() {
+    limit!();
+    let done = std::cell::Cell::new(0);
+    drop(on_panic(|| done.set(1)));
+    assert_eq!(done.get(), 0);
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _end = on_panic(|| done.set(2));
+        std::panic::resume_unwind(Box::new("without a message"));
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(done.get(), 2);
+}

@@ -1,0 +1,315 @@
+//! What lies at a path is what somebody wrote there: without end, without sense, or meant for a terminal. And paths as long as
+//! they can be.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use flockwork::{Error, Event, Lock, Options, Semaphore, SharedFile};
+
+use crate::hostile::fixtures::{KINDS, Kind, exercise};
+
+/// What a terminal would obey, or show in another order.
+const EVIL: &str =
+    "a\u{1b}[2J\u{1b}]0;owned\u{7}b\rc\u{8}\u{9b}31md\u{202e}e\u{2066}\u{61c}\u{200f}\u{0}\u{7f}f";
+
+fn is_plain(text: &str) -> bool {
+    !text.chars().any(|c| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    })
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(suffix);
+    name.into()
+}
+
+// ------------------------------------------------------------------------------- without end
+
+/// A tebibyte in each place that is read, in a process that may have a few hundred mebibytes.
+// Linux only: `ulimit -v`.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_without_end_is_read_as_far_as_needed_or_is_an_error() {
+    limit!();
+    const NAME: &str =
+        "hostile::contents::a_file_without_end_is_read_as_far_as_needed_or_is_an_error";
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "ulimit -v 1000000 && exec \"$0\" \"$@\""]);
+    command.arg(std::env::current_exe().unwrap());
+    crate::support::alone_under(command, NAME, || {
+        let dir = tempfile::tempdir().unwrap();
+        let endless = |at: &Path| {
+            let file = std::fs::File::create(at).unwrap();
+            file.set_len(1 << 40).unwrap();
+        };
+        let path = dir.path().join("p");
+
+        // Where nothing is read, or only its beginning.
+        for suffix in ["", ".holder", ".gate"] {
+            endless(&beside(&path, suffix));
+        }
+        for kind in [Kind::Lock, Kind::RwLock] {
+            for (step, outcome) in exercise(kind, &path) {
+                assert!(outcome.is_ok(), "{kind:?}, {step}: {outcome:?}");
+            }
+        }
+        let pool = dir.path().join("pool");
+        std::fs::create_dir_all(pool.join("holders")).unwrap();
+        for name in ["slot.0", "slot.1", "gate", "waiters", "holders/slot.0", "resized"] {
+            endless(&pool.join(name));
+        }
+        for (step, outcome) in exercise(Kind::Semaphore, &pool) {
+            assert!(outcome.is_ok(), "{step}: {outcome:?}");
+        }
+        endless(&pool.join("capacity"));
+        assert!(matches!(Semaphore::open(&pool, 2), Err(Error::Corrupt { .. })));
+
+        // What is read as a whole is the caller's: there is no memory for it.
+        let event = Event::open(&path).unwrap();
+        assert!(event.is_set().unwrap());
+        for refused in [event.payload().map(drop), event.try_consume().map(drop)] {
+            assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::OutOfMemory);
+        }
+        event.clear().unwrap();
+        assert!(!event.is_set().unwrap());
+        endless(&path);
+        let file = SharedFile::open(&path).unwrap();
+        assert_eq!(file.read().unwrap_err().kind(), std::io::ErrorKind::OutOfMemory);
+        file.write("short again").unwrap();
+        assert_eq!(file.read().unwrap(), b"short again");
+    });
+}
+
+// ------------------------------------------------------------------------------- without sense
+
+#[test]
+fn bytes_without_sense_are_errors_or_left_as_they_are() {
+    limit!();
+    let nonsense: Vec<u8> =
+        (0..20_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let (path, pool) = (dir.path().join("p"), dir.path().join("pool"));
+    for suffix in ["", ".holder", ".holder.new", ".gate", ".flock", ".flock.holder"] {
+        std::fs::write(beside(&path, suffix), &nonsense).unwrap();
+    }
+    for kind in [Kind::Lock, Kind::RwLock, Kind::Once, Kind::Event, Kind::SharedFile] {
+        std::fs::write(&path, &nonsense).unwrap();
+        for (step, outcome) in exercise(kind, &path) {
+            assert!(outcome.is_ok(), "{kind:?}, {step}: {outcome:?}");
+        }
+    }
+    for suffix in [".holder", ".holder.new", ".gate", ".flock", ".flock.holder"] {
+        assert_eq!(std::fs::read(beside(&path, suffix)).unwrap(), nonsense, "{suffix}");
+    }
+    std::fs::write(&path, &nonsense).unwrap();
+    assert_eq!(Event::open(&path).unwrap().payload().unwrap().unwrap(), nonsense);
+    let text = SharedFile::open(&path).unwrap().read_to_string().unwrap_err();
+    assert_eq!(text.kind(), std::io::ErrorKind::InvalidData);
+
+    std::fs::create_dir_all(pool.join("holders")).unwrap();
+    for name in ["slot.0", "slot.1", "gate", "waiters", "queued", "resized", "holders/slot.0"] {
+        std::fs::write(pool.join(name), &nonsense).unwrap();
+    }
+    for (step, outcome) in exercise(Kind::Semaphore, &pool) {
+        assert!(outcome.is_ok(), "{step}: {outcome:?}");
+    }
+    // What nobody of us ever wrote there is not cut.
+    assert_eq!(std::fs::read(pool.join("queued")).unwrap(), nonsense);
+    std::fs::write(pool.join("capacity"), &nonsense).unwrap();
+    assert!(matches!(Semaphore::open(&pool, 2), Err(Error::Corrupt { .. })));
+}
+
+// ------------------------------------------------------------------------- meant for a terminal
+
+/// A record that lies, left by somebody who lives and has it locked, so that it is believed.
+struct Forged {
+    _record: std::fs::File,
+    _lock: std::fs::File,
+}
+
+impl Forged {
+    fn at(path: &Path, lines: &[u8]) -> Self {
+        use std::os::unix::fs::MetadataExt as _;
+        let lock = std::fs::File::create(path).unwrap();
+        fs4::FileExt::lock(&lock).unwrap();
+        let found = lock.metadata().unwrap();
+        let mut text =
+            format!("flockwork holder 1\npid 4194303\nfile {}:{}\n", found.dev(), found.ino())
+                .into_bytes();
+        text.extend_from_slice(lines);
+        text.extend_from_slice(b"\nend\n");
+        std::fs::write(beside(path, ".holder"), text).unwrap();
+        let record = std::fs::File::open(beside(path, ".holder")).unwrap();
+        fs4::FileExt::lock(&record).unwrap();
+        Self { _record: record, _lock: lock }
+    }
+}
+
+/// Lines of records: what others see of them must be harmless.
+fn lies() -> Vec<Vec<u8>> {
+    let mut lies = Vec::new();
+    for key in ["host", "label", "command"] {
+        lies.push(format!("{key} {EVIL}").into_bytes());
+        lies.push(format!("{key} {}", EVIL.repeat(100)).into_bytes());
+        lies.push(format!("{key} {}", "\u{202e}".repeat(2000)).into_bytes());
+        lies.push([key.as_bytes(), b" \xff\xfe\x1b[31m\x9b"].concat());
+    }
+    for since in ["253402300799.0", "253402300800.0", "9999999999999.999999999", "0.0", "-1.0", "x"]
+    {
+        lies.push(format!("since {since}").into_bytes());
+    }
+    lies
+}
+
+#[test]
+fn a_record_that_lies_is_shown_without_anything_that_a_terminal_obeys() {
+    limit!();
+    for lie in lies() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("p");
+        let _forged = Forged::at(&path, &lie);
+        let shown = String::from_utf8_lossy(&lie).escape_debug().to_string();
+        let lock = Lock::open(&path).unwrap();
+        let holder = lock.holder().unwrap().expect("it is believed");
+        assert_eq!(holder.pid(), 4_194_303, "{shown}");
+        let texts = [Some(holder.host()), holder.label(), holder.command()];
+        for text in texts.into_iter().flatten() {
+            assert!(is_plain(text) && text.chars().count() <= 515, "{shown}: {text:?}");
+        }
+        let seen = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
+        let told = std::sync::Arc::clone(&seen);
+        let waits = Options::new().on_wait(Duration::from_millis(1), move |waiting| {
+            *told.lock().unwrap() = waiting.to_string();
+        });
+        let timed_out =
+            waits.open_lock(&path).unwrap().lock_timeout(Duration::from_millis(50)).unwrap_err();
+        assert!(seen.lock().unwrap().contains("4194303"));
+        for text in [
+            holder.to_string(),
+            lock.try_lock().unwrap_err().to_string(),
+            timed_out.to_string(),
+            seen.lock().unwrap().clone(),
+        ] {
+            assert!(is_plain(&text) && text.len() < 8000, "{shown}: {text:?}");
+        }
+    }
+}
+
+// Linux only: the command's output, as in `cli`.
+#[cfg(all(feature = "cli", target_os = "linux"))]
+#[test]
+fn nor_does_the_command_show_it_otherwise() {
+    limit!();
+    for lie in lies() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("p");
+        let _forged = Forged::at(&path, &lie);
+        let shown = String::from_utf8_lossy(&lie).escape_debug().to_string();
+        for words in [
+            &["lock", "-n", "p", "true"][..],
+            &["lock", "-w", "0.01", "p", "true"],
+            &["lock", "-v", "-w", "0.01", "p", "true"],
+            &["status", "p"],
+            &["status", "--json", "p"],
+        ] {
+            let ran = crate::cli::command::run(dir.path(), words);
+            let is_fine = matches!(ran.code, Some(0 | 75));
+            assert!(is_fine && !ran.err.contains("panicked"), "{shown}: {words:?}: {ran:?}");
+            let said = format!("{}{}", ran.out, ran.err);
+            assert!(said.contains("4194303"), "{shown}: {words:?}: {ran:?}");
+            assert!(said.lines().all(is_plain), "{shown}: {words:?}: {ran:?}");
+        }
+        let json = crate::cli::command::run(dir.path(), ["status", "--json", "p"]).out;
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let holder = &json[0]["holders"][0];
+        assert_eq!(holder["pid"], 4_194_303, "{shown}: {json}");
+    }
+}
+
+/// A name is the caller's own; JSON is the same JSON without it.
+// Linux only: names that are no Unicode.
+#[cfg(all(feature = "cli", target_os = "linux"))]
+#[test]
+fn a_name_is_escaped_in_json_and_comes_back_as_it_was() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let name = EVIL.replace('\0', "");
+    std::fs::write(dir.path().join(&name), "").unwrap();
+    let out = crate::cli::command::run(dir.path(), ["status", "--json", &name]).out;
+    assert!(out.lines().all(is_plain) && out.lines().count() == 1, "{out:?}");
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(json[0]["path"], name);
+}
+
+// ------------------------------------------------------------------------- as long as can be
+
+/// Of each length up to the longest: it works, or it is an error that says so.
+#[test]
+fn names_and_paths_as_long_as_can_be_work_or_are_errors_that_say_so() {
+    limit!();
+    const LONGEST_NAME: usize = 255;
+    #[cfg(target_os = "linux")]
+    const LONGEST_PATH: usize = 4095;
+    #[cfg(not(target_os = "linux"))]
+    const LONGEST_PATH: usize = 1023;
+    let dir = tempfile::tempdir().unwrap();
+    // Whether all of it worked.
+    let at = |kind: Kind, path: &Path, fits: bool| {
+        let outcomes = exercise(kind, path);
+        for (step, outcome) in &outcomes {
+            let Err(error) = outcome else { continue };
+            let text = error.to_string();
+            let is_clear = text.contains("shorter") || text.contains("too long");
+            assert!(is_clear, "{kind:?}, {step}: {text}");
+            let (told, asked) = (error.path().as_os_str(), path.as_os_str());
+            assert!(told.as_bytes().starts_with(asked.as_bytes()), "{kind:?}, {step}: {text}");
+        }
+        assert!(fits || outcomes[0].1.is_err(), "{kind:?} of {} bytes", path.as_os_str().len());
+        u32::from(outcomes.iter().all(|(_, outcome)| outcome.is_ok()))
+    };
+    let names = (LONGEST_NAME - 20..=LONGEST_NAME + 1).map(|length| (length, LONGEST_NAME));
+    let paths = (LONGEST_PATH - 40..=LONGEST_PATH + 1).map(|length| (length, LONGEST_PATH));
+    let lengths: Vec<_> = names.chain(paths).collect();
+    for kind in KINDS.iter().copied() {
+        let worked = AtomicU32::new(0);
+        // Most of the time is spent waiting.
+        crate::support::running::share(12, &lengths, |(length, longest)| {
+            let mut deep = dir.path().join(format!("{kind:?}-{length}"));
+            let mut name = *length;
+            if *longest == LONGEST_PATH {
+                while deep.as_os_str().len() + 102 < *length {
+                    deep.push("d".repeat(100));
+                }
+                name -= deep.as_os_str().len() + 1;
+            }
+            if std::fs::create_dir_all(&deep).is_ok() {
+                let count = at(kind, &deep.join("n".repeat(name)), length <= longest);
+                worked.fetch_add(count, Ordering::Relaxed);
+            }
+        });
+        let worked = worked.into_inner();
+        assert!(worked > 10, "{kind:?}: {worked}");
+    }
+}
+
+#[test]
+fn names_that_are_no_text_are_as_good_as_others() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    for kind in KINDS {
+        let name = [b"\xff\xfe\x1b[2J\n ", format!("{kind:?}").as_bytes()].concat();
+        let path = dir.path().join(OsStr::from_bytes(&name));
+        if std::fs::write(&path, "").is_err() {
+            return; // no such names on this file system
+        }
+        std::fs::remove_file(&path).unwrap();
+        for (step, outcome) in exercise(*kind, &path) {
+            assert!(outcome.is_ok(), "{kind:?}, {step}: {outcome:?}");
+        }
+    }
+}

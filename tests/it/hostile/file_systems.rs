@@ -1,0 +1,332 @@
+//! Mounts that refuse: full disks, no inodes, read-only mounts, quotas, no `/proc`. They are those of a namespace of the test.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use flockwork::{Error, Event, Lock, Options, Semaphore, SharedFile};
+
+use crate::hostile::fixtures::{KINDS, Kind, exercise, snapshot};
+use crate::peer::Peer;
+use crate::support::{alone_under, has};
+
+pub(super) const WHERE: &str = "FLOCKWORK_IT_WHERE";
+
+pub(super) fn place() -> PathBuf {
+    std::env::var_os(WHERE).unwrap().into()
+}
+
+/// Runs `body` as the test `name`, in a process whose mounts are its own: `script` makes them, at `$1`. Left out, with a line
+/// that says so, where that is not permitted.
+fn mounted(name: &str, script: &str, body: impl FnOnce()) {
+    if std::env::var_os(WHERE).is_some() {
+        return body();
+    }
+    let user: &[&str] = if rustix::process::geteuid().is_root() { &["-m"] } else { &["-Urm"] };
+    if !has("unshare", &[user, &["true"]].concat()) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let try_it = format!("set -e; {script}");
+    let mut attempt = Command::new("unshare");
+    attempt.args(user).args(["sh", "-c", &try_it, "sh"]).arg(dir.path());
+    let tried = attempt.output().unwrap();
+    if !tried.status.success() {
+        let why = String::from_utf8_lossy(&tried.stderr).trim().to_string();
+        let line = format!("left out: {name}: {why}\n");
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
+        return;
+    }
+    let mut command = Command::new("unshare");
+    command.args(user).args(["sh", "-c", &format!("{try_it}\nshift; exec \"$@\""), "sh"]);
+    command.arg(dir.path()).arg(std::env::current_exe().unwrap()).env(WHERE, dir.path());
+    alone_under(command, name, body);
+}
+
+/// Errors are the system's, typed, with the path and what to do.
+#[track_caller]
+pub(super) fn assert_says(step: &str, error: &Error, kinds: &[std::io::ErrorKind]) {
+    assert!(kinds.contains(&error.kind()), "{step}: {error:?}");
+    assert!(error.to_string().contains(&place().display().to_string()), "{step}: {error}");
+}
+
+fn fill(file: &Path) {
+    use std::io::Write as _;
+    let mut filler = std::fs::File::options().create(true).append(true).open(file).unwrap();
+    while filler.write_all(&[7; 1024]).is_ok() {}
+    while filler.write_all(&[7]).is_ok() {}
+}
+
+#[test]
+fn on_a_full_disk_what_needs_no_room_works_and_the_rest_is_an_error_that_leaves_nothing() {
+    limit!();
+    const NAME: &str = "hostile::file_systems::on_a_full_disk_what_needs_no_room_works_and_the_rest_is_an_error_that_leaves_nothing";
+    mounted(NAME, "mount -t tmpfs -o size=64k none \"$1\"", || {
+        let dir = place();
+        let file = SharedFile::open(dir.join("data")).unwrap();
+        file.write("old").unwrap();
+        let event = Event::open(dir.join("event")).unwrap();
+        event.set_with(b"old").unwrap();
+        let pool = Semaphore::open(dir.join("pool"), 2).unwrap();
+        drop(pool.acquire_many(2).unwrap());
+        fill(&dir.join("filler"));
+
+        let full = [std::io::ErrorKind::StorageFull];
+        assert_says("write", &file.write("new, and longer").unwrap_err(), &full);
+        assert_eq!(file.read().unwrap(), b"old");
+        assert!(!dir.join("data.lock.new").exists());
+        assert_says("set_with", &event.set_with(b"new").unwrap_err(), &full);
+        assert_eq!(event.payload().unwrap().unwrap(), b"old");
+        assert_eq!(event.try_consume().unwrap(), b"old");
+        fill(&dir.join("filler")); // there was some room again
+        let again = Semaphore::open(dir.join("other"), 2).unwrap_err();
+        assert_says("a new semaphore", &again, &full);
+        assert!(!dir.join("other/capacity").exists());
+        let held = pool.acquire_many(2).unwrap();
+        assert!(pool.acquire_timeout(Duration::from_millis(20)).unwrap_err().is_timed_out());
+        assert_says("resize", &pool.resize(3).unwrap_err(), &full);
+        drop(held);
+        assert_eq!(pool.available_permits().unwrap(), 2);
+        // A record is a courtesy: without room for it the lock is had all the same.
+        let lock = Options::new().label("no room").open_lock(dir.join("lock")).unwrap();
+        let held = lock.lock().unwrap();
+        assert_eq!(
+            lock.holder().unwrap().and_then(|holder| holder.label().map(String::from)),
+            None
+        );
+        drop(held);
+        for left in
+            std::fs::read_dir(&dir).unwrap().chain(std::fs::read_dir(dir.join("pool")).unwrap())
+        {
+            let name = left.unwrap().file_name();
+            let name = name.to_string_lossy();
+            assert!(!name.starts_with(".flockwork") && !name.ends_with(".new"), "{name} was left");
+        }
+    });
+}
+
+#[test]
+fn without_inodes_what_is_there_works_and_a_waiter_is_still_woken() {
+    limit!();
+    const NAME: &str =
+        "hostile::file_systems::without_inodes_what_is_there_works_and_a_waiter_is_still_woken";
+    mounted(NAME, "mount -t tmpfs -o size=1m,nr_inodes=64 none \"$1\"", || {
+        let dir = place();
+        for kind in [Kind::Lock, Kind::RwLock, Kind::Semaphore] {
+            for (step, outcome) in exercise(kind, &dir.join(format!("{kind:?}"))) {
+                assert!(outcome.is_ok(), "{kind:?}, {step}: {outcome:?}");
+            }
+        }
+        for number in 0.. {
+            if std::fs::write(dir.join(format!("filler{number}")), "").is_err() {
+                break;
+            }
+        }
+        let full = [std::io::ErrorKind::StorageFull];
+        for kind in KINDS {
+            let path = dir.join(format!("{kind:?}"));
+            for (step, outcome) in exercise(*kind, &path) {
+                let Err(error) = outcome else { continue };
+                assert_says(step, &error, &full);
+                let is_there = matches!(kind, Kind::Lock | Kind::RwLock);
+                assert!(!is_there, "{kind:?}, {step}: {error}");
+            }
+            for (step, outcome) in exercise(*kind, &dir.join(format!("new{kind:?}"))) {
+                if let Err(error) = outcome {
+                    assert_says(step, &error, &full);
+                }
+            }
+        }
+        // The directory cannot be changed, so a poke is none; the length of `queued` is (rule S7).
+        let pool = Options::new().backstop(Duration::from_secs(1000));
+        let pool = pool.open_existing_semaphore(dir.join("Semaphore")).unwrap();
+        let both = pool.acquire_many(2).unwrap();
+        crate::support::running::scope(|scope| {
+            let waiter = scope.spawn(|| pool.acquire().map(drop));
+            crate::support::until_held(&dir.join("Semaphore/gate"), std::process::id());
+            crate::support::until_watching(std::process::id(), &dir.join("Semaphore"));
+            drop(both);
+            waiter.join().unwrap().unwrap();
+        });
+        assert!(std::fs::symlink_metadata(dir.join("Semaphore/poke")).is_err());
+    });
+}
+
+#[test]
+fn on_a_read_only_mount_what_is_there_is_locked_and_nothing_else_is_done() {
+    limit!();
+    const NAME: &str = "hostile::file_systems::on_a_read_only_mount_what_is_there_is_locked_and_nothing_else_is_done";
+    // What is there is made before the mount is made read-only: by the body, with a second mount of the same.
+    mounted(
+        NAME,
+        "mount --bind \"$1\" \"$1\"; mkdir -p \"$1/rw\" \"$1/ro\"; mount --bind \"$1/rw\" \"$1/ro\"; mount -o remount,bind,ro \"$1/ro\"",
+        || {
+            let (rw, ro) = (place().join("rw"), place().join("ro"));
+            for kind in KINDS {
+                let name = format!("{kind:?}");
+                for (step, outcome) in exercise(*kind, &rw.join(&name)) {
+                    assert!(outcome.is_ok(), "{kind:?}, {step}: {outcome:?}");
+                }
+            }
+            Event::open(rw.join("Event")).unwrap().set_with(b"payload").unwrap();
+            std::fs::write(rw.join("gateless"), "").unwrap();
+            std::fs::write(rw.join("lockless"), "data").unwrap();
+            let before = snapshot(&rw);
+            // The second is of a file that was opened to be read, and should grow.
+            let refused =
+                [std::io::ErrorKind::ReadOnlyFilesystem, std::io::ErrorKind::PermissionDenied];
+            for kind in KINDS {
+                for path in [ro.join(format!("{kind:?}")), ro.join(format!("new/{kind:?}"))] {
+                    for (step, outcome) in exercise(*kind, &path) {
+                        let Err(error) = outcome else { continue };
+                        assert_says(step, &error, &refused);
+                        let is_there = !path.starts_with(ro.join("new"));
+                        let only_locks = matches!(kind, Kind::Lock | Kind::RwLock)
+                            || *kind == Kind::Semaphore && !["grow", "shrink"].contains(&step);
+                        assert!(!(is_there && only_locks), "{kind:?}, {step}: {error}");
+                    }
+                }
+            }
+            assert_eq!(
+                Event::open(ro.join("Event")).unwrap().payload().unwrap().unwrap(),
+                b"payload"
+            );
+            assert_eq!(SharedFile::open(ro.join("SharedFile")).unwrap().read().unwrap(), b"again");
+            // Neither a gate nor a lock file is needed to share a lock, or to read.
+            let gateless = flockwork::RwLock::open(ro.join("gateless")).unwrap();
+            let reading = (gateless.read().unwrap(), gateless.try_read().unwrap());
+            assert!(gateless.try_write().unwrap_err().is_would_block());
+            assert!(gateless.write_timeout(Duration::from_millis(5)).unwrap_err().is_timed_out());
+            let other = Lock::open(rw.join("gateless")).unwrap();
+            assert!(other.try_lock().unwrap_err().is_would_block());
+            drop(reading);
+            let writing = gateless.write_timeout(Duration::from_secs(100)).unwrap();
+            drop(writing.downgrade().unwrap());
+            let file = SharedFile::open(ro.join("lockless")).unwrap();
+            assert_eq!(file.read_to_string().unwrap(), "data");
+            #[cfg(feature = "cli")]
+            for verb in [&["lock", "-s"][..], &["lock", "-x"], &["lock"]] {
+                let words = verb.iter().chain(&["gateless", "echo", "ran"]);
+                crate::cli::command::run(&ro, words).expect(0, "ran\n");
+            }
+            // It excludes who comes by the other mount.
+            let held = Lock::open(ro.join("Lock")).unwrap().lock().unwrap();
+            assert!(Lock::open(rw.join("Lock")).unwrap().try_lock().unwrap_err().is_would_block());
+            drop(held);
+            assert_eq!(snapshot(&rw), before);
+        },
+    );
+}
+
+/// As a container's volume for one file is.
+#[test]
+fn a_file_that_is_a_mount_point_is_not_replaced_and_the_error_says_why() {
+    limit!();
+    const NAME: &str = "hostile::file_systems::a_file_that_is_a_mount_point_is_not_replaced_and_the_error_says_why";
+    let script = "for f in data event; do echo old > \"$1/$f.source\"; : > \"$1/$f\"; \
+                  mount --bind \"$1/$f.source\" \"$1/$f\"; done";
+    mounted(NAME, script, || {
+        let dir = place();
+        let file = SharedFile::open(dir.join("data")).unwrap();
+        assert_eq!(file.read().unwrap(), b"old\n");
+        let event = Event::open(dir.join("event")).unwrap();
+        event.wait().unwrap();
+        for (step, error) in [
+            ("write", file.write("new").unwrap_err()),
+            ("clear", event.clear().unwrap_err()),
+            ("set_with", event.set_with(b"new").unwrap_err()),
+            ("consume", event.try_consume().unwrap_err()),
+        ] {
+            assert_says(step, &error, &[std::io::ErrorKind::ResourceBusy]);
+            assert!(error.to_string().contains("mount point"), "{step}: {error}");
+        }
+        assert_eq!(file.read().unwrap(), b"old\n");
+        assert_eq!(event.payload().unwrap().unwrap(), b"old\n");
+        drop(Lock::open(dir.join("data")).unwrap().lock().unwrap());
+        let mut left: Vec<_> = std::fs::read_dir(&dir).unwrap().flatten().collect();
+        left.retain(|it| {
+            let name = it.file_name().into_string().unwrap();
+            [".flockwork", ".new", ".taken"].iter().any(|part| name.contains(part))
+        });
+        assert!(left.is_empty(), "{left:?}");
+    });
+}
+
+#[test]
+fn a_quota_that_the_system_speaks_of_is_an_error_that_says_so() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("p");
+    let inject = "openat:error=EDQUOT:when=1";
+    let Some(mut peer) = crate::support::strace::injected(&path, inject) else { return };
+    let answer = peer.ask(&format!("open\t{}", path.display()));
+    assert!(answer.starts_with("QuotaExceeded: could not create `"), "{answer}");
+    assert!(answer.contains("free some of your quota"), "{answer}");
+    peer.expect(&format!("open\t{}", path.display()), "ok");
+}
+
+/// tmpfs keeps quotas since Linux 6.6, where that is built in; they count for others than the superuser.
+#[test]
+fn over_quota_is_an_error_that_says_so() {
+    limit!();
+    const NAME: &str = "hostile::file_systems::over_quota_is_an_error_that_says_so";
+    if !rustix::process::geteuid().is_root() || !has("setpriv", &["--version"]) {
+        return;
+    }
+    let script = "mount -t tmpfs -o usrquota,usrquota_inode_hardlimit=12,usrquota_block_hardlimit=16k none \"$1\"; chmod 1777 \"$1\"";
+    mounted(NAME, script, || {
+        let mut user = crate::support::unprivileged::unprivileged();
+        let dir = place();
+        let ask = |user: &mut Peer, command: &str, path: &Path| {
+            user.ask(&format!("{command}\t{}", path.display()))
+        };
+        for number in 0..20 {
+            let answer = ask(&mut user, "open", &dir.join(format!("lock{number}")));
+            if answer != "ok" {
+                let expected = format!("QuotaExceeded: could not create `{}", dir.display());
+                assert!(
+                    answer.starts_with(&expected) && answer.contains("free some of your quota"),
+                    "{answer}"
+                );
+                assert!(number > 5, "{answer}");
+                std::fs::remove_file(dir.join("lock0")).unwrap();
+                std::fs::remove_file(dir.join("lock1")).unwrap();
+                std::fs::remove_file(dir.join("lock2")).unwrap();
+                assert_eq!(ask(&mut user, "file\topen", &dir.join("data")), "ok");
+                let long = "x".repeat(100_000);
+                let answer = user.ask(&format!("file\twrite\t{long}"));
+                assert!(answer.starts_with("QuotaExceeded: could not write"), "{answer}");
+                user.expect("file\twrite\tshort", "ok");
+                return;
+            }
+        }
+        panic!("no quota was met");
+    });
+}
+
+/// Who holds what is then known by records alone; all else is as it was.
+#[test]
+fn without_proc_everything_works_and_holders_are_known_by_their_records() {
+    limit!();
+    const NAME: &str = "hostile::file_systems::without_proc_everything_works_and_holders_are_known_by_their_records";
+    mounted(NAME, "mount -t tmpfs none /proc", || {
+        assert!(!Path::new("/proc/self").exists());
+        let dir = tempfile::tempdir().unwrap();
+        for kind in KINDS {
+            for (step, outcome) in exercise(*kind, &dir.path().join(format!("{kind:?}"))) {
+                assert!(outcome.is_ok(), "{kind:?}, {step}: {outcome:?}");
+            }
+        }
+        let path = dir.path().join("p");
+        let labelled = Options::new().label("known").open_lock(&path).unwrap();
+        let held = labelled.lock().unwrap();
+        assert_eq!(flockwork::holders(&path).unwrap()[0].label(), Some("known"));
+        assert!(flockwork::is_held(&path).unwrap());
+        drop(held);
+        let held = Lock::open(&path).unwrap().lock().unwrap();
+        assert!(flockwork::holders(&path).unwrap().is_empty());
+        assert!(flockwork::is_held(&path).unwrap(), "tried, and refused");
+        drop(held);
+        assert!(!flockwork::is_held(&path).unwrap());
+    });
+}

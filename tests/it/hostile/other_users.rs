@@ -1,0 +1,146 @@
+//! Other users in the same directory, and an umask that takes every permission away.
+
+use std::path::Path;
+use std::process::Command;
+
+use flockwork::{Error, Event, Lock, Options, SharedFile};
+
+use crate::hostile::fixtures::{KINDS, exercise, snapshot};
+use crate::support::{alone_under, has};
+
+use super::file_systems::{WHERE, assert_says, place};
+
+/// This very binary, where permissions count: another user's if this is the superuser's. `None` with a line that says so.
+fn as_nobody(dir: &Path) -> Option<Command> {
+    let own = std::env::current_exe().unwrap();
+    if !rustix::process::geteuid().is_root() {
+        return Some(Command::new(own));
+    }
+    if !has("setpriv", &["--version"]) {
+        return None;
+    }
+    assert!(Command::new("cp").arg(own).arg(dir.join("it")).status().unwrap().success());
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(dir.join("it"));
+    Some(command)
+}
+
+fn open_to_all() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o1777)).unwrap();
+    dir
+}
+
+#[test]
+fn a_umask_that_takes_everything_ends_in_errors_or_is_overruled_by_the_access_asked_for() {
+    limit!();
+    use std::os::unix::fs::PermissionsExt as _;
+    const NAME: &str = "hostile::other_users::a_umask_that_takes_everything_ends_in_errors_or_is_overruled_by_the_access_asked_for";
+    if std::env::var_os(WHERE).is_none() {
+        let dir = open_to_all();
+        let Some(mut command) = as_nobody(dir.path()) else { return };
+        command.env(WHERE, dir.path());
+        return alone_under(command, NAME, || ());
+    }
+    // Of the process: it has no other test.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o777));
+    let dir = place();
+    for kind in KINDS {
+        for path in [dir.join(format!("{kind:?}")), dir.join(format!("new{kind:?}/deeper/p"))] {
+            for (step, outcome) in exercise(*kind, &path) {
+                if let Err(error) = outcome {
+                    assert_says(step, &error, &[std::io::ErrorKind::PermissionDenied]);
+                }
+            }
+        }
+    }
+    for (access, file, directory) in [
+        (flockwork::Access::Private, 0o600, 0o700),
+        (flockwork::Access::Group, 0o660, 0o770),
+        (flockwork::Access::Everyone, 0o666, 0o777),
+    ] {
+        let options = Options::new().access(access).label("x");
+        let below = dir.join(format!("{access:?}"));
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        drop(options.open_lock(below.join("a/lock")).unwrap().lock().unwrap());
+        assert_eq!((mode(&below), mode(&below.join("a"))), (directory, directory));
+        assert_eq!(mode(&below.join("a/lock")), file);
+        let rw = options.open_rwlock(below.join("rw")).unwrap();
+        drop((rw.read().unwrap(), rw.read().unwrap()));
+        let pool = options.open_semaphore(below.join("pool"), 2).unwrap();
+        drop(pool.acquire_many(2).unwrap());
+        pool.resize(3).unwrap();
+        let event = options.open_event(below.join("event")).unwrap();
+        event.set_with(b"x").unwrap();
+        event.consume().unwrap();
+        options.open_once(below.join("once")).unwrap().call_once(|| Ok::<_, Error>(())).unwrap();
+        let data = options.open_shared_file(below.join("data")).unwrap();
+        data.write("x").unwrap();
+        assert_eq!(mode(&below.join("data")), file);
+    }
+}
+
+/// `/tmp` as it is: each may make files, and nobody may remove another's.
+#[test]
+fn in_a_sticky_directory_another_user_can_hold_but_not_lead_astray() {
+    limit!();
+    use std::os::unix::fs::PermissionsExt as _;
+    if !rustix::process::geteuid().is_root() {
+        return; // it takes two users
+    }
+    let dir = open_to_all();
+    let path = |name: &str| dir.path().join(name);
+    let mut other = crate::support::unprivileged::unprivileged();
+    // What one made the other can lock if they may read it, and cannot if they may not: that keeps them out.
+    let lock = Lock::open(path("shared")).unwrap();
+    other.expect(&format!("open\t{}", path("shared").display()), "ok");
+    other.expect("lock", "held");
+    assert!(lock.try_lock().unwrap_err().is_would_block());
+    assert_eq!(lock.holder().unwrap().unwrap().pid(), other.id());
+    other.expect("unlock", "ok");
+    drop(lock.lock().unwrap());
+    let private = Options::new().access(flockwork::Access::Private);
+    drop(private.open_lock(path("private")).unwrap());
+    let answer = other.ask(&format!("open\t{}", path("private").display()));
+    assert!(answer.starts_with("PermissionDenied: could not open"), "{answer}");
+    // What the other made is used, and neither given another owner nor another mode.
+    other.expect(&format!("open\t{}", path("theirs").display()), "ok");
+    let before = snapshot(&path("theirs"));
+    drop(private.open_lock(path("theirs")).unwrap().lock().unwrap());
+    assert_eq!(snapshot(&path("theirs")), before);
+    // An event that one has set the other sees, and cannot take away.
+    Event::open(path("event")).unwrap().set_with(b"x").unwrap();
+    std::fs::set_permissions(path("event"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    other.open(&format!("event\topen\t{}", path("event").display()), "");
+    other.expect("event\tpayload", "x");
+    for change in ["event\tclear", "event\ttry-consume", "event\tset\ty"] {
+        let answer = other.ask(change);
+        assert!(answer.starts_with("PermissionDenied: "), "{change}: {answer}");
+        let says_why = answer.contains("sticky") || change.contains("consume"); // that has its lock file to make
+        assert!(says_why, "{change}: {answer}");
+    }
+    assert_eq!(Event::open(path("event")).unwrap().payload().unwrap().unwrap(), b"x");
+    // A shared file that one may only read the other does not replace.
+    SharedFile::open(path("data")).unwrap().write("old").unwrap();
+    other.open(&format!("file\topen\t{}", path("data").display()), "");
+    let answer = other.ask("file\twrite\tnew");
+    assert!(answer.starts_with("PermissionDenied: "), "{answer}");
+    other.expect("file\tread", "old");
+    // Nor one that one may write to: the directory decides.
+    let everyone = Options::new().access(flockwork::Access::Everyone);
+    everyone.open_shared_file(path("common")).unwrap().write("old").unwrap();
+    other.open(&format!("file\topen\t{}", path("common").display()), "");
+    let answer = other.ask("file\twrite\tnew");
+    assert!(answer.starts_with("PermissionDenied: could not write `"), "{answer}");
+    assert!(answer.contains("in a directory with the sticky bit"), "{answer}");
+    assert!(!answer.contains("must be able to"), "{answer}");
+    other.expect("file\tread", "old");
+    assert!(!path("common.flock.new").exists());
+    // Records: the other's are in nobody's way, and are left.
+    other.expect(&format!("open\t{}\tlabel=theirs", path("shared").display()), "ok");
+    other.expect("lock", "held");
+    assert_eq!(lock.holder().unwrap().unwrap().label(), Some("theirs"));
+    other.kill();
+    assert!(lock.lock().unwrap().abandoned());
+}

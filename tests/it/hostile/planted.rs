@@ -1,0 +1,199 @@
+//! Directories that others may write to: at each name that a primitive makes or reads lies something that was planted there.
+//! Nothing outside the named path is made, changed or followed, and nobody hangs. `fixtures` has the tools.
+
+#[cfg(target_os = "linux")]
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::hostile::fixtures::{Case, KINDS, Kind, PLACES, Place, Plant, exercise};
+
+/// Each kind, each of its names, each thing: nothing is left out.
+#[test]
+fn whatever_is_planted_at_any_name_nothing_outside_is_touched_and_nobody_hangs() {
+    limit!(2 * crate::limit::LIMIT);
+    let cases = AtomicUsize::new(0);
+    crate::support::running::share(8, PLACES, |place| {
+        for plant in Plant::ALL {
+            let Some(case) = Case::new(*place, *plant) else { continue };
+            case.run();
+            cases.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let cases = cases.into_inner();
+    assert!(cases >= PLACES.len() * 9, "{cases} cases");
+}
+
+/// What is not planted has to work, or the test above proves nothing.
+#[test]
+fn without_anything_planted_every_step_of_the_exercise_succeeds() {
+    limit!();
+    for kind in KINDS {
+        let dir = tempfile::tempdir().unwrap();
+        for (step, outcome) in exercise(*kind, &dir.path().join("p")) {
+            assert!(outcome.is_ok(), "{kind:?}, {step}: {outcome:?}");
+        }
+    }
+}
+
+/// The table above is complete: of all names that the exercises touch, as strace sees them, each is in it.
+// Linux only: strace.
+#[cfg(target_os = "linux")]
+#[test]
+fn every_name_that_a_primitive_touches_is_in_the_table() {
+    limit!();
+    use crate::support::{alone_under, has};
+    const NAME: &str = "hostile::planted::every_name_that_a_primitive_touches_is_in_the_table";
+    const WHERE: &str = "FLOCKWORK_IT_WHERE";
+    if let Some(dir) = std::env::var_os(WHERE) {
+        for kind in KINDS {
+            let path = Path::new(&dir).join(format!("{kind:?}"));
+            for (step, outcome) in exercise(*kind, &path) {
+                assert!(outcome.is_ok(), "{kind:?}, {step}: {outcome:?}");
+            }
+        }
+        return;
+    }
+    if !has("strace", &["-V"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (log, work) = (dir.path().join("log"), dir.path().join("work"));
+    std::fs::create_dir(&work).unwrap();
+    let mut command = std::process::Command::new("strace");
+    command.args(["-f", "-qq", "-s", "4096", "-e", "trace=%file", "-o"]).arg(&log);
+    command.arg(std::env::current_exe().unwrap()).env(WHERE, &work);
+    alone_under(command, NAME, || ());
+    let log = std::fs::read_to_string(&log).unwrap();
+    assert_opens_are_careful(&log, &work);
+    let below = format!("{}/", work.display());
+    let mut seen = std::collections::BTreeSet::new();
+    // Directories that are held, by their descriptors.
+    let mut held = std::collections::BTreeMap::new();
+    for line in log.lines() {
+        let mut quoted = line.split('"').skip(1).step_by(2);
+        if line.contains("O_PATH") {
+            let number = line.rsplit(" = ").next().and_then(|number| number.parse::<u32>().ok());
+            held.extend(number.zip(quoted.clone().next().map(String::from)));
+        }
+        for path in quoted.by_ref() {
+            let within = path.strip_prefix("/proc/self/fd/").and_then(|path| path.split_once('/'));
+            let path = match within.and_then(|(number, name)| Some((number.parse().ok()?, name))) {
+                Some((number, name)) => held.get(&number).map(|held| format!("{held}/{name}")),
+                None => Some(path.to_string()),
+            };
+            let name = path.as_deref().and_then(|path| path.strip_prefix(&below));
+            seen.extend(name.filter(|name| !name.is_empty()).map(plain));
+        }
+    }
+    assert!(seen.len() > 30, "{seen:?}");
+    for name in &seen {
+        let is_known =
+            PLACES.iter().any(|place| *name == plain(&format!("{:?}{}", place.kind, place.suffix)));
+        assert!(is_known || is_made_up(name), "{name} is in no row of the table: {seen:?}");
+    }
+    // And what the table has is touched, but for what only others leave there.
+    for place in PLACES.iter().filter(|place| !place.is_never_ours) {
+        let name = plain(&format!("{:?}{}", place.kind, place.suffix));
+        assert!(seen.contains(&name), "{name} is not touched: {seen:?}");
+    }
+}
+
+/// Nothing is cut at its opening, and nothing that is there is taken for what was made: `fs.protected_regular` and
+/// `fs.protected_fifos` are about opens that create without `O_EXCL`, so these work the same with any setting of the two.
+#[cfg(target_os = "linux")]
+fn assert_opens_are_careful(log: &str, work: &Path) {
+    let below = format!("openat(AT_FDCWD, \"{}/", work.display());
+    let held = "openat(AT_FDCWD, \"/proc/self/fd/";
+    let opens = log.lines().filter(|line| line.contains(&below) || line.contains(held));
+    let opens: Vec<_> = opens.collect();
+    assert!(opens.len() > 100, "{}", opens.len());
+    for open in opens {
+        assert!(open.contains("O_CLOEXEC") && !open.contains("O_TRUNC"), "{open}");
+        assert!(!open.contains("O_CREAT") || open.contains("O_EXCL"), "{open}");
+        let is_careful = open.contains("O_NOFOLLOW") && open.contains("O_NONBLOCK");
+        assert!(is_careful || open.contains("O_DIRECTORY"), "{open}");
+    }
+}
+
+/// With the digits of a name of its own replaced, which nobody can foresee.
+#[cfg(target_os = "linux")]
+fn plain(name: &str) -> String {
+    // Each slot is as the first one.
+    let name = ["1", "2"].iter().fold(name.to_string(), |name, slot| {
+        name.replace(&format!("slots/{slot}"), "slots/0").replace(&format!("slot.{slot}"), "slot.0")
+    });
+    match name.split_once(".flockwork.") {
+        Some((before, rest)) if before.ends_with(".holders/") && rest.contains('.') => {
+            format!("{before}.flockwork.#.new")
+        }
+        Some((before, _)) => format!("{before}.flockwork.#"),
+        None => name,
+    }
+}
+
+/// What is written aside under a name that nobody can foresee, made by `O_EXCL` or a rename.
+#[cfg(target_os = "linux")]
+fn is_made_up(name: &str) -> bool {
+    name.ends_with(".flockwork.#") && !name.contains(".holders/")
+}
+
+/// A victim's file at `queued` or `resized`: their lengths are changed in place, so what has another name as well is refused.
+#[test]
+fn a_file_that_has_another_name_is_never_made_longer_or_shorter() {
+    limit!();
+    for name in ["queued", "resized"] {
+        for contents in ["", "x", "precious"] {
+            let dir = tempfile::tempdir().unwrap();
+            let (path, victim) = (dir.path().join("pool"), dir.path().join("victim"));
+            std::fs::create_dir(&path).unwrap();
+            std::fs::write(&victim, contents).unwrap();
+            std::fs::hard_link(&victim, path.join(name)).unwrap();
+            let error = flockwork::Semaphore::open(&path, 2).unwrap_err();
+            assert!(matches!(error, flockwork::Error::Corrupt { .. }), "{error}");
+            assert_eq!(error.path(), path.join(name));
+            assert!(error.to_string().contains("another name"), "{error}");
+            assert_eq!(std::fs::read_to_string(&victim).unwrap(), contents);
+            // In the place of one that is in use.
+            std::fs::remove_file(path.join(name)).unwrap();
+            let semaphore = flockwork::Semaphore::open(&path, 2).unwrap();
+            let held = semaphore.acquire_many(2).unwrap();
+            std::fs::remove_file(path.join(name)).unwrap();
+            std::fs::hard_link(&victim, path.join(name)).unwrap();
+            let _ = semaphore.acquire_timeout(Duration::from_millis(20)).unwrap_err();
+            let _ = semaphore.resize(3);
+            drop(held);
+            drop(semaphore);
+            assert_eq!(std::fs::read_to_string(&victim).unwrap(), contents);
+        }
+    }
+}
+
+/// A number that no semaphore can have is not made room for.
+#[test]
+fn a_slot_of_an_impossible_number_is_passed_over() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pool");
+    drop(flockwork::Semaphore::open(&path, 2).unwrap());
+    for name in ["slot.4294967295", "slot.99999999999999999999", "slot.4096", ".slots/4294967294"] {
+        std::fs::create_dir_all(path.join(".slots")).unwrap();
+        std::fs::write(path.join(name), "").unwrap();
+    }
+    let semaphore = flockwork::Semaphore::open(&path, 2).unwrap();
+    drop(semaphore.acquire_many(2).unwrap());
+    assert_eq!(semaphore.available_permits().unwrap(), 2);
+    assert!(flockwork::held_slots(&path).unwrap().is_empty());
+}
+
+/// Directories of flockwork's own inside a path, that are symbolic links: records and second names are not put where they lead.
+#[test]
+fn the_directories_of_a_semaphore_are_not_followed_where_they_are_links() {
+    limit!();
+    for (name, theirs) in [("/holders", "slot.0"), ("/.slots", "0")] {
+        let place = Place::of(Kind::Semaphore, name);
+        let case = Case::new(place, Plant::LinkToDirectory).unwrap();
+        assert!(case.victims_directory().join(theirs).exists(), "the victim has such names");
+        case.run();
+    }
+}

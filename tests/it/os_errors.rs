@@ -1,0 +1,357 @@
+//! What the system refuses: each refusal is a typed error that names the path and the operation, and
+//! leaves nothing behind.
+
+use std::process::Command;
+
+use flockwork::{Error, Lock};
+
+use crate::peer::Peer;
+use crate::support::unprivileged::unprivileged;
+
+fn dirs() -> (tempfile::TempDir, std::path::PathBuf) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::Builder::new()
+        .permissions(std::fs::Permissions::from_mode(0o755))
+        .tempdir()
+        .unwrap();
+    let path = dir.path().join("a.lock");
+    (dir, path)
+}
+
+#[track_caller]
+fn assert_io(path: &std::path::Path, operation: &str) -> std::io::Error {
+    match Lock::open(path) {
+        Err(error @ Error::Io { .. }) => {
+            assert_eq!(error.path(), path);
+            assert!(error.to_string().starts_with(&format!("could not {operation} `")), "{error}");
+            let Error::Io { source, .. } = error else { unreachable!() };
+            source
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_name_that_is_too_long_is_an_error_that_says_so() {
+    limit!();
+    let (dir, _) = dirs();
+    let error = assert_io(&dir.path().join("x".repeat(256)), "look up");
+    assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::NAMETOOLONG.raw_os_error()));
+    let long = dir.path().join("y/".repeat(3000));
+    assert!(Lock::open(long.join("z")).is_err());
+    // A name that leaves no room for the record's suffix is locked without a record.
+    let tight = dir.path().join("z".repeat(255));
+    let lock = flockwork::Options::new().label("x").open_lock(&tight).unwrap();
+    let held = lock.lock().unwrap();
+    assert!(!held.abandoned());
+    assert!(lock.try_lock().unwrap_err().to_string().contains("busy"));
+}
+
+#[test]
+fn a_parent_that_is_a_file_is_an_error() {
+    limit!();
+    let (dir, path) = dirs();
+    std::fs::write(&path, "").unwrap();
+    let error = assert_io(&path.join("b.lock"), "look up");
+    assert_eq!(error.kind(), std::io::ErrorKind::NotADirectory);
+    drop(dir);
+}
+
+#[test]
+fn empty_and_impossible_paths_are_errors() {
+    limit!();
+    for path in ["", "a\0b"] {
+        let error = Lock::open(path).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput, "{path:?}: {error}");
+    }
+    let (dir, path) = dirs();
+    assert!(Lock::open(path.join("")).is_err(), "a path with a slash at its end");
+    assert!(Lock::open(dir.path().join("..")).is_err());
+}
+
+#[test]
+fn paths_that_are_not_utf8_are_locked() {
+    limit!();
+    use std::os::unix::ffi::OsStrExt as _;
+    let (dir, _) = dirs();
+    let path = dir.path().join(std::ffi::OsStr::from_bytes(b"\xff\xfe.lock"));
+    let lock = match Lock::open(&path) {
+        Ok(lock) => lock,
+        // Some file systems (APFS, ZFS with utf8only) have no such names.
+        Err(error) if error.to_string().starts_with("could not create") => return,
+        Err(error) => panic!("{error}"),
+    };
+    let _held = lock.lock().unwrap();
+    let error = lock.try_lock().unwrap_err();
+    assert_eq!(error.path(), path);
+    assert!(!error.to_string().is_empty());
+}
+
+#[test]
+fn a_directory_that_is_closed_to_the_user_is_an_error() {
+    limit!();
+    use std::os::unix::fs::PermissionsExt as _;
+    let (dir, path) = dirs();
+    let closed = dir.path().join("closed");
+    std::fs::create_dir(&closed).unwrap();
+    std::fs::write(&path, "").unwrap();
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o555)).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
+    let mut peer = unprivileged();
+    for (path, operation, advice) in [
+        (closed.join("a.lock"), "create", "must be able to write to the directory"),
+        (closed.join("b/a.lock"), "create the parent directory of", "write to the directory"),
+        (path, "open", "must be able to read the file"),
+    ] {
+        let before = peer.ask("descriptors");
+        let answer = peer.ask(&format!("open\t{}", path.display()));
+        let expected = format!("PermissionDenied: could not {operation} `{}`", path.display());
+        assert!(answer.starts_with(&expected), "{answer}");
+        assert!(answer.contains(advice), "{answer}");
+        peer.expect("descriptors", &before);
+    }
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn when_descriptors_run_out_it_is_an_error_and_the_next_call_works() {
+    limit!();
+    let (_dir, path) = dirs();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 24 && exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap());
+    let mut peer = Peer::start_as(command);
+    peer.expect(&format!("open\t{}", path.display()), "ok");
+    let mut opened = 0;
+    let refused = loop {
+        let name = opened.to_string();
+        let answer = peer.ask(&format!("open-more\t{name}\t{}.{name}", path.display()));
+        if answer != "ok" {
+            break answer;
+        }
+        opened += 1;
+        assert!(opened < 100);
+    };
+    assert!(refused.contains("could not ") && refused.contains(".lock."), "{refused}");
+    assert!(refused.contains("ulimit -n"), "{refused}");
+    // Nothing was leaked, and what needs no new descriptor works. A second acquisition would need one.
+    peer.expect("lock", "held");
+    peer.expect("unlock", "ok");
+    // Waiting borrows the kept descriptor, so it works too.
+    let lock = Lock::open(&path).unwrap();
+    let held = lock.lock().unwrap();
+    peer.tell("timeout\t100000");
+    crate::support::until_blocked(&path, 1);
+    drop(held);
+    assert_eq!(peer.answer(), "held");
+}
+
+// Linux only: errors are injected by strace.
+#[cfg(target_os = "linux")]
+mod injected {
+    use super::*;
+    use crate::support::has;
+    use crate::support::strace::{NFS, injected, strace};
+
+    fn open(peer: &mut Peer, path: &std::path::Path) {
+        peer.expect(&format!("open\t{}", path.display()), "ok");
+    }
+
+    #[test]
+    fn a_file_system_without_locks_is_an_error_and_never_a_lock() {
+        limit!();
+        for errno in ["ENOSYS", "EOPNOTSUPP"] {
+            let (_dir, path) = dirs();
+            let Some(mut peer) = injected(&path, &format!("flock:error={errno}")) else {
+                return;
+            };
+            open(&mut peer, &path);
+            for wait in ["try", "lock", "timeout\t100000", "async"] {
+                let answer = peer.ask(wait);
+                assert!(answer.starts_with("unsupported: "), "{wait}: {answer}");
+                assert!(answer.contains(&path.display().to_string()), "{answer}");
+            }
+            drop(Lock::open(&path).unwrap().try_lock().unwrap());
+        }
+    }
+
+    #[test]
+    fn a_refused_lock_is_an_error_in_each_way_of_waiting_and_leaves_nothing() {
+        limit!();
+        for (errno, wait) in
+            [("ENOLCK", "try"), ("ENOLCK", "lock"), ("ENOLCK", "timeout\t100000"), ("EIO", "async")]
+        {
+            let (_dir, path) = dirs();
+            let Some(mut peer) = injected(&path, &format!("flock:error={errno}:when=1")) else {
+                return;
+            };
+            open(&mut peer, &path);
+            let before = peer.ask("descriptors");
+            let answer = peer.ask(wait);
+            assert!(answer.contains(": could not lock `"), "{wait}: {answer}");
+            // The refused descriptor is closed, the next call has a new one.
+            peer.expect(wait, "held");
+            peer.expect("unlock", "ok");
+            peer.expect("descriptors", &before);
+        }
+    }
+
+    #[test]
+    fn a_failed_unlock_is_reported_and_the_lock_is_free_all_the_same() {
+        limit!();
+        let (_dir, path) = dirs();
+        let Some(mut peer) = injected(&path, "flock:error=EIO:when=2") else { return };
+        open(&mut peer, &path);
+        peer.expect("try", "held");
+        let answer = peer.ask("unlock");
+        assert!(answer.contains("could not unlock"), "{answer}");
+        drop(Lock::open(&path).unwrap().try_lock().unwrap());
+        peer.expect("try", "held");
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_that_says_so() {
+        limit!();
+        let (_dir, path) = dirs();
+        let Some(mut peer) = injected(&path, "openat:error=ENOSPC:when=1") else { return };
+        let before = peer.ask("descriptors");
+        let answer = peer.ask(&format!("open\t{}", path.display()));
+        assert!(answer.starts_with("StorageFull: could not create `"), "{answer}");
+        peer.expect("descriptors", &before);
+        open(&mut peer, &path);
+    }
+
+    #[test]
+    fn a_spurious_eexist_is_tried_again() {
+        limit!();
+        let (_dir, path) = dirs();
+        let Some(mut peer) = injected(&path, "openat:error=EEXIST:when=1") else { return };
+        open(&mut peer, &path);
+        peer.expect("lock", "held");
+    }
+
+    #[test]
+    fn on_a_network_file_system_eacces_from_a_try_means_busy() {
+        limit!();
+        let (_dir, path) = dirs();
+        let inject = format!("flock:error=EACCES:when=1;{NFS}");
+        let Some(mut peer) = injected(&path, &inject) else { return };
+        open(&mut peer, &path);
+        let answer = peer.ask("try");
+        assert!(answer.starts_with("would-block"), "{answer}");
+        peer.expect("try", "held");
+    }
+
+    /// As a security module does to a process that it confines.
+    #[test]
+    fn on_a_local_file_system_eacces_is_a_denial_and_ends_each_wait() {
+        limit!();
+        let (dir, path) = dirs();
+        std::fs::write(dir.path().join("set"), "").unwrap();
+        let Some(mut peer) = strace(&[], "flock:error=EACCES") else { return };
+        open(&mut peer, &path);
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        peer.expect(&format!("rw\topen\t{}", at("rw")), "ok");
+        peer.expect(&format!("event\topen\t{}", at("set")), "ok");
+        peer.expect(&format!("once\topen\t{}", at("once")), "ok");
+        peer.expect(&format!("file\topen\t{}", at("file")), "ok");
+        peer.expect(&format!("sem\topen\t{}\t2", at("sem")), "ok");
+        let log = at("log");
+        let mut commands: Vec<String> = [
+            "try",
+            "lock",
+            "timeout\t100000",
+            "async",
+            "sem\ttry\t1",
+            "sem\tacquire\t1",
+            "sem\ttimeout\t1\t100000",
+            "sem\tasync\t1",
+        ]
+        .map(String::from)
+        .into();
+        for way in ["", "\t100000", "\tasync"] {
+            let once = format!("once\tcall\t{log}\tplainly");
+            for verb in ["rw\tread", "rw\twrite", "event\tconsume", "file\tupdate\tx", &once] {
+                commands.push(format!("{verb}{way}"));
+            }
+        }
+        for command in commands {
+            let answer = peer.ask(&command);
+            assert!(answer.contains("PermissionDenied: could not lock `"), "{command}: {answer}");
+            assert!(answer.contains("security policy"), "{command}: {answer}");
+        }
+        assert!(dir.path().join("set").exists());
+    }
+
+    /// Where no thread can be had a timed wait and a future still wait, by polling.
+    #[test]
+    fn without_threads_waits_go_on_by_polling() {
+        limit!();
+        for wait in ["timeout\t100000", "async"] {
+            let (_dir, path) = dirs();
+            // libtest itself does without a thread where none is to be had.
+            let inject = "clone3,clone:error=EAGAIN";
+            let Some(mut peer) = strace(&[], inject) else { return };
+            open(&mut peer, &path);
+            let lock = Lock::open(&path).unwrap();
+            let held = lock.lock().unwrap();
+            peer.tell(wait);
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            assert_eq!(crate::support::blocked(&path), 0, "a thread was had after all");
+            assert_eq!(peer.has_answered(), None);
+            drop(held);
+            assert_eq!(peer.answer(), "held");
+            assert!(lock.try_lock().unwrap_err().is_would_block());
+        }
+    }
+
+    /// What fstatfs says is changed into NFS's magic number: so nothing may block in the kernel, and every
+    /// way of waiting still ends with the lock.
+    #[test]
+    fn on_a_network_file_system_waits_are_polled() {
+        limit!();
+        let (_dir, path) = dirs();
+        let Some(mut peer) = strace(&[], NFS) else { return };
+        open(&mut peer, &path);
+        let lock = Lock::open(&path).unwrap();
+        for wait in ["lock", "timeout\t100000", "async"] {
+            let held = lock.lock().unwrap();
+            peer.tell(wait);
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            assert_eq!(crate::support::blocked(&path), 0, "{wait} blocks in the kernel");
+            assert_eq!(peer.has_answered(), None);
+            drop(held);
+            assert_eq!(peer.answer(), "held");
+            peer.expect("unlock", "ok");
+        }
+        let held = lock.lock().unwrap();
+        assert!(peer.ask("timeout\t20").starts_with("timed-out"));
+        drop(held);
+        peer.expect("timeout\t100000", "held");
+    }
+
+    #[test]
+    fn a_read_only_file_system_is_locked_and_a_missing_file_there_is_an_error() {
+        limit!();
+        if !has("unshare", &["-m", "true"]) {
+            return;
+        }
+        let script = "mount -t tmpfs none \"$1\" && : > \"$1/a.lock\" && mount -o remount,ro \"$1\" \
+                      && shift && exec \"$@\"";
+        let (dir, path) = dirs();
+        let mut command = Command::new("unshare");
+        command
+            .args(["-m", "sh", "-c", script, "sh"])
+            .arg(dir.path())
+            .arg(std::env::current_exe().unwrap());
+        let mut peer = Peer::start_as(command);
+        peer.expect(&format!("open\t{}\tlabel=no room for a record", path.display()), "ok");
+        for wait in ["try", "lock", "timeout\t1000", "async"] {
+            peer.expect(wait, "held");
+            peer.expect("unlock", "ok");
+        }
+        let answer = peer.ask(&format!("open\t{}", dir.path().join("b.lock").display()));
+        assert!(answer.starts_with("ReadOnlyFilesystem: could not create `"), "{answer}");
+    }
+}

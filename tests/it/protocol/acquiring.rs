@@ -1,0 +1,99 @@
+//! Rules 3, 5, 6 and 8 of `docs/PROTOCOL.md`: what an acquisition opens, closes and survives.
+
+use flockwork::Lock;
+
+use crate::peer::Peer;
+use crate::support::until_blocked;
+
+/// `flock` on a descriptor that has the lock succeeds, and on Windows it hangs or stacks: so no
+/// acquisition may use a descriptor that a guard has.
+#[test]
+fn a_refused_second_acquisition_neither_shares_nor_loses_the_first() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let lock = Lock::open(&path).unwrap();
+    let mut peer = Peer::with_lock(&path);
+    let held = lock.lock().unwrap();
+    for _ in 0..3 {
+        assert!(lock.try_lock().unwrap_err().is_would_block());
+        let timeout = std::time::Duration::from_millis(1);
+        assert!(lock.lock_timeout(timeout).unwrap_err().is_timed_out());
+        assert!(peer.ask("try").starts_with("would-block"));
+    }
+    drop(held);
+    peer.expect("timeout\t100000", "held");
+}
+
+// Linux only: interruptions are injected by strace.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_interrupted_system_call_is_made_again() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    // Each thread's first three calls of flock are interrupted.
+    let Some(mut peer) = crate::support::strace::injected(&path, "flock:error=EINTR:when=1..3")
+    else {
+        return;
+    };
+    peer.expect(&format!("open\t{}", path.display()), "ok");
+    for wait in ["try", "lock", "timeout\t100000", "async"] {
+        peer.expect(wait, "held");
+        peer.expect("unlock", "ok");
+    }
+}
+
+// Linux only: counts descriptors by `/proc`.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_acquisition_opens_nothing_and_leaves_one_descriptor() {
+    limit!();
+    crate::support::alone(
+        "protocol::acquiring::an_acquisition_opens_nothing_and_leaves_one_descriptor",
+        || {
+            use crate::support::descriptors;
+            use notify::Watcher as _;
+            let dir = tempfile::tempdir().unwrap();
+            let before = descriptors();
+            let lock = Lock::open(dir.path().join("a.lock")).unwrap();
+            let cycle = || {
+                drop(lock.lock().unwrap());
+                drop(lock.try_lock().unwrap());
+                drop(lock.lock_timeout(std::time::Duration::from_secs(1)).unwrap());
+                drop(futures_lite::future::block_on(lock.lock_async()).unwrap());
+            };
+            cycle();
+            assert_eq!(descriptors(), before + 1);
+            let (send, events) = std::sync::mpsc::channel();
+            let mut watcher = notify::recommended_watcher(send).unwrap();
+            watcher.watch(dir.path(), notify::RecursiveMode::NonRecursive).unwrap();
+            (0..100).for_each(|_| cycle());
+            // What comes after is seen, so what came before would have been.
+            std::fs::write(dir.path().join("last"), "").unwrap();
+            let first = events.recv().unwrap().unwrap();
+            assert!(first.paths[0].ends_with("last"), "{first:?}");
+            drop(watcher);
+            drop(lock);
+            let left = || descriptors() == before;
+            crate::support::eventually("descriptors are closed", left);
+        },
+    );
+}
+
+#[test]
+fn of_many_killed_holders_each_lets_the_next_one_in() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let mut holder = Peer::with_lock(&path);
+    holder.expect("lock", "held");
+    for round in 0..12 {
+        let mut next = Peer::with_lock(&path);
+        next.tell(["lock", "timeout\t100000", "async"][round % 3]);
+        until_blocked(&path, 1);
+        holder.kill();
+        assert_eq!(next.answer(), "held");
+        holder = next;
+    }
+}

@@ -1,0 +1,205 @@
+//! Rule 4 of `docs/PROTOCOL.md`: a guard counts only in the process that acquired it.
+
+use flockwork::{Error, Lock};
+
+use crate::peer::Peer;
+use crate::support::until_blocked;
+use flockwork::{
+    FileReadGuard, FileWriteGuard, LockGuard, Options, Permit, ReadGuard, RwLock, Semaphore,
+    SharedFile, WriteGuard,
+};
+
+#[test]
+fn a_forked_copy_of_a_guard_frees_nothing() {
+    limit!();
+    for what in ["drop", "unlock"] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.lock");
+        let mut peer = Peer::start();
+        peer.expect(&format!("open\t{}\tlabel=parent", path.display()), "ok");
+        peer.expect("lock", "held");
+        peer.expect(&format!("fork\t{what}"), "child 0");
+        let lock = Lock::open(&path).unwrap();
+        let error = lock.try_lock().unwrap_err();
+        assert!(error.is_would_block());
+        assert_eq!(error.holder().unwrap().label(), Some("parent"), "the record went");
+        peer.expect("unlock", "ok");
+        drop(lock.try_lock().unwrap());
+    }
+}
+
+/// What a copy of a guard does in a child that is forked without exec: whether `release` fails as it should.
+fn refuses_in_a_fork<G>(guard: G, release: impl FnOnce(G) -> Result<(), Error>) -> Option<G> {
+    match fork::fork().unwrap() {
+        fork::Fork::Child => {
+            let released = release(guard);
+            let is_right = matches!(&released, Err(error @ Error::Io { .. })
+                if error.to_string().contains("`fork`") && !error.path().as_os_str().is_empty());
+            std::process::exit(if is_right { 0 } else { 7 })
+        }
+        fork::Fork::Parent(child) => {
+            let status = crate::support::ended(child).exit_status();
+            (status == Some(0)).then_some(guard)
+        }
+    }
+}
+
+#[test]
+fn releasing_a_forked_copy_of_a_guard_is_an_error() {
+    limit!();
+    crate::support::alone(
+        "protocol::forked::releasing_a_forked_copy_of_a_guard_is_an_error",
+        || {
+            let dir = tempfile::tempdir().unwrap();
+            let lock = Options::new().label("parent").open_lock(dir.path().join("lock")).unwrap();
+            let rw = RwLock::open(dir.path().join("rw")).unwrap();
+            let pool = Semaphore::open(dir.path().join("pool"), 3).unwrap();
+            let file = SharedFile::open(dir.path().join("file")).unwrap();
+
+            let held = lock.lock().unwrap();
+            let held = refuses_in_a_fork(held, LockGuard::unlock).expect("a lock");
+            assert!(Lock::open(lock.path()).unwrap().try_lock().unwrap_err().is_would_block());
+            assert_eq!(lock.holder().unwrap().unwrap().label(), Some("parent"));
+            held.unlock().unwrap();
+
+            let reading =
+                refuses_in_a_fork(rw.read().unwrap(), ReadGuard::unlock).expect("reading");
+            assert!(rw.try_write().unwrap_err().is_would_block());
+            reading.unlock().unwrap();
+            let writing =
+                refuses_in_a_fork(rw.write().unwrap(), WriteGuard::unlock).expect("writing");
+            assert!(rw.try_read().unwrap_err().is_would_block());
+            writing.unlock().unwrap();
+
+            for permits in [1, 2] {
+                let permit = pool.acquire_many(permits).unwrap();
+                let permit = refuses_in_a_fork(permit, Permit::release).expect("permits");
+                assert_eq!(pool.available_permits().unwrap(), 3 - permits);
+                permit.release().unwrap();
+                assert_eq!(pool.available_permits().unwrap(), 3);
+            }
+
+            let reading = file.lock_shared().unwrap();
+            let reading = refuses_in_a_fork(reading, FileReadGuard::unlock).expect("a reader");
+            reading.unlock().unwrap();
+            let writing = file.lock_exclusive().unwrap();
+            let writing = refuses_in_a_fork(writing, FileWriteGuard::unlock).expect("a writer");
+            assert!(file.try_lock_shared().unwrap_err().is_would_block());
+            writing.unlock().unwrap();
+        },
+    );
+}
+
+/// It knows nothing of what came after the fork: the record may be that of a holder that lives.
+#[test]
+fn a_forked_copy_of_a_guard_takes_no_record_for_a_dead_ones() {
+    limit!();
+    crate::support::alone(
+        "protocol::forked::a_forked_copy_of_a_guard_takes_no_record_for_a_dead_ones",
+        || {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("a.lock");
+            let (mut go, told) = std::os::unix::net::UnixStream::pair().unwrap();
+            let held = Lock::open(&path).unwrap().lock().unwrap();
+            match fork::fork().unwrap() {
+                fork::Fork::Child => {
+                    drop(told);
+                    let _ = std::io::Read::read(&mut go, &mut [0]);
+                    std::process::exit(if held.abandoned() { 7 } else { 0 })
+                }
+                fork::Fork::Parent(child) => {
+                    held.unlock().unwrap();
+                    let next = Options::new().label("next").open_lock(&path).unwrap();
+                    let _next = next.lock().unwrap();
+                    drop(told);
+                    assert_eq!(crate::support::ended(child).exit_status(), Some(0));
+                    assert_eq!(next.holder().unwrap().unwrap().label(), Some("next"));
+                }
+            }
+        },
+    );
+}
+
+#[test]
+fn a_forked_copy_of_a_handle_is_excluded_as_any_other_process() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    for what in ["try", "timeout"] {
+        let mut peer = Peer::with_lock(&path);
+        peer.expect("lock", "held");
+        // The copied guard stays in the child until it ends, so both refusals are by it or its parent.
+        peer.expect(&format!("fork\t{what}"), "child 0");
+        peer.expect("unlock", "ok");
+        // The kept descriptor is a copy now. What the child locks must be its own.
+        peer.expect("fork\tcycle", "child 0");
+        peer.expect("try", "held");
+    }
+}
+
+/// `pthread_atfork(3)` waits for a fork under way, so the thread that registers the handler at a first use is often
+/// in the middle of it when the copy is made.
+#[test]
+fn a_fork_during_the_first_use_does_not_hang_the_copy() {
+    limit!();
+    crate::support::alone(
+        "protocol::forked::a_fork_during_the_first_use_does_not_hang_the_copy",
+        || {
+            let dir = tempfile::tempdir().unwrap();
+            let [by_thread, by_copy] = ["thread", "copy"].map(|name| dir.path().join(name));
+            let takes = |path| Lock::open(path).and_then(|lock| lock.lock()).is_ok();
+            for round in 0..300 {
+                // This process has not used the library yet, so each child is at its first use.
+                let fork::Fork::Parent(child) = fork::fork().unwrap() else {
+                    let start = std::sync::Barrier::new(2);
+                    let status = crate::support::running::scope(|scope| {
+                        scope.spawn(|| {
+                            start.wait();
+                            takes(&by_thread)
+                        });
+                        start.wait();
+                        match fork::fork().unwrap() {
+                            fork::Fork::Child => std::process::exit(i32::from(!takes(&by_copy))),
+                            fork::Fork::Parent(copy) => crate::support::ended(copy).exit_status(),
+                        }
+                    });
+                    std::process::exit(status.unwrap_or(7))
+                };
+                assert_eq!(crate::support::ended(child).exit_status(), Some(0), "in round {round}");
+            }
+        },
+    );
+}
+
+/// The kept descriptor came along, and its lock would be the child's and the parent's at once.
+#[test]
+fn what_a_forked_child_locks_is_locked_for_its_parent_too() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let mut peer = Peer::with_lock(&path);
+    peer.tell("fork\thold");
+    let answers = [peer.answer(), peer.answer()];
+    assert!(answers.iter().any(|answer| answer == "the child holds"), "{answers:?}");
+    let child: i32 = answers.iter().find_map(|answer| answer.parse().ok()).unwrap();
+    assert!(peer.ask("try").starts_with("would-block"));
+    peer.tell("timeout\t100000");
+    until_blocked(&path, 1);
+    let child = rustix::process::Pid::from_raw(child).unwrap();
+    rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
+    assert_eq!(peer.answer(), "held");
+}
+
+#[test]
+fn a_release_is_one_although_a_forked_child_has_the_descriptor_still() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let mut peer = Peer::with_lock(&path);
+    peer.expect("lock", "held");
+    let child: i32 = peer.ask("fork\tstay").parse().unwrap();
+    peer.expect("unlock", "ok");
+    drop(Lock::open(&path).unwrap().try_lock().unwrap());
+    let child = rustix::process::Pid::from_raw(child).unwrap();
+    rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
+}

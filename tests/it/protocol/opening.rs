@@ -1,0 +1,245 @@
+//! Rule 1 of `docs/PROTOCOL.md`: what opening a lock file accepts, refuses and creates.
+
+use std::path::Path;
+
+use flockwork::{Error, Lock};
+
+#[test]
+fn content_is_never_touched() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data");
+    std::fs::write(&path, "precious").unwrap();
+    let before = std::fs::metadata(&path).unwrap().modified().unwrap();
+    let lock = Lock::open(&path).unwrap();
+    drop(lock.lock().unwrap());
+    drop(lock.try_lock().unwrap());
+    drop(futures_lite::future::block_on(lock.lock_async()).unwrap());
+    drop(lock);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    assert_eq!(std::fs::metadata(&path).unwrap().modified().unwrap(), before);
+}
+
+#[test]
+fn missing_parent_directories_are_made() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a/b/c/d.lock");
+    drop(Lock::open(&path).unwrap().lock().unwrap());
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
+}
+
+#[track_caller]
+fn assert_not_regular(path: &Path, what: &str) {
+    match Lock::open(path) {
+        Err(Error::NotRegularFile { path: told, found, .. }) => {
+            assert_eq!((&*told, found), (path, what));
+        }
+        other => panic!("{}: {other:?}", path.display()),
+    }
+}
+
+#[test]
+fn a_directory_is_refused() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    assert_not_regular(dir.path(), "a directory");
+}
+
+// Unix only: symbolic links, FIFOs, devices, mode bits. `windows` has what there is on Windows.
+#[cfg(unix)]
+mod on_unix {
+    use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
+    use std::process::Command;
+
+    use flockwork::{Access, Options};
+
+    use super::*;
+    use crate::support::running::Start as _;
+
+    #[test]
+    fn a_symlink_is_refused_and_left_and_its_target_too() {
+        limit!();
+        let dir = tempfile::tempdir().unwrap();
+        let (target, link) = (dir.path().join("target"), dir.path().join("link"));
+        std::fs::write(&target, "theirs").unwrap();
+        symlink(&target, &link).unwrap();
+        assert_not_regular(&link, "a symbolic link");
+        std::fs::remove_file(&target).unwrap();
+        assert_not_regular(&link, "a symbolic link");
+        assert!(!target.exists(), "made through a dangling link");
+        assert_eq!(std::fs::read_link(&link).unwrap(), target);
+    }
+
+    #[test]
+    fn a_symlink_that_takes_the_place_of_the_file_is_refused_by_the_next_acquisition() {
+        limit!();
+        let dir = tempfile::tempdir().unwrap();
+        let (path, moved) = (dir.path().join("a.lock"), dir.path().join("moved"));
+        let lock = Lock::open(&path).unwrap();
+        std::fs::rename(&path, &moved).unwrap();
+        symlink(&moved, &path).unwrap();
+        for outcome in [lock.try_lock(), lock.lock()] {
+            assert!(matches!(outcome, Err(Error::NotRegularFile { .. })), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn symlinked_parents_are_followed_and_lead_to_the_same_lock() {
+        limit!();
+        let dir = tempfile::tempdir().unwrap();
+        let (real, link) = (dir.path().join("real"), dir.path().join("link"));
+        std::fs::create_dir(&real).unwrap();
+        symlink(&real, &link).unwrap();
+        let one = Lock::open(real.join("a.lock")).unwrap();
+        let two = Lock::open(link.join("a.lock")).unwrap();
+        let _held = one.lock().unwrap();
+        assert!(two.try_lock().unwrap_err().is_would_block());
+    }
+
+    #[test]
+    fn a_fifo_is_refused_at_once_and_nobody_behind_it_notices() {
+        limit!();
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        // A reader that is blocked in its open would be let through by our opening it.
+        let mut reader = Command::new("cat").arg(&fifo).start();
+        assert_not_regular(&fifo, "a FIFO");
+        assert!(reader.try_wait().unwrap().is_none(), "the reader was let through");
+        reader.kill().unwrap();
+        reader.wait().unwrap();
+        assert!(std::fs::symlink_metadata(&fifo).unwrap().file_type().is_fifo());
+    }
+
+    #[test]
+    fn a_device_and_a_socket_are_refused() {
+        limit!();
+        assert_not_regular(Path::new("/dev/null"), "a device");
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert_not_regular(&socket, "a socket");
+    }
+
+    #[test]
+    fn what_is_created_has_the_access_that_was_asked_for_whatever_the_umask() {
+        limit!();
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o7777;
+        for (access, file, directory) in [
+            (Access::Private, 0o600, 0o700),
+            (Access::Group, 0o660, 0o770),
+            (Access::Everyone, 0o666, 0o777),
+        ] {
+            let parent = dir.path().join(format!("{access:?}"));
+            let path = parent.join("inner/a.lock");
+            let lock = Options::new().access(access).label("x").open_lock(&path).unwrap();
+            let _held = lock.lock().unwrap();
+            assert_eq!(mode(&path), file, "{access:?}");
+            assert_eq!(mode(&parent), directory, "{access:?}");
+            assert_eq!(mode(&parent.join("inner")), directory, "{access:?}");
+            assert_eq!(mode(&parent.join("inner/a.lock.holder")), file, "{access:?}");
+            let left: Vec<_> = std::fs::read_dir(parent.join("inner")).unwrap().collect();
+            assert_eq!(left.len(), 2, "{left:?}");
+        }
+        // A directory under one that hands its group down does so too.
+        let shared = dir.path().join("shared");
+        std::fs::create_dir(&shared).unwrap();
+        std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o2770)).unwrap();
+        drop(Options::new().access(Access::Group).open_lock(shared.join("sub/a.lock")).unwrap());
+        assert_eq!(mode(&shared.join("sub")), 0o2770);
+
+        let plain = dir.path().join("plain");
+        std::fs::write(&plain, "").unwrap();
+        let path = dir.path().join("a.lock");
+        drop(Lock::open(&path).unwrap());
+        assert_eq!(mode(&path), mode(&plain));
+        // What exists keeps its mode.
+        std::fs::set_permissions(&plain, std::fs::Permissions::from_mode(0o640)).unwrap();
+        drop(Options::new().access(Access::Everyone).open_lock(&plain).unwrap());
+        assert_eq!(mode(&plain), 0o640);
+    }
+
+    #[test]
+    fn a_file_that_can_only_be_read_is_locked() {
+        limit!();
+        // The superuser may write to any file, so another user has to ask.
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let path = dir.path().join("a.lock");
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444)).unwrap();
+        let mut peer = crate::support::unprivileged::unprivileged();
+        peer.expect(&format!("open\t{}", path.display()), "ok");
+        peer.expect("lock", "held");
+        assert!(Lock::open(&path).unwrap().try_lock().unwrap_err().is_would_block());
+        peer.expect("unlock", "ok");
+        peer.expect("timeout\t100000", "held");
+    }
+
+    /// Made, copied and run by other processes, so that no fork of another test has a descriptor of ours.
+    #[test]
+    fn a_program_that_is_locked_can_be_run() {
+        limit!();
+        for access in [Access::Umask, Access::Private] {
+            for is_there in [true, false] {
+                let dir = tempfile::tempdir().unwrap();
+                let path = dir.path().join("program");
+                let install = || {
+                    let script = "cp \"$(command -v sh)\" \"$1\" && chmod 755 \"$1\"";
+                    let mut copy = Command::new("sh");
+                    copy.args(["-c", script, "sh"]).arg(&path);
+                    assert!(copy.status().unwrap().success());
+                };
+                if is_there {
+                    install();
+                }
+                let lock = Options::new().access(access).open_lock(&path).unwrap();
+                let held = lock.lock().unwrap();
+                if !is_there {
+                    install(); // into the file that was created as a lock
+                }
+                let ran = Command::new(&path).args(["-c", "exit 7"]).status();
+                assert_eq!(ran.map_err(|error| error.to_string()).unwrap().code(), Some(7));
+                assert!(lock.try_lock().unwrap_err().is_would_block());
+                drop(held);
+            }
+        }
+    }
+
+    // Linux only: reads `/proc/PID/fdinfo`, and what fstatfs says is changed by strace.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn only_on_a_network_file_system_lock_files_are_opened_to_write() {
+        limit!();
+        // Nothing that matters is refused to the first; the second asks and gets no answer.
+        for (inject, access_mode) in
+            [("fsync:error=EIO", 0), ("fstatfs:error=EPERM", 2), (crate::support::strace::NFS, 2)]
+        {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("a.lock");
+            std::fs::write(&path, "").unwrap();
+            let Some(mut peer) = crate::support::strace::strace(&[], inject) else { return };
+            peer.expect(&format!("open\t{}", path.display()), "ok");
+            peer.expect("lock", "held");
+            let flags = peer.ask(&format!("flags\t{}", path.display()));
+            let flags = u32::from_str_radix(&flags, 8).unwrap();
+            assert_eq!(flags & 3, access_mode, "{inject}: {flags:o}");
+        }
+    }
+
+    // Linux only: reads `/proc/self/fd`.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn descriptors_are_closed_on_exec() {
+        limit!();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.lock");
+        let lock = Lock::open(&path).unwrap();
+        let _held = lock.lock().unwrap();
+        let listing = Command::new("ls").args(["-l", "/proc/self/fd"]).output().unwrap();
+        let listing = String::from_utf8_lossy(&listing.stdout).into_owned();
+        assert!(!listing.contains("a.lock"), "{listing}");
+    }
+}

@@ -1,0 +1,213 @@
+//! Rule 2 of `docs/PROTOCOL.md`: a holder has locked the file that the path names, even where files are replaced.
+
+use std::path::Path;
+
+use flockwork::Lock;
+
+use crate::peer::Peer;
+use crate::support::assert_waits;
+use crate::support::until_blocked;
+
+const WAYS: [fn(&Path); 4] = [
+    |path| std::fs::remove_file(path).unwrap(),
+    |path| std::fs::rename(path, path.with_extension("moved")).unwrap(),
+    |path| {
+        let new = path.with_extension("new");
+        std::fs::write(&new, "").unwrap();
+        std::fs::rename(&new, path).unwrap();
+    },
+    // The file itself has its one link still: only a look at the whole path tells.
+    |path| {
+        let parent = path.parent().unwrap();
+        let elsewhere = tempfile::tempdir_in(parent.parent().unwrap()).unwrap().keep();
+        std::fs::rename(parent, elsewhere.join("moved")).unwrap();
+    },
+];
+
+fn in_each_way(test: impl Fn(&Path, fn(&Path)) + Sync) {
+    crate::support::running::share(WAYS.len(), &WAYS, |way| {
+        let dir = tempfile::tempdir().unwrap();
+        let parent = dir.path().join("parent");
+        std::fs::create_dir(&parent).unwrap();
+        test(&parent.join("a.lock"), *way);
+    });
+}
+
+#[test]
+fn the_next_acquirer_locks_what_the_path_names() {
+    limit!();
+    in_each_way(|path, replace| {
+        let lock = Lock::open(path).unwrap();
+        drop(lock.lock().unwrap());
+        replace(path);
+        let held = lock.try_lock().unwrap();
+        assert!(Lock::open(path).unwrap().try_lock().unwrap_err().is_would_block());
+        drop(held);
+        replace(path);
+        let _held = lock.lock().unwrap();
+        assert!(Lock::open(path).unwrap().try_lock().unwrap_err().is_would_block());
+    });
+}
+
+/// Also where a wait for something else is on, so that it does not begin with a try.
+#[test]
+fn the_next_acquirer_does_not_wait_for_the_holder_of_what_was_replaced() {
+    limit!();
+    in_each_way(|path, replace| {
+        let other = Lock::open(path.with_extension("other")).unwrap();
+        let _held = other.lock().unwrap();
+        let mut waiting = other.lock_async();
+        assert_waits(&mut waiting);
+        let lock = Lock::open(path).unwrap();
+        let mut holder = Peer::with_lock(path);
+        for acquire in [
+            (|lock| lock.lock()) as fn(&Lock) -> _,
+            |lock| lock.lock_timeout(std::time::Duration::MAX),
+            |lock| futures_lite::future::block_on(lock.lock_async()),
+        ] {
+            holder.expect("lock", "held");
+            replace(path);
+            drop(acquire(&lock).unwrap());
+            holder.expect("unlock", "ok");
+        }
+    });
+}
+
+#[test]
+fn a_refusal_by_a_file_that_the_path_names_no_more_is_not_believed() {
+    limit!();
+    in_each_way(|path, replace| {
+        let lock = Lock::open(path).unwrap();
+        let mut holder = Peer::with_lock(path);
+        holder.expect("lock", "held");
+        assert!(lock.try_lock().unwrap_err().is_would_block());
+        replace(path);
+        drop(lock.try_lock().unwrap());
+    });
+}
+
+#[test]
+fn a_waiter_for_a_file_that_was_replaced_gets_the_new_one_and_only_alone() {
+    limit!();
+    in_each_way(|path, replace| {
+        for wait in ["lock", "timeout\t100000", "async"] {
+            let mut first = Peer::with_lock(path);
+            first.expect("lock", "held");
+            let mut waiter = Peer::with_lock(path);
+            waiter.tell(wait);
+            until_blocked(path, 1);
+            replace(path);
+            let mut second = Peer::with_lock(path);
+            second.expect("try", "held");
+            // The waiter is granted the old file, and must not take it for the lock.
+            first.expect("unlock", "ok");
+            until_blocked(path, 1);
+            assert_eq!(waiter.has_answered(), None);
+            second.expect("unlock", "ok");
+            assert_eq!(waiter.answer(), "held");
+            assert!(second.ask("try").starts_with("would-block"));
+            waiter.expect("unlock", "ok");
+        }
+    });
+}
+
+/// A helper that waits for one file must not be taken for one that waits for another.
+#[test]
+fn a_file_that_comes_back_is_waited_for_again() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let (path, aside) = (dir.path().join("a.lock"), dir.path().join("aside"));
+    let lock = Lock::open(&path).unwrap();
+    let mut first = Peer::with_lock(&path);
+    first.expect("lock", "held");
+    let long = std::time::Duration::from_secs(100);
+    crate::support::running::scope(|scope| {
+        let waiter = scope.spawn(|| lock.lock_timeout(long).map(drop));
+        until_blocked(&path, 1);
+        std::fs::rename(&path, &aside).unwrap();
+        let mut second = Peer::with_lock(&path);
+        second.expect("lock", "held");
+        first.expect("unlock", "ok"); // the helper is granted the old file, and begins again
+        until_blocked(&path, 1);
+        std::fs::rename(&aside, &path).unwrap(); // and the old one is back, and free
+        drop(lock.lock_timeout(long).unwrap());
+        second.expect("unlock", "ok");
+        waiter.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_timed_waiter_for_a_file_that_was_replaced_gets_the_new_one_at_its_deadline() {
+    limit!();
+    in_each_way(|path, replace| {
+        let mut holder = Peer::with_lock(path);
+        holder.expect("lock", "held");
+        let mut waiter = Peer::with_lock(path);
+        waiter.tell("timeout\t6000"); // long enough to replace the file on any machine
+        until_blocked(path, 1);
+        replace(path);
+        assert_eq!(waiter.answer(), "held");
+    });
+}
+
+/// That the path names another file, or none, is what strace makes lstat say.
+// Linux only: what lstat says is changed by strace.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_replaced_900_times_in_a_row_is_locked_after_that() {
+    limit!();
+    for wait in ["lock", "try"] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.lock");
+        let inject = "newfstatat:error=ENOENT:when=1..900";
+        let Some(mut peer) = crate::support::strace::injected(&path, inject) else { return };
+        peer.expect(&format!("open\t{}", path.display()), "ok");
+        peer.expect(wait, "held");
+        peer.expect("unlock", "ok");
+    }
+}
+
+// Linux only: what lstat says is changed by strace.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_is_always_another_one_is_an_error_in_the_end() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let inject = "newfstatat:error=ENOENT";
+    let Some(mut peer) = crate::support::strace::injected(&path, inject) else { return };
+    peer.expect(&format!("open\t{}", path.display()), "ok");
+    let answer = peer.ask("try");
+    assert!(answer.contains("was replaced each time between opening and locking"), "{answer}");
+}
+
+#[test]
+fn a_file_that_is_replaced_all_the_time_never_has_two_holders() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let lock = Lock::open(&path).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    crate::support::running::scope(|scope| {
+        let _end = crate::support::running::on_drop(|| {
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        // Many times in a row, and then not for a moment: on a busy machine a file that is
+        // removed without any pause is replaced at each try.
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                for _ in 0..50 {
+                    let _ = std::fs::remove_file(&path);
+                    std::thread::yield_now();
+                }
+                std::thread::sleep(std::time::Duration::from_micros(200));
+            }
+        });
+        let mut peer = Peer::with_lock(&path);
+        for _ in 0..100 {
+            drop(lock.lock().unwrap());
+            peer.expect("lock", "held");
+            peer.expect("unlock", "ok");
+        }
+    });
+}

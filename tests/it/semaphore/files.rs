@@ -1,0 +1,359 @@
+//! What is done to a semaphore's files: by its own rules, and by those who do not know them.
+
+use std::path::Path;
+
+use flockwork::{Error, Semaphore};
+
+use crate::peer::semaphore::peer;
+#[cfg(unix)]
+use crate::peer::semaphore::until_head;
+use crate::semaphore::dirs;
+#[cfg(unix)]
+use crate::support::{eventually, until_held};
+
+#[test]
+fn a_capacity_that_is_none_is_said_to_be_corrupt() {
+    limit!();
+    let long = "9".repeat(1 << 20);
+    for text in
+        ["", "\n", "0", "-1", "4 permits", "4097", "18446744073709551616", "\u{1b}[2J", &long]
+    {
+        let (_dir, path) = dirs();
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join("capacity"), text).unwrap();
+        for opened in [Semaphore::open(&path, 4), Semaphore::open_existing(&path)] {
+            let error = opened.unwrap_err();
+            assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+            assert_eq!(error.path(), path.join("capacity"));
+            assert!(!error.to_string().contains('\u{1b}'));
+            assert!(error.to_string().contains("1 to 4096"), "{error}");
+        }
+        assert_eq!(std::fs::read_to_string(path.join("capacity")).unwrap(), text);
+        assert_eq!(std::fs::read_dir(&path).unwrap().count(), 1, "nothing else is made");
+    }
+    // One that is damaged while it is in use.
+    let (_dir, path) = dirs();
+    let semaphore = Semaphore::open(&path, 4).unwrap();
+    std::fs::write(path.join("capacity"), "four").unwrap();
+    for error in [
+        semaphore.capacity().unwrap_err(),
+        semaphore.resize(3).unwrap_err(),
+        semaphore.acquire().unwrap_err(),
+    ] {
+        assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+    }
+    std::fs::write(path.join("capacity"), "4\n").unwrap();
+    drop(semaphore.acquire_many(4).unwrap());
+}
+
+#[test]
+fn what_is_no_semaphore_is_refused_and_left() {
+    limit!();
+    let (dir, path) = dirs();
+    std::fs::write(&path, "theirs").unwrap();
+    let error = Semaphore::open(&path, 2).unwrap_err();
+    assert!(matches!(error, Error::NotRegularFile { .. }), "{error}");
+    assert!(error.to_string().contains("not a directory"), "{error}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "theirs");
+
+    let other = dir.path().join("b.sem");
+    std::fs::create_dir_all(other.join("capacity")).unwrap();
+    let error = Semaphore::open(&other, 2).unwrap_err();
+    assert!(matches!(error, Error::NotRegularFile { .. }), "{error}");
+
+    let third = dir.path().join("c.sem");
+    drop(Semaphore::open(&third, 2).unwrap());
+    std::fs::remove_file(third.join("slot.0")).unwrap();
+    std::fs::create_dir(third.join("slot.0")).unwrap();
+    let semaphore = Semaphore::open(&third, 2).unwrap();
+    let error = semaphore.acquire_many(2).unwrap_err();
+    assert!(matches!(error, Error::NotRegularFile { .. }), "{error}");
+    std::fs::remove_dir(third.join("slot.0")).unwrap();
+    drop(semaphore.acquire_many(2).unwrap());
+    for path in ["", "a\0b"] {
+        assert!(Semaphore::open(path, 2).is_err());
+    }
+}
+
+// Unix only: Wine makes no symbolic links. `windows` tries one where there are some.
+#[cfg(unix)]
+#[test]
+fn a_symbolic_link_is_refused_and_its_target_is_left() {
+    limit!();
+    let (dir, path) = dirs();
+    let target = dir.path().join("target");
+    std::fs::create_dir(&target).unwrap();
+    std::os::unix::fs::symlink(&target, &path).unwrap();
+    for path in [path.clone(), path.join("")] {
+        let error = Semaphore::open(&path, 2).unwrap_err();
+        assert!(matches!(error, Error::NotRegularFile { .. }), "{error}");
+    }
+    assert_eq!(std::fs::read_dir(&target).unwrap().count(), 0);
+    // Nor within the directory.
+    let own = dir.path().join("own");
+    let theirs = dir.path().join("theirs");
+    std::fs::write(&theirs, "x").unwrap();
+    for name in ["capacity", "gate", "waiters", "queued", "resized", "slot.0"] {
+        std::fs::create_dir(&own).unwrap();
+        std::os::unix::fs::symlink(&theirs, own.join(name)).unwrap();
+        let refused = Semaphore::open(&own, 1).and_then(|semaphore| semaphore.acquire());
+        assert!(matches!(refused, Err(Error::NotRegularFile { .. })), "{name}: {refused:?}");
+        std::fs::remove_dir_all(&own).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&theirs).unwrap(), "x");
+}
+
+/// Holds all permits, lets `harm` be done to the slot files, and looks that nobody is admitted, neither by
+/// handles that were there nor by new ones; and that all is to be had when the holder has given back.
+///
+/// Windows lets nobody do most of that while the files are open.
+fn assert_none_is_admitted(harm: impl Fn(&Path)) {
+    for permits in [1, 3] {
+        let (_dir, path) = dirs();
+        let mut holder = peer(&path, permits, "");
+        assert!(holder.ask(&format!("sem\tacquire\t{permits}")).starts_with("held "));
+        let mut old = peer(&path, permits, "");
+        assert!(old.ask("sem\ttry\t1").starts_with("would-block"));
+        harm(&path);
+        let mut new = peer(&path, permits, "");
+        for peer in [&mut old, &mut new] {
+            for way in ["try\t1", "timeout\t1\t20"] {
+                let answer = peer.ask(&format!("sem\t{way}"));
+                assert!(!answer.starts_with("held "), "{answer}");
+            }
+        }
+        holder.expect("sem\trelease", "ok");
+        for peer in [&mut old, &mut new, &mut holder] {
+            let all = peer.ask(&format!("sem\tacquire\t{permits}"));
+            assert!(all.starts_with("held "), "{all}");
+            peer.expect("sem\trelease", "ok");
+        }
+    }
+}
+
+#[test]
+fn slot_files_that_somebody_removes_admit_nobody() {
+    limit!();
+    assert_none_is_admitted(|path| {
+        for slot in 0..3 {
+            let _ = std::fs::remove_file(path.join(format!("slot.{slot}")));
+        }
+    });
+    assert_none_is_admitted(|path| {
+        let _ = std::fs::rename(path.join("slot.0"), path.join("elsewhere"));
+    });
+    assert_none_is_admitted(|path| {
+        let removed = std::fs::remove_dir_all(path.join(".slots"));
+        assert!(removed.is_ok() || cfg!(windows), "{removed:?}");
+    });
+}
+
+#[test]
+fn slot_files_that_somebody_replaces_admit_nobody() {
+    limit!();
+    assert_none_is_admitted(|path| {
+        for slot in 0..3 {
+            let _ = std::fs::remove_file(path.join(format!("slot.{slot}")));
+            let written = std::fs::write(path.join(format!("slot.{slot}")), "");
+            assert!(written.is_ok() || cfg!(windows), "{written:?}");
+        }
+    });
+}
+
+/// The signs and locks by which they tell each other: what is removed is made again by who next looks, and
+/// nobody waits for ever.
+// Unix only: on Windows they cannot be removed while they are open.
+#[cfg(unix)]
+#[test]
+fn other_files_that_somebody_removes_come_back() {
+    limit!();
+    for name in ["capacity", "gate", "waiters", "queued", "resized"] {
+        let (_dir, path) = dirs();
+        let semaphore = Semaphore::open(&path, 2).unwrap();
+        let held = semaphore.acquire_many(2).unwrap();
+        let mut waiter = peer(&path, 2, "");
+        waiter.tell("sem\tacquire\t1");
+        until_head(&path, &waiter);
+        std::fs::remove_file(path.join(name)).unwrap();
+        let mut other = peer(&path, 2, "");
+        other.tell("sem\tacquire\t1");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        drop(held);
+        for peer in [&mut waiter, &mut other] {
+            let answer = peer.answer();
+            assert!(answer.starts_with("held "), "{name}: {answer}");
+        }
+        assert!(semaphore.try_acquire().unwrap_err().is_would_block(), "{name}");
+        drop((waiter, other));
+        eventually("all are free", || semaphore.available_permits().unwrap() == 2);
+        drop(semaphore.acquire_many(2).unwrap());
+    }
+}
+
+// Unix only: on Windows it cannot be removed while somebody has the semaphore open.
+#[cfg(unix)]
+#[test]
+fn a_directory_that_somebody_removes_is_made_again() {
+    limit!();
+    let (_dir, path) = dirs();
+    let semaphore = Semaphore::open(&path, 2).unwrap();
+    drop(semaphore.acquire_many(2).unwrap());
+    std::fs::remove_dir_all(&path).unwrap();
+    let held = semaphore.acquire_many(2).unwrap();
+    assert_eq!(std::fs::read_to_string(path.join("capacity")).unwrap(), "2\n");
+    let other = Semaphore::open(&path, 2).unwrap();
+    assert!(other.try_acquire().unwrap_err().is_would_block());
+    // Also under somebody who waits.
+    let mut waiter = peer(&path, 2, "");
+    waiter.tell("sem\tacquire\t1");
+    until_head(&path, &waiter);
+    std::fs::remove_dir_all(&path).unwrap();
+    assert!(waiter.answer().starts_with("held "));
+    drop(held);
+    eventually("one is free", || semaphore.available_permits().unwrap() == 1);
+}
+
+// Unix only: mode bits. On Windows a file inherits the access list of its directory.
+#[cfg(unix)]
+#[test]
+fn what_is_created_has_the_access_that_was_asked_for() {
+    limit!();
+    use std::os::unix::fs::PermissionsExt as _;
+    let (_dir, path) = dirs();
+    let options = flockwork::Options::new().access(flockwork::Access::Everyone).label("x");
+    let semaphore = options.open_semaphore(&path, 2).unwrap();
+    let held = semaphore.acquire_many(2).unwrap();
+    semaphore.resize(3).unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for name in [".", ".slots", "holders"] {
+        assert_eq!(mode(&path.join(name)), 0o777, "{name}");
+    }
+    for name in ["capacity", "gate", "waiters", "queued", "resized", "slot.0", "slot.1", "resize"] {
+        assert_eq!(mode(&path.join(name)), 0o666, "{name}");
+    }
+    drop(held);
+}
+
+/// Another user may take permits and give them back, and be waited for.
+// Unix only: becomes another user, and sets mode bits.
+#[cfg(unix)]
+#[test]
+fn a_user_who_may_only_read_takes_part() {
+    limit!();
+    use std::os::unix::fs::PermissionsExt as _;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (dir, path) = dirs();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let semaphore = Semaphore::open(&path, 1).unwrap();
+    drop(semaphore.acquire().unwrap());
+    let mut other = crate::support::unprivileged::unprivileged();
+    other.expect(&format!("sem\texisting\t{}", path.display()), "ok");
+    other.expect("sem\ttry\t1", "held 0");
+    assert!(semaphore.try_acquire().unwrap_err().is_would_block());
+    crate::support::running::scope(|scope| {
+        let waiter = scope.spawn(|| semaphore.acquire().unwrap());
+        until_held(&path.join("gate"), std::process::id());
+        other.expect("sem\trelease", "ok");
+        let held = waiter.join().unwrap();
+        other.tell("sem\tacquire\t1");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert!(other.is_silent());
+        drop(held);
+        assert_eq!(other.answer(), "held 0");
+    });
+    let refused = other.ask("sem\tresize\t2");
+    assert!(refused.starts_with("PermissionDenied: could not "), "{refused}");
+}
+
+/// A user who may not create files in the directory finds all slots of a semaphore that was only opened.
+// Unix only: becomes another user, and sets mode bits.
+#[cfg(unix)]
+#[test]
+fn a_user_who_may_create_no_slot_takes_those_there_are() {
+    limit!();
+    use std::os::unix::fs::PermissionsExt as _;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (dir, path) = dirs();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let semaphore = Semaphore::open(&path, 3).unwrap();
+    let mut other = crate::support::unprivileged::unprivileged();
+    other.expect(&format!("sem\texisting\t{}", path.display()), "ok");
+    other.expect("sem\ttry\t3", "held 0,1,2");
+    other.expect("sem\tdrop", "ok");
+    other.expect("sem\tavailable", "3");
+
+    // As if one had not been created yet.
+    let remove = |number: u32| {
+        std::fs::remove_file(path.join(format!("slot.{number}"))).unwrap();
+        std::fs::remove_file(path.join(format!(".slots/{number}"))).unwrap();
+    };
+    remove(2);
+    let mut third = crate::support::unprivileged::unprivileged();
+    third.expect(&format!("sem\texisting\t{}", path.display()), "ok");
+    assert!(third.ask("sem\ttry\t1").starts_with("held "));
+    assert!(third.ask("sem\ttry\t1").starts_with("held "));
+    third.expect("sem\tavailable", "0");
+    let refused = third.ask("sem\ttry\t1");
+    assert!(refused.starts_with("would-block"), "{refused}");
+    // It waits for one of those that are there.
+    third.tell("sem\tacquire\t1");
+    until_held(&path.join("gate"), third.id());
+    assert!(third.is_silent());
+    // This creates slot 2. The waiting process sees the file at once and may lock it first.
+    drop(semaphore.try_acquire());
+    assert_eq!(third.answer(), "held 2");
+    third.expect("sem\tdrop", "ok");
+
+    (0..3).for_each(remove);
+    let mut fourth = crate::support::unprivileged::unprivileged();
+    fourth.expect(&format!("sem\texisting\t{}", path.display()), "ok");
+    let refused = fourth.ask("sem\ttry\t1");
+    assert!(refused.starts_with("PermissionDenied: could not create "), "{refused}");
+}
+
+/// The directory of a semaphore whose creator was killed before it had created all of its files.
+#[test]
+fn opening_a_semaphore_creates_slots_that_are_missing() {
+    limit!();
+    let (_dir, path) = dirs();
+    drop(Semaphore::open(&path, 100).unwrap());
+    let slots = || (0..100).filter(|slot| path.join(format!("slot.{slot}")).exists()).count();
+    assert_eq!(slots(), 64);
+    for number in [0, 7, 63] {
+        std::fs::remove_file(path.join(format!("slot.{number}"))).unwrap();
+        // A slot has a second name on Unix.
+        if cfg!(unix) {
+            std::fs::remove_file(path.join(format!(".slots/{number}"))).unwrap();
+        }
+    }
+    drop(Semaphore::open_existing(&path).unwrap());
+    assert_eq!(slots(), 64);
+    let small = path.with_extension("small");
+    let semaphore = Semaphore::open(&small, 2).unwrap();
+    semaphore.resize(5).unwrap();
+    assert!((0..5).all(|slot| small.join(format!("slot.{slot}")).exists()));
+}
+
+// Unix only: Windows has no limit of descriptors that one can set.
+#[cfg(unix)]
+#[test]
+fn when_descriptors_run_out_it_is_an_error_and_nothing_is_held() {
+    limit!();
+    let (_dir, path) = dirs();
+    let semaphore = Semaphore::open(&path, 100).unwrap();
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 40 && exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap());
+    let mut other = crate::peer::Peer::start_as(command);
+    crate::peer::semaphore::open(&mut other, &path, 100, "");
+    let answer = other.ask("sem\tacquire\t100");
+    assert!(answer.contains("ulimit -n") && answer.contains(": could not "), "{answer}");
+    eventually("nothing is held", || semaphore.available_permits().unwrap() == 100);
+    let answer = other.ask("sem\tacquire\t5");
+    assert!(answer.starts_with("held "), "{answer}");
+}

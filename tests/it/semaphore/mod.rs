@@ -1,0 +1,680 @@
+//! A semaphore's permits: how many are out, over processes and threads, whoever dies, gives up or resizes.
+
+mod files;
+mod order;
+mod resize;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use flockwork::{Error, Options, Semaphore};
+use futures_lite::future::{block_on, poll_once};
+
+use crate::peer::Peer;
+use crate::peer::semaphore::{FAR, open, peer, queue_up, until_head};
+use crate::support::{alone, assert_waits, descriptors, eventually, threads};
+
+pub(crate) fn dirs() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.sem");
+    (dir, path)
+}
+
+#[test]
+fn as_many_permits_as_there_are_and_each_has_its_own_slot() {
+    limit!();
+    let (_dir, path) = dirs();
+    let semaphore = Semaphore::open(&path, 3).unwrap();
+    let permits: Vec<_> = (0..3).map(|_| semaphore.acquire().unwrap()).collect();
+    let slots: BTreeSet<u32> = permits.iter().map(|permit| permit.slots()[0]).collect();
+    assert_eq!(slots, BTreeSet::from([0, 1, 2]));
+    assert_eq!(semaphore.available_permits().unwrap(), 0);
+    for other in [&semaphore, &semaphore.clone(), &Semaphore::open(&path, 3).unwrap()] {
+        assert!(other.try_acquire().unwrap_err().is_would_block());
+        let short = Duration::from_millis(20);
+        assert!(other.acquire_timeout(short).unwrap_err().is_timed_out());
+        assert!(other.acquire_timeout(Duration::ZERO).unwrap_err().is_timed_out());
+        assert!(other.acquire_deadline(Instant::now()).unwrap_err().is_timed_out());
+    }
+    let mut other = peer(&path, 3, "");
+    assert!(other.ask("sem\ttry\t1").starts_with("would-block"));
+    let mut permits = permits;
+    permits.pop().unwrap().release().unwrap();
+    assert_eq!(semaphore.available_permits().unwrap(), 1);
+    assert!(other.ask("sem\ttry\t1").starts_with("held "));
+    assert!(semaphore.try_acquire().unwrap_err().is_would_block());
+    drop((other, permits));
+    assert_eq!(semaphore.available_permits().unwrap(), 3);
+    assert_eq!(semaphore.path(), path);
+}
+
+#[test]
+fn handles_permits_and_futures_can_go_to_other_threads() {
+    limit!();
+    fn is_free<T: Send + Sync + 'static>(_: &T) {}
+    let (_dir, path) = dirs();
+    let semaphore = Semaphore::open(&path, 2).unwrap();
+    is_free(&semaphore);
+    is_free(&semaphore.acquire_async());
+    let permit = semaphore.acquire().unwrap();
+    is_free(&permit);
+    drop(semaphore);
+    let permit = std::thread::spawn(move || permit).join().unwrap();
+    let semaphore = Semaphore::open_existing(&path).unwrap();
+    assert_eq!(semaphore.available_permits().unwrap(), 1);
+    permit.release().unwrap();
+    assert_eq!(semaphore.available_permits().unwrap(), 2);
+}
+
+#[test]
+fn all_ways_of_waiting_get_the_permit_that_is_given_back() {
+    limit!();
+    for permits in [1, 2] {
+        for many in 1..=permits {
+            let (_dir, path) = dirs();
+            let semaphore = Semaphore::open(&path, permits).unwrap();
+            for way in ["acquire\tN", "timeout\tN\t100000", "async\tN"] {
+                let held = semaphore.acquire_many(permits).unwrap();
+                let mut other = peer(&path, permits, FAR);
+                other.tell(&format!("sem\t{}", way.replace('N', &many.to_string())));
+                until_head(&path, &other);
+                assert!(other.is_silent());
+                held.release().unwrap();
+                assert!(other.answer().starts_with("held "), "{way} of {permits}");
+                assert_eq!(semaphore.available_permits().unwrap(), permits - many);
+                other.expect("sem\trelease", "ok");
+                eventually("all are free", || semaphore.available_permits().unwrap() == permits);
+            }
+        }
+    }
+}
+
+#[test]
+fn many_permits_are_had_together_or_not_at_all() {
+    limit!();
+    let (_dir, path) = dirs();
+    let semaphore = Semaphore::open(&path, 4).unwrap();
+    let three = semaphore.acquire_many(3).unwrap();
+    assert_eq!(three.slots().len(), 3);
+    assert!(semaphore.try_acquire_many(2).unwrap_err().is_would_block());
+    assert_eq!(semaphore.available_permits().unwrap(), 1, "what a refused try had is given back");
+    let short = Duration::from_millis(50);
+    assert!(semaphore.acquire_many_timeout(2, short).unwrap_err().is_timed_out());
+    assert_eq!(semaphore.available_permits().unwrap(), 1, "as is what was gathered in vain");
+    let mut future = semaphore.acquire_many_async(4);
+    assert_waits(&mut future);
+    eventually("the one that is free is gathered", || {
+        semaphore.available_permits().unwrap() == 0 || block_on(poll_once(&mut future)).is_some()
+    });
+    drop(future);
+    assert_eq!(semaphore.available_permits().unwrap(), 1);
+    drop(three);
+    assert_eq!(block_on(semaphore.acquire_many_async(4)).unwrap().slots(), [0, 1, 2, 3]);
+}
+
+#[test]
+fn counts_that_cannot_be_are_errors_at_once() {
+    limit!();
+    let (_dir, path) = dirs();
+    for permits in [0, 4097, u32::MAX] {
+        let error = Semaphore::open(&path, permits).unwrap_err();
+        let Error::InvalidPermits { requested, most, .. } = error else { panic!("{error}") };
+        assert_eq!((requested, most), (permits, 4096));
+        assert!(!path.exists(), "nothing is made");
+    }
+    let semaphore = Semaphore::open(&path, 2).unwrap();
+    let _both = semaphore.acquire_many(2).unwrap();
+    for permits in [0, 3, u32::MAX] {
+        let errors = [
+            semaphore.acquire_many(permits).unwrap_err(),
+            semaphore.try_acquire_many(permits).unwrap_err(),
+            semaphore.acquire_many_timeout(permits, Duration::MAX).unwrap_err(),
+            semaphore.acquire_many_deadline(permits, Instant::now()).unwrap_err(),
+            block_on(semaphore.acquire_many_async(permits)).unwrap_err(),
+        ];
+        for error in errors {
+            let Error::InvalidPermits { requested, most, .. } = error else { panic!("{error}") };
+            assert_eq!((requested, most), (permits, 2));
+        }
+    }
+    for permits in [0, 4097] {
+        let error = semaphore.resize(permits).unwrap_err();
+        assert!(matches!(error, Error::InvalidPermits { .. }), "{error}");
+    }
+    assert_eq!(semaphore.capacity().unwrap(), 2);
+}
+
+#[test]
+fn of_many_that_make_it_at_once_no_more_than_its_permits_are_admitted() {
+    limit!();
+    let processes = if cfg!(windows) { 12 } else { 50 };
+    let (_dir, path) = dirs();
+    let mut peers: Vec<_> = (0..processes).map(|_| Peer::start()).collect();
+    for peer in &mut peers {
+        peer.tell(&format!("sem\topen\t{}\t3", path.display()));
+        peer.tell("sem\ttry\t1");
+    }
+    let mut slots = BTreeSet::new();
+    for peer in &mut peers {
+        assert_eq!(peer.answer(), "ok");
+        let answer = peer.answer();
+        match answer.strip_prefix("held ") {
+            Some(slot) => assert!(slots.insert(slot.to_string()), "{slot} twice"),
+            None => assert!(answer.starts_with("would-block"), "{answer}"),
+        }
+    }
+    assert_eq!(slots, ["0", "1", "2"].map(String::from).into());
+}
+
+#[test]
+fn threads_of_one_process_share_the_permits_and_all_come_through() {
+    limit!();
+    let (_dir, path) = dirs();
+    let semaphore = Semaphore::open(&path, 2).unwrap();
+    let inside = std::sync::atomic::AtomicUsize::new(0);
+    crate::support::running::scope(|scope| {
+        for number in 0..6 {
+            let (semaphore, inside) = (semaphore.clone(), &inside);
+            scope.spawn(move || {
+                for round in 0..60 {
+                    let permit = match (number + round) % 3 {
+                        0 => semaphore.acquire(),
+                        1 => semaphore.acquire_timeout(Duration::from_secs(100)),
+                        _ => block_on(semaphore.acquire_async()),
+                    };
+                    let permit = permit.unwrap();
+                    let before = inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                    assert!(before < 2, "{before} were in already");
+                    std::thread::yield_now();
+                    inside.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                    drop(permit);
+                }
+            });
+        }
+    });
+    assert_eq!(semaphore.available_permits().unwrap(), 2);
+}
+
+#[test]
+fn a_killed_holder_gives_its_permits_back_also_to_who_waits() {
+    limit!();
+    for permits in [1, 2] {
+        let (_dir, path) = dirs();
+        let semaphore = Semaphore::open(&path, permits).unwrap();
+        let mut holder = peer(&path, permits, "");
+        assert!(holder.ask(&format!("sem\tacquire\t{permits}")).starts_with("held "));
+        // Its backstop is far away: the death is heard of. (Elsewhere it is not, and is looked for.)
+        let settings = if cfg!(target_os = "linux") { FAR } else { "" };
+        let mut waiter = peer(&path, permits, settings);
+        waiter.tell(&format!("sem\tacquire\t{permits}"));
+        until_head(&path, &waiter);
+        holder.kill();
+        assert!(waiter.answer().starts_with("held "));
+        waiter.kill();
+        eventually("all are free", || semaphore.available_permits().unwrap() == permits);
+        drop(semaphore.acquire_many(permits).unwrap());
+    }
+}
+
+#[test]
+fn a_killed_head_and_a_killed_waiter_are_in_nobodys_way() {
+    limit!();
+    let (_dir, path) = dirs();
+    let semaphore = Semaphore::open(&path, 2).unwrap();
+    let one = semaphore.acquire().unwrap();
+    let two = semaphore.acquire().unwrap();
+    let mut peers: Vec<_> = (0..3).map(|_| peer(&path, 2, FAR)).collect();
+    // The first is the head and will have gathered one; the second stands behind it.
+    peers[0].tell("sem\tacquire\t2");
+    until_head(&path, &peers[0]);
+    for (behind, peer) in peers.iter_mut().enumerate().skip(1) {
+        peer.tell("sem\tacquire\t1");
+        crate::support::until_blocked(&path.join("gate"), behind);
+    }
+    drop(one);
+    eventually("the head gathers", || semaphore.available_permits().unwrap() == 0);
+    peers[1].kill();
+    peers[0].kill();
+    assert!(peers[2].answer().starts_with("held "), "what the head had gathered");
+    drop(two);
+    eventually("the other is free", || semaphore.available_permits().unwrap() == 1);
+}
+
+/// S8.
+// Unix only: Windows stops no process.
+#[cfg(unix)]
+#[test]
+fn a_stopped_head_holds_nobody_up_for_long() {
+    limit!();
+    use rustix::process::{Pid, Signal, kill_process};
+    let (_dir, path) = dirs();
+    let semaphore = Semaphore::open(&path, 1).unwrap();
+    let permit = semaphore.acquire().unwrap();
+    let mut head = peer(&path, 1, "");
+    head.tell("sem\tacquire\t1");
+    until_head(&path, &head);
+    let mut behind = peer(&path, 1, "");
+    behind.tell("sem\tacquire\t1");
+    crate::support::until_blocked(&path.join("gate"), 1);
+    let stopped = Pid::from_raw(i32::try_from(head.id()).unwrap()).unwrap();
+    kill_process(stopped, Signal::STOP).unwrap();
+    // A thread that is woken before it is stopped still takes what it waited for.
+    if cfg!(target_os = "linux") {
+        crate::support::eventually("it is stopped", || {
+            let tasks = std::fs::read_dir(format!("/proc/{}/task", head.id())).unwrap();
+            let status = |task: std::path::PathBuf| std::fs::read_to_string(task.join("status"));
+            tasks
+                .flatten()
+                .all(|task| status(task.path()).is_ok_and(|status| status.contains("State:\tT")))
+        });
+    } else {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    drop(permit);
+    assert!(behind.answer().starts_with("held "));
+    behind.expect("sem\trelease", "ok");
+    drop(semaphore.acquire_timeout(Duration::from_secs(100)).unwrap());
+    kill_process(stopped, Signal::CONT).unwrap();
+    assert!(head.answer().starts_with("held "));
+}
+
+#[test]
+fn its_number_of_permits_is_the_semaphores_own() {
+    limit!();
+    let (_dir, path) = dirs();
+    let error = Semaphore::open_existing(&path).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+    assert!(error.to_string().contains("there is no semaphore"), "{error}");
+    assert!(!path.exists());
+    let semaphore = Semaphore::open(&path, 5).unwrap();
+    let error = Semaphore::open(&path, 4).unwrap_err();
+    let Error::CapacityMismatch { stored, requested, .. } = error else { panic!("{error}") };
+    assert_eq!((stored, requested), (5, 4));
+    assert_eq!(Semaphore::open_existing(&path).unwrap().capacity().unwrap(), 5);
+    assert_eq!(Options::new().open_existing_semaphore(&path).unwrap().capacity().unwrap(), 5);
+    assert_eq!(semaphore.capacity().unwrap(), 5);
+}
+
+#[test]
+fn more_permits_are_had_at_once_by_those_who_wait() {
+    limit!();
+    for permits in [1, 2] {
+        let (_dir, path) = dirs();
+        let semaphore = Semaphore::open(&path, permits).unwrap();
+        let held = semaphore.acquire_many(permits).unwrap();
+        let mut peers: Vec<_> = (0..3).map(|_| peer(&path, permits, FAR)).collect();
+        queue_up(&path, &mut peers, "sem\tacquire\t1");
+        let mut other = peer(&path, permits, "");
+        other.expect(&format!("sem\tresize\t{}", permits + 3), "ok");
+        for peer in &mut peers {
+            assert!(peer.answer().starts_with("held "), "{permits}");
+        }
+        assert!(semaphore.try_acquire().unwrap_err().is_would_block());
+        assert_eq!(semaphore.capacity().unwrap(), permits + 3);
+        drop((held, peers));
+        eventually("all are free", || semaphore.available_permits().unwrap() == permits + 3);
+        drop(semaphore.acquire_many(permits + 3).unwrap());
+    }
+}
+
+#[test]
+fn fewer_permits_evict_nobody_and_admit_nobody_until_the_excess_has_drained() {
+    limit!();
+    let (_dir, path) = dirs();
+    let semaphore = Semaphore::open(&path, 4).unwrap();
+    let mut permits: Vec<_> = (0..4).map(|_| semaphore.acquire().unwrap()).collect();
+    permits.sort_by_key(|permit| permit.slots()[0]);
+    let mut other = peer(&path, 4, FAR);
+    semaphore.resize(2).unwrap();
+    // The slots that count are free, and two beyond them are out.
+    drop(permits.drain(..2));
+    let fresh = Semaphore::open(&path, 2).unwrap();
+    for semaphore in [&semaphore, &fresh] {
+        assert!(semaphore.try_acquire().unwrap_err().is_would_block());
+        assert_eq!(semaphore.available_permits().unwrap(), 0);
+    }
+    other.tell("sem\tacquire\t1");
+    until_head(&path, &other);
+    assert!(other.is_silent());
+    drop(permits.pop());
+    let answer = other.answer();
+    assert!(["held 0", "held 1"].contains(&&*answer), "{answer}");
+    assert!(semaphore.try_acquire().unwrap_err().is_would_block(), "one beyond, one within");
+    drop(permits);
+    drop(semaphore.try_acquire().unwrap());
+    assert!(semaphore.try_acquire_many(2).unwrap_err().is_would_block());
+    other.expect("sem\trelease", "ok");
+    drop(fresh.try_acquire_many(2).unwrap());
+    // And back again.
+    fresh.resize(3).unwrap();
+    drop(semaphore.try_acquire_many(3).unwrap());
+}
+
+/// Who resized may have died before saying so.
+#[test]
+fn a_resize_to_what_is_stored_already_is_made_known_too() {
+    limit!();
+    let (_dir, path) = dirs();
+    let semaphore = Semaphore::open(&path, 2).unwrap();
+    let _held = semaphore.acquire_many(2).unwrap();
+    let mut waiter = peer(&path, 2, FAR);
+    waiter.tell("sem\tacquire\t1");
+    until_head(&path, &waiter);
+    std::thread::sleep(Duration::from_millis(50)); // until its watch is up
+    // (Written and not renamed: as if nobody had seen it.)
+    std::fs::write(path.join("capacity"), "3\n").unwrap();
+    assert!(waiter.is_silent());
+    Semaphore::open_existing(&path).unwrap().resize(3).unwrap();
+    assert_eq!(waiter.answer(), "held 2");
+    assert!(semaphore.try_acquire().unwrap_err().is_would_block());
+    // Not only because a second has passed.
+    assert_eq!(std::fs::metadata(path.join("resized")).unwrap().len(), 1);
+}
+
+// Unix only: Windows removes no slot file that is open.
+#[cfg(unix)]
+#[test]
+fn slots_in_excess_count_although_somebody_removed_their_files() {
+    limit!();
+    let (_dir, path) = dirs();
+    let semaphore = Semaphore::open(&path, 3).unwrap();
+    let mut permits: Vec<_> = (0..3).map(|_| semaphore.acquire().unwrap()).collect();
+    permits.sort_by_key(|permit| permit.slots()[0]);
+    std::fs::remove_file(path.join("slot.1")).unwrap();
+    std::fs::remove_file(path.join("slot.2")).unwrap();
+    drop(permits.remove(0));
+    semaphore.resize(1).unwrap();
+    for semaphore in [&semaphore, &Semaphore::open(&path, 1).unwrap()] {
+        assert!(semaphore.try_acquire().unwrap_err().is_would_block());
+    }
+    drop(permits.remove(0));
+    assert!(semaphore.try_acquire().unwrap_err().is_would_block(), "one is out still");
+    drop(permits);
+    drop(semaphore.try_acquire().unwrap());
+}
+
+/// A thread that tries in vain must not hide from one that waits what becomes free meanwhile.
+#[test]
+fn threads_that_try_do_not_hide_a_release_from_one_that_waits() {
+    limit!();
+    let (_dir, path) = dirs();
+    let semaphore = flockwork::Options::new();
+    let semaphore =
+        if cfg!(windows) { semaphore } else { semaphore.backstop(Duration::from_secs(1000)) };
+    let semaphore = semaphore.open_semaphore(&path, 2).unwrap();
+    let rounds = if cfg!(windows) { 5 } else { 60 };
+    let mut others = [peer(&path, 2, ""), peer(&path, 2, "")];
+    assert!(others[1].ask("sem\tacquire\t1").starts_with("held "));
+    for _ in 0..rounds {
+        assert!(others[0].ask("sem\tacquire\t1").starts_with("held "));
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        crate::support::running::scope(|scope| {
+            let waiter = scope.spawn(|| drop(semaphore.acquire().unwrap()));
+            let end = crate::support::running::on_drop(|| {
+                is_over.store(true, std::sync::atomic::Ordering::SeqCst);
+            });
+            crate::support::until_held(&path.join("gate"), std::process::id());
+            for _ in 0..3 {
+                // Who gets it by trying gives it back, and tells. The others end with the release.
+                scope.spawn(|| {
+                    while !is_over.load(std::sync::atomic::Ordering::SeqCst) {
+                        drop(semaphore.try_acquire());
+                    }
+                });
+            }
+            others[0].expect("sem\trelease", "ok");
+            drop(end);
+            waiter.join().unwrap();
+        });
+    }
+}
+
+#[test]
+fn who_waits_for_more_than_there_are_left_fails() {
+    limit!();
+    let (_dir, path) = dirs();
+    let semaphore = Semaphore::open(&path, 3).unwrap();
+    let _held = semaphore.acquire().unwrap();
+    let mut waiter = peer(&path, 3, FAR);
+    waiter.tell("sem\tacquire\t3");
+    until_head(&path, &waiter);
+    semaphore.resize(2).unwrap();
+    let answer = waiter.answer();
+    assert!(answer.starts_with("invalid: ") && answer.contains("1 to 2"), "{answer}");
+    eventually("what it had gathered is free", || semaphore.available_permits().unwrap() == 1);
+}
+
+/// Each way to die and to give up, over and over, with backstops so far away that a wake-up that is lost
+/// shows as a wait that does not end.
+#[test]
+fn nothing_is_lost_and_nobody_is_admitted_too_much_through_many_deaths() {
+    limit!();
+    let (dir, path) = dirs();
+    let permits = 3;
+    let (processes, rounds, kills) = if cfg!(windows) { (4, 30, 6) } else { (12, 600, 40) };
+    // Where a death is no event it is looked for.
+    let settings = if cfg!(target_os = "linux") { FAR } else { "" };
+    let churn = |peer: &mut Peer, number: usize| {
+        open(peer, &path, permits, settings);
+        let (many, way) = (1 + number % 4 / 3, ["acquire", "mixed", "async"][number % 3]);
+        peer.tell(&format!("sem\tchurn\t{}\t{many}\t{rounds}\t{way}", dir.path().display()));
+    };
+    let mut peers: Vec<_> = (0..processes).map(|_| Peer::start()).collect();
+    for (number, peer) in peers.iter_mut().enumerate() {
+        churn(peer, number);
+    }
+    for kill in 0..kills {
+        std::thread::sleep(Duration::from_millis(5 + kill % 7));
+        let number = usize::try_from(kill).unwrap() * 5 % processes;
+        peers[number].kill();
+        peers[number] = Peer::start();
+        churn(&mut peers[number], number);
+    }
+    for peer in &mut peers {
+        let answer = peer.answer();
+        assert!(answer.starts_with("longest wait"), "{answer}");
+    }
+    drop(peers);
+    let semaphore = Semaphore::open_existing(&path).unwrap();
+    assert_eq!(semaphore.available_permits().unwrap(), permits);
+    drop(semaphore.acquire_many(permits).unwrap());
+}
+
+#[test]
+fn giving_up_leaves_nothing_behind() {
+    limit!();
+    alone("semaphore::giving_up_leaves_nothing_behind", || {
+        let (_dir, path) = dirs();
+        let mut holder = peer(&path, 2, "");
+        assert!(holder.ask("sem\tacquire\t2").starts_with("held "));
+        let semaphore = Semaphore::open(&path, 2).unwrap();
+        let idle = threads();
+        let give_up = |times: u32| {
+            for round in 0..times {
+                if round % 2 == 0 {
+                    assert_waits(semaphore.acquire_many_async(1 + round % 4 / 2));
+                } else {
+                    let timeout = Duration::from_micros(500);
+                    let error = semaphore.acquire_timeout(timeout).unwrap_err();
+                    assert!(error.is_timed_out());
+                }
+            }
+        };
+        give_up(10);
+        // The helper that blocks for the gate is taken over by the next who waits, and ends with the head.
+        eventually("threads end", || threads() <= idle);
+        let before = descriptors();
+        give_up(300);
+        eventually("threads end", || threads() <= idle);
+        assert!(descriptors() <= before, "{} from {before}", descriptors());
+        drop(holder);
+        eventually("free", || semaphore.available_permits().unwrap() == 2);
+    });
+}
+
+#[test]
+fn one_sees_who_holds_which_slot() {
+    limit!();
+    let (_dir, path) = dirs();
+    let mut first = peer(&path, 2, "label=first");
+    let mut second = peer(&path, 2, "label=second");
+    first.expect("sem\tacquire\t1", "held 0");
+    second.expect("sem\tacquire\t1", "held 1");
+    let semaphore = Options::new().label("third").open_semaphore(&path, 2).unwrap();
+    let shown: Vec<_> = semaphore
+        .holders()
+        .unwrap()
+        .into_iter()
+        .map(|holder| (holder.slot(), holder.pid(), holder.label().map(String::from)))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            (Some(0), first.id(), Some("first".to_string())),
+            (Some(1), second.id(), Some("second".to_string()))
+        ]
+    );
+    let error = semaphore.try_acquire().unwrap_err();
+    assert_eq!(error.holder().unwrap().label(), Some("first"));
+    let text = error.to_string();
+    assert!(text.contains("\"first\"") && text.contains("and 1 more"), "{text}");
+    let timed_out = semaphore.acquire_timeout(Duration::from_millis(1)).unwrap_err();
+    assert_eq!(timed_out.holder().unwrap().pid(), first.id());
+
+    first.kill();
+    let permit = semaphore.acquire().unwrap();
+    assert!(permit.abandoned());
+    assert_eq!(permit.slots(), [0]);
+    assert_eq!(semaphore.holders().unwrap()[0].label(), Some("third"));
+    permit.release().unwrap();
+    second.expect("sem\tdrop", "ok");
+    assert_eq!(semaphore.holders().unwrap(), []);
+    let again = semaphore.acquire().unwrap();
+    assert!(!again.abandoned());
+}
+
+// Linux only: no other system tells.
+#[cfg(target_os = "linux")]
+#[test]
+fn holders_without_a_record_are_told_by_the_system() {
+    limit!();
+    let (_dir, path) = dirs();
+    let mut holder = peer(&path, 4, "");
+    assert!(holder.ask("sem\tacquire\t3").starts_with("held "));
+    let semaphore = Semaphore::open_existing(&path).unwrap();
+    eventually("they are listed", || {
+        let holders = semaphore.holders().unwrap();
+        holders.len() == 3 && holders.iter().all(|other| other.pid() == holder.id())
+    });
+}
+
+#[test]
+fn one_is_told_while_one_waits() {
+    limit!();
+    let (_dir, path) = dirs();
+    let mut holder = peer(&path, 1, "label=the holder");
+    holder.expect("sem\tacquire\t1", "held 0");
+    let (send, told) = std::sync::mpsc::channel();
+    let semaphore = Options::new()
+        .on_wait(Duration::from_millis(5), move |waiting| {
+            let _ = send.send((waiting.to_string(), waiting.holders().len()));
+        })
+        .open_semaphore(&path, 1)
+        .unwrap();
+    crate::support::running::scope(|scope| {
+        let waiter = scope.spawn(|| semaphore.acquire().unwrap());
+        let (text, holders) = told.recv_timeout(Duration::from_secs(100)).unwrap();
+        assert!(text.contains("the holder"), "{text}");
+        assert_eq!(holders, 1);
+        holder.expect("sem\trelease", "ok");
+        drop(waiter.join().unwrap());
+    });
+}
+
+// Unix only: Windows has no fork.
+#[cfg(unix)]
+#[test]
+fn a_forked_copy_of_a_permit_gives_nothing_back() {
+    limit!();
+    let (_dir, path) = dirs();
+    let mut holder = peer(&path, 1, "label=x");
+    holder.expect("sem\tacquire\t1", "held 0");
+    holder.expect("sem\tfork-drop", "ok");
+    let semaphore = Semaphore::open(&path, 1).unwrap();
+    assert!(semaphore.try_acquire().unwrap_err().is_would_block());
+    assert_eq!(semaphore.holders().unwrap().len(), 1);
+    holder.expect("sem\trelease", "ok");
+    drop(semaphore.try_acquire().unwrap());
+}
+
+/// A fork copies the handle's mutexes as they are at that moment, and not the threads that may have locked
+/// them.
+// Unix only: Windows has no fork.
+#[cfg(unix)]
+#[test]
+fn a_fork_while_threads_use_a_semaphore_does_not_hang_it() {
+    limit!();
+    use std::sync::atomic::{AtomicBool, Ordering};
+    const FORKS: u32 = 150;
+    alone("semaphore::a_fork_while_threads_use_a_semaphore_does_not_hang_it", || {
+        for permits in [1, 3] {
+            let (_dir, path) = dirs();
+            let semaphore = Semaphore::open(&path, permits).unwrap();
+            let is_over = AtomicBool::new(false);
+            crate::support::running::scope(|scope| {
+                let _end =
+                    crate::support::running::on_drop(|| is_over.store(true, Ordering::Relaxed));
+                for way in 0..3 {
+                    let (semaphore, is_over) = (&semaphore, &is_over);
+                    scope.spawn(move || {
+                        while !is_over.load(Ordering::Relaxed) {
+                            match way {
+                                0 => drop(semaphore.try_acquire()),
+                                1 => drop(semaphore.acquire_timeout(Duration::from_micros(200))),
+                                _ => drop(semaphore.available_permits()),
+                            }
+                        }
+                    });
+                }
+                (0..FORKS).try_for_each(|_| in_a_fork(&semaphore)).unwrap();
+            });
+        }
+    });
+}
+
+/// A child takes a permit, and looks at the semaphore.
+#[cfg(unix)]
+fn in_a_fork(semaphore: &Semaphore) -> Result<(), String> {
+    match fork::fork().unwrap() {
+        fork::Fork::Child => {
+            let used = semaphore.acquire_timeout(Duration::from_secs(60)).and_then(|permit| {
+                permit.release()?;
+                semaphore.available_permits()?;
+                semaphore.capacity()
+            });
+            if let Err(error) = &used {
+                eprintln!("in the child: {error}");
+            }
+            std::process::exit(i32::from(used.is_err()))
+        }
+        fork::Fork::Parent(child) => {
+            let pid = rustix::process::Pid::from_raw(child).unwrap();
+            let start = Instant::now();
+            loop {
+                let options = rustix::process::WaitOptions::NOHANG;
+                if let Some((_, status)) = rustix::process::waitpid(Some(pid), options).unwrap() {
+                    let code = status.exit_status();
+                    return if code == Some(0) { Ok(()) } else { Err(format!("{status:?}")) };
+                }
+                if start.elapsed() > Duration::from_secs(100) {
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                    let _ =
+                        rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+                    return Err("it hangs".into());
+                }
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        }
+    }
+}

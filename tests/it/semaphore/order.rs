@@ -1,0 +1,325 @@
+//! A semaphore's queue: who comes first, who is woken and who sleeps, and what wakes where events cannot be had.
+
+use std::future::Future as _;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use flockwork::{Options, Semaphore};
+use futures_lite::future::block_on;
+
+#[cfg(target_os = "linux")]
+use crate::peer::semaphore::queue_up;
+use crate::peer::semaphore::{FAR, peer, until_head};
+use crate::semaphore::dirs;
+use crate::support::{until_blocked, until_held};
+
+// Linux only: no other system shows who has come, and Wine's order says nothing about Windows.
+#[cfg(target_os = "linux")]
+#[test]
+fn processes_are_served_in_the_order_in_which_they_came() {
+    limit!();
+    for permits in [1, 2] {
+        let (_dir, path) = dirs();
+        let semaphore = Semaphore::open(&path, permits).unwrap();
+        let mut peers: Vec<_> = (0..4).map(|_| peer(&path, permits, FAR)).collect();
+        let mut orders = Vec::new();
+        for _ in 0..10 {
+            let held = semaphore.acquire_many(permits).unwrap();
+            queue_up(&path, &mut peers, &format!("sem\tacquire\t{permits}"));
+            drop(held);
+            let mut order = Vec::new();
+            while order.len() < peers.len() {
+                let (next, answer) = first_answer(&mut peers);
+                assert!(answer.starts_with("held "), "{answer}");
+                assert!(peers.iter_mut().all(crate::peer::Peer::is_silent), "two are served");
+                peers[next].expect("sem\trelease", "ok");
+                order.push(next);
+            }
+            orders.push(order);
+        }
+        // Two neighbours may change places: where another process tries the gate in the moment in
+        // which the first of them is woken, the kernel lets it begin to wait again. That is seldom.
+        let in_order = orders.iter().filter(|order| order.is_sorted()).count();
+        assert!(in_order >= 7, "{orders:?}");
+    }
+}
+
+/// Waits until one of them has answered: which, and what.
+#[cfg(target_os = "linux")]
+#[track_caller]
+fn first_answer(peers: &mut [crate::peer::Peer]) -> (usize, String) {
+    let mut first = None;
+    crate::support::eventually("one answers", || {
+        let mut answers = peers.iter_mut().enumerate();
+        first = answers.find_map(|(number, peer)| Some((number, peer.has_answered()?)));
+        first.is_some()
+    });
+    first.unwrap()
+}
+
+#[test]
+fn who_releases_and_acquires_again_stands_behind_who_waits() {
+    limit!();
+    let (_dir, path) = dirs();
+    let mut looping = peer(&path, 1, FAR);
+    let mut waiting = peer(&path, 1, FAR);
+    looping.expect("sem\tacquire\t1", "held 0");
+    for _ in 0..50 {
+        waiting.tell("sem\tacquire\t1");
+        until_head(&path, &waiting);
+        looping.tell("sem\tagain");
+        if cfg!(windows) {
+            // Nothing shows there who is at the head: on a busy machine it may not have come so far.
+            let mut has_passed = None;
+            crate::support::eventually("one of them has it", || {
+                let waited = waiting.has_answered().map(|_| false);
+                has_passed = waited.or_else(|| looping.has_answered().map(|_| true));
+                has_passed.is_some()
+            });
+            let (first, second) = match has_passed {
+                Some(true) => (&mut looping, &mut waiting),
+                _ => (&mut waiting, &mut looping),
+            };
+            first.expect("sem\trelease", "ok");
+            assert_eq!(second.answer(), "held 0");
+            if has_passed == Some(true) {
+                waiting.expect("sem\trelease", "ok");
+                looping.expect("sem\tacquire\t1", "held 0");
+            }
+            continue;
+        }
+        assert_eq!(waiting.answer(), "held 0");
+        assert!(looping.is_silent());
+        waiting.expect("sem\trelease", "ok");
+        assert_eq!(looping.answer(), "held 0");
+    }
+}
+
+#[test]
+fn within_a_process_the_order_is_that_of_arrival() {
+    limit!();
+    let (_dir, path) = dirs();
+    let semaphore =
+        Options::new().backstop(Duration::from_secs(1000)).open_semaphore(&path, 1).unwrap();
+    let held = semaphore.acquire().unwrap();
+    let (send, order) = std::sync::mpsc::channel();
+    crate::support::running::scope(|scope| {
+        let mut futures = Vec::new();
+        for number in 0..6 {
+            let mut future = semaphore.acquire_async();
+            crate::support::assert_waits(&mut future);
+            futures.push((number, future));
+        }
+        for (number, future) in futures {
+            let send = send.clone();
+            scope.spawn(move || {
+                let permit = block_on(future).unwrap();
+                send.send(number).unwrap();
+                drop(permit);
+            });
+        }
+        drop(held);
+    });
+    drop(send);
+    assert_eq!(order.iter().collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+}
+
+// Linux only: counts wake-ups by `/proc`.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_release_wakes_the_head_alone_and_the_rest_sleep_on() {
+    limit!();
+    let (_dir, path) = dirs();
+    let semaphore = Semaphore::open(&path, 2).unwrap();
+    let mut held: Vec<_> = (0..2).map(|_| semaphore.acquire().unwrap()).collect();
+    let mut peers: Vec<_> = (0..24).map(|_| peer(&path, 2, FAR)).collect();
+    queue_up(&path, &mut peers, "sem\tacquire\t1");
+    let settled = |peers: &[crate::peer::Peer]| -> Vec<u64> {
+        peers.iter().map(|peer| crate::support::sleeps(peer.id())).collect()
+    };
+    crate::support::eventually("they sleep", || {
+        let before = settled(&peers);
+        std::thread::sleep(Duration::from_millis(50));
+        before == settled(&peers)
+    });
+    let before = settled(&peers);
+    drop(held.pop());
+    // On a busy machine two may change places.
+    let mut served = Vec::new();
+    while served.len() < 10 {
+        let (next, _) = first_answer(&mut peers);
+        served.push(next);
+        peers[next].expect("sem\trelease", "ok");
+    }
+    // Of those behind the first has a permit by now, and the second is the head. Were all woken by each release,
+    // that would be 120 times; one that had not quite fallen asleep before may be among them.
+    let after = settled(&peers);
+    let mut woken: Vec<u64> = (0..peers.len())
+        .filter(|number| !served.contains(number))
+        .map(|number| after[number].saturating_sub(before[number]))
+        .collect();
+    woken.sort_unstable();
+    let asleep = &woken[..woken.len() - 2];
+    assert!(asleep.iter().sum::<u64>() <= 12, "{before:?} {after:?}");
+    // Not one after the other, each of which could wait for the next.
+    peers.iter_mut().for_each(crate::peer::Peer::kill);
+}
+
+// Linux only: counts wake-ups by `/proc`.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_idle_head_wakes_at_most_twice_a_second() {
+    limit!();
+    let (_dir, path) = dirs();
+    let mut heads = [1, 2].map(|permits| {
+        let path = path.join(permits.to_string());
+        let semaphore = Semaphore::open(&path, permits).unwrap();
+        let held = semaphore.acquire_many(permits).unwrap();
+        let mut waiter = peer(&path, permits, "");
+        waiter.tell("sem\tacquire\t1");
+        until_head(&path, &waiter);
+        (waiter, held)
+    });
+    std::thread::sleep(Duration::from_millis(300)); // until their watches are up
+    crate::support::assert_sleep(&heads.each_ref().map(|(head, _)| (head.id(), 2.0)));
+    for (head, _) in &mut heads {
+        head.kill();
+    }
+}
+
+/// S7, where the directory cannot be changed.
+#[test]
+fn a_release_is_heard_of_although_it_cannot_poke() {
+    limit!();
+    let (_dir, path) = dirs();
+    let semaphore = Semaphore::open(&path, 2).unwrap();
+    std::fs::create_dir(path.join("poke")).unwrap();
+    for _ in 0..if cfg!(windows) { 4 } else { 20 } {
+        let held = semaphore.acquire_many(2).unwrap();
+        let mut waiter = peer(&path, 2, FAR);
+        waiter.tell("sem\tacquire\t1");
+        until_head(&path, &waiter);
+        drop(held);
+        assert!(waiter.answer().starts_with("held "));
+    }
+}
+
+#[test]
+fn events_are_had_where_the_system_has_them() {
+    limit!();
+    let (_dir, path) = dirs();
+    let semaphore = Semaphore::open(&path, 2).unwrap();
+    assert!(semaphore.is_event_driven());
+    let polling =
+        Options::new().poll_every(Duration::from_millis(2)).open_semaphore(&path, 2).unwrap();
+    assert!(!polling.is_event_driven());
+    let held = semaphore.acquire_many(2).unwrap();
+    crate::support::running::scope(|scope| {
+        let waiter = scope.spawn(|| polling.acquire().unwrap());
+        until_held(&path.join("gate"), std::process::id());
+        drop(held);
+        drop(waiter.join().unwrap());
+    });
+}
+
+/// A helper asks on behalf of who started it whether others wait. Who started it may have gone by then, and what
+/// it takes in that one's name nobody would give back: everybody would queue for ever, and poke at each release.
+#[test]
+fn a_wait_that_is_given_up_at_once_leaves_no_sign_that_somebody_waits() {
+    limit!();
+    for _ in 0..50 {
+        let (_dir, path) = dirs();
+        let semaphore = Semaphore::open(&path, 1).unwrap();
+        let held = semaphore.acquire().unwrap();
+        let first = Semaphore::open(&path, 1).unwrap();
+        let context = &mut Context::from_waker(Waker::noop());
+        let mut at_head = Box::pin(first.acquire_async());
+        assert!(at_head.as_mut().poll(context).is_pending());
+        let gone = Semaphore::open(&path, 1).unwrap();
+        let mut given_up = Box::pin(gone.acquire_async());
+        assert!(given_up.as_mut().poll(context).is_pending());
+        drop(given_up);
+        until_blocked(&path.join("gate"), 1);
+        drop(at_head);
+        drop(held);
+        assert_eq!(std::fs::metadata(path.join("queued")).unwrap().len(), 0, "nobody waits");
+    }
+}
+
+// Linux only: errors are injected by strace.
+#[cfg(target_os = "linux")]
+mod scarce {
+    use super::*;
+    use crate::peer::Peer;
+    use crate::peer::semaphore::open;
+
+    /// Every way of waiting still ends with a permit.
+    #[track_caller]
+    fn assert_waits_without_events(mut other: Peer, permits: &[u32]) {
+        let (_dir, path) = dirs();
+        for permits in permits.iter().copied() {
+            let path = path.join(permits.to_string());
+            open(&mut other, &path, permits, "");
+            other.expect("sem\tevent-driven", "false");
+            let semaphore = Semaphore::open(&path, permits).unwrap();
+            for way in ["acquire\t1", "timeout\t1\t100000", "async\t1"] {
+                let held = semaphore.acquire_many(permits).unwrap();
+                other.tell(&format!("sem\t{way}"));
+                // (Its number is not the peer's, which is strace's.)
+                crate::support::eventually("it waits", || {
+                    std::fs::metadata(path.join("queued")).is_ok_and(|queued| queued.len() > 0)
+                });
+                assert!(other.is_silent());
+                drop(held);
+                assert!(other.answer().starts_with("held "), "{way}");
+                other.expect("sem\trelease", "ok");
+            }
+        }
+    }
+
+    #[test]
+    fn without_an_inotify_instance_waits_are_polled() {
+        limit!();
+        let inject = "inotify_init1,inotify_init:error=EMFILE";
+        if let Some(other) = crate::support::strace::strace(&[], inject) {
+            assert_waits_without_events(other, &[1, 2]);
+        }
+    }
+
+    #[test]
+    fn without_a_watch_waits_are_polled() {
+        limit!();
+        if let Some(other) = crate::support::strace::strace(&[], "inotify_add_watch:error=ENOSPC") {
+            assert_waits_without_events(other, &[1, 2]);
+        }
+    }
+
+    #[test]
+    fn without_threads_waits_are_polled() {
+        limit!();
+        if let Some(other) = crate::support::strace::strace(&[], "clone3,clone:error=EAGAIN") {
+            assert_waits_without_events(other, &[1, 2]);
+        }
+    }
+
+    /// The first thread that each thread starts: libtest does without, and of ours it is notify's own, which
+    /// it does not say that it could not start.
+    #[test]
+    fn without_notifys_own_thread_waits_are_polled() {
+        limit!();
+        if let Some(other) = crate::support::strace::strace(&[], "clone3,clone:error=EAGAIN:when=1")
+        {
+            // The next time that it is asked for it is there.
+            assert_waits_without_events(other, &[2]);
+        }
+    }
+
+    #[test]
+    fn on_a_network_file_system_waits_are_polled() {
+        limit!();
+        let inject = "fstatfs:poke_exit=@arg2=6969000000000000";
+        if let Some(other) = crate::support::strace::strace(&[], inject) {
+            assert_waits_without_events(other, &[1, 2]);
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! A semaphore whose capacity changes while its permits are out.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use flockwork::Semaphore;
+
+use crate::peer::semaphore::{FAR, peer, until_head};
+use crate::semaphore::dirs;
+use crate::support::until_held;
+
+/// Takes permits until a slot of each number from 0 is out, and returns them in order.
+fn all_slots(semaphore: &Semaphore, capacity: u32) -> Vec<flockwork::Permit> {
+    let mut permits: Vec<_> = (0..capacity).map(|_| semaphore.acquire().unwrap()).collect();
+    permits.sort_by_key(|permit| permit.slots()[0]);
+    permits
+}
+
+/// Another process holds slots 2 and 3 of a semaphore that shrinks from 4 permits to 2. A try that begins
+/// then must fail until both are free, also while the semaphore shrinks once more.
+#[test]
+fn no_try_passes_permits_in_excess_during_a_shrink() {
+    limit!();
+    let rounds = if cfg!(windows) { 40 } else { 1500 };
+    let (_dir, path) = dirs();
+    let (holder, other) = (Semaphore::open(&path, 4).unwrap(), Semaphore::open(&path, 4).unwrap());
+    for round in 0..rounds {
+        let mut permits = all_slots(&holder, 4);
+        drop(permits.drain(..2));
+        holder.resize(2).unwrap();
+        let is_over = AtomicBool::new(false);
+        let admitted = crate::support::running::scope(|scope| {
+            let tries = scope.spawn(|| {
+                let mut admitted = None;
+                while admitted.is_none() && !is_over.load(Ordering::SeqCst) {
+                    admitted = other.try_acquire().ok();
+                }
+                admitted
+            });
+            let end = crate::support::running::on_drop(|| is_over.store(true, Ordering::SeqCst));
+            holder.resize(1).unwrap();
+            drop(permits.remove(0)); // slot 2: as many are out as there may be
+            std::thread::yield_now();
+            drop(end);
+            tries.join().unwrap()
+        });
+        assert!(admitted.is_none(), "round {round}: {admitted:?} beside {permits:?}, of 1");
+        drop(permits);
+        drop(holder.acquire().unwrap());
+        holder.resize(4).unwrap();
+    }
+}
+
+/// The same step by step.
+// Linux only: a system call is slowed down by strace.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_try_sees_a_shrink_that_comes_while_it_looks() {
+    limit!();
+    let (_dir, path) = dirs();
+    let holder = Semaphore::open(&path, 4).unwrap();
+    let mut permits = all_slots(&holder, 4);
+    drop(permits.drain(..2));
+    holder.resize(2).unwrap();
+    // Slots 0 and 1 are taken first. What is slowed down is the look at slot 2.
+    let Some(mut other) = crate::support::strace::strace(&[], "flock:delay_enter=3000000:when=3")
+    else {
+        return;
+    };
+    other.expect(&format!("sem\texisting\t{}", path.display()), "ok");
+    let pid = other.ask("pid").parse().unwrap();
+    other.tell("sem\ttry\t1");
+    until_held(&path.join("slot.1"), pid);
+    holder.resize(1).unwrap();
+    drop(permits.remove(0));
+    let answer = other.answer();
+    assert!(answer.starts_with("would-block"), "{answer}, while {permits:?} is out, of 1");
+    drop(permits);
+    assert!(other.ask("sem\ttry\t1").starts_with("held 0"));
+}
+
+/// A process that fails to read the new state of the semaphore must not go by half of it.
+// Linux only: a system call is refused by strace.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_failed_look_at_a_resized_semaphore_changes_nothing() {
+    limit!();
+    for call in ["getdents64:error=EIO:when=5", "getdents64:error=EIO:when=7"] {
+        let (_dir, path) = dirs();
+        let holder = Semaphore::open(&path, 5).unwrap();
+        let mut permits = all_slots(&holder, 5);
+        let Some(mut other) = crate::support::strace::strace(&[], call) else { return };
+        other.expect(&format!("sem\texisting\t{}", path.display()), "ok");
+        drop(permits.drain(1..3));
+        holder.resize(3).unwrap();
+        let answer = other.ask("sem\ttry\t1");
+        assert!(answer.contains(": could not list "), "{answer}");
+        let answer = other.ask("sem\ttry\t1");
+        assert!(answer.starts_with("would-block"), "{answer}: three of three are out");
+        drop(permits);
+        assert!(other.ask("sem\ttry\t3").starts_with("held 0,1,2"));
+    }
+}
+
+/// Against processes that try in a loop, a leader that began again with each look would starve.
+#[test]
+fn a_leader_keeps_what_it_gathered_while_slots_are_in_excess() {
+    limit!();
+    let (_dir, path) = dirs();
+    let holder = Semaphore::open(&path, 6).unwrap();
+    let mut permits = all_slots(&holder, 6);
+    holder.resize(5).unwrap();
+    drop(permits.drain(1..5));
+    // Slot 0 is out, and slot 5 in excess: four permits need all of the five slots.
+    let mut leader = peer(&path, 5, FAR);
+    leader.tell("sem\tacquire\t4");
+    until_head(&path, &leader);
+    for slot in 1..5 {
+        until_held(&path.join(format!("slot.{slot}")), leader.id());
+    }
+    let other = Semaphore::open(&path, 5).unwrap();
+    for _ in 0..20 {
+        assert!(other.try_acquire().unwrap_err().is_would_block());
+    }
+    assert!(leader.is_silent());
+    drop(permits.pop()); // the one in excess
+    assert_eq!(leader.answer(), "held 1,2,3,4");
+    assert!(other.try_acquire().unwrap_err().is_would_block());
+    drop(permits);
+    drop(other.try_acquire().unwrap());
+}
+
+/// The leader has gathered a slot that is beyond the new capacity, and another thread of its handle learns of
+/// that capacity first.
+#[test]
+fn a_leader_returns_no_slot_beyond_a_capacity_that_shrank() {
+    limit!();
+    let rounds = if cfg!(windows) { 5 } else { 100 };
+    for _ in 0..rounds {
+        let (_dir, path) = dirs();
+        let (holder, handle) =
+            (Semaphore::open(&path, 5).unwrap(), Semaphore::open(&path, 5).unwrap());
+        let mut permits = all_slots(&holder, 5);
+        let slots = crate::support::running::scope(|scope| {
+            let leader = scope.spawn(|| handle.acquire_many_timeout(2, Duration::from_secs(60)));
+            until_held(&path.join("gate"), std::process::id());
+            drop(permits.pop()); // slot 4
+            until_held(&path.join("slot.4"), std::process::id());
+            let shrunk = holder.resize(3).and_then(|()| handle.capacity());
+            permits.truncate(1);
+            assert_eq!(shrunk.unwrap(), 3);
+            leader.join().unwrap().unwrap().slots().to_vec()
+        });
+        assert_eq!(slots, [1, 2]);
+    }
+}
+
+/// As two administrators who do not know of each other.
+#[test]
+fn waiters_come_through_while_the_capacity_changes_all_the_time() {
+    limit!();
+    let (_dir, path) = dirs();
+    let semaphore = Semaphore::open(&path, 4).unwrap();
+    let is_over = AtomicBool::new(false);
+    let rounds = if cfg!(windows) { 10 } else { 200 };
+    crate::support::running::scope(|scope| {
+        let _end = crate::support::running::on_drop(|| is_over.store(true, Ordering::SeqCst));
+        scope.spawn(|| {
+            for capacity in (1..=4).cycle() {
+                if is_over.load(Ordering::SeqCst) {
+                    break;
+                }
+                semaphore.resize(capacity).unwrap();
+                std::thread::sleep(Duration::from_micros(300));
+            }
+        });
+        let workers: Vec<_> = (0..3)
+            .map(|_| {
+                let own = Semaphore::open_existing(&path).unwrap();
+                scope.spawn(move || {
+                    for _ in 0..rounds {
+                        let permit = own.acquire_timeout(Duration::from_secs(60))?;
+                        assert!(permit.slots()[0] < 4);
+                        permit.release()?;
+                    }
+                    Ok::<_, flockwork::Error>(())
+                })
+            })
+            .collect();
+        for worker in workers {
+            worker.join().unwrap().unwrap();
+        }
+    });
+}

@@ -1,0 +1,256 @@
+//! What several tests need: waiting for a condition, running a test in a process of its own, looking at
+//! what the system shows.
+
+pub(crate) mod running;
+// Linux only: strace.
+#[cfg(target_os = "linux")]
+pub(crate) mod strace;
+// Unix only: user ids.
+#[cfg(unix)]
+pub(crate) mod unprivileged;
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Waits until `condition` holds; a test that gets here for two minutes has failed.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(120), "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Waits until so many requests (or more) for a lock on `path` are blocked in the kernel. Linux shows them; on
+/// other systems this is a pause, and the test then proves a little less.
+#[track_caller]
+pub(crate) fn until_blocked(path: &Path, requests: usize) {
+    if cfg!(target_os = "linux") {
+        eventually(&format!("{requests} blocked"), || blocked(path) >= requests);
+    } else {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Waits until that process holds the lock on `path`; on other systems than Linux a pause.
+#[track_caller]
+pub(crate) fn until_held(path: &Path, pid: u32) {
+    if cfg!(target_os = "linux") {
+        let pid = format!(" {pid} ");
+        eventually(&format!("{} held", path.display()), || {
+            kernel_locks(path).iter().any(|line| !line.contains("->") && line.contains(&pid))
+        });
+    } else {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// How many requests for a lock on `path` are blocked in the kernel.
+pub(crate) fn blocked(path: &Path) -> usize {
+    kernel_locks(path).iter().filter(|line| line.contains("->")).count()
+}
+
+/// What `/proc/locks` says of `path`.
+#[cfg(target_os = "linux")]
+fn kernel_locks(path: &Path) -> Vec<String> {
+    use std::os::linux::fs::MetadataExt as _;
+    let Ok(metadata) = std::fs::metadata(path) else { return Vec::new() };
+    let (major, minor) =
+        (rustix::fs::major(metadata.st_dev()), rustix::fs::minor(metadata.st_dev()));
+    let id = format!(" {major:02x}:{minor:02x}:{} ", metadata.st_ino());
+    let locks = std::fs::read_to_string("/proc/locks").unwrap();
+    locks.lines().filter(|line| line.contains(&id)).map(String::from).collect()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn kernel_locks(_path: &Path) -> Vec<String> {
+    Vec::new()
+}
+
+/// How many descriptors this process has open, and how many threads it has; zero where the system does
+/// not show them.
+pub(crate) fn descriptors() -> usize {
+    if !cfg!(target_os = "linux") {
+        return 0; // Wine shows those of its own server
+    }
+    std::fs::read_dir("/proc/self/fd").map_or(0, |open| open.count() - 1)
+}
+
+/// With which flags this process has the file open, in octal digits, as open(2) has them.
+#[cfg(target_os = "linux")]
+pub(crate) fn flags_of(path: &Path) -> String {
+    for open in std::fs::read_dir("/proc/self/fd").unwrap().flatten() {
+        if std::fs::read_link(open.path()).is_ok_and(|to| to == path) {
+            let info = Path::new("/proc/self/fdinfo").join(open.file_name());
+            let info = std::fs::read_to_string(info).unwrap();
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+            return flags.expect("proc(5)").trim().to_string();
+        }
+    }
+    format!("{} is not open", path.display())
+}
+
+pub(crate) fn threads() -> usize {
+    if !cfg!(target_os = "linux") {
+        return 0;
+    }
+    std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
+}
+
+/// How often the threads of a process have gone to sleep.
+#[cfg(target_os = "linux")]
+pub(crate) fn sleeps(pid: u32) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let of_task = |task: std::path::PathBuf| {
+        let status = std::fs::read_to_string(task.join("status")).unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches"));
+        line.map_or(0, |line| line.split_whitespace().nth(1).unwrap().parse().unwrap())
+    };
+    tasks.map(|task| of_task(task.unwrap().path())).sum()
+}
+
+/// Asserts that processes settle: that in one of several spans of three seconds the threads of each
+/// wake at most as often a second as it may. On a busy machine the first span may show how it
+/// begins to wait.
+#[cfg(target_os = "linux")]
+#[track_caller]
+pub(crate) fn assert_sleep(processes: &[(u32, f64)]) {
+    let mut left = processes.to_vec();
+    for _ in 0..10 {
+        let (before, start) = (left.clone(), Instant::now());
+        let woken: Vec<u64> = before.iter().map(|(pid, _)| sleeps(*pid)).collect();
+        std::thread::sleep(Duration::from_secs(3));
+        left.clear();
+        for ((pid, most), woken) in before.into_iter().zip(woken) {
+            #[allow(clippy::cast_precision_loss, reason = "a handful")]
+            let rate = (sleeps(pid) - woken) as f64 / start.elapsed().as_secs_f64();
+            if rate > most {
+                left.push((pid, most));
+            }
+        }
+        if left.is_empty() {
+            return;
+        }
+    }
+    panic!("of {processes:?} these wake more often: {left:?}");
+}
+
+/// The inotify instances of a process, each with the inodes that it watches.
+#[cfg(target_os = "linux")]
+pub(crate) fn watches(pid: u32) -> Vec<Vec<u64>> {
+    let Ok(descriptors) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
+    let mut instances = Vec::new();
+    for descriptor in descriptors.flatten() {
+        let target = std::fs::read_link(descriptor.path()).unwrap_or_default();
+        if !target.to_string_lossy().contains("inotify") {
+            continue;
+        }
+        let info = format!("/proc/{pid}/fdinfo/{}", descriptor.file_name().to_string_lossy());
+        // "inotify wd:1 ino:1234 sdev:fe00000 mask:..."
+        let info = std::fs::read_to_string(info).unwrap_or_default();
+        let inode = |line: &str| line.split(" ino:").nth(1)?.split(' ').next().map(String::from);
+        let inodes = info.lines().filter_map(inode);
+        instances.push(inodes.map(|inode| u64::from_str_radix(&inode, 16).unwrap()).collect());
+    }
+    instances
+}
+
+/// Waits until that process watches the directory; on other systems than Linux a pause.
+#[track_caller]
+pub(crate) fn until_watching(pid: u32, directory: &Path) {
+    #[cfg(target_os = "linux")]
+    eventually(&format!("{} watched", directory.display()), || {
+        use std::os::linux::fs::MetadataExt as _;
+        let inode = std::fs::metadata(directory).unwrap().st_ino();
+        watches(pid).iter().flatten().any(|watched| *watched == inode)
+    });
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (pid, directory);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Runs `body` as a test in a process of its own, where nothing else opens files or starts threads.
+/// `name` is the test's own, with its module.
+#[track_caller]
+pub(crate) fn alone(name: &str, body: impl FnOnce()) {
+    alone_under(Command::new(std::env::current_exe().unwrap()), name, body);
+}
+
+/// The same under a wrapper: `command` ends with the program to run.
+#[track_caller]
+pub(crate) fn alone_under(mut command: Command, name: &str, body: impl FnOnce()) {
+    const ALONE: &str = "FLOCKWORK_IT_ALONE";
+    if std::env::var(ALONE).is_ok_and(|alone| alone == name) {
+        return body();
+    }
+    // The other process has the same limit, and reports what it waits for.
+    crate::limit::extend(Duration::from_secs(30));
+    let output = command
+        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .env(ALONE, name)
+        .env_remove(crate::limit::TIMES) // this process counts it
+        .output()
+        .unwrap();
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(output.status.success(), "{name} in its own process: {}\n{text}", output.status);
+    assert!(text.contains("1 passed"), "{name} is not the name of a test:\n{text}");
+}
+
+/// Whether a program can be run; says so where it cannot and a test has to be left out.
+#[cfg(target_os = "linux")]
+pub(crate) fn has(program: &str, arguments: &[&str]) -> bool {
+    let found =
+        Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success());
+    if !found {
+        left_out(&format!("`{program} {}` does not run here", arguments.join(" ")));
+    }
+    found
+}
+
+/// Says what a test has to leave out here. Not by println, which libtest keeps to itself where a test passes.
+#[cfg(any(windows, target_os = "linux"))]
+pub(crate) fn left_out(what: &str) {
+    let line = format!("left out: {what}\n");
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
+}
+
+/// Waits until a child has ended that was forked without exec.
+#[cfg(unix)]
+pub(crate) fn ended(child: i32) -> rustix::process::WaitStatus {
+    let child = rustix::process::Pid::from_raw(child);
+    rustix::process::waitpid(child, rustix::process::WaitOptions::empty()).unwrap().unwrap().1
+}
+
+/// Polls a future once, which must be waiting then.
+#[track_caller]
+pub(crate) fn assert_waits<T: std::fmt::Debug>(future: impl Future<Output = T>) {
+    let polled = futures_lite::future::block_on(futures_lite::future::poll_once(future));
+    assert!(polled.is_none(), "{polled:?}");
+}
+
+/// Copies a program to `to`, where every user may run it.
+///
+/// Another process writes the copy. If this one did, a child that another test forks in that moment
+/// would inherit the descriptor, and until it calls exec the copy could not be run (ETXTBSY).
+#[cfg(unix)]
+pub(crate) fn copy_program(from: impl AsRef<Path>, to: &Path) {
+    let mut install = std::process::Command::new("install");
+    install.args(["-m", "755"]).arg(from.as_ref()).arg(to);
+    assert!(install.status().unwrap().success());
+}
+
+/// Writes a script that can be run, by another process as well.
+#[cfg(unix)]
+pub(crate) fn write_script(path: &Path, text: &str) {
+    let source = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(source.path(), text).unwrap();
+    copy_program(source.path(), path);
+}

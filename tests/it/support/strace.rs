@@ -1,0 +1,72 @@
+//! Peers whose system calls fail, take long or stop them, as strace is told to do.
+
+use std::process::Command;
+
+use crate::peer::Peer;
+
+/// What fstatfs(2) says is changed into NFS's magic number.
+pub(crate) const NFS: &str = "fstatfs:poke_exit=@arg2=6969000000000000";
+
+/// A peer whose system calls on `path` fail, or take long, as `strace -e inject=` says. `None`, with a line
+/// that says so, where there is no strace.
+pub(crate) fn injected(path: &std::path::Path, inject: &str) -> Option<Peer> {
+    strace(&["-P".as_ref(), path.as_os_str()], inject)
+}
+
+/// The process that the strace of such a peer runs.
+pub(crate) fn traced(peer: &Peer) -> u32 {
+    let children = format!("/proc/{0}/task/{0}/children", peer.id());
+    let mut pid = None;
+    crate::support::eventually("it runs", || {
+        let children = std::fs::read_to_string(&children).unwrap_or_default();
+        pid = children.split_whitespace().next().map(|pid| pid.parse().unwrap());
+        pid.is_some()
+    });
+    pid.unwrap()
+}
+
+/// Waits until such a peer is stopped that `inject` stops (`CALL:signal=STOP:when=1`). strace stops
+/// it for a moment at each system call as well.
+pub(crate) fn until_stopped(peer: &Peer) {
+    let tasks = format!("/proc/{}/task", traced(peer));
+    let is_stopped = |task: std::fs::DirEntry| {
+        let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        status.contains("State:\tt") || status.contains("State:\tT")
+    };
+    let mut times = 0;
+    crate::support::eventually("it is stopped", || {
+        let stopped = std::fs::read_dir(&tasks).unwrap().flatten().all(is_stopped);
+        times = if stopped { times + 1 } else { 0 };
+        times == 20
+    });
+}
+
+/// What a stopped peer answers. It is continued until it answers, since it may not be stopped yet.
+pub(crate) fn answer_of_stopped(peer: &mut Peer) -> String {
+    let pid = rustix::process::Pid::from_raw(traced(peer).try_into().unwrap()).unwrap();
+    let mut answer = None;
+    crate::support::eventually("it goes on", || {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::CONT);
+        answer = peer.has_answered();
+        answer.is_some()
+    });
+    answer.unwrap()
+}
+
+/// The same with other arguments to strace than a path's.
+pub(crate) fn strace(arguments: &[&std::ffi::OsStr], inject: &str) -> Option<Peer> {
+    if !crate::support::has("strace", &["-V"]) {
+        return None;
+    }
+    // Several, with a semicolon between them.
+    let injects: Vec<&str> = inject.split(';').collect();
+    let calls: Vec<&str> = injects.iter().map(|it| it.split(':').next().unwrap()).collect();
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-qq", "-o", "/dev/null"])
+        .args(arguments)
+        .args(["-e", &format!("trace={}", calls.join(","))])
+        .args(injects.iter().flat_map(|it| ["-e".to_string(), format!("inject={it}")]))
+        .arg(std::env::current_exe().unwrap());
+    Some(Peer::start_as(command))
+}

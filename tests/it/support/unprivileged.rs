@@ -1,0 +1,45 @@
+//! Peers that run as another user, for whom permissions count.
+
+use std::process::Command;
+
+use crate::peer::Peer;
+
+/// A peer that is no superuser: permissions count for it.
+pub(crate) fn unprivileged() -> Peer {
+    Unprivileged::new().start()
+}
+
+/// Starts such peers.
+pub(crate) struct Unprivileged(Option<tempfile::TempDir>);
+
+impl Unprivileged {
+    pub(crate) fn new() -> Self {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        if !rustix::process::geteuid().is_root() {
+            return Self(None);
+        }
+        // Where this binary lies may be closed to others: a copy where it is open.
+        let dir = tempfile::Builder::new()
+            .permissions(std::fs::Permissions::from_mode(0o755))
+            .tempdir()
+            .unwrap();
+        // By another process: had we it open for writing, a child that another test forks in that moment would
+        // have it too, and then it cannot be run (ETXTBSY).
+        let own = std::env::current_exe().unwrap();
+        assert!(Command::new("cp").arg(own).arg(dir.path().join("it")).status().unwrap().success());
+        Self(Some(dir))
+    }
+
+    pub(crate) fn start(&mut self) -> Peer {
+        use std::os::unix::process::CommandExt as _;
+
+        let Some(dir) = &self.0 else { return Peer::start() };
+        let mut command = Command::new(dir.path().join("it"));
+        command.uid(65534).gid(65534).current_dir("/");
+        let mut peer = Peer::start_as(command);
+        // It runs: the copy may go.
+        peer.expect("holder-of-nothing", "what is [\"holder-of-nothing\"]?");
+        peer
+    }
+}
