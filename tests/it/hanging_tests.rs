@@ -25,7 +25,7 @@ fn entry() {
         "lock" => {
             let path = std::path::PathBuf::from(std::env::var_os(PATH).unwrap());
             let mut peer = Peer::with_lock(&path);
-            peer.expect("lock", "held");
+            peer.lock();
             std::thread::spawn({
                 let path = path.clone();
                 move || {
@@ -93,7 +93,7 @@ fn a_scope_that_panics_ends_although_its_threads_wait_for_a_peer() {
     let path = dir.path().join("a.lock");
     let lock = Lock::open(&path).unwrap();
     let mut peer = Peer::with_lock(&path);
-    peer.expect("lock", "held");
+    peer.lock();
     let (send, acquired) = std::sync::mpsc::channel();
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         scope(|scope| {
@@ -113,18 +113,20 @@ fn a_scope_that_panics_ends_although_its_threads_wait_for_a_peer() {
 #[test]
 fn a_panic_kills_what_a_process_has_started_as_well() {
     limit!();
+    use crate::peer::Way::Block;
+    use crate::peer::semaphore;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let panicked = std::panic::catch_unwind(|| {
         let mut shell = Command::new("sh");
         shell.args(["-c", "\"$0\" \"$@\"; exit"]).arg(std::env::current_exe().unwrap());
         let mut peer = Peer::start_as(shell);
-        peer.expect(&format!("open\t{}", path.display()), "ok");
-        peer.expect("lock", "held");
+        peer.open_lock(&path, &[]);
+        peer.lock();
         // It would not notice the end of its input.
-        peer.tell(&format!("sem\topen\t{}\t1", dir.path().join("s").display()));
-        peer.tell("sem\tacquire\t1");
-        peer.tell("sem\tacquire\t1");
+        peer.begin(semaphore::Call::Open(dir.path().join("s"), 1, vec![]));
+        peer.begin(semaphore::Call::Acquire(1, Block));
+        peer.begin(semaphore::Call::Acquire(1, Block));
         std::panic::resume_unwind(Box::new("without a message"));
     });
     assert!(panicked.is_err());

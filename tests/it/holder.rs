@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use flockwork::{Lock, Options};
 
-use crate::peer::Peer;
+use crate::peer::lock::Call;
+use crate::peer::{Peer, label};
 
 fn record_of(path: &std::path::Path) -> std::path::PathBuf {
     let mut name = path.as_os_str().to_os_string();
@@ -21,10 +22,10 @@ fn a_labelled_holder_is_named_with_all_that_is_known() {
     assert_eq!(lock.holder().unwrap(), None);
 
     let mut peer = Peer::start();
-    peer.expect(&format!("open\t{}\tlabel=nightly build", path.display()), "ok");
-    peer.expect("holder", "nobody");
+    peer.open_lock(&path, &[label("nightly build")]);
+    peer.expect(Call::Holder, "nobody");
     let before = SystemTime::now();
-    peer.expect("lock", "held");
+    peer.lock();
     let holder = lock.holder().unwrap().unwrap();
     assert_eq!(holder.pid(), peer.id());
     assert_eq!(holder.label(), Some("nightly build"));
@@ -41,7 +42,7 @@ fn a_labelled_holder_is_named_with_all_that_is_known() {
             assert!(text.contains(part), "{text}");
         }
     }
-    peer.expect("unlock", "ok");
+    peer.unlock();
     assert_eq!(lock.holder().unwrap(), None);
     assert!(!record_of(&path).exists());
 }
@@ -72,14 +73,14 @@ fn linux_tells_the_process_of_a_holder_without_a_record() {
     let path = dir.path().join("a.lock");
     let lock = Lock::open(&path).unwrap();
     let mut peer = Peer::with_lock(&path);
-    peer.expect("lock", "held");
+    peer.lock();
     let holder = lock.holder().unwrap().unwrap();
     assert_eq!(holder.pid(), peer.id());
     assert!(holder.command().unwrap().contains("peer::entry"), "{holder}");
     assert_eq!((holder.label(), holder.since()), (None, None));
     let error = lock.try_lock().unwrap_err();
     assert_eq!(error.holder().unwrap().pid(), peer.id());
-    peer.expect("unlock", "ok");
+    peer.unlock();
     assert_eq!(lock.holder().unwrap(), None);
 }
 
@@ -114,6 +115,7 @@ fn looking_takes_nothing_and_is_in_nobodys_way() {
 #[test]
 fn without_the_list_of_locks_a_held_lock_is_noticed() {
     limit!();
+    use crate::peer::Request;
     let dir = tempfile::tempdir().unwrap();
     let (path, pool) = (dir.path().join("a.lock"), dir.path().join("pool"));
     let list = ["-P".as_ref(), "/proc/locks".as_ref()];
@@ -122,11 +124,11 @@ fn without_the_list_of_locks_a_held_lock_is_noticed() {
     let lock = Lock::open(&path).unwrap();
     let pool = flockwork::Semaphore::open(pool, 3).unwrap();
     let held = (lock.lock().unwrap(), pool.acquire_many(2).unwrap());
-    other.expect(&format!("is-held\t{}", path.display()), "true");
-    other.expect(&format!("held-slots\t{}", pool.path().display()), "[0, 1]");
+    other.expect(Request::IsHeld(path.clone()), true);
+    other.expect(Request::HeldSlots(pool.path().into()), "[0, 1]");
     drop(held);
-    other.expect(&format!("is-held\t{}", path.display()), "false");
-    other.expect(&format!("held-slots\t{}", pool.path().display()), "[]");
+    other.expect(Request::IsHeld(path.clone()), false);
+    other.expect(Request::HeldSlots(pool.path().into()), "[]");
 }
 
 /// A record that is taken away after the release would be the next holder's: so taking it away is slowed
@@ -136,19 +138,20 @@ fn without_the_list_of_locks_a_held_lock_is_noticed() {
 #[test]
 fn a_record_is_taken_away_before_the_release() {
     limit!();
+    use crate::peer::Way::Block;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let slow = "unlink,unlinkat:delay_enter=100000";
     let Some(mut first) = crate::support::strace::injected(&record_of(&path), slow) else { return };
     let mut second = Peer::start();
-    for (peer, label) in [(&mut first, "first"), (&mut second, "second")] {
-        peer.expect(&format!("open\t{}\tlabel={label}", path.display()), "ok");
+    for (peer, name) in [(&mut first, "first"), (&mut second, "second")] {
+        peer.open_lock(&path, &[label(name)]);
     }
-    first.expect("lock", "held");
-    second.tell("lock");
+    first.lock();
+    second.begin(Call::Acquire(Block));
     crate::support::until_blocked(&path, 1);
-    first.expect("unlock", "ok");
-    assert_eq!(second.answer(), "held");
+    first.unlock();
+    second.finish();
     let holder = Lock::open(&path).unwrap().holder().unwrap().unwrap();
     assert_eq!(holder.label(), Some("second"));
 }
@@ -156,30 +159,30 @@ fn a_record_is_taken_away_before_the_release() {
 #[test]
 fn a_killed_labelled_holder_is_told_to_the_next_one_and_only_to_it() {
     limit!();
-    for (settings, in_words) in [("", "without"), ("\tlabel=next", "with")] {
+    for (settings, in_words) in [(&[][..], "without"), (&[label("next")], "with")] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
         let lock = Lock::open(&path).unwrap();
         assert!(!lock.lock().unwrap().abandoned());
         let mut killed = Peer::start();
-        killed.expect(&format!("open\t{}\tlabel=killed", path.display()), "ok");
-        killed.expect("lock", "held");
-        killed.expect("abandoned", "false");
+        killed.open_lock(&path, &[label("killed")]);
+        killed.lock();
+        killed.expect(Call::WasAbandoned, false);
         killed.kill();
         assert!(record_of(&path).exists());
         assert_eq!(lock.holder().unwrap(), None, "a dead one's record was believed");
 
         let mut next = Peer::start();
-        next.expect(&format!("open\t{}{settings}", path.display()), "ok");
-        next.expect("lock", "held");
+        next.open_lock(&path, settings);
+        next.lock();
         // The dead one's record is not believed of the one who holds it now.
         let holder = lock.holder().unwrap();
         assert_ne!(holder.as_ref().and_then(|h| h.label()), Some("killed"), "{in_words} label");
-        next.expect("abandoned", "true");
-        next.expect("abandoned", "true");
-        next.expect("unlock", "ok");
-        next.expect("lock", "held");
-        next.expect("abandoned", "false");
+        next.expect(Call::WasAbandoned, true);
+        next.expect(Call::WasAbandoned, true);
+        next.unlock();
+        next.lock();
+        next.expect(Call::WasAbandoned, false);
     }
 }
 
@@ -277,8 +280,8 @@ fn the_record_of_a_replaced_lock_file_says_nothing_about_the_new_one() {
     let path = dir.path().join("a.lock");
     let lock = Lock::open(&path).unwrap();
     let (mut old, mut new) = (Peer::start(), Peer::start());
-    old.expect(&format!("open\t{}\tlabel=old", path.display()), "ok");
-    old.expect("lock", "held");
+    old.open_lock(&path, &[label("old")]);
+    old.lock();
     std::fs::remove_file(&path).unwrap();
     assert_eq!(lock.holder().unwrap(), None);
     let guard = lock.lock().unwrap();
@@ -286,9 +289,9 @@ fn the_record_of_a_replaced_lock_file_says_nothing_about_the_new_one() {
     assert_eq!(lock.holder().unwrap().and_then(|h| h.label().map(String::from)), None);
     drop(guard);
 
-    new.expect(&format!("open\t{}\tlabel=new", path.display()), "ok");
-    new.expect("lock", "held");
-    old.expect("unlock", "ok");
+    new.open_lock(&path, &[label("new")]);
+    new.lock();
+    old.unlock();
     assert_eq!(lock.holder().unwrap().unwrap().label(), Some("new"));
     new.kill();
     assert!(lock.lock().unwrap().abandoned());
@@ -298,8 +301,8 @@ fn the_record_of_a_replaced_lock_file_says_nothing_about_the_new_one() {
 #[cfg(unix)]
 fn record_of_a_killed_holder(path: &std::path::Path) -> std::fs::File {
     let mut killed = Peer::start();
-    killed.expect(&format!("open\t{}\tlabel=killed", path.display()), "ok");
-    killed.expect("lock", "held");
+    killed.open_lock(path, &[label("killed")]);
+    killed.lock();
     let record = std::fs::File::open(record_of(path)).unwrap();
     killed.kill();
     fs4::FileExt::lock(&record).unwrap();
@@ -349,7 +352,7 @@ fn a_dead_holders_record_that_another_process_locks_is_not_believed() {
     let _record = record_of_a_killed_holder(&path);
     assert_eq!(flockwork::holders(&path).unwrap(), []);
     let mut other = Peer::with_lock(&path);
-    other.expect("lock", "held");
+    other.lock();
     let pids: Vec<_> =
         flockwork::holders(&path).unwrap().iter().map(flockwork::Holder::pid).collect();
     assert_eq!(pids, [other.id()]);

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use flockwork::{Lock, LockGuard};
 
-use crate::peer::Peer;
+use crate::peer::Way::{Async, Block, Timeout, Try};
+use crate::peer::lock::Call;
+use crate::peer::{Peer, Request, Way};
 use crate::support::until_blocked;
 
 fn assert_refused(lock: &Lock) {
@@ -22,11 +24,11 @@ fn a_guard_excludes_another_process_until_it_is_released() {
     let mut peer = Peer::with_lock(&path);
 
     let guard = lock.lock().unwrap();
-    assert!(peer.ask("try").starts_with("would-block"));
+    peer.expect_would_block(Call::Acquire(Try));
     guard.unlock().unwrap();
-    peer.expect("try", "held");
+    peer.run(Call::Acquire(Try));
     assert_refused(&lock);
-    peer.expect("drop", "ok");
+    peer.run(Call::DropGuard);
     drop(lock.try_lock().unwrap());
 }
 
@@ -79,65 +81,65 @@ fn eight_processes_add_to_one_number_and_lose_nothing() {
     let (path, file) = (dir.path().join("a.lock"), dir.path().join("number"));
     std::fs::write(&file, "0").unwrap();
     let mut peers: Vec<Peer> = (0..8).map(|_| Peer::with_lock(&path)).collect();
-    let ways = ["lock", "timeout", "async"];
+    let ways = [Block, Timeout(100_000), Async];
     for (peer, way) in peers.iter_mut().zip(ways.iter().cycle()) {
-        peer.tell(&format!("count\t{}\t200\t{way}", file.display()));
+        peer.begin(Call::Count(file.clone(), 200, *way));
     }
     for peer in &mut peers {
-        assert_eq!(peer.answer(), "ok");
+        peer.finish();
     }
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "1600");
 }
 
 /// A waiter in each way gets the lock when the holder lets go, and when it is killed.
-fn is_handed_over(wait: &str, let_go: impl Fn(&mut Peer)) {
+fn is_handed_over(way: Way, let_go: impl Fn(&mut Peer)) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let mut holder = Peer::with_lock(&path);
     let mut waiter = Peer::with_lock(&path);
-    holder.expect("lock", "held");
-    waiter.tell(wait);
+    holder.lock();
+    waiter.begin(Call::Acquire(way));
     until_blocked(&path, 1);
-    assert_eq!(waiter.has_answered(), None);
+    assert!(waiter.is_silent());
     let_go(&mut holder);
-    assert_eq!(waiter.answer(), "held");
+    waiter.finish();
 }
 
 #[test]
 fn a_release_hands_over_to_whoever_waits_in_whatever_way() {
     limit!();
-    for wait in ["lock", "timeout\t100000", "async"] {
-        is_handed_over(wait, |holder| holder.expect("unlock", "ok"));
-        is_handed_over(wait, |holder| holder.expect("drop", "ok"));
+    for way in [Block, Timeout(100_000), Async] {
+        is_handed_over(way, Peer::unlock);
+        is_handed_over(way, |holder| drop(holder.run(Call::DropGuard)));
     }
 }
 
 #[test]
 fn a_killed_holder_hands_over_to_whoever_waits_in_whatever_way() {
     limit!();
-    for wait in ["lock", "timeout\t100000", "async"] {
-        is_handed_over(wait, Peer::kill);
+    for way in [Block, Timeout(100_000), Async] {
+        is_handed_over(way, Peer::kill);
     }
 }
 
 #[test]
 fn a_killed_waiter_is_in_nobodys_way() {
     limit!();
-    for wait in ["lock", "timeout\t100000", "async"] {
+    for way in [Block, Timeout(100_000), Async] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
         let mut holder = Peer::with_lock(&path);
         let mut killed = Peer::with_lock(&path);
         let mut waiter = Peer::with_lock(&path);
-        holder.expect("lock", "held");
-        killed.tell(wait);
+        holder.lock();
+        killed.begin(Call::Acquire(way));
         until_blocked(&path, 1);
-        waiter.tell(wait);
+        waiter.begin(Call::Acquire(way));
         until_blocked(&path, 2);
         killed.kill();
-        assert_eq!(waiter.has_answered(), None);
-        holder.expect("unlock", "ok");
-        assert_eq!(waiter.answer(), "held");
+        assert!(waiter.is_silent());
+        holder.unlock();
+        waiter.finish();
     }
 }
 
@@ -177,7 +179,7 @@ fn a_timeout_ends_after_its_time_and_not_before_and_a_zero_one_tries_once() {
 #[test]
 fn a_timeout_that_no_clock_can_show_waits_for_the_release() {
     limit!();
-    is_handed_over("timeout\t18446744073709551615", |holder| holder.expect("unlock", "ok"));
+    is_handed_over(Timeout(u64::MAX), Peer::unlock);
 }
 
 #[test]
@@ -187,15 +189,15 @@ fn the_path_is_absolute_and_a_changed_directory_does_not_change_it() {
     let real = dir.path().canonicalize().unwrap();
     std::fs::create_dir(real.join("elsewhere")).unwrap();
     let mut peer = Peer::start();
-    peer.expect(&format!("chdir\t{}", real.display()), "ok");
-    peer.expect("open\ta.lock", "ok");
-    peer.expect(&format!("chdir\t{}", real.join("elsewhere").display()), "ok");
-    let path = peer.ask("path");
+    peer.run(Request::SetCurrentDir(real.clone()));
+    peer.open_lock("a.lock".as_ref(), &[]);
+    peer.run(Request::SetCurrentDir(real.join("elsewhere")));
+    let path = peer.run(Call::LockPath);
     assert!(Path::new(&path).is_absolute(), "{path}");
-    peer.expect("lock", "held");
+    peer.lock();
     assert_refused(&Lock::open(real.join("a.lock")).unwrap());
     assert!(!real.join("elsewhere/a.lock").exists());
-    peer.expect(&format!("chdir\t{}", std::env::temp_dir().display()), "ok");
+    peer.run(Request::SetCurrentDir(std::env::temp_dir()));
 }
 
 #[test]

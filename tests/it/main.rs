@@ -1,10 +1,11 @@
 //! The integration tests, one binary: what users of several processes see. `limit`, `peer` and
 //! `support` are its tools.
 
-// First, for its macro.
+// These come first, for their macros.
 #[macro_use]
 mod limit;
 
+#[macro_use]
 mod peer;
 mod support;
 

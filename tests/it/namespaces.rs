@@ -6,7 +6,9 @@ use std::process::Command;
 
 use flockwork::{Holder, Lock, Options, RwLock, Semaphore, held_slots, holders, is_held};
 
-use crate::peer::Peer;
+use crate::peer::Way::{Block, Timeout, Try};
+use crate::peer::lock::{Call, InChild};
+use crate::peer::{Peer, Request, label, rwlock, semaphore};
 use crate::support::{eventually, has};
 
 /// Programs that give another one its own pid namespace. The first also mounts a `/proc` for it, as
@@ -34,8 +36,8 @@ fn peer_in(namespace: &[&str]) -> Peer {
     Peer::start_as(within(namespace, std::env::current_exe().unwrap()))
 }
 
-fn open_labelled(peer: &mut Peer, path: &Path, label: &str) {
-    peer.expect(&format!("open\t{}\tlabel={label}", path.display()), "ok");
+fn open_labelled(peer: &mut Peer, path: &Path, name: &str) {
+    peer.open_lock(path, &[label(name)]);
 }
 
 #[test]
@@ -46,22 +48,21 @@ fn is_held_is_true_of_what_another_pid_namespace_holds() {
     let (lock, rw) = (Lock::open(&path).unwrap(), RwLock::open(&path).unwrap());
     for namespace in namespaces() {
         let mut peer = peer_in(namespace);
-        let question = format!("is-held\t{}", path.display());
-        let mut expect = |answer| peer.expect(&question, answer);
-        expect("false");
+        let mut expect = |is_held| peer.expect(Request::IsHeld(path.clone()), is_held);
+        expect(false);
         let held = lock.lock().unwrap();
-        expect("true");
+        expect(true);
         held.unlock().unwrap();
-        expect("false");
+        expect(false);
         let reading = [rw.read().unwrap(), rw.read().unwrap()];
-        expect("true");
+        expect(true);
         drop(reading);
-        expect("false");
+        expect(false);
         // And the other way round: what is held in there is seen out here.
-        peer.open(&format!("open\t{}", path.display()), "");
-        peer.expect("lock", "held");
+        peer.open_lock(&path, &[]);
+        peer.lock();
         assert!(is_held(&path).unwrap());
-        peer.expect("unlock", "ok");
+        peer.unlock();
         assert!(!is_held(&path).unwrap());
     }
 }
@@ -73,7 +74,7 @@ fn threads_that_ask_at_once_do_not_take_each_other_for_a_holder() {
     let path = dir.path().join("a.lock");
     Lock::open(&path).unwrap();
     for namespace in namespaces() {
-        peer_in(namespace).expect(&format!("is-held-at-once\t{}\t500", path.display()), "0");
+        peer_in(namespace).expect(Request::CountIsHeld(path.clone(), 500), 0);
     }
 }
 
@@ -86,19 +87,18 @@ fn held_slots_has_what_another_pid_namespace_holds() {
     drop(pool.acquire_many(3).unwrap());
     for namespace in namespaces() {
         let mut peer = peer_in(namespace);
-        let question = format!("held-slots\t{}", path.display());
-        peer.expect(&question, "[]");
+        peer.expect(Request::HeldSlots(path.clone()), "[]");
         let permits = [pool.acquire().unwrap(), pool.acquire().unwrap()];
         let mut slots: Vec<u32> =
             permits.iter().flat_map(|permit| permit.slots().to_vec()).collect();
         slots.sort_unstable();
-        peer.expect(&question, &format!("{slots:?}"));
+        peer.expect(Request::HeldSlots(path.clone()), format!("{slots:?}"));
         drop(permits);
-        peer.expect(&question, "[]");
-        peer.open(&format!("sem\topen\t{}\t3", path.display()), "");
-        let held = peer.ask("sem\tacquire\t1");
-        assert_eq!(held, format!("held {}", held_slots(&path).unwrap()[0]));
-        peer.expect("sem\trelease", "ok");
+        peer.expect(Request::HeldSlots(path.clone()), "[]");
+        peer.open_semaphore(&path, 3, &[]);
+        let held = peer.run(semaphore::Call::Acquire(1, Block));
+        assert_eq!(held, held_slots(&path).unwrap()[0].to_string());
+        peer.run(semaphore::Call::Release);
         assert!(held_slots(&path).unwrap().is_empty());
     }
 }
@@ -114,12 +114,13 @@ fn a_holder_in_another_pid_namespace_is_not_this_process() {
     for namespace in namespaces() {
         let (mut holding, mut other) = (peer_in(namespace), peer_in(namespace));
         open_labelled(&mut holding, &path, "theirs");
-        holding.expect("lock", "held");
+        holding.lock();
         let questions = |peer: &mut Peer| {
             open_labelled(peer, &path, "ours");
-            let mut answers = vec![peer.ask("holder")];
-            answers.extend(["try", "timeout\t1"].map(|way| peer.ask(way)));
-            answers.push(peer.ask(&format!("holders\t{}", path.display())));
+            let errors = [Try, Timeout(1)].map(|way| peer.expect_error(Call::Acquire(way)));
+            let mut answers =
+                vec![peer.run(Call::Holder), peer.run(Request::Holders(path.clone()))];
+            answers.extend(errors);
             answers
         };
         for answer in questions(&mut other) {
@@ -135,8 +136,8 @@ fn a_holder_in_another_pid_namespace_is_not_this_process() {
         assert_ne!(holder.pid_namespace(), None);
         // Its own are its own.
         open_labelled(&mut other, &own, "ours");
-        other.expect("lock", "held");
-        let answer = other.ask(&format!("holders\t{}", own.display()));
+        other.lock();
+        let answer = other.run(Request::Holders(own.clone()));
         assert!(answer.starts_with("\"ours\", this very process, process 1 ("), "{answer}");
     }
 }
@@ -148,7 +149,7 @@ fn a_holder_out_of_the_list_is_named_by_no_number_of_ours() {
     let path = dir.path().join("a.lock");
     let _held = Lock::open(&path).unwrap().lock().unwrap();
     for namespace in namespaces() {
-        let answer = peer_in(namespace).ask(&format!("holders\t{}", path.display()));
+        let answer = peer_in(namespace).run(Request::Holders(path.clone()));
         // Where `/proc` is another namespace's, the number is one of that.
         let numbered = format!("process {} in another pid namespace (", std::process::id());
         let is_unknown = namespace.contains(&"--mount-proc") && answer.is_empty();
@@ -174,7 +175,7 @@ fn a_neighbour_is_named_by_the_number_that_counts_there() {
         let mut peer = Peer::start_as(command);
         eventually("flock(1) holds it", || ready.exists());
         // The shell is the first process of the namespace and became the peer; flock(1) is the second.
-        let answer = peer.ask(&format!("holders\t{}", path.display()));
+        let answer = peer.run(Request::Holders(path.clone()));
         assert!(answer.starts_with("process 2 (flock "), "{namespace:?}: {answer}");
         // All others of the namespace end with its first.
         drop(peer);
@@ -192,9 +193,9 @@ fn a_reader_in_another_pid_namespace_is_named_once() {
     let path = dir.path().join("a.lock");
     for namespace in namespaces() {
         let mut peers = [peer_in(namespace), peer_in(namespace)];
-        for (peer, settings) in peers.iter_mut().zip(["label=report", ""]) {
-            peer.open(&format!("rw\topen\t{}", path.display()), settings);
-            peer.expect("rw\tread", "ok");
+        for (peer, settings) in peers.iter_mut().zip([&[label("report")][..], &[]]) {
+            peer.open_rwlock(&path, settings);
+            peer.run(rwlock::Call::Read(Block));
         }
         let found = holders(&path).unwrap();
         let labels: Vec<_> = found.iter().map(Holder::label).collect();
@@ -215,7 +216,7 @@ fn a_death_before_the_last_boot_is_told() {
     for (boot, is_told) in [(Some("an-earlier-one"), true), (None, false)] {
         let mut killed = Peer::start();
         open_labelled(&mut killed, &path, "killed");
-        killed.expect("lock", "held");
+        killed.lock();
         killed.kill();
         let text = std::fs::read_to_string(&record).unwrap();
         let renumbered = |line: &str| match (line.split_once(' '), boot) {
@@ -237,8 +238,8 @@ fn of_a_recorded_holder_that_died_the_child_that_inherited_it_is_named() {
     let lock = Lock::open(&path).unwrap();
     let mut parent = Peer::start();
     open_labelled(&mut parent, &path, "daemon");
-    parent.expect("lock", "held");
-    let child: u32 = parent.ask("fork\tstay").parse().unwrap();
+    parent.lock();
+    let child: u32 = parent.run(Call::Fork(InChild::Stay)).parse().unwrap();
     assert_eq!(lock.holder().unwrap().map(|holder| holder.pid()), Some(parent.id()));
     parent.kill();
     let holder = lock.holder().unwrap().unwrap();
@@ -262,15 +263,15 @@ fn is_held_is_true_of_what_a_hidden_process_inherited() {
     std::os::unix::fs::chown(dir.path(), Some(65534), Some(65534)).unwrap();
     let path = dir.path().join("a.lock");
     let mut taker = Peer::with_lock(&path);
-    taker.expect("lock", "held");
-    let heir: i32 = taker.ask("fork\tstay").parse().unwrap();
+    taker.lock();
+    let heir: i32 = taker.run(Call::Fork(InChild::Stay)).parse().unwrap();
     taker.kill();
     let mut other = crate::support::unprivileged::unprivileged();
-    other.expect(&format!("holders\t{}", path.display()), "");
-    other.expect(&format!("is-held\t{}", path.display()), "true");
+    other.expect(Request::Holders(path.clone()), "");
+    other.expect(Request::IsHeld(path.clone()), true);
     let heir = rustix::process::Pid::from_raw(heir).unwrap();
     rustix::process::kill_process(heir, rustix::process::Signal::KILL).unwrap();
-    eventually("it has ended", || other.ask(&format!("is-held\t{}", path.display())) == "false");
+    eventually("it has ended", || other.run(Request::IsHeld(path.clone())) == "false");
 }
 
 #[cfg(feature = "cli")]

@@ -7,12 +7,10 @@ use std::time::Duration;
 use flockwork::{Once, OnceError, Options};
 use futures_lite::future::block_on;
 
-use crate::peer::Peer;
-use crate::peer::shared_file::peer;
+use crate::peer::Way::{Async, Block, Deadline, Timeout, Try};
+use crate::peer::once::{Call, Work, peer};
+use crate::peer::{Peer, Way, label};
 use crate::support::{eventually, until_blocked, until_watching};
-
-/// Ways to wait, as a peer is told them.
-const WAYS: [&str; 4] = ["", "\t100000", "\tdeadline\t100000", "\tasync"];
 
 fn lines(log: &Path) -> usize {
     std::fs::read_to_string(log).unwrap_or_default().lines().count()
@@ -24,24 +22,24 @@ fn files() -> (tempfile::TempDir, std::path::PathBuf, std::path::PathBuf) {
     (dir, path, log)
 }
 
-fn call(log: &Path, how: &str, way: &str) -> String {
-    format!("once\tcall\t{}\t{how}{way}", log.display())
+fn call(log: &Path, work: Work, way: Way) -> Call {
+    Call::Run(log.into(), work, way)
 }
 
 #[test]
 fn of_many_processes_that_come_together_exactly_one_does_it() {
     limit!();
     let (_dir, path, log) = files();
-    let mut peers: Vec<Peer> = (0..8).map(|_| peer("once", &path, "")).collect();
-    for (peer, way) in peers.iter_mut().zip(WAYS.iter().cycle()) {
-        peer.tell(&call(&log, "slowly", way));
+    let mut peers: Vec<Peer> = (0..8).map(|_| peer(&path, &[])).collect();
+    for (peer, way) in peers.iter_mut().zip(Way::WAITING.iter().cycle()) {
+        peer.begin(call(&log, Work::Slow, *way));
     }
-    let answers: Vec<String> = peers.iter_mut().map(Peer::answer).collect();
+    let answers: Vec<String> = peers.iter_mut().map(Peer::finish).collect();
     assert_eq!(answers.iter().filter(|answer| *answer == "true").count(), 1, "{answers:?}");
     assert_eq!(answers.iter().filter(|answer| *answer == "false").count(), 7, "{answers:?}");
     assert_eq!(lines(&log), 1);
     assert!(Once::open(&path).unwrap().is_done().unwrap());
-    peers[0].expect(&call(&log, "plainly", ""), "false");
+    peers[0].expect(call(&log, Work::Succeed, Block), false);
 }
 
 #[test]
@@ -76,24 +74,24 @@ fn of_many_threads_exactly_one_does_it_and_the_others_return_when_it_is_done() {
 #[test]
 fn what_fails_panics_or_is_killed_is_not_done_and_the_next_one_does_it() {
     limit!();
-    for way in WAYS {
-        for how in ["fails", "panics", "hangs"] {
+    for way in Way::WAITING {
+        for work in [Work::Fail, Work::Panic, Work::Hang] {
             let (_dir, path, log) = files();
-            let mut first = peer("once", &path, "");
-            first.tell(&call(&log, how, way));
-            match how {
-                "fails" => assert_eq!(first.answer(), "closure: it failed"),
-                "panics" => assert_eq!(first.answer(), "panicked"),
-                _ => {
-                    assert_eq!(first.answer(), "in the middle");
+            let mut first = peer(&path, &[]);
+            first.begin(call(&log, work, way));
+            match work {
+                Work::Hang => {
+                    assert_eq!(first.finish(), "in the middle");
                     first.kill();
                 }
+                Work::Panic => assert_eq!(first.answer(), Err("panicked".into())),
+                _ => assert_eq!(first.answer(), Err("closure: it failed".into())),
             }
-            let mut second = peer("once", &path, "");
-            second.expect("once\tis-done", "false");
+            let mut second = peer(&path, &[]);
+            second.expect(Call::IsDone, false);
             assert!(!path.exists());
-            second.expect(&call(&log, "plainly", way), "true");
-            second.expect("once\tis-done", "true");
+            second.expect(call(&log, Work::Succeed, way), true);
+            second.expect(Call::IsDone, true);
             assert_eq!(lines(&log), 1);
         }
     }
@@ -102,19 +100,19 @@ fn what_fails_panics_or_is_killed_is_not_done_and_the_next_one_does_it() {
 #[test]
 fn who_waits_behind_one_that_is_killed_does_it() {
     limit!();
-    for way in WAYS {
+    for way in Way::WAITING {
         let (dir, path, log) = files();
-        let (mut first, mut second) = (peer("once", &path, ""), peer("once", &path, ""));
-        let mut watcher = peer("once", &path, "");
-        first.tell(&call(&log, "hangs", ""));
-        assert_eq!(first.answer(), "in the middle");
-        second.tell(&call(&log, "plainly", way));
+        let (mut first, mut second) = (peer(&path, &[]), peer(&path, &[]));
+        let mut watcher = peer(&path, &[]);
+        first.begin(call(&log, Work::Hang, Block));
+        assert_eq!(first.finish(), "in the middle");
+        second.begin(call(&log, Work::Succeed, way));
         until_blocked(&dir.path().join("built.flock"), 1);
-        watcher.tell(&format!("once\twait{way}"));
+        watcher.begin(Call::Wait(way));
         assert!(second.is_silent() && watcher.is_silent());
         first.kill();
-        assert_eq!(second.answer(), "true");
-        assert_eq!(watcher.answer(), "ok");
+        assert_eq!(second.finish(), "true");
+        watcher.finish();
     }
 }
 
@@ -122,30 +120,30 @@ fn who_waits_behind_one_that_is_killed_does_it() {
 fn who_does_not_want_to_wait_is_told_that_somebody_is_at_it() {
     limit!();
     let (_dir, path, log) = files();
-    let mut busy = peer("once", &path, "label=unpacking");
-    busy.tell(&call(&log, "hangs", ""));
-    assert_eq!(busy.answer(), "in the middle");
-    let mut other = peer("once", &path, "");
+    let mut busy = peer(&path, &[label("unpacking")]);
+    busy.begin(call(&log, Work::Hang, Block));
+    assert_eq!(busy.finish(), "in the middle");
+    let mut other = peer(&path, &[]);
     for (way, complaint) in
-        [("\ttry", "would-block"), ("\t0", "timed-out"), ("\tdeadline\t20", "timed-out")]
+        [(Try, "would-block"), (Timeout(0), "timed-out"), (Deadline(20), "timed-out")]
     {
-        let answer = other.ask(&call(&log, "plainly", way));
+        let answer = other.expect_error(call(&log, Work::Succeed, way));
         assert!(answer.starts_with(complaint), "{answer}");
         assert!(answer.contains("\"unpacking\"") && answer.contains("built`"), "{answer}");
     }
-    assert!(other.ask("once\tholder").contains("\"unpacking\""));
-    assert!(other.ask("once\treset\ttry").starts_with("would-block"));
-    assert!(other.ask("once\treset\t10").starts_with("timed-out"));
-    for wait in ["once\twait\t0", "once\twait\tdeadline\t20"] {
-        let answer = other.ask(wait);
+    assert!(other.run(Call::Holder).contains("\"unpacking\""));
+    other.expect_would_block(Call::Reset(Try));
+    other.expect_timed_out(Call::Reset(Timeout(10)));
+    for way in [Timeout(0), Deadline(20)] {
+        let answer = other.expect_error(Call::Wait(way));
         assert!(answer.starts_with("timed-out") && answer.contains("being done by"), "{answer}");
         assert!(answer.contains("\"unpacking\""), "{answer}");
     }
     busy.kill();
-    other.expect("once\tholder", "nobody");
-    other.expect(&call(&log, "plainly", "\ttry"), "true");
-    other.expect("once\twait\t0", "ok");
-    other.expect(&call(&log, "plainly", "\ttry"), "false");
+    other.expect(Call::Holder, "nobody");
+    other.expect(call(&log, Work::Succeed, Try), true);
+    other.run(Call::Wait(Timeout(0)));
+    other.expect(call(&log, Work::Succeed, Try), false);
 }
 
 #[test]
@@ -153,9 +151,9 @@ fn a_callback_is_told_of_the_path_and_of_who_is_at_it_however_one_waits() {
     limit!();
     use std::sync::{Arc, Mutex};
     let (_dir, path, log) = files();
-    let mut busy = peer("once", &path, "label=unpacking");
-    busy.tell(&call(&log, "hangs", ""));
-    assert_eq!(busy.answer(), "in the middle");
+    let mut busy = peer(&path, &[label("unpacking")]);
+    busy.begin(call(&log, Work::Hang, Block));
+    assert_eq!(busy.finish(), "in the middle");
     let told = Arc::new(Mutex::new(Vec::new()));
     let tell = Arc::clone(&told);
     let once = Options::new()
@@ -192,36 +190,36 @@ fn a_callback_is_told_of_the_path_and_of_who_is_at_it_however_one_waits() {
 #[test]
 fn who_waits_without_doing_it_is_woken_when_it_is_done() {
     limit!();
-    for way in WAYS {
+    for way in Way::WAITING {
         let (dir, path, log) = files();
-        let mut waiter = peer("once", &path, crate::peer::semaphore::FAR);
-        waiter.tell(&format!("once\twait{way}"));
+        let mut waiter = peer(&path, crate::peer::LATE_BACKSTOP);
+        waiter.begin(Call::Wait(way));
         until_watching(waiter.id(), dir.path());
         assert!(waiter.is_silent());
-        peer("once", &path, "").expect(&call(&log, "plainly", ""), "true");
-        assert_eq!(waiter.answer(), "ok");
-        waiter.expect(&format!("once\twait{way}"), "ok");
+        peer(&path, &[]).expect(call(&log, Work::Succeed, Block), true);
+        waiter.finish();
+        waiter.run(Call::Wait(way));
     }
 }
 
 #[test]
 fn a_reset_waits_for_who_does_it_and_undoes_that() {
     limit!();
-    for way in ["", "\t100000", "\tasync"] {
+    for way in [Block, Timeout(100_000), Async] {
         let (dir, path, log) = files();
         let once = Once::open(&path).unwrap();
-        let mut other = peer("once", &path, "");
-        other.expect("once\treset", "false");
+        let mut other = peer(&path, &[]);
+        other.expect(Call::Reset(Block), false);
         let reset = once.call_once(|| -> Result<(), std::io::Error> {
-            other.tell(&format!("once\treset{way}"));
+            other.begin(Call::Reset(way));
             until_blocked(&dir.path().join("built.flock"), 1);
             assert!(other.is_silent());
             Ok(())
         });
         assert!(reset.unwrap());
-        assert_eq!(other.answer(), "true");
+        assert_eq!(other.finish(), "true");
         assert!(!once.is_done().unwrap());
-        other.expect(&call(&log, "plainly", ""), "true");
+        other.expect(call(&log, Work::Succeed, Block), true);
         assert!(once.reset().unwrap());
     }
 }
@@ -309,13 +307,13 @@ fn an_error_of_the_closure_comes_back_as_it_was() {
 fn again_and_again_with_resets_it_is_done_once_for_each() {
     limit!();
     let (_dir, path, log) = files();
-    let mut peers: Vec<Peer> = (0..4).map(|_| peer("once", &path, "")).collect();
+    let mut peers: Vec<Peer> = (0..4).map(|_| peer(&path, &[])).collect();
     let once = Once::open(&path).unwrap();
     for round in 1..=20 {
         for peer in &mut peers {
-            peer.tell(&call(&log, "plainly", WAYS[round % 4]));
+            peer.begin(call(&log, Work::Succeed, Way::WAITING[round % 4]));
         }
-        let by = peers.iter_mut().filter_map(|peer| (peer.answer() == "true").then_some(()));
+        let by = peers.iter_mut().filter_map(|peer| (peer.finish() == "true").then_some(()));
         assert_eq!(by.count(), 1);
         assert_eq!(lines(&log), round);
         assert!(once.reset().unwrap());
@@ -331,14 +329,14 @@ fn processes_that_are_killed_at_random_leave_it_done_or_not() {
     // Wine takes a third of a second to start a process.
     for round in 0..if cfg!(windows) { 6 } else { 30 } {
         let log = dir.path().join(format!("log{round}"));
-        let mut peers: Vec<Peer> = (0..3).map(|_| peer("once", &path, "")).collect();
+        let mut peers: Vec<Peer> = (0..3).map(|_| peer(&path, &[])).collect();
         for peer in &mut peers {
-            peer.tell(&call(&log, "plainly", ""));
+            peer.begin(call(&log, Work::Succeed, Block));
         }
         std::thread::sleep(Duration::from_micros(100 * round));
         peers[0].kill();
         peers[1].kill();
-        let last = peers[2].answer();
+        let last = peers[2].finish();
         assert!(last == "true" || last == "false", "{last}");
         assert!(once.is_done().unwrap());
         // Who was killed between doing and saying so did it in vain, and the next one did it again.
@@ -354,13 +352,13 @@ fn processes_that_are_killed_at_random_leave_it_done_or_not() {
 fn a_forked_copy_that_comes_back_from_the_closure_does_not_make_it_done() {
     limit!();
     let (_dir, path, log) = files();
-    let mut parent = peer("once", &path, "");
-    for way in ["", "\t100000"] {
-        let answer = parent.ask(&call(&log, "forks", way));
-        assert_eq!(answer, "closure: the copy ended with Some(0)");
-        parent.expect("once\tis-done", "false");
+    let mut parent = peer(&path, &[]);
+    for way in [Block, Timeout(100_000)] {
+        let error = parent.expect_error(call(&log, Work::ReturnInFork, way));
+        assert_eq!(error, "closure: the copy ended with Some(0)");
+        parent.expect(Call::IsDone, false);
     }
-    parent.expect(&call(&log, "plainly", ""), "true");
+    parent.expect(call(&log, Work::Succeed, Block), true);
 }
 
 // Linux only: errors and delays are injected by strace.
@@ -368,34 +366,35 @@ fn a_forked_copy_that_comes_back_from_the_closure_does_not_make_it_done() {
 #[test]
 fn nobody_sees_done_before_all_of_it_is_on_the_disk() {
     limit!();
+    use crate::peer::Setting;
     let (_dir, path, log) = files();
     // The file system of the path cannot be synced: so it is not done.
     let Some(mut peer) = crate::support::strace::strace(&[], "syncfs:error=EIO:when=1") else {
         return;
     };
-    crate::peer::shared_file::open(&mut peer, "once", &path, "fsync=yes");
-    let answer = peer.ask(&call(&log, "plainly", ""));
+    peer.open_once(&path, &[Setting::Fsync]);
+    let answer = peer.expect_error(call(&log, Work::Succeed, Block));
     assert!(answer.contains("sync what was done"), "{answer}");
     assert_eq!(lines(&log), 1);
     assert!(!path.exists());
-    peer.expect(&call(&log, "plainly", ""), "true");
+    peer.expect(call(&log, Work::Succeed, Block), true);
     // It is there when it is reset, and while it is written: it stops at the last call before the
     // name is made.
     let Some(mut peer) = crate::support::strace::strace(&[], "sync:signal=STOP:when=1") else {
         return;
     };
-    crate::peer::shared_file::open(&mut peer, "once", &path, "fsync=yes");
-    peer.expect("once\treset", "true");
-    peer.tell(&call(&log, "plainly", ""));
+    peer.open_once(&path, &[Setting::Fsync]);
+    peer.expect(Call::Reset(Block), true);
+    peer.begin(call(&log, Work::Succeed, Block));
     eventually("it was done", || lines(&log) == 3);
     crate::support::strace::until_stopped(&peer);
     assert!(!path.exists(), "before the name is made");
-    assert_eq!(crate::support::strace::answer_of_stopped(&mut peer), "true");
+    assert_eq!(crate::support::strace::answer_of_stopped(&mut peer), Ok("true".into()));
     // Without being asked for it, none of that.
     let Some(mut peer) = crate::support::strace::strace(&[], "syncfs,fsync,sync:error=EIO") else {
         return;
     };
-    crate::peer::shared_file::open(&mut peer, "once", &path, "");
-    peer.expect("once\treset", "true");
-    peer.expect(&call(&log, "plainly", ""), "true");
+    peer.open_once(&path, &[]);
+    peer.expect(Call::Reset(Block), true);
+    peer.expect(call(&log, Work::Succeed, Block), true);
 }

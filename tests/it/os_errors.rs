@@ -5,7 +5,9 @@ use std::process::Command;
 
 use flockwork::{Error, Lock};
 
-use crate::peer::Peer;
+use crate::peer::Way::Timeout;
+use crate::peer::lock::Call;
+use crate::peer::{Peer, Request};
 use crate::support::unprivileged::unprivileged;
 
 fn dirs() -> (tempfile::TempDir, std::path::PathBuf) {
@@ -103,12 +105,12 @@ fn a_directory_that_is_closed_to_the_user_is_an_error() {
         (closed.join("b/a.lock"), "create the parent directory of", "write to the directory"),
         (path, "open", "must be able to read the file"),
     ] {
-        let before = peer.ask("descriptors");
-        let answer = peer.ask(&format!("open\t{}", path.display()));
+        let before = peer.run(Request::CountDescriptors);
+        let answer = peer.expect_error(Call::Open(path.clone(), vec![]));
         let expected = format!("PermissionDenied: could not {operation} `{}`", path.display());
         assert!(answer.starts_with(&expected), "{answer}");
         assert!(answer.contains(advice), "{answer}");
-        peer.expect("descriptors", &before);
+        peer.expect(Request::CountDescriptors, &before);
     }
     std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
@@ -122,13 +124,12 @@ fn when_descriptors_run_out_it_is_an_error_and_the_next_call_works() {
         .args(["-c", "ulimit -n 24 && exec \"$0\" \"$@\""])
         .arg(std::env::current_exe().unwrap());
     let mut peer = Peer::start_as(command);
-    peer.expect(&format!("open\t{}", path.display()), "ok");
+    peer.open_lock(&path, &[]);
     let mut opened = 0;
     let refused = loop {
-        let name = opened.to_string();
-        let answer = peer.ask(&format!("open-more\t{name}\t{}.{name}", path.display()));
-        if answer != "ok" {
-            break answer;
+        let path = path.with_extension(format!("lock.{opened}"));
+        if let Err(error) = peer.ask(Call::OpenAlso(path)) {
+            break error;
         }
         opened += 1;
         assert!(opened < 100);
@@ -136,26 +137,30 @@ fn when_descriptors_run_out_it_is_an_error_and_the_next_call_works() {
     assert!(refused.contains("could not ") && refused.contains(".lock."), "{refused}");
     assert!(refused.contains("ulimit -n"), "{refused}");
     // Nothing was leaked, and what needs no new descriptor works. A second acquisition would need one.
-    peer.expect("lock", "held");
-    peer.expect("unlock", "ok");
+    peer.lock();
+    peer.unlock();
     // Waiting borrows the kept descriptor, so it works too.
     let lock = Lock::open(&path).unwrap();
     let held = lock.lock().unwrap();
-    peer.tell("timeout\t100000");
+    peer.begin(Call::Acquire(Timeout(100_000)));
     crate::support::until_blocked(&path, 1);
     drop(held);
-    assert_eq!(peer.answer(), "held");
+    peer.finish();
 }
 
 // Linux only: errors are injected by strace.
 #[cfg(target_os = "linux")]
 mod injected {
     use super::*;
+    use crate::peer::Way::{Async, Block, Try};
+    use crate::peer::once::Work;
+    use crate::peer::shared_file::Change;
+    use crate::peer::{event, label, once, rwlock, semaphore, shared_file};
     use crate::support::has;
     use crate::support::strace::{NFS, injected, strace};
 
     fn open(peer: &mut Peer, path: &std::path::Path) {
-        peer.expect(&format!("open\t{}", path.display()), "ok");
+        peer.open_lock(path, &[]);
     }
 
     #[test]
@@ -167,9 +172,9 @@ mod injected {
                 return;
             };
             open(&mut peer, &path);
-            for wait in ["try", "lock", "timeout\t100000", "async"] {
-                let answer = peer.ask(wait);
-                assert!(answer.starts_with("unsupported: "), "{wait}: {answer}");
+            for way in [Try, Block, Timeout(100_000), Async] {
+                let answer = peer.expect_error(Call::Acquire(way));
+                assert!(answer.starts_with("unsupported: "), "{way:?}: {answer}");
                 assert!(answer.contains(&path.display().to_string()), "{answer}");
             }
             drop(Lock::open(&path).unwrap().try_lock().unwrap());
@@ -179,21 +184,21 @@ mod injected {
     #[test]
     fn a_refused_lock_is_an_error_in_each_way_of_waiting_and_leaves_nothing() {
         limit!();
-        for (errno, wait) in
-            [("ENOLCK", "try"), ("ENOLCK", "lock"), ("ENOLCK", "timeout\t100000"), ("EIO", "async")]
+        for (errno, way) in
+            [("ENOLCK", Try), ("ENOLCK", Block), ("ENOLCK", Timeout(100_000)), ("EIO", Async)]
         {
             let (_dir, path) = dirs();
             let Some(mut peer) = injected(&path, &format!("flock:error={errno}:when=1")) else {
                 return;
             };
             open(&mut peer, &path);
-            let before = peer.ask("descriptors");
-            let answer = peer.ask(wait);
-            assert!(answer.contains(": could not lock `"), "{wait}: {answer}");
+            let before = peer.run(Request::CountDescriptors);
+            let answer = peer.expect_error(Call::Acquire(way));
+            assert!(answer.contains(": could not lock `"), "{way:?}: {answer}");
             // The refused descriptor is closed, the next call has a new one.
-            peer.expect(wait, "held");
-            peer.expect("unlock", "ok");
-            peer.expect("descriptors", &before);
+            peer.run(Call::Acquire(way));
+            peer.unlock();
+            peer.expect(Request::CountDescriptors, &before);
         }
     }
 
@@ -203,11 +208,11 @@ mod injected {
         let (_dir, path) = dirs();
         let Some(mut peer) = injected(&path, "flock:error=EIO:when=2") else { return };
         open(&mut peer, &path);
-        peer.expect("try", "held");
-        let answer = peer.ask("unlock");
+        peer.run(Call::Acquire(Try));
+        let answer = peer.expect_error(Call::Unlock);
         assert!(answer.contains("could not unlock"), "{answer}");
         drop(Lock::open(&path).unwrap().try_lock().unwrap());
-        peer.expect("try", "held");
+        peer.run(Call::Acquire(Try));
     }
 
     #[test]
@@ -215,10 +220,10 @@ mod injected {
         limit!();
         let (_dir, path) = dirs();
         let Some(mut peer) = injected(&path, "openat:error=ENOSPC:when=1") else { return };
-        let before = peer.ask("descriptors");
-        let answer = peer.ask(&format!("open\t{}", path.display()));
+        let before = peer.run(Request::CountDescriptors);
+        let answer = peer.expect_error(Call::Open(path.clone(), vec![]));
         assert!(answer.starts_with("StorageFull: could not create `"), "{answer}");
-        peer.expect("descriptors", &before);
+        peer.expect(Request::CountDescriptors, &before);
         open(&mut peer, &path);
     }
 
@@ -228,7 +233,7 @@ mod injected {
         let (_dir, path) = dirs();
         let Some(mut peer) = injected(&path, "openat:error=EEXIST:when=1") else { return };
         open(&mut peer, &path);
-        peer.expect("lock", "held");
+        peer.lock();
     }
 
     #[test]
@@ -238,9 +243,9 @@ mod injected {
         let inject = format!("flock:error=EACCES:when=1;{NFS}");
         let Some(mut peer) = injected(&path, &inject) else { return };
         open(&mut peer, &path);
-        let answer = peer.ask("try");
+        let answer = peer.expect_error(Call::Acquire(Try));
         assert!(answer.starts_with("would-block"), "{answer}");
-        peer.expect("try", "held");
+        peer.run(Call::Acquire(Try));
     }
 
     /// As a security module does to a process that it confines.
@@ -251,35 +256,29 @@ mod injected {
         std::fs::write(dir.path().join("set"), "").unwrap();
         let Some(mut peer) = strace(&[], "flock:error=EACCES") else { return };
         open(&mut peer, &path);
-        let at = |name: &str| dir.path().join(name).display().to_string();
-        peer.expect(&format!("rw\topen\t{}", at("rw")), "ok");
-        peer.expect(&format!("event\topen\t{}", at("set")), "ok");
-        peer.expect(&format!("once\topen\t{}", at("once")), "ok");
-        peer.expect(&format!("file\topen\t{}", at("file")), "ok");
-        peer.expect(&format!("sem\topen\t{}\t2", at("sem")), "ok");
+        let at = |name: &str| dir.path().join(name);
+        peer.open_rwlock(&at("rw"), &[]);
+        peer.open_event(&at("set"), &[]);
+        peer.open_once(&at("once"), &[]);
+        peer.open_shared_file(&at("file"), &[]);
+        peer.open_semaphore(&at("sem"), 2, &[]);
         let log = at("log");
-        let mut commands: Vec<String> = [
-            "try",
-            "lock",
-            "timeout\t100000",
-            "async",
-            "sem\ttry\t1",
-            "sem\tacquire\t1",
-            "sem\ttimeout\t1\t100000",
-            "sem\tasync\t1",
-        ]
-        .map(String::from)
-        .into();
-        for way in ["", "\t100000", "\tasync"] {
-            let once = format!("once\tcall\t{log}\tplainly");
-            for verb in ["rw\tread", "rw\twrite", "event\tconsume", "file\tupdate\tx", &once] {
-                commands.push(format!("{verb}{way}"));
-            }
+        let mut requests: Vec<Request> = Vec::new();
+        for way in [Try, Block, Timeout(100_000), Async] {
+            requests.push(Call::Acquire(way).into());
+            requests.push(semaphore::Call::Acquire(1, way).into());
         }
-        for command in commands {
-            let answer = peer.ask(&command);
-            assert!(answer.contains("PermissionDenied: could not lock `"), "{command}: {answer}");
-            assert!(answer.contains("security policy"), "{command}: {answer}");
+        for way in [Block, Timeout(100_000), Async] {
+            requests.push(rwlock::Call::Read(way).into());
+            requests.push(rwlock::Call::Write(way).into());
+            requests.push(event::Call::Consume(way).into());
+            requests.push(shared_file::Call::Update(Change::Append("x".into()), way).into());
+            requests.push(once::Call::Run(log.clone(), Work::Succeed, way).into());
+        }
+        for request in requests {
+            let answer = peer.expect_error(request.clone());
+            assert!(answer.contains("PermissionDenied: could not lock `"), "{request:?}: {answer}");
+            assert!(answer.contains("security policy"), "{request:?}: {answer}");
         }
         assert!(dir.path().join("set").exists());
     }
@@ -288,7 +287,7 @@ mod injected {
     #[test]
     fn without_threads_waits_go_on_by_polling() {
         limit!();
-        for wait in ["timeout\t100000", "async"] {
+        for way in [Timeout(100_000), Async] {
             let (_dir, path) = dirs();
             // libtest itself does without a thread where none is to be had.
             let inject = "clone3,clone:error=EAGAIN";
@@ -296,12 +295,12 @@ mod injected {
             open(&mut peer, &path);
             let lock = Lock::open(&path).unwrap();
             let held = lock.lock().unwrap();
-            peer.tell(wait);
+            peer.begin(Call::Acquire(way));
             std::thread::sleep(std::time::Duration::from_millis(100));
             assert_eq!(crate::support::blocked(&path), 0, "a thread was had after all");
-            assert_eq!(peer.has_answered(), None);
+            assert!(peer.is_silent());
             drop(held);
-            assert_eq!(peer.answer(), "held");
+            peer.finish();
             assert!(lock.try_lock().unwrap_err().is_would_block());
         }
     }
@@ -315,20 +314,20 @@ mod injected {
         let Some(mut peer) = strace(&[], NFS) else { return };
         open(&mut peer, &path);
         let lock = Lock::open(&path).unwrap();
-        for wait in ["lock", "timeout\t100000", "async"] {
+        for way in [Block, Timeout(100_000), Async] {
             let held = lock.lock().unwrap();
-            peer.tell(wait);
+            peer.begin(Call::Acquire(way));
             std::thread::sleep(std::time::Duration::from_millis(100));
-            assert_eq!(crate::support::blocked(&path), 0, "{wait} blocks in the kernel");
-            assert_eq!(peer.has_answered(), None);
+            assert_eq!(crate::support::blocked(&path), 0, "{way:?} blocks in the kernel");
+            assert!(peer.is_silent());
             drop(held);
-            assert_eq!(peer.answer(), "held");
-            peer.expect("unlock", "ok");
+            peer.finish();
+            peer.unlock();
         }
         let held = lock.lock().unwrap();
-        assert!(peer.ask("timeout\t20").starts_with("timed-out"));
+        peer.expect_timed_out(Call::Acquire(Timeout(20)));
         drop(held);
-        peer.expect("timeout\t100000", "held");
+        peer.run(Call::Acquire(Timeout(100_000)));
     }
 
     #[test]
@@ -346,12 +345,12 @@ mod injected {
             .arg(dir.path())
             .arg(std::env::current_exe().unwrap());
         let mut peer = Peer::start_as(command);
-        peer.expect(&format!("open\t{}\tlabel=no room for a record", path.display()), "ok");
-        for wait in ["try", "lock", "timeout\t1000", "async"] {
-            peer.expect(wait, "held");
-            peer.expect("unlock", "ok");
+        peer.open_lock(&path, &[label("no room for a record")]);
+        for way in [Try, Block, Timeout(1000), Async] {
+            peer.run(Call::Acquire(way));
+            peer.unlock();
         }
-        let answer = peer.ask(&format!("open\t{}", dir.path().join("b.lock").display()));
+        let answer = peer.expect_error(Call::Open(dir.path().join("b.lock"), vec![]));
         assert!(answer.starts_with("ReadOnlyFilesystem: could not create `"), "{answer}");
     }
 }

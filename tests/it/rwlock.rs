@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use flockwork::{Options, ReadGuard, RwLock, WriteGuard};
 
-use crate::peer::Peer;
-use crate::peer::rwlock::{gate, peer, until_in_gate};
+use crate::peer::Way::{Block, Deadline, Timeout, Try};
+use crate::peer::rwlock::{Call, gate, peer, until_in_gate};
+use crate::peer::{Peer, Way, label};
 use crate::support::{assert_waits, eventually, until_blocked, until_held};
-
-/// Ways to wait, as a peer is told them.
-const WAYS: [&str; 4] = ["", "\t100000", "\tdeadline\t100000", "\tasync"];
 
 #[test]
 fn readers_share_and_a_writer_excludes_everybody_in_another_process() {
@@ -18,26 +16,26 @@ fn readers_share_and_a_writer_excludes_everybody_in_another_process() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.lock");
     let lock = RwLock::open(&path).unwrap();
-    let mut other = peer(&path, "");
+    let mut other = peer(&path, &[]);
 
     let reading = lock.read().unwrap();
-    other.expect("rw\tread\ttry", "ok");
-    assert!(other.ask("rw\twrite\ttry").starts_with("would-block"));
+    other.run(Call::Read(Try));
+    other.expect_would_block(Call::Write(Try));
     assert!(lock.try_write().unwrap_err().is_would_block());
-    other.expect("rw\tunlock", "ok");
+    other.run(Call::Unlock);
     reading.unlock().unwrap();
 
     let writing = lock.write().unwrap();
-    assert!(other.ask("rw\tread\ttry").starts_with("would-block"));
-    assert!(other.ask("rw\twrite\ttry").starts_with("would-block"));
-    assert!(other.ask("rw\tread\t0").starts_with("timed-out"));
-    assert!(other.ask("rw\twrite\tdeadline\t10").starts_with("timed-out"));
+    other.expect_would_block(Call::Read(Try));
+    other.expect_would_block(Call::Write(Try));
+    other.expect_timed_out(Call::Read(Timeout(0)));
+    other.expect_timed_out(Call::Write(Deadline(10)));
     writing.unlock().unwrap();
     // Not with a try: the helper of the wait that was given up may be granted the lock once more.
-    other.expect("rw\twrite\t100000", "ok");
+    other.run(Call::Write(Timeout(100_000)));
     assert!(lock.try_read().unwrap_err().is_would_block());
     assert!(lock.read_timeout(Duration::from_millis(10)).unwrap_err().is_timed_out());
-    other.expect("rw\tdrop", "ok");
+    other.run(Call::DropGuards);
     drop(lock.try_read().unwrap());
 }
 
@@ -47,6 +45,7 @@ fn readers_share_and_a_writer_excludes_everybody_in_another_process() {
 #[test]
 fn where_no_gate_can_be_created_the_file_itself_is_locked() {
     limit!();
+    use crate::peer::Way::Async;
     use std::os::unix::fs::PermissionsExt as _;
     let dir = tempfile::tempdir().unwrap();
     let set_mode = |mode| {
@@ -56,26 +55,24 @@ fn where_no_gate_can_be_created_the_file_itself_is_locked() {
     std::fs::write(&path, "").unwrap();
     set_mode(0o555);
     let mut other = crate::support::unprivileged::unprivileged();
-    other.expect(&format!("rw\topen\t{}", path.display()), "ok");
+    other.open_rwlock(&path, &[]);
     let file = flockwork::Lock::open(&path).unwrap(); // which needs no gate
-    for mode in ["read", "write"] {
-        for way in ["", "\ttry", "\t100000", "\tdeadline\t100000", "\tasync"] {
+    for call in [Call::Read, Call::Write] {
+        for way in [Block, Try, Timeout(100_000), Deadline(100_000), Async] {
             let held = file.lock().unwrap();
-            assert!(other.ask(&format!("rw\t{mode}\ttry")).starts_with("would-block"));
-            assert!(other.ask(&format!("rw\t{mode}\t5")).starts_with("timed-out"));
-            if way == "\ttry" {
+            other.expect_would_block(call(Try));
+            other.expect_timed_out(call(Timeout(5)));
+            if way == Try {
                 drop(held);
-                crate::support::eventually("it is free", || {
-                    other.ask(&format!("rw\t{mode}\ttry")) == "ok"
-                });
+                crate::support::eventually("it is free", || other.ask(call(Try)).is_ok());
             } else {
-                other.tell(&format!("rw\t{mode}{way}"));
+                other.begin(call(way));
                 until_blocked(&path, 1);
                 drop(held);
-                assert_eq!(other.answer(), "ok", "{mode}{way}");
+                other.finish();
             }
             assert!(file.try_lock().unwrap_err().is_would_block());
-            other.expect("rw\tunlock", "ok");
+            other.run(Call::Unlock);
         }
     }
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
@@ -84,12 +81,12 @@ fn where_no_gate_can_be_created_the_file_itself_is_locked() {
     let lock = RwLock::open(&path).unwrap();
     set_mode(0o555);
     let reading = lock.read().unwrap();
-    let mut writer = peer(&path, "");
-    writer.tell("rw\twrite");
+    let mut writer = peer(&path, &[]);
+    writer.begin(Call::Write(Block));
     until_in_gate(&path);
-    assert!(other.ask("rw\tread\ttry").starts_with("would-block"), "it passed a writer");
+    other.expect_would_block(Call::Read(Try));
     drop(reading);
-    assert_eq!(writer.answer(), "ok");
+    writer.finish();
     set_mode(0o755);
 }
 
@@ -118,17 +115,17 @@ fn two_read_guards_of_one_handle_are_independent() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.lock");
     let lock = RwLock::open(&path).unwrap();
-    let mut other = peer(&path, "");
+    let mut other = peer(&path, &[]);
     let (one, two) = (lock.read().unwrap(), lock.read().unwrap());
     drop(one);
-    assert!(other.ask("rw\twrite\ttry").starts_with("would-block"));
+    other.expect_would_block(Call::Write(Try));
     let three = lock.read().unwrap();
     two.unlock().unwrap();
-    assert!(other.ask("rw\twrite\ttry").starts_with("would-block"));
+    other.expect_would_block(Call::Write(Try));
     drop(lock);
-    assert!(other.ask("rw\twrite\ttry").starts_with("would-block"));
+    other.expect_would_block(Call::Write(Try));
     drop(three);
-    other.expect("rw\twrite\ttry", "ok");
+    other.run(Call::Write(Try));
 }
 
 #[test]
@@ -150,18 +147,22 @@ fn handles_and_guards_can_be_sent_and_shared() {
 fn a_release_and_a_death_hand_over_to_whoever_waits_in_whatever_way() {
     limit!();
     let let_go: [fn(&mut Peer); 3] =
-        [|peer| peer.expect("rw\tunlock", "ok"), |peer| peer.expect("rw\tdrop", "ok"), Peer::kill];
-    for (number, way) in WAYS.iter().enumerate() {
-        for (held, wanted) in [("write", "read"), ("write", "write"), ("read", "write")] {
+        [|peer| drop(peer.run(Call::Unlock)), |peer| drop(peer.run(Call::DropGuards)), Peer::kill];
+    for (number, way) in Way::WAITING.iter().enumerate() {
+        for (held, wanted) in [
+            (Call::Write(Block), Call::Read(*way)),
+            (Call::Write(Block), Call::Write(*way)),
+            (Call::Read(Block), Call::Write(*way)),
+        ] {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("data.lock");
-            let (mut holder, mut waiter) = (peer(&path, ""), peer(&path, ""));
-            holder.expect(&format!("rw\t{held}"), "ok");
-            waiter.tell(&format!("rw\t{wanted}{way}"));
+            let (mut holder, mut waiter) = (peer(&path, &[]), peer(&path, &[]));
+            holder.run(held);
+            waiter.begin(wanted);
             until_blocked(&path, 1);
             assert!(waiter.is_silent());
             let_go[number % 3](&mut holder);
-            assert_eq!(waiter.answer(), "ok", "{held} to {wanted}{way}");
+            waiter.finish();
         }
     }
 }
@@ -169,34 +170,34 @@ fn a_release_and_a_death_hand_over_to_whoever_waits_in_whatever_way() {
 #[test]
 fn a_writer_waits_for_the_readers_before_it_and_readers_after_it_wait_for_the_writer() {
     limit!();
-    for way in WAYS {
+    for way in Way::WAITING {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data.lock");
-        let (mut first, mut writer) = (peer(&path, ""), peer(&path, ""));
-        let (mut second, mut third) = (peer(&path, ""), peer(&path, ""));
-        first.expect("rw\tread", "ok");
-        writer.tell(&format!("rw\twrite{way}"));
+        let (mut first, mut writer) = (peer(&path, &[]), peer(&path, &[]));
+        let (mut second, mut third) = (peer(&path, &[]), peer(&path, &[]));
+        first.run(Call::Read(Block));
+        writer.begin(Call::Write(way));
         until_in_gate(&path);
         until_blocked(&path, 1);
-        second.tell(&format!("rw\tread{way}"));
+        second.begin(Call::Read(way));
         until_blocked(&gate(&path), 1);
-        third.tell(&format!("rw\twrite{way}"));
+        third.begin(Call::Write(way));
         until_blocked(&gate(&path), 2);
         // It could be shared with the first, and does not pass the writer; nor does a try.
-        assert!(peer(&path, "").ask("rw\tread\ttry").starts_with("would-block"));
+        peer(&path, &[]).expect_would_block(Call::Read(Try));
         assert!(second.is_silent() && writer.is_silent());
-        first.expect("rw\tunlock", "ok");
-        assert_eq!(writer.answer(), "ok");
+        first.run(Call::Unlock);
+        writer.finish();
         until_blocked(&path, 1);
         assert!(second.is_silent());
-        writer.expect("rw\tunlock", "ok");
+        writer.run(Call::Unlock);
         // Two neighbors at the gate may change places: if another caller tries the gate in the moment in
         // which the first of them is woken, that one begins to wait again. (Wine does not keep their
         // order either.)
         let mut first = None;
         eventually("one of them has it", || {
             first = [&mut second, &mut third].iter_mut().position(|peer| {
-                peer.has_answered().inspect(|answer| assert_eq!(answer, "ok")).is_some()
+                peer.has_answered().inspect(|answer| assert!(answer.is_ok())).is_some()
             });
             first.is_some()
         });
@@ -204,8 +205,8 @@ fn a_writer_waits_for_the_readers_before_it_and_readers_after_it_wait_for_the_wr
             if first == Some(0) { (&mut second, &mut third) } else { (&mut third, &mut second) };
         until_blocked(&path, 1);
         assert!(last.is_silent());
-        first.expect("rw\tunlock", "ok");
-        assert_eq!(last.answer(), "ok");
+        first.run(Call::Unlock);
+        last.finish();
     }
 }
 
@@ -215,9 +216,9 @@ fn readers_that_overlap_without_end_keep_no_writer_out_and_writers_no_reader() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let (path, end) = (dir.path().join("data.lock"), dir.path().join("end"));
-    let mut readers: Vec<Peer> = (0..4).map(|_| peer(&path, "")).collect();
+    let mut readers: Vec<Peer> = (0..4).map(|_| peer(&path, &[])).collect();
     for (reader, ms) in readers.iter_mut().zip([3, 4, 5, 7]) {
-        reader.tell(&format!("rw\toverlap\t{}\t{ms}", end.display()));
+        reader.begin(Call::ReadUntil(end.clone(), ms));
     }
     let writing = RwLock::open(&path).unwrap();
     let mut writes = 0;
@@ -232,25 +233,24 @@ fn readers_that_overlap_without_end_keep_no_writer_out_and_writers_no_reader() {
     }
     std::fs::write(&end, "").unwrap();
     for reader in &mut readers {
-        let told = reader.answer();
-        let reads: u32 = told.split(' ').next().unwrap().parse().unwrap();
-        assert!(reads >= 5, "{told}");
+        let reads: u32 = reader.finish().parse().unwrap();
+        assert!(reads >= 5, "{reads}");
     }
 }
 
 #[test]
 fn a_downgrade_lets_readers_in_and_no_writer_however_it_waits() {
     limit!();
-    for way in WAYS {
+    for way in Way::WAITING {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data.lock");
         let lock = RwLock::open(&path).unwrap();
-        let (mut writer, mut reader) = (peer(&path, ""), peer(&path, ""));
+        let (mut writer, mut reader) = (peer(&path, &[]), peer(&path, &[]));
         let writing = lock.write().unwrap();
-        writer.tell(&format!("rw\twrite{way}"));
+        writer.begin(Call::Write(way));
         until_in_gate(&path);
         until_blocked(&path, 1);
-        reader.tell(&format!("rw\tread{way}"));
+        reader.begin(Call::Read(way));
         until_blocked(&gate(&path), 1);
         let reading = writing.downgrade().unwrap();
         // The writer has the gate, is first, and waits now for a reader.
@@ -258,9 +258,9 @@ fn a_downgrade_lets_readers_in_and_no_writer_however_it_waits() {
         assert!(writer.is_silent() && reader.is_silent());
         assert_eq!(reading.path(), path);
         reading.unlock().unwrap();
-        assert_eq!(writer.answer(), "ok");
-        writer.expect("rw\tdowngrade", "ok");
-        assert_eq!(reader.answer(), "ok");
+        writer.finish();
+        writer.run(Call::Downgrade);
+        reader.finish();
         assert!(lock.try_write().unwrap_err().is_would_block());
         drop(lock.try_read().unwrap());
     }
@@ -273,16 +273,16 @@ fn many_downgrades_in_front_of_a_writer_that_waits_are_one_step_each() {
     let dir = tempfile::tempdir().unwrap();
     let (path, inside) = (dir.path().join("data.lock"), dir.path().join("inside"));
     let lock = RwLock::open(&path).unwrap();
-    let mut peers: Vec<Peer> = (0..3).map(|_| peer(&path, "")).collect();
+    let mut peers: Vec<Peer> = (0..3).map(|_| peer(&path, &[])).collect();
     for peer in &mut peers {
-        peer.tell(&format!("rw\tchurn\t{}\t300\t1", inside.display()));
+        peer.begin(Call::Churn(inside.clone(), 300, 1));
     }
     for _ in 0..300 {
         let reading = lock.write().unwrap().downgrade().unwrap();
         drop(reading);
     }
     for peer in &mut peers {
-        assert_eq!(peer.answer(), "ok");
+        peer.finish();
     }
 }
 
@@ -291,38 +291,38 @@ fn processes_that_read_and_write_in_every_way_never_meet_where_they_must_not() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let (path, witness) = (dir.path().join("data.lock"), dir.path().join("witness"));
-    let mut peers: Vec<Peer> = (0..6).map(|_| peer(&path, "")).collect();
+    let mut peers: Vec<Peer> = (0..6).map(|_| peer(&path, &[])).collect();
     for (number, peer) in peers.iter_mut().enumerate() {
         let writes = [2, 3, 5][number % 3];
-        peer.tell(&format!("rw\tchurn\t{}\t150\t{writes}", witness.display()));
+        peer.begin(Call::Churn(witness.clone(), 150, writes));
     }
     for peer in &mut peers {
-        assert_eq!(peer.answer(), "ok");
+        peer.finish();
     }
 }
 
 #[test]
 fn who_is_killed_while_it_waits_is_in_nobodys_way() {
     limit!();
-    for way in WAYS {
-        for wanted in ["read", "write"] {
+    for way in Way::WAITING {
+        for wanted in [Call::Read, Call::Write] {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("data.lock");
-            let (mut holder, mut waiter) = (peer(&path, ""), peer(&path, ""));
-            let (mut in_gate, mut at_gate) = (peer(&path, ""), peer(&path, ""));
-            holder.expect("rw\twrite", "ok");
-            in_gate.tell(&format!("rw\t{wanted}{way}"));
+            let (mut holder, mut waiter) = (peer(&path, &[]), peer(&path, &[]));
+            let (mut in_gate, mut at_gate) = (peer(&path, &[]), peer(&path, &[]));
+            holder.run(Call::Write(Block));
+            in_gate.begin(wanted(way));
             until_blocked(&path, 1);
-            at_gate.tell(&format!("rw\t{wanted}{way}"));
+            at_gate.begin(wanted(way));
             until_blocked(&gate(&path), 1);
-            waiter.tell(&format!("rw\twrite{way}"));
+            waiter.begin(Call::Write(way));
             until_blocked(&gate(&path), 2);
             in_gate.kill();
             at_gate.kill();
             until_held(&gate(&path), waiter.id());
             assert!(waiter.is_silent());
-            holder.expect("rw\tunlock", "ok");
-            assert_eq!(waiter.answer(), "ok");
+            holder.run(Call::Unlock);
+            waiter.finish();
         }
     }
 }
@@ -333,16 +333,17 @@ fn who_gives_up_leaves_neither_the_gate_nor_the_lock_behind() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.lock");
     let lock = RwLock::open(&path).unwrap();
-    let mut other = peer(&path, "");
+    let mut other = peer(&path, &[]);
     let writing = lock.write().unwrap();
-    for mode in ["read", "write"] {
-        assert!(other.ask(&format!("rw\t{mode}\t20")).starts_with("timed-out"));
-        other.expect(&format!("rw\tgive-up\t{mode}\t50"), "ok");
+    for call in [Call::Read(Timeout(20)), Call::Write(Timeout(20))] {
+        other.expect_timed_out(call);
     }
+    other.run(Call::DropReadFutures(50));
+    other.run(Call::DropWriteFutures(50));
     drop(writing);
     drop(lock.write_timeout(Duration::from_secs(100)).unwrap());
-    other.expect("rw\twrite", "ok");
-    other.expect("rw\tunlock", "ok");
+    other.run(Call::Write(Block));
+    other.run(Call::Unlock);
     drop(lock.read().unwrap());
 }
 
@@ -389,11 +390,11 @@ fn who_has_it_to_read_is_told_apart_from_who_has_it_to_write() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.lock");
-    let (mut one, mut two) = (peer(&path, "label=one"), peer(&path, "label=two"));
+    let (mut one, mut two) = (peer(&path, &[label("one")]), peer(&path, &[label("two")]));
     let plain = Options::new().open_rwlock(&path).unwrap();
     assert_eq!(plain.holders().unwrap(), []);
-    one.expect("rw\tread", "ok");
-    two.expect("rw\tread", "ok");
+    one.run(Call::Read(Block));
+    two.run(Call::Read(Block));
     let labels = |lock: &RwLock| -> Vec<Option<String>> {
         lock.holders().unwrap().iter().map(|holder| holder.label().map(String::from)).collect()
     };
@@ -404,18 +405,18 @@ fn who_has_it_to_read_is_told_apart_from_who_has_it_to_write() {
     // Of a reader that dies nothing is believed.
     one.kill();
     assert_eq!(labels(&plain), [Some("two".into())]);
-    two.expect("rw\tunlock", "ok");
+    two.run(Call::Unlock);
     assert_eq!(plain.holders().unwrap(), []);
-    two.expect("rw\tread", "ok");
-    two.expect("rw\tread", "ok");
+    two.run(Call::Read(Block));
+    two.run(Call::Read(Block));
     assert_eq!(labels(&plain), [Some("two".into()), Some("two".into())]);
-    two.expect("rw\tdrop", "ok");
+    two.run(Call::DropGuards);
     let records = || std::fs::read_dir(dir.path().join("data.lock.holders")).unwrap().count();
     assert!(records() <= 1, "what the dead one left, or nothing");
-    two.expect("rw\twrite", "ok");
+    two.run(Call::Write(Block));
     assert_eq!(labels(&plain), [Some("two".into())]);
     assert!(dir.path().join("data.lock.holder").exists());
-    two.expect("rw\tdowngrade", "ok");
+    two.run(Call::Downgrade);
     assert_eq!(labels(&plain), [Some("two".into())]);
     assert!(!dir.path().join("data.lock.holder").exists());
     assert_eq!(records(), 1);
@@ -456,8 +457,8 @@ fn readers_and_the_next_writer_learn_that_a_writer_died() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.lock");
-    let mut writer = peer(&path, "label=importer");
-    writer.expect("rw\twrite", "ok");
+    let mut writer = peer(&path, &[label("importer")]);
+    writer.run(Call::Write(Block));
     writer.kill();
     let lock = RwLock::open(&path).unwrap();
     let (one, two) = (lock.read().unwrap(), lock.read().unwrap());
@@ -484,8 +485,8 @@ fn a_callback_is_called_for_both_and_polling_works() {
         })
         .poll_every(Duration::from_millis(2));
     let lock = options.open_rwlock(&path).unwrap();
-    let mut other = peer(&path, "");
-    other.expect("rw\twrite", "ok");
+    let mut other = peer(&path, &[]);
+    other.run(Call::Write(Block));
     // On a busy machine all of the span may pass before this thread runs again.
     let span = Duration::from_millis(50);
     eventually("a reader is told", || {
@@ -497,7 +498,7 @@ fn a_callback_is_called_for_both_and_polling_works() {
         called.swap(0, Ordering::SeqCst) > 0
     });
     let (lock, waiter) = (lock.clone(), std::thread::spawn(move || lock.write().map(drop)));
-    other.expect("rw\tunlock", "ok");
+    other.run(Call::Unlock);
     waiter.join().unwrap().unwrap();
     drop(lock.read().unwrap());
 }
@@ -542,12 +543,12 @@ fn who_reads_is_told_apart_and_who_waits_in_front_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.lock");
     let lock = Options::new().label("reading").open_rwlock(&path).unwrap();
-    let mut writer = peer(&path, "");
+    let mut writer = peer(&path, &[]);
     let reading = lock.read().unwrap();
     assert!(lock.holders().unwrap()[0].is_shared());
     let error = lock.try_write().unwrap_err().to_string();
     assert!(error.contains("release this process's own guard first"), "{error}");
-    writer.tell("rw\twrite");
+    writer.begin(Call::Write(Block));
     until_in_gate(&path);
     until_blocked(&path, 1);
     for error in
@@ -559,7 +560,7 @@ fn who_reads_is_told_apart_and_who_waits_in_front_is_named() {
         assert!(text.contains(&waits) || !cfg!(target_os = "linux"), "{text}");
     }
     drop(reading);
-    assert_eq!(writer.answer(), "ok");
+    writer.finish();
     let holders = lock.holders().unwrap();
     assert!(holders.iter().all(|holder| !holder.is_shared()), "{holders:?}");
 }
@@ -628,9 +629,9 @@ mod signals {
     }
 
     /// It has the gate, and nobody can tell it to go on.
-    fn stopped(path: &Path, way: &str) -> Peer {
-        let mut stopped = peer(path, "");
-        stopped.tell(&format!("rw\twrite{way}"));
+    fn stopped(path: &Path, way: Way) -> Peer {
+        let mut stopped = peer(path, &[]);
+        stopped.begin(Call::Write(way));
         until_held(&gate(path), stopped.id());
         until_blocked(path, 1);
         signal(&stopped, Signal::STOP);
@@ -641,13 +642,13 @@ mod signals {
     #[test]
     fn who_is_stopped_in_the_gate_holds_nobody_up_for_long() {
         limit!();
-        for way in WAYS {
+        for way in Way::WAITING {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("data.lock");
             let options = Options::new();
             // Once with the patience that users have.
             let options =
-                if way.is_empty() { options } else { options.backstop(Duration::from_millis(50)) };
+                if way == Block { options } else { options.backstop(Duration::from_millis(50)) };
             let lock = options.open_rwlock(&path).unwrap();
             let writing = lock.write().unwrap();
             let mut stopped = stopped(&path, way);
@@ -657,9 +658,9 @@ mod signals {
             drop(lock.read_timeout(Duration::from_secs(100)).unwrap());
             drop(futures_lite::future::block_on(lock.write_async()).unwrap());
             signal(&stopped, Signal::CONT);
-            assert_eq!(stopped.answer(), "ok");
+            stopped.finish();
             assert!(lock.try_read().unwrap_err().is_would_block());
-            stopped.expect("rw\tunlock", "ok");
+            stopped.run(Call::Unlock);
         }
     }
 
@@ -672,22 +673,22 @@ mod signals {
         let path = dir.path().join("data.lock");
         let lock = RwLock::open(&path).unwrap();
         let reading = lock.read().unwrap();
-        let mut stopped = stopped(&path, "");
+        let mut stopped = stopped(&path, Block);
         drop(lock.read().unwrap());
         signal(&stopped, Signal::CONT);
         // It runs again: who waits for longer than the patience of R3 waits on.
         let error = lock.read_timeout(Duration::from_millis(2500)).unwrap_err();
         assert!(error.is_timed_out(), "{error}");
         drop(reading);
-        assert_eq!(stopped.answer(), "ok");
+        stopped.finish();
     }
 
     #[test]
     fn a_fork_while_other_threads_use_the_handle_does_not_hang_the_copy() {
         limit!();
         let dir = tempfile::tempdir().unwrap();
-        let mut parent = peer(&dir.path().join("data.lock"), "");
-        parent.expect("rw\tfork-busy\t100", "ok");
+        let mut parent = peer(&dir.path().join("data.lock"), &[]);
+        parent.run(Call::ForkWhileBusy(100));
     }
 
     #[test]
@@ -710,7 +711,7 @@ mod signals {
         let path = dir.path().join("data.lock");
         let lock = RwLock::open(&path).unwrap();
         let writing = lock.write().unwrap();
-        let mut stopped = stopped(&path, "");
+        let mut stopped = stopped(&path, Block);
         drop(writing);
         drop(lock.try_read().unwrap());
         drop(lock.try_write().unwrap());
@@ -725,14 +726,14 @@ mod signals {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data.lock");
         let lock = RwLock::open(&path).unwrap();
-        let mut parent = peer(&path, "");
-        parent.expect("rw\twrite", "ok");
-        parent.expect("rw\tfork\tdowngrade", "child 0");
+        let mut parent = peer(&path, &[]);
+        parent.run(Call::Write(Block));
+        parent.expect(Call::DowngradeInFork, 0);
         assert!(lock.try_read().unwrap_err().is_would_block());
-        parent.expect("rw\tfork\tdrop", "child 0");
+        parent.expect(Call::DropGuardsInFork, 0);
         assert!(lock.try_read().unwrap_err().is_would_block());
-        parent.expect("rw\tdowngrade", "ok");
-        parent.expect("rw\tfork\tdrop", "child 0");
+        parent.run(Call::Downgrade);
+        parent.expect(Call::DropGuardsInFork, 0);
         drop(lock.try_read().unwrap());
         assert!(lock.try_write().unwrap_err().is_would_block());
     }
@@ -796,10 +797,10 @@ mod tools {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data.lock");
         let _writing = RwLock::open(&path).unwrap().write().unwrap();
-        let (mut in_gate, mut at_gate) = (peer(&path, ""), peer(&path, ""));
-        in_gate.tell("rw\twrite");
+        let (mut in_gate, mut at_gate) = (peer(&path, &[]), peer(&path, &[]));
+        in_gate.begin(Call::Write(Block));
         until_blocked(&path, 1);
-        at_gate.tell("rw\tread");
+        at_gate.begin(Call::Read(Block));
         until_blocked(&gate(&path), 1);
         crate::support::assert_sleep(&[(in_gate.id(), 0.4), (at_gate.id(), 3.0)]);
         in_gate.kill();
@@ -814,19 +815,20 @@ mod tools {
         let path = dir.path().join("data.lock");
         let inject = "fstatfs:poke_exit=@arg2=6969000000000000";
         let Some(mut other) = crate::support::strace::strace(&[], inject) else { return };
-        other.expect(&format!("rw\topen\t{}", path.display()), "ok");
+        other.open_rwlock(&path, &[]);
         let lock = RwLock::open(&path).unwrap();
-        for way in WAYS {
-            for (mode, is_reading) in [("read", true), ("write", false)] {
+        for way in Way::WAITING {
+            for is_reading in [true, false] {
                 let writing = is_reading.then(|| lock.write().unwrap());
                 let reading = (!is_reading).then(|| lock.read().unwrap());
-                other.tell(&format!("rw\t{mode}{way}"));
+                let call = if is_reading { Call::Read } else { Call::Write };
+                other.begin(call(way));
                 until_in_gate(&path);
-                assert_eq!(crate::support::blocked(&path), 0, "{mode}{way} blocks in the kernel");
+                assert_eq!(crate::support::blocked(&path), 0, "{way:?} blocks in the kernel");
                 assert!(other.is_silent());
                 drop((reading, writing));
-                assert_eq!(other.answer(), "ok");
-                other.expect("rw\tunlock", "ok");
+                other.finish();
+                other.run(Call::Unlock);
             }
         }
     }

@@ -6,12 +6,10 @@ use std::time::Duration;
 use flockwork::{Error, FileReadGuard, FileWriteGuard, Options, SharedFile, UpdateError};
 use futures_lite::future::block_on;
 
-use crate::peer::Peer;
-use crate::peer::shared_file::peer;
+use crate::peer::Way::{Async, Block, Deadline, Timeout, Try};
+use crate::peer::shared_file::{Call, Change, Through, peer};
+use crate::peer::{Peer, Way};
 use crate::support::{eventually, until_blocked};
-
-/// Ways to wait, as a peer is told them.
-const WAYS: [&str; 4] = ["", "\t100000", "\tdeadline\t100000", "\tasync"];
 
 fn files() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
@@ -86,32 +84,37 @@ fn each_way_waits_for_its_turn_or_gives_up_and_changes_nothing_then() {
     let (_dir, path) = files();
     let file = SharedFile::open(&path).unwrap();
     file.write("old").unwrap();
-    let mut other = peer("file", &path, "");
+    let mut other = peer(&path, &[]);
     let writing = file.lock_exclusive().unwrap();
-    for (way, complaint) in [("\ttry", "would-block"), ("\t0", "timed-out"), ("\t20", "timed-out")]
+    for (way, complaint) in
+        [(Try, "would-block"), (Timeout(0), "timed-out"), (Timeout(20), "timed-out")]
     {
-        for verb in ["read-locked", "write\tnew", "update\tnew"] {
-            let answer = other.ask(&format!("file\t{verb}{way}"));
-            assert!(answer.starts_with(complaint), "{verb}: {answer}");
+        for call in [
+            Call::ReadLocked(way),
+            Call::Write("new".into(), way),
+            Call::Update(Change::Append("new".into()), way),
+        ] {
+            let error = other.expect_error(call.clone());
+            assert!(error.starts_with(complaint), "{call:?}: {error}");
         }
     }
     drop(writing);
-    for way in WAYS {
-        for verb in ["read-locked", "update\tx"] {
+    for way in Way::WAITING {
+        for call in [Call::ReadLocked(way), Call::Update(Change::Append("x".into()), way)] {
             let writing = file.lock_exclusive().unwrap();
-            other.tell(&format!("file\t{verb}{way}"));
+            other.begin(call);
             until_blocked(file.rwlock().unwrap().path(), 1);
             assert!(other.is_silent());
             drop(writing);
-            let answer = other.answer();
-            assert!(answer == "ok" || answer.starts_with("old"), "{answer}");
+            let answer = other.finish();
+            assert!(answer.is_empty() || answer.starts_with("old"), "{answer}");
         }
     }
     assert_eq!(file.read_to_string().unwrap(), "oldxxxx");
     // Readers share; who reads keeps who writes out.
     let _reading = file.lock_shared().unwrap();
-    other.expect("file\tread-locked\ttry", "oldxxxx");
-    assert!(other.ask("file\tupdate\tnew\ttry").starts_with("would-block"));
+    other.expect(Call::ReadLocked(Try), "oldxxxx");
+    other.expect_would_block(Call::Update(Change::Append("new".into()), Try));
 }
 
 #[test]
@@ -123,31 +126,31 @@ fn guards_hold_for_longer_work() {
     is::<FileWriteGuard>();
     let (dir, path) = files();
     let file = SharedFile::open(&path).unwrap();
-    let mut other = peer("file", &path, "");
+    let mut other = peer(&path, &[]);
     let mut writing = file.lock_exclusive().unwrap();
     assert_eq!(writing.read().unwrap_err().kind(), std::io::ErrorKind::NotFound);
     writing.replace("one").unwrap();
     assert_eq!(writing.read_to_string().unwrap(), "one");
     writing.replace("two").unwrap();
     assert_eq!(writing.path(), path);
-    assert!(other.ask("file\tread-locked\ttry").starts_with("would-block"));
+    other.expect_would_block(Call::ReadLocked(Try));
     let reading = writing.downgrade().unwrap();
-    other.expect("file\tread-locked\ttry", "two");
-    assert!(other.ask("file\twrite\tthree\ttry").starts_with("would-block"));
+    other.expect(Call::ReadLocked(Try), "two");
+    other.expect_would_block(Call::Write("three".into(), Try));
     assert_eq!(reading.read().unwrap(), b"two");
     reading.unlock().unwrap();
-    other.expect("file\twrite\tthree\ttry", "ok");
+    other.run(Call::Write("three".into(), Try));
     file.lock_exclusive_timeout(Duration::ZERO).unwrap().unlock().unwrap();
     assert_eq!(block_on(file.lock_shared_async()).unwrap().read_to_string().unwrap(), "three");
     drop(block_on(file.lock_exclusive_async()).unwrap());
     drop(file.try_lock_exclusive().unwrap());
-    other.expect("file\tlock-exclusive", "ok");
+    other.run(Call::LockExclusive);
     assert!(file.try_lock_shared().unwrap_err().is_would_block());
     let soon = std::time::Instant::now() + Duration::from_millis(20);
     assert!(file.lock_shared_deadline(soon).unwrap_err().is_timed_out());
     assert!(file.lock_exclusive_deadline(soon).unwrap_err().is_timed_out());
     assert!(file.lock_shared_timeout(Duration::ZERO).unwrap_err().is_timed_out());
-    other.expect("file\treplace\tfour", "ok");
+    other.run(Call::Replace("four".into()));
     other.kill();
     assert_eq!(file.read_to_string().unwrap(), "four");
     assert_eq!(names(dir.path()), AT_REST);
@@ -158,7 +161,7 @@ fn a_change_that_fails_or_panics_changes_nothing_and_lets_go() {
     limit!();
     let (dir, path) = files();
     let file = SharedFile::open(&path).unwrap();
-    let mut other = peer("file", &path, "");
+    let mut other = peer(&path, &[]);
     for _ in 0..2 {
         let before = std::fs::read(&path).ok();
         match file.update(|_| Err::<Vec<u8>, _>(42)) {
@@ -169,13 +172,13 @@ fn a_change_that_fails_or_panics_changes_nothing_and_lets_go() {
             let _ = file.update(|_| -> Result<Vec<u8>, String> { panic!("half-way") });
         }));
         assert!(panicked.is_err());
-        assert!(other.ask("file\tupdate\tfails\tasync").starts_with("closure"));
-        other.tell("file\tupdate\thangs");
-        assert_eq!(other.answer(), "in the middle");
+        assert!(other.expect_error(Call::Update(Change::Fail, Async)).starts_with("closure"));
+        other.begin(Call::Update(Change::Hang, Block));
+        assert_eq!(other.finish(), "in the middle");
         other.kill();
         assert_eq!(std::fs::read(&path).ok(), before);
-        other = peer("file", &path, "");
-        other.expect("file\tupdate\tx\ttry", "ok");
+        other = peer(&path, &[]);
+        other.run(Call::Update(Change::Append("x".into()), Try));
     }
     assert_eq!(file.read_to_string().unwrap(), "xx");
     assert_eq!(names(dir.path()), AT_REST);
@@ -184,7 +187,7 @@ fn a_change_that_fails_or_panics_changes_nothing_and_lets_go() {
 fn count(peers: &mut [Peer], directory: &Path, times: u32) {
     for (number, peer) in peers.iter_mut().enumerate() {
         let acknowledged = directory.join(format!("acknowledged.{number}"));
-        peer.tell(&format!("file\tcount\t{}\t{times}", acknowledged.display()));
+        peer.begin(Call::Count(acknowledged.clone(), times));
     }
 }
 
@@ -200,12 +203,12 @@ fn eight_processes_count_to_two_thousand() {
     let (dir, path) = files();
     let counts = tempfile::tempdir().unwrap();
     let file = SharedFile::open(&path).unwrap();
-    let mut peers: Vec<Peer> = (0..8).map(|_| peer("file", &path, "")).collect();
+    let mut peers: Vec<Peer> = (0..8).map(|_| peer(&path, &[])).collect();
     // Wine is slow at it.
     let times = if cfg!(windows) { 100 } else { 250 };
     count(&mut peers, counts.path(), times);
     for peer in &mut peers {
-        assert_eq!(peer.answer(), "ok");
+        peer.finish();
     }
     assert_eq!(file.read_to_string().unwrap(), (8 * times).to_string());
     assert_eq!(acknowledged(counts.path()), u64::from(8 * times));
@@ -218,7 +221,7 @@ fn who_is_killed_while_it_counts_loses_nothing_that_was_done() {
     let (dir, path) = files();
     let file = SharedFile::open(&path).unwrap();
     let counts = tempfile::tempdir().unwrap();
-    let mut peers: Vec<Peer> = (0..6).map(|_| peer("file", &path, "")).collect();
+    let mut peers: Vec<Peer> = (0..6).map(|_| peer(&path, &[])).collect();
     count(&mut peers, counts.path(), 100_000);
     let mut killed = 0;
     let mut last = 0;
@@ -252,17 +255,17 @@ fn readers_never_see_half_a_write_whoever_is_killed() {
     let end = until.path().join("end");
     let file = SharedFile::open(&path).unwrap();
     file.write(vec![b'a'; 100_000]).unwrap();
-    let mut readers: Vec<Peer> = (0..2).map(|_| peer("file", &path, "")).collect();
-    for (reader, way) in readers.iter_mut().zip(["lock", "bare"]) {
-        reader.tell(&format!("file\twatch\t{}\t{way}", end.display()));
+    let mut readers: Vec<Peer> = (0..2).map(|_| peer(&path, &[])).collect();
+    for (reader, through) in readers.iter_mut().zip([Through::Library, Through::System]) {
+        reader.begin(Call::ReadUntil(end.clone(), through));
     }
     let mut letters = (b'b'..=b'y').cycle();
     let mut rounds = 0;
     eventually("each has read, and many writers were killed", || {
-        let mut writer = peer("file", &path, "");
+        let mut writer = peer(&path, &[]);
         let letter = char::from(letters.next().unwrap());
         let contents = letter.to_string().repeat(200_000);
-        writer.tell(&format!("file\twrite\t{contents}"));
+        writer.begin(Call::Write(contents.clone(), Block));
         std::thread::sleep(Duration::from_micros(150 * (rounds % 20)));
         writer.kill();
         rounds += 1;
@@ -271,7 +274,7 @@ fn readers_never_see_half_a_write_whoever_is_killed() {
     });
     std::fs::write(&end, "").unwrap();
     for reader in &mut readers {
-        assert_eq!(reader.answer(), "ok");
+        reader.finish();
     }
     file.write("z").unwrap();
     assert_eq!(names(dir.path()), AT_REST);
@@ -358,13 +361,13 @@ fn reading_waits_for_nobody_and_needs_no_lock_file() {
     assert_eq!(file.read_to_string().unwrap(), "plain");
     assert_eq!(block_on(file.read_async()).unwrap(), b"plain");
     assert_eq!(names(dir.path()), ["data.json"]);
-    let mut other = peer("file", &path, "");
+    let mut other = peer(&path, &[]);
     let mut writing = file.lock_exclusive().unwrap();
-    for way in ["", "\ttry", "\t0", "\tdeadline\t0", "\tasync"] {
-        other.expect(&format!("file\tread{way}"), "plain");
+    for way in [Block, Try, Timeout(0), Deadline(0), Async] {
+        other.expect(Call::Read(way), "plain");
     }
     writing.replace("new").unwrap();
-    other.expect("file\tread", "new");
+    other.expect(Call::Read(Block), "new");
 }
 
 #[test]
@@ -475,14 +478,14 @@ mod owners_and_links {
         std::fs::write(&path, "x").unwrap();
         set_mode(&path, 0o666);
         let mut other = crate::support::unprivileged::unprivileged();
-        crate::peer::shared_file::open(&mut other, "file", &path, "");
-        other.expect("file\twrite\ty", "ok");
+        other.open_shared_file(&path, &[]);
+        other.run(Call::Write("y".into(), Block));
         let found = std::fs::metadata(&path).unwrap();
         assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (65534, 65534, 0o666));
         // Members of group 0 could write, and those of the new file's group could not.
         std::os::unix::fs::chown(&path, Some(65534), Some(0)).unwrap();
         set_mode(&path, 0o4774);
-        other.expect("file\twrite\tz", "ok");
+        other.run(Call::Write("z".into(), Block));
         let found = std::fs::metadata(&path).unwrap();
         assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (65534, 65534, 0o744));
     }
@@ -497,15 +500,15 @@ mod owners_and_links {
         file.write("theirs").unwrap();
         set_mode(&path, 0o444);
         let mut other = crate::support::unprivileged::unprivileged();
-        crate::peer::shared_file::open(&mut other, "file", &path, "");
-        other.expect("file\tread", "theirs");
-        let answer = other.ask("file\twrite\tmine");
+        other.open_shared_file(&path, &[]);
+        other.expect(Call::Read(Block), "theirs");
+        let answer = other.expect_error(Call::Write("mine".into(), Block));
         assert!(answer.starts_with("PermissionDenied: could not write `"), "{answer}");
         assert_eq!(file.read_to_string().unwrap(), "theirs");
         // Nor where the directory does not let a new file be made.
         set_mode(&path, 0o666);
         set_mode(dir.path(), 0o755);
-        let answer = other.ask("file\twrite\tmine");
+        let answer = other.expect_error(Call::Write("mine".into(), Block));
         assert!(answer.starts_with("PermissionDenied: could not write `"), "{answer}");
         assert!(answer.contains("must be able to write to"), "{answer}");
         assert_eq!(file.read_to_string().unwrap(), "theirs");
@@ -527,15 +530,15 @@ mod owners_and_links {
         std::fs::write(&aside, "half").unwrap();
         set_mode(&aside, 0o600);
         let mut other = crate::support::unprivileged::unprivileged();
-        crate::peer::shared_file::open(&mut other, "file", &path, "");
-        other.expect("file\twrite\tnew", "ok");
+        other.open_shared_file(&path, &[]);
+        other.run(Call::Write("new".into(), Block));
         assert_eq!(names(dir.path()), AT_REST);
         // In a sticky directory it is not theirs to remove.
         std::os::unix::fs::chown(&path, Some(0), Some(0)).unwrap();
         std::fs::write(&aside, "half").unwrap();
         set_mode(&aside, 0o600);
         set_mode(dir.path(), 0o1777);
-        let answer = other.ask("file\twrite\tnewer");
+        let answer = other.expect_error(Call::Write("newer".into(), Block));
         assert!(answer.contains("another user was killed writing it"), "{answer}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
     }
@@ -593,11 +596,11 @@ mod owners_and_links {
     fn a_forked_copy_of_a_guard_writes_nothing() {
         limit!();
         let (_dir, path) = files();
-        let mut parent = peer("file", &path, "");
-        parent.expect("file\tlock-exclusive", "ok");
-        parent.expect("file\treplace\tparent", "ok");
-        parent.expect("file\tfork-replace\tchild", "child 0");
-        parent.expect("file\tdrop", "ok");
+        let mut parent = peer(&path, &[]);
+        parent.run(Call::LockExclusive);
+        parent.run(Call::Replace("parent".into()));
+        parent.expect(Call::ReplaceInFork("child".into()), 0);
+        parent.run(Call::DropGuard);
         assert_eq!(SharedFile::open(&path).unwrap().read_to_string().unwrap(), "parent");
     }
 
@@ -668,7 +671,6 @@ mod access_lists {
     use rustix::fs::{XattrFlags, lgetxattr, lsetxattr};
 
     use super::*;
-    use crate::peer::shared_file::open;
 
     const ACCESS: &str = "system.posix_acl_access";
     const DEFAULT: &str = "system.posix_acl_default";
@@ -763,8 +765,8 @@ mod access_lists {
         };
         let Some((_dir, path)) = listed(&rights(6)) else { return };
         let mut other = crate::support::unprivileged::unprivileged();
-        open(&mut other, "file", &path, "");
-        other.expect("file\twrite\tnew", "ok");
+        other.open_shared_file(&path, &[]);
+        other.run(Call::Write("new".into(), Block));
         let found = std::fs::metadata(&path).unwrap();
         assert_eq!((found.uid(), found.gid()), (65534, 65534));
         assert_eq!(list_of(&path), Some(rights(0)));
@@ -790,8 +792,8 @@ mod access_lists {
             let Some((_dir, path)) = listed(&rights) else { return };
             assert_eq!(mode(&path), 0o660);
             let Some(mut writer) = crate::support::strace::strace(&[], call) else { return };
-            open(&mut writer, "file", &path, "");
-            writer.expect("file\twrite\tnew", "ok");
+            writer.open_shared_file(&path, &[]);
+            writer.run(Call::Write("new".into(), Block));
             assert_eq!((mode(&path), list_of(&path)), (expected, None), "{call}");
         }
     }
@@ -808,8 +810,8 @@ mod access_lists {
             assert!(!may_read(&path, 1000, 1000));
             // What strace refuses matters to the second only.
             let Some(mut writer) = crate::support::strace::strace(&[], call) else { return };
-            open(&mut writer, "file", &path, "");
-            writer.expect("file\twrite\tnew", "ok");
+            writer.open_shared_file(&path, &[]);
+            writer.run(Call::Write("new".into(), Block));
             assert!(!may_read(&path, 1000, 1000), "{call}");
             assert_eq!(mode(&path) & !0o640, 0, "{call}");
         }
@@ -852,9 +854,9 @@ mod access_lists {
         ]);
         lsetxattr(&path, ACCESS, &rights, XattrFlags::empty()).unwrap();
         let mut other = crate::support::unprivileged::unprivileged();
-        open(&mut other, "file", &path, "");
+        other.open_shared_file(&path, &[]);
         // The lock files are the superuser's, and can be read.
-        other.expect("file\twrite\tnewer", "ok");
+        other.run(Call::Write("newer".into(), Block));
         assert_eq!(kept("user.origin").as_deref(), Some(&b"somewhere"[..]));
         assert_eq!(kept("security.flockwork"), None);
     }
@@ -864,7 +866,7 @@ mod access_lists {
 #[cfg(target_os = "linux")]
 mod injected {
     use super::*;
-    use crate::peer::shared_file::open;
+    use crate::peer::{Request, Setting};
     use crate::support::strace::{answer_of_stopped, injected, strace};
 
     /// At each step of a write, in order.
@@ -882,8 +884,8 @@ mod injected {
             let Some(mut writer) = injected(&aside, &format!("{step}:signal=KILL:when=1")) else {
                 return;
             };
-            open(&mut writer, "file", &path, "fsync=yes");
-            writer.tell("file\twrite\tnew");
+            writer.open_shared_file(&path, &[Setting::Fsync]);
+            writer.begin(Call::Write("new".into(), Block));
             assert_eq!(writer.answer_or_death(), None, "killed at {step}");
             let file = SharedFile::open(&path).unwrap();
             // The signal comes before the call.
@@ -907,17 +909,17 @@ mod injected {
                 else {
                     return;
                 };
-                open(&mut writer, "file", &path, "fsync=yes");
-                writer.expect("file\tread-locked", "old"); // from now on it has its lock open
-                let descriptors = writer.ask("descriptors");
-                let answer = writer.ask("file\twrite\tnew");
+                writer.open_shared_file(&path, &[Setting::Fsync]);
+                writer.expect(Call::ReadLocked(Block), "old"); // from now on it has its lock open
+                let descriptors = writer.run(Request::CountDescriptors);
+                let answer = writer.expect_error(Call::Write("new".into(), Block));
                 assert!(answer.contains("could not write `"), "{step}: {answer}");
                 assert!(answer.contains("data.json`"), "{step}: {answer}");
-                writer.expect("file\tread", "old");
+                writer.expect(Call::Read(Block), "old");
                 assert_eq!(names(dir.path()), AT_REST, "{step}");
-                writer.expect("file\twrite\tnew", "ok");
-                writer.expect("file\tread", "new");
-                writer.expect("descriptors", &descriptors);
+                writer.run(Call::Write("new".into(), Block));
+                writer.expect(Call::Read(Block), "new");
+                writer.expect(Request::CountDescriptors, &descriptors);
             }
         }
     }
@@ -933,23 +935,23 @@ mod injected {
             let calls = ["fchmod", "faccessat2", "renameat2", "fsync", "fdatasync"];
             let inject: Vec<_> = calls.iter().map(|call| format!("{call}:error={errno}")).collect();
             let Some(mut writer) = strace(&[], &inject.join(";")) else { return };
-            open(&mut writer, "file", &path, "fsync=yes");
-            writer.expect("file\twrite\tone", "ok");
-            writer.expect("file\tdurable", "false");
-            writer.expect("file\twrite\ttwo", "ok");
-            writer.expect("file\tread", "two");
+            writer.open_shared_file(&path, &[Setting::Fsync]);
+            writer.run(Call::Write("one".into(), Block));
+            writer.expect(Call::IsDurable, false);
+            writer.run(Call::Write("two".into(), Block));
+            writer.expect(Call::Read(Block), "two");
             // A file that cannot have the mode of the old one gives other users no more rights than
             // that did.
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
-            writer.expect("file\twrite\tthree", "ok");
+            writer.run(Call::Write("three".into(), Block));
             assert_eq!(mode(&path) & !0o640, 0, "{:o}", mode(&path));
-            writer.expect("file\tread", "three");
+            writer.expect(Call::Read(Block), "three");
             assert_eq!(names(dir.path()), AT_REST);
         }
         let (_dir, path) = files();
-        let mut writer = peer("file", &path, "fsync=yes");
-        writer.expect("file\twrite\tone", "ok");
-        writer.expect("file\tdurable", "true");
+        let mut writer = peer(&path, &[Setting::Fsync]);
+        writer.run(Call::Write("one".into(), Block));
+        writer.expect(Call::IsDurable, true);
     }
 
     /// While it is being written: the writer is stopped before the new file gets its name.
@@ -960,26 +962,26 @@ mod injected {
         let aside = dir.path().join("data.json.flock.new");
         let stop = "fsync:signal=STOP:when=1";
         let Some(mut writer) = injected(&aside, stop) else { return };
-        open(&mut writer, "file", &path, "fsync=yes");
-        writer.tell("file\twrite\tnew");
+        writer.open_shared_file(&path, &[Setting::Fsync]);
+        writer.begin(Call::Write("new".into(), Block));
         eventually("it is written", || std::fs::metadata(&aside).is_ok_and(|it| it.len() == 3));
         std::os::unix::fs::symlink("elsewhere", &path).unwrap();
-        let answer = answer_of_stopped(&mut writer);
+        let answer = answer_of_stopped(&mut writer).unwrap_err();
         assert!(answer.starts_with("not-regular"), "{answer}");
         assert_eq!(std::fs::read_link(&path).unwrap(), Path::new("elsewhere"));
         std::fs::remove_file(&path).unwrap();
         // Another writer, who should not be there, has removed what was written, and writes something else.
         let Some(mut writer) = injected(&aside, stop) else { return };
-        open(&mut writer, "file", &path, "fsync=yes");
-        writer.tell("file\twrite\tnew");
+        writer.open_shared_file(&path, &[Setting::Fsync]);
+        writer.begin(Call::Write("new".into(), Block));
         eventually("it is written", || std::fs::metadata(&aside).is_ok_and(|it| it.len() == 3));
         std::fs::remove_file(&aside).unwrap();
         std::fs::write(&aside, "theirs, half").unwrap();
-        let answer = answer_of_stopped(&mut writer);
+        let answer = answer_of_stopped(&mut writer).unwrap_err();
         assert!(answer.contains("was the lock file removed?"), "{answer}");
         assert_eq!(std::fs::read_to_string(&aside).unwrap(), "theirs, half");
         assert!(!path.exists());
-        writer.expect("file\twrite\tnew", "ok");
+        writer.run(Call::Write("new".into(), Block));
         assert_eq!(names(dir.path()), AT_REST);
     }
 
@@ -989,14 +991,14 @@ mod injected {
         let (dir, path) = files();
         // The third is that of the directory.
         let Some(mut writer) = strace(&[], "fsync:error=EIO:when=2") else { return };
-        open(&mut writer, "file", &path, "fsync=yes");
-        let answer = writer.ask("file\twrite\tnew");
+        writer.open_shared_file(&path, &[Setting::Fsync]);
+        let answer = writer.expect_error(Call::Write("new".into(), Block));
         assert!(answer.contains("could not write"), "{answer}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
-        writer.expect("file\twrite\tnewer", "ok");
+        writer.run(Call::Write("newer".into(), Block));
         assert_eq!(names(dir.path()), AT_REST);
         let Some(mut writer) = strace(&[], "fsync,fdatasync:error=EIO") else { return };
-        open(&mut writer, "file", &path, "");
-        writer.expect("file\twrite\tnewest", "ok");
+        writer.open_shared_file(&path, &[]);
+        writer.run(Call::Write("newest".into(), Block));
     }
 }

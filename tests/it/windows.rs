@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use flockwork::{Error, Event, Lock, Once, Options, RwLock, Semaphore, SharedFile};
 
-use crate::peer::Peer;
+use crate::peer::Way::{Async, Block, Timeout, Try};
+use crate::peer::lock::Call;
+use crate::peer::{Peer, Request, event, label, semaphore};
 use crate::support::left_out;
 
 /// Share modes.
@@ -72,7 +74,7 @@ fn programs_that_are_started_have_no_lock_file_open() {
     let lock = Lock::open(&path).unwrap();
     let held = lock.lock().unwrap();
     let mut started = Peer::start();
-    started.expect("descriptors", "0"); // it runs
+    started.expect(Request::CountDescriptors, 0); // it runs
     drop((held, lock));
     std::fs::remove_file(&path).unwrap();
 }
@@ -210,8 +212,8 @@ fn a_death_is_told_although_the_record_is_pinned_still() {
     limit!();
     let (dir, path) = dirs();
     let mut killed = Peer::start();
-    killed.expect(&format!("open\t{}\tlabel=killed", path.display()), "ok");
-    killed.expect("lock", "held");
+    killed.open_lock(&path, &[label("killed")]);
+    killed.lock();
     killed.kill();
     let _pinned = shared(&dir.path().join("a.lock.holder"), READ | DELETE);
     assert!(Lock::open(&path).unwrap().lock().unwrap().abandoned());
@@ -247,13 +249,13 @@ fn assert_the_same(one: &Path, other: &Path) {
     let mut peer = Peer::with_lock(other);
     let held = lock.lock().unwrap();
     assert!(Lock::open(other).unwrap().try_lock().unwrap_err().is_would_block(), "{said}");
-    assert!(peer.ask("try").starts_with("would-block"), "{said}");
+    peer.expect_would_block(Call::Acquire(Try));
     assert!(flockwork::is_held(other).unwrap());
-    peer.tell("timeout\t100000");
+    peer.begin(Call::Acquire(Timeout(100_000)));
     drop(held);
-    assert_eq!(peer.answer(), "held");
+    peer.finish();
     assert!(lock.try_lock().unwrap_err().is_would_block(), "{said}");
-    peer.expect("unlock", "ok");
+    peer.unlock();
     drop((lock, peer));
     std::fs::remove_file(one).unwrap();
 
@@ -266,24 +268,24 @@ fn assert_the_same(one: &Path, other: &Path) {
     std::fs::remove_file(one).unwrap();
 
     let semaphore = Semaphore::open(one, 2).unwrap();
-    let mut peer = crate::peer::semaphore::peer(other, 2, "");
+    let mut peer = crate::peer::semaphore::peer(other, 2, &[]);
     let permits = semaphore.acquire_many(2).unwrap();
-    assert!(peer.ask("sem\ttry\t1").starts_with("would-block"), "{said}");
+    peer.expect_would_block(semaphore::Call::Acquire(1, Try));
     assert_eq!(flockwork::held_slots(other).unwrap(), [0, 1]);
-    peer.tell("sem\tacquire\t1");
+    peer.begin(semaphore::Call::Acquire(1, Block));
     drop(permits);
-    assert!(peer.answer().starts_with("held "));
+    peer.finish();
     assert_eq!(semaphore.available_permits().unwrap(), 1, "{said}");
     drop((semaphore, peer));
     std::fs::remove_dir_all(one).unwrap();
 
     let event = Event::open(one).unwrap();
-    let mut peer = crate::peer::event::peer(other, "");
-    for way in ["wait", "wait\tasync"] {
-        peer.tell(&format!("event\t{way}"));
+    let mut peer = crate::peer::event::peer(other, &[]);
+    for way in [Block, Async] {
+        peer.begin(event::Call::Wait(way));
         assert!(event.set_with(b"x").unwrap());
-        assert_eq!(peer.answer(), "ok", "{said}");
-        peer.expect("event\tconsume", "x");
+        peer.finish();
+        peer.expect(event::Call::Consume(Block), "x");
         assert!(!event.is_set().unwrap(), "{said}");
     }
     drop((event, peer));
@@ -440,7 +442,7 @@ fn behind_the_literal_prefix_they_are_names_as_others() {
         let path = literal(&dir.path().join("x")).with_file_name(name);
         let lock = Options::new().label("x").open_lock(&path).unwrap();
         let held = lock.lock().unwrap();
-        assert!(Peer::with_lock(&path).ask("try").starts_with("would-block"));
+        Peer::with_lock(&path).expect_would_block(Call::Acquire(Try));
         assert!(names_in(dir.path()).iter().any(|found| found == name));
         drop((held, lock));
         std::fs::remove_file(&path).unwrap();
@@ -510,7 +512,7 @@ fn a_file_that_can_only_be_read_is_locked() {
     set_read_only(&path, true);
     let lock = Lock::open(&path).unwrap();
     let mut peer = Peer::with_lock(&path);
-    peer.expect("lock", "held");
+    peer.lock();
     assert!(lock.try_lock().unwrap_err().is_would_block());
     peer.kill();
     drop(lock.lock_timeout(Duration::from_secs(100)).unwrap());

@@ -1,9 +1,10 @@
 //! The command `flockwork` where there is no shell to rely on: the job is this test binary, as a peer.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::peer::Peer;
+use crate::peer::line::Words as _;
 use crate::support::eventually;
 use crate::support::running::Start as _;
 
@@ -28,8 +29,8 @@ fn job(dir: &Path, words: &[&str], own: &str) -> Peer {
     let mut command = flockwork(dir, words);
     command.arg(std::env::current_exe().unwrap());
     let mut job = Peer::start_as(command);
-    job.expect(&format!("open\t{}", dir.join(own).display()), "ok");
-    job.expect("lock", "held");
+    job.open_lock(&dir.join(own), &[]);
+    job.lock();
     job
 }
 
@@ -128,7 +129,19 @@ fn what_is_held_is_shown() {
 
 // ------------------------------------------------------------------------- a job that ends by itself
 
-/// What the job does that this binary is when it is started by [`short`].
+sendable! {
+    /// What the job does that this binary is when it is started by [`short`].
+    enum Task {
+        Exit(code: i32),
+        // Prints what it was started with, behind `--`, each on a line that cannot be mistaken.
+        PrintArguments,
+        Append(log: PathBuf),
+        // Fails where all of so many locks are held.
+        LockOneOf(locks: u32, path: PathBuf),
+    }
+}
+
+/// The job's task.
 const JOB: &str = "FLOCKWORK_IT_JOB";
 
 /// Where that job begins. As a test it has nothing to do.
@@ -136,37 +149,33 @@ const JOB: &str = "FLOCKWORK_IT_JOB";
 fn short_job() {
     limit!();
     let Ok(task) = std::env::var(JOB) else { return };
-    let words: Vec<&str> = task.split('\t').collect();
-    let code = match *words.as_slice() {
-        ["exit", code] => code.parse().unwrap(),
-        // What it was started with, behind `--`, each on a line that cannot be mistaken.
-        ["arguments"] => {
+    let code = match Task::from_line(&task) {
+        Task::Exit(code) => code,
+        Task::PrintArguments => {
             for argument in std::env::args().skip_while(|argument| argument != "--").skip(1) {
                 println!("\njob: {argument:?}");
             }
             0
         }
-        ["append", log] => {
+        Task::Append(log) => {
             let mut log = std::fs::File::options().append(true).create(true).open(log).unwrap();
             std::io::Write::write_all(&mut log, b"done\n").unwrap();
             0
         }
-        // Of so many places one must be free.
-        ["one-of", places, witness] => {
-            let place = |number: u32| flockwork::Lock::open(format!("{witness}.{number}")).unwrap();
-            let held = (0..places.parse().unwrap()).find_map(|n| place(n).try_lock().ok());
+        Task::LockOneOf(locks, path) => {
+            let lock = |n: u32| flockwork::Lock::open(path.with_extension(n.to_string())).unwrap();
+            let held = (0..locks).find_map(|n| lock(n).try_lock().ok());
             std::thread::sleep(std::time::Duration::from_millis(20));
             if held.is_some() { 0 } else { 9 }
         }
-        _ => panic!("what is {words:?}?"),
     };
     std::process::exit(code);
 }
 
 /// `words` end where the command begins.
-fn short(dir: &Path, words: &[&str], task: &str) -> Command {
+fn short(dir: &Path, words: &[&str], task: &Task) -> Command {
     let mut command = flockwork(dir, words);
-    command.arg(std::env::current_exe().unwrap()).env(JOB, task);
+    command.arg(std::env::current_exe().unwrap()).env(JOB, task.to_line());
     command.args(["cli::everywhere::short_job", "--exact", "--nocapture", "-q"]);
     command
 }
@@ -186,13 +195,13 @@ fn the_jobs_code_is_ours_and_its_arguments_are_as_they_were() {
             if verb[0] == "once" && code == 0 {
                 continue;
             }
-            assert_eq!(code_of(short(dir, verb, &format!("exit\t{code}"))), code, "{verb:?}");
+            assert_eq!(code_of(short(dir, verb, &Task::Exit(code))), code, "{verb:?}");
         }
     }
     if cfg!(windows) {
         // As programs end there that crash or are killed by it.
         for code in [256, 0x00C0_FFEE, -1_073_741_819] {
-            assert_eq!(code_of(short(dir, &["lock", "f"], &format!("exit\t{code}"))), code);
+            assert_eq!(code_of(short(dir, &["lock", "f"], &Task::Exit(code))), code);
         }
     }
     let words = [
@@ -210,7 +219,8 @@ fn the_jobs_code_is_ours_and_its_arguments_are_as_they_were() {
         "^&|<>",
     ];
     for verb in [&["lock", "f"][..], &["sem", "s", "--"], &["once", "o"]] {
-        let output = short(dir, verb, "arguments").arg("--").args(words).output().unwrap();
+        let output =
+            short(dir, verb, &Task::PrintArguments).arg("--").args(words).output().unwrap();
         assert!(output.status.success(), "{output:?}");
         let text = String::from_utf8(output.stdout).unwrap();
         let seen: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("job: ")).collect();
@@ -306,7 +316,7 @@ fn who_does_not_get_it_says_who_has_it_and_ends_as_was_asked() {
     let quiet = flockwork(dir, &["lock", "-nq", "f", "x"]).output().unwrap();
     assert_eq!((quiet.status.code(), &*quiet.stderr), (Some(75), &b""[..]));
     // Who waits says so.
-    let mut waiting = short(dir, &["lock", "f"], "exit\t5");
+    let mut waiting = short(dir, &["lock", "f"], &Task::Exit(5));
     let mut waiting = waiting.stderr(Stdio::piped()).stdout(Stdio::null()).start();
     let mut said = std::io::BufReader::new(waiting.stderr.take().unwrap());
     let mut line = String::new();
@@ -325,7 +335,7 @@ fn so_many_run_at_once_and_never_more() {
     let witness = dir.join("witness");
     for (permits, jobs) in [(1, 4), (3, 12)] {
         let words = ["sem", "-j", &permits.to_string(), &format!("s{permits}")];
-        let task = format!("one-of\t{permits}\t{}", witness.display());
+        let task = Task::LockOneOf(permits, witness.clone());
         let run = || short(dir, &words, &task).stdout(Stdio::null()).start();
         let jobs: Vec<_> = (0..jobs).map(|_| run()).collect();
         for mut job in jobs {
@@ -339,7 +349,7 @@ fn of_many_who_do_something_once_one_does() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let task = format!("append\t{}", dir.join("log").display());
+    let task = Task::Append(dir.join("log"));
     for times in 1..=2 {
         let run = || short(dir, &["once", "o"], &task).stdout(Stdio::null()).start();
         let jobs: Vec<_> = (0..5).map(|_| run()).collect();
@@ -350,7 +360,7 @@ fn of_many_who_do_something_once_one_does() {
         assert_eq!(log.lines().count(), times);
         expect(dir, &["once", "--reset", "o"], 0, "");
     }
-    assert_eq!(code_of(short(dir, &["once", "o"], "exit\t4")), 4);
+    assert_eq!(code_of(short(dir, &["once", "o"], &Task::Exit(4))), 4);
     assert!(!dir.join("o").exists(), "what failed is not done");
 }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 use flockwork::{Error, Event};
 
 use crate::event::dirs;
-use crate::peer::Peer;
-use crate::peer::event::peer;
-use crate::peer::semaphore::FAR;
+use crate::peer::Way::{Async, Block, Timeout, Try};
+use crate::peer::event::{Call, peer};
+use crate::peer::{Answer, LATE_BACKSTOP, Peer};
 use crate::support::{eventually, until_watching};
 
 #[test]
@@ -41,11 +41,9 @@ fn each_setting_wakes_one_of_those_who_wait() {
     limit!();
     let (dir, path) = dirs();
     let event = Event::open(&path).unwrap();
-    let mut peers: Vec<Peer> = (0..5).map(|_| peer(&path, FAR)).collect();
-    for (peer, way) in
-        peers.iter_mut().zip(["consume", "consume\tasync", "consume\t1000000"].iter().cycle())
-    {
-        peer.tell(&format!("event\t{way}"));
+    let mut peers: Vec<Peer> = (0..5).map(|_| peer(&path, LATE_BACKSTOP)).collect();
+    for (peer, way) in peers.iter_mut().zip([Block, Async, Timeout(1_000_000)].iter().cycle()) {
+        peer.begin(Call::Consume(*way));
     }
     for peer in &peers {
         until_watching(peer.id(), dir.path());
@@ -59,7 +57,7 @@ fn each_setting_wakes_one_of_those_who_wait() {
             answer = peers.iter_mut().find_map(Peer::has_answered);
             answer.is_some()
         });
-        got.insert(answer.unwrap());
+        got.insert(answer.unwrap().unwrap());
         assert!(peers.iter_mut().all(Peer::is_silent));
     }
     assert_eq!(got, (0..5).map(|number| format!("setting {number}")).collect());
@@ -72,8 +70,8 @@ fn storm(settings: u32, kills: bool, steals: bool) {
     let log = dir.path().join("log");
     std::fs::write(&log, "").unwrap();
     let start = || {
-        let mut peer = peer(&path, FAR);
-        peer.tell(&format!("event\tconsume-all\t{}", log.display()));
+        let mut peer = peer(&path, LATE_BACKSTOP);
+        peer.begin(Call::ConsumeAll(log.clone()));
         peer
     };
     let mut peers: Vec<Peer> = (0..4).map(|_| start()).collect();
@@ -96,7 +94,7 @@ fn storm(settings: u32, kills: bool, steals: bool) {
     // What a dead one had in its hands is a setting that nobody has had yet: it comes before the end.
     event.set_with(b"end").unwrap();
     for peer in &mut peers {
-        assert_eq!(peer.answer(), "ok");
+        peer.finish();
     }
     let text = std::fs::read_to_string(&log).unwrap();
     let mut numbers: Vec<u32> = text.lines().map(|line| line.parse().unwrap()).collect();
@@ -126,16 +124,18 @@ fn of_many_processes_that_try_at_once_one_gets_each_setting() {
     limit!();
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();
-    let mut peers: Vec<Peer> = (0..4).map(|_| peer(&path, "")).collect();
+    let mut peers: Vec<Peer> = (0..4).map(|_| peer(&path, &[])).collect();
     for number in 0..if cfg!(windows) { 40 } else { 400 } {
         let payload = format!("setting {number}");
         event.set_with(payload.as_bytes()).unwrap();
         for peer in &mut peers {
-            peer.tell("event\ttry-consume");
+            peer.begin(Call::Consume(Try));
         }
-        let answers: Vec<String> = peers.iter_mut().map(Peer::answer).collect();
-        let winners = answers.iter().filter(|answer| **answer == payload).count();
-        let losers = answers.iter().filter(|answer| answer.starts_with("would-block: ")).count();
+        let answers: Vec<Answer> = peers.iter_mut().map(Peer::answer).collect();
+        let is_loser =
+            |answer: &&Answer| matches!(answer, Err(error) if error.starts_with("would-block: "));
+        let winners = answers.iter().flatten().filter(|got| **got == payload).count();
+        let losers = answers.iter().filter(is_loser).count();
         assert_eq!((winners, losers), (1, 3), "{answers:?}");
         assert!(!event.is_set().unwrap());
     }
@@ -215,21 +215,20 @@ fn one_who_consumes_and_does_not_come_to_an_end_holds_up_others_only_as_long() {
         error.to_string().contains("it is set, but another process is consuming it"),
         "{error}"
     );
-    let mut other = peer(&path, FAR);
-    other.tell("event\tconsume");
+    let mut other = peer(&path, LATE_BACKSTOP);
+    other.begin(Call::Consume(Block));
     until_watching(other.id(), dir.path());
     assert!(other.is_silent());
     assert!(event.clear().unwrap(), "to clear needs no turn");
     event.set_with(b"y").unwrap();
     drop(held);
-    assert_eq!(other.answer(), "y");
+    assert_eq!(other.finish(), "y");
 }
 
 // Linux only: errors are injected by strace.
 #[cfg(target_os = "linux")]
 mod injected {
     use super::*;
-    use crate::peer::event::open;
     use crate::support::strace::strace;
 
     /// What a consumer answers that meets what `inject` says at that path. `Err` where it dies.
@@ -237,10 +236,10 @@ mod injected {
         path: &std::path::Path,
         at: &std::path::Path,
         inject: &str,
-    ) -> Option<Result<String, Died>> {
+    ) -> Option<Result<Answer, Died>> {
         let mut other = strace(&["-P".as_ref(), at.as_os_str()], inject)?;
-        open(&mut other, path, "");
-        other.tell("event\ttry-consume");
+        other.open_event(path, &[]);
+        other.begin(Call::Consume(Try));
         Some(other.answer_or_death().ok_or(Died))
     }
 
@@ -289,7 +288,7 @@ mod injected {
             let at = std::path::PathBuf::from(format!("{}{suffix}", path.display()));
             let inject = format!("{call}:error={errno}:when=1");
             let Some(answer) = consume(&path, &at, &inject) else { return };
-            let answer = answer.expect("it lives");
+            let answer = answer.expect("it lives").unwrap_err();
             assert!(answer.contains("could not "), "{call} of {suffix}: {answer}");
             assert_eq!(event.try_consume().unwrap(), b"work", "{call} of {suffix}");
         }
@@ -303,8 +302,8 @@ mod injected {
         let Some(mut other) = strace(&[], inject) else { return };
         let (_dir, path) = dirs();
         Event::open(&path).unwrap().set_with(b"work").unwrap();
-        open(&mut other, &path, "");
-        other.expect("event\ttry-consume", "work");
-        assert!(other.ask("event\ttry-consume").starts_with("would-block"));
+        other.open_event(&path, &[]);
+        other.expect(Call::Consume(Try), "work");
+        other.expect_would_block(Call::Consume(Try));
     }
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use flockwork::{Error, Event, Once, Options};
 
 use crate::event::dirs;
-use crate::peer::event::peer;
-use crate::peer::semaphore::FAR;
+use crate::peer::Way::Block;
+use crate::peer::event::{Call, peer};
+use crate::peer::{LATE_BACKSTOP, Setting};
 use crate::support::until_watching;
 
 fn open(path: &Path) -> Event {
@@ -76,15 +77,15 @@ fn waiting_for_it_creates_no_directory() {
 fn a_waiter_is_woken_by_a_directory() {
     limit!();
     let (dir, path) = dirs();
-    let mut waiter = peer(&path, &format!("any-type\t{FAR}"));
-    waiter.tell("event\twait");
+    let mut waiter = peer(&path, &[&[Setting::AnyFileType][..], LATE_BACKSTOP].concat());
+    waiter.begin(Call::Wait(Block));
     until_watching(waiter.id(), dir.path());
     std::fs::create_dir(&path).unwrap();
-    assert_eq!(waiter.answer(), "ok");
-    waiter.tell("event\tcleared");
+    waiter.finish();
+    waiter.begin(Call::WaitCleared(Block));
     until_watching(waiter.id(), dir.path());
     std::fs::remove_dir(&path).unwrap();
-    assert_eq!(waiter.answer(), "ok");
+    waiter.finish();
 }
 
 // Unix only: sockets, FIFOs and symbolic links.
@@ -108,8 +109,8 @@ fn a_symbolic_link_sets_it_while_it_leads_to_a_file() {
     use std::os::unix::fs::symlink;
     let (dir, path) = dirs();
     let at = |name: &str| dir.path().join(name);
-    let mut waiter = peer(&path, "any-type");
-    waiter.tell("event\twait");
+    let mut waiter = peer(&path, &[Setting::AnyFileType]);
+    waiter.begin(Call::Wait(Block));
     until_watching(waiter.id(), dir.path());
     symlink("..data/ready", &path).unwrap();
     assert!(!open(&path).is_set().unwrap(), "it leads nowhere");
@@ -118,14 +119,14 @@ fn a_symbolic_link_sets_it_while_it_leads_to_a_file() {
     assert!(waiter.is_silent());
     symlink("..1", at("..data_tmp")).unwrap();
     std::fs::rename(at("..data_tmp"), at("..data")).unwrap();
-    assert_eq!(waiter.answer(), "ok");
+    waiter.finish();
     // A change behind the link, which no event reports here.
-    waiter.tell("event\tcleared");
+    waiter.begin(Call::WaitCleared(Block));
     std::fs::remove_file(at("..1/ready")).unwrap();
-    assert_eq!(waiter.answer(), "ok");
-    waiter.tell("event\twait");
+    waiter.finish();
+    waiter.begin(Call::Wait(Block));
     std::fs::write(at("..1/ready"), "").unwrap();
-    assert_eq!(waiter.answer(), "ok");
+    waiter.finish();
     // A link that leads to itself is an error, and not waited for.
     symlink("loop", at("loop")).unwrap();
     let options = Options::new().any_file_type(true);

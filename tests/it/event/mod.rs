@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use flockwork::{Error, Event, Options};
 use futures_lite::future::block_on;
 
-use crate::peer::Peer;
-use crate::peer::event::{is_whole, open, peer, whole};
-use crate::peer::semaphore::FAR;
+use crate::peer::Way::{Async, Block, Timeout};
+use crate::peer::event::{Call, is_whole, peer, whole};
+use crate::peer::{LATE_BACKSTOP, Peer, Request};
 use crate::support::{assert_waits, until_watching};
 
 pub(crate) fn dirs() -> (tempfile::TempDir, PathBuf) {
@@ -92,12 +92,10 @@ fn one_setting_wakes_all_who_wait_in_all_processes_and_threads() {
     limit!();
     let (dir, path) = dirs();
     let event = Options::new().backstop(LONG).open_event(&path).unwrap();
-    let mut peers: Vec<Peer> = (0..6).map(|_| peer(&path, FAR)).collect();
+    let mut peers: Vec<Peer> = (0..6).map(|_| peer(&path, LATE_BACKSTOP)).collect();
     for _ in 0..5 {
-        for (peer, way) in
-            peers.iter_mut().zip(["wait", "wait\tasync", "wait\t1000000"].iter().cycle())
-        {
-            peer.tell(&format!("event\t{way}"));
+        for (peer, way) in peers.iter_mut().zip([Block, Async, Timeout(1_000_000)].iter().cycle()) {
+            peer.begin(Call::Wait(*way));
         }
         for peer in &peers {
             until_watching(peer.id(), dir.path());
@@ -123,19 +121,17 @@ fn one_setting_wakes_all_who_wait_in_all_processes_and_threads() {
             }
         });
         for peer in &mut peers {
-            assert_eq!(peer.answer(), "ok");
+            peer.finish();
         }
-        for (peer, way) in
-            peers.iter_mut().zip(["cleared", "cleared\tasync", "cleared\t1000000"].iter().cycle())
-        {
-            peer.tell(&format!("event\t{way}"));
+        for (peer, way) in peers.iter_mut().zip([Block, Async, Timeout(1_000_000)].iter().cycle()) {
+            peer.begin(Call::WaitCleared(*way));
         }
         for peer in &peers {
             until_watching(peer.id(), dir.path());
         }
         assert!(event.clear().unwrap());
         for peer in &mut peers {
-            assert_eq!(peer.answer(), "ok");
+            peer.finish();
         }
     }
 }
@@ -149,16 +145,16 @@ fn no_wake_up_is_lost_in_thousands_of_rounds_between_two_processes() {
     let options = if cfg!(windows) { Options::new() } else { Options::new().backstop(LONG) };
     let rounds = if cfg!(windows) { 50 } else { 2000 };
     let (there, back) = (options.open_event(there).unwrap(), options.open_event(back).unwrap());
-    for way in ["plain", "timeout", "async"] {
-        let mut other = peer(there.path(), FAR);
-        open(&mut other, back.path(), FAR);
-        other.tell(&format!("event\treturn\t{rounds}\t{way}"));
+    for way in [Block, Timeout(1_000_000), Async] {
+        let mut other = peer(there.path(), LATE_BACKSTOP);
+        other.open_event(back.path(), LATE_BACKSTOP);
+        other.begin(Call::PassOn(rounds, way));
         for round in 0..rounds {
             assert!(there.set().unwrap());
-            back.wait_timeout(LONG / 10).unwrap_or_else(|error| panic!("{way} {round}: {error}"));
+            back.wait_timeout(LONG / 10).unwrap_or_else(|error| panic!("{way:?} {round}: {error}"));
             assert!(back.clear().unwrap());
         }
-        assert_eq!(other.answer(), "ok");
+        other.finish();
     }
 }
 
@@ -167,24 +163,24 @@ fn no_wake_up_is_lost_by_any_of_those_who_follow() {
     limit!();
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();
-    let mut peers: Vec<Peer> = (0..4).map(|_| peer(&path, FAR)).collect();
+    let mut peers: Vec<Peer> = (0..4).map(|_| peer(&path, LATE_BACKSTOP)).collect();
     let rounds = if cfg!(windows) { 20 } else { 700 };
-    for (peer, way) in peers.iter_mut().zip(["plain", "timeout", "async", "plain"]) {
-        peer.tell(&format!("event\tfollow\t{rounds}\t{way}"));
+    for (peer, way) in peers.iter_mut().zip([Block, Timeout(1_000_000), Async, Block]) {
+        peer.begin(Call::Follow(rounds, way));
     }
     for round in 0..rounds {
         let payload = if round % 16 == 0 { &b"now and then a payload"[..] } else { b"" };
         assert!(if payload.is_empty() { event.set() } else { event.set_with(payload) }.unwrap());
         for peer in &mut peers {
-            assert_eq!(peer.answer(), "set", "round {round}");
+            assert_eq!(peer.finish(), "set", "round {round}");
         }
         assert!(event.clear().unwrap());
         for peer in &mut peers {
-            assert_eq!(peer.answer(), "cleared", "round {round}");
+            assert_eq!(peer.finish(), "cleared", "round {round}");
         }
     }
     for peer in &mut peers {
-        assert_eq!(peer.answer(), "ok");
+        peer.finish();
     }
 }
 
@@ -260,10 +256,10 @@ fn nobody_reads_half_a_payload_whoever_is_killed_while_writing() {
     assert!(event.payload().unwrap().unwrap() == big);
     let mut seen = std::collections::BTreeSet::new();
     for round in 0..20 {
-        let mut writers: Vec<Peer> = (0..2).map(|_| peer(&path, "")).collect();
+        let mut writers: Vec<Peer> = (0..2).map(|_| peer(&path, &[])).collect();
         for (number, writer) in writers.iter_mut().enumerate() {
-            writer.tell(&format!("event\twrite-payloads\t{}", round * 7 + number));
-            assert_eq!(writer.answer(), "begins");
+            writer.begin(Call::SetWholePayloads(round * 7 + number));
+            assert_eq!(writer.finish(), "begins");
         }
         for _ in 0..50 {
             let payload = event.payload().unwrap().unwrap();
@@ -292,16 +288,16 @@ fn written_aside(path: &Path) -> Vec<String> {
 #[test]
 fn whoever_sets_an_event_removes_what_killed_setters_left() {
     limit!();
-    for by in ["set", "set\tpayload"] {
+    for set in [Call::Set, Call::SetWith("payload".into())] {
         let (dir, path) = dirs();
         for number in 0..5000 {
             std::fs::write(dir.path().join(number.to_string()), "").unwrap();
         }
         let count = if cfg!(windows) { 3 } else { 12 };
-        let mut setters: Vec<Peer> = (0..count).map(|_| peer(&path, "")).collect();
+        let mut setters: Vec<Peer> = (0..count).map(|_| peer(&path, &[])).collect();
         for (number, setter) in setters.iter_mut().enumerate() {
-            setter.tell(&format!("event\twrite-payloads\t{number}"));
-            assert_eq!(setter.answer(), "begins");
+            setter.begin(Call::SetWholePayloads(number));
+            assert_eq!(setter.finish(), "begins");
         }
         // Each while it writes, if it was quick; all of them sooner or later.
         while let Some(mut setter) = setters.pop() {
@@ -309,9 +305,9 @@ fn whoever_sets_an_event_removes_what_killed_setters_left() {
             setter.kill();
         }
         let _ = std::fs::remove_file(&path);
-        let mut other = peer(&path, "");
-        other.expect(&format!("event\t{by}"), "true");
-        assert_eq!(written_aside(&path), [""; 0], "{by}");
+        let mut other = peer(&path, &[]);
+        other.expect(set.clone(), true);
+        assert_eq!(written_aside(&path), [""; 0], "{set:?}");
     }
 }
 
@@ -373,15 +369,15 @@ fn what_is_no_regular_file_is_refused_and_left() {
 fn something_else_at_the_path_ends_a_wait_with_an_error() {
     limit!();
     let (dir, path) = dirs();
-    let mut other = peer(&path, FAR);
-    other.tell("event\twait");
+    let mut other = peer(&path, LATE_BACKSTOP);
+    other.begin(Call::Wait(Block));
     until_watching(other.id(), dir.path());
     std::fs::create_dir(&path).unwrap();
-    let answer = other.answer();
-    assert!(answer.starts_with("not-regular: ") && answer.contains("a directory"), "{answer}");
+    let error = other.answer().unwrap_err();
+    assert!(error.starts_with("not-regular: ") && error.contains("a directory"), "{error}");
     std::fs::remove_dir(&path).unwrap();
     std::fs::write(&path, "it works again").unwrap();
-    other.expect("event\twait", "ok");
+    other.run(Call::Wait(Block));
 }
 
 #[test]
@@ -455,8 +451,8 @@ fn a_parent_that_is_a_dangling_link_is_not_there_yet() {
     let once = flockwork::Once::open(&path).unwrap();
     let file = flockwork::SharedFile::open(&path).unwrap();
     for arrives in [true, false] {
-        let mut other = peer(&path, "");
-        other.expect("event\tis-set", "false");
+        let mut other = peer(&path, &[]);
+        other.expect(Call::IsSet, false);
         assert!(!once.is_done().unwrap());
         assert_eq!(file.read().unwrap_err().kind(), std::io::ErrorKind::NotFound);
         let event = Event::open(&path).unwrap();
@@ -469,7 +465,7 @@ fn a_parent_that_is_a_dangling_link_is_not_there_yet() {
             assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
             assert!(error.to_string().contains("leads to nothing"), "{error}");
         }
-        other.tell("event\twait");
+        other.begin(Call::Wait(Block));
         until_watching(other.id(), dir.path());
         assert!(other.is_silent());
         if arrives {
@@ -480,7 +476,7 @@ fn a_parent_that_is_a_dangling_link_is_not_there_yet() {
             std::os::unix::fs::symlink("8", &current).unwrap();
         }
         std::fs::write(&path, "").unwrap();
-        assert_eq!(other.answer(), "ok");
+        other.finish();
         let _ = std::fs::remove_dir_all(dir.path().join("releases"));
     }
 }
@@ -491,15 +487,16 @@ fn a_waiter_lets_the_producer_rename_a_directory_into_place() {
     limit!();
     let (dir, _) = dirs();
     let stage = dir.path().join("stage");
-    for (number, way) in ["wait", "wait\t100000", "wait\tasync", "consume"].iter().enumerate() {
+    let calls = [Block, Timeout(100_000), Async].map(Call::Wait).into_iter();
+    for (number, call) in calls.chain([Call::Consume(Block)]).enumerate() {
         let out = dir.path().join(format!("out{number}"));
-        let mut other = peer(&out.join("ready"), FAR);
-        other.tell(&format!("event\t{way}"));
+        let mut other = peer(&out.join("ready"), LATE_BACKSTOP);
+        other.begin(call);
         until_watching(other.id(), dir.path());
         std::fs::create_dir(&stage).unwrap();
         std::fs::write(stage.join("ready"), "ok").unwrap();
         std::fs::rename(&stage, &out).unwrap();
-        assert_eq!(other.answer(), "ok", "{way}");
+        other.finish();
     }
 }
 
@@ -548,13 +545,13 @@ fn a_relative_path_means_what_it_meant_when_it_was_opened() {
     limit!();
     let (dir, path) = dirs();
     let mut other = Peer::start();
-    other.expect(&format!("chdir\t{}", dir.path().display()), "ok");
-    open(&mut other, Path::new("ready"), "");
+    other.run(Request::SetCurrentDir(dir.path().into()));
+    other.open_event(Path::new("ready"), &[]);
     let elsewhere = tempfile::tempdir().unwrap();
-    other.expect(&format!("chdir\t{}", elsewhere.path().display()), "ok");
-    other.expect("event\tset\thello", "true");
+    other.run(Request::SetCurrentDir(elsewhere.path().into()));
+    other.expect(Call::SetWith("hello".into()), true);
     assert_eq!(std::fs::read(&path).unwrap(), b"hello");
-    other.expect("chdir\t..", "ok"); // Windows removes no directory that is somebody's current one
+    other.run(Request::SetCurrentDir("..".into())); // Windows removes no directory that is somebody's current one
 }
 
 #[test]
@@ -613,25 +610,25 @@ fn any_and_all_of_several_in_different_directories() {
     }
     let events: Vec<Event> = paths.iter().map(|path| Event::open(path).unwrap()).collect();
     let short = Duration::from_millis(20);
-    for way in ["", "\tasync"] {
-        let mut other = peer(&paths[0], FAR);
-        open(&mut other, &paths[1], FAR);
-        open(&mut other, &paths[2], FAR);
+    for way in [Block, Async] {
+        let mut other = peer(&paths[0], LATE_BACKSTOP);
+        other.open_event(&paths[1], LATE_BACKSTOP);
+        other.open_event(&paths[2], LATE_BACKSTOP);
         for (number, event) in events.iter().enumerate() {
-            other.tell(&format!("event\tany{way}"));
+            other.begin(Call::WaitAny(way));
             for path in &paths {
                 until_watching(other.id(), path.parent().unwrap());
             }
             assert!(other.is_silent());
             event.set().unwrap();
-            assert_eq!(other.answer(), number.to_string());
+            assert_eq!(other.finish(), number.to_string());
             assert_eq!(Event::wait_any(&events).unwrap(), number);
             event.clear().unwrap();
         }
         assert!(Event::wait_any_timeout(&events, short).unwrap_err().is_timed_out());
         let soon = Instant::now() + short;
         assert!(Event::wait_any_deadline(&events, soon).unwrap_err().is_timed_out());
-        other.tell(&format!("event\tall{way}"));
+        other.begin(Call::WaitAll(way));
         for (number, (path, event)) in paths.iter().zip(&events).enumerate() {
             until_watching(other.id(), path.parent().unwrap());
             assert!(other.is_silent());
@@ -642,7 +639,7 @@ fn any_and_all_of_several_in_different_directories() {
             assert!(error.to_string().contains(words), "{error}");
             event.set().unwrap();
         }
-        assert_eq!(other.answer(), "ok");
+        other.finish();
         Event::wait_all_deadline(&events, Instant::now()).unwrap();
         assert!(events.iter().all(|event| event.clear().unwrap()));
     }
@@ -738,18 +735,18 @@ mod injected {
         let (_dir, path) = dirs();
         let event = Event::open(&path).unwrap();
         let Some(mut slow) = strace(&[], SLOW) else { return };
-        open(&mut slow, &path, "");
-        slow.tell("event\tset\tslow");
+        slow.open_event(&path, &[]);
+        slow.begin(Call::SetWith("slow".into()));
         crate::support::eventually("it writes", || written_aside(&path).len() == 1);
         let living = written_aside(&path);
         let Some(mut killed) = strace(&[], "fdatasync:signal=KILL:when=1") else { return };
-        open(&mut killed, &path, "");
-        killed.tell("event\tset\tnothing");
+        killed.open_event(&path, &[]);
+        killed.begin(Call::SetWith("nothing".into()));
         assert_eq!(killed.answer_or_death(), None);
         assert_eq!(written_aside(&path).len(), 2);
         assert!(event.set_with(b"quick").unwrap());
         assert_eq!(written_aside(&path), living);
-        assert_eq!(slow.answer(), "false", "it was set meanwhile");
+        assert_eq!(slow.finish(), "false", "it was set meanwhile");
         assert_eq!(event.payload().unwrap().unwrap(), b"slow");
         assert_eq!(written_aside(&path), [""; 0]);
     }
@@ -774,10 +771,10 @@ mod injected {
         for inject in ["flock:error=ENOSYS", "flock:error=ENOLCK", "flock:error=EACCES", &network] {
             let (_dir, path) = dirs();
             let Some(mut other) = strace(&[], inject) else { return };
-            open(&mut other, &path, "");
+            other.open_event(&path, &[]);
             for payload in ["one", "two"] {
-                other.expect(&format!("event\tset\t{payload}"), &(payload == "one").to_string());
-                other.expect("event\tpayload", payload);
+                other.expect(Call::SetWith(payload.to_string()), payload == "one");
+                other.expect(Call::Payload, payload);
             }
             assert_eq!(written_aside(&path), [""; 0], "{inject}");
         }

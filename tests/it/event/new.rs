@@ -6,9 +6,8 @@ use std::time::Duration;
 use flockwork::{Error, Event};
 
 use crate::event::dirs;
-use crate::peer::Peer;
-use crate::peer::event::peer;
-use crate::peer::semaphore::FAR;
+use crate::peer::event::{Call, peer};
+use crate::peer::{LATE_BACKSTOP, Peer};
 
 #[test]
 fn an_event_that_is_set_keeps_its_payload() {
@@ -71,12 +70,12 @@ fn of_many_callers_one_sets_it() {
 #[test]
 fn four_producers_that_share_an_event_lose_nothing() {
     limit!();
-    const EACH: usize = if cfg!(windows) { 5 } else { 50 };
+    const EACH: u32 = if cfg!(windows) { 5 } else { 50 };
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();
-    let mut producers: Vec<Peer> = (0..4).map(|_| peer(&path, FAR)).collect();
+    let mut producers: Vec<Peer> = (0..4).map(|_| peer(&path, LATE_BACKSTOP)).collect();
     for (producer, name) in producers.iter_mut().zip("abcd".chars()) {
-        producer.tell(&format!("event\tproduce\t{name}\t{EACH}"));
+        producer.begin(Call::Produce(name.to_string(), EACH));
     }
     let mut consumed = BTreeSet::new();
     for _ in 0..4 * EACH {
@@ -85,7 +84,7 @@ fn four_producers_that_share_an_event_lose_nothing() {
         assert!(consumed.insert(payload.clone()), "{payload} came twice");
     }
     for producer in &mut producers {
-        assert_eq!(producer.answer(), "ok");
+        producer.finish();
     }
     let jobs = "abcd".chars().flat_map(|name| (0..EACH).map(move |at| format!("{name}{at}")));
     assert_eq!(consumed, jobs.collect());

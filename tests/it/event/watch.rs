@@ -11,10 +11,9 @@ use futures_lite::future::block_on;
 use crate::event::dirs;
 #[cfg(target_os = "linux")]
 use crate::peer::Peer;
-#[cfg(unix)]
-use crate::peer::event::open;
-use crate::peer::event::peer;
-use crate::peer::semaphore::FAR;
+use crate::peer::Way::{Async, Block};
+use crate::peer::event::{Call, peer};
+use crate::peer::{LATE_BACKSTOP, Setting};
 #[cfg(unix)]
 use crate::support::alone;
 #[cfg(target_os = "linux")]
@@ -29,9 +28,9 @@ fn hears_after(what: &str, change: impl Fn(&Path)) {
     let (dir, _) = dirs();
     let path = dir.path().join("a/b/ready");
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let mut other = peer(&path, FAR);
+    let mut other = peer(&path, LATE_BACKSTOP);
     for round in 0..if cfg!(windows) { 6 } else { 30 } {
-        other.tell("event\twait");
+        other.begin(Call::Wait(Block));
         if round % 3 > 0 {
             until_watching(other.id(), path.parent().unwrap());
         }
@@ -42,8 +41,8 @@ fn hears_after(what: &str, change: impl Fn(&Path)) {
             until_watching(other.id(), path.parent().unwrap());
         }
         std::fs::write(&path, what).unwrap();
-        assert_eq!(other.answer(), "ok", "{what} {round}");
-        other.expect("event\tpayload", what);
+        other.finish();
+        other.expect(Call::Payload, what);
         std::fs::remove_file(&path).unwrap();
     }
 }
@@ -123,8 +122,7 @@ fn two_paths_to_one_directory_are_both_heard_and_one_that_goes_leaves_the_other(
     let own = dir.path().join("own");
     std::fs::create_dir(&own).unwrap();
     let link = another_path(&own);
-    let settings: &[&str] = if FAR.is_empty() { &[] } else { &[FAR] };
-    let options = crate::peer::options(settings);
+    let options = crate::peer::options(LATE_BACKSTOP);
     let first = options.open_event(own.join("ready")).unwrap();
     let second = options.open_event(link.join("ready")).unwrap();
     let long = Duration::from_secs(100);
@@ -160,11 +158,11 @@ fn a_directory_below_one_that_is_moved_away_and_back_is_heard_of() {
     let (dir, _) = dirs();
     let paths = ["x", "a/x", "a/b/ready"].map(|name| dir.path().join(name));
     std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
-    let mut other = peer(&paths[2], FAR);
-    open(&mut other, &paths[1], FAR);
-    open(&mut other, &paths[0], FAR);
+    let mut other = peer(&paths[2], LATE_BACKSTOP);
+    other.open_event(&paths[1], LATE_BACKSTOP);
+    other.open_event(&paths[0], LATE_BACKSTOP);
     for _ in 0..20 {
-        other.tell("event\tany");
+        other.begin(Call::WaitAny(Block));
         for path in &paths {
             until_watching(other.id(), path.parent().unwrap());
         }
@@ -172,7 +170,7 @@ fn a_directory_below_one_that_is_moved_away_and_back_is_heard_of() {
         std::fs::rename(dir.path().join("away"), dir.path().join("a")).unwrap();
         std::thread::sleep(Duration::from_millis(5));
         std::fs::write(&paths[2], "").unwrap();
-        assert_eq!(other.answer(), "0");
+        assert_eq!(other.finish(), "0");
         std::fs::remove_file(&paths[2]).unwrap();
     }
 }
@@ -184,16 +182,16 @@ fn a_directory_further_up_that_is_moved_is_noticed_within_the_backstop() {
     let (dir, _) = dirs();
     let path = dir.path().join("a/b/ready");
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let mut other = peer(&path, "");
+    let mut other = peer(&path, &[]);
     for round in 0..2 {
-        other.tell("event\twait");
+        other.begin(Call::Wait(Block));
         until_watching(other.id(), path.parent().unwrap());
         let moved = std::fs::rename(dir.path().join("a"), dir.path().join(round.to_string()));
         // Windows moves no directory below which one is open, as one that is watched is; Wine does.
         assert!(moved.is_ok() || cfg!(windows), "{moved:?}");
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, "").unwrap();
-        assert_eq!(other.answer(), "ok");
+        other.finish();
         std::fs::remove_file(&path).unwrap();
     }
 }
@@ -204,6 +202,7 @@ fn a_directory_further_up_that_is_moved_is_noticed_within_the_backstop() {
 #[test]
 fn a_user_who_may_change_nothing_waits_all_the_same() {
     limit!();
+    use crate::peer::Way::Try;
     use std::os::unix::fs::PermissionsExt as _;
     let (dir, _) = dirs();
     let set_mode = |path: &Path, mode| {
@@ -212,23 +211,20 @@ fn a_user_who_may_change_nothing_waits_all_the_same() {
     set_mode(dir.path(), 0o755);
     let path = dir.path().join("later/ready");
     let mut other = crate::support::unprivileged::unprivileged();
-    open(&mut other, &path, FAR);
+    other.open_event(&path, LATE_BACKSTOP);
     let event = Event::open(dir.path().join("now")).unwrap();
-    other.expect("event\tis-set", "false");
-    other.tell("event\twait");
+    other.expect(Call::IsSet, false);
+    other.begin(Call::Wait(Block));
     std::thread::sleep(Duration::from_millis(30));
     assert!(other.is_silent());
     let later = Event::open(&path).unwrap();
     later.set_with(b"hello").unwrap();
-    assert_eq!(other.answer(), "ok");
-    other.expect("event\tpayload", "hello");
+    other.finish();
+    other.expect(Call::Payload, "hello");
     if rustix::process::geteuid().is_root() {
-        for (command, words) in [("clear", "clear"), ("consume", "lock"), ("try-consume", "lock")] {
-            let answer = other.ask(&format!("event\t{command}"));
-            assert!(
-                answer.starts_with("PermissionDenied: could not "),
-                "{command} {words}: {answer}"
-            );
+        for call in [Call::Clear, Call::Consume(Block), Call::Consume(Try)] {
+            let answer = other.expect_error(call.clone());
+            assert!(answer.starts_with("PermissionDenied: could not "), "{call:?}: {answer}");
             assert!(answer.contains("must be able to write to the directory"), "{answer}");
         }
         assert_eq!(later.payload().unwrap().unwrap(), b"hello");
@@ -236,15 +232,15 @@ fn a_user_who_may_change_nothing_waits_all_the_same() {
         set_mode(path.parent().unwrap(), 0o711);
         later.clear().unwrap();
         let mut other = crate::support::unprivileged::unprivileged(); // the first one may still watch it
-        open(&mut other, &path, FAR);
-        other.expect("event\tevent-driven", "false");
-        other.tell("event\twait");
+        other.open_event(&path, LATE_BACKSTOP);
+        other.expect(Call::IsEventDriven, false);
+        other.begin(Call::Wait(Block));
         later.set_with(b"again").unwrap();
-        assert_eq!(other.answer(), "ok");
+        other.finish();
         // And a payload that may not be read is not consumed.
         set_mode(path.parent().unwrap(), 0o777);
         set_mode(&path, 0o600);
-        let answer = other.ask("event\ttry-consume");
+        let answer = other.expect_error(Call::Consume(Try));
         assert!(answer.starts_with("PermissionDenied: could not read the payload of"), "{answer}");
         assert!(event.try_consume().is_err());
         assert_eq!(later.consume().unwrap(), b"again");
@@ -313,13 +309,15 @@ fn events_are_had_where_the_system_has_them() {
     eventually("an instance is free", || event.is_event_driven());
     let polling = Options::new().poll_every(Duration::from_millis(2)).open_event(&path).unwrap();
     assert!(!polling.is_event_driven());
-    let mut other = peer(&path, "poll=2");
-    for (way, change) in [("wait", true), ("cleared", false), ("wait\tasync", true)] {
-        other.tell(&format!("event\t{way}"));
-        if change { event.set() } else { event.clear() }.unwrap();
-        assert_eq!(other.answer(), "ok");
+    let mut other = peer(&path, &[Setting::PollMilliseconds(2)]);
+    for (call, is_set) in
+        [(Call::Wait(Block), true), (Call::WaitCleared(Block), false), (Call::Wait(Async), true)]
+    {
+        other.begin(call);
+        if is_set { event.set() } else { event.clear() }.unwrap();
+        other.finish();
     }
-    other.expect("event\tconsume", "");
+    other.expect(Call::Consume(Block), "");
 }
 
 // Linux only: counts descriptors, threads and watches by `/proc`.
@@ -408,13 +406,18 @@ fn ten_thousand_waits_that_end_and_futures_that_are_dropped_leave_nothing() {
 #[test]
 fn an_idle_waiter_wakes_at_most_once_a_second() {
     limit!();
+    use crate::peer::Way::Timeout;
     let (dir, _) = dirs();
     // The tick itself, and for a future the timer that wakes its thread.
-    let ways = [("wait\t1000000", 1.4), ("wait\tasync", 2.4), ("consume", 1.4)];
-    let mut waiters = ways.map(|(way, most)| {
-        let path = dir.path().join(way.replace('\t', "."));
-        let mut other = peer(&path, "");
-        other.tell(&format!("event\t{way}"));
+    let calls = [
+        ("timeout", Call::Wait(Timeout(1_000_000)), 1.4),
+        ("future", Call::Wait(Async), 2.4),
+        ("consume", Call::Consume(Block), 1.4),
+    ];
+    let mut waiters = calls.map(|(name, call, most)| {
+        let path = dir.path().join(name);
+        let mut other = peer(&path, &[]);
+        other.begin(call);
         until_watching(other.id(), dir.path());
         (other, most, path)
     });
@@ -422,7 +425,7 @@ fn an_idle_waiter_wakes_at_most_once_a_second() {
     crate::support::assert_sleep(&waiters.each_ref().map(|(other, most, _)| (other.id(), *most)));
     for (other, _, path) in &mut waiters {
         std::fs::write(path, "").unwrap();
-        assert!(["ok", ""].contains(&&*other.answer()));
+        assert_eq!(other.finish(), "");
     }
 }
 
@@ -433,8 +436,8 @@ fn an_idle_waiter_wakes_at_most_once_a_second() {
 fn who_waits_is_not_woken_by_other_files() {
     limit!();
     let (dir, path) = dirs();
-    let mut other = peer(&path, FAR);
-    other.tell("event\twait");
+    let mut other = peer(&path, LATE_BACKSTOP);
+    other.begin(Call::Wait(Block));
     until_watching(other.id(), dir.path());
     let waiter = || {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", other.id())).unwrap();
@@ -460,7 +463,7 @@ fn who_waits_is_not_woken_by_other_files() {
     let woken = waiter() - before;
     assert!(woken <= 5, "{woken} times");
     std::fs::write(&path, "").unwrap();
-    assert_eq!(other.answer(), "ok");
+    other.finish();
 }
 
 /// More waits than the system remembers: it says so (`IN_Q_OVERFLOW`), and everything is looked at.
@@ -478,8 +481,8 @@ fn an_overflow_of_the_systems_queue_is_noticed() {
     if limit > 100_000 {
         return; // somebody has raised it sixfold, and this would take long
     }
-    let mut other = peer(&path, FAR);
-    other.tell("event\twait");
+    let mut other = peer(&path, LATE_BACKSTOP);
+    other.begin(Call::Wait(Block));
     until_watching(other.id(), dir.path());
     let pid = rustix::process::Pid::from_raw(other.id().try_into().unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
@@ -490,7 +493,7 @@ fn an_overflow_of_the_systems_queue_is_noticed() {
     }
     std::fs::write(&path, "").unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
-    assert_eq!(other.answer(), "ok");
+    other.finish();
 }
 
 /// A user has 128 instances by default: the others poll.
@@ -507,11 +510,11 @@ fn three_hundred_processes_wait_for_one_event_and_all_wake() {
     let mut starter = crate::support::unprivileged::Unprivileged::new();
     let mut peers: Vec<Peer> = (0..300).map(|_| starter.start()).collect();
     for peer in &mut peers {
-        peer.tell(&format!("event\topen\t{}\t{FAR}", path.display()));
+        peer.begin(Call::Open(path.clone(), LATE_BACKSTOP.into()));
     }
     for (number, peer) in peers.iter_mut().enumerate() {
-        assert_eq!(peer.answer(), "ok");
-        peer.tell("event\twait");
+        peer.finish();
+        peer.begin(Call::Wait(Block));
         // One of them watches for certain, however late its watching thread runs.
         if number == 0 {
             until_watching(peer.id(), dir.path());
@@ -520,7 +523,7 @@ fn three_hundred_processes_wait_for_one_event_and_all_wake() {
     assert!(peers.iter_mut().all(Peer::is_silent));
     event.set().unwrap();
     for peer in &mut peers {
-        assert_eq!(peer.answer(), "ok");
+        peer.finish();
     }
 }
 
@@ -534,24 +537,31 @@ mod scarce {
 
     /// Every way of waiting still ends with what is waited for.
     fn assert_waits_without_events(inject: &str) {
+        use crate::peer::Way::Timeout;
         let Some(mut other) = strace(&[], inject) else { return };
         let (_dir, path) = dirs();
-        open(&mut other, &path, FAR);
-        other.expect("event\tevent-driven", "false");
+        other.open_event(&path, LATE_BACKSTOP);
+        other.expect(Call::IsEventDriven, false);
         let event = Event::open(&path).unwrap();
-        for way in ["wait", "wait\t1000000", "wait\tasync", "any", "all\tasync"] {
-            other.tell(&format!("event\t{way}"));
+        for call in [
+            Call::Wait(Block),
+            Call::Wait(Timeout(1_000_000)),
+            Call::Wait(Async),
+            Call::WaitAny(Block),
+            Call::WaitAll(Async),
+        ] {
+            other.begin(call);
             std::thread::sleep(Duration::from_millis(20));
             assert!(other.is_silent());
             event.set().unwrap();
-            assert!(["ok", "0"].contains(&&*other.answer()), "{way}");
-            other.tell("event\tcleared\tasync");
+            other.finish();
+            other.begin(Call::WaitCleared(Async));
             event.clear().unwrap();
-            assert_eq!(other.answer(), "ok", "{way}");
+            other.finish();
         }
-        assert!(other.ask("event\twait\t20").starts_with("timed-out"));
+        other.expect_timed_out(Call::Wait(Timeout(20)));
         event.set_with(b"x").unwrap();
-        other.expect("event\tconsume", "x");
+        other.expect(Call::Consume(Block), "x");
     }
 
     #[test]
@@ -574,13 +584,13 @@ mod scarce {
             let inject = format!("epoll_wait,epoll_pwait,epoll_pwait2:error=EBADF:when={when}+");
             let Some(mut other) = strace(&[], &inject) else { return };
             let (_dir, path) = dirs();
-            open(&mut other, &path, FAR);
+            other.open_event(&path, LATE_BACKSTOP);
             for _ in 0..2 {
-                other.tell("event\twait");
+                other.begin(Call::Wait(Block));
                 std::thread::sleep(Duration::from_millis(50));
                 assert!(other.is_silent());
                 std::fs::write(&path, "").unwrap();
-                assert_eq!(other.answer(), "ok", "{when}");
+                other.finish();
                 std::fs::remove_file(&path).unwrap();
             }
         }
@@ -606,16 +616,16 @@ mod scarce {
         let (dir, path) = dirs();
         let inject = format!("openat:error=EACCES;statfs,{}", crate::support::strace::NFS);
         let Some(mut other) = crate::support::strace::injected(dir.path(), &inject) else { return };
-        open(&mut other, &path, FAR);
-        other.expect("event\tis-set", "false");
-        other.tell("event\twait");
+        other.open_event(&path, LATE_BACKSTOP);
+        other.expect(Call::IsSet, false);
+        other.begin(Call::Wait(Block));
         std::thread::sleep(Duration::from_millis(30));
         assert!(other.is_silent());
         std::fs::write(&path, "payload").unwrap();
-        assert_eq!(other.answer(), "ok");
-        other.expect("event\tpayload", "payload");
-        other.expect("event\tconsume", "payload");
-        other.expect("event\tcleared", "ok");
+        other.finish();
+        other.expect(Call::Payload, "payload");
+        other.expect(Call::Consume(Block), "payload");
+        other.run(Call::WaitCleared(Block));
     }
 
     /// Asked for again after ten seconds; from then on the waiter sleeps.
@@ -625,11 +635,11 @@ mod scarce {
         let inject = "inotify_init1,inotify_init:error=EMFILE:when=1";
         let Some(mut other) = strace(&[], inject) else { return };
         let (dir, path) = dirs();
-        open(&mut other, &path, FAR);
-        other.tell("event\twait");
+        other.open_event(&path, LATE_BACKSTOP);
+        other.begin(Call::Wait(Block));
         until_watching(crate::support::strace::traced(&other), dir.path());
         assert!(other.is_silent());
         std::fs::write(&path, "").unwrap();
-        assert_eq!(other.answer(), "ok");
+        other.finish();
     }
 }

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::child::{MARK, ROLE, SAYS};
+use crate::peer::line::Words as _;
+
+use super::child::{MARK, Order, ROLE, SAYS, Said};
 use super::operations::{Meanwhile, Operation, state_of, state_with};
 
 /// Who takes longer hangs.
@@ -68,12 +70,11 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
-    fn of(said: &str) -> Self {
-        let words: Vec<&str> = said.split('\t').collect();
-        match *words {
-            ["ok", ref answer @ ..] => Self::Ok(answer.join("\t")),
-            ["err", kind, number, ref text @ ..] => {
-                Self::Err { kind: kind.into(), number: number.parse().ok(), text: text.join("\t") }
+    fn of(said: Said) -> Self {
+        match said {
+            Said::Ok(answer) => Self::Ok(answer),
+            Said::Err(kind, number, text) => {
+                Self::Err { kind, number: (number != 0).then_some(number), text }
             }
             _ => Self::Panic,
         }
@@ -114,7 +115,7 @@ pub(super) struct Manner<'a> {
 struct Running {
     child: Child,
     input: Option<ChildStdin>,
-    said: Receiver<String>,
+    said: Receiver<Said>,
 }
 
 impl Running {
@@ -148,7 +149,7 @@ impl Running {
             for line in output.lines().map_while(Result::ok) {
                 // libtest writes "test faults::entry ... " before it without a line's end.
                 if let Some((_, what)) = line.split_once(SAYS) {
-                    let _ = send.send(what.to_string());
+                    let _ = send.send(Said::from_line(what));
                 }
             }
         });
@@ -156,11 +157,11 @@ impl Running {
         Self { child, input, said }
     }
 
-    fn tell(&mut self, what: &str) {
-        let _ = writeln!(self.input.as_mut().unwrap(), "{what}");
+    fn tell(&mut self, order: &Order) {
+        let _ = writeln!(self.input.as_mut().unwrap(), "{}", order.to_line());
     }
 
-    fn listen(&mut self) -> Result<String, String> {
+    fn listen(&mut self) -> Result<Said, String> {
         use std::sync::mpsc::RecvTimeoutError;
         match self.said.recv_timeout(PATIENCE) {
             Ok(said) => Ok(said),
@@ -169,9 +170,9 @@ impl Running {
         }
     }
 
-    fn ask(&mut self, what: &str) -> Result<String, String> {
-        self.tell(what);
-        self.listen().map_err(|problem| format!("at {what:?} it {problem}"))
+    fn ask(&mut self, order: &Order) -> Result<Said, String> {
+        self.tell(order);
+        self.listen().map_err(|problem| format!("at {order:?} it {problem}"))
     }
 
     fn tasks(&self) -> Vec<PathBuf> {
@@ -212,7 +213,7 @@ impl Running {
     }
 
     /// Until it has said something, or all of its threads sleep for a while. Whether it has not said anything.
-    fn until_it_waits(&mut self, heard: &mut Option<String>) -> bool {
+    fn until_it_waits(&mut self, heard: &mut Option<Said>) -> bool {
         let start = Instant::now();
         let (mut before, mut calm) = (None, 0);
         while start.elapsed() < Duration::from_millis(400) {
@@ -447,7 +448,8 @@ fn carry_out(
     let dir = root.join("d");
     let mut child = Running::start(operation, root, manner);
     let ready = child.listen().map_err(|problem| format!("while it prepared it {problem}"))?;
-    tried.thread = ready.split_once('\t').unwrap().1.to_string();
+    let Said::Ready(thread) = ready else { return Err(format!("it said {ready:?}")) };
+    tried.thread = thread;
     tried.before = state_of(&dir);
     if let Meanwhile::Makes(name) = operation.meanwhile {
         tried.made = Some(state_with(name, "payload"));
@@ -461,9 +463,9 @@ fn carry_out(
     let log = root.join("log");
     let tracer = Tracer::attach(&tried.thread, fault, &log)?;
     child.tell(&match fault {
-        Fault::Helpers { call, spend, .. } => format!("go\tspend\t{call}\t{spend}"),
-        Fault::Limit { resource, room } => format!("go\tlimit\t{resource}\t{room}"),
-        _ => "go".into(),
+        Fault::Helpers { call, spend, .. } => Order::GoAndSpend(call.clone(), *spend),
+        Fault::Limit { resource, room } => Order::GoWithLimit(resource.to_string(), *room),
+        _ => Order::Go,
     });
     let mut heard = None;
     match operation.meanwhile {
@@ -479,7 +481,7 @@ fn carry_out(
     obstacles.drain(..).for_each(|file| let_go(&file));
     read_log(fault, &log, tried);
     tried.outcome = match said {
-        Ok(said) => Outcome::of(&said),
+        Ok(said) => Outcome::of(said),
         Err(problem) if problem == "ended" => {
             its_end(child, &dir, tried)?;
             return its_heir(operation, manner, root);
@@ -492,19 +494,19 @@ fn carry_out(
         expected.extend(operation.holds);
     }
     judge_locks(&dir, &expected).map_err(|problem| format!("afterwards {problem}"))?;
-    child.ask("drop")?;
+    child.ask(&Order::Drop)?;
     judge_locks(&dir, &[]).map_err(|problem| format!("when all is dropped {problem}"))?;
     // The next call.
-    child.ask("prepare").map_err(|problem| format!("before the next call {problem}"))?;
-    child.tell("act");
+    child.ask(&Order::Prepare).map_err(|problem| format!("before the next call {problem}"))?;
+    child.tell(&Order::ActAgain);
     do_deed(operation.meanwhile, root);
     let next = child.listen().map_err(|problem| format!("at the next call it {problem}"))?;
-    if !Outcome::of(&next).is_ok() {
-        return Err(format!("the next call: {next}"));
+    if !matches!(next, Said::Ok(_)) {
+        return Err(format!("the next call: {next:?}"));
     }
     let expected = [operation.keeps, operation.holds].concat();
     judge_locks(&dir, &expected).map_err(|problem| format!("after the next call {problem}"))?;
-    child.ask("drop")?;
+    child.ask(&Order::Drop)?;
     judge_locks(&dir, &[]).map_err(|problem| format!("when all is dropped again {problem}"))?;
     drop(child.input.take());
     let status = child.child.wait().map_err(|error| error.to_string())?;
@@ -543,10 +545,10 @@ fn its_end(mut child: Running, dir: &Path, tried: &mut Tried) -> Result<(), Stri
 fn its_heir(operation: &Operation, manner: Manner<'_>, root: &Path) -> Result<(), String> {
     let mut child = Running::start(operation, root, manner);
     child.listen().map_err(|problem| format!("the next one, preparing, {problem}"))?;
-    child.tell("act");
+    child.tell(&Order::ActAgain);
     do_deed(operation.meanwhile, root);
     let next = child.listen().map_err(|problem| format!("the next one {problem}"))?;
-    if Outcome::of(&next).is_ok() { Ok(()) } else { Err(format!("the next one: {next}")) }
+    if let Said::Ok(_) = next { Ok(()) } else { Err(format!("the next one: {next:?}")) }
 }
 
 fn read_log(fault: &Fault, log: &Path, tried: &mut Tried) {

@@ -8,17 +8,50 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use flockwork::Error;
 
+use crate::peer::line::Words as _;
+
 use super::operations::{Answer, Kit, Operation, all};
 
 /// The name of the operation, a slash, and the directory in which it is done.
 pub(super) const ROLE: &str = "FLOCKWORK_IT_FAULT";
 /// What it says begins with this.
 pub(super) const SAYS: &str = "fault: ";
+
+sendable! {
+    /// What the child is told to do.
+    #[derive(PartialEq)]
+    enum Order {
+        Go,
+        // As many calls in this thread that a fault meant for another one is spent.
+        GoAndSpend(call: String, times: usize),
+        // With a lower limit, and this much room below it.
+        GoWithLimit(resource: String, room: u64),
+        // What it holds.
+        Drop,
+        Prepare,
+        // Once more, without a fault.
+        ActAgain,
+    }
+}
+
+sendable! {
+    /// What the child says.
+    enum Said {
+        // The number of the thread that does the operation.
+        Ready(thread: String),
+        Ok(answer: String),
+        // The number is 0 where the system gave none.
+        Err(kind: String, number: i32, text: String),
+        Panicked,
+        Done,
+    }
+}
+
 /// A link that nobody has: to read it marks in a list of system calls where the operation begins and ends.
 pub(super) const MARK: &str = "/flockwork-it-mark";
 
-fn say(what: &str) {
-    let line = format!("{SAYS}{}\n", what.replace('\n', " "));
+fn say(what: &Said) {
+    let line = format!("{SAYS}{}\n", what.to_line().replace('\n', " "));
     let line = std::io::IoSlice::new(line.as_bytes());
     rustix::io::writev(std::io::stdout(), &[line]).unwrap();
 }
@@ -50,25 +83,22 @@ pub(super) fn run(role: &str) -> ! {
     let mut kit = Kit::new(dir.clone());
     (operation.prepare)(&mut kit);
     let thread = std::fs::read_link("/proc/thread-self").unwrap();
-    say(&format!("ready\t{}", thread.file_name().unwrap().to_string_lossy()));
+    say(&Said::Ready(thread.file_name().unwrap().to_string_lossy().into_owned()));
     while let Some(line) = hear() {
-        let words: Vec<&str> = line.split('\t').collect();
-        match *words {
-            ["go"] => {
+        match Order::from_line(&line) {
+            Order::Go => {
                 mark();
                 let done = act(&operation, &mut kit);
                 mark();
                 say(&done);
             }
-            // As many calls in this thread that a fault meant for another one is spent.
-            ["go", "spend", call, times] => {
-                (0..times.parse().unwrap()).for_each(|_| spend(call, &dir));
+            Order::GoAndSpend(call, times) => {
+                (0..times).for_each(|_| spend(&call, &dir));
                 let done = act(&operation, &mut kit);
                 say(&done);
             }
-            ["go", "limit", resource, room] => {
-                let room: u64 = room.parse().unwrap();
-                let (resource, at) = match resource {
+            Order::GoWithLimit(resource, room) => {
+                let (resource, at) = match &*resource {
                     "files" => (Resource::Nofile, highest_descriptor() + 1 + room),
                     "threads" => (Resource::Nproc, room),
                     _ => (Resource::Fsize, room),
@@ -81,19 +111,18 @@ pub(super) fn run(role: &str) -> ! {
                 setrlimit(resource, before).unwrap();
                 say(&done);
             }
-            ["drop"] => {
+            Order::Drop => {
                 kit.let_go();
-                say("ok");
+                say(&Said::Done);
             }
-            ["prepare"] => {
+            Order::Prepare => {
                 (operation.prepare)(&mut kit);
-                say("ok");
+                say(&Said::Done);
             }
-            ["act"] => {
+            Order::ActAgain => {
                 kit.is_patient = true;
                 say(&act(&operation, &mut kit));
             }
-            _ => say("what?"),
         }
     }
     std::process::exit(0)
@@ -110,9 +139,9 @@ fn highest_descriptor() -> u64 {
         .unwrap()
 }
 
-fn act(operation: &Operation, kit: &mut Kit) -> String {
+fn act(operation: &Operation, kit: &mut Kit) -> Said {
     let told = |answer: Answer| match answer {
-        Ok(answer) => format!("ok\t{answer}"),
+        Ok(answer) => Said::Ok(answer),
         Err(error) => {
             let kind = match &error {
                 Error::WouldBlock { .. } => "would-block",
@@ -120,12 +149,12 @@ fn act(operation: &Operation, kit: &mut Kit) -> String {
                 Error::Unsupported { .. } | Error::Io { .. } => "refused",
                 _ => "other",
             };
-            let number = error.raw_os_error().map(|number| number.to_string()).unwrap_or_default();
-            format!("err\t{kind}\t{number}\t{error}")
+            let number = error.raw_os_error().unwrap_or_default();
+            Said::Err(kind.into(), number, error.to_string())
         }
     };
     let done = catch_unwind(AssertUnwindSafe(|| told((operation.act)(kit))));
-    done.unwrap_or_else(|_| "panic".into())
+    done.unwrap_or(Said::Panicked)
 }
 
 fn spend(call: &str, dir: &Path) {

@@ -7,7 +7,9 @@ use std::time::Duration;
 use flockwork::{Error, Event, Lock, Options, Semaphore, SharedFile};
 
 use crate::hostile::fixtures::{KINDS, Kind, exercise, snapshot};
-use crate::peer::Peer;
+use crate::peer::Way::Block;
+use crate::peer::lock::Call;
+use crate::peer::shared_file;
 use crate::support::{alone_under, has};
 
 pub(super) const WHERE: &str = "FLOCKWORK_IT_WHERE";
@@ -259,10 +261,10 @@ fn a_quota_that_the_system_speaks_of_is_an_error_that_says_so() {
     let path = dir.path().join("p");
     let inject = "openat:error=EDQUOT:when=1";
     let Some(mut peer) = crate::support::strace::injected(&path, inject) else { return };
-    let answer = peer.ask(&format!("open\t{}", path.display()));
+    let answer = peer.expect_error(Call::Open(path.clone(), vec![]));
     assert!(answer.starts_with("QuotaExceeded: could not create `"), "{answer}");
     assert!(answer.contains("free some of your quota"), "{answer}");
-    peer.expect(&format!("open\t{}", path.display()), "ok");
+    peer.open_lock(&path, &[]);
 }
 
 /// tmpfs keeps quotas since Linux 6.6, where that is built in; they count for others than the superuser.
@@ -277,12 +279,9 @@ fn over_quota_is_an_error_that_says_so() {
     mounted(NAME, script, || {
         let mut user = crate::support::unprivileged::unprivileged();
         let dir = place();
-        let ask = |user: &mut Peer, command: &str, path: &Path| {
-            user.ask(&format!("{command}\t{}", path.display()))
-        };
         for number in 0..20 {
-            let answer = ask(&mut user, "open", &dir.join(format!("lock{number}")));
-            if answer != "ok" {
+            let path = dir.join(format!("lock{number}"));
+            if let Err(answer) = user.ask(Call::Open(path, vec![])) {
                 let expected = format!("QuotaExceeded: could not create `{}", dir.display());
                 assert!(
                     answer.starts_with(&expected) && answer.contains("free some of your quota"),
@@ -292,11 +291,11 @@ fn over_quota_is_an_error_that_says_so() {
                 std::fs::remove_file(dir.join("lock0")).unwrap();
                 std::fs::remove_file(dir.join("lock1")).unwrap();
                 std::fs::remove_file(dir.join("lock2")).unwrap();
-                assert_eq!(ask(&mut user, "file\topen", &dir.join("data")), "ok");
+                user.open_shared_file(&dir.join("data"), &[]);
                 let long = "x".repeat(100_000);
-                let answer = user.ask(&format!("file\twrite\t{long}"));
+                let answer = user.expect_error(shared_file::Call::Write(long.clone(), Block));
                 assert!(answer.starts_with("QuotaExceeded: could not write"), "{answer}");
-                user.expect("file\twrite\tshort", "ok");
+                user.run(shared_file::Call::Write("short".into(), Block));
                 return;
             }
         }

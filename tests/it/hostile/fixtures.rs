@@ -524,7 +524,7 @@ fn shared_file(options: &Options, path: &Path, step: Step<'_>) {
 /// Swaps what is at a path without pause, until a file is there: for a symbolic link to a victim's file, to a place where none
 /// may be made, for a hard link, for a file of its own, and for nothing. Tells how often.
 pub(crate) fn plant_until(at: &Path, victim: &Path, until: &Path) -> String {
-    crate::peer::say("plants");
+    crate::peer::report("plants");
     let aside = victim.with_file_name("aside");
     let mut swaps = 0_u32;
     while swaps < 1000 || !until.exists() {

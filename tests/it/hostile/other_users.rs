@@ -6,6 +6,9 @@ use std::process::Command;
 use flockwork::{Error, Event, Lock, Options, SharedFile};
 
 use crate::hostile::fixtures::{KINDS, exercise, snapshot};
+use crate::peer::Way::{Block, Try};
+use crate::peer::lock::Call;
+use crate::peer::{event, label, shared_file};
 use crate::support::{alone_under, has};
 
 use super::file_systems::{WHERE, assert_says, place};
@@ -94,52 +97,54 @@ fn in_a_sticky_directory_another_user_can_hold_but_not_lead_astray() {
     let mut other = crate::support::unprivileged::unprivileged();
     // What one made the other can lock if they may read it, and cannot if they may not: that keeps them out.
     let lock = Lock::open(path("shared")).unwrap();
-    other.expect(&format!("open\t{}", path("shared").display()), "ok");
-    other.expect("lock", "held");
+    other.open_lock(&path("shared"), &[]);
+    other.lock();
     assert!(lock.try_lock().unwrap_err().is_would_block());
     assert_eq!(lock.holder().unwrap().unwrap().pid(), other.id());
-    other.expect("unlock", "ok");
+    other.unlock();
     drop(lock.lock().unwrap());
     let private = Options::new().access(flockwork::Access::Private);
     drop(private.open_lock(path("private")).unwrap());
-    let answer = other.ask(&format!("open\t{}", path("private").display()));
+    let answer = other.expect_error(Call::Open(path("private"), vec![]));
     assert!(answer.starts_with("PermissionDenied: could not open"), "{answer}");
     // What the other made is used, and neither given another owner nor another mode.
-    other.expect(&format!("open\t{}", path("theirs").display()), "ok");
+    other.open_lock(&path("theirs"), &[]);
     let before = snapshot(&path("theirs"));
     drop(private.open_lock(path("theirs")).unwrap().lock().unwrap());
     assert_eq!(snapshot(&path("theirs")), before);
     // An event that one has set the other sees, and cannot take away.
     Event::open(path("event")).unwrap().set_with(b"x").unwrap();
     std::fs::set_permissions(path("event"), std::fs::Permissions::from_mode(0o644)).unwrap();
-    other.open(&format!("event\topen\t{}", path("event").display()), "");
-    other.expect("event\tpayload", "x");
-    for change in ["event\tclear", "event\ttry-consume", "event\tset\ty"] {
-        let answer = other.ask(change);
-        assert!(answer.starts_with("PermissionDenied: "), "{change}: {answer}");
-        let says_why = answer.contains("sticky") || change.contains("consume"); // that has its lock file to make
-        assert!(says_why, "{change}: {answer}");
+    other.open_event(&path("event"), &[]);
+    other.expect(event::Call::Payload, "x");
+    for change in [event::Call::Clear, event::Call::Consume(Try), event::Call::SetWith("y".into())]
+    {
+        let is_consume = matches!(change, event::Call::Consume(_));
+        let answer = other.expect_error(change.clone());
+        assert!(answer.starts_with("PermissionDenied: "), "{change:?}: {answer}");
+        let says_why = answer.contains("sticky") || is_consume; // that has its lock file to make
+        assert!(says_why, "{change:?}: {answer}");
     }
     assert_eq!(Event::open(path("event")).unwrap().payload().unwrap().unwrap(), b"x");
     // A shared file that one may only read the other does not replace.
     SharedFile::open(path("data")).unwrap().write("old").unwrap();
-    other.open(&format!("file\topen\t{}", path("data").display()), "");
-    let answer = other.ask("file\twrite\tnew");
+    other.open_shared_file(&path("data"), &[]);
+    let answer = other.expect_error(shared_file::Call::Write("new".into(), Block));
     assert!(answer.starts_with("PermissionDenied: "), "{answer}");
-    other.expect("file\tread", "old");
+    other.expect(shared_file::Call::Read(Block), "old");
     // Nor one that one may write to: the directory decides.
     let everyone = Options::new().access(flockwork::Access::Everyone);
     everyone.open_shared_file(path("common")).unwrap().write("old").unwrap();
-    other.open(&format!("file\topen\t{}", path("common").display()), "");
-    let answer = other.ask("file\twrite\tnew");
+    other.open_shared_file(&path("common"), &[]);
+    let answer = other.expect_error(shared_file::Call::Write("new".into(), Block));
     assert!(answer.starts_with("PermissionDenied: could not write `"), "{answer}");
     assert!(answer.contains("in a directory with the sticky bit"), "{answer}");
     assert!(!answer.contains("must be able to"), "{answer}");
-    other.expect("file\tread", "old");
+    other.expect(shared_file::Call::Read(Block), "old");
     assert!(!path("common.flock.new").exists());
     // Records: the other's are in nobody's way, and are left.
-    other.expect(&format!("open\t{}\tlabel=theirs", path("shared").display()), "ok");
-    other.expect("lock", "held");
+    other.open_lock(&path("shared"), &[label("theirs")]);
+    other.lock();
     assert_eq!(lock.holder().unwrap().unwrap().label(), Some("theirs"));
     other.kill();
     assert!(lock.lock().unwrap().abandoned());

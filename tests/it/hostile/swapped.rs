@@ -6,7 +6,7 @@ use std::time::Duration;
 use flockwork::{Error, Options};
 
 use crate::hostile::fixtures::{Kind, snapshot};
-use crate::peer::Peer;
+use crate::peer::{Peer, Request};
 
 /// CVE-2025-68146 and CVE-2026-22701 of Python's filelock: between a look and an open the file becomes a symbolic link to
 /// somebody's file, which was cut, or made. Here another process swaps without pause, and thousands of opens meet it.
@@ -43,9 +43,8 @@ fn swapped(kind: Kind, suffix: &str) {
     std::fs::create_dir_all(Path::new(&at).parent().unwrap()).unwrap();
     let stop = dir.path().join("stop");
     let mut planter = Peer::start();
-    let (at, victim_path) = (Path::new(&at).display(), victim.display());
-    planter.tell(&format!("plant\t{at}\t{victim_path}\t{}", stop.display()));
-    assert_eq!(planter.answer(), "plants");
+    planter.begin(Request::SwapForLinks(at.into(), victim.clone(), stop.clone()));
+    assert_eq!(planter.finish(), "plants");
     // Where what is swapped is in nobody's way, or is put right at once, nothing is refused.
     let is_harmless = suffix.contains("holder") || suffix.ends_with("slots") || suffix == "/slot.0";
     let (mut rounds, mut refused, mut done) = (0, 0, 0_u32);
@@ -63,7 +62,7 @@ fn swapped(kind: Kind, suffix: &str) {
         }
     }
     std::fs::write(&stop, "").unwrap();
-    let swaps: u32 = planter.answer().parse().unwrap();
+    let swaps: u32 = planter.finish().parse().unwrap();
     assert!(swaps >= ROUNDS, "{swaps}");
     assert_eq!(snapshot(&victim), before, "{kind:?}{suffix}");
 }

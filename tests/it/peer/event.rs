@@ -1,128 +1,172 @@
-//! What a peer does with events, as it is told.
+//! The calls of events that a peer can be told to make, and payloads that show whether they are whole.
 
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use flockwork::{Error, Event};
 use futures_lite::future::block_on;
 
-use crate::peer::{Peer, milliseconds, options, told};
+use super::{Answer, Peer, Setting, Way, done, options, report, text};
+
+sendable! {
+    enum Call {
+        // One more. The other calls are about the first, `WaitAny` and `WaitAll` about all of them.
+        Open(path: PathBuf, settings: Vec<Setting>),
+        Set,
+        SetWith(payload: String),
+        Clear,
+        IsSet,
+        Payload,
+        IsEventDriven,
+        Wait(way: Way),
+        WaitCleared(way: Way),
+        // Returns the payload.
+        Consume(way: Way),
+        WaitAny(way: Way),
+        WaitAll(way: Way),
+        // Waits for the first, clears it and sets the second, so many times.
+        PassOn(times: u32, way: Way),
+        // Reports each change that it has seen, so many times.
+        Follow(times: u32, way: Way),
+        // Sets it with so many payloads, and waits until it is clear where another producer was first.
+        Produce(name: String, times: u32),
+        // Appends each payload as a line to a file, until one is "end", which it sets again for others.
+        ConsumeAll(log: PathBuf),
+        // Sets payloads of many lengths that show whether they are whole, for ever.
+        SetWholePayloads(seed: usize),
+    }
+}
 
 /// A peer that has opened the event.
-pub(crate) fn peer(path: &Path, settings: &str) -> Peer {
+pub(crate) fn peer(path: &Path, settings: &[Setting]) -> Peer {
     let mut peer = Peer::start();
-    open(&mut peer, path, settings);
+    peer.open_event(path, settings);
     peer
 }
 
-/// Opens one more; `wait` and its kin are about the first.
-pub(crate) fn open(peer: &mut Peer, path: &Path, settings: &str) {
-    peer.open(&format!("event\topen\t{}", path.display()), settings);
+impl Peer {
+    #[track_caller]
+    pub(crate) fn open_event(&mut self, path: &Path, settings: &[Setting]) {
+        self.run(Call::Open(path.into(), settings.into()));
+    }
 }
 
 #[derive(Default)]
-pub(crate) struct State {
+pub(super) struct State {
     events: Vec<Event>,
 }
 
 impl State {
-    pub(crate) fn obey(&mut self, words: &[&str]) -> String {
-        told(self.done(words))
-    }
-
-    fn done(&mut self, words: &[&str]) -> Result<String, Error> {
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        let ok = |()| "ok".to_string();
-        if let ["open", path, ref settings @ ..] = *words {
-            self.events.push(options(settings).open_event(path)?);
-            return Ok("ok".into());
+    pub(super) fn obey(&mut self, call: Call) -> Answer {
+        let of_bytes = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        if let Call::Open(path, settings) = call {
+            let opened = options(&settings).open_event(path);
+            return done(opened.map(|event| self.events.push(event)));
         }
         let event = &self.events[0];
-        Ok(match *words {
-            ["set"] => event.set()?.to_string(),
-            ["set", payload] => event.set_with(payload.as_bytes())?.to_string(),
-            ["clear"] => event.clear()?.to_string(),
-            ["is-set"] => event.is_set()?.to_string(),
-            ["payload"] => event.payload()?.map_or("nothing".into(), text),
-            ["event-driven"] => event.is_event_driven().to_string(),
-            ["wait"] => event.wait().map(ok)?,
-            ["wait", "async"] => block_on(event.wait_async()).map(ok)?,
-            ["wait", ms] => event.wait_timeout(milliseconds(ms)).map(ok)?,
-            ["cleared"] => event.wait_cleared().map(ok)?,
-            ["cleared", "async"] => block_on(event.wait_cleared_async()).map(ok)?,
-            ["cleared", ms] => event.wait_cleared_timeout(milliseconds(ms)).map(ok)?,
-            ["consume"] => text(event.consume()?),
-            ["consume", "async"] => text(block_on(event.consume_async())?),
-            ["consume", ms] => text(event.consume_timeout(milliseconds(ms))?),
-            ["try-consume"] => text(event.try_consume()?),
-            ["any"] => Event::wait_any(&self.events)?.to_string(),
-            ["any", "async"] => block_on(Event::wait_any_async(&self.events))?.to_string(),
-            ["all"] => Event::wait_all(&self.events).map(ok)?,
-            ["all", "async"] => block_on(Event::wait_all_async(&self.events)).map(ok)?,
-            // Sets the second, and waits for the first, so many times.
-            ["return", times, way] => {
-                for _ in 0..times.parse().unwrap() {
-                    wait(event, way)?;
-                    assert!(event.clear()?);
-                    assert!(self.events[1].set()?);
-                }
-                "ok".into()
+        match call {
+            Call::Open(..) => unreachable!(),
+            Call::Set => text(event.set()),
+            Call::SetWith(payload) => text(event.set_with(payload.as_bytes())),
+            Call::Clear => text(event.clear()),
+            Call::IsSet => text(event.is_set()),
+            Call::Payload => {
+                text(event.payload().map(|payload| payload.map_or("nothing".into(), of_bytes)))
             }
-            // Says what it has seen of each change, so many times.
-            ["follow", times, way] => {
-                for _ in 0..times.parse().unwrap() {
-                    wait(event, way)?;
-                    crate::peer::say("set");
-                    match way {
-                        "plain" => event.wait_cleared()?,
-                        "async" => block_on(event.wait_cleared_async())?,
-                        _ => event.wait_cleared_timeout(LONG)?,
-                    }
-                    crate::peer::say("cleared");
-                }
-                "ok".into()
-            }
-            // Sets it with each of `times` payloads, and waits until it is clear where another
-            // producer was first.
-            ["produce", name, times] => {
-                for number in 0..times.parse().unwrap() {
-                    while !event.set_new(format!("{name}{number}"))? {
-                        event.wait_cleared_timeout(LONG)?;
-                    }
-                }
-                "ok".into()
-            }
-            // Appends what it gets to a file, a line for each, until it gets "end", which it sets again for others.
-            ["consume-all", log] => loop {
-                let payload = event.consume()?;
-                if payload == b"end" {
-                    event.set_with(b"end")?;
-                    break "ok".into();
-                }
-                let mut log = std::fs::File::options().append(true).open(log).unwrap();
-                std::io::Write::write_all(&mut log, &[&payload[..], b"\n"].concat()).unwrap();
-            },
-            // Sets payloads of many lengths that tell whether they are whole, for ever.
-            ["write-payloads", seed] => {
-                crate::peer::say("begins");
-                let mut number: usize = seed.parse().unwrap();
-                loop {
-                    number = number.wrapping_mul(1_103_515_245).wrapping_add(12_345);
-                    event.set_with(&whole(number % 300_000, (number >> 8).to_le_bytes()[0]))?;
-                }
-            }
-            _ => format!("what is {words:?}?"),
-        })
+            Call::IsEventDriven => text(Ok(event.is_event_driven())),
+            Call::Wait(way) => done(wait(event, way)),
+            Call::WaitCleared(way) => done(wait_cleared(event, way)),
+            Call::Consume(way) => text(consume(event, way).map(of_bytes)),
+            Call::WaitAny(Way::Async) => text(block_on(Event::wait_any_async(&self.events))),
+            Call::WaitAny(_) => text(Event::wait_any(&self.events)),
+            Call::WaitAll(Way::Async) => done(block_on(Event::wait_all_async(&self.events))),
+            Call::WaitAll(_) => done(Event::wait_all(&self.events)),
+            Call::PassOn(times, way) => done(self.pass_on(times, way)),
+            Call::Follow(times, way) => done(follow(event, times, way)),
+            Call::Produce(name, times) => done(produce(event, &name, times)),
+            Call::ConsumeAll(log) => done(consume_all(event, &log)),
+            Call::SetWholePayloads(seed) => done(set_whole_payloads(event, seed)),
+        }
+    }
+
+    fn pass_on(&self, times: u32, way: Way) -> Result<(), Error> {
+        for _ in 0..times {
+            wait(&self.events[0], way)?;
+            assert!(self.events[0].clear()?);
+            assert!(self.events[1].set()?);
+        }
+        Ok(())
     }
 }
 
-const LONG: Duration = Duration::from_secs(1000);
+fn follow(event: &Event, times: u32, way: Way) -> Result<(), Error> {
+    for _ in 0..times {
+        wait(event, way)?;
+        report("set");
+        wait_cleared(event, way)?;
+        report("cleared");
+    }
+    Ok(())
+}
 
-fn wait(event: &Event, way: &str) -> Result<(), Error> {
+fn produce(event: &Event, name: &str, times: u32) -> Result<(), Error> {
+    for number in 0..times {
+        while !event.set_new(format!("{name}{number}"))? {
+            event.wait_cleared_timeout(Duration::from_secs(1000))?;
+        }
+    }
+    Ok(())
+}
+
+fn consume_all(event: &Event, log: &Path) -> Result<(), Error> {
+    loop {
+        let payload = event.consume()?;
+        if payload == b"end" {
+            return event.set_with(b"end").map(drop);
+        }
+        let mut log = std::fs::File::options().append(true).open(log).unwrap();
+        std::io::Write::write_all(&mut log, &[&payload[..], b"\n"].concat()).unwrap();
+    }
+}
+
+fn set_whole_payloads(event: &Event, seed: usize) -> Result<(), Error> {
+    report("begins");
+    let mut number = seed;
+    loop {
+        number = number.wrapping_mul(1_103_515_245).wrapping_add(12_345);
+        event.set_with(&whole(number % 300_000, (number >> 8).to_le_bytes()[0]))?;
+    }
+}
+
+fn wait(event: &Event, way: Way) -> Result<(), Error> {
     match way {
-        "plain" => event.wait(),
-        "async" => block_on(event.wait_async()),
-        _ => event.wait_timeout(LONG),
+        Way::Block => event.wait(),
+        Way::Try => event.wait_timeout(Duration::ZERO),
+        Way::Timeout(ms) => event.wait_timeout(Duration::from_millis(ms)),
+        Way::Deadline(ms) => event.wait_deadline(Instant::now() + Duration::from_millis(ms)),
+        Way::Async => block_on(event.wait_async()),
+    }
+}
+
+fn wait_cleared(event: &Event, way: Way) -> Result<(), Error> {
+    match way {
+        Way::Block => event.wait_cleared(),
+        Way::Try => event.wait_cleared_timeout(Duration::ZERO),
+        Way::Timeout(ms) => event.wait_cleared_timeout(Duration::from_millis(ms)),
+        Way::Deadline(ms) => {
+            event.wait_cleared_deadline(Instant::now() + Duration::from_millis(ms))
+        }
+        Way::Async => block_on(event.wait_cleared_async()),
+    }
+}
+
+fn consume(event: &Event, way: Way) -> Result<Vec<u8>, Error> {
+    match way {
+        Way::Block => event.consume(),
+        Way::Try => event.try_consume(),
+        Way::Timeout(ms) => event.consume_timeout(Duration::from_millis(ms)),
+        Way::Deadline(ms) => event.consume_deadline(Instant::now() + Duration::from_millis(ms)),
+        Way::Async => block_on(event.consume_async()),
     }
 }
 

@@ -1,20 +1,26 @@
-//! A second process: this test binary again, which does what it is told line by line on its standard
-//! input and answers on its standard output. So a test is a dialogue, and needs no sleeps.
+//! A second process: this test binary again, which does what it is told by its standard input and
+//! answers on its standard output. So a test is a dialogue, and needs no sleeps.
+
+// First, for its macro.
+#[macro_use]
+pub(crate) mod line;
 
 pub(crate) mod event;
+pub(crate) mod lock;
+pub(crate) mod once;
 pub(crate) mod rwlock;
 pub(crate) mod semaphore;
 pub(crate) mod shared_file;
 
-use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
-use flockwork::{Error, Lock, LockGuard, Options};
+use flockwork::{CallError, Error, Options};
 
+use self::line::Words as _;
 use crate::limit;
 use crate::support::running::{Running, Start as _};
 
@@ -25,19 +31,12 @@ const MARGIN: Duration = Duration::from_secs(10);
 pub(crate) struct Peer {
     child: Running,
     input: Option<ChildStdin>,
-    answers: Receiver<String>,
+    answers: Receiver<Answer>,
 }
 
 impl Peer {
     pub(crate) fn start() -> Self {
         Self::start_as(Command::new(std::env::current_exe().unwrap()))
-    }
-
-    /// A peer that has opened `path` as its lock.
-    pub(crate) fn with_lock(path: &Path) -> Self {
-        let mut peer = Self::start();
-        peer.expect(&format!("open\t{}", path.display()), "ok");
-        peer
     }
 
     /// `command` ends with the program to run (a wrapper and this binary, or this binary alone).
@@ -55,7 +54,7 @@ impl Peer {
             for line in output.lines().map_while(Result::ok) {
                 // libtest writes "test peer::entry ... " before it without a line's end.
                 if let Some((_, answer)) = line.split_once("peer: ") {
-                    let _ = send.send(answer.to_string());
+                    let _ = send.send(Answer::from_line(answer));
                 }
             }
         });
@@ -67,23 +66,19 @@ impl Peer {
         self.child.id()
     }
 
-    /// Tells it to open something, with these settings besides (see [`options`]) if there are any.
-    pub(crate) fn open(&mut self, what: &str, settings: &str) {
-        let settings = if settings.is_empty() { String::new() } else { format!("\t{settings}") };
-        self.expect(&format!("{what}{settings}"), "ok");
+    /// Sends a request whose answer comes later.
+    pub(crate) fn begin(&mut self, request: impl Into<Request>) {
+        writeln!(self.input.as_mut().unwrap(), "{}", request.into().to_line()).unwrap();
     }
 
-    pub(crate) fn tell(&mut self, command: &str) {
-        writeln!(self.input.as_mut().unwrap(), "{command}").unwrap();
-    }
-
-    pub(crate) fn answer(&mut self) -> String {
+    /// Waits for the answer to what has begun.
+    pub(crate) fn answer(&mut self) -> Answer {
         let answer = self.answer_or_death();
         answer.unwrap_or_else(|| panic!("peer {} has ended", self.id()))
     }
 
     /// `None`: it has ended instead.
-    pub(crate) fn answer_or_death(&mut self) -> Option<String> {
+    pub(crate) fn answer_or_death(&mut self) -> Option<Answer> {
         // Work that takes a second takes minutes on a busy machine.
         let patience = limit::remaining().unwrap_or(limit::LIMIT).saturating_sub(MARGIN);
         match self.answers.recv_timeout(patience) {
@@ -93,24 +88,60 @@ impl Peer {
         }
     }
 
-    /// What it has said so far and was not listened to.
-    pub(crate) fn has_answered(&mut self) -> Option<String> {
+    /// An answer that has come already.
+    pub(crate) fn has_answered(&mut self) -> Option<Answer> {
         self.answers.try_recv().ok()
     }
 
-    pub(crate) fn ask(&mut self, command: &str) -> String {
-        self.tell(command);
+    pub(crate) fn is_silent(&mut self) -> bool {
+        self.has_answered().is_none()
+    }
+
+    /// Waits for the answer, which must be a success, and returns what it returned.
+    #[track_caller]
+    pub(crate) fn finish(&mut self) -> String {
+        let answer = self.answer();
+        answer.unwrap_or_else(|error| panic!("peer {}: {error}", self.id()))
+    }
+
+    pub(crate) fn ask(&mut self, request: impl Into<Request>) -> Answer {
+        self.begin(request);
         self.answer()
     }
 
+    /// A request that must succeed.
     #[track_caller]
-    pub(crate) fn expect(&mut self, command: &str, answer: &str) {
-        assert_eq!(self.ask(command), answer, "to {command:?}");
+    pub(crate) fn run(&mut self, request: impl Into<Request>) -> String {
+        let request = request.into();
+        let answer = self.ask(request.clone());
+        answer.unwrap_or_else(|error| panic!("{request:?}: {error}"))
     }
 
-    /// What it may or may not have said when this was asked for.
-    pub(crate) fn is_silent(&mut self) -> bool {
-        self.has_answered().is_none()
+    /// A request that must return this value.
+    #[track_caller]
+    pub(crate) fn expect(&mut self, request: impl Into<Request>, value: impl std::fmt::Display) {
+        let request = request.into();
+        assert_eq!(self.run(request.clone()), value.to_string(), "{request:?}");
+    }
+
+    /// A request that must fail. Returns the error: its kind, a colon and its message.
+    #[track_caller]
+    pub(crate) fn expect_error(&mut self, request: impl Into<Request>) -> String {
+        let request = request.into();
+        let answer = self.ask(request.clone());
+        answer.expect_err(&format!("{request:?}"))
+    }
+
+    #[track_caller]
+    pub(crate) fn expect_would_block(&mut self, request: impl Into<Request>) {
+        let error = self.expect_error(request);
+        assert!(error.starts_with("would-block: "), "{error}");
+    }
+
+    #[track_caller]
+    pub(crate) fn expect_timed_out(&mut self, request: impl Into<Request>) {
+        let error = self.expect_error(request);
+        assert!(error.starts_with("timed-out: "), "{error}");
     }
 
     /// SIGKILL, or `TerminateProcess`; returns when it is gone.
@@ -138,215 +169,187 @@ fn entry() {
     }
     let mut state = State::default();
     for line in std::io::stdin().lines() {
-        let line = line.unwrap();
-        let words: Vec<&str> = line.split('\t').collect();
-        say(&state.obey(&words));
+        say(&state.obey(Request::from_line(&line.unwrap())));
     }
     std::process::exit(0);
 }
 
-pub(crate) fn say(answer: &str) {
+/// An answer that tells how far the request has come, before the last one.
+pub(crate) fn report(text: &str) {
+    say(&Ok(text.into()));
+}
+
+fn say(answer: &Answer) {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "peer: {}", answer.replace('\n', " ")).unwrap();
+    writeln!(out, "peer: {}", answer.to_line().replace('\n', " ")).unwrap();
     out.flush().unwrap();
+}
+
+/// What a request returned, as text, or the kind of the error, a colon and its message.
+pub(crate) type Answer = Result<String, String>;
+
+sendable! {
+    /// What a peer can be told to do.
+    enum Request {
+        Lock(call: lock::Call),
+        RwLock(call: rwlock::Call),
+        Semaphore(call: semaphore::Call),
+        Event(call: event::Call),
+        Once(call: once::Call),
+        SharedFile(call: shared_file::Call),
+        IsHeld(path: PathBuf),
+        // How often it is reported as held, of so many calls by each of four threads.
+        CountIsHeld(path: PathBuf, times: usize),
+        HeldSlots(path: PathBuf),
+        Holders(path: PathBuf),
+        SetCurrentDir(path: PathBuf),
+        // Not that of the program that was started, where a wrapper starts it.
+        ProcessId,
+        CountDescriptors,
+        #[cfg(target_os = "linux")]
+        OpenFlags(path: PathBuf),
+        #[cfg(unix)]
+        SwapForLinks(at: PathBuf, victim: PathBuf, until: PathBuf),
+    }
+}
+
+/// A call of one primitive is a request.
+macro_rules! calls {
+    ($($primitive:ident: $module:ident),+) => {$(
+        impl From<$module::Call> for Request {
+            fn from(call: $module::Call) -> Self {
+                Self::$primitive(call)
+            }
+        }
+    )+};
+}
+
+calls!(
+    Lock: lock, RwLock: rwlock, Semaphore: semaphore,
+    Event: event, Once: once, SharedFile: shared_file
+);
+
+sendable! {
+    /// The five forms of a call. Times are in milliseconds.
+    #[derive(Copy, PartialEq)]
+    enum Way {
+        Block,
+        Try,
+        Timeout(milliseconds: u64),
+        Deadline(milliseconds: u64),
+        Async,
+    }
+}
+
+impl Way {
+    /// The forms that wait.
+    pub(crate) const WAITING: [Self; 4] =
+        [Self::Block, Self::Timeout(100_000), Self::Deadline(100_000), Self::Async];
+}
+
+sendable! {
+    /// A setting of [`Options`].
+    enum Setting {
+        Label(label: String),
+        BackstopSeconds(seconds: u64),
+        Fsync,
+        PollMilliseconds(milliseconds: u64),
+        AnyFileType,
+    }
+}
+
+/// The setting of a label.
+pub(crate) fn label(label: &str) -> Setting {
+    Setting::Label(label.into())
+}
+
+/// A backstop so late that a lost notification shows as a wait that does not end. Windows' events are
+/// not relied on (`docs/PLATFORMS.md`).
+pub(crate) const LATE_BACKSTOP: &[Setting] =
+    if cfg!(windows) { &[] } else { &[Setting::BackstopSeconds(1000)] };
+
+pub(crate) fn options(settings: &[Setting]) -> Options {
+    settings.iter().fold(Options::new(), |options, setting| match setting {
+        Setting::Label(label) => options.label(label),
+        Setting::BackstopSeconds(seconds) => options.backstop(Duration::from_secs(*seconds)),
+        Setting::Fsync => options.fsync(true),
+        Setting::PollMilliseconds(ms) => options.poll_every(Duration::from_millis(*ms)),
+        Setting::AnyFileType => options.any_file_type(true),
+    })
 }
 
 #[derive(Default)]
 struct State {
-    permits: crate::peer::semaphore::State,
-    markers: crate::peer::event::State,
-    readers: crate::peer::rwlock::State,
-    calls: crate::peer::shared_file::State,
-    lock: Option<Lock>,
-    guard: Option<LockGuard>,
-    more: HashMap<String, Lock>,
+    lock: lock::State,
+    rwlock: rwlock::State,
+    semaphore: semaphore::State,
+    event: event::State,
+    once: once::State,
+    shared_file: shared_file::State,
 }
 
 impl State {
-    fn obey(&mut self, words: &[&str]) -> String {
-        match *words {
-            ["open", path, ref settings @ ..] => match options(settings).open_lock(path) {
-                Ok(lock) => {
-                    self.lock = Some(lock);
-                    "ok".into()
-                }
-                Err(error) => complaint(&error),
-            },
-            ["open-more", name, path] => match Lock::open(path) {
-                Ok(lock) => {
-                    self.more.insert(name.into(), lock);
-                    "ok".into()
-                }
-                Err(error) => complaint(&error),
-            },
-            ["lock"] => self.hold(Lock::lock),
-            ["try"] => self.hold(Lock::try_lock),
-            ["timeout", ms] => {
-                let timeout = Duration::from_millis(ms.parse().unwrap());
-                self.hold(|lock| lock.lock_timeout(timeout))
+    fn obey(&mut self, request: Request) -> Answer {
+        match request {
+            Request::Lock(call) => self.lock.obey(call),
+            Request::RwLock(call) => self.rwlock.obey(call),
+            Request::Semaphore(call) => self.semaphore.obey(call),
+            Request::Event(call) => self.event.obey(call),
+            Request::Once(call) => self.once.obey(call),
+            Request::SharedFile(call) => self.shared_file.obey(call),
+            Request::IsHeld(path) => text(flockwork::is_held(path)),
+            Request::CountIsHeld(path, times) => Ok(count_is_held(&path, times).to_string()),
+            Request::HeldSlots(path) => {
+                text(flockwork::held_slots(path).map(|slots| format!("{slots:?}")))
             }
-            ["async"] => self.hold(|lock| futures_lite::future::block_on(lock.lock_async())),
-            ["unlock"] => match self.guard.take().unwrap().unlock() {
-                Ok(()) => "ok".into(),
-                Err(error) => complaint(&error),
-            },
-            ["drop"] => {
-                self.guard = None;
-                "ok".into()
-            }
-            ["abandoned"] => self.guard.as_ref().unwrap().abandoned().to_string(),
-            ["holder"] => match self.lock().holder() {
-                Ok(Some(holder)) => holder.to_string(),
-                Ok(None) => "nobody".into(),
-                Err(error) => complaint(&error),
-            },
-            ["is-held", path] => told(flockwork::is_held(path).map(|is_held| is_held.to_string())),
-            ["is-held-at-once", path, times] => held_at_once(path, times.parse().unwrap()),
-            ["held-slots", path] => {
-                told(flockwork::held_slots(path).map(|slots| format!("{slots:?}")))
-            }
-            ["holders", path] => told(flockwork::holders(path).map(|holders| {
+            Request::Holders(path) => text(flockwork::holders(path).map(|holders| {
                 holders.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
             })),
-            ["path"] => self.lock().path().display().to_string(),
-            ["chdir", path] => {
+            Request::SetCurrentDir(path) => {
                 std::env::set_current_dir(path).unwrap();
-                "ok".into()
+                Ok(String::new())
             }
-            // Adds one to the number in a file, so many times, under the lock.
-            ["count", file, times, way] => {
-                for _ in 0..times.parse().unwrap() {
-                    let guard = match way {
-                        "lock" => self.lock().lock(),
-                        "timeout" => self.lock().lock_timeout(Duration::from_secs(100)),
-                        _ => futures_lite::future::block_on(self.lock().lock_async()),
-                    };
-                    let _guard = match guard {
-                        Ok(guard) => guard,
-                        Err(error) => return complaint(&error),
-                    };
-                    let number: u64 = std::fs::read_to_string(file).unwrap().parse().unwrap();
-                    std::fs::write(file, (number + 1).to_string()).unwrap();
-                }
-                "ok".into()
-            }
-            // Another than the one that was started, where a wrapper starts it.
-            ["pid"] => std::process::id().to_string(),
-            ["descriptors"] => crate::support::descriptors().to_string(),
+            Request::ProcessId => Ok(std::process::id().to_string()),
+            Request::CountDescriptors => Ok(crate::support::descriptors().to_string()),
             #[cfg(target_os = "linux")]
-            ["flags", path] => crate::support::flags_of(Path::new(path)),
-            ["sem", ref words @ ..] => self.permits.obey(words),
-            ["event", ref words @ ..] => self.markers.obey(words),
-            ["rw", ref words @ ..] => self.readers.obey(words),
-            ["once", ref words @ ..] => self.calls.once(words),
-            ["file", ref words @ ..] => self.calls.file(words),
+            Request::OpenFlags(path) => Ok(crate::support::flags_of(&path)),
             #[cfg(unix)]
-            ["plant", at, victim, until] => {
-                crate::hostile::fixtures::plant_until(at.as_ref(), victim.as_ref(), until.as_ref())
-            }
-            #[cfg(unix)]
-            ["fork", what] => self.fork(what),
-            _ => format!("what is {words:?}?"),
-        }
-    }
-
-    fn lock(&self) -> &Lock {
-        self.lock.as_ref().expect("open comes first")
-    }
-
-    fn hold(&mut self, acquire: impl FnOnce(&Lock) -> Result<LockGuard, Error>) -> String {
-        assert!(self.guard.is_none(), "drop comes first");
-        match acquire(self.lock()) {
-            Ok(guard) => {
-                self.guard = Some(guard);
-                "held".into()
-            }
-            Err(error) => complaint(&error),
-        }
-    }
-
-    /// Forks without exec. The child does `what`, and ends when this process's other end of the pipe does.
-    #[cfg(unix)]
-    fn fork(&mut self, what: &str) -> String {
-        match fork::fork().unwrap() {
-            fork::Fork::Parent(child) => {
-                if what == "stay" || what == "hold" {
-                    return child.to_string();
-                }
-                format!("child {}", crate::support::ended(child).exit_status().unwrap())
-            }
-            fork::Fork::Child => {
-                let code = match what {
-                    "drop" => {
-                        drop(self.guard.take());
-                        0
-                    }
-                    "unlock" => i32::from(self.guard.take().unwrap().unlock().is_ok()),
-                    // The handle came along, and must not be taken for the parent's own.
-                    "try" => match self.lock().try_lock() {
-                        Err(error) if error.is_would_block() => 0,
-                        Err(_) => 1,
-                        Ok(_) => 2,
-                    },
-                    "timeout" => match self.lock().lock_timeout(Duration::from_millis(20)) {
-                        Err(error) if error.is_timed_out() => 0,
-                        Err(_) => 1,
-                        Ok(_) => 2,
-                    },
-                    "cycle" => match self.lock().try_lock() {
-                        Ok(guard) => i32::from(guard.unlock().is_err()),
-                        Err(_) => 2,
-                    },
-                    _ => {
-                        if what == "hold" {
-                            self.guard = Some(self.lock().try_lock().unwrap());
-                            say("the child holds");
-                        }
-                        std::thread::sleep(limit::LIMIT);
-                        3
-                    }
-                };
-                std::process::exit(code)
+            Request::SwapForLinks(at, victim, until) => {
+                Ok(crate::hostile::fixtures::plant_until(&at, &victim, &until))
             }
         }
     }
 }
 
-/// How often it is reported as held, of `times` calls by each of four threads.
-fn held_at_once(path: &str, times: u32) -> String {
+fn count_is_held(path: &Path, times: usize) -> usize {
     let ask = || (0..times).filter(|_| flockwork::is_held(path).unwrap()).count();
     crate::support::running::scope(|scope| {
         let threads = [(); 4].map(|()| scope.spawn(ask));
-        threads.map(|thread| thread.join().unwrap()).iter().sum::<usize>().to_string()
+        threads.map(|thread| thread.join().unwrap()).iter().sum()
     })
 }
 
-pub(crate) fn options(settings: &[&str]) -> Options {
-    settings.iter().fold(Options::new(), |options, setting| match setting.split_once('=') {
-        Some(("label", label)) => options.label(label),
-        Some(("backstop", seconds)) => {
-            options.backstop(Duration::from_secs(seconds.parse().unwrap()))
-        }
-        Some(("fsync", yes)) => options.fsync(yes == "yes"),
-        Some(("poll", ms)) => options.poll_every(Duration::from_millis(ms.parse().unwrap())),
-        None if setting.is_empty() => options,
-        None if *setting == "any-type" => options.any_file_type(true),
-        _ => panic!("what is {setting}?"),
-    })
+/// The answer for a call that returns something.
+fn text<T: ToString>(outcome: Result<T, Error>) -> Answer {
+    outcome.map(|value| value.to_string()).map_err(|error| describe(&error))
 }
 
-/// A span in a command.
-pub(crate) fn milliseconds(word: &str) -> Duration {
-    Duration::from_millis(word.parse().unwrap())
+/// The answer for a call that returns nothing.
+fn done(outcome: Result<(), Error>) -> Answer {
+    text(outcome.map(|()| ""))
 }
 
-/// What was done, or why it was not.
-pub(crate) fn told(outcome: Result<String, Error>) -> String {
-    outcome.unwrap_or_else(|error| complaint(&error))
+/// The answer for a call that runs a closure.
+fn called<T: ToString, E: std::fmt::Display>(outcome: Result<T, CallError<E>>) -> Answer {
+    match outcome {
+        Ok(value) => Ok(value.to_string()),
+        Err(CallError::Closure(error)) => Err(format!("closure: {error}")),
+        Err(CallError::Flockwork(error)) => Err(describe(&error)),
+    }
 }
 
-/// An error as a test can tell it: its kind, and then its words.
-pub(crate) fn complaint(error: &Error) -> String {
+/// An error for the answer.
+fn describe(error: &Error) -> String {
     let kind = match error {
         Error::WouldBlock { .. } => "would-block".to_string(),
         Error::TimedOut { .. } => "timed-out".to_string(),

@@ -1,20 +1,54 @@
-//! What a peer does with a lock that is read and written, as it is told; and a witness of who reads and who writes that
-//! does not trust the lock.
+//! The calls of a read-write lock that a peer can be told to make, and a witness of who reads and who
+//! writes that does not trust the lock.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use flockwork::{Error, ReadGuard, RwLock, WriteGuard};
 use futures_lite::future::block_on;
 
-use crate::peer::{Peer, milliseconds, options, told};
+use super::{Answer, Peer, Setting, Way, done, options, text};
+
+sendable! {
+    enum Call {
+        Open(path: PathBuf, settings: Vec<Setting>),
+        Read(way: Way),
+        Write(way: Way),
+        Downgrade,
+        // The write guard, or else the first read guard.
+        Unlock,
+        DropGuards,
+        // Reads and writes by turns with the witness. Every so many turns it writes.
+        Churn(witness: PathBuf, times: u32, writes: u32),
+        // Reads until the file is there, each time for so long. Returns how often it has read.
+        ReadUntil(file: PathBuf, milliseconds: u64),
+        // Begins to wait so often as a future that is dropped.
+        DropReadFutures(times: u32),
+        DropWriteFutures(times: u32),
+        // Forks so often while other threads use the handle. The children use it as well.
+        #[cfg(unix)]
+        ForkWhileBusy(times: u32),
+        // Return the exit code of a child that has copies of the guards.
+        #[cfg(unix)]
+        DropGuardsInFork,
+        #[cfg(unix)]
+        DowngradeInFork,
+    }
+}
 
 /// A peer that has opened the lock.
-pub(crate) fn peer(path: &Path, settings: &str) -> Peer {
+pub(crate) fn peer(path: &Path, settings: &[Setting]) -> Peer {
     let mut peer = Peer::start();
-    peer.open(&format!("rw\topen\t{}", path.display()), settings);
+    peer.open_rwlock(path, settings);
     peer
+}
+
+impl Peer {
+    #[track_caller]
+    pub(crate) fn open_rwlock(&mut self, path: &Path, settings: &[Setting]) {
+        self.run(Call::Open(path.into(), settings.into()));
+    }
 }
 
 /// Where everybody queues.
@@ -32,101 +66,88 @@ pub(crate) fn until_in_gate(path: &Path) {
 }
 
 #[derive(Default)]
-pub(crate) struct State {
+pub(super) struct State {
     lock: Option<RwLock>,
     reading: Vec<ReadGuard>,
     writing: Option<WriteGuard>,
 }
 
 impl State {
-    pub(crate) fn obey(&mut self, words: &[&str]) -> String {
-        told(self.done(words))
-    }
-
-    fn done(&mut self, words: &[&str]) -> Result<String, Error> {
-        if let ["open", path, ref settings @ ..] = *words {
-            self.lock = Some(options(settings).open_rwlock(path)?);
-            return Ok("ok".into());
+    pub(super) fn obey(&mut self, call: Call) -> Answer {
+        if let Call::Open(path, settings) = call {
+            return done(options(&settings).open_rwlock(path).map(|lock| self.lock = Some(lock)));
         }
         let lock = self.lock.as_ref().expect("open comes first");
-        match *words {
-            ["read", ref way @ ..] => self.reading.push(read(lock, way)?),
-            ["write", ref way @ ..] => self.writing = Some(write(lock, way)?),
-            ["downgrade"] => {
-                let reading = self.writing.take().expect("write comes first").downgrade()?;
-                self.reading.push(reading);
+        match call {
+            Call::Open(..) => unreachable!(),
+            Call::Read(way) => done(read(lock, way).map(|guard| self.reading.push(guard))),
+            Call::Write(way) => done(write(lock, way).map(|guard| self.writing = Some(guard))),
+            Call::Downgrade => {
+                let downgraded = self.writing.take().expect("write comes first").downgrade();
+                done(downgraded.map(|guard| self.reading.push(guard)))
             }
-            ["unlock"] => match self.writing.take() {
-                Some(writing) => writing.unlock()?,
-                None => self.reading.remove(0).unlock()?,
-            },
-            ["drop"] => {
+            Call::Unlock => done(match self.writing.take() {
+                Some(writing) => writing.unlock(),
+                None => self.reading.remove(0).unlock(),
+            }),
+            Call::DropGuards => {
                 self.writing = None;
                 self.reading.clear();
+                done(Ok(()))
             }
-            ["abandoned"] => {
-                let writing = self.writing.as_ref().map(WriteGuard::abandoned);
-                let abandoned = writing.unwrap_or_else(|| self.reading[0].abandoned());
-                return Ok(abandoned.to_string());
+            Call::Churn(witness, times, writes) => {
+                churn(lock, &witness, times, writes).unwrap_or_else(|error| done(Err(error)))
             }
-            ["holders"] => {
-                let label = |holder: &flockwork::Holder| {
-                    format!("{} {:?}", holder.pid(), holder.label().unwrap_or_default())
-                };
-                return Ok(lock.holders()?.iter().map(label).collect::<Vec<_>>().join("; "));
+            Call::ReadUntil(file, ms) => text(read_until(lock, &file, ms)),
+            Call::DropReadFutures(times) => {
+                (0..times).for_each(|_| crate::support::assert_waits(lock.read_async()));
+                done(Ok(()))
             }
-            ["churn", witness, times, writes] => return churn(lock, witness, times, writes),
-            // Reads, each time for so long, so that with others there is always a reader.
-            ["overlap", until, ms] => return overlap(lock, Path::new(until), ms),
-            // Waits as a future that is dropped while it waits, so often.
-            ["give-up", mode, times] => {
-                for _ in 0..times.parse().unwrap() {
-                    match mode {
-                        "read" => crate::support::assert_waits(lock.read_async()),
-                        _ => crate::support::assert_waits(lock.write_async()),
-                    }
-                }
+            Call::DropWriteFutures(times) => {
+                (0..times).for_each(|_| crate::support::assert_waits(lock.write_async()));
+                done(Ok(()))
             }
-            // Forks so often while other threads use the handle; the children use it as well.
             #[cfg(unix)]
-            ["fork-busy", times] => return Ok(fork_busy(lock, times.parse().unwrap())),
+            Call::ForkWhileBusy(times) => fork_while_busy(lock, times),
             #[cfg(unix)]
-            ["fork", what] => return Ok(self.fork(what)),
-            _ => return Ok(format!("what is {words:?}?")),
+            Call::DropGuardsInFork => self.fork(|writing| {
+                drop(writing);
+                true
+            }),
+            #[cfg(unix)]
+            Call::DowngradeInFork => self.fork(|writing| writing.unwrap().downgrade().is_err()),
         }
-        Ok("ok".into())
     }
 
-    /// Forks without exec; the child does `what` with the copies of the guards, and says how that went.
+    /// Forks without exec. The child does `what` with the copy of the guard.
     #[cfg(unix)]
-    fn fork(&mut self, what: &str) -> String {
+    fn fork(&mut self, what: impl FnOnce(Option<WriteGuard>) -> bool) -> Answer {
         match fork::fork().unwrap() {
             fork::Fork::Child => {
                 let copy = self.writing.take();
                 self.reading.clear();
-                let is_fine = what != "downgrade" || copy.unwrap().downgrade().is_err();
-                std::process::exit(i32::from(!is_fine))
+                std::process::exit(i32::from(!what(copy)))
             }
             fork::Fork::Parent(child) => {
-                format!("child {}", crate::support::ended(child).exit_status().unwrap())
+                text(Ok(crate::support::ended(child).exit_status().unwrap()))
             }
         }
     }
 }
 
 #[cfg(unix)]
-fn fork_busy(lock: &RwLock, times: u32) -> String {
+fn fork_while_busy(lock: &RwLock, times: u32) -> Answer {
     use std::sync::atomic::{AtomicBool, Ordering};
-    let done = AtomicBool::new(false);
+    let is_over = AtomicBool::new(false);
     crate::support::running::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
+                while !is_over.load(Ordering::Relaxed) {
                     drop(lock.try_read());
                 }
             });
         }
-        let _end = crate::support::running::on_drop(|| done.store(true, Ordering::Relaxed));
+        let _end = crate::support::running::on_drop(|| is_over.store(true, Ordering::Relaxed));
         for _ in 0..times {
             match fork::fork().unwrap() {
                 fork::Fork::Child => {
@@ -136,43 +157,40 @@ fn fork_busy(lock: &RwLock, times: u32) -> String {
                 fork::Fork::Parent(child) => {
                     let status = crate::support::ended(child);
                     if status.exit_status() != Some(0) {
-                        return format!("a child ended with {status:?}");
+                        return Err(format!("a child ended with {status:?}"));
                     }
                 }
             }
         }
-        "ok".into()
+        done(Ok(()))
     })
 }
 
-fn read(lock: &RwLock, way: &[&str]) -> Result<ReadGuard, Error> {
-    match *way {
-        [] => lock.read(),
-        ["try"] => lock.try_read(),
-        ["async"] => block_on(lock.read_async()),
-        ["deadline", ms] => lock.read_deadline(Instant::now() + milliseconds(ms)),
-        [ms] => lock.read_timeout(milliseconds(ms)),
-        _ => panic!("what is {way:?}?"),
+fn read(lock: &RwLock, way: Way) -> Result<ReadGuard, Error> {
+    match way {
+        Way::Block => lock.read(),
+        Way::Try => lock.try_read(),
+        Way::Timeout(ms) => lock.read_timeout(Duration::from_millis(ms)),
+        Way::Deadline(ms) => lock.read_deadline(Instant::now() + Duration::from_millis(ms)),
+        Way::Async => block_on(lock.read_async()),
     }
 }
 
-fn write(lock: &RwLock, way: &[&str]) -> Result<WriteGuard, Error> {
-    match *way {
-        [] => lock.write(),
-        ["try"] => lock.try_write(),
-        ["async"] => block_on(lock.write_async()),
-        ["deadline", ms] => lock.write_deadline(Instant::now() + milliseconds(ms)),
-        [ms] => lock.write_timeout(milliseconds(ms)),
-        _ => panic!("what is {way:?}?"),
+fn write(lock: &RwLock, way: Way) -> Result<WriteGuard, Error> {
+    match way {
+        Way::Block => lock.write(),
+        Way::Try => lock.try_write(),
+        Way::Timeout(ms) => lock.write_timeout(Duration::from_millis(ms)),
+        Way::Deadline(ms) => lock.write_deadline(Instant::now() + Duration::from_millis(ms)),
+        Way::Async => block_on(lock.write_async()),
     }
 }
 
 /// Reads and writes in turn, each time with the witness; of so many times every `writes`-th is a write.
-fn churn(lock: &RwLock, witness: &str, times: &str, writes: &str) -> Result<String, Error> {
+fn churn(lock: &RwLock, witness: &Path, times: u32, writes: u32) -> Result<Answer, Error> {
     let witness = Witness::open(witness);
-    let writes: u32 = writes.parse().unwrap();
-    for round in 0..times.parse::<u32>().unwrap() {
-        let way: &[&str] = [&[][..], &["300000"], &["async"]][(round / writes % 3) as usize];
+    for round in 0..times {
+        let way = [Way::Block, Way::Timeout(300_000), Way::Async][(round / writes % 3) as usize];
         let violation = if round % writes == 0 {
             let writing = write(lock, way)?;
             let seen = witness.enter(true);
@@ -197,33 +215,31 @@ fn churn(lock: &RwLock, witness: &str, times: &str, writes: &str) -> Result<Stri
             seen
         };
         if let Err(violation) = violation {
-            return Ok(format!("violation in round {round}: {violation}"));
+            return Ok(Err(format!("violation in round {round}: {violation}")));
         }
     }
-    Ok("ok".into())
+    Ok(done(Ok(())))
 }
 
-/// The longest wait and how often it read, until the file is there. Says by a file of its own that it has read five times.
-fn overlap(lock: &RwLock, until: &Path, ms: &str) -> Result<String, Error> {
-    let (mut longest, mut reads) = (Duration::ZERO, 0);
+/// How often it read until the file was there. Says by a file of its own that it has read five times.
+fn read_until(lock: &RwLock, until: &Path, ms: u64) -> Result<u32, Error> {
+    let mut reads = 0;
     while !until.exists() {
-        let start = Instant::now();
         let _reading = lock.read()?;
-        longest = longest.max(start.elapsed());
         reads += 1;
         if reads == 5 {
             std::fs::write(until.with_extension(std::process::id().to_string()), "").unwrap();
         }
-        std::thread::sleep(milliseconds(ms));
+        std::thread::sleep(Duration::from_millis(ms));
     }
-    Ok(format!("{reads} reads, the longest wait {} ms", longest.as_millis()))
+    Ok(reads)
 }
 
 /// Says by a lock of its own who is inside, by tries that must never fail.
 struct Witness(File);
 
 impl Witness {
-    fn open(path: &str) -> Self {
+    fn open(path: &Path) -> Self {
         let mut options = File::options();
         Self(options.read(true).write(true).create(true).truncate(false).open(path).unwrap())
     }

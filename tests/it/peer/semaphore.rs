@@ -1,27 +1,48 @@
-//! What a peer does with a semaphore, as it is told; and a witness of who has which slot that does not trust
-//! the semaphore.
+//! The calls of a semaphore that a peer can be told to make, and a witness of which process has which
+//! slot that does not trust the semaphore.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use flockwork::{Error, Permit, Semaphore};
+use futures_lite::future::block_on;
 
-use crate::peer::{Peer, options, told};
+use super::{Answer, Peer, Setting, Way, done, options, text};
 
-/// A backstop so far away that a wake-up that is lost shows as a wait that does not end. Windows' events are
-/// not relied on (`docs/PLATFORMS.md`).
-pub(crate) const FAR: &str = if cfg!(windows) { "" } else { "backstop=1000" };
+sendable! {
+    enum Call {
+        Open(path: PathBuf, capacity: u32, settings: Vec<Setting>),
+        OpenExisting(path: PathBuf),
+        // Returns the slots.
+        Acquire(permits: u32, way: Way),
+        Release,
+        DropPermits,
+        // Releases and acquires one permit again, as fast as it can.
+        ReleaseAndAcquire,
+        Available,
+        Resize(capacity: u32),
+        IsEventDriven,
+        // Acquires and releases so often in the given forms by turns, each time with the witness in the
+        // directory. Returns the longest wait.
+        Churn(directory: PathBuf, permits: u32, times: u32, ways: Vec<Way>),
+        #[cfg(unix)]
+        DropPermitsInFork,
+    }
+}
 
 /// A peer that has opened the semaphore.
-pub(crate) fn peer(path: &Path, permits: u32, settings: &str) -> Peer {
+pub(crate) fn peer(path: &Path, capacity: u32, settings: &[Setting]) -> Peer {
     let mut peer = Peer::start();
-    open(&mut peer, path, permits, settings);
+    peer.open_semaphore(path, capacity, settings);
     peer
 }
 
-pub(crate) fn open(peer: &mut Peer, path: &Path, permits: u32, settings: &str) {
-    peer.open(&format!("sem\topen\t{}\t{permits}", path.display()), settings);
+impl Peer {
+    #[track_caller]
+    pub(crate) fn open_semaphore(&mut self, path: &Path, capacity: u32, settings: &[Setting]) {
+        self.run(Call::Open(path.into(), capacity, settings.into()));
+    }
 }
 
 /// Waits until that peer has come to the head of the queue.
@@ -30,9 +51,9 @@ pub(crate) fn until_head(path: &Path, peer: &Peer) {
 }
 
 /// Waits until all of them wait, of whom the first has come first.
-pub(crate) fn queue_up(path: &Path, peers: &mut [Peer], command: &str) {
+pub(crate) fn queue_up(path: &Path, peers: &mut [Peer], permits: u32) {
     for (behind, peer) in peers.iter_mut().enumerate() {
-        peer.tell(command);
+        peer.begin(Call::Acquire(permits, Way::Block));
         if behind == 0 {
             until_head(path, peer);
         } else {
@@ -42,99 +63,51 @@ pub(crate) fn queue_up(path: &Path, peers: &mut [Peer], command: &str) {
 }
 
 #[derive(Default)]
-pub(crate) struct State {
+pub(super) struct State {
     semaphore: Option<Semaphore>,
     permits: Vec<Permit>,
 }
 
 impl State {
-    pub(crate) fn obey(&mut self, words: &[&str]) -> String {
-        told(self.done(words))
-    }
-
-    fn done(&mut self, words: &[&str]) -> Result<String, Error> {
-        let number = |word: &str| word.parse::<u32>().unwrap();
-        let ok = Ok("ok".to_string());
-        match *words {
-            ["open", path, permits, ref settings @ ..] => {
-                let opened = options(settings).open_semaphore(path, number(permits))?;
-                self.semaphore = Some(opened);
-                ok
+    pub(super) fn obey(&mut self, call: Call) -> Answer {
+        match call {
+            Call::Open(path, capacity, settings) => {
+                let opened = options(&settings).open_semaphore(path, capacity);
+                done(opened.map(|semaphore| self.semaphore = Some(semaphore)))
             }
-            ["existing", path] => {
-                self.semaphore = Some(Semaphore::open_existing(path)?);
-                ok
+            Call::OpenExisting(path) => done(
+                Semaphore::open_existing(path).map(|semaphore| self.semaphore = Some(semaphore)),
+            ),
+            Call::Acquire(permits, way) => {
+                text(acquire(self.semaphore(), permits, way).map(|permit| self.keep(permit)))
             }
-            ["acquire", n] => {
-                let permit = self.semaphore().acquire_many(number(n))?;
-                Ok(self.keep(permit))
-            }
-            ["try", n] => {
-                let permit = self.semaphore().try_acquire_many(number(n))?;
-                Ok(self.keep(permit))
-            }
-            ["timeout", n, ms] => {
-                let timeout = Duration::from_millis(number(ms).into());
-                let permit = self.semaphore().acquire_many_timeout(number(n), timeout)?;
-                Ok(self.keep(permit))
-            }
-            ["async", n] => {
-                let future = self.semaphore().acquire_many_async(number(n));
-                let permit = futures_lite::future::block_on(future)?;
-                Ok(self.keep(permit))
-            }
-            ["release"] => {
-                self.permits.remove(0).release()?;
-                ok
-            }
-            ["drop"] => {
+            Call::Release => done(self.permits.remove(0).release()),
+            Call::DropPermits => {
                 self.permits.clear();
-                ok
+                done(Ok(()))
             }
-            // Releases and acquires again, as fast as it can.
-            ["again"] => {
-                self.permits.remove(0).release()?;
-                let permit = self.semaphore().acquire()?;
-                Ok(self.keep(permit))
+            Call::ReleaseAndAcquire => {
+                let released = self.permits.remove(0).release();
+                let acquired = released.and_then(|()| self.semaphore().acquire());
+                text(acquired.map(|permit| self.keep(permit)))
             }
-            ["abandoned"] => Ok(self.permits[0].abandoned().to_string()),
-            ["capacity"] => Ok(self.semaphore().capacity()?.to_string()),
-            ["available"] => Ok(self.semaphore().available_permits()?.to_string()),
-            ["resize", n] => {
-                self.semaphore().resize(number(n))?;
-                ok
-            }
-            ["event-driven"] => Ok(self.semaphore().is_event_driven().to_string()),
-            ["holders"] => {
-                let holders = self.semaphore().holders()?;
-                let text = |holder: &flockwork::Holder| {
-                    format!("{:?} {} {:?}", holder.slot(), holder.pid(), holder.label())
-                };
-                Ok(holders.iter().map(text).collect::<Vec<_>>().join("; "))
-            }
-            // Acquires so many permits so often, each time with the witness; the longest wait.
-            ["churn", witness, n, times, way] => self.churn(Path::new(witness), n, times, way),
-            // Waits as a future that is dropped while it waits, so often.
-            ["give-up", n, times] => {
-                for _ in 0..number(times) {
-                    let mut future = self.semaphore().acquire_many_async(number(n));
-                    let once = futures_lite::future::poll_once(&mut future);
-                    assert!(futures_lite::future::block_on(once).is_none());
-                }
-                ok
+            Call::Available => text(self.semaphore().available_permits()),
+            Call::Resize(capacity) => done(self.semaphore().resize(capacity)),
+            Call::IsEventDriven => text(Ok(self.semaphore().is_event_driven())),
+            Call::Churn(directory, permits, times, ways) => {
+                self.churn(&directory, permits, times, &ways)
             }
             #[cfg(unix)]
-            ["fork-drop"] => match fork::fork().unwrap() {
+            Call::DropPermitsInFork => match fork::fork().unwrap() {
                 fork::Fork::Child => {
                     self.permits.clear();
                     std::process::exit(0);
                 }
                 fork::Fork::Parent(child) => {
                     crate::support::ended(child);
-                    ok
+                    done(Ok(()))
                 }
             },
-            _ => Ok(format!("what is {words:?}?")),
         }
     }
 
@@ -145,39 +118,47 @@ impl State {
     fn keep(&mut self, permit: Permit) -> String {
         let slots: Vec<_> = permit.slots().iter().map(u32::to_string).collect();
         self.permits.push(permit);
-        format!("held {}", slots.join(","))
+        slots.join(",")
     }
 
-    fn churn(&self, witness: &Path, n: &str, times: &str, way: &str) -> Result<String, Error> {
-        let (semaphore, n) = (self.semaphore(), n.parse().unwrap());
-        let capacity = semaphore.capacity()?;
+    fn churn(&self, directory: &Path, permits: u32, times: u32, ways: &[Way]) -> Answer {
+        let semaphore = self.semaphore();
+        let capacity = semaphore.capacity().unwrap();
         let mut longest = Duration::ZERO;
-        for round in 0..times.parse::<u32>().unwrap() {
+        for (_, way) in (0..times).zip(ways.iter().cycle()) {
             let start = Instant::now();
-            let permit = match (way, round % 3) {
-                ("mixed", 1) | ("timeout", _) => {
-                    semaphore.acquire_many_timeout(n, Duration::from_secs(300))?
-                }
-                ("mixed", 2) | ("async", _) => {
-                    futures_lite::future::block_on(semaphore.acquire_many_async(n))?
-                }
-                _ => semaphore.acquire_many(n)?,
+            let permit = match acquire(semaphore, permits, *way) {
+                Ok(permit) => permit,
+                Err(error) => return text(Err::<String, _>(error)),
             };
             longest = longest.max(start.elapsed());
             let mut seen = Vec::new();
             for slot in permit.slots() {
                 if *slot >= capacity {
-                    return Ok(format!("violation: slot {slot} of {capacity}"));
+                    return Err(format!("violation: slot {slot} of {capacity}"));
                 }
-                match Witness::enter(witness, *slot) {
+                match Witness::enter(directory, *slot) {
                     Ok(witness) => seen.push(witness),
-                    Err(error) => return Ok(format!("violation: {error}")),
+                    Err(error) => return Err(format!("violation: {error}")),
                 }
             }
             drop(seen);
             drop(permit);
         }
-        Ok(format!("longest wait {} ms", longest.as_millis()))
+        Ok(longest.as_millis().to_string())
+    }
+}
+
+fn acquire(semaphore: &Semaphore, permits: u32, way: Way) -> Result<Permit, Error> {
+    match way {
+        Way::Block => semaphore.acquire_many(permits),
+        Way::Try => semaphore.try_acquire_many(permits),
+        Way::Timeout(ms) => semaphore.acquire_many_timeout(permits, Duration::from_millis(ms)),
+        Way::Deadline(ms) => {
+            let deadline = Instant::now() + Duration::from_millis(ms);
+            semaphore.acquire_many_deadline(permits, deadline)
+        }
+        Way::Async => block_on(semaphore.acquire_many_async(permits)),
     }
 }
 

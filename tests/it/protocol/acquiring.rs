@@ -3,6 +3,8 @@
 use flockwork::Lock;
 
 use crate::peer::Peer;
+use crate::peer::Way::{Async, Block, Timeout, Try};
+use crate::peer::lock::Call;
 use crate::support::until_blocked;
 
 /// `flock` on a descriptor that has the lock succeeds, and on Windows it hangs or stacks: so no
@@ -19,10 +21,10 @@ fn a_refused_second_acquisition_neither_shares_nor_loses_the_first() {
         assert!(lock.try_lock().unwrap_err().is_would_block());
         let timeout = std::time::Duration::from_millis(1);
         assert!(lock.lock_timeout(timeout).unwrap_err().is_timed_out());
-        assert!(peer.ask("try").starts_with("would-block"));
+        peer.expect_would_block(Call::Acquire(Try));
     }
     drop(held);
-    peer.expect("timeout\t100000", "held");
+    peer.run(Call::Acquire(Timeout(100_000)));
 }
 
 // Linux only: interruptions are injected by strace.
@@ -37,10 +39,10 @@ fn an_interrupted_system_call_is_made_again() {
     else {
         return;
     };
-    peer.expect(&format!("open\t{}", path.display()), "ok");
-    for wait in ["try", "lock", "timeout\t100000", "async"] {
-        peer.expect(wait, "held");
-        peer.expect("unlock", "ok");
+    peer.open_lock(&path, &[]);
+    for way in [Try, Block, Timeout(100_000), Async] {
+        peer.run(Call::Acquire(way));
+        peer.unlock();
     }
 }
 
@@ -87,13 +89,13 @@ fn of_many_killed_holders_each_lets_the_next_one_in() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let mut holder = Peer::with_lock(&path);
-    holder.expect("lock", "held");
+    holder.lock();
     for round in 0..12 {
         let mut next = Peer::with_lock(&path);
-        next.tell(["lock", "timeout\t100000", "async"][round % 3]);
+        next.begin(Call::Acquire([Block, Timeout(100_000), Async][round % 3]));
         until_blocked(&path, 1);
         holder.kill();
-        assert_eq!(next.answer(), "held");
+        next.finish();
         holder = next;
     }
 }

@@ -2,7 +2,9 @@
 
 use flockwork::{Error, Lock};
 
-use crate::peer::Peer;
+use crate::peer::Way::{Timeout, Try};
+use crate::peer::lock::{Call, InChild};
+use crate::peer::{Peer, label};
 use crate::support::until_blocked;
 use flockwork::{
     FileReadGuard, FileWriteGuard, LockGuard, Options, Permit, ReadGuard, RwLock, Semaphore,
@@ -12,18 +14,18 @@ use flockwork::{
 #[test]
 fn a_forked_copy_of_a_guard_frees_nothing() {
     limit!();
-    for what in ["drop", "unlock"] {
+    for what in [InChild::DropGuard, InChild::Unlock] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
         let mut peer = Peer::start();
-        peer.expect(&format!("open\t{}\tlabel=parent", path.display()), "ok");
-        peer.expect("lock", "held");
-        peer.expect(&format!("fork\t{what}"), "child 0");
+        peer.open_lock(&path, &[label("parent")]);
+        peer.lock();
+        peer.expect(Call::Fork(what), 0);
         let lock = Lock::open(&path).unwrap();
         let error = lock.try_lock().unwrap_err();
         assert!(error.is_would_block());
         assert_eq!(error.holder().unwrap().label(), Some("parent"), "the record went");
-        peer.expect("unlock", "ok");
+        peer.unlock();
         drop(lock.try_lock().unwrap());
     }
 }
@@ -125,15 +127,15 @@ fn a_forked_copy_of_a_handle_is_excluded_as_any_other_process() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
-    for what in ["try", "timeout"] {
+    for what in [InChild::Try, InChild::TimeOut] {
         let mut peer = Peer::with_lock(&path);
-        peer.expect("lock", "held");
+        peer.lock();
         // The copied guard stays in the child until it ends, so both refusals are by it or its parent.
-        peer.expect(&format!("fork\t{what}"), "child 0");
-        peer.expect("unlock", "ok");
+        peer.expect(Call::Fork(what), 0);
+        peer.unlock();
         // The kept descriptor is a copy now. What the child locks must be its own.
-        peer.expect("fork\tcycle", "child 0");
-        peer.expect("try", "held");
+        peer.expect(Call::Fork(InChild::Cycle), 0);
+        peer.run(Call::Acquire(Try));
     }
 }
 
@@ -178,16 +180,16 @@ fn what_a_forked_child_locks_is_locked_for_its_parent_too() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let mut peer = Peer::with_lock(&path);
-    peer.tell("fork\thold");
-    let answers = [peer.answer(), peer.answer()];
+    peer.begin(Call::Fork(InChild::Hold));
+    let answers = [peer.finish(), peer.finish()];
     assert!(answers.iter().any(|answer| answer == "the child holds"), "{answers:?}");
     let child: i32 = answers.iter().find_map(|answer| answer.parse().ok()).unwrap();
-    assert!(peer.ask("try").starts_with("would-block"));
-    peer.tell("timeout\t100000");
+    peer.expect_would_block(Call::Acquire(Try));
+    peer.begin(Call::Acquire(Timeout(100_000)));
     until_blocked(&path, 1);
     let child = rustix::process::Pid::from_raw(child).unwrap();
     rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
-    assert_eq!(peer.answer(), "held");
+    peer.finish();
 }
 
 #[test]
@@ -196,9 +198,9 @@ fn a_release_is_one_although_a_forked_child_has_the_descriptor_still() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let mut peer = Peer::with_lock(&path);
-    peer.expect("lock", "held");
-    let child: i32 = peer.ask("fork\tstay").parse().unwrap();
-    peer.expect("unlock", "ok");
+    peer.lock();
+    let child: i32 = peer.run(Call::Fork(InChild::Stay)).parse().unwrap();
+    peer.unlock();
     drop(Lock::open(&path).unwrap().try_lock().unwrap());
     let child = rustix::process::Pid::from_raw(child).unwrap();
     rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();

@@ -164,6 +164,8 @@ mod on_unix {
     #[test]
     fn a_file_that_can_only_be_read_is_locked() {
         limit!();
+        use crate::peer::Way::Timeout;
+        use crate::peer::lock::Call;
         // The superuser may write to any file, so another user has to ask.
         let dir = tempfile::tempdir().unwrap();
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -171,11 +173,11 @@ mod on_unix {
         std::fs::write(&path, "").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444)).unwrap();
         let mut peer = crate::support::unprivileged::unprivileged();
-        peer.expect(&format!("open\t{}", path.display()), "ok");
-        peer.expect("lock", "held");
+        peer.open_lock(&path, &[]);
+        peer.lock();
         assert!(Lock::open(&path).unwrap().try_lock().unwrap_err().is_would_block());
-        peer.expect("unlock", "ok");
-        peer.expect("timeout\t100000", "held");
+        peer.unlock();
+        peer.run(Call::Acquire(Timeout(100_000)));
     }
 
     /// Made, copied and run by other processes, so that no fork of another test has a descriptor of ours.
@@ -213,6 +215,7 @@ mod on_unix {
     #[test]
     fn only_on_a_network_file_system_lock_files_are_opened_to_write() {
         limit!();
+        use crate::peer::Request;
         // Nothing that matters is refused to the first; the second asks and gets no answer.
         for (inject, access_mode) in
             [("fsync:error=EIO", 0), ("fstatfs:error=EPERM", 2), (crate::support::strace::NFS, 2)]
@@ -221,9 +224,9 @@ mod on_unix {
             let path = dir.path().join("a.lock");
             std::fs::write(&path, "").unwrap();
             let Some(mut peer) = crate::support::strace::strace(&[], inject) else { return };
-            peer.expect(&format!("open\t{}", path.display()), "ok");
-            peer.expect("lock", "held");
-            let flags = peer.ask(&format!("flags\t{}", path.display()));
+            peer.open_lock(&path, &[]);
+            peer.lock();
+            let flags = peer.run(Request::OpenFlags(path.clone()));
             let flags = u32::from_str_radix(&flags, 8).unwrap();
             assert_eq!(flags & 3, access_mode, "{inject}: {flags:o}");
         }

@@ -5,6 +5,8 @@ use std::path::Path;
 use flockwork::Lock;
 
 use crate::peer::Peer;
+use crate::peer::Way::{Async, Block, Timeout, Try};
+use crate::peer::lock::Call;
 use crate::support::assert_waits;
 use crate::support::until_blocked;
 
@@ -65,10 +67,10 @@ fn the_next_acquirer_does_not_wait_for_the_holder_of_what_was_replaced() {
             |lock| lock.lock_timeout(std::time::Duration::MAX),
             |lock| futures_lite::future::block_on(lock.lock_async()),
         ] {
-            holder.expect("lock", "held");
+            holder.lock();
             replace(path);
             drop(acquire(&lock).unwrap());
-            holder.expect("unlock", "ok");
+            holder.unlock();
         }
     });
 }
@@ -79,7 +81,7 @@ fn a_refusal_by_a_file_that_the_path_names_no_more_is_not_believed() {
     in_each_way(|path, replace| {
         let lock = Lock::open(path).unwrap();
         let mut holder = Peer::with_lock(path);
-        holder.expect("lock", "held");
+        holder.lock();
         assert!(lock.try_lock().unwrap_err().is_would_block());
         replace(path);
         drop(lock.try_lock().unwrap());
@@ -90,23 +92,23 @@ fn a_refusal_by_a_file_that_the_path_names_no_more_is_not_believed() {
 fn a_waiter_for_a_file_that_was_replaced_gets_the_new_one_and_only_alone() {
     limit!();
     in_each_way(|path, replace| {
-        for wait in ["lock", "timeout\t100000", "async"] {
+        for way in [Block, Timeout(100_000), Async] {
             let mut first = Peer::with_lock(path);
-            first.expect("lock", "held");
+            first.lock();
             let mut waiter = Peer::with_lock(path);
-            waiter.tell(wait);
+            waiter.begin(Call::Acquire(way));
             until_blocked(path, 1);
             replace(path);
             let mut second = Peer::with_lock(path);
-            second.expect("try", "held");
+            second.run(Call::Acquire(Try));
             // The waiter is granted the old file, and must not take it for the lock.
-            first.expect("unlock", "ok");
+            first.unlock();
             until_blocked(path, 1);
-            assert_eq!(waiter.has_answered(), None);
-            second.expect("unlock", "ok");
-            assert_eq!(waiter.answer(), "held");
-            assert!(second.ask("try").starts_with("would-block"));
-            waiter.expect("unlock", "ok");
+            assert!(waiter.is_silent());
+            second.unlock();
+            waiter.finish();
+            second.expect_would_block(Call::Acquire(Try));
+            waiter.unlock();
         }
     });
 }
@@ -119,19 +121,19 @@ fn a_file_that_comes_back_is_waited_for_again() {
     let (path, aside) = (dir.path().join("a.lock"), dir.path().join("aside"));
     let lock = Lock::open(&path).unwrap();
     let mut first = Peer::with_lock(&path);
-    first.expect("lock", "held");
+    first.lock();
     let long = std::time::Duration::from_secs(100);
     crate::support::running::scope(|scope| {
         let waiter = scope.spawn(|| lock.lock_timeout(long).map(drop));
         until_blocked(&path, 1);
         std::fs::rename(&path, &aside).unwrap();
         let mut second = Peer::with_lock(&path);
-        second.expect("lock", "held");
-        first.expect("unlock", "ok"); // the helper is granted the old file, and begins again
+        second.lock();
+        first.unlock(); // the helper is granted the old file, and begins again
         until_blocked(&path, 1);
         std::fs::rename(&aside, &path).unwrap(); // and the old one is back, and free
         drop(lock.lock_timeout(long).unwrap());
-        second.expect("unlock", "ok");
+        second.unlock();
         waiter.join().unwrap().unwrap();
     });
 }
@@ -141,12 +143,12 @@ fn a_timed_waiter_for_a_file_that_was_replaced_gets_the_new_one_at_its_deadline(
     limit!();
     in_each_way(|path, replace| {
         let mut holder = Peer::with_lock(path);
-        holder.expect("lock", "held");
+        holder.lock();
         let mut waiter = Peer::with_lock(path);
-        waiter.tell("timeout\t6000"); // long enough to replace the file on any machine
+        waiter.begin(Call::Acquire(Timeout(6000))); // long enough to replace the file on any machine
         until_blocked(path, 1);
         replace(path);
-        assert_eq!(waiter.answer(), "held");
+        waiter.finish();
     });
 }
 
@@ -156,14 +158,14 @@ fn a_timed_waiter_for_a_file_that_was_replaced_gets_the_new_one_at_its_deadline(
 #[test]
 fn a_file_replaced_900_times_in_a_row_is_locked_after_that() {
     limit!();
-    for wait in ["lock", "try"] {
+    for way in [Block, Try] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
         let inject = "newfstatat:error=ENOENT:when=1..900";
         let Some(mut peer) = crate::support::strace::injected(&path, inject) else { return };
-        peer.expect(&format!("open\t{}", path.display()), "ok");
-        peer.expect(wait, "held");
-        peer.expect("unlock", "ok");
+        peer.open_lock(&path, &[]);
+        peer.run(Call::Acquire(way));
+        peer.unlock();
     }
 }
 
@@ -176,8 +178,8 @@ fn a_file_that_is_always_another_one_is_an_error_in_the_end() {
     let path = dir.path().join("a.lock");
     let inject = "newfstatat:error=ENOENT";
     let Some(mut peer) = crate::support::strace::injected(&path, inject) else { return };
-    peer.expect(&format!("open\t{}", path.display()), "ok");
-    let answer = peer.ask("try");
+    peer.open_lock(&path, &[]);
+    let answer = peer.expect_error(Call::Acquire(Try));
     assert!(answer.contains("was replaced each time between opening and locking"), "{answer}");
 }
 
@@ -206,8 +208,8 @@ fn a_file_that_is_replaced_all_the_time_never_has_two_holders() {
         let mut peer = Peer::with_lock(&path);
         for _ in 0..100 {
             drop(lock.lock().unwrap());
-            peer.expect("lock", "held");
-            peer.expect("unlock", "ok");
+            peer.lock();
+            peer.unlock();
         }
     });
 }

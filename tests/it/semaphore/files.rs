@@ -4,9 +4,10 @@ use std::path::Path;
 
 use flockwork::{Error, Semaphore};
 
-use crate::peer::semaphore::peer;
+use crate::peer::Way::{Block, Timeout, Try};
 #[cfg(unix)]
 use crate::peer::semaphore::until_head;
+use crate::peer::semaphore::{Call, peer};
 use crate::semaphore::dirs;
 #[cfg(unix)]
 use crate::support::{eventually, until_held};
@@ -110,23 +111,21 @@ fn a_symbolic_link_is_refused_and_its_target_is_left() {
 fn assert_none_is_admitted(harm: impl Fn(&Path)) {
     for permits in [1, 3] {
         let (_dir, path) = dirs();
-        let mut holder = peer(&path, permits, "");
-        assert!(holder.ask(&format!("sem\tacquire\t{permits}")).starts_with("held "));
-        let mut old = peer(&path, permits, "");
-        assert!(old.ask("sem\ttry\t1").starts_with("would-block"));
+        let mut holder = peer(&path, permits, &[]);
+        holder.run(Call::Acquire(permits, Block));
+        let mut old = peer(&path, permits, &[]);
+        old.expect_would_block(Call::Acquire(1, Try));
         harm(&path);
-        let mut new = peer(&path, permits, "");
+        let mut new = peer(&path, permits, &[]);
         for peer in [&mut old, &mut new] {
-            for way in ["try\t1", "timeout\t1\t20"] {
-                let answer = peer.ask(&format!("sem\t{way}"));
-                assert!(!answer.starts_with("held "), "{answer}");
+            for way in [Try, Timeout(20)] {
+                peer.expect_error(Call::Acquire(1, way));
             }
         }
-        holder.expect("sem\trelease", "ok");
+        holder.run(Call::Release);
         for peer in [&mut old, &mut new, &mut holder] {
-            let all = peer.ask(&format!("sem\tacquire\t{permits}"));
-            assert!(all.starts_with("held "), "{all}");
-            peer.expect("sem\trelease", "ok");
+            peer.run(Call::Acquire(permits, Block));
+            peer.run(Call::Release);
         }
     }
 }
@@ -171,17 +170,16 @@ fn other_files_that_somebody_removes_come_back() {
         let (_dir, path) = dirs();
         let semaphore = Semaphore::open(&path, 2).unwrap();
         let held = semaphore.acquire_many(2).unwrap();
-        let mut waiter = peer(&path, 2, "");
-        waiter.tell("sem\tacquire\t1");
+        let mut waiter = peer(&path, 2, &[]);
+        waiter.begin(Call::Acquire(1, Block));
         until_head(&path, &waiter);
         std::fs::remove_file(path.join(name)).unwrap();
-        let mut other = peer(&path, 2, "");
-        other.tell("sem\tacquire\t1");
+        let mut other = peer(&path, 2, &[]);
+        other.begin(Call::Acquire(1, Block));
         std::thread::sleep(std::time::Duration::from_millis(50));
         drop(held);
         for peer in [&mut waiter, &mut other] {
-            let answer = peer.answer();
-            assert!(answer.starts_with("held "), "{name}: {answer}");
+            peer.finish();
         }
         assert!(semaphore.try_acquire().unwrap_err().is_would_block(), "{name}");
         drop((waiter, other));
@@ -204,11 +202,11 @@ fn a_directory_that_somebody_removes_is_made_again() {
     let other = Semaphore::open(&path, 2).unwrap();
     assert!(other.try_acquire().unwrap_err().is_would_block());
     // Also under somebody who waits.
-    let mut waiter = peer(&path, 2, "");
-    waiter.tell("sem\tacquire\t1");
+    let mut waiter = peer(&path, 2, &[]);
+    waiter.begin(Call::Acquire(1, Block));
     until_head(&path, &waiter);
     std::fs::remove_dir_all(&path).unwrap();
-    assert!(waiter.answer().starts_with("held "));
+    waiter.finish();
     drop(held);
     eventually("one is free", || semaphore.available_permits().unwrap() == 1);
 }
@@ -249,21 +247,21 @@ fn a_user_who_may_only_read_takes_part() {
     let semaphore = Semaphore::open(&path, 1).unwrap();
     drop(semaphore.acquire().unwrap());
     let mut other = crate::support::unprivileged::unprivileged();
-    other.expect(&format!("sem\texisting\t{}", path.display()), "ok");
-    other.expect("sem\ttry\t1", "held 0");
+    other.run(Call::OpenExisting(path.clone()));
+    other.expect(Call::Acquire(1, Try), 0);
     assert!(semaphore.try_acquire().unwrap_err().is_would_block());
     crate::support::running::scope(|scope| {
         let waiter = scope.spawn(|| semaphore.acquire().unwrap());
         until_held(&path.join("gate"), std::process::id());
-        other.expect("sem\trelease", "ok");
+        other.run(Call::Release);
         let held = waiter.join().unwrap();
-        other.tell("sem\tacquire\t1");
+        other.begin(Call::Acquire(1, Block));
         std::thread::sleep(std::time::Duration::from_millis(50));
         assert!(other.is_silent());
         drop(held);
-        assert_eq!(other.answer(), "held 0");
+        assert_eq!(other.finish(), "0");
     });
-    let refused = other.ask("sem\tresize\t2");
+    let refused = other.expect_error(Call::Resize(2));
     assert!(refused.starts_with("PermissionDenied: could not "), "{refused}");
 }
 
@@ -281,10 +279,10 @@ fn a_user_who_may_create_no_slot_takes_those_there_are() {
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let semaphore = Semaphore::open(&path, 3).unwrap();
     let mut other = crate::support::unprivileged::unprivileged();
-    other.expect(&format!("sem\texisting\t{}", path.display()), "ok");
-    other.expect("sem\ttry\t3", "held 0,1,2");
-    other.expect("sem\tdrop", "ok");
-    other.expect("sem\tavailable", "3");
+    other.run(Call::OpenExisting(path.clone()));
+    other.expect(Call::Acquire(3, Try), "0,1,2");
+    other.run(Call::DropPermits);
+    other.expect(Call::Available, 3);
 
     // As if one had not been created yet.
     let remove = |number: u32| {
@@ -293,25 +291,24 @@ fn a_user_who_may_create_no_slot_takes_those_there_are() {
     };
     remove(2);
     let mut third = crate::support::unprivileged::unprivileged();
-    third.expect(&format!("sem\texisting\t{}", path.display()), "ok");
-    assert!(third.ask("sem\ttry\t1").starts_with("held "));
-    assert!(third.ask("sem\ttry\t1").starts_with("held "));
-    third.expect("sem\tavailable", "0");
-    let refused = third.ask("sem\ttry\t1");
-    assert!(refused.starts_with("would-block"), "{refused}");
+    third.run(Call::OpenExisting(path.clone()));
+    third.run(Call::Acquire(1, Try));
+    third.run(Call::Acquire(1, Try));
+    third.expect(Call::Available, 0);
+    third.expect_would_block(Call::Acquire(1, Try));
     // It waits for one of those that are there.
-    third.tell("sem\tacquire\t1");
+    third.begin(Call::Acquire(1, Block));
     until_held(&path.join("gate"), third.id());
     assert!(third.is_silent());
     // This creates slot 2. The waiting process sees the file at once and may lock it first.
     drop(semaphore.try_acquire());
-    assert_eq!(third.answer(), "held 2");
-    third.expect("sem\tdrop", "ok");
+    assert_eq!(third.finish(), "2");
+    third.run(Call::DropPermits);
 
     (0..3).for_each(remove);
     let mut fourth = crate::support::unprivileged::unprivileged();
-    fourth.expect(&format!("sem\texisting\t{}", path.display()), "ok");
-    let refused = fourth.ask("sem\ttry\t1");
+    fourth.run(Call::OpenExisting(path.clone()));
+    let refused = fourth.expect_error(Call::Acquire(1, Try));
     assert!(refused.starts_with("PermissionDenied: could not create "), "{refused}");
 }
 
@@ -350,10 +347,9 @@ fn when_descriptors_run_out_it_is_an_error_and_nothing_is_held() {
         .args(["-c", "ulimit -n 40 && exec \"$0\" \"$@\""])
         .arg(std::env::current_exe().unwrap());
     let mut other = crate::peer::Peer::start_as(command);
-    crate::peer::semaphore::open(&mut other, &path, 100, "");
-    let answer = other.ask("sem\tacquire\t100");
+    other.open_semaphore(&path, 100, &[]);
+    let answer = other.expect_error(Call::Acquire(100, Block));
     assert!(answer.contains("ulimit -n") && answer.contains(": could not "), "{answer}");
     eventually("nothing is held", || semaphore.available_permits().unwrap() == 100);
-    let answer = other.ask("sem\tacquire\t5");
-    assert!(answer.starts_with("held "), "{answer}");
+    other.run(Call::Acquire(5, Block));
 }

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use flockwork::{Error, Options, Semaphore};
 use futures_lite::future::{block_on, poll_once};
 
-use crate::peer::Peer;
-use crate::peer::semaphore::{FAR, open, peer, queue_up, until_head};
+use crate::peer::Way::{Async, Block, Timeout, Try};
+use crate::peer::semaphore::{Call, peer, queue_up, until_head};
+use crate::peer::{LATE_BACKSTOP, Peer, label};
 use crate::support::{alone, assert_waits, descriptors, eventually, threads};
 
 pub(crate) fn dirs() -> (tempfile::TempDir, PathBuf) {
@@ -37,12 +38,12 @@ fn as_many_permits_as_there_are_and_each_has_its_own_slot() {
         assert!(other.acquire_timeout(Duration::ZERO).unwrap_err().is_timed_out());
         assert!(other.acquire_deadline(Instant::now()).unwrap_err().is_timed_out());
     }
-    let mut other = peer(&path, 3, "");
-    assert!(other.ask("sem\ttry\t1").starts_with("would-block"));
+    let mut other = peer(&path, 3, &[]);
+    other.expect_would_block(Call::Acquire(1, Try));
     let mut permits = permits;
     permits.pop().unwrap().release().unwrap();
     assert_eq!(semaphore.available_permits().unwrap(), 1);
-    assert!(other.ask("sem\ttry\t1").starts_with("held "));
+    other.run(Call::Acquire(1, Try));
     assert!(semaphore.try_acquire().unwrap_err().is_would_block());
     drop((other, permits));
     assert_eq!(semaphore.available_permits().unwrap(), 3);
@@ -74,16 +75,16 @@ fn all_ways_of_waiting_get_the_permit_that_is_given_back() {
         for many in 1..=permits {
             let (_dir, path) = dirs();
             let semaphore = Semaphore::open(&path, permits).unwrap();
-            for way in ["acquire\tN", "timeout\tN\t100000", "async\tN"] {
+            for way in [Block, Timeout(100_000), Async] {
                 let held = semaphore.acquire_many(permits).unwrap();
-                let mut other = peer(&path, permits, FAR);
-                other.tell(&format!("sem\t{}", way.replace('N', &many.to_string())));
+                let mut other = peer(&path, permits, LATE_BACKSTOP);
+                other.begin(Call::Acquire(many, way));
                 until_head(&path, &other);
                 assert!(other.is_silent());
                 held.release().unwrap();
-                assert!(other.answer().starts_with("held "), "{way} of {permits}");
+                other.finish();
                 assert_eq!(semaphore.available_permits().unwrap(), permits - many);
-                other.expect("sem\trelease", "ok");
+                other.run(Call::Release);
                 eventually("all are free", || semaphore.available_permits().unwrap() == permits);
             }
         }
@@ -152,16 +153,15 @@ fn of_many_that_make_it_at_once_no_more_than_its_permits_are_admitted() {
     let (_dir, path) = dirs();
     let mut peers: Vec<_> = (0..processes).map(|_| Peer::start()).collect();
     for peer in &mut peers {
-        peer.tell(&format!("sem\topen\t{}\t3", path.display()));
-        peer.tell("sem\ttry\t1");
+        peer.begin(Call::Open(path.clone(), 3, vec![]));
+        peer.begin(Call::Acquire(1, Try));
     }
     let mut slots = BTreeSet::new();
     for peer in &mut peers {
-        assert_eq!(peer.answer(), "ok");
-        let answer = peer.answer();
-        match answer.strip_prefix("held ") {
-            Some(slot) => assert!(slots.insert(slot.to_string()), "{slot} twice"),
-            None => assert!(answer.starts_with("would-block"), "{answer}"),
+        peer.finish();
+        match peer.answer() {
+            Ok(slot) => assert!(slots.insert(slot.clone()), "{slot} twice"),
+            Err(error) => assert!(error.starts_with("would-block"), "{error}"),
         }
     }
     assert_eq!(slots, ["0", "1", "2"].map(String::from).into());
@@ -202,15 +202,15 @@ fn a_killed_holder_gives_its_permits_back_also_to_who_waits() {
     for permits in [1, 2] {
         let (_dir, path) = dirs();
         let semaphore = Semaphore::open(&path, permits).unwrap();
-        let mut holder = peer(&path, permits, "");
-        assert!(holder.ask(&format!("sem\tacquire\t{permits}")).starts_with("held "));
+        let mut holder = peer(&path, permits, &[]);
+        holder.run(Call::Acquire(permits, Block));
         // Its backstop is far away: the death is heard of. (Elsewhere it is not, and is looked for.)
-        let settings = if cfg!(target_os = "linux") { FAR } else { "" };
+        let settings = if cfg!(target_os = "linux") { LATE_BACKSTOP } else { &[] };
         let mut waiter = peer(&path, permits, settings);
-        waiter.tell(&format!("sem\tacquire\t{permits}"));
+        waiter.begin(Call::Acquire(permits, Block));
         until_head(&path, &waiter);
         holder.kill();
-        assert!(waiter.answer().starts_with("held "));
+        waiter.finish();
         waiter.kill();
         eventually("all are free", || semaphore.available_permits().unwrap() == permits);
         drop(semaphore.acquire_many(permits).unwrap());
@@ -224,19 +224,19 @@ fn a_killed_head_and_a_killed_waiter_are_in_nobodys_way() {
     let semaphore = Semaphore::open(&path, 2).unwrap();
     let one = semaphore.acquire().unwrap();
     let two = semaphore.acquire().unwrap();
-    let mut peers: Vec<_> = (0..3).map(|_| peer(&path, 2, FAR)).collect();
+    let mut peers: Vec<_> = (0..3).map(|_| peer(&path, 2, LATE_BACKSTOP)).collect();
     // The first is the head and will have gathered one; the second stands behind it.
-    peers[0].tell("sem\tacquire\t2");
+    peers[0].begin(Call::Acquire(2, Block));
     until_head(&path, &peers[0]);
     for (behind, peer) in peers.iter_mut().enumerate().skip(1) {
-        peer.tell("sem\tacquire\t1");
+        peer.begin(Call::Acquire(1, Block));
         crate::support::until_blocked(&path.join("gate"), behind);
     }
     drop(one);
     eventually("the head gathers", || semaphore.available_permits().unwrap() == 0);
     peers[1].kill();
     peers[0].kill();
-    assert!(peers[2].answer().starts_with("held "), "what the head had gathered");
+    peers[2].finish();
     drop(two);
     eventually("the other is free", || semaphore.available_permits().unwrap() == 1);
 }
@@ -251,11 +251,11 @@ fn a_stopped_head_holds_nobody_up_for_long() {
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 1).unwrap();
     let permit = semaphore.acquire().unwrap();
-    let mut head = peer(&path, 1, "");
-    head.tell("sem\tacquire\t1");
+    let mut head = peer(&path, 1, &[]);
+    head.begin(Call::Acquire(1, Block));
     until_head(&path, &head);
-    let mut behind = peer(&path, 1, "");
-    behind.tell("sem\tacquire\t1");
+    let mut behind = peer(&path, 1, &[]);
+    behind.begin(Call::Acquire(1, Block));
     crate::support::until_blocked(&path.join("gate"), 1);
     let stopped = Pid::from_raw(i32::try_from(head.id()).unwrap()).unwrap();
     kill_process(stopped, Signal::STOP).unwrap();
@@ -272,11 +272,11 @@ fn a_stopped_head_holds_nobody_up_for_long() {
         std::thread::sleep(Duration::from_millis(200));
     }
     drop(permit);
-    assert!(behind.answer().starts_with("held "));
-    behind.expect("sem\trelease", "ok");
+    behind.finish();
+    behind.run(Call::Release);
     drop(semaphore.acquire_timeout(Duration::from_secs(100)).unwrap());
     kill_process(stopped, Signal::CONT).unwrap();
-    assert!(head.answer().starts_with("held "));
+    head.finish();
 }
 
 #[test]
@@ -303,12 +303,12 @@ fn more_permits_are_had_at_once_by_those_who_wait() {
         let (_dir, path) = dirs();
         let semaphore = Semaphore::open(&path, permits).unwrap();
         let held = semaphore.acquire_many(permits).unwrap();
-        let mut peers: Vec<_> = (0..3).map(|_| peer(&path, permits, FAR)).collect();
-        queue_up(&path, &mut peers, "sem\tacquire\t1");
-        let mut other = peer(&path, permits, "");
-        other.expect(&format!("sem\tresize\t{}", permits + 3), "ok");
+        let mut peers: Vec<_> = (0..3).map(|_| peer(&path, permits, LATE_BACKSTOP)).collect();
+        queue_up(&path, &mut peers, 1);
+        let mut other = peer(&path, permits, &[]);
+        other.run(Call::Resize(permits + 3));
         for peer in &mut peers {
-            assert!(peer.answer().starts_with("held "), "{permits}");
+            peer.finish();
         }
         assert!(semaphore.try_acquire().unwrap_err().is_would_block());
         assert_eq!(semaphore.capacity().unwrap(), permits + 3);
@@ -325,7 +325,7 @@ fn fewer_permits_evict_nobody_and_admit_nobody_until_the_excess_has_drained() {
     let semaphore = Semaphore::open(&path, 4).unwrap();
     let mut permits: Vec<_> = (0..4).map(|_| semaphore.acquire().unwrap()).collect();
     permits.sort_by_key(|permit| permit.slots()[0]);
-    let mut other = peer(&path, 4, FAR);
+    let mut other = peer(&path, 4, LATE_BACKSTOP);
     semaphore.resize(2).unwrap();
     // The slots that count are free, and two beyond them are out.
     drop(permits.drain(..2));
@@ -334,17 +334,17 @@ fn fewer_permits_evict_nobody_and_admit_nobody_until_the_excess_has_drained() {
         assert!(semaphore.try_acquire().unwrap_err().is_would_block());
         assert_eq!(semaphore.available_permits().unwrap(), 0);
     }
-    other.tell("sem\tacquire\t1");
+    other.begin(Call::Acquire(1, Block));
     until_head(&path, &other);
     assert!(other.is_silent());
     drop(permits.pop());
-    let answer = other.answer();
-    assert!(["held 0", "held 1"].contains(&&*answer), "{answer}");
+    let slot = other.finish();
+    assert!(slot == "0" || slot == "1", "{slot}");
     assert!(semaphore.try_acquire().unwrap_err().is_would_block(), "one beyond, one within");
     drop(permits);
     drop(semaphore.try_acquire().unwrap());
     assert!(semaphore.try_acquire_many(2).unwrap_err().is_would_block());
-    other.expect("sem\trelease", "ok");
+    other.run(Call::Release);
     drop(fresh.try_acquire_many(2).unwrap());
     // And back again.
     fresh.resize(3).unwrap();
@@ -358,15 +358,15 @@ fn a_resize_to_what_is_stored_already_is_made_known_too() {
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 2).unwrap();
     let _held = semaphore.acquire_many(2).unwrap();
-    let mut waiter = peer(&path, 2, FAR);
-    waiter.tell("sem\tacquire\t1");
+    let mut waiter = peer(&path, 2, LATE_BACKSTOP);
+    waiter.begin(Call::Acquire(1, Block));
     until_head(&path, &waiter);
     std::thread::sleep(Duration::from_millis(50)); // until its watch is up
     // (Written and not renamed: as if nobody had seen it.)
     std::fs::write(path.join("capacity"), "3\n").unwrap();
     assert!(waiter.is_silent());
     Semaphore::open_existing(&path).unwrap().resize(3).unwrap();
-    assert_eq!(waiter.answer(), "held 2");
+    assert_eq!(waiter.finish(), "2");
     assert!(semaphore.try_acquire().unwrap_err().is_would_block());
     // Not only because a second has passed.
     assert_eq!(std::fs::metadata(path.join("resized")).unwrap().len(), 1);
@@ -404,10 +404,10 @@ fn threads_that_try_do_not_hide_a_release_from_one_that_waits() {
         if cfg!(windows) { semaphore } else { semaphore.backstop(Duration::from_secs(1000)) };
     let semaphore = semaphore.open_semaphore(&path, 2).unwrap();
     let rounds = if cfg!(windows) { 5 } else { 60 };
-    let mut others = [peer(&path, 2, ""), peer(&path, 2, "")];
-    assert!(others[1].ask("sem\tacquire\t1").starts_with("held "));
+    let mut others = [peer(&path, 2, &[]), peer(&path, 2, &[])];
+    others[1].run(Call::Acquire(1, Block));
     for _ in 0..rounds {
-        assert!(others[0].ask("sem\tacquire\t1").starts_with("held "));
+        others[0].run(Call::Acquire(1, Block));
         let is_over = std::sync::atomic::AtomicBool::new(false);
         crate::support::running::scope(|scope| {
             let waiter = scope.spawn(|| drop(semaphore.acquire().unwrap()));
@@ -423,7 +423,7 @@ fn threads_that_try_do_not_hide_a_release_from_one_that_waits() {
                     }
                 });
             }
-            others[0].expect("sem\trelease", "ok");
+            others[0].run(Call::Release);
             drop(end);
             waiter.join().unwrap();
         });
@@ -436,12 +436,12 @@ fn who_waits_for_more_than_there_are_left_fails() {
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 3).unwrap();
     let _held = semaphore.acquire().unwrap();
-    let mut waiter = peer(&path, 3, FAR);
-    waiter.tell("sem\tacquire\t3");
+    let mut waiter = peer(&path, 3, LATE_BACKSTOP);
+    waiter.begin(Call::Acquire(3, Block));
     until_head(&path, &waiter);
     semaphore.resize(2).unwrap();
-    let answer = waiter.answer();
-    assert!(answer.starts_with("invalid: ") && answer.contains("1 to 2"), "{answer}");
+    let error = waiter.answer().unwrap_err();
+    assert!(error.starts_with("invalid: ") && error.contains("1 to 2"), "{error}");
     eventually("what it had gathered is free", || semaphore.available_permits().unwrap() == 1);
 }
 
@@ -454,11 +454,13 @@ fn nothing_is_lost_and_nobody_is_admitted_too_much_through_many_deaths() {
     let permits = 3;
     let (processes, rounds, kills) = if cfg!(windows) { (4, 30, 6) } else { (12, 600, 40) };
     // Where a death is no event it is looked for.
-    let settings = if cfg!(target_os = "linux") { FAR } else { "" };
+    let settings = if cfg!(target_os = "linux") { LATE_BACKSTOP } else { &[] };
     let churn = |peer: &mut Peer, number: usize| {
-        open(peer, &path, permits, settings);
-        let (many, way) = (1 + number % 4 / 3, ["acquire", "mixed", "async"][number % 3]);
-        peer.tell(&format!("sem\tchurn\t{}\t{many}\t{rounds}\t{way}", dir.path().display()));
+        peer.open_semaphore(&path, permits, settings);
+        let many = if number % 4 == 3 { 2 } else { 1 };
+        let mixed = [Block, Timeout(300_000), Async];
+        let ways = [&[Block][..], &mixed, &[Async]][number % 3].to_vec();
+        peer.begin(Call::Churn(dir.path().into(), many, rounds, ways));
     };
     let mut peers: Vec<_> = (0..processes).map(|_| Peer::start()).collect();
     for (number, peer) in peers.iter_mut().enumerate() {
@@ -472,8 +474,7 @@ fn nothing_is_lost_and_nobody_is_admitted_too_much_through_many_deaths() {
         churn(&mut peers[number], number);
     }
     for peer in &mut peers {
-        let answer = peer.answer();
-        assert!(answer.starts_with("longest wait"), "{answer}");
+        peer.finish();
     }
     drop(peers);
     let semaphore = Semaphore::open_existing(&path).unwrap();
@@ -486,8 +487,8 @@ fn giving_up_leaves_nothing_behind() {
     limit!();
     alone("semaphore::giving_up_leaves_nothing_behind", || {
         let (_dir, path) = dirs();
-        let mut holder = peer(&path, 2, "");
-        assert!(holder.ask("sem\tacquire\t2").starts_with("held "));
+        let mut holder = peer(&path, 2, &[]);
+        holder.run(Call::Acquire(2, Block));
         let semaphore = Semaphore::open(&path, 2).unwrap();
         let idle = threads();
         let give_up = |times: u32| {
@@ -517,10 +518,10 @@ fn giving_up_leaves_nothing_behind() {
 fn one_sees_who_holds_which_slot() {
     limit!();
     let (_dir, path) = dirs();
-    let mut first = peer(&path, 2, "label=first");
-    let mut second = peer(&path, 2, "label=second");
-    first.expect("sem\tacquire\t1", "held 0");
-    second.expect("sem\tacquire\t1", "held 1");
+    let mut first = peer(&path, 2, &[label("first")]);
+    let mut second = peer(&path, 2, &[label("second")]);
+    first.expect(Call::Acquire(1, Block), 0);
+    second.expect(Call::Acquire(1, Block), 1);
     let semaphore = Options::new().label("third").open_semaphore(&path, 2).unwrap();
     let shown: Vec<_> = semaphore
         .holders()
@@ -548,7 +549,7 @@ fn one_sees_who_holds_which_slot() {
     assert_eq!(permit.slots(), [0]);
     assert_eq!(semaphore.holders().unwrap()[0].label(), Some("third"));
     permit.release().unwrap();
-    second.expect("sem\tdrop", "ok");
+    second.run(Call::DropPermits);
     assert_eq!(semaphore.holders().unwrap(), []);
     let again = semaphore.acquire().unwrap();
     assert!(!again.abandoned());
@@ -560,8 +561,8 @@ fn one_sees_who_holds_which_slot() {
 fn holders_without_a_record_are_told_by_the_system() {
     limit!();
     let (_dir, path) = dirs();
-    let mut holder = peer(&path, 4, "");
-    assert!(holder.ask("sem\tacquire\t3").starts_with("held "));
+    let mut holder = peer(&path, 4, &[]);
+    holder.run(Call::Acquire(3, Block));
     let semaphore = Semaphore::open_existing(&path).unwrap();
     eventually("they are listed", || {
         let holders = semaphore.holders().unwrap();
@@ -573,8 +574,8 @@ fn holders_without_a_record_are_told_by_the_system() {
 fn one_is_told_while_one_waits() {
     limit!();
     let (_dir, path) = dirs();
-    let mut holder = peer(&path, 1, "label=the holder");
-    holder.expect("sem\tacquire\t1", "held 0");
+    let mut holder = peer(&path, 1, &[label("the holder")]);
+    holder.expect(Call::Acquire(1, Block), 0);
     let (send, told) = std::sync::mpsc::channel();
     let semaphore = Options::new()
         .on_wait(Duration::from_millis(5), move |waiting| {
@@ -587,7 +588,7 @@ fn one_is_told_while_one_waits() {
         let (text, holders) = told.recv_timeout(Duration::from_secs(100)).unwrap();
         assert!(text.contains("the holder"), "{text}");
         assert_eq!(holders, 1);
-        holder.expect("sem\trelease", "ok");
+        holder.run(Call::Release);
         drop(waiter.join().unwrap());
     });
 }
@@ -598,13 +599,13 @@ fn one_is_told_while_one_waits() {
 fn a_forked_copy_of_a_permit_gives_nothing_back() {
     limit!();
     let (_dir, path) = dirs();
-    let mut holder = peer(&path, 1, "label=x");
-    holder.expect("sem\tacquire\t1", "held 0");
-    holder.expect("sem\tfork-drop", "ok");
+    let mut holder = peer(&path, 1, &[label("x")]);
+    holder.expect(Call::Acquire(1, Block), 0);
+    holder.run(Call::DropPermitsInFork);
     let semaphore = Semaphore::open(&path, 1).unwrap();
     assert!(semaphore.try_acquire().unwrap_err().is_would_block());
     assert_eq!(semaphore.holders().unwrap().len(), 1);
-    holder.expect("sem\trelease", "ok");
+    holder.run(Call::Release);
     drop(semaphore.try_acquire().unwrap());
 }
 

@@ -7,9 +7,11 @@ use std::time::Duration;
 use flockwork::{Options, Semaphore};
 use futures_lite::future::block_on;
 
+use crate::peer::LATE_BACKSTOP;
+use crate::peer::Way::Block;
 #[cfg(target_os = "linux")]
 use crate::peer::semaphore::queue_up;
-use crate::peer::semaphore::{FAR, peer, until_head};
+use crate::peer::semaphore::{Call, peer, until_head};
 use crate::semaphore::dirs;
 use crate::support::{until_blocked, until_held};
 
@@ -21,18 +23,18 @@ fn processes_are_served_in_the_order_in_which_they_came() {
     for permits in [1, 2] {
         let (_dir, path) = dirs();
         let semaphore = Semaphore::open(&path, permits).unwrap();
-        let mut peers: Vec<_> = (0..4).map(|_| peer(&path, permits, FAR)).collect();
+        let mut peers: Vec<_> = (0..4).map(|_| peer(&path, permits, LATE_BACKSTOP)).collect();
         let mut orders = Vec::new();
         for _ in 0..10 {
             let held = semaphore.acquire_many(permits).unwrap();
-            queue_up(&path, &mut peers, &format!("sem\tacquire\t{permits}"));
+            queue_up(&path, &mut peers, permits);
             drop(held);
             let mut order = Vec::new();
             while order.len() < peers.len() {
                 let (next, answer) = first_answer(&mut peers);
-                assert!(answer.starts_with("held "), "{answer}");
+                answer.unwrap();
                 assert!(peers.iter_mut().all(crate::peer::Peer::is_silent), "two are served");
-                peers[next].expect("sem\trelease", "ok");
+                peers[next].run(Call::Release);
                 order.push(next);
             }
             orders.push(order);
@@ -47,7 +49,7 @@ fn processes_are_served_in_the_order_in_which_they_came() {
 /// Waits until one of them has answered: which, and what.
 #[cfg(target_os = "linux")]
 #[track_caller]
-fn first_answer(peers: &mut [crate::peer::Peer]) -> (usize, String) {
+fn first_answer(peers: &mut [crate::peer::Peer]) -> (usize, crate::peer::Answer) {
     let mut first = None;
     crate::support::eventually("one answers", || {
         let mut answers = peers.iter_mut().enumerate();
@@ -61,13 +63,13 @@ fn first_answer(peers: &mut [crate::peer::Peer]) -> (usize, String) {
 fn who_releases_and_acquires_again_stands_behind_who_waits() {
     limit!();
     let (_dir, path) = dirs();
-    let mut looping = peer(&path, 1, FAR);
-    let mut waiting = peer(&path, 1, FAR);
-    looping.expect("sem\tacquire\t1", "held 0");
+    let mut looping = peer(&path, 1, LATE_BACKSTOP);
+    let mut waiting = peer(&path, 1, LATE_BACKSTOP);
+    looping.expect(Call::Acquire(1, Block), 0);
     for _ in 0..50 {
-        waiting.tell("sem\tacquire\t1");
+        waiting.begin(Call::Acquire(1, Block));
         until_head(&path, &waiting);
-        looping.tell("sem\tagain");
+        looping.begin(Call::ReleaseAndAcquire);
         if cfg!(windows) {
             // Nothing shows there who is at the head: on a busy machine it may not have come so far.
             let mut has_passed = None;
@@ -80,18 +82,18 @@ fn who_releases_and_acquires_again_stands_behind_who_waits() {
                 Some(true) => (&mut looping, &mut waiting),
                 _ => (&mut waiting, &mut looping),
             };
-            first.expect("sem\trelease", "ok");
-            assert_eq!(second.answer(), "held 0");
+            first.run(Call::Release);
+            assert_eq!(second.finish(), "0");
             if has_passed == Some(true) {
-                waiting.expect("sem\trelease", "ok");
-                looping.expect("sem\tacquire\t1", "held 0");
+                waiting.run(Call::Release);
+                looping.expect(Call::Acquire(1, Block), 0);
             }
             continue;
         }
-        assert_eq!(waiting.answer(), "held 0");
+        assert_eq!(waiting.finish(), "0");
         assert!(looping.is_silent());
-        waiting.expect("sem\trelease", "ok");
-        assert_eq!(looping.answer(), "held 0");
+        waiting.run(Call::Release);
+        assert_eq!(looping.finish(), "0");
     }
 }
 
@@ -132,8 +134,8 @@ fn a_release_wakes_the_head_alone_and_the_rest_sleep_on() {
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 2).unwrap();
     let mut held: Vec<_> = (0..2).map(|_| semaphore.acquire().unwrap()).collect();
-    let mut peers: Vec<_> = (0..24).map(|_| peer(&path, 2, FAR)).collect();
-    queue_up(&path, &mut peers, "sem\tacquire\t1");
+    let mut peers: Vec<_> = (0..24).map(|_| peer(&path, 2, LATE_BACKSTOP)).collect();
+    queue_up(&path, &mut peers, 1);
     let settled = |peers: &[crate::peer::Peer]| -> Vec<u64> {
         peers.iter().map(|peer| crate::support::sleeps(peer.id())).collect()
     };
@@ -149,7 +151,7 @@ fn a_release_wakes_the_head_alone_and_the_rest_sleep_on() {
     while served.len() < 10 {
         let (next, _) = first_answer(&mut peers);
         served.push(next);
-        peers[next].expect("sem\trelease", "ok");
+        peers[next].run(Call::Release);
     }
     // Of those behind the first has a permit by now, and the second is the head. Were all woken by each release,
     // that would be 120 times; one that had not quite fallen asleep before may be among them.
@@ -175,8 +177,8 @@ fn an_idle_head_wakes_at_most_twice_a_second() {
         let path = path.join(permits.to_string());
         let semaphore = Semaphore::open(&path, permits).unwrap();
         let held = semaphore.acquire_many(permits).unwrap();
-        let mut waiter = peer(&path, permits, "");
-        waiter.tell("sem\tacquire\t1");
+        let mut waiter = peer(&path, permits, &[]);
+        waiter.begin(Call::Acquire(1, Block));
         until_head(&path, &waiter);
         (waiter, held)
     });
@@ -196,11 +198,11 @@ fn a_release_is_heard_of_although_it_cannot_poke() {
     std::fs::create_dir(path.join("poke")).unwrap();
     for _ in 0..if cfg!(windows) { 4 } else { 20 } {
         let held = semaphore.acquire_many(2).unwrap();
-        let mut waiter = peer(&path, 2, FAR);
-        waiter.tell("sem\tacquire\t1");
+        let mut waiter = peer(&path, 2, LATE_BACKSTOP);
+        waiter.begin(Call::Acquire(1, Block));
         until_head(&path, &waiter);
         drop(held);
-        assert!(waiter.answer().starts_with("held "));
+        waiter.finish();
     }
 }
 
@@ -251,7 +253,7 @@ fn a_wait_that_is_given_up_at_once_leaves_no_sign_that_somebody_waits() {
 mod scarce {
     use super::*;
     use crate::peer::Peer;
-    use crate::peer::semaphore::open;
+    use crate::peer::Way::{Async, Timeout};
 
     /// Every way of waiting still ends with a permit.
     #[track_caller]
@@ -259,20 +261,20 @@ mod scarce {
         let (_dir, path) = dirs();
         for permits in permits.iter().copied() {
             let path = path.join(permits.to_string());
-            open(&mut other, &path, permits, "");
-            other.expect("sem\tevent-driven", "false");
+            other.open_semaphore(&path, permits, &[]);
+            other.expect(Call::IsEventDriven, false);
             let semaphore = Semaphore::open(&path, permits).unwrap();
-            for way in ["acquire\t1", "timeout\t1\t100000", "async\t1"] {
+            for way in [Block, Timeout(100_000), Async] {
                 let held = semaphore.acquire_many(permits).unwrap();
-                other.tell(&format!("sem\t{way}"));
+                other.begin(Call::Acquire(1, way));
                 // (Its number is not the peer's, which is strace's.)
                 crate::support::eventually("it waits", || {
                     std::fs::metadata(path.join("queued")).is_ok_and(|queued| queued.len() > 0)
                 });
                 assert!(other.is_silent());
                 drop(held);
-                assert!(other.answer().starts_with("held "), "{way}");
-                other.expect("sem\trelease", "ok");
+                other.finish();
+                other.run(Call::Release);
             }
         }
     }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use flockwork::Semaphore;
 
-use crate::peer::semaphore::{FAR, peer, until_head};
+use crate::peer::LATE_BACKSTOP;
+use crate::peer::Way::Block;
+use crate::peer::semaphore::{Call, peer, until_head};
 use crate::semaphore::dirs;
 use crate::support::until_held;
 
@@ -57,6 +59,8 @@ fn no_try_passes_permits_in_excess_during_a_shrink() {
 #[test]
 fn a_try_sees_a_shrink_that_comes_while_it_looks() {
     limit!();
+    use crate::peer::Request;
+    use crate::peer::Way::Try;
     let (_dir, path) = dirs();
     let holder = Semaphore::open(&path, 4).unwrap();
     let mut permits = all_slots(&holder, 4);
@@ -67,16 +71,16 @@ fn a_try_sees_a_shrink_that_comes_while_it_looks() {
     else {
         return;
     };
-    other.expect(&format!("sem\texisting\t{}", path.display()), "ok");
-    let pid = other.ask("pid").parse().unwrap();
-    other.tell("sem\ttry\t1");
+    other.run(Call::OpenExisting(path.clone()));
+    let pid = other.run(Request::ProcessId).parse().unwrap();
+    other.begin(Call::Acquire(1, Try));
     until_held(&path.join("slot.1"), pid);
     holder.resize(1).unwrap();
     drop(permits.remove(0));
-    let answer = other.answer();
-    assert!(answer.starts_with("would-block"), "{answer}, while {permits:?} is out, of 1");
+    let error = other.answer().unwrap_err();
+    assert!(error.starts_with("would-block"), "{error}, while {permits:?} is out, of 1");
     drop(permits);
-    assert!(other.ask("sem\ttry\t1").starts_with("held 0"));
+    other.expect(Call::Acquire(1, Try), "0");
 }
 
 /// A process that fails to read the new state of the semaphore must not go by half of it.
@@ -85,20 +89,21 @@ fn a_try_sees_a_shrink_that_comes_while_it_looks() {
 #[test]
 fn a_failed_look_at_a_resized_semaphore_changes_nothing() {
     limit!();
+    use crate::peer::Way::Try;
     for call in ["getdents64:error=EIO:when=5", "getdents64:error=EIO:when=7"] {
         let (_dir, path) = dirs();
         let holder = Semaphore::open(&path, 5).unwrap();
         let mut permits = all_slots(&holder, 5);
         let Some(mut other) = crate::support::strace::strace(&[], call) else { return };
-        other.expect(&format!("sem\texisting\t{}", path.display()), "ok");
+        other.run(Call::OpenExisting(path.clone()));
         drop(permits.drain(1..3));
         holder.resize(3).unwrap();
-        let answer = other.ask("sem\ttry\t1");
+        let answer = other.expect_error(Call::Acquire(1, Try));
         assert!(answer.contains(": could not list "), "{answer}");
-        let answer = other.ask("sem\ttry\t1");
+        let answer = other.expect_error(Call::Acquire(1, Try));
         assert!(answer.starts_with("would-block"), "{answer}: three of three are out");
         drop(permits);
-        assert!(other.ask("sem\ttry\t3").starts_with("held 0,1,2"));
+        other.expect(Call::Acquire(3, Try), "0,1,2");
     }
 }
 
@@ -112,8 +117,8 @@ fn a_leader_keeps_what_it_gathered_while_slots_are_in_excess() {
     holder.resize(5).unwrap();
     drop(permits.drain(1..5));
     // Slot 0 is out, and slot 5 in excess: four permits need all of the five slots.
-    let mut leader = peer(&path, 5, FAR);
-    leader.tell("sem\tacquire\t4");
+    let mut leader = peer(&path, 5, LATE_BACKSTOP);
+    leader.begin(Call::Acquire(4, Block));
     until_head(&path, &leader);
     for slot in 1..5 {
         until_held(&path.join(format!("slot.{slot}")), leader.id());
@@ -124,7 +129,7 @@ fn a_leader_keeps_what_it_gathered_while_slots_are_in_excess() {
     }
     assert!(leader.is_silent());
     drop(permits.pop()); // the one in excess
-    assert_eq!(leader.answer(), "held 1,2,3,4");
+    assert_eq!(leader.finish(), "1,2,3,4");
     assert!(other.try_acquire().unwrap_err().is_would_block());
     drop(permits);
     drop(other.try_acquire().unwrap());

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::peer::Peer;
+use crate::peer::{Answer, Peer};
 
 /// What fstatfs(2) says is changed into NFS's magic number.
 pub(crate) const NFS: &str = "fstatfs:poke_exit=@arg2=6969000000000000";
@@ -42,7 +42,7 @@ pub(crate) fn until_stopped(peer: &Peer) {
 }
 
 /// What a stopped peer answers. It is continued until it answers, since it may not be stopped yet.
-pub(crate) fn answer_of_stopped(peer: &mut Peer) -> String {
+pub(crate) fn answer_of_stopped(peer: &mut Peer) -> Answer {
     let pid = rustix::process::Pid::from_raw(traced(peer).try_into().unwrap()).unwrap();
     let mut answer = None;
     crate::support::eventually("it goes on", || {

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::peer::Peer;
+use crate::peer::{Peer, Request};
 
 /// A peer that is no superuser: permissions count for it.
 pub(crate) fn unprivileged() -> Peer {
@@ -39,7 +39,7 @@ impl Unprivileged {
         command.uid(65534).gid(65534).current_dir("/");
         let mut peer = Peer::start_as(command);
         // It runs: the copy may go.
-        peer.expect("holder-of-nothing", "what is [\"holder-of-nothing\"]?");
+        peer.run(Request::ProcessId);
         peer
     }
 }

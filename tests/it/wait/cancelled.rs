@@ -4,6 +4,8 @@ use std::path::Path;
 
 use flockwork::Semaphore;
 
+use crate::peer::Way::Timeout;
+use crate::peer::semaphore;
 use crate::support::assert_waits;
 
 // Linux only: /proc tells how many threads there are and who waits, and strace slows system calls down.
@@ -14,6 +16,8 @@ mod helpers {
 
     use flockwork::Lock;
 
+    use crate::peer::Way::{Timeout, Try};
+    use crate::peer::lock::Call;
     use crate::support::{alone, eventually, threads, until_blocked};
 
     const SHORT: Duration = Duration::from_millis(5);
@@ -103,14 +107,14 @@ mod helpers {
         // The first call of each thread: of the helper, and the attempt before it.
         let late = "flock:delay_exit=1500000:when=1";
         let Some(mut other) = crate::support::strace::strace(&[], late) else { return };
-        other.expect(&format!("open\t{}", path.display()), "ok");
-        assert!(other.ask("timeout\t20").starts_with("timed-out"));
+        other.open_lock(&path, &[]);
+        other.expect_timed_out(Call::Acquire(Timeout(20)));
         until_blocked(&path, 1);
         drop(held);
-        other.expect("try", "held");
-        other.expect("unlock", "ok");
+        other.run(Call::Acquire(Try));
+        other.unlock();
         drop(Lock::open(&path).unwrap().lock().unwrap());
-        other.expect("try", "held");
+        other.run(Call::Acquire(Try));
     }
 }
 
@@ -182,8 +186,8 @@ fn a_future_that_is_set_aside_gives_a_permit_back() {
         until_head_of_this_process(&path);
         drop(held);
         for _ in 0..2 {
-            let mut other = crate::peer::semaphore::peer(&path, permits, "");
-            let answer = other.ask("sem\ttimeout\t1\t100000");
+            let mut other = crate::peer::semaphore::peer(&path, permits, &[]);
+            let answer = other.expect_error(semaphore::Call::Acquire(1, Timeout(100_000)));
             assert!(answer.starts_with("held "), "{permits}: {answer}");
         }
         // It goes on where it is polled again.

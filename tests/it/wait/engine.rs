@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use flockwork::{Lock, Options};
 
-use crate::peer::Peer;
+use crate::peer::Way::Timeout;
+use crate::peer::lock::Call;
+use crate::peer::{Peer, label};
 use crate::support::{
     alone, assert_waits, blocked, descriptors, eventually, threads, until_blocked,
 };
@@ -17,7 +19,7 @@ fn ten_thousand(name: &str, give_up: impl Fn(&Lock, u32)) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
         let mut holder = Peer::with_lock(&path);
-        holder.expect("lock", "held");
+        holder.lock();
         let lock = Lock::open(&path).unwrap();
         let (threads_before, descriptors_before) = (threads(), descriptors());
         for round in 0..10_000 {
@@ -29,7 +31,7 @@ fn ten_thousand(name: &str, give_up: impl Fn(&Lock, u32)) {
         crate::support::running::scope(|scope| {
             let waiter = scope.spawn(|| lock.lock_timeout(Duration::from_secs(100)).map(drop));
             until_blocked(&path, 1);
-            holder.expect("unlock", "ok");
+            holder.unlock();
             waiter.join().unwrap().unwrap();
         });
         drop(lock.lock().unwrap());
@@ -80,13 +82,13 @@ fn two_hundred_threads_and_eight_processes_are_all_served() {
             });
         }
         for peer in &mut peers {
-            peer.tell(&format!("count\t{}\t25\ttimeout", file.display()));
+            peer.begin(Call::Count(file.clone(), 25, Timeout(100_000)));
         }
         until_blocked(&path, 9); // one helper for all 200 threads
         drop(first);
     });
     for peer in &mut peers {
-        assert_eq!(peer.answer(), "ok");
+        peer.finish();
     }
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "400");
 }
@@ -196,7 +198,7 @@ fn on_wait_is_called_after_its_span_and_every_span_and_not_without_a_wait() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let mut holder = Peer::start();
-    holder.expect(&format!("open\t{}\tlabel=the long job", path.display()), "ok");
+    holder.open_lock(&path, &[label("the long job")]);
     let calls = Arc::new(AtomicUsize::new(0));
     let lock = Options::new()
         .on_wait(Duration::from_millis(20), {
@@ -224,18 +226,18 @@ fn on_wait_is_called_after_its_span_and_every_span_and_not_without_a_wait() {
         |lock| futures_lite::future::block_on(lock.lock_async()),
     ] {
         calls.store(0, Ordering::SeqCst);
-        holder.expect("lock", "held");
+        holder.lock();
         crate::support::running::scope(|scope| {
             let waiter = scope.spawn(|| wait(&lock).map(drop));
             eventually("three calls", || calls.load(Ordering::SeqCst) >= 3);
-            holder.expect("unlock", "ok");
+            holder.unlock();
             waiter.join().unwrap().unwrap();
         });
     }
     // A span that no clock can show is never over.
     let never =
         Options::new().on_wait(Duration::MAX, |_| panic!("called")).open_lock(&path).unwrap();
-    holder.expect("lock", "held");
+    holder.lock();
     assert!(never.lock_timeout(Duration::from_millis(5)).unwrap_err().is_timed_out());
 }
 
@@ -268,17 +270,17 @@ fn polling_waits_as_well_and_leaves_nothing_in_the_kernel() {
         |lock| lock.lock_timeout(Duration::from_secs(100)),
         |lock| futures_lite::future::block_on(lock.lock_async()),
     ] {
-        peer.expect("lock", "held");
+        peer.lock();
         crate::support::running::scope(|scope| {
             let waiter = scope.spawn(|| wait(&lock).map(drop));
             std::thread::sleep(Duration::from_millis(20));
             assert_eq!(blocked(&path), 0);
             assert!(!waiter.is_finished());
-            peer.expect("unlock", "ok");
+            peer.unlock();
             waiter.join().unwrap().unwrap();
         });
     }
-    peer.expect("lock", "held");
+    peer.lock();
     assert!(lock.lock_timeout(Duration::from_millis(10)).unwrap_err().is_timed_out());
 }
 

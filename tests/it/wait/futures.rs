@@ -8,6 +8,8 @@ use std::time::Duration;
 use flockwork::Lock;
 
 use crate::peer::Peer;
+use crate::peer::Way::Try;
+use crate::peer::lock::Call;
 use crate::support::until_blocked;
 
 /// What the tests need of a runtime.
@@ -70,20 +72,20 @@ fn a_wait_is_granted_by_another_process<R: Runtime>() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let mut peer = Peer::with_lock(&path);
-    peer.expect("lock", "held");
+    peer.lock();
     let lock = Lock::open(&path).unwrap();
     R::run(async {
         let wait = R::spawn(lock.lock_async());
         let release = R::spawn(async move {
             until_blocked(&path, 1);
-            peer.expect("unlock", "ok");
+            peer.unlock();
             peer
         });
         let (guard, mut peer) = futures_lite::future::zip(wait, release).await;
         let guard = guard.unwrap();
-        assert!(peer.ask("try").starts_with("would-block"));
+        peer.expect_would_block(Call::Acquire(Try));
         guard.unlock().unwrap();
-        peer.expect("try", "held");
+        peer.run(Call::Acquire(Try));
     });
 }
 

@@ -1,0 +1,174 @@
+//! The calls of a lock that a peer can be told to make.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use flockwork::{Error, Lock, LockGuard};
+use futures_lite::future::block_on;
+
+use super::{Answer, Peer, Setting, Way, done, options, text};
+
+sendable! {
+    enum Call {
+        Open(path: PathBuf, settings: Vec<Setting>),
+        // One more lock, which is only kept open.
+        OpenAlso(path: PathBuf),
+        Acquire(way: Way),
+        Unlock,
+        DropGuard,
+        WasAbandoned,
+        Holder,
+        LockPath,
+        // Adds one to the number in a file, so many times, under the lock.
+        Count(file: PathBuf, times: u32, way: Way),
+        #[cfg(unix)]
+        Fork(what: InChild),
+    }
+}
+
+// What a child that is forked without exec does. Its exit code is the answer, except for `Stay` and
+// `Hold`: those answer with the child's number, and it ends when it is killed.
+#[cfg(unix)]
+sendable! {
+    #[derive(Copy, PartialEq)]
+    enum InChild {
+        DropGuard,
+        Unlock,
+        // 0 where the parent's lock is in the way.
+        Try,
+        TimeOut,
+        // 0 where it can be locked and unlocked.
+        Cycle,
+        Stay,
+        Hold,
+    }
+}
+
+impl Peer {
+    /// A peer that has opened `path` as its lock.
+    pub(crate) fn with_lock(path: &Path) -> Self {
+        let mut peer = Self::start();
+        peer.open_lock(path, &[]);
+        peer
+    }
+
+    #[track_caller]
+    pub(crate) fn open_lock(&mut self, path: &Path, settings: &[Setting]) {
+        self.run(Call::Open(path.into(), settings.into()));
+    }
+
+    #[track_caller]
+    pub(crate) fn lock(&mut self) {
+        self.run(Call::Acquire(Way::Block));
+    }
+
+    #[track_caller]
+    pub(crate) fn unlock(&mut self) {
+        self.run(Call::Unlock);
+    }
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    lock: Option<Lock>,
+    guard: Option<LockGuard>,
+    more: Vec<Lock>,
+}
+
+impl State {
+    pub(super) fn obey(&mut self, call: Call) -> Answer {
+        match call {
+            Call::Open(path, settings) => done(options(&settings).open_lock(path).map(|lock| {
+                self.lock = Some(lock);
+            })),
+            Call::OpenAlso(path) => done(Lock::open(path).map(|lock| self.more.push(lock))),
+            Call::Acquire(way) => {
+                assert!(self.guard.is_none(), "drop comes first");
+                done(acquire(self.lock(), way).map(|guard| self.guard = Some(guard)))
+            }
+            Call::Unlock => done(self.guard.take().unwrap().unlock()),
+            Call::DropGuard => {
+                self.guard = None;
+                done(Ok(()))
+            }
+            Call::WasAbandoned => text(Ok(self.guard.as_ref().unwrap().abandoned())),
+            Call::Holder => text(
+                self.lock()
+                    .holder()
+                    .map(|holder| holder.map_or("nobody".into(), |holder| holder.to_string())),
+            ),
+            Call::LockPath => text(Ok(self.lock().path().display())),
+            Call::Count(file, times, way) => done(self.count(&file, times, way)),
+            #[cfg(unix)]
+            Call::Fork(what) => self.fork(what),
+        }
+    }
+
+    fn lock(&self) -> &Lock {
+        self.lock.as_ref().expect("open comes first")
+    }
+
+    fn count(&self, file: &Path, times: u32, way: Way) -> Result<(), Error> {
+        for _ in 0..times {
+            let _guard = acquire(self.lock(), way)?;
+            let number: u64 = std::fs::read_to_string(file).unwrap().parse().unwrap();
+            std::fs::write(file, (number + 1).to_string()).unwrap();
+        }
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    fn fork(&mut self, what: InChild) -> Answer {
+        match fork::fork().unwrap() {
+            fork::Fork::Parent(child) => {
+                if what == InChild::Stay || what == InChild::Hold {
+                    return text(Ok(child));
+                }
+                text(Ok(crate::support::ended(child).exit_status().unwrap()))
+            }
+            fork::Fork::Child => {
+                let code = match what {
+                    InChild::DropGuard => {
+                        drop(self.guard.take());
+                        0
+                    }
+                    InChild::Unlock => i32::from(self.guard.take().unwrap().unlock().is_ok()),
+                    // The handle came along, and must not be taken for the parent's own.
+                    InChild::Try => match self.lock().try_lock() {
+                        Err(error) if error.is_would_block() => 0,
+                        Err(_) => 1,
+                        Ok(_) => 2,
+                    },
+                    InChild::TimeOut => match self.lock().lock_timeout(Duration::from_millis(20)) {
+                        Err(error) if error.is_timed_out() => 0,
+                        Err(_) => 1,
+                        Ok(_) => 2,
+                    },
+                    InChild::Cycle => match self.lock().try_lock() {
+                        Ok(guard) => i32::from(guard.unlock().is_err()),
+                        Err(_) => 2,
+                    },
+                    InChild::Stay | InChild::Hold => {
+                        if what == InChild::Hold {
+                            self.guard = Some(self.lock().try_lock().unwrap());
+                            super::report("the child holds");
+                        }
+                        std::thread::sleep(crate::limit::LIMIT);
+                        3
+                    }
+                };
+                std::process::exit(code)
+            }
+        }
+    }
+}
+
+fn acquire(lock: &Lock, way: Way) -> Result<LockGuard, Error> {
+    match way {
+        Way::Block => lock.lock(),
+        Way::Try => lock.try_lock(),
+        Way::Timeout(ms) => lock.lock_timeout(Duration::from_millis(ms)),
+        Way::Deadline(ms) => lock.lock_deadline(Instant::now() + Duration::from_millis(ms)),
+        Way::Async => block_on(lock.lock_async()),
+    }
+}
