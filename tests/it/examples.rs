@@ -71,7 +71,7 @@ fn each_basic_example_works_the_first_and_the_second_time() {
 }
 
 #[test]
-fn with_the_lock_no_line_is_torn_and_one_sees_who_holds_and_who_waits() {
+fn lock_example_writes_whole_lines_and_names_the_holder() {
     limit!();
     let output = run("lock", &[]);
     let text = text(&output);
@@ -119,7 +119,7 @@ fn never_more_than_two_of_the_five_workers_work_at_once() {
 }
 
 #[test]
-fn one_waiter_gives_up_and_the_other_is_let_through_when_the_event_is_set() {
+fn event_example_times_out_one_waiter_and_wakes_the_other() {
     limit!();
     let output = run("event", &[]);
     let text = text(&output);
@@ -140,7 +140,7 @@ fn one_waiter_gives_up_and_the_other_is_let_through_when_the_event_is_set() {
 }
 
 #[test]
-fn a_client_waits_for_its_server_and_finds_the_port_in_the_event() {
+fn ready_port_example_passes_the_port_to_its_client() {
     limit!();
     let output = run("ready_port", &[]);
     let text = text(&output);
@@ -161,7 +161,7 @@ fn a_client_waits_for_its_server_and_finds_the_port_in_the_event() {
 }
 
 #[test]
-fn the_first_who_unpacks_is_killed_and_exactly_one_of_the_others_completes_it() {
+fn toolchain_example_unpacks_once_after_a_kill() {
     limit!();
     let output = run("toolchain", &[]);
     let text = text(&output);
@@ -191,7 +191,7 @@ fn the_first_who_unpacks_is_killed_and_exactly_one_of_the_others_completes_it() 
 }
 
 #[test]
-fn no_count_of_any_program_is_lost_and_the_reader_never_sees_half_of_one() {
+fn counter_example_loses_no_count_and_tears_no_read() {
     limit!();
     let output = run("counter", &[]);
     let text = text(&output);

@@ -87,7 +87,7 @@ fn a_test_that_hangs_in_a_process_of_its_own_shows_its_report() {
 }
 
 #[test]
-fn a_scope_that_panics_ends_although_its_threads_wait_for_a_peer() {
+fn a_scope_that_panics_ends_while_its_threads_wait() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");

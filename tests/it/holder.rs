@@ -67,7 +67,7 @@ fn a_record_without_a_label_is_left_where_one_was_asked_for() {
 // Linux only: no other system tells.
 #[cfg(target_os = "linux")]
 #[test]
-fn linux_tells_the_process_of_a_holder_without_a_record() {
+fn linux_shows_the_process_of_a_holder_without_a_record() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
@@ -85,7 +85,7 @@ fn linux_tells_the_process_of_a_holder_without_a_record() {
 }
 
 #[test]
-fn looking_takes_nothing_and_is_in_nobodys_way() {
+fn inspecting_acquires_nothing_and_blocks_no_waiter() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
@@ -157,7 +157,7 @@ fn a_record_is_taken_away_before_the_release() {
 }
 
 #[test]
-fn a_killed_labelled_holder_is_told_to_the_next_one_and_only_to_it() {
+fn only_the_next_holder_learns_of_a_killed_labelled_holder() {
     limit!();
     for (settings, in_words) in [(&[][..], "without"), (&[label("next")], "with")] {
         let dir = tempfile::tempdir().unwrap();
@@ -207,7 +207,7 @@ fn a_forged_record_is_not_believed() {
 
 /// What is no record is somebody's file: it stays, byte for byte, and there is no record then.
 #[test]
-fn a_file_of_somebody_elses_in_the_records_place_is_left_alone() {
+fn another_users_file_in_place_of_the_record_is_left_alone() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("account");
@@ -247,7 +247,7 @@ fn a_file_of_somebody_elses_in_the_records_place_is_left_alone() {
 // Unix only: Windows has no FIFO in a directory, and Wine makes no symbolic links.
 #[cfg(unix)]
 #[test]
-fn a_symlink_or_fifo_in_the_records_place_is_neither_followed_nor_waited_for() {
+fn a_symlink_or_fifo_in_place_of_the_record_is_not_opened() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
@@ -274,7 +274,7 @@ fn a_symlink_or_fifo_in_the_records_place_is_neither_followed_nor_waited_for() {
 // Unix only: Windows removes no lock file that is open.
 #[cfg(unix)]
 #[test]
-fn the_record_of_a_replaced_lock_file_says_nothing_about_the_new_one() {
+fn the_record_of_a_replaced_lock_file_is_ignored() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
@@ -314,7 +314,7 @@ fn record_of_a_killed_holder(path: &std::path::Path) -> std::fs::File {
 // Unix only: pinned by a lock. `windows` does it by a share mode.
 #[cfg(unix)]
 #[test]
-fn a_death_is_told_although_the_record_is_pinned_still() {
+fn a_death_is_reported_while_the_record_is_still_locked() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
@@ -327,7 +327,7 @@ fn a_death_is_told_although_the_record_is_pinned_still() {
 // Unix only: moves a directory with open files. `windows` keeps the record from being removed in another way.
 #[cfg(unix)]
 #[test]
-fn an_orderly_release_is_no_death_where_the_record_cannot_be_removed() {
+fn a_release_that_cannot_remove_its_record_is_not_a_death() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let (parent, moved) = (dir.path().join("parent"), dir.path().join("moved"));
@@ -345,7 +345,7 @@ fn an_orderly_release_is_no_death_where_the_record_cannot_be_removed() {
 // Linux only: no other system shows that the process has ended.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_dead_holders_record_that_another_process_locks_is_not_believed() {
+fn a_dead_record_locked_by_another_process_is_ignored() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");

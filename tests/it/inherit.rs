@@ -23,9 +23,9 @@ impl Job {
 }
 
 #[test]
-fn a_lock_is_held_until_the_last_who_inherited_it_has_ended() {
+fn a_lock_is_held_until_the_last_heir_ends() {
     limit!();
-    alone("inherit::a_lock_is_held_until_the_last_who_inherited_it_has_ended", || {
+    alone("inherit::a_lock_is_held_until_the_last_heir_ends", || {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
         let lock = Options::new().inherit(true).label("jobs").open_lock(&path).unwrap();
@@ -56,26 +56,23 @@ fn a_lock_is_held_until_the_last_who_inherited_it_has_ended() {
 }
 
 #[test]
-fn who_has_only_inherited_it_is_no_holder_while_the_one_who_took_it_lives() {
+fn a_process_that_inherited_a_lock_is_not_named_as_its_holder() {
     limit!();
-    alone(
-        "inherit::who_has_only_inherited_it_is_no_holder_while_the_one_who_took_it_lives",
-        || {
-            let dir = tempfile::tempdir().unwrap();
-            let path = dir.path().join("a.lock");
-            let lock = Options::new().inherit(true).open_lock(&path).unwrap();
-            let held = lock.lock().unwrap();
-            let job = Job::start();
-            if cfg!(target_os = "linux") {
-                let pids: Vec<_> =
-                    flockwork::holders(&path).unwrap().iter().map(flockwork::Holder::pid).collect();
-                assert_eq!(pids, [std::process::id()]);
-            }
-            job.end();
-            drop(held);
-            assert!(flockwork::holders(&path).unwrap().is_empty());
-        },
-    );
+    alone("inherit::a_process_that_inherited_a_lock_is_not_named_as_its_holder", || {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.lock");
+        let lock = Options::new().inherit(true).open_lock(&path).unwrap();
+        let held = lock.lock().unwrap();
+        let job = Job::start();
+        if cfg!(target_os = "linux") {
+            let pids: Vec<_> =
+                flockwork::holders(&path).unwrap().iter().map(flockwork::Holder::pid).collect();
+            assert_eq!(pids, [std::process::id()]);
+        }
+        job.end();
+        drop(held);
+        assert!(flockwork::holders(&path).unwrap().is_empty());
+    });
 }
 
 #[test]
@@ -106,9 +103,9 @@ fn readers_and_writers_are_inherited_and_the_gate_is_not() {
 }
 
 #[test]
-fn permits_are_inherited_and_given_back_by_the_last() {
+fn permits_are_inherited_and_released_by_the_last_heir() {
     limit!();
-    alone("inherit::permits_are_inherited_and_given_back_by_the_last", || {
+    alone("inherit::permits_are_inherited_and_released_by_the_last_heir", || {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pool");
         let pool = Options::new().inherit(true).open_semaphore(&path, 3).unwrap();
@@ -130,9 +127,9 @@ fn permits_are_inherited_and_given_back_by_the_last() {
 }
 
 #[test]
-fn what_a_once_starts_keeps_others_from_doing_it() {
+fn a_child_started_by_once_keeps_other_callers_waiting() {
     limit!();
-    alone("inherit::what_a_once_starts_keeps_others_from_doing_it", || {
+    alone("inherit::a_child_started_by_once_keeps_other_callers_waiting", || {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("done");
         let once = Options::new().inherit(true).open_once(&path).unwrap();
@@ -153,7 +150,7 @@ fn what_a_once_starts_keeps_others_from_doing_it() {
 // Linux only: no other system tells.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_dead_takers_heir_is_told() {
+fn the_heir_of_a_dead_acquirer_is_reported() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");

@@ -223,7 +223,7 @@ fn pythons_pathlib_is_as_good_as_we() {
 }
 
 #[test]
-fn inotifywait_hears_of_what_we_do() {
+fn inotifywait_sees_events_of_flockwork() {
     limit!();
     if !has("sh", &["-c", "command -v inotifywait"]) {
         return;

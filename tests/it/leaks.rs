@@ -91,9 +91,9 @@ fn settle() {
 }
 
 #[test]
-fn locks_that_are_had_and_given_back_leave_nothing() {
+fn acquired_and_released_locks_leave_nothing() {
     limit!();
-    alone("leaks::locks_that_are_had_and_given_back_leave_nothing", || {
+    alone("leaks::acquired_and_released_locks_leave_nothing", || {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         let lock = Lock::open(path("lock")).unwrap();

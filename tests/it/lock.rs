@@ -33,7 +33,7 @@ fn a_guard_excludes_another_process_until_it_is_released() {
 }
 
 #[test]
-fn a_guard_excludes_other_threads_through_the_same_handle_and_through_another() {
+fn a_guard_excludes_threads_with_the_same_or_another_handle() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let lock = Lock::open(dir.path().join("a.lock")).unwrap();
@@ -49,7 +49,7 @@ fn a_guard_excludes_other_threads_through_the_same_handle_and_through_another() 
 }
 
 #[test]
-fn a_guard_outlives_its_handle_and_is_released_by_the_thread_that_drops_it() {
+fn a_guard_outlives_its_handle_and_can_be_dropped_by_any_thread() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
@@ -106,7 +106,7 @@ fn is_handed_over(way: Way, let_go: impl Fn(&mut Peer)) {
 }
 
 #[test]
-fn a_release_hands_over_to_whoever_waits_in_whatever_way() {
+fn a_release_wakes_a_waiter_of_every_form() {
     limit!();
     for way in [Block, Timeout(100_000), Async] {
         is_handed_over(way, Peer::unlock);
@@ -115,7 +115,7 @@ fn a_release_hands_over_to_whoever_waits_in_whatever_way() {
 }
 
 #[test]
-fn a_killed_holder_hands_over_to_whoever_waits_in_whatever_way() {
+fn a_killed_holder_releases_to_a_waiter_of_every_form() {
     limit!();
     for way in [Block, Timeout(100_000), Async] {
         is_handed_over(way, Peer::kill);
@@ -123,7 +123,7 @@ fn a_killed_holder_hands_over_to_whoever_waits_in_whatever_way() {
 }
 
 #[test]
-fn a_killed_waiter_is_in_nobodys_way() {
+fn a_killed_waiter_blocks_no_other_waiter() {
     limit!();
     for way in [Block, Timeout(100_000), Async] {
         let dir = tempfile::tempdir().unwrap();
@@ -144,7 +144,7 @@ fn a_killed_waiter_is_in_nobodys_way() {
 }
 
 #[test]
-fn a_timeout_ends_after_its_time_and_not_before_and_a_zero_one_tries_once() {
+fn a_timeout_never_ends_early_and_zero_tries_once() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let lock = Lock::open(dir.path().join("a.lock")).unwrap();
@@ -183,7 +183,7 @@ fn a_timeout_that_no_clock_can_show_waits_for_the_release() {
 }
 
 #[test]
-fn the_path_is_absolute_and_a_changed_directory_does_not_change_it() {
+fn the_path_is_absolute_and_survives_a_directory_change() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let real = dir.path().canonicalize().unwrap();
@@ -201,7 +201,7 @@ fn the_path_is_absolute_and_a_changed_directory_does_not_change_it() {
 }
 
 #[test]
-fn threads_of_one_process_take_turns_and_never_meet() {
+fn threads_of_one_process_never_hold_it_together() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let lock = Lock::open(dir.path().join("a.lock")).unwrap();

@@ -143,7 +143,7 @@ fn a_holder_in_another_pid_namespace_is_not_this_process() {
 }
 
 #[test]
-fn a_holder_out_of_the_list_is_named_by_no_number_of_ours() {
+fn a_holder_outside_the_namespace_has_no_local_pid() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
@@ -208,7 +208,7 @@ fn a_reader_in_another_pid_namespace_is_named_once() {
 /// A record of the same file that was written on another machine, or here before the last boot: devices had other
 /// numbers then.
 #[test]
-fn a_death_before_the_last_boot_is_told() {
+fn a_death_before_the_last_boot_is_reported() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
@@ -231,7 +231,7 @@ fn a_death_before_the_last_boot_is_told() {
 
 /// As of a daemon: its record names the process that took the lock, which has ended.
 #[test]
-fn of_a_recorded_holder_that_died_the_child_that_inherited_it_is_named() {
+fn a_child_that_inherited_a_dead_holders_lock_is_named() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
@@ -315,7 +315,7 @@ mod command {
     }
 
     #[test]
-    fn status_says_whether_the_pid_counts_here() {
+    fn status_shows_whether_the_pid_is_valid_here() {
         limit!();
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();

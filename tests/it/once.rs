@@ -27,7 +27,7 @@ fn call(log: &Path, work: Work, way: Way) -> Call {
 }
 
 #[test]
-fn of_many_processes_that_come_together_exactly_one_does_it() {
+fn exactly_one_of_many_concurrent_processes_does_it() {
     limit!();
     let (_dir, path, log) = files();
     let mut peers: Vec<Peer> = (0..8).map(|_| peer(&path, &[])).collect();
@@ -43,7 +43,7 @@ fn of_many_processes_that_come_together_exactly_one_does_it() {
 }
 
 #[test]
-fn of_many_threads_exactly_one_does_it_and_the_others_return_when_it_is_done() {
+fn one_of_many_threads_does_it_and_the_others_wait() {
     limit!();
     let (_dir, path, _log) = files();
     let once = Once::open(&path).unwrap();
@@ -72,7 +72,7 @@ fn of_many_threads_exactly_one_does_it_and_the_others_return_when_it_is_done() {
 }
 
 #[test]
-fn what_fails_panics_or_is_killed_is_not_done_and_the_next_one_does_it() {
+fn failed_panicked_or_killed_work_is_done_by_the_next_caller() {
     limit!();
     for way in Way::WAITING {
         for work in [Work::Fail, Work::Panic, Work::Hang] {
@@ -98,7 +98,7 @@ fn what_fails_panics_or_is_killed_is_not_done_and_the_next_one_does_it() {
 }
 
 #[test]
-fn who_waits_behind_one_that_is_killed_does_it() {
+fn a_waiter_behind_a_killed_caller_does_it() {
     limit!();
     for way in Way::WAITING {
         let (dir, path, log) = files();
@@ -117,7 +117,7 @@ fn who_waits_behind_one_that_is_killed_does_it() {
 }
 
 #[test]
-fn who_does_not_want_to_wait_is_told_that_somebody_is_at_it() {
+fn a_caller_that_does_not_wait_learns_who_is_doing_it() {
     limit!();
     let (_dir, path, log) = files();
     let mut busy = peer(&path, &[label("unpacking")]);
@@ -147,7 +147,7 @@ fn who_does_not_want_to_wait_is_told_that_somebody_is_at_it() {
 }
 
 #[test]
-fn a_callback_is_told_of_the_path_and_of_who_is_at_it_however_one_waits() {
+fn every_form_passes_the_path_and_the_holder_to_the_callback() {
     limit!();
     use std::sync::{Arc, Mutex};
     let (_dir, path, log) = files();
@@ -188,7 +188,7 @@ fn a_callback_is_told_of_the_path_and_of_who_is_at_it_however_one_waits() {
 }
 
 #[test]
-fn who_waits_without_doing_it_is_woken_when_it_is_done() {
+fn wait_returns_when_another_process_has_done_it() {
     limit!();
     for way in Way::WAITING {
         let (dir, path, log) = files();
@@ -203,7 +203,7 @@ fn who_waits_without_doing_it_is_woken_when_it_is_done() {
 }
 
 #[test]
-fn a_reset_waits_for_who_does_it_and_undoes_that() {
+fn a_reset_waits_for_the_running_call_and_undoes_it() {
     limit!();
     for way in [Block, Timeout(100_000), Async] {
         let (dir, path, log) = files();
@@ -225,7 +225,7 @@ fn a_reset_waits_for_who_does_it_and_undoes_that() {
 }
 
 #[test]
-fn a_file_that_anybody_makes_or_removes_says_whether_it_is_done() {
+fn the_marker_file_alone_decides_whether_it_is_done() {
     limit!();
     let (dir, path, _log) = files();
     let once = Once::open(&path).unwrap();
@@ -279,7 +279,7 @@ fn a_dropped_future_leaves_it_undone_and_the_next_one_does_it() {
 }
 
 #[test]
-fn an_error_of_the_closure_comes_back_as_it_was() {
+fn the_error_of_the_closure_is_returned_unchanged() {
     limit!();
     let (_dir, path, _log) = files();
     let once = Options::new().fsync(true).open_once(&path).unwrap();
@@ -349,7 +349,7 @@ fn processes_that_are_killed_at_random_leave_it_done_or_not() {
 // Unix only: Windows has no fork.
 #[cfg(unix)]
 #[test]
-fn a_forked_copy_that_comes_back_from_the_closure_does_not_make_it_done() {
+fn returning_from_the_closure_in_a_fork_does_not_mark_it_done() {
     limit!();
     let (_dir, path, log) = files();
     let mut parent = peer(&path, &[]);
@@ -364,7 +364,7 @@ fn a_forked_copy_that_comes_back_from_the_closure_does_not_make_it_done() {
 // Linux only: errors and delays are injected by strace.
 #[cfg(target_os = "linux")]
 #[test]
-fn nobody_sees_done_before_all_of_it_is_on_the_disk() {
+fn it_is_marked_done_only_after_the_work_is_synced() {
     limit!();
     use crate::peer::Setting;
     let (_dir, path, log) = files();

@@ -34,7 +34,7 @@ fn assert_io(path: &std::path::Path, operation: &str) -> std::io::Error {
 }
 
 #[test]
-fn a_name_that_is_too_long_is_an_error_that_says_so() {
+fn a_name_that_is_too_long_is_a_clear_error() {
     limit!();
     let (dir, _) = dirs();
     let error = assert_io(&dir.path().join("x".repeat(256)), "look up");
@@ -116,7 +116,7 @@ fn a_directory_that_is_closed_to_the_user_is_an_error() {
 }
 
 #[test]
-fn when_descriptors_run_out_it_is_an_error_and_the_next_call_works() {
+fn running_out_of_descriptors_is_an_error_without_a_leak() {
     limit!();
     let (_dir, path) = dirs();
     let mut command = Command::new("sh");
@@ -182,7 +182,7 @@ mod injected {
     }
 
     #[test]
-    fn a_refused_lock_is_an_error_in_each_way_of_waiting_and_leaves_nothing() {
+    fn a_denied_lock_is_an_error_in_each_form_and_leaves_nothing() {
         limit!();
         for (errno, way) in
             [("ENOLCK", Try), ("ENOLCK", Block), ("ENOLCK", Timeout(100_000)), ("EIO", Async)]
@@ -203,7 +203,7 @@ mod injected {
     }
 
     #[test]
-    fn a_failed_unlock_is_reported_and_the_lock_is_free_all_the_same() {
+    fn a_failed_unlock_is_reported_and_still_frees_the_lock() {
         limit!();
         let (_dir, path) = dirs();
         let Some(mut peer) = injected(&path, "flock:error=EIO:when=2") else { return };
@@ -216,7 +216,7 @@ mod injected {
     }
 
     #[test]
-    fn a_full_disk_is_an_error_that_says_so() {
+    fn a_full_disk_is_a_clear_error() {
         limit!();
         let (_dir, path) = dirs();
         let Some(mut peer) = injected(&path, "openat:error=ENOSPC:when=1") else { return };
@@ -331,7 +331,7 @@ mod injected {
     }
 
     #[test]
-    fn a_read_only_file_system_is_locked_and_a_missing_file_there_is_an_error() {
+    fn on_a_read_only_file_system_only_existing_files_are_locked() {
         limit!();
         if !has("unshare", &["-m", "true"]) {
             return;

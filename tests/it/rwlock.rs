@@ -11,7 +11,7 @@ use crate::peer::{Peer, Way, label};
 use crate::support::{assert_waits, eventually, until_blocked, until_held};
 
 #[test]
-fn readers_share_and_a_writer_excludes_everybody_in_another_process() {
+fn readers_share_and_a_writer_excludes_other_processes() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.lock");
@@ -43,7 +43,7 @@ fn readers_share_and_a_writer_excludes_everybody_in_another_process() {
 // Unix only: mode bits and another user.
 #[cfg(unix)]
 #[test]
-fn where_no_gate_can_be_created_the_file_itself_is_locked() {
+fn without_a_turnstile_the_lock_file_alone_is_locked() {
     limit!();
     use crate::peer::Way::Async;
     use std::os::unix::fs::PermissionsExt as _;
@@ -144,7 +144,7 @@ fn handles_and_guards_can_be_sent_and_shared() {
 
 /// Somebody who has it lets go of it in each way, and who waits in each way gets it.
 #[test]
-fn a_release_and_a_death_hand_over_to_whoever_waits_in_whatever_way() {
+fn a_release_or_a_death_wakes_a_waiter_of_every_form() {
     limit!();
     let let_go: [fn(&mut Peer); 3] =
         [|peer| drop(peer.run(Call::Unlock)), |peer| drop(peer.run(Call::DropGuards)), Peer::kill];
@@ -168,7 +168,7 @@ fn a_release_and_a_death_hand_over_to_whoever_waits_in_whatever_way() {
 }
 
 #[test]
-fn a_writer_waits_for_the_readers_before_it_and_readers_after_it_wait_for_the_writer() {
+fn a_writer_waits_for_earlier_readers_and_blocks_later_ones() {
     limit!();
     for way in Way::WAITING {
         let dir = tempfile::tempdir().unwrap();
@@ -212,7 +212,7 @@ fn a_writer_waits_for_the_readers_before_it_and_readers_after_it_wait_for_the_wr
 
 /// Plain flock never lets that writer in.
 #[test]
-fn readers_that_overlap_without_end_keep_no_writer_out_and_writers_no_reader() {
+fn overlapping_readers_do_not_starve_writers_or_vice_versa() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let (path, end) = (dir.path().join("data.lock"), dir.path().join("end"));
@@ -268,7 +268,7 @@ fn a_downgrade_lets_readers_in_and_no_writer_however_it_waits() {
 
 /// A writer waits in the kernel all the time; it would have it between two steps, if there were two.
 #[test]
-fn many_downgrades_in_front_of_a_writer_that_waits_are_one_step_each() {
+fn each_downgrade_is_atomic_for_a_waiting_writer() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let (path, inside) = (dir.path().join("data.lock"), dir.path().join("inside"));
@@ -287,7 +287,7 @@ fn many_downgrades_in_front_of_a_writer_that_waits_are_one_step_each() {
 }
 
 #[test]
-fn processes_that_read_and_write_in_every_way_never_meet_where_they_must_not() {
+fn writers_exclude_all_processes_in_every_form() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let (path, witness) = (dir.path().join("data.lock"), dir.path().join("witness"));
@@ -302,7 +302,7 @@ fn processes_that_read_and_write_in_every_way_never_meet_where_they_must_not() {
 }
 
 #[test]
-fn who_is_killed_while_it_waits_is_in_nobodys_way() {
+fn killed_waiters_block_no_other_waiter() {
     limit!();
     for way in Way::WAITING {
         for wanted in [Call::Read, Call::Write] {
@@ -328,7 +328,7 @@ fn who_is_killed_while_it_waits_is_in_nobodys_way() {
 }
 
 #[test]
-fn who_gives_up_leaves_neither_the_gate_nor_the_lock_behind() {
+fn a_cancelled_waiter_keeps_neither_turnstile_nor_lock() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.lock");
@@ -348,7 +348,7 @@ fn who_gives_up_leaves_neither_the_gate_nor_the_lock_behind() {
 }
 
 #[test]
-fn futures_of_one_process_come_in_turn_and_a_dropped_one_passes_it_on() {
+fn futures_acquire_in_order_and_a_dropped_one_hands_over() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let lock = RwLock::open(dir.path().join("data.lock")).unwrap();
@@ -386,7 +386,7 @@ fn a_future_that_has_ended_and_is_kept_has_nothing_in_its_hands() {
 }
 
 #[test]
-fn who_has_it_to_read_is_told_apart_from_who_has_it_to_write() {
+fn readers_and_writers_are_distinguished() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.lock");
@@ -427,7 +427,7 @@ fn who_has_it_to_read_is_told_apart_from_who_has_it_to_write() {
 }
 
 #[test]
-fn a_reader_s_record_is_there_whoever_looks_meanwhile() {
+fn a_readers_record_exists_while_another_process_inspects() {
     limit!();
     use std::sync::atomic::{AtomicBool, Ordering};
     let dir = tempfile::tempdir().unwrap();
@@ -504,7 +504,7 @@ fn a_callback_is_called_for_both_and_polling_works() {
 }
 
 #[test]
-fn the_files_are_made_again_when_they_are_gone_and_the_gate_does_not_matter_for_the_exclusion() {
+fn removed_files_are_recreated_without_breaking_exclusion() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("deep/data.lock");
@@ -523,7 +523,7 @@ fn the_files_are_made_again_when_they_are_gone_and_the_gate_does_not_matter_for_
 }
 
 #[test]
-fn what_is_no_regular_file_is_refused_at_the_path_and_at_the_gate() {
+fn special_files_are_rejected_as_lock_file_and_as_turnstile() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.lock");
@@ -538,7 +538,7 @@ fn what_is_no_regular_file_is_refused_at_the_path_and_at_the_gate() {
 }
 
 #[test]
-fn who_reads_is_told_apart_and_who_waits_in_front_is_named() {
+fn readers_are_distinguished_and_a_blocking_waiter_is_named() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.lock");
@@ -580,7 +580,7 @@ fn a_lock_at_the_same_path_is_a_writer() {
 }
 
 #[test]
-fn what_lies_at_the_names_of_records_and_is_no_record_is_left_alone() {
+fn files_at_record_names_that_are_not_records_are_left_alone() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.lock");
@@ -640,7 +640,7 @@ mod signals {
 
     /// Rule R3. A stopped one that waits for the lock is passed by.
     #[test]
-    fn who_is_stopped_in_the_gate_holds_nobody_up_for_long() {
+    fn a_waiter_stopped_in_the_turnstile_delays_others_briefly() {
         limit!();
         for way in Way::WAITING {
             let dir = tempfile::tempdir().unwrap();
@@ -684,7 +684,7 @@ mod signals {
     }
 
     #[test]
-    fn a_fork_while_other_threads_use_the_handle_does_not_hang_the_copy() {
+    fn a_fork_while_threads_use_the_handle_does_not_hang_the_child() {
         limit!();
         let dir = tempfile::tempdir().unwrap();
         let mut parent = peer(&dir.path().join("data.lock"), &[]);
@@ -692,7 +692,7 @@ mod signals {
     }
 
     #[test]
-    fn a_gate_that_is_the_lock_itself_is_refused() {
+    fn a_turnstile_linked_to_the_lock_file_is_an_error() {
         limit!();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data.lock");
@@ -721,7 +721,7 @@ mod signals {
     }
 
     #[test]
-    fn a_forked_copy_of_a_guard_frees_nothing_and_downgrades_nothing() {
+    fn a_forked_copy_of_a_guard_neither_unlocks_nor_downgrades() {
         limit!();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data.lock");
@@ -759,7 +759,7 @@ mod tools {
     }
 
     #[test]
-    fn flock_shared_and_exclusive_on_the_same_path_are_a_reader_and_a_writer() {
+    fn flock_1_counts_as_a_reader_or_a_writer() {
         limit!();
         if !crate::support::has("flock", &["--version"]) {
             return;
@@ -792,7 +792,7 @@ mod tools {
 
     /// In the gate nothing wakes it, at the gate the look of rule R3 does, and its helper's.
     #[test]
-    fn who_waits_sleeps() {
+    fn waiters_sleep() {
         limit!();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data.lock");
@@ -835,7 +835,7 @@ mod tools {
 
     /// It does not pass the gate, waits in the kernel, and has no chance all the same.
     #[test]
-    fn no_flock_comes_in_between_in_a_downgrade() {
+    fn flock_1_cannot_acquire_during_a_downgrade() {
         limit!();
         if !crate::support::has("flock", &["--version"]) {
             return;

@@ -79,7 +79,7 @@ fn what_is_written_is_read_in_each_way() {
 }
 
 #[test]
-fn each_way_waits_for_its_turn_or_gives_up_and_changes_nothing_then() {
+fn each_form_waits_or_fails_without_a_change() {
     limit!();
     let (_dir, path) = files();
     let file = SharedFile::open(&path).unwrap();
@@ -157,7 +157,7 @@ fn guards_hold_for_longer_work() {
 }
 
 #[test]
-fn a_change_that_fails_or_panics_changes_nothing_and_lets_go() {
+fn an_update_that_fails_or_panics_changes_nothing() {
     limit!();
     let (dir, path) = files();
     let file = SharedFile::open(&path).unwrap();
@@ -216,7 +216,7 @@ fn eight_processes_count_to_two_thousand() {
 }
 
 #[test]
-fn who_is_killed_while_it_counts_loses_nothing_that_was_done() {
+fn killed_processes_lose_no_finished_update() {
     limit!();
     let (dir, path) = files();
     let file = SharedFile::open(&path).unwrap();
@@ -248,7 +248,7 @@ fn who_is_killed_while_it_counts_loses_nothing_that_was_done() {
 }
 
 #[test]
-fn readers_never_see_half_a_write_whoever_is_killed() {
+fn readers_see_no_partial_write_when_writers_are_killed() {
     limit!();
     let (dir, path) = files();
     let until = tempfile::tempdir().unwrap();
@@ -281,7 +281,7 @@ fn readers_never_see_half_a_write_whoever_is_killed() {
 }
 
 #[test]
-fn what_a_killed_writer_left_is_removed_by_the_next_and_nothing_else_is() {
+fn the_next_writer_removes_only_what_a_killed_writer_left() {
     limit!();
     let (dir, path) = files();
     let file = SharedFile::open(&path).unwrap();
@@ -315,7 +315,7 @@ fn what_a_killed_writer_left_is_removed_by_the_next_and_nothing_else_is() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_refused_and_left_as_it_is() {
+fn what_is_not_a_regular_file_is_rejected_and_unchanged() {
     limit!();
     let (dir, path) = files();
     std::fs::create_dir(&path).unwrap();
@@ -340,7 +340,7 @@ fn what_is_no_regular_file_is_refused_and_left_as_it_is() {
 }
 
 #[test]
-fn the_path_of_a_directory_is_refused_and_nothing_is_made() {
+fn the_path_of_a_directory_is_rejected_and_nothing_created() {
     limit!();
     let (dir, path) = files();
     for path in [path.join(""), dir.path().join("..")] {
@@ -353,7 +353,7 @@ fn the_path_of_a_directory_is_refused_and_nothing_is_made() {
 }
 
 #[test]
-fn reading_waits_for_nobody_and_needs_no_lock_file() {
+fn reading_never_waits_and_needs_no_lock_file() {
     limit!();
     let (dir, path) = files();
     std::fs::write(&path, "plain").unwrap();
@@ -388,7 +388,7 @@ fn opening_and_reading_create_no_directory() {
 }
 
 #[test]
-fn the_lock_is_told_about_and_its_holder_named() {
+fn on_wait_names_the_holder_of_the_lock() {
     limit!();
     let (_dir, path) = files();
     let file = Options::new().label("importer").open_shared_file(&path).unwrap();
@@ -468,7 +468,7 @@ mod owners_and_links {
     }
 
     #[test]
-    fn who_may_write_but_not_give_away_owns_it_and_the_group_gets_no_more_than_everybody() {
+    fn a_writer_who_cannot_chown_owns_it_with_no_wider_group_access() {
         limit!();
         if !rustix::process::geteuid().is_root() {
             return;
@@ -517,7 +517,7 @@ mod owners_and_links {
 
     /// It was killed before what it wrote had the mode of what is there: nobody else may open that.
     #[test]
-    fn what_a_killed_writer_of_another_user_left_is_removed_where_the_directory_lets_one() {
+    fn leftovers_of_another_users_killed_writer_are_removed() {
         limit!();
         if !rustix::process::geteuid().is_root() {
             return;
@@ -574,7 +574,7 @@ mod owners_and_links {
     }
 
     #[test]
-    fn a_link_or_a_fifo_where_it_is_written_aside_is_refused_and_not_followed() {
+    fn a_link_or_fifo_at_the_temporary_name_is_not_opened() {
         limit!();
         let (dir, path) = files();
         let (aside, target) = (dir.path().join("data.json.flock.new"), dir.path().join("target"));
@@ -605,7 +605,7 @@ mod owners_and_links {
     }
 
     #[test]
-    fn who_writes_although_the_lock_is_not_theirs_alone_is_noticed() {
+    fn a_write_without_exclusive_access_is_detected() {
         limit!();
         let (dir, path) = files();
         let file = SharedFile::open(&path).unwrap();
@@ -627,7 +627,7 @@ mod owners_and_links {
     // Linux only: by /proc it is seen that the other has it open.
     #[cfg(target_os = "linux")]
     #[test]
-    fn who_has_the_lock_already_waits_for_a_dying_writer_to_let_go_of_its_half() {
+    fn a_lock_holder_waits_for_a_dying_writers_temporary_file() {
         limit!();
         let (dir, path) = files();
         let file = SharedFile::open(&path).unwrap();
@@ -648,7 +648,7 @@ mod owners_and_links {
     }
 
     #[test]
-    fn the_directory_may_be_removed_and_is_made_again() {
+    fn a_removed_parent_directory_is_recreated() {
         limit!();
         let (dir, _) = files();
         let path = dir.path().join("deep/data.json");
@@ -751,7 +751,7 @@ mod access_lists {
 
     /// It owns the file from then on, as its group does.
     #[test]
-    fn an_access_list_is_kept_by_a_user_who_cannot_keep_the_group() {
+    fn an_access_list_is_kept_when_the_group_cannot_be() {
         limit!();
         let rights = |group| {
             list(&[
@@ -799,7 +799,7 @@ mod access_lists {
     }
 
     #[test]
-    fn a_list_that_the_directory_hands_down_gives_nobody_rights() {
+    fn an_inherited_access_list_grants_no_extra_rights() {
         limit!();
         for call in ["fsync:error=EIO", "fremovexattr:error=EPERM"] {
             let Some((dir, path)) = listed(&without_group()) else { return };
@@ -898,7 +898,7 @@ mod injected {
     }
 
     #[test]
-    fn a_write_that_fails_at_any_step_says_so_and_leaves_the_old_and_nothing_else() {
+    fn a_write_that_fails_at_any_step_keeps_the_old_contents() {
         limit!();
         for step in STEPS {
             for errno in ["EIO", "ENOSPC"] {
@@ -956,7 +956,7 @@ mod injected {
 
     /// While it is being written: the writer is stopped before the new file gets its name.
     #[test]
-    fn what_takes_the_place_of_the_file_while_it_is_written_is_not_replaced() {
+    fn a_file_that_appears_during_a_write_is_not_replaced() {
         limit!();
         let (dir, path) = files();
         let aside = dir.path().join("data.json.flock.new");
@@ -986,7 +986,7 @@ mod injected {
     }
 
     #[test]
-    fn with_fsync_it_is_on_the_disk_before_it_has_its_name_and_then_the_name_is() {
+    fn fsync_syncs_the_file_before_its_name_and_then_the_directory() {
         limit!();
         let (dir, path) = files();
         // The third is that of the directory.

@@ -7,7 +7,7 @@ use crate::examples::{run, text};
 const OF_A_TEST: [&str; 2] = ["--spare-inotify", "--tied"];
 
 #[test]
-fn a_short_torture_finds_no_violation_no_lost_permit_and_no_lost_wake_up() {
+fn a_short_torture_run_finds_no_violation() {
     limit!();
     let output = run("torture", &with(&["--acquisitions", "10000", "--kills", "150"]));
     let text = text(&output);

@@ -50,7 +50,7 @@ fn names_in(dir: &Path) -> Vec<String> {
 // ------------------------------------------------------------------------------- rule 7: sharing
 
 #[test]
-fn a_lock_file_that_is_open_cannot_be_removed_renamed_or_replaced() {
+fn an_open_lock_file_cannot_be_removed_renamed_or_replaced() {
     limit!();
     let (dir, path) = dirs();
     let other = dir.path().join("b");
@@ -81,7 +81,7 @@ fn programs_that_are_started_have_no_lock_file_open() {
 
 /// A virus scanner, or a backup.
 #[test]
-fn who_shares_the_file_with_nobody_for_a_moment_is_waited_for() {
+fn a_briefly_exclusive_open_is_waited_for() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let [path, pool, data] = ["a.lock", "pool", "data"].map(|name| dir.path().join(name));
@@ -130,7 +130,7 @@ fn assert_waits_for(path: &Path, call: impl Fn() -> bool + Sync) {
 }
 
 #[test]
-fn who_shares_the_file_with_nobody_for_long_is_told_of() {
+fn a_long_exclusive_open_is_reported() {
     limit!();
     let (dir, path) = dirs();
     let event = Event::open(dir.path().join("ready")).unwrap();
@@ -169,7 +169,7 @@ fn who_shares_the_file_with_nobody_for_long_is_told_of() {
 
 /// A locked range is closed to everybody else: so what others have to read lies in no file that is ever locked.
 #[test]
-fn what_is_locked_cannot_be_read_and_what_must_be_read_is_not_locked() {
+fn files_that_must_be_readable_are_never_locked() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let [own, pool, data, once] = ["own", "pool", "data", "once"].map(|name| dir.path().join(name));
@@ -208,7 +208,7 @@ fn what_is_locked_cannot_be_read_and_what_must_be_read_is_not_locked() {
 
 /// As the next holder may find the record of one who is just dying.
 #[test]
-fn a_death_is_told_although_the_record_is_pinned_still() {
+fn a_death_is_reported_while_the_record_is_still_locked() {
     limit!();
     let (dir, path) = dirs();
     let mut killed = Peer::start();
@@ -220,7 +220,7 @@ fn a_death_is_told_although_the_record_is_pinned_still() {
 }
 
 #[test]
-fn an_orderly_release_is_no_death_where_the_record_cannot_be_removed() {
+fn a_release_that_cannot_remove_its_record_is_not_a_death() {
     limit!();
     let (dir, path) = dirs();
     let record = dir.path().join("a.lock.holder");
@@ -435,7 +435,7 @@ fn names_that_are_no_files_are_refused_with_what_to_do() {
 }
 
 #[test]
-fn behind_the_literal_prefix_they_are_names_as_others() {
+fn reserved_names_work_behind_the_literal_prefix() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     for name in ["con", "aux.txt", "a.lock."] {
@@ -479,7 +479,7 @@ fn paths_that_cannot_be_are_errors() {
 }
 
 #[test]
-fn names_that_are_no_unicode_are_as_good_as_others() {
+fn names_that_are_not_unicode_are_accepted() {
     limit!();
     use std::os::windows::ffi::OsStringExt as _;
     let dir = tempfile::tempdir().unwrap();
@@ -538,7 +538,7 @@ fn a_shared_file_that_can_only_be_read_is_not_replaced() {
 }
 
 #[test]
-fn links_and_junctions_are_refused_as_files_and_followed_on_the_way() {
+fn links_and_junctions_are_followed_only_in_parent_directories() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let [target, link, real, way] =

@@ -494,7 +494,7 @@ fn help_and_version_go_to_the_standard_output() {
 
 /// flock(1) writes these lines when it ends, after the command's, or never with `-F`, if they do not go to a terminal.
 #[test]
-fn verbose_speaks_before_the_command_does() {
+fn verbose_output_precedes_the_commands_output() {
     limit!();
     let place = Place::ours();
     for line in ["flock --verbose l echo hi", "flock --verbose -F l echo hi"] {
@@ -731,7 +731,7 @@ fn a_descriptor_is_locked_if_and_only_if_it_was_said_so() {
 
 /// Each form, while it waits: a signal ends it as it ends any program, and nothing of it stays behind to lock the file.
 #[test]
-fn a_signal_ends_who_waits() {
+fn a_signal_ends_a_waiting_command() {
     limit!();
     let mut place = Place::ours();
     place.hold(Held::Exclusively);

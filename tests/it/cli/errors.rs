@@ -20,7 +20,7 @@ fn says(ran: Ran, code: i32, says: &str, never: &str) {
 }
 
 #[test]
-fn a_command_that_cannot_be_run_is_told_why() {
+fn the_reason_is_shown_when_a_command_cannot_be_run() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
@@ -96,7 +96,7 @@ fn numbers_agree_with_their_nouns() {
 }
 
 #[test]
-fn what_is_suggested_is_what_was_meant() {
+fn suggestions_match_the_misspelt_word() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     for (words, why, never) in [
@@ -117,7 +117,7 @@ fn what_is_suggested_is_what_was_meant() {
 
 /// As another user sees what the superuser made.
 #[test]
-fn what_another_user_made_is_told_with_how_to_share_it() {
+fn errors_about_another_users_files_explain_how_to_share() {
     limit!();
     if !rustix::process::geteuid().is_root() {
         crate::support::left_out("another user is needed, so this must run as root");

@@ -76,7 +76,7 @@ fn a_payload_goes_through_as_it_is() {
 }
 
 #[test]
-fn one_who_waits_is_woken() {
+fn setting_an_event_wakes_a_waiting_command() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     for (wait, act) in [

@@ -186,7 +186,7 @@ fn code_of(mut command: Command) -> i32 {
 }
 
 #[test]
-fn the_jobs_code_is_ours_and_its_arguments_are_as_they_were() {
+fn the_jobs_exit_code_is_returned_and_its_arguments_are_kept() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
@@ -231,7 +231,7 @@ fn the_jobs_code_is_ours_and_its_arguments_are_as_they_were() {
 
 /// Besides what `input` has, which needs a shell or other systems' files.
 #[test]
-fn what_cannot_be_meant_is_said_on_one_line() {
+fn an_invalid_command_line_is_reported_on_one_line() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
@@ -298,7 +298,7 @@ fn what_cannot_be_meant_is_said_on_one_line() {
 }
 
 #[test]
-fn who_does_not_get_it_says_who_has_it_and_ends_as_was_asked() {
+fn a_failed_acquisition_names_the_holder_and_sets_the_code() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
@@ -328,7 +328,7 @@ fn who_does_not_get_it_says_who_has_it_and_ends_as_was_asked() {
 }
 
 #[test]
-fn so_many_run_at_once_and_never_more() {
+fn no_more_jobs_than_permits_run_at_once() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
@@ -345,7 +345,7 @@ fn so_many_run_at_once_and_never_more() {
 }
 
 #[test]
-fn of_many_who_do_something_once_one_does() {
+fn one_of_many_once_commands_runs_its_job() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
@@ -365,7 +365,7 @@ fn of_many_who_do_something_once_one_does() {
 }
 
 #[test]
-fn events_wake_who_waits_and_each_setting_is_consumed_by_one() {
+fn events_wake_waiters_and_each_payload_is_consumed_once() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
@@ -425,7 +425,7 @@ fn any_text_will_do_for_names_and_labels() {
 }
 
 #[test]
-fn who_does_not_read_on_ends_what_shows() {
+fn a_closed_pipe_ends_commands_that_print() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

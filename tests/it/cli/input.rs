@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use crate::cli::command::{Ran, flockwork, run};
 
 #[test]
-fn what_cannot_be_meant_is_said_on_one_line() {
+fn an_invalid_command_line_is_reported_on_one_line() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("directory")).unwrap();
@@ -109,7 +109,7 @@ fn what_cannot_be_meant_is_said_on_one_line() {
 }
 
 #[test]
-fn words_that_are_no_unicode_are_as_good_as_others() {
+fn arguments_that_are_not_unicode_are_accepted() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let odd = |text: &[u8]| OsString::from_vec(text.to_vec());
@@ -189,7 +189,7 @@ impl Ran {
 }
 
 #[test]
-fn surroundings_that_refuse_are_told() {
+fn environment_problems_are_reported() {
     limit!();
     use std::os::unix::fs::PermissionsExt as _;
     let dir = tempfile::tempdir().unwrap();

@@ -18,7 +18,7 @@ fn a_program_can_be_locked_while_it_runs() {
 }
 
 #[test]
-fn the_command_gets_its_arguments_as_they_are_and_its_code_is_ours() {
+fn arguments_are_passed_on_and_the_exit_code_is_returned() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let words = ["a b", "", "*", "$HOME", "--", "-n", "\\", "'", "\"", "c\nd"];
@@ -63,7 +63,7 @@ fn a_string_is_for_the_shell() {
 }
 
 #[test]
-fn who_holds_it_is_in_the_way_and_named() {
+fn the_holder_blocks_a_try_and_is_named() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let holding = Holding::start(dir.path(), &["lock", "--label", "nightly backup", "f"]);
@@ -90,7 +90,7 @@ fn who_holds_it_is_in_the_way_and_named() {
 }
 
 #[test]
-fn readers_share_and_who_wants_it_alone_does_not_starve() {
+fn readers_share_and_a_writer_does_not_starve() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let one = Holding::start(dir.path(), &["lock", "-s", "f"]);
@@ -111,7 +111,7 @@ fn readers_share_and_who_wants_it_alone_does_not_starve() {
 }
 
 #[test]
-fn an_exclusive_lock_makes_no_other_file_that_stays() {
+fn an_exclusive_lock_leaves_only_its_lock_file() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     run(dir.path(), ["lock", "f", "true"]).expect(0, "");

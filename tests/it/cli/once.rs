@@ -34,7 +34,7 @@ fn what_cannot_be_synced_is_done_and_said_in_one_line() {
 }
 
 #[test]
-fn of_all_who_come_one_runs_it() {
+fn only_one_of_many_callers_runs_the_command() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let start = || {

@@ -103,7 +103,7 @@ fn a_job_whose_starter_was_killed_while_it_waited_is_not_run() {
 }
 
 #[test]
-fn what_is_made_larger_meanwhile_is_waited_for_as_well() {
+fn waiting_for_background_jobs_includes_a_raised_capacity() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let one = Holding::start(dir.path(), &["sem", "-j", "1", "s"]);

@@ -74,7 +74,7 @@ fn a_stop_stops_both_and_both_go_on() {
 
 /// At any moment of its start: either it ends by the signal with nothing running, or the job gets it.
 #[test]
-fn one_that_comes_early_leaves_no_job_behind() {
+fn an_early_signal_leaves_no_job_behind() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     for round in 0..150_u64 {
@@ -91,7 +91,7 @@ fn one_that_comes_early_leaves_no_job_behind() {
 }
 
 #[test]
-fn who_waits_ends_by_what_comes() {
+fn a_waiting_command_ends_by_the_signal_it_receives() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let holding = crate::cli::command::Holding::start(dir.path(), &["lock", "f"]);
@@ -108,7 +108,7 @@ fn who_waits_ends_by_what_comes() {
 }
 
 #[test]
-fn what_is_ignored_stays_ignored_and_nothing_else_changes_for_the_job() {
+fn a_job_inherits_only_ignored_signals() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let shown = |before: &str| {
@@ -267,7 +267,7 @@ print("ok")
 
 /// Two of a kind that come together may be one to the job; so what we send is looked at.
 #[test]
-fn what_the_terminal_says_is_not_said_again() {
+fn a_signal_from_the_terminal_is_not_forwarded_again() {
     limit!();
     if !crate::support::has("python3", &["-c", "import pty"])
         || !crate::support::has("strace", &["-V"])
@@ -344,7 +344,7 @@ print("ok")
 }
 
 #[test]
-fn nothing_of_ours_is_on_the_standard_output() {
+fn flockwork_prints_nothing_on_the_jobs_standard_output() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let mut child = flockwork(dir.path());

@@ -46,7 +46,7 @@ fn a_lock_is_shown_as_it_is() {
 }
 
 #[test]
-fn who_shares_it_is_shown_one_by_one() {
+fn each_shared_holder_is_listed() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
@@ -132,7 +132,7 @@ fn a_killed_holder_is_not_shown_as_alive() {
 
 /// In a container the kernel's list does not show what dead processes took.
 #[test]
-fn a_killed_holders_heir_is_shown_in_a_namespace_of_processes_as_well() {
+fn status_shows_a_lock_that_a_child_inherited_in_a_namespace() {
     limit!();
     const UNSHARE: [&str; 3] = ["--fork", "--pid", "--mount-proc"];
     if !crate::support::has("unshare", &[UNSHARE[0], UNSHARE[1], UNSHARE[2], "true"]) {
@@ -159,7 +159,7 @@ fn a_killed_holders_heir_is_shown_in_a_namespace_of_processes_as_well() {
 }
 
 #[test]
-fn looking_takes_nothing_and_delays_nobody() {
+fn status_acquires_nothing_and_delays_no_waiter() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
@@ -253,7 +253,7 @@ fn it_is_looked_again_and_again() {
 // ----------------------------------------------------------------------------------------- waiting
 
 #[test]
-fn who_waits_says_so_on_one_line_after_a_second() {
+fn a_waiter_reports_it_on_one_line_after_a_second() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let holdings = [

@@ -141,7 +141,7 @@ fn without_progress(said: &str) -> Vec<&str> {
 }
 
 #[test]
-fn in_vain_each_option_of_each_verb_does_what_it_says() {
+fn each_option_works_when_the_acquisition_fails() {
     limit!();
     for verb in VERBS {
         let dir = tempfile::tempdir().unwrap();

@@ -12,7 +12,7 @@ use crate::peer::{Answer, LATE_BACKSTOP, Peer};
 use crate::support::{eventually, until_watching};
 
 #[test]
-fn it_is_cleared_by_the_one_who_gets_it() {
+fn consuming_clears_the_event() {
     limit!();
     let (dir, path) = dirs();
     let event = Event::open(&path).unwrap();
@@ -37,7 +37,7 @@ fn it_is_cleared_by_the_one_who_gets_it() {
 }
 
 #[test]
-fn each_setting_wakes_one_of_those_who_wait() {
+fn each_payload_wakes_one_waiting_consumer() {
     limit!();
     let (dir, path) = dirs();
     let event = Event::open(&path).unwrap();
@@ -113,7 +113,7 @@ fn nothing_is_consumed_twice_and_nothing_is_lost() {
 }
 
 #[test]
-fn nothing_is_consumed_twice_and_at_most_one_goes_with_each_who_is_killed() {
+fn a_killed_consumer_loses_at_most_one_payload() {
     limit!();
     storm(if cfg!(windows) { 40 } else { 400 }, true, false);
 }
@@ -143,7 +143,7 @@ fn of_many_processes_that_try_at_once_one_gets_each_setting() {
 
 /// Whoever removes a lock file splits the lock; still no setting is delivered twice. (Windows does not let them.)
 #[test]
-fn nothing_is_consumed_twice_although_somebody_removes_the_lock_file() {
+fn nothing_is_consumed_twice_when_the_lock_file_is_removed() {
     limit!();
     storm(if cfg!(windows) { 40 } else { 3000 }, false, true);
 }
@@ -175,7 +175,7 @@ fn threads_of_one_handle_exclude_each_other() {
 }
 
 #[test]
-fn what_a_dead_consumer_left_is_the_next_ones_and_a_clear_takes_it_away() {
+fn a_payload_left_by_a_dead_consumer_is_consumed_or_cleared() {
     limit!();
     let (dir, path) = dirs();
     let event = Event::open(&path).unwrap();
@@ -199,7 +199,7 @@ fn what_a_dead_consumer_left_is_the_next_ones_and_a_clear_takes_it_away() {
 
 /// While somebody else has the lock nothing is taken, and it is tried again without any event.
 #[test]
-fn one_who_consumes_and_does_not_come_to_an_end_holds_up_others_only_as_long() {
+fn a_stuck_consumer_delays_others_only_until_their_timeouts() {
     limit!();
     let (dir, path) = dirs();
     let event = Event::open(&path).unwrap();
@@ -247,7 +247,7 @@ mod injected {
     struct Died;
 
     #[test]
-    fn killed_at_any_step_before_it_has_taken_it_leaves_it_to_the_next() {
+    fn a_consumer_killed_before_it_takes_the_payload_leaves_it() {
         limit!();
         for (suffix, call) in [
             (".flock", "openat"),

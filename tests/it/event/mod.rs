@@ -88,7 +88,7 @@ fn what_is_so_already_is_not_waited_for() {
 }
 
 #[test]
-fn one_setting_wakes_all_who_wait_in_all_processes_and_threads() {
+fn setting_an_event_wakes_all_waiters_in_all_processes() {
     limit!();
     let (dir, path) = dirs();
     let event = Options::new().backstop(LONG).open_event(&path).unwrap();
@@ -138,7 +138,7 @@ fn one_setting_wakes_all_who_wait_in_all_processes_and_threads() {
 
 /// The backstop is so long that a wake-up which is lost shows as a round that does not end.
 #[test]
-fn no_wake_up_is_lost_in_thousands_of_rounds_between_two_processes() {
+fn two_processes_lose_no_notification_in_thousands_of_rounds() {
     limit!();
     let (dir, there) = dirs();
     let back = dir.path().join("back");
@@ -159,7 +159,7 @@ fn no_wake_up_is_lost_in_thousands_of_rounds_between_two_processes() {
 }
 
 #[test]
-fn no_wake_up_is_lost_by_any_of_those_who_follow() {
+fn no_follower_misses_a_change() {
     limit!();
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();
@@ -185,7 +185,7 @@ fn no_wake_up_is_lost_by_any_of_those_who_follow() {
 }
 
 #[test]
-fn a_wait_ends_at_its_deadline_and_says_what_did_not_happen() {
+fn a_wait_ends_at_its_deadline_with_a_specific_error() {
     limit!();
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();
@@ -223,7 +223,7 @@ fn a_wait_ends_at_its_deadline_and_says_what_did_not_happen() {
 }
 
 #[test]
-fn of_many_who_set_at_once_one_is_told_that_it_was_not_set() {
+fn of_concurrent_setters_one_learns_that_it_was_clear() {
     limit!();
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();
@@ -247,7 +247,7 @@ fn of_many_who_set_at_once_one_is_told_that_it_was_not_set() {
 }
 
 #[test]
-fn nobody_reads_half_a_payload_whoever_is_killed_while_writing() {
+fn no_partial_payload_is_read_when_setters_are_killed() {
     limit!();
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();
@@ -286,7 +286,7 @@ fn written_aside(path: &Path) -> Vec<String> {
 
 /// Twelve at a time, so that the first of them are done while others still write.
 #[test]
-fn whoever_sets_an_event_removes_what_killed_setters_left() {
+fn setting_an_event_removes_files_of_killed_setters() {
     limit!();
     for set in [Call::Set, Call::SetWith("payload".into())] {
         let (dir, path) = dirs();
@@ -312,7 +312,7 @@ fn whoever_sets_an_event_removes_what_killed_setters_left() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_refused_and_left() {
+fn what_is_not_a_regular_file_is_rejected_and_left_alone() {
     limit!();
     let (dir, path) = dirs();
     let event = Event::open(&path).unwrap();
@@ -501,7 +501,7 @@ fn a_waiter_lets_the_producer_rename_a_directory_into_place() {
 }
 
 #[test]
-fn missing_parents_are_made_by_whoever_comes_first() {
+fn the_first_setter_creates_missing_parents() {
     limit!();
     let (dir, _) = dirs();
     for round in 0..if cfg!(windows) { 20 } else { 200 } {
@@ -541,7 +541,7 @@ fn a_long_name_can_be_set_and_cleared() {
 }
 
 #[test]
-fn a_relative_path_means_what_it_meant_when_it_was_opened() {
+fn a_relative_path_is_resolved_when_the_event_is_opened() {
     limit!();
     let (dir, path) = dirs();
     let mut other = Peer::start();
@@ -675,7 +675,7 @@ fn what_is_created_has_the_access_that_was_asked_for() {
 }
 
 #[test]
-fn on_wait_tells_of_a_wait_that_lasts() {
+fn on_wait_reports_a_long_wait() {
     limit!();
     let (_dir, path) = dirs();
     let (send, heard) = std::sync::mpsc::channel();

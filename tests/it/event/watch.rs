@@ -50,7 +50,7 @@ fn hears_after(what: &str, change: impl Fn(&Path)) {
 // Unix only: Wine keeps a directory that is watched, when it is removed, and tells nobody.
 #[cfg(unix)]
 #[test]
-fn a_directory_that_is_removed_and_made_again() {
+fn a_recreated_directory_is_watched() {
     limit!();
     hears_after("removed", |dir| std::fs::remove_dir(dir.join("a/b")).unwrap());
 }
@@ -116,7 +116,7 @@ fn another_path(own: &Path) -> std::path::PathBuf {
 
 /// inotify has one watch for a directory, by whatever path it was asked for.
 #[test]
-fn two_paths_to_one_directory_are_both_heard_and_one_that_goes_leaves_the_other() {
+fn two_paths_to_one_directory_are_watched_independently() {
     limit!();
     let (dir, _) = dirs();
     let own = dir.path().join("own");
@@ -153,7 +153,7 @@ fn two_paths_to_one_directory_are_both_heard_and_one_that_goes_leaves_the_other(
 // Unix only: Windows moves no directory below which one is open, as those that are watched are.
 #[cfg(unix)]
 #[test]
-fn a_directory_below_one_that_is_moved_away_and_back_is_heard_of() {
+fn a_directory_whose_parent_is_moved_and_restored_is_watched() {
     limit!();
     let (dir, _) = dirs();
     let paths = ["x", "a/x", "a/b/ready"].map(|name| dir.path().join(name));
@@ -177,7 +177,7 @@ fn a_directory_below_one_that_is_moved_away_and_back_is_heard_of() {
 
 /// What no event tells of is seen by the next look of those that come anyway.
 #[test]
-fn a_directory_further_up_that_is_moved_is_noticed_within_the_backstop() {
+fn a_moved_ancestor_directory_is_noticed_within_the_backstop() {
     limit!();
     let (dir, _) = dirs();
     let path = dir.path().join("a/b/ready");
@@ -200,7 +200,7 @@ fn a_directory_further_up_that_is_moved_is_noticed_within_the_backstop() {
 // Unix only: becomes another user, and sets mode bits.
 #[cfg(unix)]
 #[test]
-fn a_user_who_may_change_nothing_waits_all_the_same() {
+fn a_user_without_write_permission_can_wait() {
     limit!();
     use crate::peer::Way::Try;
     use std::os::unix::fs::PermissionsExt as _;
@@ -251,58 +251,55 @@ fn a_user_who_may_change_nothing_waits_all_the_same() {
 // Unix only: Windows has no fork.
 #[cfg(unix)]
 #[test]
-fn a_forked_process_can_wait_although_others_waited_when_it_was_forked() {
+fn a_process_forked_during_waits_can_wait() {
     limit!();
-    alone(
-        "event::watch::a_forked_process_can_wait_although_others_waited_when_it_was_forked",
-        || {
-            let (dir, path) = dirs();
-            let event = Event::open(&path).unwrap();
-            let is_over = std::sync::atomic::AtomicBool::new(false);
-            crate::support::running::scope(|scope| {
-                let _end = crate::support::running::on_drop(|| {
-                    is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    alone("event::watch::a_process_forked_during_waits_can_wait", || {
+        let (dir, path) = dirs();
+        let event = Event::open(&path).unwrap();
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        crate::support::running::scope(|scope| {
+            let _end = crate::support::running::on_drop(|| {
+                is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+            });
+            for number in 0..2 {
+                let (event, is_over) = (&event, &is_over);
+                let busy = Event::open(dir.path().join(number.to_string())).unwrap();
+                scope.spawn(move || {
+                    while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                        busy.set().unwrap();
+                        let _ = event.wait_timeout(Duration::from_micros(50));
+                        busy.clear().unwrap();
+                    }
                 });
-                for number in 0..2 {
-                    let (event, is_over) = (&event, &is_over);
-                    let busy = Event::open(dir.path().join(number.to_string())).unwrap();
-                    scope.spawn(move || {
-                        while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
-                            busy.set().unwrap();
-                            let _ = event.wait_timeout(Duration::from_micros(50));
-                            busy.clear().unwrap();
-                        }
-                    });
-                }
-                for _ in 0..150 {
-                    match fork::fork().unwrap() {
-                        fork::Fork::Parent(child) => {
-                            let child = rustix::process::Pid::from_raw(child).unwrap();
-                            let mut code = None;
-                            eventually("the child ends", || {
-                                let options = rustix::process::WaitOptions::NOHANG;
-                                let ended = rustix::process::waitpid(Some(child), options).unwrap();
-                                code = ended.and_then(|(_, status)| status.exit_status());
-                                code.is_some()
-                            });
-                            assert_eq!(code, Some(0));
-                        }
-                        fork::Fork::Child => {
-                            let waited = event.wait_timeout(Duration::from_millis(2));
-                            let is_right = waited.is_err_and(|error| error.is_timed_out());
-                            std::process::exit(i32::from(!is_right));
-                        }
+            }
+            for _ in 0..150 {
+                match fork::fork().unwrap() {
+                    fork::Fork::Parent(child) => {
+                        let child = rustix::process::Pid::from_raw(child).unwrap();
+                        let mut code = None;
+                        eventually("the child ends", || {
+                            let options = rustix::process::WaitOptions::NOHANG;
+                            let ended = rustix::process::waitpid(Some(child), options).unwrap();
+                            code = ended.and_then(|(_, status)| status.exit_status());
+                            code.is_some()
+                        });
+                        assert_eq!(code, Some(0));
+                    }
+                    fork::Fork::Child => {
+                        let waited = event.wait_timeout(Duration::from_millis(2));
+                        let is_right = waited.is_err_and(|error| error.is_timed_out());
+                        std::process::exit(i32::from(!is_right));
                     }
                 }
-            });
-        },
-    );
+            }
+        });
+    });
 }
 
 // -------------------------------------------------------------------------------------- one watcher
 
 #[test]
-fn events_are_had_where_the_system_has_them() {
+fn waits_are_event_driven_where_the_system_supports_it() {
     limit!();
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();
@@ -323,82 +320,76 @@ fn events_are_had_where_the_system_has_them() {
 // Linux only: counts descriptors, threads and watches by `/proc`.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_thousand_waiters_in_many_places_share_one_watcher_and_leave_nothing() {
+fn a_thousand_waiters_share_one_watcher_and_leave_nothing() {
     limit!();
-    alone(
-        "event::watch::a_thousand_waiters_in_many_places_share_one_watcher_and_leave_nothing",
-        || {
-            let (dir, _) = dirs();
-            let own = std::process::id();
-            let events: Vec<Event> = (0..50)
-                .map(|number| {
-                    let path = dir.path().join(format!("{}/{number}", number % 5));
-                    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-                    Options::new().backstop(Duration::from_secs(1000)).open_event(path).unwrap()
-                })
-                .collect();
-            let (threads_before, descriptors_before) = (threads(), descriptors());
-            for round in 0..3 {
-                let mut futures: Vec<_> =
-                    (0..1000).map(|number| Box::pin(events[number % 50].wait_async())).collect();
+    alone("event::watch::a_thousand_waiters_share_one_watcher_and_leave_nothing", || {
+        let (dir, _) = dirs();
+        let own = std::process::id();
+        let events: Vec<Event> = (0..50)
+            .map(|number| {
+                let path = dir.path().join(format!("{}/{number}", number % 5));
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                Options::new().backstop(Duration::from_secs(1000)).open_event(path).unwrap()
+            })
+            .collect();
+        let (threads_before, descriptors_before) = (threads(), descriptors());
+        for round in 0..3 {
+            let mut futures: Vec<_> =
+                (0..1000).map(|number| Box::pin(events[number % 50].wait_async())).collect();
+            for future in &mut futures {
+                assert_waits(future);
+            }
+            eventually("all are watched", || {
+                crate::support::watches(own).iter().map(Vec::len).collect::<Vec<_>>() == [5]
+            });
+            assert!(threads() <= threads_before + 3, "hub, notify and timer: {}", threads());
+            if round == 1 {
+                for event in &events {
+                    event.set().unwrap();
+                }
                 for future in &mut futures {
-                    assert_waits(future);
+                    block_on(future).unwrap();
                 }
-                eventually("all are watched", || {
-                    crate::support::watches(own).iter().map(Vec::len).collect::<Vec<_>>() == [5]
-                });
-                assert!(threads() <= threads_before + 3, "hub, notify and timer: {}", threads());
-                if round == 1 {
-                    for event in &events {
-                        event.set().unwrap();
-                    }
-                    for future in &mut futures {
-                        block_on(future).unwrap();
-                    }
-                    for event in &events {
-                        event.clear().unwrap();
-                    }
+                for event in &events {
+                    event.clear().unwrap();
                 }
-                // Those of four directories give up.
-                let last: Vec<_> =
-                    futures.into_iter().enumerate().filter(|(n, _)| n % 5 == 0).collect();
-                if round != 1 {
-                    eventually("the other directories are let go", || {
-                        crate::support::watches(own).iter().map(Vec::len).sum::<usize>() == 1
-                    });
-                }
-                drop(last);
-                eventually("everything is let go", || {
-                    threads() == threads_before && descriptors() == descriptors_before
+            }
+            // Those of four directories give up.
+            let last: Vec<_> =
+                futures.into_iter().enumerate().filter(|(n, _)| n % 5 == 0).collect();
+            if round != 1 {
+                eventually("the other directories are let go", || {
+                    crate::support::watches(own).iter().map(Vec::len).sum::<usize>() == 1
                 });
             }
-        },
-    );
+            drop(last);
+            eventually("everything is let go", || {
+                threads() == threads_before && descriptors() == descriptors_before
+            });
+        }
+    });
 }
 
 // Linux only: counts descriptors and threads by `/proc`.
 #[cfg(target_os = "linux")]
 #[test]
-fn ten_thousand_waits_that_end_and_futures_that_are_dropped_leave_nothing() {
+fn ten_thousand_waits_and_dropped_futures_leave_nothing() {
     limit!();
-    alone(
-        "event::watch::ten_thousand_waits_that_end_and_futures_that_are_dropped_leave_nothing",
-        || {
-            let (_dir, path) = dirs();
-            let event = Event::open(&path).unwrap();
-            let before = (threads(), descriptors());
-            for number in 0..10_000 {
-                if number % 2 == 0 {
-                    assert_waits(event.wait_async());
-                } else {
-                    let short = Duration::from_micros(number / 100);
-                    assert!(event.wait_timeout(short).unwrap_err().is_timed_out());
-                }
+    alone("event::watch::ten_thousand_waits_and_dropped_futures_leave_nothing", || {
+        let (_dir, path) = dirs();
+        let event = Event::open(&path).unwrap();
+        let before = (threads(), descriptors());
+        for number in 0..10_000 {
+            if number % 2 == 0 {
+                assert_waits(event.wait_async());
+            } else {
+                let short = Duration::from_micros(number / 100);
+                assert!(event.wait_timeout(short).unwrap_err().is_timed_out());
             }
-            assert!(threads() <= before.0 + 3);
-            eventually("everything is let go", || (threads(), descriptors()) == before);
-        },
-    );
+        }
+        assert!(threads() <= before.0 + 3);
+        eventually("everything is let go", || (threads(), descriptors()) == before);
+    });
 }
 
 // Linux only: counts wake-ups by `/proc`.
@@ -433,7 +424,7 @@ fn an_idle_waiter_wakes_at_most_once_a_second() {
 // Linux only: counts wake-ups by `/proc`.
 #[cfg(target_os = "linux")]
 #[test]
-fn who_waits_is_not_woken_by_other_files() {
+fn other_files_do_not_wake_a_waiter() {
     limit!();
     let (dir, path) = dirs();
     let mut other = peer(&path, LATE_BACKSTOP);
@@ -630,7 +621,7 @@ mod scarce {
 
     /// Asked for again after ten seconds; from then on the waiter sleeps.
     #[test]
-    fn a_watch_that_could_not_be_had_at_first_is_had_later() {
+    fn a_watch_that_failed_is_retried_later() {
         limit!();
         let inject = "inotify_init1,inotify_init:error=EMFILE:when=1";
         let Some(mut other) = strace(&[], inject) else { return };

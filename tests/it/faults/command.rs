@@ -120,7 +120,7 @@ fn judge(plain: &Ran, Run { ran: tried, log }: &Run, dir: &Path, words: &[&str])
 }
 
 #[test]
-fn every_system_call_of_the_command_fails_once_and_that_is_one_line_and_an_exit_code() {
+fn each_failed_call_of_the_command_is_one_line_and_a_code() {
     limit!();
     if !crate::support::has("strace", &["-V"]) {
         return;

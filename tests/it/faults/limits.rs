@@ -79,7 +79,7 @@ fn under(
 }
 
 #[test]
-fn when_there_is_room_for_so_many_descriptors_only_it_is_an_error_or_is_made_up_for() {
+fn a_descriptor_limit_is_an_error_or_compensated_for() {
     limit!();
     let room = |room| Fault::Limit { resource: "files", room };
     let rooms: Vec<_> = (0..=6).map(room).collect();
@@ -103,7 +103,7 @@ fn without_another_thread_each_operation_goes_on() {
 
 /// The kernel ends the process by SIGXFSZ then, as any other that writes: that is a death like others.
 #[test]
-fn a_limit_of_the_size_of_files_kills_and_leaves_nothing_half_written() {
+fn a_file_size_limit_kills_and_leaves_no_partial_write() {
     limit!();
     let killed = |outcome: &Outcome| *outcome == Outcome::Killed(SIGXFSZ);
     let limit = [Fault::Limit { resource: "size", room: 0 }];
@@ -113,7 +113,7 @@ fn a_limit_of_the_size_of_files_kills_and_leaves_nothing_half_written() {
 
 /// As shells, Python and others leave it to what they start.
 #[test]
-fn a_limit_of_the_size_of_files_is_an_error_where_its_signal_is_ignored() {
+fn a_file_size_limit_is_an_error_if_its_signal_is_ignored() {
     limit!();
     let through = ["sh", "-c", "trap '' XFSZ && exec \"$0\" \"$@\""];
     let manner = Manner { through: &through, ..Manner::default() };

@@ -347,7 +347,7 @@ fn can_trace() -> bool {
 }
 
 #[test]
-fn every_system_call_of_each_operation_fails_once_and_that_is_an_error_or_is_made_up_for() {
+fn each_failed_system_call_is_an_error_or_compensated_for() {
     limit!();
     if !can_trace() {
         return;

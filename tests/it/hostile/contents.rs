@@ -167,7 +167,7 @@ fn lies() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_record_that_lies_is_shown_without_anything_that_a_terminal_obeys() {
+fn control_characters_of_a_forged_record_are_escaped() {
     limit!();
     for lie in lies() {
         let dir = tempfile::tempdir().unwrap();
@@ -203,7 +203,7 @@ fn a_record_that_lies_is_shown_without_anything_that_a_terminal_obeys() {
 // Linux only: the command's output, as in `cli`.
 #[cfg(all(feature = "cli", target_os = "linux"))]
 #[test]
-fn nor_does_the_command_show_it_otherwise() {
+fn the_command_escapes_control_characters_too() {
     limit!();
     for lie in lies() {
         let dir = tempfile::tempdir().unwrap();
@@ -235,7 +235,7 @@ fn nor_does_the_command_show_it_otherwise() {
 // Linux only: names that are no Unicode.
 #[cfg(all(feature = "cli", target_os = "linux"))]
 #[test]
-fn a_name_is_escaped_in_json_and_comes_back_as_it_was() {
+fn a_name_round_trips_through_json() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let name = EVIL.replace('\0', "");
@@ -250,7 +250,7 @@ fn a_name_is_escaped_in_json_and_comes_back_as_it_was() {
 
 /// Of each length up to the longest: it works, or it is an error that says so.
 #[test]
-fn names_and_paths_as_long_as_can_be_work_or_are_errors_that_say_so() {
+fn the_longest_names_and_paths_work_or_are_clear_errors() {
     limit!();
     const LONGEST_NAME: usize = 255;
     #[cfg(target_os = "linux")]
@@ -298,7 +298,7 @@ fn names_and_paths_as_long_as_can_be_work_or_are_errors_that_say_so() {
 }
 
 #[test]
-fn names_that_are_no_text_are_as_good_as_others() {
+fn names_that_are_not_text_are_accepted() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     for kind in KINDS {

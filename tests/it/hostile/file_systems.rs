@@ -60,9 +60,9 @@ fn fill(file: &Path) {
 }
 
 #[test]
-fn on_a_full_disk_what_needs_no_room_works_and_the_rest_is_an_error_that_leaves_nothing() {
+fn a_full_disk_fails_only_calls_that_need_room() {
     limit!();
-    const NAME: &str = "hostile::file_systems::on_a_full_disk_what_needs_no_room_works_and_the_rest_is_an_error_that_leaves_nothing";
+    const NAME: &str = "hostile::file_systems::a_full_disk_fails_only_calls_that_need_room";
     mounted(NAME, "mount -t tmpfs -o size=64k none \"$1\"", || {
         let dir = place();
         let file = SharedFile::open(dir.join("data")).unwrap();
@@ -108,10 +108,10 @@ fn on_a_full_disk_what_needs_no_room_works_and_the_rest_is_an_error_that_leaves_
 }
 
 #[test]
-fn without_inodes_what_is_there_works_and_a_waiter_is_still_woken() {
+fn without_inodes_existing_files_work_and_waiters_are_woken() {
     limit!();
     const NAME: &str =
-        "hostile::file_systems::without_inodes_what_is_there_works_and_a_waiter_is_still_woken";
+        "hostile::file_systems::without_inodes_existing_files_work_and_waiters_are_woken";
     mounted(NAME, "mount -t tmpfs -o size=1m,nr_inodes=64 none \"$1\"", || {
         let dir = place();
         for kind in [Kind::Lock, Kind::RwLock, Kind::Semaphore] {
@@ -155,9 +155,10 @@ fn without_inodes_what_is_there_works_and_a_waiter_is_still_woken() {
 }
 
 #[test]
-fn on_a_read_only_mount_what_is_there_is_locked_and_nothing_else_is_done() {
+fn a_read_only_mount_allows_only_locks_on_existing_files() {
     limit!();
-    const NAME: &str = "hostile::file_systems::on_a_read_only_mount_what_is_there_is_locked_and_nothing_else_is_done";
+    const NAME: &str =
+        "hostile::file_systems::a_read_only_mount_allows_only_locks_on_existing_files";
     // What is there is made before the mount is made read-only: by the body, with a second mount of the same.
     mounted(
         NAME,
@@ -222,9 +223,10 @@ fn on_a_read_only_mount_what_is_there_is_locked_and_nothing_else_is_done() {
 
 /// As a container's volume for one file is.
 #[test]
-fn a_file_that_is_a_mount_point_is_not_replaced_and_the_error_says_why() {
+fn a_mount_point_is_not_replaced_and_the_error_says_why() {
     limit!();
-    const NAME: &str = "hostile::file_systems::a_file_that_is_a_mount_point_is_not_replaced_and_the_error_says_why";
+    const NAME: &str =
+        "hostile::file_systems::a_mount_point_is_not_replaced_and_the_error_says_why";
     let script = "for f in data event; do echo old > \"$1/$f.source\"; : > \"$1/$f\"; \
                   mount --bind \"$1/$f.source\" \"$1/$f\"; done";
     mounted(NAME, script, || {
@@ -255,7 +257,7 @@ fn a_file_that_is_a_mount_point_is_not_replaced_and_the_error_says_why() {
 }
 
 #[test]
-fn a_quota_that_the_system_speaks_of_is_an_error_that_says_so() {
+fn an_edquot_error_mentions_the_quota() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("p");
@@ -269,9 +271,9 @@ fn a_quota_that_the_system_speaks_of_is_an_error_that_says_so() {
 
 /// tmpfs keeps quotas since Linux 6.6, where that is built in; they count for others than the superuser.
 #[test]
-fn over_quota_is_an_error_that_says_so() {
+fn exceeding_a_real_quota_is_a_clear_error() {
     limit!();
-    const NAME: &str = "hostile::file_systems::over_quota_is_an_error_that_says_so";
+    const NAME: &str = "hostile::file_systems::exceeding_a_real_quota_is_a_clear_error";
     if !rustix::process::geteuid().is_root() || !has("setpriv", &["--version"]) {
         return;
     }
@@ -305,9 +307,9 @@ fn over_quota_is_an_error_that_says_so() {
 
 /// Who holds what is then known by records alone; all else is as it was.
 #[test]
-fn without_proc_everything_works_and_holders_are_known_by_their_records() {
+fn without_proc_holders_are_known_by_their_records() {
     limit!();
-    const NAME: &str = "hostile::file_systems::without_proc_everything_works_and_holders_are_known_by_their_records";
+    const NAME: &str = "hostile::file_systems::without_proc_holders_are_known_by_their_records";
     mounted(NAME, "mount -t tmpfs none /proc", || {
         assert!(!Path::new("/proc/self").exists());
         let dir = tempfile::tempdir().unwrap();

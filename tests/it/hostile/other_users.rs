@@ -36,10 +36,10 @@ fn open_to_all() -> tempfile::TempDir {
 }
 
 #[test]
-fn a_umask_that_takes_everything_ends_in_errors_or_is_overruled_by_the_access_asked_for() {
+fn a_umask_of_0777_is_an_error_or_overruled_by_access() {
     limit!();
     use std::os::unix::fs::PermissionsExt as _;
-    const NAME: &str = "hostile::other_users::a_umask_that_takes_everything_ends_in_errors_or_is_overruled_by_the_access_asked_for";
+    const NAME: &str = "hostile::other_users::a_umask_of_0777_is_an_error_or_overruled_by_access";
     if std::env::var_os(WHERE).is_none() {
         let dir = open_to_all();
         let Some(mut command) = as_nobody(dir.path()) else { return };
@@ -86,7 +86,7 @@ fn a_umask_that_takes_everything_ends_in_errors_or_is_overruled_by_the_access_as
 
 /// `/tmp` as it is: each may make files, and nobody may remove another's.
 #[test]
-fn in_a_sticky_directory_another_user_can_hold_but_not_lead_astray() {
+fn in_a_sticky_directory_another_user_can_hold_but_not_mislead() {
     limit!();
     use std::os::unix::fs::PermissionsExt as _;
     if !rustix::process::geteuid().is_root() {

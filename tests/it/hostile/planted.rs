@@ -10,7 +10,7 @@ use crate::hostile::fixtures::{Case, KINDS, Kind, PLACES, Place, Plant, exercise
 
 /// Each kind, each of its names, each thing: nothing is left out.
 #[test]
-fn whatever_is_planted_at_any_name_nothing_outside_is_touched_and_nobody_hangs() {
+fn planted_files_never_cause_hangs_or_outside_changes() {
     limit!(2 * crate::limit::LIMIT);
     let cases = AtomicUsize::new(0);
     crate::support::running::share(8, PLACES, |place| {
@@ -140,7 +140,7 @@ fn is_made_up(name: &str) -> bool {
 
 /// A victim's file at `queued` or `resized`: their lengths are changed in place, so what has another name as well is refused.
 #[test]
-fn a_file_that_has_another_name_is_never_made_longer_or_shorter() {
+fn a_hard_linked_file_never_changes_its_length() {
     limit!();
     for name in ["queued", "resized"] {
         for contents in ["", "x", "precious"] {
@@ -188,7 +188,7 @@ fn a_slot_of_an_impossible_number_is_passed_over() {
 
 /// Directories of flockwork's own inside a path, that are symbolic links: records and second names are not put where they lead.
 #[test]
-fn the_directories_of_a_semaphore_are_not_followed_where_they_are_links() {
+fn links_in_place_of_a_semaphores_directories_are_not_followed() {
     limit!();
     for (name, theirs) in [("/holders", "slot.0"), ("/.slots", "0")] {
         let place = Place::of(Kind::Semaphore, name);

@@ -11,7 +11,7 @@ use crate::peer::{Peer, Request};
 /// CVE-2025-68146 and CVE-2026-22701 of Python's filelock: between a look and an open the file becomes a symbolic link to
 /// somebody's file, which was cut, or made. Here another process swaps without pause, and thousands of opens meet it.
 #[test]
-fn a_file_that_is_swapped_for_a_link_all_the_time_leads_nobody_to_the_victim() {
+fn a_file_swapped_for_a_link_never_leads_to_the_victim() {
     limit!();
     let places = [
         (Kind::Lock, ""),

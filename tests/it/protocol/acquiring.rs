@@ -10,7 +10,7 @@ use crate::support::until_blocked;
 /// `flock` on a descriptor that has the lock succeeds, and on Windows it hangs or stacks: so no
 /// acquisition may use a descriptor that a guard has.
 #[test]
-fn a_refused_second_acquisition_neither_shares_nor_loses_the_first() {
+fn a_failed_second_acquisition_does_not_affect_the_first() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
@@ -30,7 +30,7 @@ fn a_refused_second_acquisition_neither_shares_nor_loses_the_first() {
 // Linux only: interruptions are injected by strace.
 #[cfg(target_os = "linux")]
 #[test]
-fn an_interrupted_system_call_is_made_again() {
+fn an_interrupted_system_call_is_retried() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");

@@ -193,7 +193,7 @@ fn what_a_forked_child_locks_is_locked_for_its_parent_too() {
 }
 
 #[test]
-fn a_release_is_one_although_a_forked_child_has_the_descriptor_still() {
+fn a_release_counts_while_a_forked_child_keeps_the_descriptor() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");

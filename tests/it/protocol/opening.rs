@@ -21,7 +21,7 @@ fn content_is_never_touched() {
 }
 
 #[test]
-fn missing_parent_directories_are_made() {
+fn missing_parent_directories_are_created() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a/b/c/d.lock");
@@ -72,7 +72,7 @@ mod on_unix {
     }
 
     #[test]
-    fn a_symlink_that_takes_the_place_of_the_file_is_refused_by_the_next_acquisition() {
+    fn the_next_acquisition_rejects_a_file_replaced_by_a_symlink() {
         limit!();
         let dir = tempfile::tempdir().unwrap();
         let (path, moved) = (dir.path().join("a.lock"), dir.path().join("moved"));
@@ -98,7 +98,7 @@ mod on_unix {
     }
 
     #[test]
-    fn a_fifo_is_refused_at_once_and_nobody_behind_it_notices() {
+    fn a_fifo_is_rejected_immediately_without_waking_its_reader() {
         limit!();
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("fifo");
@@ -123,7 +123,7 @@ mod on_unix {
     }
 
     #[test]
-    fn what_is_created_has_the_access_that_was_asked_for_whatever_the_umask() {
+    fn created_files_have_the_requested_access_despite_the_umask() {
         limit!();
         let dir = tempfile::tempdir().unwrap();
         let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o7777;

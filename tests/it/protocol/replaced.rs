@@ -53,7 +53,7 @@ fn the_next_acquirer_locks_what_the_path_names() {
 
 /// Also where a wait for something else is on, so that it does not begin with a try.
 #[test]
-fn the_next_acquirer_does_not_wait_for_the_holder_of_what_was_replaced() {
+fn the_next_acquirer_ignores_the_holder_of_a_replaced_file() {
     limit!();
     in_each_way(|path, replace| {
         let other = Lock::open(path.with_extension("other")).unwrap();
@@ -76,7 +76,7 @@ fn the_next_acquirer_does_not_wait_for_the_holder_of_what_was_replaced() {
 }
 
 #[test]
-fn a_refusal_by_a_file_that_the_path_names_no_more_is_not_believed() {
+fn a_lock_conflict_on_a_replaced_file_is_ignored() {
     limit!();
     in_each_way(|path, replace| {
         let lock = Lock::open(path).unwrap();
@@ -89,7 +89,7 @@ fn a_refusal_by_a_file_that_the_path_names_no_more_is_not_believed() {
 }
 
 #[test]
-fn a_waiter_for_a_file_that_was_replaced_gets_the_new_one_and_only_alone() {
+fn a_waiter_for_a_replaced_file_locks_the_new_one_exclusively() {
     limit!();
     in_each_way(|path, replace| {
         for way in [Block, Timeout(100_000), Async] {
@@ -115,7 +115,7 @@ fn a_waiter_for_a_file_that_was_replaced_gets_the_new_one_and_only_alone() {
 
 /// A helper that waits for one file must not be taken for one that waits for another.
 #[test]
-fn a_file_that_comes_back_is_waited_for_again() {
+fn a_restored_file_is_waited_for_again() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let (path, aside) = (dir.path().join("a.lock"), dir.path().join("aside"));
@@ -139,7 +139,7 @@ fn a_file_that_comes_back_is_waited_for_again() {
 }
 
 #[test]
-fn a_timed_waiter_for_a_file_that_was_replaced_gets_the_new_one_at_its_deadline() {
+fn a_timed_waiter_for_a_replaced_file_locks_the_new_one() {
     limit!();
     in_each_way(|path, replace| {
         let mut holder = Peer::with_lock(path);

@@ -13,7 +13,7 @@ use crate::semaphore::dirs;
 use crate::support::{eventually, until_held};
 
 #[test]
-fn a_capacity_that_is_none_is_said_to_be_corrupt() {
+fn an_invalid_capacity_file_is_corrupt() {
     limit!();
     let long = "9".repeat(1 << 20);
     for text in
@@ -48,7 +48,7 @@ fn a_capacity_that_is_none_is_said_to_be_corrupt() {
 }
 
 #[test]
-fn what_is_no_semaphore_is_refused_and_left() {
+fn what_is_not_a_semaphore_is_rejected_and_left_alone() {
     limit!();
     let (dir, path) = dirs();
     std::fs::write(&path, "theirs").unwrap();
@@ -131,7 +131,7 @@ fn assert_none_is_admitted(harm: impl Fn(&Path)) {
 }
 
 #[test]
-fn slot_files_that_somebody_removes_admit_nobody() {
+fn removed_slot_files_grant_no_extra_permit() {
     limit!();
     assert_none_is_admitted(|path| {
         for slot in 0..3 {
@@ -148,7 +148,7 @@ fn slot_files_that_somebody_removes_admit_nobody() {
 }
 
 #[test]
-fn slot_files_that_somebody_replaces_admit_nobody() {
+fn replaced_slot_files_grant_no_extra_permit() {
     limit!();
     assert_none_is_admitted(|path| {
         for slot in 0..3 {
@@ -164,7 +164,7 @@ fn slot_files_that_somebody_replaces_admit_nobody() {
 // Unix only: on Windows they cannot be removed while they are open.
 #[cfg(unix)]
 #[test]
-fn other_files_that_somebody_removes_come_back() {
+fn removed_files_of_a_semaphore_are_recreated() {
     limit!();
     for name in ["capacity", "gate", "waiters", "queued", "resized"] {
         let (_dir, path) = dirs();
@@ -191,7 +191,7 @@ fn other_files_that_somebody_removes_come_back() {
 // Unix only: on Windows it cannot be removed while somebody has the semaphore open.
 #[cfg(unix)]
 #[test]
-fn a_directory_that_somebody_removes_is_made_again() {
+fn a_removed_directory_is_recreated() {
     limit!();
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 2).unwrap();
@@ -236,7 +236,7 @@ fn what_is_created_has_the_access_that_was_asked_for() {
 // Unix only: becomes another user, and sets mode bits.
 #[cfg(unix)]
 #[test]
-fn a_user_who_may_only_read_takes_part() {
+fn a_user_with_read_permission_alone_can_acquire() {
     limit!();
     use std::os::unix::fs::PermissionsExt as _;
     if !rustix::process::geteuid().is_root() {
@@ -269,7 +269,7 @@ fn a_user_who_may_only_read_takes_part() {
 // Unix only: becomes another user, and sets mode bits.
 #[cfg(unix)]
 #[test]
-fn a_user_who_may_create_no_slot_takes_those_there_are() {
+fn a_user_who_cannot_create_slots_uses_existing_ones() {
     limit!();
     use std::os::unix::fs::PermissionsExt as _;
     if !rustix::process::geteuid().is_root() {

@@ -69,7 +69,7 @@ fn handles_permits_and_futures_can_go_to_other_threads() {
 }
 
 #[test]
-fn all_ways_of_waiting_get_the_permit_that_is_given_back() {
+fn every_form_of_wait_acquires_a_released_permit() {
     limit!();
     for permits in [1, 2] {
         for many in 1..=permits {
@@ -92,7 +92,7 @@ fn all_ways_of_waiting_get_the_permit_that_is_given_back() {
 }
 
 #[test]
-fn many_permits_are_had_together_or_not_at_all() {
+fn many_permits_are_acquired_together_or_not_at_all() {
     limit!();
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 4).unwrap();
@@ -147,7 +147,7 @@ fn counts_that_cannot_be_are_errors_at_once() {
 }
 
 #[test]
-fn of_many_that_make_it_at_once_no_more_than_its_permits_are_admitted() {
+fn concurrent_creators_are_granted_no_more_than_the_capacity() {
     limit!();
     let processes = if cfg!(windows) { 12 } else { 50 };
     let (_dir, path) = dirs();
@@ -168,7 +168,7 @@ fn of_many_that_make_it_at_once_no_more_than_its_permits_are_admitted() {
 }
 
 #[test]
-fn threads_of_one_process_share_the_permits_and_all_come_through() {
+fn threads_of_one_process_share_permits_without_starving() {
     limit!();
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 2).unwrap();
@@ -197,7 +197,7 @@ fn threads_of_one_process_share_the_permits_and_all_come_through() {
 }
 
 #[test]
-fn a_killed_holder_gives_its_permits_back_also_to_who_waits() {
+fn permits_of_a_killed_holder_go_to_waiters() {
     limit!();
     for permits in [1, 2] {
         let (_dir, path) = dirs();
@@ -218,7 +218,7 @@ fn a_killed_holder_gives_its_permits_back_also_to_who_waits() {
 }
 
 #[test]
-fn a_killed_head_and_a_killed_waiter_are_in_nobodys_way() {
+fn a_killed_leader_or_waiter_blocks_no_other_waiter() {
     limit!();
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 2).unwrap();
@@ -245,7 +245,7 @@ fn a_killed_head_and_a_killed_waiter_are_in_nobodys_way() {
 // Unix only: Windows stops no process.
 #[cfg(unix)]
 #[test]
-fn a_stopped_head_holds_nobody_up_for_long() {
+fn a_stopped_leader_delays_others_briefly() {
     limit!();
     use rustix::process::{Pid, Signal, kill_process};
     let (_dir, path) = dirs();
@@ -297,7 +297,7 @@ fn its_number_of_permits_is_the_semaphores_own() {
 }
 
 #[test]
-fn more_permits_are_had_at_once_by_those_who_wait() {
+fn waiters_acquire_added_permits_immediately() {
     limit!();
     for permits in [1, 2] {
         let (_dir, path) = dirs();
@@ -319,7 +319,7 @@ fn more_permits_are_had_at_once_by_those_who_wait() {
 }
 
 #[test]
-fn fewer_permits_evict_nobody_and_admit_nobody_until_the_excess_has_drained() {
+fn a_lower_capacity_takes_effect_as_permits_are_released() {
     limit!();
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 4).unwrap();
@@ -353,7 +353,7 @@ fn fewer_permits_evict_nobody_and_admit_nobody_until_the_excess_has_drained() {
 
 /// Who resized may have died before saying so.
 #[test]
-fn a_resize_to_what_is_stored_already_is_made_known_too() {
+fn a_resize_to_the_stored_capacity_notifies_too() {
     limit!();
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 2).unwrap();
@@ -375,7 +375,7 @@ fn a_resize_to_what_is_stored_already_is_made_known_too() {
 // Unix only: Windows removes no slot file that is open.
 #[cfg(unix)]
 #[test]
-fn slots_in_excess_count_although_somebody_removed_their_files() {
+fn slots_beyond_the_capacity_count_without_their_files() {
     limit!();
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 3).unwrap();
@@ -431,7 +431,7 @@ fn threads_that_try_do_not_hide_a_release_from_one_that_waits() {
 }
 
 #[test]
-fn who_waits_for_more_than_there_are_left_fails() {
+fn a_waiter_for_more_than_the_new_capacity_fails() {
     limit!();
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 3).unwrap();
@@ -448,7 +448,7 @@ fn who_waits_for_more_than_there_are_left_fails() {
 /// Each way to die and to give up, over and over, with backstops so far away that a wake-up that is lost
 /// shows as a wait that does not end.
 #[test]
-fn nothing_is_lost_and_nobody_is_admitted_too_much_through_many_deaths() {
+fn many_deaths_lose_no_permit_and_grant_none_too_many() {
     limit!();
     let (dir, path) = dirs();
     let permits = 3;
@@ -515,7 +515,7 @@ fn giving_up_leaves_nothing_behind() {
 }
 
 #[test]
-fn one_sees_who_holds_which_slot() {
+fn holders_lists_the_holder_of_each_slot() {
     limit!();
     let (_dir, path) = dirs();
     let mut first = peer(&path, 2, &[label("first")]);
@@ -558,7 +558,7 @@ fn one_sees_who_holds_which_slot() {
 // Linux only: no other system tells.
 #[cfg(target_os = "linux")]
 #[test]
-fn holders_without_a_record_are_told_by_the_system() {
+fn holders_without_a_record_are_found_by_the_system() {
     limit!();
     let (_dir, path) = dirs();
     let mut holder = peer(&path, 4, &[]);
@@ -571,7 +571,7 @@ fn holders_without_a_record_are_told_by_the_system() {
 }
 
 #[test]
-fn one_is_told_while_one_waits() {
+fn on_wait_reports_a_semaphores_holders() {
     limit!();
     let (_dir, path) = dirs();
     let mut holder = peer(&path, 1, &[label("the holder")]);

@@ -60,7 +60,7 @@ fn first_answer(peers: &mut [crate::peer::Peer]) -> (usize, crate::peer::Answer)
 }
 
 #[test]
-fn who_releases_and_acquires_again_stands_behind_who_waits() {
+fn a_holder_that_reacquires_queues_behind_waiters() {
     limit!();
     let (_dir, path) = dirs();
     let mut looping = peer(&path, 1, LATE_BACKSTOP);
@@ -191,7 +191,7 @@ fn an_idle_head_wakes_at_most_twice_a_second() {
 
 /// S7, where the directory cannot be changed.
 #[test]
-fn a_release_is_heard_of_although_it_cannot_poke() {
+fn a_release_that_cannot_notify_is_noticed() {
     limit!();
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 2).unwrap();
@@ -207,7 +207,7 @@ fn a_release_is_heard_of_although_it_cannot_poke() {
 }
 
 #[test]
-fn events_are_had_where_the_system_has_them() {
+fn waits_are_event_driven_where_the_system_supports_it() {
     limit!();
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 2).unwrap();
@@ -227,7 +227,7 @@ fn events_are_had_where_the_system_has_them() {
 /// A helper asks on behalf of who started it whether others wait. Who started it may have gone by then, and what
 /// it takes in that one's name nobody would give back: everybody would queue for ever, and poke at each release.
 #[test]
-fn a_wait_that_is_given_up_at_once_leaves_no_sign_that_somebody_waits() {
+fn a_wait_cancelled_immediately_leaves_no_waiter_mark() {
     limit!();
     for _ in 0..50 {
         let (_dir, path) = dirs();

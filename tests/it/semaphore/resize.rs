@@ -57,7 +57,7 @@ fn no_try_passes_permits_in_excess_during_a_shrink() {
 // Linux only: a system call is slowed down by strace.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_try_sees_a_shrink_that_comes_while_it_looks() {
+fn a_try_notices_a_shrink_during_its_check() {
     limit!();
     use crate::peer::Request;
     use crate::peer::Way::Try;
@@ -87,7 +87,7 @@ fn a_try_sees_a_shrink_that_comes_while_it_looks() {
 // Linux only: a system call is refused by strace.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_failed_look_at_a_resized_semaphore_changes_nothing() {
+fn a_failed_reread_of_a_resized_semaphore_changes_nothing() {
     limit!();
     use crate::peer::Way::Try;
     for call in ["getdents64:error=EIO:when=5", "getdents64:error=EIO:when=7"] {
@@ -162,7 +162,7 @@ fn a_leader_returns_no_slot_beyond_a_capacity_that_shrank() {
 
 /// As two administrators who do not know of each other.
 #[test]
-fn waiters_come_through_while_the_capacity_changes_all_the_time() {
+fn waiters_acquire_while_the_capacity_keeps_changing() {
     limit!();
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 4).unwrap();

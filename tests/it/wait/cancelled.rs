@@ -44,9 +44,9 @@ mod helpers {
     }
 
     #[test]
-    fn short_waits_that_gave_up_leave_few_threads() {
+    fn short_cancelled_waits_leave_few_threads() {
         limit!();
-        alone("wait::cancelled::helpers::short_waits_that_gave_up_leave_few_threads", || {
+        alone("wait::cancelled::helpers::short_cancelled_waits_leave_few_threads", || {
             let dir = tempfile::tempdir().unwrap();
             let before = threads();
             let (held, long) = give_up_on(dir.path(), 200, SHORT);
@@ -60,10 +60,10 @@ mod helpers {
 
     /// Also of those that lasted long enough to get a helper of their own.
     #[test]
-    fn waits_that_gave_up_do_not_turn_others_into_polling() {
+    fn cancelled_waits_do_not_turn_other_waits_into_polling() {
         limit!();
         alone(
-            "wait::cancelled::helpers::waits_that_gave_up_do_not_turn_others_into_polling",
+            "wait::cancelled::helpers::cancelled_waits_do_not_turn_other_waits_into_polling",
             || {
                 let dir = tempfile::tempdir().unwrap();
                 let before = threads();
@@ -99,7 +99,7 @@ mod helpers {
 
     /// A helper is granted what no waiter wants any more, and does not run for a while after that.
     #[test]
-    fn a_try_takes_over_what_a_late_helper_was_granted() {
+    fn a_try_takes_over_what_a_late_helper_acquired() {
         limit!();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");

@@ -58,9 +58,9 @@ fn ten_thousand_timeouts_leave_one_thread_and_no_descriptor() {
 }
 
 #[test]
-fn ten_thousand_dropped_futures_leave_one_thread_and_no_descriptor() {
+fn ten_thousand_dropped_futures_leave_at_most_one_thread() {
     limit!();
-    let name = "wait::engine::ten_thousand_dropped_futures_leave_one_thread_and_no_descriptor";
+    let name = "wait::engine::ten_thousand_dropped_futures_leave_at_most_one_thread";
     ten_thousand(name, |lock, _| assert_waits(lock.lock_async()));
 }
 
@@ -94,7 +94,7 @@ fn two_hundred_threads_and_eight_processes_are_all_served() {
 }
 
 #[test]
-fn waiters_of_one_process_are_served_in_the_order_of_their_arrival() {
+fn waiters_of_one_process_acquire_in_order_of_arrival() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let lock = Lock::open(dir.path().join("a.lock")).unwrap();
@@ -171,7 +171,7 @@ fn a_timeout_that_races_with_the_grant_is_a_guard_or_an_error() {
 
 /// The same with futures that are dropped at that moment.
 #[test]
-fn a_future_dropped_at_the_moment_of_the_grant_neither_keeps_nor_loses_the_lock() {
+fn a_future_dropped_when_granted_neither_keeps_nor_loses_it() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let lock = Lock::open(dir.path().join("a.lock")).unwrap();
@@ -193,7 +193,7 @@ fn a_future_dropped_at_the_moment_of_the_grant_neither_keeps_nor_loses_the_lock(
 }
 
 #[test]
-fn on_wait_is_called_after_its_span_and_every_span_and_not_without_a_wait() {
+fn on_wait_is_called_once_per_interval_of_a_wait() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
