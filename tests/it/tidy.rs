@@ -311,6 +311,47 @@ fn each_test_begins_with_its_time_limit() {
     assert!(seen > 450, "{seen}: this looks past them");
 }
 
+/// The names of the tests in a file.
+fn test_names(text: &str) -> impl Iterator<Item = &str> {
+    let below = text.split("#[test]\n").skip(1);
+    below.filter_map(|rest| rest.split_once("fn ")?.1.split('(').next())
+}
+
+#[test]
+fn test_names_have_at_most_60_characters() {
+    limit!();
+    let mut seen = 0;
+    for path in files_below("tests/it", &["rs"]) {
+        for name in test_names(&text(&path)) {
+            assert!(name.len() <= 60, "{}: {name} has {}", path.display(), name.len());
+            seen += 1;
+        }
+    }
+    assert!(seen > 450, "{seen}: this looks past them");
+}
+
+/// What processes of the tests say to each other is typed (`sendable!` of `tests/it/peer/line.rs`).
+#[test]
+fn only_one_file_writes_lines_with_tabs() {
+    limit!();
+    let mut seen = 0;
+    for path in files_below("tests/it", &["rs"]) {
+        if path.ends_with("tidy.rs") {
+            continue; // it has what this looks for
+        }
+        // Files in `/proc` have a tab behind a colon.
+        let text = text(&path).replace(":\\t", ":");
+        let line = text.lines().position(|line| line.contains("\\t"));
+        if path.ends_with("peer/line.rs") {
+            seen += usize::from(line.is_some());
+        } else {
+            let line = line.map(|line| line + 1);
+            assert_eq!(line, None, "{}: use `sendable!`", path.display());
+        }
+    }
+    assert_eq!(seen, 1, "this looks past it");
+}
+
 /// A test that panics would otherwise wait for ever, or leave a process behind
 /// (`tests/it/support/running.rs`).
 #[test]
@@ -365,7 +406,7 @@ fn no_text_names_this_machine_or_leaves_white_space_behind() {
 }
 
 #[test]
-fn the_changelog_has_this_version_or_says_that_it_is_not_released() {
+fn the_changelog_lists_this_version_or_is_unreleased() {
     limit!();
     let changelog = text(&root().join("CHANGELOG.md"));
     let released = format!("## [{}]", env!("CARGO_PKG_VERSION"));
