@@ -1,16 +1,10 @@
 //! Errors say what is wrong and what to do about it, and not something else.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::process::Command;
 
 use crate::cli::command::{Ran, flockwork, run};
-use crate::support::has;
-
-fn executable(path: &Path, contents: &str) {
-    std::fs::write(path, contents).unwrap();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
-}
+use crate::support::{copy_program, has, write_script};
 
 #[track_caller]
 fn says(ran: Ran, code: i32, says: &str, never: &str) {
@@ -26,9 +20,9 @@ fn the_reason_is_shown_when_a_command_cannot_be_run() {
     let at = |name: &str| dir.path().join(name);
     std::fs::create_dir(at("directory")).unwrap();
     std::fs::write(at("plain"), "x").unwrap();
-    executable(&at("no-interpreter"), "#!/no/such/interpreter -x\n");
-    executable(&at("other-ends"), "#!/bin/sh\r\n");
-    executable(&at("bad-interpreter"), "#!/tmp\n");
+    write_script(&at("no-interpreter"), "#!/no/such/interpreter -x\n");
+    write_script(&at("other-ends"), "#!/bin/sh\r\n");
+    write_script(&at("bad-interpreter"), "#!/tmp\n");
     std::os::unix::fs::symlink("gone", at("dangling")).unwrap();
     for verb in [&["lock", "f"][..], &["sem", "s"], &["once", "o"]] {
         for (program, why, never) in [
@@ -127,8 +121,7 @@ fn errors_about_another_users_files_explain_how_to_share() {
     let dir = dir.path();
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o1777)).unwrap();
     let copy = dir.join("flockwork-copy");
-    std::fs::copy(env!("CARGO_BIN_EXE_flockwork"), &copy).unwrap();
-    std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).unwrap();
+    copy_program(env!("CARGO_BIN_EXE_flockwork"), &copy);
     let other = |words: &[&str]| {
         let mut command = Command::new("setpriv");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&copy).args(words);

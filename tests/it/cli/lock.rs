@@ -57,8 +57,7 @@ fn a_string_is_for_the_shell() {
     Ran::of(&mut own).expect(0, "-c x y\n");
     // What has no `#!` is a script of sh, as for execvp(3).
     let script = dir.path().join("script");
-    std::fs::write(&script, "echo \"$1 $#\"\n").unwrap();
-    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    crate::support::write_script(&script, "echo \"$1 $#\"\n");
     run(dir.path(), ["lock", "f", "./script", "a b", "c"]).expect(0, "a b 2\n");
 }
 

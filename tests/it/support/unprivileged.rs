@@ -24,10 +24,7 @@ impl Unprivileged {
             .permissions(std::fs::Permissions::from_mode(0o755))
             .tempdir()
             .unwrap();
-        // By another process: had we it open for writing, a child that another test forks in that moment would
-        // have it too, and then it cannot be run (ETXTBSY).
-        let own = std::env::current_exe().unwrap();
-        assert!(Command::new("cp").arg(own).arg(dir.path().join("it")).status().unwrap().success());
+        super::copy_program(std::env::current_exe().unwrap(), &dir.path().join("it"));
         Self(Some(dir))
     }
 
