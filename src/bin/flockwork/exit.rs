@@ -1,4 +1,4 @@
-//! How the command ends: exit codes, and the one line that says why.
+//! How the command ends: its exit codes, and the line that reports a failure.
 
 use std::io::Write as _;
 
@@ -10,27 +10,28 @@ pub(crate) type Outcome = Result<Exit, Failure>;
 /// The exit codes, those of `sysexits.h` where it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// All is as it was asked for.
+    /// The verb has done what was asked for.
     Success,
-    /// `event status`: it is not set. `event set --new`: it is.
+    /// `event status`: the event is not set. `event set --new`: it was set.
     No,
     /// The command line is invalid (EX_USAGE).
     Usage,
     /// Something at the path is damaged, or cannot be locked (EX_DATAERR).
     Data,
-    /// Something cannot be opened or looked at (EX_NOINPUT).
+    /// Something cannot be opened or read (EX_NOINPUT).
     CannotOpen,
     /// The command cannot be run (EX_UNAVAILABLE).
     CannotRun,
-    /// The system has no more of something, or cannot do it (EX_OSERR).
+    /// The system lacks a resource, or an operation failed (EX_OSERR).
     System,
     /// Something cannot be created (EX_CANTCREAT).
     CannotCreate,
-    /// The time is over, or it is not available at once (EX_TEMPFAIL).
+    /// The timeout has passed, or an attempt would block (EX_TEMPFAIL).
     NotInTime,
-    /// The terminal interrupted the command, which ended by that.
+    /// The command was ended by an interrupt from the terminal.
     Interrupted,
-    /// The command's own; 128 and the signal's number where that ended it. Or what `-E` asked for.
+    /// The command's exit code, 128 plus the number of the signal that ended it, or the code of
+    /// `-E`.
     Other(i32),
 }
 
@@ -69,25 +70,25 @@ impl Failure {
         Self::new(Exit::Usage, message)
     }
 
-    /// With what to do about it.
+    /// Adds advice.
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
 
-    /// The same with another code.
+    /// Replaces the exit code.
     pub(crate) fn with_exit(self, exit: Exit) -> Self {
         Self { exit, ..self }
     }
 
-    /// Ends with the same code and says nothing.
+    /// Keeps the exit code and prints nothing.
     pub(crate) fn silent(self) -> Self {
         Self { message: String::new(), hint: None, ..self }
     }
 
-    /// The same of a wait whose time was over before it began.
+    /// Adjusts the hint for a wait that ended at its first attempt.
     pub(crate) fn after_a_wait(self) -> Self {
-        let is_at_once = self.hint.as_deref() == Some(WAIT);
-        if is_at_once { self.hint("try again later, or wait longer") } else { self }
+        let would_block = self.hint.as_deref() == Some(WAIT);
+        if would_block { self.hint("try again later, or wait longer") } else { self }
     }
 
     /// The clause without the hint.
@@ -99,33 +100,33 @@ impl Failure {
         self.exit == Exit::NotInTime
     }
 
-    /// Says it, on one line of the standard error.
+    /// Prints the failure on one line of the standard error.
     pub(crate) fn report(self) -> Exit {
         self.report_as("flockwork")
     }
 
-    /// The same in the name of another program.
+    /// The same with another program's name.
     pub(crate) fn report_as(self, name: &str) -> Exit {
         match &self.hint {
             _ if self.message.is_empty() => {}
-            Some(hint) => say_as(name, &format!("{}; {hint}", self.message)),
-            None => say_as(name, &self.message),
+            Some(hint) => print_error_as(name, &format!("{}; {hint}", self.message)),
+            None => print_error_as(name, &self.message),
         }
         self.exit
     }
 }
 
-/// A line on the standard error. Where that is closed there is nobody to tell.
-pub(crate) fn say(message: &str) {
-    say_as("flockwork", message);
+/// Prints a line on the standard error. An error is ignored: there is no other place to report it.
+pub(crate) fn print_error(message: &str) {
+    print_error_as("flockwork", message);
 }
 
-fn say_as(name: &str, message: &str) {
+fn print_error_as(name: &str, message: &str) {
     let line = format!("{name}: {}\n", printable(message));
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
-/// Without control characters: a file's name may hold some, and they are not for the terminal.
+/// Escapes control characters, which the name of a file may contain, for the terminal.
 pub(crate) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
@@ -138,17 +139,18 @@ pub(crate) fn printable(text: &str) -> String {
     out
 }
 
-/// Nothing that a terminal obeys, and no mark that turns the direction of text round.
+/// Whether a character is neither a control character nor a mark that changes the direction of
+/// text.
 pub(crate) fn is_printable(character: char) -> bool {
     !character.is_control()
         && !matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// What to do about a semaphore's path that is none.
+/// The advice for a path that is not a semaphore.
 pub(crate) const NAME_FIRST: &str =
     "name the semaphore before the command, by a path or by --id NAME";
 
-/// What to do after a verb that did not wait.
+/// The advice after a verb that did not wait.
 pub(crate) const WAIT: &str = "try again later, or let it wait (without -n, or with -w SECS)";
 
 impl From<Error> for Failure {
@@ -158,7 +160,7 @@ impl From<Error> for Failure {
             Error::CapacityMismatch { .. } | Error::InvalidPermits { .. } => Exit::Usage,
             Error::Corrupt { .. } => Exit::Data,
             Error::NotRegularFile { .. } => Exit::CannotOpen,
-            Error::Io { operation, source, .. } => of_io(operation, source),
+            Error::Io { operation, source, .. } => exit_of_io(operation, source),
             _ => Exit::System,
         };
         let hint = match &error {
@@ -168,7 +170,7 @@ impl From<Error> for Failure {
                 Some(format!("use -j {stored}, leave -j out, or change it for all with --resize"))
             }
             Error::NotRegularFile { wanted: "a directory", .. } => Some(NAME_FIRST.into()),
-            // The library names its functions, which have other names here.
+            // The library's hint names its function, which is an option here.
             _ => error.hint().map(|hint| hint.replace("`Options::access`", "--access")),
         };
         let text = error.to_string();
@@ -177,20 +179,20 @@ impl From<Error> for Failure {
     }
 }
 
-/// By what was tried, but for what the system has no more of.
-fn of_io(operation: &str, source: &std::io::Error) -> Exit {
+/// The exit code depends on the operation, unless the system lacks a resource.
+fn exit_of_io(operation: &str, source: &std::io::Error) -> Exit {
     use std::io::ErrorKind::{
         InvalidInput, NotADirectory, OutOfMemory, ReadOnlyFilesystem, StorageFull,
     };
     if is_exhausted(source) || source.kind() == OutOfMemory {
         return Exit::System;
     }
-    let makes = ["create", "set", "restore", "resize"];
+    let creates = ["create", "set", "restore", "resize"];
     match source.kind() {
         ReadOnlyFilesystem | StorageFull => Exit::CannotCreate,
         InvalidInput => Exit::Usage,
         NotADirectory => Exit::CannotOpen,
-        _ if makes.iter().any(|verb| operation.starts_with(verb)) => Exit::CannotCreate,
+        _ if creates.iter().any(|verb| operation.starts_with(verb)) => Exit::CannotCreate,
         _ if ["lock", "unlock", "downgrade", "let"]
             .iter()
             .any(|verb| operation.starts_with(verb)) =>
@@ -201,7 +203,7 @@ fn of_io(operation: &str, source: &std::io::Error) -> Exit {
     }
 }
 
-/// Whether the process or the system has no more descriptors.
+/// Whether the process or the system has no free descriptors.
 pub(crate) fn is_exhausted(error: &std::io::Error) -> bool {
     #[cfg(unix)]
     return matches!(
@@ -217,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_codes_are_those_that_the_manual_names() {
+    fn exit_codes_match_the_manual() {
         limit!();
         let codes = [
             (Exit::Success, 0),
@@ -246,15 +248,15 @@ mod tests {
     }
 
     #[test]
-    fn what_went_wrong_decides_the_code() {
+    fn the_cause_decides_the_exit_code() {
         limit!();
         use std::io::{Error, ErrorKind};
-        let of = |operation, kind: ErrorKind| of_io(operation, &Error::from(kind));
-        assert_eq!(of("open", ErrorKind::PermissionDenied), Exit::CannotOpen);
-        assert_eq!(of("create", ErrorKind::PermissionDenied), Exit::CannotCreate);
-        assert_eq!(of("write", ErrorKind::StorageFull), Exit::CannotCreate);
-        assert_eq!(of("lock", ErrorKind::Other), Exit::System);
+        let exit_of = |operation, kind: ErrorKind| exit_of_io(operation, &Error::from(kind));
+        assert_eq!(exit_of("open", ErrorKind::PermissionDenied), Exit::CannotOpen);
+        assert_eq!(exit_of("create", ErrorKind::PermissionDenied), Exit::CannotCreate);
+        assert_eq!(exit_of("write", ErrorKind::StorageFull), Exit::CannotCreate);
+        assert_eq!(exit_of("lock", ErrorKind::Other), Exit::System);
         #[cfg(unix)]
-        assert_eq!(of_io("create", &rustix::io::Errno::MFILE.into()), Exit::System);
+        assert_eq!(exit_of_io("create", &rustix::io::Errno::MFILE.into()), Exit::System);
     }
 }

@@ -1,4 +1,4 @@
-//! The command that is run: how it is named, started and what its end means.
+//! The command to run: how it is started, why it could not be, and its exit code.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -12,20 +12,20 @@ pub(crate) struct Job {
     program: OsString,
     arguments: Vec<OsString>,
     environment: Vec<(&'static str, OsString)>,
-    hidden: Option<&'static str>,
+    removed_variable: Option<&'static str>,
     is_shell: bool,
     has_no_input: bool,
 }
 
 impl Job {
-    /// The words are passed on as they are.
+    /// A program and its arguments, run without a shell.
     pub(crate) fn new(words: &[OsString]) -> Result<Self, Failure> {
         match words.split_first() {
             Some((program, arguments)) if !program.is_empty() => Ok(Self {
                 program: program.clone(),
                 arguments: arguments.to_vec(),
                 environment: Vec::new(),
-                hidden: None,
+                removed_variable: None,
                 is_shell: false,
                 has_no_input: false,
             }),
@@ -33,16 +33,16 @@ impl Job {
         }
     }
 
-    /// A string for the user's shell, as flock(1) has it.
+    /// A string that the user's shell runs, as in flock(1).
     pub(crate) fn shell(string: &OsStr) -> Self {
-        let (variable, standard, flag) =
+        let (variable, default, flag) =
             if cfg!(windows) { ("COMSPEC", "cmd.exe", "/C") } else { ("SHELL", "/bin/sh", "-c") };
         let shell = std::env::var_os(variable).filter(|shell| !shell.is_empty());
         Self {
-            program: shell.unwrap_or_else(|| standard.into()),
+            program: shell.unwrap_or_else(|| default.into()),
             arguments: vec![flag.into(), string.to_os_string()],
             environment: Vec::new(),
-            hidden: None,
+            removed_variable: None,
             is_shell: true,
             has_no_input: false,
         }
@@ -53,13 +53,13 @@ impl Job {
         self
     }
 
-    /// This variable is not for it.
-    pub(crate) fn without(mut self, name: &'static str) -> Self {
-        self.hidden = Some(name);
+    /// The command does not inherit this variable.
+    pub(crate) fn without_environment(mut self, name: &'static str) -> Self {
+        self.removed_variable = Some(name);
         self
     }
 
-    /// Its standard input is empty.
+    /// The command's standard input is empty.
     pub(crate) fn without_input(mut self) -> Self {
         self.has_no_input = true;
         self
@@ -73,17 +73,18 @@ impl Job {
         self.prepare(&self.program, &[])
     }
 
-    /// execvp(3) runs a script that does not say by what, by the shell; `posix_spawn` does not.
-    fn by_the_shell(&self) -> Command {
+    /// The command run by the shell, for a script without a `#!` line. execvp(3) does this itself,
+    /// and `posix_spawn` does not.
+    fn command_by_shell(&self) -> Command {
         self.prepare(OsStr::new("/bin/sh"), &[&self.program])
     }
 
-    fn prepare(&self, program: &OsStr, before: &[&OsStr]) -> Command {
+    fn prepare(&self, program: &OsStr, first_arguments: &[&OsStr]) -> Command {
         let mut command = Command::new(program);
-        command.args(before);
+        command.args(first_arguments);
         #[cfg(windows)]
         if self.is_shell {
-            // `cmd` reads its line by rules of its own.
+            // `cmd` parses its command line by its own rules.
             use std::os::windows::process::CommandExt as _;
             self.arguments.iter().for_each(|argument| {
                 command.raw_arg(argument);
@@ -97,7 +98,7 @@ impl Job {
             command.args(&self.arguments);
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        self.hidden.iter().for_each(|name| {
+        self.removed_variable.iter().for_each(|name| {
             command.env_remove(name);
         });
         if self.has_no_input {
@@ -108,18 +109,19 @@ impl Job {
 
     pub(crate) fn spawn(&self) -> Result<Child, Failure> {
         let spawned = match self.command().spawn() {
-            Err(error) if is_without_interpreter(&error) => self.by_the_shell().spawn(),
+            Err(error) if is_exec_format_error(&error) => self.command_by_shell().spawn(),
             spawned => spawned,
         };
         spawned.map_err(|error| self.failed(&error))
     }
 
-    /// Takes this process's place; returns only if that fails.
+    /// Replaces this process by the command; returns only if that fails.
     #[cfg(unix)]
     pub(crate) fn exec(&self) -> Failure {
         use std::os::unix::process::CommandExt as _;
         let error = self.command().exec();
-        let error = if is_without_interpreter(&error) { self.by_the_shell().exec() } else { error };
+        let error =
+            if is_exec_format_error(&error) { self.command_by_shell().exec() } else { error };
         self.failed(&error)
     }
 
@@ -148,7 +150,7 @@ impl Job {
                 }
                 None => failure("no such file"),
             },
-            io::ErrorKind::PermissionDenied => self.not_permitted(&failure),
+            io::ErrorKind::PermissionDenied => self.permission_failure(&failure),
             io::ErrorKind::NotADirectory => failure("a part of its path is not a directory"),
             io::ErrorKind::ExecutableFileBusy => {
                 failure("another program is writing it").hint("try again when it has been written")
@@ -169,17 +171,19 @@ impl Job {
         self.program.as_encoded_bytes().iter().any(|byte| std::path::is_separator((*byte).into()))
     }
 
-    /// The file that is meant, if it exists: with no separator in its name, the first of that name in the PATH.
+    /// The program's file, if it exists. A name without a separator is looked up in the PATH.
     fn file(&self) -> Option<PathBuf> {
         if self.is_path() {
             return Some(PathBuf::from(&self.program)).filter(|file| file.exists());
         }
         let path = std::env::var_os("PATH")?;
-        std::env::split_paths(&path).map(|at| at.join(&self.program)).find(|file| file.exists())
+        std::env::split_paths(&path)
+            .map(|directory| directory.join(&self.program))
+            .find(|file| file.exists())
     }
 
     #[cfg(unix)]
-    fn not_permitted(&self, failure: &dyn Fn(&str) -> Failure) -> Failure {
+    fn permission_failure(&self, failure: &dyn Fn(&str) -> Failure) -> Failure {
         use rustix::fs::{Access, access};
         let Some(file) = self.file() else {
             return failure("this user may not enter a directory of its path");
@@ -203,26 +207,26 @@ impl Job {
     }
 
     #[cfg(not(unix))]
-    #[expect(clippy::unused_self, reason = "the other's signature")]
-    fn not_permitted(&self, failure: &dyn Fn(&str) -> Failure) -> Failure {
+    #[expect(clippy::unused_self, reason = "same signature as on Unix")]
+    fn permission_failure(&self, failure: &dyn Fn(&str) -> Failure) -> Failure {
         failure("the system does not permit it")
     }
 }
 
-/// Whether its file system is mounted so that no program is run from it.
+/// Whether the file's file system is mounted with `noexec`.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn is_noexec(file: &Path) -> bool {
     use rustix::fs::{StatVfsMountFlags, statvfs};
     statvfs(file).is_ok_and(|mounted| mounted.f_flag.contains(StatVfsMountFlags::NOEXEC))
 }
 
-/// Other systems have no flag for it.
+/// Other systems do not report it.
 #[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
 fn is_noexec(_file: &Path) -> bool {
     false
 }
 
-/// What a script's first line names, after `#!`.
+/// The interpreter that a script names after `#!`.
 fn interpreter(file: &Path) -> Option<String> {
     let mut start = Vec::new();
     let opened = std::fs::File::open(file).ok()?;
@@ -232,12 +236,12 @@ fn interpreter(file: &Path) -> Option<String> {
     Some(line.split([' ', '\t']).find(|word| !word.is_empty())?.to_string())
 }
 
-/// ENOEXEC.
-fn is_without_interpreter(error: &io::Error) -> bool {
+/// Whether the error is ENOEXEC: the file is neither a program nor a script with a `#!` line.
+fn is_exec_format_error(error: &io::Error) -> bool {
     cfg!(unix) && error.raw_os_error() == Some(8)
 }
 
-/// The command's own code; as a shell says it, if a signal ended it.
+/// The command's exit code, or 128 plus the number of the signal that ended it, as in a shell.
 pub(crate) fn exit_of(status: ExitStatus) -> Exit {
     #[cfg(unix)]
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {

@@ -1,4 +1,4 @@
-//! `flockwork lock`: runs a command while it holds a lock, exclusively or shared.
+//! `flockwork lock`: runs a command while holding a lock, exclusive or shared.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -6,17 +6,23 @@ use std::path::Path;
 use clap::Args;
 use flockwork::{LockGuard, ReadGuard, WriteGuard};
 
+use crate::command_line;
+use crate::create_args::CreateArgs;
 use crate::exit::{Failure, Outcome};
 use crate::job::Job;
-use crate::made::Made;
 use crate::signals::Signals;
-use crate::waiting::{Limit, Wait};
-use crate::words;
+use crate::wait_args::{Limit, WaitArgs};
+
+const EXAMPLES: &str = "\
+Examples:
+  flockwork lock /tmp/backup.lock -- tar czf backup.tgz data
+  flockwork lock -w 10 deploy.lock -c 'git pull && make install'
+  flockwork lock -s config.lock -- cat config.toml";
 
 #[derive(Debug, Args)]
 #[command(
     override_usage = "flockwork lock [OPTIONS] PATH [--] COMMAND [ARG]...\n       flockwork lock [OPTIONS] PATH -c STRING",
-    after_help = crate::args::LOCK_EXAMPLES
+    after_help = EXAMPLES
 )]
 #[allow(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct LockArgs {
@@ -29,7 +35,7 @@ pub(crate) struct LockArgs {
     exclusive: bool,
 
     #[command(flatten)]
-    wait: Wait,
+    wait: WaitArgs,
 
     /// Keep the lock to this process: the command and what it starts do not hold it
     #[arg(short = 'o', long)]
@@ -40,7 +46,7 @@ pub(crate) struct LockArgs {
     label: Option<OsString>,
 
     #[command(flatten)]
-    made: Made,
+    create: CreateArgs,
 
     /// Leave no record of who holds it beside the path
     #[arg(long, conflicts_with = "label")]
@@ -50,85 +56,87 @@ pub(crate) struct LockArgs {
     #[arg(short = 'c', long = "command", value_name = "STRING")]
     shell: Option<OsString>,
 
-    /// What to lock (a file, made with its directories if missing), and the command with its arguments
+    /// What to lock (a file, made with its directories if missing), and the command with its
+    /// arguments
     #[arg(value_name = "PATH [--] COMMAND", trailing_var_arg = true, num_args = 0.., value_hint = clap::ValueHint::AnyPath)]
     words: Vec<OsString>,
 }
 
-/// What is held while the command runs.
-enum Held {
-    Alone(LockGuard),
-    Writing(WriteGuard),
-    Reading(ReadGuard),
+/// The guard that is held while the command runs.
+enum Guard {
+    Exclusive(LockGuard),
+    Write(WriteGuard),
+    Read(ReadGuard),
 }
 
 pub(crate) fn run(arguments: &LockArgs) -> Outcome {
-    let (path, job) = plan(arguments)?;
-    let signals = Signals::take()?;
-    let held = acquire(arguments, path)?;
+    let (path, job) = path_and_job(arguments)?;
+    let signals = Signals::install()?;
+    let guard = acquire(arguments, path)?;
     let ended = signals.run(&job);
-    // The record first, and then the descriptor: what the command left running holds on.
-    let released = match held {
-        Held::Alone(held) => held.unlock(),
-        Held::Writing(held) => held.unlock(),
-        Held::Reading(held) => held.unlock(),
+    // Removes the record before it closes the descriptor: processes that the command left running
+    // keep the lock.
+    let released = match guard {
+        Guard::Exclusive(guard) => guard.unlock(),
+        Guard::Write(guard) => guard.unlock(),
+        Guard::Read(guard) => guard.unlock(),
     };
     let exit = ended?;
     released?;
     Ok(exit)
 }
 
-/// What to lock and what to run.
-fn plan(arguments: &LockArgs) -> Result<(&Path, Job), Failure> {
-    let wrong = |what| words::usage("lock", what);
-    let nameless = "name a file to lock, and a command to run";
-    let (path, rest) = words::path_and_rest("lock", &arguments.words, nameless)?;
+/// The path to lock and the command to run.
+fn path_and_job(arguments: &LockArgs) -> Result<(&Path, Job), Failure> {
+    let usage = |problem| command_line::usage("lock", problem);
+    let no_path = "name a file to lock, and a command to run";
+    let (path, rest) = command_line::path_and_rest("lock", &arguments.words, no_path)?;
     let job = match (&arguments.shell, rest) {
         (Some(string), []) => Job::shell(string),
-        (Some(_), _) => return Err(wrong("-c takes one string, and no command besides")),
+        (Some(_), _) => return Err(usage("-c takes one string, and no command besides")),
         (None, [flag, string]) if is_string_flag(flag) => Job::shell(string),
         (None, [flag, ..]) if is_string_flag(flag) => {
-            return Err(wrong("-c takes exactly one string"));
+            return Err(usage("-c takes exactly one string"));
         }
-        (None, rest) => match words::command("lock", rest)? {
-            [] => return Err(wrong("no command to run while it is held")),
+        (None, rest) => match command_line::command("lock", rest)? {
+            [] => return Err(usage("no command to run while it is held")),
             words => Job::new(words)?,
         },
     };
     Ok((path, job))
 }
 
-/// flock(1) takes it behind the file.
+/// flock(1) also accepts `-c` after the file.
 fn is_string_flag(word: &OsStr) -> bool {
     word == "-c" || word == "--command"
 }
 
-/// Who shares passes a gate, so that those who want it alone do not starve; and who wants it alone passes it where there is
-/// one. With neither `-s` nor a gate, the file alone will do.
-fn acquire(arguments: &LockArgs, path: &Path) -> Result<Held, Failure> {
+/// Readers pass a turnstile, so that writers do not starve, and a writer passes it if its file
+/// exists. With neither `-s` nor a turnstile, the lock is a plain one.
+fn acquire(arguments: &LockArgs, path: &Path) -> Result<Guard, Failure> {
     let wait = &arguments.wait;
-    let mut options = arguments.made.options().inherit(cfg!(unix) && !arguments.close);
-    // Each reader's record would be a file in a directory that stays.
+    let mut options = arguments.create.options().inherit(cfg!(unix) && !arguments.close);
+    // A reader's record would be a file in a directory that is never removed.
     options = options.record_holder(!arguments.no_record && !arguments.shared);
     if let Some(label) = &arguments.label {
         options = options.label(label.to_string_lossy());
     }
-    let (options, progress) = wait.tell(options);
-    let mut gate = path.as_os_str().to_os_string();
-    gate.push(".gate");
+    let (options, progress) = wait.show_progress(options);
+    let mut turnstile = path.as_os_str().to_os_string();
+    turnstile.push(".gate");
     let limit = wait.limit();
-    let held = if arguments.shared {
+    let guard = if arguments.shared {
         let lock = options.open_rwlock(path)?;
-        Held::Reading(wait.take(&progress, limit, |limit| {
+        Guard::Read(wait.run(&progress, limit, |limit| {
             Ok(match limit {
                 Limit::Now => lock.try_read(),
                 Limit::Never => lock.read(),
                 Limit::At(deadline) => lock.read_deadline(deadline),
             }?)
         })?)
-    } else if arguments.exclusive || Path::new(&gate).is_file() {
+    } else if arguments.exclusive || Path::new(&turnstile).is_file() {
         let lock = options.open_rwlock(path)?;
-        Held::Writing(wait.take(&progress, limit, |limit| {
+        Guard::Write(wait.run(&progress, limit, |limit| {
             Ok(match limit {
                 Limit::Now => lock.try_write(),
                 Limit::Never => lock.write(),
@@ -137,7 +145,7 @@ fn acquire(arguments: &LockArgs, path: &Path) -> Result<Held, Failure> {
         })?)
     } else {
         let lock = options.open_lock(path)?;
-        Held::Alone(wait.take(&progress, limit, |limit| {
+        Guard::Exclusive(wait.run(&progress, limit, |limit| {
             Ok(match limit {
                 Limit::Now => lock.try_lock(),
                 Limit::Never => lock.lock(),
@@ -146,11 +154,11 @@ fn acquire(arguments: &LockArgs, path: &Path) -> Result<Held, Failure> {
         })?)
     };
     progress.ended(&format!("acquired `{}`", path.display()));
-    let died = match &held {
-        Held::Alone(held) => held.abandoned(),
-        Held::Writing(held) => held.abandoned(),
-        Held::Reading(held) => held.abandoned(),
+    let died = match &guard {
+        Guard::Exclusive(guard) => guard.abandoned(),
+        Guard::Write(guard) => guard.abandoned(),
+        Guard::Read(guard) => guard.abandoned(),
     };
-    progress.died(died, path);
-    Ok(held)
+    progress.previous_holder_died(died, path);
+    Ok(guard)
 }

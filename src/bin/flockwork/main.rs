@@ -1,7 +1,7 @@
-//! The command `flockwork`: locks, semaphores and events for shell scripts, make, cron and CI. One file for each verb;
-//! sees only the library's public API. Started under the name `flock` it is flock(1).
+//! The command `flockwork`: locks, semaphores and events for shell scripts, make, cron and CI. Each
+//! verb has its own file or directory. Started under the name `flock` it is flock(1).
 
-#![expect(clippy::doc_markdown, reason = "what is said of options is shown as it stands")]
+#![expect(clippy::doc_markdown, reason = "doc comments of options are the help text")]
 
 // First, for its macro.
 #[cfg(test)]
@@ -12,41 +12,46 @@ mod limit;
 
 mod args;
 mod as_flock;
-mod count;
+mod command_line;
+mod completions;
+mod create_args;
+mod duration;
 mod event;
 mod exit;
+mod id;
 mod job;
 mod lock;
-mod made;
-mod manual;
-mod names;
+mod man;
 mod once;
 mod output;
+mod parse;
+mod permits;
 mod progress;
-mod seconds;
 mod sem;
 mod signals;
 mod status;
-mod waiting;
-mod words;
+mod usage_error;
+mod wait_args;
 
 use args::{Cli, Verb};
+use clap::CommandFactory as _;
 use exit::{Exit, Outcome};
+use parse::Parsed;
 
 fn main() {
     let words: Vec<_> = std::env::args_os().collect();
     let outcome = match as_flock::name(&words) {
         Some(name) => Ok(as_flock::run(&name, words)),
-        None => args::parse(words).and_then(|parsed| match parsed {
-            args::Parsed::Cli(cli) => run(cli),
-            args::Parsed::Shown(exit) => Ok(exit),
+        None => parse::parse(words).and_then(|parsed| match parsed {
+            Parsed::Cli(cli) => run(cli),
+            Parsed::Shown(exit) => Ok(exit),
         }),
     };
     let exit = outcome.unwrap_or_else(exit::Failure::report);
     if exit == Exit::Interrupted {
-        signals::interrupt();
+        signals::die_by_sigint();
     }
-    // Not by returning: threads that wait for nobody any more would be waited for, or torn down with what they use.
+    // Exits here, so that no destructor runs or waits while other threads are still running.
     std::process::exit(exit.code())
 }
 
@@ -57,7 +62,7 @@ fn run(cli: Cli) -> Outcome {
         Verb::Event(event) => event::run(&event.verb),
         Verb::Once(once) => once::run(&once),
         Verb::Status(status) => status::run(&status),
-        Verb::Completions { shell } => manual::completions(shell),
-        Verb::Man => manual::man(),
+        Verb::Completions(completions) => completions::run(&completions, &mut Cli::command()),
+        Verb::Man => man::run(Cli::command()),
     }
 }

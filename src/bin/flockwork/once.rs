@@ -1,25 +1,30 @@
-//! `flockwork once`: runs a command once, for all who ask.
+//! `flockwork once`: runs a command once, however many processes ask for it.
 
 use std::ffi::OsString;
 
 use clap::Args;
 use flockwork::{CallError, Once};
 
+use crate::command_line;
+use crate::create_args::CreateArgs;
 use crate::exit::{self, Exit, Outcome};
 use crate::job::Job;
-use crate::made::Made;
 use crate::signals::{self, Signals};
-use crate::waiting::{Limit, Wait};
-use crate::words;
+use crate::wait_args::{Limit, WaitArgs};
+
+const EXAMPLES: &str = "\
+Examples:
+  flockwork once ~/.cache/tool/unpacked -- tar xzf tool.tgz -C ~/.cache/tool
+  flockwork once --reset ~/.cache/tool/unpacked";
 
 #[derive(Debug, Args)]
 #[command(
     override_usage = "flockwork once [OPTIONS] PATH [--] COMMAND [ARG]...\n       flockwork once --reset PATH",
-    after_help = crate::args::ONCE_EXAMPLES
+    after_help = EXAMPLES
 )]
 pub(crate) struct OnceArgs {
     #[command(flatten)]
-    wait: Wait,
+    wait: WaitArgs,
 
     /// Say what is being done, to those who wait and to `flockwork status`
     #[arg(long, value_name = "TEXT")]
@@ -30,35 +35,36 @@ pub(crate) struct OnceArgs {
     fsync: bool,
 
     #[command(flatten)]
-    made: Made,
+    create: CreateArgs,
 
     /// Make it undone, so that the next one does it again
     #[arg(long)]
     reset: bool,
 
-    /// The file that says that it is done (a lock lies beside it), and the command to run with its arguments
+    /// The file that says that it is done (a lock lies beside it), and the command to run with its
+    /// arguments
     #[arg(value_name = "PATH [--] COMMAND", trailing_var_arg = true, num_args = 0.., value_hint = clap::ValueHint::AnyPath)]
     words: Vec<OsString>,
 }
 
 pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
-    let nameless = "name the file that says that it is done, and a command to run";
-    let (path, rest) = words::path_and_rest("once", &arguments.words, nameless)?;
-    let words = words::command("once", rest)?;
+    let no_path = "name the file that says that it is done, and a command to run";
+    let (path, rest) = command_line::path_and_rest("once", &arguments.words, no_path)?;
+    let words = command_line::command("once", rest)?;
     let wait = &arguments.wait;
     let mut options =
-        arguments.made.options().inherit(cfg!(unix)).record_holder(true).fsync(arguments.fsync);
+        arguments.create.options().inherit(cfg!(unix)).record_holder(true).fsync(arguments.fsync);
     if let Some(label) = &arguments.label {
         options = options.label(label.to_string_lossy());
     }
-    let (options, progress) = wait.tell(options);
+    let (options, progress) = wait.show_progress(options);
     if arguments.reset {
         if !words.is_empty() {
-            return Err(words::usage("once", "--reset runs no command"));
+            return Err(command_line::usage("once", "--reset runs no command"));
         }
         let once = options.open_once(path)?;
-        signals::end_when_told()?;
-        wait.take(&progress, wait.limit(), |limit| {
+        signals::end_on_signals()?;
+        wait.run(&progress, wait.limit(), |limit| {
             Ok(match limit {
                 Limit::Now => once.try_reset(),
                 Limit::Never => once.reset(),
@@ -66,14 +72,14 @@ pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
             }?)
         })?;
         progress.ended(&format!("reset `{}`", path.display()));
-        tell_whether_durable(arguments, &once);
+        warn_if_not_durable(arguments, &once);
         return Ok(Exit::Success);
     }
     if words.is_empty() {
-        return Err(words::usage("once", "no command to run"));
+        return Err(command_line::usage("once", "no command to run"));
     }
     let job = Job::new(words)?;
-    let signals = Signals::take()?;
+    let signals = Signals::install()?;
     let once = options.open_once(path)?;
     // What the command's end was is the answer, if it was run.
     let mut ended = None;
@@ -84,7 +90,7 @@ pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
         ended = Some(outcome);
         if is_done { Ok(()) } else { Err(()) }
     };
-    wait.take(&progress, wait.limit(), |limit| {
+    wait.run(&progress, wait.limit(), |limit| {
         let called = match limit {
             Limit::Now => once.try_call_once(&mut run),
             Limit::Never => once.call_once(&mut run),
@@ -93,7 +99,7 @@ pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
         match called {
             Ok(has_run) => {
                 if has_run {
-                    tell_whether_durable(arguments, &once);
+                    warn_if_not_durable(arguments, &once);
                 }
                 Ok(())
             }
@@ -107,11 +113,11 @@ pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
     })
 }
 
-/// The command has run, so this is no failure.
-fn tell_whether_durable(arguments: &OnceArgs, once: &Once) {
+/// Prints a warning if `--fsync` has no effect. The command has run, so this is no failure.
+fn warn_if_not_durable(arguments: &OnceArgs, once: &Once) {
     if arguments.fsync && !once.is_durable() {
         let path = once.path().display();
-        exit::say(&format!(
+        exit::print_error(&format!(
             "`{path}`: files cannot be synced here, so a loss of power may undo this"
         ));
     }

@@ -1,10 +1,11 @@
-//! The standard output, which may be closed, full, or a pipe whose reader is gone.
+//! Writes to the standard output, which may be closed, full, or a pipe without a reader.
 
 use std::io::{self, ErrorKind, Write as _};
 
 use crate::exit::{Exit, Failure, Outcome};
 
-/// Writes all of it. A pipe that is closed at its other end (`| head`) ends the verb as SIGPIPE ends other programs.
+/// Writes all bytes. A pipe without a reader (`| head`) ends the verb with the exit code of
+/// SIGPIPE.
 pub(crate) fn write(bytes: &[u8]) -> Outcome {
     match try_write(bytes) {
         Ok(()) => Ok(Exit::Success),
@@ -13,7 +14,7 @@ pub(crate) fn write(bytes: &[u8]) -> Outcome {
     }
 }
 
-/// The same for what exists nowhere else.
+/// The same for bytes that exist nowhere else: a closed standard output is an error.
 pub(crate) fn deliver(bytes: &[u8]) -> Result<(), Failure> {
     let written = if bytes.is_empty() || !may_be_closed() {
         try_write(bytes)
@@ -30,8 +31,7 @@ fn failed(error: &io::Error) -> Failure {
     Failure::new(Exit::System, format!("could not write to the standard output: {error}"))
 }
 
-/// Not through std's handle: it takes a descriptor that is not open for writing for one that is closed, and reports
-/// success.
+/// Does not use std's handle, which reports success for a descriptor that is not open for writing.
 #[cfg(unix)]
 pub(crate) fn try_write(bytes: &[u8]) -> io::Result<()> {
     use std::os::fd::AsFd as _;
@@ -45,17 +45,18 @@ pub(crate) fn try_write(bytes: &[u8]) -> io::Result<()> {
     out.write_all(bytes).and_then(|()| out.flush())
 }
 
-/// Whether the standard output was closed when this program was started, or cannot be distinguished from one that was: the
-/// runtime of Rust opens `/dev/null` in its place, for reading and writing, before `main` (std,
-/// `sys/pal/unix/mod.rs`, `sanitize_standard_fds`). A shell's `>/dev/null` is open for writing alone.
+/// Whether the standard output may have been closed when this program started. Before `main`,
+/// Rust's runtime opens `/dev/null` in its place for reading and writing (std,
+/// `sys/pal/unix/mod.rs`, `sanitize_standard_fds`). A shell's `>/dev/null` is open for writing
+/// alone.
 #[cfg(unix)]
 fn may_be_closed() -> bool {
     use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, stat};
     let stdout = io::stdout();
     let is_null = match (fstat(&stdout), stat("/dev/null")) {
-        (Ok(ours), Ok(null)) => {
-            FileType::from_raw_mode(ours.st_mode) == FileType::CharacterDevice
-                && ours.st_rdev == null.st_rdev
+        (Ok(stdout), Ok(null)) => {
+            FileType::from_raw_mode(stdout.st_mode) == FileType::CharacterDevice
+                && stdout.st_rdev == null.st_rdev
         }
         _ => false,
     };

@@ -1,4 +1,5 @@
-//! What a person sees of a wait: after a second one line on the standard error, on a terminal a live one.
+//! What a wait prints on the standard error: one line after a second, which is updated on a
+//! terminal.
 
 use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,29 +9,30 @@ use std::time::{Duration, Instant};
 use flockwork::Options;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::exit::{Failure, printable, say};
+use crate::exit::{Failure, print_error, printable};
 
 /// A shorter wait shows nothing.
-const AFTER: Duration = Duration::from_secs(1);
+const DELAY: Duration = Duration::from_secs(1);
 
-/// Shared with the callback of the library, which runs while it waits.
+/// Prints about one wait. Clones are shared with the callback that the library calls while it
+/// waits.
 #[derive(Clone)]
 pub(crate) struct Progress {
-    shown: Arc<Shown>,
+    output: Arc<Output>,
     quiet: bool,
     verbose: bool,
-    begun: Instant,
+    start: Instant,
 }
 
 #[derive(Default)]
-struct Shown {
-    said: AtomicBool,
-    live: Mutex<Option<ProgressBar>>,
+struct Output {
+    has_printed: AtomicBool,
+    live_line: Mutex<Option<ProgressBar>>,
 }
 
 impl Progress {
     pub(crate) fn new(quiet: bool, verbose: bool) -> Self {
-        Self { shown: Arc::default(), quiet, verbose, begun: Instant::now() }
+        Self { output: Arc::default(), quiet, verbose, start: Instant::now() }
     }
 
     pub(crate) fn attach(&self, options: Options) -> Options {
@@ -38,10 +40,10 @@ impl Progress {
             return options;
         }
         let this = self.clone();
-        options.on_wait(AFTER, move |waiting| this.show(&waiting.to_string()))
+        options.on_wait(DELAY, move |waiting| this.show(&waiting.to_string()))
     }
 
-    /// The same, but each line is what `text` returns, if anything.
+    /// The same, but `text` returns the line, or `None` to print nothing.
     pub(crate) fn attach_text(
         &self,
         options: Options,
@@ -51,28 +53,28 @@ impl Progress {
             return options;
         }
         let this = self.clone();
-        options.on_wait(AFTER, move |_| {
+        options.on_wait(DELAY, move |_| {
             if let Some(text) = text() {
                 this.show(&text);
             }
         })
     }
 
-    /// What `-v` prints at once about a wait.
-    pub(crate) fn refused(&self, why: &Failure) {
-        if self.verbose && !self.shown.said.swap(true, Ordering::Relaxed) {
-            say(&format!("{}; waiting", why.message()));
+    /// Prints with `-v`, before the wait, why the first attempt failed.
+    pub(crate) fn would_block(&self, failure: &Failure) {
+        if self.verbose && !self.output.has_printed.swap(true, Ordering::Relaxed) {
+            print_error(&format!("{}; waiting", failure.message()));
         }
     }
 
     fn show(&self, waiting: &str) {
         if !std::io::stderr().is_terminal() {
-            if !self.shown.said.swap(true, Ordering::Relaxed) {
-                say(waiting);
+            if !self.output.has_printed.swap(true, Ordering::Relaxed) {
+                print_error(waiting);
             }
             return;
         }
-        let mut live = self.shown.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut live = self.output.live_line.lock().unwrap_or_else(PoisonError::into_inner);
         let bar = live.get_or_insert_with(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             let style = ProgressStyle::with_template("{spinner} flockwork: {wide_msg}");
@@ -83,37 +85,40 @@ impl Progress {
         bar.tick();
     }
 
-    /// The wait is over, in whatever way: takes the live line away.
+    /// Removes the live line, at the end of a wait.
     pub(crate) fn clear(&self) {
-        let live = self.shown.live.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let live = self.output.live_line.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(bar) = live {
             bar.finish_and_clear();
         }
     }
 
-    /// What `-v` prints at the end of a wait: its outcome, and how long it took.
-    pub(crate) fn ended(&self, what: &str) {
+    /// Prints with `-v` the outcome of a wait and how long it took.
+    pub(crate) fn ended(&self, outcome: &str) {
         self.clear();
         if self.verbose {
-            say(&format!("{what} after {} s", seconds(self.waited())));
+            print_error(&format!("{outcome} after {} s", seconds(self.waited())));
         }
     }
 
     /// How long the verb has waited so far.
     pub(crate) fn waited(&self) -> Duration {
-        self.begun.elapsed()
+        self.start.elapsed()
     }
 
-    /// Rule 12 of the protocol: what the lock guards may be half-done.
-    pub(crate) fn died(&self, died: bool, path: &std::path::Path) {
+    /// Prints with `-v` that the last holder died: it may have left a change half-done (rule 12).
+    pub(crate) fn previous_holder_died(&self, died: bool, path: &std::path::Path) {
         if died && self.verbose {
-            say(&format!("the last holder of `{}` died without releasing it", path.display()));
+            print_error(&format!(
+                "the last holder of `{}` died without releasing it",
+                path.display()
+            ));
         }
     }
 }
 
-/// No more digits than a reader wants.
-pub(crate) fn seconds(span: Duration) -> String {
-    let digits = if span < Duration::from_secs(1) { 3 } else { 1 };
-    format!("{:.digits$}", span.as_secs_f64())
+/// Seconds with three decimals below one second, and one above.
+pub(crate) fn seconds(duration: Duration) -> String {
+    let digits = if duration < Duration::from_secs(1) { 3 } else { 1 };
+    format!("{:.digits$}", duration.as_secs_f64())
 }

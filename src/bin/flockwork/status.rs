@@ -1,4 +1,4 @@
-//! `flockwork status`: what lies at a path, and who holds it. Only looks.
+//! `flockwork status`: prints what is at a path and which processes hold it, without changing anything.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -8,12 +8,26 @@ use clap::Args;
 use flockwork::Holder;
 use serde_json::{Value, json};
 
+use crate::command_line;
 use crate::exit::{Exit, Failure, Outcome, is_printable, printable};
 use crate::output;
-use crate::words;
+
+const EXAMPLES: &str = "\
+Examples:
+  flockwork status /tmp/backup.lock
+  flockwork status --json --id cc
+  flockwork status --watch deploy.lock
+
+With --json there is an object for each path, and for PATH.flock beside it where that exists (Once,
+SharedFile, consumed events). Each has: path; kind (missing, file or semaphore); held; holders.
+A holder has pid, pid_namespace, same_pid_namespace, host, command, label, since (RFC 3339), slot
+and shared, null where unknown. Its pid can be used here, for example with kill, only if
+same_pid_namespace is true: other containers and hosts have numbers of their own. A file also has
+shared, set and bytes (as an event); what is missing has set; a semaphore has permits, available
+and slots (those that are held).";
 
 #[derive(Debug, Args)]
-#[command(after_help = crate::args::STATUS_EXAMPLES)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct StatusArgs {
     /// Write it as JSON: an array with an object for each path
     #[arg(long)]
@@ -62,15 +76,15 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(crate) fn run(arguments: &StatusArgs) -> Outcome {
     let mut paths = arguments.paths.clone();
     for name in &arguments.id {
-        paths.push(crate::names::path_to_look_at(name)?);
+        paths.push(crate::id::path_unchecked(name)?);
     }
     if paths.is_empty() {
-        return Err(words::usage("status", "name what to look at"));
+        return Err(command_line::usage("status", "name what to look at"));
     }
     if paths.iter().any(|path| path.as_os_str().is_empty()) {
-        return Err(words::usage("status", "a path is empty"));
+        return Err(command_line::usage("status", "a path is empty"));
     }
-    crate::signals::end_when_told()?;
+    crate::signals::end_on_signals()?;
     loop {
         let (seen, failed) = look_at_all(&paths);
         let mut text = String::new();
@@ -97,7 +111,8 @@ pub(crate) fn run(arguments: &StatusArgs) -> Outcome {
     }
 }
 
-/// What there is, and the first that could not be looked at; of others that could not it is said at once.
+/// What there is, and the first that could not be looked at; of others that could not it is said at
+/// once.
 fn look_at_all(paths: &[PathBuf]) -> (Vec<Seen>, Option<Failure>) {
     let (mut all, mut failed) = (Vec::new(), None);
     let mut add = |path: &Path| match look(path) {
@@ -156,7 +171,8 @@ fn look(path: &Path) -> Result<Seen, Failure> {
     Ok(Seen { path: path.into(), kind, holders })
 }
 
-/// Rule S1 of the protocol: the number lies in a file. Opening the semaphore could make what is missing.
+/// Rule S1 of the protocol: the number lies in a file. Opening the semaphore could make what is
+/// missing.
 fn semaphore(path: &Path) -> Result<Kind, Failure> {
     let capacity = path.join("capacity");
     let failed = |exit, why: String| Failure::new(exit, format!("`{}` {why}", path.display()));
@@ -245,7 +261,8 @@ fn as_text(all: &[Seen]) -> String {
     text
 }
 
-/// Of a time that the calendar has a date for: what humantime has none for it cannot show, and says so by a panic.
+/// Of a time that the calendar has a date for: what humantime has none for it cannot show, and says
+/// so by a panic.
 fn date(time: SystemTime) -> Option<SystemTime> {
     const YEAR_10000: u64 = 253_402_300_800;
     let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;

@@ -1,4 +1,4 @@
-//! The command line, read as `getopt_long(3)` reads it for flock(1): options end at the first word that is none.
+//! Parses flock(1)'s command line as `getopt_long(3)` does: options end at the first other word.
 
 use std::ffi::OsString;
 
@@ -6,7 +6,7 @@ use lexopt::{Arg, Parser};
 
 use crate::exit::Failure;
 
-use super::long::{self, Long};
+use super::long_options::{self, Match};
 use super::numbers::{self, Wait};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,30 +16,29 @@ pub(super) enum Mode {
     Unlock,
 }
 
-/// What is to be locked.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum LockTarget {
     Path(OsString),
     Descriptor(i32),
 }
 
-/// What is to be run.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Work {
+pub(super) enum JobSource {
     Words(Vec<OsString>),
     Shell(OsString),
 }
 
-/// The bytes to lock. Without any, it is flock(2) and the whole file.
+/// The bytes to lock with fcntl(2). Without a range, flock(2) locks the whole file.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Range {
     pub(super) start: i64,
-    /// None: to the end, wherever that will be.
+    /// Zero: to the end of the file, however long it grows.
     pub(super) length: i64,
 }
 
+/// A valid command line.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct Request {
     pub(super) mode: Mode,
     pub(super) wait: Wait,
     pub(super) conflict: i32,
@@ -47,18 +46,18 @@ pub(super) struct Asked {
     pub(super) no_fork: bool,
     pub(super) verbose: bool,
     pub(super) range: Option<Range>,
-    pub(super) what: What,
-    pub(super) work: Option<Work>,
+    pub(super) target: LockTarget,
+    pub(super) job: Option<JobSource>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Parsed {
-    Asked(Asked),
+    Request(Request),
     Help,
     Version,
 }
 
-/// An option, however it is spelt.
+/// An option, in any of its spellings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Opt {
     Shared,
@@ -109,10 +108,10 @@ impl Opt {
     }
 }
 
-/// What the options said so far.
+/// The options that were parsed so far.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option")]
-struct Said {
+struct ParsedOptions {
     mode: Mode,
     now: bool,
     timeout: Option<Wait>,
@@ -131,9 +130,9 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed,
         return Err(try_help("not enough arguments"));
     }
     let mut parser = Parser::from_args(words);
-    // As getopt has it: the value of `-w=5` is `=5`.
+    // As with getopt, the value of `-w=5` is `=5`.
     parser.set_short_equals(false);
-    let mut said = Said {
+    let mut options = ParsedOptions {
         mode: Mode::Exclusive,
         now: false,
         timeout: None,
@@ -146,22 +145,24 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed,
         shell: None,
     };
     let mut rest = Vec::new();
-    while said.shell.is_none() {
-        let Some(option) = next(&mut parser, said.descriptor.is_some(), &mut rest)? else { break };
+    while options.shell.is_none() {
+        let Some(option) = next(&mut parser, options.descriptor.is_some(), &mut rest)? else {
+            break;
+        };
         match option {
             (Opt::Help, _) => return Ok(Parsed::Help),
             (Opt::Version, _) => return Ok(Parsed::Version),
-            (option, value) => said.take(option, &value)?,
+            (option, value) => options.set(option, &value)?,
         }
     }
     rest.extend(parser.raw_args().map_err(|error| try_help(&error.to_string()))?);
-    if said.no_fork && said.close {
+    if options.no_fork && options.close {
         return Err(Failure::usage("the --no-fork and --close options are incompatible"));
     }
-    said.with(rest).map(Parsed::Asked)
+    options.into_request(rest).map(Parsed::Request)
 }
 
-/// The next option and its value, if it takes one. The first word that is no option goes to `rest`.
+/// The next option and its value, if it takes one. The first other word is moved to `rest`.
 fn next(
     parser: &mut Parser,
     has_descriptor: bool,
@@ -175,7 +176,7 @@ fn next(
             return Ok(None);
         }
         Some(Arg::Short(letter)) => {
-            // With `--fd`, no file's name stands before it.
+            // With `--fd`, no file name precedes `-c`.
             let option = match letter {
                 'c' if has_descriptor => Some(Opt::Command),
                 letter => Opt::of_letter(letter),
@@ -191,7 +192,7 @@ fn next(
         Some(Arg::Long(name)) => {
             let name = name.to_string();
             (long_option(parser, &name, has_descriptor)?, {
-                let full = long::full(&name, has_descriptor);
+                let full = long_options::full_name(&name, has_descriptor);
                 format!("option '--{full}' requires an argument")
             })
         }
@@ -204,18 +205,18 @@ fn next(
 }
 
 fn long_option(parser: &mut Parser, name: &str, has_descriptor: bool) -> Result<Opt, Failure> {
-    // As it was written, for what is said about it.
+    // The spelling for the error message.
     let written = |parser: &mut Parser| match parser.optional_value() {
         Some(value) => format!("--{name}={}", value.to_string_lossy()),
         None => format!("--{name}"),
     };
-    match long::find(name, has_descriptor) {
-        Long::One(full, option) if !option.takes_value() && parser.optional_value().is_some() => {
+    match long_options::find(name, has_descriptor) {
+        Match::One(full, option) if !option.takes_value() && parser.optional_value().is_some() => {
             Err(try_help(&format!("option '--{full}' doesn't allow an argument")))
         }
-        Long::One(_, option) => Ok(option),
-        Long::None => Err(try_help(&format!("unrecognized option '{}'", written(parser)))),
-        Long::Several(names) => {
+        Match::One(_, option) => Ok(option),
+        Match::None => Err(try_help(&format!("unrecognized option '{}'", written(parser)))),
+        Match::Several(names) => {
             let names: Vec<_> = names.iter().map(|name| format!("'--{name}'")).collect();
             let (written, names) = (written(parser), names.join(" "));
             Err(try_help(&format!("option '{written}' is ambiguous; possibilities: {names}")))
@@ -223,8 +224,8 @@ fn long_option(parser: &mut Parser, name: &str, has_descriptor: bool) -> Result<
     }
 }
 
-impl Said {
-    fn take(&mut self, option: Opt, value: &OsString) -> Result<(), Failure> {
+impl ParsedOptions {
+    fn set(&mut self, option: Opt, value: &OsString) -> Result<(), Failure> {
         match option {
             Opt::Shared => self.mode = Mode::Shared,
             Opt::Exclusive => self.mode = Mode::Exclusive,
@@ -251,26 +252,26 @@ impl Said {
         Ok(())
     }
 
-    /// With the words after the options.
-    fn with(self, mut rest: Vec<OsString>) -> Result<Asked, Failure> {
-        let (what, work) = if let Some(descriptor) = self.descriptor {
-            let work = match self.shell {
+    /// Combines the options with the words after them.
+    fn into_request(self, mut rest: Vec<OsString>) -> Result<Request, Failure> {
+        let (target, job) = if let Some(descriptor) = self.descriptor {
+            let job = match self.shell {
                 Some(_) if !rest.is_empty() => return Err(exactly_one("-c")),
-                Some(string) => Some(Work::Shell(string)),
-                None => work(rest)?,
+                Some(string) => Some(JobSource::Shell(string)),
+                None => job_source(rest)?,
             };
-            if work.is_none() {
+            if job.is_none() {
                 return Err(Failure::usage("--fd requires a command")
                     .hint(format!("to lock it for the shell, use `flock {descriptor}`")));
             }
-            (What::Descriptor(descriptor), work)
+            (LockTarget::Descriptor(descriptor), job)
         } else if rest.is_empty() {
             return Err(Failure::usage("requires file descriptor, file or directory"));
         } else {
             let first = rest.remove(0);
-            match work(rest)? {
-                None => (What::Descriptor(numbers::descriptor(&first)?), None),
-                work => (What::Path(first), work),
+            match job_source(rest)? {
+                None => (LockTarget::Descriptor(numbers::descriptor(&first)?), None),
+                job => (LockTarget::Path(first), job),
             }
         };
         let wait = match self.timeout {
@@ -279,7 +280,7 @@ impl Said {
             Some(wait) => wait,
             None => Wait::Forever,
         };
-        Ok(Asked {
+        Ok(Request {
             mode: self.mode,
             wait,
             conflict: self.conflict,
@@ -287,20 +288,20 @@ impl Said {
             no_fork: self.no_fork,
             verbose: self.verbose,
             range: self.range,
-            what,
-            work,
+            target,
+            job,
         })
     }
 }
 
-fn work(mut words: Vec<OsString>) -> Result<Option<Work>, Failure> {
+fn job_source(mut words: Vec<OsString>) -> Result<Option<JobSource>, Failure> {
     match words.first() {
         None => Ok(None),
         Some(flag) if flag == "-c" || flag == "--command" => match words.len() {
-            2 => Ok(Some(Work::Shell(words.remove(1)))),
+            2 => Ok(Some(JobSource::Shell(words.remove(1)))),
             _ => Err(exactly_one(&flag.to_string_lossy())),
         },
-        Some(_) => Ok(Some(Work::Words(words))),
+        Some(_) => Ok(Some(JobSource::Words(words))),
     }
 }
 
@@ -308,10 +309,10 @@ fn exactly_one(flag: &str) -> Failure {
     Failure::usage(format!("{flag} requires exactly one command argument"))
 }
 
-/// getopt's complaints are followed by a hint.
-fn try_help(what: &str) -> Failure {
-    let hint = super::text::TRY_HELP;
-    if what.is_empty() { Failure::usage(hint) } else { Failure::usage(what).hint(hint) }
+/// A usage error, with the hint of getopt's errors.
+fn try_help(problem: &str) -> Failure {
+    let hint = super::help::TRY_HELP;
+    if problem.is_empty() { Failure::usage(hint) } else { Failure::usage(problem).hint(hint) }
 }
 
 #[cfg(test)]
@@ -320,14 +321,14 @@ mod tests {
 
     use super::*;
 
-    fn asked(line: &str) -> Asked {
+    fn request(line: &str) -> Request {
         match parse(line.split(' ').map(OsString::from)) {
-            Ok(Parsed::Asked(asked)) => asked,
+            Ok(Parsed::Request(request)) => request,
             other => panic!("{line}: {other:?}"),
         }
     }
 
-    fn complaint(line: &str) -> String {
+    fn error_message(line: &str) -> String {
         let failure = parse(line.split(' ').map(OsString::from)).unwrap_err();
         assert_eq!(failure.exit, crate::exit::Exit::Usage, "{line}");
         format!("{failure:?}")
@@ -338,54 +339,54 @@ mod tests {
         limit!();
         for line in ["-xn l true", "-e --nb l true", "--excl --nonblock l true", "--e -n -- l true"]
         {
-            let asked = asked(line);
-            assert_eq!((asked.mode, asked.wait), (Mode::Exclusive, Wait::Never), "{line}");
-            assert_eq!(asked.what, What::Path("l".into()), "{line}");
-            assert_eq!(asked.work, Some(Work::Words(vec!["true".into()])), "{line}");
+            let request = request(line);
+            assert_eq!((request.mode, request.wait), (Mode::Exclusive, Wait::Never), "{line}");
+            assert_eq!(request.target, LockTarget::Path("l".into()), "{line}");
+            assert_eq!(request.job, Some(JobSource::Words(vec!["true".into()])), "{line}");
         }
         let five = Wait::Until(std::time::Duration::from_secs(5));
         for line in ["-w5 9", "-w 5 9", "-sw5 9", "--wait=5 9", "--t 5 9", "--timeout 5 9"] {
-            assert_eq!(asked(line).wait, five, "{line}");
-            assert_eq!(asked(line).what, What::Descriptor(9), "{line}");
+            assert_eq!(request(line).wait, five, "{line}");
+            assert_eq!(request(line).target, LockTarget::Descriptor(9), "{line}");
         }
         for (line, mode) in [("--s 9", Mode::Shared), ("-xu 9", Mode::Unlock)] {
-            assert_eq!(asked(line).mode, mode, "{line}");
+            assert_eq!(request(line).mode, mode, "{line}");
         }
     }
 
     #[test]
     fn options_end_at_the_first_word() {
         limit!();
-        let words = |line: &str| asked(line).work;
-        assert_eq!(words("l -n -s"), Some(Work::Words(vec!["-n".into(), "-s".into()])));
-        assert_eq!(words("l -- true"), Some(Work::Words(vec!["--".into(), "true".into()])));
-        assert_eq!(words("l -c true"), Some(Work::Shell("true".into())));
+        let words = |line: &str| request(line).job;
+        assert_eq!(words("l -n -s"), Some(JobSource::Words(vec!["-n".into(), "-s".into()])));
+        assert_eq!(words("l -- true"), Some(JobSource::Words(vec!["--".into(), "true".into()])));
+        assert_eq!(words("l -c true"), Some(JobSource::Shell("true".into())));
     }
 
     #[test]
-    fn a_descriptor_goes_with_a_command() {
+    fn fd_takes_a_command() {
         limit!();
         for line in ["--fd 9 -c a", "--fd=9 --command a", "--fd 9 -- -c a", "--fd 9 -n -ca"] {
-            assert_eq!(asked(line).what, What::Descriptor(9), "{line}");
-            assert_eq!(asked(line).work, Some(Work::Shell("a".into())), "{line}");
+            assert_eq!(request(line).target, LockTarget::Descriptor(9), "{line}");
+            assert_eq!(request(line).job, Some(JobSource::Shell("a".into())), "{line}");
         }
         let words = vec!["a".into(), "-c".into()];
-        assert_eq!(asked("--fd 9 a -c").work, Some(Work::Words(words)));
+        assert_eq!(request("--fd 9 a -c").job, Some(JobSource::Words(words)));
     }
 
     #[test]
     fn a_range_implies_fcntl() {
         limit!();
-        let range = |line: &str| asked(line).range;
+        let range = |line: &str| request(line).range;
         assert_eq!(range("l true"), None);
         assert_eq!(range("--fcntl l true"), Some(Range::default()));
         assert_eq!(range("--start 1K --l 2 l true"), Some(Range { start: 1024, length: 2 }));
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn invalid_command_lines_are_rejected() {
         limit!();
-        for (line, say) in [
+        for (line, expected) in [
             ("-z", "invalid option -- 'z'"),
             ("-c a", "invalid option -- 'c'"),
             ("--bogus=1", "unrecognized option '--bogus=1'"),
@@ -403,34 +404,34 @@ mod tests {
             ("--fd 9", "--fd requires a command"),
             ("--fd -1 true", "bad file descriptor: '-1'"),
         ] {
-            assert!(complaint(line).contains(say), "{line}: {}", complaint(line));
+            assert!(error_message(line).contains(expected), "{line}: {}", error_message(line));
         }
     }
 
     proptest::proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
 
-        /// No panic, and what is run is what stands behind what is locked.
+        /// No words cause a panic, and the command consists of the last words.
         #[test]
-        fn any_words_are_refused_as_usage_or_meant(
+        fn any_words_are_a_request_or_a_usage_error(
             words in proptest::collection::vec("(-{0,2}[suxneowEFcvhV]{0,3}=?[0-9]{0,2})|(--(s|sh|ex|un|no|nb|ti|wa|con|cl|ve|fc|st|le|fd|co|he)[a-z-]{0,6}=?[0-9K]{0,2})|l|9|--|-c|true|\\PC{0,3}", 0..7),
         ) {
             limit!();
             match parse(words.iter().map(OsString::from)) {
                 Err(failure) => prop_assert_eq!(failure.exit, crate::exit::Exit::Usage),
                 Ok(Parsed::Help | Parsed::Version) => {}
-                Ok(Parsed::Asked(asked)) => {
-                    prop_assert!((0..=255).contains(&asked.conflict));
-                    match asked.work {
-                        Some(Work::Words(run)) => {
+                Ok(Parsed::Request(request)) => {
+                    prop_assert!((0..=255).contains(&request.conflict));
+                    match request.job {
+                        Some(JobSource::Words(run)) => {
                             let run: Vec<_> = run.iter().map(|word| word.to_string_lossy().into_owned()).collect();
                             prop_assert!(!run.is_empty() && words.ends_with(&run), "{:?}: {:?}", words, run);
                         }
-                        Some(Work::Shell(string)) => {
+                        Some(JobSource::Shell(string)) => {
                             let string = string.to_string_lossy().into_owned();
                             prop_assert!(words.iter().any(|word| word.ends_with(&string)), "{:?}: {:?}", words, string);
                         }
-                        None => prop_assert!(matches!(asked.what, What::Descriptor(_)), "{:?}", words),
+                        None => prop_assert!(matches!(request.target, LockTarget::Descriptor(_)), "{:?}", words),
                     }
                 }
             }

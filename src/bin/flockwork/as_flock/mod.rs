@@ -1,20 +1,21 @@
-//! Started as `flock`: flock(1) of util-linux 2.38, with the options that 2.43 adds. Here is the order of what it does; the
-//! command line is read in `args`, and the lock is `unix` or `elsewhere`.
+//! The program under the name `flock`: flock(1) of util-linux 2.38, with the options that 2.43
+//! adds.
 //!
-//! It keeps no records beside the file, and passes no gate: it is the bare lock, which the library's locks respect.
+//! It uses the bare lock, which excludes the library's locks: it leaves no record of the holder and
+//! does not pass the turnstile. `args` parses the command line, and `unix` or `non_unix` locks.
 
 mod args;
-mod long;
+mod help;
+mod long_options;
 mod numbers;
-mod text;
+mod timeout;
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod byte_range;
 #[cfg(unix)]
 mod descriptor;
 #[cfg(not(unix))]
-mod elsewhere;
-#[cfg(any(target_os = "linux", target_os = "android"))]
-mod range;
-mod timed;
+mod non_unix;
 #[cfg(unix)]
 mod unix;
 
@@ -27,29 +28,28 @@ use crate::job::Job;
 use crate::output;
 use crate::signals::{self, Signals};
 
-use args::{Asked, Parsed, Work};
+use args::{JobSource, Parsed, Request};
 #[cfg(not(unix))]
-use elsewhere::Target;
+use non_unix::Target;
 use numbers::Wait;
 #[cfg(unix)]
 use unix::Target;
 
-/// Whether a lock was had.
+/// The result of trying or waiting to lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Taken {
-    Had,
-    /// Somebody else has it.
-    Busy,
+enum Attempt {
+    Acquired,
+    WouldBlock,
 }
 
-/// The name to speak under, where this program was started as `flock`.
+/// The name in messages, if this program was started as `flock`.
 pub(crate) fn name(words: &[OsString]) -> Option<String> {
     let file = Path::new(words.first()?).file_name()?;
     let is_flock = file == "flock" || file.eq_ignore_ascii_case(OsStr::new("flock.exe"));
     is_flock.then(|| "flock".to_string())
 }
 
-/// All that it says begins with its name.
+/// Runs flock(1). All messages begin with `name`.
 pub(crate) fn run(name: &str, words: Vec<OsString>) -> Exit {
     #[cfg(unix)]
     if let Some(helper) = descriptor::Helper::recognize(&words) {
@@ -57,20 +57,20 @@ pub(crate) fn run(name: &str, words: Vec<OsString>) -> Exit {
     }
     let parsed = args::parse(words.into_iter().skip(1));
     let outcome = parsed.and_then(|parsed| match parsed {
-        Parsed::Help => show(&text::help()),
-        Parsed::Version => show(&text::version()),
-        Parsed::Asked(asked) => lock_and_run(name, &asked),
+        Parsed::Help => print(&help::help()),
+        Parsed::Version => print(&help::version()),
+        Parsed::Request(request) => lock_and_run(name, &request),
     });
     outcome.unwrap_or_else(|failure| failure.report_as(name))
 }
 
-/// With the code and the text of flock(1) where that fails; flock(1) ignores an output that is not
-/// open.
-fn show(text: &str) -> Outcome {
+/// Prints a text. A failure has flock(1)'s exit code and message, and a closed standard output is
+/// ignored as there.
+fn print(text: &str) -> Outcome {
     match output::try_write(text.as_bytes()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Exit::Other(128 + 13)),
         Err(error) if error.raw_os_error() != Some(EBADF) => {
-            Err(Failure::new(Exit::Other(1), format!("write error: {}", timed::reason(&error))))
+            Err(Failure::new(Exit::Other(1), format!("write error: {}", timeout::reason(&error))))
         }
         _ => Ok(Exit::Success),
     }
@@ -78,11 +78,11 @@ fn show(text: &str) -> Outcome {
 
 const EBADF: i32 = 9;
 
-/// Nothing is unlocked at the end: what the command left running holds on to what it inherited, and a descriptor that we
-/// were given is its owner's.
-fn lock_and_run(name: &str, asked: &Asked) -> Outcome {
-    let mut target = Target::open(asked)?;
-    let deadline = match asked.wait {
+/// Does not unlock at the end: processes that the command left running keep the lock that they
+/// inherited, and a lock on an inherited descriptor belongs to the parent process.
+fn lock_and_run(name: &str, request: &Request) -> Outcome {
+    let mut target = Target::open(request)?;
+    let deadline = match request.wait {
         Wait::Until(span) => Instant::now().checked_add(span),
         Wait::Impossible => {
             return Err(Failure::new(Exit::System, "cannot set up timer: Invalid argument"));
@@ -90,63 +90,65 @@ fn lock_and_run(name: &str, asked: &Asked) -> Outcome {
         Wait::Forever | Wait::Never => None,
     };
     let start = Instant::now();
-    // The first try goes before all that opens descriptors of our own: the one that we were told may not be open.
+    // The first attempt precedes everything that opens a descriptor: the given number may be
+    // closed, and must not become a descriptor of this program.
     let first = target.attempt()?;
-    let mut took = start.elapsed();
-    // A command that takes our place would inherit what is blocked.
-    let signals = match &asked.work {
-        Some(_) if !(asked.no_fork && cfg!(unix)) => Some(Signals::take()?),
+    let mut waited = start.elapsed();
+    // A command that replaces this process would inherit the blocked signals.
+    let signals = match &request.job {
+        Some(_) if !(request.no_fork && cfg!(unix)) => Some(Signals::install()?),
         _ => {
-            signals::end_when_told()?;
+            signals::end_on_signals()?;
             None
         }
     };
-    if first == Taken::Busy {
-        if asked.wait == Wait::Never {
-            return Err(refused(asked, "failed to get lock"));
+    if first == Attempt::WouldBlock {
+        if request.wait == Wait::Never {
+            return Err(conflict(request, "failed to get lock"));
         }
-        if target.wait(deadline)? == Taken::Busy {
-            return Err(refused(asked, "timeout while waiting to get lock"));
+        if target.wait(deadline)? == Attempt::WouldBlock {
+            return Err(conflict(request, "timeout while waiting to get lock"));
         }
-        took = start.elapsed();
+        waited = start.elapsed();
     }
-    if asked.verbose {
-        let (seconds, micros) = (took.as_secs(), took.subsec_micros());
+    if request.verbose {
+        let (seconds, micros) = (waited.as_secs(), waited.subsec_micros());
         let line = format!("{name}: getting lock took {seconds}.{micros:06} seconds\n");
         let _ = output::write(line.as_bytes());
     }
-    let Some(work) = &asked.work else { return Ok(Exit::Success) };
-    let job = match work {
-        Work::Words(words) => Job::new(words)?,
-        Work::Shell(string) => Job::shell(string),
+    let Some(source) = &request.job else { return Ok(Exit::Success) };
+    let job = match source {
+        JobSource::Words(words) => Job::new(words)?,
+        JobSource::Shell(string) => Job::shell(string),
     };
-    if asked.verbose {
+    if request.verbose {
         let program = printable(&job.program().to_string_lossy());
         let _ = output::write(format!("{name}: executing {program}\n").as_bytes());
     }
-    target.hand_on(asked.close)?;
+    target.set_inheritable(request.close)?;
     match signals {
         Some(signals) => signals.run(&job),
-        None => Err(in_our_place(&job)),
+        None => Err(replace_process(&job)),
     }
 }
 
-/// The code that was asked for, and no word about it but for those who want to hear.
-fn refused(asked: &Asked, why: &str) -> Failure {
-    let why = if asked.verbose { why } else { "" };
-    Failure::new(Exit::Other(asked.conflict), why)
+/// The failure with the code of `-E`, printed only with `--verbose`.
+fn conflict(request: &Request, why: &str) -> Failure {
+    let why = if request.verbose { why } else { "" };
+    Failure::new(Exit::Other(request.conflict), why)
 }
 
 #[cfg(unix)]
-fn in_our_place(job: &Job) -> Failure {
-    // A command that inherits it ignored would not learn how its children end. A handler does not outlive the exec.
+fn replace_process(job: &Job) -> Failure {
+    // A command that inherits an ignored SIGCHLD could not wait for its children. The handler is
+    // reset by the exec.
     let _ = signal_hook::flag::register(signal_hook::consts::SIGCHLD, std::sync::Arc::default());
     job.exec()
 }
 
 #[cfg(not(unix))]
-fn in_our_place(_job: &Job) -> Failure {
-    unreachable!("there, a command is always started")
+fn replace_process(_job: &Job) -> Failure {
+    unreachable!("a command is always started on this system")
 }
 
 #[cfg(test)]
@@ -154,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_goes_by_the_files_name() {
+    fn the_file_name_decides() {
         limit!();
         for (word, is_flock) in [
             ("flock", true),

@@ -1,4 +1,4 @@
-//! The numbers on the command line, as flock(1) reads them.
+//! Parses the numbers on flock(1)'s command line.
 
 use std::ffi::OsStr;
 use std::num::{IntErrorKind, ParseIntError};
@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use crate::exit::Failure;
 
-/// How long to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wait {
     Forever,
     Never,
     Until(Duration),
-    /// No timer can be set to that; flock(1) says so when it has opened the file.
+    /// No timer can be set to this; flock(1) reports that after it has opened the file.
     Impossible,
 }
 
-/// Seconds, with fractions, as strtod(3) reads them but for hexadecimal ones. Nothing is the same as `-n`.
+/// Seconds with fractions, as strtod(3) reads them, except hexadecimal numbers. Zero is the same as
+/// `-n`.
 pub(super) fn timeout(value: &OsStr) -> Result<Wait, Failure> {
     let text = value.to_string_lossy();
-    let Ok(seconds) = trimmed(&text).parse::<f64>() else {
+    let Ok(seconds) = trim_start(&text).parse::<f64>() else {
         return Err(Failure::usage(format!("invalid timeout value: '{text}'")));
     };
     let micros = (seconds.fract() * 1e6).trunc();
@@ -33,17 +33,17 @@ pub(super) fn timeout(value: &OsStr) -> Result<Wait, Failure> {
 }
 
 pub(super) fn exit_code(value: &OsStr) -> Result<i32, Failure> {
-    match whole(value, "invalid exit code")? {
+    match integer(value, "invalid exit code")? {
         code @ 0..=255 => Ok(code),
         _ => Err(Failure::usage("exit code out of range (expected 0 to 255)")),
     }
 }
 
 pub(super) fn descriptor(value: &OsStr) -> Result<i32, Failure> {
-    whole(value, "bad file descriptor")
+    integer(value, "bad file descriptor")
 }
 
-/// That of `--fd`, which no file has if it is negative.
+/// The number of `--fd`, which must not be negative.
 pub(super) fn open_descriptor(value: &OsStr) -> Result<i32, Failure> {
     match descriptor(value)? {
         number @ 0.. => Ok(number),
@@ -51,31 +51,32 @@ pub(super) fn open_descriptor(value: &OsStr) -> Result<i32, Failure> {
     }
 }
 
-fn whole(value: &OsStr, complaint: &str) -> Result<i32, Failure> {
+fn integer(value: &OsStr, message: &str) -> Result<i32, Failure> {
     let text = value.to_string_lossy();
-    trimmed(&text).parse().map_err(|error: ParseIntError| {
+    trim_start(&text).parse().map_err(|error: ParseIntError| {
         let why = match error.kind() {
             IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => {
                 ": Numerical result out of range"
             }
             _ => "",
         };
-        Failure::usage(format!("{complaint}: '{text}'{why}"))
+        Failure::usage(format!("{message}: '{text}'{why}"))
     })
 }
 
-/// Bytes, or a number of K, M, G, ... (KiB, MiB, ...: powers of 1024; KB, MB, ...: powers of 1000). As strtoumax(3) reads
-/// it, with a sign, and in base 8 after a `0`, in base 16 after `0x`.
+/// A number of bytes, with a unit: K or KiB, M or MiB, ... (powers of 1024), KB, MB, ... (powers of
+/// 1000). As with strtoumax(3) it may have a sign, and is octal after `0` and hexadecimal after
+/// `0x`.
 pub(super) fn size(value: &OsStr, option: &str) -> Result<i64, Failure> {
     let text = value.to_string_lossy();
-    sized(trimmed(&text)).ok_or_else(|| {
+    parse_size(trim_start(&text)).ok_or_else(|| {
         Failure::usage(format!("{option}: '{text}' is not a number of bytes"))
             .hint("give one such as 4096, 4K (of 1024) or 4KB (of 1000)")
     })
 }
 
-/// A number beyond `i64` becomes negative, and the system refuses it as invalid, as under flock(1).
-fn sized(text: &str) -> Option<i64> {
+/// A number beyond `i64` becomes negative, and the system rejects it, as with flock(1).
+fn parse_size(text: &str) -> Option<i64> {
     let text = text.strip_prefix('+').unwrap_or(text);
     let (digits, radix) = match text.strip_prefix('0') {
         Some(rest) if rest.starts_with(['x', 'X']) => (&rest[1..], 16),
@@ -85,7 +86,7 @@ fn sized(text: &str) -> Option<i64> {
     let end = digits.find(|digit: char| !digit.is_digit(radix)).unwrap_or(digits.len());
     let (number, unit) = digits.split_at(end);
     let number = u64::from_str_radix(number, radix).ok()?;
-    let Some(letter) = unit.chars().next() else { return Some(signed(number)) };
+    let Some(letter) = unit.chars().next() else { return Some(as_signed(number)) };
     let power = "KMGTPE".find(letter.to_ascii_uppercase())?;
     let base: u64 = match &unit[1..] {
         "" | "iB" => 1024,
@@ -93,15 +94,15 @@ fn sized(text: &str) -> Option<i64> {
         _ => return None,
     };
     let bytes = number.checked_mul(base.checked_pow(u32::try_from(power + 1).ok()?)?)?;
-    Some(signed(bytes))
+    Some(as_signed(bytes))
 }
 
-fn signed(number: u64) -> i64 {
+fn as_signed(number: u64) -> i64 {
     i64::from_ne_bytes(number.to_ne_bytes())
 }
 
-/// strtol(3) and its like pass over what stands before the number, but not over what follows it.
-fn trimmed(text: &str) -> &str {
+/// Removes leading white space, as strtol(3) does.
+fn trim_start(text: &str) -> &str {
     text.trim_start_matches([' ', '\t', '\n', '\u{b}', '\u{c}', '\r'])
 }
 
@@ -112,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_outs_are_seconds() {
+    fn timeouts_are_seconds() {
         limit!();
         let timeout = |text: &str| timeout(OsStr::new(text)).ok();
         for (text, milliseconds) in
@@ -158,7 +159,7 @@ mod tests {
             ("1x", None),
             ("1é", None),
         ] {
-            assert_eq!(sized(text), bytes, "{text}");
+            assert_eq!(parse_size(text), bytes, "{text}");
         }
     }
 
@@ -166,14 +167,14 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
 
         #[test]
-        fn any_number_that_is_taken_is_what_was_asked_for(number in any::<i64>(), micros in 1..1_000_000_u32, text in any::<String>()) {
+        fn accepted_numbers_have_the_value_that_was_written(number in any::<i64>(), micros in 1..1_000_000_u32, text in any::<String>()) {
             limit!();
             let as_i32 = i32::try_from(number).ok();
             let written = number.to_string();
             prop_assert_eq!(descriptor(OsStr::new(&written)).ok(), as_i32);
             prop_assert_eq!(exit_code(OsStr::new(&written)).ok(), as_i32.filter(|code| (0..=255).contains(code)));
-            prop_assert_eq!(sized(&written), Some(number).filter(|number| *number >= 0));
-            prop_assert_eq!(sized(&format!("{:#x}", number.unsigned_abs())), Some(signed(number.unsigned_abs())));
+            prop_assert_eq!(parse_size(&written), Some(number).filter(|number| *number >= 0));
+            prop_assert_eq!(parse_size(&format!("{:#x}", number.unsigned_abs())), Some(as_signed(number.unsigned_abs())));
             let seconds = number.unsigned_abs() % 1_000_000;
             let span = Duration::new(seconds, micros * 1000);
             match timeout(OsStr::new(&format!("{seconds}.{micros:06}"))) {
@@ -185,13 +186,13 @@ mod tests {
         }
 
         #[test]
-        fn any_size_is_so_many_of_its_unit(number in any::<u32>(), power in 0..6_usize, form in 0..3_usize) {
+        fn sizes_are_multiples_of_their_unit(number in any::<u32>(), power in 0..6_usize, form in 0..3_usize) {
             limit!();
             let letter = &"KMGTPE"[power..=power];
             let (unit, base) = [("", 1024_i128), ("iB", 1024), ("B", 1000)][form];
             let wanted = i128::from(number) * base.pow(u32::try_from(power).unwrap() + 1);
-            let wanted = u64::try_from(wanted).ok().map(signed);
-            prop_assert_eq!(sized(&format!("{number}{letter}{unit}")), wanted);
+            let wanted = u64::try_from(wanted).ok().map(as_signed);
+            prop_assert_eq!(parse_size(&format!("{number}{letter}{unit}")), wanted);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is locked, on Unix: a file or directory that is opened here, or a descriptor that this process was started with.
+//! Locks a file or directory that this program opens, or an inherited descriptor, on Unix.
 
 use std::ffi::OsString;
 use std::io;
@@ -9,19 +9,19 @@ use std::time::Instant;
 use rustix::fs::{Access, Mode as Bits, OFlags};
 use rustix::io::Errno;
 
-use super::args::{Asked, Mode, Range, What};
-use super::timed::reason;
-use super::{Taken, descriptor, timed};
+use super::args::{LockTarget, Mode, Range, Request};
+use super::timeout::reason;
+use super::{Attempt, descriptor, timeout};
 use crate::exit::{Exit, Failure};
 
 #[derive(Debug)]
 pub(super) enum Target {
-    File(Opened),
-    Descriptor(descriptor::Given),
+    File(OpenedFile),
+    Descriptor(descriptor::InheritedDescriptor),
 }
 
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct OpenedFile {
     path: OsString,
     file: Arc<OwnedFd>,
     is_read_write: bool,
@@ -30,74 +30,75 @@ pub(super) struct Opened {
 }
 
 impl Target {
-    pub(super) fn open(asked: &Asked) -> Result<Self, Failure> {
-        if asked.range.is_some() && !cfg!(any(target_os = "linux", target_os = "android")) {
+    pub(super) fn open(request: &Request) -> Result<Self, Failure> {
+        if request.range.is_some() && !cfg!(any(target_os = "linux", target_os = "android")) {
             return Err(Failure::usage(
                 "--fcntl, --start and --length: this system has no such locks; leave them out to lock the whole file",
             ));
         }
-        match &asked.what {
-            What::Descriptor(number) => {
-                Ok(Self::Descriptor(descriptor::Given::new(*number, asked.mode, asked.range)))
-            }
-            What::Path(path) => {
-                // For a range, an exclusive lock wants a file that may be written to.
-                let writes = asked.range.is_some() && asked.mode == Mode::Exclusive;
+        match &request.target {
+            LockTarget::Descriptor(number) => Ok(Self::Descriptor(
+                descriptor::InheritedDescriptor::new(*number, request.mode, request.range),
+            )),
+            LockTarget::Path(path) => {
+                // An exclusive lock on a range requires a file that is open for writing.
+                let writes = request.range.is_some() && request.mode == Mode::Exclusive;
                 let flags = if writes { OFlags::WRONLY } else { OFlags::RDONLY };
                 let (file, _) = open(path, flags)?;
-                Ok(Self::File(Opened {
+                Ok(Self::File(OpenedFile {
                     path: path.clone(),
                     file: Arc::new(file),
                     is_read_write: false,
-                    mode: asked.mode,
-                    range: asked.range,
+                    mode: request.mode,
+                    range: request.range,
                 }))
             }
         }
     }
 
-    /// Takes it if nobody is in the way.
-    pub(super) fn attempt(&mut self) -> Result<Taken, Failure> {
+    /// Tries to lock without waiting.
+    pub(super) fn attempt(&mut self) -> Result<Attempt, Failure> {
         match self {
             Self::File(opened) => opened.attempt(),
-            Self::Descriptor(given) => given.attempt(),
+            Self::Descriptor(descriptor) => descriptor.attempt(),
         }
     }
 
-    /// Waits for it, until then at most.
-    pub(super) fn wait(&mut self, deadline: Option<Instant>) -> Result<Taken, Failure> {
+    /// Waits for the lock until the deadline.
+    pub(super) fn wait(&mut self, deadline: Option<Instant>) -> Result<Attempt, Failure> {
         match self {
             Self::File(opened) => opened.wait(deadline),
-            Self::Descriptor(given) => given.wait(deadline),
+            Self::Descriptor(descriptor) => descriptor.wait(deadline),
         }
     }
 
-    /// To the command, or not: from now on it inherits the descriptor, or not.
-    pub(super) fn hand_on(&mut self, close: bool) -> Result<(), Failure> {
+    /// Lets the command inherit the descriptor, unless `close`.
+    pub(super) fn set_inheritable(&mut self, close: bool) -> Result<(), Failure> {
         match self {
             Self::File(_) if close => Ok(()),
             Self::File(opened) => {
                 rustix::io::fcntl_setfd(&opened.file, rustix::io::FdFlags::empty())
                     .map_err(|error| opened.failed(&error.into()))
             }
-            Self::Descriptor(given) if close => given.keep(),
+            Self::Descriptor(descriptor) if close => descriptor.close(),
             Self::Descriptor(_) => Ok(()),
         }
     }
 }
 
-impl Opened {
-    fn attempt(&mut self) -> Result<Taken, Failure> {
+impl OpenedFile {
+    fn attempt(&mut self) -> Result<Attempt, Failure> {
         loop {
             let error = match lock(&self.file, self.mode, self.range, false) {
-                Ok(()) => return Ok(Taken::Had),
+                Ok(()) => return Ok(Attempt::Acquired),
                 Err(error) => error,
             };
             match Errno::from_io_error(&error) {
-                // fcntl(2): either may mean that.
-                Some(Errno::AGAIN | Errno::ACCESS) => return Ok(Taken::Busy),
-                // On NFS, flock(2) is a lock of fcntl(2), and wants a file that may be written to.
-                Some(Errno::IO | Errno::BADF) if self.may_be_written_to() => {
+                // Either may mean that another process holds the lock (fcntl(2)).
+                Some(Errno::AGAIN | Errno::ACCESS) => return Ok(Attempt::WouldBlock),
+                // On NFS, flock(2) is emulated by fcntl(2), whose exclusive lock requires a file
+                // that is open for writing.
+                Some(Errno::IO | Errno::BADF) if self.can_reopen_for_writing() => {
                     let (file, flags) = open(&self.path, OFlags::RDWR)?;
                     self.file = Arc::new(file);
                     self.is_read_write = true;
@@ -110,13 +111,13 @@ impl Opened {
         }
     }
 
-    fn wait(&self, deadline: Option<Instant>) -> Result<Taken, Failure> {
+    fn wait(&self, deadline: Option<Instant>) -> Result<Attempt, Failure> {
         let (file, mode, range) = (Arc::clone(&self.file), self.mode, self.range);
-        timed::lock(deadline, move || lock(&file, mode, range, true))?
+        timeout::lock(deadline, move || lock(&file, mode, range, true))?
             .map_err(|error| self.failed(&error))
     }
 
-    fn may_be_written_to(&self) -> bool {
+    fn can_reopen_for_writing(&self) -> bool {
         !self.is_read_write
             && self.mode != Mode::Shared
             && rustix::fs::access(&self.path, Access::READ_OK | Access::WRITE_OK).is_ok()
@@ -127,15 +128,16 @@ impl Opened {
     }
 }
 
-/// Opens it as flock(1) does, following symbolic links, and tells how. The command is to inherit it only when it is locked.
+/// Opens the file as flock(1) does, following symbolic links, and returns the flags as well. It is
+/// closed on exec until it is locked.
 fn open(path: &OsString, access: OFlags) -> Result<(OwnedFd, OFlags), Failure> {
-    let everybody = Bits::from_raw_mode(0o666);
+    let everyone = Bits::from_raw_mode(0o666);
     let common = OFlags::NOCTTY | OFlags::CLOEXEC;
     let mut flags = access | OFlags::CREATE | common;
-    let mut opened = rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, everybody));
+    let mut opened = rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, everyone));
     if matches!(opened, Err(Errno::ISDIR)) {
         flags = OFlags::RDONLY | common;
-        opened = rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, everybody));
+        opened = rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, everyone));
     }
     match opened {
         Ok(file) => Ok((file, flags)),
@@ -157,18 +159,18 @@ pub(super) fn lock(
     range: Option<Range>,
     blocks: bool,
 ) -> io::Result<()> {
-    again(|| match range {
+    retry_eintr(|| match range {
         None => flock(file.as_raw_fd(), mode, blocks),
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        Some(range) => super::range::lock(file, mode, range, blocks),
+        Some(range) => super::byte_range::lock(file, mode, range, blocks),
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
         Some(_) => Err(io::ErrorKind::Unsupported.into()),
     })
 }
 
-/// The system call, on a descriptor by its number: what was inherited has no owner in this program.
+/// flock(2) on a descriptor by its number: no value in this program owns an inherited descriptor.
 #[cfg(not(target_os = "solaris"))]
-#[expect(deprecated, reason = "what came instead wants to own the file, and unlocks when dropped")]
+#[expect(deprecated, reason = "its replacement owns the file, and unlocks when dropped")]
 pub(super) fn flock(descriptor: RawFd, mode: Mode, blocks: bool) -> io::Result<()> {
     use nix::fcntl::FlockArg;
     let argument = match (mode, blocks) {
@@ -181,14 +183,14 @@ pub(super) fn flock(descriptor: RawFd, mode: Mode, blocks: bool) -> io::Result<(
     nix::fcntl::flock(descriptor, argument).map_err(io::Error::from)
 }
 
-/// There is no such call.
+/// Solaris has no flock(2).
 #[cfg(target_os = "solaris")]
 pub(super) fn flock(_descriptor: RawFd, _mode: Mode, _blocks: bool) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Until no signal interrupts it.
-pub(super) fn again(mut call: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+/// Repeats a call that a signal interrupts.
+pub(super) fn retry_eintr(mut call: impl FnMut() -> io::Result<()>) -> io::Result<()> {
     loop {
         match call() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -197,11 +199,11 @@ pub(super) fn again(mut call: impl FnMut() -> io::Result<()>) -> io::Result<()> 
     }
 }
 
-/// `what` cannot be locked.
-pub(super) fn failed(what: &str, error: &io::Error) -> Failure {
+/// The failure of a lock on `target`.
+pub(super) fn failed(target: &str, error: &io::Error) -> Failure {
     let exit = match Errno::from_io_error(error) {
         Some(Errno::NOLCK | Errno::NOMEM) => Exit::System,
         _ => Exit::Data,
     };
-    Failure::new(exit, format!("{what}: {}", reason(error)))
+    Failure::new(exit, format!("{target}: {}", reason(error)))
 }

@@ -1,10 +1,11 @@
-//! Signals that reach the command through us. They are blocked in all our threads from the first on, and one thread takes
-//! them in: while nothing runs yet it lets them do what they do to any program; afterwards it passes them on.
+//! Forwards signals to the command.
 //!
-//! What is ignored stays ignored, by us and by the command: it may run under nohup(1), or in the background of a script.
+//! The signals are blocked in all threads, and one thread receives them: before the command runs
+//! they have their default action, and afterwards they are forwarded. Ignored signals stay ignored,
+//! also in the command, which may run under nohup(1) or in the background of a script.
 //!
-//! A program that is started inherits what is blocked, so while it is started nothing is, in the thread that does it. What
-//! comes in at that moment is caught by handlers, and passed on afterwards.
+//! A child inherits the blocked signals. The thread that starts the command therefore unblocks them
+//! meanwhile; handlers record what arrives at that moment, and it is forwarded afterwards.
 
 #[cfg(unix)]
 mod source;
@@ -12,10 +13,10 @@ mod source;
 mod unix;
 
 #[cfg(not(unix))]
-mod elsewhere;
+mod non_unix;
 
 #[cfg(unix)]
-pub(crate) use self::unix::{Signals, end_when_told, interrupt};
+pub(crate) use self::unix::{Signals, die_by_sigint, end_on_signals};
 
 #[cfg(not(unix))]
-pub(crate) use self::elsewhere::{Signals, end_when_told, interrupt};
+pub(crate) use self::non_unix::{Signals, die_by_sigint, end_on_signals};

@@ -1,17 +1,17 @@
-//! Where signals come from, each with whether the terminal sent it: to all of the group that it listens to.
+//! Receives signals, each with whether the terminal sent it to its whole foreground process group.
 
 use nix::sys::signal::{SigSet, Signal};
 
-pub(super) enum Next {
-    /// With whether the terminal sent it.
+pub(super) enum Received {
+    /// The signal, and whether the terminal sent it.
     Signal(Signal, bool),
-    /// Somebody else had it.
+    /// No signal was pending: another thread has received it.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     Nothing,
     End,
 }
 
-/// Where the signals come from.
+/// Reads signals from a signalfd(2).
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) struct Source(nix::sys::signalfd::SignalFd);
 
@@ -23,7 +23,7 @@ impl Source {
         SignalFd::with_flags(&set, flags).map(Self)
     }
 
-    /// Until there may be one.
+    /// Blocks until a signal may be pending. Returns false after an error.
     pub(super) fn wait(&self) -> bool {
         use rustix::event::{PollFd, PollFlags, poll};
         loop {
@@ -35,43 +35,47 @@ impl Source {
         }
     }
 
-    pub(super) fn next(&self, _set: SigSet) -> Next {
-        /// `SI_KERNEL`: sent by no process (sigaction(2)).
-        const BY_THE_KERNEL: i32 = 0x80;
+    pub(super) fn next(&self, _set: SigSet) -> Received {
+        /// Sent by the kernel, not by a process (sigaction(2)).
+        const SI_KERNEL: i32 = 0x80;
         match self.0.read_signal() {
             Ok(Some(info)) => {
                 let number = i32::try_from(info.ssi_signo).ok();
                 let signal = number.and_then(|number| Signal::try_from(number).ok());
-                signal.map_or(Next::End, |signal| {
-                    Next::Signal(signal, info.ssi_code == BY_THE_KERNEL)
+                signal.map_or(Received::End, |signal| {
+                    Received::Signal(signal, info.ssi_code == SI_KERNEL)
                 })
             }
-            Ok(None) | Err(nix::errno::Errno::EINTR) => Next::Nothing,
-            Err(_) => Next::End,
+            Ok(None) | Err(nix::errno::Errno::EINTR) => Received::Nothing,
+            Err(_) => Received::End,
         }
     }
 }
 
-/// Other systems do not say who sent a signal, without code that is not checked. What can come from the terminal, while
-/// it listens to our group, is taken to.
+/// Receives signals with sigwait(3), which does not report the sender. A signal that the terminal
+/// can send is taken for the terminal's while this process is in its foreground group.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(super) struct Source;
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 impl Source {
-    #[expect(clippy::unnecessary_wraps, reason = "the other's signature")]
+    #[expect(clippy::unnecessary_wraps, reason = "same signature as on Linux")]
     pub(super) fn new(_set: SigSet) -> nix::Result<Self> {
         Ok(Self)
     }
 
-    #[expect(clippy::unused_self, reason = "the other's signature")]
-    pub(super) fn next(&self, set: SigSet) -> Next {
-        let Ok(signal) = set.wait() else { return Next::End };
-        let can_be = matches!(signal, Signal::SIGINT | Signal::SIGQUIT | Signal::SIGTSTP);
-        let group = || {
+    #[expect(clippy::unused_self, reason = "same signature as on Linux")]
+    pub(super) fn next(&self, set: SigSet) -> Received {
+        let Ok(signal) = set.wait() else { return Received::End };
+        let is_terminal_signal =
+            matches!(signal, Signal::SIGINT | Signal::SIGQUIT | Signal::SIGTSTP);
+        let foreground_group = || {
             let terminal = std::fs::File::open("/dev/tty").ok()?;
             rustix::termios::tcgetpgrp(terminal).ok()
         };
-        Next::Signal(signal, can_be && group() == Some(rustix::process::getpgrp()))
+        Received::Signal(
+            signal,
+            is_terminal_signal && foreground_group() == Some(rustix::process::getpgrp()),
+        )
     }
 }

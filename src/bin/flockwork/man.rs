@@ -1,64 +1,58 @@
-//! `flockwork completions` and `flockwork man`: made from the definitions in `args`.
+//! `flockwork man`: prints the manual page, generated from the definitions of the command line.
 
-use clap::CommandFactory as _;
-
-use crate::args::Cli;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output;
 
-pub(crate) fn completions(shell: clap_complete::Shell) -> Outcome {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "flockwork", &mut script);
-    output::write(&script)
-}
+pub(crate) const EXAMPLES: &str = "\
+Example:
+  flockwork man > ~/.local/share/man/man1/flockwork.1";
 
-/// One page: the command, and a section for each verb.
-pub(crate) fn man() -> Outcome {
-    let mut command = Cli::command();
+/// Prints one page with a section for each verb.
+pub(crate) fn run(mut command: clap::Command) -> Outcome {
     command.build();
     let mut page = Vec::new();
-    let render = || -> std::io::Result<()> {
-        let whole = clap_mangen::Man::new(command.clone());
-        whole.render_title(&mut page)?;
-        whole.render_name_section(&mut page)?;
-        whole.render_synopsis_section(&mut page)?;
-        whole.render_description_section(&mut page)?;
-        verbs(&command, "flockwork", &mut page)?;
-        after_words(&command, ".SH", &mut page)
+    let mut render = || -> std::io::Result<()> {
+        let man = clap_mangen::Man::new(command.clone());
+        man.render_title(&mut page)?;
+        man.render_name_section(&mut page)?;
+        man.render_synopsis_section(&mut page)?;
+        man.render_description_section(&mut page)?;
+        verb_sections(&command, "flockwork", &mut page)?;
+        after_help(&command, ".SH", &mut page)
     };
-    let mut render = render;
     render().map_err(|error| {
         Failure::new(Exit::System, format!("could not write the manual: {error}"))
     })?;
     output::write(&page)
 }
 
-fn verbs(command: &clap::Command, before: &str, page: &mut Vec<u8>) -> std::io::Result<()> {
+fn verb_sections(command: &clap::Command, prefix: &str, page: &mut Vec<u8>) -> std::io::Result<()> {
     use std::io::Write as _;
     for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
-        let name = format!("{before} {}", verb.get_name());
+        let name = format!("{prefix} {}", verb.get_name());
         if verb.has_subcommands() {
-            verbs(verb, &name, page)?;
+            verb_sections(verb, &name, page)?;
             continue;
         }
-        // Each of them under a heading of its own, with its options below it.
+        // Each verb has its own heading, with its options below it.
         writeln!(page, ".SH {}", escaped(&name.to_uppercase()))?;
         let usage = verb.clone().render_usage().to_string();
         let usage = usage.strip_prefix("Usage: ").unwrap_or(&usage);
-        as_it_stands(usage.lines().map(str::trim_start), page)?;
+        unfilled_lines(usage.lines().map(str::trim_start), page)?;
         let mut section = Vec::new();
-        let man = clap_mangen::Man::new(verb.clone().mut_args(with_aliases));
-        man.render_description_section(&mut section)?;
-        man.render_options_section(&mut section)?;
+        let verb_man = clap_mangen::Man::new(verb.clone().mut_args(with_aliases));
+        verb_man.render_description_section(&mut section)?;
+        verb_man.render_options_section(&mut section)?;
         let section = String::from_utf8_lossy(&section).replace(".SH ", ".SS ");
         page.extend_from_slice(section.as_bytes());
-        after_words(verb, ".SS", page)?;
+        after_help(verb, ".SS", page)?;
     }
     Ok(())
 }
 
-/// What a help text ends with: examples, or exit codes. Its paragraphs begin with a title, and their lines stay as they are.
-fn after_words(command: &clap::Command, heading: &str, page: &mut Vec<u8>) -> std::io::Result<()> {
+/// The end of a help text: examples, or exit codes. A paragraph that begins with a title becomes a
+/// section whose lines are not filled.
+fn after_help(command: &clap::Command, heading: &str, page: &mut Vec<u8>) -> std::io::Result<()> {
     use std::io::Write as _;
     let Some(text) = command.get_after_long_help().or(command.get_after_help()) else {
         return Ok(());
@@ -68,7 +62,7 @@ fn after_words(command: &clap::Command, heading: &str, page: &mut Vec<u8>) -> st
         match title.filter(|title| !title.contains(' ') || *title == "Exit codes") {
             Some(title) => {
                 writeln!(page, "{heading} {}", escaped(&title.to_uppercase()))?;
-                as_it_stands(paragraph.lines().skip(1), page)?;
+                unfilled_lines(paragraph.lines().skip(1), page)?;
             }
             None => writeln!(page, ".PP\n{}", escaped(paragraph))?,
         }
@@ -76,7 +70,7 @@ fn after_words(command: &clap::Command, heading: &str, page: &mut Vec<u8>) -> st
     Ok(())
 }
 
-fn as_it_stands<'a>(
+fn unfilled_lines<'a>(
     lines: impl Iterator<Item = &'a str>,
     page: &mut Vec<u8>,
 ) -> std::io::Result<()> {
@@ -88,7 +82,8 @@ fn as_it_stands<'a>(
     writeln!(page, ".fi")
 }
 
-/// Nothing in it is roff's: no line begins with a dot or a quote, and a hyphen is one.
+/// Escapes what roff would interpret: backslashes, hyphens, and a dot or quote at the start of a
+/// line.
 fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-");
     let lines = text.lines().map(|line| {
@@ -97,15 +92,15 @@ fn escaped(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The page shows an option's own names; its others are said with it.
+/// Adds the visible aliases of an option to its help: clap_mangen leaves them out.
 fn with_aliases(argument: clap::Arg) -> clap::Arg {
     let short = argument.get_visible_short_aliases().unwrap_or_default();
-    let mut others: Vec<_> = short.iter().map(|short| format!("-{short}")).collect();
+    let mut aliases: Vec<_> = short.iter().map(|short| format!("-{short}")).collect();
     let long = argument.get_visible_aliases().unwrap_or_default();
-    others.extend(long.iter().map(|long| format!("--{long}")));
-    if others.is_empty() {
+    aliases.extend(long.iter().map(|long| format!("--{long}")));
+    if aliases.is_empty() {
         return argument;
     }
     let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
-    argument.help(format!("{help} [also {}]", others.join(", ")))
+    argument.help(format!("{help} [also {}]", aliases.join(", ")))
 }

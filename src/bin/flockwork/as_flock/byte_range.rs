@@ -1,12 +1,12 @@
-//! `--fcntl`: locks on a range of bytes that belong to the open file, as those of flock(2) do ("open file description locks"
-//! in fcntl(2)). They and flock(2)'s do not see each other.
+//! `--fcntl`: locks on a range of bytes ("open file description locks" in fcntl(2)). They belong to
+//! the open file as those of flock(2) do, and neither kind excludes the other.
 
 use std::io;
 use std::os::fd::OwnedFd;
 
 use super::args::{Mode, Range};
 
-/// Linux on 64 bits, where what is passed to the system has no fields that have no name.
+/// For 64-bit Linux, where `struct flock` has no hidden padding fields.
 #[cfg(all(
     target_pointer_width = "64",
     not(any(target_arch = "mips64", target_arch = "mips64r6", target_arch = "sparc64"))
@@ -19,15 +19,14 @@ pub(super) fn lock(file: &OwnedFd, mode: Mode, range: Range, blocks: bool) -> io
         Mode::Exclusive => libc::F_WRLCK,
         Mode::Unlock => libc::F_UNLCK,
     };
-    let wanted = libc::flock {
+    let lock = libc::flock {
         l_type: i16::try_from(kind).unwrap_or_default(),
         l_whence: i16::try_from(libc::SEEK_SET).unwrap_or_default(),
         l_start: range.start,
         l_len: range.length,
         l_pid: 0,
     };
-    let call =
-        if blocks { FcntlArg::F_OFD_SETLKW(&wanted) } else { FcntlArg::F_OFD_SETLK(&wanted) };
+    let call = if blocks { FcntlArg::F_OFD_SETLKW(&lock) } else { FcntlArg::F_OFD_SETLK(&lock) };
     fcntl(file, call).map(drop).map_err(io::Error::from)
 }
 

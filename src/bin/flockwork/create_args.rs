@@ -1,11 +1,12 @@
-//! Who may use what a verb creates.
+//! The option `--access`: who may use the files that a verb creates.
 
 use clap::{Args, ValueEnum};
 use flockwork::{Access, Options};
 
 #[derive(Debug, Args)]
-pub(crate) struct Made {
-    /// Who may use the files that are created: as the umask says, this user, the group too, or everyone
+pub(crate) struct CreateArgs {
+    /// Who may use the files that are created: as the umask says, this user, the group too, or
+    /// everyone
     #[arg(long, value_name = "WHO", value_enum, default_value_t = Who::Umask)]
     access: Who,
 }
@@ -18,7 +19,7 @@ enum Who {
     Everyone,
 }
 
-impl Made {
+impl CreateArgs {
     pub(crate) fn options(&self) -> Options {
         Options::new().access(match self.access {
             Who::Umask => Access::Umask,

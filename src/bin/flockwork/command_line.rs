@@ -1,28 +1,29 @@
-//! `PATH [--] COMMAND [ARG]...`, with which the command lines of most verbs end. Options stop at the first of these words.
+//! `PATH [--] COMMAND [ARG]...`, the end of most verbs' command lines. Options stop at the first of
+//! these words.
 
 use std::ffi::OsString;
 use std::path::Path;
 
 use crate::exit::Failure;
 
-/// The path, and what comes after it. `nameless` says what is missing where there is none.
+/// Splits the words into the path and the rest. Without words, the error is `no_path`.
 pub(crate) fn path_and_rest<'a>(
     verb: &str,
     words: &'a [OsString],
-    nameless: &str,
+    no_path: &str,
 ) -> Result<(&'a Path, &'a [OsString]), Failure> {
     match words.split_first() {
         Some((path, _)) if path.is_empty() => Err(usage(verb, "the path is empty")),
         Some((path, rest)) => Ok((Path::new(path), rest)),
-        None => Err(usage(verb, nameless)),
+        None => Err(usage(verb, no_path)),
     }
 }
 
-/// The words of the command, which may be none. One that looks like an option is taken for one in the wrong place, but for
-/// those behind `--`.
+/// The words of the command, if there are any. A first word that looks like an option is reported
+/// as a misplaced option, unless `--` stands before it.
 pub(crate) fn command<'a>(verb: &str, rest: &'a [OsString]) -> Result<&'a [OsString], Failure> {
     match rest {
-        [dashes, words @ ..] if dashes == "--" => Ok(words),
+        [separator, words @ ..] if separator == "--" => Ok(words),
         [word, ..] if word.as_encoded_bytes().starts_with(b"-") => {
             let word = word.to_string_lossy();
             Err(usage(
@@ -36,6 +37,7 @@ pub(crate) fn command<'a>(verb: &str, rest: &'a [OsString]) -> Result<&'a [OsStr
     }
 }
 
-pub(crate) fn usage(verb: &str, what: &str) -> Failure {
-    Failure::usage(format!("{verb}: {what}; see `flockwork {verb} --help`"))
+/// A usage error that refers to the verb's help.
+pub(crate) fn usage(verb: &str, problem: &str) -> Failure {
+    Failure::usage(format!("{verb}: {problem}; see `flockwork {verb} --help`"))
 }

@@ -1,14 +1,16 @@
-//! Where `--id NAME` keeps a semaphore: in the user's own runtime directory, so that no other user can be in the way.
+//! `--id NAME`: the path of a named semaphore, in a directory of the user's own so that no other
+//! user can interfere.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::exit::{Exit, Failure};
 
-/// The path of the semaphore of that name, in a directory that is there and the user's own.
+/// The path of the semaphore of that name. Its directory is created if it is missing, and checked
+/// to belong to this user alone.
 pub(crate) fn path(name: &OsStr) -> Result<PathBuf, Failure> {
-    let (path, directory) = place(name)?;
-    make_private(&directory).map_err(|why| {
+    let (path, directory) = locate(name)?;
+    create_private(&directory).map_err(|why| {
         let directory = directory.display();
         Failure::new(
             Exit::CannotCreate,
@@ -19,12 +21,13 @@ pub(crate) fn path(name: &OsStr) -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
-/// For who only looks.
-pub(crate) fn path_to_look_at(name: &OsStr) -> Result<PathBuf, Failure> {
-    place(name).map(|(path, _)| path)
+/// The same without creating or checking the directory.
+pub(crate) fn path_unchecked(name: &OsStr) -> Result<PathBuf, Failure> {
+    locate(name).map(|(path, _)| path)
 }
 
-fn place(name: &OsStr) -> Result<(PathBuf, PathBuf), Failure> {
+/// The path and its directory.
+fn locate(name: &OsStr) -> Result<(PathBuf, PathBuf), Failure> {
     if name.is_empty() {
         return Err(
             Failure::usage("the name of --id is empty").hint("give one, such as --id build")
@@ -34,9 +37,10 @@ fn place(name: &OsStr) -> Result<(PathBuf, PathBuf), Failure> {
     Ok((directory.join(encoded(name, cfg!(windows))), directory))
 }
 
-/// As a file's name: what is no letter, digit, `-`, `_` or `.` is written as `%` and two hexadecimal digits, so that any
-/// name is one, and two different ones are two. `is_windows`: also where upper and lower case are the same, a dot at the
-/// end is left out, and `con` is a device.
+/// Encodes a name as a file name: a byte other than a letter, digit, `-`, `_` or `.` becomes `%`
+/// and two hexadecimal digits, so every name is valid and different names stay different.
+/// `is_windows` keeps them different where case is ignored, a final dot is dropped and `con` is a
+/// device.
 fn encoded(name: &OsStr, is_windows: bool) -> String {
     use std::fmt::Write as _;
     let mut out = String::from(if is_windows { "id-" } else { "" });
@@ -56,10 +60,10 @@ fn encoded(name: &OsStr, is_windows: bool) -> String {
     out
 }
 
-/// `$XDG_RUNTIME_DIR/flockwork`; where there is none, a directory of the user's own for temporary files.
+/// `$XDG_RUNTIME_DIR/flockwork`, or a directory of this user below the one for temporary files.
 fn runtime_directory() -> PathBuf {
-    let given = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    match given.filter(|directory| directory.is_absolute()) {
+    let variable = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    match variable.filter(|directory| directory.is_absolute()) {
         Some(directory) => directory.join("flockwork"),
         None => fallback(),
     }
@@ -71,15 +75,16 @@ fn fallback() -> PathBuf {
     std::env::temp_dir().join(format!("flockwork-{user}"))
 }
 
-/// `%TEMP%` is the user's own.
+/// `%TEMP%` belongs to the user.
 #[cfg(not(unix))]
 fn fallback() -> PathBuf {
     std::env::temp_dir().join("flockwork")
 }
 
-/// Makes it, for this user alone, or makes sure that it is that: in `/tmp` anybody may have made it first.
+/// Creates the directory for this user alone, or checks that it is: another user may have created
+/// it in `/tmp` first.
 #[cfg(unix)]
-fn make_private(directory: &Path) -> Result<(), String> {
+fn create_private(directory: &Path) -> Result<(), String> {
     use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
     match std::fs::DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
@@ -101,7 +106,7 @@ fn make_private(directory: &Path) -> Result<(), String> {
 }
 
 #[cfg(not(unix))]
-fn make_private(directory: &Path) -> Result<(), String> {
+fn create_private(directory: &Path) -> Result<(), String> {
     std::fs::create_dir_all(directory).map_err(|error| error.to_string())
 }
 
@@ -110,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_name_is_a_files_name_and_different_ones_are_different() {
+    fn names_become_distinct_valid_file_names() {
         limit!();
         for (name, file) in [
             ("cc", "cc"),

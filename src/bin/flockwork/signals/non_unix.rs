@@ -1,4 +1,4 @@
-//! Where there are no signals: Ctrl-C and Ctrl-Break of the console, and a job object.
+//! Handles Ctrl-C and Ctrl-Break on Windows, and puts the command into a job object.
 
 use std::process::Child;
 use std::sync::Arc;
@@ -7,26 +7,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::job::{Job, exit_of};
 
-/// The console sends Ctrl-C and Ctrl-Break to all that are attached to it: the command ends, and so do we when it has.
+/// The console sends Ctrl-C and Ctrl-Break to all attached processes: the command ends, and this
+/// process after it.
 pub(crate) struct Signals {
-    runs: Arc<AtomicBool>,
-    /// Ends what was started when this process ends, in whatever way: Windows hands no lock on.
+    is_running: Arc<AtomicBool>,
+    /// Ends the command and its children when this process ends: on Windows they do not inherit the
+    /// lock.
     #[cfg(windows)]
     job: win32job::Job,
 }
 
 impl Signals {
-    pub(crate) fn take() -> Result<Self, Failure> {
+    pub(crate) fn install() -> Result<Self, Failure> {
         let failed = |what: &str, why: &dyn std::fmt::Display| {
             Failure::new(Exit::System, format!("could not {what}: {why}"))
         };
-        let runs = Arc::new(AtomicBool::new(false));
+        let is_running = Arc::new(AtomicBool::new(false));
         #[cfg(windows)]
         {
-            let shared = Arc::clone(&runs);
+            let shared = Arc::clone(&is_running);
             let handler = move || {
                 if !shared.load(Ordering::SeqCst) {
-                    std::process::exit(130); // nothing runs yet
+                    std::process::exit(130); // the command does not run yet
                 }
             };
             ctrlc::set_handler(handler).map_err(|why| failed("watch for Ctrl-C", &why))?;
@@ -42,7 +44,7 @@ impl Signals {
         };
         let _ = &failed;
         Ok(Self {
-            runs,
+            is_running,
             #[cfg(windows)]
             job,
         })
@@ -54,7 +56,7 @@ impl Signals {
     }
 
     pub(crate) fn start(&self, job: &Job) -> Result<Child, Failure> {
-        self.runs.store(true, Ordering::SeqCst);
+        self.is_running.store(true, Ordering::SeqCst);
         job.spawn()
     }
 
@@ -68,18 +70,18 @@ impl Signals {
 
 #[cfg(windows)]
 impl Drop for Signals {
-    /// An orderly end, whatever the verb came to: what the command left running goes on, and this process, which is in the job
-    /// as well, ends by itself and not by closing it.
+    /// Removes the limit at a regular end: processes that the command left running continue, and
+    /// this process, which is in the job as well, keeps its own exit code.
     fn drop(&mut self) {
         let _ = self.job.set_extended_limit_info(&win32job::ExtendedLimitInfo::new());
     }
 }
 
-/// There a process that handles no signals ends by them.
-#[expect(clippy::unnecessary_wraps, reason = "the other's signature")]
-pub(crate) fn end_when_told() -> Result<(), Failure> {
+/// Has no effect: a process without a handler ends by Ctrl-C.
+#[expect(clippy::unnecessary_wraps, reason = "same signature as on Unix")]
+pub(crate) fn end_on_signals() -> Result<(), Failure> {
     Ok(())
 }
 
-/// There a code is all that tells it.
-pub(crate) fn interrupt() {}
+/// Has no effect: only the exit code reports an interrupt.
+pub(crate) fn die_by_sigint() {}

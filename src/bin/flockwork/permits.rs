@@ -1,71 +1,72 @@
-//! How many permits: a number, or so many for the machine's processors, as GNU sem takes it.
+//! The option `-j`: a number of permits, absolute or relative to the number of processors, as GNU
+//! sem reads it.
 
 use std::num::NonZeroU32;
 
-/// As it was written; what it comes to depends on the machine.
+/// A number of permits as it was written. Its value may depend on the machine.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Count {
+pub(crate) enum PermitCount {
     Fixed(u32),
-    /// So many more (or fewer) than there are processors.
-    Beside(i64),
-    /// So much of them.
+    /// The number of processors plus this.
+    Relative(i64),
+    /// This share of the processors.
     Percent(f64),
 }
 
-/// `4`, `+1`, `-1`, `50%`; `0` as many as can be.
-pub(crate) fn parse(text: &str) -> Result<Count, String> {
-    let wrong =
+/// Parses `4`, `+1`, `-1` or `50%`.
+pub(crate) fn parse(text: &str) -> Result<PermitCount, String> {
+    let invalid =
         || "not a count, such as 4, 50% (of the processors), +1 or -1 (beside them)".to_string();
     let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if let Some(percent) = text.strip_suffix('%') {
         let is_number = percent.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        let percent: f64 = percent.parse().ok().filter(|_| is_number).ok_or_else(wrong)?;
-        return Ok(Count::Percent(percent));
+        let percent: f64 = percent.parse().ok().filter(|_| is_number).ok_or_else(invalid)?;
+        return Ok(PermitCount::Percent(percent));
     }
-    let signed = text.strip_prefix(['+', '-']);
-    if let Some(digits) = signed {
+    if let Some(digits) = text.strip_prefix(['+', '-']) {
         if !is_digits(digits) {
-            return Err(wrong());
+            return Err(invalid());
         }
-        let beside: i64 = text.parse().map_err(|_| wrong())?;
-        return Ok(Count::Beside(beside));
+        let difference: i64 = text.parse().map_err(|_| invalid())?;
+        return Ok(PermitCount::Relative(difference));
     }
     if !is_digits(text) {
-        return Err(wrong());
+        return Err(invalid());
     }
     match text.parse() {
         Ok(0) => Err("0 permits would let nobody in; give 1 or more".into()),
-        Ok(count) => Ok(Count::Fixed(count)),
+        Ok(count) => Ok(PermitCount::Fixed(count)),
         Err(_) => Err("more permits than a semaphore can have".into()),
     }
 }
 
-impl Count {
-    /// At least one.
+impl PermitCount {
+    /// The number of permits for that number of processors, at least one.
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         clippy::cast_precision_loss,
-        reason = "brought into range first; a float's cast saturates"
+        reason = "clamped first; a float's cast saturates"
     )]
-    pub(crate) fn on(self, processors: NonZeroU32) -> u32 {
+    pub(crate) fn for_processors(self, processors: NonZeroU32) -> u32 {
         let processors = processors.get();
         match self {
             Self::Fixed(count) => count,
-            Self::Beside(more) => {
-                i64::from(processors).saturating_add(more).clamp(1, i64::from(u32::MAX)) as u32
-            }
+            Self::Relative(difference) => i64::from(processors)
+                .saturating_add(difference)
+                .clamp(1, i64::from(u32::MAX)) as u32,
             Self::Percent(percent) => ((f64::from(processors) * percent / 100.0) as u32).max(1),
         }
     }
 
-    pub(crate) fn here(self) -> u32 {
+    /// The number of permits for the processors that this process may use.
+    pub(crate) fn on_this_machine(self) -> u32 {
         if let Self::Fixed(count) = self {
-            return count; // to ask for the processors reads three files of the cgroup
+            return count; // counting the processors reads three files of the cgroup
         }
         let processors = std::thread::available_parallelism().ok();
         let processors = processors.and_then(|count| NonZeroU32::try_from(count).ok());
-        self.on(processors.unwrap_or(NonZeroU32::MIN))
+        self.for_processors(processors.unwrap_or(NonZeroU32::MIN))
     }
 }
 
@@ -95,12 +96,12 @@ mod tests {
             ("0%", 1),
             ("1%", 1),
         ] {
-            assert_eq!(parse(text).unwrap().on(eight), count, "{text}");
+            assert_eq!(parse(text).unwrap().for_processors(eight), count, "{text}");
         }
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn invalid_counts_are_rejected() {
         limit!();
         for text in [
             "",
@@ -128,9 +129,9 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
 
         #[test]
-        fn any_count_that_is_taken_is_what_was_asked_for(count in any::<i64>(), processors in 1..=512_u32) {
+        fn accepted_counts_have_the_value_that_was_written(count in any::<i64>(), processors in 1..=512_u32) {
             limit!();
-            let on = |text: String| parse(&text).ok().map(|count| i64::from(count.on(NonZeroU32::new(processors).unwrap())));
+            let on = |text: String| parse(&text).ok().map(|count| i64::from(count.for_processors(NonZeroU32::new(processors).unwrap())));
             let own = i64::from(processors);
             let fixed = u32::try_from(count).ok().filter(|count| *count > 0);
             prop_assert_eq!(on(count.unsigned_abs().to_string()), u32::try_from(count.unsigned_abs()).ok().filter(|count| *count > 0).map(i64::from));
@@ -143,12 +144,12 @@ mod tests {
         }
 
         #[test]
-        fn nonsense_is_no_count(text in any::<String>(), nearly in "[ +-]{0,2}[0-9]{0,22}[.]?[0-9]{0,3}[%e ]{0,2}") {
+        fn arbitrary_text_is_rejected_or_a_valid_count(text in any::<String>(), nearly in "[ +-]{0,2}[0-9]{0,22}[.]?[0-9]{0,3}[%e ]{0,2}") {
             limit!();
             for text in [text, nearly] {
                 let Ok(count) = parse(&text) else { continue };
                 prop_assert!(text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.%".contains(&byte)), "{:?}", text);
-                prop_assert!(count.on(NonZeroU32::MIN) > 0 && count.on(NonZeroU32::MAX) > 0, "{:?}", text);
+                prop_assert!(count.for_processors(NonZeroU32::MIN) > 0 && count.for_processors(NonZeroU32::MAX) > 0, "{:?}", text);
             }
         }
     }

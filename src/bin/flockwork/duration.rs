@@ -1,11 +1,11 @@
-//! Spans of time as people write them: seconds, with fractions, or with a unit.
+//! Durations as users write them: seconds, with fractions, or with a unit.
 
 use std::time::Duration;
 
-/// What no wait is meant to last: a hundred years.
+/// The longest accepted duration: a hundred years.
 const MAX_SECONDS: f64 = 100.0 * 365.25 * 86_400.0;
 
-/// `1`, `0.5`, `.5`, `90s`, `5m`, `2h`, `1d`.
+/// Parses `1`, `0.5`, `.5`, `90s`, `5m`, `2h` or `1d`.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let (number, unit) = match text.char_indices().next_back() {
         Some((at, 's')) => (&text[..at], 1.0),
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn invalid_durations_are_rejected() {
         limit!();
         for text in [
             "",
@@ -79,25 +79,25 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
 
         #[test]
-        fn any_span_that_is_taken_is_what_was_asked_for(
+        fn accepted_durations_have_the_value_that_was_written(
             whole in 0..4_000_000_000_u64,
             millis in 0..1000_u32,
             (unit, length) in proptest::sample::select(vec![("", 1_u64), ("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)]),
         ) {
             limit!();
-            let span = Duration::new(whole, millis * 1_000_000) * u32::try_from(length).unwrap();
+            let expected = Duration::new(whole, millis * 1_000_000) * u32::try_from(length).unwrap();
             match parse(&format!("{whole}.{millis:03}{unit}")) {
                 Ok(read) => {
-                    // A float has room for some fifteen digits.
-                    let off = read.abs_diff(span).as_secs_f64();
-                    prop_assert!(off <= span.as_secs_f64() * 1e-12 + 1e-9, "{:?} {:?}", read, span);
+                    // A float has about fifteen significant digits.
+                    let difference = read.abs_diff(expected).as_secs_f64();
+                    prop_assert!(difference <= expected.as_secs_f64() * 1e-12 + 1e-9, "{:?} {:?}", read, expected);
                 }
-                Err(_) => prop_assert!(span.as_secs_f64() > MAX_SECONDS * 0.999_999, "{:?}", span),
+                Err(_) => prop_assert!(expected.as_secs_f64() > MAX_SECONDS * 0.999_999, "{:?}", expected),
             }
         }
 
         #[test]
-        fn nonsense_is_no_span(text in any::<String>(), nearly in "[ +-]?[0-9]{0,20}[.eE]{0,2}[0-9]{0,20}[smhdx ]{0,2}") {
+        fn arbitrary_text_is_rejected_or_a_valid_duration(text in any::<String>(), nearly in "[ +-]?[0-9]{0,20}[.eE]{0,2}[0-9]{0,20}[smhdx ]{0,2}") {
             limit!();
             for text in [text, nearly] {
                 let Ok(read) = parse(&text) else { continue };

@@ -1,4 +1,4 @@
-//! What is locked where it is not Unix: a file, wholly.
+//! Locks a whole file on systems other than Unix.
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use fs4::{FileExt, TryLockError};
 
-use super::args::{Asked, Mode, What};
-use super::timed::reason;
-use super::{Taken, timed};
+use super::args::{LockTarget, Mode, Request};
+use super::timeout::reason;
+use super::{Attempt, timeout};
 use crate::exit::{Exit, Failure, is_exhausted};
 
 #[derive(Debug)]
@@ -21,15 +21,15 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub(super) fn open(asked: &Asked) -> Result<Self, Failure> {
-        if asked.range.is_some() {
+    pub(super) fn open(request: &Request) -> Result<Self, Failure> {
+        if request.range.is_some() {
             return Err(Failure::usage(
                 "--fcntl, --start and --length: this system has no such locks; leave them out to lock the whole file",
             ));
         }
-        let path = match &asked.what {
-            What::Path(path) => PathBuf::from(path),
-            What::Descriptor(number) => {
+        let path = match &request.target {
+            LockTarget::Path(path) => PathBuf::from(path),
+            LockTarget::Descriptor(number) => {
                 return Err(Failure::usage(format!(
                     "{number}: this system has no descriptors that a program inherits by their number; name a file, and a command to run while it is locked"
                 )));
@@ -42,44 +42,44 @@ impl Target {
             )));
         }
         let file = open(&path)?;
-        Ok(Self { path, file: Arc::new(file), mode: asked.mode })
+        Ok(Self { path, file: Arc::new(file), mode: request.mode })
     }
 
-    /// Takes it if nobody is in the way.
-    #[expect(clippy::needless_pass_by_ref_mut, reason = "the other's signature")]
-    pub(super) fn attempt(&mut self) -> Result<Taken, Failure> {
-        let tried = match self.mode {
+    /// Tries to lock without waiting.
+    #[expect(clippy::needless_pass_by_ref_mut, reason = "same signature as on Unix")]
+    pub(super) fn attempt(&mut self) -> Result<Attempt, Failure> {
+        let result = match self.mode {
             Mode::Shared => FileExt::try_lock_shared(&*self.file),
             Mode::Exclusive => FileExt::try_lock(&*self.file),
-            Mode::Unlock => Ok(()), // opened just now, it is not locked
+            Mode::Unlock => Ok(()), // this file was opened just now and is not locked
         };
-        match tried {
-            Ok(()) => Ok(Taken::Had),
-            Err(TryLockError::WouldBlock) => Ok(Taken::Busy),
+        match result {
+            Ok(()) => Ok(Attempt::Acquired),
+            Err(TryLockError::WouldBlock) => Ok(Attempt::WouldBlock),
             Err(TryLockError::Error(error)) => Err(self.failed(&error)),
         }
     }
 
-    /// Waits for it, until then at most.
-    #[expect(clippy::needless_pass_by_ref_mut, reason = "the other's signature")]
-    pub(super) fn wait(&mut self, deadline: Option<Instant>) -> Result<Taken, Failure> {
+    /// Waits for the lock until the deadline.
+    #[expect(clippy::needless_pass_by_ref_mut, reason = "same signature as on Unix")]
+    pub(super) fn wait(&mut self, deadline: Option<Instant>) -> Result<Attempt, Failure> {
         let (file, mode) = (Arc::clone(&self.file), self.mode);
         let blocking = move || match mode {
             Mode::Shared => FileExt::lock_shared(&*file),
             Mode::Exclusive => FileExt::lock(&*file),
             Mode::Unlock => Ok(()),
         };
-        timed::lock(deadline, blocking)?.map_err(|error| self.failed(&error))
+        timeout::lock(deadline, blocking)?.map_err(|error| self.failed(&error))
     }
 
-    /// Nothing is handed on here, closed or not: the lock is this process's.
+    /// Has no effect: a command does not inherit a lock here.
     #[expect(
         clippy::needless_pass_by_ref_mut,
         clippy::unnecessary_wraps,
         clippy::unused_self,
-        reason = "the other's signature"
+        reason = "same signature as on Unix"
     )]
-    pub(super) fn hand_on(&mut self, _close: bool) -> Result<(), Failure> {
+    pub(super) fn set_inheritable(&mut self, _close: bool) -> Result<(), Failure> {
         Ok(())
     }
 
@@ -88,7 +88,7 @@ impl Target {
     }
 }
 
-/// Makes it if it is missing. One that may only be read can be locked as well.
+/// Creates a missing file. A file that is not writable is opened for reading.
 fn open(path: &Path) -> Result<File, Failure> {
     let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
     let opened = match opened {

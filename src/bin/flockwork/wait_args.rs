@@ -1,4 +1,4 @@
-//! How a verb waits: without limit, not at all, or until a deadline; and what it prints meanwhile.
+//! The options of all verbs that wait: for how long, and what they print meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -8,9 +8,8 @@ use flockwork::Options;
 use crate::exit::{Exit, Failure};
 use crate::progress::Progress;
 
-/// The options that all verbs that wait have.
 #[derive(Debug, Args)]
-pub(crate) struct Wait {
+pub(crate) struct WaitArgs {
     /// Fail immediately instead of waiting
     #[arg(short = 'n', long = "nonblock", visible_aliases = ["nb", "nonblocking"], conflicts_with = "seconds")]
     pub(crate) now: bool,
@@ -20,7 +19,7 @@ pub(crate) struct Wait {
         short = 'w',
         long = "timeout",
         value_name = "SECS",
-        value_parser = crate::seconds::parse,
+        value_parser = crate::duration::parse,
         allow_negative_numbers = true
     )]
     pub(crate) seconds: Option<Duration>,
@@ -53,49 +52,49 @@ pub(crate) enum Limit {
     At(Instant),
 }
 
-impl Wait {
-    /// From now on.
+impl WaitArgs {
+    /// The limit of a wait that begins now.
     pub(crate) fn limit(&self) -> Limit {
         match self.seconds {
             _ if self.now => Limit::Now,
             None => Limit::Never,
             Some(Duration::ZERO) => Limit::Now,
-            // A hundred years at most: every clock can show that.
-            Some(span) => Instant::now().checked_add(span).map_or(Limit::Never, Limit::At),
+            // A duration is at most a hundred years, which every clock can represent.
+            Some(timeout) => Instant::now().checked_add(timeout).map_or(Limit::Never, Limit::At),
         }
     }
 
-    /// Options with which a wait that lasts a second prints a line.
-    pub(crate) fn tell(&self, options: Options) -> (Options, Progress) {
+    /// Options with which a wait that lasts a second prints its progress.
+    pub(crate) fn show_progress(&self, options: Options) -> (Options, Progress) {
         let progress = Progress::new(self.quiet, self.verbose);
         (progress.attach(options), progress)
     }
 
-    /// Makes one attempt, or waits, as these options say. With `-v` the first attempt does not wait, and the reason
-    /// of its failure is printed.
-    pub(crate) fn take<T>(
+    /// Makes one attempt, or waits, as these options say. With `-v` the first attempt does not
+    /// wait, and the reason for its failure is printed.
+    pub(crate) fn run<T>(
         &self,
         progress: &Progress,
         limit: Limit,
         mut attempt: impl FnMut(Limit) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let mut taken = None;
+        let mut result = None;
         if self.verbose && !matches!(limit, Limit::Now) {
             match attempt(Limit::Now) {
-                Err(refused) if refused.is_not_in_time() => progress.refused(&refused),
-                other => taken = Some(other),
+                Err(failure) if failure.is_not_in_time() => progress.would_block(&failure),
+                other => result = Some(other),
             }
         }
-        let taken = taken.unwrap_or_else(|| attempt(limit));
+        let result = result.unwrap_or_else(|| attempt(limit));
         progress.clear();
-        taken.map_err(|failure| match limit {
-            Limit::Now => self.failed(failure),
-            _ => self.failed(failure.after_a_wait()),
+        result.map_err(|failure| match limit {
+            Limit::Now => self.adjust(failure),
+            _ => self.adjust(failure.after_a_wait()),
         })
     }
 
-    /// The failure as these options want it: with their code, and silent if that is asked for.
-    fn failed(&self, mut failure: Failure) -> Failure {
+    /// Applies `-E` and `-q` to a failure.
+    fn adjust(&self, mut failure: Failure) -> Failure {
         if failure.is_not_in_time() {
             if self.quiet {
                 failure = failure.silent();

@@ -1,6 +1,6 @@
-//! What `flock --help` and `flock --version` say.
+//! The output of `flock --help` and `flock --version`.
 
-/// After a complaint about an option.
+/// The hint after an error in the options.
 pub(super) const TRY_HELP: &str = "try 'flock --help' for more information";
 
 pub(super) fn help() -> String {

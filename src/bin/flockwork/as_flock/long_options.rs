@@ -1,0 +1,60 @@
+//! Match options and their abbreviations, as `getopt_long(3)` finds them.
+
+use super::args::Opt;
+
+/// The options of util-linux 2.38.
+const LONG_OF_2_38: [(&str, Opt); 14] = [
+    ("shared", Opt::Shared),
+    ("exclusive", Opt::Exclusive),
+    ("unlock", Opt::Unlock),
+    ("nonblocking", Opt::Nonblocking),
+    ("nb", Opt::Nonblocking),
+    ("timeout", Opt::Timeout),
+    ("wait", Opt::Timeout),
+    ("conflict-exit-code", Opt::ConflictExitCode),
+    ("close", Opt::Close),
+    ("no-fork", Opt::NoFork),
+    ("verbose", Opt::Verbose),
+    ("help", Opt::Help),
+    ("version", Opt::Version),
+    // Not an option in util-linux, where it is an abbreviation that was never ambiguous.
+    ("nonblock", Opt::Nonblocking),
+];
+
+/// The options that 2.43 adds. An abbreviation of an older option keeps its meaning: `--s` is
+/// `--shared`, although `--start` begins with it too.
+const LONG_OF_2_43: [(&str, Opt); 4] =
+    [("fcntl", Opt::Fcntl), ("start", Opt::Start), ("length", Opt::Length), ("fd", Opt::Fd)];
+
+pub(super) enum Match {
+    One(&'static str, Opt),
+    None,
+    Several(Vec<&'static str>),
+}
+
+/// Finds an option by its name or by an unambiguous abbreviation.
+pub(super) fn find(name: &str, has_descriptor: bool) -> Match {
+    if has_descriptor && name == "command" {
+        return Match::One("command", Opt::Command);
+    }
+    let known = || LONG_OF_2_38.iter().chain(&LONG_OF_2_43);
+    if let Some((full, option)) = known().find(|(full, _)| *full == name) {
+        return Match::One(full, *option);
+    }
+    for table in [&LONG_OF_2_38[..], &LONG_OF_2_43[..]] {
+        let mut matching = table.iter().filter(|(full, _)| full.starts_with(name));
+        let Some((first, option)) = matching.next() else { continue };
+        let others = matching.filter(|(_, other)| other != option).map(|(full, _)| *full);
+        let names: Vec<_> = std::iter::once(*first).chain(others).collect();
+        return if names.len() == 1 { Match::One(first, *option) } else { Match::Several(names) };
+    }
+    Match::None
+}
+
+/// The full name of an abbreviated option.
+pub(super) fn full_name(name: &str, has_descriptor: bool) -> &str {
+    match find(name, has_descriptor) {
+        Match::One(full, _) => full,
+        _ => name,
+    }
+}

@@ -1,0 +1,51 @@
+//! Waits for a blocking call until a deadline, without polling: the call runs in a thread. After
+//! the deadline the thread stays blocked until the process ends.
+
+use std::io;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Instant;
+
+use super::Attempt;
+use crate::exit::{Exit, Failure};
+
+/// The result of `blocking`, or `None` at the deadline.
+pub(super) fn run_until<T: Send + 'static>(
+    deadline: Instant,
+    blocking: impl FnOnce() -> T + Send + 'static,
+) -> Result<Option<T>, Failure> {
+    let (sender, receiver) = channel();
+    std::thread::Builder::new()
+        .name("flock-wait".into())
+        .spawn(move || {
+            let _ = sender.send(blocking());
+        })
+        .map_err(|error| {
+            Failure::new(Exit::System, format!("cannot set up timer: {}", reason(&error)))
+        })?;
+    match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        Ok(answer) => Ok(Some(answer)),
+        Err(RecvTimeoutError::Timeout) => Ok(None),
+        Err(RecvTimeoutError::Disconnected) => {
+            unreachable!("the thread sends a result, or the process has ended")
+        }
+    }
+}
+
+/// Locks in a thread of this process: a lock that is granted after the deadline ends with the
+/// process.
+pub(super) fn lock(
+    deadline: Option<Instant>,
+    blocking: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> Result<io::Result<Attempt>, Failure> {
+    let result = match deadline {
+        None => Some(blocking()),
+        Some(deadline) => run_until(deadline, blocking)?,
+    };
+    Ok(result.map_or(Ok(Attempt::WouldBlock), |locked| locked.map(|()| Attempt::Acquired)))
+}
+
+/// The message of strerror(3).
+pub(super) fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_string()
+}

@@ -1,0 +1,123 @@
+//! `flockwork event wait`: waits until events are set, or consumes one.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use flockwork::Event;
+
+use super::{cleared, open, print_path};
+use crate::command_line;
+use crate::create_args::CreateArgs;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::output;
+use crate::wait_args::{Limit, WaitArgs};
+
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
+pub(crate) struct EventWaitArgs {
+    #[command(flatten)]
+    pub(super) wait: WaitArgs,
+
+    /// Wait until it is cleared
+    #[arg(long)]
+    cleared: bool,
+
+    /// Clear it and write its payload to the standard output: each setting goes to exactly one
+    /// consumer
+    #[arg(long, conflicts_with = "cleared")]
+    consume: bool,
+
+    /// Wait for one of several; writes its path to the standard output
+    #[arg(long, conflicts_with = "consume")]
+    pub(super) any: bool,
+
+    /// Wait for all of several, at the same time (the default)
+    #[arg(long, conflicts_with_all = ["any", "consume"])]
+    all: bool,
+
+    /// Wait for a file of any kind: a directory, a socket, a symbolic link that leads to a file
+    #[arg(long, conflicts_with = "consume")]
+    exists: bool,
+
+    #[command(flatten)]
+    create: CreateArgs,
+
+    /// The events, files
+    #[arg(required = true, value_name = "PATH")]
+    pub(super) paths: Vec<PathBuf>,
+}
+
+pub(super) fn run(arguments: &EventWaitArgs) -> Outcome {
+    let wait = &arguments.wait;
+    let options = arguments.create.options().any_file_type(arguments.exists);
+    let paths = &arguments.paths;
+    if arguments.consume && paths.len() > 1 {
+        return Err(command_line::usage("event", "--consume takes one path"));
+    }
+    if arguments.cleared && paths.len() > 1 {
+        return cleared::wait_for_several(arguments, &options);
+    }
+    let (options, progress) = wait.show_progress(options);
+    let open = |path: &PathBuf| {
+        open(path, &options).map_err(|failure| match failure.exit {
+            Exit::CannotOpen if !arguments.consume && !arguments.exists && path.exists() => {
+                failure.hint("to wait for a file of any kind, use --exists")
+            }
+            _ => failure,
+        })
+    };
+    let events = paths.iter().map(open).collect::<Result<Vec<_>, Failure>>()?;
+    let first = &events[0];
+    let limit = wait.limit();
+    if arguments.consume {
+        let payload = wait.run(&progress, limit, |limit| {
+            Ok(match limit {
+                Limit::Now => first.try_consume(),
+                Limit::Never => first.consume(),
+                Limit::At(deadline) => first.consume_deadline(deadline),
+            }?)
+        })?;
+        output::deliver(&payload).map_err(|failure| restore(first, payload, failure))?;
+        progress.ended(&format!("consumed `{}`", paths[0].display()));
+        return Ok(Exit::Success);
+    }
+    if arguments.cleared {
+        wait.run(&progress, limit, |limit| Ok(cleared::wait_for_one(first, limit)?))?;
+        progress.ended(&format!("`{}` is cleared", paths[0].display()));
+        return if arguments.any { print_path(&paths[0]) } else { Ok(Exit::Success) };
+    }
+    if arguments.any {
+        let index = wait.run(&progress, limit, |limit| {
+            Ok(match limit {
+                Limit::Now => Event::wait_any_timeout(&events, Duration::ZERO),
+                Limit::Never => Event::wait_any(&events),
+                Limit::At(deadline) => Event::wait_any_deadline(&events, deadline),
+            }?)
+        })?;
+        progress.ended(&format!("`{}` is set", paths[index].display()));
+        return print_path(&paths[index]);
+    }
+    wait.run(&progress, limit, |limit| {
+        Ok(match limit {
+            Limit::Now => Event::wait_all_timeout(&events, Duration::ZERO),
+            Limit::Never => Event::wait_all(&events),
+            Limit::At(deadline) => Event::wait_all_deadline(&events, deadline),
+        }?)
+    })?;
+    match paths.as_slice() {
+        [path] => progress.ended(&format!("`{}` is set", path.display())),
+        paths => progress.ended(&format!("all {} events are set", paths.len())),
+    }
+    Ok(Exit::Success)
+}
+
+/// Sets the event again with a payload that could not be delivered, so that the next consumer
+/// receives it. If another process has set the event since, its payload stays and this one is lost.
+fn restore(event: &Event, payload: Vec<u8>, failure: Failure) -> Failure {
+    failure.hint(match event.set_new(payload) {
+        Ok(true) => "the event is set again",
+        Ok(false) => "its payload is lost, since the event was set with another one meanwhile",
+        Err(_) => "its payload is lost, since the event could not be set again",
+    })
+}

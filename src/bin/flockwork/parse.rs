@@ -1,0 +1,163 @@
+//! Reads the command line by the definitions in `args`.
+
+use std::ffi::OsString;
+
+use clap::Parser as _;
+use clap::error::ErrorKind;
+
+use crate::args::{Cli, Verb};
+use crate::exit::{Exit, Failure};
+use crate::output;
+use crate::usage_error::one_line;
+
+/// The result of parsing a command line.
+pub(crate) enum Parsed {
+    Cli(Cli),
+    /// The help or the version was asked for and printed, with this result.
+    Shown(Exit),
+}
+
+pub(crate) fn parse(words: Vec<OsString>) -> Result<Parsed, Failure> {
+    if let Some(verb) = parse_verb(&words) {
+        return Ok(Parsed::Cli(Cli { verb }));
+    }
+    let error = match Cli::try_parse_from(words) {
+        Ok(cli) => return Ok(Parsed::Cli(cli)),
+        Err(error) => error,
+    };
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            output::write(error.render().to_string().as_bytes()).map(Parsed::Shown)
+        }
+        _ => Err(Failure::usage(one_line(&error))),
+    }
+}
+
+/// Parses with the definitions of the named verb alone: building those of all verbs is a fifth of
+/// all that this program executes. An invalid command line, or one that asks for help, returns
+/// `None` and is parsed again with all definitions.
+fn parse_verb(words: &[OsString]) -> Option<Verb> {
+    let (name, words) = (words.get(1)?.to_str()?, &words[1..]);
+    match name {
+        "lock" => parse_args(words).map(Verb::Lock),
+        "sem" => parse_args(words).map(Verb::Sem),
+        "event" => parse_args(words).map(Verb::Event),
+        "once" => parse_args(words).map(Verb::Once),
+        "status" => parse_args(words).map(Verb::Status),
+        _ => None,
+    }
+}
+
+/// clap takes the first word for the program's name.
+fn parse_args<A: clap::Args>(words: &[OsString]) -> Option<A> {
+    let definitions = A::augment_args(clap::Command::new("flockwork"));
+    let matches = definitions.try_get_matches_from(words).ok()?;
+    A::from_arg_matches(&matches).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{ProptestConfig, Strategy as _, prop_assert_eq};
+
+    use super::*;
+
+    #[test]
+    fn one_verb_parses_as_all_verbs_together_do() {
+        limit!();
+        for line in [
+            "lock",
+            "lock f true",
+            "lock -s f -- true -x --help",
+            "lock -x -w 1.5m -E 3 -v -o --label a f -c true",
+            "lock --no-record -nq f true --label b",
+            "lock -s -x f true",
+            "lock --label a --no-record f true",
+            "lock -w x f true",
+            "lock --nonsense",
+            "lock --nb f sh -c true",
+            "lock -c",
+            "lock help",
+            "lock --help",
+            "lock -h",
+            "lock --version",
+            "lock -V",
+            "lock -- -f true",
+            "lock lock lock lock",
+            "sem",
+            "sem --id x true",
+            "sem -j 4 -k 2 s -- true",
+            "sem -j -1 --id x -w 0 true",
+            "sem -P 50% --bg s true",
+            "sem --semaphorename x --wait",
+            "sem --wait --bg s",
+            "sem -k 0 s true",
+            "sem --resize s",
+            "sem --resize -j 3 s",
+            "sem --stay -j 3 s true",
+            "event",
+            "event help",
+            "event help wait",
+            "event set e",
+            "event set e --data x",
+            "event wait --any a b",
+            "event wait -w 3 --consume a",
+            "event set --new e --data=x --access group",
+            "event wait --exists --cleared -n a",
+            "event status e",
+            "event clear e",
+            "event nonsense e",
+            "once f true",
+            "once --reset f",
+            "once",
+            "status f",
+            "status --json --id x",
+            "status --watch f",
+            "status",
+            "help lock",
+            "man",
+            "lok f true",
+            "",
+        ] {
+            let words: Vec<OsString> = std::iter::once("flockwork")
+                .chain(line.split_whitespace())
+                .map(Into::into)
+                .collect();
+            let all_verbs = Cli::try_parse_from(&words).ok().map(|cli| format!("{:?}", cli.verb));
+            let one_verb = parse_verb(&words).map(|verb| format!("{verb:?}"));
+            let has_verb = !matches!(&all_verbs, Some(verb) if verb == "Man");
+            assert_eq!(one_verb, all_verbs.filter(|_| has_verb), "{line}");
+        }
+    }
+
+    /// Valid words and invalid ones.
+    fn any_words() -> impl proptest::strategy::Strategy<Value = Vec<String>> {
+        let verb = "lock|sem|event|once|status|man|completions|help|lok|";
+        let word = "(set|clear|wait|status|f|s|true|--|-c|-|4|50%|-1|0.5|1m|x=y)|(--?(s|x|e|n|w|E|v|q|o|c|j|P|k|h|V|any|all|new|exists|bg|fg|id|json|watch|wait|reset|resize|fsync|label|data|consume|cleared|timeout|no-record|mode|jobs|permits|bogus)(=?[0-9%a.-]{0,3}))|\\PC{0,4}";
+        (verb, proptest::collection::vec(word, 0..8)).prop_map(|(verb, words)| {
+            std::iter::once("flockwork".into()).chain([verb]).chain(words).collect()
+        })
+    }
+
+    proptest::proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(150) })]
+
+        #[test]
+        fn any_words_parse_equally_or_give_a_one_line_error(words in any_words()) {
+            limit!();
+            let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
+            let all_verbs = Cli::try_parse_from(&words);
+            let one_verb = parse_verb(&words).map(|verb| format!("{verb:?}"));
+            match &all_verbs {
+                Ok(cli) => {
+                    let verb = format!("{:?}", cli.verb);
+                    let has_own = !matches!(cli.verb, Verb::Man | Verb::Completions { .. });
+                    prop_assert_eq!(one_verb, Some(verb).filter(|_| has_own));
+                }
+                Err(error) => {
+                    prop_assert_eq!(one_verb, None);
+                    prop_assert_eq!(crate::exit::printable(&one_line(error)).lines().count(), 1);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! `flockwork sem --bg`: starts this program again, to wait for the permit and for the command.
+//!
+//! The two processes are connected by a socket pair. The second one writes a byte when the command
+//! runs, and ends without running it if the first one ends before that.
+
+use std::io::{Read as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::exit::{Exit, Failure, Outcome};
+use crate::job::{Job, exit_of};
+
+/// The variable with the pid of the process that waits until the command runs. It is not passed on
+/// to the command.
+pub(super) const STARTER: &str = "FLOCKWORK_STARTER";
+
+pub(super) fn start(job: &Job) -> Outcome {
+    let failed = |error: std::io::Error| {
+        let name = job.program().to_string_lossy();
+        Failure::new(Exit::System, format!("could not run `{name}` in the background: {error}"))
+    };
+    let (mut socket, child_socket) = UnixStream::pair().map_err(failed)?;
+    let program = std::env::current_exe().map_err(failed)?;
+    let mut command = Command::new(program);
+    // Under the name `flock` the program would be flock(1), whatever its file is called.
+    std::os::unix::process::CommandExt::arg0(&mut command, "flockwork");
+    // The same words without the first `--bg`: a later one belongs to the command.
+    let mut words: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some(at) = words.iter().position(|word| word == "--bg") {
+        words.remove(at);
+    }
+    command.args(words);
+    command.env(STARTER, std::process::id().to_string());
+    let mut child = command.stdin(OwnedFd::from(child_socket)).spawn().map_err(failed)?;
+    drop(command); // closes this process's copy of the child's socket
+    match socket.read(&mut [0]) {
+        Ok(1) => Ok(Exit::Success),
+        _ => child.wait().map(exit_of).map_err(failed),
+    }
+}
+
+/// The process that started this one, connected by the standard input.
+pub(super) struct Starter {
+    socket: UnixStream,
+    has_started: Arc<AtomicBool>,
+}
+
+impl Starter {
+    /// Returns `None` if this process was not started by `--bg`.
+    pub(super) fn watch() -> Result<Option<Self>, Failure> {
+        if std::env::var_os(STARTER).is_none() {
+            return Ok(None);
+        }
+        let failed = |error: std::io::Error| {
+            Failure::new(
+                Exit::System,
+                format!("could not listen to the process that started this: {error}"),
+            )
+        };
+        let socket = std::io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
+        let socket = UnixStream::from(socket);
+        let mut reader = socket.try_clone().map_err(failed)?;
+        let has_started = Arc::new(AtomicBool::new(false));
+        let shared = Arc::clone(&has_started);
+        let watch = move || {
+            let _ = reader.read(&mut [0]);
+            if !shared.load(Ordering::SeqCst) {
+                std::process::exit(Exit::NotInTime.code()); // the starter gave up, or was killed
+            }
+        };
+        std::thread::Builder::new()
+            .name("flockwork-starter".into())
+            .spawn(watch)
+            .map_err(failed)?;
+        Ok(Some(Self { socket, has_started }))
+    }
+
+    pub(super) fn notify(mut self) {
+        self.has_started.store(true, Ordering::SeqCst);
+        let _ = self.socket.write_all(b".");
+        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+    }
+}

@@ -1,0 +1,22 @@
+//! `flockwork sem --bg` on systems other than Unix: a usage error.
+
+use crate::exit::{Failure, Outcome};
+use crate::job::Job;
+
+pub(super) fn start(_job: &Job) -> Outcome {
+    Err(Failure::usage(
+        "sem: --bg is not there on this system; start it in the background yourself (`start /b flockwork sem ...`)",
+    ))
+}
+
+pub(super) const STARTER: &str = "FLOCKWORK_STARTER";
+
+pub(super) struct Starter;
+
+impl Starter {
+    pub(super) fn watch() -> Result<Option<Self>, Failure> {
+        Ok(None)
+    }
+
+    pub(super) fn notify(self) {}
+}

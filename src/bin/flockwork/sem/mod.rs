@@ -1,0 +1,267 @@
+//! `flockwork sem`: runs a command while holding permits of a semaphore.
+
+#[cfg(unix)]
+mod background;
+#[cfg(not(unix))]
+#[path = "background_non_unix.rs"]
+mod background;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use flockwork::{Options, Permit, Semaphore};
+
+use crate::command_line;
+use crate::create_args::CreateArgs;
+use crate::exit::{Exit, Failure, NAME_FIRST, Outcome};
+use crate::id;
+use crate::job::Job;
+use crate::permits::PermitCount;
+use crate::progress::Progress;
+use crate::signals::{self, Signals};
+use crate::wait_args::{Limit, WaitArgs};
+
+const EXAMPLES: &str = "\
+Examples:
+  find . -name '*.c' | xargs -P 16 -n 1 flockwork sem -j 4 --id cc -- cc -c
+  flockwork sem -j 50% /tmp/heavy -- make test
+  flockwork sem --bg -j 2 --id fetch -- curl -O URL; flockwork sem --id fetch --wait";
+
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "flockwork sem [OPTIONS] PATH [--] COMMAND [ARG]...\n       flockwork sem [OPTIONS] --id NAME [--] COMMAND [ARG]...\n       flockwork sem --wait (PATH | --id NAME)",
+    after_help = EXAMPLES
+)]
+#[allow(clippy::struct_excessive_bools, reason = "flags of a command line")]
+pub(crate) struct SemArgs {
+    /// How many permits there are, kept with the semaphore: a number, 50% of the processors, +1 or
+    /// -1 beside them [default: as it is; 1 if it is new]
+    #[arg(
+        short = 'j',
+        visible_short_alias = 'P',
+        long = "jobs",
+        visible_alias = "max-procs",
+        value_name = "N",
+        value_parser = crate::permits::parse,
+        allow_hyphen_values = true
+    )]
+    jobs: Option<PermitCount>,
+
+    /// The semaphore of this name, in the user's runtime directory
+    #[arg(long, visible_aliases = ["semaphore-name", "semaphorename"], value_name = "NAME")]
+    id: Option<OsString>,
+
+    /// Take so many permits at once
+    #[arg(
+        short = 'k',
+        long = "permits",
+        value_name = "SLOTS",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..),
+        allow_negative_numbers = true
+    )]
+    permits: u32,
+
+    #[command(flatten)]
+    wait: WaitArgs,
+
+    /// Wait for the command and exit as it does (the default)
+    #[arg(long)]
+    fg: bool,
+
+    /// Return as soon as the command runs; nobody learns its exit code
+    #[arg(long, conflicts_with = "fg")]
+    bg: bool,
+
+    /// Wait until all that hold a permit now, or waited before this, have given it back; run
+    /// nothing
+    #[arg(long = "wait", conflicts_with_all = ["bg", "fg", "resize"])]
+    drain: bool,
+
+    /// Change the number of permits, for everybody, to that of -j
+    #[arg(long, requires = "jobs")]
+    resize: bool,
+
+    /// Say what a permit is held for, to those who wait and to `flockwork status`
+    #[arg(long, value_name = "TEXT")]
+    label: Option<OsString>,
+
+    #[command(flatten)]
+    create: CreateArgs,
+
+    /// Keep the permit to this process: the command and what it starts do not hold it
+    #[arg(short = 'o', long)]
+    close: bool,
+
+    /// The semaphore (a directory, made if it is missing) unless --id names it, and the command to
+    /// run with its arguments
+    #[arg(value_name = "PATH [--] COMMAND", trailing_var_arg = true, num_args = 0.., value_hint = clap::ValueHint::AnyPath)]
+    words: Vec<OsString>,
+}
+
+pub(crate) fn run(arguments: &SemArgs) -> Outcome {
+    let (path, words) = path_and_command(arguments)?;
+    let usage = |problem| command_line::usage("sem", problem);
+    if arguments.drain {
+        if !words.is_empty() {
+            return Err(usage("--wait runs no command"));
+        }
+        return drain(arguments, &path);
+    }
+    if words.is_empty() {
+        if arguments.resize {
+            signals::end_on_signals()?;
+            open(arguments, &path, &arguments.create.options())?;
+            return Ok(Exit::Success);
+        }
+        return Err(usage("no command to run while a permit is held"));
+    }
+    let job = Job::new(words)?;
+    if arguments.bg {
+        return background::start(&job);
+    }
+    let signals = Signals::install()?;
+    let background = background::Starter::watch()?;
+    let permit = acquire(arguments, &path)?;
+    let slots: Vec<_> = permit.slots().iter().map(ToString::to_string).collect();
+    let mut job = job.with_environment("FLOCKWORK_SLOT", slots.join(","));
+    if background.is_some() {
+        job = job.without_input().without_environment(background::STARTER);
+    }
+    let ended = signals.start(&job).and_then(|child| {
+        if let Some(starter) = background {
+            starter.notify();
+        }
+        signals.finish(child)
+    });
+    let released = permit.release();
+    let exit = ended?;
+    released?;
+    Ok(exit)
+}
+
+/// The path of the semaphore, and the words of the command.
+fn path_and_command(arguments: &SemArgs) -> Result<(PathBuf, &[OsString]), Failure> {
+    if let Some(name) = &arguments.id {
+        return Ok((id::path(name)?, &arguments.words));
+    }
+    let no_path = "name a semaphore, by a path or by --id NAME";
+    let (path, rest) = command_line::path_and_rest("sem", &arguments.words, no_path)?;
+    Ok((path.into(), command_line::command("sem", rest)?))
+}
+
+fn open(arguments: &SemArgs, path: &Path, options: &Options) -> Result<Semaphore, Failure> {
+    if is_unrelated_directory(path) {
+        return Err(Failure::new(
+            Exit::CannotOpen,
+            format!(
+                "`{}` is a directory with other things in it, and no semaphore",
+                path.display()
+            ),
+        )
+        .hint(NAME_FIRST));
+    }
+    let requested = arguments.jobs.map(PermitCount::on_this_machine);
+    let opened = match requested {
+        // The first process creates it, however many start at the same time.
+        Some(permits) => options.open_semaphore(path, permits),
+        None => match options.open_existing_semaphore(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                options.open_semaphore(path, 1)
+            }
+            opened => opened,
+        },
+    };
+    match opened {
+        Err(flockwork::Error::CapacityMismatch { requested, .. }) if arguments.resize => {
+            let semaphore = options.open_existing_semaphore(path)?;
+            semaphore.resize(requested)?;
+            Ok(semaphore)
+        }
+        opened => Ok(opened?),
+    }
+}
+
+/// Whether the path is a directory, but neither a semaphore nor one that is being created: perhaps
+/// a word of the command stands in the place of the path.
+fn is_unrelated_directory(path: &Path) -> bool {
+    let Ok(mut entries) = std::fs::read_dir(path) else { return false };
+    let is_foreign = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.is_ok_and(|entry| !is_semaphore_file(&entry.file_name().to_string_lossy()))
+    };
+    let has_no_capacity = || {
+        std::fs::symlink_metadata(path.join("capacity"))
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    };
+    // Checked again at the end: another process may have created it meanwhile.
+    has_no_capacity() && entries.any(is_foreign) && has_no_capacity()
+}
+
+/// Whether a semaphore has a file of that name before its `capacity`.
+fn is_semaphore_file(name: &str) -> bool {
+    matches!(name, "gate" | "waiters" | "queued" | "resized" | ".slots")
+        || name.starts_with("slot.")
+        || name.starts_with(".flockwork.")
+}
+
+fn acquire(arguments: &SemArgs, path: &Path) -> Result<Permit, Failure> {
+    let wait = &arguments.wait;
+    let mut options =
+        arguments.create.options().inherit(cfg!(unix) && !arguments.close).record_holder(true);
+    if let Some(label) = &arguments.label {
+        options = options.label(label.to_string_lossy());
+    }
+    let (options, progress) = wait.show_progress(options);
+    let semaphore = open(arguments, path, &options)?;
+    let permits = arguments.permits;
+    let permit = acquire_many(wait, &progress, wait.limit(), &semaphore, permits)?;
+    let plural = if permits == 1 { "" } else { "s" };
+    progress.ended(&format!("acquired {permits} permit{plural} of `{}`", path.display()));
+    Ok(permit)
+}
+
+fn acquire_many(
+    wait: &WaitArgs,
+    progress: &Progress,
+    limit: Limit,
+    semaphore: &Semaphore,
+    permits: u32,
+) -> Result<Permit, Failure> {
+    wait.run(progress, limit, |limit| {
+        Ok(match limit {
+            Limit::Now => semaphore.try_acquire_many(permits),
+            Limit::Never => semaphore.acquire_many(permits),
+            Limit::At(deadline) => semaphore.acquire_many_deadline(permits, deadline),
+        }?)
+    })
+}
+
+/// Acquires all permits at once. Permits are granted in the order of arrival, so then all earlier
+/// callers have released theirs.
+fn drain(arguments: &SemArgs, path: &Path) -> Outcome {
+    let wait = &arguments.wait;
+    if !path.try_exists().unwrap_or(true) {
+        return Ok(Exit::Success); // no process has used it yet
+    }
+    let (options, progress) = wait.show_progress(Options::new());
+    let semaphore = options.open_existing_semaphore(path)?;
+    signals::end_on_signals()?;
+    let limit = wait.limit();
+    loop {
+        let all = semaphore.capacity()?;
+        match acquire_many(wait, &progress, limit, &semaphore, all) {
+            Ok(permit) => {
+                let has_grown = semaphore.capacity()? > all;
+                permit.release()?;
+                if !has_grown {
+                    progress.ended(&format!("all permits of `{}` were free", path.display()));
+                    return Ok(Exit::Success);
+                } // an earlier caller may hold one of the added permits
+            }
+            // Another process has reduced the capacity meanwhile.
+            Err(failure) if failure.exit == Exit::Usage && semaphore.capacity()? < all => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+}
