@@ -6,106 +6,15 @@ use lexopt::{Arg, Parser};
 
 use crate::exit::Failure;
 
-use super::long_options::{self, Match};
-use super::numbers::{self, Wait};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
-    Shared,
-    Exclusive,
-    Unlock,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum LockTarget {
-    Path(OsString),
-    Descriptor(i32),
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum JobSource {
-    Words(Vec<OsString>),
-    Shell(OsString),
-}
-
-/// The bytes to lock with fcntl(2). Without a range, flock(2) locks the whole file.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Range {
-    pub(super) start: i64,
-    /// Zero: to the end of the file, however long it grows.
-    pub(super) length: i64,
-}
-
-/// A valid command line.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Request {
-    pub(super) mode: Mode,
-    pub(super) wait: Wait,
-    pub(super) conflict: i32,
-    pub(super) close: bool,
-    pub(super) no_fork: bool,
-    pub(super) verbose: bool,
-    pub(super) range: Option<Range>,
-    pub(super) target: LockTarget,
-    pub(super) job: Option<JobSource>,
-}
+use super::numbers;
+use super::options::{self, Match, Opt};
+use super::request::{JobSource, LockTarget, Mode, Range, Request, Wait};
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Parsed {
     Request(Request),
     Help,
     Version,
-}
-
-/// An option, in any of its spellings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Opt {
-    Shared,
-    Exclusive,
-    Unlock,
-    Nonblocking,
-    Timeout,
-    ConflictExitCode,
-    Close,
-    NoFork,
-    Verbose,
-    Fcntl,
-    Start,
-    Length,
-    Fd,
-    Command,
-    Help,
-    Version,
-}
-
-impl Opt {
-    pub(super) fn takes_value(self) -> bool {
-        matches!(
-            self,
-            Self::Timeout
-                | Self::ConflictExitCode
-                | Self::Start
-                | Self::Length
-                | Self::Fd
-                | Self::Command
-        )
-    }
-
-    fn of_letter(letter: char) -> Option<Self> {
-        Some(match letter {
-            's' => Self::Shared,
-            'x' | 'e' => Self::Exclusive,
-            'u' => Self::Unlock,
-            'n' => Self::Nonblocking,
-            'w' => Self::Timeout,
-            'E' => Self::ConflictExitCode,
-            'o' => Self::Close,
-            'F' => Self::NoFork,
-            'h' => Self::Help,
-            'V' => Self::Version,
-            _ => return None,
-        })
-    }
 }
 
 /// The options that were parsed so far.
@@ -192,7 +101,7 @@ fn next(
         Some(Arg::Long(name)) => {
             let name = name.to_string();
             (long_option(parser, &name, has_descriptor)?, {
-                let full = long_options::full_name(&name, has_descriptor);
+                let full = options::full_name(&name, has_descriptor);
                 format!("option '--{full}' requires an argument")
             })
         }
@@ -210,7 +119,7 @@ fn long_option(parser: &mut Parser, name: &str, has_descriptor: bool) -> Result<
         Some(value) => format!("--{name}={}", value.to_string_lossy()),
         None => format!("--{name}"),
     };
-    match long_options::find(name, has_descriptor) {
+    match options::find(name, has_descriptor) {
         Match::One(full, option) if !option.takes_value() && parser.optional_value().is_some() => {
             Err(try_help(&format!("option '--{full}' doesn't allow an argument")))
         }

@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use super::args::{Mode, Range};
+use super::request::{Mode, Range};
 
 /// For 64-bit Linux, where `struct flock` has no hidden padding fields.
 #[cfg(all(

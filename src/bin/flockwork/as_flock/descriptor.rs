@@ -17,7 +17,7 @@ use std::time::Instant;
 use rustix::io::Errno;
 
 use super::Attempt;
-use super::args::{Mode, Range};
+use super::request::{Mode, Range};
 use super::timeout::{self, reason};
 use super::unix::{self, failed, flock, retry_eintr};
 use crate::exit::{Exit, Failure};

@@ -6,8 +6,9 @@
 
 mod args;
 mod help;
-mod long_options;
 mod numbers;
+mod options;
+mod request;
 mod timeout;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -28,10 +29,10 @@ use crate::job::Job;
 use crate::output;
 use crate::signals::{self, Signals};
 
-use args::{JobSource, Parsed, Request};
+use args::Parsed;
 #[cfg(not(unix))]
 use non_unix::Target;
-use numbers::Wait;
+use request::{JobSource, Request, Wait};
 #[cfg(unix)]
 use unix::Target;
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use fs4::{FileExt, TryLockError};
 
-use super::args::{LockTarget, Mode, Request};
+use super::request::{LockTarget, Mode, Request};
 use super::timeout::reason;
 use super::{Attempt, timeout};
 use crate::exit::{Exit, Failure, is_exhausted};

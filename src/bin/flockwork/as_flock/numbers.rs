@@ -4,16 +4,8 @@ use std::ffi::OsStr;
 use std::num::{IntErrorKind, ParseIntError};
 use std::time::Duration;
 
+use super::request::Wait;
 use crate::exit::Failure;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wait {
-    Forever,
-    Never,
-    Until(Duration),
-    /// No timer can be set to this; flock(1) reports that after it has opened the file.
-    Impossible,
-}
 
 /// Seconds with fractions, as strtod(3) reads them, except hexadecimal numbers. Zero is the same as
 /// `-n`.

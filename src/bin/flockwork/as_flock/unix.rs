@@ -9,7 +9,7 @@ use std::time::Instant;
 use rustix::fs::{Access, Mode as Bits, OFlags};
 use rustix::io::Errno;
 
-use super::args::{LockTarget, Mode, Range, Request};
+use super::request::{LockTarget, Mode, Range, Request};
 use super::timeout::reason;
 use super::{Attempt, descriptor, timeout};
 use crate::exit::{Exit, Failure};

@@ -1,6 +1,55 @@
-//! Match options and their abbreviations, as `getopt_long(3)` finds them.
+//! The options of flock(1), with their letters, long names and abbreviations (`getopt_long(3)`).
 
-use super::args::Opt;
+/// An option, in any of its spellings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Opt {
+    Shared,
+    Exclusive,
+    Unlock,
+    Nonblocking,
+    Timeout,
+    ConflictExitCode,
+    Close,
+    NoFork,
+    Verbose,
+    Fcntl,
+    Start,
+    Length,
+    Fd,
+    Command,
+    Help,
+    Version,
+}
+
+impl Opt {
+    pub(super) fn takes_value(self) -> bool {
+        matches!(
+            self,
+            Self::Timeout
+                | Self::ConflictExitCode
+                | Self::Start
+                | Self::Length
+                | Self::Fd
+                | Self::Command
+        )
+    }
+
+    pub(super) fn of_letter(letter: char) -> Option<Self> {
+        Some(match letter {
+            's' => Self::Shared,
+            'x' | 'e' => Self::Exclusive,
+            'u' => Self::Unlock,
+            'n' => Self::Nonblocking,
+            'w' => Self::Timeout,
+            'E' => Self::ConflictExitCode,
+            'o' => Self::Close,
+            'F' => Self::NoFork,
+            'h' => Self::Help,
+            'V' => Self::Version,
+            _ => return None,
+        })
+    }
+}
 
 /// The options of util-linux 2.38.
 const LONG_OF_2_38: [(&str, Opt); 14] = [
