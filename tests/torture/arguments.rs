@@ -1,19 +1,20 @@
-//! What it is told to do, by the user and by itself.
+//! The command line: the options of the user, and the roles of the child processes.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::things::{self, Breakage, WORKERS};
+use crate::breakage::Breakage;
+use crate::primitives::{self, WORKERS};
 
 pub(crate) const USAGE: &str = "usage: torture [--seed N] [--acquisitions N] [--kills N] [--limit SECONDS] [--patience SECONDS] \
-     [--directory PATH] [--spare-inotify] [--tied] [--only THING] \
+     [--directory PATH] [--spare-inotify] [--tied] [--only PRIMITIVE] \
      [--break lock|rwlock|semaphore|once|lost-update|tear|event|capacity|permit|wake|crash]";
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Role {
-    Conductor,
-    Witness,
-    Vandal,
+    Coordinator,
+    Monitor,
+    Chaos,
     Worker { number: u32, generation: u32 },
 }
 
@@ -22,29 +23,29 @@ pub(crate) struct Arguments {
     pub(crate) seed: u64,
     pub(crate) acquisitions: u64,
     pub(crate) kills: u64,
-    /// How long all of it may take.
+    /// The longest duration of the run.
     pub(crate) limit: Duration,
-    /// Who has not got on for so long is lost.
+    /// A thread that makes no progress for this long is reported.
     pub(crate) patience: Duration,
-    /// Where all happens; a temporary directory is made in it.
+    /// A temporary directory for all files is created here.
     pub(crate) directory: PathBuf,
-    /// All inotify instances of the user are others' as well, such as tests that run beside this.
+    /// Leave the user's inotify instances alone, for example for tests that run at the same time.
     pub(crate) spare_inotify: bool,
-    /// It ends with who started it.
+    /// End together with the parent process.
     pub(crate) is_tied: bool,
-    /// The one thing that all contend for, by its place in `THINGS`.
+    /// The index in `PRIMITIVES` of the only primitive to use.
     pub(crate) only: Option<usize>,
     pub(crate) broken: Option<Breakage>,
 }
 
 impl Arguments {
-    /// How many rounds a process lives on average, for as many kills as are wanted.
-    pub(crate) fn rounds_of_a_life(&self) -> u64 {
+    /// The average number of rounds of a process that gives the requested number of kills.
+    pub(crate) fn rounds_per_process(&self) -> u64 {
         const THREADS: u64 = 2;
         (self.acquisitions / self.kills.max(1) / THREADS).max(2)
     }
 
-    /// To be handed on, or to be typed in to repeat it.
+    /// The options as words, for a child process or to repeat the run.
     pub(crate) fn to_words(&self) -> Vec<String> {
         let mut words: Vec<String> = [
             ("--seed", self.seed),
@@ -60,7 +61,7 @@ impl Arguments {
             words.push("--spare-inotify".into());
         }
         if let Some(only) = self.only {
-            words.extend(["--only".into(), things::THINGS[only].path.into()]);
+            words.extend(["--only".into(), primitives::PRIMITIVES[only].path.into()]);
         }
         if let Some(broken) = self.broken {
             words.extend(["--break".into(), broken.name().into()]);
@@ -69,20 +70,20 @@ impl Arguments {
     }
 }
 
-/// `None`: not understood.
+/// Returns `None` if the command line is invalid.
 pub(crate) fn parse(words: impl Iterator<Item = String>) -> Option<(Role, Arguments)> {
     let mut words = words.peekable();
     let role = match words.peek().map(String::as_str) {
-        Some("witness") => Role::Witness,
-        Some("vandal") => Role::Vandal,
+        Some("monitor") => Role::Monitor,
+        Some("chaos") => Role::Chaos,
         Some("worker") => {
             words.next();
             let number = words.next()?.parse().ok().filter(|number| *number < WORKERS)?;
             Role::Worker { number, generation: words.peek()?.parse().ok()? }
         }
-        _ => Role::Conductor,
+        _ => Role::Coordinator,
     };
-    if !matches!(role, Role::Conductor) {
+    if !matches!(role, Role::Coordinator) {
         words.next();
     }
     let mut arguments = Arguments {
@@ -103,7 +104,9 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Option<(Role, Argume
             "--tied" => arguments.is_tied = true,
             "--only" => {
                 let path = words.next()?;
-                arguments.only = Some(things::THINGS.iter().position(|thing| thing.path == path)?);
+                arguments.only = Some(
+                    primitives::PRIMITIVES.iter().position(|primitive| primitive.path == path)?,
+                );
             }
             "--break" => arguments.broken = Some(Breakage::named(&words.next()?)?),
             "--directory" => arguments.directory = words.next()?.into(),
@@ -123,7 +126,7 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Option<(Role, Argume
     Some((role, arguments))
 }
 
-/// Another one each time; it is printed.
+/// A different seed for each run.
 fn any_seed() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::from(now.subsec_nanos()) % 1_000_000

@@ -1,31 +1,50 @@
-//! Torture: processes that take and give back every primitive at random, while they are killed, stopped and starved of
-//! descriptors, while futures are dropped half-way, and while somebody meddles with the files. A witness that does
-//! not use flockwork is told by everybody when they go in and out, and judges: see `table.rs` for what and how.
+//! Torture: processes use every primitive at random, while they are killed, stopped and deprived of
+//! descriptors, while futures are dropped before they complete, and while another process tampers
+//! with the files.
+//!
+//! The coordinator (`coordinator.rs`) starts the workers (`worker.rs`, `operations/`). Each worker
+//! records when it enters and leaves. A monitor that does not use flockwork reads the records
+//! (`monitor.rs`) and checks them (`checker/`).
 //!
 //! ```text
-//! cargo run --release --example torture                                  a short run, under a minute
+//! cargo run --release --example torture              a short run, under a minute
 //! cargo run --release --example torture -- --seed 7 --acquisitions 1000000 --kills 10000
-//! cargo run --release --example torture -- --break lock                  the witness sees what is broken on purpose
+//! cargo run --release --example torture -- --break lock  make an error, which is detected
 //! ```
 //!
-//! The seed decides who does what in which round, and in which round, at which step and after how many microseconds
-//! a process is killed or stopped. (What the kernel's scheduler makes of that is its own.) It needs Linux: it looks into
-//! `/proc`, and has all processes die with their parent. `tests/it/torture.rs` runs it with few acquisitions.
+//! The seed decides what each thread does in each round, and in which round, at which point and
+//! after how many microseconds a process is killed or stopped. (The kernel's scheduler decides the
+//! rest.) It requires Linux: it reads `/proc`, and makes all processes die with their parent.
+//! `tests/it/torture.rs` runs it with few acquisitions.
 
 #[cfg(target_os = "linux")]
 mod arguments;
 #[cfg(target_os = "linux")]
-mod capacity;
+mod breakage;
 #[cfg(target_os = "linux")]
-mod conductor;
+mod chaos;
 #[cfg(target_os = "linux")]
-mod dice;
+mod checker;
 #[cfg(target_os = "linux")]
-mod events;
+mod children;
 #[cfg(target_os = "linux")]
-mod fate;
+mod coordinator;
+#[cfg(target_os = "linux")]
+mod event_driver;
+#[cfg(target_os = "linux")]
+mod faults;
+#[cfg(target_os = "linux")]
+mod monitor;
+#[cfg(target_os = "linux")]
+mod operations;
+#[cfg(target_os = "linux")]
+mod parent;
 #[cfg(target_os = "linux")]
 mod payload;
+#[cfg(target_os = "linux")]
+mod phase;
+#[cfg(target_os = "linux")]
+mod primitives;
 #[cfg(target_os = "linux")]
 mod probe;
 #[cfg(target_os = "linux")]
@@ -33,21 +52,17 @@ mod record;
 #[cfg(target_os = "linux")]
 mod report;
 #[cfg(target_os = "linux")]
-mod rounds;
+mod rng;
 #[cfg(target_os = "linux")]
-mod table;
+mod stalls;
 #[cfg(target_os = "linux")]
-mod things;
-#[cfg(target_os = "linux")]
-mod tie;
-#[cfg(target_os = "linux")]
-mod vandal;
-#[cfg(target_os = "linux")]
-mod ways;
-#[cfg(target_os = "linux")]
-mod witness;
+mod wait_modes;
 #[cfg(target_os = "linux")]
 mod worker;
+
+/// A result whose error is only printed.
+#[cfg(target_os = "linux")]
+type AnyResult<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 #[cfg(not(target_os = "linux"))]
 fn main() {
@@ -64,12 +79,12 @@ fn main() -> std::process::ExitCode {
         return ExitCode::from(64);
     };
     let outcome = match role {
-        Role::Conductor => conductor::run(&arguments),
-        Role::Witness => witness::run(&arguments),
+        Role::Coordinator => coordinator::run(&arguments),
+        Role::Monitor => monitor::run(&arguments),
         Role::Worker { number, generation } => {
             worker::run(&arguments, number, generation).map(|()| true)
         }
-        Role::Vandal => vandal::run(&arguments).map(|()| true),
+        Role::Chaos => chaos::run(&arguments).map(|()| true),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! Looks from outside whether anything is held: with bare flock(2) on the files, and with what `/proc` shows.
+//! Checks from outside whether anything is held, by flock(2) on the files and by `/proc`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::things::{THINGS, What};
+use crate::primitives::{PRIMITIVES, PrimitiveKind};
 
-/// The lock on that file, if it can be had. It is given back when the file is closed.
-pub(crate) fn take(path: &Path) -> io::Result<Option<File>> {
+/// Tries to lock a file. The lock is released when the file is closed.
+pub(crate) fn try_lock(path: &Path) -> io::Result<Option<File>> {
     let file = match OpenOptions::new().read(true).write(true).open(path) {
         Ok(file) => file,
-        // What nobody ever used nobody can hold.
+        // A file that was never created cannot be locked.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return File::open("/dev/null").map(Some);
         }
@@ -26,16 +26,16 @@ pub(crate) fn take(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// All files whose lock is what somebody could hold.
+/// All files that a process could hold locked.
 fn lock_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    for thing in THINGS.iter().filter(|thing| !thing.is_in_the_yard) {
-        let path = directory.join(thing.path);
-        let beside = |suffix: &str| directory.join(format!("{}{suffix}", thing.path));
-        match thing.what {
-            What::Lock => files.push(path),
-            What::RwLock => files.extend([path, beside(".gate")]),
-            What::Semaphore(_) | What::Elastic => {
+    for primitive in PRIMITIVES.iter().filter(|primitive| !primitive.is_tampered_with) {
+        let path = directory.join(primitive.path);
+        let beside = |suffix: &str| directory.join(format!("{}{suffix}", primitive.path));
+        match primitive.kind {
+            PrimitiveKind::Lock => files.push(path),
+            PrimitiveKind::RwLock => files.extend([path, beside(".gate")]),
+            PrimitiveKind::Semaphore(_) | PrimitiveKind::Elastic => {
                 let permits: u32 = fs::read_to_string(path.join("capacity"))?
                     .trim()
                     .parse()
@@ -43,43 +43,48 @@ fn lock_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
                 files.extend((0..permits).map(|slot| path.join(format!("slot.{slot}"))));
                 files.extend([path.join("gate"), path.join("waiters")]);
             }
-            What::Flag | What::Mailbox | What::Loose | What::Once => files.push(beside(".flock")),
-            What::SharedFile => files.extend([beside(".flock"), beside(".flock.gate")]),
+            PrimitiveKind::Flag
+            | PrimitiveKind::Mailbox
+            | PrimitiveKind::AnyUse
+            | PrimitiveKind::Once => files.push(beside(".flock")),
+            PrimitiveKind::SharedFile => files.extend([beside(".flock"), beside(".flock.gate")]),
         }
     }
-    files.push(directory.join(crate::things::SENDERS));
+    files.push(directory.join(crate::primitives::SENDER_LOCK));
     Ok(files)
 }
 
-/// Nobody does anything: all locks are to be had, all at once. How many are not, after a while: a helper that nobody
-/// waits for any more may still be on its way.
-pub(crate) fn lost(directory: &Path, patience: Duration) -> io::Result<u64> {
+/// Counts the locks that are held although all processes are paused. They are tried until
+/// `patience` has passed: a helper thread whose waiter has given up may still be releasing one.
+pub(crate) fn count_lost(directory: &Path, patience: Duration) -> io::Result<u64> {
     let start = Instant::now();
     loop {
-        let mut held = Vec::new();
-        let mut missing = Vec::new();
+        let mut locked = Vec::new();
+        let mut lost = Vec::new();
         for path in lock_files(directory)? {
-            match take(&path)? {
-                Some(file) => held.push(file),
-                None => missing.push(path),
+            match try_lock(&path)? {
+                Some(file) => locked.push(file),
+                None => lost.push(path),
             }
         }
-        if missing.is_empty() {
+        if lost.is_empty() {
             return Ok(0);
         }
         if start.elapsed() > patience {
-            eprintln!("nobody has these, and they are not to be had: {missing:?}");
+            eprintln!("no process holds these locks, and they are not available: {lost:?}");
             eprintln!("{}", fs::read_to_string("/proc/locks")?);
-            return Ok(missing.len() as u64);
+            return Ok(lost.len() as u64);
         }
-        drop(held);
+        drop(locked);
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// What each thread of a process is at.
+/// Describes what each thread of a process is doing.
 pub(crate) fn threads_of(pid: u64) -> String {
-    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return "it is gone".into() };
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return "the process has ended".into();
+    };
     let of_task = |task: PathBuf| {
         let read = |name: &str| {
             fs::read_to_string(task.join(name)).unwrap_or_default().trim().replace('\n', " < ")

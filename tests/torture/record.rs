@@ -1,94 +1,94 @@
-//! What is told to the witness: records of one size in a FIFO that all write to.
+//! The records that all processes write to one FIFO, which the monitor reads.
 //!
-//! A write of at most `PIPE_BUF` bytes is done as a whole or not at all, whatever kills the writer, and the pipe
-//! keeps all of them in the order in which they were done. That order is the kernel's, under the pipe's lock: if
-//! one writes "I leave" before letting a lock go, and another "I am in" after taking it, then the one stands before
-//! the other, on whatever processors they run.
+//! A write of at most `PIPE_BUF` bytes is atomic, also if its writer is killed, and the kernel
+//! orders all writes under the pipe's lock. If one process records that it leaves before it
+//! releases a lock, and another records that it has entered after acquiring it, then the first
+//! record precedes the second on any processors.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-/// Who is no worker writes under these numbers.
-pub(crate) const CONDUCTOR: u32 = 1000;
-pub(crate) const VANDAL: u32 = 1001;
-pub(crate) const FLAGGER: u32 = 1002;
+/// The worker numbers of the other processes.
+pub(crate) const COORDINATOR: u32 = 1000;
+pub(crate) const CHAOS: u32 = 1001;
+pub(crate) const EVENT_DRIVER: u32 = 1002;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A process begins. `a`: its number for the system.
-    Begins,
-    /// `a`: the way of waiting, `b`: what for, where there are several.
-    Wants,
-    /// It was had. `a`: exclusively, shared, or which slots.
+    /// A worker has started. `a`: its pid.
+    Started,
+    /// An operation begins. `a`: how it waits, `b`: which operation, if there are several.
+    Waiting,
+    /// The operation has acquired. `a`: exclusive, shared, or the set of slots.
     Entered,
-    /// Written before it is done: from now on shared.
-    Downgrades,
-    /// Written before it is given back. `b`: what a shared file is to be from now on.
-    Left,
-    /// What was wanted was had, without being inside anything.
-    Had,
-    /// A change was made, as it was said when leaving. `b` as there.
+    /// Written before a downgrade to shared.
+    Downgrading,
+    /// Written before a release. `b`: the new contents of a shared file.
+    Leaving,
+    /// An operation has succeeded that does not hold anything.
+    Finished,
+    /// A change of a shared file has succeeded. `b`: as in `Leaving`.
     Changed,
-    /// `a`: why.
+    /// `a`: the reason.
     GaveUp,
-    /// An error that is to be expected. `a`: the system's number.
+    /// An expected error. `a`: its `errno`.
     Failed,
-    /// Something was seen that must not be. What it was stands on the error output.
-    Wrong,
-    /// `b`: the shared file's contents, seen while nobody may change it.
+    /// A worker has detected a violation and described it on the standard error.
+    Violation,
+    /// `b`: the contents of a shared file, read under the lock.
     Observed,
-    /// A setting of the mailbox is about to be made, was made, was consumed. `b`: which.
+    /// A payload is about to be sent to the mailbox, was sent, was consumed. `b`: its number.
     Setting,
-    HasSet,
+    WasSet,
     Consumed,
-    /// It is about to be undone; it was. `a`: whether it was done before.
+    /// A `Once` is about to be reset, was reset. `a`: whether it was done before.
     Resetting,
-    HasReset,
-    /// Does nothing, and holds nothing. `a`: since which order.
-    Rests,
-    /// From now on the process may end at any moment. `a`: how.
-    Condemned,
-    /// It has ended, and all its threads.
-    Dead,
+    WasReset,
+    /// The writer does nothing and holds nothing. `a`: the number of the phase.
+    Paused,
+    /// The process may end at any moment from now on. `a`: how.
+    Ending,
+    /// The process and all its threads have ended.
+    Exited,
     Stopped,
     Continued,
-    /// Somebody meddled with files (0), or took all descriptors (1) or inotify instances (2).
-    Mischief,
-    /// The capacity of a semaphore is about to be changed to `a`; it was.
-    Resizes,
-    HasResized,
-    /// `a`: so many permits, or locks, that nobody has and nobody gets.
+    /// Files were tampered with (0), or all descriptors (1) or inotify instances (2) were used up.
+    Tampered,
+    /// The capacity of a semaphore is about to become `a`; it has.
+    Resizing,
+    WasResized,
+    /// `a`: the number of permits or locks that no process holds and none can acquire.
     LostPermits,
-    /// All is over: judge.
+    /// The run is over. `a`: whether it was aborted.
     End,
 }
 
 const KINDS: [Kind; 26] = [
-    Kind::Begins,
-    Kind::Wants,
+    Kind::Started,
+    Kind::Waiting,
     Kind::Entered,
-    Kind::Downgrades,
-    Kind::Left,
-    Kind::Had,
+    Kind::Downgrading,
+    Kind::Leaving,
+    Kind::Finished,
     Kind::Changed,
     Kind::GaveUp,
     Kind::Failed,
-    Kind::Wrong,
+    Kind::Violation,
     Kind::Observed,
     Kind::Setting,
-    Kind::HasSet,
+    Kind::WasSet,
     Kind::Consumed,
     Kind::Resetting,
-    Kind::HasReset,
-    Kind::Rests,
-    Kind::Condemned,
-    Kind::Dead,
+    Kind::WasReset,
+    Kind::Paused,
+    Kind::Ending,
+    Kind::Exited,
     Kind::Stopped,
     Kind::Continued,
-    Kind::Mischief,
-    Kind::Resizes,
-    Kind::HasResized,
+    Kind::Tampered,
+    Kind::Resizing,
+    Kind::WasResized,
     Kind::LostPermits,
     Kind::End,
 ];
@@ -99,8 +99,8 @@ pub(crate) struct Record {
     pub(crate) worker: u32,
     pub(crate) generation: u32,
     pub(crate) thread: u32,
-    /// Its place in `THINGS`.
-    pub(crate) thing: usize,
+    /// The index in `PRIMITIVES`.
+    pub(crate) primitive: usize,
     pub(crate) a: u64,
     pub(crate) b: u64,
 }
@@ -109,7 +109,7 @@ const SIZE: usize = 48;
 
 impl Record {
     pub(crate) fn of(kind: Kind, worker: u32, generation: u32) -> Self {
-        Self { kind, worker, generation, thread: 0, thing: 0, a: 0, b: 0 }
+        Self { kind, worker, generation, thread: 0, primitive: 0, a: 0, b: 0 }
     }
 
     fn to_bytes(self) -> [u8; SIZE] {
@@ -119,7 +119,7 @@ impl Record {
         bytes[8..12].copy_from_slice(&self.worker.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.generation.to_le_bytes());
         bytes[16..20].copy_from_slice(&self.thread.to_le_bytes());
-        bytes[24..32].copy_from_slice(&(self.thing as u64).to_le_bytes());
+        bytes[24..32].copy_from_slice(&(self.primitive as u64).to_le_bytes());
         bytes[32..40].copy_from_slice(&self.a.to_le_bytes());
         bytes[40..].copy_from_slice(&self.b.to_le_bytes());
         bytes
@@ -133,14 +133,14 @@ impl Record {
             worker: short(8),
             generation: short(12),
             thread: short(16),
-            thing: usize::try_from(long(24)).ok()?,
+            primitive: usize::try_from(long(24)).ok()?,
             a: long(32),
             b: long(40),
         })
     }
 }
 
-/// Where the records are written to.
+/// The writing end of the FIFO.
 #[derive(Debug)]
 pub(crate) struct Log(File);
 
@@ -149,12 +149,12 @@ impl Log {
         directory.join("log")
     }
 
-    pub(crate) fn make(directory: &Path) -> io::Result<Self> {
+    pub(crate) fn create(directory: &Path) -> io::Result<Self> {
         use rustix::fs::{CWD, FileType, Mode, mknodat};
 
         let path = Self::path(directory);
         mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
-        // Also for reading: so it can be opened before there is a witness.
+        // Opened for reading as well, so that the open does not wait for the monitor.
         Ok(Self(OpenOptions::new().read(true).write(true).open(path)?))
     }
 
@@ -162,16 +162,16 @@ impl Log {
         Ok(Self(OpenOptions::new().write(true).open(Self::path(directory))?))
     }
 
-    /// Who cannot tell the witness must not go on: it would look as if they had kept quiet.
+    /// A process that cannot write a record ends: the monitor would misjudge what it does next.
     pub(crate) fn write(&self, record: Record) {
         if let Err(error) = (&self.0).write_all(&record.to_bytes()) {
-            eprintln!("the witness cannot be told: {error}");
+            eprintln!("could not write a record: {error}");
             std::process::exit(70);
         }
     }
 }
 
-/// Where the witness reads them.
+/// The reading end of the FIFO.
 pub(crate) struct Reader(io::BufReader<File>);
 
 impl Reader {

@@ -1,16 +1,16 @@
-//! The figures, and how they are shown.
+//! The counts of a run, and the table that shows them.
 
 use std::fmt::Write as _;
 
-use crate::things::{THINGS, What};
+use crate::primitives::{PRIMITIVES, PrimitiveKind};
 
-/// Of one thing.
+/// The counts of one primitive.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Row {
     pub(crate) acquisitions: u64,
-    /// Asked for while others had it or waited for it.
+    /// Requests while another thread held it or waited for it.
     pub(crate) contended: u64,
-    /// Refused, timed out, dropped half-way; and the closure did not want to.
+    /// Would have blocked, timed out, future dropped, closure failed on purpose.
     pub(crate) gave_up: [u64; 4],
     pub(crate) failed: u64,
     pub(crate) killed_waiting: u64,
@@ -18,18 +18,18 @@ pub(crate) struct Row {
 }
 
 #[derive(Debug)]
-pub(crate) struct Tally {
+pub(crate) struct Summary {
     pub(crate) rows: Vec<Row>,
     pub(crate) processes: u64,
     pub(crate) kills: u64,
     pub(crate) exits: u64,
     pub(crate) stops: u64,
-    /// Files, descriptors, inotify instances.
-    pub(crate) mischief: [u64; 3],
+    /// Files tampered with, shortages of descriptors, shortages of inotify instances.
+    pub(crate) tampering: [u64; 3],
     pub(crate) settings: u64,
     pub(crate) consumed: u64,
-    pub(crate) taken_along: u64,
-    /// Not consumed yet.
+    pub(crate) lost_with_consumer: u64,
+    /// Payloads that are not consumed yet.
     pub(crate) left: u64,
     pub(crate) flag_changes: u64,
     pub(crate) violations: u64,
@@ -37,18 +37,18 @@ pub(crate) struct Tally {
     pub(crate) lost_wake_ups: u64,
 }
 
-impl Tally {
+impl Summary {
     pub(crate) fn new() -> Self {
         Self {
-            rows: vec![Row::default(); THINGS.len()],
+            rows: vec![Row::default(); PRIMITIVES.len()],
             processes: 0,
             kills: 0,
             exits: 0,
             stops: 0,
-            mischief: [0; 3],
+            tampering: [0; 3],
             settings: 0,
             consumed: 0,
-            taken_along: 0,
+            lost_with_consumer: 0,
             left: 0,
             flag_changes: 0,
             violations: 0,
@@ -65,8 +65,8 @@ impl Tally {
         self.violations + self.lost_permits + self.lost_wake_ups == 0
     }
 
-    pub(crate) fn in_words(&self) -> String {
-        const HEADS: [&str; 9] = [
+    pub(crate) fn to_text(&self) -> String {
+        const HEADINGS: [&str; 9] = [
             "",
             "had",
             "contended",
@@ -80,33 +80,36 @@ impl Tally {
         let mut text = String::new();
         let line = |text: &mut String, name: &str, cells: &[String]| {
             let _ = write!(text, "{name:<20}");
-            for (cell, head) in cells.iter().zip(&HEADS[1..]) {
+            for (cell, head) in cells.iter().zip(&HEADINGS[1..]) {
                 let _ = write!(text, " {cell:>width$}", width = head.len().max(9));
             }
             text.push('\n');
         };
         line(
             &mut text,
-            HEADS[0],
-            &HEADS[1..].iter().map(|head| (*head).to_owned()).collect::<Vec<_>>(),
+            HEADINGS[0],
+            &HEADINGS[1..].iter().map(|head| (*head).to_owned()).collect::<Vec<_>>(),
         );
         let kinds = ["Lock", "RwLock", "Semaphore", "Event", "Once", "SharedFile"];
         let mut sum = Row::default();
-        for (is_in_the_yard, kind) in
-            [false, true].into_iter().flat_map(|yard| kinds.map(|kind| (yard, kind)))
+        for (is_tampered_with, kind) in [false, true]
+            .into_iter()
+            .flat_map(|is_tampered_with| kinds.map(|kind| (is_tampered_with, kind)))
         {
             let mut row = Row::default();
-            for (thing, one) in THINGS.iter().zip(&self.rows) {
-                if thing.is_in_the_yard == is_in_the_yard && name(thing.what) == kind {
+            for (primitive, one) in PRIMITIVES.iter().zip(&self.rows) {
+                if primitive.is_tampered_with == is_tampered_with
+                    && type_name(primitive.kind) == kind
+                {
                     row.add(one);
                 }
             }
             sum.add(&row);
-            let name = format!("{kind}{}", if is_in_the_yard { ", meddled with" } else { "" });
+            let name = format!("{kind}{}", if is_tampered_with { ", meddled with" } else { "" });
             line(&mut text, &name, &row.cells());
         }
         line(&mut text, "all", &sum.cells());
-        let [files, descriptors, instances] = self.mischief;
+        let [files, descriptors, instances] = self.tampering;
         let _ = write!(
             text,
             "\n{} processes: {} killed by SIGKILL, {} ended with what they held; {} stops.\n\
@@ -119,7 +122,7 @@ impl Tally {
             self.stops,
             self.settings,
             self.consumed,
-            self.taken_along,
+            self.lost_with_consumer,
             self.left,
             self.flag_changes,
             self.acquisitions(),
@@ -132,14 +135,14 @@ impl Tally {
     }
 }
 
-fn name(what: What) -> &'static str {
-    match what {
-        What::Lock => "Lock",
-        What::RwLock => "RwLock",
-        What::Semaphore(_) | What::Elastic => "Semaphore",
-        What::Flag | What::Mailbox | What::Loose => "Event",
-        What::Once => "Once",
-        What::SharedFile => "SharedFile",
+fn type_name(kind: PrimitiveKind) -> &'static str {
+    match kind {
+        PrimitiveKind::Lock => "Lock",
+        PrimitiveKind::RwLock => "RwLock",
+        PrimitiveKind::Semaphore(_) | PrimitiveKind::Elastic => "Semaphore",
+        PrimitiveKind::Flag | PrimitiveKind::Mailbox | PrimitiveKind::AnyUse => "Event",
+        PrimitiveKind::Once => "Once",
+        PrimitiveKind::SharedFile => "SharedFile",
     }
 }
 

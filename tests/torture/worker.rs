@@ -1,5 +1,5 @@
-//! A worker: two threads that go from round to round, tell the witness what they do, and come to grief as the seed
-//! has it.
+//! A worker process: two threads that run one operation after the other and record what they do.
+//! The seed decides when the process is stopped and killed.
 
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
@@ -10,22 +10,23 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, Signal, getpid, kill_process, setrlimit};
 
+use crate::AnyResult;
 use crate::arguments::Arguments;
-use crate::dice::Dice;
-use crate::fate::{self, Blow, Step, Stroke};
+use crate::breakage::Breakage;
+use crate::faults::{self, Fault, FaultAction, FaultPoint};
+use crate::operations::{self, recovery};
+use crate::parent;
+use crate::phase::Phase;
+use crate::primitives::{Handle, PRIMITIVES, SENDER_LOCK, THREADS};
 use crate::record::{Kind, Log, Record};
-use crate::rounds;
-use crate::things::{Breakage, Handle, SENDERS, THINGS, THREADS};
-use crate::tie::{self, Order};
+use crate::rng::Rng;
 
-type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+/// The limit of a worker's descriptors, low so that they are quickly used up.
+const MAX_DESCRIPTORS: u64 = 200;
+/// The thread of flockwork that catches panics of notify.
+const PANICKING_THREAD: &str = "flockwork-watch";
 
-/// So many descriptors a worker may have, so that it is quickly done to use them up.
-const DESCRIPTORS: u64 = 200;
-/// The thread in which flockwork expects notify to panic now and then, and catches it.
-const EXPECTED_TO_PANIC: &str = "flockwork-watch";
-
-/// What the threads of a process share.
+/// The state that the threads of a worker share.
 pub(crate) struct Process {
     pub(crate) arguments: Arguments,
     pub(crate) number: u32,
@@ -33,66 +34,69 @@ pub(crate) struct Process {
     pub(crate) directory: PathBuf,
     pub(crate) log: Log,
     pub(crate) handles: Vec<Handle>,
-    pub(crate) senders: flockwork::Lock,
-    strokes: Vec<Stroke>,
-    struck: AtomicUsize,
-    order: Mutex<(u64, Order)>,
-    ordered: Condvar,
-    hoard: Mutex<Vec<OwnedFd>>,
-    /// Odd: there is no descriptor to be had.
-    scarcity: AtomicU64,
+    pub(crate) sender_lock: flockwork::Lock,
+    faults: Vec<Fault>,
+    next_fault: AtomicUsize,
+    phase: Mutex<(u64, Phase)>,
+    phase_changed: Condvar,
+    /// Holds all free descriptors during a shortage.
+    reserved: Mutex<Vec<OwnedFd>>,
+    /// The number of begun and ended shortages of descriptors. Odd during a shortage.
+    shortages: AtomicU64,
 }
 
-/// One of the threads.
+/// One thread of a worker.
 pub(crate) struct Actor<'a> {
     pub(crate) process: &'a Process,
     pub(crate) thread: u32,
     pub(crate) round: u64,
-    told: u64,
+    numbers_used: u64,
 }
 
-pub(crate) fn run(arguments: &Arguments, number: u32, generation: u32) -> Outcome<()> {
-    tie::die_with_the_parent()?;
+pub(crate) fn run(arguments: &Arguments, number: u32, generation: u32) -> AnyResult<()> {
+    parent::die_with_parent()?;
     let log = Log::open(&arguments.directory)?;
     log.write(Record {
         a: u64::try_from(getpid().as_raw_nonzero().get())?,
-        ..Record::of(Kind::Begins, number, generation)
+        ..Record::of(Kind::Started, number, generation)
     });
-    let limit = Some(DESCRIPTORS);
+    let limit = Some(MAX_DESCRIPTORS);
     setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit })?;
-    panics_end_it();
-    let mut dice = Dice::of(arguments.seed, &[2, u64::from(number), u64::from(generation)]);
+    abort_on_panic();
+    let mut rng = Rng::for_purpose(arguments.seed, &[2, u64::from(number), u64::from(generation)]);
     let directory = arguments.directory.clone();
-    let handles = THINGS.iter().map(|thing| open(&directory, thing, &mut dice));
+    let handles = PRIMITIVES.iter().map(|primitive| open(&directory, primitive, &mut rng));
     let process = Process {
         number,
         generation,
         log,
-        handles: handles.collect::<Outcome<_>>()?,
-        senders: flockwork::Lock::open(directory.join(SENDERS))?,
+        handles: handles.collect::<AnyResult<_>>()?,
+        sender_lock: flockwork::Lock::open(directory.join(SENDER_LOCK))?,
         directory,
-        strokes: fate::of(arguments, number, generation),
-        struck: AtomicUsize::new(0),
-        order: Mutex::new((0, Order::Pause)),
-        ordered: Condvar::new(),
-        hoard: Mutex::new(Vec::new()),
-        scarcity: AtomicU64::new(0),
+        faults: faults::schedule(arguments, number, generation),
+        next_fault: AtomicUsize::new(0),
+        phase: Mutex::new((0, Phase::Pause)),
+        phase_changed: Condvar::new(),
+        reserved: Mutex::new(Vec::new()),
+        shortages: AtomicU64::new(0),
         arguments: arguments.clone(),
     };
     std::thread::scope(|scope| {
         let process = &process;
         let threads: Vec<_> = (0..THREADS)
-            .map(|thread| scope.spawn(move || Actor { process, thread, round: 0, told: 0 }.live()))
+            .map(|thread| {
+                scope.spawn(move || Actor { process, thread, round: 0, numbers_used: 0 }.run())
+            })
             .collect();
         scope.spawn(move || {
-            for (number, order) in tie::orders().filter_map(|line| tie::parse(&line)) {
-                *process.order.lock().unwrap_or_else(PoisonError::into_inner) = (number, order);
-                process.ordered.notify_all();
-                if order == Order::End {
+            for (number, phase) in parent::phases() {
+                *process.phase.lock().unwrap_or_else(PoisonError::into_inner) = (number, phase);
+                process.phase_changed.notify_all();
+                if phase == Phase::End {
                     return;
                 }
             }
-            std::process::exit(70); // the conductor has ended
+            std::process::exit(70); // the coordinator has ended
         });
         for thread in threads {
             let _ = thread.join();
@@ -101,18 +105,19 @@ pub(crate) fn run(arguments: &Arguments, number: u32, generation: u32) -> Outcom
     Ok(())
 }
 
-/// Somebody may be meddling with the files in the yard at this moment.
+/// Opens a primitive, whose files may be tampered with at this moment.
 fn open(
     directory: &std::path::Path,
-    thing: &crate::things::Thing,
-    dice: &mut Dice,
-) -> Outcome<Handle> {
-    let mut tries = 0_u32;
+    primitive: &crate::primitives::Primitive,
+    rng: &mut Rng,
+) -> AnyResult<Handle> {
+    let mut attempts = 0_u32;
     loop {
-        match Handle::open(directory, thing, dice) {
-            // Until the damage is undone: on a busy machine that took more than ten seconds.
-            Err(_) if thing.is_in_the_yard && tries < 100_000 => {
-                tries += 1;
+        match Handle::open(directory, primitive, rng) {
+            // Retried until the damage is removed, which took more than ten seconds on a busy
+            // machine.
+            Err(_) if primitive.is_tampered_with && attempts < 100_000 => {
+                attempts += 1;
                 std::thread::sleep(Duration::from_millis(1));
             }
             opened => return Ok(opened?),
@@ -120,12 +125,12 @@ fn open(
     }
 }
 
-/// A panic in any thread ends the process, so that the conductor sees it.
-fn panics_end_it() {
-    let usual = std::panic::take_hook();
+/// A panic in any thread ends the process, so that the coordinator sees it.
+fn abort_on_panic() {
+    let default_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if std::thread::current().name() != Some(EXPECTED_TO_PANIC) {
-            usual(panic);
+        if std::thread::current().name() != Some(PANICKING_THREAD) {
+            default_hook(panic);
             std::process::abort();
         }
     }));
@@ -136,67 +141,66 @@ impl Process {
         self.arguments.broken == Some(how)
     }
 
-    /// Who asks before a call and after it knows whether descriptors were lacking meanwhile.
-    pub(crate) fn scarcity(&self) -> u64 {
-        self.scarcity.load(Ordering::SeqCst)
+    /// Compared before and after a call, this tells whether there was a shortage of descriptors.
+    pub(crate) fn shortages(&self) -> u64 {
+        self.shortages.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn was_scarce_since(&self, before: u64) -> bool {
-        before % 2 == 1 || self.scarcity() != before
+    pub(crate) fn was_short_since(&self, before: u64) -> bool {
+        before % 2 == 1 || self.shortages() != before
     }
 
     fn use_up_descriptors(&self) {
-        let mut hoard = self.hoard.lock().unwrap_or_else(PoisonError::into_inner);
-        if hoard.is_empty() {
-            self.scarcity.fetch_add(1, Ordering::SeqCst);
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        if reserved.is_empty() {
+            self.shortages.fetch_add(1, Ordering::SeqCst);
         }
         while let Ok(descriptor) = rustix::io::dup(std::io::stdin()) {
-            hoard.push(descriptor);
+            reserved.push(descriptor);
         }
     }
 
-    fn give_descriptors_back(&self) {
-        let mut hoard = self.hoard.lock().unwrap_or_else(PoisonError::into_inner);
-        if !hoard.is_empty() {
-            hoard.clear();
-            self.scarcity.fetch_add(1, Ordering::SeqCst);
+    fn release_descriptors(&self) {
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        if !reserved.is_empty() {
+            reserved.clear();
+            self.shortages.fetch_add(1, Ordering::SeqCst);
         }
     }
 
-    /// Waits for a newer order than that; the rests are told by who rests.
-    fn newer_order(&self, than: u64) -> (u64, Order) {
-        let order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        let newer = self.ordered.wait_while(order, |(number, _)| *number <= than);
-        *newer.unwrap_or_else(PoisonError::into_inner)
+    /// Waits until the phase of that number is over.
+    fn wait_for_next_phase(&self, current: u64) {
+        let phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.phase_changed.wait_while(phase, |(number, _)| *number <= current));
     }
 }
 
 impl Actor<'_> {
-    fn live(mut self) {
+    fn run(mut self) {
         let process = self.process;
         loop {
-            let (number, order) = *process.order.lock().unwrap_or_else(PoisonError::into_inner);
-            match order {
-                Order::Go if number > 0 => {
+            let (number, phase) = *process.phase.lock().unwrap_or_else(PoisonError::into_inner);
+            match phase {
+                Phase::Run if number > 0 => {
                     self.round += 1;
-                    self.scarcity();
-                    rounds::one(&mut self);
+                    self.create_shortage();
+                    operations::run_round(&mut self);
                 }
-                Order::End => return,
+                Phase::End => return,
                 _ => {
-                    self.give_back();
-                    if order == Order::Check {
-                        rounds::check_the_yard(&mut self);
+                    self.end_shortage();
+                    if phase == Phase::Check {
+                        recovery::check(&mut self);
                     }
-                    self.tell(Kind::Rests, 0, number, 0);
-                    process.newer_order(number);
+                    self.record(Kind::Paused, 0, number, 0);
+                    process.wait_for_next_phase(number);
                 }
             }
         }
     }
 
-    /// Every now and then there are no descriptors for three rounds.
-    fn scarcity(&self) {
+    /// Uses up all descriptors for three rounds of 120.
+    fn create_shortage(&self) {
         const EVERY: u64 = 120;
         if self.thread != 0 {
             return;
@@ -204,72 +208,72 @@ impl Actor<'_> {
         match self.round % EVERY {
             60 => {
                 self.process.use_up_descriptors();
-                self.tell(Kind::Mischief, 0, 1, 0);
+                self.record(Kind::Tampered, 0, 1, 0);
             }
-            // Also those that were given back meanwhile.
+            // The descriptors that were closed meanwhile as well.
             61 | 62 => self.process.use_up_descriptors(),
-            63 => self.process.give_descriptors_back(),
+            63 => self.process.release_descriptors(),
             _ => {}
         }
     }
 
-    fn give_back(&self) {
+    fn end_shortage(&self) {
         if self.thread == 0 {
-            self.process.give_descriptors_back();
+            self.process.release_descriptors();
         }
     }
 
-    pub(crate) fn tell(&self, kind: Kind, thing: usize, a: u64, b: u64) {
+    pub(crate) fn record(&self, kind: Kind, primitive: usize, a: u64, b: u64) {
         let Process { number, generation, .. } = *self.process;
         let record = Record::of(kind, number, generation);
-        self.process.log.write(Record { thread: self.thread, thing, a, b, ..record });
+        self.process.log.write(Record { thread: self.thread, primitive, a, b, ..record });
     }
 
-    pub(crate) fn wrong(&self, thing: usize, what: &str) {
+    pub(crate) fn violation(&self, primitive: usize, what: &str) {
         eprintln!(
             "worker {}.{} thread {} round {}, {}: {what}",
             self.process.number,
             self.process.generation,
             self.thread,
             self.round,
-            THINGS[thing].path
+            PRIMITIVES[primitive].path
         );
-        self.tell(Kind::Wrong, thing, 0, 0);
+        self.record(Kind::Violation, primitive, 0, 0);
     }
 
-    /// A number that no other ever has.
-    pub(crate) fn token(&mut self) -> u64 {
-        self.told += 1;
+    /// A number that is used once in the run.
+    pub(crate) fn unique_number(&mut self) -> u64 {
+        self.numbers_used += 1;
         let Process { number, generation, .. } = *self.process;
         let process = (u64::from(number) + 1) << 58 | u64::from(generation) << 26;
-        process | u64::from(self.thread) << 25 | self.told
+        process | u64::from(self.thread) << 25 | self.numbers_used
     }
 
-    /// A step at which this process may be struck.
-    pub(crate) fn step(&self, step: Step) {
+    /// A point at which the next fault of this process may happen.
+    pub(crate) fn fault_point(&self, point: FaultPoint) {
         let process = self.process;
         if self.thread != 0 {
             return;
         }
-        let at = process.struck.load(Ordering::Relaxed);
-        let Some(stroke) = process.strokes.get(at) else { return };
-        if self.round < stroke.round || step != stroke.step {
+        let index = process.next_fault.load(Ordering::Relaxed);
+        let Some(fault) = process.faults.get(index) else { return };
+        if self.round < fault.round || point != fault.point {
             return;
         }
-        process.struck.store(at + 1, Ordering::Relaxed);
-        match stroke.blow {
-            Blow::Stop(..) | Blow::Kill(_) => {
-                // The conductor does it, so long after it has heard of this.
+        process.next_fault.store(index + 1, Ordering::Relaxed);
+        match fault.action {
+            FaultAction::Stop { .. } | FaultAction::Kill { .. } => {
+                // The coordinator does it, some time after it has read this line.
                 let mut out = std::io::stdout().lock();
-                let _ = writeln!(out, "{at}").and_then(|()| out.flush());
+                let _ = writeln!(out, "{index}").and_then(|()| out.flush());
             }
-            Blow::KillsItself => {
-                self.tell(Kind::Condemned, 0, 1, 0);
+            FaultAction::KillSelf => {
+                self.record(Kind::Ending, 0, 1, 0);
                 let _ = kill_process(getpid(), Signal::KILL);
             }
-            Blow::Exits => {
-                self.tell(Kind::Condemned, 0, 2, 0);
-                std::process::exit(0); // no destructor is run
+            FaultAction::Exit => {
+                self.record(Kind::Ending, 0, 2, 0);
+                std::process::exit(0); // runs no destructors
             }
         }
     }

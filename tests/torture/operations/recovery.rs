@@ -1,0 +1,69 @@
+//! Checks that the primitives whose files were tampered with work again.
+
+use std::time::{Duration, Instant};
+
+use flockwork::Error;
+
+use crate::payload;
+use crate::primitives::{Handle, PRIMITIVES};
+use crate::rng::Rng;
+use crate::worker::Actor;
+
+/// Each operation must succeed within this time, once the tampering has ended.
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// Uses each primitive after the end of the tampering, by the existing handle and by a new one.
+pub(crate) fn check(actor: &mut Actor<'_>) {
+    let process = actor.process;
+    let numbered = PRIMITIVES.iter().zip(&process.handles).enumerate();
+    for (index, (primitive, handle)) in
+        numbered.filter(|(_, (primitive, _))| primitive.is_tampered_with)
+    {
+        let new_handle =
+            match Handle::open(&process.directory, primitive, &mut Rng::for_purpose(0, &[])) {
+                Ok(new_handle) => new_handle,
+                Err(error) => {
+                    actor.violation(index, &format!("cannot be opened any more: {error}"));
+                    continue;
+                }
+            };
+        for handle in [handle, &new_handle] {
+            if let Err(error) = use_once(handle) {
+                actor.violation(index, &format!("does not work any more: {error}"));
+            }
+        }
+    }
+}
+
+fn use_once(handle: &Handle) -> Result<(), Error> {
+    match handle {
+        Handle::Lock(lock) => lock.lock_timeout(RECOVERY_TIMEOUT)?.unlock(),
+        Handle::RwLock(lock) => {
+            lock.write_timeout(RECOVERY_TIMEOUT)?.unlock()?;
+            lock.read_timeout(RECOVERY_TIMEOUT)?.unlock()
+        }
+        Handle::Semaphore(semaphore) => {
+            semaphore.acquire_many_timeout(2, RECOVERY_TIMEOUT)?.release()
+        }
+        Handle::Event(event) => {
+            let deadline = Instant::now() + RECOVERY_TIMEOUT;
+            while Instant::now() < deadline {
+                event.set()?;
+                // Other workers may consume it meanwhile.
+                if event.wait_timeout(Duration::from_secs(1)).is_ok() {
+                    return Ok(());
+                }
+            }
+            event.wait_timeout(Duration::ZERO)
+        }
+        Handle::Once(once) => {
+            let result: Result<bool, flockwork::OnceError<Error>> =
+                once.call_once_timeout(RECOVERY_TIMEOUT, || Ok(()));
+            result.map(|_| ()).map_err(flockwork::CallError::flatten)
+        }
+        Handle::SharedFile(file) => {
+            let change = |_| Ok::<_, Error>(payload::make(1));
+            file.update_timeout(RECOVERY_TIMEOUT, change).map_err(flockwork::CallError::flatten)
+        }
+    }
+}

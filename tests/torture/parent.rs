@@ -1,0 +1,21 @@
+//! What a child process needs from the coordinator: it dies with it, and receives the phases.
+
+use std::io;
+
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+
+use crate::phase::{self, Phase};
+
+/// Makes the kernel kill this process when the thread that started it ends, even if this process is
+/// stopped. Must be called first.
+pub(crate) fn die_with_parent() -> io::Result<()> {
+    let parent = getppid();
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // If the coordinator ended before the call, another process is the parent by now.
+    if getppid() == parent { Ok(()) } else { Err(io::Error::other("the coordinator has ended")) }
+}
+
+/// The phases with their numbers, until the coordinator ends and closes the standard input.
+pub(crate) fn phases() -> impl Iterator<Item = (u64, Phase)> {
+    io::stdin().lines().map_while(Result::ok).filter_map(|line| phase::parse(&line))
+}
