@@ -113,6 +113,8 @@ fn aside(path: &Path) -> PathBuf {
 
 fn tamper_with_file(path: &Path, rng: &mut Rng) -> io::Result<()> {
     let aside = aside(path);
+    // A FIFO that an earlier rename has failed to move would block the write below.
+    let _ = fs::remove_file(&aside);
     let pause = rng.any_scale();
     match rng.below(8) {
         0 | 1 => fs::remove_file(path),

@@ -116,8 +116,11 @@ fn open(
         match Handle::open(directory, primitive, rng) {
             // Retried until the damage is removed, which took more than ten seconds on a busy
             // machine.
-            Err(_) if primitive.is_tampered_with && attempts < 100_000 => {
+            Err(error) if primitive.is_tampered_with && attempts < 100_000 => {
                 attempts += 1;
+                if attempts % 5000 == 0 {
+                    eprintln!("{} cannot be opened yet: {error}", primitive.path);
+                }
                 std::thread::sleep(Duration::from_millis(1));
             }
             opened => return Ok(opened?),
