@@ -294,27 +294,6 @@ pub(crate) fn nearest_directory(directory: &Path) -> Option<&Path> {
     directory.ancestors().find(|ancestor| ancestor.is_dir())
 }
 
-/// A name in the same directory that nobody else uses.
-pub(crate) fn unique_beside(path: &Path) -> std::path::PathBuf {
-    use std::hash::{BuildHasher as _, Hasher as _};
-    static NAMES: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-    // The keys of that are a thread's, and a forked copy has the same; one that is the first process of a pid
-    // namespace may also have the number of the first process of another.
-    let mut random = std::collections::hash_map::RandomState::new().build_hasher();
-    random.write_u32(std::process::id());
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    random.write_u128(now.unwrap_or_default().as_nanos());
-    random.write_u64(NAMES.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
-    let random = random.finish();
-    path.with_file_name(format!(".flockwork.{random:016x}"))
-}
-
-/// Whether it can be a name of [`unique_beside`].
-pub(crate) fn is_unique_name(name: &str) -> bool {
-    name.strip_prefix(".flockwork.")
-        .is_some_and(|rest| rest.len() == 16 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
-}
-
 /// `path` with `suffix` added to its last component.
 pub(crate) fn beside(path: &Path, suffix: &str) -> std::path::PathBuf {
     let mut name = path.as_os_str().to_os_string();
@@ -323,8 +302,10 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> std::path::PathBuf {
 }
 
 pub(crate) use self::atomic_write::{put, remove_left_by_others, replace, write_new};
+pub(crate) use self::random::{generator, is_unique_name, unique_beside};
 
 mod atomic_write;
+mod random;
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 mod no_proc;
@@ -383,36 +364,5 @@ mod retries {
         let least = std::time::Duration::from_millis(Retries::MIN_SPAN - 50); // the clock is coarse
         assert!(tries >= Retries::MIN_TRIES && start.elapsed() >= least, "{tries}");
         assert!(many.is_some_and(|many| (100..tries).contains(&many)), "{many:?} of {tries}");
-    }
-}
-
-// Unix only: Windows has no fork.
-#[cfg(all(test, unix))]
-mod tests {
-    /// The children of one fork server make as many names as there are.
-    #[test]
-    fn forked_copies_make_other_names() {
-        limit!();
-        let dir = tempfile::tempdir().unwrap();
-        let _used = super::unique_beside(dir.path());
-        for child in 0..3 {
-            match fork::fork().unwrap() {
-                fork::Fork::Child => {
-                    let name = super::unique_beside(dir.path());
-                    let name = name.file_name().unwrap().to_string_lossy();
-                    let is_unique = super::is_unique_name(&name);
-                    let written = std::fs::write(dir.path().join(child.to_string()), &*name);
-                    std::process::exit(i32::from(!is_unique || written.is_err()))
-                }
-                fork::Fork::Parent(child) => {
-                    let child = rustix::process::Pid::from_raw(child);
-                    let none = rustix::process::WaitOptions::empty();
-                    let status = rustix::process::waitpid(child, none).unwrap().unwrap().1;
-                    assert_eq!(status.exit_status(), Some(0));
-                }
-            }
-        }
-        let name = |child: i32| std::fs::read(dir.path().join(child.to_string())).unwrap();
-        assert!(name(0) != name(1) && name(1) != name(2) && name(0) != name(2));
     }
 }

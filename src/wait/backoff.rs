@@ -1,53 +1,52 @@
-//! When to try again where nobody tells: 1 to 50 ms, growing, with jitter so that those who were refused
-//! together do not come back together.
+//! When to try again where no notification comes: after 1 to 50 ms, growing, with jitter so that
+//! waiters that were refused together do not try together again.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher as _, Hasher as _};
 use std::time::{Duration, Instant};
 
 use super::deadline::now;
+use crate::sys;
 
-const FIRST: Duration = Duration::from_millis(1);
-const LONGEST: Duration = Duration::from_millis(50);
-const QUICK: Duration = Duration::from_micros(100);
-/// Longer than any interval that makes sense, and short enough that any clock can show it.
-const ABSURD: Duration = Duration::from_secs(24 * 3600);
+const MIN_PAUSE: Duration = Duration::from_millis(1);
+const MAX_PAUSE: Duration = Duration::from_millis(50);
+const MIN_QUICK_PAUSE: Duration = Duration::from_micros(100);
+/// A longer interval is cut to this, which any clock can show.
+const MAX_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
-/// The rhythm of one waiter that polls.
+/// When one waiter that polls tries again.
 #[derive(Debug)]
 pub(super) struct Backoff {
     pause: Duration,
     longest: Duration,
     has_jitter: bool,
     next: Instant,
-    random: u64,
+    random: fastrand::Rng,
 }
 
 impl Backoff {
-    /// With `every`, always that long and without jitter: the user has said what they want.
+    /// With `every`, each pause lasts that long and has no jitter, since the user chose it.
     pub(super) fn new(every: Option<Duration>) -> Self {
-        let random = RandomState::new().build_hasher().finish() | 1;
         let (pause, longest) = match every {
-            Some(every) => (every.min(ABSURD), every.min(ABSURD)),
-            None => (FIRST, LONGEST),
+            Some(every) => (every.min(MAX_INTERVAL), every.min(MAX_INTERVAL)),
+            None => (MIN_PAUSE, MAX_PAUSE),
         };
-        let mut backoff = Self { pause, longest, has_jitter: every.is_none(), next: now(), random };
-        backoff.missed();
+        let (has_jitter, random) = (every.is_none(), sys::generator());
+        let mut backoff = Self { pause, longest, has_jitter, next: now(), random };
+        backoff.advance();
         backoff
     }
 
-    /// For a wait that has just begun: 0.1 to 1 ms.
+    /// For a wait that has just begun: pauses of 0.1 to 1 ms.
     pub(super) fn quick() -> Self {
         let mut backoff = Self::new(None);
-        (backoff.pause, backoff.longest) = (QUICK, FIRST);
-        backoff.missed();
+        (backoff.pause, backoff.longest) = (MIN_QUICK_PAUSE, MIN_PAUSE);
+        backoff.advance();
         backoff
     }
 
-    /// From the shortest pause again, the next time that it is needed.
-    pub(super) fn begin(&mut self) {
+    /// The next pause is the shortest one again.
+    pub(super) fn reset(&mut self) {
         if self.has_jitter {
-            self.pause = FIRST;
+            self.pause = MIN_PAUSE;
         }
     }
 
@@ -55,15 +54,11 @@ impl Backoff {
         self.next
     }
 
-    /// A try at `next` was in vain: sets the next one.
-    pub(super) fn missed(&mut self) {
+    /// After a failed try at `next`: sets the time of the next one.
+    pub(super) fn advance(&mut self) {
         let mut pause = self.pause;
         if self.has_jitter {
-            // xorshift; 75 to 125 %
-            self.random ^= self.random << 13;
-            self.random ^= self.random >> 7;
-            self.random ^= self.random << 17;
-            pause = pause * 3 / 4 + pause / 256 * u32::from(self.random.to_be_bytes()[0] / 2);
+            pause = pause * self.random.u32(75..=125) / 100;
         }
         self.next = now().checked_add(pause).unwrap_or_else(now);
         self.pause = self.pause.saturating_mul(2).min(self.longest);
@@ -81,12 +76,12 @@ mod tests {
         for round in 0..100 {
             let planned = backoff.pause;
             let before = now();
-            backoff.missed();
+            backoff.advance();
             let pause = backoff.next - before;
             assert!(pause >= planned * 74 / 100, "{round}: {pause:?} of {planned:?}");
-            assert!(backoff.pause <= LONGEST);
+            assert!(backoff.pause <= MAX_PAUSE);
         }
-        assert_eq!(backoff.pause, LONGEST);
+        assert_eq!(backoff.pause, MAX_PAUSE);
     }
 
     #[test]
@@ -94,10 +89,10 @@ mod tests {
         limit!();
         let mut backoff = Backoff::new(Some(Duration::from_secs(7)));
         let before = now();
-        backoff.missed();
+        backoff.advance();
         assert!(backoff.next - before >= Duration::from_secs(7));
         assert_eq!(backoff.pause, Duration::from_secs(7));
         let absurd = Backoff::new(Some(Duration::MAX));
-        assert!(absurd.next - before >= ABSURD);
+        assert!(absurd.next - before >= MAX_INTERVAL);
     }
 }

@@ -155,7 +155,7 @@ impl EventLoop {
                 .then(|| (later, at.max(now) + AFTER_CLOSE * 4_u32.pow(later)));
         }
         if relies && !self.must_poll && self.listeners.iter().all(DirListener::is_up) {
-            self.backoff.begin();
+            self.backoff.reset();
             self.next = Some(now.checked_add(self.backstop).unwrap_or(now + sys::BACKSTOP));
             return;
         }
@@ -164,7 +164,7 @@ impl EventLoop {
             self.listeners.iter().for_each(DirListener::ask_again);
         }
         if self.backoff.next() <= now {
-            self.backoff.missed();
+            self.backoff.advance();
         }
         self.next = Some(self.backoff.next());
     }

@@ -485,7 +485,7 @@ impl<T: Target> Helper<T> {
                 return Ok(Obtained::Held(held));
             }
             sync::sleep(backoff.next().saturating_duration_since(deadline::now()));
-            backoff.missed();
+            backoff.advance();
         }
     }
 }

@@ -100,7 +100,7 @@ impl<T: Target> QueuedWaiter<T> {
                         return Poll::Pending;
                     }
                     match self.target.attempt() {
-                        Ok(None) => backoff.missed(),
+                        Ok(None) => backoff.advance(),
                         other => return Poll::Ready(other),
                     }
                 }
