@@ -1,9 +1,15 @@
-//! The engine against a target made for it, so that each moment of a hand-over can be had on purpose.
+//! The engine with a lock and a condition in memory, so that a test can bring about each moment of a
+//! hand-over.
 
+use std::future::Future as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
 
 use super::memory::{Held, Memory};
 use super::*;
+use crate::error::Result;
 
 /// A waker that counts.
 #[derive(Default)]
@@ -23,21 +29,18 @@ impl Woken {
     }
 }
 
-type Standing = (QueuedWaiter<Memory>, Arc<Woken>);
+type Queued = (QueuedWaiter<Memory>, Arc<Woken>);
 
-/// A held target, and waits in line for it, each with its waker.
-fn in_line(
-    queues: &'static WaitQueues<Memory>,
-    waits: usize,
-) -> (Arc<Memory>, Held, Vec<Standing>) {
-    in_line_for(Arc::new(Memory::default()), queues, waits)
+/// A held target, and waiters queued for it, each with its waker.
+fn queued(queues: &'static WaitQueues<Memory>, waits: usize) -> (Arc<Memory>, Held, Vec<Queued>) {
+    queued_for(Arc::new(Memory::default()), queues, waits)
 }
 
-fn in_line_for(
+fn queued_for(
     target: Arc<Memory>,
     queues: &'static WaitQueues<Memory>,
     waits: usize,
-) -> (Arc<Memory>, Held, Vec<Standing>) {
+) -> (Arc<Memory>, Held, Vec<Queued>) {
     let held = target.attempt().unwrap().unwrap();
     let waits = (0..waits)
         .map(|_| {
@@ -54,7 +57,7 @@ fn in_line_for(
 fn what_was_granted_before_the_deadline_is_returned_after_it() {
     limit!();
     static QUEUES: WaitQueues<Memory> = WaitQueues::new();
-    let (target, held, mut waits) = in_line(&QUEUES, 1);
+    let (target, held, mut waits) = queued(&QUEUES, 1);
     drop(held);
     let (wait, woken) = &mut waits[0];
     woken.until(1);
@@ -70,7 +73,7 @@ fn what_was_granted_before_the_deadline_is_returned_after_it() {
 fn what_was_granted_to_a_dropped_wait_goes_to_the_next_without_being_released() {
     limit!();
     static QUEUES: WaitQueues<Memory> = WaitQueues::new();
-    let (target, held, mut waits) = in_line(&QUEUES, 2);
+    let (target, held, mut waits) = queued(&QUEUES, 2);
     let (mut second, second_woken) = waits.pop().unwrap();
     let (first, first_woken) = waits.pop().unwrap();
     drop(held);
@@ -81,7 +84,7 @@ fn what_was_granted_to_a_dropped_wait_goes_to_the_next_without_being_released() 
     assert!(target.is_held());
     let Poll::Ready(Ok(granted)) = second.poll(Waker::noop()) else { panic!("not granted") };
     drop(granted);
-    // The helper finds nobody, and lets go at once.
+    // The helper finds no waiter, and unlocks at once.
     while !QUEUES.is_empty() || target.is_held() {
         std::thread::yield_now();
     }
@@ -91,7 +94,7 @@ fn what_was_granted_to_a_dropped_wait_goes_to_the_next_without_being_released() 
 fn who_gave_up_is_not_granted_and_the_next_waiter_adopts_the_helper() {
     limit!();
     static QUEUES: WaitQueues<Memory> = WaitQueues::new();
-    let (target, held, mut waits) = in_line(&QUEUES, 1);
+    let (target, held, mut waits) = queued(&QUEUES, 1);
     assert!(waits[0].0.last_chance().unwrap().is_none());
     waits.clear();
     let attempts = target.attempts.load(Ordering::Relaxed);
@@ -114,7 +117,7 @@ fn a_helper_that_fails_or_panics_leaves_its_line_to_wait_alone() {
     limit!();
     static QUEUES: WaitQueues<Memory> = WaitQueues::new();
     for fault in ["refuse", "panic"] {
-        let (target, held, mut waits) = in_line(&QUEUES, 3);
+        let (target, held, mut waits) = queued(&QUEUES, 3);
         target.fail(fault);
         for (wait, woken) in &mut waits {
             woken.until(1);
@@ -139,7 +142,7 @@ fn a_helper_that_fails_or_panics_leaves_its_line_to_wait_alone() {
 fn the_latest_waker_is_the_one_that_is_woken() {
     limit!();
     static QUEUES: WaitQueues<Memory> = WaitQueues::new();
-    let (_target, held, mut waits) = in_line(&QUEUES, 1);
+    let (_target, held, mut waits) = queued(&QUEUES, 1);
     let (wait, first) = &mut waits[0];
     let latest = Arc::new(Woken::default());
     assert!(wait.poll(&Waker::from(Arc::clone(&latest))).is_pending());
@@ -156,7 +159,7 @@ fn a_grant_that_is_not_valid_any_more_is_dropped_and_the_wait_goes_on() {
     static QUEUES: WaitQueues<Memory> = WaitQueues::new();
     // Looked at by a poll, and by the last look at the deadline.
     for at_deadline in [false, true] {
-        let (target, held, mut waits) = in_line(&QUEUES, 1);
+        let (target, held, mut waits) = queued(&QUEUES, 1);
         let (mut wait, woken) = waits.remove(0);
         drop(held);
         woken.until(1);
@@ -170,7 +173,7 @@ fn a_grant_that_is_not_valid_any_more_is_dropped_and_the_wait_goes_on() {
         assert_eq!(granted.1, 1);
     }
     // Passed on by a wait that was dropped.
-    let (target, held, mut waits) = in_line(&QUEUES, 2);
+    let (target, held, mut waits) = queued(&QUEUES, 2);
     drop(held);
     waits[0].1.until(1);
     target.generation.store(1, Ordering::SeqCst);
@@ -192,14 +195,14 @@ fn a_helper_that_finds_its_file_replaced_sends_its_line_to_begin_again() {
     static QUEUES: WaitQueues<Memory> = WaitQueues::new();
     let target = Arc::new(Memory::default());
     target.state.0.lock().unwrap().is_slow = true;
-    let (target, held, mut waits) = in_line_for(target, &QUEUES, 2);
+    let (target, held, mut waits) = queued_for(target, &QUEUES, 2);
     target.state.0.lock().unwrap().is_slow = false;
     target.fail("replaced");
     for (wait, woken) in &mut waits {
         woken.until(1);
         let attempts = target.attempts.load(Ordering::Relaxed);
         assert!(wait.poll(&Waker::from(Arc::clone(woken))).is_pending());
-        assert!(wait.next_tick().is_none(), "it stands in line again");
+        assert!(wait.next_tick().is_none(), "it is queued again");
         // The first one tries again, the other finds its helper.
         assert!(target.attempts.load(Ordering::Relaxed) <= attempts + 1);
     }
@@ -212,7 +215,7 @@ fn a_helper_that_finds_its_file_replaced_sends_its_line_to_begin_again() {
 
 /// A helper that no waiter needs, and its target.
 fn left_behind(queues: &'static WaitQueues<Memory>) -> (Arc<Memory>, Held) {
-    let (target, held, mut waits) = in_line(queues, 1);
+    let (target, held, mut waits) = queued(queues, 1);
     assert!(waits[0].0.last_chance().unwrap().is_none());
     while target.state.0.lock().unwrap().requests == 0 {
         std::thread::yield_now();
@@ -242,7 +245,7 @@ fn a_try_takes_over_what_an_unneeded_helper_was_granted() {
 fn a_try_leaves_what_a_helper_was_granted_to_its_waiter() {
     limit!();
     static QUEUES: WaitQueues<Memory> = WaitQueues::new();
-    let (target, held, mut waits) = in_line(&QUEUES, 1);
+    let (target, held, mut waits) = queued(&QUEUES, 1);
     while target.state.0.lock().unwrap().requests == 0 {
         std::thread::yield_now();
     }
@@ -343,7 +346,7 @@ impl Wake for Panics {
 fn wakers_that_panic_take_nobody_with_them() {
     limit!();
     static QUEUES: WaitQueues<Memory> = WaitQueues::new();
-    let (target, held, mut waits) = in_line(&QUEUES, 3);
+    let (target, held, mut waits) = queued(&QUEUES, 3);
     let panics = Arc::new(Panics(AtomicUsize::new(0)));
     for (wait, _) in &mut waits[..2] {
         assert!(wait.poll(&Waker::from(Arc::clone(&panics))).is_pending());
@@ -466,4 +469,67 @@ fn a_wait_that_is_dropped_behind_the_gate_gives_up_both() {
         assert!(started.elapsed() < Duration::from_secs(60), "held by nobody");
         std::thread::yield_now();
     }
+}
+
+/// A condition in memory. A test counts how often it was checked.
+#[derive(Default)]
+struct Flag {
+    is_set: Mutex<bool>,
+    checks: AtomicUsize,
+    /// It becomes true after this many checks; 0: only when the test sets it.
+    true_after: usize,
+}
+
+impl Condition for Arc<Flag> {
+    type Held = usize;
+
+    fn check(&self) -> Result<Check<usize>> {
+        let checks = self.checks.fetch_add(1, Ordering::SeqCst) + 1;
+        let is_true = *self.is_set.lock().unwrap() || self.true_after == checks;
+        Ok(if is_true { Check::Ready(checks) } else { Check::not_yet(true) })
+    }
+
+    fn wake_strategy(&self) -> WakeStrategy {
+        WakeStrategy {
+            places: Vec::new(),
+            must_poll: true,
+            poll_every: None,
+            backstop: None,
+            is_unlocking: false,
+        }
+    }
+}
+
+#[test]
+fn a_true_condition_needs_one_check_and_no_deadline() {
+    limit!();
+    let flag = Arc::new(Flag { true_after: 1, ..Flag::default() });
+    let waited = wait_for(flag, || panic!("the clock is not needed"), None);
+    assert!(matches!(waited, Ok(Outcome::Held(1))));
+}
+
+/// Rule E1. What happens between the first check and the subscription is seen by the second.
+#[test]
+fn a_condition_is_checked_again_after_the_subscription() {
+    limit!();
+    for checks in [2, 3] {
+        let flag = Arc::new(Flag { true_after: checks, ..Flag::default() });
+        let waited = wait_for(flag, || Deadline::NEVER, None);
+        assert!(matches!(waited, Ok(Outcome::Held(seen)) if seen == checks));
+    }
+}
+
+/// Rule W2.
+#[test]
+fn a_condition_is_checked_once_more_at_the_deadline() {
+    limit!();
+    let flag = Arc::new(Flag::default());
+    let mut wait = ConditionWait::new(Arc::clone(&flag));
+    assert!(wait.poll(Waker::noop()).is_pending());
+    *flag.is_set.lock().unwrap() = true;
+    assert!(wait.last_chance().unwrap().is_some());
+    assert!(wait.next_tick().is_none(), "the wait has ended");
+    let given_up =
+        wait_for(Arc::new(Flag::default()), || Deadline::after(Duration::from_millis(1)), None);
+    assert!(matches!(given_up, Ok(Outcome::TimedOut(_))));
 }

@@ -1,0 +1,96 @@
+//! Waiting in the calling thread, and waking a thread.
+
+#![expect(clippy::disallowed_methods, reason = "the one place that puts a waiting thread to sleep")]
+
+use std::sync::Arc;
+use std::task::{Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::Duration;
+
+use super::callback::{WaitCallback, WithCallback};
+use super::deadline::{Deadline, now};
+use super::queue::WaitQueues;
+use super::queued_waiter::QueuedWaiter;
+use super::take_over::{take_over, try_now};
+use super::{Outcome, Target, Waiter};
+use crate::error::Result;
+
+/// Waits for one lock in the calling thread, until the deadline. That is asked for when the first try was
+/// in vain: most are not, and the clock costs.
+pub(crate) fn acquire<T: Target>(
+    queues: &'static WaitQueues<T>,
+    target: &Arc<T>,
+    deadline: impl FnOnce() -> Deadline,
+    notice: Option<&WaitCallback>,
+) -> Result<Outcome<T::Held>> {
+    let (tried, unwanted) = (queues.is_empty(), queues.unwanted());
+    if tried {
+        if let Some(held) = target.attempt()? {
+            return Ok(Outcome::Held(held));
+        }
+    }
+    let deadline = deadline();
+    if deadline.is_over() {
+        // The deadline has passed: try once.
+        let held =
+            if tried { take_over(queues, target, unwanted)? } else { try_now(queues, target)? };
+        return Ok(held.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held));
+    }
+    if deadline.is_never() && notice.is_none() && target.can_block_here() {
+        return target.block_here().map(Outcome::Held);
+    }
+    let target = Arc::clone(target);
+    let waiter = if tried {
+        QueuedWaiter::after_a_try(queues, target)
+    } else {
+        QueuedWaiter::new(queues, target)
+    };
+    wait_here(waiter, deadline, notice)
+}
+
+/// Waits in the calling thread, until the deadline.
+pub(crate) fn wait_here<W: Waiter>(
+    waiter: W,
+    deadline: Deadline,
+    notice: Option<&WaitCallback>,
+) -> Result<Outcome<W::Held>> {
+    let mut wait = WithCallback::new(waiter, notice.cloned());
+    // Before the first poll, which may make a watcher.
+    wait.begin(deadline.start());
+    let waker = this_thread();
+    loop {
+        // W1. The waker is registered by `poll` before it looks for the last time, and an unpark that
+        // comes before the park makes that return at once: no wake-up is lost in between.
+        if let Poll::Ready(held) = wait.poll(&waker) {
+            return held.map(Outcome::Held);
+        }
+        let now = now();
+        let wake_at = [deadline.instant(), wait.next_tick()].into_iter().flatten().min();
+        match wake_at.map(|at| at.saturating_duration_since(now)) {
+            _ if deadline.instant().is_some_and(|at| at <= now) => {
+                let held = wait.last_chance()?;
+                return Ok(held.map_or_else(|| Outcome::TimedOut(wait.elapsed()), Outcome::Held));
+            }
+            Some(pause) => std::thread::park_timeout(pause),
+            None => std::thread::park(),
+        }
+    }
+}
+
+/// Wakes, on a thread that others depend on: a waker that panics must not take them with it.
+pub(super) fn wake(waker: Waker) {
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
+}
+
+/// Unparks the calling thread.
+pub(super) fn this_thread() -> Waker {
+    Waker::from(Arc::new(Unpark(std::thread::current())))
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
