@@ -78,7 +78,11 @@ mod limit;
 mod sync;
 mod sys;
 
+mod access;
 mod fork_safe;
+mod holder;
+mod printable;
+mod process;
 mod record;
 
 mod file;
@@ -86,7 +90,6 @@ mod wait;
 
 mod call_error;
 mod error;
-mod holder;
 mod options;
 mod paths;
 
@@ -100,6 +103,7 @@ mod rwlock;
 mod semaphore;
 mod shared_file;
 
+pub use access::Access;
 pub use call_error::{CallError, OnceError, UpdateError};
 pub use error::{Error, HeldBy, Result};
 pub use event::{Event, Several};
@@ -107,7 +111,7 @@ pub use holder::Holder;
 pub use inspect::{held_slots, holders, is_held};
 pub use lock::{Lock, LockGuard};
 pub use once::Once;
-pub use options::{Access, Options, Waiting};
+pub use options::{Options, Waiting};
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};
 pub use semaphore::{Permit, Semaphore};
 pub use shared_file::{FileReadGuard, FileWriteGuard, SharedFile};

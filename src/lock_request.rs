@@ -132,7 +132,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
         let key = |path: &Path| {
-            let slot = LockFile::open(path, crate::options::Access::Umask).unwrap();
+            let slot = LockFile::open(path, crate::access::Access::Umask).unwrap();
             LockRequest { slot, mode: Mode::Exclusive, poll_every: None, coordinator: None }.key()
         };
         let literal = format!(r"\\?\{}", path.display());

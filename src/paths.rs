@@ -5,8 +5,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::access::Access;
 use crate::error::{Error, Result};
-use crate::options::Access;
 use crate::sys::{self, Retries};
 
 /// Absolute, so that a later change of the current directory does not change what is meant. All that is opened comes by

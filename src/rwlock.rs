@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use once_cell::race::OnceBox;
 
+use crate::access::Access;
 use crate::error::{Error, Result};
 use crate::file::guard::{GuardOptions, RawGuard};
 use crate::file::lock_file::{FileLock, LockFile};
 use crate::holder::Holder;
 use crate::lock_request::{self, LockRequest, QUEUES};
-use crate::options::{Access, Options};
+use crate::options::Options;
 use crate::record;
 use crate::sys::{self, FileKind, Mode};
 use crate::wait::{

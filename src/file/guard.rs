@@ -70,10 +70,10 @@ impl RawGuard {
             return self.abandoned.get().is_some_and(|abandoned| *abandoned);
         }
         *self.abandoned.get_or_init(|| {
-            let desk = RecordLocation::beside(self.path());
+            let location = RecordLocation::beside(self.path());
             self.locked.as_ref().is_some_and(|locked| match self.mode {
-                Mode::Exclusive => desk.take_over(locked.id()),
-                Mode::Shared => desk.is_left(locked.id()),
+                Mode::Exclusive => location.remove_abandoned(locked.id()),
+                Mode::Shared => location.is_abandoned(locked.id()),
             })
         })
     }
@@ -118,16 +118,16 @@ impl RawGuard {
     fn sign(&mut self, signature: &GuardOptions) {
         let Some(locked) = self.locked.as_ref().filter(|_| signature.is_left) else { return };
         let id = locked.id();
-        let desk = match self.mode {
+        let location = match self.mode {
             Mode::Exclusive => {
                 let _asked = self.abandoned(); // before our own record takes the place of what was left
-                record::sweep_sharers(self.slot.path(), true);
+                record::remove_dead_sharers(self.slot.path(), true);
                 RecordLocation::beside(self.slot.path())
             }
-            Mode::Shared => RecordLocation::among_sharers(self.slot.path()),
+            Mode::Shared => RecordLocation::of_sharer(self.slot.path()),
         };
         let label = signature.label.as_deref();
-        self.record = Record::publish(desk, id, label, self.slot.access()).ok();
+        self.record = Record::publish(location, id, label, self.slot.access()).ok();
     }
 }
 

@@ -6,9 +6,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::access::Access;
 use crate::error::{Error, Result};
 use crate::fork_safe::{ForkSafe, MutexGuard};
-use crate::options::Access;
 use crate::paths::{absolute, create_parents};
 use crate::sys::{self, Directory, FileId, Mode, Origin, Retries};
 

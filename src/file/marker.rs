@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use once_cell::race::OnceBox;
 
 use super::regular::{self, something_else};
+use crate::access::Access;
 use crate::error::{Error, Result};
 use crate::file::lock_file::LockFile;
-use crate::options::Access;
 use crate::paths::{absolute_file, create_parents, sidecar_lock};
 use crate::sys::{self, FileKind, Mode, Retries};
 

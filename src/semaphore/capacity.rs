@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::access::Access;
 use crate::error::{Error, Result};
-use crate::options::Access;
 use crate::sys::{self, FileId, Retries};
 
 /// Each slot is a file, and a process that waits has all of them open.

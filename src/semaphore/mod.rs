@@ -460,7 +460,7 @@ impl Semaphore {
         if inner.record {
             for (slot, locked) in batch.taken() {
                 let desk = RecordLocation::of_slot(directory, *slot);
-                abandoned |= desk.take_over(locked.id());
+                abandoned |= desk.remove_abandoned(locked.id());
                 let label = inner.label.as_deref();
                 let access = self.inner.gate.slot.access();
                 records.extend(Record::publish(desk, locked.id(), label, access).ok());

@@ -6,9 +6,9 @@ use std::io::{self, Seek as _, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::access::Access;
 use crate::error::{Error, Result};
 use crate::file::lock_file::open_plain;
-use crate::options::Access;
 use crate::sys::{self, FileId, Retries};
 
 /// Two files that are never locked, and whose length is what they say: to ask costs a fifth of a lock and

@@ -15,10 +15,10 @@ use super::table::{
     MAX_CREATED_AT_ONCE, Opened, Snapshot, Table, create_slots, identity, open_slot,
 };
 use super::waiters::Waiters;
+use crate::access::Access;
 use crate::error::{Error, Result};
 use crate::file::lock_file::{FileLock, LockFile};
 use crate::fork_safe::{ForkSafe, MutexGuard};
-use crate::options::Access;
 use crate::paths::absolute;
 use crate::record::slot_name;
 use crate::sys::{self, Mode, Origin, Retries};

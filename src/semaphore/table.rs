@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::capacity::{MAX_PERMITS, Stamp, establish, stamp};
 use super::shared_flags::SharedFlags;
+use crate::access::Access;
 use crate::error::{Error, Result};
 use crate::file::lock_file::LockFile;
-use crate::options::Access;
 use crate::record::{SPARES, slot_name, slots_in};
 use crate::sys::{self, FileId};
 

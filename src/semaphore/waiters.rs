@@ -112,7 +112,7 @@ impl Waiters {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::Access;
+    use crate::access::Access;
 
     #[test]
     fn who_asks_whether_others_wait_when_nobody_does_leaves_nothing_locked() {

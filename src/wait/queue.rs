@@ -19,6 +19,11 @@
 //! * Q8 Few helpers are kept that no waiter needs: while there are this many, a wait gets its own
 //!   helper only after it has lasted a while.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a helper sleeps between two tries; not `expect`, since shuttle has its own `sleep`"
+)]
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

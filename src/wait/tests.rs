@@ -1,6 +1,8 @@
 //! The engine with a lock and a condition in memory, so that a test can bring about each moment of a
 //! hand-over.
 
+#![expect(clippy::disallowed_methods, reason = "tests start threads and limit their own time")]
+
 use std::future::Future as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

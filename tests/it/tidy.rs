@@ -1,6 +1,6 @@
 //! What no compiler holds: the layers of `docs/PROTOCOL.md`, the shape of the files, the texts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 fn root() -> &'static Path {
@@ -33,9 +33,8 @@ fn text(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap().replace("\r\n", "\n")
 }
 
-/// Which modules of the crate each file may name, from the bottom up: what stands below it, and nothing
-/// beside or above.
-/// The files of `src/file` are layers of their own, since some of them are made of others.
+/// Which modules of the crate each file may name, from the bottom up: those below it, and none beside or
+/// above it. The files of `src/file` are modules of their own here, since some are built on others.
 const LAYERS: &[(&str, &[&str])] = &[
     ("sync.rs", &[]),
     ("sys/mod.rs", &[]),
@@ -53,19 +52,27 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sys/windows/names.rs", &[]),
     ("sys/unsupported.rs", &[]),
     ("fork_safe.rs", &["sync", "sys"]),
-    ("holder.rs", &["fork_safe", "sys"]),
-    ("record.rs", &["holder", "options", "sys"]),
-    ("options.rs", &["holder", "record", "sys"]),
+    ("access.rs", &["sys"]),
+    ("printable.rs", &[]),
+    ("process.rs", &["fork_safe", "printable", "sys"]),
+    ("holder.rs", &["printable", "process", "sys"]),
+    ("record/mod.rs", &["access", "holder", "sys"]),
+    ("record/find.rs", &["holder", "sys"]),
+    ("record/format.rs", &["holder", "printable", "process", "sys"]),
+    ("record/location.rs", &["holder", "sys"]),
+    ("record/sharers.rs", &["holder", "sys"]),
+    ("record/slot_files.rs", &["sys"]),
+    ("options.rs", &["access", "holder", "record"]),
     ("error.rs", &["holder", "record", "sys"]),
     ("call_error.rs", &["error"]),
-    ("paths.rs", &["error", "options", "sys"]),
+    ("paths.rs", &["access", "error", "sys"]),
     ("file/mod.rs", &[]),
     ("file/durability.rs", &[]),
     ("file/regular.rs", &["error", "sys"]),
-    ("file/lock_file.rs", &["error", "fork_safe", "options", "paths", "sys"]),
+    ("file/lock_file.rs", &["access", "error", "fork_safe", "paths", "sys"]),
     ("file/guard.rs", &["error", "file::lock_file", "options", "record", "sys"]),
-    ("file/data_file.rs", &["error", "file::lock_file", "options", "paths", "sys"]),
-    ("file/marker.rs", &["error", "file::lock_file", "options", "paths", "sys"]),
+    ("file/data_file.rs", &["error", "options", "paths", "sys"]),
+    ("file/marker.rs", &["access", "error", "file::lock_file", "paths", "sys"]),
     ("wait/mod.rs", &[]),
     ("wait/deadline.rs", &[]),
     ("wait/check_sampler.rs", &["sys"]),
@@ -94,14 +101,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("rwlock.rs", PRIMITIVE),
     ("semaphore/mod.rs", PRIMITIVE),
     ("semaphore/acquire.rs", &["error", "file::lock_file", "lock_request", "sys", "wait"]),
-    ("semaphore/capacity.rs", &["error", "options", "sys"]),
-    ("semaphore/shared_flags.rs", &["error", "file::lock_file", "options", "sys"]),
+    ("semaphore/capacity.rs", &["access", "error", "sys"]),
+    ("semaphore/shared_flags.rs", &["access", "error", "file::lock_file", "sys"]),
     ("semaphore/waiters.rs", &["fork_safe", "file::lock_file", "sys"]),
-    ("semaphore/table.rs", &["error", "file::lock_file", "options", "record", "sys"]),
+    ("semaphore/table.rs", &["access", "error", "file::lock_file", "record", "sys"]),
     ("semaphore/batch.rs", &["error", "file::lock_file"]),
     (
         "semaphore/slots.rs",
-        &["error", "file::lock_file", "fork_safe", "options", "paths", "record", "sys"],
+        &["access", "error", "file::lock_file", "fork_safe", "paths", "record", "sys"],
     ),
     ("event.rs", &["error", "file::marker", "options", "wait"]),
     (
@@ -130,6 +137,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// What the primitives that lock a file are made of.
 const PRIMITIVE: &[&str] = &[
+    "access",
     "error",
     "file::guard",
     "file::lock_file",
@@ -238,6 +246,65 @@ fn each_file_names_only_what_lies_below_it() {
     for (name, _) in LAYERS {
         assert!(names.iter().any(|other| other == name), "src/{name} is gone");
     }
+}
+
+/// The module of a file: its directory, or for `src/file` the file within it.
+fn module_of(name: &str) -> String {
+    let mut parts = name.trim_end_matches(".rs").split('/');
+    match (parts.next(), parts.next()) {
+        (Some("file"), Some(part)) if part != "mod" => format!("file::{part}"),
+        (first, _) => first.unwrap_or_default().to_string(),
+    }
+}
+
+/// The modules of a circle among the layers, if there is one: each may name the next.
+fn circle(layers: &[(&str, &[&str])]) -> Option<Vec<String>> {
+    let mut below: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (name, allowed) in layers {
+        let module = module_of(name);
+        let others = allowed.iter().map(ToString::to_string).filter(|other| *other != module);
+        below.entry(module.clone()).or_default().extend(others);
+    }
+    // Modules that name no other are removed until none is left, or only those above a circle are.
+    while let Some(lowest) = below.iter().find(|(_, below)| below.is_empty()) {
+        let lowest = lowest.0.clone();
+        below.remove(&lowest);
+        for below in below.values_mut() {
+            below.remove(&lowest);
+        }
+    }
+    let mut path = vec![below.keys().next()?.clone()];
+    loop {
+        let next =
+            below[path.last()?].first().expect("a name of no file is caught elsewhere").clone();
+        let start = path.iter().position(|module| *module == next);
+        path.push(next);
+        if let Some(start) = start {
+            return Some(path.split_off(start));
+        }
+    }
+}
+
+#[test]
+fn layers_have_no_circle() {
+    limit!();
+    let modules: BTreeSet<_> = LAYERS.iter().map(|(name, _)| module_of(name)).collect();
+    for (name, allowed) in LAYERS {
+        for module in *allowed {
+            assert!(
+                modules.contains(*module),
+                "src/{name} may name crate::{module}, which is gone"
+            );
+        }
+    }
+    assert_eq!(circle(LAYERS), None);
+    let round: &[(&str, &[&str])] = &[
+        ("a.rs", &["b"]),
+        ("b/mod.rs", &[]),
+        ("b/c.rs", &["b", "file::d"]),
+        ("file/d.rs", &["b"]),
+    ];
+    assert_eq!(circle(round), Some(["b", "file::d", "b"].map(String::from).into()));
 }
 
 #[test]

@@ -1,0 +1,64 @@
+//! Text that others wrote, made fit for a terminal.
+
+/// A text is cut to this many characters.
+pub(crate) const MAX_CHARACTERS: usize = 512;
+
+/// The text on one line, with control characters and the marks that reverse the direction of text
+/// escaped, and cut to [`MAX_CHARACTERS`]. Escapes count as they are shown, so that the longest record
+/// is shorter than what is read of one. A printable text does not change.
+pub(crate) fn printable(text: &str) -> String {
+    const CUT: &str = "...";
+    let (mut out, mut length, mut fits) = (String::new(), 0, 0);
+    for character in text.chars() {
+        let hidden = matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if character.is_control() || hidden {
+            out.extend(character.escape_default());
+            length += character.escape_default().count();
+        } else {
+            out.push(character);
+            length += 1;
+        }
+        if length + CUT.len() <= MAX_CHARACTERS {
+            fits = out.len();
+        } else if length > MAX_CHARACTERS {
+            out.truncate(fits);
+            out.push_str(CUT);
+            return out;
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::{
+        ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof,
+    };
+
+    use super::*;
+
+    /// Any text, and texts with many special characters.
+    pub(crate) fn any_text() -> impl Strategy<Value = String> {
+        let special = "[\\x00-\\x20\u{7f}-\u{9f}\u{61c}\u{200e}\u{202e}\u{2066}\u{2028} a-c\\\\\"{}.\u{1F600}]{0,700}";
+        prop_oneof![any::<String>(), special, "\u{202e}{500,600}", "[^\\x00]{505,520}"]
+    }
+
+    pub(crate) fn is_plain(text: &str) -> bool {
+        !text.chars().any(|c| c.is_control() || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
+    }
+
+    proptest::proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(60) })]
+
+        #[test]
+        fn what_is_printable_is_plain_short_and_stays_as_it_is(text in any_text()) {
+            limit!();
+            let shown = printable(&text);
+            prop_assert!(is_plain(&shown) && shown.chars().count() <= MAX_CHARACTERS, "{:?}", shown);
+            prop_assert_eq!(printable(&shown), shown.clone());
+            if is_plain(&text) && text.chars().count() <= MAX_CHARACTERS {
+                prop_assert_eq!(shown, text);
+            }
+        }
+    }
+}

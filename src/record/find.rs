@@ -1,0 +1,60 @@
+//! Finding the holders of a path, by their records and by what the system shows.
+
+use std::io;
+use std::path::Path;
+
+use super::is_directory;
+use super::location::{RecordLocation, identity_of};
+use super::sharers::sharers_of;
+use super::slot_files::slots_in;
+use crate::holder::Holder;
+use crate::sys;
+
+/// The holders of `path`, as far as they are known: of a lock the one that holds it, or all that share
+/// it; of a semaphore (a directory) the holder of each slot, in order. With `thorough` also processes
+/// that have only inherited it, which may take some milliseconds.
+pub(crate) fn find(path: &Path, thorough: bool) -> io::Result<Vec<Holder>> {
+    if !is_directory(path)? {
+        if let Some((holder, _)) = RecordLocation::beside(path).holder()? {
+            return Ok(vec![holder]);
+        }
+        let recorded = sharers_of(path)?;
+        let locked = identity_of(path)?;
+        // The records are locked as well, so the system's list shows whose they are by the process
+        // numbers that count here.
+        let mut ids: Vec<_> = recorded.iter().map(|(_, record)| *record).collect();
+        ids.extend(locked);
+        let owners = sys::lock_owners(&ids, thorough && recorded.is_empty())?;
+        let (holding, recording): (Vec<_>, Vec<_>) =
+            owners.into_iter().partition(|owner| Some(owner.file) == locked);
+        // Each process once: while other processes lock and unlock, a line of the system's list may be
+        // read twice.
+        let mut named: Vec<_> = recording.iter().map(|owner| owner.listed).collect();
+        let mut found: Vec<_> = recorded.into_iter().map(|(holder, _)| holder).collect();
+        for owner in holding {
+            if !named.contains(&owner.listed) {
+                named.push(owner.listed);
+                found.push(Holder::of_owner(&owner));
+            }
+        }
+        return Ok(found);
+    }
+    let mut found = Vec::new();
+    let mut unrecorded = Vec::new();
+    for slot in slots_in(path)? {
+        let location = RecordLocation::of_slot(path, slot);
+        match location.holder()? {
+            Some((holder, _)) => found.push(holder.in_slot(slot)),
+            None => unrecorded.extend(identity_of(&location.locked)?.map(|id| (slot, id))),
+        }
+    }
+    let ids: Vec<_> = unrecorded.iter().map(|(_, id)| *id).collect();
+    for owner in sys::lock_owners(&ids, thorough)? {
+        let Some((slot, _)) = unrecorded.iter().find(|(_, id)| *id == owner.file) else { continue };
+        if !found.iter().any(|holder| holder.slot() == Some(*slot)) {
+            found.push(Holder::of_owner(&owner).in_slot(*slot));
+        }
+    }
+    found.sort_by_key(Holder::slot);
+    Ok(found)
+}

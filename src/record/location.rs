@@ -1,0 +1,167 @@
+//! Where records lie, and what is there.
+
+use std::borrow::Cow;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use super::format::{FIRST_LINE, MAX_BYTES, is_for, parse};
+use super::is_gone;
+use super::slot_files::{SLOT_PREFIX, slot_name};
+use crate::holder::Holder;
+use crate::sys::{self, Directory, FileId, LivenessLock, Owner};
+
+const SUFFIX: &str = ".holder";
+/// The records of those who share a lock lie in the directory of this name beside the lock.
+pub(super) const SHARERS: &str = ".holders";
+/// The records of a semaphore's slots lie in this directory of it, under the slots' own names.
+const RECORDS: &str = "holders";
+
+/// Where the record of a lockable file lies.
+#[derive(Debug, Clone)]
+pub(crate) struct RecordLocation<'a> {
+    /// The file that the holder has locked.
+    pub(super) locked: Cow<'a, Path>,
+    pub(super) record: PathBuf,
+    /// Whether several holders leave records there at the same time.
+    pub(super) is_shared: bool,
+    /// Whether the record lies in a directory for records.
+    pub(super) has_directory: bool,
+}
+
+impl<'a> RecordLocation<'a> {
+    /// The record of a lock: beside it.
+    pub(crate) fn beside(locked: &'a Path) -> Self {
+        let record = sys::beside(locked, SUFFIX);
+        Self { locked: locked.into(), record, is_shared: false, has_directory: false }
+    }
+
+    /// The record of one holder of a shared lock: under a name that no other process uses.
+    pub(crate) fn of_sharer(locked: &'a Path) -> Self {
+        let record = sys::unique_beside(&sys::beside(locked, SHARERS).join(SLOT_PREFIX));
+        Self { locked: locked.into(), record, is_shared: true, has_directory: true }
+    }
+
+    /// The record of one slot of the semaphore in `directory`.
+    pub(crate) fn of_slot(directory: &Path, slot: u32) -> Self {
+        let name = slot_name(slot);
+        let record = directory.join(RECORDS).join(&name);
+        let locked = directory.join(name).into();
+        Self { locked, record, is_shared: false, has_directory: true }
+    }
+
+    /// What the record of a living holder says, and which file the record is.
+    pub(super) fn holder(&self) -> io::Result<Option<(Holder, FileId)>> {
+        let RecordState::Record { text, is_alive: true, id } = self.state()? else {
+            return Ok(None);
+        };
+        // The holder of a file that the path no longer names does not hold the path.
+        let Some(locked) = identity_of(&self.locked)?.filter(|locked| is_for(&text, *locked))
+        else {
+            return Ok(None);
+        };
+        let Some(holder) = parse(&text) else { return Ok(None) };
+        if !holder.process.has_ended() {
+            return Ok(Some((holder, id)));
+        }
+        // A child made by `fork` has inherited the lock and the record, which is locked as well. A
+        // process that has locked the record alone holds nothing (rule 11).
+        let (locks, records): (Vec<_>, Vec<_>) =
+            sys::inheritors(&[locked, id]).into_iter().partition(|owner| owner.file == locked);
+        let has_lock = |owner: &Owner| locks.iter().any(|lock| lock.listed == owner.listed);
+        let inheritor = records.into_iter().find(has_lock);
+        Ok(inheritor.map(|inheritor| (holder.inherited_by(&inheritor), id)))
+    }
+
+    /// Whether a holder of the file `locked` died and left its record, which is removed then. (Where it
+    /// cannot be removed, the next holder is told as well.) Only for the process that holds the file
+    /// now: a holder removes its record before it unlocks, so a record of this very file was left by a
+    /// dead process. Its liveness lock says nothing here, since a dying process drops its locks one
+    /// after the other.
+    pub(crate) fn remove_abandoned(&self, locked: FileId) -> bool {
+        let is_abandoned = self.is_abandoned(locked);
+        if is_abandoned {
+            let _ = self.hold().and_then(|(_directory, record)| std::fs::remove_file(record));
+        }
+        is_abandoned
+    }
+
+    /// The same without removing it. Also for a process that shares the file: no living process can
+    /// hold it exclusively then.
+    pub(crate) fn is_abandoned(&self, locked: FileId) -> bool {
+        matches!(self.state(), Ok(RecordState::Record { text, .. }) if is_for(&text, locked))
+    }
+
+    fn state(&self) -> io::Result<RecordState> {
+        match self.hold() {
+            Ok((_directory, record)) => state(&record),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(RecordState::Free),
+            // The directory is no directory, or a symbolic link to one.
+            Err(error) if is_gone(&error) => Ok(RecordState::Foreign),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn hold(&self) -> io::Result<(Option<Directory>, PathBuf)> {
+        hold(&self.record, self.has_directory)
+    }
+}
+
+/// What is at a record's path.
+pub(super) enum RecordState {
+    /// Nothing.
+    Free,
+    /// A record or the beginning of one, whether its publisher lives, and which file the record is.
+    Record { text: String, is_alive: bool, id: FileId },
+    /// A file that is no record, or that this user may not read.
+    Foreign,
+}
+
+/// The path of a record for as long as the returned directory is held: it leads to that directory,
+/// whatever another process puts in the directory's place meanwhile.
+pub(super) fn hold(record: &Path, has_directory: bool) -> io::Result<(Option<Directory>, PathBuf)> {
+    match (record.parent(), record.file_name()) {
+        (Some(directory), Some(name)) if has_directory => {
+            let directory = Directory::open(directory)?;
+            let record = directory.path().join(name);
+            Ok((Some(directory), record))
+        }
+        _ => Ok((None, record.into())),
+    }
+}
+
+/// What is at the path `record`.
+pub(super) fn state(record: &Path) -> io::Result<RecordState> {
+    let found = match std::fs::symlink_metadata(record) {
+        Ok(found) => found,
+        Err(error) if is_gone(&error) => return Ok(RecordState::Free),
+        Err(error) => return Err(error),
+    };
+    if !found.is_file() {
+        return Ok(RecordState::Foreign); // and not opened: it may be a FIFO
+    }
+    let file = match sys::open_to_read(record) {
+        Ok(file) => file,
+        Err(error) if is_gone(&error) => return Ok(RecordState::Free), // removed meanwhile
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Ok(RecordState::Foreign);
+        }
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    (&file).take(MAX_BYTES).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let is_begun = text.starts_with(FIRST_LINE) || FIRST_LINE.starts_with(&text);
+    if !is_begun || text.is_empty() && !LivenessLock::MAY_BE_EMPTY {
+        return Ok(RecordState::Foreign);
+    }
+    let id = sys::identity(&file)?;
+    Ok(RecordState::Record { is_alive: LivenessLock::is_alive(record, &file), text, id })
+}
+
+/// `None`: the path names nothing.
+pub(super) fn identity_of(path: &Path) -> io::Result<Option<FileId>> {
+    match sys::path_identity(path) {
+        Err(error) if is_gone(&error) => Ok(None),
+        found => found.map(Some),
+    }
+}

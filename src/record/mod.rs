@@ -1,0 +1,111 @@
+//! The holders of a path: the record that a holder leaves beside it, and what the system shows where
+//! there is none. Nothing here acquires the lock whose holder it finds.
+//!
+//! The record is `P.holder` (for a slot of a semaphore `P/holders/slot.N`, for each reader a file in
+//! `P.holders/`), a small text. It counts only while its publisher lives, which the kernel tells
+//! ([`LivenessLock`]): a record that a killed process left is never believed, whatever process its
+//! number belongs to by now (rules 10 to 12 of `docs/PROTOCOL.md`). A file at the record's path that is
+//! no record belongs to another program and is left as it is.
+
+mod find;
+mod format;
+mod location;
+mod sharers;
+mod slot_files;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub(crate) use self::find::find;
+use self::format::FIRST_LINE;
+pub(crate) use self::location::RecordLocation;
+use self::location::{RecordState, hold, state};
+pub(crate) use self::sharers::remove_dead_sharers;
+pub(crate) use self::slot_files::{SPARES, slot_name, slots_in};
+use crate::access::Access;
+use crate::holder::Holder;
+use crate::sys::{self, FileId, LivenessLock, Origin};
+
+/// A record's name has this suffix while the record is written.
+const UNFINISHED: &str = ".new";
+
+/// This process's record beside a path that it holds. Dropping it removes the record, so it must be
+/// dropped before the lock is released: otherwise it could remove the next holder's.
+#[derive(Debug)]
+pub(crate) struct Record {
+    /// Taken out when the record is removed.
+    liveness: Option<LivenessLock>,
+    path: PathBuf,
+    has_directory: bool,
+    origin: Origin,
+}
+
+impl Record {
+    /// Only for the process that holds the file `locked` now. A foreign file at the record's path stays
+    /// there.
+    pub(crate) fn publish(
+        location: RecordLocation<'_>,
+        locked: FileId,
+        label: Option<&str>,
+        access: Access,
+    ) -> io::Result<Self> {
+        if let Some(directory) = location.record.parent().filter(|directory| !directory.is_dir()) {
+            sys::create_directories(directory, access.bits())?; // of several records
+        }
+        let (directory, record) = location.hold()?;
+        let unfinished = sys::beside(&record, UNFINISHED);
+        // Of one name in sixteen: there may be many records, and each check costs some microseconds.
+        if location.is_shared && record.as_os_str().as_encoded_bytes().last() == Some(&b'0') {
+            remove_dead_sharers(&location.locked, false);
+        }
+        if let RecordState::Foreign = state(&record)? {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        // A publisher that was killed before its record had its name left this file, perhaps without a
+        // first byte.
+        if let Ok(left) = std::fs::symlink_metadata(&unfinished) {
+            let is_record =
+                || state(&unfinished).map(|found| matches!(found, RecordState::Record { .. }));
+            if !left.is_file() || left.len() != 0 && !is_record()? {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            std::fs::remove_file(&unfinished)?;
+        }
+        let text = format::write(&Holder::of_this_process(label), locked);
+        let liveness = LivenessLock::publish(&record, &unfinished, text.as_bytes(), access.bits())?;
+        let has_directory = directory.is_some();
+        Ok(Self {
+            liveness: Some(liveness),
+            path: location.record,
+            has_directory,
+            origin: Origin::here(),
+        })
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        // A forked copy must leave the record to the process that holds the lock.
+        if let Some(liveness) = self.liveness.take().filter(|_| self.origin.is_here()) {
+            // With no descriptor left for the directory, the record's own path is used: the file
+            // there is compared before it is removed.
+            let held = hold(&self.path, self.has_directory);
+            let path = held.as_ref().map_or(&self.path, |(_directory, path)| path);
+            // Cut to the first line: a file that cannot be removed names no holder.
+            let _ = liveness.withdraw(path, FIRST_LINE.len() as u64 + 1);
+        }
+    }
+}
+
+/// Not for a symbolic link to a directory, which would be another program's.
+fn is_directory(path: &Path) -> io::Result<bool> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if is_gone(&error) => Ok(false),
+        found => found.map(|found| found.is_dir()),
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        || sys::is_bad_name(error) // only the path with the suffix is too long
+}

@@ -1,0 +1,77 @@
+//! The records of those who share a lock.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::location::{RecordLocation, RecordState, SHARERS, state};
+use super::{UNFINISHED, is_gone};
+use crate::holder::Holder;
+use crate::sys::{self, Directory, FileId};
+
+/// At most this many entries of the directory are read.
+const MAX_SHARERS: usize = 1024;
+
+/// The holders of the shared lock on `path` that left a record, each with the file that the record is.
+pub(super) fn sharers_of(path: &Path) -> io::Result<Vec<(Holder, FileId)>> {
+    let mut found = Vec::new();
+    let Some(directory) = own_directory(path)? else { return Ok(found) };
+    for record in entries(&directory)?.into_iter().filter(|record| !is_unfinished(record)) {
+        // The record's path leads through the directory that is held here.
+        let location =
+            RecordLocation { locked: path.into(), record, is_shared: true, has_directory: false };
+        let holder = location.holder()?;
+        found.extend(holder.map(|(holder, id)| (holder.shared(), id)));
+    }
+    found.sort_by_key(|(holder, _)| holder.since());
+    Ok(found)
+}
+
+/// Removes the records of dead holders of the shared lock on `path`. With `all` also unfinished ones:
+/// only for the process that holds the lock exclusively, since no process writes there then.
+pub(crate) fn remove_dead_sharers(path: &Path, all: bool) {
+    let Ok(Some(directory)) = own_directory(path) else { return };
+    for record in entries(&directory).unwrap_or_default() {
+        let is_dead = match is_unfinished(&record) {
+            true if all => std::fs::symlink_metadata(&record).is_ok_and(|found| found.is_file()),
+            true => false, // another process may be about to write it
+            false => {
+                matches!(state(&record), Ok(RecordState::Record { is_alive: false, .. }))
+            }
+        };
+        if is_dead {
+            let _ = std::fs::remove_file(&record);
+        }
+    }
+}
+
+/// The paths of the records in the directory of those who share a lock. Other users' directories may be
+/// closed to this user.
+fn entries(directory: &Directory) -> io::Result<Vec<PathBuf>> {
+    let entries = match sys::read_dir(directory.path()) {
+        Ok(entries) => entries,
+        Err(error) if is_gone(&error) || error.kind() == io::ErrorKind::PermissionDenied => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(error),
+    };
+    let mut records = Vec::new();
+    for entry in entries.take(MAX_SHARERS) {
+        let entry = entry?;
+        if sys::is_unique_name(entry.file_name().to_string_lossy().trim_end_matches(UNFINISHED)) {
+            records.push(entry.path());
+        }
+    }
+    Ok(records)
+}
+
+/// The directory of those who share the lock on `path`. `None`: there is no such directory.
+fn own_directory(path: &Path) -> io::Result<Option<Directory>> {
+    match Directory::open(&sys::beside(path, SHARERS)) {
+        Err(error) if is_gone(&error) => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
+fn is_unfinished(record: &Path) -> bool {
+    record.to_string_lossy().ends_with(UNFINISHED)
+}
