@@ -6,7 +6,7 @@ use std::slice;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::file::lock_file::not_regular;
+use crate::file::open::not_regular;
 use crate::fork_safe::ForkSafe;
 use crate::holder::Holder;
 use crate::paths::absolute;

@@ -1,4 +1,4 @@
-//! What a guard holds: a locked file, and the record beside it. Shared by the guards of all locks.
+//! A locked file and the record beside it: the inside of the guards of all locks.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -9,11 +9,13 @@ use crate::options::Options;
 use crate::record::{self, Record, RecordLocation};
 use crate::sys::Mode;
 
-/// Whether those who hold make themselves known, and by what name; and whether what they start holds as well.
+/// The options of a guard.
 #[derive(Clone)]
 pub(crate) struct GuardOptions {
     label: Option<Arc<str>>,
-    is_left: bool,
+    /// Whether the holder leaves a record.
+    has_record: bool,
+    /// Whether programs that the holder starts hold the lock as well.
     is_inherited: bool,
 }
 
@@ -21,15 +23,15 @@ impl GuardOptions {
     pub(crate) fn of(options: &Options) -> Self {
         Self {
             label: options.label.clone(),
-            is_left: options.record,
+            has_record: options.record,
             is_inherited: options.inherit,
         }
     }
 }
 
-/// A lock that is held, in one mode. Released when dropped.
+/// A held lock, in one mode. Dropping it releases it.
 pub(crate) struct RawGuard {
-    slot: Arc<LockFile>,
+    file: Arc<LockFile>,
     mode: Mode,
     /// Taken out when released.
     locked: Option<FileLock>,
@@ -40,31 +42,32 @@ pub(crate) struct RawGuard {
 impl RawGuard {
     /// If it fails, nothing is held.
     pub(crate) fn new(
-        slot: &Arc<LockFile>,
+        file: &Arc<LockFile>,
         mode: Mode,
         mut locked: FileLock,
-        signature: &GuardOptions,
+        options: &GuardOptions,
     ) -> Result<Self> {
-        if signature.is_inherited {
+        if options.is_inherited {
             locked.make_inheritable()?;
         }
-        let mut hold = Self {
-            slot: Arc::clone(slot),
+        let mut guard = Self {
+            file: Arc::clone(file),
             mode,
             locked: Some(locked),
             record: None,
             abandoned: OnceLock::new(),
         };
-        hold.sign(signature);
-        Ok(hold)
+        guard.leave_record(options);
+        Ok(guard)
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.slot.path()
+        self.file.path()
     }
 
-    /// Rule 12. Whether an earlier exclusive holder died. A reader only looks, and leaves the record to the next
-    /// writer. A forked copy knows nothing of the file since the fork: its record may be a living holder's.
+    /// Whether an earlier exclusive holder died (rule 12). A reader leaves that holder's record to the
+    /// next writer. A forked copy knows nothing of the file since the fork: the record may be a living
+    /// holder's.
     pub(crate) fn abandoned(&self) -> bool {
         if !self.is_here() {
             return self.abandoned.get().is_some_and(|abandoned| *abandoned);
@@ -78,23 +81,23 @@ impl RawGuard {
         })
     }
 
-    /// Rule 4. An error in a forked copy: the lock is the other process's.
+    /// An error in a forked copy: the lock is the other process's (rule 4).
     pub(crate) fn check_here(&self, operation: &'static str) -> Result<()> {
-        if self.is_here() { Ok(()) } else { Err(Error::forked_copy(operation, self.slot.path())) }
+        if self.is_here() { Ok(()) } else { Err(Error::forked_copy(operation, self.file.path())) }
     }
 
     pub(crate) fn is_here(&self) -> bool {
         self.locked.as_ref().is_some_and(FileLock::is_here)
     }
 
-    /// Rule 4. An error in a forked copy, which releases nothing.
+    /// An error in a forked copy, which releases nothing (rule 4).
     pub(crate) fn unlock(mut self) -> Result<()> {
         self.check_here("unlock")?;
         self.release()
     }
 
     fn release(&mut self) -> Result<()> {
-        // The record first: once the lock is free, the record beside it is another's.
+        // The record first: once the lock is free, the record beside it may be another holder's.
         self.record = None;
         match self.locked.take() {
             Some(locked) => locked.release(),
@@ -102,32 +105,32 @@ impl RawGuard {
         }
     }
 
-    /// Rule R4. Nobody who wants it exclusively has it in between. If it fails, nothing is held.
-    pub(crate) fn share(mut self, signature: &GuardOptions) -> Result<Self> {
+    /// No other process holds it exclusively in between (rule R4). If it fails, nothing is held.
+    pub(crate) fn share(mut self, options: &GuardOptions) -> Result<Self> {
         self.check_here("downgrade")?;
         self.record = None;
         let shared = self.locked.take().map_or(Ok(None), FileLock::share)?;
-        let Some(locked) = shared else { return Err(Error::would_block(self.slot.path())) };
+        let Some(locked) = shared else { return Err(Error::would_block(self.file.path())) };
         self.locked = Some(locked);
         self.mode = Mode::Shared;
-        self.sign(signature);
+        self.leave_record(options);
         Ok(self)
     }
 
-    /// Leaves a record, if that is wanted. It is a courtesy: where it cannot be written there is none.
-    fn sign(&mut self, signature: &GuardOptions) {
-        let Some(locked) = self.locked.as_ref().filter(|_| signature.is_left) else { return };
+    /// Leaves a record, if the options ask for one. Where it cannot be written there is none.
+    fn leave_record(&mut self, options: &GuardOptions) {
+        let Some(locked) = self.locked.as_ref().filter(|_| options.has_record) else { return };
         let id = locked.id();
         let location = match self.mode {
             Mode::Exclusive => {
-                let _asked = self.abandoned(); // before our own record takes the place of what was left
-                record::remove_dead_sharers(self.slot.path(), true);
-                RecordLocation::beside(self.slot.path())
+                let _abandoned = self.abandoned(); // before our own record replaces a dead holder's
+                record::remove_dead_sharers(self.file.path(), true);
+                RecordLocation::beside(self.file.path())
             }
-            Mode::Shared => RecordLocation::of_sharer(self.slot.path()),
+            Mode::Shared => RecordLocation::of_sharer(self.file.path()),
         };
-        let label = signature.label.as_deref();
-        self.record = Record::publish(location, id, label, self.slot.access()).ok();
+        let label = options.label.as_deref();
+        self.record = Record::publish(location, id, label, self.file.access()).ok();
     }
 }
 

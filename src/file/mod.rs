@@ -1,8 +1,9 @@
-//! The files that primitives are made of: what is on disk, and no time.
+//! The files of the primitives. Nothing here knows time.
 
 pub(crate) mod data_file;
 pub(crate) mod durability;
 pub(crate) mod guard;
 pub(crate) mod lock_file;
 pub(crate) mod marker;
+pub(crate) mod open;
 mod regular;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::access::Access;
 use crate::error::{Error, Result};
-use crate::file::lock_file::open_plain;
+use crate::file::open::open_plain;
 use crate::sys::{self, FileId, Retries};
 
 /// Two files that are never locked, and whose length is what they say: to ask costs a fifth of a lock and

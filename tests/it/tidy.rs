@@ -69,7 +69,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("file/mod.rs", &[]),
     ("file/durability.rs", &[]),
     ("file/regular.rs", &["error", "sys"]),
-    ("file/lock_file.rs", &["access", "error", "fork_safe", "paths", "sys"]),
+    ("file/open.rs", &["access", "error", "paths", "sys"]),
+    ("file/lock_file.rs", &["access", "error", "file::open", "fork_safe", "paths", "sys"]),
     ("file/guard.rs", &["error", "file::lock_file", "options", "record", "sys"]),
     ("file/data_file.rs", &["error", "options", "paths", "sys"]),
     ("file/marker.rs", &["access", "error", "file::lock_file", "paths", "sys"]),
@@ -102,7 +103,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("semaphore/mod.rs", PRIMITIVE),
     ("semaphore/acquire.rs", &["error", "file::lock_file", "lock_request", "sys", "wait"]),
     ("semaphore/capacity.rs", &["access", "error", "sys"]),
-    ("semaphore/shared_flags.rs", &["access", "error", "file::lock_file", "sys"]),
+    ("semaphore/shared_flags.rs", &["access", "error", "file::open", "sys"]),
     ("semaphore/waiters.rs", &["fork_safe", "file::lock_file", "sys"]),
     ("semaphore/table.rs", &["access", "error", "file::lock_file", "record", "sys"]),
     ("semaphore/batch.rs", &["error", "file::lock_file"]),
@@ -131,7 +132,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "wait",
         ],
     ),
-    ("inspect.rs", &["error", "file::lock_file", "fork_safe", "holder", "paths", "record", "sys"]),
+    ("inspect.rs", &["error", "file::open", "fork_safe", "holder", "paths", "record", "sys"]),
     ("lib.rs", &[]),
 ];
 

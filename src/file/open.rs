@@ -1,0 +1,217 @@
+//! Opening or creating a regular file that is locked or written to (rule 1).
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::access::Access;
+use crate::error::{Error, Result};
+use crate::paths::create_parents;
+use crate::sys::{self, Directory, FileId, Origin, Retries};
+
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Locking,
+    /// For writing; or, on Linux, so that its closing is an event. inotify has two kinds of close, and
+    /// notify 8.2 asks for that of a descriptor that may write (inotify.rs, `add_single_watch`). The
+    /// leader of a semaphore's queue learns of a holder's death by it (rule S7).
+    Writing,
+}
+
+impl Purpose {
+    fn open(self, path: &Path) -> io::Result<File> {
+        match self {
+            Self::Locking => sys::open_to_lock(path),
+            Self::Writing => sys::open_existing(path),
+        }
+    }
+
+    fn create(self, path: &Path, access: Access) -> io::Result<File> {
+        match self {
+            Self::Locking => sys::create_to_lock(path, access.bits()),
+            Self::Writing => sys::create_new(path, access.bits()),
+        }
+    }
+}
+
+/// An open file, and which file it is.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    /// Taken out when it is closed.
+    file: Option<File>,
+    pub(super) id: FileId,
+    /// It has its second name.
+    pub(super) is_kept: bool,
+    pub(super) origin: Origin,
+}
+
+const OPEN: &str = "only closing takes the file, and consumes or drops `self`";
+
+impl OpenFile {
+    pub(super) fn file(&self) -> &File {
+        self.file.as_ref().expect(OPEN)
+    }
+}
+
+impl Drop for OpenFile {
+    /// `fork` copies the table of descriptors first and the memory later (`copy_process` in
+    /// `kernel/fork.c`). A file that another thread opened in between has no descriptor in the copy:
+    /// its number is free there, or by now another file's, which must not be closed (rule 4).
+    fn drop(&mut self) {
+        if self.origin.is_here() {
+            return;
+        }
+        if let Some(file) = self.file.take() {
+            if !sys::identity(&file).is_ok_and(|id| id == self.id) {
+                std::mem::forget(file);
+            }
+        }
+    }
+}
+
+/// Opens a regular file, or creates it and its missing parent directories. Checks before it opens, since
+/// opening a device or a FIFO has effects; opens without following or blocking, since another file may
+/// have the path by then; and checks what it has opened (rule 1).
+///
+/// With `spare` the file also gets that name. If `path` is missing, or names another file, it is made
+/// to name the spare's file again.
+pub(super) fn open(
+    path: &Arc<Path>,
+    spare: Option<&Path>,
+    access: Access,
+    purpose: Purpose,
+) -> Result<OpenFile> {
+    // Held, since through a symbolic link at its path the spare would be created, or found, elsewhere.
+    let directory =
+        spare.and_then(Path::parent).and_then(|directory| own_directory(directory, access));
+    let spare = directory.as_ref().zip(spare.and_then(Path::file_name));
+    let spare = spare.map(|(directory, name)| directory.path().join(name));
+    let spare = spare.as_deref();
+    let failed = |operation| move |source| Error::io(operation, path, source);
+    let opened = |file: File| {
+        let id = sys::identity(&file).map_err(failed("examine"))?;
+        Ok(OpenFile { file: Some(file), id, is_kept: false, origin: Origin::here() })
+    };
+    // `None`: the path named another file than the spare's.
+    let kept = |file: File| {
+        let mut open = opened(file)?;
+        let Some(spare) = spare else { return Ok(Some(open)) };
+        let kept = restore(path, open.id, spare).map_err(failed("restore"))?;
+        Ok(kept.map(|is_kept| {
+            open.is_kept = is_kept;
+            open
+        }))
+    };
+    let mut retries = Retries::new();
+    while retries.again() {
+        match std::fs::symlink_metadata(path) {
+            Ok(found) if found.is_file() => match purpose.open(path) {
+                Ok(file) => {
+                    let found = file.metadata().map_err(failed("examine"))?;
+                    if !found.is_file() {
+                        return Err(not_regular(path, found.file_type()));
+                    }
+                    if let Some(open) = kept(file)? {
+                        return Ok(open);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {} // removed meanwhile
+                Err(error) => match std::fs::symlink_metadata(path) {
+                    // Something else took its place meanwhile; O_NOFOLLOW says ELOOP, EMLINK or EFTYPE.
+                    Ok(found) if !found.is_file() => {
+                        return Err(not_regular(path, found.file_type()));
+                    }
+                    _ => return Err(failed("open")(error)),
+                },
+            },
+            Ok(found) => return Err(not_regular(path, found.file_type())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                match spare.map(|spare| std::fs::hard_link(spare, path)) {
+                    Some(Ok(())) => continue,
+                    Some(Err(error)) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                    Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(failed("restore")(error));
+                    }
+                    _ => {} // there is no spare
+                }
+                match purpose.create(path, access) {
+                    Ok(file) => {
+                        if let Some(open) = kept(file)? {
+                            return Ok(open);
+                        }
+                    }
+                    // Another process created it first, or a file system says so for no reason (rule 9).
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        create_parents(path, access, failed("create")(error), &retries)?;
+                    }
+                    Err(error) => return Err(failed("create")(error)),
+                }
+            }
+            Err(error) => return Err(failed("look up")(error)),
+        }
+    }
+    let source = io::Error::other("it was removed each time between making and opening it");
+    Err(failed("open")(source))
+}
+
+/// The directory, created if it is missing. `None`: that failed.
+fn own_directory(path: &Path, access: Access) -> Option<Directory> {
+    match Directory::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            sys::create_directories(path, access.bits()).ok()?;
+            Directory::open(path).ok()
+        }
+        opened => opened.ok(),
+    }
+}
+
+/// Opens or creates by the same rule a file that is written to and not locked.
+pub(crate) fn open_plain(path: &Arc<Path>, access: Access) -> Result<(File, FileId)> {
+    let mut open = open(path, None, access, Purpose::Writing)?;
+    let file = open.file.take().expect(OPEN);
+    Ok((file, open.id))
+}
+
+/// Makes `path`, which names the file `id`, and `spare` name the same file, and returns whether they do.
+/// Without hard links (FAT, some FUSE) there is no second name. `None`: another file had the path, so the
+/// path must be opened again.
+fn restore(path: &Path, id: FileId, spare: &Path) -> io::Result<Option<bool>> {
+    match sys::path_identity(spare) {
+        Ok(kept) if kept == id => Ok(Some(true)),
+        // Another program put a file in the place of ours, which may be locked. Ours keeps its second
+        // name, and gets a third one that is then renamed to the path.
+        Ok(_) => {
+            let third = sys::beside(spare, ".again");
+            let renamed = match std::fs::hard_link(spare, &third) {
+                Ok(()) => std::fs::rename(&third, path),
+                Err(error) => Err(error),
+            };
+            // It is left where both names were one file's already, or by a process that died here.
+            let _ = std::fs::remove_file(&third);
+            match renamed {
+                // Another process does the same.
+                Err(error)
+                    if !matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists
+                    ) =>
+                {
+                    Err(error)
+                }
+                _ => Ok(None),
+            }
+        }
+        Err(_) => {
+            let _ = std::fs::hard_link(path, spare);
+            Ok(Some(sys::path_identity(spare).is_ok_and(|kept| kept == id)))
+        }
+    }
+}
+
+/// The error for a path that names something else.
+pub(crate) fn not_regular(path: &Arc<Path>, kind: std::fs::FileType) -> Error {
+    Error::not_regular(path, sys::describe(kind))
+}
