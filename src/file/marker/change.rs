@@ -1,0 +1,133 @@
+//! Setting and clearing a marker.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use super::{Marker, something_else};
+use crate::error::{Error, Result};
+use crate::paths::create_parents;
+use crate::sys::{self, FileKind, Mode, Retries};
+
+impl Marker {
+    /// Returns whether it was not set before. A payload that it has stays.
+    pub(crate) fn set(&self) -> Result<bool> {
+        self.may_change("set")?;
+        self.retry(|retries| match sys::create_new(&self.path, self.access.bits()) {
+            Ok(_) => {
+                self.remove_left_files();
+                Some(Ok(true))
+            }
+            // Or a file system says so for no reason (rule 9).
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.is_set().map(|is_set| is_set.then_some(false)).transpose()
+            }
+            Err(error) => self.after_failure(error, retries),
+        })
+    }
+
+    /// Returns whether it was not set before. A payload that it has stays (rule E2).
+    pub(crate) fn set_new(&self, payload: &[u8]) -> Result<bool> {
+        if payload.is_empty() {
+            return self.set();
+        }
+        self.may_change("set")?;
+        self.retry(|retries| {
+            match self.is_set() {
+                Ok(true) => return Some(Ok(false)),
+                Ok(false) => {}
+                Err(error) => return Some(Err(error)),
+            }
+            match sys::write_new(&self.path, payload, self.access.bits()) {
+                Ok(()) => Some(Ok(true)),
+                // Another process has set it since it was checked, and may have cleared it again.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
+                Err(error) => self.after_failure(error, retries),
+            }
+        })
+    }
+
+    /// Returns whether it was not set before (rule E2).
+    pub(crate) fn set_with(&self, payload: &[u8]) -> Result<bool> {
+        self.may_change("set")?;
+        let bits = self.access.bits();
+        self.retry(|retries| {
+            let written = match self.is_set() {
+                Ok(true) => sys::replace(&self.path, payload, bits).map(|()| false),
+                Ok(false) => sys::write_new(&self.path, payload, bits).map(|()| true),
+                Err(error) => return Some(Err(error)),
+            };
+            match written {
+                Ok(was_unset) => Some(Ok(was_unset)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
+                Err(error) => self.after_failure(error, retries),
+            }
+        })
+    }
+
+    pub(super) fn may_change(&self, operation: &'static str) -> Result<()> {
+        if self.any_kind {
+            let why = "an event that is opened for files of any type can only be waited for";
+            let source = io::Error::new(io::ErrorKind::InvalidInput, why);
+            return Err(Error::io(operation, &self.path, source));
+        }
+        Ok(())
+    }
+
+    /// Removes what killed setters left (rule 14), once a second: setting takes a few microseconds, and
+    /// this takes several.
+    fn remove_left_files(&self) {
+        let now = sys::coarse_milliseconds();
+        let last = self.swept.load(Ordering::Relaxed);
+        if last == 0 || now.saturating_sub(last) > 1000 {
+            self.swept.store(now.max(1), Ordering::Relaxed);
+            sys::remove_left_by_others(&self.path);
+        }
+    }
+
+    /// Returns whether it was set.
+    pub(crate) fn clear(&self) -> Result<bool> {
+        self.may_change("clear")?;
+        let remove = |path: &Path| match sys::remove_at_once(path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("clear", &self.path, error)),
+        };
+        let (marker, taken) = self.kinds()?;
+        let mut was_set = match marker {
+            FileKind::Nothing => false,
+            FileKind::File => remove(&self.path)?,
+            FileKind::Other => return Err(something_else(&self.path)),
+        };
+        if taken == FileKind::File {
+            // A process that consumes at this moment has done so before this call. If none does, a dead
+            // process left it.
+            if let Some(_locked) = self.lock()?.try_take(Mode::Exclusive)? {
+                was_set |= remove(&self.taken())?;
+            }
+        }
+        Ok(was_set)
+    }
+
+    /// Repeats a step of setting it until the step has an outcome.
+    fn retry(&self, mut step: impl FnMut(&Retries) -> Option<Result<bool>>) -> Result<bool> {
+        let mut retries = Retries::new();
+        while retries.again() {
+            if let Some(done) = step(&retries) {
+                return done;
+            }
+        }
+        let source = io::Error::other("somebody else set and cleared it each time in between");
+        Err(Error::io("set", &self.path, source))
+    }
+
+    /// After a file could not be created: `None` if another try may succeed.
+    fn after_failure(&self, error: io::Error, retries: &Retries) -> Option<Result<bool>> {
+        let is_missing = error.kind() == io::ErrorKind::NotFound;
+        let failed = Error::io("set", &self.path, error);
+        if !is_missing {
+            return Some(Err(failed));
+        }
+        create_parents(&self.path, self.access, failed, retries).err().map(Err)
+    }
+}

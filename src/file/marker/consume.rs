@@ -1,0 +1,94 @@
+//! Consuming a marker: one of many processes takes it.
+
+use std::{fs, io};
+
+use super::{Marker, something_else};
+use crate::error::{Error, Result};
+use crate::sys::{self, FileKind, Mode};
+
+/// What an attempt to consume came to.
+pub(crate) enum Consumed {
+    Payload(Vec<u8>),
+    /// It is not set.
+    Nothing,
+    /// Another process consumes at this moment.
+    Busy,
+}
+
+impl Marker {
+    /// Takes its payload, which no other call gets then (rules E3 to E5).
+    pub(crate) fn consume(&self) -> Result<Consumed> {
+        self.may_change("consume")?;
+        match self.kinds()? {
+            (FileKind::Other, _) => return Err(something_else(&self.path)),
+            (_, FileKind::Other) => return Err(something_else(&self.taken())),
+            (FileKind::Nothing, FileKind::Nothing) => return Ok(Consumed::Nothing),
+            _ => {}
+        }
+        let Some(locked) = self.lock()?.try_take(Mode::Exclusive)? else {
+            return Ok(Consumed::Busy);
+        };
+        let taken = self.take()?;
+        drop(locked); // its error is ignored: it would lose what was taken
+        Ok(taken.map_or(Consumed::Nothing, Consumed::Payload))
+    }
+
+    /// Takes the marker while this process holds the lock.
+    fn take(&self) -> Result<Option<Vec<u8>>> {
+        let failed = |source| Error::io("consume", &self.path, source);
+        let taken = self.taken();
+        let (marker, undelivered) = self.kinds()?;
+        if undelivered == FileKind::Nothing {
+            // A process that cannot read it must not take it.
+            if marker == FileKind::Nothing || Self::open_file(&self.path)?.is_none() {
+                return Ok(None);
+            }
+            // In one step: a marker that is set after this is another one, and stays.
+            match sys::rename_new(&self.path, &taken) {
+                Ok(()) => {}
+                // Another process consumes, although this one holds the lock: its file was removed or
+                // replaced.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(failed(error)),
+            }
+            if self.kind_at(&taken)? == FileKind::Other {
+                // It was replaced since it was opened. It is renamed back, where that does no harm.
+                let error = something_else(&taken);
+                let is_free = self.kind_at(&self.path)? == FileKind::Nothing;
+                return match is_free.then(|| fs::rename(&taken, &self.path)) {
+                    Some(Ok(())) => Err(something_else(&self.path)),
+                    _ => Err(error),
+                };
+            }
+        }
+        let Some(mut file) = Self::open_file(&taken)? else { return Ok(None) };
+        let payload = self.read(&mut file)?;
+        let id = sys::identity(&file).map_err(failed)?;
+        let own = sys::unique_beside(&taken);
+        match sys::through_readers(|| fs::rename(&taken, &own)) {
+            Ok(()) => {} // from here on it is ours; until here the next consumer finds it
+            // A network file system may send a request twice: the first one renamed it, and the second
+            // found it gone.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if self.kind_at(&own)? != FileKind::File {
+                    return Ok(None); // another process took it, as above
+                }
+            }
+            Err(error) => return Err(failed(error)),
+        }
+        let delivered = match sys::names(&own, id).map_err(failed) {
+            Ok(true) => Ok(Some(payload)),
+            // Another process took the marker that was read. This is another one, and ours.
+            Ok(false) => self.read_at(&own),
+            Err(error) => Err(error),
+        };
+        drop(file);
+        if delivered.is_err() {
+            let _ = sys::rename_new(&own, &taken); // for the next consumer
+        } else {
+            let _ = sys::through_readers(|| fs::remove_file(&own));
+        }
+        delivered
+    }
+}

@@ -1,0 +1,236 @@
+//! One marker file: whether it exists, and its payload. Nothing here knows time.
+
+mod change;
+mod consume;
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use once_cell::race::OnceBox;
+
+pub(crate) use self::consume::Consumed;
+use super::regular::{self, something_else};
+use crate::access::Access;
+use crate::error::{Error, Result};
+use crate::file::lock_file::LockFile;
+use crate::paths::{absolute_file, sidecar_lock};
+use crate::sys::{self, FileKind};
+
+const TAKEN: &str = ".taken";
+const READ: &str = "read the payload of";
+
+/// A file that exists or not.
+#[derive(Debug)]
+pub(crate) struct Marker {
+    path: Arc<Path>,
+    /// The directory in which it lies.
+    directory: Arc<Path>,
+    /// Its name in the directory, and that of a marker that was taken (rule E4).
+    names: Arc<[OsString]>,
+    access: Access,
+    /// Whether a file of any kind counts, which is never changed then.
+    any_kind: bool,
+    /// Whether `stat` and events must not be trusted there (rule E7).
+    is_network: AtomicBool,
+    /// Opened by the first call that finds something to consume.
+    lock: OnceBox<Arc<LockFile>>,
+    /// When this handle last removed what killed setters left, by the coarse clock. Zero: never.
+    swept: AtomicU64,
+}
+
+impl Marker {
+    /// Checks what is there, and creates nothing.
+    pub(crate) fn open(path: &Path, access: Access, any_kind: bool) -> Result<Self> {
+        // A directory is often given with a slash at its end.
+        let path = if any_kind { path.components().as_path() } else { path };
+        let path = absolute_file(path)?;
+        let directory = path.parent().unwrap_or(&path);
+        let name = path.file_name().unwrap_or_default();
+        let marker = Self {
+            directory: directory.into(),
+            names: [name.to_os_string(), sys::beside(Path::new(name), TAKEN).into()].into(),
+            access,
+            any_kind,
+            is_network: AtomicBool::new(false),
+            lock: OnceBox::new(),
+            swept: AtomicU64::new(0),
+            path: Arc::clone(&path),
+        };
+        // A caller that only checks or waits needs no directory yet.
+        let refused = match fs::metadata(directory) {
+            Ok(found) => !found.is_dir(),
+            Err(error) => error.kind() == io::ErrorKind::NotADirectory,
+        };
+        if refused {
+            return Err(marker.not_looked_up(io::ErrorKind::NotADirectory.into()));
+        }
+        marker.refresh_is_network();
+        marker.is_set()?;
+        Ok(marker)
+    }
+
+    pub(crate) fn path(&self) -> &Arc<Path> {
+        &self.path
+    }
+
+    pub(crate) fn directory(&self) -> &Arc<Path> {
+        &self.directory
+    }
+
+    /// The names in the directory whose events concern a waiter.
+    pub(crate) fn names(&self) -> &Arc<[OsString]> {
+        &self.names
+    }
+
+    /// Whether it lies on a network file system, which reports no events of other hosts. Checked again
+    /// each time, since a directory may have been mounted since the event was opened.
+    pub(crate) fn refresh_is_network(&self) -> bool {
+        let nearest = sys::nearest_directory(&self.directory);
+        let is_network = nearest.is_some_and(sys::is_network_directory);
+        self.is_network.store(is_network, Ordering::Relaxed);
+        is_network
+    }
+
+    pub(crate) fn is_set(&self) -> Result<bool> {
+        match self.kind()? {
+            FileKind::Nothing => Ok(false),
+            FileKind::File => Ok(true),
+            FileKind::Other if self.any_kind => self.leads_to_a_file(),
+            FileKind::Other => Err(something_else(&self.path)),
+        }
+    }
+
+    /// Whether the file at the path, which is no regular file, leads to a file if it is a link.
+    fn leads_to_a_file(&self) -> Result<bool> {
+        match fs::metadata(&self.path) {
+            Ok(_) => Ok(true),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(self.not_looked_up(error)),
+        }
+    }
+
+    /// Whether the file system reports each change of it: not of what a symbolic link leads to.
+    pub(crate) fn has_events_of_changes(&self) -> bool {
+        !self.any_kind || !fs::symlink_metadata(&self.path).is_ok_and(|found| found.is_symlink())
+    }
+
+    pub(crate) fn payload(&self) -> Result<Option<Vec<u8>>> {
+        if !self.is_set()? {
+            return Ok(None);
+        }
+        self.read_at(&self.path)
+    }
+
+    fn kind(&self) -> Result<FileKind> {
+        if self.is_network.load(Ordering::Relaxed) {
+            return Ok(self.listed_kinds()?.0);
+        }
+        self.kind_at(&self.path)
+    }
+
+    /// The kinds of the marker, and of one that was taken and not delivered (rule E4).
+    fn kinds(&self) -> Result<(FileKind, FileKind)> {
+        if self.is_network.load(Ordering::Relaxed) {
+            return self.listed_kinds();
+        }
+        self.kinds_by_name()
+    }
+
+    fn kinds_by_name(&self) -> Result<(FileKind, FileKind)> {
+        let taken = match sys::file_kind(&self.taken()) {
+            // The event's own name is so long that there cannot be one.
+            Err(error) if sys::is_bad_name(&error) => FileKind::Nothing,
+            taken => taken.map_err(|source| self.not_looked_up(source))?,
+        };
+        Ok((self.kind_at(&self.path)?, taken))
+    }
+
+    fn kind_at(&self, path: &Path) -> Result<FileKind> {
+        sys::file_kind(path).map_err(|source| self.not_looked_up(source))
+    }
+
+    fn not_looked_up(&self, source: io::Error) -> Error {
+        Error::io("look up", &self.path, source)
+    }
+
+    /// The same by reading the directory (rule E7): an NFS client answers a `stat` from its cache for up to
+    /// 30 seconds, also with "no such file", and a `GlusterFS` client with files that are gone.
+    fn listed_kinds(&self) -> Result<(FileKind, FileKind)> {
+        let failed = |source| self.not_looked_up(source);
+        let mut found = (FileKind::Nothing, FileKind::Nothing);
+        let entries = match sys::read_dir(&self.directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+            // The directory may be entered and not listed (0711).
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return self.kinds_by_name();
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        let [own, taken] = &*self.names else { return Ok(found) };
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            let found = if name == *own {
+                &mut found.0
+            } else if name == *taken {
+                &mut found.1
+            } else if differs_in_case(&name, own) {
+                // The file system may not distinguish upper from lower case. Reading the directory has
+                // made the client drop its cached names.
+                found.0 = self.kind_at(&self.path)?;
+                continue;
+            } else if differs_in_case(&name, taken) {
+                found.1 = self.kind_at(&self.taken())?;
+                continue;
+            } else {
+                continue;
+            };
+            *found = match entry.file_type() {
+                Ok(kind) => FileKind::of(kind.is_file()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => FileKind::Nothing,
+                Err(error) => return Err(failed(error)),
+            };
+        }
+        Ok(found)
+    }
+
+    fn read(&self, file: &mut File) -> Result<Vec<u8>> {
+        regular::read(file, &self.path, READ)
+    }
+
+    /// Opens it for reading; `None` if it is gone.
+    fn open_file(path: &Path) -> Result<Option<File>> {
+        regular::if_there(regular::open(path, READ))
+    }
+
+    /// Its payload; `None` if it is gone.
+    fn read_at(&self, path: &Path) -> Result<Option<Vec<u8>>> {
+        Self::open_file(path)?.map(|mut file| self.read(&mut file)).transpose()
+    }
+
+    fn lock(&self) -> Result<&Arc<LockFile>> {
+        let open = || LockFile::open(&sidecar_lock(&self.path), self.access);
+        self.lock.get_or_try_init(|| open().map(Box::new))
+    }
+
+    fn taken(&self) -> std::path::PathBuf {
+        sys::beside(&self.path, TAKEN)
+    }
+}
+
+fn differs_in_case(name: &OsStr, other: &OsStr) -> bool {
+    let lower = |name: &OsStr| name.to_string_lossy().to_lowercase();
+    name.eq_ignore_ascii_case(other) || !name.is_ascii() && lower(name) == lower(other)
+}
