@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::Inner;
 use super::batch::Batch;
-use super::slots::{Announcement, Gathering, Slots};
+use super::notify::Announcement;
+use super::slots::{Gathering, Slots};
 use crate::error::Result;
 use crate::file::lock_file::FileLock;
 use crate::lock_request::{Coordinator, LockRequest, QUEUES};
@@ -85,7 +86,7 @@ impl Coordinator for OnlySlot {
     /// There may be other slots by now, and a leader that watches the directory instead has found
     /// this one held.
     fn was_given_back(&self) {
-        self.0.tell_surely();
+        self.0.notify_recheck();
     }
 }
 

@@ -1,4 +1,4 @@
-//! Slots that are held together.
+//! A batch: slots that are held together.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::file::lock_file::FileLock;
 /// Slots that are held together. Dropping it releases them.
 pub(crate) struct Batch {
     pub(super) slots: Arc<Slots>,
-    /// Of which directory they are slots; `None` before there were any.
+    /// The directory of the slots; `None` before there are any.
     pub(super) epoch: Option<u64>,
     /// Most batches have one slot, and need no allocation.
     pub(super) first: Option<(u32, FileLock)>,
@@ -40,24 +40,24 @@ impl Batch {
         }
     }
 
-    /// Rule 4. From now on the programs that this process starts hold them as well.
+    /// From now on the programs that this process starts hold them as well (rule 4).
     pub(crate) fn make_inheritable(&mut self) -> Result<()> {
         let mut taken = self.first.iter_mut().chain(&mut self.more);
         taken.try_for_each(|(_, locked)| locked.make_inheritable())
     }
 
     /// Releases all but the first `kept`, and notifies waiters if `notifies`.
-    pub(super) fn cut(&mut self, kept: u32, notifies: bool) -> Result<()> {
+    pub(super) fn release_surplus(&mut self, kept: u32, notifies: bool) -> Result<()> {
         let surplus = self.more.split_off((kept.max(1) as usize - 1).min(self.more.len()));
         let first = if kept == 0 { self.first.take() } else { None };
-        self.give_back_these(first.into_iter().chain(surplus), notifies)
+        self.release_these(first.into_iter().chain(surplus), notifies)
     }
 
     /// Releases the slots that no longer count: those beyond the capacity, and all of them if
     /// another directory has the path.
     pub(super) fn keep_valid(&mut self, seen: &Snapshot, notifies: bool) -> Result<()> {
         if self.epoch.replace(seen.epoch).is_some_and(|epoch| epoch != seen.epoch) {
-            return self.cut(0, notifies);
+            return self.release_surplus(0, notifies);
         }
         if self.taken().all(|(number, _)| *number < seen.capacity) {
             return Ok(());
@@ -68,10 +68,10 @@ impl Batch {
         for (number, locked) in kept {
             self.add(number, locked);
         }
-        self.give_back_these(beyond, notifies)
+        self.release_these(beyond, notifies)
     }
 
-    fn give_back_these(
+    fn release_these(
         &self,
         taken: impl IntoIterator<Item = (u32, FileLock)>,
         notifies: bool,
@@ -83,13 +83,13 @@ impl Batch {
         }
         let (table, result) = self.slots.give_back(taken);
         if notifies {
-            self.slots.tell(table);
+            self.slots.notify_release(table);
         }
         result
     }
 
     pub(crate) fn give_back(&mut self) -> Result<()> {
-        self.cut(0, true)
+        self.release_surplus(0, true)
     }
 }
 

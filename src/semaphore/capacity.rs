@@ -1,16 +1,19 @@
-//! How many permits a semaphore has: a file of its directory, made once and read carefully, since
-//! anybody may have written to it. Rule S1.
+//! How many permits a semaphore has: a file of its directory, created once, checked when it is read, since
+//! any program may have written to it, and replaced by a resize. Rules S1 and S3.
 
 use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::slots::Slots;
+use super::table::{MAX_CREATED_AT_ONCE, create_files, create_slots};
 use crate::access::Access;
 use crate::error::{Error, Result};
-use crate::sys::{self, FileId, Retries};
+use crate::file::lock_file::LockFile;
+use crate::sys::{self, FileId, Mode, Retries};
 
-/// Each slot is a file, and a process that waits has all of them open.
+/// Each slot is a file, and a waiting process has all of them open.
 pub(super) const MAX_PERMITS: u32 = 4096;
 /// The longest text of a capacity that is read.
 const MAX_BYTES: u64 = 32;
@@ -26,7 +29,7 @@ pub(super) fn text(permits: u32) -> String {
     format!("{permits}\n")
 }
 
-/// S1. The capacity of the semaphore, which is made with `permits` if it is not there.
+/// The capacity of the semaphore, which is created with `permits` if it is missing (S1).
 pub(super) fn establish(
     directory: &Arc<Path>,
     permits: Option<u32>,
@@ -54,7 +57,7 @@ pub(super) fn establish(
             {
                 sys::create_directories(directory, access.bits())
                     .map_err(|source| Error::io("create", directory, source))?;
-                match super::table::create_files(directory, permits, access) {
+                match create_files(directory, permits, access) {
                     // It was removed meanwhile.
                     Err(Error::Io { source, .. })
                         if source.kind() == io::ErrorKind::NotFound && !directory.exists() =>
@@ -105,7 +108,7 @@ pub(super) fn read(path: &Arc<Path>) -> Result<u32> {
     })
 }
 
-/// Decimal digits and at most a line's end.
+/// Decimal digits and an optional line end.
 fn parse(bytes: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(bytes).ok().filter(|_| bytes.len() as u64 <= MAX_BYTES)?;
     let digits = text.trim_end_matches(['\n', '\r']);
@@ -113,6 +116,31 @@ fn parse(bytes: &[u8]) -> Option<u32> {
         return None;
     }
     digits.parse().ok().filter(|permits| (1..=MAX_PERMITS).contains(permits))
+}
+
+impl Slots {
+    /// Changes the capacity, one process at a time: the capacity first, then the flag that it has changed,
+    /// then the notification (S3).
+    pub(crate) fn resize(&self, permits: u32) -> Result<()> {
+        check_permits(&self.directory, permits, MAX_PERMITS)?;
+        let lock = LockFile::open(&self.directory.join("resize"), self.access)?;
+        let lock = lock.take(Mode::Exclusive)?;
+        self.refresh()?;
+        let path: Arc<Path> = self.directory.join("capacity").into();
+        let failed = |operation| move |source| Error::io(operation, &self.directory, source);
+        let known = read(&path)?;
+        create_slots(&self.directory, self.access, known..permits.min(MAX_CREATED_AT_ONCE))?;
+        if known != permits {
+            sys::replace(&path, text(permits).as_bytes(), self.access.bits())
+                .map_err(failed("resize"))?;
+        }
+        // Also if the capacity was that already: its writer may have died before changing the flag.
+        let flags = Arc::clone(&self.table().flags);
+        flags.next_generation().map_err(failed("announce a resize of"))?;
+        drop(lock);
+        self.poke(&flags);
+        self.refresh()
+    }
 }
 
 /// Which `capacity` file was read.

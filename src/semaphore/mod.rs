@@ -3,6 +3,7 @@
 mod acquire;
 mod batch;
 mod capacity;
+mod notify;
 mod shared_flags;
 mod slots;
 mod table;

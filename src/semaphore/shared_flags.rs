@@ -1,5 +1,5 @@
-//! The files by whose length the processes of a semaphore know that one of them waits, and that the
-//! capacity was changed. Rules S3 and S5.
+//! Two files whose lengths are flags shared by a semaphore's processes: whether one of them waits, and
+//! whether the capacity was changed. Rules S3 and S5.
 
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};
@@ -11,13 +11,13 @@ use crate::error::{Error, Result};
 use crate::file::open::open_plain;
 use crate::sys::{self, FileId, Retries};
 
-/// Two files that are never locked, and whose length is what they say: to ask costs a fifth of a lock and
-/// unlock, and rule 7 does not forbid it on Windows. What has another name as well may be somebody's file, which must
-/// not be made shorter or longer (rule S10).
+/// Files that are never locked. To read a length costs a fifth of locking and unlocking, and rule 7 does not
+/// forbid it on Windows. A file that has another name as well may be another program's, whose length must
+/// not be changed (rule S10).
 pub(super) struct SharedFlags {
-    /// Empty if nobody waits (S5).
+    /// Empty if no process waits (S5).
     queued: File,
-    /// One byte longer with each time that the semaphore was resized (S3).
+    /// One byte longer after each resize (S3).
     resized: File,
     ids: [FileId; 2],
 }
@@ -61,46 +61,46 @@ impl SharedFlags {
         names.all(|(path, id)| sys::names(&path, id).unwrap_or(false))
     }
 
-    /// Whether somebody may be waiting. Where it cannot be seen, that is so.
+    /// Whether a process may be waiting. `true` where the length cannot be read.
     pub(super) fn is_raised(&self) -> bool {
         length(&self.queued) != Some(0)
     }
 
-    /// Whether it could be raised: who may only read the directory's files cannot.
+    /// Returns whether it is raised now. A process that may only read the files cannot raise it.
     pub(super) fn raise(&self) -> bool {
         length(&self.queued).is_some_and(|length| length > 0) || self.queued.set_len(1).is_ok()
     }
 
-    /// Changes a file in the directory, whatever it says: somebody waits.
-    pub(super) fn stir(&self) {
+    /// Changes the length of a raised flag, which is an event of the directory.
+    pub(super) fn change_length(&self) {
         let other = if length(&self.queued) == Some(1) { 2 } else { 1 };
         if self.is_own() {
             let _ = self.queued.set_len(other);
         }
     }
 
-    /// Only for who has seen that nobody waits, while nobody can begin to.
+    /// Only for a process that has seen that no process waits, and while none can begin to.
     pub(super) fn lower(&self) -> bool {
         self.is_own() && self.queued.set_len(0).is_ok()
     }
 
-    /// Nobody of us makes it longer.
+    /// Whether its length is one that flockwork gives it.
     fn is_own(&self) -> bool {
         length(&self.queued).is_some_and(|length| length <= 2)
     }
 
-    /// Another number after each time that the semaphore was resized. One that cannot be had is another.
+    /// A number that differs after each resize, and where the length cannot be read.
     pub(super) fn generation(&self) -> u64 {
         length(&self.resized).unwrap_or(u64::MAX)
     }
 
-    /// Only for who resizes, one at a time.
+    /// Only for the process that resizes.
     pub(super) fn next_generation(&self) -> io::Result<()> {
-        // Any change will do, should it be as long as a file can be.
+        // Any other length will do where the file cannot grow.
         let longer = length(&self.resized).map_or(0, |length| length.saturating_add(1));
         let changed = self.resized.set_len(longer).or_else(|_| self.resized.set_len(0));
         changed.map_err(|error| match error.kind() {
-            // What a file says that was opened to be read, since it may not be written to.
+            // The error of a file that was opened for reading, since this user may not write to it.
             io::ErrorKind::InvalidInput => io::ErrorKind::PermissionDenied.into(),
             _ => error,
         })

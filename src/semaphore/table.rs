@@ -15,13 +15,13 @@ use crate::sys::{self, FileId};
 /// them. Further ones are created when they are first tried, since a file costs up to a
 /// millisecond.
 pub(super) const MAX_CREATED_AT_ONCE: u32 = 64;
-/// A length that `resized` never has.
+/// A length that the file `resized` never has.
 const UNREAD: u64 = u64::MAX - 1;
 
-/// What was known of the semaphore when it was opened: a forked copy begins with it.
+/// What was known of the semaphore when it was opened. A forked copy begins with it.
 pub(super) struct Opened {
     pub(super) directory: FileId,
-    pub(super) signs: Arc<SharedFlags>,
+    pub(super) flags: Arc<SharedFlags>,
     pub(super) capacity: u32,
 }
 
@@ -31,12 +31,12 @@ impl Opened {
         Table {
             directory: self.directory,
             epoch: 0,
-            signs: Arc::clone(&self.signs),
+            flags: Arc::clone(&self.flags),
             capacity: self.capacity,
             generation: UNREAD,
             stamp: None,
             excess: Vec::new(),
-            seats: Vec::new(),
+            entries: Vec::new(),
             start: 0,
         }
     }
@@ -48,22 +48,22 @@ pub(super) struct Table {
     pub(super) directory: FileId,
     /// How many directories this handle has seen at the path.
     pub(super) epoch: u64,
-    pub(super) signs: Arc<SharedFlags>,
+    pub(super) flags: Arc<SharedFlags>,
     pub(super) capacity: u32,
     /// The length of `resized` before the capacity was read.
     pub(super) generation: u64,
     pub(super) stamp: Stamp,
     /// Slots beyond the capacity that were not seen free since it shrank (S3).
     pub(super) excess: Vec<u32>,
-    pub(super) seats: Vec<SlotEntry>,
-    /// Where to begin looking: the slot that was acquired last is likely to be free, and is open.
+    pub(super) entries: Vec<SlotEntry>,
+    /// Where to begin: the slot that was released last is likely to be free, and is open.
     pub(super) start: u32,
 }
 
 /// The table as it was at one moment, to be compared with the files after slots were taken (S3).
 pub(super) struct Snapshot {
     pub(super) epoch: u64,
-    pub(super) signs: Arc<SharedFlags>,
+    pub(super) flags: Arc<SharedFlags>,
     pub(super) generation: u64,
     pub(super) capacity: u32,
     pub(super) excess: Vec<u32>,
@@ -73,63 +73,64 @@ pub(super) struct Snapshot {
 impl Snapshot {
     /// Whether the capacity has not been changed since.
     pub(super) fn is_current(&self) -> bool {
-        self.generation == self.signs.generation()
+        self.generation == self.flags.generation()
     }
 }
 
 #[derive(Default, Clone)]
 pub(super) struct SlotEntry {
-    pub(super) slot: Option<Arc<LockFile>>,
-    /// This handle has it: to try would only open another descriptor.
-    pub(super) is_out: bool,
+    pub(super) file: Option<Arc<LockFile>>,
+    /// This handle holds it: a try would only open another descriptor.
+    pub(super) is_held: bool,
 }
 
 impl Table {
     pub(super) fn is_only_one(&self) -> bool {
-        self.capacity == 1 && self.excess.is_empty() && self.generation == self.signs.generation()
+        self.capacity == 1 && self.excess.is_empty() && self.generation == self.flags.generation()
     }
 
-    pub(super) fn seat(&mut self, number: u32) -> &mut SlotEntry {
+    pub(super) fn entry(&mut self, number: u32) -> &mut SlotEntry {
         let index = number as usize;
-        if index >= self.seats.len() {
-            self.seats.resize(index + 1, SlotEntry::default());
+        if index >= self.entries.len() {
+            self.entries.resize(index + 1, SlotEntry::default());
         }
-        &mut self.seats[index]
+        &mut self.entries[index]
     }
 
-    /// S3. The sign first, the capacity then, what is there last: whoever resizes goes the other way.
+    /// Reads the flag first, then the capacity, then the names of the slots: a resize changes them in the
+    /// opposite order (S3).
     /// Returns the numbers of the slots that exist, in order.
     pub(super) fn read(&mut self, directory: &Path, access: Access) -> Result<Vec<u32>> {
-        // The directory may have been removed: it is created again with the capacity that is known.
+        // The directory may have been removed. It is created again with the known capacity.
         let known = Some(self.capacity);
         let stamp = stamp(directory);
         if stamp.is_none() {
             establish(&directory.into(), known, access)?;
         }
         let found = identity(directory)?;
-        let signs = if self.signs.are_current(directory) {
-            Arc::clone(&self.signs)
+        let flags = if self.flags.are_current(directory) {
+            Arc::clone(&self.flags)
         } else {
             Arc::new(SharedFlags::open(directory, access)?)
         };
-        let generation = signs.generation();
+        let generation = flags.generation();
         let capacity = establish(&directory.into(), known, access)?;
-        let there = slots_in(directory);
-        let there = there.map_err(|source| Error::io("list", &directory.into(), source))?;
-        // All or nothing from here on: a capacity without its excess would admit too many, and an excess
-        // of another capacity would be waited for without end.
+        let numbers = slots_in(directory);
+        let numbers = numbers.map_err(|source| Error::io("list", &directory.into(), source))?;
+        // No step fails from here on: a capacity without its excess would admit too many, and a wait for
+        // the excess of another capacity would not end.
         if found != self.directory {
-            // Another directory has its path: what we know of slots is of the old one.
+            // Another directory has the path: the entries are of the old one.
             self.directory = found;
             self.epoch += 1;
-            self.seats.clear();
+            self.entries.clear();
         }
-        (self.signs, self.stamp) = (signs, stamp);
+        (self.flags, self.stamp) = (flags, stamp);
         (self.generation, self.capacity) = (generation, capacity);
         // A file whose number no semaphore can have stands for no permit.
-        let had_once = capacity..MAX_PERMITS;
-        self.excess = there.iter().copied().filter(|slot| had_once.contains(slot)).collect();
-        Ok(there)
+        let beyond = capacity..MAX_PERMITS;
+        self.excess = numbers.iter().copied().filter(|slot| beyond.contains(slot)).collect();
+        Ok(numbers)
     }
 }
 

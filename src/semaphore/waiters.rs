@@ -1,5 +1,5 @@
-//! The lock by which those who wait are known: each process holds it shared while any of its
-//! threads or futures waits. Rules S5 and S6.
+//! The lock that shows whether any process waits: each process holds it shared while one of its threads or
+//! futures waits. Rules S5 and S6.
 
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -9,19 +9,19 @@ use crate::file::lock_file::{FileLock, LockFile};
 use crate::fork_safe::{ForkSafe, MutexGuard};
 use crate::sys::Mode;
 
-/// Who holds the lock exclusively does so for some microseconds, unless it was stopped; then the head asks
-/// again.
-const TRIES: u32 = 10;
+/// A process holds the lock exclusively for some microseconds, unless it was stopped; then the leader tries
+/// again later.
+const MAX_TRIES: u32 = 10;
 
 pub(super) struct Waiters {
-    slot: Arc<LockFile>,
+    file: Arc<LockFile>,
     registration: ForkSafe<Registration>,
 }
 
 /// One lock for all threads and futures of this process that wait by one handle.
 struct Registration {
     waiting: usize,
-    /// How many of them are at the head: asleep, once they have looked, until somebody who sees the lock tells.
+    /// How many of them are leaders, which sleep until a process that finds the lock held notifies them.
     leaders: usize,
     locked: Option<FileLock>,
 }
@@ -31,31 +31,31 @@ impl Registration {
 }
 
 impl Waiters {
-    pub(super) fn new(slot: Arc<LockFile>) -> Self {
-        Self { slot, registration: ForkSafe::new(Registration::NONE, |()| Registration::NONE) }
+    pub(super) fn new(file: Arc<LockFile>) -> Self {
+        Self { file, registration: ForkSafe::new(Registration::NONE, |()| Registration::NONE) }
     }
 
     fn registration(&self) -> MutexGuard<'_, Registration> {
         self.registration.lock()
     }
 
-    /// One more waits from now on.
-    pub(super) fn arrive(&self, signs: &SharedFlags) {
+    /// Adds a waiter.
+    pub(super) fn arrive(&self, flags: &SharedFlags) {
         self.registration().waiting += 1;
-        for _ in 0..TRIES {
-            if self.renew(signs, false) {
+        for _ in 0..MAX_TRIES {
+            if self.renew(flags, false) {
                 break;
             }
             std::thread::yield_now();
         }
     }
 
-    /// One who waits is the head from now on.
-    pub(super) fn lead(&self) {
+    /// Makes a waiter a leader.
+    pub(super) fn add_leader(&self) {
         self.registration().leaders += 1;
     }
 
-    /// One waits no more.
+    /// Removes a waiter.
     pub(super) fn leave(&self, was_leader: bool) {
         let mut registration = self.registration();
         registration.waiting = registration.waiting.saturating_sub(1);
@@ -65,33 +65,33 @@ impl Waiters {
         drop(left);
     }
 
-    /// S5. Whether everybody who releases a slot from now on sees that somebody waits. It may be refused for the
-    /// moment in which somebody else looks whether anybody does (S6). `thorough`: looks whether the lock is
-    /// still the one at its path.
-    pub(super) fn renew(&self, signs: &SharedFlags, thorough: bool) -> bool {
+    /// Whether every process that releases a slot from now on sees that there is a waiter (S5). It fails in
+    /// the moment in which another process checks for waiters (S6). `thorough`: checks whether the lock is
+    /// still the file at its path.
+    pub(super) fn renew(&self, flags: &SharedFlags, thorough: bool) -> bool {
         let mut registration = self.registration();
         if registration.waiting == 0 {
-            return false; // who asked (`others`) has left, and would not take it back
+            return false; // the caller (`has_others`) has left, and would not release it
         }
         let is_stale = |locked: &FileLock| {
-            !locked.is_here() || thorough && !self.slot.is_valid(locked).unwrap_or(false)
+            !locked.is_here() || thorough && !self.file.is_valid(locked).unwrap_or(false)
         };
         if registration.locked.as_ref().is_none_or(is_stale) {
             registration.locked = None;
-            let taken = self.slot.try_take_checking(Mode::Shared, || thorough, true);
+            let taken = self.file.try_take_checking(Mode::Shared, || thorough, true);
             registration.locked = taken.ok().flatten();
         }
-        // It is lowered only by who holds exclusively what we hold.
-        let is_raised = registration.locked.is_some() && signs.raise();
+        // Only a process that holds this lock exclusively lowers the flag.
+        let is_raised = registration.locked.is_some() && flags.raise();
         drop(registration);
-        fence(Ordering::SeqCst); // before any look at the slots: see `Slots::tell`
+        fence(Ordering::SeqCst); // before any check of the slots: see `Slots::notify_release`
         is_raised
     }
 
-    /// Whether anybody waits but the one who asks. Their own presence is taken back for a moment; as it is
-    /// announced again before they look at any slot, nothing is missed (S5). A head has looked already: it is
-    /// another, since who asks stands behind it, or has left.
-    pub(super) fn others(&self, signs: &SharedFlags) -> bool {
+    /// Whether there is another waiter than the caller. The caller's own announcement is withdrawn for a
+    /// moment. No notification is lost, since it is announced again before it checks any slot (S5). A leader
+    /// has checked them already: it is another waiter, since the caller is queued behind it, or has left.
+    pub(super) fn has_others(&self, flags: &SharedFlags) -> bool {
         let mut registration = self.registration();
         if registration.waiting > 1 || registration.leaders > 0 {
             return true;
@@ -99,13 +99,13 @@ impl Waiters {
         registration.locked = None;
         let has_others = self.lock_if_no_waiter().is_none();
         drop(registration);
-        self.renew(signs, false);
+        self.renew(flags, false);
         has_others
     }
 
-    /// Locked if no process waits, and none begins to wait while it is held.
+    /// Acquires the lock if no process waits. None begins to wait while it is held.
     pub(super) fn lock_if_no_waiter(&self) -> Option<FileLock> {
-        self.slot.try_take_checking(Mode::Exclusive, || false, true).ok().flatten()
+        self.file.try_take_checking(Mode::Exclusive, || false, true).ok().flatten()
     }
 }
 
@@ -115,17 +115,17 @@ mod tests {
     use crate::access::Access;
 
     #[test]
-    fn who_asks_whether_others_wait_when_nobody_does_leaves_nothing_locked() {
+    fn asking_for_other_waiters_leaves_nothing_locked() {
         limit!();
         let dir = tempfile::tempdir().unwrap();
         let open = || LockFile::open(&dir.path().join("waiters"), Access::Umask).unwrap();
         let (waiters, others) = (Waiters::new(open()), Waiters::new(open()));
-        let signs = SharedFlags::open(dir.path(), Access::Umask).unwrap();
-        assert!(!waiters.others(&signs)); // as the helper of a waiter that has given up
+        let flags = SharedFlags::open(dir.path(), Access::Umask).unwrap();
+        assert!(!waiters.has_others(&flags)); // as the helper of a waiter that has given up
         assert!(others.lock_if_no_waiter().is_some());
 
-        waiters.arrive(&signs);
-        assert!(!waiters.others(&signs));
+        waiters.arrive(&flags);
+        assert!(!waiters.has_others(&flags));
         assert!(others.lock_if_no_waiter().is_none());
         waiters.leave(false);
         assert!(others.lock_if_no_waiter().is_some());
