@@ -8,19 +8,19 @@ use super::Waiter;
 use super::deadline::now;
 use crate::error::Result;
 
-/// What to do when a wait lasts: called with the time waited, after the span and every span from then on.
+/// Called with the time waited, after `after` and again after each further `after`.
 #[derive(Clone)]
 pub(crate) struct WaitCallback {
     pub(crate) after: Duration,
     pub(crate) call: Arc<dyn Fn(Duration) + Send + Sync>,
 }
 
-/// A waiter that says so when it waits for long.
+/// A waiter that calls a callback while it waits.
 pub(super) struct WithCallback<W> {
     waiter: W,
-    /// With the time of its next call, if a clock can show it.
+    /// The callback and the time of its next call, if a clock can show that.
     notice: Option<(WaitCallback, Option<Instant>)>,
-    /// When it began; a future when it was first told to wait.
+    /// When the wait began; for a future, after its first poll.
     since: Option<Instant>,
 }
 
@@ -48,7 +48,8 @@ impl<W: Waiter> WithCallback<W> {
     pub(super) fn poll(&mut self, waker: &Waker) -> Poll<Result<W::Held>> {
         let polled = self.waiter.poll(waker);
         if polled.is_pending() {
-            // With the wait still on, so that a panic in the callback leaves the line by `drop`.
+            // The wait goes on meanwhile, so that a panic in the callback leaves the queue by
+            // `drop`.
             self.notify();
         }
         polled

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::sys;
 
-/// When to do again what costs more than what it checks: always for a caller who comes now and then, and
-/// once in a while for one in a tight loop.
+/// Decides when to repeat such a check: each time for occasional callers, and now and then for a
+/// caller in a tight loop.
 #[derive(Debug)]
 pub(crate) struct CheckSampler {
     millisecond: AtomicU64,
@@ -13,17 +13,17 @@ pub(crate) struct CheckSampler {
 }
 
 impl CheckSampler {
-    /// So many of one tick of the coarse clock (1 to 10 ms) are all due: nobody does something about the
-    /// file and comes back that often within it.
+    /// This many checks in one tick of the coarse clock (1 to 10 ms) are all due: no caller works
+    /// and comes back that often within a tick.
     const ALL: u32 = 8;
-    /// Of those after them, one in so many.
+    /// Of the further checks in the tick, one in this many is due.
     const ONE_IN: u32 = 64;
 
     pub(crate) const fn new() -> Self {
         Self { millisecond: AtomicU64::new(u64::MAX), count: AtomicU32::new(0) }
     }
 
-    /// Whether it is due. Threads that ask at once may miscount each other, which changes little.
+    /// Whether the check is due. Threads that call this at once may miscount, which changes little.
     pub(crate) fn is_due(&self) -> bool {
         let millisecond = sys::coarse_milliseconds();
         let mut count = self.count.load(Ordering::Relaxed);
@@ -44,10 +44,10 @@ mod tests {
     #[test]
     fn the_first_of_a_tick_are_due_and_few_of_a_crowd() {
         limit!();
-        let sampling = CheckSampler::new();
-        assert!((0..CheckSampler::ALL).all(|_| sampling.is_due()));
+        let sampler = CheckSampler::new();
+        assert!((0..CheckSampler::ALL).all(|_| sampler.is_due()));
         let start = now();
-        let due = (0..100_000).filter(|_| sampling.is_due()).count();
+        let due = (0..100_000).filter(|_| sampler.is_due()).count();
         // Each tick (at least one, at most one a millisecond) has its first eight again.
         let ticks = usize::try_from(start.elapsed().as_millis()).unwrap() + 2;
         assert!(due >= 100_000 / 64, "{due}");

@@ -1,5 +1,5 @@
-//! Waiting for what can be seen by looking, and is nobody's: looks, subscribes, looks again, and then when it has
-//! heard something (rules E1 and E6). The deadline and the callback are the engine's.
+//! Waiting for a condition that no process holds: check it, subscribe to events, check it again,
+//! and then after each event (rules E1 and E6).
 
 use std::task::{Poll, Waker};
 use std::time::Instant;
@@ -8,22 +8,23 @@ use super::event_loop::{Check, EventLoop, WakeStrategy};
 use super::{Deadline, Outcome, WaitCallback, Waiter, wait_here};
 use crate::error::Result;
 
-/// What can be waited for by looking.
+/// A condition that can be waited for.
 pub(crate) trait Condition: Send + Unpin {
     type Held: Send;
 
     /// Never blocks.
     fn check(&self) -> Result<Check<Self::Held>>;
-    /// Asked for when a look was in vain.
+    /// Asked for when a check has failed.
     fn wake_strategy(&self) -> WakeStrategy;
 }
 
-/// Waits for it in the calling thread, until the deadline. That is asked for when the first look was in vain.
-pub(crate) fn wait_for<S: Condition>(
-    condition: S,
+/// Waits for it in the calling thread, until the deadline, which is asked for when the first check
+/// has failed.
+pub(crate) fn wait_for<C: Condition>(
+    condition: C,
     deadline: impl FnOnce() -> Deadline,
     notice: Option<&WaitCallback>,
-) -> Result<Outcome<S::Held>> {
+) -> Result<Outcome<C::Held>> {
     if let Some(held) = condition.check()?.ready() {
         return Ok(Outcome::Held(held));
     }
@@ -38,9 +39,9 @@ pub(crate) fn wait_for<S: Condition>(
     )
 }
 
-/// One who looks.
-pub(crate) struct ConditionWait<S> {
-    condition: S,
+/// A waiter for a condition.
+pub(crate) struct ConditionWait<C> {
+    condition: C,
     stage: Stage,
 }
 
@@ -49,16 +50,16 @@ enum Stage {
         has_checked: bool,
     },
     EventLoop(EventLoop),
-    /// Over: had, failed or given up.
+    /// The wait has ended: true, failed or given up.
     Done,
 }
 
-impl<S: Condition> ConditionWait<S> {
-    pub(crate) fn new(condition: S) -> Self {
+impl<C: Condition> ConditionWait<C> {
+    pub(crate) fn new(condition: C) -> Self {
         Self { condition, stage: Stage::New { has_checked: false } }
     }
 
-    fn step(&mut self, waker: &Waker) -> Poll<Result<S::Held>> {
+    fn step(&mut self, waker: &Waker) -> Poll<Result<C::Held>> {
         let condition = &self.condition;
         if let Stage::New { has_checked } = self.stage {
             if !has_checked {
@@ -66,9 +67,9 @@ impl<S: Condition> ConditionWait<S> {
                     return Poll::Ready(Ok(held));
                 }
             }
-            // Subscribe, look again: the bell rings when it can be heard.
+            // Subscribe, and check again: the subscription notifies when it is active.
             let mut events = EventLoop::new(condition.wake_strategy());
-            events.listen(waker);
+            events.subscribe(waker);
             self.stage = Stage::EventLoop(events);
         }
         match &mut self.stage {
@@ -78,10 +79,10 @@ impl<S: Condition> ConditionWait<S> {
     }
 }
 
-impl<S: Condition> Waiter for ConditionWait<S> {
-    type Held = S::Held;
+impl<C: Condition> Waiter for ConditionWait<C> {
+    type Held = C::Held;
 
-    fn poll(&mut self, waker: &Waker) -> Poll<Result<S::Held>> {
+    fn poll(&mut self, waker: &Waker) -> Poll<Result<C::Held>> {
         let polled = self.step(waker);
         if polled.is_ready() {
             self.stage = Stage::Done;
@@ -96,8 +97,8 @@ impl<S: Condition> Waiter for ConditionWait<S> {
         }
     }
 
-    /// W2. Looks once more.
-    fn last_chance(&mut self) -> Result<Option<S::Held>> {
+    /// Checks once more (W2).
+    fn last_chance(&mut self) -> Result<Option<C::Held>> {
         self.stage = Stage::Done;
         Ok(self.condition.check()?.ready())
     }

@@ -4,18 +4,19 @@
 
 use std::time::{Duration, Instant};
 
-/// When a wait ends by itself.
+/// When a wait gives up.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
     at: Option<Instant>,
-    /// Since when it is waited for, if that is known: so that who gave up has waited for all of their timeout.
+    /// When the wait began, if that is known, so that a wait that gave up has lasted its whole
+    /// timeout.
     since: Option<Instant>,
 }
 
 impl Deadline {
     pub(crate) const NEVER: Self = Self { at: None, since: None };
 
-    /// A timeout becomes a deadline at the door; one that no clock can show means never.
+    /// A timeout that is too large for `Instant` never ends.
     pub(crate) fn after(timeout: Duration) -> Self {
         let now = Instant::now();
         Self { at: now.checked_add(timeout), since: Some(now) }
@@ -37,7 +38,7 @@ impl Deadline {
         self.at
     }
 
-    /// When the wait began: before anything was done for it.
+    /// When the wait began.
     pub(super) fn start(self) -> Instant {
         self.since.unwrap_or_else(Instant::now)
     }

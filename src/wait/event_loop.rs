@@ -1,5 +1,5 @@
-//! One waiter that looks when it has heard something: on the events of a directory, on a backstop where it
-//! is watched, and by polling where it is not. Knows when to look, and not at what.
+//! When one waiter checks: after each event of a directory, after a backstop where the directory is
+//! watched, and by polling where it is not. What is checked is the caller's.
 
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -10,31 +10,33 @@ use super::watch::{DirListener, WatchTarget};
 use crate::error::Result;
 use crate::sys;
 
-/// Rule 8. A close is heard before the kernel drops the lock that went with it: look again after so long, and
-/// then after four times as long, so many times in all (50 us to 0.8 s).
+/// The event of a close comes before the kernel drops the lock of the closed file (rule 8). The
+/// waiter checks again after this time, and then each time after four times as long (50 us to 0.8
+/// s).
 const AFTER_CLOSE: Duration = Duration::from_micros(50);
 const CHECKS_AFTER_CLOSE: u32 = 8;
-/// A watch costs six switches of threads, and most waits in the kernel are over before this.
+/// A watch costs six context switches, and most waits in the kernel end before this.
 const KERNEL_WAIT_HEAD_START: Duration = Duration::from_millis(10);
-/// So often one poll looks, should it ring meanwhile.
+/// One poll checks at most this often if events arrive meanwhile.
 const MAX_CHECKS_PER_POLL: u32 = 3;
-/// How often what no event tells is looked at besides.
+/// How often to check also what no event reports.
 const THOROUGH_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// When to ask again for a watch that could not be had.
+/// When to try again to watch a directory.
 const WATCH_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How a waiter wants to be told.
+/// How a waiter is to be woken.
 #[derive(Debug, Clone)]
 pub(crate) struct WakeStrategy {
-    /// Where events tell.
+    /// The directories whose events wake it.
     pub(crate) places: Vec<WatchTarget>,
-    /// Whether there are things that no event tells of, so that there is polling besides.
+    /// Whether some changes have no event, so that the waiter polls as well.
     pub(crate) must_poll: bool,
     /// The user's own interval for polling.
     pub(crate) poll_every: Option<Duration>,
     /// For tests: another backstop than the platform's.
     pub(crate) backstop: Option<Duration>,
-    /// Whether it is the unlocking of a file that is waited for, which comes after its closing (rule 8).
+    /// Whether the waiter waits for the unlocking of a file, which comes after its closing (rule
+    /// 8).
     pub(crate) is_unlocking: bool,
 }
 
@@ -44,19 +46,20 @@ pub(crate) struct EventLoop {
     is_unlocking: bool,
     backoff: Backoff,
     backstop: Duration,
-    /// How many more looks after the last close, and when the next is.
+    /// How many checks were made since the last close, and when the next one is.
     after_close: Option<(u32, Instant)>,
-    /// When to look although nothing was heard. `None`: at once.
+    /// When to check without an event. `None`: at once.
     next: Option<Instant>,
-    /// The next look that checks everything, also what no event tells.
-    thorough: Instant,
-    ask_again: Instant,
-    /// Until when a wait in the kernel does without being watched for.
-    patient_until: Instant,
+    /// When to check also what no event reports.
+    thorough_at: Instant,
+    retry_watch_at: Instant,
+    /// Until when a waiter that is also blocked in the kernel does without a watch.
+    unwatched_until: Instant,
 }
 
 impl EventLoop {
-    /// The first `poll` looks, and subscribes if that was in vain; unless [`listen`](Self::listen) comes before it.
+    /// The first `poll` checks, and subscribes if that fails, unless [`subscribe`](Self::subscribe)
+    /// was called.
     pub(crate) fn new(wake_strategy: WakeStrategy) -> Self {
         let start = now();
         let backstop = wake_strategy.backstop.unwrap_or(sys::BACKSTOP);
@@ -70,23 +73,23 @@ impl EventLoop {
             backstop,
             after_close: None,
             next: None,
-            thorough: start + THOROUGH_CHECK_INTERVAL.max(sys::BACKSTOP),
-            ask_again: start + WATCH_RETRY_INTERVAL,
-            patient_until: start + KERNEL_WAIT_HEAD_START,
+            thorough_at: start + THOROUGH_CHECK_INTERVAL.max(sys::BACKSTOP),
+            retry_watch_at: start + WATCH_RETRY_INTERVAL,
+            unwatched_until: start + KERNEL_WAIT_HEAD_START,
         }
     }
 
-    /// When to be polled again although nothing is heard.
+    /// When to poll again without an event.
     pub(crate) fn next_tick(&self) -> Option<Instant> {
         let after_close = self.after_close.map(|(_, at)| at);
         [self.next, after_close].into_iter().flatten().min()
     }
 
-    /// Looks if there is a reason to: something was heard, or it is time. `check` is told whether to be
-    /// thorough, and says whether it may rely on what is heard from now on.
+    /// Checks after an event, or when it is time. The argument of `check` is whether to check also
+    /// what no event reports.
     ///
-    /// No wake-up is lost (W1): the waker is registered, and the rings are counted, before the look; what rings
-    /// later either finds the waker, or is news when this comes round again.
+    /// No wake-up is lost (W1): the waker is registered, and the events are counted, before the
+    /// check. A later event either finds the waker, or is new in the next round.
     pub(crate) fn poll<T>(
         &mut self,
         waker: &Waker,
@@ -96,61 +99,61 @@ impl EventLoop {
             listener.register(waker);
         }
         for _ in 0..MAX_CHECKS_PER_POLL {
-            let (mut has_rung, mut has_closed) = (false, false);
+            let (mut has_events, mut has_closed) = (false, false);
             for listener in &mut self.listeners {
-                let (rings, closes) = listener.news();
-                has_rung |= rings;
+                let (events, closes) = listener.take_events();
+                has_events |= events;
                 has_closed |= closes;
             }
             let now = now();
             let is_time = self.next_tick().is_none_or(|at| at <= now);
-            if !is_time && !has_rung {
+            if !is_time && !has_events {
                 return Poll::Pending;
             }
             if self.is_unlocking && has_closed {
                 self.after_close = Some((0, now + AFTER_CLOSE));
             }
-            let thorough = self.thorough <= now;
+            let thorough = self.thorough_at <= now;
             if thorough {
-                self.thorough = now + THOROUGH_CHECK_INTERVAL;
+                self.thorough_at = now + THOROUGH_CHECK_INTERVAL;
             }
             let (relies, in_kernel) = match check(thorough) {
-                Ok(Check::Ready(had)) => return Poll::Ready(Ok(had)),
+                Ok(Check::Ready(value)) => return Poll::Ready(Ok(value)),
                 Err(error) => return Poll::Ready(Err(error)),
                 Ok(Check::NotYet { relies, in_kernel }) => (relies, in_kernel),
             };
-            if in_kernel && now < self.patient_until && !self.listeners.is_empty() {
-                self.next = Some(self.patient_until);
+            if in_kernel && now < self.unwatched_until && !self.listeners.is_empty() {
+                self.next = Some(self.unwatched_until);
                 return Poll::Pending;
             }
             for listener in &mut self.listeners {
-                listener.settle(thorough, waker);
+                listener.update(thorough, waker);
             }
             self.plan(now, relies);
         }
-        // It rings on and on. Others have a right to run, and a deadline to be looked at.
+        // Events keep arriving. Other tasks must run, and the caller checks its deadline.
         waker.wake_by_ref();
         Poll::Pending
     }
 
-    /// After a first look elsewhere that was in vain.
-    pub(crate) fn listen(&mut self, waker: &Waker) {
+    /// Subscribes after a check elsewhere that failed.
+    pub(crate) fn subscribe(&mut self, waker: &Waker) {
         for listener in &mut self.listeners {
-            listener.settle(false, waker);
+            listener.update(false, waker);
         }
         self.plan(now(), true);
     }
 
-    /// The next `poll` looks, whatever was heard.
+    /// The next `poll` checks, also without an event.
     pub(crate) fn check_again(&mut self) {
         self.next = None;
         self.after_close = None;
     }
 
-    /// After a look at `now` that was in vain.
+    /// Sets the time of the next check after a failed one at `now`.
     fn plan(&mut self, now: Instant, relies: bool) {
-        if let Some((looks, at)) = self.after_close.filter(|(_, at)| *at <= now) {
-            let later = looks + 1;
+        if let Some((checks, at)) = self.after_close.filter(|(_, at)| *at <= now) {
+            let later = checks + 1;
             self.after_close = (later < CHECKS_AFTER_CLOSE)
                 .then(|| (later, at.max(now) + AFTER_CLOSE * 4_u32.pow(later)));
         }
@@ -159,9 +162,9 @@ impl EventLoop {
             self.next = Some(now.checked_add(self.backstop).unwrap_or(now + sys::BACKSTOP));
             return;
         }
-        if self.ask_again <= now {
-            self.ask_again = now + WATCH_RETRY_INTERVAL;
-            self.listeners.iter().for_each(DirListener::ask_again);
+        if self.retry_watch_at <= now {
+            self.retry_watch_at = now + WATCH_RETRY_INTERVAL;
+            self.listeners.iter().for_each(DirListener::retry_watch);
         }
         if self.backoff.next() <= now {
             self.backoff.advance();
@@ -170,13 +173,15 @@ impl EventLoop {
     }
 }
 
-/// What a look shows.
+/// The outcome of a check.
 pub(crate) enum Check<T> {
     Ready(T),
     NotYet {
-        /// Whether everybody who could give it knows that somebody waits, and will be heard.
+        /// Whether every process that can make the check succeed knows of the waiter, and causes an
+        /// event.
         relies: bool,
-        /// Whether it is waited for in the kernel as well, so that hearing is for what rarely happens.
+        /// Whether a thread is blocked in the kernel for it as well, so that events are needed
+        /// rarely.
         in_kernel: bool,
     },
 }
@@ -188,14 +193,14 @@ impl<T> Check<T> {
 
     pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Check<U> {
         match self {
-            Self::Ready(had) => Check::Ready(change(had)),
+            Self::Ready(value) => Check::Ready(change(value)),
             Self::NotYet { relies, in_kernel } => Check::NotYet { relies, in_kernel },
         }
     }
 
     pub(crate) fn ready(self) -> Option<T> {
         match self {
-            Self::Ready(had) => Some(had),
+            Self::Ready(value) => Some(value),
             Self::NotYet { .. } => None,
         }
     }

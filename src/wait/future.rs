@@ -9,8 +9,8 @@ use super::callback::{WaitCallback, WithCallback};
 use super::timer::Alarm;
 use crate::error::Result;
 
-/// Waits as a future, of no particular runtime. Dropping it gives up: what it was granted and did not
-/// take goes to the next waiter (rule Q4).
+/// A wait as a future. Dropping it gives up: a lock that it was granted and did not take goes to
+/// the next waiter (rule Q4).
 #[must_use = "a future does nothing unless it is polled"]
 pub(crate) struct Acquire<W> {
     wait: WithCallback<W>,
@@ -31,7 +31,7 @@ impl<W: Waiter> Future for Acquire<W> {
         let polled = this.wait.poll(context.waker());
         match this.wait.next_tick().filter(|_| polled.is_pending()) {
             Some(at) => this.alarm.set(at, context.waker()),
-            None => this.alarm.off(),
+            None => this.alarm.cancel(),
         }
         polled
     }

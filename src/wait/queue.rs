@@ -1,20 +1,22 @@
-//! Waiting for one lock: per key (a file and a mode) one line of this process's waiters and at most one
-//! helper thread, which blocks in the kernel on their behalf and hands the lock to the first of them.
+//! Waiting for one lock: per key (a file and a mode) one queue of this process's waiters and at
+//! most one helper thread, which blocks in the kernel on their behalf and hands the lock to the
+//! first of them.
 //!
 //! Rules Q1 to Q6 of `docs/PROTOCOL.md`:
 //!
-//! * Q1 All of it is under one mutex per [`WaitQueues`]: who stands in line, who was granted, whether a helper
-//!   is out. So "granted" and "gave up" exclude each other.
-//! * Q2 A line exists exactly as long as its helper. Who joins finds one or starts one, so nobody stands
-//!   in line without somebody blocked in the kernel for them.
-//! * Q3 The helper hands what it got to the first in line, and goes round again if more stand there. If
-//!   no waiter does, it takes the line away and unlocks, both under the mutex.
-//! * Q4 Who gives up leaves the line under the mutex. If they were granted before, a thread takes it (a
-//!   guard after all), and a dropped future passes it on to the next in line, or unlocks.
-//! * Q5 A helper that fails, or cannot be started, dissolves its line: everybody in it is woken and
-//!   waits alone from then on, by polling. One that finds the file replaced dissolves it too, and they
-//!   begin again.
-//! * Q6 Wakers, and whatever is dropped, are somebody else's code: never touched under the mutex.
+//! * Q1 One mutex per [`WaitQueues`] guards which waiters are queued, which were granted the lock,
+//!   and whether there is a helper. So "granted" and "gave up" exclude each other.
+//! * Q2 A queue exists exactly as long as its helper. A waiter that joins finds a helper or starts
+//!   one, so none is queued without a thread that is blocked in the kernel for it.
+//! * Q3 The helper hands the lock to the first waiter, and blocks again if there are more. If there
+//!   is no waiter, it removes the queue and unlocks, both under the mutex.
+//! * Q4 A waiter that gives up leaves the queue under the mutex. If it was granted the lock before,
+//!   a thread returns a guard after all, and a dropped future passes the lock on to the next
+//!   waiter, or unlocks.
+//! * Q5 A helper that fails, or cannot be started, dissolves its queue: its waiters are woken and
+//!   wait alone from then on, by polling. A helper that finds the file replaced dissolves it too,
+//!   and the waiters begin again.
+//! * Q6 Wakers, and values that are dropped, may run a caller's code: never under the mutex.
 //! * Q7 A try takes over what a helper without waiters has been granted.
 //! * Q8 Few helpers are kept that no waiter needs: while there are this many, a wait gets its own
 //!   helper only after it has lasted a while.
@@ -49,34 +51,36 @@ pub(super) const STACK: usize = 256 * 1024;
 
 /// How soon a future that its executor may set aside must take what it was granted, if other
 /// waiters need it. Otherwise the grant is taken back, and the future waits again.
-const UNTAKEN: Duration = Duration::from_secs(1);
+const GRANT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The next one in any line. Goes on in a forked copy, so that a place of the other process is nobody's there.
+/// The next ticket in any queue. It is not reset in a forked copy, where a ticket of the other
+/// process is no waiter's.
 static TICKETS: AtomicU64 = AtomicU64::new(0);
 
-/// The pauses of who lets others go first: waking a thread takes 10 to 100 microseconds. No more than these,
-/// since two who both let others go first would hold each other up.
-const YIELDS: [Duration; 2] = [Duration::from_micros(50); 2];
+/// The pauses of a helper that lets other waiters go first: waking a thread takes 10 to 100
+/// microseconds. There are only these, since two helpers that both let others go first would delay
+/// each other.
+const YIELD_PAUSES: [Duration; 2] = [Duration::from_micros(50); 2];
 
-/// All lines for one kind of target.
+/// All queues for one kind of target.
 pub(crate) struct WaitQueues<T: Target> {
     state: ForkSafe<State<T>>,
-    /// How many lines there are, to be looked at without the mutex.
+    /// How many queues there are, to be read without the mutex.
     count: AtomicUsize,
-    /// How often a helper has unlocked what no waiter wanted.
+    /// How often a helper has unlocked a lock that no waiter needed.
     unwanted: AtomicU64,
 }
 
 struct State<T: Target> {
-    /// It was just begun, in a process that was forked from one that has another.
+    /// Whether it is new, in a process that was forked from one with another state.
     is_forked: bool,
     queues: BTreeMap<T::Key, WaitQueue<T::Request>>,
     states: BTreeMap<Ticket, WaiterState<T::Held>>,
 }
 
 struct WaitQueue<R> {
-    /// Whose line it is: the place of the waiter who started that helper. A line that was taken away and
-    /// begun again under the same key is another's.
+    /// The helper whose queue it is, by the ticket of the waiter that started it. A later queue
+    /// under the same key is another helper's.
     helper: Ticket,
     waiters: VecDeque<Ticket>,
     /// What the helper is blocked for, while it is.
@@ -88,7 +92,7 @@ impl<T: Target> State<T> {
         Self { is_forked, queues: BTreeMap::new(), states: BTreeMap::new() }
     }
 
-    /// The line of that helper, or `None` where it has none any more.
+    /// The queue of that helper, or `None` where it has none any more.
     fn queue_of(&mut self, helper: &Helper<T>) -> Option<&mut WaitQueue<T::Request>> {
         self.queues.get_mut(&helper.key).filter(|queue| queue.helper == helper.number)
     }
@@ -98,7 +102,7 @@ impl<T: Target> State<T> {
         self.queues.values().filter(|queue| queue.waiters.is_empty()).count()
     }
 
-    fn stand(&mut self, key: &T::Key, ticket: Ticket, waiter: Waiting) {
+    fn enqueue(&mut self, key: &T::Key, ticket: Ticket, waiter: Waiting) {
         if let Some(queue) = self.queues.get_mut(key) {
             queue.waiters.push_back(ticket);
             self.states.insert(ticket, WaiterState::Waiting(waiter));
@@ -106,43 +110,43 @@ impl<T: Target> State<T> {
     }
 }
 
-/// A place in line. Never used twice.
+/// A place in a queue. Never used twice.
 pub(super) type Ticket = u64;
 
 enum WaiterState<H> {
     Waiting(Waiting),
-    /// With whether the helper waits until it is taken.
+    /// The lock, and whether the helper waits until it is taken.
     Granted(H, bool),
-    /// The line is no more.
+    /// The queue was dissolved.
     Dissolved(Why),
 }
 
 struct Waiting {
     waker: Waker,
-    /// A grant must be taken soon: see [`UNTAKEN`].
+    /// A grant must be taken soon: see [`GRANT_TIMEOUT`].
     is_brief: bool,
 }
 
-/// Why a line was dissolved.
+/// Why a queue was dissolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Why {
-    /// No helper can wait for it: wait alone, by polling.
+    /// No helper can wait: the waiter polls.
     NoHelper,
-    /// What it waited for was replaced: begin again.
+    /// The file was replaced: the waiter begins again.
     Replaced,
 }
 
-/// What became of a wish to join a line.
+/// The outcome of joining a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Joined {
-    Standing(Ticket),
+    Queued(Ticket),
     /// There are many helpers already: ask again when the wait has lasted a while.
     Later,
     /// No helper can be started.
     NoHelper,
 }
 
-/// What a look at one's place shows.
+/// The state of a ticket.
 pub(super) enum TicketState<H> {
     Waiting,
     Granted(H),
@@ -151,8 +155,8 @@ pub(super) enum TicketState<H> {
 
 impl<T: Target> WaitQueues<T> {
     pub(crate) const fn new() -> Self {
-        // The helpers and the waiters' threads stay in the process that was forked. What was granted there is
-        // closed here without being unlocked (rule 4).
+        // A forked copy has neither the helpers nor the waiters' threads. A lock that was granted
+        // before is closed there without being unlocked (rule 4).
         let state = ForkSafe::new(State::new(false), |()| State::new(true));
         Self { state, count: AtomicUsize::new(0), unwanted: AtomicU64::new(0) }
     }
@@ -166,23 +170,23 @@ impl<T: Target> WaitQueues<T> {
         state
     }
 
-    /// Whether there is no line at all, for anything.
+    /// Whether there is no queue.
     pub(crate) fn is_empty(&self) -> bool {
         self.count.load(Ordering::Acquire) == 0
     }
 
-    /// How often a helper has unlocked what no waiter wanted: a try that was refused before it grew may
-    /// have been refused by that helper (Q7).
+    /// How often a helper has unlocked a lock that no waiter needed: a try before that may have
+    /// been refused by the helper (Q7).
     pub(crate) fn unwanted(&self) -> u64 {
         self.unwanted.load(Ordering::Acquire)
     }
 
-    /// Whether a helper waits for that already.
+    /// Whether there is a helper for this key.
     pub(crate) fn has(&self, key: &T::Key) -> bool {
         !self.is_empty() && self.state().queues.contains_key(key)
     }
 
-    /// Joins the line, adopting its helper or starting one (Q2, Q8). `has_lasted`: the wait has
+    /// Joins the queue, with its helper or a new one (Q2, Q8). `has_lasted`: the wait has
     /// lasted for long enough to get its own helper.
     pub(super) fn join(
         &'static self,
@@ -214,7 +218,7 @@ impl<T: Target> WaitQueues<T> {
             let queue = WaitQueue { helper: ticket, waiters: VecDeque::new(), request: None };
             state.queues.insert(key.clone(), queue);
         }
-        state.stand(key, ticket, waiting);
+        state.enqueue(key, ticket, waiting);
         self.count.store(state.queues.len(), Ordering::Release);
         drop(state);
         if !has_helper {
@@ -225,20 +229,20 @@ impl<T: Target> WaitQueues<T> {
                 target: Arc::clone(target),
                 why: Why::NoHelper,
             };
-            // Should it not start, the closure is dropped, and `Helper` with it: that dissolves the
-            // line (Q5), in which others may stand by now.
+            // If it does not start, the closure is dropped, and `Helper` with it: that dissolves
+            // the queue (Q5), in which there may be other waiters by now.
             let _ = sync::start("flockwork-wait", STACK, move || helper.run());
         }
-        Joined::Standing(ticket)
+        Joined::Queued(ticket)
     }
 
-    /// Q7. Whether a helper that no waiter needs has been granted what `key` stands for, or would be at
-    /// this moment. It hands it over soon, or unlocks it.
+    /// Whether a helper that no waiter needs has been granted the lock of `key`, or would be at
+    /// this moment (Q7). It hands the lock over soon, or unlocks it.
     pub(super) fn has_leftover(&self, target: &T, key: &T::Key) -> bool {
         !self.is_empty() && Self::is_granted(&self.state(), target, key)
     }
 
-    /// Q7. If so, joins its line, as the first.
+    /// If so, joins its queue as the first waiter (Q7).
     pub(super) fn join_leftover(&self, target: &T, key: &T::Key, waker: &Waker) -> Option<Ticket> {
         if self.is_empty() {
             return None;
@@ -249,7 +253,7 @@ impl<T: Target> WaitQueues<T> {
             return None;
         }
         let ticket = TICKETS.fetch_add(1, Ordering::Relaxed);
-        state.stand(key, ticket, waiting);
+        state.enqueue(key, ticket, waiting);
         Some(ticket)
     }
 
@@ -259,14 +263,14 @@ impl<T: Target> WaitQueues<T> {
         request.is_some_and(|request| target.is_granted(request))
     }
 
-    /// Looks whether the wait is over. Whoever is still waiting is woken by `waker`.
+    /// Checks whether the wait is over. A waiter that still waits is woken by `waker`.
     pub(super) fn check(&self, ticket: Ticket, waker: &Waker) -> TicketState<T::Held> {
         let mut cloned = None;
         loop {
             let mut state = self.state();
             match (state.states.get_mut(&ticket), cloned.take()) {
                 (Some(WaiterState::Waiting(old)), None) if !old.waker.will_wake(waker) => {
-                    // Not under the mutex (Q6); and then look again.
+                    // Not under the mutex (Q6); then check again.
                     drop(state);
                     cloned = Some(waker.clone());
                 }
@@ -293,7 +297,7 @@ impl<T: Target> WaitQueues<T> {
         }
     }
 
-    /// Leaves the line. What was granted before comes back (Q4).
+    /// Leaves the queue. Returns the lock if it was granted before (Q4).
     pub(super) fn leave(&self, key: &T::Key, ticket: Ticket) -> Option<T::Held> {
         let mut state = self.state();
         let waiter = state.states.remove(&ticket);
@@ -319,8 +323,7 @@ impl<T: Target> WaitQueues<T> {
         }
     }
 
-    /// Hands over what a waiter does not want any more to the next in line, or drops it, which releases
-    /// it.
+    /// Hands a lock that a waiter does not need any more to the next waiter, or releases it.
     pub(super) fn pass_on(&self, target: &T, key: &T::Key, held: T::Held) {
         let granted = Self::grant(&mut self.state(), key, held, false);
         // Without the mutex (Q6).
@@ -330,8 +333,8 @@ impl<T: Target> WaitQueues<T> {
         }
     }
 
-    /// Gives `held` to the first in line. Or back, where no waiter stands there. `has_helper`: the
-    /// helper is there to take it back.
+    /// Grants `held` to the first waiter, or returns it where there is none. `has_helper`: the
+    /// helper can take it back.
     fn grant(
         state: &mut State<T>,
         key: &T::Key,
@@ -343,7 +346,7 @@ impl<T: Target> WaitQueues<T> {
         };
         let Some(WaiterState::Waiting(Waiting { waker, is_brief })) = state.states.remove(&first)
         else {
-            // Unreachable: a place in line waits, both change under one mutex (Q1).
+            // Unreachable: a queued ticket waits, since both change under one mutex (Q1).
             return Err(held);
         };
         let is_watched = is_brief && has_helper;
@@ -352,29 +355,29 @@ impl<T: Target> WaitQueues<T> {
     }
 }
 
-/// What was given to the first in line.
+/// A lock that was granted to the first waiter.
 struct Grant {
     waker: Waker,
-    /// The place, if the helper waits until it is taken.
+    /// The ticket, if the helper waits until the lock is taken.
     watched: Option<Ticket>,
 }
 
-/// The thread that blocks for a line. Dropped in whatever way (done, failed, panicked, never started)
-/// it leaves nobody standing without a helper.
+/// The thread that blocks for a queue. However it is dropped (done, failed, panicked, never
+/// started), it leaves no waiter queued without a helper.
 struct Helper<T: Target> {
     queues: &'static WaitQueues<T>,
     number: Ticket,
     key: T::Key,
     target: Arc<T>,
-    /// Why the line is dissolved, should it be.
+    /// Why the queue is dissolved, if it is.
     why: Why,
 }
 
-/// What a helper got.
+/// The outcome of a helper's wait.
 enum Obtained<T: Target> {
     Granted(Arc<T::Request>),
     Held(T::Held),
-    /// No waiter stands in line any more, and the line is gone.
+    /// There is no waiter any more, and the queue is gone.
     Unwanted,
     Replaced,
 }
@@ -386,13 +389,15 @@ impl<T: Target> Helper<T> {
             let mut state = self.queues.state();
             let held = match obtained {
                 Ok(Obtained::Granted(request)) => {
-                    // From here on no try may take it over (Q7), and no other thread has the request.
+                    // From here on no try may take it over (Q7), and no other thread has the
+                    // request.
                     drop(state.queue_of(&self).and_then(|queue| queue.request.take()));
                     Arc::into_inner(request).map(|request| self.target.granted(request))
                 }
                 Ok(Obtained::Held(held)) => Some(held),
                 Ok(Obtained::Replaced) => None,
-                // An error is not handed on: each waiter that now waits alone meets it itself, or not.
+                // An error is not handed on: each waiter that now waits alone meets it itself, or
+                // not.
                 Ok(Obtained::Unwanted) | Err(_) => return,
             };
             let Some(held) = held else {
@@ -400,12 +405,13 @@ impl<T: Target> Helper<T> {
                 return;
             };
             let granted = WaitQueues::grant(&mut state, &self.key, held, true);
-            // Under the same mutex as the look: who comes after that starts another helper (Q2, Q3).
+            // Under the same mutex as the check: a waiter that comes later starts another helper
+            // (Q2, Q3).
             let is_last = match granted {
                 Ok(Grant { waker, watched: Some(ticket) }) => {
                     drop(state);
                     wake(waker);
-                    self.take_back_untaken(ticket);
+                    self.revoke_untaken(ticket);
                     state = self.queues.state();
                     self.end_if_empty(&mut state)
                 }
@@ -416,7 +422,7 @@ impl<T: Target> Helper<T> {
                     is_last
                 }
                 Err(mut unwanted) => {
-                    // Unlocked before the line is gone, so that no try of this process is refused
+                    // Unlocked before the queue is gone, so that no try of this process is refused
                     // by it (Q7). The rest may take a while, or run a caller's code.
                     self.target.release(&mut unwanted);
                     self.queues.unwanted.fetch_add(1, Ordering::Release);
@@ -432,13 +438,13 @@ impl<T: Target> Helper<T> {
         }
     }
 
-    /// Waits until the future at that place has taken what it was granted. A future that does not
-    /// take it is set aside, perhaps for ever: its grant is released, and it waits again when it is
-    /// polled.
-    fn take_back_untaken(&self, ticket: Ticket) {
-        let over = deadline::now() + UNTAKEN;
+    /// Waits until the future with that ticket has taken the lock. A future that does not take it
+    /// is not polled, perhaps never again: the lock is released, and the future waits again when it
+    /// is polled.
+    fn revoke_untaken(&self, ticket: Ticket) {
+        let over = deadline::now() + GRANT_TIMEOUT;
         let mut state = self.queues.state();
-        let mut left = UNTAKEN;
+        let mut left = GRANT_TIMEOUT;
         while matches!(state.states.get(&ticket), Some(WaiterState::Granted(..))) {
             if left.is_zero() {
                 let untaken = state.states.insert(ticket, WaiterState::Dissolved(Why::Replaced));
@@ -454,7 +460,7 @@ impl<T: Target> Helper<T> {
         }
     }
 
-    /// Removes the line if no waiter stands in it; returns whether this helper is done.
+    /// Removes the queue if it has no waiter; returns whether this helper is done.
     fn end_if_empty(&self, state: &mut State<T>) -> bool {
         match state.queue_of(self) {
             Some(queue) if !queue.waiters.is_empty() => return false,
@@ -467,10 +473,10 @@ impl<T: Target> Helper<T> {
         true
     }
 
-    /// Blocks in the kernel; or, where that must not be trusted, polls for as long as there are waiters.
+    /// Blocks in the kernel, or polls while there are waiters where the kernel must not be trusted.
     fn obtain(&self) -> crate::error::Result<Obtained<T>> {
         if !self.target.must_poll() {
-            self.let_others_pass()?;
+            self.yield_to_woken()?;
             let Some(request) = self.target.prepare(&self.key)?.map(Arc::new) else {
                 return Ok(Obtained::Replaced);
             };
@@ -496,11 +502,12 @@ impl<T: Target> Helper<T> {
 }
 
 impl<T: Target> Helper<T> {
-    /// S4. The kernel gives a lock that is free to who asks, also if others were woken for it and are on their
-    /// way; and each of those behind them is woken for nothing then. So who finds it free while others wait
-    /// comes back a little later. A few times only: those who were woken may have been stopped.
-    fn let_others_pass(&self) -> crate::error::Result<()> {
-        for pause in YIELDS {
+    /// Lets waiters that were woken go first (S4). The kernel grants a free lock to the next
+    /// caller, also if it has woken waiters for it that have not run yet; then each waiter behind
+    /// them is woken for nothing. So a helper that finds the lock free while others wait tries a
+    /// little later, a few times: the woken waiters may have been stopped.
+    fn yield_to_woken(&self) -> crate::error::Result<()> {
+        for pause in YIELD_PAUSES {
             if !self.target.should_yield() || !self.target.is_free()? {
                 break;
             }

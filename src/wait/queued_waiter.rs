@@ -1,5 +1,5 @@
-//! One waiter for one lock: queued behind a helper thread of the process ([`queue`](super::queue)), or
-//! polling by itself where no helper can be started or the user set an interval.
+//! One waiter for one lock: queued behind a helper thread of the process ([`queue`](super::queue)),
+//! or polling where no helper can be started or the user set an interval.
 
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -22,17 +22,17 @@ pub(crate) struct QueuedWaiter<T: Target> {
 
 /// How long a wait polls at most, while the process has idle helpers, before it gets its own helper
 /// (Q8).
-const BEFORE_A_HELPER: Duration = Duration::from_millis(50);
+const HELPER_DELAY: Duration = Duration::from_millis(50);
 
 enum Stage<T: Target> {
     New,
-    /// As new, but for the first try, which was in vain.
+    /// The first try has failed.
     Tried,
-    /// With the time of its next own try, where there is one.
-    Standing(T::Key, Ticket, Option<Instant>),
-    /// With the time from which it may get a helper, where it may (Q8).
+    /// With the time of its next own try, if there is one.
+    Queued(T::Key, Ticket, Option<Instant>),
+    /// With the time from which it may get a helper, if it may (Q8).
     Polling(Backoff, Option<Instant>),
-    /// Over: granted, failed or given up.
+    /// The wait has ended: granted, failed or given up.
     Done,
 }
 
@@ -63,7 +63,7 @@ impl<T: Target> QueuedWaiter<T> {
                     Ok(None) => {}
                     other => return Poll::Ready(other),
                 },
-                Stage::Standing(_, ticket, try_at) => match self.queues.check(*ticket, waker) {
+                Stage::Queued(_, ticket, try_at) => match self.queues.check(*ticket, waker) {
                     TicketState::Waiting => {
                         if try_at.is_none_or(|at| at > now()) {
                             return Poll::Pending;
@@ -77,7 +77,7 @@ impl<T: Target> QueuedWaiter<T> {
                             }
                         }
                     }
-                    // W5. Between the grant and this look any time may have passed.
+                    // Any time may have passed between the grant and this check (W5).
                     TicketState::Granted(held) => match self.target.is_valid(&held) {
                         Ok(true) => return Poll::Ready(Ok(Some(held))),
                         Ok(false) => self.stage = Stage::New,
@@ -109,10 +109,10 @@ impl<T: Target> QueuedWaiter<T> {
         }
     }
 
-    /// Tries, and joins the line if that was refused.
+    /// Tries, and joins the queue if that fails.
     fn begin(&mut self, waker: &Waker, has_lasted: bool) -> Result<Option<T::Held>> {
-        // Where a helper is blocked already, its block is the attempt: in arrival order within the
-        // process, so nobody passes those who wait already, and without another descriptor.
+        // Where a helper is blocked already, its block is the attempt: no new waiter passes an
+        // earlier one of this process, and no other descriptor is needed.
         let mut tried = matches!(self.stage, Stage::Tried);
         if !tried && !self.queues.is_empty() {
             let key = self.target.key();
@@ -131,24 +131,24 @@ impl<T: Target> QueuedWaiter<T> {
             Some(_) => Joined::NoHelper,
         };
         self.stage = match joined {
-            Joined::Standing(ticket) => Stage::Standing(key, ticket, next_try(&*self.target)),
+            Joined::Queued(ticket) => Stage::Queued(key, ticket, next_try(&*self.target)),
             Joined::NoHelper => Stage::Polling(Backoff::new(every), None),
-            Joined::Later => Stage::Polling(Backoff::quick(), now().checked_add(BEFORE_A_HELPER)),
+            Joined::Later => Stage::Polling(Backoff::quick(), now().checked_add(HELPER_DELAY)),
         };
         Ok(None)
     }
 
-    /// Ends the wait. What was granted before that comes back.
+    /// Ends the wait. Returns the lock if it was granted before.
     fn leave(&mut self) -> Option<T::Held> {
         match std::mem::replace(&mut self.stage, Stage::Done) {
-            Stage::Standing(key, ticket, _) => self.queues.leave(&key, ticket),
+            Stage::Queued(key, ticket, _) => self.queues.leave(&key, ticket),
             _ => None,
         }
     }
 
-    /// Leaves the line. What was granted before that goes to the next (Q4).
+    /// Leaves the queue. A lock that was granted before goes to the next waiter (Q4).
     fn give_up(&mut self) {
-        if let Stage::Standing(key, ..) = &self.stage {
+        if let Stage::Queued(key, ..) = &self.stage {
             let key = key.clone();
             if let Some(held) = self.leave() {
                 self.queues.pass_on(&self.target, &key, held);
@@ -180,23 +180,24 @@ impl<T: Target> Waiter for QueuedWaiter<T> {
             Stage::Polling(backoff, join_at) => {
                 [Some(backoff.next()), *join_at].into_iter().flatten().min()
             }
-            Stage::Standing(_, _, try_at) => *try_at,
+            Stage::Queued(_, _, try_at) => *try_at,
             _ => None,
         }
     }
 
-    /// W2. Under the queue's mutex we were either granted before, and then it is ours, or leave. One more
-    /// try is for those that poll, and for a file that was replaced while the helper waits for the old one.
+    /// Either the lock was granted before, or the waiter leaves the queue, under the queue's mutex
+    /// (W2). One more try is for a waiter that polls, and for a file that was replaced while the
+    /// helper waits for the old one.
     fn last_chance(&mut self) -> Result<Option<T::Held>> {
-        let polled = match &self.stage {
-            Stage::Standing(key, ..) => !self.target.is_current(key)?,
+        let must_try = match &self.stage {
+            Stage::Queued(key, ..) => !self.target.is_current(key)?,
             _ => true,
         };
         match self.leave() {
-            None if !polled => Ok(None),
+            None if !must_try => Ok(None),
             Some(held) if self.target.is_valid(&held)? => Ok(Some(held)),
             stale => {
-                drop(stale); // or the attempt would meet it
+                drop(stale); // it would refuse the attempt
                 self.target.attempt()
             }
         }

@@ -25,8 +25,9 @@ pub(crate) fn try_now<T: Target>(
     }
 }
 
-/// For a target that was just refused: takes what an unneeded helper has been granted, in the mode of
-/// `target` or in another one that keeps it busy. `unwanted` is what [`WaitQueues::unwanted`] was before.
+/// For a target that was just refused: takes the lock that an unneeded helper has been granted, in
+/// the mode of `target` or in one that excludes it. `unwanted` is [`WaitQueues::unwanted`] before
+/// that try.
 pub(crate) fn take_over<T: Target>(
     queues: &'static WaitQueues<T>,
     target: &Arc<T>,
@@ -59,7 +60,7 @@ pub(super) fn take_over_by<T: Target>(
     match left {
         Leftover::Held(held) => target.give_back(held),
         Leftover::Freed => {}
-        Leftover::Nothing if queues.unwanted() != unwanted => {} // it was free since
+        Leftover::Nothing if queues.unwanted() != unwanted => {} // it has been free since
         Leftover::Nothing => return Ok(None),
     }
     target.attempt()

@@ -4,47 +4,48 @@ use std::time::Duration;
 
 use crate::error::Result;
 
-/// What can be waited for.
+/// A lock that can be waited for.
 pub(crate) trait Target: Send + Sync + Sized + 'static {
-    /// Whoever waits for the same key waits for the same thing, and can share a helper.
+    /// Waiters with the same key wait for the same lock, and can share a helper.
     type Key: Ord + Clone + Send + 'static;
-    /// What is acquired in the end. Dropping it gives it back.
+    /// The held lock. Dropping it releases it.
     type Held: Send + 'static;
     /// What a helper blocks for.
     type Request: Send + Sync + 'static;
 
     fn key(&self) -> Self::Key;
-    /// Whether `key` is still the key: what is waited for may have been replaced.
+    /// Whether `key` is still the key: the file may have been replaced.
     fn is_current(&self, key: &Self::Key) -> Result<bool>;
-    /// Takes it if it can be had; never blocks.
+    /// Acquires it if it is available; never blocks.
     fn attempt(&self) -> Result<Option<Self::Held>>;
-    /// Blocks the calling thread in the kernel until it is had: for a caller without a deadline.
+    /// Blocks the calling thread in the kernel until it is acquired: for a caller without a
+    /// deadline.
     fn block_here(&self) -> Result<Self::Held>;
     /// What a helper blocks for; `None` if `key` is not the key any more.
     fn prepare(&self, key: &Self::Key) -> Result<Option<Self::Request>>;
-    /// Blocks the calling helper in the kernel until the request is granted, and does not check whether
-    /// what it is granted is still what is wanted: the receiver does (W5).
+    /// Blocks the calling helper in the kernel until the request is granted. It does not check
+    /// whether the granted lock is still valid: the waiter that receives it does (W5).
     fn block(&self, request: &Self::Request) -> Result<()>;
-    /// Whether the request has been granted, also if the helper has not run since; it is granted by
-    /// this if nothing is in the way. Never blocks. `false` where the platform cannot answer.
+    /// Whether the request has been granted, also if the helper has not run since. This grants it
+    /// if the lock is free. Never blocks. `false` where the platform cannot answer.
     fn is_granted(&self, request: &Self::Request) -> bool;
-    /// The lock of a request that was granted.
+    /// The lock of a granted request.
     fn granted(&self, request: Self::Request) -> Self::Held;
-    /// The key in the other mode, if there is one: a lock in that mode keeps this one busy.
+    /// The key in the other mode, if there is one: a lock in that mode excludes this one.
     fn rival(&self, key: &Self::Key) -> Option<Self::Key>;
-    /// Unlocks it, by no more than a system call; `give_back` comes after that.
+    /// Unlocks it, by one system call; `give_back` comes after that.
     fn release(&self, held: &mut Self::Held);
-    /// Takes back what nobody wants.
+    /// Releases a lock that no waiter needs.
     fn give_back(&self, held: Self::Held) {
         drop(held);
     }
-    /// Whether what is had is still what is wanted.
+    /// Whether the held lock is still the one that the path stands for.
     fn is_valid(&self, held: &Self::Held) -> Result<bool>;
-    /// Whether others wait for it who should have it first, should it be free (S4).
+    /// Whether there are waiters that should acquire it first (S4).
     fn should_yield(&self) -> bool {
         false
     }
-    /// Whether it could be had at this moment. Only asked where others should have it first.
+    /// Whether it is free at this moment. Only called where other waiters should acquire it first.
     fn is_free(&self) -> Result<bool> {
         Ok(false)
     }
@@ -52,8 +53,8 @@ pub(crate) trait Target: Send + Sync + Sized + 'static {
     fn must_poll(&self) -> bool;
     /// The user's own interval for polling.
     fn poll_every(&self) -> Option<Duration>;
-    /// How often who waits tries by themselves although the kernel is waiting for them, where it may leave
-    /// somebody asleep who could go on.
+    /// How often a waiter tries although a thread is blocked in the kernel for it, where the kernel
+    /// may not wake a waiter that could acquire the lock.
     fn backstop(&self) -> Option<Duration> {
         None
     }

@@ -1,5 +1,5 @@
-//! The engine with a lock and a condition in memory, so that a test can bring about each moment of a
-//! hand-over.
+//! The engine with a lock and a condition in memory, so that a test can bring about each moment of
+//! a hand-over.
 
 #![expect(clippy::disallowed_methods, reason = "tests start threads and limit their own time")]
 
@@ -423,7 +423,8 @@ impl Turnstile for Way {
     }
 }
 
-/// Rule R3. With many who come and go so soon, one of them would always find the moment in which it is free.
+/// Rule R3. With many who come and go so soon, one of them would always find the moment in which it
+/// is free.
 #[test]
 fn who_gives_up_soon_does_not_look_past_the_gate_and_who_waits_does() {
     limit!();
@@ -465,7 +466,8 @@ fn a_wait_that_is_dropped_behind_the_gate_gives_up_both() {
     drop(wait);
     assert!(!way.gate.is_held());
     drop(held);
-    // Its helper has it for a moment, which nobody wants any more: it takes the line away, and then unlocks (Q3).
+    // Its helper has it for a moment, which nobody wants any more: it takes the line away, and then
+    // unlocks (Q3).
     let started = Instant::now();
     while QUEUES.has(&way.lock.key()) || way.lock.is_held() {
         assert!(started.elapsed() < Duration::from_secs(60), "held by nobody");

@@ -15,8 +15,8 @@ use super::take_over::{take_over, try_now};
 use super::{Outcome, Target, Waiter};
 use crate::error::Result;
 
-/// Waits for one lock in the calling thread, until the deadline. That is asked for when the first try was
-/// in vain: most are not, and the clock costs.
+/// Waits for one lock in the calling thread, until the deadline. The deadline is asked for when the
+/// first try has failed: most do not, and reading the clock costs.
 pub(crate) fn acquire<T: Target>(
     queues: &'static WaitQueues<T>,
     target: &Arc<T>,
@@ -55,12 +55,12 @@ pub(crate) fn wait_here<W: Waiter>(
     notice: Option<&WaitCallback>,
 ) -> Result<Outcome<W::Held>> {
     let mut wait = WithCallback::new(waiter, notice.cloned());
-    // Before the first poll, which may make a watcher.
+    // Before the first poll, which may create a watcher.
     wait.begin(deadline.start());
     let waker = this_thread();
     loop {
-        // W1. The waker is registered by `poll` before it looks for the last time, and an unpark that
-        // comes before the park makes that return at once: no wake-up is lost in between.
+        // No wake-up is lost: `poll` registers the waker before its last check, and an unpark
+        // before the park makes the park return at once (W1).
         if let Poll::Ready(held) = wait.poll(&waker) {
             return held.map(Outcome::Held);
         }
@@ -77,12 +77,12 @@ pub(crate) fn wait_here<W: Waiter>(
     }
 }
 
-/// Wakes, on a thread that others depend on: a waker that panics must not take them with it.
+/// Wakes from a thread that other waiters depend on, which a panic of the waker must not end.
 pub(super) fn wake(waker: Waker) {
     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
 }
 
-/// Unparks the calling thread.
+/// A waker that unparks the calling thread.
 pub(super) fn this_thread() -> Waker {
     Waker::from(Arc::new(Unpark(std::thread::current())))
 }

@@ -1,5 +1,5 @@
-//! Wakes futures at given times: one thread for the process, started when first needed, gone after a
-//! second without work. Threads that wait need none of this, they park with a time-out.
+//! Wakes futures at given times: one thread for the process, started when it is needed, which ends
+//! after a second without work. A waiting thread parks with a timeout instead.
 
 #![expect(clippy::disallowed_methods, reason = "starts the timer's thread")]
 
@@ -30,8 +30,9 @@ impl Timers {
 }
 
 static TIMERS: ForkSafe<Timers> = ForkSafe::new(Timers::new(), |()| Timers::new());
-/// A little longer than the ticks that most alarms are for: so the sleep that begins after one of them is also the
-/// sleep until the next, and an idle future costs one wake-up of this thread each second.
+/// A little longer than the ticks that most alarms are for: so the sleep that begins after one of
+/// them is also the sleep until the next, and an idle future costs one wake-up of this thread each
+/// second.
 const TIMER_KEEPALIVE: Duration = Duration::from_millis(1010);
 /// So small a part of its span may an alarm be late.
 const TOLERANCE: u32 = 64;
@@ -42,12 +43,12 @@ fn timers() -> MutexGuard<'static, Timers> {
     TIMERS.lock()
 }
 
-/// One future's wake-up, called off when dropped.
+/// One future's wake-up, cancelled when dropped.
 #[derive(Debug, Default)]
 pub(super) struct Alarm(Option<Key>);
 
 impl Alarm {
-    /// Wakes `waker` at `at`, instead of what was set before.
+    /// Wakes `waker` at `at`, instead of the time that was set before.
     pub(super) fn set(&mut self, at: Instant, waker: &Waker) {
         self.remove();
         let waker = waker.clone(); // the executor's code: not under our mutex
@@ -55,8 +56,8 @@ impl Alarm {
         if !timers.is_running {
             let started = std::thread::Builder::new().name("flockwork-timer".into()).spawn(run);
             if started.is_err() {
-                // No thread to be had. The future must be polled again all the same, so it asks for
-                // that itself, after a short sleep that keeps this from being a busy loop.
+                // Without a thread the future must be polled again all the same. It asks for that
+                // itself, after a short sleep that keeps this from being a busy loop.
                 drop(timers);
                 std::thread::sleep(at.saturating_duration_since(now()).min(IN_PLACE));
                 waker.wake();
@@ -77,9 +78,9 @@ impl Alarm {
         }
     }
 
-    pub(super) fn off(&mut self) {
+    pub(super) fn cancel(&mut self) {
         if self.remove() {
-            // Nothing to do any more: without this the thread would sleep until the time that was set.
+            // Without this the thread would sleep until the time that was set.
             TIMERS.notify();
         }
     }
@@ -98,13 +99,14 @@ impl Alarm {
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        self.off();
+        self.cancel();
     }
 }
 
-/// No alarm is missed: an alarm is inserted under the mutex, and this looks at all of them under it before it says
-/// until when it sleeps, and sleeps; who inserts one that is earlier wakes it. The thread ends only with `is_running`
-/// cleared under the same mutex, so that the next alarm starts another.
+/// No alarm is missed: an alarm is inserted under the mutex, under which this thread reads all of
+/// them, sets until when it sleeps, and sleeps. A future that inserts an earlier alarm wakes it.
+/// The thread clears `is_running` under the same mutex before it ends, so that the next alarm
+/// starts another.
 fn run() {
     let mut guard = timers();
     loop {

@@ -1,9 +1,10 @@
-//! Waiting for a lock behind a gate: in line for the gate, and with the gate in hand in line for the lock. So at most
-//! one waits at the lock, and the order is the gate's, whatever mode each wants (rules R1 to R3).
+//! Waiting for a lock behind a gate, which is another lock: a waiter queues for the gate, and while
+//! it holds the gate it queues for the lock. So at most one waits for the lock, and the gate
+//! decides the order of waiters in both modes (rules R1 to R3).
 
 #![expect(
     clippy::disallowed_methods,
-    reason = "a try waits for those who pass, for less than a millisecond"
+    reason = "a try waits less than a millisecond for waiters that pass the gate"
 )]
 
 use std::sync::Arc;
@@ -16,13 +17,14 @@ use super::queued_waiter::QueuedWaiter;
 use super::{Deadline, Outcome, Target, WaitCallback, Waiter, try_now, wait_here};
 use crate::error::Result;
 
-/// Rule R3. How long who stands at the gate waits at most before looking past it: who has it may have been stopped.
+/// How long a waiter queues at the gate before it checks the lock itself: the gate's holder may
+/// have been stopped (rule R3).
 const QUEUED_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// How much longer at most before looking as well at what costs more than a system call. Each time it was in vain
-/// doubles it: of a thousand who wait all look, at a list that has a line for each of them.
+/// At most this many such checks until one that costs more than a system call. Each failed one
+/// doubles the number: a thousand waiters all read a list that has a line for each of them.
 const MAX_CHECK_FACTOR: u32 = 32;
-/// Who passes the gate has it for some microseconds, and who waits in it for longer than all of these together. Zero
-/// lets others run.
+/// A process that passes the gate holds it for some microseconds, and one that waits in it for
+/// longer than the sum of these. Zero lets other threads run.
 const PASSING_PAUSES: [Duration; 4] =
     [Duration::ZERO, Duration::ZERO, Duration::from_micros(50), Duration::from_micros(50)];
 
@@ -32,10 +34,10 @@ pub(crate) trait Turnstile: Send + Sync + 'static {
 
     fn gate(&self) -> &Arc<Self::Lock>;
     fn lock(&self) -> &Arc<Self::Lock>;
-    /// Takes the lock without the gate if nobody has it, in whatever mode (R3). Never blocks. Only for who comes by
-    /// seldom.
+    /// Acquires the lock without the gate if no process holds it in any mode (R3). Never blocks.
+    /// Only for rare checks.
     fn take_unheld(&self) -> Result<Option<Held<Self>>>;
-    /// Whether who has the gate is known not to run. Costs more than a system call.
+    /// Whether the gate's holder is known not to run. Costs more than a system call.
     fn is_gate_stopped(&self) -> bool;
     /// For tests: how long to wait before that.
     fn check_interval(&self) -> Option<Duration>;
@@ -43,7 +45,7 @@ pub(crate) trait Turnstile: Send + Sync + 'static {
 
 type Held<P> = <<P as Turnstile>::Lock as Target>::Held;
 
-/// Takes the lock if it can be had without waiting for anybody but those who are on their way through the gate.
+/// Acquires the lock without waiting for any process but those that are passing the gate.
 pub(crate) fn try_pass<P: Turnstile>(
     queues: &'static WaitQueues<P::Lock>,
     turnstile: &P,
@@ -69,7 +71,8 @@ pub(crate) fn try_pass<P: Turnstile>(
     if turnstile.is_gate_stopped() { lock.attempt() } else { Ok(None) }
 }
 
-/// Waits in the calling thread, until the deadline. That is asked for when the first try was in vain.
+/// Waits in the calling thread, until the deadline, which is asked for when the first try has
+/// failed.
 pub(crate) fn pass<P: Turnstile>(
     queues: &'static WaitQueues<P::Lock>,
     turnstile: &Arc<P>,
@@ -89,8 +92,9 @@ pub(crate) fn pass<P: Turnstile>(
     }
     let lock = turnstile.lock();
     if deadline.is_never() && notice.is_none() && lock.can_block_here() {
-        // In turn at the gate, and then in the kernel (W3): no wake-up is lost there, and who lets go or dies
-        // grants it on. Should this thread die, so does its process, and with it the hold of the gate.
+        // Queued at the gate, and then blocked in the kernel (W3): no wake-up is lost there, and
+        // the kernel grants the lock when its holder releases it or dies. If this process dies, it
+        // releases the gate.
         let _passing = match std::mem::replace(&mut wait.stage, Stage::Done) {
             Stage::Passing { _gate: passing, .. } => passing,
             Stage::AtGate(at_gate) => match wait_here(at_gate, deadline, None)? {
@@ -98,40 +102,40 @@ pub(crate) fn pass<P: Turnstile>(
                 Outcome::Held(Passed::Lock(held)) => return Ok(Outcome::Held(held)),
                 Outcome::TimedOut(waited) => return Ok(Outcome::TimedOut(waited)),
             },
-            Stage::New | Stage::Done => return Ok(Outcome::TimedOut(Duration::ZERO)), // cannot be: it has arrived
+            Stage::New | Stage::Done => return Ok(Outcome::TimedOut(Duration::ZERO)), // unreachable: it has arrived
         };
         return lock.block_here().map(Outcome::Held);
     }
     wait_here(wait, deadline, notice)
 }
 
-/// When who stands at the gate looks past it.
-fn look_at<P: Turnstile>(turnstile: &P) -> Instant {
+/// When a waiter that is queued at the gate checks the lock itself.
+fn check_at<P: Turnstile>(turnstile: &P) -> Instant {
     let (now, span) = (now(), turnstile.check_interval().unwrap_or(QUEUED_CHECK_INTERVAL));
     now.checked_add(span).unwrap_or(now + QUEUED_CHECK_INTERVAL)
 }
 
-/// One who stands at the gate.
+/// A waiter that is queued at the gate.
 struct AtGate<P: Turnstile> {
-    line: QueuedWaiter<P::Lock>,
+    queued: QueuedWaiter<P::Lock>,
     turnstile: Arc<P>,
-    look_at: Instant,
-    /// How many looks until the next thorough one, and from that to the one after.
-    looks: (u32, u32),
+    check_at: Instant,
+    /// How many checks until the next thorough one, and from that to the one after.
+    checks: (u32, u32),
 }
 
 impl<P: Turnstile> AtGate<P> {
-    fn new(line: QueuedWaiter<P::Lock>, turnstile: &Arc<P>) -> Self {
+    fn new(queued: QueuedWaiter<P::Lock>, turnstile: &Arc<P>) -> Self {
         Self {
-            line,
-            look_at: look_at(&**turnstile),
+            queued,
+            check_at: check_at(&**turnstile),
             turnstile: Arc::clone(turnstile),
-            looks: (1, 1),
+            checks: (1, 1),
         }
     }
 
-    fn look_past(&mut self) -> Result<Option<Held<P>>> {
-        let (left, span) = &mut self.looks;
+    fn check_lock(&mut self) -> Result<Option<Held<P>>> {
+        let (left, span) = &mut self.checks;
         *left -= 1;
         let thorough = *left == 0;
         if thorough {
@@ -145,53 +149,54 @@ impl<P: Turnstile> AtGate<P> {
     }
 }
 
-/// What was had at the gate.
+/// What a waiter has acquired at the gate.
 enum Passed<P: Turnstile> {
     Gate(Held<P>),
-    /// The lock itself, past a gate that does not open (R3).
+    /// The lock itself, past a gate whose holder does not run (R3).
     Lock(Held<P>),
 }
 
 impl<P: Turnstile> Waiter for AtGate<P> {
     type Held = Passed<P>;
 
-    /// W1 is the line's; the look past the gate is at a time of its own.
+    /// The queue keeps W1; the check of the lock has its own time.
     fn poll(&mut self, waker: &Waker) -> Poll<Result<Passed<P>>> {
-        if let Poll::Ready(gate) = self.line.poll(waker) {
+        if let Poll::Ready(gate) = self.queued.poll(waker) {
             return Poll::Ready(gate.map(Passed::Gate));
         }
-        if self.look_at > now() {
+        if self.check_at > now() {
             return Poll::Pending;
         }
-        let seen = self.look_past();
-        self.look_at = look_at(&*self.turnstile);
-        match seen.transpose() {
+        let checked = self.check_lock();
+        self.check_at = check_at(&*self.turnstile);
+        match checked.transpose() {
             Some(held) => Poll::Ready(held.map(Passed::Lock)),
             None => Poll::Pending,
         }
     }
 
     fn next_tick(&self) -> Option<Instant> {
-        [self.line.next_tick(), Some(self.look_at)].into_iter().flatten().min()
+        [self.queued.next_tick(), Some(self.check_at)].into_iter().flatten().min()
     }
 
     fn last_chance(&mut self) -> Result<Option<Passed<P>>> {
-        if let Some(gate) = self.line.last_chance()? {
+        if let Some(gate) = self.queued.last_chance()? {
             return Ok(Some(Passed::Gate(gate)));
         }
-        // Not at once: who gives up after some microseconds, and comes again, would pass those who wait longer.
-        let had = if self.look_at <= now() {
-            self.look_past()?
+        // Not at once: a caller that gives up after some microseconds, and tries again, would pass
+        // waiters that have waited longer.
+        let held = if self.check_at <= now() {
+            self.check_lock()?
         } else if self.turnstile.is_gate_stopped() {
             self.turnstile.lock().attempt()?
         } else {
             None
         };
-        Ok(had.map(Passed::Lock))
+        Ok(held.map(Passed::Lock))
     }
 }
 
-/// One who waits for the lock behind the gate. Dropping it gives up both.
+/// A waiter for the lock behind the gate. Dropping it gives up both.
 pub(crate) struct TurnstileWait<P: Turnstile> {
     queues: &'static WaitQueues<P::Lock>,
     turnstile: Arc<P>,
@@ -201,12 +206,12 @@ pub(crate) struct TurnstileWait<P: Turnstile> {
 enum Stage<P: Turnstile> {
     New,
     AtGate(AtGate<P>),
-    /// With the gate in hand. Given back in this order.
+    /// The waiter holds the gate. Released in this order.
     Passing {
-        line: QueuedWaiter<P::Lock>,
+        queued: QueuedWaiter<P::Lock>,
         _gate: Held<P>,
     },
-    /// Over: had, failed or given up.
+    /// The wait has ended: acquired, failed or given up.
     Done,
 }
 
@@ -217,10 +222,10 @@ impl<P: Turnstile> TurnstileWait<P> {
         Self { queues, turnstile, stage: Stage::New }
     }
 
-    /// Takes the lock, or stands where that was in vain.
+    /// Acquires the lock, or queues.
     fn arrive(&mut self) -> Result<Option<Held<P>>> {
         let (gate, lock) = (self.turnstile.gate(), self.turnstile.lock());
-        // In arrival order within the process: where somebody waits for anything, the line knows who is first.
+        // In arrival order within the process: the queues know which waiter is first.
         let tries = self.queues.is_empty();
         let passing = if tries { gate.attempt()? } else { None };
         self.stage = if let Some(gate) = passing {
@@ -228,7 +233,7 @@ impl<P: Turnstile> TurnstileWait<P> {
                 return Ok(Some(held));
             }
             Stage::Passing {
-                line: QueuedWaiter::after_a_try(self.queues, Arc::clone(lock)),
+                queued: QueuedWaiter::after_a_try(self.queues, Arc::clone(lock)),
                 _gate: gate,
             }
         } else {
@@ -251,12 +256,12 @@ impl<P: Turnstile> TurnstileWait<P> {
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Ready(Ok(Passed::Lock(held))) => return Poll::Ready(Ok(held)),
                     Poll::Ready(Ok(Passed::Gate(gate))) => {
-                        let line =
+                        let queued =
                             QueuedWaiter::new(self.queues, Arc::clone(self.turnstile.lock()));
-                        self.stage = Stage::Passing { line, _gate: gate };
+                        self.stage = Stage::Passing { queued, _gate: gate };
                     }
                 },
-                Stage::Passing { line, .. } => return line.poll(waker),
+                Stage::Passing { queued, .. } => return queued.poll(waker),
                 Stage::Done => return Poll::Pending,
             }
         }
@@ -269,7 +274,7 @@ impl<P: Turnstile> Waiter for TurnstileWait<P> {
     fn poll(&mut self, waker: &Waker) -> Poll<Result<Held<P>>> {
         let polled = self.step(waker);
         if polled.is_ready() {
-            self.stage = Stage::Done; // and with it the gate is let go, now that the lock is held
+            self.stage = Stage::Done; // drops the gate, now that the lock is held
         }
         polled
     }
@@ -277,12 +282,13 @@ impl<P: Turnstile> Waiter for TurnstileWait<P> {
     fn next_tick(&self) -> Option<Instant> {
         match &self.stage {
             Stage::AtGate(at_gate) => at_gate.next_tick(),
-            Stage::Passing { line, .. } => line.next_tick(),
+            Stage::Passing { queued, .. } => queued.next_tick(),
             Stage::New | Stage::Done => None,
         }
     }
 
-    /// W2. Both lines are left under the queue's mutex; who is granted the gate at this moment tries the lock once.
+    /// Leaves both queues under their mutex (W2). A waiter that is granted the gate at this moment
+    /// tries the lock once.
     fn last_chance(&mut self) -> Result<Option<Held<P>>> {
         let result = match &mut self.stage {
             Stage::AtGate(at_gate) => match at_gate.last_chance()? {
@@ -290,7 +296,7 @@ impl<P: Turnstile> Waiter for TurnstileWait<P> {
                 Some(Passed::Gate(_gate)) => self.turnstile.lock().attempt()?,
                 None => None,
             },
-            Stage::Passing { line, .. } => line.last_chance()?,
+            Stage::Passing { queued, .. } => queued.last_chance()?,
             Stage::New | Stage::Done => None,
         };
         self.stage = Stage::Done;

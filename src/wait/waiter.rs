@@ -5,20 +5,20 @@ use std::time::{Duration, Instant};
 
 use crate::error::Result;
 
-/// One waiter, thread or future, as a state machine. Dropping it gives up.
+/// A waiter, for a thread or a future. Dropping it gives up.
 pub(crate) trait Waiter: Send + Unpin {
     type Held: Send;
 
-    /// W1. `Pending` means that `waker` was registered before the last look, or that `next_tick` says when
-    /// to come back.
+    /// `Pending` means that `waker` was registered before the last check, or that `next_tick`
+    /// returns when to poll again (W1).
     fn poll(&mut self, waker: &Waker) -> Poll<Result<Self::Held>>;
-    /// When to be polled again although nobody wakes.
+    /// When to poll again without a notification.
     fn next_tick(&self) -> Option<Instant>;
-    /// W2. The time is up: ends the wait, and returns what was had before that.
+    /// Ends the wait at its deadline, and returns what was acquired before that (W2).
     fn last_chance(&mut self) -> Result<Option<Self::Held>>;
 }
 
-/// How a wait ended that did not fail.
+/// How a wait ended, unless it failed.
 #[derive(Debug)]
 pub(crate) enum Outcome<H> {
     Held(H),

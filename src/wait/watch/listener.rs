@@ -1,5 +1,5 @@
-//! Where one waiter listens: at a directory, and while that is missing at the nearest above it that
-//! exists. Knows how a watch is lost and found again, and not what is waited for.
+//! The directory that is watched for one waiter: the one that it names, and while that is missing
+//! the nearest above it that exists.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,98 +8,104 @@ use std::task::Waker;
 use super::registry::{Subscription, WatchTarget, Watched};
 use crate::sys;
 
-/// One place that a waiter wants to hear of.
+/// The events of one directory, for one waiter.
 pub(in crate::wait) struct DirListener {
-    wanted: WatchTarget,
-    heard: Option<Listening>,
+    target: WatchTarget,
+    current: Option<Current>,
 }
 
-struct Listening {
+/// The subscription at this moment.
+struct Current {
     /// The directory, or one above it.
-    at: Arc<Path>,
+    directory: Arc<Path>,
     subscription: Subscription,
-    /// How often it had rung before the last look, and how many of those were the closing of a file.
+    /// How many events there were before the last check, and how many of them were the closing of a
+    /// file.
     seen: (u64, u64),
 }
 
 impl DirListener {
-    pub(in crate::wait) fn new(wanted: WatchTarget) -> Self {
-        Self { wanted, heard: None }
+    pub(in crate::wait) fn new(target: WatchTarget) -> Self {
+        Self { target, current: None }
     }
 
     pub(in crate::wait) fn register(&self, waker: &Waker) {
-        if let Some(heard) = &self.heard {
-            heard.subscription.register(waker);
+        if let Some(current) = &self.current {
+            current.subscription.register(waker);
         }
     }
 
-    /// Whether anything was heard since this was last asked, and whether the closing of a file was.
-    pub(in crate::wait) fn news(&mut self) -> (bool, bool) {
-        let Some(heard) = &mut self.heard else { return (false, false) };
-        // All of them first: a close that is counted in between is news with the next ring.
-        let events = heard.subscription.events();
-        let closes = heard.subscription.closes();
-        let before = std::mem::replace(&mut heard.seen, (events, closes));
+    /// Whether there were events since the last call, and whether a file was closed.
+    pub(in crate::wait) fn take_events(&mut self) -> (bool, bool) {
+        let Some(current) = &mut self.current else { return (false, false) };
+        // All events first: a close that is counted in between is reported with the next event.
+        let events = current.subscription.events();
+        let closes = current.subscription.closes();
+        let before = std::mem::replace(&mut current.seen, (events, closes));
         (events != before.0, closes != before.1)
     }
 
-    /// Whether whatever happens there is heard.
+    /// Whether the directory is watched.
     pub(in crate::wait) fn is_up(&self) -> bool {
-        let watched = self.heard.as_ref().map(|heard| heard.subscription.watched());
+        let watched = self.current.as_ref().map(|current| current.subscription.watched());
         matches!(watched, Some(Watched::Yes(_)))
     }
 
-    /// Asks again for a watch that could not be had.
-    pub(in crate::wait) fn ask_again(&self) {
-        if let Some(Listening { subscription, .. }) = &self.heard {
+    /// Requests a watch again that failed.
+    pub(in crate::wait) fn retry_watch(&self) {
+        if let Some(Current { subscription, .. }) = &self.current {
             if matches!(subscription.watched(), Watched::No | Watched::Missing) {
-                subscription.ask_again();
+                subscription.request_watch();
             }
         }
     }
 
-    /// Rule E6. After a look that was in vain: sees to it that the right directory is listened to. Where it has
-    /// to change something, the bell rings when that is done, and the look that follows sees what happened until
-    /// then. `thorough`: also where no event tells that the directory was replaced.
-    pub(in crate::wait) fn settle(&mut self, thorough: bool, waker: &Waker) {
-        let wanted = &self.wanted.directory;
-        let Some(heard) = &self.heard else { return self.listen(waker) };
+    /// After a failed check: subscribes to the right directory (rule E6). Where the subscription
+    /// changes, it notifies the waiter when it is active, and the check that follows sees what
+    /// happened until then. `thorough`: also where no event reports that the directory was
+    /// replaced.
+    pub(in crate::wait) fn update(&mut self, thorough: bool, waker: &Waker) {
+        let wanted = &self.target.directory;
+        let Some(current) = &self.current else { return self.subscribe(waker) };
         let nearest = || sys::nearest_directory(wanted);
-        match heard.subscription.watched() {
+        match current.subscription.watched() {
             Watched::Missing => match nearest() {
-                Some(nearest) if nearest == &*heard.at => heard.subscription.ask_again(), // it is there again
-                Some(_) => self.listen(waker),
+                // It exists again.
+                Some(nearest) if nearest == &*current.directory => {
+                    current.subscription.request_watch();
+                }
+                Some(_) => self.subscribe(waker),
                 None => {}
             },
-            // The next one on the way to it may be there.
+            // The next directory on the way to it may exist by now.
             Watched::Yes(_) | Watched::No
-                if heard.at != *wanted && nearest() != Some(&heard.at) =>
+                if current.directory != *wanted && nearest() != Some(&current.directory) =>
             {
-                self.listen(waker);
+                self.subscribe(waker);
             }
-            Watched::Asked | Watched::No => {}
+            Watched::Requested | Watched::No => {}
             Watched::Yes(id) => {
-                if thorough && sys::directory_identity(&heard.at).ok() != Some(id) {
-                    heard.subscription.ask_again();
+                if thorough && sys::directory_identity(&current.directory).ok() != Some(id) {
+                    current.subscription.request_watch();
                 }
             }
         }
     }
 
-    fn listen(&mut self, waker: &Waker) {
-        let wanted = &self.wanted.directory;
+    fn subscribe(&mut self, waker: &Waker) {
+        let wanted = &self.target.directory;
         let nearest = sys::nearest_directory(wanted).unwrap_or(wanted);
-        let place = if nearest == &**wanted {
-            self.wanted.clone()
+        let target = if nearest == &**wanted {
+            self.target.clone()
         } else {
-            // What comes next is the directory on the way.
+            // The next event of interest is that of the next directory on the way.
             let next = wanted.strip_prefix(nearest).ok().and_then(|rest| rest.components().next());
             let names = next.map(|next| [next.as_os_str().to_os_string()].into());
             WatchTarget { directory: nearest.into(), names }
         };
-        let at = Arc::clone(&place.directory);
-        let subscription = Subscription::new(place);
+        let directory = Arc::clone(&target.directory);
+        let subscription = Subscription::new(target);
         subscription.register(waker);
-        self.heard = Some(Listening { at, subscription, seen: (0, 0) });
+        self.current = Some(Current { directory, subscription, seen: (0, 0) });
     }
 }

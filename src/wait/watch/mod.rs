@@ -1,4 +1,4 @@
-//! The events of directories: which waiter wants to be woken by which of them, and the thread that talks to notify.
+//! The events of directories: which waiter each of them wakes, and the thread that calls notify.
 
 mod listener;
 mod registry;

@@ -1,5 +1,5 @@
-//! Who listens where, and who is to be woken by what: between the waiters, the thread that talks to
-//! notify and notify's own. Knows directories by their paths and looks at none.
+//! The waiters of each directory, shared by the waiters, the thread that calls notify and notify's
+//! own thread. Nothing here reads a directory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -13,39 +13,39 @@ use super::watcher;
 use crate::fork_safe::{ForkSafe, MutexGuard};
 use crate::sys::{DirectoryId, Origin};
 
-/// What they tell each other. Under one mutex, which is never held while notify is called: on some platforms that
-/// waits for the handler, which takes it too.
+/// Under one mutex, which is never held while notify is called: on some platforms that waits for
+/// the handler, which takes the mutex too.
 pub(super) struct WatchRegistry {
     /// Whether the thread runs.
     pub(super) is_running: bool,
     pub(super) directories: BTreeMap<Arc<Path>, WatchedDir>,
-    /// Directories that may have been replaced since they were watched: the watch stays with what was moved
-    /// away, and ends with what was removed.
-    pub(super) doubted: BTreeSet<Arc<Path>>,
-    /// Whether the thread sleeps until it is told that somebody has gone, or soon will.
+    /// Directories that may have been replaced since they were watched: a watch stays with a
+    /// directory that was moved away, and ends with one that was removed.
+    pub(super) stale: BTreeSet<Arc<Path>>,
+    /// Whether the thread sleeps until it is notified that a waiter has gone, or soon will.
     pub(super) sleeps_long: bool,
-    /// New names that were heard of.
+    /// How many new names were reported.
     pub(super) new_names: u32,
-    /// The watcher that is listened to.
+    /// The number of the current watcher.
     pub(super) watcher: u64,
-    /// That watcher's thread has ended by itself.
+    /// That watcher's thread has ended unasked.
     pub(super) has_ended: bool,
 }
 
-/// A directory, and who listens there.
+/// A directory, and its waiters.
 #[derive(Default)]
 pub(super) struct WatchedDir {
-    /// The path with which events of it come, while it is watched.
+    /// The path in its events, while it is watched.
     pub(super) event_path: Option<Arc<Path>>,
     /// By the names of interest, so that an event is compared with each of these once.
     users: BTreeMap<Names, BTreeMap<u64, Arc<EventCounter>>>,
 }
 
-/// The names within a directory whose events are of interest; `None`: all. Those of the directory itself always
-/// are.
+/// The names within a directory whose events are of interest; `None`: all. Events of the directory
+/// itself always are.
 pub(crate) type Names = Option<Arc<[OsString]>>;
 
-/// What one waiter wants to hear of.
+/// The events that one waiter needs.
 #[derive(Debug, Clone)]
 pub(crate) struct WatchTarget {
     pub(crate) directory: Arc<Path>,
@@ -54,7 +54,8 @@ pub(crate) struct WatchTarget {
 
 pub(super) static REGISTRY: ForkSafe<WatchRegistry> =
     ForkSafe::new(WatchRegistry::new(), |()| WatchRegistry::new());
-/// Of subscriptions. Goes on in a forked copy, so that what it has of the other process is never taken for its own.
+/// The next subscription's number. It is not reset in a forked copy, where a subscription of the
+/// other process must not be taken for its own.
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 pub(super) fn registry() -> MutexGuard<'static, WatchRegistry> {
@@ -66,7 +67,7 @@ impl WatchRegistry {
         Self {
             is_running: false,
             directories: BTreeMap::new(),
-            doubted: BTreeSet::new(),
+            stale: BTreeSet::new(),
             sleeps_long: false,
             new_names: 0,
             watcher: 0,
@@ -74,7 +75,7 @@ impl WatchRegistry {
         }
     }
 
-    /// From here on what the last watcher's thread does, and that it ends, is no news.
+    /// From now on events of the last watcher's thread, and its end, are ignored.
     pub(super) fn next_watcher(&mut self) -> u64 {
         self.watcher += 1;
         self.watcher
@@ -94,31 +95,31 @@ impl WatchedDir {
         self.users.values().flat_map(BTreeMap::values)
     }
 
-    /// Of those who are interested in a name that `is_meant`.
+    /// The counters of waiters whose names `matches` accepts.
     pub(super) fn counters_of(
         &self,
-        is_meant: impl Fn(&Names) -> bool,
+        matches: impl Fn(&Names) -> bool,
     ) -> impl Iterator<Item = &Arc<EventCounter>> {
-        let meant = self.users.iter().filter(move |(names, _)| is_meant(names));
-        meant.flat_map(|(_, counters)| counters.values())
+        let matching = self.users.iter().filter(move |(names, _)| matches(names));
+        matching.flat_map(|(_, counters)| counters.values())
     }
 }
 
 /// Whether a directory is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Watched {
-    /// Not yet known.
-    Asked,
-    /// With the directory that the path led to when it was watched.
+    /// Requested, and not known yet.
+    Requested,
+    /// Yes, with the directory that the path led to then.
     Yes(DirectoryId),
     /// There is no such directory.
     Missing,
     No,
 }
 
-/// What one waiter hears.
+/// Counts the events for one waiter, and wakes it.
 pub(super) struct EventCounter {
-    /// How often something was heard.
+    /// How many events there were.
     events: AtomicU64,
     /// How many of them were the closing of a file.
     closes: AtomicU64,
@@ -134,8 +135,9 @@ impl EventCounter {
         self.inner().0
     }
 
-    /// Answers first, counts then, and wakes last. So who sees the count sees the answer, and who looks at the
-    /// count after registering its waker sees it or is woken (W1).
+    /// Sets the answer first, counts then, and wakes last. So a waiter that sees the count sees the
+    /// answer, and a waiter that reads the count after registering its waker sees the event or is
+    /// woken (W1).
     pub(super) fn notify(&self, close: bool, answer: Option<Watched>) {
         let mut inner = self.inner();
         if let Some(answer) = answer {
@@ -153,22 +155,22 @@ impl EventCounter {
     }
 }
 
-/// One waiter's interest in the events of a place, which ends when dropped.
+/// A subscription of one waiter to the events of a directory, which ends when dropped.
 pub(super) struct Subscription {
     number: u64,
-    place: WatchTarget,
+    target: WatchTarget,
     counter: Arc<EventCounter>,
-    /// In a forked copy nobody rings it.
+    /// In a forked copy no thread notifies it.
     origin: Origin,
 }
 
 impl Subscription {
-    /// Returns at once. The bell rings when the answer is there, and that ring counts as the closing of a file:
-    /// what happened before the watch was up is seen by the looks that follow it.
-    pub(super) fn new(place: WatchTarget) -> Self {
+    /// Returns at once. The waiter is notified when the answer is known, which counts as the
+    /// closing of a file: the checks after that see what happened before the watch was active.
+    pub(super) fn new(target: WatchTarget) -> Self {
         let this = Self {
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
-            place,
+            target,
             counter: Arc::new(EventCounter {
                 events: AtomicU64::new(0),
                 closes: AtomicU64::new(0),
@@ -176,31 +178,32 @@ impl Subscription {
             }),
             origin: Origin::here(),
         };
-        this.ask_again();
+        this.request_watch();
         this
     }
 
-    /// Asks again for a watch that could not be had, or that is of a directory which was replaced.
-    pub(super) fn ask_again(&self) {
+    /// Requests a watch, also again where one failed or the directory was replaced.
+    pub(super) fn request_watch(&self) {
         if !self.origin.is_here() {
             return;
         }
         let mut registry = registry();
         if watcher::is_running(&mut registry) {
-            // Under the hub's mutex, under which its thread reads it.
-            self.counter.inner().0 = Watched::Asked;
+            // Under the registry's mutex, under which the thread reads it.
+            self.counter.inner().0 = Watched::Requested;
             let watched_dir =
-                registry.directories.entry(Arc::clone(&self.place.directory)).or_default();
-            let counters = watched_dir.users.entry(self.place.names.clone()).or_default();
+                registry.directories.entry(Arc::clone(&self.target.directory)).or_default();
+            let counters = watched_dir.users.entry(self.target.names.clone()).or_default();
             counters.insert(self.number, Arc::clone(&self.counter));
         }
         drop(registry);
         REGISTRY.notify();
     }
 
-    /// Who is woken from now on.
+    /// Sets the waker that is woken from now on.
     pub(super) fn register(&self, waker: &Waker) {
-        // In a forked copy the bell may be locked, by a thread that the copy does not have (rule 4).
+        // In a forked copy the mutex may be locked by a thread that the copy does not have (rule
+        // 4).
         if !self.origin.is_here() {
             return;
         }
@@ -209,7 +212,7 @@ impl Subscription {
             return;
         }
         drop(inner);
-        // Q6: cloned and dropped without the mutex.
+        // Cloned and dropped without the mutex (Q6).
         let new = waker.clone();
         let old = self.counter.inner().1.replace(new);
         drop(old);
@@ -235,21 +238,21 @@ impl Drop for Subscription {
         }
         let mut registry = registry();
         let mut counter = None;
-        if let Some(watched_dir) = registry.directories.get_mut(&self.place.directory) {
-            if let Some(counters) = watched_dir.users.get_mut(&self.place.names) {
+        if let Some(watched_dir) = registry.directories.get_mut(&self.target.directory) {
+            if let Some(counters) = watched_dir.users.get_mut(&self.target.names) {
                 counter = counters.remove(&self.number);
                 if counters.is_empty() {
-                    watched_dir.users.remove(&self.place.names);
+                    watched_dir.users.remove(&self.target.names);
                 }
             }
             if watched_dir.event_path.is_none() && !watched_dir.is_used() {
-                registry.directories.remove(&self.place.directory);
+                registry.directories.remove(&self.target.directory);
             }
         }
-        let is_to_be_told = registry.sleeps_long;
+        let must_notify = registry.sleeps_long;
         drop(registry);
         drop(counter);
-        if is_to_be_told {
+        if must_notify {
             REGISTRY.notify();
         }
     }

@@ -1,11 +1,11 @@
-//! The events of directories: the one file that names notify. One watcher for the process, made when
-//! somebody waits and gone soon after, directories counted by who waits.
+//! The thread that calls notify: the one file that names that crate. The process has one watcher,
+//! created when a thread or future waits and dropped soon after.
 //!
-//! Nothing depends on notify for correctness. An event is a hint to look (rules S7 and E1), a lost one costs a
-//! backstop, and where no watch can be had the waiters poll. Its calls are made by a thread of this
-//! module and never by a waiter, so that one that hangs (notify#942) delays nobody.
+//! Nothing depends on notify for correctness. An event is a hint to check (rules S7 and E1), a lost
+//! event costs a backstop, and without a watch the waiters poll. A thread of this module calls
+//! notify and no waiter does, so that a call that hangs (notify#942) delays no waiter.
 
-#![expect(clippy::disallowed_methods, reason = "starts the thread that talks to notify")]
+#![expect(clippy::disallowed_methods, reason = "starts the thread that calls notify")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,16 +23,17 @@ use super::registry::{
 };
 use crate::sys::{self, DirectoryId};
 
-/// How long a watch, and the watcher, is kept when nobody waits: who was woken is not held up by its end, and who
-/// comes back finds it. Not longer, since on Linux a user has only 128 instances (inotify(7),
-/// `max_user_instances`), over all processes.
+/// How long a watch, and the watcher, is kept without a waiter: its end does not delay a woken
+/// waiter, and the next wait finds it. Not longer, since on Linux a user has only 128 instances
+/// (inotify(7), `max_user_instances`), over all processes.
 const WATCHER_KEEPALIVE: Duration = Duration::from_millis(20);
-/// Until something changes; a condition can be waited for so long on any platform.
+/// A pause without end, which any platform's condition variable can wait for.
 const FOREVER: Duration = Duration::from_secs(24 * 3600);
 /// How long to wait for the answer whether a directory can be watched.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// So many new names and a watcher by kqueue is made anew. notify 8.2 opens each file that comes to a watched
-/// directory, and does not close it when it goes (kqueue.rs, `handle_kqueue` and `remove_watch`; notify#644).
+/// After this many new names a kqueue watcher is created again. notify 8.2 opens each file that
+/// comes to a watched directory, and does not close it when it goes (kqueue.rs, `handle_kqueue` and
+/// `remove_watch`; notify#644).
 const MAX_NEW_NAMES: u32 = 64;
 
 /// Whether the thread runs; starts it where it does not.
@@ -44,8 +45,8 @@ pub(super) fn is_running(registry: &mut WatchRegistry) -> bool {
     registry.is_running
 }
 
-/// Whether the events of this directory, or of the nearest above it that exists, can be had. Asks, and waits for
-/// the answer.
+/// Whether this directory, or the nearest above it that exists, can be watched. Waits for the
+/// answer.
 pub(crate) fn is_watchable(directory: &Path) -> bool {
     let Some(directory) = sys::nearest_directory(directory) else { return false };
     let subscription = Subscription::new(WatchTarget { directory: directory.into(), names: None });
@@ -56,7 +57,7 @@ pub(crate) fn is_watchable(directory: &Path) -> bool {
         match subscription.watched() {
             Watched::Yes(_) => return true,
             Watched::Missing | Watched::No => return false,
-            Watched::Asked => {}
+            Watched::Requested => {}
         }
         let left = end.saturating_duration_since(now());
         if left.is_zero() {
@@ -66,7 +67,7 @@ pub(crate) fn is_watchable(directory: &Path) -> bool {
     }
 }
 
-/// What the thread has of notify.
+/// The watcher, and the directories that it watches.
 #[derive(Default)]
 struct Watches {
     watcher: Option<RecommendedWatcher>,
@@ -74,20 +75,21 @@ struct Watches {
 }
 
 struct Directory {
-    /// What the path led to when it was watched: a watch stays with what was moved away.
+    /// The directory that the path led to when it was watched: a watch stays with it when it is
+    /// moved.
     id: DirectoryId,
-    /// The path that notify was given: another one that leads to the same directory, where that was watched
+    /// The path that notify was given: another path of the same directory, if that was watched
     /// already.
     event_path: Arc<Path>,
-    /// Since when nobody has wanted it.
+    /// Since when it has no waiter.
     unused_since: Option<Instant>,
 }
 
-/// Brings notify to what the users want, again and again, until nobody has wanted anything for a while.
+/// Watches the directories that have waiters, until none has had one for a while.
 ///
-/// No user is missed: what they want is read under the mutex under which they say it, and so is the end. Who
-/// leaves says so only to a thread that sleeps for long: one that does not looks soon. Whoever clears `sleeps_long`
-/// wakes it.
+/// No waiter is missed: subscriptions are read under the mutex under which they are made, and the
+/// thread ends under it. A waiter that leaves notifies only a thread that sleeps long; otherwise
+/// the thread checks soon. A thread that clears `sleeps_long` also wakes it.
 fn run() {
     let mut watches = Watches::default();
     let mut is_alert = false;
@@ -102,9 +104,9 @@ fn run() {
             watches.renew();
             guard = registry();
         }
-        let doubted = std::mem::take(&mut guard.doubted);
+        let stale = std::mem::take(&mut guard.stale);
         let now = now();
-        let mut unwanted = Vec::new();
+        let mut unused = Vec::new();
         let mut is_lingering = false;
         for (path, directory) in &mut watches.directories {
             if guard.directories.get(path).is_some_and(WatchedDir::is_used) {
@@ -115,8 +117,8 @@ fn run() {
             }
             let is_over =
                 directory.unused_since.is_some_and(|since| now - since >= WATCHER_KEEPALIVE);
-            if is_over || doubted.contains(path) {
-                unwanted.push(Arc::clone(path));
+            if is_over || stale.contains(path) {
+                unused.push(Arc::clone(path));
             }
         }
         if !guard.has_users() && !is_lingering {
@@ -127,22 +129,22 @@ fn run() {
             watches.end();
             return;
         }
-        let is_asked = |counter: &Arc<_>| EventCounter::watched(counter) == Watched::Asked;
-        let asked: BTreeSet<Arc<Path>> = guard
+        let is_requested = |counter: &Arc<_>| EventCounter::watched(counter) == Watched::Requested;
+        let requested: BTreeSet<Arc<Path>> = guard
             .directories
             .iter()
             .filter(|(path, watched_dir)| {
                 watched_dir.is_used()
-                    && (doubted.contains(*path) || watched_dir.counters().any(is_asked))
+                    && (stale.contains(*path) || watched_dir.counters().any(is_requested))
             })
             .map(|(path, _)| Arc::clone(path))
             .collect();
-        if !asked.is_empty() || !unwanted.is_empty() {
+        if !requested.is_empty() || !unused.is_empty() {
             drop(guard);
-            for directory in unwanted {
+            for directory in unused {
                 watches.unwatch(&directory);
             }
-            for directory in asked {
+            for directory in requested {
                 answer(&directory, watches.watch(&directory));
             }
             guard = registry();
@@ -157,7 +159,7 @@ fn run() {
     }
 }
 
-/// Rings all who listen there.
+/// Notifies all waiters of the directory.
 fn answer(directory: &Arc<Path>, answer: Watched) {
     let registry = registry();
     let counters: Vec<_> = registry
@@ -172,7 +174,7 @@ fn answer(directory: &Arc<Path>, answer: Watched) {
     }
 }
 
-/// What notify calls, on its own thread.
+/// Called by notify, on its own thread.
 struct NotifyHandler {
     watcher: u64,
 }
@@ -184,8 +186,8 @@ impl notify::EventHandler for NotifyHandler {
 }
 
 impl Drop for NotifyHandler {
-    /// notify drops it where its thread ends: also by a panic of its own (inotify.rs, `event_loop_thread`), which
-    /// it tells nobody.
+    /// notify drops it where its thread ends, also by a panic (inotify.rs, `event_loop_thread`),
+    /// which it does not report.
     fn drop(&mut self) {
         let mut registry = registry();
         if registry.watcher == self.watcher {
@@ -197,15 +199,15 @@ impl Drop for NotifyHandler {
     }
 }
 
-/// Who listens at the directory of the event's path looks; or everybody, where that is none we
-/// know: paths come back canonical on macOS, with other separators on Windows, and not at all with an overflow
-/// (`need_rescan`).
+/// Notifies the waiters of the event's directory, or all waiters where that directory is unknown:
+/// paths are canonical on macOS, have other separators on Windows, and are missing after an
+/// overflow (`need_rescan`).
 fn handle(event: notify::Result<notify::Event>) {
-    // An overflow, or whatever else is no event, may stand for anything.
+    // An overflow, or an error, may stand for any event.
     let event = event.ok().filter(|event| !event.need_rescan());
     let kind = event.as_ref().map(|event| event.kind);
-    let (close, doubt) = match kind {
-        // To look needs no opening, but others' opening and reading is no news.
+    let (close, may_be_stale) = match kind {
+        // No check depends on files being opened or read.
         Some(EventKind::Access(AccessKind::Close(AccessMode::Write))) => (true, false),
         Some(EventKind::Access(_)) => return,
         Some(
@@ -217,47 +219,49 @@ fn handle(event: notify::Result<notify::Event>) {
     let paths = event.map(|event| event.paths).unwrap_or_default();
     let mut registry = registry();
     let mut is_known = false;
-    let mut meant: Vec<_> = Vec::new();
-    let mut doubted: Vec<_> = Vec::new();
+    let mut counters: Vec<_> = Vec::new();
+    let mut stale: Vec<_> = Vec::new();
     for (directory, watched_dir) in &registry.directories {
         let Some(event_path) = &watched_dir.event_path else { continue };
         let is_itself = paths.iter().any(|path| *path == **event_path);
         let is_within = paths.iter().any(|path| path.parent() == Some(event_path));
         is_known |= is_itself || is_within;
         if is_itself {
-            meant.extend(watched_dir.counters().cloned());
+            counters.extend(watched_dir.counters().cloned());
         } else if is_within {
             let of_interest = |names: &Names| paths.iter().any(|path| concerns(names, path));
-            meant.extend(watched_dir.counters_of(of_interest).cloned());
+            counters.extend(watched_dir.counters_of(of_interest).cloned());
         }
-        // With what lies below: notify 8.2 drops the watches of all that when a watched directory is moved or
-        // removed (inotify.rs, `remove_watch`), and it is not where it was.
-        if doubt && (paths.is_empty() || paths.iter().any(|path| event_path.starts_with(path))) {
-            doubted.push(Arc::clone(directory));
+        // Directories below it as well: notify 8.2 drops their watches when a watched directory is
+        // moved or removed (inotify.rs, `remove_watch`), and they are not at their paths any more.
+        if may_be_stale
+            && (paths.is_empty() || paths.iter().any(|path| event_path.starts_with(path)))
+        {
+            stale.push(Arc::clone(directory));
         }
     }
     if !is_known {
-        meant.extend(registry.directories.values().flat_map(WatchedDir::counters).cloned());
+        counters.extend(registry.directories.values().flat_map(WatchedDir::counters).cloned());
     }
-    let has_doubts = !doubted.is_empty();
-    registry.doubted.extend(doubted);
-    let is_stray = matches!(kind, Some(EventKind::Create(_)))
+    let has_stale = !stale.is_empty();
+    registry.stale.extend(stale);
+    let leaks_descriptor = matches!(kind, Some(EventKind::Create(_)))
         && matches!(RecommendedWatcher::kind(), WatcherKind::Kqueue);
-    registry.new_names += u32::from(is_stray);
-    // Who is woken may go, and need not stop to say so: the thread looks for that in a while.
-    let is_to_be_told = !meant.is_empty() && std::mem::take(&mut registry.sleeps_long);
-    let is_due = is_to_be_told || has_doubts || registry.new_names >= MAX_NEW_NAMES;
+    registry.new_names += u32::from(leaks_descriptor);
+    // A woken waiter may leave without notifying the thread, which checks for that in a while.
+    let must_notify = !counters.is_empty() && std::mem::take(&mut registry.sleeps_long);
+    let must_wake = must_notify || has_stale || registry.new_names >= MAX_NEW_NAMES;
     drop(registry);
-    for counter in meant {
+    for counter in counters {
         counter.notify(close, None);
     }
-    if is_due {
+    if must_wake {
         REGISTRY.notify();
     }
 }
 
-/// Whether an event of this path in the directory is of interest. Only inotify gives back names as they were
-/// written, byte for byte.
+/// Whether an event of this path in the directory is of interest. Only inotify reports names byte
+/// for byte as they were written.
 fn concerns(names: &Names, path: &Path) -> bool {
     let (Some(names), Some(name)) = (names, path.file_name()) else { return true };
     !is_inotify() || names.iter().any(|wanted| wanted == name)
@@ -272,37 +276,39 @@ impl Watches {
         let id = sys::directory_identity(directory).ok();
         if let Some(known) = self.directories.get(directory).map(|directory| directory.id) {
             if id == Some(known) {
-                return Watched::Yes(known); // it is heard of since then, also while nobody listened
+                return Watched::Yes(known); // watched since then, also without a waiter
             }
-            // Of what had the path before. On Windows that is not quite gone as long as it is watched.
+            // That watch is of a directory that had the path before. On Windows it is not quite
+            // removed while it is watched.
             self.unwatch(directory);
         }
         let Some(id) = id else { return Watched::Missing };
-        // inotify has one watch for a directory, whatever path leads there, and notify 8.2 one path for a
-        // watch: the last that it was given. With the other one it would end (inotify.rs, `paths`).
-        let twin = self.directories.values().find(|other| is_inotify() && other.id == id);
-        if let Some(event_path) = twin.map(|twin| Arc::clone(&twin.event_path)) {
-            self.note(directory, id, event_path);
+        // inotify has one watch for a directory, whatever path leads there, and notify 8.2 one path
+        // for a watch: the last that it was given. Unwatching the other path would end it
+        // (inotify.rs, `paths`).
+        let same = self.directories.values().find(|other| is_inotify() && other.id == id);
+        if let Some(event_path) = same.map(|same| Arc::clone(&same.event_path)) {
+            self.insert(directory, id, event_path);
             return Watched::Yes(id);
         }
         if self.watcher.is_none() {
             self.watcher = watcher();
         }
         let Some(watcher) = &mut self.watcher else { return Watched::No };
-        // Before it is watched: what is heard of it from then on may make it doubtful.
-        set_heard_as(directory, Some(Arc::clone(directory)));
+        // Before it is watched: an event from then on may make it stale.
+        set_event_path(directory, Some(Arc::clone(directory)));
         // notify 8.2 panics in `watch` where its thread has ended (inotify.rs, `watch_inner`).
         let answer = catch_unwind(AssertUnwindSafe(|| {
             watcher.watch(directory, RecursiveMode::NonRecursive)
         }));
         match answer {
             Ok(Ok(())) => {
-                // Should it have been replaced since the first line, who waits sees another id (E6).
-                self.note(directory, id, Arc::clone(directory));
+                // If it was replaced since the first line, a waiter sees another id (E6).
+                self.insert(directory, id, Arc::clone(directory));
                 Watched::Yes(id)
             }
             Ok(Err(_)) => {
-                set_heard_as(directory, None);
+                set_event_path(directory, None);
                 if directory.is_dir() { Watched::No } else { Watched::Missing }
             }
             Err(_) => {
@@ -312,28 +318,28 @@ impl Watches {
         }
     }
 
-    fn note(&mut self, directory: &Arc<Path>, id: DirectoryId, event_path: Arc<Path>) {
-        set_heard_as(directory, Some(Arc::clone(&event_path)));
+    fn insert(&mut self, directory: &Arc<Path>, id: DirectoryId, event_path: Arc<Path>) {
+        set_event_path(directory, Some(Arc::clone(&event_path)));
         let known = Directory { id, event_path, unused_since: None };
         self.directories.insert(Arc::clone(directory), known);
     }
 
     fn unwatch(&mut self, directory: &Arc<Path>) {
-        set_heard_as(directory, None);
+        set_event_path(directory, None);
         let Some(known) = self.directories.remove(directory) else { return };
         if known.event_path != *directory {
-            return; // it was heard of by another path
+            return; // its events come with another path
         }
-        // Whoever was heard of by this one is watched by its own.
-        let twins = self.directories.iter().filter(|(_, other)| other.event_path == *directory);
-        let twins: Vec<_> = twins.map(|(path, _)| Arc::clone(path)).collect();
-        for twin in &twins {
-            self.directories.remove(twin);
-            set_heard_as(twin, None);
+        // Directories whose events come with this path are watched by their own paths then.
+        let same = self.directories.iter().filter(|(_, other)| other.event_path == *directory);
+        let same: Vec<_> = same.map(|(path, _)| Arc::clone(path)).collect();
+        for path in &same {
+            self.directories.remove(path);
+            set_event_path(path, None);
         }
-        registry().doubted.extend(twins);
+        registry().stale.extend(same);
         let Some(watcher) = &mut self.watcher else { return };
-        // An error says that it was not watched any more: the directory is gone.
+        // An error means that it was not watched any more: the directory is gone.
         if catch_unwind(AssertUnwindSafe(|| watcher.unwatch(directory))).is_err() {
             self.abandon();
         }
@@ -344,13 +350,13 @@ impl Watches {
         let mut registry = registry();
         registry.next_watcher();
         registry.new_names = 0;
-        registry.doubted.extend(self.directories.keys().cloned());
+        registry.stale.extend(self.directories.keys().cloned());
         drop(registry);
         std::mem::take(self).end();
     }
 
-    /// Its thread has ended, and its `drop` panics for that. Who listened polls, and asks again after a while: what
-    /// ended it may end the next one too.
+    /// Leaks the watcher: its thread has ended, so that its `drop` would panic. The waiters poll,
+    /// and request a watch again after a while: the same cause may end the next watcher.
     fn abandon(&mut self) {
         let mut registry = registry();
         registry.next_watcher();
@@ -358,7 +364,7 @@ impl Watches {
         drop(registry);
         std::mem::forget(self.watcher.take());
         for directory in std::mem::take(&mut self.directories).into_keys() {
-            set_heard_as(&directory, None);
+            set_event_path(&directory, None);
             answer(&directory, Watched::No);
         }
     }
@@ -368,8 +374,8 @@ impl Watches {
     }
 }
 
-/// The path with which events of that directory come.
-fn set_heard_as(directory: &Arc<Path>, event_path: Option<Arc<Path>>) {
+/// Sets the path with which events of the directory come.
+fn set_event_path(directory: &Arc<Path>, event_path: Option<Arc<Path>>) {
     let mut registry = registry();
     let watched_dir = registry.directories.entry(Arc::clone(directory)).or_default();
     watched_dir.event_path = event_path;
@@ -378,16 +384,18 @@ fn set_heard_as(directory: &Arc<Path>, event_path: Option<Arc<Path>>) {
     }
 }
 
-/// A watcher whose thread runs. notify 8.2 does not say where that could not be started (`let _ = spawn`, in
-/// each backend), and panics later: a message that is answered by it, and fails without a panic, tells.
+/// A watcher whose thread runs. notify 8.2 does not report where the thread did not start (`let _ =
+/// spawn`, in each backend), and panics later. `configure` sends a message to that thread, and
+/// fails without a panic.
 fn watcher() -> Option<RecommendedWatcher> {
-    // Where the system has no events (illumos) notify looks every 30 seconds. We look more often ourselves.
+    // Where the system has no events (illumos) notify polls every 30 seconds. The waiters poll more
+    // often.
     if matches!(RecommendedWatcher::kind(), WatcherKind::PollWatcher | WatcherKind::NullWatcher) {
         return None;
     }
     // The handler of a watcher that could not be created is not the handler of this one.
-    let ears = NotifyHandler { watcher: registry().next_watcher() };
-    let mut watcher = RecommendedWatcher::new(ears, Config::default()).ok()?;
+    let handler = NotifyHandler { watcher: registry().next_watcher() };
+    let mut watcher = RecommendedWatcher::new(handler, Config::default()).ok()?;
     if watcher.configure(Config::default()).is_ok() {
         return Some(watcher);
     }
