@@ -12,8 +12,8 @@ use crate::sync::{Condvar, Mutex};
 use crate::sys::Origin;
 
 pub(crate) struct ForkSafe<T: 'static, C: 'static = ()> {
-    /// The process that used it first. No `OnceLock`: a fork while another thread fills one leaves the copy to wait for
-    /// that thread, which it does not have (rule 4).
+    /// The process that used it first. No `OnceLock`: a fork while another thread fills one leaves
+    /// the copy to wait for that thread, which it does not have (rule 4).
     origin: OnceBox<Origin>,
     value: Mutex<T>,
     /// Of that mutex alone: some systems know only conditions that belong to one.
@@ -61,7 +61,8 @@ impl<T, C: Clone> ForkSafe<T, C> {
         let mut this = self;
         while !this.origin().is_here() {
             this = this.next.get_or_init(|| {
-                // What is left of the other process's is let go, unless it was locked when it was copied.
+                // What is left of the other process's is let go, unless it was locked when it was
+                // copied.
                 let stale = this.value.try_lock().ok();
                 let stale = stale.map(|mut value| std::mem::replace(&mut *value, self.begun()));
                 drop(stale); // somebody else's code, perhaps: the mutex is free again (Q6)

@@ -11,7 +11,8 @@ use crate::options::{Options, Waiting};
 use crate::sys::{self, FileId, Mode};
 use crate::wait::{Target, WaitCallback, WaitQueues};
 
-/// The lines of this process for all of them: who waits for the same file in the same mode shares a helper.
+/// The lines of this process for all of them: who waits for the same file in the same mode shares a
+/// helper.
 pub(crate) static QUEUES: WaitQueues<LockRequest> = WaitQueues::new();
 
 /// The callback of a wait for `path`, as the engine calls it.

@@ -9,8 +9,8 @@ use crate::access::Access;
 use crate::error::{Error, Result};
 use crate::sys::{self, Retries};
 
-/// Absolute, so that a later change of the current directory does not change what is meant. All that is opened comes by
-/// here first.
+/// Absolute, so that a later change of the current directory does not change what is meant. All
+/// that is opened comes by here first.
 pub(crate) fn absolute(path: &Path) -> Result<Arc<Path>> {
     if !sys::SUPPORTED {
         let source = io::ErrorKind::Unsupported.into();
@@ -40,15 +40,17 @@ pub(crate) fn absolute_file(path: &Path) -> Result<Arc<Path>> {
     Ok(path)
 }
 
-/// The lock file beside a path that is not a lock itself: a marker or a data file. It is not `P.lock`, since programs such
-/// as git and kubectl create that name exclusively to say that they write `P`, and remove it: one that stays would stop them for
-/// good, and theirs would not exclude ours (rule 15).
+/// The lock file beside a path that is not a lock itself: a marker or a data file. It is not
+/// `P.lock`, since programs such as git and kubectl create that name exclusively to say that they
+/// write `P`, and remove it: one that stays would stop them for good, and theirs would not exclude
+/// ours (rule 15).
 pub(crate) fn sidecar_lock(path: &Path) -> Arc<Path> {
     sys::beside(path, ".flock").into()
 }
 
-/// Creates the missing parent directories of a file that could not be created without them. Where none is missing,
-/// another process has just created them; or, after many tries, it failed for another reason.
+/// Creates the missing parent directories of a file that could not be created without them. Where
+/// none is missing, another process has just created them; or, after many tries, it failed for
+/// another reason.
 pub(crate) fn create_parents(
     path: &Arc<Path>,
     access: Access,

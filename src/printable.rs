@@ -4,8 +4,8 @@
 pub(crate) const MAX_CHARACTERS: usize = 512;
 
 /// The text on one line, with control characters and the marks that reverse the direction of text
-/// escaped, and cut to [`MAX_CHARACTERS`]. Escapes count as they are shown, so that the longest record
-/// is shorter than what is read of one. A printable text does not change.
+/// escaped, and cut to [`MAX_CHARACTERS`]. Escapes count as they are shown, so that the longest
+/// record is shorter than what is read of one. A printable text does not change.
 pub(crate) fn printable(text: &str) -> String {
     const CUT: &str = "...";
     let (mut out, mut length, mut fits) = (String::new(), 0, 0);

@@ -38,8 +38,8 @@ impl DataFile {
         Ok(contents)
     }
 
-    /// After missing directories may have been made above it: brings their names to the disk, if that is wanted. `above` is
-    /// what was there before.
+    /// After missing directories may have been made above it: brings their names to the disk, if
+    /// that is wanted. `above` is what was there before.
     pub(crate) fn sync_directories(&self, above: Option<&Path>) -> Result<()> {
         let missing = self.path.ancestors().skip(1).filter(|_| self.durability.is_wanted);
         for directory in
@@ -86,8 +86,9 @@ impl DataFile {
         Ok(())
     }
 
-    /// Rule F1. A symbolic link is refused, as anything that is no regular file: to replace it would leave the file that it
-    /// leads to as it is, and to follow it would write where somebody else says.
+    /// Rule F1. A symbolic link is refused, as anything that is no regular file: to replace it
+    /// would leave the file that it leads to as it is, and to follow it would write where somebody
+    /// else says.
     fn check(&self, operation: &'static str) -> Result<()> {
         match sys::file_kind(&self.path) {
             Ok(FileKind::Nothing | FileKind::File) => Ok(()),
@@ -96,8 +97,8 @@ impl DataFile {
         }
     }
 
-    /// Rule F4. An NFS client opens what it remembers of a name for up to 30 seconds. To read the directory
-    /// makes it forget.
+    /// Rule F4. An NFS client opens what it remembers of a name for up to 30 seconds. To read the
+    /// directory makes it forget.
     fn look_anew(&self) {
         let Some(directory) = self.path.parent().filter(|d| sys::is_network_directory(d)) else {
             return;

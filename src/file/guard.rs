@@ -65,9 +65,9 @@ impl RawGuard {
         self.file.path()
     }
 
-    /// Whether an earlier exclusive holder died (rule 12). A reader leaves that holder's record to the
-    /// next writer. A forked copy knows nothing of the file since the fork: the record may be a living
-    /// holder's.
+    /// Whether an earlier exclusive holder died (rule 12). A reader leaves that holder's record to
+    /// the next writer. A forked copy knows nothing of the file since the fork: the record may be a
+    /// living holder's.
     pub(crate) fn abandoned(&self) -> bool {
         if !self.is_here() {
             return self.abandoned.get().is_some_and(|abandoned| *abandoned);

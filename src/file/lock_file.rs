@@ -1,5 +1,5 @@
-//! One lockable file: locked, checked by rule 2, kept open between acquisitions by rule 6, released by
-//! rule 4. Nothing here knows time.
+//! One lockable file: locked, checked by rule 2, kept open between acquisitions by rule 6, released
+//! by rule 4. Nothing here knows time.
 
 use std::fs::File;
 use std::io;
@@ -19,8 +19,8 @@ pub(crate) struct LockFile {
     path: Arc<Path>,
     /// The name that all waiters of this process have for it.
     common_name: Arc<Path>,
-    /// A second name (a hard link) from which the file is restored, for a file that must not be created
-    /// again while another process may hold the old one (rule S2).
+    /// A second name (a hard link) from which the file is restored, for a file that must not be
+    /// created again while another process may hold the old one (rule S2).
     spare: Option<Box<Path>>,
     access: Access,
     purpose: Purpose,
@@ -30,15 +30,15 @@ pub(crate) struct LockFile {
     files: ForkSafe<Files>,
 }
 
-/// The descriptors of a lock file that are not in a guard. An acquisition takes one out for itself: two
-/// guards never share an open file description, since one's release would free the other's lock
+/// The descriptors of a lock file that are not in a guard. An acquisition takes one out for itself:
+/// two guards never share an open file description, since one's release would free the other's lock
 /// (flock(2) does not count), and on Windows a second call would hang behind a blocked one.
 #[derive(Debug)]
 struct Files {
     /// At most one is kept.
     idle: Option<OpenFile>,
-    /// How many descriptors blocked helpers have. Meanwhile none is kept here, so that a handle costs one
-    /// descriptor, however many waits have given up.
+    /// How many descriptors blocked helpers have. Meanwhile none is kept here, so that a handle
+    /// costs one descriptor, however many waits have given up.
     lent: usize,
     /// The file that the path named when this process last checked it.
     latest: Option<FileId>,
@@ -65,8 +65,9 @@ impl LockFile {
         Self::open_for(path, None, access, Purpose::Locking)
     }
 
-    /// The same, but the closing of the file is an event in its directory, and the file also gets the
-    /// name `spare`. If `path` is missing, or names another file, it is made to name the spare's again.
+    /// The same, but the closing of the file is an event in its directory, and the file also gets
+    /// the name `spare`. If `path` is missing, or names another file, it is made to name the
+    /// spare's again.
     pub(crate) fn open_kept(
         path: &Path,
         spare: Option<Box<Path>>,
@@ -103,8 +104,8 @@ impl LockFile {
         self.access
     }
 
-    /// Whether a wait in the kernel must not be trusted here: an NFS client sleeps up to 30 seconds in
-    /// it.
+    /// Whether a wait in the kernel must not be trusted here: an NFS client sleeps up to 30 seconds
+    /// in it.
     pub(crate) fn is_network(&self) -> bool {
         self.network
     }
@@ -116,15 +117,15 @@ impl LockFile {
 
     /// Acquires the lock if no other process or thread holds it.
     ///
-    /// A refusal counts only for a file that the path still names: the open file may have been replaced
-    /// since, and its lock says nothing about the lock that the path stands for.
+    /// A refusal counts only for a file that the path still names: the open file may have been
+    /// replaced since, and its lock says nothing about the lock that the path stands for.
     pub(crate) fn try_take(self: &Arc<Self>, mode: Mode) -> Result<Option<FileLock>> {
         self.try_take_checking(mode, || true, true)
     }
 
     /// The same, but a refusal is checked only if `check_refusal` returns `true`. A lock that was
-    /// acquired is checked if `check_taken`, or if the file has no second name: with one, no process
-    /// creates another file in its place.
+    /// acquired is checked if `check_taken`, or if the file has no second name: with one, no
+    /// process creates another file in its place.
     pub(crate) fn try_take_checking(
         self: &Arc<Self>,
         mode: Mode,
@@ -133,8 +134,8 @@ impl LockFile {
     ) -> Result<Option<FileLock>> {
         let mut retries = Retries::new();
         while retries.again() {
-            // The kept descriptor stays where it is, and the mutex is held around the call, which does
-            // not block: a refused try costs little more than the system call.
+            // The kept descriptor stays where it is, and the mutex is held around the call, which
+            // does not block: a refused try costs little more than the system call.
             let mut files = self.files();
             let mut own = None;
             if !files.idle.as_ref().is_some_and(|open| open.origin.is_here()) {
@@ -177,18 +178,18 @@ impl LockFile {
         Err(self.replaced_too_often())
     }
 
-    /// Blocks in the kernel until the lock is acquired. Nothing ends this early, so it is only for callers
-    /// without a deadline.
+    /// Blocks in the kernel until the lock is acquired. Nothing ends this early, so it is only for
+    /// callers without a deadline.
     ///
-    /// No wake-up is lost: the kernel queues the caller, and grants it the lock when the holder releases
-    /// it or dies. If the file is replaced meanwhile, the caller learns that when the old file's holder
-    /// releases it, and queues again at the new file (rule 2).
+    /// No wake-up is lost: the kernel queues the caller, and grants it the lock when the holder
+    /// releases it or dies. If the file is replaced meanwhile, the caller learns that when the old
+    /// file's holder releases it, and queues again at the new file (rule 2).
     pub(crate) fn take(self: &Arc<Self>, mode: Mode) -> Result<FileLock> {
         let mut retries = Retries::new();
         while retries.again() {
             let open = self.take_file()?;
-            // The kept descriptor may be of a file that was replaced, and whose holder may hold it for
-            // ever.
+            // The kept descriptor may be of a file that was replaced, and whose holder may hold it
+            // for ever.
             if !self.still_names(open.id)? {
                 continue;
             }
@@ -201,8 +202,8 @@ impl LockFile {
         Err(self.replaced_too_often())
     }
 
-    /// What a helper thread blocks for, which waits for one file. `None` if the path names another file.
-    /// The waiter that is granted the lock checks it by [`is_valid`](Self::is_valid).
+    /// What a helper thread blocks for, which waits for one file. `None` if the path names another
+    /// file. The waiter that is granted the lock checks it by [`is_valid`](Self::is_valid).
     pub(crate) fn request(
         self: &Arc<Self>,
         id: FileId,
@@ -335,8 +336,8 @@ impl BlockingLock {
         sys::lock(self.file(), self.mode).map_err(|source| self.lent.0.lock_error(source))
     }
 
-    /// Whether it has been granted, or can be at this moment: of the same open file, so a lock that it
-    /// has already is no obstacle (Q7).
+    /// Whether it has been granted, or can be at this moment: of the same open file, so a lock that
+    /// it has already is no obstacle (Q7).
     pub(crate) fn is_granted(&self) -> bool {
         sys::try_lock_again(self.file(), self.mode).unwrap_or(false)
     }
@@ -348,8 +349,8 @@ impl BlockingLock {
 }
 
 impl Drop for BlockingLock {
-    /// A try may have acquired it through the request although the helper did not. A close alone would
-    /// leave the lock with a child that was forked meanwhile (rule 4).
+    /// A try may have acquired it through the request although the helper did not. A close alone
+    /// would leave the lock with a child that was forked meanwhile (rule 4).
     fn drop(&mut self) {
         if let Some(open) = self.open.take().filter(|open| open.origin.is_here()) {
             let _ = sys::unlock(open.file());
@@ -384,16 +385,17 @@ impl FileLock {
         self.open.as_ref().is_some_and(|open| open.origin.is_here())
     }
 
-    /// From exclusive to shared, without releasing it in between (rule R4). Not for a forked copy. `None`:
-    /// another process acquired it in between after all. Then, and after an error, nothing is held.
+    /// From exclusive to shared, without releasing it in between (rule R4). Not for a forked copy.
+    /// `None`: another process acquired it in between after all. Then, and after an error, nothing
+    /// is held.
     pub(crate) fn share(self) -> Result<Option<Self>> {
         let failed = |source| Error::io("downgrade", &self.file.path, source);
         let is_shared = sys::downgrade(self.open().file()).map_err(failed)?;
         Ok(is_shared.then_some(self))
     }
 
-    /// From now on the programs that this process starts hold it as well, and a release leaves it to
-    /// them (rule 4).
+    /// From now on the programs that this process starts hold it as well, and a release leaves it
+    /// to them (rule 4).
     pub(crate) fn make_inheritable(&mut self) -> Result<()> {
         let failed =
             |source| Error::io("let programs that are started inherit", &self.file.path, source);
@@ -407,8 +409,8 @@ impl FileLock {
         self.unlock()
     }
 
-    /// Unlocks and does nothing else, for a caller that must not be delayed. Not for a lock that other
-    /// programs have inherited.
+    /// Unlocks and does nothing else, for a caller that must not be delayed. Not for a lock that
+    /// other programs have inherited.
     pub(crate) fn unlock_in_place(&mut self) {
         let open = self.open.as_ref().filter(|open| open.origin.is_here());
         self.is_unlocked = open.is_some_and(|open| sys::unlock(open.file()).is_ok());
@@ -422,7 +424,8 @@ impl FileLock {
     }
 
     fn unlock(&mut self) -> Result<()> {
-        // A forked copy shares the lock with the process that acquired it, and only closes (rule 4).
+        // A forked copy shares the lock with the process that acquired it, and only closes (rule
+        // 4).
         let Some(open) = self.open.take().filter(|open| open.origin.is_here()) else {
             return Ok(());
         };

@@ -14,9 +14,10 @@ use crate::sys::{self, Directory, FileId, Origin, Retries};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     Locking,
-    /// For writing; or, on Linux, so that its closing is an event. inotify has two kinds of close, and
-    /// notify 8.2 asks for that of a descriptor that may write (inotify.rs, `add_single_watch`). The
-    /// leader of a semaphore's queue learns of a holder's death by it (rule S7).
+    /// For writing; or, on Linux, so that its closing is an event. inotify has two kinds of close,
+    /// and notify 8.2 asks for that of a descriptor that may write (inotify.rs,
+    /// `add_single_watch`). The leader of a semaphore's queue learns of a holder's death by it
+    /// (rule S7).
     Writing,
 }
 
@@ -57,8 +58,8 @@ impl OpenFile {
 
 impl Drop for OpenFile {
     /// `fork` copies the table of descriptors first and the memory later (`copy_process` in
-    /// `kernel/fork.c`). A file that another thread opened in between has no descriptor in the copy:
-    /// its number is free there, or by now another file's, which must not be closed (rule 4).
+    /// `kernel/fork.c`). A file that another thread opened in between has no descriptor in the
+    /// copy: its number is free there, or by now another file's, which must not be closed (rule 4).
     fn drop(&mut self) {
         if self.origin.is_here() {
             return;
@@ -71,19 +72,20 @@ impl Drop for OpenFile {
     }
 }
 
-/// Opens a regular file, or creates it and its missing parent directories. Checks before it opens, since
-/// opening a device or a FIFO has effects; opens without following or blocking, since another file may
-/// have the path by then; and checks what it has opened (rule 1).
+/// Opens a regular file, or creates it and its missing parent directories. Checks before it opens,
+/// since opening a device or a FIFO has effects; opens without following or blocking, since another
+/// file may have the path by then; and checks what it has opened (rule 1).
 ///
-/// With `spare` the file also gets that name. If `path` is missing, or names another file, it is made
-/// to name the spare's file again.
+/// With `spare` the file also gets that name. If `path` is missing, or names another file, it is
+/// made to name the spare's file again.
 pub(super) fn open(
     path: &Arc<Path>,
     spare: Option<&Path>,
     access: Access,
     purpose: Purpose,
 ) -> Result<OpenFile> {
-    // Held, since through a symbolic link at its path the spare would be created, or found, elsewhere.
+    // Held, since through a symbolic link at its path the spare would be created, or found,
+    // elsewhere.
     let directory =
         spare.and_then(Path::parent).and_then(|directory| own_directory(directory, access));
     let spare = directory.as_ref().zip(spare.and_then(Path::file_name));
@@ -119,7 +121,8 @@ pub(super) fn open(
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {} // removed meanwhile
                 Err(error) => match std::fs::symlink_metadata(path) {
-                    // Something else took its place meanwhile; O_NOFOLLOW says ELOOP, EMLINK or EFTYPE.
+                    // Something else took its place meanwhile; O_NOFOLLOW says ELOOP, EMLINK or
+                    // EFTYPE.
                     Ok(found) if !found.is_file() => {
                         return Err(not_regular(path, found.file_type()));
                     }
@@ -142,7 +145,8 @@ pub(super) fn open(
                             return Ok(open);
                         }
                     }
-                    // Another process created it first, or a file system says so for no reason (rule 9).
+                    // Another process created it first, or a file system says so for no reason
+                    // (rule 9).
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
                         create_parents(path, access, failed("create")(error), &retries)?;
@@ -175,14 +179,14 @@ pub(crate) fn open_plain(path: &Arc<Path>, access: Access) -> Result<(File, File
     Ok((file, open.id))
 }
 
-/// Makes `path`, which names the file `id`, and `spare` name the same file, and returns whether they do.
-/// Without hard links (FAT, some FUSE) there is no second name. `None`: another file had the path, so the
-/// path must be opened again.
+/// Makes `path`, which names the file `id`, and `spare` name the same file, and returns whether
+/// they do. Without hard links (FAT, some FUSE) there is no second name. `None`: another file had
+/// the path, so the path must be opened again.
 fn restore(path: &Path, id: FileId, spare: &Path) -> io::Result<Option<bool>> {
     match sys::path_identity(spare) {
         Ok(kept) if kept == id => Ok(Some(true)),
-        // Another program put a file in the place of ours, which may be locked. Ours keeps its second
-        // name, and gets a third one that is then renamed to the path.
+        // Another program put a file in the place of ours, which may be locked. Ours keeps its
+        // second name, and gets a third one that is then renamed to the path.
         Ok(_) => {
             let third = sys::beside(spare, ".again");
             let renamed = match std::fs::hard_link(spare, &third) {

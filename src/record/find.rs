@@ -10,9 +10,9 @@ use super::slot_files::slots_in;
 use crate::holder::Holder;
 use crate::sys;
 
-/// The holders of `path`, as far as they are known: of a lock the one that holds it, or all that share
-/// it; of a semaphore (a directory) the holder of each slot, in order. With `thorough` also processes
-/// that have only inherited it, which may take some milliseconds.
+/// The holders of `path`, as far as they are known: of a lock the one that holds it, or all that
+/// share it; of a semaphore (a directory) the holder of each slot, in order. With `thorough` also
+/// processes that have only inherited it, which may take some milliseconds.
 pub(crate) fn find(path: &Path, thorough: bool) -> io::Result<Vec<Holder>> {
     if !is_directory(path)? {
         if let Some((holder, _)) = RecordLocation::beside(path).holder()? {
@@ -27,8 +27,8 @@ pub(crate) fn find(path: &Path, thorough: bool) -> io::Result<Vec<Holder>> {
         let owners = sys::lock_owners(&ids, thorough && recorded.is_empty())?;
         let (holding, recording): (Vec<_>, Vec<_>) =
             owners.into_iter().partition(|owner| Some(owner.file) == locked);
-        // Each process once: while other processes lock and unlock, a line of the system's list may be
-        // read twice.
+        // Each process once: while other processes lock and unlock, a line of the system's list may
+        // be read twice.
         let mut named: Vec<_> = recording.iter().map(|owner| owner.listed).collect();
         let mut found: Vec<_> = recorded.into_iter().map(|(holder, _)| holder).collect();
         for owner in holding {

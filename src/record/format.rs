@@ -10,8 +10,8 @@ use crate::sys::{FileId, Numbering, Process};
 pub(super) const FIRST_LINE: &str = "flockwork holder 1";
 /// A record that is written in place (Windows) is whole when it has this line.
 const LAST_LINE: &str = "end";
-/// A record is a few hundred bytes. A longer file was not written by flockwork and is not read to its
-/// end.
+/// A record is a few hundred bytes. A longer file was not written by flockwork and is not read to
+/// its end.
 pub(super) const MAX_BYTES: u64 = 8192;
 
 pub(super) fn write(holder: &Holder, locked: FileId) -> String {
@@ -88,9 +88,9 @@ fn time(text: &str) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(since)
 }
 
-/// Whether a record is of the file `id`. Device numbers count within one boot of one machine, and inode
-/// numbers belong to the file system: the inode alone decides about a record that another machine
-/// wrote, or this one before its last boot.
+/// Whether a record is of the file `id`. Device numbers count within one boot of one machine, and
+/// inode numbers belong to the file system: the inode alone decides about a record that another
+/// machine wrote, or this one before its last boot.
 pub(super) fn is_for(text: &str, id: FileId) -> bool {
     let value = |key| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
     let is_of_this_boot = value("boot").map(printable) == this_process().boot;

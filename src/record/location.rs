@@ -72,11 +72,11 @@ impl<'a> RecordLocation<'a> {
         Ok(inheritor.map(|inheritor| (holder.inherited_by(&inheritor), id)))
     }
 
-    /// Whether a holder of the file `locked` died and left its record, which is removed then. (Where it
-    /// cannot be removed, the next holder is told as well.) Only for the process that holds the file
-    /// now: a holder removes its record before it unlocks, so a record of this very file was left by a
-    /// dead process. Its liveness lock says nothing here, since a dying process drops its locks one
-    /// after the other.
+    /// Whether a holder of the file `locked` died and left its record, which is removed then.
+    /// (Where it cannot be removed, the next holder is told as well.) Only for the process that
+    /// holds the file now: a holder removes its record before it unlocks, so a record of this very
+    /// file was left by a dead process. Its liveness lock says nothing here, since a dying process
+    /// drops its locks one after the other.
     pub(crate) fn remove_abandoned(&self, locked: FileId) -> bool {
         let is_abandoned = self.is_abandoned(locked);
         if is_abandoned {

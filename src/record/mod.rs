@@ -1,11 +1,11 @@
-//! The holders of a path: the record that a holder leaves beside it, and what the system shows where
-//! there is none. Nothing here acquires the lock whose holder it finds.
+//! The holders of a path: the record that a holder leaves beside it, and what the system shows
+//! where there is none. Nothing here acquires the lock whose holder it finds.
 //!
-//! The record is `P.holder` (for a slot of a semaphore `P/holders/slot.N`, for each reader a file in
-//! `P.holders/`), a small text. It counts only while its publisher lives, which the kernel tells
+//! The record is `P.holder` (for a slot of a semaphore `P/holders/slot.N`, for each reader a file
+//! in `P.holders/`), a small text. It counts only while its publisher lives, which the kernel tells
 //! ([`LivenessLock`]): a record that a killed process left is never believed, whatever process its
-//! number belongs to by now (rules 10 to 12 of `docs/PROTOCOL.md`). A file at the record's path that is
-//! no record belongs to another program and is left as it is.
+//! number belongs to by now (rules 10 to 12 of `docs/PROTOCOL.md`). A file at the record's path
+//! that is no record belongs to another program and is left as it is.
 
 mod find;
 mod format;
@@ -41,8 +41,8 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// Only for the process that holds the file `locked` now. A foreign file at the record's path stays
-    /// there.
+    /// Only for the process that holds the file `locked` now. A foreign file at the record's path
+    /// stays there.
     pub(crate) fn publish(
         location: RecordLocation<'_>,
         locked: FileId,
@@ -54,15 +54,16 @@ impl Record {
         }
         let (directory, record) = location.hold()?;
         let unfinished = sys::beside(&record, UNFINISHED);
-        // Of one name in sixteen: there may be many records, and each check costs some microseconds.
+        // Of one name in sixteen: there may be many records, and each check costs some
+        // microseconds.
         if location.is_shared && record.as_os_str().as_encoded_bytes().last() == Some(&b'0') {
             remove_dead_sharers(&location.locked, false);
         }
         if let RecordState::Foreign = state(&record)? {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        // A publisher that was killed before its record had its name left this file, perhaps without a
-        // first byte.
+        // A publisher that was killed before its record had its name left this file, perhaps
+        // without a first byte.
         if let Ok(left) = std::fs::symlink_metadata(&unfinished) {
             let is_record =
                 || state(&unfinished).map(|found| matches!(found, RecordState::Record { .. }));

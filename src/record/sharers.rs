@@ -11,7 +11,8 @@ use crate::sys::{self, Directory, FileId};
 /// At most this many entries of the directory are read.
 const MAX_SHARERS: usize = 1024;
 
-/// The holders of the shared lock on `path` that left a record, each with the file that the record is.
+/// The holders of the shared lock on `path` that left a record, each with the file that the record
+/// is.
 pub(super) fn sharers_of(path: &Path) -> io::Result<Vec<(Holder, FileId)>> {
     let mut found = Vec::new();
     let Some(directory) = own_directory(path)? else { return Ok(found) };
@@ -26,8 +27,8 @@ pub(super) fn sharers_of(path: &Path) -> io::Result<Vec<(Holder, FileId)>> {
     Ok(found)
 }
 
-/// Removes the records of dead holders of the shared lock on `path`. With `all` also unfinished ones:
-/// only for the process that holds the lock exclusively, since no process writes there then.
+/// Removes the records of dead holders of the shared lock on `path`. With `all` also unfinished
+/// ones: only for the process that holds the lock exclusively, since no process writes there then.
 pub(crate) fn remove_dead_sharers(path: &Path, all: bool) {
     let Ok(Some(directory)) = own_directory(path) else { return };
     for record in entries(&directory).unwrap_or_default() {
@@ -44,8 +45,8 @@ pub(crate) fn remove_dead_sharers(path: &Path, all: bool) {
     }
 }
 
-/// The paths of the records in the directory of those who share a lock. Other users' directories may be
-/// closed to this user.
+/// The paths of the records in the directory of those who share a lock. Other users' directories
+/// may be closed to this user.
 fn entries(directory: &Directory) -> io::Result<Vec<PathBuf>> {
     let entries = match sys::read_dir(directory.path()) {
         Ok(entries) => entries,

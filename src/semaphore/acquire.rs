@@ -1,6 +1,6 @@
-//! Waiting for permits in turn. All waiters queue for the gate, which is a lock, and only its holder,
-//! the leader, gathers slots and is notified of releases. So the gate decides the order, and one
-//! release wakes one waiter, however many wait (rules S4 to S9).
+//! Waiting for permits in turn. All waiters queue for the gate, which is a lock, and only its
+//! holder, the leader, gathers slots and is notified of releases. So the gate decides the order,
+//! and one release wakes one waiter, however many wait (rules S4 to S9).
 
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -16,8 +16,8 @@ use crate::lock_request::{Coordinator, LockRequest, QUEUES};
 use crate::sys::Mode;
 use crate::wait::{Check, EventLoop, QueuedWaiter, Target, Waiter, now};
 
-/// How long a queued waiter waits at most before it checks the slots itself: the leader may have been
-/// stopped by SIGSTOP (rule S8).
+/// How long a queued waiter waits at most before it checks the slots itself: the leader may have
+/// been stopped by SIGSTOP (rule S8).
 const QUEUED_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// N permits of a semaphore that are wanted together.
@@ -240,7 +240,8 @@ impl Leader {
             if polled.is_ready() {
                 return polled;
             }
-            // The leader also blocks in the kernel for the only slot, which is ten times as fast (S9).
+            // The leader also blocks in the kernel for the only slot, which is ten times as fast
+            // (S9).
             match (semaphore.only_slot(), &mut *one) {
                 (Some(target), None) => {
                     *one = Some(QueuedWaiter::new(&QUEUES, target).brief(is_future));

@@ -1,5 +1,5 @@
-//! How many permits a semaphore has: a file of its directory, created once, checked when it is read, since
-//! any program may have written to it, and replaced by a resize. Rules S1 and S3.
+//! How many permits a semaphore has: a file of its directory, created once, checked when it is
+//! read, since any program may have written to it, and replaced by a resize. Rules S1 and S3.
 
 use std::io::{self, Read as _};
 use std::path::Path;
@@ -119,8 +119,8 @@ fn parse(bytes: &[u8]) -> Option<u32> {
 }
 
 impl Slots {
-    /// Changes the capacity, one process at a time: the capacity first, then the flag that it has changed,
-    /// then the notification (S3).
+    /// Changes the capacity, one process at a time: the capacity first, then the flag that it has
+    /// changed, then the notification (S3).
     pub(crate) fn resize(&self, permits: u32) -> Result<()> {
         check_permits(&self.directory, permits, MAX_PERMITS)?;
         let lock = LockFile::open(&self.directory.join("resize"), self.access)?;

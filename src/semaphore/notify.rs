@@ -26,8 +26,9 @@ impl Slots {
 
     /// Notifies waiters after slots were unlocked (S6).
     pub(super) fn notify_release(&self, table: MutexGuard<'_, Table>) {
-        // The unlocking before this and the check below must not be reordered: a waiter raises the flag and
-        // then checks the slots. The system calls do not promise that order; a full barrier does.
+        // The unlocking before this and the check below must not be reordered: a waiter raises the
+        // flag and then checks the slots. The system calls do not promise that order; a full
+        // barrier does.
         fence(Ordering::SeqCst);
         let has_waiters = table.flags.is_raised();
         self.wanted.store(has_waiters, Ordering::Relaxed);
@@ -44,7 +45,8 @@ impl Slots {
         }
     }
 
-    /// Notifies waiters that may have found a free slot held, and are not in the kernel's queue for it.
+    /// Notifies waiters that may have found a free slot held, and are not in the kernel's queue for
+    /// it.
     pub(crate) fn notify_recheck(&self) {
         fence(Ordering::SeqCst); // as in `notify_release`
         let flags = Arc::clone(&self.table().flags);
@@ -53,11 +55,11 @@ impl Slots {
         }
     }
 
-    /// Changes the directory, so that the leader's watch reports an event: creates the name `poke`, or
-    /// removes it (S7). If it can neither be created (it exists) nor removed (it does not), another process
-    /// has just removed it, which is an event after our release as well. A second name of a file needs no
-    /// opening and closing, which would be more events. Where the directory cannot be changed (it is full,
-    /// or another user's), the length of a file in it is.
+    /// Changes the directory, so that the leader's watch reports an event: creates the name `poke`,
+    /// or removes it (S7). If it can neither be created (it exists) nor removed (it does not),
+    /// another process has just removed it, which is an event after our release as well. A second
+    /// name of a file needs no opening and closing, which would be more events. Where the directory
+    /// cannot be changed (it is full, or another user's), the length of a file in it is.
     pub(super) fn poke(&self, flags: &SharedFlags) {
         let poke = self.directory.join("poke");
         let created = match std::fs::hard_link(self.directory.join("waiters"), &poke) {
@@ -84,7 +86,8 @@ pub(crate) struct Announcement {
 }
 
 impl Announcement {
-    /// For the leader: whether every process that releases a slot from now on sees that it waits (S5).
+    /// For the leader: whether every process that releases a slot from now on sees that it waits
+    /// (S5).
     pub(crate) fn renew(&mut self, thorough: bool) -> bool {
         if self.origin.is_here() && !std::mem::replace(&mut self.is_leader, true) {
             self.slots.waiters.add_leader();

@@ -1,5 +1,5 @@
-//! Two files whose lengths are flags shared by a semaphore's processes: whether one of them waits, and
-//! whether the capacity was changed. Rules S3 and S5.
+//! Two files whose lengths are flags shared by a semaphore's processes: whether one of them waits,
+//! and whether the capacity was changed. Rules S3 and S5.
 
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};
@@ -11,9 +11,9 @@ use crate::error::{Error, Result};
 use crate::file::open::open_plain;
 use crate::sys::{self, FileId, Retries};
 
-/// Files that are never locked. To read a length costs a fifth of locking and unlocking, and rule 7 does not
-/// forbid it on Windows. A file that has another name as well may be another program's, whose length must
-/// not be changed (rule S10).
+/// Files that are never locked. To read a length costs a fifth of locking and unlocking, and rule 7
+/// does not forbid it on Windows. A file that has another name as well may be another program's,
+/// whose length must not be changed (rule S10).
 pub(super) struct SharedFlags {
     /// Empty if no process waits (S5).
     queued: File,

@@ -1,5 +1,5 @@
-//! The slots of a semaphore: how they are acquired and released. Nothing here knows time. Rules S2 to S4
-//! of `docs/PROTOCOL.md`.
+//! The slots of a semaphore: how they are acquired and released. Nothing here knows time. Rules S2
+//! to S4 of `docs/PROTOCOL.md`.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -36,8 +36,8 @@ pub(crate) struct Slots {
 /// How slots are gathered.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Gathering {
-    /// Whether to check that an acquired slot is still the file at its path. It may be left out now and
-    /// then, because of S2. A file without a second name is always checked.
+    /// Whether to check that an acquired slot is still the file at its path. It may be left out now
+    /// and then, because of S2. A file without a second name is always checked.
     pub(crate) check_taken: bool,
     /// The same for a slot that was refused.
     pub(crate) check_refused: bool,
@@ -113,7 +113,8 @@ impl Slots {
         Ok(self.table().capacity)
     }
 
-    /// Checks whether the files are those that are known, and reads again what has changed without a flag.
+    /// Checks whether the files are those that are known, and reads again what has changed without
+    /// a flag.
     pub(crate) fn refresh(&self) -> Result<()> {
         let mut table = self.table();
         let is_current = table.stamp.is_some()
@@ -155,8 +156,8 @@ impl Slots {
                 self.refresh()?;
                 continue;
             }
-            // With `held` slots in excess out, `count` of the permits are free while `count + held` slots
-            // are in our hands (S3).
+            // With `held` slots in excess out, `count` of the permits are free while `count + held`
+            // slots are in our hands (S3).
             let needed = count + held;
             if batch.len() >= needed {
                 batch.release_surplus(count, !how.is_leader)?;
@@ -212,8 +213,8 @@ impl Slots {
                 .is_ok_and(|found| found == sys::FileKind::Nothing)
     }
 
-    /// Takes that slot if it is free, and marks it as this handle's. Whoever releases it removes the
-    /// mark, and notifies waiters then. The table is not locked during system calls.
+    /// Takes that slot if it is free, and marks it as this handle's. Whoever releases it removes
+    /// the mark, and notifies waiters then. The table is not locked during system calls.
     fn try_slot(&self, number: u32, how: Gathering) -> Result<Option<FileLock>> {
         let mut table = self.table();
         let entry = table.entry(number);
@@ -228,8 +229,8 @@ impl Slots {
         };
         let taken =
             slot.try_take_checking(Mode::Exclusive, || how.check_refused, how.check_taken)?;
-        // It is marked when it is taken and not while it is tried: a waiter that met a mark that went
-        // away without a notification would have missed a slot.
+        // It is marked when it is taken and not while it is tried: a waiter that met a mark that
+        // went away without a notification would have missed a slot.
         if taken.is_some() {
             self.table().entry(number).is_held = true;
         }
@@ -273,7 +274,8 @@ impl Slots {
         result.map(|()| (held, unknown))
     }
 
-    /// Makes a slot that was waited for alone the first of a batch, if the semaphore has not changed.
+    /// Makes a slot that was waited for alone the first of a batch, if the semaphore has not
+    /// changed.
     pub(crate) fn adopt(self: &Arc<Self>, number: u32, locked: FileLock) -> Result<Option<Batch>> {
         let mut batch = self.nothing();
         let mut table = self.table();
@@ -308,8 +310,9 @@ impl Slots {
 
     /// How many permits could be acquired at this moment.
     ///
-    /// Each slot is tried with a shared lock, so that two callers of this do not refuse each other. A
-    /// waiter that tries a slot meanwhile is refused; so waiters are notified afterwards, as by a release.
+    /// Each slot is tried with a shared lock, so that two callers of this do not refuse each other.
+    /// A waiter that tries a slot meanwhile is refused; so waiters are notified afterwards, as by a
+    /// release.
     pub(crate) fn available(self: &Arc<Self>) -> Result<u32> {
         self.refresh()?;
         let (capacity, excess) = {

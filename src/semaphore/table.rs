@@ -1,4 +1,5 @@
-//! What this process knows of a semaphore's directory, and how its files are created. Rules S1 to S3.
+//! What this process knows of a semaphore's directory, and how its files are created. Rules S1 to
+//! S3.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -97,9 +98,8 @@ impl Table {
         &mut self.entries[index]
     }
 
-    /// Reads the flag first, then the capacity, then the names of the slots: a resize changes them in the
-    /// opposite order (S3).
-    /// Returns the numbers of the slots that exist, in order.
+    /// Reads the flag first, then the capacity, then the names of the slots: a resize changes them
+    /// in the opposite order (S3). Returns the numbers of the slots that exist, in order.
     pub(super) fn read(&mut self, directory: &Path, access: Access) -> Result<Vec<u32>> {
         // The directory may have been removed. It is created again with the known capacity.
         let known = Some(self.capacity);
@@ -117,8 +117,8 @@ impl Table {
         let capacity = establish(&directory.into(), known, access)?;
         let numbers = slots_in(directory);
         let numbers = numbers.map_err(|source| Error::io("list", &directory.into(), source))?;
-        // No step fails from here on: a capacity without its excess would admit too many, and a wait for
-        // the excess of another capacity would not end.
+        // No step fails from here on: a capacity without its excess would admit too many, and a
+        // wait for the excess of another capacity would not end.
         if found != self.directory {
             // Another directory has the path: the entries are of the old one.
             self.directory = found;
@@ -134,8 +134,8 @@ impl Table {
     }
 }
 
-/// Creates the files of a semaphore before its `capacity` has its name, so that a process that finds the
-/// semaphore finds them, also one that may not create any (S1).
+/// Creates the files of a semaphore before its `capacity` has its name, so that a process that
+/// finds the semaphore finds them, also one that may not create any (S1).
 pub(super) fn create_files(directory: &Path, permits: u32, access: Access) -> Result<()> {
     for name in ["gate", "waiters"] {
         LockFile::open(&directory.join(name), access)?;

@@ -65,8 +65,8 @@ const LONGEST_GAP: u32 = 8;
 
 /// Rule 14. Where what is written for `path` lies meanwhile.
 fn numbered(path: &Path, number: u32) -> std::path::PathBuf {
-    // FNV-1a, which stays the same in each process and each version. Two names with one hash share their numbers, which
-    // does no harm.
+    // FNV-1a, which stays the same in each process and each version. Two names with one hash share
+    // their numbers, which does no harm.
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for byte in path.file_name().unwrap_or_default().as_encoded_bytes() {
         hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
@@ -80,7 +80,8 @@ fn locks_tell(path: &Path) -> bool {
     !path.parent().is_some_and(is_network_directory)
 }
 
-/// A new file to be written and then given the name `path`: at the first number that is free, or that a killed writer left.
+/// A new file to be written and then given the name `path`: at the first number that is free, or
+/// that a killed writer left.
 fn aside(path: &Path, bits: Option<Bits>) -> io::Result<NamedTempFile> {
     for at in (0..NUMBERS).map(|number| numbered(path, number)) {
         let made = match make_at(&at, bits) {
@@ -125,8 +126,8 @@ fn sweep(path: &Path) {
     }
 }
 
-/// Gives it that name, at which nothing may be: by a rename that does not clobber, or where there is none by a second name
-/// of one inode.
+/// Gives it that name, at which nothing may be: by a rename that does not clobber, or where there
+/// is none by a second name of one inode.
 pub(super) fn name_new(made: NamedTempFile, path: &Path) -> io::Result<File> {
     match made.persist_noclobber(at_any_length(path)) {
         Ok(file) => Ok(file),
@@ -138,10 +139,11 @@ pub(super) fn name_new(made: NamedTempFile, path: &Path) -> io::Result<File> {
     }
 }
 
-/// As [`replace`], with the owner, the group and the mode of what is there (`bits` are for a new file), through a file
-/// `through` in the same directory. Only one process may do this at a time, so what is found there is what one left who
-/// was killed: it is removed; unless its writer lives, who should not (rule F2). With `durable` it has reached the
-/// disk when this returns `true`; with `false` that cannot be asked for here.
+/// As [`replace`], with the owner, the group and the mode of what is there (`bits` are for a new
+/// file), through a file `through` in the same directory. Only one process may do this at a time,
+/// so what is found there is what one left who was killed: it is removed; unless its writer lives,
+/// who should not (rule F2). With `durable` it has reached the disk when this returns `true`; with
+/// `false` that cannot be asked for here.
 ///
 /// `PermissionDenied` if what is there may not be written to, although it could be replaced.
 pub(crate) fn put(
@@ -176,8 +178,8 @@ pub(crate) fn put(
     }
 }
 
-/// The file that was created at `through`, unless another writer, which should not exist, removed or replaced it.
-/// That writer keeps it then, since dropping it here would remove it by its path.
+/// The file that was created at `through`, unless another writer, which should not exist, removed
+/// or replaced it. That writer keeps it then, since dropping it here would remove it by its path.
 pub(super) fn still_ours(made: NamedTempFile, through: &Path) -> io::Result<NamedTempFile> {
     if super::names(through, super::identity(made.as_file())?)? {
         return Ok(made);
@@ -222,14 +224,15 @@ fn is_being_written(through: &Path) -> io::Result<bool> {
     }
     let file = match super::open_to_lock(through) {
         Ok(file) => file,
-        // A writer of another user was killed before it set the mode. We hold the lock, so no process
-        // writes the file.
+        // A writer of another user was killed before it set the mode. We hold the lock, so no
+        // process writes the file.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(false),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
     };
     let id = super::identity(&file)?;
-    // As in rule 12: a process that dies drops its locks one after the other, and had `P.flock` open first.
+    // As in rule 12: a process that dies drops its locks one after the other, and had `P.flock`
+    // open first.
     let mut pause = Duration::from_micros(50);
     while !super::try_lock(&file, Mode::Exclusive)? {
         if pause > MAX_PAUSE {

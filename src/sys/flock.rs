@@ -1,5 +1,5 @@
-//! The lock calls themselves: fs4, which is `flock(2)` on Unix and `LockFileEx` on Windows. The one file
-//! that names fs4.
+//! The lock calls themselves: fs4, which is `flock(2)` on Unix and `LockFileEx` on Windows. The one
+//! file that names fs4.
 //!
 //! Rule 5: `FileExt::lock(file)` and never `file.lock()`, which is std's method since Rust 1.89.
 

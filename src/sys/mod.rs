@@ -68,7 +68,8 @@ pub(crate) struct Owner {
     pub(crate) is_shared: bool,
     /// Its number in the system's list.
     pub(crate) listed: u32,
-    /// The number by which this process calls it; `None` where it is not in this process's pid namespace.
+    /// The number by which this process calls it; `None` where it is not in this process's pid
+    /// namespace.
     pub(crate) pid: Option<u32>,
 }
 
@@ -129,23 +130,23 @@ pub(crate) fn try_lock(file: &std::fs::File, mode: Mode) -> io::Result<bool> {
     retry_eintr(|| flock::try_lock(file, mode))
 }
 
-/// The same for an open file that may have the lock already, in this mode, by a call of another thread: then it
-/// has it. Only where that is one lock and not two (flock(2), "NOTES"; `flock_lock_inode` in Linux's
-/// `fs/locks.c`); elsewhere it is not known.
+/// The same for an open file that may have the lock already, in this mode, by a call of another
+/// thread: then it has it. Only where that is one lock and not two (flock(2), "NOTES";
+/// `flock_lock_inode` in Linux's `fs/locks.c`); elsewhere it is not known.
 pub(crate) fn try_lock_again(file: &std::fs::File, mode: Mode) -> io::Result<bool> {
-    // macOS could grant the lock here while another process that was woken for it has not run yet, and
-    // then have the other thread's request wait for this very lock (xnu, `bsd/kern/kern_lockf.c`,
-    // `lf_setlock`: `lf_move_blocked` compares no owners).
+    // macOS could grant the lock here while another process that was woken for it has not run yet,
+    // and then have the other thread's request wait for this very lock (xnu,
+    // `bsd/kern/kern_lockf.c`, `lf_setlock`: `lf_move_blocked` compares no owners).
     if imp::LOCKS_STACK || cfg!(target_vendor = "apple") {
         return Ok(false);
     }
     try_lock(file, mode)
 }
 
-/// How long the kernel is trusted to wake who waits for a shared lock, where that is not for ever. macOS wakes the
-/// first of those who wait, and has the others wait for that one, also if all of them want it shared: the second
-/// waiting reader would sleep until the first has read (xnu, `bsd/kern/kern_lockf.c`, `lf_setlock` and `lf_wakelock`
-/// with `F_WAKE1_SAFE`).
+/// How long the kernel is trusted to wake who waits for a shared lock, where that is not for ever.
+/// macOS wakes the first of those who wait, and has the others wait for that one, also if all of
+/// them want it shared: the second waiting reader would sleep until the first has read (xnu,
+/// `bsd/kern/kern_lockf.c`, `lf_setlock` and `lf_wakelock` with `F_WAKE1_SAFE`).
 pub(crate) const SHARED_BACKSTOP: Option<Duration> =
     if cfg!(target_vendor = "apple") { Some(Duration::from_millis(250)) } else { None };
 
@@ -158,8 +159,8 @@ pub(crate) fn unlock(file: &std::fs::File) -> io::Result<()> {
 /// process has it locked exclusively, and whether it is shared is not known. With `readers` the try
 /// also notices shared locks.
 pub(crate) fn probe(file: &std::fs::File, readers: bool) -> io::Result<Option<bool>> {
-    // While a file is locked exclusively on Windows, no other process can read it. NFS locks exclusively only what is open
-    // for writing.
+    // While a file is locked exclusively on Windows, no other process can read it. NFS locks
+    // exclusively only what is open for writing.
     if readers && !imp::LOCKS_ARE_MANDATORY {
         if let Ok(is_locked) = is_refused(file, Mode::Exclusive) {
             return Ok(Some(is_locked));
@@ -180,8 +181,8 @@ fn is_refused(file: &std::fs::File, mode: Mode) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Makes an exclusive lock a shared one, without waiting and with nobody in between (rule R4). `Ok(false)`, or an
-/// error: it may be that nothing is held.
+/// Makes an exclusive lock a shared one, without waiting and with nobody in between (rule R4).
+/// `Ok(false)`, or an error: it may be that nothing is held.
 pub(crate) fn downgrade(file: &std::fs::File) -> io::Result<bool> {
     let is_shared = try_lock(file, Mode::Shared)?;
     if is_shared && imp::LOCKS_STACK {
@@ -204,10 +205,12 @@ pub(crate) fn read_dir(directory: &Path) -> io::Result<std::fs::ReadDir> {
     retry_eintr(|| std::fs::read_dir(directory))
 }
 
-/// Bounds a loop that begins again because another program undid a step of it (removed or replaced a file, say).
+/// Bounds a loop that begins again because another program undid a step of it (removed or replaced
+/// a file, say).
 ///
-/// Such a program that does so without pause, or a file system whose inode numbers change, would make the loop endless.
-/// A number alone is no bound: on a busy machine each of a thousand tries may be interrupted at the wrong moment.
+/// Such a program that does so without pause, or a file system whose inode numbers change, would
+/// make the loop endless. A number alone is no bound: on a busy machine each of a thousand tries
+/// may be interrupted at the wrong moment.
 #[derive(Debug, Default)]
 pub(crate) struct Retries {
     tries: u32,
@@ -228,8 +231,8 @@ impl Retries {
         Self::default()
     }
 
-    /// Whether to try once more: always at first, and then after a short pause. `false` after at least a thousand tries
-    /// and three seconds.
+    /// Whether to try once more: always at first, and then after a short pause. `false` after at
+    /// least a thousand tries and three seconds.
     pub(crate) fn again(&mut self) -> bool {
         self.tries = self.tries.saturating_add(1);
         if self.tries <= Self::EAGER {
@@ -257,8 +260,9 @@ impl Retries {
     }
 }
 
-/// A directory that was there when it was opened, and no symbolic link to one. Names below its path stay within it,
-/// whatever takes its place meanwhile, where the system has a means for that (Linux, where `/proc` is mounted).
+/// A directory that was there when it was opened, and no symbolic link to one. Names below its path
+/// stay within it, whatever takes its place meanwhile, where the system has a means for that
+/// (Linux, where `/proc` is mounted).
 pub(crate) struct Directory {
     path: std::path::PathBuf,
     _held: Option<std::fs::File>,
@@ -288,8 +292,8 @@ fn milliseconds() -> u64 {
     u64::try_from(since_start.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The directory itself, or the nearest of those above it that exists. `None`: not even the first of all can be
-/// looked at.
+/// The directory itself, or the nearest of those above it that exists. `None`: not even the first
+/// of all can be looked at.
 pub(crate) fn nearest_directory(directory: &Path) -> Option<&Path> {
     directory.ancestors().find(|ancestor| ancestor.is_dir())
 }

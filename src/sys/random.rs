@@ -8,10 +8,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 ///
 /// fastrand seeds one generator per thread from a clock and the thread's number, and `fork` copies
 /// that generator, so that siblings would draw the same numbers. Three parts are mixed in: the
-/// process number distinguishes siblings, the time distinguishes processes of one number (in two pid
-/// namespaces or on two hosts), and the count distinguishes the generators of one process. The count
-/// also serves while a thread ends, when `Rng::new` finds the thread's generator gone and begins
-/// with a constant.
+/// process number distinguishes siblings, the time distinguishes processes of one number (in two
+/// pid namespaces or on two hosts), and the count distinguishes the generators of one process. The
+/// count also serves while a thread ends, when `Rng::new` finds the thread's generator gone and
+/// begins with a constant.
 pub(crate) fn generator() -> fastrand::Rng {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -78,7 +78,8 @@ mod tests {
         assert_eq!(numbers.len(), 1000);
     }
 
-    /// The destructor of another thread-local value may wait for a lock when fastrand's own is gone.
+    /// The destructor of another thread-local value may wait for a lock when fastrand's own is
+    /// gone.
     #[test]
     fn a_generator_is_available_while_a_thread_ends() {
         limit!();

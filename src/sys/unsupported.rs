@@ -1,4 +1,5 @@
-//! A platform without file locks (wasm, Solaris): everything compiles and says so. Never a fake lock.
+//! A platform without file locks (wasm, Solaris): everything compiles and says so. Never a fake
+//! lock.
 
 use std::fs::{File, FileType};
 use std::io;

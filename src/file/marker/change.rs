@@ -74,8 +74,8 @@ impl Marker {
         Ok(())
     }
 
-    /// Removes what killed setters left (rule 14), once a second: setting takes a few microseconds, and
-    /// this takes several.
+    /// Removes what killed setters left (rule 14), once a second: setting takes a few microseconds,
+    /// and this takes several.
     fn remove_left_files(&self) {
         let now = sys::coarse_milliseconds();
         let last = self.swept.load(Ordering::Relaxed);
@@ -100,8 +100,8 @@ impl Marker {
             FileKind::Other => return Err(something_else(&self.path)),
         };
         if taken == FileKind::File {
-            // A process that consumes at this moment has done so before this call. If none does, a dead
-            // process left it.
+            // A process that consumes at this moment has done so before this call. If none does, a
+            // dead process left it.
             if let Some(_locked) = self.lock()?.try_take(Mode::Exclusive)? {
                 was_set |= remove(&self.taken())?;
             }

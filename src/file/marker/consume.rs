@@ -46,8 +46,8 @@ impl Marker {
             // In one step: a marker that is set after this is another one, and stays.
             match sys::rename_new(&self.path, &taken) {
                 Ok(()) => {}
-                // Another process consumes, although this one holds the lock: its file was removed or
-                // replaced.
+                // Another process consumes, although this one holds the lock: its file was removed
+                // or replaced.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(failed(error)),
@@ -68,8 +68,8 @@ impl Marker {
         let own = sys::unique_beside(&taken);
         match sys::through_readers(|| fs::rename(&taken, &own)) {
             Ok(()) => {} // from here on it is ours; until here the next consumer finds it
-            // A network file system may send a request twice: the first one renamed it, and the second
-            // found it gone.
+            // A network file system may send a request twice: the first one renamed it, and the
+            // second found it gone.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if self.kind_at(&own)? != FileKind::File {
                     return Ok(None); // another process took it, as above

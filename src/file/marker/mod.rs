@@ -86,8 +86,8 @@ impl Marker {
         &self.names
     }
 
-    /// Whether it lies on a network file system, which reports no events of other hosts. Checked again
-    /// each time, since a directory may have been mounted since the event was opened.
+    /// Whether it lies on a network file system, which reports no events of other hosts. Checked
+    /// again each time, since a directory may have been mounted since the event was opened.
     pub(crate) fn refresh_is_network(&self) -> bool {
         let nearest = sys::nearest_directory(&self.directory);
         let is_network = nearest.is_some_and(sys::is_network_directory);
@@ -164,8 +164,9 @@ impl Marker {
         Error::io("look up", &self.path, source)
     }
 
-    /// The same by reading the directory (rule E7): an NFS client answers a `stat` from its cache for up to
-    /// 30 seconds, also with "no such file", and a `GlusterFS` client with files that are gone.
+    /// The same by reading the directory (rule E7): an NFS client answers a `stat` from its cache
+    /// for up to 30 seconds, also with "no such file", and a `GlusterFS` client with files that are
+    /// gone.
     fn listed_kinds(&self) -> Result<(FileKind, FileKind)> {
         let failed = |source| self.not_looked_up(source);
         let mut found = (FileKind::Nothing, FileKind::Nothing);
@@ -187,8 +188,8 @@ impl Marker {
             } else if name == *taken {
                 &mut found.1
             } else if differs_in_case(&name, own) {
-                // The file system may not distinguish upper from lower case. Reading the directory has
-                // made the client drop its cached names.
+                // The file system may not distinguish upper from lower case. Reading the directory
+                // has made the client drop its cached names.
                 found.0 = self.kind_at(&self.path)?;
                 continue;
             } else if differs_in_case(&name, taken) {

@@ -49,8 +49,9 @@ pub(crate) struct KeptAttributes {
 }
 
 impl KeptAttributes {
-    /// `None`: there is no file yet. A user who may not write to it may not replace it either, even where the directory would
-    /// permit it. The rights are asked for and not tried: opening a file for writing and closing it is an event for watchers.
+    /// `None`: there is no file yet. A user who may not write to it may not replace it either, even
+    /// where the directory would permit it. The rights are asked for and not tried: opening a file
+    /// for writing and closing it is an event for watchers.
     pub(crate) fn of(path: &Path) -> io::Result<Option<Self>> {
         match may_write(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -64,13 +65,15 @@ impl KeptAttributes {
         Ok(Some(Self { owner, mode, extended: Extended::of(path)? }))
     }
 
-    /// Gives them to a file that no other user may open yet. A user who is not permitted to give a file away owns it from
-    /// then on. No user gets new rights: where the group cannot be kept, the members of the new one get no more than others
-    /// had; and set-ID bits go (chown(2) takes them anyway).
+    /// Gives them to a file that no other user may open yet. A user who is not permitted to give a
+    /// file away owns it from then on. No user gets new rights: where the group cannot be kept, the
+    /// members of the new one get no more than others had; and set-ID bits go (chown(2) takes them
+    /// anyway).
     pub(crate) fn restore(&self, file: &File) -> io::Result<()> {
         let found = file.metadata()?;
         let (uid, gid) = self.owner;
-        // The group before the mode, which is for its members; the owner last, since only the owner may change the mode.
+        // The group before the mode, which is for its members; the owner last, since only the owner
+        // may change the mode.
         let has_group = found.gid() == gid || fchown(file, None, Some(Gid::from_raw(gid))).is_ok();
         self.extended.copy_attributes(file);
         let of_others = self.mode & 0o007;
@@ -106,7 +109,8 @@ mod extended {
 
     use super::is_unavailable;
 
-    /// The most that the kernel has of either (xattr(7), "limits.h": `XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
+    /// The most that the kernel has of either (xattr(7), "limits.h": `XATTR_LIST_MAX`,
+    /// `XATTR_SIZE_MAX`).
     const MAX_BYTES: usize = 65536;
     const ACCESS_LIST: &str = "system.posix_acl_access";
     /// What the kernel makes of the contents, or takes away when they change.
@@ -126,7 +130,8 @@ mod extended {
         Unknown,
     }
 
-    /// What `call` writes into the buffer that it is given: a small one, and where that does not do the largest.
+    /// What `call` writes into the buffer that it is given: a small one, and where that does not do
+    /// the largest.
     fn fetched(call: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
         let mut small = [0; 256];
         match call(&mut small) {
@@ -166,8 +171,9 @@ mod extended {
             }
         }
 
-        /// What the group may do with `file` when it has no list. `bits` are those of the old one's mode, which are its mask
-        /// and not the group's where it has a list. What `file` has inherited from its directory goes.
+        /// What the group may do with `file` when it has no list. `bits` are those of the old one's
+        /// mode, which are its mask and not the group's where it has a list. What `file` has
+        /// inherited from its directory goes.
         pub(super) fn group_bits(&self, bits: u32, file: &File) -> u32 {
             let inherits = match fremovexattr(file, ACCESS_LIST) {
                 Ok(()) => false,
@@ -182,8 +188,8 @@ mod extended {
             }
         }
 
-        /// Whether `file` has the list of the old one now. Without the group of the old one, its own group has no more rights in
-        /// it than others.
+        /// Whether `file` has the list of the old one now. Without the group of the old one, its
+        /// own group has no more rights in it than others.
         pub(super) fn restore_list(&self, file: &File, has_group: bool) -> bool {
             let List::Known(list) = &self.list else { return false };
             let bytes = if has_group { list.bytes.clone() } else { list.for_another_group() };
@@ -202,8 +208,8 @@ mod extended {
             && OF_CONTENTS.iter().all(|other| name != other.as_bytes())
     }
 
-    /// As the kernel gives and takes it (`linux/posix_acl_xattr.h`): the version in four bytes, and then entries of eight,
-    /// all of them little-endian.
+    /// As the kernel gives and takes it (`linux/posix_acl_xattr.h`): the version in four bytes, and
+    /// then entries of eight, all of them little-endian.
     struct AccessList {
         bytes: Vec<u8>,
     }

@@ -33,8 +33,9 @@ pub(crate) fn sync_file(file: &File) -> io::Result<bool> {
     Ok(is_synced)
 }
 
-/// All that any process has written so far. Linux waits for that (sync(2), "Notes"), and reports errors only of the
-/// file system that it is asked about (syncfs(2)): that of `directory`. `false` elsewhere, where it may go on after this.
+/// All that any process has written so far. Linux waits for that (sync(2), "Notes"), and reports
+/// errors only of the file system that it is asked about (syncfs(2)): that of `directory`. `false`
+/// elsewhere, where it may go on after this.
 pub(crate) fn sync_everything(directory: &Path) -> io::Result<bool> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
@@ -78,7 +79,8 @@ pub(crate) fn create_directories(path: &Path, bits: Option<Bits>) -> io::Result<
     for directory in missing.into_iter().rev() {
         match DirBuilder::new().mode(0o700).create(directory) {
             Ok(()) => {
-                // A directory under one with the set-group-ID bit has that bit too, and must keep it.
+                // A directory under one with the set-group-ID bit has that bit too, and must keep
+                // it.
                 let wanted =
                     |found: fs::Metadata| bits.directory | found.permissions().mode() & 0o2000;
                 match open_directory(directory, OFlags::empty()) {

@@ -20,7 +20,8 @@ fn is_remote(fs: &StatFs) -> bool {
     NETWORK.contains(&magic(fs))
 }
 
-/// Whether only this host can lock files there, and the kernel lists them by the numbers of stat(2).
+/// Whether only this host can lock files there, and the kernel lists them by the numbers of
+/// stat(2).
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn is_listed(path: &Path) -> bool {
     const OVERLAYFS: u32 = 0x794c_7630;

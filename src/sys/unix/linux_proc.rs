@@ -21,8 +21,8 @@ pub(crate) fn this_process() -> Process {
     }
 }
 
-/// Whether this process, which goes by the numbers of this process's namespace, has ended: its number is
-/// free, or is another process's by now. A child may have inherited all that it had open.
+/// Whether this process, which goes by the numbers of this process's namespace, has ended: its
+/// number is free, or is another process's by now. A child may have inherited all that it had open.
 pub(crate) fn has_ended(process: &Process) -> bool {
     let stat = Stat::of(process.pid);
     let now = stat.as_ref().ok().and_then(|stat| stat.started);
@@ -41,8 +41,8 @@ fn self_number() -> Option<u32> {
     fs::read_link("/proc/self").ok()?.to_str()?.parse().ok()
 }
 
-/// The numbers of a process: in the namespace of `/proc`, and in each below it down to the process's own
-/// (`NSpid`, since Linux 4.1).
+/// The numbers of a process: in the namespace of `/proc`, and in each below it down to the
+/// process's own (`NSpid`, since Linux 4.1).
 fn numbers_of(process: &str) -> Vec<u32> {
     let status = fs::read(format!("/proc/{process}/status")).unwrap_or_default();
     let status = String::from_utf8_lossy(&status);
@@ -75,7 +75,8 @@ struct Stat {
 }
 
 impl Stat {
-    /// The second word is the program's name in parentheses, which may hold spaces and parentheses itself.
+    /// The second word is the program's name in parentheses, which may hold spaces and parentheses
+    /// itself.
     fn of(process: impl std::fmt::Display) -> io::Result<Self> {
         let stat = fs::read(format!("/proc/{process}/stat"))?;
         let name_end =
@@ -87,7 +88,8 @@ impl Stat {
     }
 }
 
-/// Whether there is such a process in `/proc`, and not just what is left of a dead one until its parent asks.
+/// Whether there is such a process in `/proc`, and not just what is left of a dead one until its
+/// parent asks.
 fn is_running(pid: u32) -> bool {
     is_of_running(pid, &Stat::of(pid))
 }
@@ -134,17 +136,18 @@ pub(crate) fn lists_all() -> bool {
     namespace_of("self") == Some(FIRST)
 }
 
-/// Those of these files that the list shows as locked, whoever took the lock. `None` where it cannot be read.
+/// Those of these files that the list shows as locked, whoever took the lock. `None` where it
+/// cannot be read.
 pub(crate) fn locked_in_list(files: &[FileId]) -> io::Result<Option<Vec<FileId>>> {
     Ok(listed(files)?.map(|locks| locks.into_iter().map(|lock| lock.file).collect()))
 }
 
 /// The processes that hold a lock on one of these files, as far as `/proc/locks` shows them.
 ///
-/// The process is the one that took the lock or, if it died, one that inherited it. Where the list does
-/// not show what dead processes took, `thorough` looks for what was inherited of files that nothing is listed
-/// for. Nothing is listed where the file system shows another device number than stat(2) does (btrfs
-/// subvolumes, some overlays).
+/// The process is the one that took the lock or, if it died, one that inherited it. Where the list
+/// does not show what dead processes took, `thorough` looks for what was inherited of files that
+/// nothing is listed for. Nothing is listed where the file system shows another device number than
+/// stat(2) does (btrfs subvolumes, some overlays).
 pub(crate) fn lock_owners(files: &[FileId], thorough: bool) -> io::Result<Vec<Owner>> {
     let listed = listed(files)?;
     let is_read = listed.is_some();
@@ -161,8 +164,8 @@ pub(crate) fn lock_owners(files: &[FileId], thorough: bool) -> io::Result<Vec<Ow
     Ok(owners(locks))
 }
 
-/// The processes that have a lock on one of these files open, of those that this one may look at: on any file system, but it
-/// takes some milliseconds.
+/// The processes that have a lock on one of these files open, of those that this one may look at:
+/// on any file system, but it takes some milliseconds.
 pub(crate) fn inheritors(files: &[FileId]) -> Vec<Owner> {
     owners(inherited(files))
 }
@@ -193,8 +196,8 @@ impl Lock {
 enum Numbers {
     /// Those by which this process calls them.
     Own,
-    /// Those of another pid namespace: this process got one of its own, and no `/proc` of that. The inode of its
-    /// own, if that is known.
+    /// Those of another pid namespace: this process got one of its own, and no `/proc` of that. The
+    /// inode of its own, if that is known.
     Others(Option<u64>),
 }
 
@@ -212,10 +215,11 @@ impl Numbers {
     }
 }
 
-/// The locks on these files in the list, or `None` where it cannot be read. The process is the one that took the lock.
+/// The locks on these files in the list, or `None` where it cannot be read. The process is the one
+/// that took the lock.
 fn listed(files: &[FileId]) -> io::Result<Option<Vec<Lock>>> {
-    // A lock that others' locks move within the list between two reads can be passed over, so what was not
-    // seen is looked for again.
+    // A lock that others' locks move within the list between two reads can be passed over, so what
+    // was not seen is looked for again.
     const TRIES: u32 = 3;
     let mut found: Vec<Lock> = Vec::new();
     for _ in 0..if files.is_empty() { 0 } else { TRIES } {
@@ -232,8 +236,9 @@ fn listed(files: &[FileId]) -> io::Result<Option<Vec<Lock>>> {
     Ok(Some(found))
 }
 
-/// Who has a lock on one of these files that another process took: `lock:` lines in `/proc/PID/fdinfo/N`, of the
-/// processes that this one may look at. Of several that have one lock the eldest, by its number.
+/// Who has a lock on one of these files that another process took: `lock:` lines in
+/// `/proc/PID/fdinfo/N`, of the processes that this one may look at. Of several that have one lock
+/// the eldest, by its number.
 fn inherited(files: &[FileId]) -> Vec<Lock> {
     let mut pids: Vec<u32> = numbers("/proc").collect();
     pids.sort_unstable();
@@ -270,8 +275,9 @@ fn numbers(directory: &str) -> impl Iterator<Item = u32> + use<> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// Which file a descriptor of a process is, by its path: to read in `fdinfo` has it open for a moment, and a close by its
-/// owner would free nothing meanwhile. Asks no server for it, which may be gone.
+/// Which file a descriptor of a process is, by its path: to read in `fdinfo` has it open for a
+/// moment, and a close by its owner would free nothing meanwhile. Asks no server for it, which may
+/// be gone.
 fn file_of(pid: u32, descriptor: u32) -> Option<FileId> {
     use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
     /// `AT_STATX_DONT_SYNC` (`linux/fcntl.h`), which rustix does not name on Android.
@@ -282,17 +288,19 @@ fn file_of(pid: u32, descriptor: u32) -> Option<FileId> {
     Some(FileId { device, inode: found.stx_ino })
 }
 
-/// Whether the one who took it has it still: this process may have left what it took to those who inherited it. (Other
-/// processes are not asked: a look into their descriptors has the files open for a moment.)
+/// Whether the one who took it has it still: this process may have left what it took to those who
+/// inherited it. (Other processes are not asked: a look into their descriptors has the files open
+/// for a moment.)
 fn still_has(lock: &Lock) -> bool {
     self_number() != Some(lock.process) || !locks_had_by(lock.process, &[lock.file]).is_empty()
 }
 
-/// `/proc/locks`, and whether it came in one piece. `None` if the file does not exist, or this user may not read it.
+/// `/proc/locks`, and whether it came in one piece. `None` if the file does not exist, or this user
+/// may not read it.
 ///
-/// Each read holds up all locking of the machine for a moment (`locks_start` in `fs/locks.c`), and makes as many
-/// lines as there is room for, up to a page: so the buffer is large. `fs::read_to_string` begins with a read
-/// of 32 bytes.
+/// Each read holds up all locking of the machine for a moment (`locks_start` in `fs/locks.c`), and
+/// makes as many lines as there is room for, up to a page: so the buffer is large.
+/// `fs::read_to_string` begins with a read of 32 bytes.
 fn kernel_locks() -> io::Result<Option<(String, bool)>> {
     use io::ErrorKind;
     let mut file = match fs::File::open("/proc/locks") {
@@ -312,8 +320,9 @@ fn kernel_locks() -> io::Result<Option<(String, bool)>> {
     }
 }
 
-/// A lock in a line such as `7: FLOCK  ADVISORY  WRITE 4242 08:01:1337 0 EOF`, with the process that took it. A waiting
-/// request has `->` as its second word. In `fdinfo` the process is 0 where it has no number in `/proc`.
+/// A lock in a line such as `7: FLOCK  ADVISORY  WRITE 4242 08:01:1337 0 EOF`, with the process
+/// that took it. A waiting request has `->` as its second word. In `fdinfo` the process is 0 where
+/// it has no number in `/proc`.
 fn flock(line: &str) -> Option<Lock> {
     let mut words = line.split_ascii_whitespace().skip(1);
     if words.next() != Some("FLOCK") {

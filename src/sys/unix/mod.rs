@@ -20,8 +20,8 @@ pub(crate) const SUPPORTED: bool = true;
 /// inotify loses nothing but what it says it lost: this is for what nobody thought of.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) const BACKSTOP: Duration = Duration::from_secs(1);
-/// FSEvents: begins late, loses what is queued when a watch is added, and takes 30 to 120 ms (notify#993,
-/// libuv#626).
+/// FSEvents: begins late, loses what is queued when a watch is added, and takes 30 to 120 ms
+/// (notify#993, libuv#626).
 #[cfg(target_vendor = "apple")]
 pub(crate) const BACKSTOP: Duration = Duration::from_millis(20);
 /// kqueue has no event for a close, so the death of a holder is seen only by looking.
@@ -90,9 +90,9 @@ mod file_system {
 
 // ---------------------------------------------------------------------------------------- opening
 
-/// Rule 1. `O_NOFOLLOW`: a planted symlink must not lead us to another's file. `O_NONBLOCK`: opening a
-/// planted FIFO must not hang (it says nothing about locks). `O_NOCTTY`: a terminal must not become
-/// ours. std adds `O_CLOEXEC`. Never `O_TRUNC`, never `O_APPEND`.
+/// Rule 1. `O_NOFOLLOW`: a planted symlink must not lead us to another's file. `O_NONBLOCK`:
+/// opening a planted FIFO must not hang (it says nothing about locks). `O_NOCTTY`: a terminal must
+/// not become ours. std adds `O_CLOEXEC`. Never `O_TRUNC`, never `O_APPEND`.
 const FLAGS: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
 fn options() -> OpenOptions {
@@ -106,7 +106,8 @@ fn with_flags(flags: OFlags) -> OpenOptions {
     options
 }
 
-/// For a new file, with `O_EXCL`. open(2) can create a file for a descriptor that only reads, and std cannot.
+/// For a new file, with `O_EXCL`. open(2) can create a file for a descriptor that only reads, and
+/// std cannot.
 fn creating(writes: bool) -> OpenOptions {
     if writes {
         let mut options = options();
@@ -116,8 +117,8 @@ fn creating(writes: bool) -> OpenOptions {
     with_flags(FLAGS.union(OFlags::CREATE).union(OFlags::EXCL))
 }
 
-/// To read and write; only to read where writing is refused: the file system is read-only, the file belongs to
-/// another user, or is a program that runs.
+/// To read and write; only to read where writing is refused: the file system is read-only, the file
+/// belongs to another user, or is a program that runs.
 pub(crate) fn open_existing(path: &Path) -> io::Result<File> {
     match options().write(true).open(path) {
         // What refused writing says more than what refuses reading as well.
@@ -133,10 +134,10 @@ fn refuses_writing(error: &io::Error) -> bool {
     )
 }
 
-/// Only to read: flock(2) needs no more on a local file system, and a program that a process has open for
-/// writing cannot be run (ETXTBSY). An NFS client grants an exclusive lock only on a descriptor that may
-/// write (flock(2), "NFS details"), so on a network file system, and where the system does not tell which
-/// are such, the file is opened to read and write.
+/// Only to read: flock(2) needs no more on a local file system, and a program that a process has
+/// open for writing cannot be run (ETXTBSY). An NFS client grants an exclusive lock only on a
+/// descriptor that may write (flock(2), "NFS details"), so on a network file system, and where the
+/// system does not tell which are such, the file is opened to read and write.
 pub(crate) fn open_to_lock(path: &Path) -> io::Result<File> {
     let reading = options().open(path)?;
     if file_system::file(&reading) == Some(false) {
@@ -170,7 +171,8 @@ fn create(path: &Path, bits: Option<Bits>, writes: bool) -> io::Result<File> {
     let made = make(&mut unique(), path, Some(bits), &creating(writes))?;
     match super::atomic_write::name_new(made, path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            // Neither a rename without clobbering nor a second name (exFAT, some FUSE): the plain way.
+            // Neither a rename without clobbering nor a second name (exFAT, some FUSE): the plain
+            // way.
             let file = creating(writes).mode(bits.file & 0o700).open(path)?;
             set_access(&file, bits.file)?;
             Ok(file)
@@ -179,7 +181,8 @@ fn create(path: &Path, bits: Option<Bits>, writes: bool) -> io::Result<File> {
     }
 }
 
-/// Not where that is its mode already: there are file systems that have one mode for all files, and refuse any change.
+/// Not where that is its mode already: there are file systems that have one mode for all files, and
+/// refuse any change.
 fn set_mode(file: &File, mode: u32) -> io::Result<()> {
     if file.metadata()?.mode() & 0o7777 == mode {
         return Ok(());
@@ -199,9 +202,9 @@ fn set_access(file: &File, mode: u32) -> io::Result<()> {
     })
 }
 
-/// Rule 13. Whether the kernel, a file system or a sandbox has no such call, or not with these arguments. What such a call is
-/// for is done by an older one or left out, where that is possible. (EPERM is what old container runtimes say of calls that
-/// they do not know.)
+/// Rule 13. Whether the kernel, a file system or a sandbox has no such call, or not with these
+/// arguments. What such a call is for is done by an older one or left out, where that is possible.
+/// (EPERM is what old container runtimes say of calls that they do not know.)
 pub(super) fn is_unavailable(error: &io::Error) -> bool {
     // Compared and not matched: OPNOTSUPP and NOTSUP are one number on some systems, two on others.
     [Errno::PERM, Errno::NOSYS, Errno::INVAL, Errno::OPNOTSUPP, Errno::NOTSUP]
@@ -218,8 +221,8 @@ pub(super) fn at_any_length(path: &Path) -> &Path {
     path
 }
 
-/// A new file in the directory of `path`, under a random name, with the mode that a file created with `bits` has: to be
-/// filled and then given the name `path`.
+/// A new file in the directory of `path`, under a random name, with the mode that a file created
+/// with `bits` has: to be filled and then given the name `path`.
 pub(super) fn unique_aside(path: &Path, bits: Option<Bits>) -> io::Result<tempfile::NamedTempFile> {
     make(&mut unique(), path, bits, &creating(true))
 }
@@ -241,8 +244,8 @@ fn exactly(path: &Path) -> tempfile::Builder<'_, '_> {
     builder
 }
 
-/// A new file at `path` itself, locked for as long as it is open ([`WRITERS_LOCK`]). One that is `private` nobody else
-/// may open until it has its owner and mode ([`KeptAttributes`]).
+/// A new file at `path` itself, locked for as long as it is open ([`WRITERS_LOCK`]). One that is
+/// `private` nobody else may open until it has its owner and mode ([`KeptAttributes`]).
 pub(super) fn fixed(
     path: &Path,
     bits: Option<Bits>,
@@ -258,8 +261,9 @@ pub(super) fn fixed(
     super::atomic_write::still_ours(made, path)
 }
 
-/// Marks a new file as being written, for as long as it is open. `None`: another process looked at it before that, took it
-/// for one that a killed writer left, and removes it. Where there are no locks no process can tell, and the file is ours.
+/// Marks a new file as being written, for as long as it is open. `None`: another process looked at
+/// it before that, took it for one that a killed writer left, and removes it. Where there are no
+/// locks no process can tell, and the file is ours.
 pub(super) fn claim(
     made: tempfile::NamedTempFile,
     path: &Path,
@@ -272,12 +276,14 @@ pub(super) fn claim(
     Ok(None)
 }
 
-/// Ends that, as soon as the file has its name: the descriptor of a forked copy would keep it locked.
+/// Ends that, as soon as the file has its name: the descriptor of a forked copy would keep it
+/// locked.
 pub(super) fn unclaim(file: &File) {
     let _ = super::unlock(file);
 }
 
-/// Removes a file that no process writes, and returns whether it is gone. While it is locked here no process can claim it.
+/// Removes a file that no process writes, and returns whether it is gone. While it is locked here
+/// no process can claim it.
 pub(super) fn remove_if_left(path: &Path) -> bool {
     let remove = || -> io::Result<bool> {
         if file_kind(path)? != FileKind::File {
@@ -317,14 +323,15 @@ fn make(
     let made = builder.make_in(directory_of(path), open);
     let made = made.map_err(|error| refused.map_or(error, io::Error::from_raw_os_error))?;
     if let Some(bits) = bits {
-        // fchmod, for which the umask does not count; the umask itself is the process's and not ours.
+        // fchmod, for which the umask does not count; the umask itself is the process's and not
+        // ours.
         set_access(made.as_file(), bits.file)?;
     }
     Ok(made)
 }
 
-/// Why a file could not be replaced, in words where the system's are misleading: rename(2) says EPERM in a directory with
-/// the sticky bit, unless the user owns the file or that directory.
+/// Why a file could not be replaced, in words where the system's are misleading: rename(2) says
+/// EPERM in a directory with the sticky bit, unless the user owns the file or that directory.
 pub(super) fn not_replaced(path: &Path, error: io::Error) -> io::Error {
     let is_sticky = || fs::metadata(directory_of(path)).is_ok_and(|it| it.mode() & 0o1000 != 0);
     if Errno::from_io_error(&error) == Some(Errno::PERM) && is_sticky() {
@@ -342,8 +349,8 @@ pub(crate) fn through_readers<T>(mut call: impl FnMut() -> io::Result<T>) -> io:
     call()
 }
 
-/// Linux and Apple refuse where something has the new name; elsewhere, and where the file system does not know
-/// how, it is replaced.
+/// Linux and Apple refuse where something has the new name; elsewhere, and where the file system
+/// does not know how, it is replaced.
 pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
     {
@@ -394,8 +401,8 @@ pub(crate) fn describe(kind: FileType) -> &'static str {
 
 // ---------------------------------------------------------------------------------------- locking
 
-/// Rule 9: CIFS says EACCES to a try for "busy" (flock(2), "CIFS details"). On a local file system only a security
-/// module says it, and means a denial, which a wait would never see the end of.
+/// Rule 9: CIFS says EACCES to a try for "busy" (flock(2), "CIFS details"). On a local file system
+/// only a security module says it, and means a denial, which a wait would never see the end of.
 pub(super) fn means_busy(file: &File, error: &io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::ACCESS) && file_system::file(file) == Some(true)
 }
@@ -487,8 +494,9 @@ pub(crate) fn identity(file: &File) -> io::Result<FileId> {
     Ok(FileId::of(&rustix::fs::fstat(file)?))
 }
 
-/// Rule 2: whether `path` still names that file. `lstat`, so that a symlink put in its place does not
-/// count. A path that is gone, or whose parents are, names nothing; ESTALE is NFS's word for it.
+/// Rule 2: whether `path` still names that file. `lstat`, so that a symlink put in its place does
+/// not count. A path that is gone, or whose parents are, names nothing; ESTALE is NFS's word for
+/// it.
 pub(crate) fn names(path: &Path, id: FileId) -> io::Result<bool> {
     match rustix::fs::lstat(path) {
         Ok(stat) => Ok(FileId::of(&stat) == id),
@@ -497,8 +505,8 @@ pub(crate) fn names(path: &Path, id: FileId) -> io::Result<bool> {
     }
 }
 
-/// Whether nothing but `path` names that file; `None` if the path does not. Looks twice: who wants to be taken for that
-/// has to take the other name away for both looks.
+/// Whether nothing but `path` names that file; `None` if the path does not. Looks twice: who wants
+/// to be taken for that has to take the other name away for both looks.
 pub(crate) fn has_one_name(path: &Path, id: FileId) -> io::Result<Option<bool>> {
     let mut has_one = true;
     for _ in 0..2 {
@@ -511,8 +519,8 @@ pub(crate) fn has_one_name(path: &Path, id: FileId) -> io::Result<Option<bool>> 
     Ok(Some(has_one))
 }
 
-/// Which directory a path leads to. An inode's number is used again, often at once, by the next directory that is
-/// made; so with the time at which it was made, where the file system keeps that.
+/// Which directory a path leads to. An inode's number is used again, often at once, by the next
+/// directory that is made; so with the time at which it was made, where the file system keeps that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DirectoryId {
     id: FileId,
@@ -529,15 +537,16 @@ pub(crate) fn directory_identity(directory: &Path) -> io::Result<DirectoryId> {
     Ok(DirectoryId { id, made: found.created().ok() })
 }
 
-/// Linux: by the magic number, the list of GNU coreutils' `fs-is-local` (what `tail -f` goes by) with
-/// 9p added; every FUSE counts, since its kind cannot be told. Apple, FreeBSD, OpenBSD: by
+/// Linux: by the magic number, the list of GNU coreutils' `fs-is-local` (what `tail -f` goes by)
+/// with 9p added; every FUSE counts, since its kind cannot be told. Apple, FreeBSD, OpenBSD: by
 /// `MNT_LOCAL`. Elsewhere nothing is known and "local" is assumed.
 pub(crate) fn is_network(_path: &Path, file: &File) -> bool {
     file_system::file(file) == Some(true)
 }
 
-/// Whether [`locked_in_list`] knows if a file there is locked, if it can be read: the list has the locks of all processes and goes by
-/// the numbers of stat(2) (not so on btrfs and some overlays), and no other host can have the file locked.
+/// Whether [`locked_in_list`] knows if a file there is locked, if it can be read: the list has the
+/// locks of all processes and goes by the numbers of stat(2) (not so on btrfs and some overlays),
+/// and no other host can have the file locked.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn lists_locks(path: &Path) -> bool {
     file_system::is_listed(path) && linux_proc::lists_all()
@@ -561,11 +570,11 @@ impl LivenessLock {
     /// Whether an empty file can be one that was withdrawn.
     pub(crate) const MAY_BE_EMPTY: bool = false;
 
-    /// Puts `contents` at `path` in one step, replacing what is there. Locked before it has its name,
-    /// so nobody ever sees it unlocked while its publisher lives.
+    /// Puts `contents` at `path` in one step, replacing what is there. Locked before it has its
+    /// name, so nobody ever sees it unlocked while its publisher lives.
     ///
-    /// It is written at `aside` first, where nothing may be. Only one process may publish at a path at
-    /// a time.
+    /// It is written at `aside` first, where nothing may be. Only one process may publish at a path
+    /// at a time.
     pub(crate) fn publish(
         path: &Path,
         aside: &Path,
@@ -577,7 +586,8 @@ impl LivenessLock {
             if let Some(bits) = bits {
                 set_mode(&file, bits.file)?;
             }
-            // Before there is anything to be read: who finds a record asks whether its publisher lives.
+            // Before there is anything to be read: who finds a record asks whether its publisher
+            // lives.
             if !super::try_lock(&file, Mode::Exclusive)? {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
@@ -601,8 +611,8 @@ impl LivenessLock {
         Ok(Self { file })
     }
 
-    /// Whether the publisher of this opened file lives. Asked with a shared lock, so that two who ask
-    /// at once do not take each other for the publisher.
+    /// Whether the publisher of this opened file lives. Asked with a shared lock, so that two who
+    /// ask at once do not take each other for the publisher.
     pub(crate) fn is_alive(_path: &Path, file: &File) -> bool {
         match super::try_lock(file, Mode::Shared) {
             Ok(true) => {
@@ -614,8 +624,8 @@ impl LivenessLock {
         }
     }
 
-    /// Cuts the file to `length` bytes and takes it away, if it is still the one at the path. Only for the
-    /// process that published it.
+    /// Cuts the file to `length` bytes and takes it away, if it is still the one at the path. Only
+    /// for the process that published it.
     pub(crate) fn withdraw(self, path: &Path, length: u64) -> io::Result<()> {
         let cut = self.file.set_len(length);
         if names(path, identity(&self.file)?)? {

@@ -1,9 +1,9 @@
 //! Windows: share modes, error numbers.
 //!
-//! Rule 7. Lock files are opened without delete sharing: while anybody has one open it can neither be
-//! removed nor renamed nor replaced, so the path names the locked file for as long as we hold it and
-//! [`names`] has nothing to ask. Locked ranges are mandatory here, hence nothing is stored in a lock
-//! file.
+//! Rule 7. Lock files are opened without delete sharing: while anybody has one open it can neither
+//! be removed nor renamed nor replaced, so the path names the locked file for as long as we hold it
+//! and [`names`] has nothing to ask. Locked ranges are mandatory here, hence nothing is stored in a
+//! lock file.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -23,12 +23,12 @@ use super::{Bits, FileKind};
 /// Whether there are locks on this platform at all.
 pub(crate) const SUPPORTED: bool = true;
 
-/// There is no event for a close, so the death of a holder is seen only by looking; and notify 8.2 loses an
-/// overflow without a word (notify#963).
+/// There is no event for a close, so the death of a holder is seen only by looking; and notify 8.2
+/// loses an overflow without a word (notify#963).
 pub(crate) const BACKSTOP: Duration = Duration::from_millis(100);
 
-/// A shared lock by the handle that has an exclusive one comes on top of it, and the first unlocking takes the
-/// exclusive one away: `LockFileEx`, remarks.
+/// A shared lock by the handle that has an exclusive one comes on top of it, and the first
+/// unlocking takes the exclusive one away: `LockFileEx`, remarks.
 pub(super) const LOCKS_STACK: bool = true;
 
 /// Nobody else can read what is locked exclusively, nor write what is locked.
@@ -60,8 +60,8 @@ fn is(error: &io::Error, codes: &[i32]) -> bool {
     error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
-/// Somebody is in the way who will be gone in a moment, it may be: a virus scanner or an indexer that has the file open,
-/// or who deletes it.
+/// Somebody is in the way who will be gone in a moment, it may be: a virus scanner or an indexer
+/// that has the file open, or who deletes it.
 const IN_THE_WAY: &[i32] = &[ERROR_SHARING_VIOLATION, ERROR_ACCESS_DENIED, ERROR_DELETE_PENDING];
 
 /// For a lock file.
@@ -86,7 +86,8 @@ fn patiently_unless<T>(
             Err(error) if paused < limit && is(&error, IN_THE_WAY) && !is_final(&error) => {
                 std::thread::sleep(pause);
                 paused += pause;
-                // Not longer: programs that open and close a file all the time leave short moments in between.
+                // Not longer: programs that open and close a file all the time leave short moments
+                // in between.
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
             other => return other,
@@ -104,8 +105,8 @@ fn opened<T>(path: &Path, mut call: impl FnMut() -> io::Result<T>) -> io::Result
     }
 }
 
-/// Whether the name is free, or a file's that nobody deletes: one whose deletion waits for its last handle refuses every
-/// open, also one that only wants to look.
+/// Whether the name is free, or a file's that nobody deletes: one whose deletion waits for its last
+/// handle refuses every open, also one that only wants to look.
 fn is_settled(path: &Path) -> bool {
     let flags = FILE_FLAG_BACKUP_SEMANTICS | FILE_FLAG_OPEN_REPARSE_POINT;
     let mut look = OpenOptions::new();
@@ -135,12 +136,14 @@ pub(crate) fn open_existing(path: &Path) -> io::Result<File> {
     })
 }
 
-/// To read and write: locks are mandatory here, so no other program reads or runs the file while it is locked.
+/// To read and write: locks are mandatory here, so no other program reads or runs the file while it
+/// is locked.
 pub(crate) fn open_to_lock(path: &Path) -> io::Result<File> {
     open_existing(path)
 }
 
-/// For reading only, what others wrote beside the path. Shares everything: it must not be in their way.
+/// For reading only, what others wrote beside the path. Shares everything: it must not be in their
+/// way.
 pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
     options().share_mode(FILE_SHARE_ALL).open(path)
 }
@@ -154,7 +157,8 @@ pub(crate) fn create_to_lock(path: &Path, bits: Option<Bits>) -> io::Result<File
     create_new(path, bits)
 }
 
-/// A new file in the directory of `path`, under a random name: to be filled and then given the name `path`.
+/// A new file in the directory of `path`, under a random name: to be filled and then given the name
+/// `path`.
 pub(super) fn unique_aside(
     path: &Path,
     _bits: Option<Bits>,
@@ -163,8 +167,9 @@ pub(super) fn unique_aside(
     tempfile::Builder::new().prefix(".flockwork.").tempfile_in(at_any_length(directory))
 }
 
-/// As tempfile takes it, which renames by `MoveFileExW` with a path as it is: that may have 259 characters, and many more
-/// behind `\\?\`. (std sees to that by itself.) Only for absolute paths, and what [`misnamed`] has nothing against.
+/// As tempfile takes it, which renames by `MoveFileExW` with a path as it is: that may have 259
+/// characters, and many more behind `\\?\`. (std sees to that by itself.) Only for absolute paths,
+/// and what [`misnamed`] has nothing against.
 pub(super) fn at_any_length(path: &Path) -> Cow<'_, Path> {
     /// What is made in a directory has a name, too.
     const SHORT: usize = 200;
@@ -226,11 +231,12 @@ pub(super) fn make_at(path: &Path, _bits: Option<Bits>) -> io::Result<tempfile::
     made.prefix(name.unwrap_or_default()).rand_bytes(0).tempfile_in(&directory)
 }
 
-/// The lock on what is written aside would hinder its being renamed; and the lock that keeps others from writing cannot
-/// be removed here while it is held.
+/// The lock on what is written aside would hinder its being renamed; and the lock that keeps others
+/// from writing cannot be removed here while it is held.
 pub(super) const WRITERS_LOCK: bool = false;
 
-/// What a file that is replaced hands on: nothing, since the new one inherits the access list of its directory.
+/// What a file that is replaced hands on: nothing, since the new one inherits the access list of
+/// its directory.
 pub(super) struct KeptAttributes;
 
 impl KeptAttributes {
@@ -267,8 +273,9 @@ pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     patiently(SHARING_TIMEOUT, || fs::rename(from, to))
 }
 
-/// Frees the name at once. A file that somebody has open keeps its name until they close it where deletion is not
-/// POSIX's (before Windows 10, version 1809; FAT; Wine), and could be taken for a new one.
+/// Frees the name at once. A file that somebody has open keeps its name until they close it where
+/// deletion is not POSIX's (before Windows 10, version 1809; FAT; Wine), and could be taken for a
+/// new one.
 pub(crate) fn remove_at_once(path: &Path) -> io::Result<()> {
     let aside = super::unique_beside(path);
     patiently(SHARING_TIMEOUT, || fs::rename(path, &aside))?;
@@ -307,7 +314,8 @@ pub(crate) fn create_directories(path: &Path, _bits: Option<Bits>) -> io::Result
     if path.is_dir() {
         return Ok(());
     }
-    // A file in the place of one of them is only told as a path that was not found; a drive that is not there not at all.
+    // A file in the place of one of them is only told as a path that was not found; a drive that is
+    // not there not at all.
     let found = path.ancestors().find_map(|above| fs::metadata(above).ok());
     if found.is_some_and(|found| !found.is_dir()) {
         return Err(io::ErrorKind::NotADirectory.into());
@@ -373,7 +381,8 @@ pub(crate) fn misnamed(path: &Path) -> Option<io::Error> {
     Some(io::Error::new(io::ErrorKind::InvalidInput, problem))
 }
 
-/// A file goes under many: in upper and lower case, behind `\\?\`, through junctions, with short names.
+/// A file goes under many: in upper and lower case, behind `\\?\`, through junctions, with short
+/// names.
 pub(crate) fn common_name(path: &Arc<Path>) -> Arc<Path> {
     fs::canonicalize(path).map_or_else(|_| Arc::clone(path), Into::into)
 }
@@ -413,8 +422,9 @@ pub(crate) fn names(_path: &Path, _id: FileId) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Which directory a path leads to: std does not tell its number here, so by the time at which it was made. One that is
-/// made anew within seconds may be given the time of the old one (file system tunneling); then the backstop has to do.
+/// Which directory a path leads to: std does not tell its number here, so by the time at which it
+/// was made. One that is made anew within seconds may be given the time of the old one (file system
+/// tunneling); then the backstop has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DirectoryId {
     made: Option<SystemTime>,
@@ -445,7 +455,8 @@ pub(crate) fn is_network_directory(path: &Path) -> bool {
 }
 
 /// A published file that the system knows to be alive: its publisher keeps it open without sharing
-/// writing, which ends with the process however it ends. (A lock would keep others from reading it.)
+/// writing, which ends with the process however it ends. (A lock would keep others from reading
+/// it.)
 #[derive(Debug)]
 pub(crate) struct LivenessLock {
     file: File,
@@ -455,8 +466,8 @@ impl LivenessLock {
     /// Whether an empty file can be one that was withdrawn.
     pub(crate) const MAY_BE_EMPTY: bool = true;
 
-    /// Puts `contents` at `path`, in place: a rename would fail whenever somebody reads. For a moment a
-    /// reader sees a part of it. Only one process may publish at a path at a time.
+    /// Puts `contents` at `path`, in place: a rename would fail whenever somebody reads. For a
+    /// moment a reader sees a part of it. Only one process may publish at a path at a time.
     pub(crate) fn publish(
         path: &Path,
         _aside: &Path,
@@ -465,8 +476,8 @@ impl LivenessLock {
     ) -> io::Result<Self> {
         let mut options = options();
         options.write(true).create(true).truncate(false).share_mode(FILE_SHARE_READ);
-        // Somebody may be asking whether the last publisher lives. Nobody waits longer than this for a
-        // record: the lock is theirs without one.
+        // Somebody may be asking whether the last publisher lives. Nobody waits longer than this
+        // for a record: the lock is theirs without one.
         let file = patiently(Duration::from_millis(10), || options.open(path))?;
         if !file.metadata()?.is_file() {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -482,8 +493,8 @@ impl LivenessLock {
         probe.is_err_and(|error| is(&error, &[ERROR_SHARING_VIOLATION]))
     }
 
-    /// Cuts the file to `length` bytes, so that nobody takes it for a dead one's should a reader keep it from
-    /// going, and takes it away. Only for the process that published it.
+    /// Cuts the file to `length` bytes, so that nobody takes it for a dead one's should a reader
+    /// keep it from going, and takes it away. Only for the process that published it.
     pub(crate) fn withdraw(self, path: &Path, length: u64) -> io::Result<()> {
         let cut = self.file.set_len(length);
         drop(self.file);

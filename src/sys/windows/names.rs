@@ -1,5 +1,6 @@
-//! Which paths Windows takes for something else than the file that they seem to name. Words only: it looks at nothing,
-//! and is tested on every platform. By Microsoft's "Naming Files, Paths, and Namespaces".
+//! Which paths Windows takes for something else than the file that they seem to name. Words only:
+//! it looks at nothing, and is tested on every platform. By Microsoft's "Naming Files, Paths, and
+//! Namespaces".
 
 /// In UTF-16.
 const LONGEST: usize = 255;
@@ -7,8 +8,9 @@ const LONGEST: usize = 255;
 const LITERAL: &[u8] = br"\\?\";
 const HOW: &str = r"choose another name, or put `\\?\` in front of the full path";
 
-/// Why `path`, as it was given (before the system makes it absolute, which already leaves out what it does not like), must not
-/// be opened; `None` if it names what it seems to. The bytes are UTF-8, but for halves of surrogate pairs.
+/// Why `path`, as it was given (before the system makes it absolute, which already leaves out what
+/// it does not like), must not be opened; `None` if it names what it seems to. The bytes are UTF-8,
+/// but for halves of surrogate pairs.
 pub(super) fn problem(path: &[u8]) -> Option<String> {
     let is_literal = path.starts_with(LITERAL);
     let is_separator = |byte: &u8| *byte == b'\\' || *byte == b'/' && !is_literal;
@@ -104,7 +106,8 @@ fn is_device(name: &str) -> bool {
     })
 }
 
-/// Named pipes and mailslots look like files of a server or a volume. To look at one is to connect to it.
+/// Named pipes and mailslots look like files of a server or a volume. To look at one is to connect
+/// to it.
 fn is_channel(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"pipe") || name.eq_ignore_ascii_case(b"mailslot")
 }
