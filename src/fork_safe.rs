@@ -1,6 +1,6 @@
-//! A value that each process has for itself, with a condition to wait for its changes. `fork`
+//! A value of which each process has its own, with a condition to wait for its changes. `fork`
 //! copies a mutex as it is at that moment, perhaps locked by a thread that the copy does not have:
-//! nobody would ever unlock it there.
+//! no thread would ever unlock it there.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -16,13 +16,13 @@ pub(crate) struct ForkSafe<T: 'static, C: 'static = ()> {
     /// the copy to wait for that thread, which it does not have (rule 4).
     origin: OnceBox<Origin>,
     value: Mutex<T>,
-    /// Of that mutex alone: some systems know only conditions that belong to one.
+    /// For that mutex alone: on some systems a condition belongs to one mutex.
     changed: Condvar,
-    /// Of the process that was forked from that one, and used it.
+    /// The value of the process that was forked from that one, and used it.
     next: OnceBox<Self>,
-    /// Builds the value with which a copy begins, from the context.
+    /// Builds the value with which a forked copy begins, from the context.
     context: C,
-    anew: fn(&C) -> T,
+    initial: fn(&C) -> T,
 }
 
 impl<T: std::fmt::Debug, C> std::fmt::Debug for ForkSafe<T, C> {
@@ -32,20 +32,20 @@ impl<T: std::fmt::Debug, C> std::fmt::Debug for ForkSafe<T, C> {
 }
 
 impl<T> ForkSafe<T> {
-    pub(crate) const fn new(value: T, anew: fn(&()) -> T) -> Self {
-        Self::with_context(value, (), anew)
+    pub(crate) const fn new(value: T, initial: fn(&()) -> T) -> Self {
+        Self::with_context(value, (), initial)
     }
 }
 
 impl<T, C: Clone> ForkSafe<T, C> {
-    pub(crate) const fn with_context(value: T, context: C, anew: fn(&C) -> T) -> Self {
+    pub(crate) const fn with_context(value: T, context: C, initial: fn(&C) -> T) -> Self {
         Self {
             origin: OnceBox::new(),
             value: Mutex::new(value),
             changed: Condvar::new(),
             next: OnceBox::new(),
             context,
-            anew,
+            initial,
         }
     }
 
@@ -53,20 +53,24 @@ impl<T, C: Clone> ForkSafe<T, C> {
         self.origin.get_or_init(|| Box::new(Origin::here()))
     }
 
-    fn begun(&self) -> T {
-        (self.anew)(&self.context)
+    fn initial_value(&self) -> T {
+        (self.initial)(&self.context)
     }
 
     fn own(&self) -> &Self {
         let mut this = self;
         while !this.origin().is_here() {
             this = this.next.get_or_init(|| {
-                // What is left of the other process's is let go, unless it was locked when it was
-                // copied.
+                // The other process's value is dropped, unless it was locked when it was copied.
                 let stale = this.value.try_lock().ok();
-                let stale = stale.map(|mut value| std::mem::replace(&mut *value, self.begun()));
-                drop(stale); // somebody else's code, perhaps: the mutex is free again (Q6)
-                Box::new(Self::with_context(self.begun(), self.context.clone(), self.anew))
+                let stale =
+                    stale.map(|mut value| std::mem::replace(&mut *value, self.initial_value()));
+                drop(stale); // perhaps a caller's code: the mutex is free again (Q6)
+                Box::new(Self::with_context(
+                    self.initial_value(),
+                    self.context.clone(),
+                    self.initial,
+                ))
             });
         }
         this
@@ -86,7 +90,7 @@ impl<T, C: Clone> ForkSafe<T, C> {
         self.own().changed.notify_all();
     }
 
-    /// Waits for a change, or so long: then `true`.
+    /// Waits for a change, at most `span`. Returns `true` when that has passed.
     pub(crate) fn wait<'a>(
         &'a self,
         guard: MutexGuard<'a, T>,

@@ -1,5 +1,5 @@
-//! One lockable file in one mode, as the engine waits for it: what locks, gates and single slots
-//! share.
+//! One lockable file in one mode, as the engine waits for it: a lock, a gate, or a semaphore's only
+//! slot.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,8 +11,7 @@ use crate::options::{Options, Waiting};
 use crate::sys::{self, FileId, Mode};
 use crate::wait::{Target, WaitCallback, WaitQueues};
 
-/// The lines of this process for all of them: who waits for the same file in the same mode shares a
-/// helper.
+/// The queues of this process: waiters for the same file in the same mode share a helper.
 pub(crate) static QUEUES: WaitQueues<LockRequest> = WaitQueues::new();
 
 /// The callback of a wait for `path`, as the engine calls it.
@@ -29,15 +28,15 @@ pub(crate) struct LockRequest {
     pub(crate) slot: Arc<LockFile>,
     pub(crate) mode: Mode,
     pub(crate) poll_every: Option<Duration>,
-    /// What it is a part of, if of anything.
+    /// The lock of which it is a part, if it is one.
     pub(crate) coordinator: Option<Box<dyn Coordinator>>,
 }
 
-/// What several locks make together, of which one is waited for.
+/// A lock that consists of several, of which one is waited for.
 pub(crate) trait Coordinator: Send + Sync {
-    /// Whether others wait for it who should have it first.
+    /// Whether there are waiters that should acquire it first.
     fn others_wait(&self) -> bool;
-    /// A helper had it, nobody wanted it any more, and it is free again.
+    /// A helper has acquired and released it, since no waiter needed it any more.
     fn was_given_back(&self);
 }
 
@@ -90,8 +89,8 @@ impl Target for LockRequest {
         held.unlock_in_place();
     }
 
-    fn is_valid(&self, locked: &FileLock) -> Result<bool> {
-        self.slot.is_valid(locked)
+    fn is_valid(&self, held: &FileLock) -> Result<bool> {
+        self.slot.is_valid(held)
     }
 
     fn should_yield(&self) -> bool {
@@ -128,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_names_a_file_differently_waits_in_the_same_line() {
+    fn names_of_one_file_have_one_queue() {
         limit!();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");

@@ -9,8 +9,8 @@ use crate::access::Access;
 use crate::error::{Error, Result};
 use crate::sys::{self, Retries};
 
-/// Absolute, so that a later change of the current directory does not change what is meant. All
-/// that is opened comes by here first.
+/// The absolute path, so that a later change of the current directory has no effect. Every path
+/// that is opened comes through here first.
 pub(crate) fn absolute(path: &Path) -> Result<Arc<Path>> {
     if !sys::SUPPORTED {
         let source = io::ErrorKind::Unsupported.into();
@@ -29,7 +29,7 @@ pub(crate) fn absolute(path: &Path) -> Result<Arc<Path>> {
     }
 }
 
-/// The same, where it can be a file's.
+/// The same for a path that can be a file's.
 pub(crate) fn absolute_file(path: &Path) -> Result<Arc<Path>> {
     let path = absolute(path)?;
     let last = path.as_os_str().as_encoded_bytes().last();
@@ -48,9 +48,9 @@ pub(crate) fn sidecar_lock(path: &Path) -> Arc<Path> {
     sys::beside(path, ".flock").into()
 }
 
-/// Creates the missing parent directories of a file that could not be created without them. Where
-/// none is missing, another process has just created them; or, after many tries, it failed for
-/// another reason.
+/// Creates the missing parent directories of a file, after creating the file has `failed`. Where
+/// none is missing, another process has just created them; after many tries, there is another
+/// reason.
 pub(crate) fn create_parents(
     path: &Arc<Path>,
     access: Access,
@@ -65,16 +65,16 @@ pub(crate) fn create_parents(
         }
         Ok(_) => return if retries.are_many() { Err(failed) } else { Ok(()) },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        // To create it would fail with `AlreadyExists`, which hides why it cannot be used.
+        // Creating it would fail with `AlreadyExists`, which hides why it cannot be used.
         Err(error) => return Err(Error::io("look up", path, error)),
     }
     sys::create_directories(parent, access.bits()).map_err(|source| {
-        Error::io("create the parent directory of", path, leads_to_nothing(parent, source))
+        Error::io("create the parent directory of", path, dangling_link(parent, source))
     })
 }
 
-/// mkdir(2) says that there is something, of a symbolic link that leads to nothing.
-fn leads_to_nothing(directory: &Path, error: io::Error) -> io::Error {
+/// The error for a symbolic link that leads to nothing, of which mkdir(2) says that it exists.
+fn dangling_link(directory: &Path, error: io::Error) -> io::Error {
     let is_dangling = |above: &&Path| {
         above.is_symlink()
             && std::fs::metadata(above).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)

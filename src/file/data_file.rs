@@ -1,5 +1,5 @@
-//! One data file: read as a whole, and replaced as a whole by whoever has its lock. Knows files,
-//! and knows neither time nor locks. Rules F1 to F4.
+//! One data file, which is read and replaced as a whole. Its lock is the caller's. Nothing here
+//! knows time. Rules F1 to F4.
 
 use std::io;
 use std::path::Path;
@@ -25,17 +25,17 @@ pub(crate) struct DataFile {
 }
 
 impl DataFile {
-    /// Looks at what is there, and touches nothing.
+    /// Checks what is there, and changes nothing.
     pub(crate) fn open(path: &Path, options: &Options) -> Result<Self> {
         let path = absolute_file(path)?;
-        let contents = Self {
+        let file = Self {
             aside: sys::beside(&sidecar_lock(&path), ".new").into(),
             path,
             bits: options.access.bits(),
             durability: Durability::new(options.fsync),
         };
-        contents.check(READ)?;
-        Ok(contents)
+        file.check(READ)?;
+        Ok(file)
     }
 
     /// After missing directories may have been made above it: brings their names to the disk, if
@@ -64,21 +64,27 @@ impl DataFile {
 
     /// `NotFound` if there is no file.
     pub(crate) fn read(&self) -> Result<Vec<u8>> {
-        self.look_anew();
+        self.refresh_name();
         let mut file = regular::open(&self.path, READ)?;
         regular::read(&mut file, &self.path, READ)
     }
 
-    /// Nothing, if there is no file.
+    /// Empty, if there is no file.
     pub(crate) fn read_or_empty(&self) -> Result<Vec<u8>> {
         Ok(regular::if_there(self.read())?.unwrap_or_default())
     }
 
     /// Rule F2. Only for the one who has the lock exclusively.
     pub(crate) fn replace(&self, contents: &[u8]) -> Result<()> {
-        self.look_anew();
-        let put = sys::put(&self.path, &self.aside, contents, self.bits, self.durability.is_wanted);
-        let is_synced = put.map_err(|source| match self.check(WRITE) {
+        self.refresh_name();
+        let replaced = sys::replace_preserving(
+            &self.path,
+            &self.aside,
+            contents,
+            self.bits,
+            self.durability.is_wanted,
+        );
+        let is_synced = replaced.map_err(|source| match self.check(WRITE) {
             Err(something_else) => something_else, // is there, or took its place meanwhile
             Ok(()) => Error::io(WRITE, &self.path, source),
         })?;
@@ -99,7 +105,7 @@ impl DataFile {
 
     /// Rule F4. An NFS client opens what it remembers of a name for up to 30 seconds. To read the
     /// directory makes it forget.
-    fn look_anew(&self) {
+    fn refresh_name(&self) {
         let Some(directory) = self.path.parent().filter(|d| sys::is_network_directory(d)) else {
             return;
         };

@@ -399,7 +399,7 @@ impl FileLock {
     pub(crate) fn make_inheritable(&mut self) -> Result<()> {
         let failed =
             |source| Error::io("let programs that are started inherit", &self.file.path, source);
-        sys::let_inherit(self.open().file()).map_err(failed)?;
+        sys::make_inheritable(self.open().file()).map_err(failed)?;
         self.is_inherited = true;
         Ok(())
     }

@@ -9,51 +9,56 @@ use std::time::Duration;
 use tempfile::NamedTempFile;
 
 use super::imp::{
-    KeptAttributes, WRITERS_LOCK, at_any_length, claim, fixed, is_network_directory,
-    is_unavailable, make_at, not_replaced, remove_if_left, sync_directory, sync_file,
-    through_readers, unclaim, unique_aside,
+    KeptAttributes, WRITERS_LOCK, at_any_length, create_at, create_fixed, create_unique,
+    is_network_directory, is_unavailable, mark_in_use, not_replaced, remove_if_left,
+    sync_directory, sync_file, through_readers, unmark,
 };
 use super::{Bits, FileKind, Mode};
 
 /// Makes `path` with these contents; `AlreadyExists` where anything has the name.
 pub(crate) fn write_new(path: &Path, contents: &[u8], bits: Option<Bits>) -> io::Result<()> {
-    let (made, is_claimed) = written(path, contents, bits)?;
-    let named = match name_new(made, path) {
+    let (temporary, is_marked) = write_aside(path, contents, bits)?;
+    let named = match persist_new(temporary, path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !path.exists() => {
             // Neither a rename without clobbering nor a second name (exFAT, some FUSE): first come.
-            persist(written(path, contents, bits)?.0, path)
+            persist(write_aside(path, contents, bits)?.0, path)
         }
         named => named,
     };
-    end(path, &named?, is_claimed);
+    finish(path, &named?, is_marked);
     Ok(())
 }
 
 /// Puts these contents in the place of what `path` names now.
 pub(crate) fn replace(path: &Path, contents: &[u8], bits: Option<Bits>) -> io::Result<()> {
-    let (made, is_claimed) = written(path, contents, bits)?;
-    end(path, &persist(made, path)?, is_claimed);
+    let (temporary, is_marked) = write_aside(path, contents, bits)?;
+    finish(path, &persist(temporary, path)?, is_marked);
     Ok(())
 }
 
 /// The file has its name.
-fn end(path: &Path, file: &File, is_claimed: bool) {
-    if is_claimed {
-        unclaim(file);
-        sweep(path);
+fn finish(path: &Path, file: &File, is_marked: bool) {
+    if is_marked {
+        unmark(file);
+        remove_left_files(path);
     }
 }
 
 /// Writes the contents aside, and syncs them if that can be done here: otherwise some file systems
 /// may have an empty file at the name after a loss of power. Also returns whether the file is
-/// [claimed](claim).
-fn written(path: &Path, contents: &[u8], bits: Option<Bits>) -> io::Result<(NamedTempFile, bool)> {
-    let is_claimed = locks_tell(path);
-    let made = if is_claimed { aside(path, bits) } else { unique_aside(path, bits) }?;
-    made.as_file().write_all(contents)?;
-    match made.as_file().sync_data() {
+/// [marked](mark_in_use).
+fn write_aside(
+    path: &Path,
+    contents: &[u8],
+    bits: Option<Bits>,
+) -> io::Result<(NamedTempFile, bool)> {
+    let is_marked = locks_show_writers(path);
+    let temporary =
+        if is_marked { create_numbered(path, bits) } else { create_unique(path, bits) }?;
+    temporary.as_file().write_all(contents)?;
+    match temporary.as_file().sync_data() {
         Err(error) if !is_unavailable(&error) => Err(error),
-        _ => Ok((made, is_claimed)),
+        _ => Ok((temporary, is_marked)),
     }
 }
 
@@ -76,42 +81,42 @@ fn numbered(path: &Path, number: u32) -> std::path::PathBuf {
 
 /// Whether a lock distinguishes a living writer from a killed one. On a network file system it
 /// costs much, and may mean nothing for another host.
-fn locks_tell(path: &Path) -> bool {
+fn locks_show_writers(path: &Path) -> bool {
     !path.parent().is_some_and(is_network_directory)
 }
 
 /// A new file to be written and then given the name `path`: at the first number that is free, or
 /// that a killed writer left.
-fn aside(path: &Path, bits: Option<Bits>) -> io::Result<NamedTempFile> {
+fn create_numbered(path: &Path, bits: Option<Bits>) -> io::Result<NamedTempFile> {
     for at in (0..NUMBERS).map(|number| numbered(path, number)) {
-        let made = match make_at(&at, bits) {
+        let temporary = match create_at(&at, bits) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && remove_if_left(&at) => {
-                make_at(&at, bits)
+                create_at(&at, bits)
             }
-            made => made,
+            temporary => temporary,
         };
-        match made {
+        match temporary {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             // It is being removed, or another program has it open: do without a number.
             Err(_) if !WRITERS_LOCK => break,
-            made => {
-                if let Some(claimed) = claim(made?, &at)? {
-                    return Ok(claimed);
+            temporary => {
+                if let Some(marked) = mark_in_use(temporary?, &at)? {
+                    return Ok(marked);
                 }
             }
         }
     }
-    unique_aside(path, bits)
+    create_unique(path, bits)
 }
 
 /// Rule 14. Removes what killed writers of `path` left.
 pub(crate) fn remove_left_by_others(path: &Path) {
-    if locks_tell(path) {
-        sweep(path);
+    if locks_show_writers(path) {
+        remove_left_files(path);
     }
 }
 
-fn sweep(path: &Path) {
+fn remove_left_files(path: &Path) {
     let mut gap = 0;
     for at in (0..NUMBERS).map(|number| numbered(path, number)) {
         if super::file_kind(&at).is_ok_and(|there| there == FileKind::Nothing) {
@@ -128,8 +133,8 @@ fn sweep(path: &Path) {
 
 /// Gives it that name, at which nothing may be: by a rename that does not clobber, or where there
 /// is none by a second name of one inode.
-pub(super) fn name_new(made: NamedTempFile, path: &Path) -> io::Result<File> {
-    match made.persist_noclobber(at_any_length(path)) {
+pub(super) fn persist_new(temporary: NamedTempFile, path: &Path) -> io::Result<File> {
+    match temporary.persist_noclobber(at_any_length(path)) {
         Ok(file) => Ok(file),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Err(error.error),
         Err(error) => {
@@ -146,7 +151,7 @@ pub(super) fn name_new(made: NamedTempFile, path: &Path) -> io::Result<File> {
 /// `false` that cannot be asked for here.
 ///
 /// `PermissionDenied` if what is there may not be written to, although it could be replaced.
-pub(crate) fn put(
+pub(crate) fn replace_preserving(
     path: &Path,
     through: &Path,
     contents: &[u8],
@@ -154,24 +159,24 @@ pub(crate) fn put(
     durable: bool,
 ) -> io::Result<bool> {
     let kept = KeptAttributes::of(path)?;
-    let made = match fixed(through, bits, kept.is_some()) {
+    let temporary = match create_fixed(through, bits, kept.is_some()) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             remove_left(through)?;
-            fixed(through, bits, kept.is_some())?
+            create_fixed(through, bits, kept.is_some())?
         }
-        made => made?,
+        temporary => temporary?,
     };
-    made.as_file().write_all(contents)?;
+    temporary.as_file().write_all(contents)?;
     if let Some(kept) = kept {
-        kept.restore(made.as_file())?;
+        kept.restore(temporary.as_file())?;
     }
-    let is_synced = durable && sync_file(made.as_file())?;
+    let is_synced = durable && sync_file(temporary.as_file())?;
     // As late as can be: a rename would replace what has taken the path's place meanwhile.
     if super::file_kind(path)? == FileKind::Other {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else took its place"));
     }
-    let named = persist(still_ours(made, through)?, path);
-    unclaim(&named.map_err(|error| not_replaced(path, error))?);
+    let named = persist(check_still_named(temporary, through)?, path);
+    unmark(&named.map_err(|error| not_replaced(path, error))?);
     match path.parent().filter(|_| durable) {
         Some(directory) => Ok(sync_directory(directory)? && is_synced),
         None => Ok(is_synced),
@@ -180,11 +185,14 @@ pub(crate) fn put(
 
 /// The file that was created at `through`, unless another writer, which should not exist, removed
 /// or replaced it. That writer keeps it then, since dropping it here would remove it by its path.
-pub(super) fn still_ours(made: NamedTempFile, through: &Path) -> io::Result<NamedTempFile> {
-    if super::names(through, super::identity(made.as_file())?)? {
-        return Ok(made);
+pub(super) fn check_still_named(
+    temporary: NamedTempFile,
+    through: &Path,
+) -> io::Result<NamedTempFile> {
+    if super::names(through, super::identity(temporary.as_file())?)? {
+        return Ok(temporary);
     }
-    let _ = made.keep();
+    let _ = temporary.keep();
     Err(io::Error::new(io::ErrorKind::AlreadyExists, NOT_ALONE))
 }
 
@@ -246,12 +254,12 @@ fn is_being_written(through: &Path) -> io::Result<bool> {
     Ok(!super::names(through, id)?)
 }
 
-fn persist(made: NamedTempFile, path: &Path) -> io::Result<File> {
-    let mut made = Some(made);
+fn persist(temporary: NamedTempFile, path: &Path) -> io::Result<File> {
+    let mut temporary = Some(temporary);
     through_readers(|| {
-        let Some(file) = made.take() else { return Err(io::ErrorKind::NotFound.into()) }; // unreachable: it is put back
+        let Some(file) = temporary.take() else { return Err(io::ErrorKind::NotFound.into()) }; // unreachable: it is put back
         file.persist(at_any_length(path)).map_err(|error| {
-            made = Some(error.file);
+            temporary = Some(error.file);
             error.error
         })
     })

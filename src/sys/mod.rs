@@ -14,7 +14,7 @@
 //! | [`open_to_read`] | the same, for reading what others wrote beside the path |
 //! | [`create_new`] | creates, failing with `AlreadyExists` where anything has the name |
 //! | [`create_to_lock`] | the same, open as by [`open_to_lock`] |
-//! | [`write_new`], [`replace`], [`put`] | files that are never seen half-written |
+//! | [`write_new`], [`replace`], [`replace_preserving`] | files that are never seen half-written |
 //! | [`remove_left_by_others`] | removes what killed writers left beside a path |
 //! | [`through_readers`] | renames or opens a file that others may have open |
 //! | [`rename_new`] | gives a name at which nothing may be, if the system has a way |
@@ -28,7 +28,7 @@
 //! | [`Directory`] | a directory of ours that cannot be led elsewhere while it is used |
 //! | [`create_directories`] | the missing ones of a directory's ancestors and itself |
 //! | [`try_lock`], [`try_lock_again`], [`lock`], [`unlock`], [`probe`] | whole-file advisory lock of an open file; EINTR is retried |
-//! | [`let_inherit`] | programs that are started from now on have the open file, and its lock, as well |
+//! | [`make_inheritable`] | programs that are started from now on have the open file, and its lock, as well |
 //! | [`downgrade`] | from exclusive to shared, with nobody in between |
 //! | [`FileId`], [`identity`], [`path_identity`], [`names`] | which file an open file is, and whether a path names it |
 //! | [`has_one_name`] | whether a file can have got its name by a hard link to somebody's |
@@ -305,7 +305,9 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> std::path::PathBuf {
     name.into()
 }
 
-pub(crate) use self::atomic_write::{put, remove_left_by_others, replace, write_new};
+pub(crate) use self::atomic_write::{
+    remove_left_by_others, replace, replace_preserving, write_new,
+};
 pub(crate) use self::random::{generator, is_unique_name, unique_beside};
 
 mod atomic_write;
@@ -319,7 +321,7 @@ pub(crate) use imp::{
     SUPPORTED, advice, coarse_milliseconds, command_of, common_name, create_directories,
     create_new, create_to_lock, describe, directory_identity, file_kind, has_ended, has_one_name,
     host_name, identity, inheritors, is_bad_name, is_network, is_network_directory, is_stopped,
-    let_inherit, lists_locks, lock_owners, locked_in_list, locks_unsupported, misnamed, names,
+    lists_locks, lock_owners, locked_in_list, locks_unsupported, make_inheritable, misnamed, names,
     open_existing, open_to_lock, open_to_read, path_identity, remove_at_once, rename_new, started,
     sync_directory, sync_everything, this_process, through_readers,
 };

@@ -53,31 +53,31 @@ pub(super) fn at_any_length(path: &Path) -> &Path {
     path
 }
 
-pub(super) fn unique_aside(
+pub(super) fn create_unique(
     _path: &Path,
     _bits: Option<Bits>,
 ) -> io::Result<tempfile::NamedTempFile> {
     unsupported()
 }
 
-pub(super) fn make_at(_path: &Path, _bits: Option<Bits>) -> io::Result<tempfile::NamedTempFile> {
+pub(super) fn create_at(_path: &Path, _bits: Option<Bits>) -> io::Result<tempfile::NamedTempFile> {
     unsupported()
 }
 
-pub(super) fn claim(
+pub(super) fn mark_in_use(
     _made: tempfile::NamedTempFile,
     _path: &Path,
 ) -> io::Result<Option<tempfile::NamedTempFile>> {
     unsupported()
 }
 
-pub(super) fn unclaim(_file: &File) {}
+pub(super) fn unmark(_file: &File) {}
 
 pub(super) fn remove_if_left(_path: &Path) -> bool {
     false
 }
 
-pub(super) fn fixed(
+pub(super) fn create_fixed(
     _path: &Path,
     _bits: Option<Bits>,
     _private: bool,
@@ -165,7 +165,7 @@ pub(super) mod advisory {
 }
 
 /// Handles that are inherited hold no locks here.
-pub(crate) fn let_inherit(_file: &File) -> io::Result<()> {
+pub(crate) fn make_inheritable(_file: &File) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 

@@ -6,12 +6,12 @@ use std::path::Path;
 use rustix::fs::{StatFs, fstatfs, statfs};
 
 /// Whether the file is on such a file system; `None` where the system does not show it.
-pub(super) fn file(file: &File) -> Option<bool> {
+pub(super) fn is_network_file(file: &File) -> Option<bool> {
     fstatfs(file).ok().map(|fs| is_remote(&fs))
 }
 
 /// The same of a directory.
-pub(super) fn place(directory: &Path) -> Option<bool> {
+pub(super) fn is_network_directory(directory: &Path) -> Option<bool> {
     statfs(directory).ok().map(|fs| is_remote(&fs))
 }
 

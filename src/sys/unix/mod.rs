@@ -79,11 +79,11 @@ mod processes;
 mod file_system {
     use super::{File, Path};
 
-    pub(super) fn file(_file: &File) -> Option<bool> {
+    pub(super) fn is_network_file(_file: &File) -> Option<bool> {
         None
     }
 
-    pub(super) fn place(_directory: &Path) -> Option<bool> {
+    pub(super) fn is_network_directory(_directory: &Path) -> Option<bool> {
         None
     }
 }
@@ -140,7 +140,7 @@ fn refuses_writing(error: &io::Error) -> bool {
 /// system does not tell which are such, the file is opened to read and write.
 pub(crate) fn open_to_lock(path: &Path) -> io::Result<File> {
     let reading = options().open(path)?;
-    if file_system::file(&reading) == Some(false) {
+    if file_system::is_network_file(&reading) == Some(false) {
         return Ok(reading);
     }
     match options().write(true).open(path) {
@@ -160,7 +160,7 @@ pub(crate) fn create_new(path: &Path, bits: Option<Bits>) -> io::Result<File> {
 
 /// Open as by [`open_to_lock`]: it may become a program.
 pub(crate) fn create_to_lock(path: &Path, bits: Option<Bits>) -> io::Result<File> {
-    create(path, bits, file_system::place(directory_of(path)) != Some(false))
+    create(path, bits, file_system::is_network_directory(directory_of(path)) != Some(false))
 }
 
 /// With `bits`, the file has them from the first moment that it has its name: it is made under
@@ -169,7 +169,7 @@ pub(crate) fn create_to_lock(path: &Path, bits: Option<Bits>) -> io::Result<File
 fn create(path: &Path, bits: Option<Bits>, writes: bool) -> io::Result<File> {
     let Some(bits) = bits else { return creating(writes).open(path) };
     let made = make(&mut unique(), path, Some(bits), &creating(writes))?;
-    match super::atomic_write::name_new(made, path) {
+    match super::atomic_write::persist_new(made, path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             // Neither a rename without clobbering nor a second name (exFAT, some FUSE): the plain
             // way.
@@ -223,7 +223,10 @@ pub(super) fn at_any_length(path: &Path) -> &Path {
 
 /// A new file in the directory of `path`, under a random name, with the mode that a file created
 /// with `bits` has: to be filled and then given the name `path`.
-pub(super) fn unique_aside(path: &Path, bits: Option<Bits>) -> io::Result<tempfile::NamedTempFile> {
+pub(super) fn create_unique(
+    path: &Path,
+    bits: Option<Bits>,
+) -> io::Result<tempfile::NamedTempFile> {
     make(&mut unique(), path, bits, &creating(true))
 }
 
@@ -234,7 +237,7 @@ fn unique<'a>() -> tempfile::Builder<'a, 'a> {
 }
 
 /// The same at `path` itself.
-pub(super) fn make_at(path: &Path, bits: Option<Bits>) -> io::Result<tempfile::NamedTempFile> {
+pub(super) fn create_at(path: &Path, bits: Option<Bits>) -> io::Result<tempfile::NamedTempFile> {
     make(exactly(path).rand_bytes(0), path, bits, &creating(true))
 }
 
@@ -246,7 +249,7 @@ fn exactly(path: &Path) -> tempfile::Builder<'_, '_> {
 
 /// A new file at `path` itself, locked for as long as it is open ([`WRITERS_LOCK`]). One that is
 /// `private` nobody else may open until it has its owner and mode ([`KeptAttributes`]).
-pub(super) fn fixed(
+pub(super) fn create_fixed(
     path: &Path,
     bits: Option<Bits>,
     private: bool,
@@ -254,17 +257,17 @@ pub(super) fn fixed(
     let made = if private {
         make(exactly(path).rand_bytes(0), path, None, creating(true).mode(PRIVATE))?
     } else {
-        make_at(path, bits)?
+        create_at(path, bits)?
     };
     // Nobody else has it: somebody who looks whether we live, for a moment, if anybody.
     let _looked = super::try_lock(made.as_file(), Mode::Exclusive)?;
-    super::atomic_write::still_ours(made, path)
+    super::atomic_write::check_still_named(made, path)
 }
 
 /// Marks a new file as being written, for as long as it is open. `None`: another process looked at
 /// it before that, took it for one that a killed writer left, and removes it. Where there are no
 /// locks no process can tell, and the file is ours.
-pub(super) fn claim(
+pub(super) fn mark_in_use(
     made: tempfile::NamedTempFile,
     path: &Path,
 ) -> io::Result<Option<tempfile::NamedTempFile>> {
@@ -278,12 +281,12 @@ pub(super) fn claim(
 
 /// Ends that, as soon as the file has its name: the descriptor of a forked copy would keep it
 /// locked.
-pub(super) fn unclaim(file: &File) {
+pub(super) fn unmark(file: &File) {
     let _ = super::unlock(file);
 }
 
 /// Removes a file that no process writes, and returns whether it is gone. While it is locked here
-/// no process can claim it.
+/// no process can mark it.
 pub(super) fn remove_if_left(path: &Path) -> bool {
     let remove = || -> io::Result<bool> {
         if file_kind(path)? != FileKind::File {
@@ -404,10 +407,11 @@ pub(crate) fn describe(kind: FileType) -> &'static str {
 /// Rule 9: CIFS says EACCES to a try for "busy" (flock(2), "CIFS details"). On a local file system
 /// only a security module says it, and means a denial, which a wait would never see the end of.
 pub(super) fn means_busy(file: &File, error: &io::Error) -> bool {
-    Errno::from_io_error(error) == Some(Errno::ACCESS) && file_system::file(file) == Some(true)
+    Errno::from_io_error(error) == Some(Errno::ACCESS)
+        && file_system::is_network_file(file) == Some(true)
 }
 
-pub(crate) fn let_inherit(file: &File) -> io::Result<()> {
+pub(crate) fn make_inheritable(file: &File) -> io::Result<()> {
     let flags = rustix::io::fcntl_getfd(file)? - rustix::io::FdFlags::CLOEXEC;
     Ok(rustix::io::fcntl_setfd(file, flags)?)
 }
@@ -541,7 +545,7 @@ pub(crate) fn directory_identity(directory: &Path) -> io::Result<DirectoryId> {
 /// with 9p added; every FUSE counts, since its kind cannot be told. Apple, FreeBSD, OpenBSD: by
 /// `MNT_LOCAL`. Elsewhere nothing is known and "local" is assumed.
 pub(crate) fn is_network(_path: &Path, file: &File) -> bool {
-    file_system::file(file) == Some(true)
+    file_system::is_network_file(file) == Some(true)
 }
 
 /// Whether [`locked_in_list`] knows if a file there is locked, if it can be read: the list has the
@@ -554,7 +558,7 @@ pub(crate) fn lists_locks(path: &Path) -> bool {
 
 /// The same of a directory.
 pub(crate) fn is_network_directory(directory: &Path) -> bool {
-    file_system::place(directory) == Some(true)
+    file_system::is_network_directory(directory) == Some(true)
 }
 
 // -------------------------------------------------------------------------------------- publishing

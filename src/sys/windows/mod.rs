@@ -62,7 +62,8 @@ fn is(error: &io::Error, codes: &[i32]) -> bool {
 
 /// Somebody is in the way who will be gone in a moment, it may be: a virus scanner or an indexer
 /// that has the file open, or who deletes it.
-const IN_THE_WAY: &[i32] = &[ERROR_SHARING_VIOLATION, ERROR_ACCESS_DENIED, ERROR_DELETE_PENDING];
+const TRANSIENT_ERRORS: &[i32] =
+    &[ERROR_SHARING_VIOLATION, ERROR_ACCESS_DENIED, ERROR_DELETE_PENDING];
 
 /// For a lock file.
 const SHARING_TIMEOUT: Duration = Duration::from_secs(1);
@@ -70,11 +71,11 @@ const SHARING_TIMEOUT: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(4);
 
 /// Rule 7. Tries again for so long whatever somebody may be in the way of, and then believes it.
-fn patiently<T>(limit: Duration, call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    patiently_unless(limit, |_| false, call)
+fn retry_transient<T>(limit: Duration, call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    retry_transient_unless(limit, |_| false, call)
 }
 
-fn patiently_unless<T>(
+fn retry_transient_unless<T>(
     limit: Duration,
     is_final: impl Fn(&io::Error) -> bool,
     mut call: impl FnMut() -> io::Result<T>,
@@ -83,7 +84,7 @@ fn patiently_unless<T>(
     let mut paused = Duration::ZERO;
     loop {
         match call() {
-            Err(error) if paused < limit && is(&error, IN_THE_WAY) && !is_final(&error) => {
+            Err(error) if paused < limit && is(&error, TRANSIENT_ERRORS) && !is_final(&error) => {
                 std::thread::sleep(pause);
                 paused += pause;
                 // Not longer: programs that open and close a file all the time leave short moments
@@ -98,7 +99,7 @@ fn patiently_unless<T>(
 /// The same for opening what is at `path`: a user who may not is told at once.
 fn opened<T>(path: &Path, mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let is_refused = |error: &io::Error| is(error, &[ERROR_ACCESS_DENIED]) && is_settled(path);
-    match patiently_unless(SHARING_TIMEOUT, is_refused, &mut call) {
+    match retry_transient_unless(SHARING_TIMEOUT, is_refused, &mut call) {
         // What was in the way may have gone while that was looked at.
         Err(error) if is(&error, &[ERROR_ACCESS_DENIED]) => call(),
         opened => opened,
@@ -159,7 +160,7 @@ pub(crate) fn create_to_lock(path: &Path, bits: Option<Bits>) -> io::Result<File
 
 /// A new file in the directory of `path`, under a random name: to be filled and then given the name
 /// `path`.
-pub(super) fn unique_aside(
+pub(super) fn create_unique(
     path: &Path,
     _bits: Option<Bits>,
 ) -> io::Result<tempfile::NamedTempFile> {
@@ -194,24 +195,24 @@ pub(super) fn at_any_length(path: &Path) -> Cow<'_, Path> {
 }
 
 /// The same, when it is free.
-pub(super) fn fixed(
+pub(super) fn create_fixed(
     path: &Path,
     bits: Option<Bits>,
     _private: bool,
 ) -> io::Result<tempfile::NamedTempFile> {
-    opened(path, || make_at(path, bits))
+    opened(path, || create_at(path, bits))
 }
 
 /// An open file is marked as being written: another process cannot open it without sharing.
 #[allow(clippy::unnecessary_wraps, reason = "the seam's signature")]
-pub(super) fn claim(
+pub(super) fn mark_in_use(
     made: tempfile::NamedTempFile,
     _path: &Path,
 ) -> io::Result<Option<tempfile::NamedTempFile>> {
     Ok(Some(made))
 }
 
-pub(super) fn unclaim(_file: &File) {}
+pub(super) fn unmark(_file: &File) {}
 
 /// Removes a file that no process has open, and returns whether it is gone.
 pub(super) fn remove_if_left(path: &Path) -> bool {
@@ -224,7 +225,7 @@ pub(super) fn remove_if_left(path: &Path) -> bool {
 }
 
 /// A new file at `path` itself, which may be in use.
-pub(super) fn make_at(path: &Path, _bits: Option<Bits>) -> io::Result<tempfile::NamedTempFile> {
+pub(super) fn create_at(path: &Path, _bits: Option<Bits>) -> io::Result<tempfile::NamedTempFile> {
     let (directory, name) = (path.parent().unwrap_or(Path::new(".")), path.file_name());
     let directory = at_any_length(directory);
     let mut made = tempfile::Builder::new();
@@ -265,12 +266,12 @@ pub(super) fn not_replaced(_path: &Path, error: io::Error) -> io::Error {
 
 /// Who reads a file is in the way of its replacement for a moment.
 pub(crate) fn through_readers<T>(call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    patiently(SHARING_TIMEOUT, call)
+    retry_transient(SHARING_TIMEOUT, call)
 }
 
 /// What is at the new name is replaced: std has no other way.
 pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    patiently(SHARING_TIMEOUT, || fs::rename(from, to))
+    retry_transient(SHARING_TIMEOUT, || fs::rename(from, to))
 }
 
 /// Frees the name at once. A file that somebody has open keeps its name until they close it where
@@ -278,8 +279,8 @@ pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
 /// new one.
 pub(crate) fn remove_at_once(path: &Path) -> io::Result<()> {
     let aside = super::unique_beside(path);
-    patiently(SHARING_TIMEOUT, || fs::rename(path, &aside))?;
-    let _ = patiently(Duration::from_millis(10), || fs::remove_file(&aside));
+    retry_transient(SHARING_TIMEOUT, || fs::rename(path, &aside))?;
+    let _ = retry_transient(Duration::from_millis(10), || fs::remove_file(&aside));
     Ok(())
 }
 
@@ -325,7 +326,7 @@ pub(crate) fn create_directories(path: &Path, _bits: Option<Bits>) -> io::Result
 
 /// A file whose deletion waits for its last handle is still there, and refuses to be looked at.
 pub(crate) fn file_kind(path: &Path) -> io::Result<FileKind> {
-    match patiently(SHARING_TIMEOUT, || fs::symlink_metadata(path)) {
+    match retry_transient(SHARING_TIMEOUT, || fs::symlink_metadata(path)) {
         Ok(found) => Ok(FileKind::of(found.is_file())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(FileKind::Nothing),
         Err(error) => Err(error),
@@ -349,7 +350,7 @@ pub(super) fn means_busy(_file: &File, _error: &io::Error) -> bool {
 }
 
 /// Handles that are inherited hold no locks here.
-pub(crate) fn let_inherit(_file: &File) -> io::Result<()> {
+pub(crate) fn make_inheritable(_file: &File) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
@@ -478,7 +479,7 @@ impl LivenessLock {
         options.write(true).create(true).truncate(false).share_mode(FILE_SHARE_READ);
         // Somebody may be asking whether the last publisher lives. Nobody waits longer than this
         // for a record: the lock is theirs without one.
-        let file = patiently(Duration::from_millis(10), || options.open(path))?;
+        let file = retry_transient(Duration::from_millis(10), || options.open(path))?;
         if !file.metadata()?.is_file() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
