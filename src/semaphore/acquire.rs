@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Inner;
 use super::batch::Batch;
-use super::notify::Announcement;
+use super::notifications::Announcement;
 use super::slots::{Gathering, Slots};
 use crate::error::Result;
 use crate::file::lock_file::FileLock;

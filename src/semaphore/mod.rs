@@ -3,7 +3,7 @@
 mod acquire;
 mod batch;
 mod capacity;
-mod notify;
+mod notifications;
 mod shared_flags;
 mod slots;
 mod table;

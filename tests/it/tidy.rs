@@ -105,7 +105,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("semaphore/mod.rs", PRIMITIVE),
     ("semaphore/acquire.rs", &["error", "file::lock_file", "lock_request", "sys", "wait"]),
     ("semaphore/capacity.rs", &["access", "error", "file::lock_file", "sys"]),
-    ("semaphore/notify.rs", &["fork_safe", "sys"]),
+    ("semaphore/notifications.rs", &["fork_safe", "sys"]),
     ("semaphore/shared_flags.rs", &["access", "error", "file::open", "sys"]),
     ("semaphore/waiters.rs", &["fork_safe", "file::lock_file", "sys"]),
     ("semaphore/table.rs", &["access", "error", "file::lock_file", "record", "sys"]),
