@@ -200,7 +200,7 @@ inline tell() {
 }
 
 /* Claim 4: also where S9 would not. */
-inline tell_surely() {
+inline notify_recheck() {
     if
     :: queued -> poke()
     :: else
@@ -289,7 +289,7 @@ inline count_excess(is_head) {
             drained = 0
         }
         if
-        :: !is_head -> tell_surely() /* the leader may have met them held */
+        :: !is_head -> notify_recheck() /* the leader may have met them held */
         :: else
         fi
     :: else -> held = COUNT(excess[me])
@@ -696,7 +696,7 @@ end:
             leftover[me] = 0;
             slot[0] = 0;
 #ifndef BREAK_HELPER_DOES_NOT_TELL
-            tell_surely()
+            notify_recheck()
 #endif
         od
     }
@@ -720,7 +720,7 @@ proctype Observer() {
         :: else -> n = 0; break
         od;
 #ifndef BREAK_OBSERVER_DOES_NOT_TELL
-        tell_surely()
+        notify_recheck()
 #endif
     }
 #if KILLS
