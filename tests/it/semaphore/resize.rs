@@ -23,10 +23,15 @@ fn all_slots(semaphore: &Semaphore, capacity: u32) -> Vec<flockwork::Permit> {
 #[test]
 fn no_try_passes_permits_in_excess_during_a_shrink() {
     limit!();
-    let rounds = if cfg!(windows) { 40 } else { 1500 };
+    // Without the check of the generation, one of some 84 rounds failed. A busy machine does fewer.
+    let (rounds, most) = if cfg!(windows) { (40, 40) } else { (300, 1500) };
+    let started = std::time::Instant::now();
     let (_dir, path) = dirs();
     let (holder, other) = (Semaphore::open(&path, 4).unwrap(), Semaphore::open(&path, 4).unwrap());
-    for round in 0..rounds {
+    for round in 0..most {
+        if round >= rounds && started.elapsed() > std::time::Duration::from_secs(20) {
+            break;
+        }
         let mut permits = all_slots(&holder, 4);
         drop(permits.drain(..2));
         holder.resize(2).unwrap();
