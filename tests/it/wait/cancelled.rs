@@ -187,8 +187,7 @@ fn a_future_that_is_set_aside_gives_a_permit_back() {
         drop(held);
         for _ in 0..2 {
             let mut other = crate::peer::semaphore::peer(&path, permits, &[]);
-            let answer = other.expect_error(semaphore::Call::Acquire(1, Timeout(100_000)));
-            assert!(answer.starts_with("held "), "{permits}: {answer}");
+            other.run(semaphore::Call::Acquire(1, Timeout(100_000)));
         }
         // It goes on where it is polled again.
         drop(futures_lite::future::block_on(aside).unwrap());
