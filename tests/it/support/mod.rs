@@ -248,7 +248,7 @@ pub(crate) fn copy_program(from: impl AsRef<Path>, to: &Path) {
 }
 
 /// Writes a script that can be run, by another process as well.
-#[cfg(unix)]
+#[cfg(all(feature = "cli", target_os = "linux"))]
 pub(crate) fn write_script(path: &Path, text: &str) {
     let source = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(source.path(), text).unwrap();
