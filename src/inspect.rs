@@ -63,7 +63,8 @@ fn find(path: &Arc<Path>) -> Result<Vec<Holder>> {
 /// # Platform-specific behaviour
 ///
 /// * Linux lists all locks in `/proc/locks`, but only in the initial pid namespace, so not in a container; and it is not
-///   asked on network file systems, overlayfs and btrfs.
+///   asked on network file systems, overlayfs and btrfs. Of a long list (more than some 35 locks) it is believed that a
+///   lock is held, and not that it is free.
 /// * Windows, and NFS where the file cannot be locked exclusively through a read-only descriptor: a reader is noticed
 ///   only if it left a record.
 ///

@@ -34,7 +34,7 @@
 //! | [`has_one_name`] | whether a file can have got its name by a hard link to somebody's |
 //! | [`DirectoryId`], [`directory_identity`] | which directory a path leads to |
 //! | [`is_network`], [`is_network_directory`] | whether a wait in the kernel, or events, must not be trusted |
-//! | [`lists_locks`], [`locked_in_list`] | whether the system lists all locks on files there, and which files it lists |
+//! | [`lists_locks`], [`locked_in_list`] | whether the system lists all locks on files there, and which files it lists if it leaves out none |
 //! | [`locks_unsupported`] | whether an error says that the file system has no locks |
 //! | [`is_bad_name`], [`advice`] | what else an error says |
 //! | [`describe`] | what a thing is that is no regular file |

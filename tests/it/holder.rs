@@ -131,6 +131,46 @@ fn without_the_list_of_locks_a_held_lock_is_noticed() {
     other.expect(Request::HeldSlots(pool.path().into()), "[]");
 }
 
+/// A list that is longer than a page is read in pieces, between which locks move within it.
+// Linux only: `/proc/locks`.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_held_lock_is_never_free_in_a_long_list_of_locks() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let open = |name: String| std::fs::File::create(dir.path().join(name)).unwrap();
+    let others: Vec<_> = (0..400).map(|number| open(format!("other.{number}"))).collect();
+    for other in &others[..200] {
+        fs4::FileExt::lock(other).unwrap();
+    }
+    let path = dir.path().join("a.lock");
+    let _held = Lock::open(&path).unwrap().lock().unwrap();
+    for other in &others[200..] {
+        fs4::FileExt::lock(other).unwrap();
+    }
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    crate::support::running::scope(|scope| {
+        let others = &others;
+        let is_over = &is_over;
+        let _end = crate::support::running::on_drop(|| {
+            is_over.store(true, std::sync::atomic::Ordering::SeqCst);
+        });
+        scope.spawn(move || {
+            while !is_over.load(std::sync::atomic::Ordering::SeqCst) {
+                for other in others {
+                    fs4::FileExt::unlock(other).unwrap();
+                }
+                for other in others {
+                    fs4::FileExt::lock(other).unwrap();
+                }
+            }
+        });
+        for round in 0..2000 {
+            assert!(flockwork::is_held(&path).unwrap(), "round {round}");
+        }
+    });
+}
+
 /// A record that is taken away after the release would be the next holder's: so taking it away is slowed
 /// down here.
 // Linux only: a system call is slowed down by strace.

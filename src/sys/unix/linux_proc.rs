@@ -137,9 +137,10 @@ pub(crate) fn lists_all() -> bool {
 }
 
 /// Those of these files that the list shows as locked, whoever took the lock. `None` where it
-/// cannot be read.
+/// cannot be read, or may have left out a lock on one of the others.
 pub(crate) fn locked_in_list(files: &[FileId]) -> io::Result<Option<Vec<FileId>>> {
-    Ok(listed(files)?.map(|locks| locks.into_iter().map(|lock| lock.file).collect()))
+    let listed = listed(files, 1)?.filter(|listed| listed.is_complete);
+    Ok(listed.map(|listed| listed.locks.into_iter().map(|lock| lock.file).collect()))
 }
 
 /// The processes that hold a lock on one of these files, as far as `/proc/locks` shows them.
@@ -149,9 +150,10 @@ pub(crate) fn locked_in_list(files: &[FileId]) -> io::Result<Option<Vec<FileId>>
 /// nothing is listed for. Nothing is listed where the file system shows another device number than
 /// stat(2) does (btrfs subvolumes, some overlays).
 pub(crate) fn lock_owners(files: &[FileId], thorough: bool) -> io::Result<Vec<Owner>> {
-    let listed = listed(files)?;
+    let listed = listed(files, 3)?;
     let is_read = listed.is_some();
-    let taken = listed.into_iter().flatten().filter(|lock| lock.process != 0);
+    let taken = listed.into_iter().flat_map(|listed| listed.locks);
+    let taken = taken.filter(|lock| lock.process != 0);
     let (mut locks, dead): (Vec<_>, Vec<_>) =
         taken.partition(|lock| is_running(lock.process) && still_has(lock));
     let mut open: Vec<_> = dead.iter().map(|lock| lock.file).collect();
@@ -215,25 +217,35 @@ impl Numbers {
     }
 }
 
-/// The locks on these files in the list, or `None` where it cannot be read. The process is the one
-/// that took the lock.
-fn listed(files: &[FileId]) -> io::Result<Option<Vec<Lock>>> {
-    // A lock that others' locks move within the list between two reads can be passed over, so what
-    // was not seen is looked for again.
-    const TRIES: u32 = 3;
+/// What the list shows of some files.
+struct Listed {
+    locks: Vec<Lock>,
+    /// Whether a file of which no lock is shown has none.
+    is_complete: bool,
+}
+
+/// The locks on these files in the list, which is read up to `tries` times, or `None` where it
+/// cannot be read. The process is the one that took the lock.
+///
+/// A long list comes in several pieces. Between two of them, others' locks can move a lock within
+/// the list, so that it is passed over.
+fn listed(files: &[FileId], tries: u32) -> io::Result<Option<Listed>> {
     let mut found: Vec<Lock> = Vec::new();
-    for _ in 0..if files.is_empty() { 0 } else { TRIES } {
-        let Some((locks, is_one_piece)) = kernel_locks()? else { return Ok(None) };
+    let mut is_complete = files.is_empty();
+    for _ in 0..tries {
+        if is_complete {
+            break;
+        }
+        let Some((locks, is_whole)) = kernel_locks()? else { return Ok(None) };
         for lock in locks.lines().filter_map(flock).filter(|lock| files.contains(&lock.file)) {
             if !found.contains(&lock) {
                 found.push(lock);
             }
         }
-        if is_one_piece || files.iter().all(|file| found.iter().any(|lock| lock.file == *file)) {
-            break;
-        }
+        is_complete =
+            is_whole || files.iter().all(|file| found.iter().any(|lock| lock.file == *file));
     }
-    Ok(Some(found))
+    Ok(Some(Listed { locks: found, is_complete }))
 }
 
 /// Who has a lock on one of these files that another process took: `lock:` lines in
@@ -295,14 +307,19 @@ fn still_has(lock: &Lock) -> bool {
     self_number() != Some(lock.process) || !locks_had_by(lock.process, &[lock.file]).is_empty()
 }
 
-/// `/proc/locks`, and whether it came in one piece. `None` if the file does not exist, or this user
-/// may not read it.
+/// `/proc/locks`, and whether that is the whole list as it was at one moment. `None` if the file
+/// does not exist, or this user may not read it.
 ///
 /// Each read holds up all locking of the machine for a moment (`locks_start` in `fs/locks.c`), and
 /// makes as many lines as there is room for, up to a page: so the buffer is large.
 /// `fs::read_to_string` begins with a read of 32 bytes.
+///
+/// That a second read returns nothing does not show that the first one returned all: the list may
+/// have become shorter in between. A piece that fills no more than half a page ended with the list,
+/// since another lock would have had room (with some 30 processes that wait for it as well).
 fn kernel_locks() -> io::Result<Option<(String, bool)>> {
     use io::ErrorKind;
+    const HALF_A_PAGE: usize = 2048;
     let mut file = match fs::File::open("/proc/locks") {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
             return Ok(None);
@@ -313,7 +330,10 @@ fn kernel_locks() -> io::Result<Option<(String, bool)>> {
     let mut page = vec![0; 64 * 1024];
     loop {
         match super::super::retry_eintr(|| io::Read::read(&mut file, &mut page))? {
-            0 => return Ok(Some((String::from_utf8_lossy(&bytes).into_owned(), pieces <= 1))),
+            0 => {
+                let is_whole = pieces <= 1 && bytes.len() <= HALF_A_PAGE;
+                return Ok(Some((String::from_utf8_lossy(&bytes).into_owned(), is_whole)));
+            }
             read => bytes.extend_from_slice(&page[..read]),
         }
         pieces += 1;
