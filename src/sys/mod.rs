@@ -348,7 +348,7 @@ mod imp;
     windows,
     all(unix, not(any(target_os = "solaris", target_os = "emscripten")))
 )))]
-use imp::advisory;
+use imp::flock;
 
 #[cfg(test)]
 mod retries {

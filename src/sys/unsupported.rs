@@ -148,7 +148,7 @@ pub(crate) fn describe(_kind: FileType) -> &'static str {
 }
 
 /// In the place of the lock calls.
-pub(super) mod advisory {
+pub(super) mod flock {
     use super::{File, Mode, io, unsupported};
 
     pub(in super::super) fn lock(_file: &File, _mode: Mode) -> io::Result<()> {
