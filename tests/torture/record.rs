@@ -18,6 +18,8 @@ pub(crate) const EVENT_DRIVER: u32 = 1002;
 pub(crate) enum Kind {
     /// A worker has started. `a`: its pid.
     Started,
+    /// A worker that has started could not open a damaged primitive yet, and tries again.
+    Opening,
     /// An operation begins. `a`: how it waits, `b`: which operation, if there are several.
     Waiting,
     /// The operation has acquired. `a`: exclusive, shared, or the set of slots.
@@ -64,8 +66,9 @@ pub(crate) enum Kind {
     End,
 }
 
-const KINDS: [Kind; 26] = [
+const KINDS: [Kind; 27] = [
     Kind::Started,
+    Kind::Opening,
     Kind::Waiting,
     Kind::Entered,
     Kind::Downgrading,

@@ -65,12 +65,14 @@ pub(crate) fn run(arguments: &Arguments, number: u32, generation: u32) -> AnyRes
     abort_on_panic();
     let mut rng = Rng::for_purpose(arguments.seed, &[2, u64::from(number), u64::from(generation)]);
     let directory = arguments.directory.clone();
-    let handles = PRIMITIVES.iter().map(|primitive| open(&directory, primitive, &mut rng));
+    let retry = || log.write(Record::of(Kind::Opening, number, generation));
+    let handles = PRIMITIVES.iter().map(|primitive| open(&directory, primitive, &mut rng, retry));
+    let handles = handles.collect::<AnyResult<_>>()?;
     let process = Process {
         number,
         generation,
         log,
-        handles: handles.collect::<AnyResult<_>>()?,
+        handles,
         sender_lock: flockwork::Lock::open(directory.join(SENDER_LOCK))?,
         directory,
         faults: faults::schedule(arguments, number, generation),
@@ -105,23 +107,26 @@ pub(crate) fn run(arguments: &Arguments, number: u32, generation: u32) -> AnyRes
     Ok(())
 }
 
-/// Opens a primitive, whose files may be tampered with at this moment.
+/// Opens a primitive, whose files may be tampered with at this moment. Calls `retry` before each
+/// further attempt.
 fn open(
     directory: &std::path::Path,
     primitive: &crate::primitives::Primitive,
     rng: &mut Rng,
+    retry: impl Fn(),
 ) -> AnyResult<Handle> {
     let mut attempts = 0_u32;
     loop {
         match Handle::open(directory, primitive, rng) {
             // Retried until the damage is removed, which took more than ten seconds on a busy
             // machine.
-            Err(error) if primitive.is_tampered_with && attempts < 100_000 => {
+            Err(error) if primitive.is_tampered_with && attempts < 10_000 => {
                 attempts += 1;
-                if attempts % 5000 == 0 {
+                if attempts % 500 == 0 {
                     eprintln!("{} cannot be opened yet: {error}", primitive.path);
                 }
-                std::thread::sleep(Duration::from_millis(1));
+                std::thread::sleep(Duration::from_millis(10));
+                retry();
             }
             opened => return Ok(opened?),
         }

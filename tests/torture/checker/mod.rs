@@ -199,8 +199,8 @@ impl Checker {
             Kind::Ending => return self.mark_ending(record),
             Kind::Exited => return self.mark_exited(worker),
             Kind::Stopped => return self.summary.stops += 1,
-            Kind::Continued => {
-                // A stopped process cannot make progress.
+            Kind::Opening | Kind::Continued => {
+                // While a process opens its primitives or is stopped, its threads do nothing.
                 for actor in &mut self.processes[worker].actors {
                     actor.since = Instant::now();
                 }
