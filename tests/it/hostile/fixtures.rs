@@ -528,6 +528,9 @@ pub(crate) fn plant_until(at: &Path, victim: &Path, until: &Path) -> String {
     let aside = victim.with_file_name("aside");
     let mut swaps = 0_u32;
     while swaps < 1000 || !until.exists() {
+        // To rename one name of a file to another of its names does nothing (rename(2)), and what is
+        // left would be written to below: the victim's own file.
+        let _ = std::fs::remove_file(&aside);
         let made = match swaps % 6 {
             0 => symlink(victim.join("file"), &aside),
             1 => symlink(victim.join("new"), &aside),
