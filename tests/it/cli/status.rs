@@ -177,7 +177,7 @@ fn status_acquires_nothing_and_delays_no_waiter() {
         "-f",
         "-y",
         "-e",
-        "trace=flock,fcntl,rename,unlink,unlinkat,link,mkdir,openat",
+        "trace=flock,fcntl,rename,unlink,unlinkat,link,mkdir,openat,read",
         "-o",
     ]);
     traced.arg(&log).arg(env!("CARGO_BIN_EXE_flockwork")).current_dir(dir);
@@ -188,7 +188,13 @@ fn status_acquires_nothing_and_delays_no_waiter() {
     // A holder keeps its record locked, and a reader checks that by a try. The locks themselves are
     // tried only where the system's list does not show them.
     let taken = calls.lines().find(|call| call.contains("flock(") && !call.contains("holder"));
-    assert!(taken.is_none() || !lists(dir), "{calls}");
+    // A list of more than half a page, while other programs have many locks, is not believed.
+    let mut reads = calls.lines().filter(|call| call.contains("</proc/locks>, \""));
+    let is_long = reads.any(|read| {
+        let length = read.rsplit(" = ").next().and_then(|length| length.parse().ok());
+        length.is_some_and(|length: usize| length > 2048)
+    });
+    assert!(taken.is_none() || is_long || !lists(dir), "{calls}");
     for word in ["O_CREAT", "rename(", "unlink(", "unlinkat(", "link(", "mkdir("] {
         assert!(!calls.contains(word), "{word}:\n{calls}");
     }
