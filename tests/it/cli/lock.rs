@@ -4,13 +4,13 @@ use std::process::Command;
 
 use crate::cli::command::{Holding, Ran, flockwork, run};
 use crate::support::running::Start as _;
+use crate::support::{copy_program, write_script};
 
 #[test]
 fn a_program_can_be_locked_while_it_runs() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
-    let copied = Command::new("cp").arg("/bin/sh").arg(dir.path().join("prog")).status().unwrap();
-    assert!(copied.success());
+    copy_program("/bin/sh", &dir.path().join("prog"));
     for verb in [&["lock"][..], &["lock", "-x"], &["lock", "-s"]] {
         let words = verb.iter().chain(&["prog", "./prog", "-c", "exit 3"]);
         run(dir.path(), words).expect(3, "");
@@ -57,7 +57,7 @@ fn a_string_is_for_the_shell() {
     Ran::of(&mut own).expect(0, "-c x y\n");
     // What has no `#!` is a script of sh, as for execvp(3).
     let script = dir.path().join("script");
-    crate::support::write_script(&script, "echo \"$1 $#\"\n");
+    write_script(&script, "echo \"$1 $#\"\n");
     run(dir.path(), ["lock", "f", "./script", "a b", "c"]).expect(0, "a b 2\n");
 }
 

@@ -18,9 +18,7 @@ fn copied() -> Option<(tempfile::TempDir, PathBuf)> {
     let open = std::fs::Permissions::from_mode(0o755);
     let dir = tempfile::Builder::new().permissions(open).tempdir().unwrap();
     let copy = dir.path().join("it");
-    let own = std::env::current_exe().unwrap();
-    let mut copying = std::process::Command::new("cp");
-    assert!(copying.arg(own).arg(&copy).status().unwrap().success());
+    crate::support::copy_program(std::env::current_exe().unwrap(), &copy);
     Some((dir, copy))
 }
 

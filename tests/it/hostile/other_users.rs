@@ -22,7 +22,7 @@ fn as_nobody(dir: &Path) -> Option<Command> {
     if !has("setpriv", &["--version"]) {
         return None;
     }
-    assert!(Command::new("cp").arg(own).arg(dir.join("it")).status().unwrap().success());
+    crate::support::copy_program(own, &dir.join("it"));
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(dir.join("it"));
     Some(command)
