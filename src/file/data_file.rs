@@ -93,8 +93,8 @@ impl DataFile {
     }
 
     /// Rule F1. A symbolic link is refused, as anything that is no regular file: to replace it
-    /// would leave the file that it leads to as it is, and to follow it would write where somebody
-    /// else says.
+    /// would leave the file that it leads to as it is, and to follow it would write to a place that
+    /// another user chose.
     fn check(&self, operation: &'static str) -> Result<()> {
         match sys::file_kind(&self.path) {
             Ok(FileKind::Nothing | FileKind::File) => Ok(()),

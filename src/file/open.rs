@@ -180,8 +180,8 @@ pub(crate) fn open_plain(path: &Arc<Path>, access: Access) -> Result<(File, File
 }
 
 /// Makes `path`, which names the file `id`, and `spare` name the same file, and returns whether
-/// they do. Without hard links (FAT, some FUSE) there is no second name. `None`: another file had
-/// the path, so the path must be opened again.
+/// they do. Without hard links (FAT, some FUSE) there is no second name. `None`: the path
+/// named another file, so it must be opened again.
 fn restore(path: &Path, id: FileId, spare: &Path) -> io::Result<Option<bool>> {
     match sys::path_identity(spare) {
         Ok(kept) if kept == id => Ok(Some(true)),

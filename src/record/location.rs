@@ -106,7 +106,7 @@ impl<'a> RecordLocation<'a> {
     }
 }
 
-/// What is at a record's path.
+/// The thing that lies at a record's path.
 pub(super) enum RecordState {
     /// Nothing.
     Free,
@@ -129,7 +129,7 @@ pub(super) fn hold(record: &Path, has_directory: bool) -> io::Result<(Option<Dir
     }
 }
 
-/// What is at the path `record`.
+/// Looks at the thing that lies at the path `record`.
 pub(super) fn state(record: &Path) -> io::Result<RecordState> {
     let found = match std::fs::symlink_metadata(record) {
         Ok(found) => found,

@@ -1,5 +1,4 @@
-//! What this process knows of a semaphore's directory, and how its files are created. Rules S1 to
-//! S3.
+//! A process's knowledge of a semaphore's directory, and the creation of its files. Rules S1 to S3.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +18,7 @@ pub(super) const MAX_CREATED_AT_ONCE: u32 = 64;
 /// A length that the file `resized` never has.
 const UNREAD: u64 = u64::MAX - 1;
 
-/// What was known of the semaphore when it was opened. A forked copy begins with it.
+/// The state of the semaphore when it was opened. A forked copy begins with it.
 pub(super) struct Opened {
     pub(super) directory: FileId,
     pub(super) flags: Arc<SharedFlags>,

@@ -29,9 +29,9 @@
 //! | [`create_directories`] | the missing ones of a directory's ancestors and itself |
 //! | [`try_lock`], [`try_lock_again`], [`lock`], [`unlock`], [`probe`] | whole-file advisory lock of an open file; EINTR is retried |
 //! | [`make_inheritable`] | programs that are started from now on have the open file, and its lock, as well |
-//! | [`downgrade`] | from exclusive to shared, with nobody in between |
+//! | [`downgrade`] | from exclusive to shared; no other process acquires the lock in between |
 //! | [`FileId`], [`identity`], [`path_identity`], [`names`] | which file an open file is, and whether a path names it |
-//! | [`has_one_name`] | whether a file can have got its name by a hard link to somebody's |
+//! | [`has_one_name`] | whether a file can have got its name by a hard link to another user's |
 //! | [`DirectoryId`], [`directory_identity`] | which directory a path leads to |
 //! | [`is_network`], [`is_network_directory`] | whether a wait in the kernel, or events, must not be trusted |
 //! | [`lists_locks`], [`locked_in_list`] | whether the system lists all locks on files there, and which files it lists if it leaves out none |
@@ -181,8 +181,8 @@ fn is_refused(file: &std::fs::File, mode: Mode) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Makes an exclusive lock a shared one, without waiting and with nobody in between (rule R4).
-/// `Ok(false)`, or an error: it may be that nothing is held.
+/// Makes an exclusive lock a shared one without waiting. No other process acquires it in between
+/// (rule R4). After `Ok(false)` or an error it may be that nothing is held.
 pub(crate) fn downgrade(file: &std::fs::File) -> io::Result<bool> {
     let is_shared = try_lock(file, Mode::Shared)?;
     if is_shared && imp::LOCKS_STACK {

@@ -466,8 +466,8 @@ fn a_wait_that_is_dropped_behind_the_gate_gives_up_both() {
     drop(wait);
     assert!(!way.gate.is_held());
     drop(held);
-    // Its helper has it for a moment, which nobody wants any more: it takes the line away, and then
-    // unlocks (Q3).
+    // Its helper holds the lock for a moment, although no wait needs it any more: it removes the
+    // queue first, and then unlocks (Q3).
     let started = Instant::now();
     while QUEUES.has(&way.lock.key()) || way.lock.is_held() {
         assert!(started.elapsed() < Duration::from_secs(60), "held by nobody");

@@ -22,7 +22,7 @@ pub(crate) fn this_process() -> Process {
 }
 
 /// Whether this process, which goes by the numbers of this process's namespace, has ended: its
-/// number is free, or is another process's by now. A child may have inherited all that it had open.
+/// number is free, or is another process's by now. A child may have inherited its descriptors.
 pub(crate) fn has_ended(process: &Process) -> bool {
     let stat = Stat::of(process.pid);
     let now = stat.as_ref().ok().and_then(|stat| stat.started);
@@ -248,9 +248,9 @@ fn listed(files: &[FileId], tries: u32) -> io::Result<Option<Listed>> {
     Ok(Some(Listed { locks: found, is_complete }))
 }
 
-/// Who has a lock on one of these files that another process took: `lock:` lines in
-/// `/proc/PID/fdinfo/N`, of the processes that this one may look at. Of several that have one lock
-/// the eldest, by its number.
+/// The processes that have a lock on one of these files that another process took, by the `lock:`
+/// lines in `/proc/PID/fdinfo/N` of the processes that this one may look at. Of several that have
+/// one lock it is the eldest, by its number.
 fn inherited(files: &[FileId]) -> Vec<Lock> {
     let mut pids: Vec<u32> = numbers("/proc").collect();
     pids.sort_unstable();

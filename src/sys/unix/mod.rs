@@ -247,8 +247,8 @@ fn exactly(path: &Path) -> tempfile::Builder<'_, '_> {
     builder
 }
 
-/// A new file at `path` itself, locked for as long as it is open ([`WRITERS_LOCK`]). One that is
-/// `private` nobody else may open until it has its owner and mode ([`KeptAttributes`]).
+/// A new file at `path` itself, locked for as long as it is open ([`WRITERS_LOCK`]). No other user
+/// can open a `private` one until it has its owner and mode ([`KeptAttributes`]).
 pub(super) fn create_fixed(
     path: &Path,
     bits: Option<Bits>,
@@ -574,8 +574,8 @@ impl LivenessLock {
     /// Whether an empty file can be one that was withdrawn.
     pub(crate) const MAY_BE_EMPTY: bool = false;
 
-    /// Puts `contents` at `path` in one step, replacing what is there. Locked before it has its
-    /// name, so nobody ever sees it unlocked while its publisher lives.
+    /// Puts `contents` at `path` in one step, replacing what is there. It is locked before it
+    /// has its name, so no process finds it unlocked while its publisher lives.
     ///
     /// It is written at `aside` first, where nothing may be. Only one process may publish at a path
     /// at a time.

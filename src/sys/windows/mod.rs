@@ -106,8 +106,8 @@ fn opened<T>(path: &Path, mut call: impl FnMut() -> io::Result<T>) -> io::Result
     }
 }
 
-/// Whether the name is free, or a file's that nobody deletes: one whose deletion waits for its last
-/// handle refuses every open, also one that only wants to look.
+/// Whether the name is free, or names a file that is not being deleted. A file whose deletion waits
+/// for its last handle refuses every open, also one that only reads attributes.
 fn is_settled(path: &Path) -> bool {
     let flags = FILE_FLAG_BACKUP_SEMANTICS | FILE_FLAG_OPEN_REPARSE_POINT;
     let mut look = OpenOptions::new();
@@ -274,8 +274,8 @@ pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     retry_transient(SHARING_TIMEOUT, || fs::rename(from, to))
 }
 
-/// Frees the name at once. A file that somebody has open keeps its name until they close it where
-/// deletion is not POSIX's (before Windows 10, version 1809; FAT; Wine), and could be taken for a
+/// Frees the name at once. Where deletion is not POSIX's (before Windows 10, version 1809; FAT;
+/// Wine), a deleted file keeps its name until the last process closes it, and could be taken for a
 /// new one.
 pub(crate) fn remove_at_once(path: &Path) -> io::Result<()> {
     let aside = super::unique_beside(path);
@@ -424,8 +424,8 @@ pub(crate) fn names(_path: &Path, _id: FileId) -> io::Result<bool> {
 }
 
 /// Which directory a path leads to: std does not tell its number here, so by the time at which it
-/// was made. One that is made anew within seconds may be given the time of the old one (file system
-/// tunneling); then the backstop has to do.
+/// was made. A directory that is created again within seconds may get the time of the old one (file
+/// system tunneling); then the backstop has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DirectoryId {
     made: Option<SystemTime>,
@@ -467,8 +467,8 @@ impl LivenessLock {
     /// Whether an empty file can be one that was withdrawn.
     pub(crate) const MAY_BE_EMPTY: bool = true;
 
-    /// Puts `contents` at `path`, in place: a rename would fail whenever somebody reads. For a
-    /// moment a reader sees a part of it. Only one process may publish at a path at a time.
+    /// Puts `contents` at `path`, in place: a rename would fail while a process reads it. For
+    /// a moment a reader sees a part of it. Only one process may publish at a path at a time.
     pub(crate) fn publish(
         path: &Path,
         _aside: &Path,
@@ -494,8 +494,8 @@ impl LivenessLock {
         probe.is_err_and(|error| is(&error, &[ERROR_SHARING_VIOLATION]))
     }
 
-    /// Cuts the file to `length` bytes, so that nobody takes it for a dead one's should a reader
-    /// keep it from going, and takes it away. Only for the process that published it.
+    /// Cuts the file to `length` bytes and removes it. If a reader keeps it from being removed, no
+    /// process takes what is left for the record of a dead holder. Only for the process that published it.
     pub(crate) fn withdraw(self, path: &Path, length: u64) -> io::Result<()> {
         let cut = self.file.set_len(length);
         drop(self.file);

@@ -62,7 +62,7 @@ fn jobs_in_the_background_are_waited_for() {
     let dir = dir.path();
     run(dir, ["sem", "--id", "never", "--wait"]).expect(0, "");
     for job in 0..4 {
-        // Returns when it runs, and that is when one of two permits could be had.
+        // This returns when the job runs, which it does after it has acquired one of two permits.
         let script = format!("while [ ! -e go ]; do sleep 0.01; done; echo {job} >> done");
         let mut start = flockwork(dir);
         start.args(["sem", "--bg", "-j", "4", "--id", "bg", "sh", "-c", &script]);

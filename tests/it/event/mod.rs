@@ -551,7 +551,7 @@ fn a_relative_path_is_resolved_when_the_event_is_opened() {
     other.run(Request::SetCurrentDir(elsewhere.path().into()));
     other.expect(Call::SetWith("hello".into()), true);
     assert_eq!(std::fs::read(&path).unwrap(), b"hello");
-    other.run(Request::SetCurrentDir("..".into())); // Windows removes no directory that is somebody's current one
+    other.run(Request::SetCurrentDir("..".into())); // Windows does not remove the current directory of a process
 }
 
 #[test]

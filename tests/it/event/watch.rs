@@ -358,12 +358,12 @@ fn a_thousand_waiters_share_one_watcher_and_leave_nothing() {
             let last: Vec<_> =
                 futures.into_iter().enumerate().filter(|(n, _)| n % 5 == 0).collect();
             if round != 1 {
-                eventually("the other directories are let go", || {
+                eventually("the other directories are closed", || {
                     crate::support::watches(own).iter().map(Vec::len).sum::<usize>() == 1
                 });
             }
             drop(last);
-            eventually("everything is let go", || {
+            eventually("everything is closed", || {
                 threads() == threads_before && descriptors() == descriptors_before
             });
         }
@@ -388,7 +388,7 @@ fn ten_thousand_waits_and_dropped_futures_leave_nothing() {
             }
         }
         assert!(threads() <= before.0 + 3);
-        eventually("everything is let go", || (threads(), descriptors()) == before);
+        eventually("everything is closed", || (threads(), descriptors()) == before);
     });
 }
 

@@ -84,7 +84,7 @@ fn a_umask_of_0777_is_an_error_or_overruled_by_access() {
     }
 }
 
-/// `/tmp` as it is: each may make files, and nobody may remove another's.
+/// A directory as `/tmp` is: every user may create files, and only their owner may remove them.
 #[test]
 fn in_a_sticky_directory_another_user_can_hold_but_not_mislead() {
     limit!();
@@ -142,7 +142,7 @@ fn in_a_sticky_directory_another_user_can_hold_but_not_mislead() {
     assert!(!answer.contains("must be able to"), "{answer}");
     other.expect(shared_file::Call::Read(Block), "old");
     assert!(!path("common.flock.new").exists());
-    // Records: the other's are in nobody's way, and are left.
+    // The records of another user do no harm, and are left.
     other.open_lock(&path("shared"), &[label("theirs")]);
     other.lock();
     assert_eq!(lock.holder().unwrap().unwrap().label(), Some("theirs"));

@@ -1,5 +1,6 @@
 //! Directories that others may write to: at each name that a primitive makes or reads lies something that was planted there.
-//! Nothing outside the named path is made, changed or followed, and nobody hangs. `fixtures` has the tools.
+//! Nothing outside the named path is created, changed or followed, and no process hangs. `fixtures` has
+//! the tools.
 
 #[cfg(target_os = "linux")]
 use std::path::Path;

@@ -45,7 +45,7 @@ fn swapped(kind: Kind, suffix: &str) {
     let mut planter = Peer::start();
     planter.begin(Request::SwapForLinks(at.into(), victim.clone(), stop.clone()));
     assert_eq!(planter.finish(), "plants");
-    // Where what is swapped is in nobody's way, or is put right at once, nothing is refused.
+    // Where the swapped file does not matter, or is restored at once, nothing is refused.
     let is_harmless = suffix.contains("holder") || suffix.ends_with("slots") || suffix == "/slot.0";
     let (mut rounds, mut refused, mut done) = (0, 0, 0_u32);
     let begun = std::time::Instant::now();

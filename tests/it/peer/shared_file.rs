@@ -202,7 +202,7 @@ fn read_until(file: &SharedFile, until: &Path, through: Through) -> Answer {
     while !until.exists() {
         let contents = match through {
             Through::System => match std::fs::read(file.path()) {
-                // On Windows nobody can open it while it is replaced.
+                // On Windows no process can open it while it is replaced.
                 Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => continue,
                 contents => contents.unwrap(),
             },
