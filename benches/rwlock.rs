@@ -30,7 +30,7 @@ use std::time::Duration;
 use clock::now;
 use common::{Extent, Target, bare, open, print_aligned, print_table};
 use contender::{Contender, interleave};
-use flockwork::{ReadGuard, RwLock, WriteGuard};
+use flockwork::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use futures_lite::future::block_on;
 use hand_off::{Handle, Method, ROUNDS, Release, contend, measure};
 use peer::{Peer, end_after};
@@ -346,7 +346,8 @@ fn measure_cycles(dir: &Path, extent: Extent) {
 
 /// Each has a lock of its own that nobody else wants.
 fn reading(dir: &Path) -> Vec<Contender> {
-    let flockwork = |name: &'static str, read: fn(&RwLock) -> flockwork::Result<ReadGuard>| {
+    let flockwork = |name: &'static str,
+                     read: fn(&RwLock) -> flockwork::Result<RwLockReadGuard>| {
         let lock = RwLock::open(dir.join(name)).expect("open a flockwork lock");
         Contender::new(name, READ_TARGETS, move || drop(read(&lock).expect("read")))
     };
@@ -362,10 +363,11 @@ fn reading(dir: &Path) -> Vec<Contender> {
 }
 
 fn writing(dir: &Path) -> Vec<Contender> {
-    let flockwork = |name: &'static str, write: fn(&RwLock) -> flockwork::Result<WriteGuard>| {
-        let lock = RwLock::open(dir.join(name)).expect("open a flockwork lock");
-        Contender::new(name, WRITE_TARGETS, move || drop(write(&lock).expect("write")))
-    };
+    let flockwork =
+        |name: &'static str, write: fn(&RwLock) -> flockwork::Result<RwLockWriteGuard>| {
+            let lock = RwLock::open(dir.join(name)).expect("open a flockwork lock");
+            Contender::new(name, WRITE_TARGETS, move || drop(write(&lock).expect("write")))
+        };
     let downgrade = "flockwork write, downgrade";
     let downgraded = RwLock::open(dir.join(downgrade)).expect("open a flockwork lock");
     let mut fd_lock = fd_lock::RwLock::new(open(&dir.join(FD_LOCK_WRITE)));
@@ -472,12 +474,12 @@ fn methods(dir: &Path) -> Vec<Method<Way>> {
     ]
 }
 
-fn read_release(guard: flockwork::Result<ReadGuard>) -> Release<'static> {
+fn read_release(guard: flockwork::Result<RwLockReadGuard>) -> Release<'static> {
     let guard = guard.expect("read");
     Box::new(|| guard.unlock().expect("unlock"))
 }
 
-fn write_release(guard: flockwork::Result<WriteGuard>) -> Release<'static> {
+fn write_release(guard: flockwork::Result<RwLockWriteGuard>) -> Release<'static> {
     let guard = guard.expect("write");
     Box::new(|| guard.unlock().expect("unlock"))
 }

@@ -7,10 +7,11 @@ use flockwork::SharedFile;
 fn main() -> Result<(), Box<dyn Error>> {
     let counter = SharedFile::open("target/shared_file_basic.txt")?;
     // Other processes wait until the file has been read, changed and replaced.
-    counter.update(|contents| {
-        let runs = String::from_utf8(contents)?.parse().unwrap_or(0_u64);
-        Ok::<_, std::string::FromUtf8Error>((runs + 1).to_string().into_bytes())
+    let run = counter.update(|text| -> Result<u64, Box<dyn Error>> {
+        let run = std::str::from_utf8(text)?.parse().unwrap_or(0) + 1;
+        *text = run.to_string().into_bytes();
+        Ok(run)
     })?;
-    println!("this is run {}", String::from_utf8(counter.read()?)?);
+    println!("this is run {run}");
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::sys::Bits;
 ///
 /// Mode bits, so Unix only. On Windows what is created inherits the access list of its directory,
 /// whatever is said here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Access {
     /// As any new file: the process's umask decides.

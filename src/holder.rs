@@ -15,7 +15,7 @@ use crate::sys::{self, Numbering, Owner};
 ///
 /// What others wrote is untrusted text: control characters come out escaped, so that it can be shown
 /// on a terminal.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Holder {
     pub(crate) process: HostProcess,
     pub(crate) command: Option<String>,

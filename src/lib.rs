@@ -22,7 +22,7 @@
 //! # let path = dir.path().join("compilers");
 //! let compilers = flockwork::Semaphore::open(&path, 4)?;
 //! let permit = compilers.acquire()?; // at most four of them anywhere
-//! println!("on slot {}", permit.slots()[0]);
+//! println!("on slot {}", permit.slot());
 //!
 //! # let path = dir.path().join("server.ready");
 //! let ready = flockwork::Event::open(&path)?;
@@ -31,9 +31,9 @@
 //!
 //! # let path = dir.path().join("builds");
 //! let builds = flockwork::SharedFile::open(&path)?;
-//! builds.update(|mut lines| {
+//! builds.update(|lines| {
 //!     lines.extend(b"one more\n");
-//!     Ok::<_, std::io::Error>(lines) // read, changed and written while nobody else does
+//!     Ok::<_, std::io::Error>(()) // read, changed and written under one lock
 //! })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -41,8 +41,17 @@
 //! # Names
 //!
 //! `lock` waits without limit, `try_lock` never waits, `lock_timeout` and `lock_deadline` give up,
-//! `lock_async` is a future of no particular runtime that gives up when dropped. So do `acquire`, `wait` and
-//! their kin. Not getting it is an error value.
+//! and `lock_async` returns a future. The other primary verbs have the same five forms: `read`,
+//! `write`, `acquire`, `acquire_many`, `wait`, `wait_cleared`, `consume`, `call_once`, `lock_shared`
+//! and `lock_exclusive`. A lock that was not acquired is an error. Every other method exists once,
+//! and with `_async` where it waits.
+//!
+//! # Futures
+//!
+//! All futures follow one rule. They are `Send + 'static` and belong to no runtime. Nothing happens
+//! before the first poll. Dropping a future cancels it: what it was granted and did not take goes to
+//! the next waiter. A future that was polled must be polled on or dropped, since it may be granted
+//! the lock while no task polls it. It must not be polled after it has completed.
 //!
 //! # What the process gets
 //!
@@ -88,8 +97,8 @@ mod record;
 mod file;
 mod wait;
 
-mod call_error;
 mod error;
+mod holders;
 mod options;
 mod paths;
 
@@ -104,15 +113,14 @@ mod semaphore;
 mod shared_file;
 
 pub use access::Access;
-pub use call_error::{CallError, OnceError, UpdateError};
-pub use error::{Error, HeldBy, Result};
-pub use event::{Event, Several};
+pub use error::{Error, ErrorKind, Operation, Result};
+pub use event::{Event, EventFuture};
 pub use holder::Holder;
-pub use inspect::{held_slots, holders, is_held};
+pub use inspect::{Status, StatusKind, inspect};
 pub use lock::{Lock, LockGuard};
 pub use once::Once;
 pub use options::{Options, Waiting};
-pub use rwlock::{ReadGuard, RwLock, WriteGuard};
+pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{Permit, Semaphore};
 pub use shared_file::{FileReadGuard, FileWriteGuard, SharedFile};
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,12 +11,12 @@ use crate::error::{Error, Result};
 use crate::file::guard::{GuardOptions, RawGuard};
 use crate::file::lock_file::{FileLock, LockFile};
 use crate::holder::Holder;
+use crate::holders;
 use crate::lock_request::{self, LockRequest, QUEUES};
 use crate::options::Options;
-use crate::record;
 use crate::sys::Mode;
 use crate::wait::{
-    Acquire, CheckSampler, Deadline, Outcome, QueuedWaiter, Then, WaitCallback, take_over,
+    Acquire, CheckSampler, Deadline, Outcome, QueuedWaiter, WaitCallback, take_over,
 };
 
 /// An exclusive lock on a path, between processes and threads alike.
@@ -82,8 +83,8 @@ pub struct Lock {
 }
 
 struct Inner {
-    claim: Arc<LockRequest>,
-    signature: GuardOptions,
+    request: Arc<LockRequest>,
+    guard_options: GuardOptions,
     notice: Option<WaitCallback>,
     /// Looking whether a refusal came from the file that the path names costs twice what the refused
     /// system call does.
@@ -99,9 +100,9 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// * [`Error::NotRegularFile`] if there is something else at the path; it is left as it was.
-    /// * [`Error::Unsupported`] if the platform has no locks.
-    /// * [`Error::Io`] if the file can neither be opened nor made.
+    /// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if there is something else at the path; it is left as it was.
+    /// * [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the platform has no locks.
+    /// * [`ErrorKind::Io`](crate::ErrorKind::Io) if the file can neither be opened nor made.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().open_lock(path)
     }
@@ -113,7 +114,7 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] if the file system has no locks; [`Error::Io`] for what else the system
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the file system has no locks; [`ErrorKind::Io`](crate::ErrorKind::Io) for what else the system
     /// refuses, such as another descriptor. Then nothing is held.
     pub fn lock(&self) -> Result<LockGuard> {
         self.wait(|| Deadline::NEVER)
@@ -135,17 +136,17 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// [`Error::WouldBlock`] if somebody holds it, also another thread of this process; otherwise as
+    /// [`ErrorKind::WouldBlock`](crate::ErrorKind::WouldBlock) if somebody holds it, also another thread of this process; otherwise as
     /// [`lock`](Self::lock).
     pub fn try_lock(&self) -> Result<LockGuard> {
-        let claim = &self.inner.claim;
+        let request = &self.inner.request;
         let check_refusal = || self.inner.refusals.is_due();
         let unwanted = QUEUES.unwanted();
-        let taken = match claim.slot.try_take_checking(claim.mode, check_refusal, true)? {
-            None => take_over(&QUEUES, claim, unwanted)?,
+        let taken = match request.slot.try_take_checking(request.mode, check_refusal, true)? {
+            None => take_over(&QUEUES, request, unwanted)?,
             taken => taken,
         };
-        taken.map_or_else(|| Err(Error::would_block(claim.slot.path())), |held| self.guard(held))
+        taken.map_or_else(|| Err(Error::would_block(request.slot.path())), |held| self.guard(held))
     }
 
     /// Waits for the lock for at most `timeout`. Zero tries once; what no clock can show waits forever.
@@ -162,7 +163,7 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`] if it could not be had in time; otherwise as [`lock`](Self::lock).
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if it could not be had in time; otherwise as [`lock`](Self::lock).
     pub fn lock_timeout(&self, timeout: Duration) -> Result<LockGuard> {
         self.wait(|| Deadline::after(timeout))
     }
@@ -184,7 +185,7 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`] if it could not be had in time; otherwise as [`lock`](Self::lock).
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if it could not be had in time; otherwise as [`lock`](Self::lock).
     pub fn lock_deadline(&self, deadline: Instant) -> Result<LockGuard> {
         self.wait(|| Deadline::at(deadline))
     }
@@ -215,36 +216,36 @@ impl Lock {
     /// # Errors
     ///
     /// As [`lock`](Self::lock).
-    pub fn lock_async(
-        &self,
-    ) -> impl Future<Output = Result<LockGuard>> + Send + Sync + Unpin + use<> {
-        let inner = &self.inner;
-        let line = QueuedWaiter::new(&QUEUES, Arc::clone(&inner.claim));
+    pub fn lock_async(&self) -> impl Future<Output = Result<LockGuard>> + Send + use<> {
         let lock = self.clone();
-        Then::new(Acquire::new(line, inner.notice.clone()), move |locked: Result<FileLock>| {
-            locked.and_then(|locked| lock.guard(locked))
-        })
+        async move {
+            let waiter = QueuedWaiter::new(&QUEUES, Arc::clone(&lock.inner.request));
+            let locked = Acquire::new(waiter, lock.inner.notice.clone()).await?;
+            lock.guard(locked)
+        }
     }
 
     /// The path of the lock, absolute.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.inner.claim.slot.path()
+        self.inner.request.slot.path()
     }
 
-    /// Who holds the lock at this moment, as far as that is known. Takes nothing and delays nobody.
+    /// The process that holds the lock at this moment, as far as it is known. (A [`Lock`] at the path
+    /// of an [`RwLock`](crate::RwLock) can have several holders, which share it.) Takes nothing and
+    /// delays no process.
     ///
     /// A holder that was opened with [`Options::label`] or [`Options::record_holder`] left a record. The process of another
-    /// holder is known on Linux (from `/proc/locks`); elsewhere the answer is then `None` although the lock is held. A
-    /// snapshot: it may be out of date when it is returned.
+    /// holder is known on Linux (from `/proc/locks`); elsewhere the answer is then empty although the lock is held
+    /// ([`inspect`](crate::inspect()) tells that it is held). A snapshot: it may be out of date when it is returned.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
     /// # let path = dir.path().join("a.lock");
     /// let lock = flockwork::Options::new().label("backup").open_lock(&path)?;
-    /// assert_eq!(lock.holder()?, None);
+    /// assert!(lock.holders()?.is_empty());
     /// let held = lock.lock()?;
-    /// assert_eq!(lock.holder()?.and_then(|h| h.label().map(String::from)).as_deref(), Some("backup"));
+    /// assert_eq!(lock.holders()?[0].label(), Some("backup"));
     /// # drop(held);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -264,27 +265,34 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if there is a record that cannot be read, or the system refuses to tell.
-    pub fn holder(&self) -> Result<Option<Holder>> {
-        let path = self.inner.claim.slot.path();
-        let found = record::find(path, true);
-        let found = found.map_err(|source| Error::io("find the holder of", path, source))?;
-        Ok(found.into_iter().next())
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if there is a record that cannot be read, or the system refuses to tell.
+    pub fn holders(&self) -> Result<Vec<Holder>> {
+        holders::of(self.inner.request.slot.path())
     }
 
     fn wait(&self, deadline: impl FnOnce() -> Deadline) -> Result<LockGuard> {
         let inner = &self.inner;
-        match crate::wait::acquire(&QUEUES, &inner.claim, deadline, inner.notice.as_ref())? {
+        match crate::wait::acquire(&QUEUES, &inner.request, deadline, inner.notice.as_ref())? {
             Outcome::Held(locked) => self.guard(locked),
-            Outcome::TimedOut(waited) => Err(Error::timed_out(inner.claim.slot.path(), waited)),
+            Outcome::TimedOut(waited) => Err(Error::timed_out(inner.request.slot.path(), waited)),
         }
     }
 
     fn guard(&self, locked: FileLock) -> Result<LockGuard> {
-        let Inner { claim, signature, .. } = &*self.inner;
-        Ok(LockGuard { hold: RawGuard::new(&claim.slot, claim.mode, locked, signature)? })
+        let Inner { request, guard_options, .. } = &*self.inner;
+        Ok(LockGuard { raw: RawGuard::new(&request.slot, request.mode, locked, guard_options)? })
     }
 }
+
+impl AsRef<Path> for Lock {
+    fn as_ref(&self) -> &Path {
+        self.path()
+    }
+}
+
+// A panic in a callback leaves nothing half-changed: what is shared lies in files and in the kernel.
+impl UnwindSafe for Lock {}
+impl RefUnwindSafe for Lock {}
 
 impl fmt::Debug for Lock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -302,11 +310,11 @@ impl Options {
         let slot = LockFile::open(path.as_ref(), self.access)?;
         let notice = lock_request::notice(self, slot.path());
         let (mode, poll_every) = (Mode::Exclusive, self.poll_every);
-        let claim = LockRequest { slot, mode, poll_every, coordinator: None };
+        let request = LockRequest { slot, mode, poll_every, coordinator: None };
         Ok(Lock {
             inner: Arc::new(Inner {
-                claim: Arc::new(claim),
-                signature: GuardOptions::of(self),
+                request: Arc::new(request),
+                guard_options: GuardOptions::of(self),
                 notice,
                 refusals: CheckSampler::new(),
             }),
@@ -321,7 +329,7 @@ impl Options {
 #[must_use = "if unused, the lock is released at once"]
 #[clippy::has_significant_drop]
 pub struct LockGuard {
-    hold: RawGuard,
+    raw: RawGuard,
 }
 
 impl LockGuard {
@@ -329,22 +337,22 @@ impl LockGuard {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if the system refuses to unlock. The descriptor is closed then, which releases the
-    /// lock too unless a forked child also has it open. [`Error::Io`] also in a copy of the guard that `fork`
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the system refuses to unlock. The descriptor is closed then, which releases the
+    /// lock too unless a forked child also has it open. [`ErrorKind::Io`](crate::ErrorKind::Io) also in a copy of the guard that `fork`
     /// made: the copy releases nothing.
     pub fn unlock(self) -> Result<()> {
-        self.hold.unlock()
+        self.raw.unlock()
     }
 
     /// For what must only be done by the one who holds it, and not by a copy of the guard that `fork` made.
     pub(crate) fn is_here(&self) -> bool {
-        self.hold.is_here()
+        self.raw.is_here()
     }
 
     /// The path of the lock, absolute.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.hold.path()
+        self.raw.path()
     }
 
     /// Whether a holder before this one died without releasing the lock: what the lock guards may be in
@@ -363,15 +371,15 @@ impl LockGuard {
     /// # let path = dir.path().join("a.lock");
     /// let lock = flockwork::Options::new().label("importer").open_lock(&path)?;
     /// let held = lock.lock()?;
-    /// if held.abandoned() {
+    /// if held.was_abandoned() {
     ///     println!("an importer died half-way: cleaning up first");
     /// }
     /// # drop(held);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn abandoned(&self) -> bool {
-        self.hold.abandoned()
+    pub fn was_abandoned(&self) -> bool {
+        self.raw.abandoned()
     }
 }
 

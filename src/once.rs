@@ -3,21 +3,21 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use once_cell::race::OnceBox;
 
-use crate::call_error::OnceError;
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result};
 use crate::event::Event;
 use crate::file::durability::Durability;
 use crate::holder::Holder;
+use crate::holders;
 use crate::lock::{Lock, LockGuard};
 use crate::options::Options;
 use crate::paths::{absolute_file, sidecar_lock};
-use crate::record;
 use crate::sys;
 use crate::wait::Deadline;
 
@@ -114,56 +114,61 @@ impl Once {
     ///
     /// # Errors
     ///
-    /// * [`Error::NotRegularFile`] if there is something else than a regular file at the path; it is left as it was.
-    /// * [`Error::Io`] if the path cannot be looked up, or something else is in the place of a parent directory.
+    /// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if there is something else than a regular file at the path; it is left as it was.
+    /// * [`ErrorKind::Io`](crate::ErrorKind::Io) if the path cannot be looked up, or something else is in the place of a parent directory.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().open_once(path)
     }
 
-    /// Runs `f` if it is not done yet, and returns whether it did. If somebody else does it at this moment, waits until
-    /// they have done it, without limit, or until they fail; then `f` runs.
+    /// Runs `f` if it is not done yet, and returns whether it did. If another process or thread is
+    /// doing it, waits without limit until that one has done it or has failed; in the second case
+    /// `f` runs.
     ///
-    /// When it returns, it is done, by this call or another.
+    /// When it returns `Ok`, it is done, by this call or by another.
     ///
-    /// If `f` panics it is not done either, and the panic goes on to the caller. A closure needs its error type said
-    /// (`|| -> std::io::Result<()> { ... }`); a named function does not. For one error type in the end see
-    /// [`CallError::flatten`](crate::CallError::flatten).
+    /// If `f` fails or panics, it is not done, and the error or the panic goes on to the caller.
+    /// The error type is the closure's own, and [`Error`] must convert into it, as into
+    /// [`std::io::Error`] and `Box<dyn std::error::Error>`. Where the compiler cannot tell which
+    /// type that is, the closure says it (`|| -> std::io::Result<()> { ... }`).
     ///
     /// # Errors
     ///
-    /// * [`OnceError::Closure`] with what `f` returned. It is not done then.
-    /// * [`OnceError::Flockwork`]: [`Error::Unsupported`] if the file system has no locks;
-    ///   [`Error::Io`] if the lock file or the file that says "done" cannot be made;
-    ///   [`Error::NotRegularFile`] if something else has taken the path. It is not done then, but
-    ///   `f` may have run. (With [`Options::fsync`] it may be done, and not survive a loss of
-    ///   power, if only the directory could not be synced.)
-    pub fn call_once<E>(&self, f: impl FnOnce() -> Result<(), E>) -> Result<bool, OnceError<E>> {
+    /// * The error that `f` returned. It is not done then.
+    /// * An [`Error`] of kind [`Unsupported`](crate::ErrorKind::Unsupported) if the file system has
+    ///   no locks, [`Io`](crate::ErrorKind::Io) if the lock file or the file that records "done"
+    ///   cannot be created, [`NotRegularFile`](crate::ErrorKind::NotRegularFile) if something else
+    ///   lies at the path. It is not done then, but `f` may have run. (With [`Options::fsync`], if
+    ///   only the directory could not be synced, it may be done and not survive a loss of power.)
+    pub fn call_once<E: From<Error>>(&self, f: impl FnOnce() -> Result<(), E>) -> Result<bool, E> {
         self.call(f, Lock::lock)
     }
 
-    /// Runs `f` if it is not done yet and nobody does it at this moment, and returns whether it did. Never waits.
+    /// Runs `f` if it is not done yet and no other process or thread is doing it, and returns
+    /// whether it did. Never waits.
     ///
     /// # Errors
     ///
-    /// [`Error::WouldBlock`] if somebody else does it at this moment; otherwise as [`call_once`](Self::call_once).
-    pub fn try_call_once<E>(
+    /// An [`Error`] of kind [`WouldBlock`](crate::ErrorKind::WouldBlock) if another process or
+    /// thread is doing it; otherwise as [`call_once`](Self::call_once).
+    pub fn try_call_once<E: From<Error>>(
         &self,
         f: impl FnOnce() -> Result<(), E>,
-    ) -> Result<bool, OnceError<E>> {
+    ) -> Result<bool, E> {
         self.call(f, Lock::try_lock)
     }
 
-    /// As [`call_once`](Self::call_once), but waits for others for at most `timeout`. (`f` itself may take longer.)
+    /// Like [`call_once`](Self::call_once), but waits for others for at most `timeout`. (`f` itself
+    /// may take longer.)
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
     /// # let migrated = flockwork::Once::open(dir.path().join("migrated"))?;
     /// use std::time::Duration;
     ///
-    /// let migrate = || -> Result<(), std::io::Error> { Ok(()) };
+    /// let migrate = || -> Result<(), flockwork::Error> { Ok(()) };
     /// match migrated.call_once_timeout(Duration::from_secs(60), migrate) {
     ///     Ok(_) => println!("migrated"),
-    ///     Err(late) if late.is_timed_out() => println!("somebody is still at it: {late}"),
+    ///     Err(late) if late.is_timed_out() => println!("another process is still at it: {late}"),
     ///     Err(error) => return Err(error.into()),
     /// }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -171,30 +176,32 @@ impl Once {
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`] if somebody else had not done it in time; otherwise as [`call_once`](Self::call_once).
-    pub fn call_once_timeout<E>(
+    /// An [`Error`] of kind [`TimedOut`](crate::ErrorKind::TimedOut) if another process or thread
+    /// did not finish in time; otherwise as [`call_once`](Self::call_once).
+    pub fn call_once_timeout<E: From<Error>>(
         &self,
         timeout: Duration,
         f: impl FnOnce() -> Result<(), E>,
-    ) -> Result<bool, OnceError<E>> {
+    ) -> Result<bool, E> {
         self.call(f, |lock| lock.lock_timeout(timeout))
     }
 
-    /// As [`call_once`](Self::call_once), but waits for others until `deadline`.
+    /// Like [`call_once`](Self::call_once), but waits for others until `deadline`.
     ///
     /// # Errors
     ///
     /// As [`call_once_timeout`](Self::call_once_timeout).
-    pub fn call_once_deadline<E>(
+    pub fn call_once_deadline<E: From<Error>>(
         &self,
         deadline: Instant,
         f: impl FnOnce() -> Result<(), E>,
-    ) -> Result<bool, OnceError<E>> {
+    ) -> Result<bool, E> {
         self.call(f, |lock| lock.lock_deadline(deadline))
     }
 
-    /// As [`call_once`](Self::call_once), as a future, with what is to be done as another. It is `Send` if `f` and its
-    /// future are. Dropping it gives up; if that happens while `f`'s future runs, it is not done.
+    /// Like [`call_once`](Self::call_once), as a future that follows the [rule of all
+    /// futures](crate#futures); `f` returns the future that does the work. Dropping it gives up; if
+    /// that happens while the future of `f` runs, it is not done.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -202,7 +209,7 @@ impl Once {
     /// # futures_lite::future::block_on(async {
     /// let was_me = fetched.call_once_async(|| async { Ok::<(), std::io::Error>(()) }).await?;
     /// assert!(was_me);
-    /// # Ok::<(), flockwork::OnceError<std::io::Error>>(())
+    /// # Ok::<(), std::io::Error>(())
     /// # })?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -213,22 +220,21 @@ impl Once {
     pub fn call_once_async<F, Fut, E>(
         &self,
         f: F,
-    ) -> impl Future<Output = Result<bool, OnceError<E>>> + use<F, Fut, E>
+    ) -> impl Future<Output = Result<bool, E>> + Send + use<F, Fut, E>
     where
-        F: FnOnce() -> Fut,
-        Fut: Future<Output = Result<(), E>>,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: From<Error> + Send + 'static,
     {
         let once = self.clone();
         async move {
-            if once.is_done().map_err(OnceError::Flockwork)? {
+            if once.is_done()? {
                 return Ok(false);
             }
-            let locking = once.lock().map_err(OnceError::Flockwork)?.lock_async();
-            let Some(turn) = once.turn(locking.await).map_err(OnceError::Flockwork)? else {
-                return Ok(false);
-            };
-            f().await.map_err(OnceError::Closure)?;
-            once.finish(turn).map_err(OnceError::Flockwork)?;
+            let locking = once.lock()?.lock_async();
+            let Some(locked) = once.unless_done(locking.await)? else { return Ok(false) };
+            f().await?;
+            once.finish(locked)?;
             Ok(true)
         }
     }
@@ -239,7 +245,7 @@ impl Once {
     ///
     /// # Errors
     ///
-    /// [`Error::NotRegularFile`] if something else has taken the path; [`Error::Io`] if it cannot be looked up.
+    /// [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if something else has taken the path; [`ErrorKind::Io`](crate::ErrorKind::Io) if it cannot be looked up.
     pub fn is_done(&self) -> Result<bool> {
         self.inner.done.is_set()
     }
@@ -261,37 +267,19 @@ impl Once {
     ///
     /// # Errors
     ///
-    /// [`Error::NotRegularFile`] if something else has taken the path (it is left as it was); [`Error::Io`] if the file
-    /// cannot be removed, or the lock file not made; [`Error::Unsupported`] if the file system has no locks.
+    /// [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if something else has taken the path (it is left as it was); [`ErrorKind::Io`](crate::ErrorKind::Io) if the file
+    /// cannot be removed, or the lock file not made; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the file system has no locks.
     pub fn reset(&self) -> Result<bool> {
         self.undo(self.lock()?.lock())
-    }
-
-    /// Makes it undone, if nobody does it at this moment. Never waits.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::WouldBlock`] if somebody does it at this moment; otherwise as [`reset`](Self::reset).
-    pub fn try_reset(&self) -> Result<bool> {
-        self.undo(self.lock()?.try_lock())
     }
 
     /// As [`reset`](Self::reset), but waits for at most `timeout`.
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`] if somebody was at it all the time; otherwise as [`reset`](Self::reset).
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if somebody was at it all the time; otherwise as [`reset`](Self::reset).
     pub fn reset_timeout(&self, timeout: Duration) -> Result<bool> {
         self.undo(self.lock()?.lock_timeout(timeout))
-    }
-
-    /// As [`reset`](Self::reset), but waits until `deadline`.
-    ///
-    /// # Errors
-    ///
-    /// As [`reset_timeout`](Self::reset_timeout).
-    pub fn reset_deadline(&self, deadline: Instant) -> Result<bool> {
-        self.undo(self.lock()?.lock_deadline(deadline))
     }
 
     /// As [`reset`](Self::reset), as a future. Dropping it gives up.
@@ -324,26 +312,18 @@ impl Once {
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`] if it was not done in time; otherwise as [`is_done`](Self::is_done).
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if it was not done in time; otherwise as [`is_done`](Self::is_done).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<()> {
         self.until_done(|| Deadline::after(timeout))
     }
 
-    /// Waits until somebody has done it, until `deadline`. One that has passed looks once.
-    ///
-    /// # Errors
-    ///
-    /// As [`wait_timeout`](Self::wait_timeout).
-    pub fn wait_deadline(&self, deadline: Instant) -> Result<()> {
-        self.until_done(|| Deadline::at(deadline))
-    }
-
-    /// Waits until somebody has done it, as a future, under any runtime. Dropping the future gives up.
+    /// Like [`wait`](Self::wait), as a future that follows the [rule of all
+    /// futures](crate#futures).
     ///
     /// # Errors
     ///
     /// As [`is_done`](Self::is_done).
-    pub fn wait_async(&self) -> impl Future<Output = Result<()>> + Send + Sync + Unpin + use<> {
+    pub fn wait_async(&self) -> impl Future<Output = Result<()>> + Send + use<> {
         self.inner.done.wait_async()
     }
 
@@ -362,20 +342,21 @@ impl Once {
         self.inner.durability.is_durable()
     }
 
-    /// Who does it at this moment, as far as that is known: see [`Lock::holder`].
+    /// The process that is doing it, as far as it is known: see [`Lock::holders`].
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if there is a record that cannot be read, or the system refuses to tell.
-    pub fn holder(&self) -> Result<Option<Holder>> {
-        let path = &self.inner.lock_path;
-        let found = record::find(path, true);
-        let found = found.map_err(|source| Error::io("find the holder of", path, source))?;
-        Ok(found.into_iter().next())
+    /// An error of kind [`Io`](crate::ErrorKind::Io) if a record cannot be read, or the system
+    /// refuses to tell.
+    pub fn holders(&self) -> Result<Vec<Holder>> {
+        holders::of(&self.inner.lock_path)
     }
 
     fn until_done(&self, deadline: impl FnOnce() -> Deadline) -> Result<()> {
-        self.inner.done.until_done(deadline).map_err(|error| error.up_to(&self.inner.lock_path))
+        self.inner
+            .done
+            .until_done(deadline)
+            .map_err(|error| error.depending_on(&self.inner.lock_path))
     }
 
     fn lock(&self) -> Result<&Lock> {
@@ -383,72 +364,75 @@ impl Once {
         lock.get_or_try_init(|| options.open_lock(lock_path).map(Box::new))
     }
 
-    fn call<E>(
+    fn call<E: From<Error>>(
         &self,
         f: impl FnOnce() -> Result<(), E>,
-        take: impl FnOnce(&Lock) -> Result<LockGuard>,
-    ) -> Result<bool, OnceError<E>> {
-        let turn = || {
-            if self.is_done()? {
-                return Ok(None);
-            }
-            self.turn(take(self.lock()?))
-        };
-        let Some(turn) = turn().map_err(OnceError::Flockwork)? else { return Ok(false) };
-        f().map_err(OnceError::Closure)?;
-        self.finish(turn).map_err(OnceError::Flockwork)?;
+        lock: impl FnOnce(&Lock) -> Result<LockGuard>,
+    ) -> Result<bool, E> {
+        if self.is_done()? {
+            return Ok(false);
+        }
+        let Some(locked) = self.unless_done(lock(self.lock()?))? else { return Ok(false) };
+        f()?;
+        self.finish(locked)?;
         Ok(true)
     }
 
-    /// Rule O1. Whoever had the lock before may have done it, also if it could not be had. `None`: it is done.
-    fn turn(&self, locked: Result<LockGuard>) -> Result<Option<LockGuard>> {
+    /// Rule O1. Whoever had the lock before may have done it, also if the lock was not acquired.
+    /// Returns `None` if it is done.
+    fn unless_done(&self, locked: Result<LockGuard>) -> Result<Option<LockGuard>> {
         if self.is_done()? {
             return Ok(None);
         }
-        self.had(locked).map(Some)
+        self.about_path(locked).map(Some)
     }
 
     /// Errors are about the path, and not about the lock beside it.
-    fn had(&self, locked: Result<LockGuard>) -> Result<LockGuard> {
+    fn about_path(&self, locked: Result<LockGuard>) -> Result<LockGuard> {
         locked.map_err(|error| error.about(&self.inner.path))
     }
 
     /// Rule O2. What was done is synced before any process sees that it is done, and that is before
     /// another may do it.
-    fn finish(&self, turn: LockGuard) -> Result<()> {
-        const OPERATION: &str = "sync what was done for";
-        if !turn.is_here() {
+    fn finish(&self, locked: LockGuard) -> Result<()> {
+        if !locked.is_here() {
             // A forked copy that comes back from the closure: the other process is still at it (rule 4).
-            return Err(Error::forked_copy("say that it is done for", &self.inner.path));
+            return Err(Error::forked_copy(Operation::MarkDone, &self.inner.path));
         }
-        self.bring_to_disk(OPERATION, sys::sync_everything)?;
+        self.bring_to_disk(sys::sync_everything)?;
         self.inner.done.set()?;
-        self.bring_to_disk(OPERATION, sys::sync_directory)?;
-        drop(turn); // to say that this failed would say that it is not done
+        self.bring_to_disk(sys::sync_directory)?;
+        drop(locked); // an error would mean that it is not done
         Ok(())
     }
 
     fn undo(&self, locked: Result<LockGuard>) -> Result<bool> {
-        let turn = self.had(locked)?;
+        let locked = self.about_path(locked)?;
         let was_done = self.inner.done.clear()?;
-        self.bring_to_disk("reset", sys::sync_directory)?;
-        drop(turn);
+        self.bring_to_disk(sys::sync_directory)?;
+        drop(locked);
         Ok(was_done)
     }
 
     /// If that is wanted.
-    fn bring_to_disk(
-        &self,
-        operation: &'static str,
-        sync: fn(&Path) -> std::io::Result<bool>,
-    ) -> Result<()> {
+    fn bring_to_disk(&self, sync: fn(&Path) -> std::io::Result<bool>) -> Result<()> {
         let Inner { durability, path, .. } = &*self.inner;
         let directory = path.parent().filter(|_| durability.is_wanted);
         let is_synced = directory.map_or(Ok(true), sync);
-        durability.note(is_synced.map_err(|source| Error::io(operation, path, source))?);
+        durability.note(is_synced.map_err(|source| Error::io(Operation::Sync, path, source))?);
         Ok(())
     }
 }
+
+impl AsRef<Path> for Once {
+    fn as_ref(&self) -> &Path {
+        self.path()
+    }
+}
+
+// A panic in a callback leaves nothing half-changed: what is shared lies in files and in the kernel.
+impl UnwindSafe for Once {}
+impl RefUnwindSafe for Once {}
 
 impl fmt::Debug for Once {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

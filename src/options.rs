@@ -22,9 +22,9 @@ use crate::record;
 /// let cache = options.open_lock(dir.path().join("cache.lock"))?;
 /// let _both = (target.lock()?, cache.lock()?);
 ///
-/// let holder = target.holder()?.expect("we hold it");
-/// assert_eq!(holder.label(), Some("cargo build"));
-/// assert_eq!(holder.pid(), std::process::id());
+/// let holders = target.holders()?;
+/// assert_eq!(holders[0].label(), Some("cargo build"));
+/// assert_eq!(holders[0].pid(), std::process::id());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Default)]
@@ -51,7 +51,7 @@ impl Options {
     }
 
     /// Says in a few words what the holder is doing, for those who wait: they see it in
-    /// [`Lock::holder`](crate::Lock::holder), in errors and in [`on_wait`](Self::on_wait). Implies
+    /// [`Lock::holders`](crate::Lock::holders), in errors and in [`on_wait`](Self::on_wait). Implies
     /// [`record_holder(true)`](Self::record_holder).
     ///
     /// Kept on one line and cut after 512 characters. An empty one is none.
@@ -113,7 +113,7 @@ impl Options {
     /// itself on those it knows (NFS, SMB, FUSE ...). Polling is not fair: whoever tries at the right
     /// moment gets it.
     #[must_use]
-    pub fn poll_every(mut self, interval: Duration) -> Self {
+    pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.poll_every = Some(interval.max(Duration::from_micros(100)));
         self
     }
@@ -177,7 +177,7 @@ impl Options {
     /// # Platform-specific behaviour
     ///
     /// Unix: the descriptor stays open through `exec`. Windows has no such locks: with this, acquiring is an
-    /// [`Error::Io`](crate::Error::Io) of the kind `Unsupported` there; a job object can end the programs with their starter.
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) of the kind `Unsupported` there; a job object can end the programs with their starter.
     #[must_use]
     pub fn inherit(mut self, yes: bool) -> Self {
         self.inherit = yes;
@@ -189,7 +189,7 @@ impl Options {
     /// a mounted Kubernetes `ConfigMap` and a `current` that points to a release can be waited for. Off by default.
     ///
     /// Such an event can be looked at and waited for: `is_set`, `wait`, `wait_cleared`, `wait_any`, `wait_all`. Setting,
-    /// clearing and consuming it are refused with an [`Error::Io`](crate::Error::Io) of the kind `InvalidInput`, since
+    /// clearing and consuming it are refused with an [`ErrorKind::Io`](crate::ErrorKind::Io) of the kind `InvalidInput`, since
     /// another program made what is there; and [`payload`](crate::Event::payload) is read from a regular file only.
     /// Opening it creates no directories. Other primitives ignore this setting.
     ///
@@ -248,8 +248,9 @@ impl Options {
         options
     }
 
-    /// For tests: how long who waits for events looks for itself at the latest. With a long one, a wake-up
-    /// that is lost shows as a stall instead of being made up for within a second.
+    /// How long a waiter waits at most before it checks by itself. With a long span, a notification
+    /// that is lost shows as a stall.
+    #[cfg(feature = "testing")]
     #[doc(hidden)]
     #[must_use]
     pub fn backstop(mut self, span: Duration) -> Self {
@@ -265,7 +266,7 @@ impl fmt::Debug for Options {
             .field("record_holder", &self.record)
             .field("access", &self.access)
             .field("on_wait", &self.notice.as_ref().map(|(after, _)| after))
-            .field("poll_every", &self.poll_every)
+            .field("poll_interval", &self.poll_every)
             .field("fsync", &self.fsync)
             .field("inherit", &self.inherit)
             .field("any_file_type", &self.any_file_type)
@@ -317,12 +318,6 @@ impl Waiting {
     #[must_use]
     pub fn holders(&self) -> Vec<Holder> {
         record::find(&self.locked, true).unwrap_or_default()
-    }
-
-    /// Who has it now, where that is known: of several the first. Looks each time it is asked.
-    #[must_use]
-    pub fn holder(&self) -> Option<Holder> {
-        self.holders().into_iter().next()
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::access::Access;
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result};
 use crate::sys::{self, Retries};
 
 /// The absolute path, so that a later change of the current directory has no effect. Every path
@@ -14,18 +14,18 @@ use crate::sys::{self, Retries};
 pub(crate) fn absolute(path: &Path) -> Result<Arc<Path>> {
     if !sys::SUPPORTED {
         let source = io::ErrorKind::Unsupported.into();
-        return Err(Error::Unsupported { path: path.into(), source });
+        return Err(Error::unsupported(&path.into(), source));
     }
     let absolute = if path.as_os_str().as_encoded_bytes().contains(&0) {
         Err(io::Error::new(io::ErrorKind::InvalidInput, "it holds a NUL byte"))
     } else if let Some(source) = sys::misnamed(path) {
-        return Err(Error::io("use the path", &path.into(), source));
+        return Err(Error::io(Operation::Resolve, &path.into(), source));
     } else {
         std::path::absolute(path)
     };
     match absolute {
         Ok(absolute) => Ok(absolute.into()),
-        Err(source) => Err(Error::io("resolve", &path.into(), source)),
+        Err(source) => Err(Error::io(Operation::Resolve, &path.into(), source)),
     }
 }
 
@@ -61,16 +61,15 @@ pub(crate) fn create_parents(
     match std::fs::metadata(parent) {
         // Windows only says that it found no path.
         Ok(found) if !found.is_dir() => {
-            return Err(Error::io("look up", path, io::ErrorKind::NotADirectory.into()));
+            return Err(Error::io(Operation::LookUp, path, io::ErrorKind::NotADirectory.into()));
         }
         Ok(_) => return if retries.are_many() { Err(failed) } else { Ok(()) },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         // Creating it would fail with `AlreadyExists`, which hides why it cannot be used.
-        Err(error) => return Err(Error::io("look up", path, error)),
+        Err(error) => return Err(Error::io(Operation::LookUp, path, error)),
     }
-    sys::create_directories(parent, access.bits()).map_err(|source| {
-        Error::io("create the parent directory of", path, dangling_link(parent, source))
-    })
+    sys::create_directories(parent, access.bits())
+        .map_err(|source| Error::io(Operation::CreateParent, path, dangling_link(parent, source)))
 }
 
 /// The error for a symbolic link that leads to nothing, of which mkdir(2) says that it exists.

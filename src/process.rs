@@ -7,7 +7,7 @@ use crate::printable::printable;
 use crate::sys::{self, Numbering, Owner, Process};
 
 /// A process among all that ever ran on any host.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct HostProcess {
     pub(crate) identity: Process,
     /// Empty where the system has no name.

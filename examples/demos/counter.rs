@@ -78,11 +78,12 @@ fn count(path: &Path, name: &str) -> Result<(), Box<dyn Error>> {
     println!("{READY}");
     wait_for_the_parent()?;
     for _ in 0..TIMES {
-        file.update(|old| {
-            let mut counts: Value = serde_json::from_slice(&old)?;
+        file.update(|contents| -> Result<(), Box<dyn Error>> {
+            let mut counts: Value = serde_json::from_slice(contents)?;
             add_one(&mut counts["by"][name]);
             add_one(&mut counts["total"]);
-            serde_json::to_vec(&counts)
+            *contents = serde_json::to_vec(&counts)?;
+            Ok(())
         })?;
     }
     Ok(())

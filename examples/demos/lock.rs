@@ -94,7 +94,7 @@ fn worker(name: &str, directory: &Path, with_lock: bool) -> Result<(), Box<dyn E
         .label(format!("the {name} worker"))
         .on_wait(Duration::from_millis(50), {
             let me = me.clone();
-            move |waiting| match waiting.holder().and_then(|h| h.label().map(str::to_string)) {
+            move |waiting| match waiting.holders().first().and_then(|h| h.label()) {
                 Some(holder) => println!("{me} waits, {holder} holds the lock"),
                 None => println!("{me} waits"),
             }

@@ -200,7 +200,7 @@ fn story() -> Result<bool, Box<dyn Error>> {
         story.hear()?.ok_or("the editor does not wait")?;
     }
     let [killed] = story.who(HALF_WAY)[..] else { return Err("two unpack it at once".into()) };
-    let holder = unpacked.holder()?.ok_or("it is not known who unpacks it")?;
+    let holder = unpacked.holders()?.pop().ok_or("it is not known who unpacks it")?;
     let was_named =
         holder.label() == Some(&*name(killed)) && holder.pid() == processes[killed].child.id();
     story.show("main", &format!("sees who is at it: {holder}"));

@@ -7,13 +7,10 @@ use std::sync::Arc;
 
 use super::durability::Durability;
 use super::regular::{self, something_else};
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result};
 use crate::options::Options;
 use crate::paths::{absolute_file, sidecar_lock};
 use crate::sys::{self, Bits, FileKind};
-
-const READ: &str = "read";
-const WRITE: &str = "write";
 
 /// A data file, and where it is written before it takes its place.
 pub(crate) struct DataFile {
@@ -34,7 +31,7 @@ impl DataFile {
             bits: options.access.bits(),
             durability: Durability::new(options.fsync),
         };
-        file.check(READ)?;
+        file.check(Operation::Read)?;
         Ok(file)
     }
 
@@ -47,9 +44,8 @@ impl DataFile {
         {
             let Some(parent) = directory.parent() else { break };
             let synced = sys::sync_directory(parent);
-            self.durability.note(
-                synced.map_err(|source| Error::io("sync the directory of", &self.path, source))?,
-            );
+            self.durability
+                .note(synced.map_err(|source| Error::io(Operation::Sync, &self.path, source))?);
         }
         Ok(())
     }
@@ -65,8 +61,8 @@ impl DataFile {
     /// `NotFound` if there is no file.
     pub(crate) fn read(&self) -> Result<Vec<u8>> {
         self.refresh_name();
-        let mut file = regular::open(&self.path, READ)?;
-        regular::read(&mut file, &self.path, READ)
+        let mut file = regular::open(&self.path, Operation::Read)?;
+        regular::read(&mut file, &self.path, Operation::Read)
     }
 
     /// Empty, if there is no file.
@@ -84,9 +80,9 @@ impl DataFile {
             self.bits,
             self.durability.is_wanted,
         );
-        let is_synced = replaced.map_err(|source| match self.check(WRITE) {
+        let is_synced = replaced.map_err(|source| match self.check(Operation::Write) {
             Err(something_else) => something_else, // is there, or took its place meanwhile
-            Ok(()) => Error::io(WRITE, &self.path, source),
+            Ok(()) => Error::io(Operation::Write, &self.path, source),
         })?;
         self.durability.note(is_synced);
         Ok(())
@@ -95,7 +91,7 @@ impl DataFile {
     /// Rule F1. A symbolic link is refused, as anything that is no regular file: to replace it
     /// would leave the file that it leads to as it is, and to follow it would write to a place that
     /// another user chose.
-    fn check(&self, operation: &'static str) -> Result<()> {
+    fn check(&self, operation: Operation) -> Result<()> {
         match sys::file_kind(&self.path) {
             Ok(FileKind::Nothing | FileKind::File) => Ok(()),
             Ok(FileKind::Other) => Err(something_else(&self.path)),
@@ -119,6 +115,6 @@ impl DataFile {
 pub(crate) fn text(path: &Arc<Path>, contents: Vec<u8>) -> Result<String> {
     String::from_utf8(contents).map_err(|error| {
         let source = io::Error::new(io::ErrorKind::InvalidData, error.utf8_error());
-        Error::io("read as text", path, source)
+        Error::io(Operation::ReadText, path, source)
     })
 }

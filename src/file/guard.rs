@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result};
 use crate::file::lock_file::{FileLock, LockFile};
 use crate::options::Options;
 use crate::record::{self, Record, RecordLocation};
@@ -82,7 +82,7 @@ impl RawGuard {
     }
 
     /// An error in a forked copy: the lock is the other process's (rule 4).
-    pub(crate) fn check_here(&self, operation: &'static str) -> Result<()> {
+    pub(crate) fn check_here(&self, operation: Operation) -> Result<()> {
         if self.is_here() { Ok(()) } else { Err(Error::forked_copy(operation, self.file.path())) }
     }
 
@@ -92,7 +92,7 @@ impl RawGuard {
 
     /// An error in a forked copy, which releases nothing (rule 4).
     pub(crate) fn unlock(mut self) -> Result<()> {
-        self.check_here("unlock")?;
+        self.check_here(Operation::Unlock)?;
         self.release()
     }
 
@@ -107,7 +107,7 @@ impl RawGuard {
 
     /// No other process holds it exclusively in between (rule R4). If it fails, nothing is held.
     pub(crate) fn share(mut self, options: &GuardOptions) -> Result<Self> {
-        self.check_here("downgrade")?;
+        self.check_here(Operation::Downgrade)?;
         self.record = None;
         let shared = self.locked.take().map_or(Ok(None), FileLock::share)?;
         let Some(locked) = shared else { return Err(Error::would_block(self.file.path())) };

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::access::Access;
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result};
 use crate::file::open::{OpenFile, Purpose, open};
 use crate::fork_safe::{ForkSafe, MutexGuard};
 use crate::paths::absolute;
@@ -222,7 +222,8 @@ impl LockFile {
         let open = self.take_file()?;
         let is_free = sys::try_lock(open.file(), mode).map_err(|source| self.lock_error(source))?;
         if is_free {
-            sys::unlock(open.file()).map_err(|source| Error::io("unlock", &self.path, source))?;
+            sys::unlock(open.file())
+                .map_err(|source| Error::io(Operation::Unlock, &self.path, source))?;
         }
         Files::put_back(self.files(), open);
         Ok(is_free)
@@ -280,14 +281,15 @@ impl LockFile {
 
     /// Rule 2: whether the path still names that file.
     pub(crate) fn still_names(&self, id: FileId) -> Result<bool> {
-        sys::names(&self.path, id).map_err(|source| Error::io("look up", &self.path, source))
+        sys::names(&self.path, id)
+            .map_err(|source| Error::io(Operation::LookUp, &self.path, source))
     }
 
     fn lock_error(&self, source: io::Error) -> Error {
         if sys::locks_unsupported(&source) {
-            return Error::Unsupported { path: Arc::clone(&self.path), source };
+            return Error::unsupported(&self.path, source);
         }
-        Error::io("lock", &self.path, source)
+        Error::io(Operation::Lock, &self.path, source)
     }
 
     fn replaced_too_often(&self) -> Error {
@@ -295,7 +297,7 @@ impl LockFile {
             "the file was replaced each time between opening and locking it: \
              let no program remove or replace it",
         );
-        Error::io("lock", &self.path, source)
+        Error::io(Operation::Lock, &self.path, source)
     }
 }
 
@@ -389,7 +391,7 @@ impl FileLock {
     /// `None`: another process acquired it in between after all. Then, and after an error, nothing
     /// is held.
     pub(crate) fn share(self) -> Result<Option<Self>> {
-        let failed = |source| Error::io("downgrade", &self.file.path, source);
+        let failed = |source| Error::io(Operation::Downgrade, &self.file.path, source);
         let is_shared = sys::downgrade(self.open().file()).map_err(failed)?;
         Ok(is_shared.then_some(self))
     }
@@ -397,8 +399,7 @@ impl FileLock {
     /// From now on the programs that this process starts hold it as well, and a release leaves it
     /// to them (rule 4).
     pub(crate) fn make_inheritable(&mut self) -> Result<()> {
-        let failed =
-            |source| Error::io("let programs that are started inherit", &self.file.path, source);
+        let failed = |source| Error::io(Operation::Inherit, &self.file.path, source);
         sys::make_inheritable(self.open().file()).map_err(failed)?;
         self.is_inherited = true;
         Ok(())
@@ -436,7 +437,7 @@ impl FileLock {
         // meanwhile and has not reached its exec yet. Should unlocking fail, the file is closed.
         if !self.is_unlocked {
             sys::unlock(open.file())
-                .map_err(|source| Error::io("unlock", &self.file.path, source))?;
+                .map_err(|source| Error::io(Operation::Unlock, &self.file.path, source))?;
         }
         Files::put_back(self.file.files(), open);
         Ok(())

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::access::Access;
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result};
 use crate::paths::create_parents;
 use crate::sys::{self, Directory, FileId, Origin, Retries};
 
@@ -93,14 +93,14 @@ pub(super) fn open(
     let spare = spare.as_deref();
     let failed = |operation| move |source| Error::io(operation, path, source);
     let opened = |file: File| {
-        let id = sys::identity(&file).map_err(failed("examine"))?;
-        Ok(OpenFile { file: Some(file), id, is_kept: false, origin: Origin::here() })
+        let id = sys::identity(&file).map_err(failed(Operation::LookUp))?;
+        Ok::<_, Error>(OpenFile { file: Some(file), id, is_kept: false, origin: Origin::here() })
     };
     // `None`: the path named another file than the spare's.
     let kept = |file: File| {
         let mut open = opened(file)?;
-        let Some(spare) = spare else { return Ok(Some(open)) };
-        let kept = restore(path, open.id, spare).map_err(failed("restore"))?;
+        let Some(spare) = spare else { return Ok::<_, Error>(Some(open)) };
+        let kept = restore(path, open.id, spare).map_err(failed(Operation::Restore))?;
         Ok(kept.map(|is_kept| {
             open.is_kept = is_kept;
             open
@@ -111,7 +111,7 @@ pub(super) fn open(
         match std::fs::symlink_metadata(path) {
             Ok(found) if found.is_file() => match purpose.open(path) {
                 Ok(file) => {
-                    let found = file.metadata().map_err(failed("examine"))?;
+                    let found = file.metadata().map_err(failed(Operation::LookUp))?;
                     if !found.is_file() {
                         return Err(not_regular(path, found.file_type()));
                     }
@@ -126,7 +126,7 @@ pub(super) fn open(
                     Ok(found) if !found.is_file() => {
                         return Err(not_regular(path, found.file_type()));
                     }
-                    _ => return Err(failed("open")(error)),
+                    _ => return Err(failed(Operation::Open)(error)),
                 },
             },
             Ok(found) => return Err(not_regular(path, found.file_type())),
@@ -135,7 +135,7 @@ pub(super) fn open(
                     Some(Ok(())) => continue,
                     Some(Err(error)) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                     Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(failed("restore")(error));
+                        return Err(failed(Operation::Restore)(error));
                     }
                     _ => {} // there is no spare
                 }
@@ -149,16 +149,16 @@ pub(super) fn open(
                     // (rule 9).
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                        create_parents(path, access, failed("create")(error), &retries)?;
+                        create_parents(path, access, failed(Operation::Create)(error), &retries)?;
                     }
-                    Err(error) => return Err(failed("create")(error)),
+                    Err(error) => return Err(failed(Operation::Create)(error)),
                 }
             }
-            Err(error) => return Err(failed("look up")(error)),
+            Err(error) => return Err(failed(Operation::LookUp)(error)),
         }
     }
     let source = io::Error::other("it was removed each time between making and opening it");
-    Err(failed("open")(source))
+    Err(failed(Operation::Open)(source))
 }
 
 /// The directory, created if it is missing. `None`: that failed.

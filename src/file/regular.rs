@@ -5,11 +5,11 @@ use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::sys::{self, FileKind};
 
 /// Opens what is there, if it is a regular file. `operation` says in errors what that is for.
-pub(crate) fn open(path: &Path, operation: &'static str) -> Result<File> {
+pub(crate) fn open(path: &Path, operation: Operation) -> Result<File> {
     let failed = |source| Error::io(operation, &path.into(), source);
     match sys::through_readers(|| sys::open_to_read(path)) {
         Ok(file) if file.metadata().map_err(failed)?.is_file() => Ok(file),
@@ -24,7 +24,7 @@ pub(crate) fn open(path: &Path, operation: &'static str) -> Result<File> {
 }
 
 /// Reads it to its end; `path` is what it was asked for by.
-pub(crate) fn read(file: &mut File, path: &Arc<Path>, operation: &'static str) -> Result<Vec<u8>> {
+pub(crate) fn read(file: &mut File, path: &Arc<Path>, operation: Operation) -> Result<Vec<u8>> {
     let mut contents = Vec::new();
     match file.read_to_end(&mut contents) {
         Ok(_) => Ok(contents),
@@ -36,7 +36,7 @@ pub(crate) fn read(file: &mut File, path: &Arc<Path>, operation: &'static str) -
 pub(crate) fn if_there<T>(found: Result<T>) -> Result<Option<T>> {
     match found {
         Ok(found) => Ok(Some(found)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }

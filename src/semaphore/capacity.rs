@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use super::slots::Slots;
 use super::table::{MAX_CREATED_AT_ONCE, create_files, create_slots};
 use crate::access::Access;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::file::lock_file::LockFile;
 use crate::sys::{self, FileId, Mode, Retries};
 
@@ -22,7 +22,7 @@ pub(crate) fn check_permits(directory: &Arc<Path>, requested: u32, most: u32) ->
     if (1..=most).contains(&requested) {
         return Ok(());
     }
-    Err(Error::InvalidPermits { path: Arc::clone(directory), requested, most })
+    Err(Error::invalid_permits(directory, most, requested))
 }
 
 pub(super) fn text(permits: u32) -> String {
@@ -40,28 +40,20 @@ pub(super) fn establish(
     while retries.again() {
         match std::fs::symlink_metadata(directory) {
             Ok(found) if !found.is_dir() => {
-                return Err(Error::NotRegularFile {
-                    path: Arc::clone(directory),
-                    found: sys::describe(found.file_type()),
-                    wanted: "a directory",
-                });
+                return Err(Error::not_a_directory(directory, sys::describe(found.file_type())));
             }
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::io("look up", directory, error));
+                return Err(Error::io(Operation::LookUp, directory, error));
             }
             _ => {}
         }
         match (read(&path), permits) {
-            (Err(Error::Io { source, .. }), Some(permits))
-                if source.kind() == io::ErrorKind::NotFound =>
-            {
+            (Err(error), Some(permits)) if error.kind() == ErrorKind::NotFound => {
                 sys::create_directories(directory, access.bits())
-                    .map_err(|source| Error::io("create", directory, source))?;
+                    .map_err(|source| Error::io(Operation::Create, directory, source))?;
                 match create_files(directory, permits, access) {
                     // It was removed meanwhile.
-                    Err(Error::Io { source, .. })
-                        if source.kind() == io::ErrorKind::NotFound && !directory.exists() =>
-                    {
+                    Err(error) if error.kind() == ErrorKind::NotFound && !directory.exists() => {
                         continue;
                     }
                     created => created?,
@@ -71,23 +63,29 @@ pub(super) fn establish(
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                     Err(error)
                         if error.kind() == io::ErrorKind::NotFound && !directory.exists() => {}
-                    Err(source) => return Err(Error::io("create", &path, source)),
+                    Err(source) => return Err(Error::io(Operation::Create, &path, source)),
                 }
             }
-            (Err(Error::Io { source, .. }), None) if source.kind() == io::ErrorKind::NotFound => {
+            (Err(error), None) if error.kind() == ErrorKind::NotFound => {
                 let text = "there is no semaphore; open it with a number of permits to make it";
                 let source = io::Error::new(io::ErrorKind::NotFound, text);
-                return Err(Error::io("open", directory, source));
+                return Err(Error::io(Operation::Open, directory, source));
             }
             (other, _) => return other,
         }
     }
     let source = io::Error::other("it was removed each time between making and reading it");
-    Err(Error::io("open", &path, source))
+    Err(Error::io(Operation::Open, &path, source))
+}
+
+/// How many permits the semaphore in `directory` has. An error of the kind `NotFound` means that
+/// there is no semaphore.
+pub(crate) fn read_in(directory: &Path) -> Result<u32> {
+    read(&directory.join("capacity").into())
 }
 
 pub(super) fn read(path: &Arc<Path>) -> Result<u32> {
-    let failed = |source| Error::io("read", path, source);
+    let failed = |source| Error::io(Operation::Read, path, source);
     let found = std::fs::symlink_metadata(path).map_err(failed)?;
     if !found.is_file() {
         return Err(Error::not_regular(path, sys::describe(found.file_type())));
@@ -104,7 +102,7 @@ pub(super) fn read(path: &Arc<Path>) -> Result<u32> {
             "it should hold the number of permits, 1 to {MAX_PERMITS}, and begins with \"{shown}\"; \
              write the number into it, or remove the semaphore's directory while nobody uses it"
         );
-        Error::Corrupt { path: Arc::clone(path), problem }
+        Error::corrupt(path, problem)
     })
 }
 
@@ -121,7 +119,7 @@ fn parse(bytes: &[u8]) -> Option<u32> {
 impl Slots {
     /// Changes the capacity, one process at a time: the capacity first, then the flag that it has
     /// changed, then the notification (S3).
-    pub(crate) fn resize(&self, permits: u32) -> Result<()> {
+    pub(crate) fn set_capacity(&self, permits: u32) -> Result<()> {
         check_permits(&self.directory, permits, MAX_PERMITS)?;
         let lock = LockFile::open(&self.directory.join("resize"), self.access)?;
         let lock = lock.take(Mode::Exclusive)?;
@@ -132,11 +130,11 @@ impl Slots {
         create_slots(&self.directory, self.access, known..permits.min(MAX_CREATED_AT_ONCE))?;
         if known != permits {
             sys::replace(&path, text(permits).as_bytes(), self.access.bits())
-                .map_err(failed("resize"))?;
+                .map_err(failed(Operation::SetCapacity))?;
         }
         // Also if the capacity was that already: its writer may have died before changing the flag.
         let flags = Arc::clone(&self.table().flags);
-        flags.next_generation().map_err(failed("announce a resize of"))?;
+        flags.next_generation().map_err(failed(Operation::SetCapacity))?;
         drop(lock);
         self.poke(&flags);
         self.refresh()

@@ -4,6 +4,7 @@ mod acquire;
 mod batch;
 mod capacity;
 mod notifications;
+mod permit;
 mod shared_flags;
 mod slots;
 mod table;
@@ -11,6 +12,7 @@ mod waiters;
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,17 +20,20 @@ use std::time::{Duration, Instant};
 use self::acquire::{Gate, PermitRequest, QueuedAcquire};
 use self::batch::Batch;
 use self::capacity::check_permits;
+pub(crate) use self::capacity::read_in as read_capacity;
+pub use self::permit::Permit;
+use self::permit::PermitOptions;
 use self::slots::{Gathering, Slots};
 use crate::error::{Error, Result};
 use crate::file::lock_file::LockFile;
 use crate::holder::Holder;
+use crate::holders;
 use crate::lock_request::{self, LockRequest, QUEUES};
 use crate::options::Options;
-use crate::record::{self, Record, RecordLocation};
 use crate::sys::Mode;
 use crate::wait::{
-    Acquire, Begun, CheckSampler, Deadline, Outcome, Then, WaitCallback, WakeStrategy, WatchTarget,
-    is_left, is_watchable, take_over, wait_here,
+    Acquire, CheckSampler, Deadline, Outcome, WaitCallback, WakeStrategy, WatchTarget, is_left,
+    is_watchable, take_over, wait_here,
 };
 
 /// So many permits for a path, between processes and threads alike.
@@ -103,9 +108,7 @@ struct Inner {
     slots: Arc<Slots>,
     gate: Arc<LockRequest>,
     wake_strategy: WakeStrategy,
-    label: Option<Arc<str>>,
-    record: bool,
-    inherit: bool,
+    permit_options: PermitOptions,
     notice: Option<WaitCallback>,
     /// Looking whether somebody waits, and whether the files are still the same, each time would cost as much
     /// as the permit.
@@ -154,13 +157,13 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// * [`Error::CapacityMismatch`] if it is there with another number of permits.
-    /// * [`Error::InvalidPermits`] for 0 permits, or more than 4096.
-    /// * [`Error::Corrupt`] if what is stored is no number of permits.
-    /// * [`Error::NotRegularFile`] if there is something else than a directory at the path, or something else
+    /// * [`ErrorKind::CapacityMismatch`](crate::ErrorKind::CapacityMismatch) if it is there with another number of permits.
+    /// * [`ErrorKind::InvalidPermits`](crate::ErrorKind::InvalidPermits) for 0 permits, or more than 4096.
+    /// * [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) if what is stored is no number of permits.
+    /// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if there is something else than a directory at the path, or something else
     ///   than a file within it; it is left as it was.
-    /// * [`Error::Unsupported`] if the platform has no locks.
-    /// * [`Error::Io`] if a file can neither be opened nor made.
+    /// * [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the platform has no locks.
+    /// * [`ErrorKind::Io`](crate::ErrorKind::Io) if a file can neither be opened nor made.
     pub fn open(path: impl AsRef<Path>, permits: u32) -> Result<Self> {
         Options::new().open_semaphore(path, permits)
     }
@@ -170,7 +173,7 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] with the kind `NotFound` if there is none; otherwise as [`open`](Self::open).
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) with the kind `NotFound` if there is none; otherwise as [`open`](Self::open).
     pub fn open_existing(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().open_existing_semaphore(path)
     }
@@ -179,8 +182,8 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] if the file system has no locks; [`Error::Io`] for what else the system refuses,
-    /// such as another descriptor; [`Error::Corrupt`] if the number of permits was damaged since. Then nothing
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the file system has no locks; [`ErrorKind::Io`](crate::ErrorKind::Io) for what else the system refuses,
+    /// such as another descriptor; [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) if the number of permits was damaged since. Then nothing
     /// is held.
     pub fn acquire(&self) -> Result<Permit> {
         self.acquire_many(1)
@@ -203,7 +206,7 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// [`Error::WouldBlock`] if none is free; otherwise as [`acquire`](Self::acquire).
+    /// [`ErrorKind::WouldBlock`](crate::ErrorKind::WouldBlock) if none is free; otherwise as [`acquire`](Self::acquire).
     pub fn try_acquire(&self) -> Result<Permit> {
         self.try_acquire_many(1)
     }
@@ -212,7 +215,7 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`] if none could be had in time; otherwise as [`acquire`](Self::acquire).
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if none could be had in time; otherwise as [`acquire`](Self::acquire).
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<Permit> {
         self.acquire_many_timeout(1, timeout)
     }
@@ -221,7 +224,7 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`] if none could be had in time; otherwise as [`acquire`](Self::acquire).
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if none could be had in time; otherwise as [`acquire`](Self::acquire).
     pub fn acquire_deadline(&self, deadline: Instant) -> Result<Permit> {
         self.acquire_many_deadline(1, deadline)
     }
@@ -248,9 +251,7 @@ impl Semaphore {
     /// # Errors
     ///
     /// As [`acquire`](Self::acquire).
-    pub fn acquire_async(
-        &self,
-    ) -> impl Future<Output = Result<Permit>> + Send + Sync + Unpin + use<> {
+    pub fn acquire_async(&self) -> impl Future<Output = Result<Permit>> + Send + use<> {
         self.acquire_many_async(1)
     }
 
@@ -262,7 +263,7 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidPermits`] at once for 0, or more than the semaphore has (also if it has shrunk since);
+    /// [`ErrorKind::InvalidPermits`](crate::ErrorKind::InvalidPermits) at once for 0, or more than the semaphore has (also if it has shrunk since);
     /// otherwise as [`acquire`](Self::acquire).
     pub fn acquire_many(&self, permits: u32) -> Result<Permit> {
         self.wait(permits, || Deadline::NEVER)
@@ -272,7 +273,7 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// [`Error::WouldBlock`] if fewer are free; otherwise as [`acquire_many`](Self::acquire_many).
+    /// [`ErrorKind::WouldBlock`](crate::ErrorKind::WouldBlock) if fewer are free; otherwise as [`acquire_many`](Self::acquire_many).
     pub fn try_acquire_many(&self, permits: u32) -> Result<Permit> {
         self.check(permits)?;
         let look = self.inner.look_now_and_then()?;
@@ -286,7 +287,7 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`] if they could not be had in time; otherwise as
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if they could not be had in time; otherwise as
     /// [`acquire_many`](Self::acquire_many).
     pub fn acquire_many_timeout(&self, permits: u32, timeout: Duration) -> Result<Permit> {
         self.wait(permits, || Deadline::after(timeout))
@@ -296,7 +297,7 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`] if they could not be had in time; otherwise as
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if they could not be had in time; otherwise as
     /// [`acquire_many`](Self::acquire_many).
     pub fn acquire_many_deadline(&self, permits: u32, deadline: Instant) -> Result<Permit> {
         self.wait(permits, || Deadline::at(deadline))
@@ -310,22 +311,21 @@ impl Semaphore {
     pub fn acquire_many_async(
         &self,
         permits: u32,
-    ) -> impl Future<Output = Result<Permit>> + Send + Sync + Unpin + use<> {
-        let acquire = self.check(permits).map(|()| {
-            let turn = QueuedAcquire::new(self.request(permits)).future();
-            Acquire::new(turn, self.inner.notice.clone())
-        });
+    ) -> impl Future<Output = Result<Permit>> + Send + use<> {
         let semaphore = self.clone();
-        Then::new(Begun::new(acquire), move |batch: Result<Batch>| {
-            batch.and_then(|batch| semaphore.permit(batch))
-        })
+        async move {
+            semaphore.check(permits)?;
+            let queued = QueuedAcquire::new(semaphore.request(permits)).future();
+            let batch = Acquire::new(queued, semaphore.inner.notice.clone()).await?;
+            semaphore.permit(batch)
+        }
     }
 
     /// How many permits the semaphore has, held or not.
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`] or [`Error::Io`] if what is stored cannot be read.
+    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) or [`ErrorKind::Io`](crate::ErrorKind::Io) if what is stored cannot be read.
     pub fn capacity(&self) -> Result<u32> {
         self.inner.slots.capacity()
     }
@@ -337,7 +337,7 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// As [`capacity`](Self::capacity), and [`Error::Io`] if a slot cannot be opened.
+    /// As [`capacity`](Self::capacity), and [`ErrorKind::Io`](crate::ErrorKind::Io) if a slot cannot be opened.
     pub fn available_permits(&self) -> Result<u32> {
         loop {
             let unwanted = QUEUES.unwanted();
@@ -359,14 +359,14 @@ impl Semaphore {
     ///
     /// More permits can be had at once, also by those who wait. Fewer take nothing from anybody: there is no
     /// new permit until so many have been given back that fewer than `permits` are out. Whoever waits for
-    /// more than there are then fails with [`Error::InvalidPermits`].
+    /// more than there are then fails with [`ErrorKind::InvalidPermits`](crate::ErrorKind::InvalidPermits).
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
     /// # let path = dir.path().join("jobs");
     /// let jobs = flockwork::Semaphore::open(&path, 4)?;
     /// let two = jobs.acquire_many(2)?;
-    /// jobs.resize(1)?;
+    /// jobs.set_capacity(1)?;
     /// assert_eq!(jobs.capacity()?, 1);
     /// assert!(jobs.try_acquire().is_err()); // two are out
     /// drop(two);
@@ -378,29 +378,27 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidPermits`] for 0 permits, or more than 4096; [`Error::Corrupt`] if what is stored is no
-    /// number of permits; [`Error::Io`] if it cannot be written.
-    pub fn resize(&self, permits: u32) -> Result<()> {
-        self.inner.slots.resize(permits)
+    /// [`ErrorKind::InvalidPermits`](crate::ErrorKind::InvalidPermits) for 0 permits, or more than 4096; [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) if what is stored is no
+    /// number of permits; [`ErrorKind::Io`](crate::ErrorKind::Io) if it cannot be written.
+    pub fn set_capacity(&self, permits: u32) -> Result<()> {
+        self.inner.slots.set_capacity(permits)
     }
 
     /// Who holds permits at this moment, as far as that is known: one entry for each slot that is held, in the
     /// order of their [numbers](Holder::slot). Takes nothing and delays nobody.
     ///
-    /// See [`Lock::holder`](crate::Lock::holder) for what is known of whom.
+    /// See [`Lock::holders`](crate::Lock::holders) for what is known of whom.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if there is a record that cannot be read, or the system refuses to tell.
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if there is a record that cannot be read, or the system refuses to tell.
     pub fn holders(&self) -> Result<Vec<Holder>> {
-        let directory = self.inner.slots.directory();
-        record::find(directory, true)
-            .map_err(|source| Error::io("find the holders of", directory, source))
+        holders::of(self.inner.slots.directory())
     }
 
     /// Whether those who wait in this process are woken by the system's events. Where they cannot be had (all
     /// inotify instances of the user are taken, no thread can be had, a network file system,
-    /// [`Options::poll_every`]) they look every 1 to 50 milliseconds instead, and ask for events again every 10
+    /// [`Options::poll_interval`]) they look every 1 to 50 milliseconds instead, and ask for events again every 10
     /// seconds.
     ///
     /// Asks the system, which takes some hundred microseconds.
@@ -450,37 +448,20 @@ impl Semaphore {
         PermitRequest { semaphore: Arc::clone(&self.inner), permits }
     }
 
-    fn permit(&self, mut batch: Batch) -> Result<Permit> {
-        let inner = &self.inner;
-        if inner.inherit {
-            batch.make_inheritable()?;
-        }
-        let directory = inner.slots.directory();
-        let mut records = Vec::new();
-        let mut abandoned = false;
-        if inner.record {
-            for (slot, locked) in batch.taken() {
-                let desk = RecordLocation::of_slot(directory, *slot);
-                abandoned |= desk.remove_abandoned(locked.id());
-                let label = inner.label.as_deref();
-                let access = self.inner.gate.slot.access();
-                records.extend(Record::publish(desk, locked.id(), label, access).ok());
-            }
-        }
-        let mut slots: Vec<u32> = Vec::new();
-        let mut numbers = batch.taken().map(|(slot, _)| *slot);
-        let first = numbers.next().unwrap_or_default(); // no batch is empty
-        slots.extend(numbers);
-        let slots = if slots.is_empty() {
-            Numbers::One([first])
-        } else {
-            slots.push(first);
-            slots.sort_unstable();
-            Numbers::Many(slots)
-        };
-        Ok(Permit { records, batch, slots, abandoned })
+    fn permit(&self, batch: Batch) -> Result<Permit> {
+        Permit::new(batch, &self.inner.permit_options)
     }
 }
+
+impl AsRef<Path> for Semaphore {
+    fn as_ref(&self) -> &Path {
+        self.path()
+    }
+}
+
+// A panic in a callback leaves nothing half-changed: what is shared lies in files and in the kernel.
+impl UnwindSafe for Semaphore {}
+impl RefUnwindSafe for Semaphore {}
 
 impl fmt::Debug for Semaphore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -529,88 +510,11 @@ impl Options {
                     coordinator: Some(Box::new(Gate(Arc::clone(&slots)))),
                 }),
                 wake_strategy,
-                label: self.label.clone(),
-                record: self.record,
-                inherit: self.inherit,
+                permit_options: PermitOptions::of(self),
                 notice: lock_request::notice(self, directory),
                 looks: CheckSampler::new(),
                 slots,
             }),
         })
-    }
-}
-
-/// One or more permits of a semaphore. Given back when dropped.
-///
-/// It owns what it holds: it can be sent to another thread, kept in a struct, and outlive the [`Semaphore`].
-/// A copy that `fork` makes of it releases nothing.
-#[must_use = "if unused, the permit is given back at once"]
-#[clippy::has_significant_drop]
-pub struct Permit {
-    /// Before the batch: once a slot is free, the record beside it is another's.
-    records: Vec<Record>,
-    batch: Batch,
-    slots: Numbers,
-    abandoned: bool,
-}
-
-/// Most permits are of one slot, and need no memory besides.
-#[derive(Debug)]
-enum Numbers {
-    One([u32; 1]),
-    Many(Vec<u32>),
-}
-
-impl Permit {
-    /// Which slots they are, in ascending order, from 0 to the capacity less one: nobody else has one of these numbers now, so
-    /// they can choose a port, a device or a directory. (After the semaphore has shrunk, the numbers of
-    /// permits that are still out are higher.)
-    #[must_use]
-    pub fn slots(&self) -> &[u32] {
-        match &self.slots {
-            Numbers::One(one) => one,
-            Numbers::Many(many) => many,
-        }
-    }
-
-    /// Gives the permits back, and says if that failed, which dropping cannot.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`] if the system refuses to unlock. The descriptor is closed then, which releases the permit
-    /// too unless a forked child also has it open. [`Error::Io`] also in a copy of the permit that `fork` made:
-    /// the copy releases nothing.
-    pub fn release(mut self) -> Result<()> {
-        if self.batch.taken().any(|(_, locked)| !locked.is_here()) {
-            return Err(Error::forked_copy("release", self.batch.directory()));
-        }
-        self.records.clear();
-        self.batch.give_back()
-    }
-
-    /// Whether a holder before this one died while it had one of these slots: what it did there may be
-    /// half-done.
-    ///
-    /// Known only to a permit of a semaphore that leaves records ([`Options::label`],
-    /// [`Options::record_holder`]), of a holder that left one; told once. Ending the process with the permit
-    /// alive counts as dying.
-    #[must_use]
-    pub fn abandoned(&self) -> bool {
-        self.abandoned
-    }
-
-    /// The path of the semaphore, absolute.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        self.batch.directory()
-    }
-}
-
-impl fmt::Debug for Permit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permit")
-            .field("path", &self.path())
-            .field("slots", &self.slots())
-            .finish_non_exhaustive()
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::access::Access;
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result};
 use crate::file::open::open_plain;
 use crate::sys::{self, FileId, Retries};
 
@@ -30,18 +30,18 @@ fn open_own(path: &Arc<Path>, access: Access) -> Result<(File, FileId)> {
     let mut retries = Retries::new();
     while retries.again() {
         let (file, id) = open_plain(path, access)?;
-        let failed = |source| Error::io("look up", path, source);
+        let failed = |source| Error::io(Operation::LookUp, path, source);
         match sys::has_one_name(path, id).map_err(failed)? {
             Some(true) => return Ok((file, id)),
             Some(false) => {
                 let problem = "it has another name (a hard link), and may be somebody's file; remove one of the names";
-                return Err(Error::Corrupt { path: Arc::clone(path), problem: problem.into() });
+                return Err(Error::corrupt(path, problem));
             }
             None => {} // removed or replaced meanwhile
         }
     }
     let source = io::Error::other("it was replaced each time between opening it and looking at it");
-    Err(Error::io("open", path, source))
+    Err(Error::io(Operation::Open, path, source))
 }
 
 impl SharedFlags {

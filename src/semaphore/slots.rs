@@ -15,7 +15,7 @@ use super::table::{
 };
 use super::waiters::Waiters;
 use crate::access::Access;
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result};
 use crate::file::lock_file::{FileLock, LockFile};
 use crate::fork_safe::{ForkSafe, MutexGuard};
 use crate::paths::absolute;
@@ -60,7 +60,7 @@ impl Slots {
         }
         let capacity = establish(&directory, permits, access)?;
         if let Some(requested) = permits.filter(|permits| *permits != capacity) {
-            return Err(Error::CapacityMismatch { path: directory, stored: capacity, requested });
+            return Err(Error::capacity_mismatch(&directory, capacity, requested));
         }
         let waiters = LockFile::open(&directory.join("waiters"), access)?;
         let flags = Arc::new(SharedFlags::open(&directory, access)?);
@@ -166,7 +166,7 @@ impl Slots {
             return problem.or(unknown).map_or(Ok(false), Err);
         }
         let source = io::Error::other("its capacity was changed again and again");
-        Err(Error::io("take a permit of", &self.directory, source))
+        Err(Error::io(Operation::Acquire, &self.directory, source))
     }
 
     /// Takes free slots until `batch` has `count` and one more for each slot in excess. Returns the
@@ -204,11 +204,7 @@ impl Slots {
     }
 
     fn is_for_others_to_create(&self, number: u32, error: &Error) -> bool {
-        let is_refused = matches!(
-            error.kind(),
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
-        );
-        is_refused
+        error.is_refused()
             && sys::file_kind(&self.directory.join(slot_name(number)))
                 .is_ok_and(|found| found == sys::FileKind::Nothing)
     }

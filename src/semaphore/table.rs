@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::capacity::{MAX_PERMITS, Stamp, establish, stamp};
 use super::shared_flags::SharedFlags;
 use crate::access::Access;
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result};
 use crate::file::lock_file::LockFile;
 use crate::record::{SPARES, slot_name, slots_in};
 use crate::sys::{self, FileId};
@@ -115,7 +115,8 @@ impl Table {
         let generation = flags.generation();
         let capacity = establish(&directory.into(), known, access)?;
         let numbers = slots_in(directory);
-        let numbers = numbers.map_err(|source| Error::io("list", &directory.into(), source))?;
+        let numbers =
+            numbers.map_err(|source| Error::io(Operation::List, &directory.into(), source))?;
         // No step fails from here on: a capacity without its excess would admit too many, and a
         // wait for the excess of another capacity would not end.
         if found != self.directory {
@@ -159,5 +160,5 @@ pub(super) fn open_slot(directory: &Path, number: u32, access: Access) -> Result
 
 pub(super) fn identity(directory: &Path) -> Result<FileId> {
     let found = sys::path_identity(directory);
-    found.map_err(|source| Error::io("look up", &directory.into(), source))
+    found.map_err(|source| Error::io(Operation::LookUp, &directory.into(), source))
 }

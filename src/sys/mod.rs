@@ -74,7 +74,7 @@ pub(crate) struct Owner {
 }
 
 /// A process among all that ever had its number. What the system does not show is `None`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Process {
     pub(crate) pid: u32,
     pub(crate) numbering: Numbering,
@@ -85,7 +85,7 @@ pub(crate) struct Process {
 }
 
 /// The pid namespace in which a process number counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(dead_code, reason = "no other system than Linux has such namespaces")]
 pub(crate) enum Numbering {
     /// By its number, which is taken as long as there is a process in it.

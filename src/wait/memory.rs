@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::Target;
-use crate::error::Result;
+use crate::error::{Operation, Result};
 use crate::sync::{Condvar, Mutex};
 
 /// A lock in memory. `block` waits on a condition; `refuse` and `panic` make it fail instead.
@@ -141,7 +141,11 @@ impl Target for Memory {
                     panic!("the target's own");
                 }
                 let path = std::path::Path::new("memory").into();
-                Err(crate::error::Error::io("lock", &path, std::io::ErrorKind::OutOfMemory.into()))
+                Err(crate::error::Error::io(
+                    Operation::Lock,
+                    &path,
+                    std::io::ErrorKind::OutOfMemory.into(),
+                ))
             }
             _ => {
                 contents.is_held = true;

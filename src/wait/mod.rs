@@ -44,7 +44,7 @@ pub(crate) use self::check_sampler::CheckSampler;
 pub(crate) use self::condition::{Condition, ConditionWait, wait_for};
 pub(crate) use self::deadline::{Deadline, now};
 pub(crate) use self::event_loop::{Check, EventLoop, WakeStrategy};
-pub(crate) use self::future::{Acquire, Begun, Then};
+pub(crate) use self::future::Acquire;
 pub(crate) use self::queue::WaitQueues;
 pub(crate) use self::queued_waiter::QueuedWaiter;
 pub(crate) use self::take_over::{is_left, take_over, try_now};

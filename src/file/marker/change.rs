@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use super::{Marker, something_else};
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result};
 use crate::paths::create_parents;
 use crate::sys::{self, FileKind, Mode, Retries};
 
 impl Marker {
     /// Returns whether it was not set before. A payload that it has stays.
     pub(crate) fn set(&self) -> Result<bool> {
-        self.may_change("set")?;
+        self.may_change(Operation::Set)?;
         self.retry(|retries| match sys::create_new(&self.path, self.access.bits()) {
             Ok(_) => {
                 self.remove_left_files();
@@ -31,7 +31,7 @@ impl Marker {
         if payload.is_empty() {
             return self.set();
         }
-        self.may_change("set")?;
+        self.may_change(Operation::Set)?;
         self.retry(|retries| {
             match self.is_set() {
                 Ok(true) => return Some(Ok(false)),
@@ -49,7 +49,7 @@ impl Marker {
 
     /// Returns whether it was not set before (rule E2).
     pub(crate) fn set_with(&self, payload: &[u8]) -> Result<bool> {
-        self.may_change("set")?;
+        self.may_change(Operation::Set)?;
         let bits = self.access.bits();
         self.retry(|retries| {
             let written = match self.is_set() {
@@ -65,7 +65,7 @@ impl Marker {
         })
     }
 
-    pub(super) fn may_change(&self, operation: &'static str) -> Result<()> {
+    pub(super) fn may_change(&self, operation: Operation) -> Result<()> {
         if self.any_kind {
             let why = "an event that is opened for files of any type can only be waited for";
             let source = io::Error::new(io::ErrorKind::InvalidInput, why);
@@ -87,11 +87,11 @@ impl Marker {
 
     /// Returns whether it was set.
     pub(crate) fn clear(&self) -> Result<bool> {
-        self.may_change("clear")?;
+        self.may_change(Operation::Clear)?;
         let remove = |path: &Path| match sys::remove_at_once(path) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(Error::io("clear", &self.path, error)),
+            Err(error) => Err(Error::io(Operation::Clear, &self.path, error)),
         };
         let (marker, taken) = self.kinds()?;
         let mut was_set = match marker {
@@ -118,13 +118,13 @@ impl Marker {
             }
         }
         let source = io::Error::other("somebody else set and cleared it each time in between");
-        Err(Error::io("set", &self.path, source))
+        Err(Error::io(Operation::Set, &self.path, source))
     }
 
     /// After a file could not be created: `None` if another try may succeed.
     fn after_failure(&self, error: io::Error, retries: &Retries) -> Option<Result<bool>> {
         let is_missing = error.kind() == io::ErrorKind::NotFound;
-        let failed = Error::io("set", &self.path, error);
+        let failed = Error::io(Operation::Set, &self.path, error);
         if !is_missing {
             return Some(Err(failed));
         }

@@ -3,7 +3,7 @@
 use std::{fs, io};
 
 use super::{Marker, something_else};
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result};
 use crate::sys::{self, FileKind, Mode};
 
 /// What an attempt to consume came to.
@@ -18,7 +18,7 @@ pub(crate) enum Consumed {
 impl Marker {
     /// Takes its payload, which no other call gets then (rules E3 to E5).
     pub(crate) fn consume(&self) -> Result<Consumed> {
-        self.may_change("consume")?;
+        self.may_change(Operation::Consume)?;
         match self.kinds()? {
             (FileKind::Other, _) => return Err(something_else(&self.path)),
             (_, FileKind::Other) => return Err(something_else(&self.taken())),
@@ -35,7 +35,7 @@ impl Marker {
 
     /// Takes the marker while this process holds the lock.
     fn take(&self) -> Result<Option<Vec<u8>>> {
-        let failed = |source| Error::io("consume", &self.path, source);
+        let failed = |source| Error::io(Operation::Consume, &self.path, source);
         let taken = self.taken();
         let (marker, undelivered) = self.kinds()?;
         if undelivered == FileKind::Nothing {

@@ -15,13 +15,12 @@ use once_cell::race::OnceBox;
 pub(crate) use self::consume::Consumed;
 use super::regular::{self, something_else};
 use crate::access::Access;
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result};
 use crate::file::lock_file::LockFile;
 use crate::paths::{absolute_file, sidecar_lock};
 use crate::sys::{self, FileKind};
 
 const TAKEN: &str = ".taken";
-const READ: &str = "read the payload of";
 
 /// A file that exists or not.
 #[derive(Debug)]
@@ -161,7 +160,7 @@ impl Marker {
     }
 
     fn not_looked_up(&self, source: io::Error) -> Error {
-        Error::io("look up", &self.path, source)
+        Error::io(Operation::LookUp, &self.path, source)
     }
 
     /// The same by reading the directory (rule E7): an NFS client answers a `stat` from its cache
@@ -208,12 +207,12 @@ impl Marker {
     }
 
     fn read(&self, file: &mut File) -> Result<Vec<u8>> {
-        regular::read(file, &self.path, READ)
+        regular::read(file, &self.path, Operation::ReadPayload)
     }
 
     /// Opens it for reading; `None` if it is gone.
     fn open_file(path: &Path) -> Result<Option<File>> {
-        regular::if_there(regular::open(path, READ))
+        regular::if_there(regular::open(path, Operation::ReadPayload))
     }
 
     /// Its payload; `None` if it is gone.

@@ -1,32 +1,36 @@
 //! `RwLock`: one file, locked shared or exclusively, behind a gate that keeps the order.
 
+mod gate;
+mod guards;
+
 use std::fmt;
 use std::future::Future;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use once_cell::race::OnceBox;
 
+use self::gate::{GATE, Locking, Way};
+pub use self::guards::{RwLockReadGuard, RwLockWriteGuard};
 use crate::access::Access;
 use crate::error::{Error, Result};
 use crate::file::guard::{GuardOptions, RawGuard};
 use crate::file::lock_file::{FileLock, LockFile};
 use crate::holder::Holder;
+use crate::holders;
 use crate::lock_request::{self, LockRequest, QUEUES};
 use crate::options::Options;
-use crate::record;
 use crate::sys::{self, FileKind, Mode};
 use crate::wait::{
-    Acquire, Begun, Deadline, Outcome, QueuedWaiter, Then, Turnstile, TurnstileWait, WaitCallback,
-    Waiter, acquire, pass, try_pass,
+    Acquire, Deadline, Outcome, QueuedWaiter, TurnstileWait, WaitCallback, acquire, pass,
 };
 
 /// A lock on a path that many may share for reading, or one has for writing, between processes and threads alike.
 ///
 /// Any number of programs open the same path. At any moment there are, over all of their processes and threads, any
-/// number of [`ReadGuard`]s or one [`WriteGuard`]. When a holder dies, however it dies, the kernel lets the next one
+/// number of [`RwLockReadGuard`]s or one [`RwLockWriteGuard`]. When a holder dies, however it dies, the kernel lets the next one
 /// in. The file's content is never touched.
 ///
 /// **Nobody starves.** Who wants it, to read or to write, queues in the order of arrival. A writer waits for the
@@ -105,7 +109,7 @@ struct Inner {
     ways: OnceBox<[Arc<Way>; 2]>,
     access: Access,
     check_interval: Option<Duration>,
-    signature: GuardOptions,
+    guard_options: GuardOptions,
     notice: Option<WaitCallback>,
 }
 
@@ -119,9 +123,9 @@ impl RwLock {
     ///
     /// # Errors
     ///
-    /// * [`Error::NotRegularFile`] if there is something else at the path, or at that of the gate; it is left as it was.
-    /// * [`Error::Unsupported`] if the platform has no locks.
-    /// * [`Error::Io`] if the file can neither be opened nor created, or the gate exists and cannot be opened.
+    /// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if there is something else at the path, or at that of the gate; it is left as it was.
+    /// * [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the platform has no locks.
+    /// * [`ErrorKind::Io`](crate::ErrorKind::Io) if the file can neither be opened nor created, or the gate exists and cannot be opened.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().open_rwlock(path)
     }
@@ -132,9 +136,9 @@ impl RwLock {
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] if the file system has no locks; [`Error::Io`] for what else the system
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the file system has no locks; [`ErrorKind::Io`](crate::ErrorKind::Io) for what else the system
     /// refuses, such as another descriptor. Then nothing is held.
-    pub fn read(&self) -> Result<ReadGuard> {
+    pub fn read(&self) -> Result<RwLockReadGuard> {
         self.reading(|| Deadline::NEVER)
     }
 
@@ -154,9 +158,9 @@ impl RwLock {
     ///
     /// # Errors
     ///
-    /// [`Error::WouldBlock`] if somebody is in the way, also another thread of this process; otherwise as
+    /// [`ErrorKind::WouldBlock`](crate::ErrorKind::WouldBlock) if somebody is in the way, also another thread of this process; otherwise as
     /// [`read`](Self::read).
-    pub fn try_read(&self) -> Result<ReadGuard> {
+    pub fn try_read(&self) -> Result<RwLockReadGuard> {
         self.inner.take_now(&self.inner.read).and_then(|locked| self.inner.read_guard(locked))
     }
 
@@ -165,8 +169,8 @@ impl RwLock {
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`] if it could not be had in time; otherwise as [`read`](Self::read).
-    pub fn read_timeout(&self, timeout: Duration) -> Result<ReadGuard> {
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if it could not be had in time; otherwise as [`read`](Self::read).
+    pub fn read_timeout(&self, timeout: Duration) -> Result<RwLockReadGuard> {
         self.reading(|| Deadline::after(timeout))
     }
 
@@ -174,8 +178,8 @@ impl RwLock {
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`] if it could not be had in time; otherwise as [`read`](Self::read).
-    pub fn read_deadline(&self, deadline: Instant) -> Result<ReadGuard> {
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if it could not be had in time; otherwise as [`read`](Self::read).
+    pub fn read_deadline(&self, deadline: Instant) -> Result<RwLockReadGuard> {
         self.reading(|| Deadline::at(deadline))
     }
 
@@ -188,13 +192,9 @@ impl RwLock {
     /// # Errors
     ///
     /// As [`read`](Self::read).
-    pub fn read_async(
-        &self,
-    ) -> impl Future<Output = Result<ReadGuard>> + Send + Sync + Unpin + use<> {
+    pub fn read_async(&self) -> impl Future<Output = Result<RwLockReadGuard>> + Send + use<> {
         let inner = Arc::clone(&self.inner);
-        Then::new(self.future(&inner.read), move |locked: Result<FileLock>| {
-            locked.and_then(|locked| inner.read_guard(locked))
-        })
+        async move { inner.read_guard(inner.lock_async(&inner.read).await?) }
     }
 
     // ----------------------------------------------------------------------------------- write
@@ -204,7 +204,7 @@ impl RwLock {
     /// # Errors
     ///
     /// As [`read`](Self::read).
-    pub fn write(&self) -> Result<WriteGuard> {
+    pub fn write(&self) -> Result<RwLockWriteGuard> {
         self.writing(|| Deadline::NEVER)
     }
 
@@ -213,9 +213,9 @@ impl RwLock {
     ///
     /// # Errors
     ///
-    /// [`Error::WouldBlock`] if somebody is in the way, also another thread of this process; otherwise as
+    /// [`ErrorKind::WouldBlock`](crate::ErrorKind::WouldBlock) if somebody is in the way, also another thread of this process; otherwise as
     /// [`read`](Self::read).
-    pub fn try_write(&self) -> Result<WriteGuard> {
+    pub fn try_write(&self) -> Result<RwLockWriteGuard> {
         self.inner.take_now(&self.inner.write).and_then(|locked| self.inner.write_guard(locked))
     }
 
@@ -234,8 +234,8 @@ impl RwLock {
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`] if it could not be had in time; otherwise as [`read`](Self::read).
-    pub fn write_timeout(&self, timeout: Duration) -> Result<WriteGuard> {
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if it could not be had in time; otherwise as [`read`](Self::read).
+    pub fn write_timeout(&self, timeout: Duration) -> Result<RwLockWriteGuard> {
         self.writing(|| Deadline::after(timeout))
     }
 
@@ -243,8 +243,8 @@ impl RwLock {
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`] if it could not be had in time; otherwise as [`read`](Self::read).
-    pub fn write_deadline(&self, deadline: Instant) -> Result<WriteGuard> {
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if it could not be had in time; otherwise as [`read`](Self::read).
+    pub fn write_deadline(&self, deadline: Instant) -> Result<RwLockWriteGuard> {
         self.writing(|| Deadline::at(deadline))
     }
 
@@ -265,13 +265,9 @@ impl RwLock {
     /// # Errors
     ///
     /// As [`read`](Self::read).
-    pub fn write_async(
-        &self,
-    ) -> impl Future<Output = Result<WriteGuard>> + Send + Sync + Unpin + use<> {
+    pub fn write_async(&self) -> impl Future<Output = Result<RwLockWriteGuard>> + Send + use<> {
         let inner = Arc::clone(&self.inner);
-        Then::new(self.future(&inner.write), move |locked: Result<FileLock>| {
-            locked.and_then(|locked| inner.write_guard(locked))
-        })
+        async move { inner.write_guard(inner.lock_async(&inner.write).await?) }
     }
 
     // ----------------------------------------------------------------------------------- about
@@ -286,7 +282,7 @@ impl RwLock {
     ///
     /// Who was opened with [`Options::label`] or [`Options::record_holder`] left a record: a writer in
     /// `data.lock.holder`, each reader in a file of the directory `data.lock.holders`. For others Linux tells the
-    /// process (once, however often it has it), as it does for a [`Lock`](crate::Lock::holder). A snapshot: it may be out of date when it is returned.
+    /// process (once, however often it has it), as it does for a [`Lock`](crate::Lock::holders). A snapshot: it may be out of date when it is returned.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -301,34 +297,33 @@ impl RwLock {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if there is a record that cannot be read, or the system refuses to tell.
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if there is a record that cannot be read, or the system refuses to tell.
     pub fn holders(&self) -> Result<Vec<Holder>> {
-        let path = self.inner.read.slot.path();
-        record::find(path, true).map_err(|source| Error::io("find the holders of", path, source))
+        holders::of(self.inner.read.slot.path())
     }
 
-    fn reading(&self, deadline: impl FnOnce() -> Deadline) -> Result<ReadGuard> {
+    fn reading(&self, deadline: impl FnOnce() -> Deadline) -> Result<RwLockReadGuard> {
         self.wait(&self.inner.read, deadline).and_then(|locked| self.inner.read_guard(locked))
     }
 
-    fn writing(&self, deadline: impl FnOnce() -> Deadline) -> Result<WriteGuard> {
+    fn writing(&self, deadline: impl FnOnce() -> Deadline) -> Result<RwLockWriteGuard> {
         self.wait(&self.inner.write, deadline).and_then(|locked| self.inner.write_guard(locked))
     }
 
     fn wait(
         &self,
-        claim: &Arc<LockRequest>,
+        request: &Arc<LockRequest>,
         deadline: impl FnOnce() -> Deadline,
     ) -> Result<FileLock> {
-        let (way, notice) = (self.inner.way(claim)?, self.inner.notice.as_ref());
+        let (way, notice) = (self.inner.way(request)?, self.inner.notice.as_ref());
         let waited = match way {
             Some(way) => pass(&QUEUES, way, deadline, notice),
-            None => acquire(&QUEUES, claim, deadline, notice),
+            None => acquire(&QUEUES, request, deadline, notice),
         };
         match waited? {
             Outcome::Held(locked) => Ok(locked),
             Outcome::TimedOut(waited) => {
-                let error = Error::timed_out(claim.slot.path(), waited);
+                let error = Error::timed_out(request.slot.path(), waited);
                 Err(match way {
                     Some(way) => way.refused(error),
                     None => error,
@@ -336,21 +331,21 @@ impl RwLock {
             }
         }
     }
-
-    fn future(&self, claim: &Arc<LockRequest>) -> Begun<Locking> {
-        let locking = self.inner.way(claim).map(|way| match way {
-            Some(way) => Locking::TurnstileWait(TurnstileWait::new(&QUEUES, Arc::clone(way))),
-            None => Locking::Alone(QueuedWaiter::new(&QUEUES, Arc::clone(claim))),
-        });
-        let notice = self.inner.notice.clone();
-        Begun::new(locking.map(|locking| Acquire::new(locking, notice)))
-    }
 }
 
 impl Inner {
+    /// Waits for the lock in the mode of `request`.
+    async fn lock_async(&self, request: &Arc<LockRequest>) -> Result<FileLock> {
+        let waiter = match self.way(request)? {
+            Some(way) => Locking::TurnstileWait(TurnstileWait::new(&QUEUES, Arc::clone(way))),
+            None => Locking::Alone(QueuedWaiter::new(&QUEUES, Arc::clone(request))),
+        };
+        Acquire::new(waiter, self.notice.clone()).await
+    }
+
     /// The way through the gate. Rule R5: `None` if there is no gate and this user cannot create one. It is looked for
     /// at each acquisition, since another user may create it.
-    fn way(&self, claim: &Arc<LockRequest>) -> Result<Option<&Arc<Way>>> {
+    fn way(&self, request: &Arc<LockRequest>) -> Result<Option<&Arc<Way>>> {
         let ways = match self.ways.get() {
             Some(ways) => ways,
             None => match self.open_gate()? {
@@ -359,7 +354,7 @@ impl Inner {
             },
         };
         let [read, write] = ways;
-        Ok(Some(if claim.mode == Mode::Shared { read } else { write }))
+        Ok(Some(if request.mode == Mode::Shared { read } else { write }))
     }
 
     fn open_gate(&self) -> Result<Option<[Arc<Way>; 2]>> {
@@ -373,7 +368,7 @@ impl Inner {
                 "it is the same file as `{}`, by a hard link, and would be waited for by those who hold that; remove it",
                 self.read.slot.path().display()
             );
-            return Err(Error::Corrupt { path: Arc::clone(&self.gate_path), problem });
+            return Err(Error::corrupt(&self.gate_path, problem));
         }
         let (mode, poll_every) = (Mode::Exclusive, self.read.poll_every);
         let gate = Arc::new(LockRequest { slot, mode, poll_every, coordinator: None });
@@ -384,61 +379,39 @@ impl Inner {
     }
 
     fn lacks_gate(&self, error: &Error) -> bool {
-        use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
-        matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
+        error.is_refused()
             && sys::file_kind(&self.gate_path).is_ok_and(|there| there == FileKind::Nothing)
     }
 
-    fn take_now(&self, claim: &Arc<LockRequest>) -> Result<FileLock> {
-        if let Some(way) = self.way(claim)? {
+    fn take_now(&self, request: &Arc<LockRequest>) -> Result<FileLock> {
+        if let Some(way) = self.way(request)? {
             return way.take_now();
         }
-        let taken = claim.slot.try_take(claim.mode)?;
-        taken.ok_or_else(|| Error::would_block(claim.slot.path()))
+        let taken = request.slot.try_take(request.mode)?;
+        taken.ok_or_else(|| Error::would_block(request.slot.path()))
     }
 
-    fn read_guard(self: &Arc<Self>, locked: FileLock) -> Result<ReadGuard> {
+    fn read_guard(self: &Arc<Self>, locked: FileLock) -> Result<RwLockReadGuard> {
         let slot = &self.read.slot;
-        Ok(ReadGuard { hold: RawGuard::new(slot, Mode::Shared, locked, &self.signature)? })
+        Ok(RwLockReadGuard { raw: RawGuard::new(slot, Mode::Shared, locked, &self.guard_options)? })
     }
 
-    fn write_guard(self: &Arc<Self>, locked: FileLock) -> Result<WriteGuard> {
+    fn write_guard(self: &Arc<Self>, locked: FileLock) -> Result<RwLockWriteGuard> {
         let slot = &self.write.slot;
-        let hold = RawGuard::new(slot, Mode::Exclusive, locked, &self.signature)?;
-        Ok(WriteGuard { hold, signature: self.signature.clone() })
+        let raw = RawGuard::new(slot, Mode::Exclusive, locked, &self.guard_options)?;
+        Ok(RwLockWriteGuard { raw, options: self.guard_options.clone() })
     }
 }
 
-/// A waiter, through the gate or without one.
-enum Locking {
-    TurnstileWait(TurnstileWait<Way>),
-    Alone(QueuedWaiter<LockRequest>),
-}
-
-impl Waiter for Locking {
-    type Held = FileLock;
-
-    fn poll(&mut self, waker: &Waker) -> Poll<Result<FileLock>> {
-        match self {
-            Self::TurnstileWait(gated) => gated.poll(waker),
-            Self::Alone(line) => line.poll(waker),
-        }
-    }
-
-    fn next_tick(&self) -> Option<Instant> {
-        match self {
-            Self::TurnstileWait(gated) => gated.next_tick(),
-            Self::Alone(line) => line.next_tick(),
-        }
-    }
-
-    fn last_chance(&mut self) -> Result<Option<FileLock>> {
-        match self {
-            Self::TurnstileWait(gated) => gated.last_chance(),
-            Self::Alone(line) => line.last_chance(),
-        }
+impl AsRef<Path> for RwLock {
+    fn as_ref(&self) -> &Path {
+        self.path()
     }
 }
+
+// A panic in a callback leaves nothing half-changed: what is shared lies in files and in the kernel.
+impl UnwindSafe for RwLock {}
+impl RefUnwindSafe for RwLock {}
 
 impl fmt::Debug for RwLock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -456,195 +429,20 @@ impl Options {
         let slot = LockFile::open(path.as_ref(), self.access)?;
         let notice = lock_request::notice(self, slot.path());
         let (gate_path, poll_every) = (sys::beside(slot.path(), GATE).into(), self.poll_every);
-        let claim = |mode| {
+        let request = |mode| {
             Arc::new(LockRequest { slot: Arc::clone(&slot), mode, poll_every, coordinator: None })
         };
         let inner = Inner {
-            read: claim(Mode::Shared),
-            write: claim(Mode::Exclusive),
+            read: request(Mode::Shared),
+            write: request(Mode::Exclusive),
             gate_path,
             ways: OnceBox::new(),
             access: self.access,
             check_interval: self.backstop,
-            signature: GuardOptions::of(self),
+            guard_options: GuardOptions::of(self),
             notice,
         };
         inner.way(&inner.read)?;
         Ok(RwLock { inner: Arc::new(inner) })
-    }
-}
-
-const GATE: &str = ".gate";
-
-/// The way to the lock in one mode: through the gate.
-struct Way {
-    gate: Arc<LockRequest>,
-    lock: Arc<LockRequest>,
-    check_interval: Option<Duration>,
-}
-
-impl Way {
-    fn path(&self) -> &Arc<Path> {
-        self.lock.slot.path()
-    }
-
-    fn take_now(&self) -> Result<FileLock> {
-        try_pass(&QUEUES, self)?.ok_or_else(|| self.refused(Error::would_block(self.path())))
-    }
-
-    /// A writer is refused by who has the lock, and a reader may be by who waits for it.
-    fn refused(&self, error: Error) -> Error {
-        match self.lock.mode {
-            Mode::Shared => error.behind(self.gate.slot.path()),
-            Mode::Exclusive => error,
-        }
-    }
-}
-
-impl Turnstile for Way {
-    type Lock = LockRequest;
-
-    fn gate(&self) -> &Arc<LockRequest> {
-        &self.gate
-    }
-
-    fn lock(&self) -> &Arc<LockRequest> {
-        &self.lock
-    }
-
-    /// Rule R3. Who waits in the gate and runs is woken when the lock gets free, so what is found free by
-    /// somebody who comes by once a second is free because that one does not run. Readers must not pass a
-    /// writer that waits for other readers, unless it is known not to run.
-    fn take_unheld(&self) -> Result<Option<FileLock>> {
-        match self.lock.slot.try_take(Mode::Exclusive)? {
-            Some(locked) if self.lock.mode == Mode::Shared => locked.share(),
-            taken => Ok(taken),
-        }
-    }
-
-    fn is_gate_stopped(&self) -> bool {
-        self.gate.slot.has_stopped_holder()
-    }
-
-    fn check_interval(&self) -> Option<Duration> {
-        self.check_interval
-    }
-}
-
-/// The lock, had for reading. Released when dropped.
-///
-/// It owns what it holds: it can be sent to another thread, kept in a struct, and outlive the [`RwLock`]. Each guard is
-/// its own: dropping one frees nothing of another. A copy that `fork` makes of it releases nothing.
-#[must_use = "if unused, the lock is released at once"]
-#[clippy::has_significant_drop]
-pub struct ReadGuard {
-    hold: RawGuard,
-}
-
-impl ReadGuard {
-    /// Releases the lock, and says if that failed, which dropping cannot.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`] if the system refuses to unlock. The descriptor is closed then, which releases the
-    /// lock too unless a forked child also has it open. [`Error::Io`] also in a copy of the guard that `fork`
-    /// made: the copy releases nothing.
-    pub fn unlock(self) -> Result<()> {
-        self.hold.unlock()
-    }
-
-    /// The path of the lock, absolute.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        self.hold.path()
-    }
-
-    /// Whether a writer before this died without releasing the lock: see
-    /// [`LockGuard::abandoned`](crate::LockGuard::abandoned). A reader only looks: each of them is told, until a writer
-    /// was.
-    #[must_use]
-    pub fn abandoned(&self) -> bool {
-        self.hold.abandoned()
-    }
-}
-
-impl fmt::Debug for ReadGuard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReadGuard").field("path", &self.path()).finish_non_exhaustive()
-    }
-}
-
-/// The lock, had for writing. Released when dropped.
-///
-/// It owns what it holds: it can be sent to another thread, kept in a struct, and outlive the [`RwLock`].
-/// A copy that `fork` makes of it releases nothing.
-#[must_use = "if unused, the lock is released at once"]
-#[clippy::has_significant_drop]
-pub struct WriteGuard {
-    hold: RawGuard,
-    signature: GuardOptions,
-}
-
-impl WriteGuard {
-    /// Makes a reader of the writer: others may read from now on, and no writer comes in between, also if one is waiting.
-    /// So what was written can be looked at before anybody changes it again.
-    ///
-    /// ```
-    /// # let dir = tempfile::tempdir()?;
-    /// # let path = dir.path().join("a.lock");
-    /// let lock = flockwork::RwLock::open(&path)?;
-    /// let reading = lock.write()?.downgrade()?;
-    /// let _another = lock.try_read()?;
-    /// assert!(lock.try_write().unwrap_err().is_would_block());
-    /// # drop(reading);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Platform-specific behaviour
-    ///
-    /// Linux (since 4.0), the BSDs and macOS change the lock in one step; on Windows the handle has both locks for a
-    /// moment. A Linux before that lets go of it for a moment, in which a writer that waits already may come: rule R4 of the
-    /// [protocol](crate::_protocol).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`] if the system refuses; [`Error::WouldBlock`] if it let somebody else in between. Nothing is held
-    /// then.
-    pub fn downgrade(self) -> Result<ReadGuard> {
-        let Self { hold, signature } = self;
-        hold.share(&signature).map(|hold| ReadGuard { hold })
-    }
-
-    /// For what must only be done by the one who holds it, and not by a copy of the guard that `fork` made.
-    pub(crate) fn check_here(&self, operation: &'static str) -> Result<()> {
-        self.hold.check_here(operation)
-    }
-
-    /// Releases the lock, and says if that failed, which dropping cannot.
-    ///
-    /// # Errors
-    ///
-    /// As [`ReadGuard::unlock`].
-    pub fn unlock(self) -> Result<()> {
-        self.hold.unlock()
-    }
-
-    /// The path of the lock, absolute.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        self.hold.path()
-    }
-
-    /// Whether a writer before this died without releasing the lock: see
-    /// [`LockGuard::abandoned`](crate::LockGuard::abandoned).
-    #[must_use]
-    pub fn abandoned(&self) -> bool {
-        self.hold.abandoned()
-    }
-}
-
-impl fmt::Debug for WriteGuard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WriteGuard").field("path", &self.path()).finish_non_exhaustive()
     }
 }

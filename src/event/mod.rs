@@ -1,20 +1,20 @@
 //! `Event`: one marker file, and its waiters.
 
+mod wait;
+
 use std::fmt;
 use std::future::Future;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Lack, Result};
+pub use self::wait::EventFuture;
+use self::wait::{CheckFn, EventWait, all_set, cleared, consumed};
+use crate::error::{Error, Obstacle, Result};
 use crate::file::marker::{Consumed, Marker};
-use crate::options::{Callback, Options, Waiting};
-use crate::wait::{
-    Acquire, Begun, Check, Condition, ConditionWait, Deadline, Outcome, WaitCallback, WakeStrategy,
-    WatchTarget, is_watchable, wait_for,
-};
+use crate::options::{Callback, Options};
+use crate::wait::{Deadline, is_watchable};
 
 /// A flag on a path that any program can set, and that wakes all who wait for it, in all processes and threads.
 ///
@@ -58,7 +58,7 @@ use crate::wait::{
 /// ```
 /// # let dir = tempfile::tempdir()?;
 /// # let dir = dir.path();
-/// use flockwork::{Event, Lock, is_held};
+/// use flockwork::{Event, Lock, inspect};
 ///
 /// let (ready, alive) = (dir.join("server.ready"), dir.join("server.alive"));
 ///
@@ -71,10 +71,10 @@ use crate::wait::{
 /// // A client.
 /// let event = Event::open(&ready)?;
 /// event.wait()?;
-/// assert!(is_held(&alive)?); // `holders` returns the process
+/// assert!(inspect(&alive)?.is_held()); // `holders` returns the process
 ///
 /// drop(running); // the server dies
-/// assert!(event.is_set()? && !is_held(&alive)?);
+/// assert!(event.is_set()? && !inspect(&alive)?.is_held());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
@@ -151,8 +151,8 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// * [`Error::NotRegularFile`] if there is something else than a regular file at the path; it is left as it was.
-    /// * [`Error::Io`] if the path cannot be looked up, or something else is in the place of a parent directory.
+    /// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if there is something else than a regular file at the path; it is left as it was.
+    /// * [`ErrorKind::Io`](crate::ErrorKind::Io) if the path cannot be looked up, or something else is in the place of a parent directory.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().open_event(path)
     }
@@ -174,7 +174,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// [`Error::NotRegularFile`] if something else has taken the path; [`Error::Io`] if the file cannot be made.
+    /// [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if something else has taken the path; [`ErrorKind::Io`](crate::ErrorKind::Io) if the file cannot be made.
     pub fn set(&self) -> Result<bool> {
         self.inner.marker.set()
     }
@@ -199,8 +199,8 @@ impl Event {
     /// # Errors
     ///
     /// As [`set`](Self::set). Then the event is as it was.
-    pub fn set_with(&self, payload: &[u8]) -> Result<bool> {
-        self.inner.marker.set_with(payload)
+    pub fn set_with(&self, payload: impl AsRef<[u8]>) -> Result<bool> {
+        self.inner.marker.set_with(payload.as_ref())
     }
 
     /// Sets the event with a payload if it is not set, in one step. Returns whether it did: of any number of callers
@@ -245,7 +245,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// [`Error::NotRegularFile`] if something else has taken the path (it is left as it was); [`Error::Io`] if the
+    /// [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if something else has taken the path (it is left as it was); [`ErrorKind::Io`](crate::ErrorKind::Io) if the
     /// file cannot be removed.
     pub fn clear(&self) -> Result<bool> {
         self.inner.marker.clear()
@@ -255,7 +255,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// [`Error::NotRegularFile`] if something else has taken the path; [`Error::Io`] if it cannot be looked up.
+    /// [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if something else has taken the path; [`ErrorKind::Io`](crate::ErrorKind::Io) if it cannot be looked up.
     pub fn is_set(&self) -> Result<bool> {
         self.inner.marker.is_set()
     }
@@ -267,7 +267,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// As [`is_set`](Self::is_set), and [`Error::Io`] if the file cannot be read.
+    /// As [`is_set`](Self::is_set), and [`ErrorKind::Io`](crate::ErrorKind::Io) if the file cannot be read.
     pub fn payload(&self) -> Result<Option<Vec<u8>>> {
         self.inner.marker.payload()
     }
@@ -282,7 +282,17 @@ impl Event {
     ///
     /// As [`is_set`](Self::is_set).
     pub fn wait(&self) -> Result<()> {
-        self.event_wait(all_set, Lack::NotSet).wait(|| Deadline::NEVER)
+        self.event_wait(all_set, Obstacle::NotSet).wait(|| Deadline::NEVER)
+    }
+
+    /// Returns if the event is set, and never waits. ([`is_set`](Self::is_set) says the same as a
+    /// `bool`.)
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::WouldBlock`](crate::ErrorKind::WouldBlock) if it is not set; otherwise as [`is_set`](Self::is_set).
+    pub fn try_wait(&self) -> Result<()> {
+        self.event_wait(all_set, Obstacle::NotSet).try_now()
     }
 
     /// Waits until the event is set, for at most `timeout`. Zero looks once; what no clock can show waits forever.
@@ -299,9 +309,9 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`] if it was not set in time; otherwise as [`is_set`](Self::is_set).
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if it was not set in time; otherwise as [`is_set`](Self::is_set).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<()> {
-        self.event_wait(all_set, Lack::NotSet).wait(|| Deadline::after(timeout))
+        self.event_wait(all_set, Obstacle::NotSet).wait(|| Deadline::after(timeout))
     }
 
     /// Waits until the event is set, until `deadline`. One that has passed looks once.
@@ -310,7 +320,7 @@ impl Event {
     ///
     /// As [`wait_timeout`](Self::wait_timeout).
     pub fn wait_deadline(&self, deadline: Instant) -> Result<()> {
-        self.event_wait(all_set, Lack::NotSet).wait(|| Deadline::at(deadline))
+        self.event_wait(all_set, Obstacle::NotSet).wait(|| Deadline::at(deadline))
     }
 
     /// Waits until the event is set, as a future, under any runtime. Dropping the future gives up, and leaves
@@ -333,8 +343,8 @@ impl Event {
     /// # Errors
     ///
     /// As [`is_set`](Self::is_set).
-    pub fn wait_async(&self) -> impl Future<Output = Result<()>> + Send + Sync + Unpin + use<> {
-        self.event_wait(all_set, Lack::NotSet).future()
+    pub fn wait_async(&self) -> impl Future<Output = Result<()>> + Send + use<> {
+        self.event_wait(all_set, Obstacle::NotSet).future()
     }
 
     // ---------------------------------------------------------------------------- wait_cleared
@@ -355,16 +365,25 @@ impl Event {
     ///
     /// As [`is_set`](Self::is_set).
     pub fn wait_cleared(&self) -> Result<()> {
-        self.event_wait(cleared, Lack::StillSet).wait(|| Deadline::NEVER)
+        self.event_wait(cleared, Obstacle::StillSet).wait(|| Deadline::NEVER)
+    }
+
+    /// Returns if the event is not set, and never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::WouldBlock`](crate::ErrorKind::WouldBlock) if it is set; otherwise as [`is_set`](Self::is_set).
+    pub fn try_wait_cleared(&self) -> Result<()> {
+        self.event_wait(cleared, Obstacle::StillSet).try_now()
     }
 
     /// Waits until the event is not set, for at most `timeout`. Zero looks once.
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`] if it was not cleared in time; otherwise as [`is_set`](Self::is_set).
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if it was not cleared in time; otherwise as [`is_set`](Self::is_set).
     pub fn wait_cleared_timeout(&self, timeout: Duration) -> Result<()> {
-        self.event_wait(cleared, Lack::StillSet).wait(|| Deadline::after(timeout))
+        self.event_wait(cleared, Obstacle::StillSet).wait(|| Deadline::after(timeout))
     }
 
     /// Waits until the event is not set, until `deadline`. One that has passed looks once.
@@ -373,7 +392,7 @@ impl Event {
     ///
     /// As [`wait_cleared_timeout`](Self::wait_cleared_timeout).
     pub fn wait_cleared_deadline(&self, deadline: Instant) -> Result<()> {
-        self.event_wait(cleared, Lack::StillSet).wait(|| Deadline::at(deadline))
+        self.event_wait(cleared, Obstacle::StillSet).wait(|| Deadline::at(deadline))
     }
 
     /// Waits until the event is not set, as a future: see [`wait_async`](Self::wait_async).
@@ -381,10 +400,8 @@ impl Event {
     /// # Errors
     ///
     /// As [`is_set`](Self::is_set).
-    pub fn wait_cleared_async(
-        &self,
-    ) -> impl Future<Output = Result<()>> + Send + Sync + Unpin + use<> {
-        self.event_wait(cleared, Lack::StillSet).future()
+    pub fn wait_cleared_async(&self) -> impl Future<Output = Result<()>> + Send + use<> {
+        self.event_wait(cleared, Obstacle::StillSet).future()
     }
 
     // --------------------------------------------------------------------------------- consume
@@ -415,12 +432,12 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// As [`payload`](Self::payload), and [`Error::Io`] if the file cannot be renamed or the lock
-    /// file cannot be made; [`Error::Unsupported`] if the file system has no locks. Nothing is
+    /// As [`payload`](Self::payload), and [`ErrorKind::Io`](crate::ErrorKind::Io) if the file cannot be renamed or the lock
+    /// file cannot be made; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the file system has no locks. Nothing is
     /// taken then. If the directory is not writable, or the path is too long for
     /// `.flock`, the error comes only when there is something to consume.
     pub fn consume(&self) -> Result<Vec<u8>> {
-        self.event_wait(consumed, Lack::NotConsumed).wait(|| Deadline::NEVER)
+        self.event_wait(consumed, Obstacle::NotConsumed).wait(|| Deadline::NEVER)
     }
 
     /// Clears the event and returns its payload, if it is set; never waits.
@@ -434,14 +451,14 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// [`Error::WouldBlock`] if it is not set, or somebody else consumes it at this moment; otherwise as
+    /// [`ErrorKind::WouldBlock`](crate::ErrorKind::WouldBlock) if it is not set, or somebody else consumes it at this moment; otherwise as
     /// [`consume`](Self::consume).
     pub fn try_consume(&self) -> Result<Vec<u8>> {
         let marker = &self.inner.marker;
         match marker.consume()? {
             Consumed::Payload(payload) => Ok(payload),
-            Consumed::Nothing => Err(Error::lacking(marker.path(), Lack::NotConsumed)),
-            Consumed::Busy => Err(Error::lacking(marker.path(), Lack::BeingConsumed)),
+            Consumed::Nothing => Err(Error::would_block_for(marker.path(), Obstacle::NotConsumed)),
+            Consumed::Busy => Err(Error::would_block_for(marker.path(), Obstacle::BeingConsumed)),
         }
     }
 
@@ -449,9 +466,9 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`] if there was none in time, or others had them; otherwise as [`consume`](Self::consume).
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if there was none in time, or others had them; otherwise as [`consume`](Self::consume).
     pub fn consume_timeout(&self, timeout: Duration) -> Result<Vec<u8>> {
-        self.event_wait(consumed, Lack::NotConsumed).wait(|| Deadline::after(timeout))
+        self.event_wait(consumed, Obstacle::NotConsumed).wait(|| Deadline::after(timeout))
     }
 
     /// Waits for a setting to consume, until `deadline`. One that has passed tries once.
@@ -460,7 +477,7 @@ impl Event {
     ///
     /// As [`consume_timeout`](Self::consume_timeout).
     pub fn consume_deadline(&self, deadline: Instant) -> Result<Vec<u8>> {
-        self.event_wait(consumed, Lack::NotConsumed).wait(|| Deadline::at(deadline))
+        self.event_wait(consumed, Obstacle::NotConsumed).wait(|| Deadline::at(deadline))
     }
 
     /// Waits for a setting to consume, as a future: see [`wait_async`](Self::wait_async). It takes nothing but in the
@@ -469,10 +486,8 @@ impl Event {
     /// # Errors
     ///
     /// As [`consume`](Self::consume).
-    pub fn consume_async(
-        &self,
-    ) -> impl Future<Output = Result<Vec<u8>>> + Send + Sync + Unpin + use<> {
-        self.event_wait(consumed, Lack::NotConsumed).future()
+    pub fn consume_async(&self) -> impl Future<Output = Result<Vec<u8>>> + Send + use<> {
+        self.event_wait(consumed, Obstacle::NotConsumed).future()
     }
 
     // --------------------------------------------------------------------------------- several
@@ -493,7 +508,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// As [`is_set`](Self::is_set), of any of them; [`Error::Io`] if there are none.
+    /// As [`is_set`](Self::is_set), of any of them; [`ErrorKind::Io`](crate::ErrorKind::Io) if there are none.
     pub fn wait_any<I>(events: I) -> Result<usize>
     where
         I: IntoIterator,
@@ -506,7 +521,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`] if none was set in time; otherwise as [`wait_any`](Self::wait_any).
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if none was set in time; otherwise as [`wait_any`](Self::wait_any).
     pub fn wait_any_timeout<I>(events: I, timeout: Duration) -> Result<usize>
     where
         I: IntoIterator,
@@ -515,30 +530,17 @@ impl Event {
         EventWait::any(events)?.wait(|| Deadline::after(timeout))
     }
 
-    /// Waits until one of several events is set, until `deadline`. One that has passed looks once.
-    ///
-    /// # Errors
-    ///
-    /// As [`wait_any_timeout`](Self::wait_any_timeout).
-    pub fn wait_any_deadline<I>(events: I, deadline: Instant) -> Result<usize>
-    where
-        I: IntoIterator,
-        I::Item: AsRef<Self>,
-    {
-        EventWait::any(events)?.wait(|| Deadline::at(deadline))
-    }
-
     /// Waits until one of several events is set, as a future: see [`wait_async`](Self::wait_async).
     ///
     /// # Errors
     ///
     /// As [`wait_any`](Self::wait_any).
-    pub fn wait_any_async<I>(events: I) -> Several<usize>
+    pub fn wait_any_async<I>(events: I) -> EventFuture<usize>
     where
         I: IntoIterator,
         I::Item: AsRef<Self>,
     {
-        Several::new(EventWait::any(events))
+        EventFuture::new(EventWait::any(events))
     }
 
     /// Waits until all of several events are set, without limit: until one look at each, one after the other, finds
@@ -546,13 +548,13 @@ impl Event {
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
-    /// use std::time::{Duration, Instant};
+    /// use std::time::Duration;
     /// use flockwork::Event;
     ///
     /// let parts = ["parser", "tables"].map(|part| Event::open(dir.path().join(part)).unwrap());
     /// parts[0].set()?;
-    /// let deadline = Instant::now() + Duration::from_millis(10);
-    /// assert!(Event::wait_all_deadline(&parts, deadline).unwrap_err().is_timed_out());
+    /// let limit = Duration::from_millis(10);
+    /// assert!(Event::wait_all_timeout(&parts, limit).unwrap_err().is_timed_out());
     /// parts[1].set()?;
     /// Event::wait_all(&parts)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -573,7 +575,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`] if one was not set in time (its path is the error's); otherwise as
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if one was not set in time (its path is the error's); otherwise as
     /// [`wait_all`](Self::wait_all).
     pub fn wait_all_timeout<I>(events: I, timeout: Duration) -> Result<()>
     where
@@ -583,37 +585,24 @@ impl Event {
         EventWait::all(events).wait(|| Deadline::after(timeout))
     }
 
-    /// Waits until all of several events are set, until `deadline`. One that has passed looks once.
-    ///
-    /// # Errors
-    ///
-    /// As [`wait_all_timeout`](Self::wait_all_timeout).
-    pub fn wait_all_deadline<I>(events: I, deadline: Instant) -> Result<()>
-    where
-        I: IntoIterator,
-        I::Item: AsRef<Self>,
-    {
-        EventWait::all(events).wait(|| Deadline::at(deadline))
-    }
-
     /// Waits until all of several events are set, as a future: see [`wait_async`](Self::wait_async).
     ///
     /// # Errors
     ///
     /// As [`wait_all`](Self::wait_all).
-    pub fn wait_all_async<I>(events: I) -> Several<()>
+    pub fn wait_all_async<I>(events: I) -> EventFuture<()>
     where
         I: IntoIterator,
         I::Item: AsRef<Self>,
     {
-        Several::new(Ok(EventWait::all(events)))
+        EventFuture::new(Ok(EventWait::all(events)))
     }
 
     // ----------------------------------------------------------------------------------- about
 
     /// Whether those who wait in this process are woken by the system's events. Where they cannot be had (all
     /// inotify instances of the user are taken, no thread can be had, a network file system,
-    /// [`Options::poll_every`]) they look every 1 to 50 milliseconds instead, and ask for events again every 10
+    /// [`Options::poll_interval`]) they look every 1 to 50 milliseconds instead, and ask for events again every 10
     /// seconds.
     ///
     /// Asks the system, which takes some hundred microseconds.
@@ -633,11 +622,11 @@ impl Event {
 
     /// For what is built on an event: waits until it is set, which means that something is done.
     pub(crate) fn until_done(&self, deadline: impl FnOnce() -> Deadline) -> Result<()> {
-        self.event_wait(all_set, Lack::NotDone).wait(deadline)
+        self.event_wait(all_set, Obstacle::NotDone).wait(deadline)
     }
 
-    fn event_wait<T>(&self, check: CheckFn<T>, lack: Lack) -> EventWait<T> {
-        EventWait { events: Box::new([Arc::clone(&self.inner)]), check, lack, is_any: false }
+    fn event_wait<T>(&self, check: CheckFn<T>, obstacle: Obstacle) -> EventWait<T> {
+        EventWait { events: Box::new([Arc::clone(&self.inner)]), check, obstacle, is_any: false }
     }
 }
 
@@ -646,6 +635,16 @@ impl AsRef<Event> for Event {
         self
     }
 }
+
+impl AsRef<Path> for Event {
+    fn as_ref(&self) -> &Path {
+        self.path()
+    }
+}
+
+// A panic in a callback leaves nothing half-changed: what is shared lies in files and in the kernel.
+impl UnwindSafe for Event {}
+impl RefUnwindSafe for Event {}
 
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -666,196 +665,5 @@ impl Options {
         let (poll_every, backstop) = (self.poll_every, self.backstop);
         let notice = self.notice.clone();
         Ok(Event { inner: Arc::new(Inner { marker, poll_every, backstop, notice }) })
-    }
-}
-
-// ----------------------------------------------------------------------------- what is looked for
-
-type CheckFn<T> = fn(&[Arc<Inner>]) -> Result<Check<T>>;
-
-/// Some events, and what is to be seen of them.
-struct EventWait<T> {
-    events: Box<[Arc<Inner>]>,
-    check: CheckFn<T>,
-    /// What they have not come to, if that is not seen in time.
-    lack: Lack,
-    /// Whether one of them is enough.
-    is_any: bool,
-}
-
-/// The first that is set, or the first that is not.
-fn first(events: &[Arc<Inner>], is_set: bool) -> Result<Option<usize>> {
-    for (index, event) in events.iter().enumerate() {
-        if event.marker.is_set()? == is_set {
-            return Ok(Some(index));
-        }
-    }
-    Ok(None)
-}
-
-fn all_set(events: &[Arc<Inner>]) -> Result<Check<()>> {
-    let unset = first(events, false)?;
-    Ok(unset.map_or(Check::Ready(()), |_| missing_still(events)))
-}
-
-fn any_set(events: &[Arc<Inner>]) -> Result<Check<usize>> {
-    Ok(first(events, true)?.map_or_else(|| missing_still(events), Check::Ready))
-}
-
-fn cleared(events: &[Arc<Inner>]) -> Result<Check<()>> {
-    let set = first(events, true)?;
-    Ok(set.map_or(Check::Ready(()), |_| missing_still(events)))
-}
-
-/// What a symbolic link leads to comes and goes elsewhere, and no event reports that here: the waiter polls.
-fn missing_still<T>(events: &[Arc<Inner>]) -> Check<T> {
-    Check::not_yet(events.iter().all(|event| event.marker.has_events_of_changes()))
-}
-
-/// Of one event. Rule E5: while there is something that another one is taking, that may fail or die, and no event
-/// tells of an unlocking.
-fn consumed(events: &[Arc<Inner>]) -> Result<Check<Vec<u8>>> {
-    for event in events {
-        match event.marker.consume()? {
-            Consumed::Payload(payload) => return Ok(Check::Ready(payload)),
-            Consumed::Nothing => {}
-            Consumed::Busy => return Ok(Check::not_yet(false)),
-        }
-    }
-    Ok(Check::not_yet(true))
-}
-
-impl EventWait<usize> {
-    fn any<I>(events: I) -> Result<Self>
-    where
-        I: IntoIterator,
-        I::Item: AsRef<Event>,
-    {
-        let events = inner(events);
-        if events.is_empty() {
-            let source = std::io::Error::new(
-                std::io::ErrorKind::InvalidInput,
-                "no event was given, so the wait would never end",
-            );
-            return Err(Error::io("wait for any event", &Path::new("").into(), source));
-        }
-        Ok(Self { events, check: any_set, lack: Lack::NotSet, is_any: true })
-    }
-}
-
-impl EventWait<()> {
-    fn all<I>(events: I) -> Self
-    where
-        I: IntoIterator,
-        I::Item: AsRef<Event>,
-    {
-        Self { events: inner(events), check: all_set, lack: Lack::NotSet, is_any: false }
-    }
-}
-
-fn inner<I>(events: I) -> Box<[Arc<Inner>]>
-where
-    I: IntoIterator,
-    I::Item: AsRef<Event>,
-{
-    events.into_iter().map(|event| Arc::clone(&event.as_ref().inner)).collect()
-}
-
-impl<T: Send + 'static> EventWait<T> {
-    fn wait(self, deadline: impl FnOnce() -> Deadline) -> Result<T> {
-        let events: Box<[Arc<Inner>]> = self.events.clone();
-        let (lack, notice) = (self.lack, self.notice());
-        match wait_for(self, deadline, notice.as_ref())? {
-            Outcome::Held(seen) => Ok(seen),
-            Outcome::TimedOut(waited) => Err(timed_out(&events, waited, lack)),
-        }
-    }
-
-    fn future(self) -> Acquire<ConditionWait<Self>> {
-        let notice = self.notice();
-        Acquire::new(ConditionWait::new(self), notice)
-    }
-
-    /// The callback of the first event that has one. It is called with an event that is missing at that moment, and not
-    /// if none is: then the wait is about to end.
-    fn notice(&self) -> Option<WaitCallback> {
-        let (after, callback) = self.events.iter().find_map(|event| event.notice.clone())?;
-        let (events, lack, is_any) = (self.events.clone(), self.lack, self.is_any);
-        let call = move |elapsed| {
-            if let Some((first, others)) = missing(&events, lack) {
-                callback(&Waiting::for_events(first.marker.path(), others, is_any, elapsed));
-            }
-        };
-        Some(WaitCallback { after, call: Arc::new(call) })
-    }
-}
-
-fn is_set(event: &Inner) -> bool {
-    event.marker.is_set().unwrap_or(false)
-}
-
-/// The first event that is missing, and how many others are.
-fn missing(events: &[Arc<Inner>], lack: Lack) -> Option<(&Arc<Inner>, usize)> {
-    let mut missing = events.iter().filter(|event| lack != Lack::NotSet || !is_set(event));
-    let first = missing.next()?;
-    Some((first, missing.count()))
-}
-
-fn timed_out(events: &[Arc<Inner>], waited: Duration, lack: Lack) -> Error {
-    // Should none be missing any more, the first of all.
-    let named = missing(events, lack).or(events.first().map(|first| (first, 0)));
-    let Some((first, others)) = named else {
-        return Error::timed_out_lacking(&Path::new("").into(), waited, lack, 0);
-    };
-    let is_busy = lack == Lack::NotConsumed && is_set(first);
-    let lack = if is_busy { Lack::BeingConsumed } else { lack };
-    Error::timed_out_lacking(first.marker.path(), waited, lack, others)
-}
-
-impl<T: Send + 'static> Condition for EventWait<T> {
-    type Held = T;
-
-    fn check(&self) -> Result<Check<T>> {
-        (self.check)(&self.events)
-    }
-
-    fn wake_strategy(&self) -> WakeStrategy {
-        let is_local = |event: &&Arc<Inner>| !event.marker.refresh_is_network();
-        let place = |event: &Arc<Inner>| WatchTarget {
-            directory: Arc::clone(event.marker.directory()),
-            names: Some(Arc::clone(event.marker.names())),
-        };
-        let places: Vec<WatchTarget> = self.events.iter().filter(is_local).map(place).collect();
-        WakeStrategy {
-            must_poll: places.len() < self.events.len(),
-            places,
-            poll_every: self.events.iter().filter_map(|event| event.poll_every).min(),
-            backstop: self.events.iter().filter_map(|event| event.backstop).min(),
-            is_unlocking: false,
-        }
-    }
-}
-
-/// A wait for several events, as a future: see [`Event::wait_any_async`] and [`Event::wait_all_async`].
-#[must_use = "a future does nothing unless it is polled"]
-pub struct Several<T: Send + 'static>(Begun<ConditionWait<EventWait<T>>>);
-
-impl<T: Send + 'static> Several<T> {
-    fn new(wait: Result<EventWait<T>>) -> Self {
-        Self(Begun::new(wait.map(EventWait::future)))
-    }
-}
-
-impl<T: Send + 'static> Future for Several<T> {
-    type Output = Result<T>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(context)
-    }
-}
-
-impl<T: Send + 'static> fmt::Debug for Several<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Several").finish_non_exhaustive()
     }
 }

@@ -1,20 +1,25 @@
 //! `SharedFile`: a data file that many programs read and change. Built on `rwlock` (who may) and
 //! `data_file` (the file).
 
+mod guards;
+
 use std::fmt;
 use std::future::Future;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use once_cell::race::OnceBox;
 
-use crate::call_error::UpdateError;
-use crate::error::Result;
+pub use self::guards::{FileReadGuard, FileWriteGuard};
+use crate::error::{Error, Result};
 use crate::file::data_file::{DataFile, text};
+use crate::holder::Holder;
+use crate::holders;
 use crate::options::Options;
 use crate::paths::sidecar_lock;
-use crate::rwlock::{ReadGuard, RwLock, WriteGuard};
+use crate::rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::sys;
 
 /// A file that many programs read and change, as a whole, without ever seeing half of a change or losing one.
@@ -29,8 +34,9 @@ use crate::sys;
 /// the old contents or the new, at any time, also where it may not create or lock anything. The data file itself is a plain file
 /// that any program can read.
 ///
-/// Each verb that writes or locks comes in five ways, as everywhere: `update` waits for its turn without limit, `try_update` never
-/// waits, `update_timeout` and `update_deadline` give up, `update_async` is a future.
+/// [`write`](Self::write) and [`update`](Self::update) wait for the lock without limit. A caller
+/// that wants a limit acquires the lock with one ([`lock_exclusive_timeout`](Self::lock_exclusive_timeout),
+/// [`try_lock_exclusive`](Self::try_lock_exclusive)) and works through the guard.
 ///
 /// # Examples
 ///
@@ -40,10 +46,11 @@ use crate::sys;
 /// use flockwork::SharedFile;
 ///
 /// let builds = SharedFile::open(&path)?;
-/// builds.update(|old| -> Result<_, std::num::ParseIntError> {
-///     let old = String::from_utf8_lossy(&old);
+/// builds.update(|text| -> Result<(), Box<dyn std::error::Error>> {
+///     let old = std::str::from_utf8(text)?; // an error changes nothing
 ///     let number = if old.is_empty() { 0 } else { old.parse::<u64>()? };
-///     Ok((number + 1).to_string().into_bytes()) // an error changes nothing
+///     *text = (number + 1).to_string().into_bytes();
+///     Ok(())
 /// })?;
 /// assert_eq!(builds.read_to_string()?, "1");
 ///
@@ -122,7 +129,7 @@ use crate::sys;
 /// * Anything about a loss of power: after one there are the old contents, the new, or on some file systems none. See
 ///   [`Options::fsync`].
 /// * Hard links: after a write the path names a new file, and other names of the old one keep that.
-/// * That it is fast for large files: each write writes all of it, also if nothing was changed.
+/// * That it is fast for large files: each write writes all of it, also if little was changed.
 /// * An order: no waiter starves, but a caller that asks at the moment of a release may pass those that wait, as with an
 ///   [`RwLock`].
 ///
@@ -163,9 +170,9 @@ impl SharedFile {
     ///
     /// # Errors
     ///
-    /// * [`Error::NotRegularFile`](crate::Error::NotRegularFile) if there is something else at the path; it is left as it was.
-    /// * [`Error::Unsupported`](crate::Error::Unsupported) if the platform has no locks.
-    /// * [`Error::Io`](crate::Error::Io) if the path cannot be looked up.
+    /// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if there is something else at the path; it is left as it was.
+    /// * [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the platform has no locks.
+    /// * [`ErrorKind::Io`](crate::ErrorKind::Io) if the path cannot be looked up.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().open_shared_file(path)
     }
@@ -178,96 +185,20 @@ impl SharedFile {
     ///
     /// # Errors
     ///
-    /// * [`Error::Io`](crate::Error::Io), of the [`kind`](crate::Error::kind) `NotFound` if there is no file; and for what
+    /// * [`ErrorKind::Io`](crate::ErrorKind::Io), of the [`kind`](crate::Error::kind) `NotFound` if there is no file; and for what
     ///   else the system refuses.
-    /// * [`Error::NotRegularFile`](crate::Error::NotRegularFile) if something else has taken the path.
+    /// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if something else has taken the path.
     pub fn read(&self) -> Result<Vec<u8>> {
         self.inner.contents.read()
-    }
-
-    /// The same as [`read`](Self::read), which never waits.
-    ///
-    /// # Errors
-    ///
-    /// As [`read`](Self::read).
-    pub fn try_read(&self) -> Result<Vec<u8>> {
-        self.read()
-    }
-
-    /// The same as [`read`](Self::read), which never waits: the timeout is of no account.
-    ///
-    /// # Errors
-    ///
-    /// As [`read`](Self::read).
-    pub fn read_timeout(&self, _timeout: Duration) -> Result<Vec<u8>> {
-        self.read()
-    }
-
-    /// The same as [`read`](Self::read), which never waits: the deadline is of no account.
-    ///
-    /// # Errors
-    ///
-    /// As [`read`](Self::read).
-    pub fn read_deadline(&self, _deadline: Instant) -> Result<Vec<u8>> {
-        self.read()
-    }
-
-    /// Reads the file, as a future: when it is first polled, and at once.
-    ///
-    /// # Errors
-    ///
-    /// As [`read`](Self::read).
-    pub fn read_async(&self) -> impl Future<Output = Result<Vec<u8>>> + Send + Sync + use<> {
-        let file = self.clone();
-        async move { file.read() }
     }
 
     /// Reads the file as text: see [`read`](Self::read).
     ///
     /// # Errors
     ///
-    /// [`Error::Io`](crate::Error::Io) of the kind `InvalidData` if it is not UTF-8; otherwise as [`read`](Self::read).
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) of the kind `InvalidData` if it is not UTF-8; otherwise as [`read`](Self::read).
     pub fn read_to_string(&self) -> Result<String> {
         text(self.inner.contents.path(), self.read()?)
-    }
-
-    /// The same as [`read_to_string`](Self::read_to_string), which never waits.
-    ///
-    /// # Errors
-    ///
-    /// As [`read_to_string`](Self::read_to_string).
-    pub fn try_read_to_string(&self) -> Result<String> {
-        self.read_to_string()
-    }
-
-    /// The same as [`read_to_string`](Self::read_to_string), which never waits: the timeout is of no account.
-    ///
-    /// # Errors
-    ///
-    /// As [`read_to_string`](Self::read_to_string).
-    pub fn read_to_string_timeout(&self, _timeout: Duration) -> Result<String> {
-        self.read_to_string()
-    }
-
-    /// The same as [`read_to_string`](Self::read_to_string), which never waits: the deadline is of no account.
-    ///
-    /// # Errors
-    ///
-    /// As [`read_to_string`](Self::read_to_string).
-    pub fn read_to_string_deadline(&self, _deadline: Instant) -> Result<String> {
-        self.read_to_string()
-    }
-
-    /// Reads the file as text, as a future: see [`read_async`](Self::read_async).
-    ///
-    /// # Errors
-    ///
-    /// As [`read_to_string`](Self::read_to_string).
-    pub fn read_to_string_async(
-        &self,
-    ) -> impl Future<Output = Result<String>> + Send + Sync + use<> {
-        let file = self.clone();
-        async move { file.read_to_string() }
     }
 
     // ----------------------------------------------------------------------------------- write
@@ -280,7 +211,7 @@ impl SharedFile {
     /// ```
     /// # let dir = tempfile::tempdir()?;
     /// let settings = flockwork::SharedFile::open(dir.path().join("settings"))?;
-    /// assert_eq!(settings.read().unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    /// assert_eq!(settings.read().unwrap_err().kind(), flockwork::ErrorKind::NotFound);
     /// settings.write("colour = true")?;
     /// assert_eq!(settings.read()?, b"colour = true");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -288,10 +219,10 @@ impl SharedFile {
     ///
     /// # Errors
     ///
-    /// * [`Error::Io`](crate::Error::Io) if the system refuses: `PermissionDenied` if this user may not write to the file or
+    /// * [`ErrorKind::Io`](crate::ErrorKind::Io) if the system refuses: `PermissionDenied` if this user may not write to the file or
     ///   its directory, `StorageFull` ...
-    /// * [`Error::NotRegularFile`](crate::Error::NotRegularFile) if something else has taken the path.
-    /// * [`Error::Unsupported`](crate::Error::Unsupported) if the file system has no locks.
+    /// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if something else has taken the path.
+    /// * [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the file system has no locks.
     ///
     /// The file is as it was then; only after an error of bringing it to the disk ([`Options::fsync`]) it may be the new
     /// one.
@@ -299,133 +230,76 @@ impl SharedFile {
         self.lock_exclusive()?.replace(contents)
     }
 
-    /// Replaces the contents if the lock is free, and never waits.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::WouldBlock`](crate::Error::WouldBlock) if the lock is held; otherwise as [`write`](Self::write).
-    pub fn try_write(&self, contents: impl AsRef<[u8]>) -> Result<()> {
-        self.try_lock_exclusive()?.replace(contents)
-    }
-
-    /// Writes the file anew; waits for its turn for at most `timeout`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::TimedOut`](crate::Error::TimedOut) if its turn did not come in time; otherwise as [`write`](Self::write).
-    pub fn write_timeout(&self, contents: impl AsRef<[u8]>, timeout: Duration) -> Result<()> {
-        self.lock_exclusive_timeout(timeout)?.replace(contents)
-    }
-
-    /// Writes the file anew; waits for its turn until `deadline`.
-    ///
-    /// # Errors
-    ///
-    /// As [`write_timeout`](Self::write_timeout).
-    pub fn write_deadline(&self, contents: impl AsRef<[u8]>, deadline: Instant) -> Result<()> {
-        self.lock_exclusive_deadline(deadline)?.replace(contents)
-    }
-
-    /// Writes the file anew, as a future: waits for its turn as [`RwLock::write_async`] does, and writes where it is polled.
+    /// Like [`write`](Self::write), as a future that follows the [rule of all
+    /// futures](crate#futures). It writes in the poll that finds the lock acquired.
     ///
     /// # Errors
     ///
     /// As [`write`](Self::write).
-    pub fn write_async<C: AsRef<[u8]>>(
+    pub fn write_async<C: AsRef<[u8]> + Send + 'static>(
         &self,
         contents: C,
-    ) -> impl Future<Output = Result<()>> + use<C> {
+    ) -> impl Future<Output = Result<()>> + Send + use<C> {
         let locking = self.lock_exclusive_async();
         async move { locking.await?.replace(contents) }
     }
 
     // ---------------------------------------------------------------------------------- update
 
-    /// Changes the file: `change` is given what is there (nothing, if there is no file), and what it returns takes its
-    /// place. No other process or thread holds the lock from the one to the other, so none changes the file or keeps it as it is by
-    /// [`lock_shared`](Self::lock_shared). [`read`](Self::read) finds the old contents until then.
+    /// Changes the file: `change` edits the contents in memory, which are empty if there is no file,
+    /// and the result replaces the file. Returns what `change` returned.
     ///
-    /// If `change` fails or panics, nothing is changed. It must not use the same file by another handle: it would wait
-    /// for itself. What it returns is written, also if it is what was there. Where closures need their error type said, the
-    /// last expression can (`Ok::<_, std::io::Error>(new)`); for one error type in the end see
-    /// [`CallError::flatten`](crate::CallError::flatten).
+    /// The lock is held exclusively meanwhile, so no other holder of the lock changes the file, or
+    /// keeps it from changing by [`lock_shared`](Self::lock_shared). [`read`](Self::read) returns
+    /// the old contents until the new ones are there. Contents that `change` leaves as they were
+    /// are not written again.
     ///
-    /// # Errors
-    ///
-    /// * [`UpdateError::Closure`] with what `change` returned.
-    /// * [`UpdateError::Flockwork`] for all that [`write`](Self::write) and [`read`](Self::read) return, but `NotFound`.
-    pub fn update<E>(
-        &self,
-        change: impl FnOnce(Vec<u8>) -> Result<Vec<u8>, E>,
-    ) -> Result<(), UpdateError<E>> {
-        updated(self.lock_exclusive(), change)
-    }
-
-    /// Changes the file if the lock is free, and never waits.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::WouldBlock`](crate::Error::WouldBlock) if the lock is held, and then `change` was not called;
-    /// otherwise as [`update`](Self::update).
-    pub fn try_update<E>(
-        &self,
-        change: impl FnOnce(Vec<u8>) -> Result<Vec<u8>, E>,
-    ) -> Result<(), UpdateError<E>> {
-        updated(self.try_lock_exclusive(), change)
-    }
-
-    /// Changes the file; waits for its turn for at most `timeout`.
+    /// If `change` fails or panics, nothing is changed. It must not use the same file by another
+    /// handle: it would wait for itself. Its error type is its own, and
+    /// [`Error`] must convert into it, as into [`std::io::Error`] and
+    /// `Box<dyn std::error::Error>`. To give up after a time, use
+    /// [`lock_exclusive_timeout`](Self::lock_exclusive_timeout) and [`FileWriteGuard::update`].
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
-    /// let log = flockwork::SharedFile::open(dir.path().join("log"))?;
-    /// log.update_timeout(std::time::Duration::from_secs(5), |mut lines| {
-    ///     lines.extend(b"one more line\n");
-    ///     Ok::<_, std::convert::Infallible>(lines)
+    /// let builds = flockwork::SharedFile::open(dir.path().join("builds"))?;
+    /// let number = builds.update(|text| {
+    ///     let number = String::from_utf8_lossy(text).trim().parse().unwrap_or(0) + 1;
+    ///     *text = format!("{number}\n").into_bytes();
+    ///     Ok::<u32, std::io::Error>(number)
     /// })?;
+    /// assert_eq!(number, 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`](crate::Error::TimedOut) if its turn did not come in time, and then `change` was not called;
-    /// otherwise as [`update`](Self::update).
-    pub fn update_timeout<E>(
+    /// * The error that `change` returned.
+    /// * Those of [`write`](Self::write) and [`read`](Self::read), except that there is no file.
+    pub fn update<R, E: From<Error>>(
         &self,
-        timeout: Duration,
-        change: impl FnOnce(Vec<u8>) -> Result<Vec<u8>, E>,
-    ) -> Result<(), UpdateError<E>> {
-        updated(self.lock_exclusive_timeout(timeout), change)
+        change: impl FnOnce(&mut Vec<u8>) -> Result<R, E>,
+    ) -> Result<R, E> {
+        self.lock_exclusive()?.update(change)
     }
 
-    /// Changes the file; waits for its turn until `deadline`.
-    ///
-    /// # Errors
-    ///
-    /// As [`update_timeout`](Self::update_timeout).
-    pub fn update_deadline<E>(
-        &self,
-        deadline: Instant,
-        change: impl FnOnce(Vec<u8>) -> Result<Vec<u8>, E>,
-    ) -> Result<(), UpdateError<E>> {
-        updated(self.lock_exclusive_deadline(deadline), change)
-    }
-
-    /// Changes the file, as a future: waits for its turn as [`RwLock::write_async`] does, and reads, changes and
-    /// writes where it is polled. It is `Send` if `change` is.
+    /// Like [`update`](Self::update), as a future that follows the [rule of all
+    /// futures](crate#futures). It reads, changes and writes in the poll that finds the lock
+    /// acquired.
     ///
     /// # Errors
     ///
     /// As [`update`](Self::update).
-    pub fn update_async<F, E>(
+    pub fn update_async<F, R, E>(
         &self,
         change: F,
-    ) -> impl Future<Output = Result<(), UpdateError<E>>> + use<F, E>
+    ) -> impl Future<Output = Result<R, E>> + Send + use<F, R, E>
     where
-        F: FnOnce(Vec<u8>) -> Result<Vec<u8>, E>,
+        F: FnOnce(&mut Vec<u8>) -> Result<R, E> + Send + 'static,
+        E: From<Error>,
     {
         let locking = self.lock_exclusive_async();
-        async move { updated(locking.await, change) }
+        async move { locking.await?.update(change) }
     }
 
     // ----------------------------------------------------------------------------------- guards
@@ -471,9 +345,7 @@ impl SharedFile {
     /// # Errors
     ///
     /// As [`RwLock::read_async`].
-    pub fn lock_shared_async(
-        &self,
-    ) -> impl Future<Output = Result<FileReadGuard>> + Send + Sync + use<> {
+    pub fn lock_shared_async(&self) -> impl Future<Output = Result<FileReadGuard>> + Send + use<> {
         let file = self.clone();
         async move {
             let locking = file.lock()?.read_async();
@@ -538,7 +410,7 @@ impl SharedFile {
     /// As [`RwLock::write_async`].
     pub fn lock_exclusive_async(
         &self,
-    ) -> impl Future<Output = Result<FileWriteGuard>> + Send + Sync + use<> {
+    ) -> impl Future<Output = Result<FileWriteGuard>> + Send + use<> {
         let file = self.clone();
         async move {
             let locking = file.lock()?.write_async();
@@ -561,15 +433,15 @@ impl SharedFile {
         self.inner.contents.is_durable()
     }
 
-    /// Its lock, at the path with `.flock` added, to find its holders or to hold it for another
-    /// reason. Opens it, and so creates the lock files where they are missing, unless an earlier
-    /// call has done so.
+    /// The processes that hold its lock (a [`RwLock`] at the path with `.flock` added), as far as
+    /// they are known: see [`Lock::holders`](crate::Lock::holders). Creates nothing.
     ///
     /// # Errors
     ///
-    /// As [`RwLock::open`].
-    pub fn rwlock(&self) -> Result<&RwLock> {
-        self.lock()
+    /// An error of kind [`Io`](crate::ErrorKind::Io) if a record cannot be read, or the system
+    /// refuses to tell.
+    pub fn holders(&self) -> Result<Vec<Holder>> {
+        holders::of(&self.inner.lock_path)
     }
 
     fn lock(&self) -> Result<&RwLock> {
@@ -583,29 +455,28 @@ impl SharedFile {
         })
     }
 
-    fn reading(&self, had: Result<ReadGuard>) -> Result<FileReadGuard> {
+    fn reading(&self, locked: Result<RwLockReadGuard>) -> Result<FileReadGuard> {
         let contents = Arc::clone(&self.inner.contents);
-        let guard = had.map_err(|error| error.about(contents.path()))?;
+        let guard = locked.map_err(|error| error.about(contents.path()))?;
         Ok(FileReadGuard { guard, contents })
     }
 
-    fn writing(&self, had: Result<WriteGuard>) -> Result<FileWriteGuard> {
+    fn writing(&self, locked: Result<RwLockWriteGuard>) -> Result<FileWriteGuard> {
         let contents = Arc::clone(&self.inner.contents);
-        let guard = had.map_err(|error| error.about(contents.path()))?;
+        let guard = locked.map_err(|error| error.about(contents.path()))?;
         Ok(FileWriteGuard { guard, contents })
     }
 }
 
-/// Rule F3. All of it with the lock: it is let go when `writing` goes, also by a panic.
-fn updated<E>(
-    writing: Result<FileWriteGuard>,
-    change: impl FnOnce(Vec<u8>) -> Result<Vec<u8>, E>,
-) -> Result<(), UpdateError<E>> {
-    let mut writing = writing.map_err(UpdateError::Flockwork)?;
-    let old = writing.contents.read_or_empty().map_err(UpdateError::Flockwork)?;
-    let new = change(old).map_err(UpdateError::Closure)?;
-    writing.replace(new).map_err(UpdateError::Flockwork)
+impl AsRef<Path> for SharedFile {
+    fn as_ref(&self) -> &Path {
+        self.path()
+    }
 }
+
+// A panic in a callback leaves nothing half-changed: what is shared lies in files and in the kernel.
+impl UnwindSafe for SharedFile {}
+impl RefUnwindSafe for SharedFile {}
 
 impl fmt::Debug for SharedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -625,123 +496,5 @@ impl Options {
         let options = self.for_parts_of(contents.path(), &lock_path);
         let inner = Inner { contents, options, lock_path, lock: OnceBox::new() };
         Ok(SharedFile { inner: Arc::new(inner) })
-    }
-}
-
-/// No other holder of the lock writes the file while this is there. Released when dropped.
-#[must_use = "if unused, the lock is released at once"]
-#[clippy::has_significant_drop]
-pub struct FileReadGuard {
-    guard: ReadGuard,
-    contents: Arc<DataFile>,
-}
-
-impl FileReadGuard {
-    /// Reads the file.
-    ///
-    /// # Errors
-    ///
-    /// As [`SharedFile::read`].
-    pub fn read(&self) -> Result<Vec<u8>> {
-        self.contents.read()
-    }
-
-    /// Reads the file as text.
-    ///
-    /// # Errors
-    ///
-    /// As [`SharedFile::read_to_string`].
-    pub fn read_to_string(&self) -> Result<String> {
-        text(self.contents.path(), self.read()?)
-    }
-
-    /// Releases the lock, and says if that failed, which dropping cannot.
-    ///
-    /// # Errors
-    ///
-    /// As [`ReadGuard::unlock`].
-    pub fn unlock(self) -> Result<()> {
-        self.guard.unlock()
-    }
-
-    /// The path of the data file, absolute.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        self.contents.path()
-    }
-}
-
-impl fmt::Debug for FileReadGuard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FileReadGuard").field("path", &self.path()).finish_non_exhaustive()
-    }
-}
-
-/// No other process or thread holds the lock while this is there. Released when dropped.
-#[must_use = "if unused, the lock is released at once"]
-#[clippy::has_significant_drop]
-pub struct FileWriteGuard {
-    guard: WriteGuard,
-    contents: Arc<DataFile>,
-}
-
-impl FileWriteGuard {
-    /// Reads the file.
-    ///
-    /// # Errors
-    ///
-    /// As [`SharedFile::read`].
-    pub fn read(&self) -> Result<Vec<u8>> {
-        self.contents.read()
-    }
-
-    /// Reads the file as text.
-    ///
-    /// # Errors
-    ///
-    /// As [`SharedFile::read_to_string`].
-    pub fn read_to_string(&self) -> Result<String> {
-        text(self.contents.path(), self.read()?)
-    }
-
-    /// Writes the file anew, as often as one likes. A program that reads without the lock sees it at once.
-    ///
-    /// # Errors
-    ///
-    /// As [`SharedFile::write`].
-    pub fn replace(&mut self, contents: impl AsRef<[u8]>) -> Result<()> {
-        self.guard.check_here("write")?;
-        self.contents.replace(contents.as_ref())
-    }
-
-    /// Shares the lock from now on, with no writer in between: see [`WriteGuard::downgrade`].
-    ///
-    /// # Errors
-    ///
-    /// As [`WriteGuard::downgrade`].
-    pub fn downgrade(self) -> Result<FileReadGuard> {
-        let Self { guard, contents } = self;
-        Ok(FileReadGuard { guard: guard.downgrade()?, contents })
-    }
-
-    /// Releases the lock, and says if that failed, which dropping cannot. What was written is written before this.
-    ///
-    /// # Errors
-    ///
-    /// As [`ReadGuard::unlock`].
-    pub fn unlock(self) -> Result<()> {
-        self.guard.unlock()
-    }
-
-    /// The path of the data file, absolute.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        self.contents.path()
-    }
-}
-
-impl fmt::Debug for FileWriteGuard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FileWriteGuard").field("path", &self.path()).finish_non_exhaustive()
     }
 }

@@ -1,0 +1,220 @@
+//! Waits for events: what is checked, when it is checked again, and how a wait ends.
+
+use std::fmt;
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::{Event, Inner};
+use crate::error::{Error, Obstacle, Operation, Result};
+use crate::file::marker::Consumed;
+use crate::options::Waiting;
+use crate::wait::{
+    Acquire, Check, Condition, ConditionWait, Deadline, Outcome, WaitCallback, WakeStrategy,
+    WatchTarget, wait_for,
+};
+
+pub(super) type CheckFn<T> = fn(&[Arc<Inner>]) -> Result<Check<T>>;
+
+/// Some events, and what is to be seen of them.
+pub(super) struct EventWait<T> {
+    pub(super) events: Box<[Arc<Inner>]>,
+    pub(super) check: CheckFn<T>,
+    /// What they have not come to, if that is not seen in time.
+    pub(super) obstacle: Obstacle,
+    /// Whether one of them is enough.
+    pub(super) is_any: bool,
+}
+
+/// The first that is set, or the first that is not.
+fn first(events: &[Arc<Inner>], is_set: bool) -> Result<Option<usize>> {
+    for (index, event) in events.iter().enumerate() {
+        if event.marker.is_set()? == is_set {
+            return Ok(Some(index));
+        }
+    }
+    Ok(None)
+}
+
+pub(super) fn all_set(events: &[Arc<Inner>]) -> Result<Check<()>> {
+    let unset = first(events, false)?;
+    Ok(unset.map_or(Check::Ready(()), |_| missing_still(events)))
+}
+
+fn any_set(events: &[Arc<Inner>]) -> Result<Check<usize>> {
+    Ok(first(events, true)?.map_or_else(|| missing_still(events), Check::Ready))
+}
+
+pub(super) fn cleared(events: &[Arc<Inner>]) -> Result<Check<()>> {
+    let set = first(events, true)?;
+    Ok(set.map_or(Check::Ready(()), |_| missing_still(events)))
+}
+
+/// What a symbolic link leads to comes and goes elsewhere, and no event reports that here: the waiter polls.
+fn missing_still<T>(events: &[Arc<Inner>]) -> Check<T> {
+    Check::not_yet(events.iter().all(|event| event.marker.has_events_of_changes()))
+}
+
+/// Of one event. Rule E5: while there is something that another one is taking, that may fail or die, and no event
+/// tells of an unlocking.
+pub(super) fn consumed(events: &[Arc<Inner>]) -> Result<Check<Vec<u8>>> {
+    for event in events {
+        match event.marker.consume()? {
+            Consumed::Payload(payload) => return Ok(Check::Ready(payload)),
+            Consumed::Nothing => {}
+            Consumed::Busy => return Ok(Check::not_yet(false)),
+        }
+    }
+    Ok(Check::not_yet(true))
+}
+
+impl EventWait<usize> {
+    pub(super) fn any<I>(events: I) -> Result<Self>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<Event>,
+    {
+        let events = inner(events);
+        if events.is_empty() {
+            let source = std::io::Error::new(
+                std::io::ErrorKind::InvalidInput,
+                "no event was given, so the wait would never end",
+            );
+            return Err(Error::io(Operation::WaitAny, &Path::new("").into(), source));
+        }
+        Ok(Self { events, check: any_set, obstacle: Obstacle::NotSet, is_any: true })
+    }
+}
+
+impl EventWait<()> {
+    pub(super) fn all<I>(events: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: AsRef<Event>,
+    {
+        Self { events: inner(events), check: all_set, obstacle: Obstacle::NotSet, is_any: false }
+    }
+}
+
+fn inner<I>(events: I) -> Box<[Arc<Inner>]>
+where
+    I: IntoIterator,
+    I::Item: AsRef<Event>,
+{
+    events.into_iter().map(|event| Arc::clone(&event.as_ref().inner)).collect()
+}
+
+impl EventWait<()> {
+    /// Checks once.
+    pub(super) fn try_now(self) -> Result<()> {
+        match (self.check)(&self.events)? {
+            Check::Ready(()) => Ok(()),
+            Check::NotYet { .. } => {
+                Err(Error::would_block_for(self.events[0].marker.path(), self.obstacle))
+            }
+        }
+    }
+}
+
+impl<T: Send + 'static> EventWait<T> {
+    pub(super) fn wait(self, deadline: impl FnOnce() -> Deadline) -> Result<T> {
+        let events: Box<[Arc<Inner>]> = self.events.clone();
+        let (obstacle, notice) = (self.obstacle, self.notice());
+        match wait_for(self, deadline, notice.as_ref())? {
+            Outcome::Held(seen) => Ok(seen),
+            Outcome::TimedOut(waited) => Err(timed_out(&events, waited, obstacle)),
+        }
+    }
+
+    pub(super) fn future(self) -> Acquire<ConditionWait<Self>> {
+        let notice = self.notice();
+        Acquire::new(ConditionWait::new(self), notice)
+    }
+
+    /// The callback of the first event that has one. It is called with an event that is missing at that moment, and not
+    /// if none is: then the wait is about to end.
+    fn notice(&self) -> Option<WaitCallback> {
+        let (after, callback) = self.events.iter().find_map(|event| event.notice.clone())?;
+        let (events, obstacle, is_any) = (self.events.clone(), self.obstacle, self.is_any);
+        let call = move |elapsed| {
+            if let Some((first, others)) = missing(&events, obstacle) {
+                callback(&Waiting::for_events(first.marker.path(), others, is_any, elapsed));
+            }
+        };
+        Some(WaitCallback { after, call: Arc::new(call) })
+    }
+}
+
+fn is_set(event: &Inner) -> bool {
+    event.marker.is_set().unwrap_or(false)
+}
+
+/// The first event that is missing, and how many others are.
+fn missing(events: &[Arc<Inner>], obstacle: Obstacle) -> Option<(&Arc<Inner>, usize)> {
+    let mut missing = events.iter().filter(|event| obstacle != Obstacle::NotSet || !is_set(event));
+    let first = missing.next()?;
+    Some((first, missing.count()))
+}
+
+fn timed_out(events: &[Arc<Inner>], waited: Duration, obstacle: Obstacle) -> Error {
+    // Should none be missing any more, the first of all.
+    let named = missing(events, obstacle).or(events.first().map(|first| (first, 0)));
+    let Some((first, others)) = named else {
+        return Error::timed_out_for(&Path::new("").into(), waited, obstacle, 0);
+    };
+    let is_busy = obstacle == Obstacle::NotConsumed && is_set(first);
+    let obstacle = if is_busy { Obstacle::BeingConsumed } else { obstacle };
+    Error::timed_out_for(first.marker.path(), waited, obstacle, others)
+}
+
+impl<T: Send + 'static> Condition for EventWait<T> {
+    type Held = T;
+
+    fn check(&self) -> Result<Check<T>> {
+        (self.check)(&self.events)
+    }
+
+    fn wake_strategy(&self) -> WakeStrategy {
+        let is_local = |event: &&Arc<Inner>| !event.marker.refresh_is_network();
+        let place = |event: &Arc<Inner>| WatchTarget {
+            directory: Arc::clone(event.marker.directory()),
+            names: Some(Arc::clone(event.marker.names())),
+        };
+        let places: Vec<WatchTarget> = self.events.iter().filter(is_local).map(place).collect();
+        WakeStrategy {
+            must_poll: places.len() < self.events.len(),
+            places,
+            poll_every: self.events.iter().filter_map(|event| event.poll_every).min(),
+            backstop: self.events.iter().filter_map(|event| event.backstop).min(),
+            is_unlocking: false,
+        }
+    }
+}
+
+/// A wait for several events, as a future: see [`Event::wait_any_async`] and
+/// [`Event::wait_all_async`].
+#[must_use = "a future does nothing unless it is polled"]
+pub struct EventFuture<T>(Pin<Box<dyn Future<Output = Result<T>> + Send>>);
+
+impl<T: Send + 'static> EventFuture<T> {
+    pub(super) fn new(wait: Result<EventWait<T>>) -> Self {
+        Self(Box::pin(async move { wait?.future().await }))
+    }
+}
+
+impl<T> Future for EventFuture<T> {
+    type Output = Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(context)
+    }
+}
+
+impl<T> fmt::Debug for EventFuture<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventFuture").finish_non_exhaustive()
+    }
+}
