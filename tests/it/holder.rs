@@ -103,7 +103,7 @@ fn inspecting_acquires_nothing_and_blocks_no_waiter() {
         });
         for _ in 0..500 {
             let guard = lock.try_lock().expect("nobody else takes it");
-            assert!(!guard.abandoned(), "nobody died");
+            assert!(!guard.was_abandoned(), "nobody died");
             assert_eq!(lock.holder().unwrap().unwrap().label(), Some("mine"));
         }
     });
@@ -203,7 +203,7 @@ fn only_the_next_holder_learns_of_a_killed_labelled_holder() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
         let lock = Lock::open(&path).unwrap();
-        assert!(!lock.lock().unwrap().abandoned());
+        assert!(!lock.lock().unwrap().was_abandoned());
         let mut killed = Peer::start();
         killed.open_lock(&path, &[label("killed")]);
         killed.lock();
@@ -238,7 +238,7 @@ fn a_forged_record_is_not_believed() {
         std::fs::write(record_of(&path), text).unwrap();
         assert_eq!(lock.holder().unwrap(), None);
         let guard = lock.lock().unwrap();
-        assert!(!guard.abandoned(), "{text:?} is for no file");
+        assert!(!guard.was_abandoned(), "{text:?} is for no file");
         assert_eq!(lock.holder().unwrap().unwrap().label(), Some("real"));
         drop(guard);
         assert!(!record_of(&path).exists());
@@ -264,7 +264,7 @@ fn another_users_file_in_place_of_the_record_is_left_alone() {
             std::fs::write(&place, content).unwrap();
             for lock in [&labelled, &plain] {
                 let guard = lock.lock().unwrap();
-                assert!(!guard.abandoned());
+                assert!(!guard.was_abandoned());
                 let label = lock.holder().unwrap().and_then(|h| h.label().map(String::from));
                 assert_eq!(label, None);
                 guard.unlock().unwrap();
@@ -325,7 +325,7 @@ fn the_record_of_a_replaced_lock_file_is_ignored() {
     std::fs::remove_file(&path).unwrap();
     assert_eq!(lock.holder().unwrap(), None);
     let guard = lock.lock().unwrap();
-    assert!(!guard.abandoned());
+    assert!(!guard.was_abandoned());
     assert_eq!(lock.holder().unwrap().and_then(|h| h.label().map(String::from)), None);
     drop(guard);
 
@@ -334,7 +334,7 @@ fn the_record_of_a_replaced_lock_file_is_ignored() {
     old.unlock();
     assert_eq!(lock.holder().unwrap().unwrap().label(), Some("new"));
     new.kill();
-    assert!(lock.lock().unwrap().abandoned());
+    assert!(lock.lock().unwrap().was_abandoned());
 }
 
 /// Locked, as its publisher had it.
@@ -360,7 +360,7 @@ fn a_death_is_reported_while_the_record_is_still_locked() {
     let path = dir.path().join("a.lock");
     let _record = record_of_a_killed_holder(&path);
     let lock = Lock::open(&path).unwrap();
-    assert!(lock.lock().unwrap().abandoned());
+    assert!(lock.lock().unwrap().was_abandoned());
 }
 
 /// Where the record cannot be found or removed at the release, it says all the same that nobody holds.
@@ -377,7 +377,7 @@ fn a_release_that_cannot_remove_its_record_is_not_a_death() {
     drop(guard);
     assert!(record_of(&moved.join("a.lock")).exists());
     let next = Options::new().label("next").open_lock(moved.join("a.lock")).unwrap();
-    assert!(!next.lock().unwrap().abandoned());
+    assert!(!next.lock().unwrap().was_abandoned());
     assert!(!record_of(&moved.join("a.lock")).exists());
 }
 

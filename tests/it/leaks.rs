@@ -113,9 +113,9 @@ fn acquired_and_released_locks_leave_nothing() {
         flat("Semaphore", times(10_000), || drop(pool.acquire().unwrap()));
         flat("Semaphore, many", times(5000), || drop(pool.acquire_many_timeout(3, LONG).unwrap()));
         flat("Semaphore, resize", times(500), || {
-            pool.resize(5).unwrap();
+            pool.set_capacity(5).unwrap();
             drop(pool.acquire_many(5).unwrap());
-            pool.resize(3).unwrap();
+            pool.set_capacity(3).unwrap();
         });
         assert!(watches(std::process::id()).is_empty(), "nobody waited");
     });

@@ -225,7 +225,7 @@ fn a_death_before_the_last_boot_is_reported() {
             _ => format!("{line}\n"),
         };
         std::fs::write(&record, text.lines().map(renumbered).collect::<String>()).unwrap();
-        assert_eq!(Lock::open(&path).unwrap().lock().unwrap().abandoned(), is_told, "{text}");
+        assert_eq!(Lock::open(&path).unwrap().lock().unwrap().was_abandoned(), is_told, "{text}");
     }
 }
 
@@ -249,7 +249,7 @@ fn a_child_that_inherited_a_dead_holders_lock_is_named() {
     rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
     eventually("it has ended", || !is_held(&path).unwrap());
     let labelled = Options::new().label("next").open_lock(&path).unwrap();
-    assert!(labelled.lock().unwrap().abandoned());
+    assert!(labelled.lock().unwrap().was_abandoned());
 }
 
 /// The list names the dead one that took it, and this user may not look at the process that inherited it.

@@ -45,7 +45,7 @@ fn a_name_that_is_too_long_is_a_clear_error() {
     let tight = dir.path().join("z".repeat(255));
     let lock = flockwork::Options::new().label("x").open_lock(&tight).unwrap();
     let held = lock.lock().unwrap();
-    assert!(!held.abandoned());
+    assert!(!held.was_abandoned());
     assert!(lock.try_lock().unwrap_err().to_string().contains("busy"));
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use flockwork::{Options, ReadGuard, RwLock, WriteGuard};
+use flockwork::{Options, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::peer::Way::{Block, Deadline, Timeout, Try};
 use crate::peer::rwlock::{Call, gate, peer, until_in_gate};
@@ -134,8 +134,8 @@ fn handles_and_guards_can_be_sent_and_shared() {
     fn is<T: Send + Sync + 'static>() {}
     fn is_a_future<T: Send + Sync + Unpin + 'static>(_: T) {}
     is::<RwLock>();
-    is::<ReadGuard>();
-    is::<WriteGuard>();
+    is::<RwLockReadGuard>();
+    is::<RwLockWriteGuard>();
     let dir = tempfile::tempdir().unwrap();
     let lock = RwLock::open(dir.path().join("data.lock")).unwrap();
     is_a_future(lock.read_async());
@@ -462,11 +462,11 @@ fn readers_and_the_next_writer_learn_that_a_writer_died() {
     writer.kill();
     let lock = RwLock::open(&path).unwrap();
     let (one, two) = (lock.read().unwrap(), lock.read().unwrap());
-    assert!(one.abandoned() && two.abandoned());
+    assert!(one.was_abandoned() && two.was_abandoned());
     drop((one, two));
-    assert!(lock.write().unwrap().abandoned());
-    assert!(!lock.write().unwrap().abandoned());
-    assert!(!lock.read().unwrap().abandoned());
+    assert!(lock.write().unwrap().was_abandoned());
+    assert!(!lock.write().unwrap().was_abandoned());
+    assert!(!lock.read().unwrap().was_abandoned());
 }
 
 #[test]
@@ -483,7 +483,7 @@ fn a_callback_is_called_for_both_and_polling_works() {
             assert!(waiting.path().ends_with("data.lock"));
             count.fetch_add(1, Ordering::SeqCst);
         })
-        .poll_every(Duration::from_millis(2));
+        .poll_interval(Duration::from_millis(2));
     let lock = options.open_rwlock(&path).unwrap();
     let mut other = peer(&path, &[]);
     other.run(Call::Write(Block));

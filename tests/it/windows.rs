@@ -216,7 +216,7 @@ fn a_death_is_reported_while_the_record_is_still_locked() {
     killed.lock();
     killed.kill();
     let _pinned = shared(&dir.path().join("a.lock.holder"), READ | DELETE);
-    assert!(Lock::open(&path).unwrap().lock().unwrap().abandoned());
+    assert!(Lock::open(&path).unwrap().lock().unwrap().was_abandoned());
 }
 
 #[test]
@@ -230,10 +230,10 @@ fn a_release_that_cannot_remove_its_record_is_not_a_death() {
     drop(held);
     assert!(record.exists());
     assert_eq!(lock.holder().unwrap(), None);
-    assert!(!Lock::open(&path).unwrap().lock().unwrap().abandoned());
+    assert!(!Lock::open(&path).unwrap().lock().unwrap().was_abandoned());
     drop(reader);
     let held = Options::new().label("next").open_lock(&path).unwrap().lock().unwrap();
-    assert!(!held.abandoned());
+    assert!(!held.was_abandoned());
     assert_eq!(lock.holder().unwrap().unwrap().label(), Some("next"));
     drop(held);
     assert!(!record.exists());

@@ -113,7 +113,7 @@ impl Handle {
         let default = Options::new();
         let options = match rng.below(10) {
             0 => default.label("torture"),
-            1 => default.poll_every(Duration::from_millis(2)),
+            1 => default.poll_interval(Duration::from_millis(2)),
             2..=5 if !primitive.is_tampered_with => default.backstop(Duration::from_secs(3600)),
             _ => default,
         };

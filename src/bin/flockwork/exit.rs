@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use flockwork::Error;
+use flockwork::{Error, ErrorKind, Operation};
 
 /// How a verb ended, or failed.
 pub(crate) type Outcome = Result<Exit, Failure>;
@@ -155,48 +155,64 @@ pub(crate) const WAIT: &str = "try again later, or let it wait (without -n, or w
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let exit = match &error {
-            Error::WouldBlock { .. } | Error::TimedOut { .. } => Exit::NotInTime,
-            Error::CapacityMismatch { .. } | Error::InvalidPermits { .. } => Exit::Usage,
-            Error::Corrupt { .. } => Exit::Data,
-            Error::NotRegularFile { .. } => Exit::CannotOpen,
-            Error::Io { operation, source, .. } => exit_of_io(operation, source),
-            _ => Exit::System,
+        let exit = match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => Exit::NotInTime,
+            ErrorKind::CapacityMismatch | ErrorKind::InvalidPermits => Exit::Usage,
+            ErrorKind::Corrupt => Exit::Data,
+            ErrorKind::NotRegularFile => Exit::CannotOpen,
+            _ => match (error.operation(), error.io_error()) {
+                (Some(operation), Some(source)) => exit_of_io(operation, source),
+                _ => Exit::System,
+            },
         };
-        let hint = match &error {
-            Error::WouldBlock { .. } => Some(WAIT.into()),
-            Error::TimedOut { waited, .. } if waited.is_zero() => Some(WAIT.into()),
-            Error::CapacityMismatch { stored, .. } => {
-                Some(format!("use -j {stored}, leave -j out, or change it for all with --resize"))
+        let has_waited = error.waited().is_some_and(|waited| !waited.is_zero());
+        let hint = match (error.kind(), error.capacity()) {
+            (ErrorKind::WouldBlock, _) => Some(WAIT.into()),
+            (ErrorKind::TimedOut, _) if !has_waited => Some(WAIT.into()),
+            (ErrorKind::CapacityMismatch, Some(capacity)) => {
+                Some(format!("use -j {capacity}, leave -j out, or change it for all with --resize"))
             }
-            Error::NotRegularFile { wanted: "a directory", .. } => Some(NAME_FIRST.into()),
             // The library's hint names its function, which is an option here.
             _ => error.hint().map(|hint| hint.replace("`Options::access`", "--access")),
         };
-        let text = error.to_string();
-        let clause = error.hint().and_then(|hint| text.strip_suffix(&format!("; {hint}")));
-        Self { exit, message: clause.unwrap_or(&text).into(), hint }
+        Self { exit, message: text_with_holders(&error), hint }
+    }
+}
+
+/// The text of an error. That of a refused attempt does not name the holders.
+fn text_with_holders(error: &Error) -> String {
+    match error.holders() {
+        [first, others @ ..] if error.is_would_block() => match others.len() {
+            0 => format!("{error}: held by {first}"),
+            more => format!("{error}: held by {first}, and {more} more"),
+        },
+        _ => error.to_string(),
     }
 }
 
 /// The exit code depends on the operation, unless the system lacks a resource.
-fn exit_of_io(operation: &str, source: &std::io::Error) -> Exit {
+fn exit_of_io(operation: Operation, source: &std::io::Error) -> Exit {
     use std::io::ErrorKind::{
         InvalidInput, NotADirectory, OutOfMemory, ReadOnlyFilesystem, StorageFull,
     };
     if is_exhausted(source) || source.kind() == OutOfMemory {
         return Exit::System;
     }
-    let creates = ["create", "set", "restore", "resize"];
-    match source.kind() {
-        ReadOnlyFilesystem | StorageFull => Exit::CannotCreate,
-        InvalidInput => Exit::Usage,
-        NotADirectory => Exit::CannotOpen,
-        _ if creates.iter().any(|verb| operation.starts_with(verb)) => Exit::CannotCreate,
-        _ if ["lock", "unlock", "downgrade", "let"]
-            .iter()
-            .any(|verb| operation.starts_with(verb)) =>
-        {
+    let creates = matches!(
+        operation,
+        Operation::Create
+            | Operation::CreateParent
+            | Operation::Restore
+            | Operation::Set
+            | Operation::SetCapacity
+    );
+    match (source.kind(), operation) {
+        (InvalidInput, _) => Exit::Usage,
+        (NotADirectory, _) => Exit::CannotOpen,
+        (kind, _) if creates || matches!(kind, ReadOnlyFilesystem | StorageFull) => {
+            Exit::CannotCreate
+        }
+        (_, Operation::Lock | Operation::Unlock | Operation::Downgrade | Operation::Inherit) => {
             Exit::System
         }
         _ => Exit::CannotOpen,
@@ -252,11 +268,11 @@ mod tests {
         limit!();
         use std::io::{Error, ErrorKind};
         let exit_of = |operation, kind: ErrorKind| exit_of_io(operation, &Error::from(kind));
-        assert_eq!(exit_of("open", ErrorKind::PermissionDenied), Exit::CannotOpen);
-        assert_eq!(exit_of("create", ErrorKind::PermissionDenied), Exit::CannotCreate);
-        assert_eq!(exit_of("write", ErrorKind::StorageFull), Exit::CannotCreate);
-        assert_eq!(exit_of("lock", ErrorKind::Other), Exit::System);
+        assert_eq!(exit_of(Operation::Open, ErrorKind::PermissionDenied), Exit::CannotOpen);
+        assert_eq!(exit_of(Operation::Create, ErrorKind::PermissionDenied), Exit::CannotCreate);
+        assert_eq!(exit_of(Operation::Write, ErrorKind::StorageFull), Exit::CannotCreate);
+        assert_eq!(exit_of(Operation::Lock, ErrorKind::Other), Exit::System);
         #[cfg(unix)]
-        assert_eq!(exit_of_io("create", &rustix::io::Errno::MFILE.into()), Exit::System);
+        assert_eq!(exit_of_io(Operation::Create, &rustix::io::Errno::MFILE.into()), Exit::System);
     }
 }

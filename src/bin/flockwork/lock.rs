@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use clap::Args;
-use flockwork::{LockGuard, ReadGuard, WriteGuard};
+use flockwork::{LockGuard, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::command_line;
 use crate::create_args::CreateArgs;
@@ -65,8 +65,8 @@ pub(crate) struct LockArgs {
 /// The guard that is held while the command runs.
 enum Guard {
     Exclusive(LockGuard),
-    Write(WriteGuard),
-    Read(ReadGuard),
+    Write(RwLockWriteGuard),
+    Read(RwLockReadGuard),
 }
 
 pub(crate) fn run(arguments: &LockArgs) -> Outcome {
@@ -155,9 +155,9 @@ fn acquire(arguments: &LockArgs, path: &Path) -> Result<Guard, Failure> {
     };
     progress.ended(&format!("acquired `{}`", path.display()));
     let died = match &guard {
-        Guard::Exclusive(guard) => guard.abandoned(),
-        Guard::Write(guard) => guard.abandoned(),
-        Guard::Read(guard) => guard.abandoned(),
+        Guard::Exclusive(guard) => guard.was_abandoned(),
+        Guard::Write(guard) => guard.was_abandoned(),
+        Guard::Read(guard) => guard.was_abandoned(),
     };
     progress.previous_holder_died(died, path);
     Ok(guard)

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use clap::Args;
-use flockwork::{CallError, Once};
+use flockwork::{Error, Once};
 
 use crate::command_line;
 use crate::create_args::CreateArgs;
@@ -65,10 +65,9 @@ pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
         let once = options.open_once(path)?;
         signals::end_on_signals()?;
         wait.run(&progress, wait.limit(), |limit| {
-            Ok(match limit {
-                Limit::Now => once.try_reset(),
-                Limit::Never => once.reset(),
-                Limit::At(deadline) => once.reset_deadline(deadline),
+            Ok(match limit.timeout() {
+                Some(timeout) => once.reset_timeout(timeout),
+                None => once.reset(),
             }?)
         })?;
         progress.ended(&format!("reset `{}`", path.display()));
@@ -83,12 +82,12 @@ pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
     let once = options.open_once(path)?;
     // What the command's end was is the answer, if it was run.
     let mut ended = None;
-    let mut run = || -> Result<(), ()> {
+    let mut run = || -> Result<(), NotDone> {
         progress.ended(&format!("acquired `{}`", path.display()));
         let outcome = signals.run(&job);
         let is_done = matches!(outcome, Ok(Exit::Other(0)));
         ended = Some(outcome);
-        if is_done { Ok(()) } else { Err(()) }
+        if is_done { Ok(()) } else { Err(NotDone::CommandFailed) }
     };
     wait.run(&progress, wait.limit(), |limit| {
         let called = match limit {
@@ -103,14 +102,26 @@ pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
                 }
                 Ok(())
             }
-            Err(CallError::Closure(())) => Ok(()),
-            Err(CallError::Flockwork(error)) => Err(error.into()),
+            Err(NotDone::CommandFailed) => Ok(()),
+            Err(NotDone::Library(error)) => Err(error.into()),
         }
     })?;
     ended.unwrap_or_else(|| {
         progress.ended(&format!("`{}` is done", path.display()));
         Ok(Exit::Success)
     })
+}
+
+/// Why it is not done.
+enum NotDone {
+    CommandFailed,
+    Library(Error),
+}
+
+impl From<Error> for NotDone {
+    fn from(error: Error) -> Self {
+        Self::Library(error)
+    }
 }
 
 /// Prints a warning if `--fsync` has no effect. The command has run, so this is no failure.

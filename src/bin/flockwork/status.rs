@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use flockwork::Holder;
+use flockwork::{Holder, Status, StatusKind};
 use serde_json::{Value, json};
 
 use crate::command_line;
@@ -46,30 +46,12 @@ pub(crate) struct StatusArgs {
     id: Vec<std::ffi::OsString>,
 }
 
-/// What lies at a path.
+/// What lies at a path, which is printed as it was given.
 struct Seen {
     path: PathBuf,
-    kind: Kind,
-    holders: Vec<Holder>,
+    status: Status,
 }
 
-enum Kind {
-    Missing,
-    /// A lock, an event that is set, or something else that is locked.
-    File {
-        is_held: bool,
-        bytes: u64,
-    },
-    Semaphore {
-        permits: u32,
-        held: Vec<u32>,
-    },
-}
-
-/// What the library makes at most.
-const MAX_PERMITS: u32 = 4096;
-/// The longest text of a capacity that the library reads.
-const MAX_BYTES: u64 = 32;
 /// Between two looks of `--watch`.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -135,130 +117,50 @@ fn look_at_all(paths: &[PathBuf]) -> (Vec<Seen>, Option<Failure>) {
 }
 
 fn look(path: &Path) -> Result<Seen, Failure> {
-    let found = match std::fs::symlink_metadata(path) {
-        Ok(found) => found,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(Seen { path: path.into(), kind: Kind::Missing, holders: Vec::new() });
-        }
-        Err(error) => {
-            let path = path.display();
-            return Err(Failure::new(
-                Exit::CannotOpen,
-                format!("could not look up `{path}`: {error}"),
-            ));
-        }
-    };
-    let kind = if found.is_dir() {
-        semaphore(path)?
-    } else {
-        Kind::File { is_held: flockwork::is_held(path)?, bytes: found.len() }
-    };
-    let holders = match &kind {
-        Kind::File { is_held: false, .. } => Vec::new(),
-        _ => flockwork::holders(path)?,
-    };
-    // Between the two looks somebody may have taken it.
-    let kind = match kind {
-        Kind::File { bytes, .. } if !holders.is_empty() => Kind::File { is_held: true, bytes },
-        Kind::Semaphore { permits, mut held } => {
-            held.extend(holders.iter().filter_map(Holder::slot));
-            held.sort_unstable();
-            held.dedup();
-            Kind::Semaphore { permits, held }
-        }
-        kind => kind,
-    };
-    Ok(Seen { path: path.into(), kind, holders })
-}
-
-/// Rule S1 of the protocol: the number lies in a file. Opening the semaphore could make what is
-/// missing.
-fn semaphore(path: &Path) -> Result<Kind, Failure> {
-    let capacity = path.join("capacity");
-    let failed = |exit, why: String| Failure::new(exit, format!("`{}` {why}", path.display()));
-    match std::fs::symlink_metadata(&capacity) {
-        Ok(found) if found.is_file() => {}
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(failed(Exit::CannotOpen, format!("cannot be looked into: {error}")));
-        }
-        _ => {
-            let why = "is a directory and no semaphore; name a semaphore, a lock file or an event";
-            return Err(failed(Exit::CannotOpen, why.into()));
-        }
-    }
-    let mut text = Vec::new();
-    let read = open(&capacity).and_then(|file| {
-        std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_BYTES + 1), &mut text)
-    });
-    read.map_err(|error| failed(Exit::CannotOpen, format!("cannot be looked at: {error}")))?;
-    let permits = permits(&text).ok_or_else(|| {
-        failed(Exit::Data, "is damaged: its file `capacity` holds no number of permits".into())
-    })?;
-    Ok(Kind::Semaphore { permits, held: flockwork::held_slots(path)? })
-}
-
-/// As the library reads it.
-fn permits(text: &[u8]) -> Option<u32> {
-    let text = std::str::from_utf8(text).ok().filter(|text| text.len() as u64 <= MAX_BYTES)?;
-    let digits = text.trim_end_matches(['\n', '\r']);
-    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let permits: u32 = digits.parse().ok().filter(|_| is_number)?;
-    (1..=MAX_PERMITS).contains(&permits).then_some(permits)
-}
-
-/// A FIFO may have taken its place, and a link.
-#[cfg(unix)]
-fn open(path: &Path) -> std::io::Result<std::fs::File> {
-    use rustix::fs::{Mode, OFlags};
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
-}
-
-#[cfg(not(unix))]
-fn open(path: &Path) -> std::io::Result<std::fs::File> {
-    std::fs::File::open(path)
+    Ok(Seen { path: path.into(), status: flockwork::inspect(path)? })
 }
 
 // -------------------------------------------------------------------------------------------- text
 
 fn as_text(all: &[Seen]) -> String {
     let mut text = String::new();
-    for seen in all {
-        let path = printable(&seen.path.display().to_string());
-        let _ = match &seen.kind {
-            Kind::Missing => {
+    for Seen { path, status } in all {
+        let path = printable(&path.display().to_string());
+        // Writing to a string cannot fail.
+        let _ = match (status.kind(), status.payload_len().unwrap_or_default()) {
+            (StatusKind::Missing, _) => {
                 writeln!(text, "{path}: not there (nobody holds it; as an event, cleared)")
             }
-            Kind::File { is_held: false, bytes } => {
-                let plural = if *bytes == 1 { "" } else { "s" };
-                writeln!(text, "{path}: free (as an event, set, {bytes} byte{plural})")
-            }
-            Kind::File { .. } => match &*seen.holders {
-                [] => writeln!(text, "{path}: held (it is not known by whom)"),
-                [holder] if !holder.is_shared() => writeln!(text, "{path}: held by {}", of(holder)),
-                holders => {
-                    let _ = writeln!(text, "{path}: shared by {}", holders.len());
-                    for holder in holders {
-                        let _ = writeln!(text, "  {}", of(holder));
-                    }
-                    Ok(())
-                }
-            },
-            Kind::Semaphore { permits, held } => {
-                let row: String = (0..*permits)
-                    .map(|slot| if held.contains(&slot) { '#' } else { '.' })
-                    .collect();
-                let _ = writeln!(text, "{path}: {} of {permits} permits held [{row}]", held.len());
-                for slot in held {
-                    let holder = seen.holders.iter().find(|holder| holder.slot() == Some(*slot));
-                    let who = holder.map_or("(it is not known by whom)".to_string(), of);
-                    let _ = writeln!(text, "  slot {slot}: {who}");
-                }
-                Ok(())
-            }
+            (StatusKind::Semaphore, _) => write_semaphore(&mut text, &path, status),
+            _ if status.is_held() => write_held(&mut text, &path, status),
+            (_, 1) => writeln!(text, "{path}: free (as an event, set, 1 byte)"),
+            (_, bytes) => writeln!(text, "{path}: free (as an event, set, {bytes} bytes)"),
         };
     }
     text
+}
+
+fn write_held(text: &mut String, path: &str, status: &Status) -> std::fmt::Result {
+    match status.holders() {
+        [] => writeln!(text, "{path}: held (it is not known by whom)"),
+        [holder] if !holder.is_shared() => writeln!(text, "{path}: held by {}", of(holder)),
+        holders => {
+            writeln!(text, "{path}: shared by {}", holders.len())?;
+            holders.iter().try_for_each(|holder| writeln!(text, "  {}", of(holder)))
+        }
+    }
+}
+
+fn write_semaphore(text: &mut String, path: &str, status: &Status) -> std::fmt::Result {
+    let (permits, held) = (status.capacity().unwrap_or_default(), status.held_slots());
+    let row: String =
+        (0..permits).map(|slot| if held.contains(&slot) { '#' } else { '.' }).collect();
+    writeln!(text, "{path}: {} of {permits} permits held [{row}]", held.len())?;
+    held.iter().try_for_each(|slot| {
+        let holder = status.holders().iter().find(|holder| holder.slot() == Some(*slot));
+        let who = holder.map_or("(it is not known by whom)".to_string(), of);
+        writeln!(text, "  slot {slot}: {who}")
+    })
 }
 
 /// Of a time that the calendar has a date for: what humantime has none for it cannot show, and says
@@ -299,26 +201,29 @@ fn escaped(json: &str) -> String {
     out
 }
 
-fn as_json(seen: &Seen) -> Value {
-    let holders: Value = seen.holders.iter().map(holder_as_json).collect();
-    let path = seen.path.to_string_lossy();
-    // It is not known of an unknown holder either.
-    let is_unknown =
-        matches!(seen.kind, Kind::File { is_held: true, .. }) && seen.holders.is_empty();
-    let shared =
-        if is_unknown { Value::Null } else { seen.holders.iter().any(Holder::is_shared).into() };
-    match &seen.kind {
-        Kind::Missing => json!({
+fn as_json(Seen { path, status }: &Seen) -> Value {
+    let holders: Value = status.holders().iter().map(holder_as_json).collect();
+    let (path, is_held) = (path.to_string_lossy(), status.is_held());
+    match (status.kind(), status.capacity()) {
+        (StatusKind::Missing, _) => json!({
             "path": path, "kind": "missing", "held": false, "set": false, "holders": holders,
         }),
-        Kind::File { is_held, bytes } => json!({
-            "path": path, "kind": "file", "held": is_held, "set": true, "bytes": bytes,
-            "shared": shared, "holders": holders,
+        (_, Some(permits)) => json!({
+            "path": path, "kind": "semaphore", "held": is_held, "permits": permits,
+            "available": u64::from(permits).saturating_sub(status.held_slots().len() as u64),
+            "slots": status.held_slots(), "holders": holders,
         }),
-        Kind::Semaphore { permits, held } => json!({
-            "path": path, "kind": "semaphore", "held": !held.is_empty(), "permits": permits,
-            "available": u64::from(*permits).saturating_sub(held.len() as u64), "slots": held, "holders": holders,
-        }),
+        _ => {
+            // Whether an unknown holder shares it is not known either.
+            let is_unknown = is_held && status.holders().is_empty();
+            let is_shared = status.holders().iter().any(Holder::is_shared);
+            json!({
+                "path": path, "kind": "file", "held": is_held, "set": true,
+                "bytes": status.payload_len(),
+                "shared": if is_unknown { Value::Null } else { is_shared.into() },
+                "holders": holders,
+            })
+        }
     }
 }
 
@@ -346,15 +251,6 @@ mod tests {
 
     proptest::proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) })]
-
-        #[test]
-        fn a_capacity_is_read_as_the_library_reads_it(text in "[ +]?[0-9]{0,5}[\r\n]{0,3}") {
-            limit!();
-            let dir = tempfile::tempdir().unwrap();
-            std::fs::write(dir.path().join("capacity"), &text).unwrap();
-            let theirs = flockwork::Semaphore::open_existing(dir.path()).and_then(|pool| pool.capacity());
-            prop_assert_eq!(permits(text.as_bytes()), theirs.ok());
-        }
 
         #[test]
         fn json_means_the_same_without_what_a_terminal_obeys(text in any::<String>()) {

@@ -52,6 +52,17 @@ pub(crate) enum Limit {
     At(Instant),
 }
 
+impl Limit {
+    /// The time that is left, or `None` without a limit.
+    pub(crate) fn timeout(self) -> Option<Duration> {
+        match self {
+            Self::Never => None,
+            Self::Now => Some(Duration::ZERO),
+            Self::At(deadline) => Some(deadline.saturating_duration_since(Instant::now())),
+        }
+    }
+}
+
 impl WaitArgs {
     /// The limit of a wait that begins now.
     pub(crate) fn limit(&self) -> Limit {

@@ -304,7 +304,7 @@ fn waits_are_event_driven_where_the_system_supports_it() {
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();
     eventually("an instance is free", || event.is_event_driven());
-    let polling = Options::new().poll_every(Duration::from_millis(2)).open_event(&path).unwrap();
+    let polling = Options::new().poll_interval(Duration::from_millis(2)).open_event(&path).unwrap();
     assert!(!polling.is_event_driven());
     let mut other = peer(&path, &[Setting::PollMilliseconds(2)]);
     for (call, is_set) in

@@ -173,7 +173,7 @@ const MENDED: &[(&str, &str, &str)] = &[
     ("RwLock::holders", "openat", "EINTR"),
     ("Once::holder", "open", "EINTR"),
     ("Semaphore::open", "openat", "EINTR"),
-    ("ReadGuard::unlock, with a label", "ftruncate", "EIO"),
+    ("RwLockReadGuard::unlock, with a label", "ftruncate", "EIO"),
     ("Event::set_with", "fdatasync", "EINVAL"),
     ("Event::consume", "renameat2", "EPERM"),
     ("SharedFile::write", "fchmod", "EPERM"),

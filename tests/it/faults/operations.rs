@@ -371,9 +371,9 @@ fn locks() -> Vec<Operation> {
             drop(kit.prepared::<flockwork::LockGuard>());
             Ok("ok".into())
         }),
-        operation("LockGuard::abandoned", hold_lock, |kit| {
+        operation("LockGuard::was_abandoned", hold_lock, |kit| {
             let guard: flockwork::LockGuard = kit.prepared();
-            let abandoned = guard.abandoned();
+            let abandoned = guard.was_abandoned();
             kit.held.push(Box::new(guard));
             Ok(abandoned.to_string())
         })
@@ -448,8 +448,8 @@ fn hold_labelled_lock(kit: &mut Kit) {
 
 fn rwlocks() -> Vec<Operation> {
     use Meanwhile::{Held, HeldToTheEnd};
-    type Reads = flockwork::ReadGuard;
-    type Writes = flockwork::WriteGuard;
+    type Reads = flockwork::RwLockReadGuard;
+    type Writes = flockwork::RwLockWriteGuard;
     vec![
         operation(
             "RwLock::open",
@@ -483,19 +483,21 @@ fn rwlocks() -> Vec<Operation> {
             kit.keep(kit.rwlock().write())
         })
         .holds(IT),
-        operation("WriteGuard::downgrade", hold_written, |kit| {
+        operation("RwLockWriteGuard::downgrade", hold_written, |kit| {
             let downgraded = kit.prepared::<Writes>().downgrade();
             kit.keep(downgraded)
         })
         .holds(IT_SHARED),
-        operation("WriteGuard::downgrade, with a label", hold_labelled_written, |kit| {
+        operation("RwLockWriteGuard::downgrade, with a label", hold_labelled_written, |kit| {
             let downgraded = kit.prepared::<Writes>().downgrade();
             kit.keep(downgraded)
         })
         .holds(IT_SHARED),
-        operation("WriteGuard::unlock", hold_written, |kit| ok(kit.prepared::<Writes>().unlock())),
+        operation("RwLockWriteGuard::unlock", hold_written, |kit| {
+            ok(kit.prepared::<Writes>().unlock())
+        }),
         operation(
-            "ReadGuard::unlock, with a label",
+            "RwLockReadGuard::unlock, with a label",
             |kit| {
                 labelled_rwlock(kit);
                 kit.prepared.push(Box::new(kit.rwlock().read().unwrap()));
@@ -644,8 +646,12 @@ fn permits() -> Vec<Operation> {
                 Ok("ok".into())
             },
         ),
-        operation("Semaphore::resize, to more", resizable, |kit| ok(kit.semaphore().resize(3))),
-        operation("Semaphore::resize, to fewer", resizable, |kit| ok(kit.semaphore().resize(1))),
+        operation("Semaphore::set_capacity, to more", resizable, |kit| {
+            ok(kit.semaphore().resize(3))
+        }),
+        operation("Semaphore::set_capacity, to fewer", resizable, |kit| {
+            ok(kit.semaphore().resize(1))
+        }),
         operation(
             "Semaphore::holders",
             |kit| {
@@ -722,7 +728,7 @@ fn waits_for_permits() -> Vec<Operation> {
 fn resizable(kit: &mut Kit) {
     let path = kit.it();
     let semaphore = kit.semaphore.get_or_insert_with(|| Semaphore::open(path, 2).unwrap());
-    semaphore.resize(2).unwrap();
+    semaphore.set_capacity(2).unwrap();
     drop(semaphore.acquire_many(2).unwrap());
 }
 

@@ -86,7 +86,7 @@ fn a_full_disk_fails_only_calls_that_need_room() {
         assert!(!dir.join("other/capacity").exists());
         let held = pool.acquire_many(2).unwrap();
         assert!(pool.acquire_timeout(Duration::from_millis(20)).unwrap_err().is_timed_out());
-        assert_says("resize", &pool.resize(3).unwrap_err(), &full);
+        assert_says("resize", &pool.set_capacity(3).unwrap_err(), &full);
         drop(held);
         assert_eq!(pool.available_permits().unwrap(), 2);
         // A record is a courtesy: without room for it the lock is had all the same.

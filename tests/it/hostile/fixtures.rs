@@ -461,8 +461,8 @@ fn semaphore(options: &Options, path: &Path, step: Step<'_>) {
         drop(both);
         step("waited for", waiter.join().unwrap());
     });
-    step("grow", pool.resize(3));
-    step("shrink", pool.resize(2));
+    step("grow", pool.set_capacity(3));
+    step("shrink", pool.set_capacity(2));
     step("acquire", pool.acquire_timeout(LONG).map(drop));
     step("existing", Options::new().open_existing_semaphore(path).map(drop));
 }

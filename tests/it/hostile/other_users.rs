@@ -73,7 +73,7 @@ fn a_umask_of_0777_is_an_error_or_overruled_by_access() {
         drop((rw.read().unwrap(), rw.read().unwrap()));
         let pool = options.open_semaphore(below.join("pool"), 2).unwrap();
         drop(pool.acquire_many(2).unwrap());
-        pool.resize(3).unwrap();
+        pool.set_capacity(3).unwrap();
         let event = options.open_event(below.join("event")).unwrap();
         event.set_with(b"x").unwrap();
         event.consume().unwrap();
@@ -147,5 +147,5 @@ fn in_a_sticky_directory_another_user_can_hold_but_not_mislead() {
     other.lock();
     assert_eq!(lock.holder().unwrap().unwrap().label(), Some("theirs"));
     other.kill();
-    assert!(lock.lock().unwrap().abandoned());
+    assert!(lock.lock().unwrap().was_abandoned());
 }

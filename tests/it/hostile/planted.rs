@@ -162,7 +162,7 @@ fn a_hard_linked_file_never_changes_its_length() {
             std::fs::remove_file(path.join(name)).unwrap();
             std::fs::hard_link(&victim, path.join(name)).unwrap();
             let _ = semaphore.acquire_timeout(Duration::from_millis(20)).unwrap_err();
-            let _ = semaphore.resize(3);
+            let _ = semaphore.set_capacity(3);
             drop(held);
             drop(semaphore);
             assert_eq!(std::fs::read_to_string(&victim).unwrap(), contents);

@@ -78,7 +78,7 @@ fn quick(kind: Kind, path: &Path) -> Result<(), Error> {
         Kind::Semaphore => {
             let pool = options.open_semaphore(path, 1)?;
             drop(pool.try_acquire()?);
-            pool.resize(1)
+            pool.set_capacity(1)
         }
         Kind::Event => {
             let event = options.open_event(path)?;

@@ -91,7 +91,7 @@ impl State {
                 self.guard = None;
                 done(Ok(()))
             }
-            Call::WasAbandoned => text(Ok(self.guard.as_ref().unwrap().abandoned())),
+            Call::WasAbandoned => text(Ok(self.guard.as_ref().unwrap().was_abandoned())),
             Call::Holder => text(
                 self.lock()
                     .holder()

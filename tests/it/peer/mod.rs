@@ -273,7 +273,7 @@ pub(crate) fn options(settings: &[Setting]) -> Options {
         Setting::Label(label) => options.label(label),
         Setting::BackstopSeconds(seconds) => options.backstop(Duration::from_secs(*seconds)),
         Setting::Fsync => options.fsync(true),
-        Setting::PollMilliseconds(ms) => options.poll_every(Duration::from_millis(*ms)),
+        Setting::PollMilliseconds(ms) => options.poll_interval(Duration::from_millis(*ms)),
         Setting::AnyFileType => options.any_file_type(true),
     })
 }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use flockwork::{Error, ReadGuard, RwLock, WriteGuard};
+use flockwork::{Error, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use futures_lite::future::block_on;
 
 use super::{Answer, Peer, Setting, Way, done, options, text};
@@ -68,8 +68,8 @@ pub(crate) fn until_in_gate(path: &Path) {
 #[derive(Default)]
 pub(super) struct State {
     lock: Option<RwLock>,
-    reading: Vec<ReadGuard>,
-    writing: Option<WriteGuard>,
+    reading: Vec<RwLockReadGuard>,
+    writing: Option<RwLockWriteGuard>,
 }
 
 impl State {
@@ -121,7 +121,7 @@ impl State {
 
     /// Forks without exec. The child does `what` with the copy of the guard.
     #[cfg(unix)]
-    fn fork(&mut self, what: impl FnOnce(Option<WriteGuard>) -> bool) -> Answer {
+    fn fork(&mut self, what: impl FnOnce(Option<RwLockWriteGuard>) -> bool) -> Answer {
         match fork::fork().unwrap() {
             fork::Fork::Child => {
                 let copy = self.writing.take();
@@ -166,7 +166,7 @@ fn fork_while_busy(lock: &RwLock, times: u32) -> Answer {
     })
 }
 
-fn read(lock: &RwLock, way: Way) -> Result<ReadGuard, Error> {
+fn read(lock: &RwLock, way: Way) -> Result<RwLockReadGuard, Error> {
     match way {
         Way::Block => lock.read(),
         Way::Try => lock.try_read(),
@@ -176,7 +176,7 @@ fn read(lock: &RwLock, way: Way) -> Result<ReadGuard, Error> {
     }
 }
 
-fn write(lock: &RwLock, way: Way) -> Result<WriteGuard, Error> {
+fn write(lock: &RwLock, way: Way) -> Result<RwLockWriteGuard, Error> {
     match way {
         Way::Block => lock.write(),
         Way::Try => lock.try_write(),

@@ -7,8 +7,8 @@ use crate::peer::lock::{Call, InChild};
 use crate::peer::{Peer, label};
 use crate::support::until_blocked;
 use flockwork::{
-    FileReadGuard, FileWriteGuard, LockGuard, Options, Permit, ReadGuard, RwLock, Semaphore,
-    SharedFile, WriteGuard,
+    FileReadGuard, FileWriteGuard, LockGuard, Options, Permit, RwLock, RwLockReadGuard,
+    RwLockWriteGuard, Semaphore, SharedFile,
 };
 
 #[test]
@@ -65,11 +65,11 @@ fn releasing_a_forked_copy_of_a_guard_is_an_error() {
             held.unlock().unwrap();
 
             let reading =
-                refuses_in_a_fork(rw.read().unwrap(), ReadGuard::unlock).expect("reading");
+                refuses_in_a_fork(rw.read().unwrap(), RwLockReadGuard::unlock).expect("reading");
             assert!(rw.try_write().unwrap_err().is_would_block());
             reading.unlock().unwrap();
             let writing =
-                refuses_in_a_fork(rw.write().unwrap(), WriteGuard::unlock).expect("writing");
+                refuses_in_a_fork(rw.write().unwrap(), RwLockWriteGuard::unlock).expect("writing");
             assert!(rw.try_read().unwrap_err().is_would_block());
             writing.unlock().unwrap();
 
@@ -107,7 +107,7 @@ fn a_forked_copy_of_a_guard_takes_no_record_for_a_dead_ones() {
                 fork::Fork::Child => {
                     drop(told);
                     let _ = std::io::Read::read(&mut go, &mut [0]);
-                    std::process::exit(if held.abandoned() { 7 } else { 0 })
+                    std::process::exit(if held.was_abandoned() { 7 } else { 0 })
                 }
                 fork::Fork::Parent(child) => {
                     held.unlock().unwrap();

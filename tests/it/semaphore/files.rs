@@ -38,7 +38,7 @@ fn an_invalid_capacity_file_is_corrupt() {
     std::fs::write(path.join("capacity"), "four").unwrap();
     for error in [
         semaphore.capacity().unwrap_err(),
-        semaphore.resize(3).unwrap_err(),
+        semaphore.set_capacity(3).unwrap_err(),
         semaphore.acquire().unwrap_err(),
     ] {
         assert!(matches!(error, Error::Corrupt { .. }), "{error}");
@@ -221,7 +221,7 @@ fn what_is_created_has_the_access_that_was_asked_for() {
     let options = flockwork::Options::new().access(flockwork::Access::Everyone).label("x");
     let semaphore = options.open_semaphore(&path, 2).unwrap();
     let held = semaphore.acquire_many(2).unwrap();
-    semaphore.resize(3).unwrap();
+    semaphore.set_capacity(3).unwrap();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     for name in [".", ".slots", "holders"] {
         assert_eq!(mode(&path.join(name)), 0o777, "{name}");
@@ -331,7 +331,7 @@ fn opening_a_semaphore_creates_slots_that_are_missing() {
     assert_eq!(slots(), 64);
     let small = path.with_extension("small");
     let semaphore = Semaphore::open(&small, 2).unwrap();
-    semaphore.resize(5).unwrap();
+    semaphore.set_capacity(5).unwrap();
     assert!((0..5).all(|slot| small.join(format!("slot.{slot}")).exists()));
 }
 

@@ -140,7 +140,7 @@ fn counts_that_cannot_be_are_errors_at_once() {
         }
     }
     for permits in [0, 4097] {
-        let error = semaphore.resize(permits).unwrap_err();
+        let error = semaphore.set_capacity(permits).unwrap_err();
         assert!(matches!(error, Error::InvalidPermits { .. }), "{error}");
     }
     assert_eq!(semaphore.capacity().unwrap(), 2);
@@ -326,7 +326,7 @@ fn a_lower_capacity_takes_effect_as_permits_are_released() {
     let mut permits: Vec<_> = (0..4).map(|_| semaphore.acquire().unwrap()).collect();
     permits.sort_by_key(|permit| permit.slots()[0]);
     let mut other = peer(&path, 4, LATE_BACKSTOP);
-    semaphore.resize(2).unwrap();
+    semaphore.set_capacity(2).unwrap();
     // The slots that count are free, and two beyond them are out.
     drop(permits.drain(..2));
     let fresh = Semaphore::open(&path, 2).unwrap();
@@ -347,7 +347,7 @@ fn a_lower_capacity_takes_effect_as_permits_are_released() {
     other.run(Call::Release);
     drop(fresh.try_acquire_many(2).unwrap());
     // And back again.
-    fresh.resize(3).unwrap();
+    fresh.set_capacity(3).unwrap();
     drop(semaphore.try_acquire_many(3).unwrap());
 }
 
@@ -384,7 +384,7 @@ fn slots_beyond_the_capacity_count_without_their_files() {
     std::fs::remove_file(path.join("slot.1")).unwrap();
     std::fs::remove_file(path.join("slot.2")).unwrap();
     drop(permits.remove(0));
-    semaphore.resize(1).unwrap();
+    semaphore.set_capacity(1).unwrap();
     for semaphore in [&semaphore, &Semaphore::open(&path, 1).unwrap()] {
         assert!(semaphore.try_acquire().unwrap_err().is_would_block());
     }
@@ -439,7 +439,7 @@ fn a_waiter_for_more_than_the_new_capacity_fails() {
     let mut waiter = peer(&path, 3, LATE_BACKSTOP);
     waiter.begin(Call::Acquire(3, Block));
     until_head(&path, &waiter);
-    semaphore.resize(2).unwrap();
+    semaphore.set_capacity(2).unwrap();
     let error = waiter.answer().unwrap_err();
     assert!(error.starts_with("invalid: ") && error.contains("1 to 2"), "{error}");
     eventually("what it had gathered is free", || semaphore.available_permits().unwrap() == 1);
@@ -545,14 +545,14 @@ fn holders_lists_the_holder_of_each_slot() {
 
     first.kill();
     let permit = semaphore.acquire().unwrap();
-    assert!(permit.abandoned());
+    assert!(permit.was_abandoned());
     assert_eq!(permit.slots(), [0]);
     assert_eq!(semaphore.holders().unwrap()[0].label(), Some("third"));
     permit.release().unwrap();
     second.run(Call::DropPermits);
     assert_eq!(semaphore.holders().unwrap(), []);
     let again = semaphore.acquire().unwrap();
-    assert!(!again.abandoned());
+    assert!(!again.was_abandoned());
 }
 
 // Linux only: no other system tells.

@@ -213,7 +213,7 @@ fn waits_are_event_driven_where_the_system_supports_it() {
     let semaphore = Semaphore::open(&path, 2).unwrap();
     assert!(semaphore.is_event_driven());
     let polling =
-        Options::new().poll_every(Duration::from_millis(2)).open_semaphore(&path, 2).unwrap();
+        Options::new().poll_interval(Duration::from_millis(2)).open_semaphore(&path, 2).unwrap();
     assert!(!polling.is_event_driven());
     let held = semaphore.acquire_many(2).unwrap();
     crate::support::running::scope(|scope| {

@@ -34,7 +34,7 @@ fn no_try_passes_permits_in_excess_during_a_shrink() {
         }
         let mut permits = all_slots(&holder, 4);
         drop(permits.drain(..2));
-        holder.resize(2).unwrap();
+        holder.set_capacity(2).unwrap();
         let is_over = AtomicBool::new(false);
         let admitted = crate::support::running::scope(|scope| {
             let tries = scope.spawn(|| {
@@ -45,7 +45,7 @@ fn no_try_passes_permits_in_excess_during_a_shrink() {
                 admitted
             });
             let end = crate::support::running::on_drop(|| is_over.store(true, Ordering::SeqCst));
-            holder.resize(1).unwrap();
+            holder.set_capacity(1).unwrap();
             drop(permits.remove(0)); // slot 2: as many are out as there may be
             std::thread::yield_now();
             drop(end);
@@ -54,7 +54,7 @@ fn no_try_passes_permits_in_excess_during_a_shrink() {
         assert!(admitted.is_none(), "round {round}: {admitted:?} beside {permits:?}, of 1");
         drop(permits);
         drop(holder.acquire().unwrap());
-        holder.resize(4).unwrap();
+        holder.set_capacity(4).unwrap();
     }
 }
 
@@ -70,7 +70,7 @@ fn a_try_notices_a_shrink_during_its_check() {
     let holder = Semaphore::open(&path, 4).unwrap();
     let mut permits = all_slots(&holder, 4);
     drop(permits.drain(..2));
-    holder.resize(2).unwrap();
+    holder.set_capacity(2).unwrap();
     // Slots 0 and 1 are taken first. What is slowed down is the look at slot 2.
     let Some(mut other) = crate::support::strace::strace(&[], "flock:delay_enter=3000000:when=3")
     else {
@@ -80,7 +80,7 @@ fn a_try_notices_a_shrink_during_its_check() {
     let pid = other.run(Request::ProcessId).parse().unwrap();
     other.begin(Call::Acquire(1, Try));
     until_held(&path.join("slot.1"), pid);
-    holder.resize(1).unwrap();
+    holder.set_capacity(1).unwrap();
     drop(permits.remove(0));
     let error = other.answer().unwrap_err();
     assert!(error.starts_with("would-block"), "{error}, while {permits:?} is out, of 1");
@@ -102,7 +102,7 @@ fn a_failed_reread_of_a_resized_semaphore_changes_nothing() {
         let Some(mut other) = crate::support::strace::strace(&[], call) else { return };
         other.run(Call::OpenExisting(path.clone()));
         drop(permits.drain(1..3));
-        holder.resize(3).unwrap();
+        holder.set_capacity(3).unwrap();
         let answer = other.expect_error(Call::Acquire(1, Try));
         assert!(answer.contains(": could not list "), "{answer}");
         let answer = other.expect_error(Call::Acquire(1, Try));
@@ -119,7 +119,7 @@ fn a_leader_keeps_what_it_gathered_while_slots_are_in_excess() {
     let (_dir, path) = dirs();
     let holder = Semaphore::open(&path, 6).unwrap();
     let mut permits = all_slots(&holder, 6);
-    holder.resize(5).unwrap();
+    holder.set_capacity(5).unwrap();
     drop(permits.drain(1..5));
     // Slot 0 is out, and slot 5 in excess: four permits need all of the five slots.
     let mut leader = peer(&path, 5, LATE_BACKSTOP);
@@ -156,7 +156,7 @@ fn a_leader_returns_no_slot_beyond_a_capacity_that_shrank() {
             until_held(&path.join("gate"), std::process::id());
             drop(permits.pop()); // slot 4
             until_held(&path.join("slot.4"), std::process::id());
-            let shrunk = holder.resize(3).and_then(|()| handle.capacity());
+            let shrunk = holder.set_capacity(3).and_then(|()| handle.capacity());
             permits.truncate(1);
             assert_eq!(shrunk.unwrap(), 3);
             leader.join().unwrap().unwrap().slots().to_vec()
@@ -180,7 +180,7 @@ fn waiters_acquire_while_the_capacity_keeps_changing() {
                 if is_over.load(Ordering::SeqCst) {
                     break;
                 }
-                semaphore.resize(capacity).unwrap();
+                semaphore.set_capacity(capacity).unwrap();
                 std::thread::sleep(Duration::from_micros(300));
             }
         });

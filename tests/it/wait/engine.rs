@@ -263,7 +263,7 @@ fn polling_waits_as_well_and_leaves_nothing_in_the_kernel() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
-    let lock = Options::new().poll_every(Duration::from_millis(2)).open_lock(&path).unwrap();
+    let lock = Options::new().poll_interval(Duration::from_millis(2)).open_lock(&path).unwrap();
     let mut peer = Peer::with_lock(&path);
     for wait in [
         (|lock| lock.lock()) as fn(&Lock) -> _,

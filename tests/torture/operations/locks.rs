@@ -35,7 +35,7 @@ pub(super) fn run_lock(
         Outcome::Acquired(guard) => {
             actor.enter(primitive, EXCLUSIVE);
             hold_briefly(rng);
-            let _abandoned = guard.abandoned();
+            let _abandoned = guard.was_abandoned();
             actor.leave(primitive, 0);
             if rng.one_in(2) {
                 drop(guard);

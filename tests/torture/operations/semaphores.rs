@@ -62,7 +62,7 @@ fn resize(actor: &Actor<'_>, primitive: usize, semaphore: &Semaphore, rng: &mut 
     let shortage = actor.process.shortages();
     actor.record(Kind::Resizing, primitive, recorded.into(), 0);
     actor.fault_point(FaultPoint::Inside);
-    match semaphore.resize(if is_wrong { *ELASTIC_CAPACITY.end() } else { permits }) {
+    match semaphore.set_capacity(if is_wrong { *ELASTIC_CAPACITY.end() } else { permits }) {
         Ok(()) => actor.record(Kind::WasResized, primitive, recorded.into(), 0),
         Err(error) => actor.record_error(primitive, &error, shortage),
     }

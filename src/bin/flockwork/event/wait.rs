@@ -1,7 +1,6 @@
 //! `flockwork event wait`: waits until events are set, or consumes one.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
 use flockwork::Event;
@@ -89,20 +88,18 @@ pub(super) fn run(arguments: &EventWaitArgs) -> Outcome {
     }
     if arguments.any {
         let index = wait.run(&progress, limit, |limit| {
-            Ok(match limit {
-                Limit::Now => Event::wait_any_timeout(&events, Duration::ZERO),
-                Limit::Never => Event::wait_any(&events),
-                Limit::At(deadline) => Event::wait_any_deadline(&events, deadline),
+            Ok(match limit.timeout() {
+                Some(timeout) => Event::wait_any_timeout(&events, timeout),
+                None => Event::wait_any(&events),
             }?)
         })?;
         progress.ended(&format!("`{}` is set", paths[index].display()));
         return print_path(&paths[index]);
     }
     wait.run(&progress, limit, |limit| {
-        Ok(match limit {
-            Limit::Now => Event::wait_all_timeout(&events, Duration::ZERO),
-            Limit::Never => Event::wait_all(&events),
-            Limit::At(deadline) => Event::wait_all_deadline(&events, deadline),
+        Ok(match limit.timeout() {
+            Some(timeout) => Event::wait_all_timeout(&events, timeout),
+            None => Event::wait_all(&events),
         }?)
     })?;
     match paths.as_slice() {

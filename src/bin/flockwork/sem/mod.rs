@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use flockwork::{Options, Permit, Semaphore};
+use flockwork::{ErrorKind, Options, Permit, Semaphore};
 
 use crate::command_line;
 use crate::create_args::CreateArgs;
@@ -167,19 +167,24 @@ fn open(arguments: &SemArgs, path: &Path, options: &Options) -> Result<Semaphore
         // The first process creates it, however many start at the same time.
         Some(permits) => options.open_semaphore(path, permits),
         None => match options.open_existing_semaphore(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                options.open_semaphore(path, 1)
-            }
+            Err(error) if error.kind() == ErrorKind::NotFound => options.open_semaphore(path, 1),
             opened => opened,
         },
     };
     match opened {
-        Err(flockwork::Error::CapacityMismatch { requested, .. }) if arguments.resize => {
-            let semaphore = options.open_existing_semaphore(path)?;
-            semaphore.resize(requested)?;
-            Ok(semaphore)
-        }
-        opened => Ok(opened?),
+        Ok(semaphore) => Ok(semaphore),
+        Err(error) => match (error.kind(), requested) {
+            (ErrorKind::CapacityMismatch, Some(requested)) if arguments.resize => {
+                let semaphore = options.open_existing_semaphore(path)?;
+                semaphore.set_capacity(requested)?;
+                Ok(semaphore)
+            }
+            // The path itself, and not a file of the semaphore.
+            (ErrorKind::NotRegularFile, _) if error.path().file_name() == path.file_name() => {
+                Err(Failure::from(error).hint(NAME_FIRST))
+            }
+            _ => Err(error.into()),
+        },
     }
 }
 
