@@ -6,6 +6,7 @@ use flockwork::{Lock, Options};
 
 use crate::peer::lock::Call;
 use crate::peer::{Peer, label};
+use crate::support::failure::in_full;
 
 fn record_of(path: &std::path::Path) -> std::path::PathBuf {
     let mut name = path.as_os_str().to_os_string();
@@ -19,14 +20,14 @@ fn a_labelled_holder_is_named_with_all_that_is_known() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let lock = Lock::open(&path).unwrap();
-    assert_eq!(lock.holder().unwrap(), None);
+    assert_eq!(lock.holders().unwrap(), []);
 
     let mut peer = Peer::start();
     peer.open_lock(&path, &[label("nightly build")]);
     peer.expect(Call::Holder, "nobody");
     let before = SystemTime::now();
     peer.lock();
-    let holder = lock.holder().unwrap().unwrap();
+    let holder = lock.holders().unwrap().remove(0);
     assert_eq!(holder.pid(), peer.id());
     assert_eq!(holder.label(), Some("nightly build"));
     assert!(holder.command().unwrap().contains("peer::entry"), "{holder}");
@@ -36,14 +37,14 @@ fn a_labelled_holder_is_named_with_all_that_is_known() {
 
     // Errors tell it too.
     for error in [lock.try_lock().unwrap_err(), lock.lock_timeout(Duration::ZERO).unwrap_err()] {
-        assert_eq!(error.holder(), Some(&holder));
-        let text = error.to_string();
+        assert_eq!(error.holders(), [holder.clone()]);
+        let text = in_full(&error);
         for part in ["nightly build", &peer.id().to_string(), &path.display().to_string()] {
             assert!(text.contains(part), "{text}");
         }
     }
     peer.unlock();
-    assert_eq!(lock.holder().unwrap(), None);
+    assert_eq!(lock.holders().unwrap(), []);
     assert!(!record_of(&path).exists());
 }
 
@@ -53,7 +54,7 @@ fn a_record_without_a_label_is_left_where_one_was_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     let lock = Options::new().record_holder(true).open_lock(dir.path().join("a.lock")).unwrap();
     let guard = lock.lock().unwrap();
-    let holder = lock.holder().unwrap().unwrap();
+    let holder = lock.holders().unwrap().remove(0);
     assert_eq!((holder.pid(), holder.label()), (std::process::id(), None));
     assert!(record_of(lock.path()).exists());
     guard.unlock().unwrap();
@@ -74,14 +75,14 @@ fn linux_shows_the_process_of_a_holder_without_a_record() {
     let lock = Lock::open(&path).unwrap();
     let mut peer = Peer::with_lock(&path);
     peer.lock();
-    let holder = lock.holder().unwrap().unwrap();
+    let holder = lock.holders().unwrap().remove(0);
     assert_eq!(holder.pid(), peer.id());
     assert!(holder.command().unwrap().contains("peer::entry"), "{holder}");
     assert_eq!((holder.label(), holder.since()), (None, None));
     let error = lock.try_lock().unwrap_err();
-    assert_eq!(error.holder().unwrap().pid(), peer.id());
+    assert_eq!(error.holders()[0].pid(), peer.id());
     peer.unlock();
-    assert_eq!(lock.holder().unwrap(), None);
+    assert_eq!(lock.holders().unwrap(), []);
 }
 
 #[test]
@@ -95,7 +96,7 @@ fn inspecting_acquires_nothing_and_blocks_no_waiter() {
     crate::support::running::scope(|scope| {
         scope.spawn(|| {
             while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                looker.holder().unwrap();
+                looker.holders().unwrap();
             }
         });
         let _end = crate::support::running::on_drop(|| {
@@ -104,7 +105,7 @@ fn inspecting_acquires_nothing_and_blocks_no_waiter() {
         for _ in 0..500 {
             let guard = lock.try_lock().expect("nobody else takes it");
             assert!(!guard.was_abandoned(), "nobody died");
-            assert_eq!(lock.holder().unwrap().unwrap().label(), Some("mine"));
+            assert_eq!(lock.holders().unwrap().remove(0).label(), Some("mine"));
         }
     });
 }
@@ -166,7 +167,7 @@ fn a_held_lock_is_never_free_in_a_long_list_of_locks() {
             }
         });
         for round in 0..2000 {
-            assert!(flockwork::is_held(&path).unwrap(), "round {round}");
+            assert!(flockwork::inspect(&path).unwrap().is_held(), "round {round}");
         }
     });
 }
@@ -192,7 +193,7 @@ fn a_record_is_taken_away_before_the_release() {
     crate::support::until_blocked(&path, 1);
     first.unlock();
     second.finish();
-    let holder = Lock::open(&path).unwrap().holder().unwrap().unwrap();
+    let holder = Lock::open(&path).unwrap().holders().unwrap().remove(0);
     assert_eq!(holder.label(), Some("second"));
 }
 
@@ -210,14 +211,14 @@ fn only_the_next_holder_learns_of_a_killed_labelled_holder() {
         killed.expect(Call::WasAbandoned, false);
         killed.kill();
         assert!(record_of(&path).exists());
-        assert_eq!(lock.holder().unwrap(), None, "a dead one's record was believed");
+        assert_eq!(lock.holders().unwrap(), [], "a dead one's record was believed");
 
         let mut next = Peer::start();
         next.open_lock(&path, settings);
         next.lock();
         // The dead one's record is not believed of the one who holds it now.
-        let holder = lock.holder().unwrap();
-        assert_ne!(holder.as_ref().and_then(|h| h.label()), Some("killed"), "{in_words} label");
+        let mut holders = lock.holders().unwrap().into_iter();
+        assert!(holders.all(|holder| holder.label() != Some("killed")), "{in_words} label");
         next.expect(Call::WasAbandoned, true);
         next.expect(Call::WasAbandoned, true);
         next.unlock();
@@ -236,10 +237,10 @@ fn a_forged_record_is_not_believed() {
     let forged = format!("flockwork holder 1\npid {}\nhost x\nlabel forged\n", std::process::id());
     for text in [forged.as_str(), &format!("{forged}end\n"), "flockwork holder 1\n", "flock"] {
         std::fs::write(record_of(&path), text).unwrap();
-        assert_eq!(lock.holder().unwrap(), None);
+        assert_eq!(lock.holders().unwrap(), []);
         let guard = lock.lock().unwrap();
         assert!(!guard.was_abandoned(), "{text:?} is for no file");
-        assert_eq!(lock.holder().unwrap().unwrap().label(), Some("real"));
+        assert_eq!(lock.holders().unwrap().remove(0).label(), Some("real"));
         drop(guard);
         assert!(!record_of(&path).exists());
     }
@@ -265,8 +266,8 @@ fn another_users_file_in_place_of_the_record_is_left_alone() {
             for lock in [&labelled, &plain] {
                 let guard = lock.lock().unwrap();
                 assert!(!guard.was_abandoned());
-                let label = lock.holder().unwrap().and_then(|h| h.label().map(String::from));
-                assert_eq!(label, None);
+                let mut holders = lock.holders().unwrap().into_iter();
+                assert!(holders.all(|holder| holder.label().is_none()));
                 guard.unlock().unwrap();
             }
             assert_eq!(std::fs::read(&place).unwrap(), content);
@@ -297,7 +298,7 @@ fn a_symlink_or_fifo_in_place_of_the_record_is_not_opened() {
     for name in ["a.lock.holder", "a.lock.holder.new"] {
         let link = dir.path().join(name);
         std::os::unix::fs::symlink(&victim, &link).unwrap();
-        assert_eq!(lock.holder().unwrap(), None);
+        assert_eq!(lock.holders().unwrap(), []);
         drop(lock.lock().unwrap());
         assert_eq!(std::fs::read_to_string(&victim).unwrap(), "flockwork holder 1\n");
         assert_eq!(std::fs::read_link(&link).unwrap(), victim);
@@ -305,7 +306,7 @@ fn a_symlink_or_fifo_in_place_of_the_record_is_not_opened() {
     }
     let fifo = dir.path().join("a.lock.holder");
     assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-    assert_eq!(lock.holder().unwrap(), None);
+    assert_eq!(lock.holders().unwrap(), []);
     drop(lock.lock().unwrap());
 }
 
@@ -323,16 +324,16 @@ fn the_record_of_a_replaced_lock_file_is_ignored() {
     old.open_lock(&path, &[label("old")]);
     old.lock();
     std::fs::remove_file(&path).unwrap();
-    assert_eq!(lock.holder().unwrap(), None);
+    assert_eq!(lock.holders().unwrap(), []);
     let guard = lock.lock().unwrap();
     assert!(!guard.was_abandoned());
-    assert_eq!(lock.holder().unwrap().and_then(|h| h.label().map(String::from)), None);
+    assert!(lock.holders().unwrap().iter().all(|holder| holder.label().is_none()));
     drop(guard);
 
     new.open_lock(&path, &[label("new")]);
     new.lock();
     old.unlock();
-    assert_eq!(lock.holder().unwrap().unwrap().label(), Some("new"));
+    assert_eq!(lock.holders().unwrap().remove(0).label(), Some("new"));
     new.kill();
     assert!(lock.lock().unwrap().was_abandoned());
 }
@@ -390,10 +391,10 @@ fn a_dead_record_locked_by_another_process_is_ignored() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let _record = record_of_a_killed_holder(&path);
-    assert_eq!(flockwork::holders(&path).unwrap(), []);
+    assert_eq!(flockwork::inspect(&path).unwrap().holders(), []);
     let mut other = Peer::with_lock(&path);
     other.lock();
     let pids: Vec<_> =
-        flockwork::holders(&path).unwrap().iter().map(flockwork::Holder::pid).collect();
+        flockwork::inspect(&path).unwrap().holders().iter().map(flockwork::Holder::pid).collect();
     assert_eq!(pids, [other.id()]);
 }

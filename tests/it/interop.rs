@@ -90,7 +90,7 @@ fn excludes_and_is_excluded_by(holding: fn(&Path) -> Command, gets: fn(&Path) ->
     // The tool holds: we are refused and told who it is, then wait in each way and get it.
     let error = lock.try_lock().unwrap_err();
     assert!(error.is_would_block());
-    assert!(error.holder().is_some(), "{error}");
+    assert!(!error.holders().is_empty(), "{error}");
     let mut foreign = Some(foreign);
     for wait in [
         (|lock| lock.lock()) as fn(&Lock) -> _,

@@ -148,7 +148,11 @@ fn events_and_what_is_built_on_them_leave_nothing() {
             file.write("contents").unwrap();
             assert_eq!(file.read().unwrap(), b"contents");
         });
-        flat("SharedFile, update", times(2000), || file.update(Ok::<_, Error>).unwrap());
+        let mut round = 0_u32;
+        flat("SharedFile, update", times(2000), || {
+            round += 1;
+            file.update(|contents| Ok::<_, Error>(*contents = round.to_string().into())).unwrap();
+        });
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 5, "{:?}", names(dir.path()));
     });
 }
@@ -200,7 +204,9 @@ fn waits_that_are_given_up_leave_nothing() {
         flat("Once, dropped", times(5000), || assert_waits(once.wait_async()));
         let file = SharedFile::open(path("file")).unwrap();
         let held = file.lock_exclusive().unwrap();
-        flat("SharedFile, timed out", times(500), || assert!(file.read_timeout(SHORT).is_err()));
+        flat("SharedFile, timed out", times(500), || {
+            assert!(file.lock_shared_timeout(SHORT).is_err())
+        });
         flat("SharedFile, dropped", times(5000), || assert_waits(file.write_async("x")));
         drop(held);
         // What was given up is had by the next who asks, all the same.
@@ -235,9 +241,9 @@ fn handles_that_are_opened_and_dropped_leave_nothing() {
             assert!(SharedFile::open(path("file")).unwrap().read().is_err());
         });
         flat("looks", times(500), || {
-            assert!(flockwork::holders(path("lock")).unwrap().is_empty());
-            assert!(!flockwork::is_held(path("lock")).unwrap());
-            assert!(flockwork::held_slots(path("pool")).unwrap().is_empty());
+            let status = flockwork::inspect(path("lock")).unwrap();
+            assert!(status.holders().is_empty() && !status.is_held());
+            assert!(flockwork::inspect(path("pool")).unwrap().held_slots().is_empty());
         });
     });
 }

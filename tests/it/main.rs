@@ -9,6 +9,7 @@ mod limit;
 mod peer;
 mod support;
 
+mod api;
 mod event;
 mod examples;
 mod hanging_tests;

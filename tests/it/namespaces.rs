@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use flockwork::{Holder, Lock, Options, RwLock, Semaphore, held_slots, holders, is_held};
+use flockwork::{Holder, Lock, Options, RwLock, Semaphore, inspect};
 
 use crate::peer::Way::{Block, Timeout, Try};
 use crate::peer::lock::{Call, InChild};
@@ -61,9 +61,9 @@ fn is_held_is_true_of_what_another_pid_namespace_holds() {
         // And the other way round: what is held in there is seen out here.
         peer.open_lock(&path, &[]);
         peer.lock();
-        assert!(is_held(&path).unwrap());
+        assert!(inspect(&path).unwrap().is_held());
         peer.unlock();
-        assert!(!is_held(&path).unwrap());
+        assert!(!inspect(&path).unwrap().is_held());
     }
 }
 
@@ -97,9 +97,9 @@ fn held_slots_has_what_another_pid_namespace_holds() {
         peer.expect(Request::HeldSlots(path.clone()), "[]");
         peer.open_semaphore(&path, 3, &[]);
         let held = peer.run(semaphore::Call::Acquire(1, Block));
-        assert_eq!(held, held_slots(&path).unwrap()[0].to_string());
+        assert_eq!(held, inspect(&path).unwrap().held_slots()[0].to_string());
         peer.run(semaphore::Call::Release);
-        assert!(held_slots(&path).unwrap().is_empty());
+        assert!(inspect(&path).unwrap().held_slots().is_empty());
     }
 }
 
@@ -130,7 +130,7 @@ fn a_holder_in_another_pid_namespace_is_not_this_process() {
             );
             assert!(!answer.contains("this very process"), "{answer}");
         }
-        let holder = lock.holder().unwrap().unwrap();
+        let holder = lock.holders().unwrap().remove(0);
         assert!(holder.to_string().contains("process 1 in another pid namespace ("), "{holder}");
         assert!(!holder.same_pid_namespace() && !holder.is_this_process(), "{holder:?}");
         assert_ne!(holder.pid_namespace(), None);
@@ -179,7 +179,7 @@ fn a_neighbour_is_named_by_the_number_that_counts_there() {
         assert!(answer.starts_with("process 2 (flock "), "{namespace:?}: {answer}");
         // All others of the namespace end with its first.
         drop(peer);
-        eventually("the namespace is gone", || !is_held(&path).unwrap());
+        eventually("the namespace is gone", || !inspect(&path).unwrap().is_held());
         std::fs::remove_file(&ready).unwrap();
     }
 }
@@ -197,7 +197,8 @@ fn a_reader_in_another_pid_namespace_is_named_once() {
             peer.open_rwlock(&path, settings);
             peer.run(rwlock::Call::Read(Block));
         }
-        let found = holders(&path).unwrap();
+        let status = inspect(&path).unwrap();
+        let found = status.holders();
         let labels: Vec<_> = found.iter().map(Holder::label).collect();
         assert_eq!(labels, [Some("report"), None], "{found:?}");
         assert_eq!((found[0].pid(), found[0].same_pid_namespace()), (1, false), "{found:?}");
@@ -240,14 +241,14 @@ fn a_child_that_inherited_a_dead_holders_lock_is_named() {
     open_labelled(&mut parent, &path, "daemon");
     parent.lock();
     let child: u32 = parent.run(Call::Fork(InChild::Stay)).parse().unwrap();
-    assert_eq!(lock.holder().unwrap().map(|holder| holder.pid()), Some(parent.id()));
+    assert_eq!(lock.holders().unwrap().remove(0).pid(), parent.id());
     parent.kill();
-    let holder = lock.holder().unwrap().unwrap();
+    let holder = lock.holders().unwrap().remove(0);
     assert_eq!((holder.pid(), holder.label()), (child, Some("daemon")));
     assert!(holder.since().is_some() && !holder.is_this_process());
     let child = rustix::process::Pid::from_raw(i32::try_from(child).unwrap()).unwrap();
     rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
-    eventually("it has ended", || !is_held(&path).unwrap());
+    eventually("it has ended", || !inspect(&path).unwrap().is_held());
     let labelled = Options::new().label("next").open_lock(&path).unwrap();
     assert!(labelled.lock().unwrap().was_abandoned());
 }

@@ -1,15 +1,17 @@
 //! `Once` between processes and threads: exactly one does it, whoever fails or dies.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use flockwork::{Once, OnceError, Options};
+use flockwork::{Error, ErrorKind, Once, Options};
 use futures_lite::future::block_on;
 
 use crate::peer::Way::{Async, Block, Deadline, Timeout, Try};
 use crate::peer::once::{Call, Work, peer};
 use crate::peer::{Peer, Way, label};
+use crate::support::failure::Failure;
 use crate::support::{eventually, until_blocked, until_watching};
 
 fn lines(log: &Path) -> usize {
@@ -47,21 +49,23 @@ fn one_of_many_threads_does_it_and_the_others_wait() {
     limit!();
     let (_dir, path, _log) = files();
     let once = Once::open(&path).unwrap();
-    let (runs, finished) = (AtomicU32::new(0), AtomicU32::new(0));
+    let counts = || Arc::new(AtomicU32::new(0));
+    let (runs, finished) = (counts(), counts());
     crate::support::running::scope(|scope| {
         for thread in 0..12 {
-            let (once, runs, finished) = (&once, &runs, &finished);
+            let (once, runs, finished) = (&once, Arc::clone(&runs), Arc::clone(&finished));
             scope.spawn(move || {
-                let work = || -> Result<(), std::io::Error> {
+                let is_finished = Arc::clone(&finished);
+                let work = move || -> std::io::Result<()> {
                     runs.fetch_add(1, Ordering::SeqCst);
                     std::thread::sleep(Duration::from_millis(20));
-                    finished.fetch_add(1, Ordering::SeqCst);
+                    is_finished.fetch_add(1, Ordering::SeqCst);
                     Ok(())
                 };
                 match thread % 3 {
                     0 => once.call_once(work),
                     1 => once.call_once_timeout(Duration::from_secs(100), work),
-                    _ => block_on(once.call_once_async(|| async { work() })),
+                    _ => block_on(once.call_once_async(|| async move { work() })),
                 }
                 .unwrap();
                 assert_eq!(finished.load(Ordering::SeqCst), 1);
@@ -132,7 +136,7 @@ fn a_caller_that_does_not_wait_learns_who_is_doing_it() {
         assert!(answer.contains("\"unpacking\"") && answer.contains("built`"), "{answer}");
     }
     assert!(other.run(Call::Holder).contains("\"unpacking\""));
-    other.expect_would_block(Call::Reset(Try));
+    other.expect_timed_out(Call::Reset(Timeout(0)));
     other.expect_timed_out(Call::Reset(Timeout(10)));
     for way in [Timeout(0), Deadline(20)] {
         let answer = other.expect_error(Call::Wait(way));
@@ -149,7 +153,7 @@ fn a_caller_that_does_not_wait_learns_who_is_doing_it() {
 #[test]
 fn every_form_passes_the_path_and_the_holder_to_the_callback() {
     limit!();
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
     let (_dir, path, log) = files();
     let mut busy = peer(&path, &[label("unpacking")]);
     busy.begin(call(&log, Work::Hang, Block));
@@ -164,13 +168,10 @@ fn every_form_passes_the_path_and_the_holder_to_the_callback() {
         .unwrap();
     let span = Duration::from_millis(50);
     let begin = format!("waiting for `{}`", path.display());
-    let check = |error: &flockwork::Error| {
+    let check = |error: &Error| {
         assert_eq!(error.path(), path);
-        assert_eq!(error.holder().and_then(flockwork::Holder::label), Some("unpacking"));
-        match error {
-            flockwork::Error::TimedOut { waited, .. } => assert!(*waited >= span, "{waited:?}"),
-            other => panic!("{other}"),
-        }
+        assert_eq!(error.holders()[0].label(), Some("unpacking"));
+        assert!(error.waited().is_some_and(|waited| waited >= span), "{error}");
         let told = std::mem::take(&mut *told.lock().unwrap());
         for line in &told {
             assert!(line.starts_with(&begin) && line.contains("\"unpacking\""), "{line}");
@@ -179,8 +180,7 @@ fn every_form_passes_the_path_and_the_holder_to_the_callback() {
     };
     // On a busy machine all of the span may pass before this thread runs again.
     eventually("a caller is told", || {
-        let called = once.call_once_timeout(span, || Ok::<(), String>(()));
-        check(called.unwrap_err().flockwork().unwrap())
+        check(&once.call_once_timeout(span, || Ok::<(), Error>(())).unwrap_err())
     });
     eventually("a waiter is told", || check(&once.wait_timeout(span).unwrap_err()));
     eventually("a reset is told", || check(&once.reset_timeout(span).unwrap_err()));
@@ -231,17 +231,15 @@ fn the_marker_file_alone_decides_whether_it_is_done() {
     let once = Once::open(&path).unwrap();
     std::fs::write(&path, "by hand").unwrap();
     assert!(once.is_done().unwrap());
-    assert!(!once.call_once(|| Err::<(), _>("must not run")).unwrap());
+    assert!(!once.call_once(|| Err::<(), _>(Failure::Closure("must not run"))).unwrap());
     assert!(!dir.path().join("built.flock").exists(), "who finds it done needs no lock");
     std::fs::remove_file(&path).unwrap();
-    assert!(once.call_once(|| Ok::<(), String>(())).unwrap());
-    let error = once.reset().and_then(|_| {
-        std::fs::create_dir(&path).unwrap();
-        once.is_done()
-    });
-    assert!(matches!(error, Err(flockwork::Error::NotRegularFile { .. })), "{error:?}");
-    let error = once.call_once(|| Ok::<(), String>(())).unwrap_err();
-    assert!(matches!(error, OnceError::Flockwork(flockwork::Error::NotRegularFile { .. })));
+    assert!(once.call_once(|| Ok::<(), Error>(())).unwrap());
+    once.reset().unwrap();
+    std::fs::create_dir(&path).unwrap();
+    assert_eq!(once.is_done().unwrap_err().kind(), ErrorKind::NotRegularFile);
+    let error = once.call_once(|| Ok::<(), Error>(())).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotRegularFile);
     assert!(path.is_dir());
 }
 
@@ -252,11 +250,11 @@ fn only_a_call_and_a_reset_create_directories() {
     let short = std::time::Duration::from_millis(10);
     let once = Once::open(dir.path().join("out/er/done")).unwrap();
     assert!(!once.is_done().unwrap());
-    assert!(once.holder().unwrap().is_none());
+    assert!(once.holders().unwrap().is_empty());
     assert!(once.wait_timeout(short).unwrap_err().is_timed_out());
     assert!(block_on(futures_lite::future::poll_once(once.wait_async())).is_none());
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-    assert!(once.call_once(|| Ok::<(), String>(())).unwrap());
+    assert!(once.call_once(|| Ok::<(), Error>(())).unwrap());
     assert!(once.reset().unwrap());
 }
 
@@ -268,14 +266,13 @@ fn a_dropped_future_leaves_it_undone_and_the_next_one_does_it() {
     limit!();
     let (_dir, path, _log) = files();
     let once = Once::open(&path).unwrap();
-    let forever = once.call_once_async(std::future::pending::<Result<(), String>>);
+    let forever = once.call_once_async(std::future::pending::<Result<(), Error>>);
     assert!(block_on(futures_lite::future::poll_once(Box::pin(forever))).is_none());
-    assert!(once.try_call_once(|| Ok::<(), String>(())).unwrap());
+    assert!(once.try_call_once(|| Ok::<(), Error>(())).unwrap());
 
-    is_send(once.call_once_async(|| async { Ok::<(), String>(()) }));
+    is_send(once.call_once_async(|| async { Ok::<(), Error>(()) }));
     is_send(once.reset_async());
     is::<Once>();
-    is::<OnceError<std::io::Error>>();
 }
 
 #[test]
@@ -283,19 +280,16 @@ fn the_error_of_the_closure_is_returned_unchanged() {
     limit!();
     let (_dir, path, _log) = files();
     let once = Options::new().fsync(true).open_once(&path).unwrap();
-    let error = once.call_once(|| Err::<(), _>(42)).unwrap_err();
-    assert!(error.flockwork().is_none() && !error.is_timed_out() && !error.is_would_block());
-    assert_eq!(error.into_closure(), Some(42));
-    let boxed: Box<dyn std::error::Error> =
-        once.call_once(|| std::fs::read(&path).map(drop)).unwrap_err().into();
-    assert!(!boxed.to_string().is_empty());
-    let flat =
-        |error: std::io::Result<()>| -> std::io::Result<bool> { Ok(once.call_once(|| error)?) };
+    let error = once.call_once(|| Err::<(), _>(Failure::Closure(42))).unwrap_err();
+    assert!(matches!(error, Failure::Closure(42)), "{error:?}");
+    let error = once.call_once(|| std::fs::read(&path).map(drop)).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
     let refused = std::io::Error::from(std::io::ErrorKind::AddrInUse);
-    assert_eq!(flat(Err(refused)).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+    let error = once.call_once(|| Err::<(), _>(refused)).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
     let boxed = |fails: bool| -> Result<bool, Box<dyn std::error::Error>> {
         let work = || if fails { Err("no".into()) } else { Ok(()) };
-        once.call_once(work).map_err(flockwork::CallError::flatten)
+        once.call_once(work)
     };
     assert_eq!(boxed(true).unwrap_err().to_string(), "no");
     assert!(boxed(false).unwrap());

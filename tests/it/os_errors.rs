@@ -21,16 +21,15 @@ fn dirs() -> (tempfile::TempDir, std::path::PathBuf) {
 }
 
 #[track_caller]
-fn assert_io(path: &std::path::Path, operation: &str) -> std::io::Error {
-    match Lock::open(path) {
-        Err(error @ Error::Io { .. }) => {
-            assert_eq!(error.path(), path);
-            assert!(error.to_string().starts_with(&format!("could not {operation} `")), "{error}");
-            let Error::Io { source, .. } = error else { unreachable!() };
-            source
-        }
-        other => panic!("{other:?}"),
-    }
+fn assert_io(path: &std::path::Path, operation: &str) -> Error {
+    let error = Lock::open(path).unwrap_err();
+    assert_eq!(error.path(), path);
+    assert!(error.to_string().starts_with(&format!("could not {operation} `")), "{error}");
+    assert_eq!(
+        error.operation().map(|operation| operation.to_string()).as_deref(),
+        Some(operation)
+    );
+    error
 }
 
 #[test]
@@ -38,7 +37,10 @@ fn a_name_that_is_too_long_is_a_clear_error() {
     limit!();
     let (dir, _) = dirs();
     let error = assert_io(&dir.path().join("x".repeat(256)), "look up");
-    assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::NAMETOOLONG.raw_os_error()));
+    assert_eq!(
+        error.io_error().unwrap().raw_os_error(),
+        Some(rustix::io::Errno::NAMETOOLONG.raw_os_error())
+    );
     let long = dir.path().join("y/".repeat(3000));
     assert!(Lock::open(long.join("z")).is_err());
     // A name that leaves no room for the record's suffix is locked without a record.
@@ -55,7 +57,7 @@ fn a_parent_that_is_a_file_is_an_error() {
     let (dir, path) = dirs();
     std::fs::write(&path, "").unwrap();
     let error = assert_io(&path.join("b.lock"), "look up");
-    assert_eq!(error.kind(), std::io::ErrorKind::NotADirectory);
+    assert_eq!(error.io_error().unwrap().kind(), std::io::ErrorKind::NotADirectory);
     drop(dir);
 }
 
@@ -64,7 +66,11 @@ fn empty_and_impossible_paths_are_errors() {
     limit!();
     for path in ["", "a\0b"] {
         let error = Lock::open(path).unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput, "{path:?}: {error}");
+        assert_eq!(
+            error.io_error().unwrap().kind(),
+            std::io::ErrorKind::InvalidInput,
+            "{path:?}: {error}"
+        );
     }
     let (dir, path) = dirs();
     assert!(Lock::open(path.join("")).is_err(), "a path with a slash at its end");

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use flockwork::{Error, FileReadGuard, FileWriteGuard, Options, SharedFile, UpdateError};
+use flockwork::{Error, ErrorKind, FileReadGuard, FileWriteGuard, Options, SharedFile};
 use futures_lite::future::block_on;
 
-use crate::peer::Way::{Async, Block, Deadline, Timeout, Try};
+use crate::peer::Way::{Async, Block, Timeout, Try};
 use crate::peer::shared_file::{Call, Change, Through, peer};
 use crate::peer::{Peer, Way};
+use crate::support::failure::Failure;
 use crate::support::{eventually, until_blocked};
 
 fn files() -> (tempfile::TempDir, PathBuf) {
@@ -26,6 +27,11 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
+/// The lock file of the shared file at `path`.
+fn lock_of(path: &Path) -> PathBuf {
+    path.with_file_name("data.json.flock")
+}
+
 const AT_REST: [&str; 3] = ["data.json", "data.json.flock", "data.json.flock.gate"];
 
 #[test]
@@ -34,20 +40,16 @@ fn what_is_written_is_read_in_each_way() {
     let (dir, path) = files();
     let file = SharedFile::open(&path).unwrap();
     assert_eq!(file.path(), path);
-    assert_eq!(file.rwlock().unwrap().path(), dir.path().join("data.json.flock"));
-    for error in [
-        file.read().unwrap_err(),
-        file.try_read_to_string().unwrap_err(),
-        block_on(file.read_async()).unwrap_err(),
-    ] {
-        assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+    for error in [file.read().unwrap_err(), file.read_to_string().unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::NotFound);
         assert_eq!(error.path(), path);
-        assert!(error.raw_os_error().is_some(), "{error}");
+        assert!(error.io_error().unwrap().raw_os_error().is_some(), "{error}");
     }
     assert!(!path.exists());
-    file.update(|old| {
-        assert_eq!(old, b"");
-        Ok::<_, String>(b"one".to_vec())
+    file.update(|contents| {
+        assert_eq!(contents, b"");
+        *contents = b"one".to_vec();
+        Ok::<_, Error>(())
     })
     .unwrap();
     assert_eq!(file.read_to_string().unwrap(), "one");
@@ -55,17 +57,20 @@ fn what_is_written_is_read_in_each_way() {
     let (second, later) =
         (Duration::from_secs(100), std::time::Instant::now() + Duration::from_secs(100));
     file.write("two").unwrap();
-    assert_eq!(file.read_timeout(second).unwrap(), b"two");
-    file.try_write(b"three").unwrap();
-    assert_eq!(file.try_read().unwrap(), b"three");
-    file.write_timeout(vec![b'4'], second).unwrap();
-    assert_eq!(file.read_to_string_timeout(second).unwrap(), "4");
-    file.write_deadline("5", later).unwrap();
-    assert_eq!(file.read_to_string_deadline(later).unwrap(), "5");
-    assert_eq!(file.read_deadline(later).unwrap(), b"5");
+    assert_eq!(file.lock_shared_timeout(second).unwrap().read().unwrap(), b"two");
+    file.try_lock_exclusive().unwrap().replace(b"three").unwrap();
+    assert_eq!(file.try_lock_shared().unwrap().read().unwrap(), b"three");
+    file.lock_exclusive_timeout(second).unwrap().replace(vec![b'4']).unwrap();
+    assert_eq!(file.lock_shared_timeout(second).unwrap().read_to_string().unwrap(), "4");
+    file.lock_exclusive_deadline(later).unwrap().replace("5").unwrap();
+    assert_eq!(file.lock_shared_deadline(later).unwrap().read_to_string().unwrap(), "5");
     block_on(file.write_async("6")).unwrap();
-    assert_eq!(block_on(file.read_async()).unwrap(), b"6");
-    assert_eq!(block_on(file.read_to_string_async()).unwrap(), "6");
+    assert_eq!(block_on(file.lock_shared_async()).unwrap().read().unwrap(), b"6");
+    let length = block_on(file.update_async(|contents| {
+        contents.push(b'7');
+        Ok::<_, Error>(contents.len())
+    }));
+    assert_eq!((length.unwrap(), file.read_to_string().unwrap().as_str()), (2, "67"));
     file.write("").unwrap();
     assert_eq!(file.read().unwrap(), b"");
     let large = vec![7; 5_000_000];
@@ -73,7 +78,7 @@ fn what_is_written_is_read_in_each_way() {
     assert_eq!(file.read().unwrap(), large);
     file.write(b"\xff\xfe").unwrap();
     let error = file.read_to_string().unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+    assert_eq!(error.io_error().unwrap().kind(), std::io::ErrorKind::InvalidData);
     assert!(error.to_string().contains("data.json"), "{error}");
     assert_eq!(names(dir.path()), AT_REST);
 }
@@ -103,7 +108,7 @@ fn each_form_waits_or_fails_without_a_change() {
         for call in [Call::ReadLocked(way), Call::Update(Change::Append("x".into()), way)] {
             let writing = file.lock_exclusive().unwrap();
             other.begin(call);
-            until_blocked(file.rwlock().unwrap().path(), 1);
+            until_blocked(&lock_of(&path), 1);
             assert!(other.is_silent());
             drop(writing);
             let answer = other.finish();
@@ -128,7 +133,7 @@ fn guards_hold_for_longer_work() {
     let file = SharedFile::open(&path).unwrap();
     let mut other = peer(&path, &[]);
     let mut writing = file.lock_exclusive().unwrap();
-    assert_eq!(writing.read().unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    assert_eq!(writing.read().unwrap_err().kind(), ErrorKind::NotFound);
     writing.replace("one").unwrap();
     assert_eq!(writing.read_to_string().unwrap(), "one");
     writing.replace("two").unwrap();
@@ -164,12 +169,19 @@ fn an_update_that_fails_or_panics_changes_nothing() {
     let mut other = peer(&path, &[]);
     for _ in 0..2 {
         let before = std::fs::read(&path).ok();
-        match file.update(|_| Err::<Vec<u8>, _>(42)) {
-            Err(UpdateError::Closure(42)) => {}
+        let failed = file.update(|contents| {
+            contents.extend(b"half");
+            Err::<(), _>(Failure::Closure(42))
+        });
+        match failed {
+            Err(Failure::Closure(42)) => {}
             other => panic!("{other:?}"),
         }
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let _ = file.update(|_| -> Result<Vec<u8>, String> { panic!("half-way") });
+            let _ = file.update(|contents| -> Result<(), Error> {
+                contents.extend(b"half");
+                panic!("half-way")
+            });
         }));
         assert!(panicked.is_err());
         assert!(other.expect_error(Call::Update(Change::Fail, Async)).starts_with("closure"));
@@ -229,7 +241,7 @@ fn killed_processes_lose_no_finished_update() {
         let now: u64 = loop {
             match file.read_to_string() {
                 Ok(number) => break number.parse().expect("a number, whole"),
-                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}"),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "{error}"),
             }
         };
         assert!(now >= last, "{now} after {last}");
@@ -243,7 +255,7 @@ fn killed_processes_lose_no_finished_update() {
     let number: u64 = number.parse().unwrap();
     // Each of them may have been killed between the write and its own note of it.
     assert!((done..=done + killed).contains(&number), "{number}, and {done} were told");
-    file.update(Ok::<_, String>).unwrap();
+    file.write(number.to_string()).unwrap();
     assert_eq!(names(dir.path()), AT_REST);
 }
 
@@ -320,19 +332,16 @@ fn what_is_not_a_regular_file_is_rejected_and_unchanged() {
     let (dir, path) = files();
     std::fs::create_dir(&path).unwrap();
     let error = SharedFile::open(&path).unwrap_err();
-    assert!(matches!(error, Error::NotRegularFile { .. }), "{error}");
+    assert_eq!(error.kind(), ErrorKind::NotRegularFile, "{error}");
     std::fs::remove_dir(&path).unwrap();
     let file = SharedFile::open(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
     for error in [
         file.read().unwrap_err(),
         file.write("x").unwrap_err(),
-        match file.update(|_| Ok::<_, String>(vec![])).unwrap_err() {
-            UpdateError::Flockwork(error) => error,
-            other @ UpdateError::Closure(_) => panic!("{other}"),
-        },
+        file.update(|_| Ok::<(), Error>(())).unwrap_err(),
     ] {
-        assert!(matches!(error, Error::NotRegularFile { .. }), "{error}");
+        assert_eq!(error.kind(), ErrorKind::NotRegularFile, "{error}");
         assert_eq!(error.path(), path);
     }
     assert!(path.is_dir());
@@ -345,9 +354,9 @@ fn the_path_of_a_directory_is_rejected_and_nothing_created() {
     let (dir, path) = files();
     for path in [path.join(""), dir.path().join("..")] {
         let error = SharedFile::open(&path).unwrap_err();
-        assert!(matches!(error, Error::NotRegularFile { .. }), "{error}");
+        assert_eq!(error.kind(), ErrorKind::NotRegularFile, "{error}");
         let error = flockwork::Once::open(&path).unwrap_err();
-        assert!(matches!(error, Error::NotRegularFile { .. }), "{error}");
+        assert_eq!(error.kind(), ErrorKind::NotRegularFile, "{error}");
     }
     assert_eq!(names(dir.path()), [""; 0]);
 }
@@ -359,15 +368,13 @@ fn reading_never_waits_and_needs_no_lock_file() {
     std::fs::write(&path, "plain").unwrap();
     let file = SharedFile::open(&path).unwrap();
     assert_eq!(file.read_to_string().unwrap(), "plain");
-    assert_eq!(block_on(file.read_async()).unwrap(), b"plain");
+    assert_eq!(file.read().unwrap(), b"plain");
     assert_eq!(names(dir.path()), ["data.json"]);
     let mut other = peer(&path, &[]);
     let mut writing = file.lock_exclusive().unwrap();
-    for way in [Block, Try, Timeout(0), Deadline(0), Async] {
-        other.expect(Call::Read(way), "plain");
-    }
+    other.expect(Call::Read, "plain");
     writing.replace("new").unwrap();
-    other.expect(Call::Read(Block), "new");
+    other.expect(Call::Read, "new");
 }
 
 #[test]
@@ -375,15 +382,11 @@ fn opening_and_reading_create_no_directory() {
     limit!();
     let (dir, _) = files();
     let file = SharedFile::open(dir.path().join("out/er/data")).unwrap();
-    for error in [
-        file.read().unwrap_err(),
-        file.try_read_to_string().unwrap_err(),
-        block_on(file.read_async()).unwrap_err(),
-    ] {
-        assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+    for error in [file.read().unwrap_err(), file.read_to_string().unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::NotFound);
     }
     assert_eq!(names(dir.path()), [""; 0]);
-    file.update(|_| Ok::<_, String>(b"x".to_vec())).unwrap();
+    file.update(|contents| Ok::<_, Error>(contents.push(b'x'))).unwrap();
     assert_eq!(file.read().unwrap(), b"x");
 }
 
@@ -394,15 +397,15 @@ fn on_wait_names_the_holder_of_the_lock() {
     let file = Options::new().label("importer").open_shared_file(&path).unwrap();
     let plain = SharedFile::open(&path).unwrap();
     let writing = file.lock_exclusive().unwrap();
-    assert_eq!(plain.rwlock().unwrap().holders().unwrap()[0].label(), Some("importer"));
+    assert_eq!(plain.holders().unwrap()[0].label(), Some("importer"));
     let error = plain.try_lock_shared().unwrap_err();
-    assert!(error.to_string().contains("\"importer\""), "{error}");
+    assert_eq!((error.path(), error.holders()[0].label()), (&*path, Some("importer")));
     drop(writing);
     let _reading = file.lock_shared().unwrap();
-    let error = plain.write_timeout("x", Duration::from_millis(1)).unwrap_err();
+    let error = plain.lock_exclusive_timeout(Duration::from_millis(1)).unwrap_err();
     assert!(error.to_string().contains("\"importer\""), "{error}");
     assert_eq!(error.path(), path);
-    assert_eq!(error.holder().and_then(flockwork::Holder::label), Some("importer"));
+    assert_eq!(error.holders()[0].label(), Some("importer"));
 }
 
 // Unix only: owners, mode bits, links, forks, and lock files that are removed while they are open.
@@ -433,7 +436,7 @@ mod owners_and_links {
             set_mode(&path, kept);
             file.write("y").unwrap();
             assert_eq!(mode(&path), kept);
-            file.update(Ok::<_, String>).unwrap();
+            file.update(|contents| Ok::<_, Error>(contents.push(b'z'))).unwrap();
             assert_eq!(mode(&path), kept);
         }
         for (access, bits) in
@@ -443,7 +446,7 @@ mod owners_and_links {
             let file = Options::new().access(access).open_shared_file(&path).unwrap();
             file.write("x").unwrap();
             assert_eq!(mode(&path), bits);
-            assert_eq!(mode(file.rwlock().unwrap().path()), bits);
+            assert_eq!(mode(&dir.path().join(format!("{access:?}.flock"))), bits);
             set_mode(&path, 0o640);
             file.write("y").unwrap();
             assert_eq!(mode(&path), 0o640, "what exists stays as it is");
@@ -501,7 +504,7 @@ mod owners_and_links {
         set_mode(&path, 0o444);
         let mut other = crate::support::unprivileged::unprivileged();
         other.open_shared_file(&path, &[]);
-        other.expect(Call::Read(Block), "theirs");
+        other.expect(Call::Read, "theirs");
         let answer = other.expect_error(Call::Write("mine".into(), Block));
         assert!(answer.starts_with("PermissionDenied: could not write `"), "{answer}");
         assert_eq!(file.read_to_string().unwrap(), "theirs");
@@ -560,9 +563,9 @@ mod owners_and_links {
         std::fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink(&target, &path).unwrap();
         for error in [file.read().unwrap_err(), file.write("x").unwrap_err()] {
-            assert!(matches!(error, Error::NotRegularFile { .. }), "{error}");
+            assert_eq!(error.kind(), ErrorKind::NotRegularFile, "{error}");
         }
-        assert!(file.update(|_| Ok::<_, String>(vec![])).is_err());
+        assert!(file.update(|contents| Ok::<_, Error>(contents.push(b'x'))).is_err());
         assert_eq!(std::fs::read_link(&path).unwrap(), target);
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "theirs");
         // Links further up are fine.
@@ -655,7 +658,7 @@ mod owners_and_links {
         let file = SharedFile::open(&path).unwrap();
         file.write("x").unwrap();
         std::fs::remove_dir_all(dir.path().join("deep")).unwrap();
-        assert_eq!(file.read().unwrap_err().kind(), std::io::ErrorKind::NotFound);
+        assert_eq!(file.read().unwrap_err().kind(), ErrorKind::NotFound);
         assert!(!dir.path().join("deep").exists(), "a reader brought it back");
         file.write("y").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "y");
@@ -891,7 +894,7 @@ mod injected {
             // The signal comes before the call.
             assert_eq!(file.read_to_string().unwrap(), "old", "{step}");
             assert_eq!(aside.exists(), step != "openat", "{step}");
-            file.update(|old| Ok::<_, String>([&old, &b"er"[..]].concat())).unwrap();
+            file.update(|contents| Ok::<_, Error>(contents.extend(b"er"))).unwrap();
             assert_eq!(file.read_to_string().unwrap(), "older");
             assert_eq!(names(dir.path()), AT_REST);
         }
@@ -915,10 +918,10 @@ mod injected {
                 let answer = writer.expect_error(Call::Write("new".into(), Block));
                 assert!(answer.contains("could not write `"), "{step}: {answer}");
                 assert!(answer.contains("data.json`"), "{step}: {answer}");
-                writer.expect(Call::Read(Block), "old");
+                writer.expect(Call::Read, "old");
                 assert_eq!(names(dir.path()), AT_REST, "{step}");
                 writer.run(Call::Write("new".into(), Block));
-                writer.expect(Call::Read(Block), "new");
+                writer.expect(Call::Read, "new");
                 writer.expect(Request::CountDescriptors, &descriptors);
             }
         }
@@ -939,13 +942,13 @@ mod injected {
             writer.run(Call::Write("one".into(), Block));
             writer.expect(Call::IsDurable, false);
             writer.run(Call::Write("two".into(), Block));
-            writer.expect(Call::Read(Block), "two");
+            writer.expect(Call::Read, "two");
             // A file that cannot have the mode of the old one gives other users no more rights than
             // that did.
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
             writer.run(Call::Write("three".into(), Block));
             assert_eq!(mode(&path) & !0o640, 0, "{:o}", mode(&path));
-            writer.expect(Call::Read(Block), "three");
+            writer.expect(Call::Read, "three");
             assert_eq!(names(dir.path()), AT_REST);
         }
         let (_dir, path) = files();

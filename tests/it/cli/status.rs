@@ -223,7 +223,7 @@ fn lists(dir: &Path) -> bool {
     let is_initial = std::os::unix::fs::MetadataExt::ino(&namespace) == 0xEFFF_FFFC;
     let lock = flockwork::Lock::open(dir.join("probe")).unwrap();
     let held = lock.lock().unwrap();
-    let is_listed = lock.holder().unwrap().is_some();
+    let is_listed = !lock.holders().unwrap().is_empty();
     held.unlock().unwrap();
     std::fs::remove_file(dir.join("probe")).unwrap();
     is_initial && is_listed

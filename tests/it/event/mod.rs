@@ -8,12 +8,13 @@ mod watch;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use flockwork::{Error, Event, Options};
+use flockwork::{Error, ErrorKind, Event, Options};
 use futures_lite::future::block_on;
 
 use crate::peer::Way::{Async, Block, Timeout};
 use crate::peer::event::{Call, is_whole, peer, whole};
 use crate::peer::{LATE_BACKSTOP, Peer, Request};
+use crate::support::failure::in_full;
 use crate::support::{assert_waits, until_watching};
 
 pub(crate) fn dirs() -> (tempfile::TempDir, PathBuf) {
@@ -58,10 +59,11 @@ fn it_is_set_exactly_while_the_file_is_there() {
 #[test]
 fn handles_and_futures_can_go_to_other_threads() {
     limit!();
-    fn is_free<T: Send + Sync + Unpin + 'static>(_: &T) {}
+    fn is_free<T: Send + 'static>(_: &T) {}
+    fn is_shared<T: Send + Sync + 'static>(_: &T) {}
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();
-    is_free(&event);
+    is_shared(&event);
     is_free(&event.wait_async());
     is_free(&event.wait_cleared_async());
     is_free(&event.consume_async());
@@ -194,12 +196,12 @@ fn a_wait_ends_at_its_deadline_with_a_specific_error() {
         assert!(error.is_timed_out(), "{error}");
         assert!(start.elapsed() >= short, "{:?}", start.elapsed());
         assert_eq!(error.path(), path);
-        assert!(error.holder().is_none());
-        assert!(error.to_string().contains(words), "{error}");
+        assert!(error.holders().is_empty());
+        assert!(in_full(&error).contains(words), "{error}");
     };
     let start = Instant::now();
     let error = event.wait_timeout(short).unwrap_err();
-    assert!(format!("{error:?}").ends_with("state: \"it was not set\" }"), "{error:?}");
+    assert!(format!("{error:?}").contains("kind: TimedOut"), "{error:?}");
     is_late(error, start, "it was not set; wait longer, or see");
     let start = Instant::now();
     is_late(event.wait_deadline(start + short).unwrap_err(), start, "not set");
@@ -215,11 +217,11 @@ fn a_wait_ends_at_its_deadline_with_a_specific_error() {
         event.wait_cleared_deadline(Instant::now()).unwrap_err(),
     ] {
         assert!(error.is_timed_out());
-        assert!(error.to_string().contains("ready` is still set; try again later"), "{error}");
+        assert!(in_full(&error).contains("ready` is still set; try again later"), "{error}");
     }
     let error = Event::open(path.with_file_name("other")).unwrap().try_consume().unwrap_err();
     assert!(error.is_would_block());
-    assert!(error.to_string().contains("other` is not set; try again later"), "{error}");
+    assert!(in_full(&error).contains("other` is not set; try again later"), "{error}");
 }
 
 #[test]
@@ -333,7 +335,7 @@ fn what_is_not_a_regular_file_is_rejected_and_left_alone() {
             block_on(event.wait_async()).unwrap_err(),
         ];
         for error in errors {
-            assert!(matches!(error, Error::NotRegularFile { .. }), "{error}");
+            assert_eq!(error.kind(), ErrorKind::NotRegularFile, "{error}");
             assert_eq!(error.path(), path);
             assert!(error.to_string().contains(words), "{error}");
         }
@@ -386,29 +388,33 @@ fn paths_that_can_be_no_event_are_refused() {
     let (dir, path) = dirs();
     for bad in ["", "a\0b"] {
         let error = Event::open(bad).unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput, "{bad:?}: {error}");
+        assert_eq!(
+            error.io_error().unwrap().kind(),
+            std::io::ErrorKind::InvalidInput,
+            "{bad:?}: {error}"
+        );
         assert!(error.to_string().ends_with("; give the path of a file"), "{error}");
     }
     for bad in [path.join(""), dir.path().join(".."), dir.path().to_path_buf()] {
         let error = Event::open(&bad).unwrap_err();
-        assert!(matches!(error, Error::NotRegularFile { .. }), "{}: {error}", bad.display());
+        assert_eq!(error.kind(), ErrorKind::NotRegularFile, "{}: {error}", bad.display());
     }
     std::fs::write(&path, "").unwrap();
     let below = path.join("below");
     // Windows says "path not found" of it, and then finds no directory to be made there.
     let error = Event::open(&below).unwrap_err();
-    assert!(matches!(error, Error::Io { .. }), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
     // A file that took the place of the directory later has nothing in it.
     let later = Event::open(dir.path().join("later/ready")).unwrap();
     std::fs::write(dir.path().join("later"), "").unwrap();
     assert!(!later.is_set().unwrap());
-    assert!(matches!(later.set().unwrap_err(), Error::Io { .. }));
+    assert_eq!(later.set().unwrap_err().kind(), ErrorKind::Io);
     // Windows finds nothing there, and says so when it is to be made.
     let long = Event::open(dir.path().join("x".repeat(256)));
     assert!(long.and_then(|event| event.set()).is_err());
     let none: [&Event; 0] = [];
     let error = Event::wait_any(none).unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput, "{error}");
+    assert_eq!(error.io_error().unwrap().kind(), std::io::ErrorKind::InvalidInput, "{error}");
     assert!(block_on(Event::wait_any_async(none)).is_err());
     Event::wait_all(none).unwrap();
 }
@@ -454,7 +460,7 @@ fn a_parent_that_is_a_dangling_link_is_not_there_yet() {
         let mut other = peer(&path, &[]);
         other.expect(Call::IsSet, false);
         assert!(!once.is_done().unwrap());
-        assert_eq!(file.read().unwrap_err().kind(), std::io::ErrorKind::NotFound);
+        assert_eq!(file.read().unwrap_err().kind(), ErrorKind::NotFound);
         let event = Event::open(&path).unwrap();
         for error in [
             event.set().unwrap_err(),
@@ -462,7 +468,7 @@ fn a_parent_that_is_a_dangling_link_is_not_there_yet() {
             flockwork::Lock::open(&path).unwrap_err(),
             file.write("x").unwrap_err(),
         ] {
-            assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
             assert!(error.to_string().contains("leads to nothing"), "{error}");
         }
         other.begin(Call::Wait(Block));
@@ -536,7 +542,7 @@ fn a_long_name_can_be_set_and_cleared() {
     assert!(event.try_consume().unwrap_err().is_would_block());
     event.set_with(b"x").unwrap();
     let error = event.try_consume().unwrap_err();
-    assert!(matches!(error, Error::Io { .. }), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
     assert_eq!(event.payload().unwrap().unwrap(), b"x");
 }
 
@@ -626,8 +632,6 @@ fn any_and_all_of_several_in_different_directories() {
             event.clear().unwrap();
         }
         assert!(Event::wait_any_timeout(&events, short).unwrap_err().is_timed_out());
-        let soon = Instant::now() + short;
-        assert!(Event::wait_any_deadline(&events, soon).unwrap_err().is_timed_out());
         other.begin(Call::WaitAll(way));
         for (number, (path, event)) in paths.iter().zip(&events).enumerate() {
             until_watching(other.id(), path.parent().unwrap());
@@ -635,12 +639,12 @@ fn any_and_all_of_several_in_different_directories() {
             let error = Event::wait_all_timeout(&events, short).unwrap_err();
             assert!(error.is_timed_out() && error.path() == path, "{error}");
             let others = 2 - number;
-            let words = ["it was not set;", "nor was 1 other;", "nor were 2 others;"][others];
-            assert!(error.to_string().contains(words), "{error}");
+            let words = ["it was not set", "nor was 1 other", "nor were 2 others"][others];
+            assert!(error.to_string().ends_with(words), "{error}");
             event.set().unwrap();
         }
         other.finish();
-        Event::wait_all_deadline(&events, Instant::now()).unwrap();
+        Event::wait_all_timeout(&events, Duration::ZERO).unwrap();
         assert!(events.iter().all(|event| event.clear().unwrap()));
     }
     // The same twice is none too many.
@@ -681,7 +685,7 @@ fn on_wait_reports_a_long_wait() {
     let (send, heard) = std::sync::mpsc::channel();
     let event = Options::new()
         .on_wait(Duration::from_millis(5), move |waiting| {
-            assert!(waiting.holder().is_none());
+            assert!(waiting.holders().is_empty());
             let _ = send.send((waiting.path().to_path_buf(), waiting.to_string()));
         })
         .open_event(&path)
@@ -758,9 +762,9 @@ mod injected {
         let (_dir, path) = dirs();
         let event = Event::open(&path).unwrap();
         event.set_with(b"x").unwrap();
-        assert!(!flockwork::is_held(&path).unwrap());
+        assert!(!flockwork::inspect(&path).unwrap().is_held());
         event.set_with(b"y").unwrap();
-        assert!(!flockwork::is_held(&path).unwrap());
+        assert!(!flockwork::inspect(&path).unwrap().is_held());
     }
 
     #[test]

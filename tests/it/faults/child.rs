@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use flockwork::Error;
+use flockwork::ErrorKind;
 
 use crate::peer::line::Words as _;
+use crate::support::failure::in_full;
 
 use super::operations::{Answer, Kit, Operation, all};
 
@@ -143,14 +144,14 @@ fn act(operation: &Operation, kit: &mut Kit) -> Said {
     let told = |answer: Answer| match answer {
         Ok(answer) => Said::Ok(answer),
         Err(error) => {
-            let kind = match &error {
-                Error::WouldBlock { .. } => "would-block",
-                Error::TimedOut { .. } => "timed-out",
-                Error::Unsupported { .. } | Error::Io { .. } => "refused",
+            let kind = match error.kind() {
+                ErrorKind::WouldBlock => "would-block",
+                ErrorKind::TimedOut => "timed-out",
+                ErrorKind::Unsupported | ErrorKind::NotFound | ErrorKind::Io => "refused",
                 _ => "other",
             };
-            let number = error.raw_os_error().unwrap_or_default();
-            Said::Err(kind.into(), number, error.to_string())
+            let number = error.io_error().and_then(std::io::Error::raw_os_error);
+            Said::Err(kind.into(), number.unwrap_or_default(), in_full(&error))
         }
     };
     let done = catch_unwind(AssertUnwindSafe(|| told((operation.act)(kit))));

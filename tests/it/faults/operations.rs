@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flockwork::{
-    Access, CallError, Error, Event, Lock, Once, Options, RwLock, Semaphore, SharedFile,
+    Access, Error, Event, Lock, Once, Options, RwLock, Semaphore, SharedFile, Status, inspect,
 };
 use futures_lite::future::block_on;
 
@@ -304,18 +304,14 @@ fn ok(answer: Result<(), Error>) -> Answer {
     answer.map(|()| "ok".into())
 }
 
-fn called(answer: Result<bool, CallError<Error>>) -> Answer {
-    said(answer.map_err(CallError::flatten))
-}
-
-fn updated(answer: Result<(), CallError<Error>>) -> Answer {
-    ok(answer.map_err(CallError::flatten))
+fn of_status(status: Result<Status, Error>) -> Answer {
+    status.map(|status| format!("{}, {}", status.is_held(), status.holders().len()))
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "as a closure of `update`")]
-fn longer(mut old: Vec<u8>) -> Result<Vec<u8>, Error> {
-    old.extend(b"er");
-    Ok(old)
+fn longer(contents: &mut Vec<u8>) -> Result<(), Error> {
+    contents.extend(b"er");
+    Ok(())
 }
 
 pub(super) fn all() -> Vec<Operation> {
@@ -378,26 +374,20 @@ fn locks() -> Vec<Operation> {
             Ok(abandoned.to_string())
         })
         .holds(IT),
-        operation("Lock::holder, of a record", hold_labelled_lock, |kit| {
-            let holder = kit.lock().holder()?;
-            let holder = holder.as_ref();
+        operation("Lock::holders, of a record", hold_labelled_lock, |kit| {
+            let holders = kit.lock().holders()?;
+            let holder = holders.first();
             Ok(holder.map_or("nobody", |it| it.label().unwrap_or("a process")).to_string())
         })
         .keeps(IT)
         .at_least("a process"),
-        operation("Lock::holder, without a record", hold_lock, |kit| {
-            Ok(kit.lock().holder()?.is_some().to_string())
+        operation("Lock::holders, without a record", hold_lock, |kit| {
+            Ok(kit.lock().holders()?.len().to_string())
         })
         .keeps(IT),
-        operation("is_held", hold_lock, |kit| said(flockwork::is_held(kit.it()))).keeps(IT),
-        operation("is_held, with a label", hold_labelled_lock, |kit| {
-            said(flockwork::is_held(kit.it()))
-        })
-        .keeps(IT),
-        operation("holders", hold_labelled_lock, |kit| {
-            Ok(flockwork::holders(kit.it())?.len().to_string())
-        })
-        .keeps(IT),
+        operation("inspect", hold_lock, |kit| of_status(inspect(kit.it()))).keeps(IT),
+        operation("inspect, with a label", hold_labelled_lock, |kit| of_status(inspect(kit.it())))
+            .keeps(IT),
         operation("Lock::lock, waiting", lock, |kit| kit.keep(kit.lock().lock()))
             .holds(IT)
             .against(Held(IT)),
@@ -647,10 +637,10 @@ fn permits() -> Vec<Operation> {
             },
         ),
         operation("Semaphore::set_capacity, to more", resizable, |kit| {
-            ok(kit.semaphore().resize(3))
+            ok(kit.semaphore().set_capacity(3))
         }),
         operation("Semaphore::set_capacity, to fewer", resizable, |kit| {
-            ok(kit.semaphore().resize(1))
+            ok(kit.semaphore().set_capacity(1))
         }),
         operation(
             "Semaphore::holders",
@@ -662,12 +652,12 @@ fn permits() -> Vec<Operation> {
         )
         .keeps(TWO_SLOTS),
         operation(
-            "held_slots",
+            "inspect, of a semaphore",
             |kit| {
                 two_permits(kit);
                 kit.prepared.push(Box::new(kit.semaphore().acquire().unwrap()));
             },
-            |kit| Ok(format!("{:?}", flockwork::held_slots(kit.it())?)),
+            |kit| inspect(kit.it()).map(|status| format!("{:?}", status.held_slots())),
         )
         .keeps(SLOT),
         operation(
@@ -838,16 +828,16 @@ fn onces() -> Vec<Operation> {
             |_| {},
             |kit| kit.opened(Once::open(kit.it()), |kit| &mut kit.once),
         ),
-        operation("Once::call_once", once, |kit| called(kit.once().call_once(|| Ok(())))),
+        operation("Once::call_once", once, |kit| said(kit.once().call_once(|| Ok(())))),
         operation("Once::call_once, with fsync", synced_once, |kit| {
-            called(kit.once().call_once(|| Ok(())))
+            said(kit.once().call_once(|| Ok(())))
         }),
-        operation("Once::try_call_once", once, |kit| called(kit.once().try_call_once(|| Ok(())))),
+        operation("Once::try_call_once", once, |kit| said(kit.once().try_call_once(|| Ok(())))),
         operation("Once::call_once_async", once, |kit| {
-            called(block_on(kit.once().call_once_async(|| async { Ok(()) })))
+            said(block_on(kit.once().call_once_async(|| async { Ok(()) })))
         }),
         operation("Once::call_once, when it is done", done, |kit| {
-            called(kit.once().call_once(|| Ok(())))
+            said(kit.once().call_once(|| Ok(())))
         }),
         operation("Once::is_done", done, |kit| said(kit.once().is_done())),
         operation("Once::reset", done, |kit| said(kit.once().reset())),
@@ -859,12 +849,12 @@ fn onces() -> Vec<Operation> {
             },
             |kit| said(kit.once().reset()),
         ),
-        operation("Once::holder", once, |kit| Ok(kit.once().holder()?.is_some().to_string())),
+        operation("Once::holders", once, |kit| Ok(kit.once().holders()?.len().to_string())),
         operation("Once::wait, waiting", once, |kit| ok(kit.once().wait())).against(Makes("it")),
-        operation("Once::call_once, waiting", once, |kit| called(kit.once().call_once(|| Ok(()))))
+        operation("Once::call_once, waiting", once, |kit| said(kit.once().call_once(|| Ok(()))))
             .against(Held(LOCK)),
         operation("Once::call_once_timeout, waiting", once, |kit| {
-            called(kit.once().call_once_timeout(LONG, || Ok(())))
+            said(kit.once().call_once_timeout(LONG, || Ok(())))
         })
         .against(Held(LOCK)),
     ]
@@ -896,7 +886,6 @@ fn files() -> Vec<Operation> {
             |kit| ok(kit.file().write("new")),
         ),
         operation("SharedFile::read", file, |kit| text(kit.file().read())),
-        operation("SharedFile::read_async", file, |kit| text(block_on(kit.file().read_async()))),
         operation("SharedFile::write", file, |kit| ok(kit.file().write("new")))
             .all_or(Failed::Nothing),
         operation(
@@ -920,13 +909,13 @@ fn files() -> Vec<Operation> {
         )
         .all_or(Failed::Nothing),
         operation("SharedFile::write, with fsync", synced_file, |kit| ok(kit.file().write("new"))),
-        operation("SharedFile::update", file, |kit| updated(kit.file().update(longer)))
+        operation("SharedFile::update", file, |kit| ok(kit.file().update(longer)))
             .all_or(Failed::Nothing),
         operation("SharedFile::update, with fsync", synced_file, |kit| {
-            updated(kit.file().update(longer))
+            ok(kit.file().update(longer))
         }),
         operation("SharedFile::update_async", file, |kit| {
-            updated(block_on(kit.file().update_async(longer)))
+            ok(block_on(kit.file().update_async(longer)))
         })
         .all_or(Failed::Nothing),
         operation("SharedFile::lock_shared", file, |kit| kit.keep(kit.file().lock_shared()))
@@ -954,11 +943,11 @@ fn files() -> Vec<Operation> {
         })
         .holds(LOCK_SHARED)
         .against(Held(LOCK)),
-        operation("SharedFile::update, waiting", file, |kit| updated(kit.file().update(longer)))
+        operation("SharedFile::update, waiting", file, |kit| ok(kit.file().update(longer)))
             .against(Held(LOCK_SHARED))
             .all_or(Failed::Nothing),
-        operation("SharedFile::update_timeout, waiting", file, |kit| {
-            updated(kit.file().update_timeout(LONG, longer))
+        operation("FileWriteGuard::update, after a wait", file, |kit| {
+            ok(kit.file().lock_exclusive_timeout(LONG)?.update(longer))
         })
         .against(Held(LOCK))
         .all_or(Failed::Nothing),

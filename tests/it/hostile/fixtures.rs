@@ -5,7 +5,9 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use flockwork::{Error, Event, Options};
+use flockwork::{Error, ErrorKind, Event, Options};
+
+use crate::support::failure::{Failure, in_full};
 
 /// What a path can be used as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -353,7 +355,7 @@ pub(crate) fn exercise(kind: Kind, path: &Path) -> Steps {
     let mut step = |name, outcome: Result<(), Error>| {
         let is_expected = matches!(&outcome, Err(e) if e.is_would_block() || e.is_timed_out());
         if let Err(error) = &outcome {
-            assert!(!error.to_string().is_empty()); // looks who holds it
+            assert!(!in_full(error).is_empty()); // looks who holds it
         }
         steps.push((name, if is_expected { Ok(()) } else { outcome }));
     };
@@ -367,14 +369,8 @@ pub(crate) fn exercise(kind: Kind, path: &Path) -> Steps {
         Kind::SharedFile => shared_file(&options, path, &mut step),
     }
     // Who only looks is refused what is no lock file; that is no part of the exercise.
-    for looked in [
-        flockwork::holders(path).map(drop),
-        flockwork::is_held(path).map(drop),
-        flockwork::held_slots(path).map(drop),
-    ] {
-        if let Err(error) = looked {
-            assert!(!error.to_string().is_empty());
-        }
+    if let Err(error) = flockwork::inspect(path) {
+        assert!(!error.to_string().is_empty());
     }
     steps
 }
@@ -428,7 +424,7 @@ fn lock(options: &Options, path: &Path, step: Step<'_>) {
     let held = kept(step, "lock", lock.lock());
     step("try", lock.try_lock().map(drop));
     step("timeout", lock.lock_timeout(SHORT).map(drop));
-    step("holder", lock.holder().map(drop));
+    step("holder", lock.holders().map(drop));
     drop(held);
     step("async", futures_lite::future::block_on(lock.lock_async()).map(drop));
 }
@@ -487,38 +483,40 @@ fn event(options: &Options, path: &Path, step: Step<'_>) {
 
 fn once(options: &Options, path: &Path, step: Step<'_>) {
     let Some(once) = kept(step, "open", options.open_once(path)) else { return };
-    step("fails", flat(once.call_once_timeout(LONG, || Err::<(), _>(()))));
-    step("calls", flat(once.call_once_timeout(LONG, || Ok::<_, ()>(()))));
+    step("fails", flat(once.call_once_timeout(LONG, || Err(Failure::Closure(())))));
+    step("calls", flat(once.call_once_timeout(LONG, || Ok(()))));
     step("is_done", once.is_done().map(drop));
     step("wait", once.wait_timeout(SHORT));
-    step("holder", once.holder().map(drop));
+    step("holder", once.holders().map(drop));
     step("reset", once.reset_timeout(LONG).map(drop));
 }
 
 /// A closure that failed is as it should be.
-fn flat<T>(outcome: Result<T, flockwork::CallError<()>>) -> Result<(), Error> {
+fn flat<T>(outcome: Result<T, Failure<()>>) -> Result<(), Error> {
     match outcome {
-        Ok(_) | Err(flockwork::CallError::Closure(())) => Ok(()),
-        Err(flockwork::CallError::Flockwork(error)) => Err(error),
+        Ok(_) | Err(Failure::Closure(())) => Ok(()),
+        Err(Failure::Flockwork(error)) => Err(error),
     }
 }
 
 fn shared_file(options: &Options, path: &Path, step: Step<'_>) {
     let Some(file) = kept(step, "open", options.open_shared_file(path)) else { return };
-    let written = file.write_timeout("contents", LONG);
+    let exclusive = || file.lock_exclusive_timeout(LONG);
+    let written = exclusive().and_then(|mut writer| writer.replace("contents"));
     let is_written = written.is_ok();
     step("write", written);
     match file.read() {
-        Err(error) if !is_written && error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) if !is_written && error.kind() == ErrorKind::NotFound => {}
         read => step("read", read.map(drop)),
     }
-    step("update", flat(file.update_timeout(LONG, |_| Ok::<_, ()>(b"changed".to_vec()))));
-    if let Some(mut writer) = kept(step, "lock_exclusive", file.lock_exclusive_timeout(LONG)) {
-        step("try_read", file.try_read().map(drop));
+    let change = |contents: &mut Vec<u8>| Ok::<_, Error>(contents.extend(b"changed"));
+    step("update", exclusive().and_then(|mut writer| writer.update(change)));
+    if let Some(mut writer) = kept(step, "lock_exclusive", exclusive()) {
+        step("try_lock_shared", file.try_lock_shared().map(drop));
         step("replace", writer.replace("again"));
     }
     step("lock_shared", file.lock_shared_timeout(LONG).map(drop));
-    step("holders", file.rwlock().and_then(flockwork::RwLock::holders).map(drop));
+    step("holders", file.holders().map(drop));
 }
 
 /// Swaps what is at a path without pause, until a file is there: for a symbolic link to a victim's file, to a place where none

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use flockwork::{Error, Options};
+use flockwork::{Error, ErrorKind, Options};
 
 use crate::hostile::fixtures::{Kind, snapshot};
 use crate::peer::{Peer, Request};
@@ -54,8 +54,10 @@ fn swapped(kind: Kind, suffix: &str) {
         rounds += 1;
         match quick(kind, &work.join("p")) {
             Ok(()) => done += 1,
-            Err(Error::NotRegularFile { .. } | Error::Corrupt { .. }) => refused += 1,
-            Err(_) => {}
+            Err(error) => match error.kind() {
+                ErrorKind::NotRegularFile | ErrorKind::Corrupt => refused += 1,
+                _ => {}
+            },
         }
         if begun.elapsed() > Duration::from_secs(20) {
             break;
@@ -88,17 +90,13 @@ fn quick(kind: Kind, path: &Path) -> Result<(), Error> {
         }
         Kind::Once => {
             let once = options.open_once(path)?;
-            let called = once.try_call_once(|| Ok::<_, std::convert::Infallible>(()));
-            called.map_err(|error| match error {
-                flockwork::CallError::Flockwork(error) => error,
-                flockwork::CallError::Closure(never) => match never {},
-            })?;
-            once.try_reset().map(drop)
+            once.try_call_once(|| Ok::<_, Error>(()))?;
+            once.reset_timeout(Duration::ZERO).map(drop)
         }
         Kind::SharedFile => {
             let file = options.open_shared_file(path)?;
-            file.try_write("contents")?;
-            file.try_read().map(drop)
+            file.try_lock_exclusive()?.replace("contents")?;
+            file.read().map(drop)
         }
     }
 }

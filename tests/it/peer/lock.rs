@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use flockwork::{Error, Lock, LockGuard};
 use futures_lite::future::block_on;
 
-use super::{Answer, Peer, Setting, Way, done, options, text};
+use super::{Answer, Peer, Setting, Way, done, held_by, options, text};
 
 sendable! {
     enum Call {
@@ -92,11 +92,7 @@ impl State {
                 done(Ok(()))
             }
             Call::WasAbandoned => text(Ok(self.guard.as_ref().unwrap().was_abandoned())),
-            Call::Holder => text(
-                self.lock()
-                    .holder()
-                    .map(|holder| holder.map_or("nobody".into(), |holder| holder.to_string())),
-            ),
+            Call::Holder => held_by(self.lock().holders()),
             Call::LockPath => text(Ok(self.lock().path().display())),
             Call::Count(file, times, way) => done(self.count(&file, times, way)),
             #[cfg(unix)]

@@ -18,10 +18,11 @@ use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
-use flockwork::{CallError, Error, Options};
+use flockwork::{Error, ErrorKind, Holder, Options, inspect};
 
 use self::line::Words as _;
 use crate::limit;
+use crate::support::failure::{Failure, in_full};
 use crate::support::running::{Running, Start as _};
 
 const ROLE: &str = "FLOCKWORK_IT_PEER";
@@ -297,14 +298,12 @@ impl State {
             Request::Event(call) => self.event.obey(call),
             Request::Once(call) => self.once.obey(call),
             Request::SharedFile(call) => self.shared_file.obey(call),
-            Request::IsHeld(path) => text(flockwork::is_held(path)),
+            Request::IsHeld(path) => text(inspect(path).map(|status| status.is_held())),
             Request::CountIsHeld(path, times) => Ok(count_is_held(&path, times).to_string()),
             Request::HeldSlots(path) => {
-                text(flockwork::held_slots(path).map(|slots| format!("{slots:?}")))
+                text(inspect(path).map(|status| format!("{:?}", status.held_slots())))
             }
-            Request::Holders(path) => text(flockwork::holders(path).map(|holders| {
-                holders.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-            })),
+            Request::Holders(path) => text(inspect(path).map(|status| in_words(status.holders()))),
             Request::SetCurrentDir(path) => {
                 std::env::set_current_dir(path).unwrap();
                 Ok(String::new())
@@ -322,16 +321,29 @@ impl State {
 }
 
 fn count_is_held(path: &Path, times: usize) -> usize {
-    let ask = || (0..times).filter(|_| flockwork::is_held(path).unwrap()).count();
+    let ask = || (0..times).filter(|_| inspect(path).unwrap().is_held()).count();
     crate::support::running::scope(|scope| {
         let threads = [(); 4].map(|()| scope.spawn(ask));
         threads.map(|thread| thread.join().unwrap()).iter().sum()
     })
 }
 
+/// The holders, as text.
+fn in_words(holders: &[Holder]) -> String {
+    holders.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
 /// The answer for a call that returns something.
 fn text<T: ToString>(outcome: Result<T, Error>) -> Answer {
     outcome.map(|value| value.to_string()).map_err(|error| describe(&error))
+}
+
+/// The answer for a call that returns holders.
+fn held_by(holders: Result<Vec<Holder>, Error>) -> Answer {
+    text(holders.map(|holders| match holders.as_slice() {
+        [] => "nobody".into(),
+        holders => in_words(holders),
+    }))
 }
 
 /// The answer for a call that returns nothing.
@@ -340,25 +352,26 @@ fn done(outcome: Result<(), Error>) -> Answer {
 }
 
 /// The answer for a call that runs a closure.
-fn called<T: ToString, E: std::fmt::Display>(outcome: Result<T, CallError<E>>) -> Answer {
+fn called<T: ToString>(outcome: Result<T, Failure<String>>) -> Answer {
     match outcome {
         Ok(value) => Ok(value.to_string()),
-        Err(CallError::Closure(error)) => Err(format!("closure: {error}")),
-        Err(CallError::Flockwork(error)) => Err(describe(&error)),
+        Err(Failure::Closure(error)) => Err(format!("closure: {error}")),
+        Err(Failure::Flockwork(error)) => Err(describe(&error)),
     }
 }
 
-/// An error for the answer.
+/// An error for the answer: its kind and all that it says.
 fn describe(error: &Error) -> String {
-    let kind = match error {
-        Error::WouldBlock { .. } => "would-block".to_string(),
-        Error::TimedOut { .. } => "timed-out".to_string(),
-        Error::NotRegularFile { .. } => "not-regular".to_string(),
-        Error::Unsupported { .. } => "unsupported".to_string(),
-        Error::CapacityMismatch { .. } => "mismatch".to_string(),
-        Error::InvalidPermits { .. } => "invalid".to_string(),
-        Error::Corrupt { .. } => "corrupt".to_string(),
-        other => format!("{:?}", other.kind()),
+    let kind = match (error.kind(), error.io_error()) {
+        (ErrorKind::WouldBlock, _) => "would-block".to_string(),
+        (ErrorKind::TimedOut, _) => "timed-out".to_string(),
+        (ErrorKind::NotRegularFile, _) => "not-regular".to_string(),
+        (ErrorKind::Unsupported, _) => "unsupported".to_string(),
+        (ErrorKind::CapacityMismatch, _) => "mismatch".to_string(),
+        (ErrorKind::InvalidPermits, _) => "invalid".to_string(),
+        (ErrorKind::Corrupt, _) => "corrupt".to_string(),
+        (ErrorKind::NotFound | ErrorKind::Io, Some(source)) => format!("{:?}", source.kind()),
+        (other, _) => format!("{other:?}"),
     };
-    format!("{kind}: {error}")
+    format!("{kind}: {}", in_full(error))
 }

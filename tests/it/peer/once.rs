@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use flockwork::{Error, Once};
 use futures_lite::future::block_on;
 
-use super::{Answer, Peer, Setting, Way, called, done, options, report, text};
+use super::{Answer, Peer, Setting, Way, called, done, held_by, options, report, text};
+use crate::support::failure::Failure;
 
 sendable! {
     enum Call {
@@ -50,10 +51,10 @@ impl Peer {
 }
 
 /// The work that is done once: writes a line to a file, in two steps.
-fn do_it(log: &Path, work: Work) -> Result<(), String> {
+fn do_it(log: &Path, work: Work) -> Result<(), Failure<String>> {
     use std::io::Write as _;
     match work {
-        Work::Fail => return Err("it failed".into()),
+        Work::Fail => return Err(Failure::Closure("it failed".into())),
         // Without a word on standard error.
         Work::Panic => std::panic::resume_unwind(Box::new("it panicked")),
         Work::Hang => {
@@ -66,7 +67,8 @@ fn do_it(log: &Path, work: Work) -> Result<(), String> {
             fork::Fork::Child => return Ok(()),
             fork::Fork::Parent(child) => {
                 let status = crate::support::ended(child);
-                return Err(format!("the copy ended with {:?}", status.exit_status()));
+                let text = format!("the copy ended with {:?}", status.exit_status());
+                return Err(Failure::Closure(text));
             }
         },
         Work::Slow => std::thread::sleep(Duration::from_millis(20)),
@@ -92,10 +94,7 @@ impl State {
             Call::Open(..) => unreachable!(),
             Call::Run(log, work, way) => call_once(once, &log, work, way),
             Call::IsDone => text(once.is_done()),
-            Call::Holder => text(
-                once.holder()
-                    .map(|holder| holder.map_or("nobody".into(), |holder| holder.to_string())),
-            ),
+            Call::Holder => held_by(once.holders()),
             Call::Reset(way) => text(reset(once, way)),
             Call::Wait(way) => done(wait(once, way)),
         }
@@ -111,7 +110,10 @@ fn call_once(once: &Once, log: &Path, work: Work, way: Way) -> Answer {
             let deadline = Instant::now() + Duration::from_millis(ms);
             once.call_once_deadline(deadline, || do_it(log, work))
         }
-        Way::Async => block_on(once.call_once_async(|| async { do_it(log, work) })),
+        Way::Async => {
+            let log = log.to_path_buf();
+            block_on(once.call_once_async(move || async move { do_it(&log, work) }))
+        }
     };
     let own = std::process::id();
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call));
@@ -121,22 +123,22 @@ fn call_once(once: &Once, log: &Path, work: Work, way: Way) -> Answer {
     outcome.map_or(Err("panicked".into()), called)
 }
 
+/// A reset has no form that only tries and none with a deadline. A timeout stands for both.
 fn reset(once: &Once, way: Way) -> Result<bool, Error> {
     match way {
         Way::Block => once.reset(),
-        Way::Try => once.try_reset(),
-        Way::Timeout(ms) => once.reset_timeout(Duration::from_millis(ms)),
-        Way::Deadline(ms) => once.reset_deadline(Instant::now() + Duration::from_millis(ms)),
+        Way::Try => once.reset_timeout(Duration::ZERO),
+        Way::Timeout(ms) | Way::Deadline(ms) => once.reset_timeout(Duration::from_millis(ms)),
         Way::Async => block_on(once.reset_async()),
     }
 }
 
+/// A wait has no form that only tries and none with a deadline. A timeout stands for both.
 fn wait(once: &Once, way: Way) -> Result<(), Error> {
     match way {
         Way::Block => once.wait(),
         Way::Try => once.wait_timeout(Duration::ZERO),
-        Way::Timeout(ms) => once.wait_timeout(Duration::from_millis(ms)),
-        Way::Deadline(ms) => once.wait_deadline(Instant::now() + Duration::from_millis(ms)),
+        Way::Timeout(ms) | Way::Deadline(ms) => once.wait_timeout(Duration::from_millis(ms)),
         Way::Async => block_on(once.wait_async()),
     }
 }

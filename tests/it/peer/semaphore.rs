@@ -92,7 +92,7 @@ impl State {
                 text(acquired.map(|permit| self.keep(permit)))
             }
             Call::Available => text(self.semaphore().available_permits()),
-            Call::Resize(capacity) => done(self.semaphore().resize(capacity)),
+            Call::Resize(capacity) => done(self.semaphore().set_capacity(capacity)),
             Call::IsEventDriven => text(Ok(self.semaphore().is_event_driven())),
             Call::Churn(directory, permits, times, ways) => {
                 self.churn(&directory, permits, times, &ways)

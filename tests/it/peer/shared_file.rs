@@ -3,15 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use flockwork::{CallError, Error, FileReadGuard, FileWriteGuard, SharedFile};
+use flockwork::{Error, FileReadGuard, FileWriteGuard, SharedFile};
 use futures_lite::future::block_on;
 
 use super::{Answer, Peer, Setting, Way, called, describe, done, options, report, text};
+use crate::support::failure::Failure;
 
 sendable! {
     enum Call {
         Open(path: PathBuf, settings: Vec<Setting>),
-        Read(way: Way),
+        Read,
         // Under the lock, for which it waits.
         ReadLocked(way: Way),
         Write(contents: String, way: Way),
@@ -78,13 +79,13 @@ impl State {
         let file = self.file.as_ref().expect("open comes first");
         match call {
             Call::Open(..) => unreachable!(),
-            Call::Read(way) => text(read(file, way).map(of_bytes)),
+            Call::Read => text(file.read().map(of_bytes)),
             Call::ReadLocked(way) => {
                 text(lock_shared(file, way).and_then(|guard| guard.read()).map(of_bytes))
             }
-            Call::Write(contents, way) => done(write(file, &contents, way)),
+            Call::Write(contents, way) => done(write(file, contents, way)),
             Call::Update(change, way) => {
-                called(update(file, way, |old| changed(old, &change)).map(|()| ""))
+                called(update(file, way, move |contents| changed(contents, &change)).map(|()| ""))
             }
             Call::IsDurable => text(Ok(file.is_durable())),
             Call::LockExclusive => {
@@ -111,25 +112,24 @@ impl State {
     }
 }
 
-fn read(file: &SharedFile, way: Way) -> Result<Vec<u8>, Error> {
+/// A write with a limit is one through the guard.
+fn write(file: &SharedFile, contents: String, way: Way) -> Result<(), Error> {
     match way {
-        Way::Block => file.read(),
-        Way::Try => file.try_read(),
-        Way::Timeout(ms) => file.read_timeout(Duration::from_millis(ms)),
-        Way::Deadline(ms) => file.read_deadline(Instant::now() + Duration::from_millis(ms)),
-        Way::Async => block_on(file.read_async()),
+        Way::Block => file.write(contents),
+        Way::Async => block_on(file.write_async(contents)),
+        limited => lock_exclusive(file, limited)?.replace(contents),
     }
 }
 
-fn write(file: &SharedFile, contents: &str, way: Way) -> Result<(), Error> {
+fn lock_exclusive(file: &SharedFile, way: Way) -> Result<FileWriteGuard, Error> {
     match way {
-        Way::Block => file.write(contents),
-        Way::Try => file.try_write(contents),
-        Way::Timeout(ms) => file.write_timeout(contents, Duration::from_millis(ms)),
+        Way::Block => file.lock_exclusive(),
+        Way::Try => file.try_lock_exclusive(),
+        Way::Timeout(ms) => file.lock_exclusive_timeout(Duration::from_millis(ms)),
         Way::Deadline(ms) => {
-            file.write_deadline(contents, Instant::now() + Duration::from_millis(ms))
+            file.lock_exclusive_deadline(Instant::now() + Duration::from_millis(ms))
         }
-        Way::Async => block_on(file.write_async(contents)),
+        Way::Async => block_on(file.lock_exclusive_async()),
     }
 }
 
@@ -143,44 +143,43 @@ fn lock_shared(file: &SharedFile, way: Way) -> Result<FileReadGuard, Error> {
     }
 }
 
-fn update<E>(
+type Updated = Result<(), Failure<String>>;
+
+/// An update with a limit is one through the guard.
+fn update(
     file: &SharedFile,
     way: Way,
-    change: impl FnOnce(Vec<u8>) -> Result<Vec<u8>, E>,
-) -> Result<(), CallError<E>> {
+    change: impl FnOnce(&mut Vec<u8>) -> Updated + Send + 'static,
+) -> Updated {
     match way {
         Way::Block => file.update(change),
-        Way::Try => file.try_update(change),
-        Way::Timeout(ms) => file.update_timeout(Duration::from_millis(ms), change),
-        Way::Deadline(ms) => {
-            file.update_deadline(Instant::now() + Duration::from_millis(ms), change)
-        }
         Way::Async => block_on(file.update_async(change)),
+        limited => lock_exclusive(file, limited)?.update(change),
     }
 }
 
-fn changed(mut old: Vec<u8>, change: &Change) -> Result<Vec<u8>, String> {
+fn changed(contents: &mut Vec<u8>, change: &Change) -> Updated {
     match change {
-        Change::Fail => Err("it failed".into()),
+        Change::Fail => return Err(Failure::Closure("it failed".into())),
         Change::Hang => {
             report("in the middle");
             std::thread::sleep(Duration::from_secs(600));
-            Ok(old)
         }
-        Change::Append(text) => {
-            old.extend(text.as_bytes());
-            Ok(old)
-        }
+        Change::Append(text) => contents.extend(text.as_bytes()),
     }
+    Ok(())
 }
 
-fn add_one(old: &[u8]) -> Result<Vec<u8>, String> {
-    let number = String::from_utf8_lossy(old).into_owned();
+fn add_one(contents: &mut Vec<u8>) -> Updated {
+    let number = String::from_utf8_lossy(contents).into_owned();
     let number: u64 = match number.as_str() {
         "" => 0,
-        number => number.parse().map_err(|error| format!("{number:?}: {error}"))?,
+        number => {
+            number.parse().map_err(|error| Failure::Closure(format!("{number:?}: {error}")))?
+        }
     };
-    Ok((number + 1).to_string().into_bytes())
+    *contents = (number + 1).to_string().into_bytes();
+    Ok(())
 }
 
 fn count(file: &SharedFile, acknowledged: &Path, times: u32) -> Answer {
@@ -188,8 +187,8 @@ fn count(file: &SharedFile, acknowledged: &Path, times: u32) -> Answer {
     let mut log = std::fs::File::options().append(true).create(true).open(acknowledged).unwrap();
     for round in 0..times {
         let way = [Way::Block, Way::Timeout(300_000), Way::Async][(round % 3) as usize];
-        if let Err(error) = update(file, way, |old| add_one(&old)) {
-            return called::<String, _>(Err(error));
+        if let Err(error) = update(file, way, add_one) {
+            return called::<String>(Err(error));
         }
         log.write_all(b".").unwrap();
     }

@@ -58,7 +58,7 @@ fn the_next_acquirer_ignores_the_holder_of_a_replaced_file() {
     in_each_way(|path, replace| {
         let other = Lock::open(path.with_extension("other")).unwrap();
         let _held = other.lock().unwrap();
-        let mut waiting = other.lock_async();
+        let mut waiting = Box::pin(other.lock_async());
         assert_waits(&mut waiting);
         let lock = Lock::open(path).unwrap();
         let mut holder = Peer::with_lock(path);

@@ -108,7 +108,7 @@ fn within_a_process_the_order_is_that_of_arrival() {
     crate::support::running::scope(|scope| {
         let mut futures = Vec::new();
         for number in 0..6 {
-            let mut future = semaphore.acquire_async();
+            let mut future = Box::pin(semaphore.acquire_async());
             crate::support::assert_waits(&mut future);
             futures.push((number, future));
         }

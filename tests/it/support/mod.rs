@@ -1,6 +1,7 @@
 //! What several tests need: waiting for a condition, running a test in a process of its own, looking at
 //! what the system shows.
 
+pub(crate) mod failure;
 pub(crate) mod running;
 // Linux only: strace.
 #[cfg(target_os = "linux")]

@@ -99,7 +99,7 @@ fn waiters_of_one_process_acquire_in_order_of_arrival() {
     let dir = tempfile::tempdir().unwrap();
     let lock = Lock::open(dir.path().join("a.lock")).unwrap();
     let first = lock.lock().unwrap();
-    let mut crowd: Vec<_> = (0..20).map(|_| lock.lock_async()).collect();
+    let mut crowd: Vec<_> = (0..20).map(|_| Box::pin(lock.lock_async())).collect();
     for future in &mut crowd {
         assert_waits(&mut *future);
     }
@@ -118,7 +118,7 @@ fn a_thousand_waiting_futures_cost_one_thread() {
         let lock = Lock::open(dir.path().join("a.lock")).unwrap();
         let first = lock.lock().unwrap();
         let before = threads();
-        let mut crowd: Vec<_> = (0..1000).map(|_| lock.lock_async()).collect();
+        let mut crowd: Vec<_> = (0..1000).map(|_| Box::pin(lock.lock_async())).collect();
         for future in &mut crowd {
             assert_waits(&mut *future);
         }
@@ -177,8 +177,8 @@ fn a_future_dropped_when_granted_neither_keeps_nor_loses_it() {
     let lock = Lock::open(dir.path().join("a.lock")).unwrap();
     for round in 0..2000_u64 {
         let held = lock.lock().unwrap();
-        let mut dropped = lock.lock_async();
-        let mut next = lock.lock_async();
+        let mut dropped = Box::pin(lock.lock_async());
+        let mut next = Box::pin(lock.lock_async());
         for future in [&mut dropped, &mut next] {
             assert_waits(future);
         }
@@ -208,7 +208,7 @@ fn on_wait_is_called_once_per_interval_of_a_wait() {
                 let call = u32::try_from(calls.fetch_add(1, Ordering::SeqCst)).unwrap();
                 assert!(waiting.elapsed() >= Duration::from_millis(20) * (call + 1));
                 if call == 0 {
-                    let holder = waiting.holder().unwrap();
+                    let holder = &waiting.holders()[0];
                     assert_eq!(holder.label(), Some("the long job"));
                     assert!(waiting.to_string().contains("the long job"), "{waiting}");
                 }
@@ -294,7 +294,7 @@ fn beyond_the_cap_of_helpers_waits_go_on_by_polling() {
         let locks: Vec<Lock> =
             (0..100).map(|n| Lock::open(dir.path().join(format!("{n}.lock"))).unwrap()).collect();
         let held: Vec<_> = locks.iter().map(|lock| lock.lock().unwrap()).collect();
-        let mut waits: Vec<_> = locks.iter().map(Lock::lock_async).collect();
+        let mut waits: Vec<_> = locks.iter().map(|lock| Box::pin(lock.lock_async())).collect();
         for wait in &mut waits {
             assert_waits(wait);
         }
