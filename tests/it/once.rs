@@ -368,7 +368,7 @@ fn it_is_marked_done_only_after_the_work_is_synced() {
     };
     peer.open_once(&path, &[Setting::Fsync]);
     let answer = peer.expect_error(call(&log, Work::Succeed, Block));
-    assert!(answer.contains("sync what was done"), "{answer}");
+    assert!(answer.contains("could not sync the directory of"), "{answer}");
     assert_eq!(lines(&log), 1);
     assert!(!path.exists());
     peer.expect(call(&log, Work::Succeed, Block), true);

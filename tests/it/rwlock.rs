@@ -545,19 +545,23 @@ fn readers_are_distinguished_and_a_blocking_waiter_is_named() {
     let mut writer = peer(&path, &[]);
     let reading = lock.read().unwrap();
     assert!(lock.holders().unwrap()[0].is_shared());
-    let error = lock.try_write().unwrap_err().to_string();
-    assert!(error.contains("release this process's own guard first"), "{error}");
+    let error = lock.try_write().unwrap_err();
+    assert!(error.holders()[0].is_this_process());
+    let hint = error.hint().unwrap();
+    assert!(hint.contains("release this process's own guard first"), "{hint}");
     writer.begin(Call::Write(Block));
     until_in_gate(&path);
     until_blocked(&path, 1);
-    for error in
-        [lock.try_read().unwrap_err(), lock.read_timeout(Duration::from_millis(10)).unwrap_err()]
-    {
-        let (text, waits) = (error.to_string(), format!("waited for by process {}", writer.id()));
-        assert!(text.contains("\"reading\"") && text.contains(", to read"), "{text}");
-        // Only Linux tells who has a lock and left no record.
-        assert!(text.contains(&waits) || !cfg!(target_os = "linux"), "{text}");
+    let refused = lock.try_read().unwrap_err();
+    let late = lock.read_timeout(Duration::from_millis(10)).unwrap_err();
+    for error in [&refused, &late] {
+        let [holder] = error.holders() else { panic!("{:?}", error.holders()) };
+        assert_eq!((holder.label(), holder.is_shared()), (Some("reading"), true));
     }
+    let (text, waits) = (late.to_string(), format!("waited for by process {}", writer.id()));
+    assert!(text.contains("\"reading\"") && text.contains(", to read"), "{text}");
+    // Only Linux tells who has a lock and left no record.
+    assert!(text.contains(&waits) || !cfg!(target_os = "linux"), "{text}");
     drop(reading);
     writer.finish();
     let holders = lock.holders().unwrap();

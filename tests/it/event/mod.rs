@@ -393,7 +393,7 @@ fn paths_that_can_be_no_event_are_refused() {
             std::io::ErrorKind::InvalidInput,
             "{bad:?}: {error}"
         );
-        assert!(error.to_string().ends_with("; give the path of a file"), "{error}");
+        assert_eq!(error.hint(), Some("give the path of a file"), "{error}");
     }
     for bad in [path.join(""), dir.path().join(".."), dir.path().to_path_buf()] {
         let error = Event::open(&bad).unwrap_err();
@@ -709,20 +709,6 @@ fn on_wait_reports_a_long_wait() {
         while heard.try_recv().is_ok() {}
     }
     assert!(heard.try_recv().is_err());
-}
-
-#[test]
-fn a_future_that_has_ended_stays_pending() {
-    limit!();
-    let (_dir, path) = dirs();
-    let event = Event::open(&path).unwrap();
-    event.set().unwrap();
-    let mut wait = event.wait_async();
-    block_on(&mut wait).unwrap();
-    assert_waits(&mut wait);
-    let mut any = Event::wait_any_async([&event]);
-    block_on(&mut any).unwrap();
-    assert_waits(&mut any);
 }
 
 // Linux only: errors and delays are injected by strace.
