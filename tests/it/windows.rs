@@ -7,11 +7,12 @@ use std::os::windows::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use flockwork::{Error, Event, Lock, Once, Options, RwLock, Semaphore, SharedFile};
+use flockwork::{Error, ErrorKind, Event, Lock, Once, Options, RwLock, Semaphore, SharedFile};
 
 use crate::peer::Way::{Async, Block, Timeout, Try};
 use crate::peer::lock::Call;
 use crate::peer::{Peer, Request, event, label, semaphore};
+use crate::support::failure::in_full;
 use crate::support::left_out;
 
 /// Share modes.
@@ -87,7 +88,7 @@ fn a_briefly_exclusive_open_is_waited_for() {
     let [path, pool, data] = ["a.lock", "pool", "data"].map(|name| dir.path().join(name));
     std::fs::write(&path, "").unwrap();
     assert_waits_for(&path, || Lock::open(&path).is_ok());
-    assert_waits_for(&path, || !flockwork::is_held(&path).unwrap_or(true));
+    assert_waits_for(&path, || flockwork::inspect(&path).is_ok_and(|status| !status.is_held()));
     drop(Semaphore::open(&pool, 1).unwrap().acquire().unwrap());
     assert_waits_for(&pool.join("capacity"), || Semaphore::open(&pool, 1).is_ok());
     assert_waits_for(&pool.join("slot.0"), || {
@@ -144,7 +145,7 @@ fn a_long_exclusive_open_is_reported() {
     let _scanned = shared(&pool.join("capacity"), 0);
     let errors = [
         Semaphore::open(&pool, 1).unwrap_err(),
-        flockwork::is_held(&path).unwrap_err(),
+        flockwork::inspect(&path).unwrap_err(),
         Lock::open(&path).unwrap_err(),
         event.payload().unwrap_err(),
         event.try_consume().unwrap_err(),
@@ -154,12 +155,13 @@ fn a_long_exclusive_open_is_reported() {
     ];
     for error in errors {
         assert_eq!(error.kind(), ErrorKind::Io, "{error:?}");
-        let words = error.to_string();
-        if error.raw_os_error() == Some(32) {
+        let words = in_full(&error);
+        let number = error.io_error().unwrap().raw_os_error();
+        if number == Some(32) {
             assert!(words.contains("another program has the file open"), "{words}");
         } else {
             // What replaces it is only told that it may not.
-            assert_eq!(error.raw_os_error(), Some(5), "{words}");
+            assert_eq!(number, Some(5), "{words}");
         }
     }
     drop(others);
@@ -380,9 +382,7 @@ fn refusals(path: &Path) -> Vec<Error> {
         Event::open(path).unwrap_err(),
         Once::open(path).unwrap_err(),
         SharedFile::open(path).unwrap_err(),
-        flockwork::is_held(path).unwrap_err(),
-        flockwork::holders(path).unwrap_err(),
-        flockwork::held_slots(path).unwrap_err(),
+        flockwork::inspect(path).unwrap_err(),
     ]
 }
 
@@ -423,8 +423,8 @@ fn names_that_are_no_files_are_refused_with_what_to_do() {
                 "{name}: {error}"
             );
             assert_eq!(error.path(), path);
-            let words = error.to_string();
-            assert!(words.starts_with("could not use the path `"), "{words}");
+            let words = in_full(&error);
+            assert!(words.starts_with("could not resolve `"), "{words}");
             assert!(words.contains(says), "{words}");
             assert!(words.contains("leave") || words.contains("choose"), "what to do? {words}");
         }
@@ -460,7 +460,7 @@ fn paths_that_cannot_be_are_errors() {
     let (dir, path) = dirs();
     for error in refusals(&dir.path().join("x".repeat(256))) {
         assert_eq!(error.kind(), ErrorKind::Io, "{error:?}");
-        assert!(error.to_string().contains("choose a shorter one"), "{error}");
+        assert!(in_full(&error).contains("choose a shorter one"), "{error}");
     }
     for path in ["", "a\0b"] {
         let error = Lock::open(path).unwrap_err();
@@ -484,7 +484,7 @@ fn paths_that_cannot_be_are_errors() {
             std::io::ErrorKind::NotADirectory,
             "{error:?}"
         );
-        assert!(error.to_string().contains("should be a directory is a file"), "{error}");
+        assert!(in_full(&error).contains("should be a directory is a file"), "{error}");
     }
     assert_eq!(Semaphore::open(&path, 1).unwrap_err().kind(), ErrorKind::NotRegularFile);
     assert_eq!(names_in(dir.path()), ["a.lock"]);
@@ -541,7 +541,7 @@ fn a_shared_file_that_can_only_be_read_is_not_replaced() {
     set_read_only(&path, true);
     let error = file.write(b"ours").unwrap_err();
     assert_eq!(error.io_error().unwrap().kind(), std::io::ErrorKind::PermissionDenied, "{error}");
-    assert!(error.to_string().contains("must be able to write"), "{error}");
+    assert!(in_full(&error).contains("must be able to write"), "{error}");
     assert_eq!(file.read().unwrap(), b"theirs");
     set_read_only(&path, false);
     file.write(b"ours").unwrap();

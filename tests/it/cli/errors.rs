@@ -84,7 +84,7 @@ fn numbers_agree_with_their_nouns() {
     says(other(), 64, "has 1 permit, not 3; use -j 1, leave -j out,", "permits");
     says(run(dir, ["sem", "-k", "2", "s", "true"]), 64, "2 (must be 1)", "1 to 1");
     let error = flockwork::Semaphore::open(dir.join("s"), 2).unwrap_err();
-    assert!(error.to_string().contains("has 1 permit, not 2; open it with"), "{error}");
+    assert!(error.to_string().ends_with("has 1 permit, not 2"), "{error}");
     std::fs::write(dir.join("e"), "x").unwrap();
     run(dir, ["status", "e"]).expect(0, "e: free (as an event, set, 1 byte)\n");
 }

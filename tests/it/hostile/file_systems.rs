@@ -10,6 +10,7 @@ use crate::hostile::fixtures::{KINDS, Kind, exercise, snapshot};
 use crate::peer::Way::Block;
 use crate::peer::lock::Call;
 use crate::peer::shared_file;
+use crate::support::failure::in_full;
 use crate::support::{alone_under, has};
 
 pub(super) const WHERE: &str = "FLOCKWORK_IT_WHERE";
@@ -239,7 +240,7 @@ fn a_mount_point_is_not_replaced_and_the_error_says_why() {
             ("consume", event.try_consume().unwrap_err()),
         ] {
             assert_says(step, &error, &[std::io::ErrorKind::ResourceBusy]);
-            assert!(error.to_string().contains("mount point"), "{step}: {error}");
+            assert!(in_full(&error).contains("mount point"), "{step}: {error}");
         }
         assert_eq!(file.read().unwrap(), b"old\n");
         assert_eq!(event.payload().unwrap().unwrap(), b"old\n");

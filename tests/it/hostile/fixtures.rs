@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use flockwork::{Error, ErrorKind, Event, Options};
+use flockwork::{Error, ErrorKind, Event, Lock, Options, Status};
 
 use crate::support::failure::{Failure, in_full};
 
@@ -475,6 +475,12 @@ fn event(options: &Options, path: &Path, step: Step<'_>) {
     step("consume", event.consume_timeout(span).map(drop));
     step("try_consume", event.try_consume().map(drop));
     step("set again", event.set_with(b"more").map(drop));
+    // Records are looked at only where the file is locked.
+    if let Ok(locked) = Lock::open(path).and_then(|lock| lock.try_lock()) {
+        let status = flockwork::inspect(path);
+        assert!(status.as_ref().is_ok_and(Status::is_held), "{status:?}");
+        drop(locked);
+    }
     step("wait_any", Event::wait_any_timeout(std::slice::from_ref(&event), SHORT).map(drop));
     step("cleared", event.wait_cleared_timeout(SHORT));
     step("clear", event.clear().map(drop));
