@@ -475,16 +475,19 @@ fn event(options: &Options, path: &Path, step: Step<'_>) {
     step("consume", event.consume_timeout(span).map(drop));
     step("try_consume", event.try_consume().map(drop));
     step("set again", event.set_with(b"more").map(drop));
-    // Records are looked at only where the file is locked.
-    if let Ok(locked) = Lock::open(path).and_then(|lock| lock.try_lock()) {
-        let status = flockwork::inspect(path);
-        assert!(status.as_ref().is_ok_and(Status::is_held), "{status:?}");
-        drop(locked);
-    }
+    inspect_locked(path);
     step("wait_any", Event::wait_any_timeout(std::slice::from_ref(&event), SHORT).map(drop));
     step("cleared", event.wait_cleared_timeout(SHORT));
     step("clear", event.clear().map(drop));
     step("wait in vain", event.wait_timeout(SHORT));
+}
+
+/// Looks at a file that another program has locked: only then its records are looked at.
+fn inspect_locked(path: &Path) {
+    if let Ok(_locked) = Lock::open(path).and_then(|lock| lock.try_lock()) {
+        let status = flockwork::inspect(path);
+        assert!(status.as_ref().is_ok_and(Status::is_held), "{status:?}");
+    }
 }
 
 fn once(options: &Options, path: &Path, step: Step<'_>) {
@@ -493,6 +496,7 @@ fn once(options: &Options, path: &Path, step: Step<'_>) {
     step("calls", flat(once.call_once_timeout(LONG, || Ok(()))));
     step("is_done", once.is_done().map(drop));
     step("wait", once.wait_timeout(SHORT));
+    inspect_locked(path);
     step("holder", once.holders().map(drop));
     step("reset", once.reset_timeout(LONG).map(drop));
 }
@@ -523,6 +527,7 @@ fn shared_file(options: &Options, path: &Path, step: Step<'_>) {
     }
     step("lock_shared", file.lock_shared_timeout(LONG).map(drop));
     step("holders", file.holders().map(drop));
+    inspect_locked(path);
 }
 
 /// Swaps what is at a path without pause, until a file is there: for a symbolic link to a victim's file, to a place where none
