@@ -37,7 +37,7 @@ fn a_labelled_holder_is_named_with_all_that_is_known() {
 
     // Errors tell it too.
     for error in [lock.try_lock().unwrap_err(), lock.lock_timeout(Duration::ZERO).unwrap_err()] {
-        assert_eq!(error.holders(), [holder.clone()]);
+        assert_eq!(error.holders(), std::slice::from_ref(&holder));
         let text = in_full(&error);
         for part in ["nightly build", &peer.id().to_string(), &path.display().to_string()] {
             assert!(text.contains(part), "{text}");

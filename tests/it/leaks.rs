@@ -151,7 +151,11 @@ fn events_and_what_is_built_on_them_leave_nothing() {
         let mut round = 0_u32;
         flat("SharedFile, update", times(2000), || {
             round += 1;
-            file.update(|contents| Ok::<_, Error>(*contents = round.to_string().into())).unwrap();
+            file.update(|contents| {
+                *contents = round.to_string().into();
+                Ok::<_, Error>(())
+            })
+            .unwrap();
         });
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 5, "{:?}", names(dir.path()));
     });
@@ -205,7 +209,7 @@ fn waits_that_are_given_up_leave_nothing() {
         let file = SharedFile::open(path("file")).unwrap();
         let held = file.lock_exclusive().unwrap();
         flat("SharedFile, timed out", times(500), || {
-            assert!(file.lock_shared_timeout(SHORT).is_err())
+            assert!(file.lock_shared_timeout(SHORT).is_err());
         });
         flat("SharedFile, dropped", times(5000), || assert_waits(file.write_async("x")));
         drop(held);

@@ -32,6 +32,13 @@ fn lock_of(path: &Path) -> PathBuf {
     path.with_file_name("data.json.flock")
 }
 
+/// A change that succeeds.
+#[expect(clippy::unnecessary_wraps, reason = "as a closure of `update`")]
+fn append(contents: &mut Vec<u8>, text: &str) -> Result<(), Error> {
+    contents.extend(text.as_bytes());
+    Ok(())
+}
+
 const AT_REST: [&str; 3] = ["data.json", "data.json.flock", "data.json.flock.gate"];
 
 #[test]
@@ -386,7 +393,7 @@ fn opening_and_reading_create_no_directory() {
         assert_eq!(error.kind(), ErrorKind::NotFound);
     }
     assert_eq!(names(dir.path()), [""; 0]);
-    file.update(|contents| Ok::<_, Error>(contents.push(b'x'))).unwrap();
+    file.update(|contents| append(contents, "x")).unwrap();
     assert_eq!(file.read().unwrap(), b"x");
 }
 
@@ -436,7 +443,7 @@ mod owners_and_links {
             set_mode(&path, kept);
             file.write("y").unwrap();
             assert_eq!(mode(&path), kept);
-            file.update(|contents| Ok::<_, Error>(contents.push(b'z'))).unwrap();
+            file.update(|contents| append(contents, "z")).unwrap();
             assert_eq!(mode(&path), kept);
         }
         for (access, bits) in
@@ -565,7 +572,7 @@ mod owners_and_links {
         for error in [file.read().unwrap_err(), file.write("x").unwrap_err()] {
             assert_eq!(error.kind(), ErrorKind::NotRegularFile, "{error}");
         }
-        assert!(file.update(|contents| Ok::<_, Error>(contents.push(b'x'))).is_err());
+        assert!(file.update(|contents| append(contents, "x")).is_err());
         assert_eq!(std::fs::read_link(&path).unwrap(), target);
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "theirs");
         // Links further up are fine.
@@ -894,7 +901,7 @@ mod injected {
             // The signal comes before the call.
             assert_eq!(file.read_to_string().unwrap(), "old", "{step}");
             assert_eq!(aside.exists(), step != "openat", "{step}");
-            file.update(|contents| Ok::<_, Error>(contents.extend(b"er"))).unwrap();
+            file.update(|contents| append(contents, "er")).unwrap();
             assert_eq!(file.read_to_string().unwrap(), "older");
             assert_eq!(names(dir.path()), AT_REST);
         }

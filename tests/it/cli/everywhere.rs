@@ -280,7 +280,7 @@ fn an_invalid_command_line_is_reported_on_one_line() {
         (&["once"], 64, "name the file"),
         (&["once", "directory", "x"], 66, "is a directory"),
         (&["status"], 64, "name what"),
-        (&["status", "directory"], 66, "no semaphore"),
+        (&["status", "directory"], 66, "is a directory, not a lock file, an event or a semaphore"),
         (&["completions", "nosuchshell"], 64, "nosuchshell"),
     ] {
         let said = expect(dir, words, code, "");

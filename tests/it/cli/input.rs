@@ -88,7 +88,7 @@ fn an_invalid_command_line_is_reported_on_one_line() {
         (&["once", "directory", "true"], 66, "is a directory"),
         (&["status"], 64, "name what"),
         (&["status", ""], 64, "PATH"),
-        (&["status", "directory"], 66, "no semaphore"),
+        (&["status", "directory"], 66, "is a directory, not a lock file, an event or a semaphore"),
         (&["status", "fifo"], 66, "is a FIFO"),
         (&["completions"], 64, ""),
         (&["completions", "nosuchshell"], 64, "nosuchshell"),

@@ -90,7 +90,7 @@ fn a_semaphore_is_shown_as_a_row() {
     // One that cannot be looked at hides no other.
     std::fs::create_dir(dir.join("directory")).unwrap();
     let ran = run(dir, ["status", "directory", "s"]).expect(66, "s: 0 of 5 permits held [.....]\n");
-    ran.says("no semaphore");
+    ran.says("is a directory, not a lock file, an event or a semaphore");
     std::fs::write(dir.join("s/capacity"), "many\n").unwrap();
     run(dir, ["status", "s"]).expect(65, "").says("is damaged");
 }

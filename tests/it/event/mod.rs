@@ -237,7 +237,7 @@ fn of_concurrent_setters_one_learns_that_it_was_clear() {
                     let (event, barrier) = (&event, &barrier);
                     scope.spawn(move || {
                         barrier.wait();
-                        if round % 2 == 0 { event.set() } else { event.set_with(&[number]) }
+                        if round % 2 == 0 { event.set() } else { event.set_with([number]) }
                     })
                 })
                 .collect();

@@ -519,7 +519,10 @@ fn shared_file(options: &Options, path: &Path, step: Step<'_>) {
         Err(error) if !is_written && error.kind() == ErrorKind::NotFound => {}
         read => step("read", read.map(drop)),
     }
-    let change = |contents: &mut Vec<u8>| Ok::<_, Error>(contents.extend(b"changed"));
+    let change = |contents: &mut Vec<u8>| {
+        contents.extend(b"changed");
+        Ok::<_, Error>(())
+    };
     step("update", exclusive().and_then(|mut writer| writer.update(change)));
     if let Some(mut writer) = kept(step, "lock_exclusive", exclusive()) {
         step("try_lock_shared", file.try_lock_shared().map(drop));

@@ -134,7 +134,7 @@ fn set_whole_payloads(event: &Event, seed: usize) -> Result<(), Error> {
     let mut number = seed;
     loop {
         number = number.wrapping_mul(1_103_515_245).wrapping_add(12_345);
-        event.set_with(&whole(number % 300_000, (number >> 8).to_le_bytes()[0]))?;
+        event.set_with(whole(number % 300_000, (number >> 8).to_le_bytes()[0]))?;
     }
 }
 
