@@ -26,9 +26,9 @@ pub(crate) enum Kind {
     Entered,
     /// Written before a downgrade to shared.
     Downgrading,
-    /// Written before a release. `b`: the new contents of a shared file.
+    /// Written before a release. `b`: the new contents of a shared file, or zero if they stay.
     Leaving,
-    /// An operation has succeeded that does not hold anything.
+    /// An operation has succeeded that does not hold anything, or has changed nothing.
     Finished,
     /// A change of a shared file has succeeded. `b`: as in `Leaving`.
     Changed,

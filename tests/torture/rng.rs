@@ -15,6 +15,11 @@ impl Rng {
         Self(rng)
     }
 
+    /// A generator of its own for a closure.
+    pub(crate) fn fork(&mut self) -> Self {
+        Self(self.0.fork())
+    }
+
     /// A number from zero to `end - 1`.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.0.u64(..end.max(1))

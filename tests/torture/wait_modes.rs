@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use flockwork::{CallError, Error};
+use flockwork::Error;
 
 use crate::rng::Rng;
 
@@ -56,9 +56,19 @@ pub(crate) enum GiveUpReason {
     Dropped,
 }
 
-/// The error of a closure that fails on purpose.
+/// The error of a call that runs a closure.
 #[derive(Debug)]
-pub(crate) struct Aborted;
+pub(crate) enum CallError {
+    /// The closure failed on purpose.
+    Aborted,
+    Flockwork(Error),
+}
+
+impl From<Error> for CallError {
+    fn from(error: Error) -> Self {
+        Self::Flockwork(error)
+    }
+}
 
 pub(crate) trait Classify {
     fn classify<G>(self) -> Outcome<G>;
@@ -76,10 +86,10 @@ impl Classify for Error {
     }
 }
 
-impl Classify for CallError<Aborted> {
+impl Classify for CallError {
     fn classify<G>(self) -> Outcome<G> {
         match self {
-            Self::Closure(Aborted) => Outcome::Aborted,
+            Self::Aborted => Outcome::Aborted,
             Self::Flockwork(error) => error.classify(),
         }
     }

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, Signal, getpid, kill_process, setrlimit};
@@ -46,8 +46,9 @@ pub(crate) struct Process {
 }
 
 /// One thread of a worker.
-pub(crate) struct Actor<'a> {
-    pub(crate) process: &'a Process,
+#[derive(Clone)]
+pub(crate) struct Actor {
+    pub(crate) process: Arc<Process>,
     pub(crate) thread: u32,
     pub(crate) round: u64,
     numbers_used: u64,
@@ -68,7 +69,7 @@ pub(crate) fn run(arguments: &Arguments, number: u32, generation: u32) -> AnyRes
     let retry = || log.write(Record::of(Kind::Opening, number, generation));
     let handles = PRIMITIVES.iter().map(|primitive| open(&directory, primitive, &mut rng, retry));
     let handles = handles.collect::<AnyResult<_>>()?;
-    let process = Process {
+    let process = Arc::new(Process {
         number,
         generation,
         log,
@@ -82,12 +83,14 @@ pub(crate) fn run(arguments: &Arguments, number: u32, generation: u32) -> AnyRes
         reserved: Mutex::new(Vec::new()),
         shortages: AtomicU64::new(0),
         arguments: arguments.clone(),
-    };
+    });
     std::thread::scope(|scope| {
         let process = &process;
         let threads: Vec<_> = (0..THREADS)
             .map(|thread| {
-                scope.spawn(move || Actor { process, thread, round: 0, numbers_used: 0 }.run())
+                let process = Arc::clone(process);
+                let actor = Actor { process, thread, round: 0, numbers_used: 0 };
+                scope.spawn(move || actor.run())
             })
             .collect();
         scope.spawn(move || {
@@ -183,9 +186,9 @@ impl Process {
     }
 }
 
-impl Actor<'_> {
+impl Actor {
     fn run(mut self) {
-        let process = self.process;
+        let process = Arc::clone(&self.process);
         loop {
             let (number, phase) = *process.phase.lock().unwrap_or_else(PoisonError::into_inner);
             match phase {
@@ -259,7 +262,7 @@ impl Actor<'_> {
 
     /// A point at which the next fault of this process may happen.
     pub(crate) fn fault_point(&self, point: FaultPoint) {
-        let process = self.process;
+        let process = &self.process;
         if self.thread != 0 {
             return;
         }

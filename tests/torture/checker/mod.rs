@@ -13,7 +13,8 @@
 //! * *Once.* One thread at a time runs the closure. No caller is told that it is done before it was
 //!   done, or after a reset.
 //! * *Shared file.* A reader finds what the last writer left, unless that writer died or was told
-//!   that it failed.
+//!   that it failed. An update that leaves the contents as they are, or fails on purpose after it
+//!   has changed them in memory, is not a writer.
 //! * *Progress.* No thread stands still for longer than the patience: see `stalls.rs`.
 //!
 //! **Killed processes.** The coordinator records that a process is ending *before* it kills it, and

@@ -23,7 +23,7 @@ pub(crate) const TO_CONSUME: u64 = 1;
 /// Waits for the flag. The monitor sets and clears it, each time after all earlier waiters have
 /// returned.
 pub(super) fn run_flag(
-    actor: &Actor<'_>,
+    actor: &Actor,
     primitive: usize,
     event: &Event,
     mode: WaitMode,
@@ -52,7 +52,7 @@ pub(super) fn run_flag(
 /// Sends to the mailbox or consumes from it. Senders follow the documentation: they hold a lock and
 /// wait until the mailbox is empty. So no payload is overwritten, and each must be consumed once.
 pub(super) fn run_mailbox(
-    actor: &mut Actor<'_>,
+    actor: &mut Actor,
     primitive: usize,
     event: &Event,
     mode: WaitMode,
@@ -84,7 +84,7 @@ pub(super) fn run_mailbox(
     }
 }
 
-fn send(actor: &mut Actor<'_>, primitive: usize, event: &Event, rng: &mut Rng) {
+fn send(actor: &mut Actor, primitive: usize, event: &Event, rng: &mut Rng) {
     let bounded = WaitMode::Timeout(Duration::from_millis(5));
     let shortage = actor.begin(primitive, bounded, TO_SEND);
     let guard = match outcome_of(actor.process.sender_lock.lock_timeout(Duration::from_millis(5))) {
@@ -97,7 +97,7 @@ fn send(actor: &mut Actor<'_>, primitive: usize, event: &Event, rng: &mut Rng) {
     }
     let number = actor.unique_number();
     actor.record(Kind::Setting, primitive, 0, number);
-    match outcome_of(event.set_with(&payload::make(number))) {
+    match outcome_of(event.set_with(payload::make(number))) {
         Outcome::Acquired(_) => actor.record(Kind::WasSet, primitive, 0, number),
         other => actor.record_outcome(primitive, other, shortage),
     }
@@ -108,7 +108,7 @@ fn send(actor: &mut Actor<'_>, primitive: usize, event: &Event, rng: &mut Rng) {
 /// Does any of the operations. A payload must be complete, and only expected errors may be
 /// returned.
 pub(super) fn run_any_use(
-    actor: &mut Actor<'_>,
+    actor: &mut Actor,
     primitive: usize,
     event: &Event,
     mode: WaitMode,
@@ -120,7 +120,7 @@ pub(super) fn run_any_use(
     let number = actor.unique_number();
     let outcome = match operation {
         0 => outcome_of(event.set().map(|_| ())),
-        1 | 2 => outcome_of(event.set_with(&payload::make(number)).map(|_| ())),
+        1 | 2 => outcome_of(event.set_with(payload::make(number)).map(|_| ())),
         3 => outcome_of(event.clear().map(|_| ())),
         4 => outcome_of(
             event
@@ -158,7 +158,7 @@ fn any_timeout(rng: &mut Rng) -> WaitMode {
     WaitMode::Timeout(rng.any_scale())
 }
 
-fn check_payload(actor: &Actor<'_>, primitive: usize, bytes: &[u8]) {
+fn check_payload(actor: &Actor, primitive: usize, bytes: &[u8]) {
     // If the file is tampered with, it may have other contents.
     if payload::number(bytes).is_none() && !PRIMITIVES[primitive].is_tampered_with {
         actor.violation(primitive, &format!("half a payload, of {} bytes", bytes.len()));

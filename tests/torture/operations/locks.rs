@@ -11,7 +11,7 @@ use crate::wait_modes::{Outcome, WaitMode, acquire, outcome_of, poll_and_drop};
 use crate::worker::Actor;
 
 pub(super) fn run_lock(
-    actor: &Actor<'_>,
+    actor: &Actor,
     primitive: usize,
     lock: &Lock,
     mode: WaitMode,
@@ -47,19 +47,19 @@ pub(super) fn run_lock(
     }
     if rng.one_in(50) {
         let shortage = actor.process.shortages();
-        if let Err(error) = lock.holder() {
+        if let Err(error) = lock.holders() {
             actor.record_error(primitive, &error, shortage);
         }
     }
 }
 
 /// Whether this is the thread that `--break wake` and `--break crash` affect.
-fn is_broken_thread(actor: &Actor<'_>) -> bool {
+fn is_broken_thread(actor: &Actor) -> bool {
     actor.process.number == 0 && actor.thread == 1 && actor.round > 20
 }
 
 pub(super) fn run_rwlock(
-    actor: &Actor<'_>,
+    actor: &Actor,
     primitive: usize,
     lock: &RwLock,
     mode: WaitMode,

@@ -9,6 +9,8 @@ mod shared_files;
 
 pub(crate) use events::{TO_BE_CLEARED, TO_BE_SET, TO_CONSUME};
 
+use std::sync::Arc;
+
 use flockwork::Error;
 
 use crate::faults::FaultPoint;
@@ -22,8 +24,8 @@ pub(crate) const SHARED: u64 = 0;
 pub(crate) const EXCLUSIVE: u64 = 1;
 
 /// Runs one round.
-pub(crate) fn run_round(actor: &mut Actor<'_>) {
-    let process = actor.process;
+pub(crate) fn run_round(actor: &mut Actor) {
+    let process = Arc::clone(&actor.process);
     let purpose = [process.number, process.generation, actor.thread].map(u64::from);
     let [number, generation, thread] = purpose;
     let mut rng =
@@ -45,7 +47,7 @@ pub(crate) fn run_round(actor: &mut Actor<'_>) {
     }
 }
 
-impl Actor<'_> {
+impl Actor {
     /// Records the outcome of an operation that does not hold anything afterwards.
     pub(crate) fn record_outcome<G>(&self, primitive: usize, outcome: Outcome<G>, shortage: u64) {
         match outcome {
@@ -59,7 +61,7 @@ impl Actor<'_> {
     /// Records an error. It is a violation unless the files are tampered with, or it reports a
     /// shortage of descriptors during one.
     pub(crate) fn record_error(&self, primitive: usize, error: &Error, shortage: u64) {
-        let number = error.raw_os_error();
+        let number = error.io_error().and_then(std::io::Error::raw_os_error);
         let is_shortage = number == Some(rustix::io::Errno::MFILE.raw_os_error())
             && self.process.was_short_since(shortage);
         if is_shortage || PRIMITIVES[primitive].is_tampered_with {

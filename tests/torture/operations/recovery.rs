@@ -1,5 +1,6 @@
 //! Checks that the primitives whose files were tampered with work again.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flockwork::Error;
@@ -13,8 +14,8 @@ use crate::worker::Actor;
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Uses each primitive after the end of the tampering, by the existing handle and by a new one.
-pub(crate) fn check(actor: &mut Actor<'_>) {
-    let process = actor.process;
+pub(crate) fn check(actor: &mut Actor) {
+    let process = Arc::clone(&actor.process);
     let numbered = PRIMITIVES.iter().zip(&process.handles).enumerate();
     for (index, (primitive, handle)) in
         numbered.filter(|(_, (primitive, _))| primitive.is_tampered_with)
@@ -57,13 +58,14 @@ fn use_once(handle: &Handle) -> Result<(), Error> {
             event.wait_timeout(Duration::ZERO)
         }
         Handle::Once(once) => {
-            let result: Result<bool, flockwork::OnceError<Error>> =
-                once.call_once_timeout(RECOVERY_TIMEOUT, || Ok(()));
-            result.map(|_| ()).map_err(flockwork::CallError::flatten)
+            once.call_once_timeout(RECOVERY_TIMEOUT, || Ok::<_, Error>(())).map(|_| ())
         }
         Handle::SharedFile(file) => {
-            let change = |_| Ok::<_, Error>(payload::make(1));
-            file.update_timeout(RECOVERY_TIMEOUT, change).map_err(flockwork::CallError::flatten)
+            file.lock_exclusive_timeout(RECOVERY_TIMEOUT)?.replace(payload::make(1))?;
+            file.lock_exclusive_timeout(RECOVERY_TIMEOUT)?.update(|contents| {
+                *contents = payload::make(2);
+                Ok(())
+            })
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::wait_modes::{Outcome, WaitMode, acquire, outcome_of, poll_and_drop};
 use crate::worker::Actor;
 
 pub(super) fn run(
-    actor: &Actor<'_>,
+    actor: &Actor,
     primitive: usize,
     semaphore: &Semaphore,
     mode: WaitMode,
@@ -55,7 +55,7 @@ pub(super) fn run(
     }
 }
 
-fn resize(actor: &Actor<'_>, primitive: usize, semaphore: &Semaphore, rng: &mut Rng) {
+fn resize(actor: &Actor, primitive: usize, semaphore: &Semaphore, rng: &mut Rng) {
     let permits = *ELASTIC_CAPACITY.start() + u32::try_from(rng.below(4)).unwrap_or(0);
     let is_wrong = actor.process.is_broken(Breakage::Capacity) && rng.one_in(2);
     let recorded = if is_wrong { *ELASTIC_CAPACITY.start() } else { permits };

@@ -1,6 +1,9 @@
 //! Rounds with a `SharedFile`: reads under the shared lock, updates, and reads without the lock.
 
-use flockwork::SharedFile;
+use std::sync::Arc;
+
+use flockwork::{Error, ErrorKind, FileWriteGuard, SharedFile};
+use futures_lite::future::block_on;
 
 use super::{EXCLUSIVE, SHARED, hold_briefly};
 use crate::breakage::Breakage;
@@ -8,13 +11,21 @@ use crate::payload;
 use crate::primitives::PRIMITIVES;
 use crate::record::Kind;
 use crate::rng::Rng;
-use crate::wait_modes::{
-    Aborted, Outcome, WaitMode, acquire, call_closure, outcome_of, poll_and_drop,
-};
+use crate::wait_modes::{CallError, Outcome, WaitMode, acquire, outcome_of, poll_and_drop};
 use crate::worker::Actor;
 
+/// What an update does to the contents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Plan {
+    Change,
+    /// It leaves them as they are, so nothing is written.
+    Keep,
+    /// It changes them and fails, so nothing is written.
+    Abort,
+}
+
 pub(super) fn run(
-    actor: &mut Actor<'_>,
+    actor: &mut Actor,
     primitive: usize,
     file: &SharedFile,
     mode: WaitMode,
@@ -40,7 +51,7 @@ pub(super) fn run(
 }
 
 fn read(
-    actor: &Actor<'_>,
+    actor: &Actor,
     primitive: usize,
     file: &SharedFile,
     mode: WaitMode,
@@ -58,7 +69,7 @@ fn read(
             hold_briefly(rng);
             match guard.read() {
                 Ok(bytes) => observe(actor, primitive, &bytes),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(error) if error.kind() == ErrorKind::NotFound => {
                     observe(actor, primitive, &[]);
                 }
                 Err(error) => actor.record_error(primitive, &error, shortage),
@@ -70,7 +81,7 @@ fn read(
     }
 }
 
-fn observe(actor: &Actor<'_>, primitive: usize, bytes: &[u8]) {
+fn observe(actor: &Actor, primitive: usize, bytes: &[u8]) {
     match payload::number(bytes) {
         Some(number) => actor.record(Kind::Observed, primitive, 0, number),
         None if PRIMITIVES[primitive].is_tampered_with => {}
@@ -79,16 +90,20 @@ fn observe(actor: &Actor<'_>, primitive: usize, bytes: &[u8]) {
 }
 
 fn update(
-    actor: &mut Actor<'_>,
+    actor: &mut Actor,
     primitive: usize,
     file: &SharedFile,
     mode: WaitMode,
     rng: &mut Rng,
     shortage: u64,
 ) {
-    let process = actor.process;
+    let process = Arc::clone(&actor.process);
     let number = actor.unique_number();
-    let is_aborted = rng.one_in(6);
+    let plan = match rng.below(12) {
+        0 | 1 => Plan::Abort,
+        2 => Plan::Keep,
+        _ => Plan::Change,
+    };
     if process.is_broken(Breakage::LostUpdate) && rng.one_in(8) {
         let _ = std::fs::write(file.path(), payload::make(number));
     }
@@ -96,22 +111,53 @@ fn update(
         let bytes = payload::make(number);
         let _ = std::fs::write(file.path(), &bytes[..bytes.len() - 1]);
     }
-    let change = |old: Vec<u8>| {
-        actor.enter(primitive, EXCLUSIVE);
-        observe(actor, primitive, &old);
-        hold_briefly(rng);
-        actor.leave(primitive, if is_aborted { 0 } else { number });
-        if is_aborted { Err(Aborted) } else { Ok(payload::make(number)) }
+    let is_replaced = rng.one_in(2);
+    let change = {
+        let (actor, mut rng) = (actor.clone(), rng.fork());
+        move |contents: &mut Vec<u8>| {
+            actor.enter(primitive, EXCLUSIVE);
+            observe(&actor, primitive, contents);
+            hold_briefly(&mut rng);
+            if plan != Plan::Keep {
+                *contents = payload::make(number);
+            }
+            actor.leave(primitive, if plan == Plan::Change { number } else { 0 });
+            if plan == Plan::Abort { Err(CallError::Aborted) } else { Ok(()) }
+        }
     };
-    let got = call_closure!(
-        mode,
-        file,
-        [update try_update update_timeout update_deadline update_async]
-        change,
-        change
-    );
+    let got = match mode {
+        WaitMode::Try => through(file.try_lock_exclusive(), is_replaced, change),
+        WaitMode::Timeout(span) => through(file.lock_exclusive_timeout(span), is_replaced, change),
+        WaitMode::Deadline(at) => through(file.lock_exclusive_deadline(at), is_replaced, change),
+        WaitMode::Blocking => outcome_of(file.update(change)),
+        WaitMode::Awaited => outcome_of(block_on(file.update_async(change))),
+        WaitMode::Dropped(times, pause) => poll_and_drop(file.update_async(change), times, pause),
+    };
     match got {
+        Outcome::Acquired(()) if plan == Plan::Keep => {
+            actor.record(Kind::Finished, primitive, 0, 0);
+        }
         Outcome::Acquired(()) => actor.record(Kind::Changed, primitive, 0, number),
         other => actor.record_outcome(primitive, other, shortage),
     }
+}
+
+/// Changes the contents through a guard, in one step, or by reading and replacing them.
+fn through(
+    guard: Result<FileWriteGuard, Error>,
+    is_replaced: bool,
+    change: impl FnOnce(&mut Vec<u8>) -> Result<(), CallError>,
+) -> Outcome<()> {
+    let change = |mut guard: FileWriteGuard| {
+        if !is_replaced {
+            return guard.update(change);
+        }
+        let mut contents = match guard.read() {
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            read => read?,
+        };
+        change(&mut contents)?;
+        Ok(guard.replace(contents)?)
+    };
+    outcome_of(guard.map_err(CallError::from).and_then(change))
 }
