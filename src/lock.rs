@@ -142,11 +142,11 @@ impl Lock {
         let request = &self.inner.request;
         let check_refusal = || self.inner.refusals.is_due();
         let unwanted = QUEUES.unwanted();
-        let taken = match request.slot.try_take_checking(request.mode, check_refusal, true)? {
+        let taken = match request.file.try_lock_checking(request.mode, check_refusal, true)? {
             None => take_over(&QUEUES, request, unwanted)?,
             taken => taken,
         };
-        taken.map_or_else(|| Err(Error::would_block(request.slot.path())), |held| self.guard(held))
+        taken.map_or_else(|| Err(Error::would_block(request.file.path())), |held| self.guard(held))
     }
 
     /// Waits for the lock for at most `timeout`. Zero tries once; what no clock can show waits forever.
@@ -228,7 +228,7 @@ impl Lock {
     /// The path of the lock, absolute.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.inner.request.slot.path()
+        self.inner.request.file.path()
     }
 
     /// The process that holds the lock at this moment, as far as it is known. (A [`Lock`] at the path
@@ -267,20 +267,20 @@ impl Lock {
     ///
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) if there is a record that cannot be read, or the system refuses to tell.
     pub fn holders(&self) -> Result<Vec<Holder>> {
-        holders::of(self.inner.request.slot.path())
+        holders::of(self.inner.request.file.path())
     }
 
     fn wait(&self, deadline: impl FnOnce() -> Deadline) -> Result<LockGuard> {
         let inner = &self.inner;
         match crate::wait::acquire(&QUEUES, &inner.request, deadline, inner.notice.as_ref())? {
             Outcome::Held(locked) => self.guard(locked),
-            Outcome::TimedOut(waited) => Err(Error::timed_out(inner.request.slot.path(), waited)),
+            Outcome::TimedOut(waited) => Err(Error::timed_out(inner.request.file.path(), waited)),
         }
     }
 
     fn guard(&self, locked: FileLock) -> Result<LockGuard> {
         let Inner { request, guard_options, .. } = &*self.inner;
-        Ok(LockGuard { raw: RawGuard::new(&request.slot, request.mode, locked, guard_options)? })
+        Ok(LockGuard { raw: RawGuard::new(&request.file, request.mode, locked, guard_options)? })
     }
 }
 
@@ -307,10 +307,10 @@ impl Options {
     ///
     /// As [`Lock::open`].
     pub fn open_lock(&self, path: impl AsRef<Path>) -> Result<Lock> {
-        let slot = LockFile::open(path.as_ref(), self.access)?;
-        let notice = lock_request::notice(self, slot.path());
+        let file = LockFile::open(path.as_ref(), self.access)?;
+        let notice = lock_request::notice(self, file.path());
         let (mode, poll_every) = (Mode::Exclusive, self.poll_every);
-        let request = LockRequest { slot, mode, poll_every, coordinator: None };
+        let request = LockRequest { file, mode, poll_every, coordinator: None };
         Ok(Lock {
             inner: Arc::new(Inner {
                 request: Arc::new(request),

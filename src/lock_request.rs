@@ -25,7 +25,7 @@ pub(crate) fn notice(options: &Options, path: &Arc<Path>) -> Option<WaitCallback
 
 /// A lock on a file in one mode, as the engine sees it.
 pub(crate) struct LockRequest {
-    pub(crate) slot: Arc<LockFile>,
+    pub(crate) file: Arc<LockFile>,
     pub(crate) mode: Mode,
     pub(crate) poll_every: Option<Duration>,
     /// The lock of which it is a part, if it is one.
@@ -46,23 +46,23 @@ impl Target for LockRequest {
     type Request = BlockingLock;
 
     fn key(&self) -> Self::Key {
-        (Arc::clone(self.slot.common_name()), self.slot.latest(), self.mode)
+        (Arc::clone(self.file.common_name()), self.file.latest(), self.mode)
     }
 
     fn is_current(&self, (_, id, _): &Self::Key) -> Result<bool> {
-        self.slot.still_names(*id)
+        self.file.still_names(*id)
     }
 
     fn attempt(&self) -> Result<Option<FileLock>> {
-        self.slot.try_take(self.mode)
+        self.file.try_lock(self.mode)
     }
 
     fn block_here(&self) -> Result<FileLock> {
-        self.slot.take(self.mode)
+        self.file.lock(self.mode)
     }
 
     fn prepare(&self, (_, id, mode): &Self::Key) -> Result<Option<BlockingLock>> {
-        self.slot.request(*id, *mode)
+        self.file.request(*id, *mode)
     }
 
     fn block(&self, request: &BlockingLock) -> Result<()> {
@@ -90,7 +90,7 @@ impl Target for LockRequest {
     }
 
     fn is_valid(&self, held: &FileLock) -> Result<bool> {
-        self.slot.is_valid(held)
+        self.file.is_valid(held)
     }
 
     fn should_yield(&self) -> bool {
@@ -105,11 +105,11 @@ impl Target for LockRequest {
     }
 
     fn is_free(&self) -> Result<bool> {
-        self.slot.is_free(self.mode)
+        self.file.is_free(self.mode)
     }
 
     fn must_poll(&self) -> bool {
-        self.slot.is_network()
+        self.file.is_network()
     }
 
     fn poll_every(&self) -> Option<Duration> {
@@ -132,8 +132,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
         let key = |path: &Path| {
-            let slot = LockFile::open(path, crate::access::Access::Umask).unwrap();
-            LockRequest { slot, mode: Mode::Exclusive, poll_every: None, coordinator: None }.key()
+            let file = LockFile::open(path, crate::access::Access::Umask).unwrap();
+            LockRequest { file, mode: Mode::Exclusive, poll_every: None, coordinator: None }.key()
         };
         let literal = format!(r"\\?\{}", path.display());
         assert_eq!(key(&path), key(&dir.path().join("A.LOCK")));

@@ -399,9 +399,9 @@ impl Once {
             // A forked copy that comes back from the closure: the other process is still at it (rule 4).
             return Err(Error::forked_copy(Operation::MarkDone, &self.inner.path));
         }
-        self.bring_to_disk(sys::sync_everything)?;
+        self.sync(sys::sync_everything)?;
         self.inner.done.set()?;
-        self.bring_to_disk(sys::sync_directory)?;
+        self.sync(sys::sync_directory)?;
         drop(locked); // an error would mean that it is not done
         Ok(())
     }
@@ -409,13 +409,13 @@ impl Once {
     fn undo(&self, locked: Result<LockGuard>) -> Result<bool> {
         let locked = self.about_path(locked)?;
         let was_done = self.inner.done.clear()?;
-        self.bring_to_disk(sys::sync_directory)?;
+        self.sync(sys::sync_directory)?;
         drop(locked);
         Ok(was_done)
     }
 
     /// If that is wanted.
-    fn bring_to_disk(&self, sync: fn(&Path) -> std::io::Result<bool>) -> Result<()> {
+    fn sync(&self, sync: fn(&Path) -> std::io::Result<bool>) -> Result<()> {
         let Inner { durability, path, .. } = &*self.inner;
         let directory = path.parent().filter(|_| durability.is_wanted);
         let is_synced = directory.map_or(Ok(true), sync);

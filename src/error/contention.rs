@@ -59,18 +59,32 @@ pub(super) struct Contention {
     others: usize,
     /// What the holders hold, where that is not the error's own path.
     locked: Option<Arc<Path>>,
-    holders: OnceBox<Vec<Holder>>,
-    /// The first process that waits for readers to leave.
-    in_front: Option<Box<Holder>>,
+    /// The file that orders the waiters of a reader-writer lock, where a reader was refused.
+    turnstile: Option<Arc<Path>>,
+    processes: OnceBox<Processes>,
+}
+
+/// The processes that were in the way.
+#[derive(Debug)]
+struct Processes {
+    holders: Vec<Holder>,
+    /// The waiting writer that keeps a reader out although only readers hold the lock.
+    waiter: Option<Holder>,
 }
 
 impl Contention {
     pub(super) fn new(obstacle: Obstacle, others: usize) -> Self {
-        Self { obstacle, others, locked: None, holders: OnceBox::new(), in_front: None }
+        Self { obstacle, others, locked: None, turnstile: None, processes: OnceBox::new() }
     }
 
     pub(super) fn set_locked(&mut self, locked: Arc<Path>) {
         self.locked.get_or_insert(locked);
+    }
+
+    /// The same where a process that waits in `turnstile` may be the reason.
+    pub(super) fn behind(mut self, turnstile: Option<&Arc<Path>>) -> Self {
+        self.turnstile = turnstile.cloned();
+        self
     }
 
     /// The holders, looked up by the first call.
@@ -78,28 +92,36 @@ impl Contention {
         if !self.obstacle.has_holders() {
             return &[];
         }
-        let locked = self.locked.as_deref().unwrap_or(path);
-        self.holders.get_or_init(|| Box::new(record::find(locked, true).unwrap_or_default()))
+        let processes = self.processes.get_or_init(|| Box::new(self.look_up(path)));
+        &processes.holders
     }
 
-    /// Looks up, besides the holders, who waits at the gate in front of readers: readers keep no
-    /// reader out, so that process is in the way.
-    pub(super) fn look_behind(&mut self, path: &Path, gate: &Path) {
-        if self.holders(path).iter().all(Holder::is_shared) {
-            let waiting = record::find(gate, false).unwrap_or_default();
-            self.in_front = waiting.into_iter().next().map(Box::new);
-        }
+    fn look_up(&self, path: &Path) -> Processes {
+        let locked = self.locked.as_deref().unwrap_or(path);
+        let holders = record::find(locked, true).unwrap_or_default();
+        // Readers do not exclude a reader, so a writer that waits for them does.
+        let waiter =
+            self.turnstile.as_deref().filter(|_| holders.iter().all(Holder::is_shared)).and_then(
+                |turnstile| record::find(turnstile, false).unwrap_or_default().into_iter().next(),
+            );
+        Processes { holders, waiter }
     }
 
     fn found(&self) -> &[Holder] {
-        self.holders.get().map_or(&[], Vec::as_slice)
+        self.processes.get().map_or(&[], |processes| &processes.holders)
     }
 
-    fn is_own(&self) -> bool {
-        self.found().iter().any(Holder::is_this_process)
+    /// The text of the process that waits in front of readers, if one was found.
+    fn waited_for_by(&self) -> Option<String> {
+        let waiter = self.processes.get()?.waiter.as_ref()?;
+        Some(format!("waited for by {waiter}"))
     }
 
-    /// Writes what `path` is at this moment, with the holders that have been looked up.
+    fn is_own(&self, path: &Path) -> bool {
+        self.holders(path).iter().any(Holder::is_this_process)
+    }
+
+    /// Writes the state that refused a call that does not wait.
     pub(super) fn write_now(&self, f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
         let (path, now) = (path.display(), self.obstacle.now());
         if self.others > 0 {
@@ -107,12 +129,7 @@ impl Contention {
             let are = now.replacen("is ", "are ", 1);
             return write!(f, "`{path}` and {} other{plural} {are}", self.others);
         }
-        match self.found() {
-            [holder, ..] if self.obstacle == Obstacle::NotDone => {
-                write!(f, "`{path}` is being done by {holder}")
-            }
-            _ => write!(f, "`{path}` {now}"),
-        }
+        write!(f, "`{path}` {now}")
     }
 
     /// Writes the same with the holders, which have been looked up.
@@ -121,8 +138,16 @@ impl Contention {
         f: &mut fmt::Formatter<'_>,
         path: &Path,
     ) -> fmt::Result {
-        self.write_now(f, path)?;
-        if self.obstacle == Obstacle::Held { write!(f, ": {}", self.held_by()) } else { Ok(()) }
+        match (self.obstacle, self.found()) {
+            (Obstacle::NotDone, [holder, ..]) => {
+                write!(f, "`{}` is being done by {holder}", path.display())
+            }
+            (Obstacle::Held, _) => {
+                self.write_now(f, path)?;
+                write!(f, ": {}", self.held_by())
+            }
+            _ => self.write_now(f, path),
+        }
     }
 
     /// Writes why a wait ended without success.
@@ -145,24 +170,24 @@ impl Contention {
             [holder] => format!("held by {holder}"),
             [first, others @ ..] => format!("held by {first}, and {} more", others.len()),
         };
-        match &self.in_front {
-            Some(first) => format!("{held}, and waited for by {first}"),
+        match self.waited_for_by() {
+            Some(waited_for) => format!("{held}, and {waited_for}"),
             None => held,
         }
     }
 
     /// What to do after a call that did not wait.
-    pub(super) fn hint_at_once(&self) -> &'static str {
-        if self.is_own() {
+    pub(super) fn hint_at_once(&self, path: &Path) -> &'static str {
+        if self.is_own(path) {
             return "release this process's own guard first, or use a call that waits if another thread holds it";
         }
         "try again later, or use a call that waits"
     }
 
     /// What to do after a wait that timed out.
-    pub(super) fn hint_in_time(&self) -> &'static str {
+    pub(super) fn hint_in_time(&self, path: &Path) -> &'static str {
         match self.obstacle {
-            Obstacle::Held if self.is_own() => {
+            Obstacle::Held if self.is_own(path) => {
                 "release this process's own guard first, or wait longer if another thread holds it"
             }
             Obstacle::Held => "wait longer, or see what the holder is doing",

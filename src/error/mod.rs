@@ -119,7 +119,13 @@ impl Error {
     }
 
     pub(crate) fn would_block(path: &Arc<Path>) -> Self {
-        Self::would_block_for(path, Obstacle::Held)
+        Self::would_block_behind(path, None)
+    }
+
+    /// A process that waits in `turnstile` may be the reason.
+    pub(crate) fn would_block_behind(path: &Arc<Path>, turnstile: Option<&Arc<Path>>) -> Self {
+        let contention = Contention::new(Obstacle::Held, 0).behind(turnstile);
+        Repr::WouldBlock { path: Arc::clone(path), contention }.into()
     }
 
     pub(crate) fn would_block_for(path: &Arc<Path>, obstacle: Obstacle) -> Self {
@@ -129,7 +135,16 @@ impl Error {
 
     /// Looks the holders up now: when the error is read, another process may hold it.
     pub(crate) fn timed_out(path: &Arc<Path>, waited: Duration) -> Self {
-        let contention = Contention::new(Obstacle::Held, 0);
+        Self::timed_out_behind(path, waited, None)
+    }
+
+    /// A process that waits in `turnstile` may be the reason.
+    pub(crate) fn timed_out_behind(
+        path: &Arc<Path>,
+        waited: Duration,
+        turnstile: Option<&Arc<Path>>,
+    ) -> Self {
+        let contention = Contention::new(Obstacle::Held, 0).behind(turnstile);
         contention.holders(path);
         Repr::TimedOut { path: Arc::clone(path), waited, contention }.into()
     }
@@ -196,15 +211,6 @@ impl Error {
         if let Repr::TimedOut { path, contention, .. } = &mut *self.0 {
             contention.set_locked(Arc::clone(locked));
             contention.holders(path);
-        }
-        self
-    }
-
-    /// The same error of a lock that is reached through a gate: a process that waits there is in the
-    /// way as well.
-    pub(crate) fn behind(mut self, gate: &Path) -> Self {
-        if let Repr::TimedOut { path, contention, .. } = &mut *self.0 {
-            contention.look_behind(path, gate);
         }
         self
     }
@@ -319,6 +325,9 @@ impl Error {
 
     /// What to do about it, where there is something to say.
     ///
+    /// For an error of kind [`WouldBlock`](ErrorKind::WouldBlock) it looks the
+    /// [holders](Self::holders) up, since the advice is another if this process is one of them.
+    ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
     /// let error = flockwork::Lock::open(dir.path()).unwrap_err();
@@ -331,11 +340,11 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         match &*self.0 {
-            Repr::WouldBlock { contention, .. } => Some(contention.hint_at_once()),
-            Repr::TimedOut { waited, contention, .. } if waited.is_zero() => {
-                Some(contention.hint_at_once())
+            Repr::WouldBlock { path, contention } => Some(contention.hint_at_once(path)),
+            Repr::TimedOut { path, waited, contention } if waited.is_zero() => {
+                Some(contention.hint_at_once(path))
             }
-            Repr::TimedOut { contention, .. } => Some(contention.hint_in_time()),
+            Repr::TimedOut { path, contention, .. } => Some(contention.hint_in_time(path)),
             Repr::NotRegularFile { found: "a symbolic link", .. } => Some(
                 "give the path that the link leads to (links in parent directories are followed)",
             ),

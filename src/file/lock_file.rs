@@ -39,18 +39,18 @@ struct Files {
     idle: Option<OpenFile>,
     /// How many descriptors blocked helpers have. Meanwhile none is kept here, so that a handle
     /// costs one descriptor, however many waits have given up.
-    lent: usize,
+    borrowed: usize,
     /// The file that the path named when this process last checked it.
     latest: Option<FileId>,
 }
 
 impl Files {
     /// A process that was forked has none of the other's descriptors, nor of its helpers.
-    const NONE: Self = Self { idle: None, lent: 0, latest: None };
+    const NONE: Self = Self { idle: None, borrowed: 0, latest: None };
 
     /// Keeps a descriptor where none is kept yet.
-    fn put_back(mut this: MutexGuard<'_, Self>, open: OpenFile) {
-        if this.idle.is_none() && this.lent == 0 {
+    fn return_file(mut this: MutexGuard<'_, Self>, open: OpenFile) {
+        if this.idle.is_none() && this.borrowed == 0 {
             this.idle = Some(open);
             return;
         }
@@ -119,14 +119,14 @@ impl LockFile {
     ///
     /// A refusal counts only for a file that the path still names: the open file may have been
     /// replaced since, and its lock says nothing about the lock that the path stands for.
-    pub(crate) fn try_take(self: &Arc<Self>, mode: Mode) -> Result<Option<FileLock>> {
-        self.try_take_checking(mode, || true, true)
+    pub(crate) fn try_lock(self: &Arc<Self>, mode: Mode) -> Result<Option<FileLock>> {
+        self.try_lock_checking(mode, || true, true)
     }
 
     /// The same, but a refusal is checked only if `check_refusal` returns `true`. A lock that was
     /// acquired is checked if `check_taken`, or if the file has no second name: with one, no
     /// process creates another file in its place.
-    pub(crate) fn try_take_checking(
+    pub(crate) fn try_lock_checking(
         self: &Arc<Self>,
         mode: Mode,
         check_refusal: impl Fn() -> bool,
@@ -168,7 +168,7 @@ impl LockFile {
                         files.latest = Some(id);
                     }
                     if let Some(open) = own {
-                        Files::put_back(files, open);
+                        Files::return_file(files, open);
                     }
                     return Ok(None);
                 }
@@ -184,7 +184,7 @@ impl LockFile {
     /// No wake-up is lost: the kernel queues the caller, and grants it the lock when the holder
     /// releases it or dies. If the file is replaced meanwhile, the caller learns that when the old
     /// file's holder releases it, and queues again at the new file (rule 2).
-    pub(crate) fn take(self: &Arc<Self>, mode: Mode) -> Result<FileLock> {
+    pub(crate) fn lock(self: &Arc<Self>, mode: Mode) -> Result<FileLock> {
         let mut retries = Retries::new();
         while retries.again() {
             let open = self.take_file()?;
@@ -209,12 +209,12 @@ impl LockFile {
         id: FileId,
         mode: Mode,
     ) -> Result<Option<BlockingLock>> {
-        let lent = Lent::new(self);
+        let borrowed = BorrowedFile::new(self);
         let open = self.take_file()?;
         if open.id != id {
             return Ok(None);
         }
-        Ok(Some(BlockingLock { open: Some(open), mode, lent }))
+        Ok(Some(BlockingLock { open: Some(open), mode, borrowed }))
     }
 
     /// Whether it could be acquired at this moment. Holds it for half a microsecond.
@@ -225,7 +225,7 @@ impl LockFile {
             sys::unlock(open.file())
                 .map_err(|source| Error::io(Operation::Unlock, &self.path, source))?;
         }
-        Files::put_back(self.files(), open);
+        Files::return_file(self.files(), open);
         Ok(is_free)
     }
 
@@ -301,21 +301,21 @@ impl LockFile {
     }
 }
 
-/// Counts a descriptor as lent for as long as a helper is blocked on it.
+/// Counts a descriptor as borrowed for as long as a helper is blocked on it.
 #[derive(Debug)]
-struct Lent(Arc<LockFile>);
+struct BorrowedFile(Arc<LockFile>);
 
-impl Lent {
+impl BorrowedFile {
     fn new(file: &Arc<LockFile>) -> Self {
-        file.files().lent += 1;
+        file.files().borrowed += 1;
         Self(Arc::clone(file))
     }
 }
 
-impl Drop for Lent {
+impl Drop for BorrowedFile {
     fn drop(&mut self) {
         let mut files = self.0.files();
-        files.lent = files.lent.saturating_sub(1);
+        files.borrowed = files.borrowed.saturating_sub(1);
     }
 }
 
@@ -325,7 +325,7 @@ pub(crate) struct BlockingLock {
     /// Taken out when it is granted.
     open: Option<OpenFile>,
     mode: Mode,
-    lent: Lent,
+    borrowed: BorrowedFile,
 }
 
 impl BlockingLock {
@@ -335,7 +335,7 @@ impl BlockingLock {
 
     /// Blocks in the kernel until it is granted.
     pub(crate) fn block(&self) -> Result<()> {
-        sys::lock(self.file(), self.mode).map_err(|source| self.lent.0.lock_error(source))
+        sys::lock(self.file(), self.mode).map_err(|source| self.borrowed.0.lock_error(source))
     }
 
     /// Whether it has been granted, or can be at this moment: of the same open file, so a lock that
@@ -346,7 +346,7 @@ impl BlockingLock {
 
     pub(crate) fn granted(mut self) -> FileLock {
         let open = self.open.take().expect("only this takes it");
-        self.lent.0.file_lock(open)
+        self.borrowed.0.file_lock(open)
     }
 }
 
@@ -439,7 +439,7 @@ impl FileLock {
             sys::unlock(open.file())
                 .map_err(|source| Error::io(Operation::Unlock, &self.file.path, source))?;
         }
-        Files::put_back(self.file.files(), open);
+        Files::return_file(self.file.files(), open);
         Ok(())
     }
 }

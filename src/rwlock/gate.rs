@@ -1,4 +1,5 @@
-//! The way through the gate, which keeps the order of an [`RwLock`](super::RwLock). Rules R1 to R5.
+//! The lock of an [`RwLock`](super::RwLock) in one mode and the gate that orders its waiters (rules R1 to
+//! R5).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,32 +14,31 @@ use crate::wait::{QueuedWaiter, Turnstile, TurnstileWait, Waiter, try_pass};
 
 pub(super) const GATE: &str = ".gate";
 
-/// The way to the lock in one mode: through the gate.
-pub(super) struct Way {
+/// The lock in one mode, behind its gate.
+pub(super) struct GatedLock {
     pub(super) gate: Arc<LockRequest>,
     pub(super) lock: Arc<LockRequest>,
     pub(super) check_interval: Option<Duration>,
 }
 
-impl Way {
+impl GatedLock {
     fn path(&self) -> &Arc<Path> {
-        self.lock.slot.path()
+        self.lock.file.path()
     }
 
-    pub(super) fn take_now(&self) -> Result<FileLock> {
-        try_pass(&QUEUES, self)?.ok_or_else(|| self.refused(Error::would_block(self.path())))
+    pub(super) fn try_lock(&self) -> Result<FileLock> {
+        let behind = self.readers_turnstile();
+        try_pass(&QUEUES, self)?.ok_or_else(|| Error::would_block_behind(self.path(), behind))
     }
 
-    /// A writer is refused by who has the lock, and a reader may be by who waits for it.
-    pub(super) fn refused(&self, error: Error) -> Error {
-        match self.lock.mode {
-            Mode::Shared => error.behind(self.gate.slot.path()),
-            Mode::Exclusive => error,
-        }
+    /// The turnstile, where a process that waits in it can be why this was refused: a reader may be
+    /// refused by a waiting writer, and a writer is refused by a holder.
+    pub(super) fn readers_turnstile(&self) -> Option<&Arc<Path>> {
+        (self.lock.mode == Mode::Shared).then(|| self.gate.file.path())
     }
 }
 
-impl Turnstile for Way {
+impl Turnstile for GatedLock {
     type Lock = LockRequest;
 
     fn gate(&self) -> &Arc<LockRequest> {
@@ -53,14 +53,14 @@ impl Turnstile for Way {
     /// somebody who comes by once a second is free because that one does not run. Readers must not pass a
     /// writer that waits for other readers, unless it is known not to run.
     fn take_unheld(&self) -> Result<Option<FileLock>> {
-        match self.lock.slot.try_take(Mode::Exclusive)? {
+        match self.lock.file.try_lock(Mode::Exclusive)? {
             Some(locked) if self.lock.mode == Mode::Shared => locked.share(),
             taken => Ok(taken),
         }
     }
 
     fn is_gate_stopped(&self) -> bool {
-        self.gate.slot.has_stopped_holder()
+        self.gate.file.has_stopped_holder()
     }
 
     fn check_interval(&self) -> Option<Duration> {
@@ -70,7 +70,7 @@ impl Turnstile for Way {
 
 /// A waiter, through the gate or without one.
 pub(super) enum Locking {
-    TurnstileWait(TurnstileWait<Way>),
+    TurnstileWait(TurnstileWait<GatedLock>),
     Alone(QueuedWaiter<LockRequest>),
 }
 

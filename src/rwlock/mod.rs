@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use once_cell::race::OnceBox;
 
-use self::gate::{GATE, Locking, Way};
+use self::gate::{GATE, GatedLock, Locking};
 pub use self::guards::{RwLockReadGuard, RwLockWriteGuard};
 use crate::access::Access;
 use crate::error::{Error, Result};
@@ -106,7 +106,7 @@ struct Inner {
     /// `P.gate`.
     gate_path: Arc<Path>,
     /// Through the gate, to read and to write. Empty as long as there is no gate.
-    ways: OnceBox<[Arc<Way>; 2]>,
+    gated_locks: OnceBox<[Arc<GatedLock>; 2]>,
     access: Access,
     check_interval: Option<Duration>,
     guard_options: GuardOptions,
@@ -161,7 +161,7 @@ impl RwLock {
     /// [`ErrorKind::WouldBlock`](crate::ErrorKind::WouldBlock) if somebody is in the way, also another thread of this process; otherwise as
     /// [`read`](Self::read).
     pub fn try_read(&self) -> Result<RwLockReadGuard> {
-        self.inner.take_now(&self.inner.read).and_then(|locked| self.inner.read_guard(locked))
+        self.inner.try_lock(&self.inner.read).and_then(|locked| self.inner.read_guard(locked))
     }
 
     /// Waits until it can be had for reading, for at most `timeout`. Zero tries once; what no clock can show waits
@@ -216,7 +216,7 @@ impl RwLock {
     /// [`ErrorKind::WouldBlock`](crate::ErrorKind::WouldBlock) if somebody is in the way, also another thread of this process; otherwise as
     /// [`read`](Self::read).
     pub fn try_write(&self) -> Result<RwLockWriteGuard> {
-        self.inner.take_now(&self.inner.write).and_then(|locked| self.inner.write_guard(locked))
+        self.inner.try_lock(&self.inner.write).and_then(|locked| self.inner.write_guard(locked))
     }
 
     /// Waits until it can be had for writing, for at most `timeout`. Zero tries once; what no clock can show waits
@@ -275,7 +275,7 @@ impl RwLock {
     /// The path of the lock, absolute.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.inner.read.slot.path()
+        self.inner.read.file.path()
     }
 
     /// Who has the lock at this moment, to read or to write, as far as that is known. Takes nothing and delays nobody.
@@ -299,7 +299,7 @@ impl RwLock {
     ///
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) if there is a record that cannot be read, or the system refuses to tell.
     pub fn holders(&self) -> Result<Vec<Holder>> {
-        holders::of(self.inner.read.slot.path())
+        holders::of(self.inner.read.file.path())
     }
 
     fn reading(&self, deadline: impl FnOnce() -> Deadline) -> Result<RwLockReadGuard> {
@@ -315,19 +315,16 @@ impl RwLock {
         request: &Arc<LockRequest>,
         deadline: impl FnOnce() -> Deadline,
     ) -> Result<FileLock> {
-        let (way, notice) = (self.inner.way(request)?, self.inner.notice.as_ref());
-        let waited = match way {
-            Some(way) => pass(&QUEUES, way, deadline, notice),
+        let (gated, notice) = (self.inner.gated(request)?, self.inner.notice.as_ref());
+        let waited = match gated {
+            Some(gated) => pass(&QUEUES, gated, deadline, notice),
             None => acquire(&QUEUES, request, deadline, notice),
         };
         match waited? {
             Outcome::Held(locked) => Ok(locked),
             Outcome::TimedOut(waited) => {
-                let error = Error::timed_out(request.slot.path(), waited);
-                Err(match way {
-                    Some(way) => way.refused(error),
-                    None => error,
-                })
+                let behind = gated.and_then(|gated| gated.readers_turnstile());
+                Err(Error::timed_out_behind(request.file.path(), waited, behind))
             }
         }
     }
@@ -336,45 +333,45 @@ impl RwLock {
 impl Inner {
     /// Waits for the lock in the mode of `request`.
     async fn lock_async(&self, request: &Arc<LockRequest>) -> Result<FileLock> {
-        let waiter = match self.way(request)? {
-            Some(way) => Locking::TurnstileWait(TurnstileWait::new(&QUEUES, Arc::clone(way))),
+        let waiter = match self.gated(request)? {
+            Some(gated) => Locking::TurnstileWait(TurnstileWait::new(&QUEUES, Arc::clone(gated))),
             None => Locking::Alone(QueuedWaiter::new(&QUEUES, Arc::clone(request))),
         };
         Acquire::new(waiter, self.notice.clone()).await
     }
 
-    /// The way through the gate. Rule R5: `None` if there is no gate and this user cannot create one. It is looked for
+    /// The lock behind its gate. Rule R5: `None` if there is no gate and this user cannot create one. It is looked for
     /// at each acquisition, since another user may create it.
-    fn way(&self, request: &Arc<LockRequest>) -> Result<Option<&Arc<Way>>> {
-        let ways = match self.ways.get() {
-            Some(ways) => ways,
+    fn gated(&self, request: &Arc<LockRequest>) -> Result<Option<&Arc<GatedLock>>> {
+        let gated = match self.gated_locks.get() {
+            Some(gated) => gated,
             None => match self.open_gate()? {
-                Some(ways) => self.ways.get_or_init(|| Box::new(ways)),
+                Some(gated) => self.gated_locks.get_or_init(|| Box::new(gated)),
                 None => return Ok(None),
             },
         };
-        let [read, write] = ways;
+        let [read, write] = gated;
         Ok(Some(if request.mode == Mode::Shared { read } else { write }))
     }
 
-    fn open_gate(&self) -> Result<Option<[Arc<Way>; 2]>> {
-        let slot = match LockFile::open(&self.gate_path, self.access) {
-            Ok(slot) => slot,
+    fn open_gate(&self) -> Result<Option<[Arc<GatedLock>; 2]>> {
+        let file = match LockFile::open(&self.gate_path, self.access) {
+            Ok(file) => file,
             Err(error) if self.lacks_gate(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
-        if sys::FILES_HAVE_NUMBERS && self.read.slot.latest() == slot.latest() {
+        if sys::FILES_HAVE_NUMBERS && self.read.file.latest() == file.latest() {
             let problem = format!(
                 "it is the same file as `{}`, by a hard link, and would be waited for by those who hold that; remove it",
-                self.read.slot.path().display()
+                self.read.file.path().display()
             );
             return Err(Error::corrupt(&self.gate_path, problem));
         }
         let (mode, poll_every) = (Mode::Exclusive, self.read.poll_every);
-        let gate = Arc::new(LockRequest { slot, mode, poll_every, coordinator: None });
+        let gate = Arc::new(LockRequest { file, mode, poll_every, coordinator: None });
         Ok(Some([&self.read, &self.write].map(|lock| {
             let (gate, lock) = (Arc::clone(&gate), Arc::clone(lock));
-            Arc::new(Way { gate, lock, check_interval: self.check_interval })
+            Arc::new(GatedLock { gate, lock, check_interval: self.check_interval })
         })))
     }
 
@@ -383,22 +380,22 @@ impl Inner {
             && sys::file_kind(&self.gate_path).is_ok_and(|there| there == FileKind::Nothing)
     }
 
-    fn take_now(&self, request: &Arc<LockRequest>) -> Result<FileLock> {
-        if let Some(way) = self.way(request)? {
-            return way.take_now();
+    fn try_lock(&self, request: &Arc<LockRequest>) -> Result<FileLock> {
+        if let Some(gated) = self.gated(request)? {
+            return gated.try_lock();
         }
-        let taken = request.slot.try_take(request.mode)?;
-        taken.ok_or_else(|| Error::would_block(request.slot.path()))
+        let taken = request.file.try_lock(request.mode)?;
+        taken.ok_or_else(|| Error::would_block(request.file.path()))
     }
 
     fn read_guard(self: &Arc<Self>, locked: FileLock) -> Result<RwLockReadGuard> {
-        let slot = &self.read.slot;
-        Ok(RwLockReadGuard { raw: RawGuard::new(slot, Mode::Shared, locked, &self.guard_options)? })
+        let file = &self.read.file;
+        Ok(RwLockReadGuard { raw: RawGuard::new(file, Mode::Shared, locked, &self.guard_options)? })
     }
 
     fn write_guard(self: &Arc<Self>, locked: FileLock) -> Result<RwLockWriteGuard> {
-        let slot = &self.write.slot;
-        let raw = RawGuard::new(slot, Mode::Exclusive, locked, &self.guard_options)?;
+        let file = &self.write.file;
+        let raw = RawGuard::new(file, Mode::Exclusive, locked, &self.guard_options)?;
         Ok(RwLockWriteGuard { raw, options: self.guard_options.clone() })
     }
 }
@@ -426,23 +423,23 @@ impl Options {
     ///
     /// As [`RwLock::open`].
     pub fn open_rwlock(&self, path: impl AsRef<Path>) -> Result<RwLock> {
-        let slot = LockFile::open(path.as_ref(), self.access)?;
-        let notice = lock_request::notice(self, slot.path());
-        let (gate_path, poll_every) = (sys::beside(slot.path(), GATE).into(), self.poll_every);
+        let file = LockFile::open(path.as_ref(), self.access)?;
+        let notice = lock_request::notice(self, file.path());
+        let (gate_path, poll_every) = (sys::beside(file.path(), GATE).into(), self.poll_every);
         let request = |mode| {
-            Arc::new(LockRequest { slot: Arc::clone(&slot), mode, poll_every, coordinator: None })
+            Arc::new(LockRequest { file: Arc::clone(&file), mode, poll_every, coordinator: None })
         };
         let inner = Inner {
             read: request(Mode::Shared),
             write: request(Mode::Exclusive),
             gate_path,
-            ways: OnceBox::new(),
+            gated_locks: OnceBox::new(),
             access: self.access,
             check_interval: self.backstop,
             guard_options: GuardOptions::of(self),
             notice,
         };
-        inner.way(&inner.read)?;
+        inner.gated(&inner.read)?;
         Ok(RwLock { inner: Arc::new(inner) })
     }
 }

@@ -57,10 +57,10 @@ impl PermitRequest {
 impl Inner {
     /// The only slot as a lock, if there is no other slot (S9).
     pub(super) fn only_slot(&self) -> Option<Arc<LockRequest>> {
-        let slot = self.slots.has_only_one().ok()?.then(|| self.slots.slot(0))?.ok()?;
+        let file = self.slots.has_only_one().ok()?.then(|| self.slots.slot(0))?.ok()?;
         let poll_every = self.wake_strategy.poll_every;
         let coordinator = Some(Box::new(OnlySlot(Arc::clone(&self.slots))) as Box<dyn Coordinator>);
-        Some(Arc::new(LockRequest { slot, mode: Mode::Exclusive, poll_every, coordinator }))
+        Some(Arc::new(LockRequest { file, mode: Mode::Exclusive, poll_every, coordinator }))
     }
 }
 
@@ -224,7 +224,7 @@ impl Leader {
         loop {
             let Self { one, gathered, events, announcement, gate } = self;
             let polled = events.poll(waker, |thorough| {
-                if thorough && !semaphore.gate.slot.is_valid(gate)? {
+                if thorough && !semaphore.gate.file.is_valid(gate)? {
                     return Ok(Check::Ready(None));
                 }
                 // Our own helper may have acquired the only slot meanwhile.

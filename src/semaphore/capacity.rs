@@ -122,7 +122,7 @@ impl Slots {
     pub(crate) fn set_capacity(&self, permits: u32) -> Result<()> {
         check_permits(&self.directory, permits, MAX_PERMITS)?;
         let lock = LockFile::open(&self.directory.join("resize"), self.access)?;
-        let lock = lock.take(Mode::Exclusive)?;
+        let lock = lock.lock(Mode::Exclusive)?;
         self.refresh()?;
         let path: Arc<Path> = self.directory.join("capacity").into();
         let failed = |operation| move |source| Error::io(operation, &self.directory, source);

@@ -504,7 +504,7 @@ impl Options {
         Ok(Semaphore {
             inner: Arc::new(Inner {
                 gate: Arc::new(LockRequest {
-                    slot: gate,
+                    file: gate,
                     mode: Mode::Exclusive,
                     poll_every: self.poll_every,
                     coordinator: Some(Box::new(Gate(Arc::clone(&slots)))),

@@ -224,7 +224,7 @@ impl Slots {
             None => self.slot(number)?,
         };
         let taken =
-            slot.try_take_checking(Mode::Exclusive, || how.check_refused, how.check_taken)?;
+            slot.try_lock_checking(Mode::Exclusive, || how.check_refused, how.check_taken)?;
         // It is marked when it is taken and not while it is tried: a waiter that met a mark that
         // went away without a notification would have missed a slot.
         if taken.is_some() {
@@ -323,7 +323,7 @@ impl Slots {
             if self.table().entry(number).is_held {
                 return Ok(false);
             }
-            let asked = slot.try_take_checking(Mode::Shared, || true, true)?;
+            let asked = slot.try_lock_checking(Mode::Shared, || true, true)?;
             Ok(asked.is_some())
         };
         let count = || -> Result<u32> {

@@ -79,7 +79,7 @@ impl Waiters {
         };
         if registration.locked.as_ref().is_none_or(is_stale) {
             registration.locked = None;
-            let taken = self.file.try_take_checking(Mode::Shared, || thorough, true);
+            let taken = self.file.try_lock_checking(Mode::Shared, || thorough, true);
             registration.locked = taken.ok().flatten();
         }
         // Only a process that holds this lock exclusively lowers the flag.
@@ -107,7 +107,7 @@ impl Waiters {
 
     /// Acquires the lock if no process waits. None begins to wait while it is held.
     pub(super) fn lock_if_no_waiter(&self) -> Option<FileLock> {
-        self.file.try_take_checking(Mode::Exclusive, || false, true).ok().flatten()
+        self.file.try_lock_checking(Mode::Exclusive, || false, true).ok().flatten()
     }
 }
 

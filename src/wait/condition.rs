@@ -33,7 +33,7 @@ pub(crate) fn wait_for<C: Condition>(
         return Ok(Outcome::TimedOut(std::time::Duration::ZERO));
     }
     wait_here(
-        ConditionWait { condition, stage: Stage::New { has_checked: true } },
+        ConditionWait { condition, stage: ConditionState::New { has_checked: true } },
         deadline,
         notice,
     )
@@ -42,10 +42,10 @@ pub(crate) fn wait_for<C: Condition>(
 /// A waiter for a condition.
 pub(crate) struct ConditionWait<C> {
     condition: C,
-    stage: Stage,
+    stage: ConditionState,
 }
 
-enum Stage {
+enum ConditionState {
     New {
         has_checked: bool,
     },
@@ -56,12 +56,12 @@ enum Stage {
 
 impl<C: Condition> ConditionWait<C> {
     pub(crate) fn new(condition: C) -> Self {
-        Self { condition, stage: Stage::New { has_checked: false } }
+        Self { condition, stage: ConditionState::New { has_checked: false } }
     }
 
     fn step(&mut self, waker: &Waker) -> Poll<Result<C::Held>> {
         let condition = &self.condition;
-        if let Stage::New { has_checked } = self.stage {
+        if let ConditionState::New { has_checked } = self.stage {
             if !has_checked {
                 if let Some(held) = condition.check()?.ready() {
                     return Poll::Ready(Ok(held));
@@ -70,11 +70,11 @@ impl<C: Condition> ConditionWait<C> {
             // Subscribe, and check again: the subscription notifies when it is active.
             let mut events = EventLoop::new(condition.wake_strategy());
             events.subscribe(waker);
-            self.stage = Stage::EventLoop(events);
+            self.stage = ConditionState::EventLoop(events);
         }
         match &mut self.stage {
-            Stage::EventLoop(events) => events.poll(waker, |_| condition.check()),
-            Stage::New { .. } | Stage::Done => Poll::Pending,
+            ConditionState::EventLoop(events) => events.poll(waker, |_| condition.check()),
+            ConditionState::New { .. } | ConditionState::Done => Poll::Pending,
         }
     }
 }
@@ -85,21 +85,21 @@ impl<C: Condition> Waiter for ConditionWait<C> {
     fn poll(&mut self, waker: &Waker) -> Poll<Result<C::Held>> {
         let polled = self.step(waker);
         if polled.is_ready() {
-            self.stage = Stage::Done;
+            self.stage = ConditionState::Done;
         }
         polled
     }
 
     fn next_tick(&self) -> Option<Instant> {
         match &self.stage {
-            Stage::EventLoop(events) => events.next_tick(),
-            Stage::New { .. } | Stage::Done => None,
+            ConditionState::EventLoop(events) => events.next_tick(),
+            ConditionState::New { .. } | ConditionState::Done => None,
         }
     }
 
     /// Checks once more (W2).
     fn last_chance(&mut self) -> Result<Option<C::Held>> {
-        self.stage = Stage::Done;
+        self.stage = ConditionState::Done;
         Ok(self.condition.check()?.ready())
     }
 }

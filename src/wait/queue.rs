@@ -102,7 +102,7 @@ impl<T: Target> State<T> {
         self.queues.values().filter(|queue| queue.waiters.is_empty()).count()
     }
 
-    fn enqueue(&mut self, key: &T::Key, ticket: Ticket, waiter: Waiting) {
+    fn enqueue(&mut self, key: &T::Key, ticket: Ticket, waiter: QueueEntry) {
         if let Some(queue) = self.queues.get_mut(key) {
             queue.waiters.push_back(ticket);
             self.states.insert(ticket, WaiterState::Waiting(waiter));
@@ -114,14 +114,14 @@ impl<T: Target> State<T> {
 pub(super) type Ticket = u64;
 
 enum WaiterState<H> {
-    Waiting(Waiting),
+    Waiting(QueueEntry),
     /// The lock, and whether the helper waits until it is taken.
     Granted(H, bool),
     /// The queue was dissolved.
     Dissolved(Why),
 }
 
-struct Waiting {
+struct QueueEntry {
     waker: Waker,
     /// A grant must be taken soon: see [`GRANT_TIMEOUT`].
     is_brief: bool,
@@ -196,7 +196,7 @@ impl<T: Target> WaitQueues<T> {
         is_brief: bool,
         has_lasted: bool,
     ) -> Joined {
-        let waiting = Waiting { waker: waker.clone(), is_brief };
+        let waiting = QueueEntry { waker: waker.clone(), is_brief };
         let mut state = self.state();
         let has_helper = state.queues.contains_key(key);
         if !has_helper {
@@ -247,7 +247,7 @@ impl<T: Target> WaitQueues<T> {
         if self.is_empty() {
             return None;
         }
-        let waiting = Waiting { waker: waker.clone(), is_brief: false };
+        let waiting = QueueEntry { waker: waker.clone(), is_brief: false };
         let mut state = self.state();
         if !Self::is_granted(&state, target, key) {
             return None;
@@ -344,7 +344,8 @@ impl<T: Target> WaitQueues<T> {
         let Some(first) = state.queues.get_mut(key).and_then(|l| l.waiters.pop_front()) else {
             return Err(held);
         };
-        let Some(WaiterState::Waiting(Waiting { waker, is_brief })) = state.states.remove(&first)
+        let Some(WaiterState::Waiting(QueueEntry { waker, is_brief })) =
+            state.states.remove(&first)
         else {
             // Unreachable: a queued ticket waits, since both change under one mutex (Q1).
             return Err(held);

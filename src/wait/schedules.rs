@@ -50,13 +50,13 @@ enum End {
 }
 
 /// What is true of all waits together.
-struct Together {
+struct SharedState {
     queues: &'static WaitQueues<Memory>,
     target: Arc<Memory>,
     holders: AtomicUsize,
 }
 
-impl Together {
+impl SharedState {
     fn hold(&self, held: Held) {
         assert_eq!(self.holders.fetch_add(1, Ordering::SeqCst), 0, "two have it");
         thread::yield_now();
@@ -124,7 +124,7 @@ impl Together {
 
 /// All waits at once, while somebody has it; with that fault of the helper's, if any.
 fn race(ends: &[End], fault: Option<&'static str>) {
-    let together = Arc::new(Together {
+    let together = Arc::new(SharedState {
         queues: Box::leak(Box::new(WaitQueues::new())),
         target: Arc::new(Memory::default()),
         holders: AtomicUsize::new(0),

@@ -546,8 +546,9 @@ fn readers_are_distinguished_and_a_blocking_waiter_is_named() {
     let reading = lock.read().unwrap();
     assert!(lock.holders().unwrap()[0].is_shared());
     let error = lock.try_write().unwrap_err();
-    assert!(error.holders()[0].is_this_process());
     let hint = error.hint().unwrap();
+    assert!(error.holders()[0].is_this_process());
+    assert_eq!(error.hint(), Some(hint));
     assert!(hint.contains("release this process's own guard first"), "{hint}");
     writer.begin(Call::Write(Block));
     until_in_gate(&path);
@@ -558,10 +559,14 @@ fn readers_are_distinguished_and_a_blocking_waiter_is_named() {
         let [holder] = error.holders() else { panic!("{:?}", error.holders()) };
         assert_eq!((holder.label(), holder.is_shared()), (Some("reading"), true));
     }
-    let (text, waits) = (late.to_string(), format!("waited for by process {}", writer.id()));
-    assert!(text.contains("\"reading\"") && text.contains(", to read"), "{text}");
-    // Only Linux tells who has a lock and left no record.
-    assert!(text.contains(&waits) || !cfg!(target_os = "linux"), "{text}");
+    assert_eq!(refused.to_string(), format!("`{}` is busy", path.display()));
+    let at_once = lock.read_timeout(Duration::ZERO).unwrap_err();
+    let waits = format!("waited for by process {}", writer.id());
+    for text in [late.to_string(), at_once.to_string()] {
+        assert!(text.contains("\"reading\"") && text.contains(", to read"), "{text}");
+        // Only Linux names the process of a lock that has no record.
+        assert!(text.contains(&waits) || !cfg!(target_os = "linux"), "{text}");
+    }
     drop(reading);
     writer.finish();
     let holders = lock.holders().unwrap();

@@ -5,14 +5,14 @@ use flockwork::{Access, Options};
 
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
-    /// Who may use the files that are created: as the umask says, this user, the group too, or
+    /// AccessLevel may use the files that are created: as the umask says, this user, the group too, or
     /// everyone
-    #[arg(long, value_name = "WHO", value_enum, default_value_t = Who::Umask)]
-    access: Who,
+    #[arg(long, value_name = "WHO", value_enum, default_value_t = AccessLevel::Umask)]
+    access: AccessLevel,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Who {
+enum AccessLevel {
     Umask,
     Private,
     Group,
@@ -22,10 +22,10 @@ enum Who {
 impl CreateArgs {
     pub(crate) fn options(&self) -> Options {
         Options::new().access(match self.access {
-            Who::Umask => Access::Umask,
-            Who::Private => Access::Private,
-            Who::Group => Access::Group,
-            Who::Everyone => Access::Everyone,
+            AccessLevel::Umask => Access::Umask,
+            AccessLevel::Private => Access::Private,
+            AccessLevel::Group => Access::Group,
+            AccessLevel::Everyone => Access::Everyone,
         })
     }
 }

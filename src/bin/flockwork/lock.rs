@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
+use std::time::Duration;
 
 use clap::Args;
 use flockwork::{LockGuard, RwLockReadGuard, RwLockWriteGuard};
@@ -129,7 +130,8 @@ fn acquire(arguments: &LockArgs, path: &Path) -> Result<Guard, Failure> {
         let lock = options.open_rwlock(path)?;
         Guard::Read(wait.run(&progress, limit, |limit| {
             Ok(match limit {
-                Limit::Now => lock.try_read(),
+                // Its error, unlike that of `try_read`, names a waiting writer.
+                Limit::Now => lock.read_timeout(Duration::ZERO),
                 Limit::Never => lock.read(),
                 Limit::At(deadline) => lock.read_deadline(deadline),
             }?)

@@ -47,7 +47,7 @@ pub(crate) struct StatusArgs {
 }
 
 /// What lies at a path, which is printed as it was given.
-struct Seen {
+struct PathStatus {
     path: PathBuf,
     status: Status,
 }
@@ -68,7 +68,7 @@ pub(crate) fn run(arguments: &StatusArgs) -> Outcome {
     }
     crate::signals::end_on_signals()?;
     loop {
-        let (seen, failed) = look_at_all(&paths);
+        let (seen, failed) = inspect_all(&paths);
         let mut text = String::new();
         if arguments.watch
             && !arguments.json
@@ -95,9 +95,9 @@ pub(crate) fn run(arguments: &StatusArgs) -> Outcome {
 
 /// What there is, and the first that could not be looked at; of others that could not it is said at
 /// once.
-fn look_at_all(paths: &[PathBuf]) -> (Vec<Seen>, Option<Failure>) {
+fn inspect_all(paths: &[PathBuf]) -> (Vec<PathStatus>, Option<Failure>) {
     let (mut all, mut failed) = (Vec::new(), None);
-    let mut add = |path: &Path| match look(path) {
+    let mut add = |path: &Path| match inspect_path(path) {
         Ok(seen) => all.push(seen),
         Err(failure) if failed.is_none() => failed = Some(failure),
         Err(failure) => {
@@ -116,15 +116,15 @@ fn look_at_all(paths: &[PathBuf]) -> (Vec<Seen>, Option<Failure>) {
     (all, failed)
 }
 
-fn look(path: &Path) -> Result<Seen, Failure> {
-    Ok(Seen { path: path.into(), status: flockwork::inspect(path)? })
+fn inspect_path(path: &Path) -> Result<PathStatus, Failure> {
+    Ok(PathStatus { path: path.into(), status: flockwork::inspect(path)? })
 }
 
 // -------------------------------------------------------------------------------------------- text
 
-fn as_text(all: &[Seen]) -> String {
+fn as_text(all: &[PathStatus]) -> String {
     let mut text = String::new();
-    for Seen { path, status } in all {
+    for PathStatus { path, status } in all {
         let path = printable(&path.display().to_string());
         // Writing to a string cannot fail.
         let _ = match (status.kind(), status.payload_len().unwrap_or_default()) {
@@ -201,7 +201,7 @@ fn escaped(json: &str) -> String {
     out
 }
 
-fn as_json(Seen { path, status }: &Seen) -> Value {
+fn as_json(PathStatus { path, status }: &PathStatus) -> Value {
     let holders: Value = status.holders().iter().map(holder_as_json).collect();
     let (path, is_held) = (path.to_string_lossy(), status.is_held());
     match (status.kind(), status.capacity()) {

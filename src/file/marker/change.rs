@@ -102,7 +102,7 @@ impl Marker {
         if taken == FileKind::File {
             // A process that consumes at this moment has done so before this call. If none does, a
             // dead process left it.
-            if let Some(_locked) = self.lock()?.try_take(Mode::Exclusive)? {
+            if let Some(_locked) = self.lock()?.try_lock(Mode::Exclusive)? {
                 was_set |= remove(&self.taken())?;
             }
         }

@@ -25,7 +25,7 @@ impl Marker {
             (FileKind::Nothing, FileKind::Nothing) => return Ok(Consumed::Nothing),
             _ => {}
         }
-        let Some(locked) = self.lock()?.try_take(Mode::Exclusive)? else {
+        let Some(locked) = self.lock()?.try_lock(Mode::Exclusive)? else {
             return Ok(Consumed::Busy);
         };
         let taken = self.take()?;

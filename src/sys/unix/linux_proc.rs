@@ -173,7 +173,7 @@ pub(crate) fn inheritors(files: &[FileId]) -> Vec<Owner> {
 }
 
 fn owners(locks: Vec<Lock>) -> Vec<Owner> {
-    let numbers = if locks.is_empty() { Numbers::Own } else { Numbers::of_proc() };
+    let numbers = if locks.is_empty() { PidNamespace::Own } else { PidNamespace::of_proc() };
     locks.into_iter().map(|lock| lock.owner(numbers)).collect()
 }
 
@@ -187,7 +187,7 @@ struct Lock {
 }
 
 impl Lock {
-    fn owner(self, numbers: Numbers) -> Owner {
+    fn owner(self, numbers: PidNamespace) -> Owner {
         let Self { file, is_shared, process } = self;
         Owner { file, is_shared, listed: process, pid: numbers.own(process) }
     }
@@ -195,7 +195,7 @@ impl Lock {
 
 /// The numbers that processes have in `/proc`.
 #[derive(Debug, Clone, Copy)]
-enum Numbers {
+enum PidNamespace {
     /// Those by which this process calls them.
     Own,
     /// Those of another pid namespace: this process got one of its own, and no `/proc` of that. The
@@ -203,7 +203,7 @@ enum Numbers {
     Others(Option<u64>),
 }
 
-impl Numbers {
+impl PidNamespace {
     fn of_proc() -> Self {
         if lists_own_numbers() { Self::Own } else { Self::Others(namespace_of("self")) }
     }
@@ -218,7 +218,7 @@ impl Numbers {
 }
 
 /// What the list shows of some files.
-struct Listed {
+struct KernelLocks {
     locks: Vec<Lock>,
     /// Whether a file of which no lock is shown has none.
     is_complete: bool,
@@ -229,7 +229,7 @@ struct Listed {
 ///
 /// A long list comes in several pieces. Between two of them, others' locks can move a lock within
 /// the list, so that it is passed over.
-fn listed(files: &[FileId], tries: u32) -> io::Result<Option<Listed>> {
+fn listed(files: &[FileId], tries: u32) -> io::Result<Option<KernelLocks>> {
     let mut found: Vec<Lock> = Vec::new();
     let mut is_complete = files.is_empty();
     for _ in 0..tries {
@@ -245,7 +245,7 @@ fn listed(files: &[FileId], tries: u32) -> io::Result<Option<Listed>> {
         is_complete =
             is_whole || files.iter().all(|file| found.iter().any(|lock| lock.file == *file));
     }
-    Ok(Some(Listed { locks: found, is_complete }))
+    Ok(Some(KernelLocks { locks: found, is_complete }))
 }
 
 /// The processes that have a lock on one of these files that another process took, by the `lock:`
@@ -256,7 +256,7 @@ fn inherited(files: &[FileId]) -> Vec<Lock> {
     pids.sort_unstable();
     let mut found: Vec<(u32, Lock)> = Vec::new();
     for pid in pids {
-        for lock in locks_had_by(pid, files) {
+        for lock in locks_held_by(pid, files) {
             let taker = lock.process;
             if found.iter().all(|(other, had)| *other != taker || had.file != lock.file) {
                 found.push((taker, Lock { process: pid, ..lock }));
@@ -267,7 +267,7 @@ fn inherited(files: &[FileId]) -> Vec<Lock> {
 }
 
 /// The locks on these files that a process has open, each with who took it.
-fn locks_had_by(pid: u32, files: &[FileId]) -> Vec<Lock> {
+fn locks_held_by(pid: u32, files: &[FileId]) -> Vec<Lock> {
     let mut found = Vec::new();
     for descriptor in numbers(&format!("/proc/{pid}/fdinfo")) {
         let Some(file) = file_of(pid, descriptor).filter(|file| files.contains(file)) else {
@@ -304,7 +304,7 @@ fn file_of(pid: u32, descriptor: u32) -> Option<FileId> {
 /// inherited it. (Other processes are not asked: a look into their descriptors has the files open
 /// for a moment.)
 fn still_has(lock: &Lock) -> bool {
-    self_number() != Some(lock.process) || !locks_had_by(lock.process, &[lock.file]).is_empty()
+    self_number() != Some(lock.process) || !locks_held_by(lock.process, &[lock.file]).is_empty()
 }
 
 /// `/proc/locks`, and whether that is the whole list as it was at one moment. `None` if the file

@@ -26,7 +26,7 @@ const FORWARDED: [Signal; 8] = [
 ];
 
 #[derive(Debug, Clone, Copy)]
-enum Stage {
+enum CommandState {
     /// The command has not been started.
     NotStarted,
     Running(Pid),
@@ -36,7 +36,7 @@ enum Stage {
 
 /// The state that the two threads share.
 struct Shared {
-    stage: Mutex<Stage>,
+    command: Mutex<CommandState>,
     source: Source,
     /// SIGTSTP was forwarded, and the command has not been seen to stop since.
     stop_pending: AtomicBool,
@@ -79,7 +79,7 @@ impl Signals {
         signal_hook::flag::register(signal_hook::consts::SIGCHLD, flag)
             .map_err(|error| failed(&error))?;
         let shared = Arc::new(Shared {
-            stage: Mutex::new(Stage::NotStarted),
+            command: Mutex::new(CommandState::NotStarted),
             source: Source::new(set).map_err(|error| failed(&error))?,
             stop_pending: AtomicBool::new(false),
             has_stopped: AtomicBool::new(false),
@@ -102,39 +102,39 @@ impl Signals {
 
     /// Starts the command. A signal that arrives meanwhile waits for the mutex and is forwarded.
     pub(crate) fn start(&self, job: &Job) -> Result<Child, Failure> {
-        let mut stage = self.shared.stage();
+        let mut command = self.shared.command();
         let _ = self.set.thread_unblock();
         // These signals arrived before the command was started, so the terminal did not send them
         // to it.
-        self.handle_caught(*stage);
+        self.handle_caught(*command);
         let spawned = job.spawn();
         let _ = self.set.thread_block();
         let pid = spawned.as_ref().ok().and_then(|child| i32::try_from(child.id()).ok());
         if let Some(pid) = pid.and_then(Pid::from_raw) {
-            *stage = Stage::Running(pid);
+            *command = CommandState::Running(pid);
         }
-        self.handle_caught(*stage);
+        self.handle_caught(*command);
         spawned
     }
 
-    fn handle_caught(&self, stage: Stage) {
+    fn handle_caught(&self, command: CommandState) {
         for (signal, flag) in &self.caught {
             if flag.swap(false, Ordering::SeqCst) {
                 // The terminal may have sent it: a handler cannot tell.
                 let is_int = *signal == Signal::SIGINT;
                 self.shared.is_interrupted.fetch_or(is_int, Ordering::SeqCst);
-                self.shared.handle(*signal, false, true, stage);
+                self.shared.handle(*signal, false, true, command);
             }
         }
     }
 
     pub(crate) fn finish(&self, mut child: Child) -> Outcome {
-        let stage = *self.shared.stage();
-        if let Stage::Running(pid) = stage {
+        let command = *self.shared.command();
+        if let CommandState::Running(pid) = command {
             self.shared.wait_until_exited(pid);
         }
-        let mut stage = self.shared.stage();
-        *stage = Stage::Ended;
+        let mut command = self.shared.command();
+        *command = CommandState::Ended;
         let status = child.wait().map_err(|error| {
             Failure::new(Exit::System, format!("could not learn how the command ended: {error}"))
         })?;
@@ -142,14 +142,14 @@ impl Signals {
         if signal == Some(Signal::SIGINT as i32) && self.shared.was_interrupted(self.set) {
             return Ok(Exit::Interrupted);
         }
-        drop(stage);
+        drop(command);
         Ok(exit_of(status))
     }
 }
 
 impl Shared {
-    fn stage(&self) -> MutexGuard<'_, Stage> {
-        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    fn command(&self) -> MutexGuard<'_, CommandState> {
+        self.command.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits without reaping the command, so its pid stays valid. If the command stops by SIGTSTP,
@@ -171,7 +171,7 @@ impl Shared {
             }
             let _ = waitid(WaitId::Pid(pid), stopped | WaitIdOptions::NOHANG); // consumes the stop
             if is_stopped_by_tstp(&status) {
-                let _stage = self.stage(); // the second of the two threads stops this process
+                let _stage = self.command(); // the second of the two threads stops this process
                 if self.stop_pending.swap(false, Ordering::SeqCst) {
                     let _ = raise(Signal::SIGSTOP);
                 } else {
@@ -186,7 +186,7 @@ impl Shared {
     #[cfg(target_os = "openbsd")]
     fn wait_until_exited(&self, _pid: Pid) {}
 
-    /// Reads the remaining signals. The caller holds the stage.
+    /// Reads the remaining signals. The caller holds the command.
     fn was_interrupted(&self, set: SigSet) -> bool {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         while let Received::Signal(signal, is_from_terminal) = self.source.next(set) {
@@ -201,11 +201,11 @@ impl Shared {
     fn receive_all(&self, set: SigSet, has_handlers: bool) {
         while let Received::Signal(signal, is_from_terminal) = self.source.next(set) {
             // While the command is being started, the terminal may not have sent the signal to it.
-            let (stage, is_from_terminal) = match self.stage.try_lock() {
-                Ok(stage) => (stage, is_from_terminal),
-                Err(_) => (self.stage(), false),
+            let (command, is_from_terminal) = match self.command.try_lock() {
+                Ok(command) => (command, is_from_terminal),
+                Err(_) => (self.command(), false),
             };
-            self.handle(signal, is_from_terminal, has_handlers, *stage);
+            self.handle(signal, is_from_terminal, has_handlers, *command);
         }
     }
 
@@ -215,10 +215,10 @@ impl Shared {
             // Locked while the signal is handled, so that the command's pid stays valid; and before
             // the signal is read, so that the command is not assumed to have received one that was
             // sent before its start.
-            let stage = self.stage();
+            let command = self.command();
             match self.source.next(set) {
                 Received::Signal(signal, is_from_terminal) => {
-                    self.handle(signal, is_from_terminal, has_handlers, *stage);
+                    self.handle(signal, is_from_terminal, has_handlers, *command);
                 }
                 Received::Nothing => {}
                 Received::End => return,
@@ -226,10 +226,16 @@ impl Shared {
         }
     }
 
-    fn handle(&self, signal: Signal, is_from_terminal: bool, has_handlers: bool, stage: Stage) {
-        match stage {
-            Stage::NotStarted => apply_default_action(signal, has_handlers),
-            Stage::Running(pid) => {
+    fn handle(
+        &self,
+        signal: Signal,
+        is_from_terminal: bool,
+        has_handlers: bool,
+        command: CommandState,
+    ) {
+        match command {
+            CommandState::NotStarted => apply_default_action(signal, has_handlers),
+            CommandState::Running(pid) => {
                 // The terminal sends a signal to its whole foreground group.
                 let has_received_it = is_from_terminal && is_in_own_group(pid);
                 match signal {
@@ -251,7 +257,7 @@ impl Shared {
                     let _ = rustix::process::kill_process(pid, number);
                 }
             }
-            Stage::Ended => {}
+            CommandState::Ended => {}
         }
     }
 }
