@@ -5,7 +5,7 @@ use flockwork::{Access, Options};
 
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
-    /// AccessLevel may use the files that are created: as the umask says, this user, the group too, or
+    /// Who may use the files that are created: as the umask says, this user, the group too, or
     /// everyone
     #[arg(long, value_name = "WHO", value_enum, default_value_t = AccessLevel::Umask)]
     access: AccessLevel,
