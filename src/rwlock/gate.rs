@@ -1,5 +1,5 @@
-//! The lock of an [`RwLock`](super::RwLock) in one mode and the gate that orders its waiters (rules R1 to
-//! R5).
+//! The lock of an [`RwLock`](super::RwLock) in one mode, behind the gate that orders its waiters
+//! (rules R1 to R5).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::wait::{QueuedWaiter, Turnstile, TurnstileWait, Waiter, try_pass};
 
 pub(super) const GATE: &str = ".gate";
 
-/// The lock in one mode, behind its gate.
+/// The lock in one mode, and the gate that a waiter passes before it.
 pub(super) struct GatedLock {
     pub(super) gate: Arc<LockRequest>,
     pub(super) lock: Arc<LockRequest>,
@@ -31,8 +31,8 @@ impl GatedLock {
         try_pass(&QUEUES, self)?.ok_or_else(|| Error::would_block_behind(self.path(), behind))
     }
 
-    /// The turnstile, where a process that waits in it can be why this was refused: a reader may be
-    /// refused by a waiting writer, and a writer is refused by a holder.
+    /// Returns the turnstile if a process that waits in it can be the reason for a failed attempt.
+    /// A reader can fail because of a waiting writer; a writer fails only because of a holder.
     pub(super) fn readers_turnstile(&self) -> Option<&Arc<Path>> {
         (self.lock.mode == Mode::Shared).then(|| self.gate.file.path())
     }
@@ -49,9 +49,11 @@ impl Turnstile for GatedLock {
         &self.lock
     }
 
-    /// Rule R3. Who waits in the gate and runs is woken when the lock gets free, so what is found free by
-    /// somebody who comes by once a second is free because that one does not run. Readers must not pass a
-    /// writer that waits for other readers, unless it is known not to run.
+    /// Tries the lock exclusively and then shares it, if a reader wants it. A waiter that is in the
+    /// gate and runs is woken when the lock becomes free, so a caller that tries once per second
+    /// finds the lock free only if that waiter does not run. A reader must not try the lock shared,
+    /// since it would pass a writer that waits for other readers, unless that writer is known not
+    /// to run (rule R3).
     fn take_unheld(&self) -> Result<Option<FileLock>> {
         match self.lock.file.try_lock(Mode::Exclusive)? {
             Some(locked) if self.lock.mode == Mode::Shared => locked.share(),
@@ -68,7 +70,7 @@ impl Turnstile for GatedLock {
     }
 }
 
-/// A waiter, through the gate or without one.
+/// A waiter that passes the gate, or one that locks the file alone since there is no gate.
 pub(super) enum Locking {
     TurnstileWait(TurnstileWait<GatedLock>),
     Alone(QueuedWaiter<LockRequest>),

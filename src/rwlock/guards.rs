@@ -6,37 +6,43 @@ use std::path::Path;
 use crate::error::{Operation, Result};
 use crate::file::guard::{GuardOptions, RawGuard};
 
-/// The lock, had for reading. Released when dropped.
+/// A guard that holds an [`RwLock`](crate::RwLock) for reading and releases it when dropped.
 ///
-/// It owns what it holds: it can be sent to another thread, kept in a struct, and outlive the [`RwLock`](crate::RwLock). Each guard is
-/// its own: dropping one frees nothing of another. A copy that `fork` makes of it releases nothing.
-#[must_use = "if unused, the lock is released at once"]
+/// A guard owns its lock: it can be sent to another thread, kept in a struct, and outlive the
+/// [`RwLock`](crate::RwLock). Dropping one guard releases no other. A copy of a guard in a child
+/// created by `fork` releases nothing.
+///
+/// [`RwLock::read`](crate::RwLock::read) and its other forms return it, and so does
+/// [`RwLockWriteGuard::downgrade`].
+#[must_use = "if unused, the lock is released immediately"]
 #[clippy::has_significant_drop]
 pub struct RwLockReadGuard {
     pub(super) raw: RawGuard,
 }
 
 impl RwLockReadGuard {
-    /// Releases the lock, and says if that failed, which dropping cannot.
+    /// Releases the lock and reports errors, which dropping the guard cannot do.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the system refuses to unlock. The descriptor is closed then, which releases the
-    /// lock too unless a forked child also has it open. [`ErrorKind::Io`](crate::ErrorKind::Io) also in a copy of the guard that `fork`
-    /// made: the copy releases nothing.
+    /// [`Io`](crate::ErrorKind::Io) if the system fails to unlock the file. The descriptor is
+    /// closed then, which also releases the lock unless a forked child has it open.
+    ///
+    /// [`Io`](crate::ErrorKind::Io) also in a forked copy of the guard, which releases nothing.
     pub fn unlock(self) -> Result<()> {
         self.raw.unlock()
     }
 
-    /// The path of the lock, absolute.
+    /// Returns the absolute path of the lock.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.raw.path()
     }
 
-    /// Whether a writer before this died without releasing the lock: see
-    /// [`LockGuard::was_abandoned`](crate::LockGuard::was_abandoned). A reader only looks: each of them is told, until a writer
-    /// was.
+    /// Returns whether an earlier writer died without releasing the lock.
+    ///
+    /// It works as [`LockGuard::was_abandoned`](crate::LockGuard::was_abandoned) does, except that
+    /// a reader does not settle the matter: every reader reports the death until a writer has.
     #[must_use]
     pub fn was_abandoned(&self) -> bool {
         self.raw.abandoned()
@@ -49,11 +55,13 @@ impl fmt::Debug for RwLockReadGuard {
     }
 }
 
-/// The lock, had for writing. Released when dropped.
+/// A guard that holds an [`RwLock`](crate::RwLock) for writing and releases it when dropped.
 ///
-/// It owns what it holds: it can be sent to another thread, kept in a struct, and outlive the [`RwLock`](crate::RwLock).
-/// A copy that `fork` makes of it releases nothing.
-#[must_use = "if unused, the lock is released at once"]
+/// A guard owns its lock: it can be sent to another thread, kept in a struct, and outlive the
+/// [`RwLock`](crate::RwLock). A copy of a guard in a child created by `fork` releases nothing.
+///
+/// [`RwLock::write`](crate::RwLock::write) and its other forms return it.
+#[must_use = "if unused, the lock is released immediately"]
 #[clippy::has_significant_drop]
 pub struct RwLockWriteGuard {
     pub(super) raw: RawGuard,
@@ -61,56 +69,63 @@ pub struct RwLockWriteGuard {
 }
 
 impl RwLockWriteGuard {
-    /// Makes a reader of the writer: others may read from now on, and no writer comes in between, also if one is waiting.
-    /// So what was written can be looked at before anybody changes it again.
+    /// Turns the writer into a reader, without letting another writer in between.
+    ///
+    /// Other readers are admitted from then on, and writers are not, even those that already wait.
+    /// So the changes can be checked before another writer makes more.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
     /// # let path = dir.path().join("a.lock");
     /// let lock = flockwork::RwLock::open(&path)?;
-    /// let reading = lock.write()?.downgrade()?;
+    /// let reader = lock.write()?.downgrade()?;
     /// let _another = lock.try_read()?;
     /// assert!(lock.try_write().unwrap_err().is_would_block());
-    /// # drop(reading);
+    /// # drop(reader);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// # Platform-specific behaviour
-    ///
-    /// Linux (since 4.0), the BSDs and macOS change the lock in one step; on Windows the handle has both locks for a
-    /// moment. A Linux before that lets go of it for a moment, in which a writer that waits already may come: rule R4 of the
-    /// [protocol](crate::_protocol).
-    ///
     /// # Errors
     ///
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the system refuses; [`ErrorKind::WouldBlock`](crate::ErrorKind::WouldBlock) if it let somebody else in between. Nothing is held
-    /// then.
+    /// [`Io`](crate::ErrorKind::Io) if the system fails to change the lock;
+    /// [`WouldBlock`](crate::ErrorKind::WouldBlock) if another process acquired the lock in
+    /// between. Nothing is held then.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Linux (since 4.0), the BSDs and macOS change the lock in one step. On Windows the handle has
+    /// both locks for a moment. Linux before 4.0 releases the lock for a moment, in which a waiting
+    /// writer can acquire it.
     pub fn downgrade(self) -> Result<RwLockReadGuard> {
         let Self { raw, options } = self;
         raw.share(&options).map(|raw| RwLockReadGuard { raw })
     }
 
-    /// For what must only be done by the one who holds it, and not by a copy of the guard that `fork` made.
+    /// Returns an error if `fork` created this copy of the guard, since the lock then belongs to
+    /// the process that acquired it (rule 4).
     pub(crate) fn check_here(&self, operation: Operation) -> Result<()> {
         self.raw.check_here(operation)
     }
 
-    /// Releases the lock, and says if that failed, which dropping cannot.
+    /// Releases the lock and reports errors, which dropping the guard cannot do.
     ///
     /// # Errors
     ///
-    /// As [`RwLockReadGuard::unlock`].
+    /// [`Io`](crate::ErrorKind::Io) if the system fails to unlock the file. The descriptor is
+    /// closed then, which also releases the lock unless a forked child has it open.
+    ///
+    /// [`Io`](crate::ErrorKind::Io) also in a forked copy of the guard, which releases nothing.
     pub fn unlock(self) -> Result<()> {
         self.raw.unlock()
     }
 
-    /// The path of the lock, absolute.
+    /// Returns the absolute path of the lock.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.raw.path()
     }
 
-    /// Whether a writer before this died without releasing the lock: see
+    /// Returns whether an earlier writer died without releasing the lock: see
     /// [`LockGuard::was_abandoned`](crate::LockGuard::was_abandoned).
     #[must_use]
     pub fn was_abandoned(&self) -> bool {

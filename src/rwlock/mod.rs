@@ -1,4 +1,4 @@
-//! `RwLock`: one file, locked shared or exclusively, behind a gate that keeps the order.
+//! [`RwLock`]: one file, locked shared or exclusively, behind a turnstile that orders the waiters.
 
 mod gate;
 mod guards;
@@ -27,20 +27,19 @@ use crate::wait::{
     Acquire, Deadline, Outcome, QueuedWaiter, TurnstileWait, WaitCallback, acquire, pass,
 };
 
-/// A lock on a path that many may share for reading, or one has for writing, between processes and threads alike.
+/// A reader-writer lock on a path, between unrelated processes and between threads.
 ///
-/// Any number of programs open the same path. At any moment there are, over all of their processes and threads, any
-/// number of [`RwLockReadGuard`]s or one [`RwLockWriteGuard`]. When a holder dies, however it dies, the kernel lets the next one
-/// in. The file's content is never touched.
+/// Any number of programs can open the same path. At any moment, any number of [`RwLockReadGuard`]s
+/// or one [`RwLockWriteGuard`] exist, across all of their processes and threads. The contents of
+/// the file are never touched. When a holder dies, even by SIGKILL, the kernel releases its lock.
 ///
-/// **Nobody starves.** Who wants it, to read or to write, queues in the order of arrival. A writer waits for the
-/// readers that came before it, and readers that come later wait for the writer; so readers that overlap without end
-/// keep no writer out, as they do with plain `flock`, and writers keep no readers out. The queue is a second
-/// file, the *gate*, beside the path (`data.lock.gate` for `data.lock`).
+/// Overlapping readers cannot starve a writer, as they do with plain `flock`, and writers cannot
+/// starve readers: see [Fairness](#fairness).
 ///
-/// An `RwLock` is a cheap handle: clone it, share it between threads, keep it. It keeps two descriptors open, and one
-/// more for each guard. It does not remember who locked: a thread that asks for it to write while it has it to read waits for itself, and one that asks
-/// for it to read a second time can wait for a writer that waits for the first.
+/// An `RwLock` is a cheap handle: clone it, share it between threads and keep it. It keeps two
+/// descriptors open, and one more for each guard. The lock is not reentrant. A thread that calls
+/// [`write`](Self::write) while it holds a guard deadlocks. One that calls [`read`](Self::read) a
+/// second time can deadlock with a writer that waits for its first guard.
 ///
 /// # Examples
 ///
@@ -51,50 +50,84 @@ use crate::wait::{
 ///
 /// let index = RwLock::open(&path)?;
 /// {
-///     let _one = index.read()?;
-///     let _another = index.read()?; // as many as like to, in any process
+///     // Any number of readers can hold the lock, in any process.
+///     let _first = index.read()?;
+///     let _second = index.read()?;
 ///     assert!(index.try_write().unwrap_err().is_would_block());
 /// } // both released
 ///
-/// let writing = index.write()?; // nobody else is here
-/// // ... bring it up to date ...
-/// let reading = writing.downgrade()?; // and look at it, with other readers, before anybody changes it again
-/// reading.unlock()?;
+/// let writer = index.write()?; // excludes readers and other writers
+/// // ... update the index ...
+/// let reader = writer.downgrade()?; // admits other readers, and no writer in between
+/// // ... check the update ...
+/// reader.unlock()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// # Together with others
+/// # Interoperability
 ///
-/// At the same path it excludes whoever uses `flock(2)`: `flock -s` shares with readers, `flock -x` (and a
-/// [`Lock`](crate::Lock)) is a writer. These do not pass the gate, so they do not queue: they get it whenever it
-/// is free for them, and among them a writer may starve. A shell script that queues as well:
+/// The lock excludes every program that uses `flock(2)` on the same path. `flock -s` counts as a
+/// reader. `flock -x` and a [`Lock`](crate::Lock) count as writers. Such programs do not queue:
+/// they acquire the lock whenever it is available to them.
+///
+/// A shell script can queue as well. It locks the turnstile, a second file beside the path, before
+/// the path itself:
 ///
 /// ```sh
 /// exec 8>>data.lock.gate 9>>data.lock
 /// flock 8; flock -s 9; flock -u 8   # to read; `flock -x 9` to write
 /// ```
 ///
-/// # What is not promised
+/// # Fairness
 ///
-/// * What [`Lock`](crate::Lock) does not promise either: the lock is advisory; do not remove its files; at the
-///   moment of a release who asks may pass those who wait for the gate.
-/// * A `try_` call is refused while a writer waits, also if only readers have the lock: it does not pass those who
-///   wait. It can be refused, very rarely, by somebody who is on the way through the gate and does not get on.
-///   That look can itself be in the way of another `try_` call at the same moment; and programs that try again and
-///   again without a pause come before those who queue more often than is their turn.
-/// * A program that is stopped (SIGSTOP, Ctrl-Z) in front of the queue costs the others a second or more for each
-///   acquisition: they look past it when they have waited that long, and get the lock when nobody has it, and on Linux, where
-///   the system tells that it is stopped, readers also from other readers (rule R3 of the [protocol](crate::_protocol)).
-/// * Those who queue for longer than a moment are woken each second, and by a helper thread when their turn comes.
-/// * Removing the gate costs the order for those who wait then, and never the exclusion.
-/// * Where the gate is missing and this user cannot create it (a read-only file system, a directory that belongs to another
-///   user), readers and writers lock the file itself, as `flock` does, and there is no order: readers that overlap can keep a
-///   writer out. The gate is used as soon as another program has created it.
+/// Readers and writers queue for one *turnstile*, the lock file `data.lock.gate` for the path
+/// `data.lock`. The waiter at the front holds the turnstile until the readers or the writer before
+/// it have released the lock, and all later readers and writers wait behind it. The order at the
+/// turnstile is that of a [`Lock`](crate::Lock#fairness): first come, first served, except that a
+/// new caller can barge in, and that signals and stops cost a waiter its place. There are three
+/// more exceptions:
 ///
-/// # Platform-specific behaviour
+/// * A waiter that has queued for a second tries the lock itself, once per second, so that a
+///   stopped process (SIGSTOP, Ctrl-Z) that holds the turnstile does not block it for good. It
+///   acquires the lock if no process holds it. On Linux, where the system shows that the process is
+///   stopped, a reader also acquires it beside other readers.
+/// * The `try_` forms do not queue. They fail while a writer waits, but programs that call them in
+///   a tight loop acquire the lock ahead of waiters more often than is their turn.
+/// * If the turnstile does not exist and the user cannot create it (on a read-only file system, or
+///   in another user's directory), readers and writers lock the file itself, as `flock` does. They
+///   are in no order then, and overlapping readers can starve a writer. The turnstile is used as
+///   soon as another program has created it.
 ///
-/// As for [`Lock`](crate::Lock). On Windows the file cannot be read or written while it is locked, so give the
-/// lock a file of its own; or use [`SharedFile`](crate::SharedFile), which does that.
+/// # Caveats
+///
+/// * The [caveats of `Lock`](crate::Lock#caveats) apply.
+/// * A `try_` call can fail, very rarely, although the lock is available: when another process is
+///   just passing the turnstile, or makes a `try_` call at the same moment.
+/// * A stopped process that holds the turnstile costs other waiters a second or more for each
+///   acquisition.
+/// * A waiter that queues for longer than a moment wakes once per second, and acquires the
+///   turnstile through a helper thread.
+/// * Removing the turnstile costs the waiters their order. It never costs the exclusion.
+///
+/// # Errors
+///
+/// Opening and locking return an [`Error`] of one of these kinds, and nothing is locked then:
+///
+/// * [`NotRegularFile`](crate::ErrorKind::NotRegularFile) if the path or its turnstile names
+///   something other than a regular file. It is left unchanged.
+/// * [`Corrupt`](crate::ErrorKind::Corrupt) if the turnstile is the same file as the path, by a
+///   hard link.
+/// * [`Unsupported`](crate::ErrorKind::Unsupported) if the platform or the file system has no
+///   locks.
+/// * [`Io`](crate::ErrorKind::Io) if the system refuses the operation, for example because the file
+///   cannot be created, the turnstile exists but cannot be opened, or the process has too many open
+///   files.
+///
+/// # Platform-specific behavior
+///
+/// See [`Lock`](crate::Lock#platform-specific-behavior). On Windows the file cannot be read or
+/// written while it is locked. Use a separate file for the lock, or a
+/// [`SharedFile`](crate::SharedFile), which does so.
 #[derive(Clone)]
 pub struct RwLock {
     inner: Arc<Inner>,
@@ -105,7 +138,7 @@ struct Inner {
     write: Arc<LockRequest>,
     /// `P.gate`.
     gate_path: Arc<Path>,
-    /// Through the gate, to read and to write. Empty as long as there is no gate.
+    /// The lock behind its gate, to read and to write. Empty while the gate does not exist.
     gated_locks: OnceBox<[Arc<GatedLock>; 2]>,
     access: Access,
     check_interval: Option<Duration>,
@@ -114,149 +147,168 @@ struct Inner {
 }
 
 impl RwLock {
-    /// Opens the lock at `path`. The file, its gate and missing parent directories are created, and created again
-    /// should they be gone at a later acquisition. Where the file exists and the gate cannot be created, the lock works
-    /// without a gate: see *What is not promised*.
+    /// Opens the lock at `path`, creating the file, its turnstile and missing parent directories.
     ///
-    /// The path is made absolute, so that a later change of the current directory changes nothing.
-    /// Symbolic links in parent directories are followed, at the last component refused.
+    /// Files and directories that are missing at a later acquisition are created again. If the file
+    /// exists and the turnstile cannot be created, the lock works without one: see
+    /// [Fairness](Self#fairness). How paths are resolved is described in [Paths](crate#paths).
     ///
     /// # Errors
     ///
-    /// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if there is something else at the path, or at that of the gate; it is left as it was.
-    /// * [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the platform has no locks.
-    /// * [`ErrorKind::Io`](crate::ErrorKind::Io) if the file can neither be opened nor created, or the gate exists and cannot be opened.
+    /// See [the errors of `RwLock`](Self#errors).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().open_rwlock(path)
     }
 
-    // ------------------------------------------------------------------------------------ read
+    // ---------------------------------------------------------------------------------- reading
 
-    /// Waits until it can be had for reading, without limit.
+    /// Acquires the lock for reading, blocking the current thread until it is available.
+    ///
+    /// It is available when no writer holds it or queues ahead of this call.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the file system has no locks; [`ErrorKind::Io`](crate::ErrorKind::Io) for what else the system
-    /// refuses, such as another descriptor. Then nothing is held.
+    /// See [the errors of `RwLock`](Self#errors).
     pub fn read(&self) -> Result<RwLockReadGuard> {
         self.reading(|| Deadline::NEVER)
     }
 
-    /// Takes it for reading if nobody writes or waits to write, and never waits (but for somebody who is on the way
-    /// through the gate, for less than a millisecond).
+    /// Attempts to acquire the lock for reading without waiting.
+    ///
+    /// The call fails if a writer holds the lock or waits for it. If another process is just
+    /// passing the turnstile, the call waits for it, for less than a millisecond.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
     /// # let path = dir.path().join("a.lock");
     /// let lock = flockwork::RwLock::open(&path)?;
-    /// let writing = lock.write()?;
+    /// let writer = lock.write()?;
     /// assert!(lock.try_read().unwrap_err().is_would_block());
-    /// drop(writing);
-    /// let (_one, _another) = (lock.try_read()?, lock.try_read()?);
+    /// drop(writer);
+    /// let (_first, _second) = (lock.try_read()?, lock.try_read()?);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::WouldBlock`](crate::ErrorKind::WouldBlock) if somebody is in the way, also another thread of this process; otherwise as
-    /// [`read`](Self::read).
+    /// [`WouldBlock`](crate::ErrorKind::WouldBlock) if the lock is not available, also because of
+    /// another thread of this process; otherwise see [the errors of `RwLock`](Self#errors).
     pub fn try_read(&self) -> Result<RwLockReadGuard> {
         self.inner.try_lock(&self.inner.read).and_then(|locked| self.inner.read_guard(locked))
     }
 
-    /// Waits until it can be had for reading, for at most `timeout`. Zero tries once; what no clock can show waits
-    /// forever.
+    /// Attempts to acquire the lock for reading, waiting at most `timeout`.
+    ///
+    /// A zero timeout tries once. A timeout too large for [`Instant`] waits forever.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if it could not be had in time; otherwise as [`read`](Self::read).
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) if the lock was not available before the timeout;
+    /// otherwise see [the errors of `RwLock`](Self#errors).
     pub fn read_timeout(&self, timeout: Duration) -> Result<RwLockReadGuard> {
         self.reading(|| Deadline::after(timeout))
     }
 
-    /// Waits until it can be had for reading, until `deadline`. One that has passed tries once.
+    /// Attempts to acquire the lock for reading, waiting until `deadline`.
+    ///
+    /// A deadline that has passed tries once.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if it could not be had in time; otherwise as [`read`](Self::read).
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) if the lock was not available before the deadline;
+    /// otherwise see [the errors of `RwLock`](Self#errors).
     pub fn read_deadline(&self, deadline: Instant) -> Result<RwLockReadGuard> {
         self.reading(|| Deadline::at(deadline))
     }
 
-    /// Waits until it can be had for reading, as a future, under any runtime. Dropping the future gives up.
+    /// Acquires the lock for reading asynchronously.
     ///
-    /// The wait begins when it is first polled, and it holds up no executor thread. A future that was polled
-    /// must be polled on or dropped: when its turn comes it holds the lock or the gate, also while nobody polls it. One
-    /// that is polled after it has ended stays pending.
+    /// The future follows the [rules of all futures](crate#futures). It can be granted the
+    /// turnstile, as well as the lock, while no task polls it.
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read).
+    /// See [the errors of `RwLock`](Self#errors).
     pub fn read_async(&self) -> impl Future<Output = Result<RwLockReadGuard>> + Send + use<> {
         let inner = Arc::clone(&self.inner);
         async move { inner.read_guard(inner.lock_async(&inner.read).await?) }
     }
 
-    // ----------------------------------------------------------------------------------- write
+    // ---------------------------------------------------------------------------------- writing
 
-    /// Waits until it can be had for writing, without limit.
+    /// Acquires the lock for writing, blocking the current thread until it is available.
+    ///
+    /// It is available when no other reader or writer holds it or queues ahead of this call.
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read).
+    /// See [the errors of `RwLock`](Self#errors).
     pub fn write(&self) -> Result<RwLockWriteGuard> {
         self.writing(|| Deadline::NEVER)
     }
 
-    /// Takes it for writing if nobody has it, and never waits (but for somebody who is on the way through the gate,
-    /// for less than a millisecond).
+    /// Attempts to acquire the lock for writing without waiting.
+    ///
+    /// If another process is just passing the turnstile, the call waits for it, for less than a
+    /// millisecond.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::WouldBlock`](crate::ErrorKind::WouldBlock) if somebody is in the way, also another thread of this process; otherwise as
-    /// [`read`](Self::read).
+    /// [`WouldBlock`](crate::ErrorKind::WouldBlock) if the lock is not available, also because of
+    /// another thread of this process; otherwise see [the errors of `RwLock`](Self#errors).
     pub fn try_write(&self) -> Result<RwLockWriteGuard> {
         self.inner.try_lock(&self.inner.write).and_then(|locked| self.inner.write_guard(locked))
     }
 
-    /// Waits until it can be had for writing, for at most `timeout`. Zero tries once; what no clock can show waits
-    /// forever.
+    /// Attempts to acquire the lock for writing, waiting at most `timeout`.
+    ///
+    /// A zero timeout tries once. A timeout too large for [`Instant`] waits forever.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
     /// # let path = dir.path().join("a.lock");
+    /// use std::time::Duration;
+    ///
     /// let lock = flockwork::RwLock::open(&path)?;
-    /// let reading = lock.read()?;
-    /// let error = lock.write_timeout(std::time::Duration::from_millis(10)).unwrap_err();
+    /// let reader = lock.read()?;
+    /// let error = lock.write_timeout(Duration::from_millis(10)).unwrap_err();
     /// assert!(error.is_timed_out());
+    /// # drop(reader);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if it could not be had in time; otherwise as [`read`](Self::read).
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) if the lock was not available before the timeout;
+    /// otherwise see [the errors of `RwLock`](Self#errors).
     pub fn write_timeout(&self, timeout: Duration) -> Result<RwLockWriteGuard> {
         self.writing(|| Deadline::after(timeout))
     }
 
-    /// Waits until it can be had for writing, until `deadline`. One that has passed tries once.
+    /// Attempts to acquire the lock for writing, waiting until `deadline`.
+    ///
+    /// A deadline that has passed tries once.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if it could not be had in time; otherwise as [`read`](Self::read).
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) if the lock was not available before the deadline;
+    /// otherwise see [the errors of `RwLock`](Self#errors).
     pub fn write_deadline(&self, deadline: Instant) -> Result<RwLockWriteGuard> {
         self.writing(|| Deadline::at(deadline))
     }
 
-    /// Waits until it can be had for writing, as a future: see [`read_async`](Self::read_async).
+    /// Acquires the lock for writing asynchronously.
+    ///
+    /// The future follows the [rules of all futures](crate#futures). It can be granted the
+    /// turnstile, as well as the lock, while no task polls it.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
     /// # let path = dir.path().join("a.lock");
     /// # futures_lite::future::block_on(async {
     /// let lock = flockwork::RwLock::open(&path)?;
-    /// let writing = lock.write_async().await?;
-    /// # drop(writing);
+    /// let writer = lock.write_async().await?;
+    /// # drop(writer);
     /// # Ok::<(), flockwork::Error>(())
     /// # })?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -264,31 +316,35 @@ impl RwLock {
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read).
+    /// See [the errors of `RwLock`](Self#errors).
     pub fn write_async(&self) -> impl Future<Output = Result<RwLockWriteGuard>> + Send + use<> {
         let inner = Arc::clone(&self.inner);
         async move { inner.write_guard(inner.lock_async(&inner.write).await?) }
     }
 
-    // ----------------------------------------------------------------------------------- about
+    // ------------------------------------------------------------------------- path and holders
 
-    /// The path of the lock, absolute.
+    /// Returns the absolute path of the lock.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.inner.read.file.path()
     }
 
-    /// Who has the lock at this moment, to read or to write, as far as that is known. Takes nothing and delays nobody.
+    /// Returns the readers, or the writer, at this moment, as far as they are known.
     ///
-    /// Who was opened with [`Options::label`] or [`Options::record_holder`] left a record: a writer in
-    /// `data.lock.holder`, each reader in a file of the directory `data.lock.holders`. For others Linux tells the
-    /// process (once, however often it has it), as it does for a [`Lock`](crate::Lock::holders). A snapshot: it may be out of date when it is returned.
+    /// The call acquires nothing and delays no process. The result is a snapshot and may be out of
+    /// date when the call returns.
+    ///
+    /// A holder that was opened with [`Options::label`] or [`Options::record_holder`] leaves a
+    /// record: a writer in the file `data.lock.holder`, each reader in a file in the directory
+    /// `data.lock.holders`. Of holders without a record, Linux shows each process once, as it does
+    /// for [`Lock::holders`](crate::Lock::holders).
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
     /// # let path = dir.path().join("a.lock");
     /// let lock = flockwork::Options::new().label("report").open_rwlock(&path)?;
-    /// let _reading = (lock.read()?, lock.read()?);
+    /// let _readers = (lock.read()?, lock.read()?);
     /// let holders = lock.holders()?;
     /// assert_eq!(holders.len(), 2);
     /// assert_eq!(holders[0].label(), Some("report"));
@@ -297,7 +353,8 @@ impl RwLock {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if there is a record that cannot be read, or the system refuses to tell.
+    /// [`Io`](crate::ErrorKind::Io) if a record cannot be read or the system refuses to list
+    /// holders.
     pub fn holders(&self) -> Result<Vec<Holder>> {
         holders::of(self.inner.read.file.path())
     }
@@ -340,8 +397,8 @@ impl Inner {
         Acquire::new(waiter, self.notice.clone()).await
     }
 
-    /// The lock behind its gate. Rule R5: `None` if there is no gate and this user cannot create one. It is looked for
-    /// at each acquisition, since another user may create it.
+    /// Returns the lock behind its gate, or `None` if the gate does not exist and this user cannot
+    /// create it. Each acquisition checks again, since another user may create it (rule R5).
     fn gated(&self, request: &Arc<LockRequest>) -> Result<Option<&Arc<GatedLock>>> {
         let gated = match self.gated_locks.get() {
             Some(gated) => gated,
@@ -406,7 +463,7 @@ impl AsRef<Path> for RwLock {
     }
 }
 
-// A panic in a callback leaves nothing half-changed: what is shared lies in files and in the kernel.
+// A panic in a callback leaves no state half-changed: all shared state is in files and the kernel.
 impl UnwindSafe for RwLock {}
 impl RefUnwindSafe for RwLock {}
 
@@ -421,7 +478,7 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// As [`RwLock::open`].
+    /// See [the errors of `RwLock`](RwLock#errors).
     pub fn open_rwlock(&self, path: impl AsRef<Path>) -> Result<RwLock> {
         let file = LockFile::open(path.as_ref(), self.access)?;
         let notice = lock_request::notice(self, file.path());
