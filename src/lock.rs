@@ -1,4 +1,4 @@
-//! `Lock`: one file, locked exclusively.
+//! [`Lock`], an exclusive lock on one file, and its guard.
 
 use std::fmt;
 use std::future::Future;
@@ -19,15 +19,17 @@ use crate::wait::{
     Acquire, CheckSampler, Deadline, Outcome, QueuedWaiter, WaitCallback, take_over,
 };
 
-/// An exclusive lock on a path, between processes and threads alike.
+/// An exclusive lock on a path, between unrelated processes and between threads.
 ///
-/// Any number of programs open the same path; at most one guard exists at any moment, over all of their
-/// processes and threads. When a holder dies, however it dies, the kernel lets the next one in: there
-/// is nothing to clean up and no lock file to remove. The file's content is never touched.
+/// Any number of programs can open the same path. At most one [`LockGuard`] exists at any moment,
+/// across all of their processes and threads. The contents of the file are never touched.
 ///
-/// A `Lock` is a cheap handle: clone it, share it between threads (they exclude each other through one
-/// handle as well), keep it. It keeps one descriptor open. It does not remember who locked: a thread that
-/// locks again while it holds the guard waits for itself.
+/// When a holder dies, even by SIGKILL, the kernel releases the lock and the next waiter acquires
+/// it. There is no stale lock file to remove.
+///
+/// A `Lock` is a cheap handle that keeps one descriptor open. Clone it, share it between threads
+/// and keep it: threads exclude each other through one handle just as they do through several. The
+/// lock is not reentrant. A thread that locks again while it holds the guard deadlocks.
 ///
 /// # Examples
 ///
@@ -39,44 +41,68 @@ use crate::wait::{
 ///
 /// let lock = Lock::open(&path)?;
 /// {
-///     let _held = lock.lock()?; // waits for its turn
-///     // ... one process at a time is here ...
+///     let _guard = lock.lock()?; // blocks until the lock is available
+///     // ... only one process at a time is here ...
 /// } // released
 ///
 /// match lock.lock_timeout(Duration::from_secs(5)) {
-///     Ok(held) => held.unlock()?, // drop would do; this one reports errors
-///     Err(error) if error.is_timed_out() => eprintln!("{error}"), // says who holds it
+///     Ok(guard) => guard.unlock()?, // like dropping it, but reports errors
+///     Err(error) if error.is_timed_out() => eprintln!("{error}"), // names the holder
 ///     Err(error) => return Err(error.into()),
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// # What is not promised
+/// # Fairness
 ///
-/// * The lock is advisory: it holds off those who ask for it, with flockwork or with another tool that
-///   uses `flock(2)` (`LockFileEx` on Windows) on the same path. It keeps nobody from the data.
-/// * If somebody removes or replaces the file while it is locked, the old holder is not told, and the
-///   next one locks the new file. Do not remove lock files.
-/// * Between processes the order is the kernel's. On Linux those who wait are served first come, first
-///   served, but who asks at the moment of a release may pass them.
-/// * A process that gave up waiting may still acquire the lock for some microseconds. A
-///   [`try_lock`](Self::try_lock) of another process would block in that moment; a `try_lock` of
-///   the same process takes the lock over (not on Windows and macOS).
-/// * On Linux a signal handler sends a thread that waits in [`lock`](Self::lock) to the end of the
-///   queue, and SIGSTOP with SIGCONT sends each waiter of the process there: `flock(2)` queues
-///   again after each. With a signal every 10 ms it is hardly ever served. Let another thread
-///   handle signals, or wait with a deadline: that waits in a separate thread, while Linux runs
-///   handlers in the main thread if it can.
-/// * On a network file system, a holder that is cut off is not told that it lost the lock.
+/// The kernel decides the order. Linux serves blocked waiters first come, first served, except that
 ///
-/// # Platform-specific behaviour
+/// * a new caller can barge in at the moment of release, before the waiter that the kernel has
+///   woken runs. That waiter then queues again, so waiters can change places too. This is frequent
+///   where many processes hold the lock for less than a millisecond each, and rare where they hold
+///   it for longer;
+/// * a thread that is blocked in [`lock`](Self::lock) goes to the end of the queue when it runs a
+///   signal handler, and all waiters of a process do so when it is stopped and continued (SIGSTOP,
+///   SIGCONT). With a signal every 10 milliseconds, such a thread hardly ever acquires a contended
+///   lock. Handle signals in another thread, or wait with a timeout, which blocks a helper thread
+///   instead of the caller.
 ///
-/// * Unix: `flock(2)`, so it interoperates with the command flock(1) and Python's `fcntl.flock`, and not
-///   with `fcntl(2)` record locks (`lockf`). A child made by a bare `fork` shares the lock: its copies of
-///   guards free nothing, but the lock stays held until it has closed them (or ended, or called exec).
-/// * Windows: `LockFileEx` on the whole file, so nobody else can read or write the locked file itself.
-///   Give the lock a file of its own. While a `Lock` is open, its file cannot be removed or renamed.
-/// * Network file systems (NFS, SMB, FUSE ...) are polled: 1 to 50 milliseconds.
+/// Within a process, waits with a timeout, waits with a deadline and futures are served in the
+/// order of their arrival.
+///
+/// # Caveats
+///
+/// * The lock is advisory. It excludes only programs that lock the same path, through flockwork or
+///   through any other tool that uses `flock(2)` (`LockFileEx` on Windows).
+/// * Do not remove or replace the lock file. Its holder is not notified, and later callers lock the
+///   new file while the old one is still held.
+/// * After a wait has timed out or a future has been dropped, its process may still hold the lock
+///   for some microseconds. A [`try_lock`](Self::try_lock) in another process fails at that moment.
+///   In the same process, it takes the lock over (not on Windows or macOS).
+/// * On a network file system, a holder that is cut off from the server loses the lock and is not
+///   notified.
+///
+/// # Errors
+///
+/// Opening and locking return an [`Error`] of one of these kinds, and nothing is locked then:
+///
+/// * [`NotRegularFile`](crate::ErrorKind::NotRegularFile) if the path names something other than a
+///   regular file, such as a directory or a symbolic link. It is left unchanged.
+/// * [`Unsupported`](crate::ErrorKind::Unsupported) if the platform or the file system has no
+///   locks.
+/// * [`Io`](crate::ErrorKind::Io) if the system refuses the operation, for example because the file
+///   cannot be created or the process has too many open files.
+///
+/// # Platform-specific behavior
+///
+/// * Unix: the lock is a `flock(2)` lock, so it interoperates with flock(1) and Python's
+///   `fcntl.flock`, but not with `fcntl(2)` record locks (`lockf`). A child created by `fork`
+///   without exec shares the lock. Its copies of guards release nothing, and the lock stays held
+///   until the child has closed them, called exec or ended.
+/// * Windows: `LockFileEx` locks the whole file, so no other process can read or write the lock
+///   file while it is locked. Use a separate file for the lock. While a `Lock` is open, its file
+///   cannot be removed or renamed.
+/// * Network file systems (NFS, SMB, FUSE and others) are polled every 1 to 50 milliseconds.
 #[derive(Clone)]
 pub struct Lock {
     inner: Arc<Inner>,
@@ -86,49 +112,45 @@ struct Inner {
     request: Arc<LockRequest>,
     guard_options: GuardOptions,
     notice: Option<WaitCallback>,
-    /// Looking whether a refusal came from the file that the path names costs twice what the refused
-    /// system call does.
+    /// Decides which failed tries check that the path still names the file that was tried. Such a
+    /// check costs twice what the failed system call does (rule 2).
     refusals: CheckSampler,
 }
 
 impl Lock {
-    /// Opens the lock at `path`, making the file and its missing parent directories. They are made again
-    /// should they be gone at a later acquisition.
+    /// Opens the lock at `path`, creating the file and its missing parent directories.
     ///
-    /// The path is made absolute, so that a later change of the current directory changes nothing.
-    /// Symbolic links in parent directories are followed, at the last component refused.
+    /// Files and directories that are missing at a later acquisition are created again. How paths
+    /// are resolved is described in [Paths](crate#paths).
     ///
     /// # Errors
     ///
-    /// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if there is something else at the path; it is left as it was.
-    /// * [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the platform has no locks.
-    /// * [`ErrorKind::Io`](crate::ErrorKind::Io) if the file can neither be opened nor made.
+    /// See [the errors of `Lock`](Self#errors).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().open_lock(path)
     }
 
-    /// Waits for the lock, without limit.
+    /// Acquires the lock, blocking the current thread until it is available.
     ///
-    /// The calling thread sleeps in the kernel until it has acquired the lock. A signal handler that runs in it does
-    /// not end the wait, but costs it its place in the queue on Linux, also with `SA_RESTART`.
+    /// The thread sleeps in the kernel. A signal handler that runs in it does not end the wait, but
+    /// on Linux it costs the thread its [place in the queue](Self#fairness).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the file system has no locks; [`ErrorKind::Io`](crate::ErrorKind::Io) for what else the system
-    /// refuses, such as another descriptor. Then nothing is held.
+    /// See [the errors of `Lock`](Self#errors).
     pub fn lock(&self) -> Result<LockGuard> {
         self.wait(|| Deadline::NEVER)
     }
 
-    /// Takes the lock if nobody holds it, and never waits.
+    /// Attempts to acquire the lock without waiting.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
     /// # let path = dir.path().join("a.lock");
     /// let lock = flockwork::Lock::open(&path)?;
     /// match lock.try_lock() {
-    ///     Ok(_held) => println!("the only instance"),
-    ///     Err(error) if error.is_would_block() => println!("runs already: {error}"),
+    ///     Ok(_guard) => println!("this is the only instance"),
+    ///     Err(error) if error.is_would_block() => println!("already running: {error}"),
     ///     Err(error) => return Err(error.into()),
     /// }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -136,8 +158,8 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::WouldBlock`](crate::ErrorKind::WouldBlock) if somebody holds it, also another thread of this process; otherwise as
-    /// [`lock`](Self::lock).
+    /// [`WouldBlock`](crate::ErrorKind::WouldBlock) if another process or thread holds the lock;
+    /// otherwise see [the errors of `Lock`](Self#errors).
     pub fn try_lock(&self) -> Result<LockGuard> {
         let request = &self.inner.request;
         let check_refusal = || self.inner.refusals.is_due();
@@ -149,65 +171,69 @@ impl Lock {
         taken.map_or_else(|| Err(Error::would_block(request.file.path())), |held| self.guard(held))
     }
 
-    /// Waits for the lock for at most `timeout`. Zero tries once; what no clock can show waits forever.
+    /// Attempts to acquire the lock, waiting at most `timeout`.
+    ///
+    /// A zero timeout tries once. A timeout too large for [`Instant`] waits forever.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
     /// # let path = dir.path().join("a.lock");
+    /// use std::time::Duration;
+    ///
     /// let lock = flockwork::Lock::open(&path)?;
-    /// let held = lock.lock_timeout(std::time::Duration::from_secs(5))?;
-    /// assert!(lock.lock_timeout(std::time::Duration::ZERO).unwrap_err().is_timed_out());
-    /// # drop(held);
+    /// let guard = lock.lock_timeout(Duration::from_secs(5))?;
+    /// assert!(lock.lock_timeout(Duration::ZERO).unwrap_err().is_timed_out());
+    /// # drop(guard);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if it could not be had in time; otherwise as [`lock`](Self::lock).
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) if another process or thread held the lock until
+    /// the timeout; otherwise see [the errors of `Lock`](Self#errors).
     pub fn lock_timeout(&self, timeout: Duration) -> Result<LockGuard> {
         self.wait(|| Deadline::after(timeout))
     }
 
-    /// Waits for the lock until `deadline`. One that has passed tries once.
+    /// Attempts to acquire the lock, waiting until `deadline`.
+    ///
+    /// A deadline that has passed tries once.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
-    /// # let path = dir.path().join("a.lock");
+    /// # let (source, target) = (dir.path().join("a.lock"), dir.path().join("b.lock"));
     /// use std::time::{Duration, Instant};
+    /// use flockwork::Lock;
     ///
-    /// // Both within five seconds, however long the first one takes.
+    /// // Acquires both within five seconds.
     /// let deadline = Instant::now() + Duration::from_secs(5);
-    /// let first = flockwork::Lock::open(&path)?.lock_deadline(deadline)?;
-    /// let second = flockwork::Lock::open(dir.path().join("b.lock"))?.lock_deadline(deadline)?;
-    /// # drop((first, second));
+    /// let source = Lock::open(&source)?.lock_deadline(deadline)?;
+    /// let target = Lock::open(&target)?.lock_deadline(deadline)?;
+    /// # drop((source, target));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if it could not be had in time; otherwise as [`lock`](Self::lock).
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) if another process or thread held the lock until
+    /// the deadline; otherwise see [the errors of `Lock`](Self#errors).
     pub fn lock_deadline(&self, deadline: Instant) -> Result<LockGuard> {
         self.wait(|| Deadline::at(deadline))
     }
 
-    /// Waits for the lock as a future, under any runtime. Dropping the future gives up.
+    /// Acquires the lock asynchronously.
     ///
-    /// The wait begins when it is first polled. It holds up no executor thread: a helper of the process
-    /// blocks in the kernel, one for all futures and timed waits for this lock. Give it a time limit with
-    /// the runtime's own, such as `tokio::time::timeout`; what a dropped future had been granted goes to
-    /// the next waiter.
-    ///
-    /// A future that was polled must be polled on or dropped: when its turn comes it holds the lock, also
-    /// while nobody polls it. So in a `select!` with `&mut future`, no other branch may wait for the same
-    /// lock. A future that is polled after it has ended stays pending.
+    /// The future follows the [rules of all futures](crate#futures). It blocks no executor thread:
+    /// one helper thread of the process blocks in the kernel for all futures and timed waits for
+    /// this lock.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
     /// # let path = dir.path().join("a.lock");
     /// # futures_lite::future::block_on(async {
     /// let lock = flockwork::Lock::open(&path)?;
-    /// let held = lock.lock_async().await?;
-    /// # drop(held);
+    /// let guard = lock.lock_async().await?;
+    /// # drop(guard);
     /// # Ok::<(), flockwork::Error>(())
     /// # })?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -215,7 +241,7 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// As [`lock`](Self::lock).
+    /// See [the errors of `Lock`](Self#errors).
     pub fn lock_async(&self) -> impl Future<Output = Result<LockGuard>> + Send + use<> {
         let lock = self.clone();
         async move {
@@ -225,47 +251,52 @@ impl Lock {
         }
     }
 
-    /// The path of the lock, absolute.
+    /// Returns the absolute path of the lock.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.inner.request.file.path()
     }
 
-    /// The process that holds the lock at this moment, as far as it is known. (A [`Lock`] at the path
-    /// of an [`RwLock`](crate::RwLock) can have several holders, which share it.) Takes nothing and
-    /// delays no process.
+    /// Returns the processes that hold the lock at this moment, as far as they are known.
     ///
-    /// A holder that was opened with [`Options::label`] or [`Options::record_holder`] left a record. The process of another
-    /// holder is known on Linux (from `/proc/locks`); elsewhere the answer is then empty although the lock is held
-    /// ([`inspect`](crate::inspect()) tells that it is held). A snapshot: it may be out of date when it is returned.
+    /// There is more than one only if the path is also used as an [`RwLock`](crate::RwLock), whose
+    /// readers share it. The call acquires nothing and delays no process. The result is a snapshot
+    /// and may be out of date when the call returns.
+    ///
+    /// A holder that was opened with [`Options::label`] or [`Options::record_holder`] is known by
+    /// the record it leaves. Linux also shows the process of a holder without a record (in
+    /// `/proc/locks`). Elsewhere the result is empty although the lock is held;
+    /// [`inspect`](crate::inspect()) shows that it is.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
     /// # let path = dir.path().join("a.lock");
     /// let lock = flockwork::Options::new().label("backup").open_lock(&path)?;
     /// assert!(lock.holders()?.is_empty());
-    /// let held = lock.lock()?;
+    /// let guard = lock.lock()?;
     /// assert_eq!(lock.holders()?[0].label(), Some("backup"));
-    /// # drop(held);
+    /// # drop(guard);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// # Platform-specific behaviour
+    /// # Errors
+    ///
+    /// [`Io`](crate::ErrorKind::Io) if a record cannot be read or the system refuses to list
+    /// holders.
+    ///
+    /// # Platform-specific behavior
     ///
     /// Linux does not show the process of a holder without a record
     ///
-    /// * in a container, of a process outside it (`/proc/locks` leaves out other pid namespaces),
-    /// * on file systems that show another device number in `/proc/locks` than in `stat` (btrfs subvolumes, some
-    ///   overlays),
-    /// * where the process that took the lock has died, of another user's process that inherited it
-    ///   (the superuser sees it).
+    /// * if the caller runs in a container and the holder runs outside it, since `/proc/locks`
+    ///   leaves out other pid namespaces;
+    /// * on file systems whose device number in `/proc/locks` differs from the one in `stat` (btrfs
+    ///   subvolumes, some overlays);
+    /// * if the process that acquired the lock has died and a process of another user has inherited
+    ///   it, unless the caller is the superuser.
     ///
-    /// A holder in another pid namespace that left a record is known by that, with a process number that counts there:
-    /// see [`Holder::same_pid_namespace`].
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if there is a record that cannot be read, or the system refuses to tell.
+    /// A holder in another pid namespace that left a record is shown with its process number in
+    /// that namespace: see [`Holder::same_pid_namespace`].
     pub fn holders(&self) -> Result<Vec<Holder>> {
         holders::of(self.inner.request.file.path())
     }
@@ -290,7 +321,7 @@ impl AsRef<Path> for Lock {
     }
 }
 
-// A panic in a callback leaves nothing half-changed: what is shared lies in files and in the kernel.
+// A panic in a callback leaves no state half-changed: all shared state is in files and the kernel.
 impl UnwindSafe for Lock {}
 impl RefUnwindSafe for Lock {}
 
@@ -305,7 +336,7 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// As [`Lock::open`].
+    /// See [the errors of `Lock`](Lock#errors).
     pub fn open_lock(&self, path: impl AsRef<Path>) -> Result<Lock> {
         let file = LockFile::open(path.as_ref(), self.access)?;
         let notice = lock_request::notice(self, file.path());
@@ -322,59 +353,65 @@ impl Options {
     }
 }
 
-/// The lock, held. Released when dropped.
+/// A guard that holds a [`Lock`] and releases it when dropped.
 ///
-/// It owns what it holds: it can be sent to another thread, kept in a struct, and outlive the [`Lock`].
-/// A copy that `fork` makes of it releases nothing.
-#[must_use = "if unused, the lock is released at once"]
+/// A guard owns its lock: it can be sent to another thread, kept in a struct, and outlive the
+/// [`Lock`]. A copy of a guard in a child created by `fork` releases nothing.
+///
+/// [`Lock::lock`] and its other forms return it.
+#[must_use = "if unused, the lock is released immediately"]
 #[clippy::has_significant_drop]
 pub struct LockGuard {
     raw: RawGuard,
 }
 
 impl LockGuard {
-    /// Releases the lock, and says if that failed, which dropping cannot.
+    /// Releases the lock and reports errors, which dropping the guard cannot do.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the system refuses to unlock. The descriptor is closed then, which releases the
-    /// lock too unless a forked child also has it open. [`ErrorKind::Io`](crate::ErrorKind::Io) also in a copy of the guard that `fork`
-    /// made: the copy releases nothing.
+    /// [`Io`](crate::ErrorKind::Io) if the system fails to unlock the file. The descriptor is
+    /// closed then, which also releases the lock unless a forked child has it open.
+    ///
+    /// [`Io`](crate::ErrorKind::Io) also in a forked copy of the guard, which releases nothing.
     pub fn unlock(self) -> Result<()> {
         self.raw.unlock()
     }
 
-    /// For what must only be done by the one who holds it, and not by a copy of the guard that `fork` made.
+    /// Whether this process acquired the lock. It did not if `fork` created this copy of the guard.
     pub(crate) fn is_here(&self) -> bool {
         self.raw.is_here()
     }
 
-    /// The path of the lock, absolute.
+    /// Returns the absolute path of the lock.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.raw.path()
     }
 
-    /// Whether a holder before this one died without releasing the lock: what the lock guards may be in
-    /// a state that a holder would not have left. As a robust mutex's `EOWNERDEAD`.
+    /// Returns whether an earlier holder died without releasing the lock.
     ///
-    /// Known only of holders that left a record ([`Options::label`], [`Options::record_holder`]). The
-    /// one who asks first is told, and by that the matter is closed for those who come later; a guard
-    /// with a record of its own has asked when it was acquired. (Where the record cannot be removed, each
-    /// is told.)
+    /// The data that the lock protects may then be half-changed. A robust mutex reports the same as
+    /// `EOWNERDEAD`.
     ///
-    /// Ending the process with the guard alive counts as dying: `std::process::exit` and an abort run no
-    /// destructors.
+    /// Only the death of a holder that left a record ([`Options::label`],
+    /// [`Options::record_holder`]) is known, so `false` means "no evidence". It is reported once,
+    /// to the first guard that checks. A guard that writes a record checks when it is acquired, any
+    /// other guard when this method is called. (If the record cannot be removed, each guard reports
+    /// it.)
+    ///
+    /// A process that ends while the guard is alive counts as one that died: `std::process::exit`
+    /// and an abort run no destructors.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
     /// # let path = dir.path().join("a.lock");
     /// let lock = flockwork::Options::new().label("importer").open_lock(&path)?;
-    /// let held = lock.lock()?;
-    /// if held.was_abandoned() {
-    ///     println!("an importer died half-way: cleaning up first");
+    /// let guard = lock.lock()?;
+    /// if guard.was_abandoned() {
+    ///     println!("an importer died halfway: cleaning up first");
     /// }
-    /// # drop(held);
+    /// # drop(guard);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
