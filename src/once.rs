@@ -1,5 +1,6 @@
-//! `Once`: something that is to be done once, over all processes. Built on `lock` (who does it) and
-//! `event` (whether it is done).
+//! [`Once`]: work that is done once, over all processes.
+//!
+//! A [`Lock`] decides which process does it, and an [`Event`] records that it is done.
 
 use std::fmt;
 use std::future::Future;
@@ -21,15 +22,18 @@ use crate::paths::{absolute_file, sidecar_lock};
 use crate::sys;
 use crate::wait::Deadline;
 
-/// Something that is done once, by one of all the processes and threads that need it.
+/// A one-time action for all processes and threads that need it, such as unpacking a toolchain.
 ///
-/// Unpacking a toolchain, migrating a database, building a cache: of any number who come together, one does it, and the
-/// others wait until it is done. What fails, panics or is killed half-way is not done: the next one who comes,
-/// or who waits already, does it. It stays done until somebody [resets](Self::reset) it.
+/// Of any number of callers, one runs the closure and the others wait until it has finished. If the
+/// closure fails or panics, or its process is killed, the action is not done, and the next caller
+/// or waiter runs its own closure. The action stays done until a process [resets](Self::reset) it.
 ///
-/// It is done when there is a file at the path. So a script looks with `test -e`, and `rm` makes it
-/// undone. While a process runs the closure it holds a [`Lock`] on the path with `.flock` added.
-/// (That file stays. With a label there is also one with `.flock.holder` added meanwhile.)
+/// The action is done when a file exists at the path. A script can check it with `test -e`, and
+/// removing the file makes it undone. While a process runs the closure it holds a [`Lock`] on the
+/// path with `.flock` appended. That lock file stays.
+///
+/// A `Once` is a cheap handle: clone it, share it between threads and keep it. A call from within
+/// its own closure deadlocks.
 ///
 /// # Examples
 ///
@@ -40,24 +44,22 @@ use crate::wait::Deadline;
 ///
 /// let toolchain = cache.join("toolchain-1.85");
 /// let unpacked = Once::open(cache.join("toolchain-1.85.unpacked"))?;
-/// let was_me = unpacked.call_once(|| {
-///     // What somebody left who was killed half-way.
+/// let unpack = || {
+///     // Remove what a failed attempt may have left.
 ///     if toolchain.exists() {
 ///         std::fs::remove_dir_all(&toolchain)?;
 ///     }
 ///     std::fs::create_dir(&toolchain)?;
 ///     std::fs::write(toolchain.join("rustc"), "...")
-/// })?;
-/// assert!(was_me);
-/// assert!(!unpacked.call_once(|| -> std::io::Result<()> { unreachable!("it is done") })?);
+/// };
+/// assert!(unpacked.call_once(unpack)?); // this call ran the closure
+/// assert!(!unpacked.call_once(unpack)?); // it is done already
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// # Recipe: once in each run
-///
-/// For work that is done once in each run of a pipeline, put the run's id in the path: then nothing
-/// has to be [reset](Self::reset) in time, and a late job of the previous run does not count for
-/// this one:
+/// For work that is done once in each run of a pipeline, put the run's id into the path. Then no
+/// process has to [reset](Self::reset) it in time, and a late job of an earlier run does not count
+/// for this one:
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -76,20 +78,39 @@ use crate::wait::Deadline;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// # What is not promised
+/// # Fairness
 ///
-/// * That what a failed attempt left is gone: the closure has to begin with a state that another one may have left, and
-///   is not told whether there was one. (Who looks at the result without asking whether it is done sees it half-done; for
-///   them, do it under another name and rename it at the end.)
-/// * That one that was killed has stopped working: programs that its closure started (`tar`, `git`) outlive it, and may still
-///   write while the next attempt runs. Do it under a name of its own (a temporary directory), and rename at the end.
-/// * That "done" survives a loss of power, or does not survive it alone: see [`Options::fsync`].
-/// * That a thread can call it from within its own closure: it waits for itself.
-/// * What [`Lock`] does not promise: the lock file must not be removed while somebody does it.
+/// Callers queue as for a [`Lock`](Lock#fairness). If the closure succeeds, all of them return
+/// without running theirs.
 ///
-/// # Platform-specific behaviour
+/// # Caveats
 ///
-/// As for [`Lock`] and [`Event`].
+/// * The closure must cope with whatever a failed attempt left, and is not told whether there was
+///   one. Readers that do not check whether the action is done see it half-done. For them, do the
+///   work under another name and rename the result at the end.
+/// * Programs that the closure started (`tar`, `git`) outlive a killed process, and may still write
+///   while the next attempt runs. Let each attempt work under a name of its own, such as a
+///   temporary directory, and rename the result at the end.
+/// * After a loss of power, the action may be recorded as done although its results are lost, or
+///   the other way round, unless [`Options::fsync`] is set.
+/// * The [caveats of `Lock`](Lock#caveats) apply: do not remove the lock file while the closure
+///   runs.
+///
+/// # Errors
+///
+/// Methods return an [`Error`] of one of these kinds:
+///
+/// * [`NotRegularFile`](crate::ErrorKind::NotRegularFile) if the path names something other than a
+///   regular file. It is left unchanged.
+/// * [`Unsupported`](crate::ErrorKind::Unsupported) if the platform or the file system has no
+///   locks.
+/// * [`Io`](crate::ErrorKind::Io) if the system refuses the operation, for example because the lock
+///   file or the file that records "done" cannot be created or removed, or because a parent
+///   directory is not a directory.
+///
+/// # Platform-specific behavior
+///
+/// See [`Lock`](Lock#platform-specific-behavior) and [`Event`](Event#platform-specific-behavior).
 #[derive(Clone)]
 pub struct Once {
     inner: Arc<Inner>,
@@ -100,56 +121,53 @@ struct Inner {
     done: Event,
     path: Arc<Path>,
     lock_path: Arc<Path>,
-    /// Opened by the first who wants to do it.
+    /// Opened by the first call that needs it.
     lock: OnceBox<Lock>,
     durability: Durability,
 }
 
 impl Once {
-    /// Opens it at `path`, and creates nothing. [`call_once`](Self::call_once) and [`reset`](Self::reset) create the lock file and
-    /// missing parent directories.
+    /// Opens the action at `path` without creating anything.
     ///
-    /// The path is made absolute, so that a later change of the current directory changes nothing.
-    /// Symbolic links in parent directories are followed, at the last component refused.
+    /// [`call_once`](Self::call_once) and [`reset`](Self::reset) create the lock file and missing
+    /// parent directories. How paths are resolved is described in [Paths](crate#paths).
     ///
     /// # Errors
     ///
-    /// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if there is something else than a regular file at the path; it is left as it was.
-    /// * [`ErrorKind::Io`](crate::ErrorKind::Io) if the path cannot be looked up, or something else is in the place of a parent directory.
+    /// See [the errors of `Once`](Self#errors).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().open_once(path)
     }
 
-    /// Runs `f` if it is not done yet, and returns whether it did. If another process or thread is
-    /// doing it, waits without limit until that one has done it or has failed; in the second case
-    /// `f` runs.
+    /// Runs `f` if the action is not done, blocking while another process or thread runs it.
     ///
-    /// When it returns `Ok`, it is done, by this call or by another.
+    /// Returns whether this call ran `f`. When the call returns `Ok`, the action is done. If the
+    /// closure of another caller fails, `f` runs next.
     ///
-    /// If `f` fails or panics, it is not done, and the error or the panic goes on to the caller.
-    /// The error type is the closure's own, and [`Error`] must convert into it, as into
-    /// [`std::io::Error`] and `Box<dyn std::error::Error>`. Where the compiler cannot tell which
-    /// type that is, the closure says it (`|| -> std::io::Result<()> { ... }`).
+    /// If `f` fails or panics, the action is not done, and the error or the panic is passed to the
+    /// caller. `E` is the error type of the closure, and [`Error`] must convert into it, as it does
+    /// into [`std::io::Error`] and `Box<dyn std::error::Error>`. If the compiler cannot infer the
+    /// type, annotate the closure: `|| -> std::io::Result<()> { ... }`.
     ///
     /// # Errors
     ///
-    /// * The error that `f` returned. It is not done then.
-    /// * An [`Error`] of kind [`Unsupported`](crate::ErrorKind::Unsupported) if the file system has
-    ///   no locks, [`Io`](crate::ErrorKind::Io) if the lock file or the file that records "done"
-    ///   cannot be created, [`NotRegularFile`](crate::ErrorKind::NotRegularFile) if something else
-    ///   lies at the path. It is not done then, but `f` may have run. (With [`Options::fsync`], if
-    ///   only the directory could not be synced, it may be done and not survive a loss of power.)
+    /// * The error that `f` returned. The action is not done then.
+    /// * An [`Error`] as described for [`Once`](Self#errors). The action is not done then, although
+    ///   `f` may have run. With [`Options::fsync`], if only the directory could not be synced, the
+    ///   action may be done but not survive a loss of power.
     pub fn call_once<E: From<Error>>(&self, f: impl FnOnce() -> Result<(), E>) -> Result<bool, E> {
         self.call(f, Lock::lock)
     }
 
-    /// Runs `f` if it is not done yet and no other process or thread is doing it, and returns
-    /// whether it did. Never waits.
+    /// Runs `f` if the action is not done and no other process or thread is running it, without
+    /// waiting.
+    ///
+    /// Returns whether this call ran `f`.
     ///
     /// # Errors
     ///
     /// An [`Error`] of kind [`WouldBlock`](crate::ErrorKind::WouldBlock) if another process or
-    /// thread is doing it; otherwise as [`call_once`](Self::call_once).
+    /// thread is running it; otherwise as for [`call_once`](Self::call_once).
     pub fn try_call_once<E: From<Error>>(
         &self,
         f: impl FnOnce() -> Result<(), E>,
@@ -157,8 +175,10 @@ impl Once {
         self.call(f, Lock::try_lock)
     }
 
-    /// Like [`call_once`](Self::call_once), but waits for others for at most `timeout`. (`f` itself
-    /// may take longer.)
+    /// Runs `f` if the action is not done, waiting at most `timeout` for another process or thread.
+    ///
+    /// The timeout does not limit `f` itself. A zero timeout tries once. A timeout too large for
+    /// [`Instant`] waits forever. Otherwise the call works as [`call_once`](Self::call_once) does.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -168,7 +188,7 @@ impl Once {
     /// let migrate = || -> Result<(), flockwork::Error> { Ok(()) };
     /// match migrated.call_once_timeout(Duration::from_secs(60), migrate) {
     ///     Ok(_) => println!("migrated"),
-    ///     Err(late) if late.is_timed_out() => println!("another process is still at it: {late}"),
+    ///     Err(error) if error.is_timed_out() => println!("still being migrated: {error}"),
     ///     Err(error) => return Err(error.into()),
     /// }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -177,7 +197,7 @@ impl Once {
     /// # Errors
     ///
     /// An [`Error`] of kind [`TimedOut`](crate::ErrorKind::TimedOut) if another process or thread
-    /// did not finish in time; otherwise as [`call_once`](Self::call_once).
+    /// did not finish before the timeout; otherwise as for [`call_once`](Self::call_once).
     pub fn call_once_timeout<E: From<Error>>(
         &self,
         timeout: Duration,
@@ -186,11 +206,15 @@ impl Once {
         self.call(f, |lock| lock.lock_timeout(timeout))
     }
 
-    /// Like [`call_once`](Self::call_once), but waits for others until `deadline`.
+    /// Runs `f` if the action is not done, waiting until `deadline` for another process or thread.
+    ///
+    /// The deadline does not limit `f` itself. A deadline that has passed tries once. Otherwise the
+    /// call works as [`call_once`](Self::call_once) does.
     ///
     /// # Errors
     ///
-    /// As [`call_once_timeout`](Self::call_once_timeout).
+    /// An [`Error`] of kind [`TimedOut`](crate::ErrorKind::TimedOut) if another process or thread
+    /// did not finish before the deadline; otherwise as for [`call_once`](Self::call_once).
     pub fn call_once_deadline<E: From<Error>>(
         &self,
         deadline: Instant,
@@ -199,16 +223,18 @@ impl Once {
         self.call(f, |lock| lock.lock_deadline(deadline))
     }
 
-    /// Like [`call_once`](Self::call_once), as a future that follows the [rule of all
-    /// futures](crate#futures); `f` returns the future that does the work. Dropping it gives up; if
-    /// that happens while the future of `f` runs, it is not done.
+    /// Runs the future that `f` returns if the action is not done, asynchronously.
+    ///
+    /// The future follows the [rules of all futures](crate#futures). If it is dropped while the
+    /// future of `f` runs, the action is not done. Otherwise it works as
+    /// [`call_once`](Self::call_once) does.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
     /// # let fetched = flockwork::Once::open(dir.path().join("fetched"))?;
     /// # futures_lite::future::block_on(async {
-    /// let was_me = fetched.call_once_async(|| async { Ok::<(), std::io::Error>(()) }).await?;
-    /// assert!(was_me);
+    /// let fetch = || async { Ok::<(), std::io::Error>(()) };
+    /// assert!(fetched.call_once_async(fetch).await?);
     /// # Ok::<(), std::io::Error>(())
     /// # })?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -216,7 +242,7 @@ impl Once {
     ///
     /// # Errors
     ///
-    /// As [`call_once`](Self::call_once).
+    /// As for [`call_once`](Self::call_once).
     pub fn call_once_async<F, Fut, E>(
         &self,
         f: F,
@@ -241,18 +267,20 @@ impl Once {
 
     // ----------------------------------------------------------------------------------- state
 
-    /// Whether it is done at this moment: one look at the path.
+    /// Returns whether the action is done at this moment.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if something else has taken the path; [`ErrorKind::Io`](crate::ErrorKind::Io) if it cannot be looked up.
+    /// See [the errors of `Once`](Self#errors).
     pub fn is_done(&self) -> Result<bool> {
         self.inner.done.is_set()
     }
 
-    /// Makes it undone, so that the next call does it again; returns whether it was done. If somebody does it at this
-    /// moment, waits until they have done or failed, without limit, and undoes that: who is called after this does
-    /// it with what there is now.
+    /// Makes the action undone, so that the next call runs its closure, and returns whether it was
+    /// done.
+    ///
+    /// If another process or thread is running its closure, the call blocks until the closure has
+    /// finished or failed, and then undoes it.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -267,26 +295,28 @@ impl Once {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if something else has taken the path (it is left as it was); [`ErrorKind::Io`](crate::ErrorKind::Io) if the file
-    /// cannot be removed, or the lock file not made; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the file system has no locks.
+    /// See [the errors of `Once`](Self#errors).
     pub fn reset(&self) -> Result<bool> {
         self.undo(self.lock()?.lock())
     }
 
-    /// As [`reset`](Self::reset), but waits for at most `timeout`.
+    /// Makes the action undone, waiting at most `timeout` for a closure that is running.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if somebody was at it all the time; otherwise as [`reset`](Self::reset).
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) if another process or thread was running its
+    /// closure until the timeout; otherwise see [the errors of `Once`](Self#errors).
     pub fn reset_timeout(&self, timeout: Duration) -> Result<bool> {
         self.undo(self.lock()?.lock_timeout(timeout))
     }
 
-    /// As [`reset`](Self::reset), as a future. Dropping it gives up.
+    /// Makes the action undone asynchronously: see [`reset`](Self::reset).
+    ///
+    /// The future follows the [rules of all futures](crate#futures).
     ///
     /// # Errors
     ///
-    /// As [`reset`](Self::reset).
+    /// See [the errors of `Once`](Self#errors).
     pub fn reset_async(&self) -> impl Future<Output = Result<bool>> + Send + use<> {
         let once = self.clone();
         async move {
@@ -297,57 +327,65 @@ impl Once {
 
     // ------------------------------------------------------------------------------------ wait
 
-    /// Waits until somebody has done it, without limit, and does not do it. Returns at once if it is done.
+    /// Blocks the current thread until the action is done, without doing it.
     ///
-    /// It is woken by the file system's events, as [`Event::wait`] is. If nobody does it, it waits on.
+    /// If no process ever does it, the call never returns. It is notified as
+    /// [`Event::wait`](Event::wait) is.
     ///
     /// # Errors
     ///
-    /// As [`is_done`](Self::is_done).
+    /// See [the errors of `Once`](Self#errors).
     pub fn wait(&self) -> Result<()> {
         self.until_done(|| Deadline::NEVER)
     }
 
-    /// Waits until somebody has done it, for at most `timeout`. Zero looks once; what no clock can show waits forever.
+    /// Waits at most `timeout` until the action is done, without doing it.
+    ///
+    /// A zero timeout checks once. A timeout too large for [`Instant`] waits forever.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if it was not done in time; otherwise as [`is_done`](Self::is_done).
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) if the action was not done before the timeout;
+    /// otherwise see [the errors of `Once`](Self#errors).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<()> {
         self.until_done(|| Deadline::after(timeout))
     }
 
-    /// Like [`wait`](Self::wait), as a future that follows the [rule of all
-    /// futures](crate#futures).
+    /// Waits asynchronously until the action is done, without doing it.
+    ///
+    /// The future follows the [rules of all futures](crate#futures).
     ///
     /// # Errors
     ///
-    /// As [`is_done`](Self::is_done).
+    /// See [the errors of `Once`](Self#errors).
     pub fn wait_async(&self) -> impl Future<Output = Result<()>> + Send + use<> {
         self.inner.done.wait_async()
     }
 
-    // ----------------------------------------------------------------------------------- about
+    // ------------------------------------------------------------------------- path and holders
 
-    /// The path whose file says that it is done, absolute.
+    /// Returns the absolute path of the file whose existence records that the action is done.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.inner.done.path()
     }
 
-    /// Whether all that was done by this handle and its clones has reached the disk, as [`Options::fsync`] asks. `false` without
-    /// that option, where files cannot be synced, and on other systems than Linux, which do not promise to wait for it.
+    /// Returns whether everything that this handle and its clones have done was synced to disk.
+    ///
+    /// It is `false` without [`Options::fsync`], where files cannot be synced, and on systems other
+    /// than Linux, which do not promise to wait until everything is written.
     #[must_use]
     pub fn is_durable(&self) -> bool {
         self.inner.durability.is_durable()
     }
 
-    /// The process that is doing it, as far as it is known: see [`Lock::holders`].
+    /// Returns the process that is running its closure, as far as it is known: see
+    /// [`Lock::holders`].
     ///
     /// # Errors
     ///
-    /// An error of kind [`Io`](crate::ErrorKind::Io) if a record cannot be read, or the system
-    /// refuses to tell.
+    /// [`Io`](crate::ErrorKind::Io) if a record cannot be read or the system refuses to list
+    /// holders.
     pub fn holders(&self) -> Result<Vec<Holder>> {
         holders::of(&self.inner.lock_path)
     }
@@ -378,8 +416,8 @@ impl Once {
         Ok(true)
     }
 
-    /// Rule O1. Whoever had the lock before may have done it, also if the lock was not acquired.
-    /// Returns `None` if it is done.
+    /// Checks again whether the action is done, and returns `None` if it is. The previous holder of
+    /// the lock may have done it, also if this call failed to acquire the lock (rule O1).
     fn unless_done(&self, locked: Result<LockGuard>) -> Result<Option<LockGuard>> {
         if self.is_done()? {
             return Ok(None);
@@ -387,22 +425,23 @@ impl Once {
         self.about_path(locked).map(Some)
     }
 
-    /// Errors are about the path, and not about the lock beside it.
+    /// Makes errors name the path instead of the lock file beside it.
     fn about_path(&self, locked: Result<LockGuard>) -> Result<LockGuard> {
         locked.map_err(|error| error.about(&self.inner.path))
     }
 
-    /// Rule O2. What was done is synced before any process sees that it is done, and that is before
-    /// another may do it.
+    /// Records that the action is done. The work is synced first, so that no process sees "done"
+    /// before the work is on disk, and the lock is released last, so that no other process runs its
+    /// closure (rule O2).
     fn finish(&self, locked: LockGuard) -> Result<()> {
         if !locked.is_here() {
-            // A forked copy that comes back from the closure: the other process is still at it (rule 4).
+            // The closure forked, and this is the copy: the other process still runs it (rule 4).
             return Err(Error::forked_copy(Operation::MarkDone, &self.inner.path));
         }
         self.sync(sys::sync_everything)?;
         self.inner.done.set()?;
         self.sync(sys::sync_directory)?;
-        drop(locked); // an error would mean that it is not done
+        drop(locked); // returning an error of unlocking would mean that the action is not done
         Ok(())
     }
 
@@ -414,7 +453,7 @@ impl Once {
         Ok(was_done)
     }
 
-    /// If that is wanted.
+    /// Calls `sync` for the directory of the path if [`Options::fsync`] is set.
     fn sync(&self, sync: fn(&Path) -> std::io::Result<bool>) -> Result<()> {
         let Inner { durability, path, .. } = &*self.inner;
         let directory = path.parent().filter(|_| durability.is_wanted);
@@ -430,7 +469,7 @@ impl AsRef<Path> for Once {
     }
 }
 
-// A panic in a callback leaves nothing half-changed: what is shared lies in files and in the kernel.
+// A panic in a callback leaves no state half-changed: all shared state is in files and the kernel.
 impl UnwindSafe for Once {}
 impl RefUnwindSafe for Once {}
 
@@ -441,12 +480,13 @@ impl fmt::Debug for Once {
 }
 
 impl Options {
-    /// Opens a [`Once`] at `path` with these settings: see [`Once::open`]. The [`label`](Self::label) is of the one who
-    /// does it.
+    /// Opens a [`Once`] at `path` with these settings: see [`Once::open`].
+    ///
+    /// The [`label`](Self::label) is shown while a closure runs.
     ///
     /// # Errors
     ///
-    /// As [`Once::open`].
+    /// See [the errors of `Once`](Once#errors).
     pub fn open_once(&self, path: impl AsRef<Path>) -> Result<Once> {
         let path = absolute_file(path.as_ref())?;
         let lock_path = sidecar_lock(&path);
