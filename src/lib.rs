@@ -1,79 +1,162 @@
-//! Locks, semaphores and events between unrelated programs, keyed by a path in the file system.
+//! Locks, semaphores and events between unrelated programs, identified by a path.
 //!
-//! * [`Lock`]: one holder at a time, over all processes and threads that open the path.
-//! * [`RwLock`]: many read, or one writes, and nobody starves.
-//! * [`Semaphore`]: so many holders at a time, first come, first served.
-//! * [`Event`]: a flag that wakes everyone who waits for it, and can carry a payload.
-//! * [`Once`]: something that one of all processes does once.
-//! * [`SharedFile`]: a data file that many programs read and change as a whole.
-//! * [`Options`]: a label for those who wait, access bits, a callback while waiting, polling, fsync.
-//! * [`Error`]: what went wrong, on which path, and who is in the way.
+//! Programs that open the same path exclude each other, limit each other or notify each other.
+//! There is no daemon and no shared memory. The locks are the kernel's advisory file locks
+//! (`flock(2)`, and `LockFileEx` on Windows), which the kernel releases when a process dies.
 //!
-//! There is no daemon, no shared memory and nothing to clean up after a crash: the locks are the kernel's
-//! advisory file locks, and it frees what a dead process held.
+//! # Which one do I need?
+//!
+//! | To | use |
+//! |---|---|
+//! | let one process at a time do something | [`Lock`] |
+//! | let many processes read, or one write | [`RwLock`] |
+//! | limit how many processes do something at the same time | [`Semaphore`] |
+//! | wait until another program is ready, and receive a message from it | [`Event`] |
+//! | do something once, however many processes need it | [`Once`] |
+//! | read and change a small file that several programs share | [`SharedFile`] |
+//! | see who holds a path, without opening or creating anything | [`inspect()`] |
+//!
+//! [`Options`] opens each of these primitives with settings: a label that waiters see, permissions,
+//! a callback during long waits, and more.
+//!
+//! # Example
 //!
 //! ```
 //! # let dir = tempfile::tempdir()?;
 //! # let path = dir.path().join("deploy.lock");
-//! let lock = flockwork::Lock::open(&path)?;
-//! let held = lock.lock()?; // every other process waits here
-//! held.unlock()?;
+//! use std::time::Duration;
+//! use flockwork::Lock;
 //!
-//! # let path = dir.path().join("compilers");
-//! let compilers = flockwork::Semaphore::open(&path, 4)?;
-//! let permit = compilers.acquire()?; // at most four of them anywhere
-//! println!("on slot {}", permit.slot());
+//! let lock = Lock::open(&path)?;
+//! let guard = lock.lock()?; // every other program that locks the path waits
 //!
-//! # let path = dir.path().join("server.ready");
-//! let ready = flockwork::Event::open(&path)?;
-//! # ready.set()?;
-//! ready.wait()?; // until any program makes that file
+//! // The lock is taken now, for other threads of this process as well.
+//! let error = lock.lock_timeout(Duration::from_millis(20)).unwrap_err();
+//! assert!(error.is_timed_out());
 //!
-//! # let path = dir.path().join("builds");
-//! let builds = flockwork::SharedFile::open(&path)?;
-//! builds.update(|lines| {
-//!     lines.extend(b"one more\n");
-//!     Ok::<_, std::io::Error>(()) // read, changed and written under one lock
-//! })?;
+//! guard.unlock()?; // dropping the guard also releases the lock
+//! assert!(lock.try_lock().is_ok());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Names
+//! # Paths
 //!
-//! `lock` waits without limit, `try_lock` never waits, `lock_timeout` and `lock_deadline` give up,
-//! and `lock_async` returns a future. The other primary verbs have the same five forms: `read`,
-//! `write`, `acquire`, `acquire_many`, `wait`, `wait_cleared`, `consume`, `call_once`, `lock_shared`
-//! and `lock_exclusive`. A lock that was not acquired is an error. Every other method exists once,
-//! and with `_async` where it waits.
+//! A path is made absolute when it is opened, so a later change of the current directory has no
+//! effect. Symbolic links in parent directories are followed. A symbolic link as the last component
+//! is an error.
+//!
+//! Opening a [`Lock`], [`RwLock`] or [`Semaphore`] creates missing files and parent directories.
+//! Opening, reading or waiting for an [`Event`], [`Once`] or [`SharedFile`] creates nothing, since
+//! the program that produces it may want to create that directory itself. No lock file is deleted:
+//! see the caveats of [`Lock`](Lock#caveats).
+//!
+//! # Waiting
+//!
+//! The primary verbs come in five forms, named after the plain one:
+//!
+//! | Form | Waits |
+//! |---|---|
+//! | `lock()` | until the lock is available |
+//! | `try_lock()` | never |
+//! | `lock_timeout(timeout)` | at most `timeout`; zero tries once |
+//! | `lock_deadline(deadline)` | until `deadline`; one in the past tries once |
+//! | `lock_async()` | asynchronously, until the lock is available |
+//!
+//! The other primary verbs are `read`, `write`, `acquire`, `acquire_many`, `wait`, `wait_cleared`,
+//! `consume`, `call_once`, `lock_shared` and `lock_exclusive`. Other methods that wait have a plain
+//! and an `_async` form, and a few also have a `_timeout` form.
+//!
+//! On a local file system, waits for a lock sleep in the kernel, and waits for an event sleep until
+//! the file system reports a change. Waits on a network file system poll. [`platforms`] lists what
+//! each system reports, and how often waiters check on their own.
 //!
 //! # Futures
 //!
-//! All futures follow one rule. They are `Send + 'static` and belong to no runtime. Nothing happens
-//! before the first poll. Dropping a future cancels it: what it was granted and did not take goes to
-//! the next waiter. A future that was polled must be polled on or dropped, since it may be granted
-//! the lock while no task polls it. It must not be polled after it has completed.
+//! All futures follow the same rules:
 //!
-//! # What the process gets
+//! * They are `Send + 'static` and run on any executor.
+//! * They do nothing before they are polled for the first time.
+//! * Dropping a future cancels the wait. A lock that it was granted but has not returned is passed
+//!   to the next waiter.
+//! * A future that has been polled must be polled to completion or dropped. It can be granted the
+//!   lock while no task polls it, and other waiters are blocked until it is polled again. So in a
+//!   `select!` with `&mut future`, the other branches must not wait for the same lock.
+//! * A future must not be polled after it has completed.
 //!
-//! The library installs no signal handlers and changes neither the umask, the environment nor the current
-//! directory. Waits with a deadline, and futures, are served by at most one helper thread for each lock
-//! that is waited for, which sleeps in the kernel. A helper ends when it has been granted the lock and no wait needs it; one whose
-//! waits have all given up stays until then. At most 8 such helpers are kept by waits of less than 50 milliseconds, and at
-//! most 256 helpers exist, 64 of them for waits that go on; beyond that waits poll. A future that
-//! polls, waits for a semaphore or an event, or has an [`on_wait`](Options::on_wait) callback needs a timer's thread
-//! as well, one for all. While a thread or future waits for an event (as [`Once::wait`] does), or is first in a semaphore's queue, there are two more
-//! threads for the process, and one instance of the system's file watcher (the crate `notify`). On Unix it registers one handler with `pthread_atfork(3)`, which counts forks.
+//! For a timeout, use the runtime's own, such as `tokio::time::timeout`.
 //!
-//! # Not promised
+//! # Errors
 //!
-//! Each type says what it does not promise; [`_protocol`] states what lies on disk and why no wake-up is
-//! lost, and [`_platforms`] what holds on which system.
+//! Every failure is an [`Error`], and so is a lock that was not acquired.
+//! `let _guard = lock.try_lock()?;` never continues without the lock. [`Error::kind`] tells the
+//! cases apart, [`Error::holders`] returns the processes that were in the way, and [`Error::hint`]
+//! suggests what to do. An [`Error`] converts into [`std::io::Error`].
+//!
+//! # Crash safety
+//!
+//! When a process dies, even by SIGKILL, the kernel releases its locks and permits, and the next
+//! waiter acquires them. Files are replaced in one step, so no reader sees a [`SharedFile`] or a
+//! payload half-written. The following is left to the program:
+//!
+//! * A holder that dies may leave the data it was changing in any state.
+//!   [`LockGuard::was_abandoned`] reports such a death if the holder left a record.
+//! * An [`Event`] stays set when the process that set it dies.
+//! * Changes survive the death of any process. They survive a loss of power only with
+//!   [`Options::fsync`].
+//! * A child that is created by `fork` without exec shares the locks of its parent until it closes
+//!   them, calls exec or ends.
+//!
+//! # Threads and other effects on the process
+//!
+//! The library installs no signal handlers. It does not change the umask, the environment or the
+//! current directory. On Unix it registers one `pthread_atfork(3)` handler, which counts forks.
+//!
+//! It starts threads only for these waits:
+//!
+//! * [`Lock::lock`] without a callback blocks in the calling thread. Any other wait for a lock or a
+//!   permit is served by a helper thread, one for each lock that is waited for, which sleeps in the
+//!   kernel. A helper ends once it has been granted the lock and no wait needs it any more. At most
+//!   64 helpers that waits need, and 256 in all, exist at a time; further waits poll.
+//! * One timer thread serves all futures that poll, that wait for a semaphore or an event, or that
+//!   have an [`on_wait`](Options::on_wait) callback.
+//! * While a thread or future waits for an event or is first in a semaphore's queue, the process
+//!   has two more threads and one instance of the system's file watcher (through the crate
+//!   `notify`).
+//!
+//! # Cargo features
+//!
+//! * `cli` builds the command `flockwork`. It is off by default and adds nothing to the library.
+//!
+//! # Platforms
+//!
+//! Linux, macOS, Windows and the BSDs. Elsewhere (Solaris, WebAssembly) the crate compiles, and
+//! every operation that would lock returns an error of kind
+//! [`Unsupported`](ErrorKind::Unsupported). [`platforms`] lists what holds on which system and what
+//! was tested there.
+//!
+//! # Minimum supported Rust version
+//!
+//! 1.85. It is raised only in a minor version, and the [`changelog`] says so.
+//!
+//! # More documentation
+//!
+//! * [`recipes`]: solutions to common tasks, in Rust and for the shell.
+//! * [`platforms`]: what each operating system and file system provides.
+//! * [`reliability`]: how the crate is tested, and what the tests found.
+//! * [`protocol`]: the files on disk, and what other programs can rely on.
+//! * [`changelog`]: what changed in each version.
+//!
+//! [`changelog`]: _documentation::changelog
+//! [`platforms`]: _documentation::platforms
+//! [`protocol`]: _documentation::protocol
+//! [`recipes`]: _documentation::recipes
+//! [`reliability`]: _documentation::reliability
 
 #![deny(missing_docs)]
-// The layers of docs/PROTOCOL.md, with the methods that clippy.toml lists.
+// clippy.toml lists the methods that only certain layers may call.
 #![deny(clippy::disallowed_methods)]
 
-// First, for its macro.
+// This module comes first because the others use its macro.
 #[cfg(test)]
 #[macro_use]
 #[allow(
@@ -124,14 +207,25 @@ pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{Permit, Semaphore};
 pub use shared_file::{FileReadGuard, FileWriteGuard, SharedFile};
 
-#[doc = include_str!("../docs/PROTOCOL.md")]
-pub mod _protocol {}
+/// Documentation beyond the API: the files of the project's `docs` directory, and the changelog.
+pub mod _documentation {
+    #[doc = include_str!("../docs/RECIPES.md")]
+    pub mod recipes {}
 
-#[doc = include_str!("../docs/PLATFORMS.md")]
-pub mod _platforms {}
+    #[doc = include_str!("../docs/PLATFORMS.md")]
+    pub mod platforms {}
 
-#[doc = include_str!("../docs/RECIPES.md")]
-pub mod _recipes {}
+    #[doc = include_str!("../docs/RELIABILITY.md")]
+    pub mod reliability {}
+
+    #[doc = include_str!("../docs/PROTOCOL.md")]
+    pub mod protocol {}
+
+    // The heading of the next version is in brackets, which rustdoc takes for a link.
+    #[doc = "[Unreleased]: #unreleased\n"]
+    #[doc = include_str!("../CHANGELOG.md")]
+    pub mod changelog {}
+}
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

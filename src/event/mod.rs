@@ -99,7 +99,7 @@ use crate::wait::{Deadline, is_watchable};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// More, for the shell as well, is in [`_recipes`](crate::_recipes).
+/// More, for the shell as well, is in [`recipes`](crate::_documentation::recipes).
 ///
 /// # Names that belong to it
 ///
