@@ -47,8 +47,8 @@
 //!
 //! Opening a [`Lock`], [`RwLock`] or [`Semaphore`] creates missing files and parent directories.
 //! Opening, reading or waiting for an [`Event`], [`Once`] or [`SharedFile`] creates nothing, since
-//! the program that produces it may want to create that directory itself. No lock file is deleted:
-//! see the caveats of [`Lock`](Lock#caveats).
+//! the program that sets or writes it may want to create that directory itself. The library never
+//! deletes a lock file: see the caveats of [`Lock`](Lock#caveats).
 //!
 //! # Waiting
 //!
@@ -95,8 +95,8 @@
 //! # Crash safety
 //!
 //! When a process dies, even by SIGKILL, the kernel releases its locks and permits, and the next
-//! waiter acquires them. Files are replaced in one step, so no reader sees a [`SharedFile`] or a
-//! payload half-written. The following is left to the program:
+//! waiter acquires them. Shared files and payloads are replaced in one step, so no reader sees one
+//! half-written. The rest is left to the program:
 //!
 //! * A holder that dies may leave the data it was changing in any state.
 //!   [`LockGuard::was_abandoned`] reports such a death if the holder left a record.
@@ -129,10 +129,10 @@
 //!
 //! # Platforms
 //!
-//! Linux, macOS, Windows and the BSDs. Elsewhere (Solaris, WebAssembly) the crate compiles, and
-//! every operation that would lock returns an error of kind
-//! [`Unsupported`](ErrorKind::Unsupported). [`platforms`] lists what holds on which system and what
-//! was tested there.
+//! Linux is tested on each change, and Windows under Wine. macOS, the BSDs (except Dragonfly) and
+//! illumos are type-checked. Elsewhere (Solaris, WebAssembly) the crate compiles, and every
+//! operation that would lock returns an error of kind [`Unsupported`](ErrorKind::Unsupported).
+//! [`platforms`] lists what holds on which system.
 //!
 //! # Minimum supported Rust version
 //!
@@ -208,6 +208,7 @@ pub use semaphore::{Permit, Semaphore};
 pub use shared_file::{FileReadGuard, FileWriteGuard, SharedFile};
 
 /// Documentation beyond the API: the files of the project's `docs` directory, and the changelog.
+#[allow(clippy::doc_markdown, reason = "the files are for readers outside rustdoc as well")]
 pub mod _documentation {
     #[doc = include_str!("../docs/RECIPES.md")]
     pub mod recipes {}

@@ -55,13 +55,14 @@ use crate::wait::{
 ///
 /// # Fairness
 ///
-/// The kernel decides the order. Linux serves blocked waiters first come, first served, except that
+/// The kernel decides the order. Linux serves blocked waiters first come, first served, with two
+/// exceptions:
 ///
-/// * a new caller can barge in at the moment of release, before the waiter that the kernel has
+/// * A new caller can barge in at the moment of release, before the waiter that the kernel has
 ///   woken runs. That waiter then queues again, so waiters can change places too. This is frequent
 ///   where many processes hold the lock for less than a millisecond each, and rare where they hold
-///   it for longer;
-/// * a thread that is blocked in [`lock`](Self::lock) goes to the end of the queue when it runs a
+///   it for longer.
+/// * A thread that is blocked in [`lock`](Self::lock) goes to the end of the queue when it runs a
 ///   signal handler, and all waiters of a process do so when it is stopped and continued (SIGSTOP,
 ///   SIGCONT). With a signal every 10 milliseconds, such a thread hardly ever acquires a contended
 ///   lock. Handle signals in another thread, or wait with a timeout, which blocks a helper thread
@@ -378,7 +379,8 @@ impl LockGuard {
         self.raw.unlock()
     }
 
-    /// Whether this process acquired the lock. It did not if `fork` created this copy of the guard.
+    /// Returns whether this process acquired the lock. It did not if `fork` created this copy of
+    /// the guard.
     pub(crate) fn is_here(&self) -> bool {
         self.raw.is_here()
     }

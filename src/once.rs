@@ -80,8 +80,8 @@ use crate::wait::Deadline;
 ///
 /// # Fairness
 ///
-/// Callers queue as for a [`Lock`](Lock#fairness). If the closure succeeds, all of them return
-/// without running theirs.
+/// Callers queue as for a [`Lock`](Lock#fairness). If a closure succeeds, all waiting callers
+/// return without running theirs.
 ///
 /// # Caveats
 ///

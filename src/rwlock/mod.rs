@@ -84,8 +84,8 @@ use crate::wait::{
 /// `data.lock`. The waiter at the front holds the turnstile until the readers or the writer before
 /// it have released the lock, and all later readers and writers wait behind it. The order at the
 /// turnstile is that of a [`Lock`](crate::Lock#fairness): first come, first served, except that a
-/// new caller can barge in, and that signals and stops cost a waiter its place. There are three
-/// more exceptions:
+/// new caller can barge in, and that a process that is stopped and continued loses its place. There
+/// are three more exceptions:
 ///
 /// * A waiter that has queued for a second tries the lock itself, once per second, so that a
 ///   stopped process (SIGSTOP, Ctrl-Z) that holds the turnstile does not block it for good. It
