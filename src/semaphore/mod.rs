@@ -1,4 +1,4 @@
-//! `Semaphore`: N slot files, acquired in turn.
+//! [`Semaphore`]: N slot files, each of which one holder locks, and a queue of waiters.
 
 mod acquire;
 mod batch;
@@ -36,18 +36,19 @@ use crate::wait::{
     is_watchable, take_over, wait_here,
 };
 
-/// So many permits for a path, between processes and threads alike.
+/// A counting semaphore on a path, between unrelated processes and between threads.
 ///
-/// Any number of programs open the same path with the same number; at most that many permits are out at any
-/// moment, over all of their processes and threads. When a holder dies, however it dies, the kernel gives its
-/// permit back: there is nothing to count up again and nothing to clean up. Those who wait are served first
-/// come, first served, also between processes, and sleep in the kernel until it is their turn.
+/// Any number of programs can open the same path. At most N permits are out at any moment, across
+/// all of their processes and threads. When a holder dies, even by SIGKILL, the kernel releases its
+/// permits. There is no count to repair.
 ///
-/// The path is a directory, which holds a lock file for each permit and the number of permits; that is a part
-/// of the semaphore and not of the program that opens it.
+/// The path is a directory that contains one lock file, a *slot*, for each permit. The capacity N
+/// is stored there too. Opening the semaphore with a different one is an error.
 ///
-/// A `Semaphore` is a cheap handle: clone it, share it between threads, keep it. It does not remember who
-/// acquired: a thread that acquires again while it holds permits may wait for itself.
+/// A `Semaphore` is a cheap handle: clone it, share it between threads and keep it. It keeps a
+/// descriptor open for each slot that it has tried, so a handle that waits for one of N permits has
+/// N open. It does not record which thread acquired a permit: a thread that acquires again while it
+/// holds permits can deadlock.
 ///
 /// # Examples
 ///
@@ -57,48 +58,78 @@ use crate::wait::{
 /// use std::time::Duration;
 /// use flockwork::Semaphore;
 ///
-/// let compilers = Semaphore::open(&path, 4)?; // at most four at a time, on this machine
+/// let compilers = Semaphore::open(&path, 4)?; // at most four at a time on this machine
 /// {
-///     let permit = compilers.acquire()?; // waits for its turn
-///     println!("on slot {}", permit.slots()[0]); // 0 to 3, nobody else's now
-/// } // given back
+///     let permit = compilers.acquire()?; // blocks until a permit is available
+///     println!("slot {}", permit.slot()); // 0 to 3; no other holder has the same
+/// } // released
 ///
-/// let linker = compilers.acquire_many(2)?; // counts double
+/// let linker = compilers.acquire_many(2)?; // counts as two
 /// match compilers.acquire_timeout(Duration::from_secs(5)) {
-///     Ok(permit) => permit.release()?, // drop would do; this one reports errors
-///     Err(error) if error.is_timed_out() => eprintln!("{error}"), // says who holds them
+///     Ok(permit) => permit.release()?, // like dropping it, but reports errors
+///     Err(error) if error.is_timed_out() => eprintln!("{error}"), // names the first holder
 ///     Err(error) => return Err(error.into()),
 /// }
 /// # drop(linker);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// # What is not promised
+/// # Fairness
 ///
-/// * It is advisory: it holds off those who ask for it.
-/// * [`try_acquire`](Self::try_acquire) does not stand in the queue, so it may pass those who do.
-/// * The order is that in which they joined the queue, but for two cases: who has waited for a second looks
-///   for itself, once a second, so that a stopped process (SIGSTOP) at the head of the queue does not hold up
-///   all others; and who joins in the microseconds in which the head is passed on may come first.
-///   (What such a process holds or has gathered it keeps.)
-/// * Whoever holds permits and waits for more can wait for another who does the same. Ask for all at once
-///   with [`acquire_many`](Self::acquire_many), which cannot deadlock.
-/// * A slot file that is removed is put back, with the lock on it. Removing the whole directory makes the next
-///   acquisition create it anew, and those who hold permits of the old one are not counted any more.
-/// * On a network file system the order is chance, and a holder that is cut off is not told.
+/// Waiters of all processes form one queue and are served first come, first served, with three
+/// exceptions:
 ///
-/// # Platform-specific behaviour
+/// * [`try_acquire`](Self::try_acquire) does not queue, so it can take a permit ahead of waiters.
+/// * Waiters that arrive close together, or while the front of the queue moves on, can change
+///   places. This is frequent where many processes hold permits for less than a millisecond each. A
+///   process that is stopped and continued loses its place.
+/// * A waiter that has queued for a second checks the slots itself, once per second, so that a
+///   stopped process (SIGSTOP, Ctrl-Z) at the front does not block the others for good. The stopped
+///   process keeps the permits that it has gathered.
 ///
-/// * Linux: a released permit, and that of a holder that died, is passed on within some hundred
-///   microseconds. Elsewhere a death is noticed by looking, every 20 to 100 milliseconds.
+/// The waiter at the front gathers the permits it asked for, and those behind it wait until it has
+/// all. So queued small requests do not starve a large one. On a network file system the order is
+/// random.
+///
+/// # Caveats
+///
+/// * The semaphore is advisory. It limits only programs that acquire permits from it.
+/// * Two callers that each hold permits and wait for more can deadlock. Acquire all permits in one
+///   call of [`acquire_many`](Self::acquire_many).
+/// * Do not remove the files. A slot file that is removed is restored with the lock on it. If the
+///   whole directory is removed, the next acquisition creates a new one, in which permits of the
+///   old one do not count.
+/// * A process that may not write to the directory can acquire permits, but cannot notify waiters
+///   when it releases them: waiters check once per second. It uses the slot files that exist, of
+///   which the first 64 are created with the semaphore. See [`Options::access`].
+/// * On a network file system, a holder that is cut off from the server loses its permits and is
+///   not notified.
+///
+/// # Errors
+///
+/// Opening and acquiring return an [`Error`] of one of these kinds, and nothing is acquired then:
+///
+/// * [`InvalidPermits`](crate::ErrorKind::InvalidPermits) if the number of permits is 0 or exceeds
+///   the capacity, also if the capacity has been reduced during the wait. A capacity is 1 to 4096.
+/// * [`CapacityMismatch`](crate::ErrorKind::CapacityMismatch) if [`open`](Self::open) finds a
+///   semaphore with a different capacity.
+/// * [`Corrupt`](crate::ErrorKind::Corrupt) if the stored capacity is not a valid number.
+/// * [`NotRegularFile`](crate::ErrorKind::NotRegularFile) if the path names something other than a
+///   directory, or one of its files is not a regular file. It is left unchanged.
+/// * [`Unsupported`](crate::ErrorKind::Unsupported) if the platform or the file system has no
+///   locks.
+/// * [`Io`](crate::ErrorKind::Io) if the system refuses the operation, for example because a file
+///   cannot be created or the process has too many open files.
+///
+/// # Platform-specific behavior
+///
+/// * Linux: waiters are notified of a release, and of the death of a holder, within some hundred
+///   microseconds. Elsewhere the waiter at the front checks for deaths every 20 to 100
+///   milliseconds.
 /// * Windows: while a `Semaphore` is open, its files cannot be removed.
-/// * Where there are no hard links (FAT), a slot file that is removed is made anew, while its holder may still
-///   hold the old one. Do not remove slot files.
-/// * A process that may not write to the directory (it is another user's) can take permits, but cannot
-///   notify waiters when it releases: they check once a second. It uses the slot files that exist; the first
-///   64 are created with the semaphore. See [`Options::access`].
-/// * Network file systems (NFS, SMB, FUSE ...) are polled: 1 to 50 milliseconds.
-/// * Each handle keeps a descriptor open for each slot that it has tried: who waits for one of N has N open.
+/// * File systems without hard links (FAT): a slot file that is removed is created again, although
+///   its holder may still hold the old one.
+/// * Network file systems (NFS, SMB, FUSE and others) are polled every 1 to 50 milliseconds.
 #[derive(Clone)]
 pub struct Semaphore {
     inner: Arc<Inner>,
@@ -148,49 +179,41 @@ impl Inner {
 }
 
 impl Semaphore {
-    /// Opens the semaphore at `path`, or makes it with so many permits, together with the missing parent
-    /// directories.
+    /// Opens the semaphore at `path`, or creates it with the given number of permits.
     ///
-    /// However many processes do so at once, one makes it. The path is made absolute, so that a later change of
-    /// the current directory changes nothing. Symbolic links in parent directories are followed, at the last
-    /// component refused.
+    /// Missing parent directories are created too. If several processes create the semaphore at the
+    /// same time, one of them does and the others open it. How paths are resolved is described in
+    /// [Paths](crate#paths).
     ///
     /// # Errors
     ///
-    /// * [`ErrorKind::CapacityMismatch`](crate::ErrorKind::CapacityMismatch) if it is there with another number of permits.
-    /// * [`ErrorKind::InvalidPermits`](crate::ErrorKind::InvalidPermits) for 0 permits, or more than 4096.
-    /// * [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) if what is stored is no number of permits.
-    /// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if there is something else than a directory at the path, or something else
-    ///   than a file within it; it is left as it was.
-    /// * [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the platform has no locks.
-    /// * [`ErrorKind::Io`](crate::ErrorKind::Io) if a file can neither be opened nor made.
+    /// See [the errors of `Semaphore`](Self#errors).
     pub fn open(path: impl AsRef<Path>, permits: u32) -> Result<Self> {
         Options::new().open_semaphore(path, permits)
     }
 
-    /// Opens the semaphore at `path` with the number of permits that it has. Makes nothing where there is
-    /// none.
+    /// Opens the semaphore at `path` with its stored capacity, without creating anything.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io) with the kind `NotFound` if there is none; otherwise as [`open`](Self::open).
+    /// [`NotFound`](crate::ErrorKind::NotFound) if there is no semaphore; otherwise see [the errors
+    /// of `Semaphore`](Self#errors).
     pub fn open_existing(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().open_existing_semaphore(path)
     }
 
-    /// Waits for a permit, without limit.
+    /// Acquires a permit, blocking the current thread until one is available.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the file system has no locks; [`ErrorKind::Io`](crate::ErrorKind::Io) for what else the system refuses,
-    /// such as another descriptor; [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) if the number of permits was damaged since. Then nothing
-    /// is held.
+    /// See [the errors of `Semaphore`](Self#errors).
     pub fn acquire(&self) -> Result<Permit> {
         self.acquire_many(1)
     }
 
-    /// Takes a permit if one is free, and never waits. It does not stand in the queue: a permit that is free
-    /// may be on its way to one who does.
+    /// Attempts to acquire a permit without waiting.
+    ///
+    /// The call does not queue, so it can take a permit ahead of waiters.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -198,7 +221,7 @@ impl Semaphore {
     /// let uploads = flockwork::Semaphore::open(&path, 2)?;
     /// match uploads.try_acquire() {
     ///     Ok(_permit) => println!("uploading"),
-    ///     Err(error) if error.is_would_block() => println!("later: {error}"),
+    ///     Err(error) if error.is_would_block() => println!("try again later: {error}"),
     ///     Err(error) => return Err(error.into()),
     /// }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -206,35 +229,41 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::WouldBlock`](crate::ErrorKind::WouldBlock) if none is free; otherwise as [`acquire`](Self::acquire).
+    /// [`WouldBlock`](crate::ErrorKind::WouldBlock) if no permit is available; otherwise see [the
+    /// errors of `Semaphore`](Self#errors).
     pub fn try_acquire(&self) -> Result<Permit> {
         self.try_acquire_many(1)
     }
 
-    /// Waits for a permit for at most `timeout`. Zero tries once; what no clock can show waits forever.
+    /// Attempts to acquire a permit, waiting at most `timeout`.
+    ///
+    /// A zero timeout tries once. A timeout too large for [`Instant`] waits forever.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if none could be had in time; otherwise as [`acquire`](Self::acquire).
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) if no permit was available before the timeout;
+    /// otherwise see [the errors of `Semaphore`](Self#errors).
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<Permit> {
         self.acquire_many_timeout(1, timeout)
     }
 
-    /// Waits for a permit until `deadline`. One that has passed tries once.
+    /// Attempts to acquire a permit, waiting until `deadline`.
+    ///
+    /// A deadline that has passed tries once.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if none could be had in time; otherwise as [`acquire`](Self::acquire).
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) if no permit was available before the deadline;
+    /// otherwise see [the errors of `Semaphore`](Self#errors).
     pub fn acquire_deadline(&self, deadline: Instant) -> Result<Permit> {
         self.acquire_many_deadline(1, deadline)
     }
 
-    /// Waits for a permit as a future, under any runtime. Dropping the future gives up.
+    /// Acquires a permit asynchronously.
     ///
-    /// The wait begins when it is first polled, and holds up no executor thread. A future that was polled should
-    /// be polled on or dropped: one that is set aside when it has come to the front of the queue delays each of the
-    /// others by up to a second, and one that waits for several permits keeps those it has gathered. A future that is
-    /// polled after it has completed stays pending.
+    /// The future follows the [rules of all futures](crate#futures). One that has reached the front
+    /// of the queue and is neither polled nor dropped delays each other waiter by up to a second,
+    /// and keeps the permits that it has gathered.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -250,30 +279,31 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// As [`acquire`](Self::acquire).
+    /// See [the errors of `Semaphore`](Self#errors).
     pub fn acquire_async(&self) -> impl Future<Output = Result<Permit>> + Send + use<> {
         self.acquire_many_async(1)
     }
 
-    /// Waits for `permits` permits, which are had and given back together, without limit.
+    /// Acquires several permits together, blocking the current thread until all are available.
     ///
-    /// It is served in its turn: at the head of the queue it gathers what becomes free, and those behind it wait
-    /// until it has all. Who gives up gives back what was gathered. So two who wait for many never wait for
-    /// each other.
+    /// They are released together, when the returned [`Permit`] is dropped. The caller queues like
+    /// any other. At the front of the queue it gathers permits as they become available, and
+    /// releases them if it gives up. So two callers of this method never deadlock with each other.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidPermits`](crate::ErrorKind::InvalidPermits) at once for 0, or more than the semaphore has (also if it has shrunk since);
-    /// otherwise as [`acquire`](Self::acquire).
+    /// [`InvalidPermits`](crate::ErrorKind::InvalidPermits) immediately if `permits` is 0 or
+    /// exceeds the capacity; otherwise see [the errors of `Semaphore`](Self#errors).
     pub fn acquire_many(&self, permits: u32) -> Result<Permit> {
         self.wait(permits, || Deadline::NEVER)
     }
 
-    /// Takes so many permits if they are free, all or none, and never waits.
+    /// Attempts to acquire several permits together without waiting, all of them or none.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::WouldBlock`](crate::ErrorKind::WouldBlock) if fewer are free; otherwise as [`acquire_many`](Self::acquire_many).
+    /// [`WouldBlock`](crate::ErrorKind::WouldBlock) if fewer are available; otherwise as for
+    /// [`acquire_many`](Self::acquire_many).
     pub fn try_acquire_many(&self, permits: u32) -> Result<Permit> {
         self.check(permits)?;
         let look = self.inner.look_now_and_then()?;
@@ -283,31 +313,38 @@ impl Semaphore {
         }
     }
 
-    /// Waits for so many permits for at most `timeout`. Zero tries once; what no clock can show waits forever.
+    /// Attempts to acquire several permits together, waiting at most `timeout`.
+    ///
+    /// A zero timeout tries once. A timeout too large for [`Instant`] waits forever.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if they could not be had in time; otherwise as
-    /// [`acquire_many`](Self::acquire_many).
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) if they were not available before the timeout;
+    /// otherwise as for [`acquire_many`](Self::acquire_many).
     pub fn acquire_many_timeout(&self, permits: u32, timeout: Duration) -> Result<Permit> {
         self.wait(permits, || Deadline::after(timeout))
     }
 
-    /// Waits for so many permits until `deadline`. One that has passed tries once.
+    /// Attempts to acquire several permits together, waiting until `deadline`.
+    ///
+    /// A deadline that has passed tries once.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if they could not be had in time; otherwise as
-    /// [`acquire_many`](Self::acquire_many).
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) if they were not available before the deadline;
+    /// otherwise as for [`acquire_many`](Self::acquire_many).
     pub fn acquire_many_deadline(&self, permits: u32, deadline: Instant) -> Result<Permit> {
         self.wait(permits, || Deadline::at(deadline))
     }
 
-    /// Waits for so many permits as a future: see [`acquire_async`](Self::acquire_async).
+    /// Acquires several permits together asynchronously.
+    ///
+    /// The future behaves as that of [`acquire_async`](Self::acquire_async). All errors are
+    /// returned when it is polled.
     ///
     /// # Errors
     ///
-    /// As [`acquire_many`](Self::acquire_many), all when polled.
+    /// As for [`acquire_many`](Self::acquire_many).
     pub fn acquire_many_async(
         &self,
         permits: u32,
@@ -321,23 +358,26 @@ impl Semaphore {
         }
     }
 
-    /// How many permits the semaphore has, held or not.
+    /// Returns the capacity: how many permits the semaphore has, held or available.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) or [`ErrorKind::Io`](crate::ErrorKind::Io) if what is stored cannot be read.
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) or [`Io`](crate::ErrorKind::Io) if the stored
+    /// capacity cannot be read.
     pub fn capacity(&self) -> Result<u32> {
         self.inner.slots.capacity()
     }
 
-    /// How many permits are free at this moment. A snapshot: it may be out of date when it is returned.
+    /// Returns how many permits are available at this moment.
     ///
-    /// Takes nothing, but touches each slot for a microsecond: who calls [`try_acquire`](Self::try_acquire) in
-    /// that moment may be refused. Those who wait lose nothing by it.
+    /// The result is a snapshot and may be out of date when the call returns. The call acquires
+    /// nothing, but touches each slot for a microsecond, in which a
+    /// [`try_acquire`](Self::try_acquire) can fail. Waiters lose nothing by it.
     ///
     /// # Errors
     ///
-    /// As [`capacity`](Self::capacity), and [`ErrorKind::Io`](crate::ErrorKind::Io) if a slot cannot be opened.
+    /// As for [`capacity`](Self::capacity), and [`Io`](crate::ErrorKind::Io) if a slot cannot be
+    /// opened.
     pub fn available_permits(&self) -> Result<u32> {
         loop {
             let unwanted = QUEUES.unwanted();
@@ -355,11 +395,12 @@ impl Semaphore {
         }
     }
 
-    /// Changes the number of permits, for all who use the semaphore.
+    /// Changes the capacity, for all programs that use the semaphore.
     ///
-    /// More permits can be had at once, also by those who wait. Fewer take nothing from anybody: there is no
-    /// new permit until so many have been given back that fewer than `permits` are out. Whoever waits for
-    /// more than there are then fails with [`ErrorKind::InvalidPermits`](crate::ErrorKind::InvalidPermits).
+    /// Added permits are available immediately, to waiters as well. If the capacity is reduced,
+    /// holders keep their permits, and no new ones are granted until fewer than `permits` are out.
+    /// A waiter that asked for more permits than the new capacity fails with
+    /// [`InvalidPermits`](crate::ErrorKind::InvalidPermits).
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -368,7 +409,7 @@ impl Semaphore {
     /// let two = jobs.acquire_many(2)?;
     /// jobs.set_capacity(1)?;
     /// assert_eq!(jobs.capacity()?, 1);
-    /// assert!(jobs.try_acquire().is_err()); // two are out
+    /// assert!(jobs.try_acquire().is_err()); // two permits are still out
     /// drop(two);
     /// let one = jobs.try_acquire()?;
     /// assert!(jobs.try_acquire().is_err());
@@ -378,30 +419,34 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidPermits`](crate::ErrorKind::InvalidPermits) for 0 permits, or more than 4096; [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) if what is stored is no
-    /// number of permits; [`ErrorKind::Io`](crate::ErrorKind::Io) if it cannot be written.
+    /// [`InvalidPermits`](crate::ErrorKind::InvalidPermits) if `permits` is 0 or more than 4096;
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) if the stored capacity is not a valid number;
+    /// [`Io`](crate::ErrorKind::Io) if it cannot be written.
     pub fn set_capacity(&self, permits: u32) -> Result<()> {
         self.inner.slots.set_capacity(permits)
     }
 
-    /// Who holds permits at this moment, as far as that is known: one entry for each slot that is held, in the
-    /// order of their [numbers](Holder::slot). Takes nothing and delays nobody.
+    /// Returns the holders of permits at this moment, as far as they are known.
     ///
-    /// See [`Lock::holders`](crate::Lock::holders) for what is known of whom.
+    /// There is one entry for each held slot, in the order of the slots' [numbers](Holder::slot).
+    /// The call acquires nothing and delays no process. See [`Lock::holders`](crate::Lock::holders)
+    /// for which holders are known.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if there is a record that cannot be read, or the system refuses to tell.
+    /// [`Io`](crate::ErrorKind::Io) if a record cannot be read or the system refuses to list
+    /// holders.
     pub fn holders(&self) -> Result<Vec<Holder>> {
         holders::of(self.inner.slots.directory())
     }
 
-    /// Whether those who wait in this process are woken by the system's events. Where they cannot be had (all
-    /// inotify instances of the user are taken, no thread can be had, a network file system,
-    /// [`Options::poll_interval`]) they look every 1 to 50 milliseconds instead, and ask for events again every 10
-    /// seconds.
+    /// Returns whether waiters of this process are notified by events of the file system.
     ///
-    /// Asks the system, which takes some hundred microseconds.
+    /// Without events they poll every 1 to 50 milliseconds, and try to subscribe again every 10
+    /// seconds. This happens on a network file system, with [`Options::poll_interval`], if the
+    /// user's inotify instances are used up, or if no thread can be started.
+    ///
+    /// The call asks the system, which takes some hundred microseconds.
     #[must_use]
     pub fn is_event_driven(&self) -> bool {
         let wake_strategy = &self.inner.wake_strategy;
@@ -409,7 +454,7 @@ impl Semaphore {
             && wake_strategy.places.first().is_some_and(|place| is_watchable(&place.directory))
     }
 
-    /// The path of the semaphore, absolute.
+    /// Returns the absolute path of the semaphore.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.inner.slots.directory()
@@ -470,11 +515,11 @@ impl fmt::Debug for Semaphore {
 }
 
 impl Options {
-    /// Opens a [`Semaphore`] at `path` with these settings, or makes it: see [`Semaphore::open`].
+    /// Opens a [`Semaphore`] at `path` with these settings, or creates it: see [`Semaphore::open`].
     ///
     /// # Errors
     ///
-    /// As [`Semaphore::open`].
+    /// See [the errors of `Semaphore`](Semaphore#errors).
     pub fn open_semaphore(&self, path: impl AsRef<Path>, permits: u32) -> Result<Semaphore> {
         self.semaphore(path.as_ref(), Some(permits))
     }
@@ -483,7 +528,7 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// As [`Semaphore::open_existing`].
+    /// As for [`Semaphore::open_existing`].
     pub fn open_existing_semaphore(&self, path: impl AsRef<Path>) -> Result<Semaphore> {
         self.semaphore(path.as_ref(), None)
     }

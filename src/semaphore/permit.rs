@@ -29,11 +29,15 @@ impl PermitOptions {
     }
 }
 
-/// One or more permits of a semaphore. Given back when dropped.
+/// A guard that holds one or more permits of a [`Semaphore`](crate::Semaphore).
 ///
-/// It owns what it holds: it can be sent to another thread, kept in a struct, and outlive the [`Semaphore`](crate::Semaphore).
-/// A copy that `fork` makes of it releases nothing.
-#[must_use = "if unused, the permit is given back at once"]
+/// Dropping it releases them. It owns what it holds: it can be sent to another thread, kept in a
+/// struct, and outlive the [`Semaphore`](crate::Semaphore). A copy of a permit in a child created
+/// by `fork` releases nothing.
+///
+/// [`Semaphore::acquire`](crate::Semaphore::acquire),
+/// [`Semaphore::acquire_many`](crate::Semaphore::acquire_many) and their other forms return it.
+#[must_use = "if unused, the permit is released immediately"]
 #[clippy::has_significant_drop]
 pub struct Permit {
     /// Before the batch: once a slot is free, the record beside it is another's.
@@ -92,27 +96,30 @@ impl Permit {
         Ok(Self { records, batch, slots, was_abandoned })
     }
 
-    /// Which slots they are, in ascending order, from 0 to the capacity less one: nobody else has one of these numbers now, so
-    /// they can choose a port, a device or a directory. (After the semaphore has shrunk, the numbers of
-    /// permits that are still out are higher.)
+    /// Returns the numbers of the slots that this permit holds, in ascending order.
+    ///
+    /// They are between 0 and the capacity minus 1, and no other holder has one of them, so they
+    /// can select a port, a device or a directory. (After the capacity has been reduced, permits
+    /// that are still out can have higher numbers.)
     #[must_use]
     pub fn slots(&self) -> &[u32] {
         self.slots.as_slice()
     }
 
-    /// The lowest of [`slots`](Self::slots): the slot of a permit that was acquired alone.
+    /// Returns the lowest of the [`slots`](Self::slots), the only one of a permit acquired alone.
     #[must_use]
     pub fn slot(&self) -> u32 {
         self.slots()[0]
     }
 
-    /// Gives the permits back, and says if that failed, which dropping cannot.
+    /// Releases the permits and reports errors, which dropping the guard cannot do.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the system refuses to unlock. The descriptor is closed then, which releases the permit
-    /// too unless a forked child also has it open. [`ErrorKind::Io`](crate::ErrorKind::Io) also in a copy of the permit that `fork` made:
-    /// the copy releases nothing.
+    /// [`Io`](crate::ErrorKind::Io) if the system fails to unlock a file. The descriptor is closed
+    /// then, which also releases the permit unless a forked child has it open.
+    ///
+    /// [`Io`](crate::ErrorKind::Io) also in a forked copy of the permit, which releases nothing.
     pub fn release(mut self) -> Result<()> {
         if self.batch.taken().any(|(_, locked)| !locked.is_here()) {
             return Err(Error::forked_copy(Operation::Release, self.batch.directory()));
@@ -121,18 +128,18 @@ impl Permit {
         self.batch.give_back()
     }
 
-    /// Whether a holder before this one died while it had one of these slots: what it did there may be
-    /// half-done.
+    /// Returns whether an earlier holder of one of these slots died without releasing it.
     ///
-    /// Known only to a permit of a semaphore that leaves records ([`Options::label`],
-    /// [`Options::record_holder`]), of a holder that left one; told once. Ending the process with the permit
-    /// alive counts as dying.
+    /// Its work may then be half-done. Only permits of a semaphore that writes records
+    /// ([`Options::label`], [`Options::record_holder`]) report it, only for holders that left a
+    /// record, and only once. So `false` means "no evidence". A process that ends while the permit
+    /// is alive counts as one that died.
     #[must_use]
     pub fn was_abandoned(&self) -> bool {
         self.was_abandoned
     }
 
-    /// The path of the semaphore, absolute.
+    /// Returns the absolute path of the semaphore.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.batch.directory()
