@@ -1,28 +1,45 @@
-//! Who may use the files and directories that are created.
+//! [`Access`]: the permissions of files and directories that are created.
 
 use crate::sys::Bits;
 
-/// Who may use the files and directories that flockwork creates.
+/// The permissions of the files and directories that flockwork creates.
 ///
-/// Whoever may *read* a lock file can hold the lock, shared or exclusively, for as long as they like, and so stop the
-/// others. Against other users of the machine there is `Private` or `Group`.
+/// A user who may *read* a lock file can hold the lock, shared or exclusively, for any length of
+/// time and so block all other users. [`Private`](Self::Private) and [`Group`](Self::Group) keep
+/// other users of the machine out.
 ///
-/// # Platform-specific behaviour
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("build.lock");
+/// use flockwork::{Access, Options};
 ///
-/// Mode bits, so Unix only. On Windows what is created inherits the access list of its directory,
-/// whatever is said here.
+/// let lock = Options::new().access(Access::Private).open_lock(&path)?;
+/// # #[cfg(unix)] {
+/// # use std::os::unix::fs::PermissionsExt;
+/// assert_eq!(path.metadata()?.permissions().mode() & 0o777, 0o600);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Platform-specific behavior
+///
+/// The setting selects Unix mode bits. On Windows it has no effect: files and directories inherit
+/// the access list of the directory in which they are created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Access {
-    /// As any new file: the process's umask decides.
+    /// The usual permissions of a new file, limited by the umask of the process.
     #[default]
     Umask,
-    /// The owner alone: files 0600, directories 0700.
+    /// Only the owner: files 0600, directories 0700.
     Private,
-    /// The owner and the group (the creator's, or the directory's if its set-group-ID bit says so): files
-    /// 0660, directories 0770.
+    /// The owner and the group: files 0660, directories 0770.
+    ///
+    /// The group is that of the creator, or that of the directory if its set-group-ID bit is set.
     Group,
-    /// Everybody: files 0666, directories 0777. Whoever may write to the directory can remove the lock.
+    /// All users: files 0666, directories 0777.
+    ///
+    /// A user who may write to the directory can remove the lock file.
     Everyone,
 }
 

@@ -1,5 +1,6 @@
-//! One lockable file in one mode, as the engine waits for it: a lock, a gate, or a semaphore's only
-//! slot.
+//! A request for a lock on one file in one mode, as the waiting engine sees it.
+//!
+//! The file is a lock, a gate, or the only slot of a semaphore.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crate::wait::{Target, WaitCallback, WaitQueues};
 /// The queues of this process: waiters for the same file in the same mode share a helper.
 pub(crate) static QUEUES: WaitQueues<LockRequest> = WaitQueues::new();
 
-/// The callback of a wait for `path`, as the engine calls it.
+/// Returns the callback of [`Options::on_wait`] as the engine calls it during a wait for `path`.
 pub(crate) fn notice(options: &Options, path: &Arc<Path>) -> Option<WaitCallback> {
     options.notice.clone().map(|(after, callback)| {
         let path = Arc::clone(path);
@@ -23,20 +24,21 @@ pub(crate) fn notice(options: &Options, path: &Arc<Path>) -> Option<WaitCallback
     })
 }
 
-/// A lock on a file in one mode, as the engine sees it.
+/// A lock on a file in one mode, which any number of waiters want.
 pub(crate) struct LockRequest {
     pub(crate) file: Arc<LockFile>,
     pub(crate) mode: Mode,
     pub(crate) poll_every: Option<Duration>,
-    /// The lock of which it is a part, if it is one.
+    /// The lock that this file is a part of, if it is a part of one.
     pub(crate) coordinator: Option<Box<dyn Coordinator>>,
 }
 
-/// A lock that consists of several, of which one is waited for.
+/// A lock that consists of several files, of which waiters wait for one.
 pub(crate) trait Coordinator: Send + Sync {
-    /// Whether there are waiters that should acquire it first.
+    /// Whether other processes have waiters that should acquire the lock first.
     fn others_wait(&self) -> bool;
-    /// A helper has acquired and released it, since no waiter needed it any more.
+    /// Called after a helper has acquired and released the lock because no waiter needed it any
+    /// more.
     fn was_given_back(&self);
 }
 
@@ -121,7 +123,7 @@ impl Target for LockRequest {
     }
 }
 
-// Windows only: elsewhere files have numbers, and lower case is another name.
+// Windows only: elsewhere inodes identify files, and names differ by case.
 #[cfg(all(test, windows))]
 mod tests {
     use super::*;

@@ -1,4 +1,4 @@
-//! How a primitive is opened, and what a callback is told of a wait.
+//! [`Options`], with which a primitive is opened, and [`Waiting`], which a callback receives.
 
 use std::fmt;
 use std::path::Path;
@@ -9,7 +9,11 @@ use crate::access::Access;
 use crate::holder::Holder;
 use crate::record;
 
-/// Settings with which a primitive is opened. A builder that can be used again and again.
+/// Settings for opening a primitive.
+///
+/// This is a builder. It can open any number of primitives.
+///
+/// # Examples
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -20,7 +24,7 @@ use crate::record;
 ///     .on_wait(Duration::from_secs(1), |waiting| eprintln!("{waiting}"));
 /// let target = options.open_lock(dir.path().join("target.lock"))?;
 /// let cache = options.open_lock(dir.path().join("cache.lock"))?;
-/// let _both = (target.lock()?, cache.lock()?);
+/// let _guards = (target.lock()?, cache.lock()?);
 ///
 /// let holders = target.holders()?;
 /// assert_eq!(holders[0].label(), Some("cargo build"));
@@ -28,7 +32,7 @@ use crate::record;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Default)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a separate setting")]
 pub struct Options {
     pub(crate) label: Option<Arc<str>>,
     pub(crate) record: bool,
@@ -44,17 +48,22 @@ pub struct Options {
 pub(crate) type Callback = Arc<dyn Fn(&Waiting) + Send + Sync>;
 
 impl Options {
-    /// The defaults: no label, no record, access as the umask decides, no callback, no polling.
+    /// Creates options with all settings at their defaults.
+    ///
+    /// There is no label, no record, no callback and no polling. The umask decides the permissions
+    /// of files that are created.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Says in a few words what the holder is doing, for those who wait: they see it in
-    /// [`Lock::holders`](crate::Lock::holders), in errors and in [`on_wait`](Self::on_wait). Implies
+    /// Sets a short text that tells waiters what the holder is doing.
+    ///
+    /// It is shown by [`Lock::holders`](crate::Lock::holders) and the other `holders` methods, in
+    /// errors, and in [`on_wait`](Self::on_wait) callbacks. It implies
     /// [`record_holder(true)`](Self::record_holder).
     ///
-    /// Kept on one line and cut after 512 characters. An empty one is none.
+    /// The label is kept on one line and cut after 512 characters. An empty label counts as none.
     #[must_use]
     pub fn label(mut self, text: impl AsRef<str>) -> Self {
         self.label = Some(text.as_ref().into()).filter(|label: &Arc<str>| !label.is_empty());
@@ -62,40 +71,50 @@ impl Options {
         self
     }
 
-    /// Whether a holder leaves a record beside the path for as long as it holds. Off by default, on with a
-    /// [`label`](Self::label); the last call counts.
+    /// Sets whether a holder keeps a record beside the path while it holds. Off by default.
     ///
-    /// The record is `P.holder` for a lock file `P`, `P/holders/slot.N` for a semaphore, and a file in `P.holders` for each
-    /// reader of an [`RwLock`](crate::RwLock). It names the process, its pid namespace, host and boot, its command, when it
-    /// acquired the lock, and the label.
+    /// A [`label`](Self::label) turns it on. The last call counts.
     ///
-    /// The record holds the whole command line, and whoever may read the directory can read it unless
-    /// [`access`](Self::access) says otherwise. The names `P.holder` and `P.holder.new` are flockwork's:
-    /// what is found there that is no record is left alone, and there is no record then.
+    /// The record is `P.holder` for a lock file `P`, `P/holders/slot.N` for a semaphore, and a file
+    /// in `P.holders` for each reader of an [`RwLock`](crate::RwLock). It names the process, its
+    /// pid namespace, host and boot, its command, the time of acquisition, and the label. It is
+    /// valid only while the process that wrote it lives and holds the lock.
     ///
-    /// Costs some 50 microseconds at each acquisition and release. It is a courtesy and not a part of
-    /// the lock: where the record cannot be written (a read-only directory, a full disk) the lock is
-    /// held without one. A record counts only while its writer lives and holds.
+    /// The record contains the whole command line, which every user who may read the directory can
+    /// read unless [`access`](Self::access) restricts it. The names `P.holder` and `P.holder.new`
+    /// are reserved for records. If another file has one of these names, it is left unchanged and
+    /// no record is written.
+    ///
+    /// A record costs some 50 microseconds at each acquisition and release. It is informative only:
+    /// if it cannot be written (on a read-only directory or a full disk), the lock is held without
+    /// one.
     #[must_use]
     pub fn record_holder(mut self, yes: bool) -> Self {
         self.record = yes;
         self
     }
 
-    /// Who may use the files and parent directories that are created. What exists already stays as it is.
+    /// Sets the permissions of files and parent directories that are created.
+    ///
+    /// Existing files and directories are left unchanged.
     #[must_use]
     pub fn access(mut self, access: Access) -> Self {
         self.access = access;
         self
     }
 
-    /// Calls `f` when a wait has lasted `after`, and every `after` from then on: to tell a person what
-    /// is going on. A shorter span than a millisecond counts as one.
+    /// Calls `f` when a wait has lasted for `after`, and again after each further `after`.
     ///
-    /// It runs in the thread that waits, or where the future is polled, and the wait goes on when it
-    /// returns. With it, for a lock, also a wait without limit goes through the process's waiting helper instead of
-    /// blocking in the kernel itself, which costs some 20 microseconds when it ends. A panic in `f`
-    /// ends the wait and goes through to the caller; nothing is held then.
+    /// The callback can tell a person what the program waits for. An interval of less than a
+    /// millisecond counts as one millisecond.
+    ///
+    /// The callback runs in the waiting thread, or where the future is polled, and the wait
+    /// continues when it returns. If it panics, the wait ends, nothing is held, and the panic is
+    /// passed to the caller.
+    ///
+    /// With a callback, [`Lock::lock`](crate::Lock::lock) also waits through a helper thread
+    /// instead of blocking in the kernel itself, which adds some 20 microseconds to the end of the
+    /// wait.
     #[must_use]
     pub fn on_wait(
         mut self,
@@ -106,92 +125,104 @@ impl Options {
         self
     }
 
-    /// Waits by trying again every `interval`, instead of in the kernel. A shorter one than 100
-    /// microseconds counts as that.
+    /// Makes waits try again every `interval` instead of sleeping in the kernel.
     ///
-    /// For file systems whose locks wake late and which flockwork does not know as such; it polls by
-    /// itself on those it knows (NFS, SMB, FUSE ...). Polling is not fair: whoever tries at the right
-    /// moment gets it.
+    /// An interval of less than 100 microseconds counts as 100 microseconds. Polling is not fair:
+    /// the first waiter to try after a release acquires the lock.
+    ///
+    /// This is for file systems that wake waiters late and are not known to flockwork. On those it
+    /// knows (NFS, SMB, FUSE and others) it polls without this setting.
     #[must_use]
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.poll_every = Some(interval.max(Duration::from_micros(100)));
         self
     }
 
-    /// Whether what is done must have reached the disk before anybody is told of it, so that a loss of power cannot undo
-    /// it. Off by default: then it survives the death of any process, and after a loss of power there are the old contents,
-    /// the new, or on some file systems none.
+    /// Sets whether changes are synced to disk, so that a loss of power cannot undo them. Off by
+    /// default.
     ///
-    /// * For a [`SharedFile`](crate::SharedFile): a write has reached the disk, with its name,
-    ///   before it returns, and so have the directories that were created for its lock. Other
-    ///   processes may see it before that.
-    /// * For a [`Once`](crate::Once): all that the closure wrote has reached the disk before anybody sees "done", and
-    ///   "done" has before the call returns.
+    /// Without it, changes survive the death of any process. After a loss of power, a file has its
+    /// old contents, the new ones, or on some file systems none.
     ///
-    /// Where a file system or a sandbox has no call for this (it returns `EINVAL`, `ENOSYS`,
-    /// `EOPNOTSUPP` or `EPERM`), the calls succeed without it, since the work is done, and
+    /// * [`SharedFile`](crate::SharedFile): a write returns once the contents and the name of the
+    ///   file, and the directories created for its lock, are on disk. Other processes may see the
+    ///   contents before that.
+    /// * [`Once`](crate::Once): everything the closure wrote is on disk before any process sees
+    ///   "done", and "done" is on disk before the call returns.
+    ///
+    /// If a file system or a sandbox does not support syncing (it returns `EINVAL`, `ENOSYS`,
+    /// `EOPNOTSUPP` or `EPERM`), calls succeed without it, and
     /// [`SharedFile::is_durable`](crate::SharedFile::is_durable) and
-    /// [`Once::is_durable`](crate::Once::is_durable) are `false` from then on. Any other error of
-    /// syncing is the call's.
+    /// [`Once::is_durable`](crate::Once::is_durable) return `false` from then on. Calls return any
+    /// other error of syncing.
     ///
-    /// Costs what the disk costs: some milliseconds for a file; and for a `Once` as long as it takes to write everything
-    /// that any program has left to be written, on all file systems, also on a network one that hangs.
+    /// Syncing a file takes some milliseconds. For a `Once` it takes as long as writing everything
+    /// that any program has left to be written, on all file systems, including a network file
+    /// system that hangs.
     ///
-    /// # Platform-specific behaviour
+    /// # Platform-specific behavior
     ///
-    /// What a closure wrote anywhere is synced by `syncfs(2)` for the file system of the path,
-    /// whose errors are reported, and `sync(2)` for all others, which Linux waits for and does not
-    /// report. Other systems do not promise to wait, and Windows has no such call: there the
-    /// closure has to bring its files to the disk itself ([`std::fs::File::sync_all`]). Windows
-    /// cannot bring a directory to the disk either; its file systems keep a journal of names.
+    /// For a `Once`, Linux syncs the file system of the path with `syncfs(2)`, whose errors are
+    /// returned, and all other file systems with `sync(2)`, which waits but reports no errors.
+    /// Other Unix systems do not promise to wait, and Windows has no such call. There, the closure
+    /// must sync its files itself ([`std::fs::File::sync_all`]). Windows cannot sync a directory
+    /// either; its file systems keep a journal of names.
     #[must_use]
     pub fn fsync(mut self, yes: bool) -> Self {
         self.fsync = yes;
         self
     }
 
-    /// Whether the programs that this process starts while it holds something hold it as well: until the last of them has
-    /// ended, also when this process was killed meanwhile. So a job that it starts never runs without the lock. Off by
+    /// Sets whether programs that this process starts while it holds a lock hold it too. Off by
     /// default.
     ///
-    /// Every program that any thread starts while the guard lives inherits it, and what those start in turn, if they leave
-    /// it open. A guard that is released or dropped is given up by this process alone then: others get it when nobody has
-    /// it any more, and who waits for a semaphore's permit hears of that a little later than of a release (a second at most).
-    /// For a [`Once`](crate::Once), and the guards of a [`SharedFile`](crate::SharedFile), it is the same.
+    /// The lock stays held until this process has released it and the last of those programs has
+    /// ended, even if this process is killed before. So a job never runs without the lock.
+    ///
+    /// Every program that any thread starts while the guard is alive inherits the lock, and so does
+    /// every program that those start, unless they close it. Releasing or dropping the guard gives
+    /// up only this process's share. Waiters for a [`Semaphore`](crate::Semaphore) notice the end
+    /// of the last program within a second, which is later than they notice a release. The setting
+    /// applies to a [`Once`](crate::Once) and the guards of a [`SharedFile`](crate::SharedFile)
+    /// too.
     ///
     /// ```
     /// # #[cfg(unix)] {
     /// # let dir = tempfile::tempdir()?;
     /// # let path = dir.path().join("a.lock");
     /// let lock = flockwork::Options::new().inherit(true).open_lock(&path)?;
-    /// let held = lock.lock()?;
+    /// let guard = lock.lock()?;
     /// let mut job = std::process::Command::new("sleep").arg("0.1").spawn()?;
-    /// drop(held);
-    /// assert!(lock.try_lock().is_err_and(|error| error.is_would_block())); // the job has it
+    /// drop(guard);
+    /// assert!(lock.try_lock().is_err_and(|error| error.is_would_block())); // the job holds it
     /// job.wait()?;
-    /// drop(lock.try_lock()?);
+    /// assert!(lock.try_lock().is_ok());
     /// # }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// # Platform-specific behaviour
+    /// # Platform-specific behavior
     ///
-    /// Unix: the descriptor stays open through `exec`. Windows has no such locks: with this, acquiring is an
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io) of the kind `Unsupported` there; a job object can end the programs with their starter.
+    /// On Unix the descriptor stays open through `exec`. Windows cannot pass on a lock, so
+    /// acquiring one with this setting returns an error of kind [`Io`](crate::ErrorKind::Io).
+    /// There, a job object can end the programs together with the process that started them.
     #[must_use]
     pub fn inherit(mut self, yes: bool) -> Self {
         self.inherit = yes;
         self
     }
 
-    /// Whether an [`Event`](crate::Event) counts as set while a file of any type is at its path, and not only a regular
-    /// file: a directory, a socket, a FIFO, a device. A symbolic link counts while it leads to a file, so that the keys of
-    /// a mounted Kubernetes `ConfigMap` and a `current` that points to a release can be waited for. Off by default.
+    /// Sets whether a file of any type sets an [`Event`](crate::Event), not only a regular file.
     ///
-    /// Such an event can be looked at and waited for: `is_set`, `wait`, `wait_cleared`, `wait_any`, `wait_all`. Setting,
-    /// clearing and consuming it are refused with an [`ErrorKind::Io`](crate::ErrorKind::Io) of the kind `InvalidInput`, since
-    /// another program made what is there; and [`payload`](crate::Event::payload) is read from a regular file only.
-    /// Opening it creates no directories. Other primitives ignore this setting.
+    /// Directories, sockets, FIFOs and devices count then. A symbolic link counts while it leads to
+    /// an existing file. So a program can wait for the keys of a mounted Kubernetes `ConfigMap`, or
+    /// for a link `current` that points to a release. Off by default.
+    ///
+    /// Such an event can be checked and waited for (`is_set`, `wait`, `wait_cleared`, `wait_any`,
+    /// `wait_all`). Setting, clearing and consuming it are errors of kind
+    /// [`Io`](crate::ErrorKind::Io), since another program created the file.
+    /// [`payload`](crate::Event::payload) reads only regular files. Opening the event creates no
+    /// directories. Other primitives ignore this setting.
     ///
     /// ```
     /// # #[cfg(unix)] {
@@ -206,7 +237,8 @@ impl Options {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// The key `ready` of a mounted `ConfigMap` is a link that leads through another one, `..data`:
+    /// The key `ready` of a mounted `ConfigMap` is a link that leads through another link,
+    /// `..data`:
     ///
     /// ```
     /// # #[cfg(unix)] {
@@ -214,9 +246,10 @@ impl Options {
     /// # let mounted = dir.path().to_path_buf();
     /// use std::os::unix::fs::symlink;
     ///
-    /// let ready = flockwork::Options::new().any_file_type(true).open_event(mounted.join("ready"))?;
+    /// let options = flockwork::Options::new().any_file_type(true);
+    /// let ready = options.open_event(mounted.join("ready"))?;
     /// symlink("..data/ready", mounted.join("ready"))?;
-    /// assert!(!ready.is_set()?); // it leads nowhere yet
+    /// assert!(!ready.is_set()?); // the link leads nowhere yet
     ///
     /// std::fs::create_dir(mounted.join("..2026_11_27"))?;
     /// std::fs::write(mounted.join("..2026_11_27/ready"), "yes")?;
@@ -226,15 +259,16 @@ impl Options {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// The appearance and disappearance of the file that a symbolic link leads to are noticed within 50 milliseconds,
-    /// since no event reports them in the link's directory.
+    /// Events of the directory do not report changes of the file that a symbolic link leads to, so
+    /// waiters check for them at least every 50 milliseconds.
     #[must_use]
     pub fn any_file_type(mut self, yes: bool) -> Self {
         self.any_file_type = yes;
         self
     }
 
-    /// The same for the lock file `locked` and what else is a part of what lies at `path`: a callback is told of that.
+    /// Returns these options for the parts of the primitive at `path`, with a callback that
+    /// receives `path` and finds the holders by the lock file `locked`.
     pub(crate) fn for_parts_of(&self, path: &Arc<Path>, locked: &Arc<Path>) -> Self {
         let mut options = self.clone();
         if let Some((_, callback)) = &mut options.notice {
@@ -248,8 +282,8 @@ impl Options {
         options
     }
 
-    /// How long a waiter waits at most before it checks by itself. With a long span, a notification
-    /// that is lost shows as a stall.
+    /// Sets how long a waiter waits for a notification before it checks on its own. With a long
+    /// interval, a lost notification shows as a stall.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
     #[must_use]
@@ -274,14 +308,16 @@ impl fmt::Debug for Options {
     }
 }
 
-/// What [`Options::on_wait`] is told of a wait that lasts.
+/// A wait in progress, which [`Options::on_wait`] passes to its callback.
+///
+/// Its [`Display`](fmt::Display) text says what is waited for, for how long, and who holds it.
 #[derive(Debug)]
 pub struct Waiting {
     path: Arc<Path>,
-    /// Where its holders are found.
+    /// The path by which the holders are found.
     locked: Arc<Path>,
     elapsed: Duration,
-    /// For several events: how many more are missing, and whether one of them is enough.
+    /// For several events: how many more are not set, and whether one of them is enough.
     others: usize,
     is_any: bool,
 }
@@ -292,7 +328,7 @@ impl Waiting {
         Self { path, locked, elapsed, others: 0, is_any: false }
     }
 
-    /// For several events, of which `path` is the first that is missing.
+    /// A wait for several events, of which `path` is the first that is not set.
     pub(crate) fn for_events(
         path: &Arc<Path>,
         others: usize,
@@ -302,19 +338,21 @@ impl Waiting {
         Self { others, is_any, ..Self::new(path, elapsed) }
     }
 
-    /// The path that the wait is for. Of several events this is the first that is missing.
+    /// Returns the path that is waited for. Of several events, it is the first that is not set.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// How long so far.
+    /// Returns how long the wait has lasted so far.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.elapsed
     }
 
-    /// All who have it now (a semaphore's several), as far as that is known. Looks each time it is asked.
+    /// Returns the current holders, as far as they are known. A semaphore can have several.
+    ///
+    /// Each call looks them up again.
     #[must_use]
     pub fn holders(&self) -> Vec<Holder> {
         record::find(&self.locked, true).unwrap_or_default()
