@@ -33,8 +33,8 @@ use crate::wait::{
 /// or one [`RwLockWriteGuard`] exist, across all of their processes and threads. The contents of
 /// the file are never touched. When a holder dies, even by SIGKILL, the kernel releases its lock.
 ///
-/// Overlapping readers cannot starve a writer, as they do with plain `flock`, and writers cannot
-/// starve readers: see [Fairness](#fairness).
+/// Unlike with plain `flock`, overlapping readers cannot starve a writer, and writers cannot starve
+/// readers: see [Fairness](#fairness).
 ///
 /// An `RwLock` is a cheap handle: clone it, share it between threads and keep it. It keeps two
 /// descriptors open, and one more for each guard. The lock is not reentrant. A thread that calls
