@@ -1,4 +1,4 @@
-//! `Event`: one marker file, and its waiters.
+//! The `Event`: a marker file, and the waits for it to appear or disappear.
 
 mod wait;
 
@@ -16,20 +16,36 @@ use crate::file::marker::{Consumed, Marker};
 use crate::options::{Callback, Options};
 use crate::wait::{Deadline, is_watchable};
 
-/// A flag on a path that any program can set, and that wakes all who wait for it, in all processes and threads.
+/// A flag at a path that any program can set, waking every waiter in all processes and threads.
 ///
-/// A file at the path: it is there, and the event is set; it is gone, and the event is clear. What the file holds is
-/// the event's payload: a port, a version, a result. So a shell sets it with `touch`, clears it with `rm` and
-/// looks with `test -e`, and a waiter sees that at once: it is woken by the file system's events and does not poll.
+/// The event is set while a regular file exists at the path, and clear while none does. The file's
+/// contents are the event's payload: a port, a version, a result. A shell script sets the event
+/// with `touch`, clears it with `rm` and checks it with `test -e`. The file system notifies waiters
+/// of the change, so they do not poll where it can.
 ///
-/// As `threading.Event` and `multiprocessing.Event` in Python, or a manual-reset event on Windows, it stays set
-/// until somebody clears it, and lets everybody through meanwhile. With [`consume`](Self::consume) it is an
-/// auto-reset event: of all who wait that way exactly one gets each setting, with its payload.
+/// An event stays set until it is cleared, and all waiters proceed while it is set, as with
+/// `threading.Event` in Python or a manual-reset event on Windows. With [`consume`](Self::consume)
+/// it works as an auto-reset event: of all callers that consume, exactly one receives each setting
+/// and its payload.
 ///
-/// An `Event` is a cheap handle: clone it, share it between threads, keep it. It keeps no descriptor open (but one
-/// for those who consume). Nothing has to be cleaned up when a process dies.
+/// An `Event` is a cheap handle: clone it, share it between threads, keep it. It keeps no file
+/// descriptor open until it first consumes a setting. A process that dies while it waits leaves
+/// nothing behind.
+///
+/// # Waiting
+///
+/// [`wait`](Self::wait), [`wait_cleared`](Self::wait_cleared) and [`consume`](Self::consume) each
+/// have five forms. The plain form blocks without limit, `try_` never blocks, `_timeout` and
+/// `_deadline` give up, and `_async` returns a future. All futures follow [one
+/// rule](crate#futures).
+///
+/// A zero timeout, or a deadline that has passed, checks once. A timeout too large for [`Instant`]
+/// waits forever. A wait follows the path and not the directory: if a parent directory is missing,
+/// removed or replaced, the wait goes on until the file exists at the path.
 ///
 /// # Examples
+///
+/// A server announces its port, and any number of clients wait for it:
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -37,10 +53,10 @@ use crate::wait::{Deadline, is_watchable};
 /// use std::time::Duration;
 /// use flockwork::Event;
 ///
-/// // The server, when it can be reached:
+/// // The server, once it accepts connections:
 /// Event::open(&path)?.set_with(b"40123")?;
 ///
-/// // Any number of clients, before or after that:
+/// // A client, started earlier or later:
 /// let ready = Event::open(&path)?;
 /// match ready.wait_timeout(Duration::from_secs(30)) {
 ///     Ok(()) => println!("listens on port {:?}", ready.payload()?),
@@ -50,10 +66,8 @@ use crate::wait::{Deadline, is_watchable};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// # Recipes
-///
-/// A ready file outlives a server that is killed. The server holds a [`Lock`](crate::Lock) beside it for as long as it
-/// lives, and a client checks that:
+/// The file outlives a server that is killed. If the server also holds a [`Lock`](crate::Lock) for
+/// as long as it lives, a client can check that the server is still alive:
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -62,7 +76,7 @@ use crate::wait::{Deadline, is_watchable};
 ///
 /// let (ready, alive) = (dir.join("server.ready"), dir.join("server.alive"));
 ///
-/// // The server. It removes what the server before it left.
+/// // The server. It removes the file that a killed predecessor left behind.
 /// let running = Lock::open(&alive)?.try_lock()?;
 /// let event = Event::open(&ready)?;
 /// event.clear()?;
@@ -78,9 +92,9 @@ use crate::wait::{Deadline, is_watchable};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A reader of a value that changes gets the old payload or the new one, and never a part of one.
-/// Waiters are not woken when the payload of an event that is set is replaced. Where each payload
-/// must reach a consumer, the producers use [`set_new`](Self::set_new):
+/// Setting an event that is already set replaces its payload, and a reader gets either the old
+/// payload or the new one. Waiters are not notified of a replacement. Producers whose payloads must
+/// each reach a consumer use [`set_new`](Self::set_new):
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -99,36 +113,50 @@ use crate::wait::{Deadline, is_watchable};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// More, for the shell as well, is in [`recipes`](crate::_documentation::recipes).
+/// [`recipes`](crate::_documentation::recipes) has more examples, including shell scripts.
 ///
-/// # Names that belong to it
+/// # Fairness
 ///
-/// The path is the event's own: a program that creates a file there sets it, also by opening a
-/// [`Lock`](crate::Lock) at the same path. A consumer ([`consume`](Self::consume)) creates
-/// `ready.flock` beside `ready`, which stays, and `ready.taken` comes and goes: open no lock and no
-/// other event there.
+/// All waiters are notified at once and return in no particular order. Callers that consume compete
+/// for each setting: any of them may receive it, including one that has only just started to wait.
 ///
-/// # What is not promised
+/// # Caveats
 ///
-/// * A pulse. Who waits looks at the file when it hears of a change: what is set and cleared again at once may be
-///   missed by some of them. For "one of you do this, once" there is [`consume`](Self::consume).
-/// * That it is still set when [`wait`](Self::wait) returns: it was at some moment during the call.
-/// * Order: all are woken at once, and of those who consume anyone may be first.
-/// * That it survives a loss of power, or that it does not. A file is there until somebody removes it; an event that
-///   means "the server of this boot runs" belongs into a directory that a boot clears.
-/// * That others write the payload in one step: `echo 40123 > server.ready` makes the file first and writes then. Write
-///   to another name in the same directory and `mv` it.
+/// * A pulse may be missed. A waiter checks the file after it is notified, so it may not notice an
+///   event that is set and cleared again immediately. Use [`consume`](Self::consume) if one waiter
+///   must act on each setting.
+/// * The event may be clear again by the time [`wait`](Self::wait) returns. It was set at some
+///   moment during the call.
+/// * The file stays until a program removes it, also when the process that set the event has died,
+///   and usually across a reboot. An event that describes a running process belongs in a directory
+///   that is cleared at boot.
+/// * Only flockwork sets a payload in one step. `echo 40123 > server.ready` creates the file first
+///   and writes to it afterwards. Write to another name in the same directory, then `mv` the file.
+/// * The event owns the names `P`, `P.flock` and `P.taken` for its path `P`. A program that creates
+///   a file at `P` sets the event, even by opening a [`Lock`](crate::Lock) there.
+///   [`consume`](Self::consume) creates `P.flock`, which stays, and `P.taken`, which exists for a
+///   moment. Do not open another lock or event at these names.
 ///
-/// # Platform-specific behaviour
+/// # Errors
 ///
-/// * Linux: woken by inotify. Where the user's instances are used up (128 by default, over all processes), or the
-///   directory may not be read, it looks every 1 to 50 milliseconds instead, and asks again every 10 seconds.
-/// * macOS, BSD, Windows: woken by the system's events, and besides it looks every 20 to 100 milliseconds, since
-///   these are known to get lost.
-/// * Network file systems (NFS, SMB, FUSE ...) tell nobody what another host did: polled every 1 to 50
-///   milliseconds by reading the directory, so give events there a directory of their own.
-/// * Windows: a program that has the file open without sharing deletion is in the way of `clear` and `consume`; they try
-///   for about a second.
+/// Every operation can fail with one of these kinds. The methods name other kinds where they apply.
+///
+/// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if the path names something
+///   other than a regular file, which is left unchanged (see [`Options::any_file_type`]).
+/// * [`ErrorKind::Io`](crate::ErrorKind::Io) if a system call fails.
+///
+/// # Platform-specific behavior
+///
+/// * Linux: waiters are notified through inotify. If the user has no inotify instance left (the
+///   limit is 128 by default, for all processes together), or may not read the directory, waiters
+///   poll every 1 to 50 milliseconds and try inotify again every 10 seconds.
+/// * macOS, BSD, Windows: waiters are notified by the system, and also check every 20 to 100
+///   milliseconds, since these systems can lose notifications.
+/// * illumos and network file systems (NFS, SMB, FUSE ...): waiters poll every 1 to 50
+///   milliseconds. On a network file system each check reads the directory, so give events there a
+///   directory of their own.
+/// * Windows: [`clear`](Self::clear) and [`consume`](Self::consume) retry for about a second, and
+///   then fail, while another program has the file open without sharing deletion.
 #[derive(Clone)]
 pub struct Event {
     inner: Arc<Inner>,
@@ -142,25 +170,30 @@ struct Inner {
 }
 
 impl Event {
-    /// Opens the event at `path`, and creates nothing: a missing parent directory may be created by the program that sets
-    /// the event, before or after this call. [`set`](Self::set) and [`set_with`](Self::set_with) create it.
+    /// Opens the event at `path` without creating anything.
     ///
-    /// The path is made absolute, so that a later change of the current directory changes nothing.
-    /// Symbolic links in parent directories are followed, at the last component refused. A link in a parent directory that
-    /// leads to nothing is a directory that is not there yet.
+    /// A missing parent directory may be created later, by the program that sets the event:
+    /// [`set`](Self::set), [`set_with`](Self::set_with) and [`set_new`](Self::set_new) create it.
+    ///
+    /// The path is made absolute, so a later change of the current directory has no effect.
+    /// Symbolic links in parent directories are followed, and a link that leads to nothing counts
+    /// as a directory that does not exist yet. A symbolic link at the last component is an error.
     ///
     /// # Errors
     ///
-    /// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if there is something else than a regular file at the path; it is left as it was.
-    /// * [`ErrorKind::Io`](crate::ErrorKind::Io) if the path cannot be looked up, or something else is in the place of a parent directory.
+    /// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if the path names
+    ///   something other than a regular file, which is left unchanged.
+    /// * [`ErrorKind::Io`](crate::ErrorKind::Io) if the path cannot be looked up, or a parent of it
+    ///   is not a directory.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().open_event(path)
     }
 
-    /// Sets the event, and wakes all who wait for it. Returns whether it was not set before: of any number who
-    /// set it at once exactly one is told so.
+    /// Sets the event and wakes all waiters. Returns `true` if the event was clear.
     ///
-    /// If it was set, nothing is changed: the payload that it carries stays. Missing parent directories are created.
+    /// If the event is already set, nothing changes and its payload stays. If several callers set a
+    /// clear event at the same time, exactly one of the calls returns `true`. Missing parent
+    /// directories are created.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -174,19 +207,24 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if something else has taken the path; [`ErrorKind::Io`](crate::ErrorKind::Io) if the file cannot be made.
+    /// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if the path names
+    ///   something other than a regular file.
+    /// * [`ErrorKind::Io`](crate::ErrorKind::Io) if the file cannot be created.
     pub fn set(&self) -> Result<bool> {
         self.inner.marker.set()
     }
 
-    /// Sets the event with a payload, which takes the place of one that it carries already. Returns whether it was
-    /// not set before; if it is consumed or cleared at this very moment, that may be the answer of a moment ago.
+    /// Sets the event with a payload, replacing any previous one. Returns `true` if the event was
+    /// clear.
     ///
-    /// The payload may be of any length. It is written to a file beside the path (`.flockwork.`, 16
-    /// digits and a number), synced, and renamed: no process ever reads half of it, whatever is
-    /// killed when. A process that is killed while it writes leaves that file behind, and the next
-    /// one that sets the event removes it. (Not on a network file system, where a killed writer
-    /// cannot be distinguished from one on another host.)
+    /// The returned value may be out of date if another process clears or consumes the event during
+    /// the call.
+    ///
+    /// The payload may have any length. No process ever reads a part of it, even if the caller is
+    /// killed: the payload is written to a temporary file beside the path (`.flockwork.*`), synced
+    /// and renamed. A process that is killed while it writes leaves the temporary file behind, and
+    /// the next process that sets the event removes it. On a network file system the file stays,
+    /// because a killed writer cannot be distinguished from a writer on another host.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -198,16 +236,17 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// As [`set`](Self::set). Then the event is as it was.
+    /// The errors of [`set`](Self::set). The event is unchanged after an error.
     pub fn set_with(&self, payload: impl AsRef<[u8]>) -> Result<bool> {
         self.inner.marker.set_with(payload.as_ref())
     }
 
-    /// Sets the event with a payload if it is not set, in one step. Returns whether it did: of any number of callers
-    /// that set it at the same time, exactly one returns `true`, and the event carries that caller's payload.
+    /// Sets the event with a payload only if it is clear, in one step. Returns `true` if it did.
     ///
-    /// If the event is set nothing changes. So several producers that share one event lose nothing: each waits until
-    /// the event is [cleared](Self::wait_cleared), and does so again when another producer was first.
+    /// If the event is already set, nothing changes. If several callers call this at the same time,
+    /// exactly one of the calls returns `true`, and the event carries that caller's payload.
+    /// Several producers can therefore share one event without losing a payload: a producer that
+    /// gets `false` waits until the event is [cleared](Self::wait_cleared) and tries again.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -222,17 +261,19 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// As [`set`](Self::set). Then the event is as it was.
+    /// The errors of [`set`](Self::set). The event is unchanged after an error.
     ///
     /// # Platform-specific behavior
     ///
-    /// A file system that can neither rename without replacing nor link (exFAT, some FUSE file systems) has no such step:
-    /// there a setting that another process makes between the look and the rename is replaced.
+    /// A file system that supports neither a rename without replacement nor hard links (exFAT, some
+    /// FUSE file systems) has no single step for this. There, a setting that another process makes
+    /// between the check and the rename is replaced.
     pub fn set_new(&self, payload: impl AsRef<[u8]>) -> Result<bool> {
         self.inner.marker.set_new(payload.as_ref())
     }
 
-    /// Clears the event, and wakes all who wait for that. Returns whether it was set.
+    /// Clears the event and wakes all callers of [`wait_cleared`](Self::wait_cleared). Returns
+    /// `true` if the event was set.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -245,57 +286,64 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if something else has taken the path (it is left as it was); [`ErrorKind::Io`](crate::ErrorKind::Io) if the
-    /// file cannot be removed.
+    /// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if the path names
+    ///   something other than a regular file, which is left unchanged.
+    /// * [`ErrorKind::Io`](crate::ErrorKind::Io) if the file cannot be removed.
     pub fn clear(&self) -> Result<bool> {
         self.inner.marker.clear()
     }
 
-    /// Whether the event is set at this moment: one look at the path.
+    /// Returns `true` if the event is set at this moment.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if something else has taken the path; [`ErrorKind::Io`](crate::ErrorKind::Io) if it cannot be looked up.
+    /// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if the path names
+    ///   something other than a regular file.
+    /// * [`ErrorKind::Io`](crate::ErrorKind::Io) if the path cannot be looked up.
     pub fn is_set(&self) -> Result<bool> {
         self.inner.marker.is_set()
     }
 
-    /// What the event carries, or `None` if it is not set. One that was set without a payload, or by `touch`,
-    /// carries no bytes.
+    /// Returns the event's payload, or `None` if the event is clear.
     ///
-    /// The bytes are those of one setting, however often it is set anew meanwhile.
+    /// The payload is empty if the event was set without one, or by `touch`. All bytes belong to
+    /// one setting, even if the event is set again during the call.
     ///
     /// # Errors
     ///
-    /// As [`is_set`](Self::is_set), and [`ErrorKind::Io`](crate::ErrorKind::Io) if the file cannot be read.
+    /// The errors of [`is_set`](Self::is_set), and [`ErrorKind::Io`](crate::ErrorKind::Io) if the
+    /// file cannot be read.
     pub fn payload(&self) -> Result<Option<Vec<u8>>> {
         self.inner.marker.payload()
     }
 
     // ------------------------------------------------------------------------------------ wait
 
-    /// Waits until the event is set, without limit. Returns at once if it is.
+    /// Blocks the current thread until the event is set.
     ///
-    /// If the directory is removed or replaced meanwhile, the wait goes on for the same path in whatever comes there.
+    /// Returns immediately if the event is already set. See [Waiting](#waiting) for what all forms
+    /// share.
     ///
     /// # Errors
     ///
-    /// As [`is_set`](Self::is_set).
+    /// The errors of [`is_set`](Self::is_set).
     pub fn wait(&self) -> Result<()> {
         self.event_wait(all_set, Obstacle::NotSet).wait(|| Deadline::NEVER)
     }
 
-    /// Returns if the event is set, and never waits. ([`is_set`](Self::is_set) says the same as a
-    /// `bool`.)
+    /// Checks without waiting whether the event is set.
+    ///
+    /// [`is_set`](Self::is_set) returns the same as a `bool`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::WouldBlock`](crate::ErrorKind::WouldBlock) if it is not set; otherwise as [`is_set`](Self::is_set).
+    /// [`ErrorKind::WouldBlock`](crate::ErrorKind::WouldBlock) if the event is clear, or the errors
+    /// of [`is_set`](Self::is_set).
     pub fn try_wait(&self) -> Result<()> {
         self.event_wait(all_set, Obstacle::NotSet).try_now()
     }
 
-    /// Waits until the event is set, for at most `timeout`. Zero looks once; what no clock can show waits forever.
+    /// Blocks the current thread until the event is set, waiting at most `timeout`.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -309,24 +357,22 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if it was not set in time; otherwise as [`is_set`](Self::is_set).
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if the event is not set before the
+    /// timeout, or the errors of [`is_set`](Self::is_set).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<()> {
         self.event_wait(all_set, Obstacle::NotSet).wait(|| Deadline::after(timeout))
     }
 
-    /// Waits until the event is set, until `deadline`. One that has passed looks once.
+    /// Blocks the current thread until the event is set, or until `deadline`.
     ///
     /// # Errors
     ///
-    /// As [`wait_timeout`](Self::wait_timeout).
+    /// The errors of [`wait_timeout`](Self::wait_timeout).
     pub fn wait_deadline(&self, deadline: Instant) -> Result<()> {
         self.event_wait(all_set, Obstacle::NotSet).wait(|| Deadline::at(deadline))
     }
 
-    /// Waits until the event is set, as a future, under any runtime. Dropping the future gives up, and leaves
-    /// nothing behind.
-    ///
-    /// The wait begins when it is first polled. A future that is polled after it has ended stays pending.
+    /// Waits until the event is set, asynchronously.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -342,84 +388,91 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// As [`is_set`](Self::is_set).
+    /// The errors of [`is_set`](Self::is_set).
     pub fn wait_async(&self) -> impl Future<Output = Result<()>> + Send + use<> {
         self.event_wait(all_set, Obstacle::NotSet).future()
     }
 
     // ---------------------------------------------------------------------------- wait_cleared
 
-    /// Waits until the event is not set, without limit. Returns at once if it is not.
+    /// Blocks the current thread until the event is clear.
+    ///
+    /// Returns immediately if the event is already clear. See [Waiting](#waiting) for what all
+    /// forms share.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
     /// let busy = flockwork::Event::open(dir.path().join("busy"))?;
     /// busy.set()?;
     /// # std::thread::spawn({ let busy = busy.clone(); move || busy.clear().unwrap() });
-    /// busy.wait_cleared()?; // until somebody removes the file
+    /// busy.wait_cleared()?; // until a program removes the file
     /// assert!(!busy.is_set()?);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// As [`is_set`](Self::is_set).
+    /// The errors of [`is_set`](Self::is_set).
     pub fn wait_cleared(&self) -> Result<()> {
         self.event_wait(cleared, Obstacle::StillSet).wait(|| Deadline::NEVER)
     }
 
-    /// Returns if the event is not set, and never waits.
+    /// Checks without waiting whether the event is clear.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::WouldBlock`](crate::ErrorKind::WouldBlock) if it is set; otherwise as [`is_set`](Self::is_set).
+    /// [`ErrorKind::WouldBlock`](crate::ErrorKind::WouldBlock) if the event is set, or the errors
+    /// of [`is_set`](Self::is_set).
     pub fn try_wait_cleared(&self) -> Result<()> {
         self.event_wait(cleared, Obstacle::StillSet).try_now()
     }
 
-    /// Waits until the event is not set, for at most `timeout`. Zero looks once.
+    /// Blocks the current thread until the event is clear, waiting at most `timeout`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if it was not cleared in time; otherwise as [`is_set`](Self::is_set).
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if the event is not cleared before the
+    /// timeout, or the errors of [`is_set`](Self::is_set).
     pub fn wait_cleared_timeout(&self, timeout: Duration) -> Result<()> {
         self.event_wait(cleared, Obstacle::StillSet).wait(|| Deadline::after(timeout))
     }
 
-    /// Waits until the event is not set, until `deadline`. One that has passed looks once.
+    /// Blocks the current thread until the event is clear, or until `deadline`.
     ///
     /// # Errors
     ///
-    /// As [`wait_cleared_timeout`](Self::wait_cleared_timeout).
+    /// The errors of [`wait_cleared_timeout`](Self::wait_cleared_timeout).
     pub fn wait_cleared_deadline(&self, deadline: Instant) -> Result<()> {
         self.event_wait(cleared, Obstacle::StillSet).wait(|| Deadline::at(deadline))
     }
 
-    /// Waits until the event is not set, as a future: see [`wait_async`](Self::wait_async).
+    /// Waits until the event is clear, asynchronously.
     ///
     /// # Errors
     ///
-    /// As [`is_set`](Self::is_set).
+    /// The errors of [`is_set`](Self::is_set).
     pub fn wait_cleared_async(&self) -> impl Future<Output = Result<()>> + Send + use<> {
         self.event_wait(cleared, Obstacle::StillSet).future()
     }
 
     // --------------------------------------------------------------------------------- consume
 
-    /// Waits until the event is set, clears it, and returns its payload: of all who wait this way, in all
-    /// processes and threads, exactly one gets each setting. It is no queue: what is set with another payload
-    /// before it is consumed is one setting, with the last one. Several producers that want each setting to be
-    /// consumed use [`set_new`](Self::set_new).
+    /// Blocks the current thread until the event is set, then clears it and returns its payload.
     ///
-    /// Who [waits](Self::wait) for the same event without consuming may miss a setting that is consumed at once.
+    /// Of all callers that consume, in all processes and threads, exactly one receives each
+    /// setting. A caller that only [waits](Self::wait) for the same event may miss a setting that
+    /// is consumed immediately. An event is not a queue: if its payload is replaced before it is
+    /// consumed, the caller receives the last one. Producers whose settings must each be consumed
+    /// use [`set_new`](Self::set_new).
     ///
-    /// A setting is taken at most once. A consumer that is killed before it has taken it, at whatever step, leaves it
-    /// to the next one. It has taken it a moment before this returns: a consumer that is killed later than that, also
-    /// before it has done anything with the payload, takes it with it. Where work must survive that, hold a
-    /// [`Lock`](crate::Lock) of another name and [`clear`](Self::clear) the event when the work is done.
+    /// A setting is consumed at most once. If a consumer is killed before it has taken the setting,
+    /// the next consumer receives it. If it is killed after that, for instance before it has acted
+    /// on the payload, the setting is lost. For work that must survive such a death, hold a
+    /// [`Lock`](crate::Lock) at another path and [`clear`](Self::clear) the event when the work is
+    /// done.
     ///
-    /// Consumers take turns by a lock file beside the path (`ready.flock`, which stays), and for a moment there is a file
-    /// `ready.taken`. A shell script takes part with `mv ready mine.$$`.
+    /// A shell script consumes with `mv ready mine.$$`. See [Waiting](#waiting) for what all forms
+    /// share.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -432,15 +485,19 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// As [`payload`](Self::payload), and [`ErrorKind::Io`](crate::ErrorKind::Io) if the file cannot be renamed or the lock
-    /// file cannot be made; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the file system has no locks. Nothing is
-    /// taken then. If the directory is not writable, or the path is too long for
-    /// `.flock`, the error comes only when there is something to consume.
+    /// The errors of [`payload`](Self::payload), and:
+    ///
+    /// * [`ErrorKind::Io`](crate::ErrorKind::Io) if the file cannot be renamed, or the lock file
+    ///   `P.flock` cannot be created. If the directory is not writable, or the path is too long for
+    ///   `.flock`, this error is returned only when the event is set.
+    /// * [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the file system has no locks.
+    ///
+    /// After an error nothing has been consumed.
     pub fn consume(&self) -> Result<Vec<u8>> {
         self.event_wait(consumed, Obstacle::NotConsumed).wait(|| Deadline::NEVER)
     }
 
-    /// Clears the event and returns its payload, if it is set; never waits.
+    /// Attempts to consume a setting without waiting.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -451,8 +508,8 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::WouldBlock`](crate::ErrorKind::WouldBlock) if it is not set, or somebody else consumes it at this moment; otherwise as
-    /// [`consume`](Self::consume).
+    /// [`ErrorKind::WouldBlock`](crate::ErrorKind::WouldBlock) if the event is clear, or another
+    /// caller is consuming it at this moment, or the errors of [`consume`](Self::consume).
     pub fn try_consume(&self) -> Result<Vec<u8>> {
         let marker = &self.inner.marker;
         match marker.consume()? {
@@ -462,38 +519,41 @@ impl Event {
         }
     }
 
-    /// Waits for a setting to consume, for at most `timeout`. Zero tries once.
+    /// Blocks the current thread until it has consumed a setting, waiting at most `timeout`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if there was none in time, or others had them; otherwise as [`consume`](Self::consume).
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if the caller consumes nothing before
+    /// the timeout, or the errors of [`consume`](Self::consume).
     pub fn consume_timeout(&self, timeout: Duration) -> Result<Vec<u8>> {
         self.event_wait(consumed, Obstacle::NotConsumed).wait(|| Deadline::after(timeout))
     }
 
-    /// Waits for a setting to consume, until `deadline`. One that has passed tries once.
+    /// Blocks the current thread until it has consumed a setting, or until `deadline`.
     ///
     /// # Errors
     ///
-    /// As [`consume_timeout`](Self::consume_timeout).
+    /// The errors of [`consume_timeout`](Self::consume_timeout).
     pub fn consume_deadline(&self, deadline: Instant) -> Result<Vec<u8>> {
         self.event_wait(consumed, Obstacle::NotConsumed).wait(|| Deadline::at(deadline))
     }
 
-    /// Waits for a setting to consume, as a future: see [`wait_async`](Self::wait_async). It takes nothing but in the
-    /// poll that returns it, so a dropped future has taken nothing.
+    /// Waits until it has consumed a setting, asynchronously.
+    ///
+    /// The future consumes only in the poll that returns the payload, so dropping it loses nothing.
     ///
     /// # Errors
     ///
-    /// As [`consume`](Self::consume).
+    /// The errors of [`consume`](Self::consume).
     pub fn consume_async(&self) -> impl Future<Output = Result<Vec<u8>>> + Send + use<> {
         self.event_wait(consumed, Obstacle::NotConsumed).future()
     }
 
     // --------------------------------------------------------------------------------- several
 
-    /// Waits until one of several events is set, without limit, and returns its place among them; of more than one the
-    /// first.
+    /// Blocks the current thread until one of several events is set, and returns its index.
+    ///
+    /// If several are set, the lowest index is returned.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -508,7 +568,8 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// As [`is_set`](Self::is_set), of any of them; [`ErrorKind::Io`](crate::ErrorKind::Io) if there are none.
+    /// The errors of [`is_set`](Self::is_set) for any of the events, and
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if `events` is empty.
     pub fn wait_any<I>(events: I) -> Result<usize>
     where
         I: IntoIterator,
@@ -517,11 +578,12 @@ impl Event {
         EventWait::any(events)?.wait(|| Deadline::NEVER)
     }
 
-    /// Waits until one of several events is set, for at most `timeout`. Zero looks once.
+    /// Blocks the current thread until one of several events is set, waiting at most `timeout`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if none was set in time; otherwise as [`wait_any`](Self::wait_any).
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if no event is set before the timeout,
+    /// or the errors of [`wait_any`](Self::wait_any).
     pub fn wait_any_timeout<I>(events: I, timeout: Duration) -> Result<usize>
     where
         I: IntoIterator,
@@ -530,11 +592,11 @@ impl Event {
         EventWait::any(events)?.wait(|| Deadline::after(timeout))
     }
 
-    /// Waits until one of several events is set, as a future: see [`wait_async`](Self::wait_async).
+    /// Waits until one of several events is set, asynchronously.
     ///
     /// # Errors
     ///
-    /// As [`wait_any`](Self::wait_any).
+    /// The errors of [`wait_any`](Self::wait_any).
     pub fn wait_any_async<I>(events: I) -> EventFuture<usize>
     where
         I: IntoIterator,
@@ -543,8 +605,10 @@ impl Event {
         EventFuture::new(EventWait::any(events))
     }
 
-    /// Waits until all of several events are set, without limit: until one look at each, one after the other, finds
-    /// all of them set. Of none, all are.
+    /// Blocks the current thread until all of several events are set.
+    ///
+    /// Returns once a single check of each event in turn finds all of them set, and immediately if
+    /// `events` is empty.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -562,7 +626,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// As [`is_set`](Self::is_set), of any of them.
+    /// The errors of [`is_set`](Self::is_set) for any of the events.
     pub fn wait_all<I>(events: I) -> Result<()>
     where
         I: IntoIterator,
@@ -571,12 +635,12 @@ impl Event {
         EventWait::all(events).wait(|| Deadline::NEVER)
     }
 
-    /// Waits until all of several events are set, for at most `timeout`. Zero looks once.
+    /// Blocks the current thread until all of several events are set, waiting at most `timeout`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if one was not set in time (its path is the error's); otherwise as
-    /// [`wait_all`](Self::wait_all).
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if an event is not set before the
+    /// timeout, with the path of that event, or the errors of [`wait_all`](Self::wait_all).
     pub fn wait_all_timeout<I>(events: I, timeout: Duration) -> Result<()>
     where
         I: IntoIterator,
@@ -585,11 +649,11 @@ impl Event {
         EventWait::all(events).wait(|| Deadline::after(timeout))
     }
 
-    /// Waits until all of several events are set, as a future: see [`wait_async`](Self::wait_async).
+    /// Waits until all of several events are set, asynchronously.
     ///
     /// # Errors
     ///
-    /// As [`wait_all`](Self::wait_all).
+    /// The errors of [`wait_all`](Self::wait_all).
     pub fn wait_all_async<I>(events: I) -> EventFuture<()>
     where
         I: IntoIterator,
@@ -600,12 +664,14 @@ impl Event {
 
     // ----------------------------------------------------------------------------------- about
 
-    /// Whether those who wait in this process are woken by the system's events. Where they cannot be had (all
-    /// inotify instances of the user are taken, no thread can be had, a network file system,
-    /// [`Options::poll_interval`]) they look every 1 to 50 milliseconds instead, and ask for events again every 10
-    /// seconds.
+    /// Returns `true` if the system notifies this process's waiters, and `false` if they poll.
     ///
-    /// Asks the system, which takes some hundred microseconds.
+    /// Waiters poll every 1 to 50 milliseconds on a network file system, or if the system provides
+    /// no notifications, for instance because the user has no inotify instance left or no thread
+    /// can be started. In the latter case they try again every 10 seconds. With
+    /// [`Options::poll_interval`] they poll at that interval.
+    ///
+    /// This method queries the system, which takes a few hundred microseconds.
     #[must_use]
     pub fn is_event_driven(&self) -> bool {
         let inner = &self.inner;
@@ -614,13 +680,13 @@ impl Event {
             && is_watchable(inner.marker.directory())
     }
 
-    /// The path of the event, absolute.
+    /// Returns the event's absolute path.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.inner.marker.path()
     }
 
-    /// For what is built on an event: waits until it is set, which means that something is done.
+    /// Waits for an event that marks finished work, as a [`Once`](crate::Once) does.
     pub(crate) fn until_done(&self, deadline: impl FnOnce() -> Deadline) -> Result<()> {
         self.event_wait(all_set, Obstacle::NotDone).wait(deadline)
     }
@@ -642,7 +708,8 @@ impl AsRef<Path> for Event {
     }
 }
 
-// A panic in a callback leaves nothing half-changed: what is shared lies in files and in the kernel.
+// The shared state lies in files and in the kernel, so a panic in a callback leaves no half-changed
+// value.
 impl UnwindSafe for Event {}
 impl RefUnwindSafe for Event {}
 
@@ -653,13 +720,14 @@ impl fmt::Debug for Event {
 }
 
 impl Options {
-    /// Opens an [`Event`] at `path` with these settings: see [`Event::open`].
+    /// Opens an [`Event`] at `path` with these settings. See [`Event::open`].
     ///
-    /// Nobody holds an event, so [`label`](Self::label) and [`record_holder`](Self::record_holder) mean nothing here.
+    /// An event has no holder, so [`label`](Self::label) and [`record_holder`](Self::record_holder)
+    /// have no effect.
     ///
     /// # Errors
     ///
-    /// As [`Event::open`].
+    /// The errors of [`Event::open`].
     pub fn open_event(&self, path: impl AsRef<Path>) -> Result<Event> {
         let marker = Marker::open(path.as_ref(), self.access, self.any_file_type)?;
         let (poll_every, backstop) = (self.poll_every, self.backstop);

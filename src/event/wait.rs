@@ -1,4 +1,4 @@
-//! Waits for events: what is checked, when it is checked again, and how a wait ends.
+//! Waits for events: the condition of each wait, how it is checked, and the result of the wait.
 
 use std::fmt;
 use std::future::Future;
@@ -19,17 +19,17 @@ use crate::wait::{
 
 pub(super) type CheckFn<T> = fn(&[Arc<Inner>]) -> Result<Check<T>>;
 
-/// Some events, and what is to be seen of them.
+/// A wait for one or more events.
 pub(super) struct EventWait<T> {
     pub(super) events: Box<[Arc<Inner>]>,
     pub(super) check: CheckFn<T>,
-    /// What they have not come to, if that is not seen in time.
+    /// What a timeout error reports.
     pub(super) obstacle: Obstacle,
-    /// Whether one of them is enough.
+    /// Whether one of the events is enough.
     pub(super) is_any: bool,
 }
 
-/// The first that is set, or the first that is not.
+/// The index of the first event that is set (or clear, if `is_set` is `false`).
 fn first(events: &[Arc<Inner>], is_set: bool) -> Result<Option<usize>> {
     for (index, event) in events.iter().enumerate() {
         if event.marker.is_set()? == is_set {
@@ -41,25 +41,26 @@ fn first(events: &[Arc<Inner>], is_set: bool) -> Result<Option<usize>> {
 
 pub(super) fn all_set(events: &[Arc<Inner>]) -> Result<Check<()>> {
     let unset = first(events, false)?;
-    Ok(unset.map_or(Check::Ready(()), |_| missing_still(events)))
+    Ok(unset.map_or(Check::Ready(()), |_| not_ready(events)))
 }
 
 fn any_set(events: &[Arc<Inner>]) -> Result<Check<usize>> {
-    Ok(first(events, true)?.map_or_else(|| missing_still(events), Check::Ready))
+    Ok(first(events, true)?.map_or_else(|| not_ready(events), Check::Ready))
 }
 
 pub(super) fn cleared(events: &[Arc<Inner>]) -> Result<Check<()>> {
     let set = first(events, true)?;
-    Ok(set.map_or(Check::Ready(()), |_| missing_still(events)))
+    Ok(set.map_or(Check::Ready(()), |_| not_ready(events)))
 }
 
-/// What a symbolic link leads to comes and goes elsewhere, and no event reports that here: the waiter polls.
-fn missing_still<T>(events: &[Arc<Inner>]) -> Check<T> {
+/// Not ready yet. A change of the file that a symbolic link leads to produces no event in the
+/// link's directory, so the waiter must poll as well (rule E1).
+fn not_ready<T>(events: &[Arc<Inner>]) -> Check<T> {
     Check::not_yet(events.iter().all(|event| event.marker.has_events_of_changes()))
 }
 
-/// Of one event. Rule E5: while there is something that another one is taking, that may fail or die, and no event
-/// tells of an unlocking.
+/// Consumes the event. While another process consumes it, the waiter must poll: that process may
+/// fail or die, and releasing a lock produces no event (rule E5).
 pub(super) fn consumed(events: &[Arc<Inner>]) -> Result<Check<Vec<u8>>> {
     for event in events {
         match event.marker.consume()? {
@@ -108,7 +109,7 @@ where
 }
 
 impl EventWait<()> {
-    /// Checks once.
+    /// Checks once, without waiting.
     pub(super) fn try_now(self) -> Result<()> {
         match (self.check)(&self.events)? {
             Check::Ready(()) => Ok(()),
@@ -134,8 +135,8 @@ impl<T: Send + 'static> EventWait<T> {
         Acquire::new(ConditionWait::new(self), notice)
     }
 
-    /// The callback of the first event that has one. It is called with an event that is missing at that moment, and not
-    /// if none is: then the wait is about to end.
+    /// The callback of the first event that has one. It is called with the first event that is
+    /// still missing, and not at all if none is, because the wait is then about to end.
     fn notice(&self) -> Option<WaitCallback> {
         let (after, callback) = self.events.iter().find_map(|event| event.notice.clone())?;
         let (events, obstacle, is_any) = (self.events.clone(), self.obstacle, self.is_any);
@@ -152,7 +153,7 @@ fn is_set(event: &Inner) -> bool {
     event.marker.is_set().unwrap_or(false)
 }
 
-/// The first event that is missing, and how many others are.
+/// The first event that is missing, and the number of further missing events.
 fn missing(events: &[Arc<Inner>], obstacle: Obstacle) -> Option<(&Arc<Inner>, usize)> {
     let mut missing = events.iter().filter(|event| obstacle != Obstacle::NotSet || !is_set(event));
     let first = missing.next()?;
@@ -160,7 +161,7 @@ fn missing(events: &[Arc<Inner>], obstacle: Obstacle) -> Option<(&Arc<Inner>, us
 }
 
 fn timed_out(events: &[Arc<Inner>], waited: Duration, obstacle: Obstacle) -> Error {
-    // Should none be missing any more, the first of all.
+    // If no event is missing any more, the error names the first one.
     let named = missing(events, obstacle).or(events.first().map(|first| (first, 0)));
     let Some((first, others)) = named else {
         return Error::timed_out_for(&Path::new("").into(), waited, obstacle, 0);
@@ -194,8 +195,25 @@ impl<T: Send + 'static> Condition for EventWait<T> {
     }
 }
 
-/// A wait for several events, as a future: see [`Event::wait_any_async`] and
-/// [`Event::wait_all_async`].
+/// A future that waits for several events.
+///
+/// [`Event::wait_any_async`] and [`Event::wait_all_async`] return it. It follows the [rule of all
+/// futures](crate#futures): it is `Send + 'static`, belongs to no runtime, and is cancelled by
+/// dropping it.
+///
+/// # Examples
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// use flockwork::{Event, EventFuture};
+///
+/// let done = Event::open(dir.path().join("done"))?;
+/// let failed = Event::open(dir.path().join("failed"))?;
+/// let outcome: EventFuture<usize> = Event::wait_any_async([&done, &failed]);
+/// done.set()?;
+/// assert_eq!(futures_lite::future::block_on(outcome)?, 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "a future does nothing unless it is polled"]
 pub struct EventFuture<T>(Pin<Box<dyn Future<Output = Result<T>> + Send>>);
 
