@@ -1,4 +1,4 @@
-//! The guards of a [`SharedFile`](crate::SharedFile), through which it is read and changed while its lock is held.
+//! The guards of a [`SharedFile`](crate::SharedFile).
 
 use std::fmt;
 use std::path::Path;
@@ -8,7 +8,33 @@ use crate::error::{Error, Operation, Result};
 use crate::file::data_file::{DataFile, text};
 use crate::rwlock::{RwLockReadGuard, RwLockWriteGuard};
 
-/// No other holder of the lock writes the file while this is there. Released when dropped.
+/// Holds the lock of a [`SharedFile`](crate::SharedFile) shared, and reads the file.
+///
+/// No other holder of the lock writes the file while the guard exists. Dropping the guard releases
+/// the lock.
+///
+/// [`SharedFile::lock_shared`](crate::SharedFile::lock_shared) and its other forms, and
+/// [`FileWriteGuard::downgrade`], return this guard.
+///
+/// # Examples
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// let index = flockwork::SharedFile::open(dir.path().join("index"))?;
+/// index.write("a b")?;
+///
+/// let reading = index.lock_shared()?;
+/// assert_eq!(reading.read_to_string()?, "a b");
+/// assert!(index.try_lock_exclusive().is_err()); // no writer while the guard exists
+/// reading.unlock()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Caveats
+///
+/// * A program that does not lock the file can still change it.
+/// * A guard that `fork` copied into a child releases nothing: [`unlock`](Self::unlock) returns an
+///   error there.
 #[must_use = "if unused, the lock is released at once"]
 #[clippy::has_significant_drop]
 pub struct FileReadGuard {
@@ -17,41 +43,42 @@ pub struct FileReadGuard {
 }
 
 impl FileReadGuard {
-    /// Reads the file.
+    /// Reads the whole file.
     ///
     /// # Errors
     ///
-    /// As [`SharedFile::read`](crate::SharedFile::read).
+    /// The errors of [`SharedFile::read`](crate::SharedFile::read).
     pub fn read(&self) -> Result<Vec<u8>> {
         self.contents.read()
     }
 
-    /// Reads the file as text.
+    /// Reads the whole file as text.
     ///
     /// # Errors
     ///
-    /// As [`SharedFile::read_to_string`](crate::SharedFile::read_to_string).
+    /// The errors of [`SharedFile::read_to_string`](crate::SharedFile::read_to_string).
     pub fn read_to_string(&self) -> Result<String> {
         text(self.contents.path(), self.read()?)
     }
 
-    /// Releases the lock, and says if that failed, which dropping cannot.
+    /// Releases the lock and reports an error, which dropping the guard cannot do.
     ///
     /// # Errors
     ///
-    /// As [`RwLockReadGuard::unlock`].
+    /// The errors of [`RwLockReadGuard::unlock`].
     pub fn unlock(self) -> Result<()> {
         self.guard.unlock()
     }
 
-    /// Whether a holder before this one died without releasing the lock: see
-    /// [`LockGuard::was_abandoned`](crate::LockGuard::was_abandoned).
+    /// Returns `true` if a previous holder died without releasing the lock.
+    ///
+    /// See [`LockGuard::was_abandoned`](crate::LockGuard::was_abandoned).
     #[must_use]
     pub fn was_abandoned(&self) -> bool {
         self.guard.was_abandoned()
     }
 
-    /// The path of the data file, absolute.
+    /// Returns the absolute path of the data file.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.contents.path()
@@ -64,7 +91,34 @@ impl fmt::Debug for FileReadGuard {
     }
 }
 
-/// No other process or thread holds the lock while this is there. Released when dropped.
+/// Holds the lock of a [`SharedFile`](crate::SharedFile) exclusively, and reads and changes the
+/// file.
+///
+/// No other process or thread holds the lock while the guard exists. Dropping the guard releases
+/// the lock.
+///
+/// [`SharedFile::lock_exclusive`](crate::SharedFile::lock_exclusive) and its other forms return
+/// this guard.
+///
+/// # Examples
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// let index = flockwork::SharedFile::open(dir.path().join("index"))?;
+/// let mut writing = index.lock_exclusive_timeout(std::time::Duration::from_secs(5))?;
+/// writing.replace("a b")?;
+/// let reading = writing.downgrade()?; // no other writer in between
+/// assert_eq!(reading.read()?, b"a b");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Caveats
+///
+/// * [`SharedFile::read`](crate::SharedFile::read) takes no lock, so it sees each change before the
+///   guard is dropped.
+/// * A program that does not lock the file can still change it.
+/// * A guard that `fork` copied into a child writes and releases nothing:
+///   [`replace`](Self::replace) and [`unlock`](Self::unlock) return an error there.
 #[must_use = "if unused, the lock is released at once"]
 #[clippy::has_significant_drop]
 pub struct FileWriteGuard {
@@ -73,35 +127,37 @@ pub struct FileWriteGuard {
 }
 
 impl FileWriteGuard {
-    /// Reads the file.
+    /// Reads the whole file.
     ///
     /// # Errors
     ///
-    /// As [`SharedFile::read`](crate::SharedFile::read).
+    /// The errors of [`SharedFile::read`](crate::SharedFile::read).
     pub fn read(&self) -> Result<Vec<u8>> {
         self.contents.read()
     }
 
-    /// Reads the file as text.
+    /// Reads the whole file as text.
     ///
     /// # Errors
     ///
-    /// As [`SharedFile::read_to_string`](crate::SharedFile::read_to_string).
+    /// The errors of [`SharedFile::read_to_string`](crate::SharedFile::read_to_string).
     pub fn read_to_string(&self) -> Result<String> {
         text(self.contents.path(), self.read()?)
     }
 
-    /// Writes the file anew, as often as one likes. A program that reads without the lock sees it at once.
+    /// Replaces the contents, any number of times.
+    ///
+    /// A program that reads without the lock sees the new contents immediately.
     ///
     /// # Errors
     ///
-    /// As [`SharedFile::write`](crate::SharedFile::write).
+    /// The errors of [`SharedFile::write`](crate::SharedFile::write).
     pub fn replace(&mut self, contents: impl AsRef<[u8]>) -> Result<()> {
         self.guard.check_here(Operation::Write)?;
         self.contents.replace(contents.as_ref())
     }
 
-    /// Changes the file: see [`SharedFile::update`](crate::SharedFile::update).
+    /// Changes the contents. See [`SharedFile::update`](crate::SharedFile::update).
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -116,7 +172,7 @@ impl FileWriteGuard {
     ///
     /// # Errors
     ///
-    /// As [`SharedFile::update`](crate::SharedFile::update).
+    /// The errors of [`SharedFile::update`](crate::SharedFile::update).
     pub fn update<R, E: From<Error>>(
         &mut self,
         change: impl FnOnce(&mut Vec<u8>) -> Result<R, E>,
@@ -130,33 +186,38 @@ impl FileWriteGuard {
         Ok(returned)
     }
 
-    /// Shares the lock from now on, with no writer in between: see [`RwLockWriteGuard::downgrade`].
+    /// Turns the exclusive lock into a shared one, with no other writer in between.
+    ///
+    /// See [`RwLockWriteGuard::downgrade`].
     ///
     /// # Errors
     ///
-    /// As [`RwLockWriteGuard::downgrade`].
+    /// The errors of [`RwLockWriteGuard::downgrade`].
     pub fn downgrade(self) -> Result<FileReadGuard> {
         let Self { guard, contents } = self;
         Ok(FileReadGuard { guard: guard.downgrade()?, contents })
     }
 
-    /// Releases the lock, and says if that failed, which dropping cannot. What was written is written before this.
+    /// Releases the lock and reports an error, which dropping the guard cannot do.
+    ///
+    /// An error concerns the lock alone: changes are already written when this is called.
     ///
     /// # Errors
     ///
-    /// As [`RwLockReadGuard::unlock`].
+    /// The errors of [`RwLockWriteGuard::unlock`].
     pub fn unlock(self) -> Result<()> {
         self.guard.unlock()
     }
 
-    /// Whether a holder before this one died without releasing the lock: see
-    /// [`LockGuard::was_abandoned`](crate::LockGuard::was_abandoned).
+    /// Returns `true` if a previous holder died without releasing the lock.
+    ///
+    /// See [`LockGuard::was_abandoned`](crate::LockGuard::was_abandoned).
     #[must_use]
     pub fn was_abandoned(&self) -> bool {
         self.guard.was_abandoned()
     }
 
-    /// The path of the data file, absolute.
+    /// Returns the absolute path of the data file.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.contents.path()

@@ -1,5 +1,4 @@
-//! `SharedFile`: a data file that many programs read and change. Built on `rwlock` (who may) and
-//! `data_file` (the file).
+//! The `SharedFile`: a data file that many programs read and change, and the `RwLock` beside it.
 
 mod guards;
 
@@ -22,21 +21,24 @@ use crate::paths::sidecar_lock;
 use crate::rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::sys;
 
-/// A file that many programs read and change, as a whole, without ever seeing half of a change or losing one.
+/// A file that many programs read and change as a whole, without lost updates or partial reads.
 ///
-/// A configuration, an index, a counter, a list of jobs: small files that several programs write "by hand", and by that
-/// tear or overwrite each other's work. Here what is written goes to a file beside it, which then takes its
-/// place in one step, whatever dies when; and [`update`](Self::update) reads, changes and writes under one lock.
+/// A shared file is meant for small files that several programs update: a configuration, an index,
+/// a counter, a list of jobs. A write goes to a temporary file that then replaces the old one in a
+/// single step, whichever process is killed. [`update`](Self::update) reads, changes and writes the
+/// contents under one lock. The data file is a plain file that any program can read.
 ///
-/// The lock is an [`RwLock`] on the path with `.flock` added. [`write`](Self::write), [`update`](Self::update) and
-/// [`lock_exclusive`](Self::lock_exclusive) take it exclusively, [`lock_shared`](Self::lock_shared) shares it, and neither
-/// readers nor writers starve. **[`read`](Self::read) takes no lock**: since a write replaces the file in one step, a reader finds
-/// the old contents or the new, at any time, also where it may not create or lock anything. The data file itself is a plain file
-/// that any program can read.
+/// The lock is an [`RwLock`] at the path with `.flock` added. [`write`](Self::write),
+/// [`update`](Self::update) and [`lock_exclusive`](Self::lock_exclusive) lock it exclusively, and
+/// [`lock_shared`](Self::lock_shared) shares it. **[`read`](Self::read) takes no lock** and never
+/// waits: it returns the contents before or after a write, and works where the caller may not
+/// create or lock any file.
 ///
-/// [`write`](Self::write) and [`update`](Self::update) wait for the lock without limit. A caller
-/// that wants a limit acquires the lock with one ([`lock_exclusive_timeout`](Self::lock_exclusive_timeout),
-/// [`try_lock_exclusive`](Self::try_lock_exclusive)) and works through the guard.
+/// [`write`](Self::write) and [`update`](Self::update) wait for the lock without limit. To limit
+/// the wait, acquire a guard with [`try_lock_exclusive`](Self::try_lock_exclusive) or
+/// [`lock_exclusive_timeout`](Self::lock_exclusive_timeout) and change the file through it. A zero
+/// timeout, or a deadline that has passed, tries once. A timeout too large for [`Instant`] waits
+/// forever. All futures follow [one rule](crate#futures).
 ///
 /// # Examples
 ///
@@ -47,24 +49,25 @@ use crate::sys;
 ///
 /// let builds = SharedFile::open(&path)?;
 /// builds.update(|text| -> Result<(), Box<dyn std::error::Error>> {
-///     let old = std::str::from_utf8(text)?; // an error changes nothing
+///     let old = std::str::from_utf8(text)?; // an error leaves the file unchanged
 ///     let number = if old.is_empty() { 0 } else { old.parse::<u64>()? };
 ///     *text = (number + 1).to_string().into_bytes();
 ///     Ok(())
 /// })?;
 /// assert_eq!(builds.read_to_string()?, "1");
 ///
-/// // Longer work: other programs may read meanwhile, and none may write.
+/// // While this guard exists, other programs can read the file, but none can write it.
 /// let reading = builds.lock_shared()?;
 /// let (once, again) = (reading.read()?, reading.read()?);
 /// assert_eq!(once, again);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// # Together with others
+/// # Programs in other languages
 ///
-/// A program in another language takes part by locking `builds.flock` with `flock(2)` (exclusively to change `builds`, shared
-/// to keep it as it is) and by renaming a file of its own over `builds`, so that no reader ever sees half of it. In Python:
+/// A program that only reads needs no lock. A program that changes `builds` locks `builds.flock`
+/// exclusively with `flock(2)`, and renames a new file over `builds`. (A shared lock on
+/// `builds.flock` keeps the contents from changing.) In Python:
 ///
 /// ```python
 /// import fcntl, os, shutil
@@ -79,23 +82,16 @@ use crate::sys;
 ///     os.replace("builds.mine", "builds")
 /// ```
 ///
-/// (If `builds` may be missing, that is a `FileNotFoundError`. Such a program does not queue, so it is served when it finds the
-/// lock free.)
+/// This script raises `FileNotFoundError` if `builds` does not exist. It does not join flockwork's
+/// queue, so it acquires the lock when it finds the lock free.
 ///
-/// Files beside `builds`: `builds.flock` and `builds.flock.gate`, which stay and must not be removed; `builds.flock.new`
-/// while it is written, or left by a writer that was killed and removed by the next; and with [`Options::label`]
-/// `builds.flock.holder` and the directory `builds.flock.holders`. These names are flockwork's: what you keep at
-/// `builds.flock.new` is removed.
-///
-/// A program that only reads needs no lock: it sees the old contents or the new.
-///
-/// # Programs that have their own lock convention
+/// # Programs with their own lock convention
 ///
 /// `git` and `kubectl` create `config.lock` exclusively, write to it and rename it over `config`.
-/// (The lock of a shared file has another name: a `config.lock` that stays would stop them for
-/// good.) They know nothing of kernel locks, so no lock of flockwork excludes them, and a file that
-/// they change is not to be shared this way. Follow their convention, and also hold a
-/// [`Lock`](crate::Lock) of another name, so that programs of your own queue:
+/// Kernel locks do not exclude such a program, so do not use a `SharedFile` for a file that it
+/// changes. Follow its convention instead, and also hold a [`Lock`](crate::Lock) at another path,
+/// so that your own programs queue without polling. (A `SharedFile` names its lock `.flock`,
+/// because a `config.lock` that stays would block these programs for good.)
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -123,30 +119,55 @@ use crate::sys;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// # What is not promised
+/// # Fairness
 ///
-/// * That a program that changes the file in place, without the lock, is kept from it or noticed.
-/// * Anything about a loss of power: after one there are the old contents, the new, or on some file systems none. See
-///   [`Options::fsync`].
-/// * Hard links: after a write the path names a new file, and other names of the old one keep that.
-/// * That it is fast for large files: each write writes all of it, also if little was changed.
-/// * An order: no waiter starves, but a caller that asks at the moment of a release may pass those that wait, as with an
-///   [`RwLock`].
+/// The same as for an [`RwLock`]: neither readers nor writers starve, but a new caller may barge in
+/// ahead of queued waiters at the moment of release.
 ///
-/// # Platform-specific behaviour
+/// # Caveats
 ///
-/// * Unix: a write keeps the mode, and where that is permitted the owner and the group. Where it is not, the user who writes owns the
-///   file from then on, set-ID bits go, and the new group's members may do no more than others. A file that this user may not write
-///   to is not replaced, even where the directory would permit it.
-/// * Linux: a write also keeps the POSIX access list, and the attributes `user.*` and `security.*` as far as this user may
-///   set them; not file capabilities and signatures, which belong to the contents. Where an access list cannot be copied, the group gets
-///   the rights that the list gave to it, and not the mask. On other systems access lists and attributes are not kept.
-/// * Unix: in a directory with the sticky bit (`/tmp`) only the owner of the file or of the directory can write it; a file that
-///   is a mount point (a container's volume for one file) cannot be written, since it cannot be replaced.
-/// * Windows: a new file takes its access list from the directory. A program that has the file open without sharing
-///   deletion is in the way of a write, which tries for about a second.
-/// * Network file systems: as for [`Lock`](crate::Lock). To read, the directory is listed first, so that a write on another host
-///   is found.
+/// * The lock is advisory. A program that writes the file in place without locking is neither
+///   stopped nor noticed.
+/// * Without [`Options::fsync`], a power failure leaves the old contents, the new contents, or on
+///   some file systems an empty file.
+/// * A write breaks hard links: the path names the new file, and other links keep naming the old
+///   one.
+/// * Every write writes the whole file, so a small change to a large file is slow.
+/// * The names beside the file `P` belong to flockwork. `P.flock` and `P.flock.gate` are the lock
+///   and must not be removed. `P.flock.new` is the file being written: a file that is found there
+///   is removed. With [`Options::label`] or [`Options::record_holder`], `P.flock.holder` and the
+///   directory `P.flock.holders` record the holders.
+///
+/// # Errors
+///
+/// Methods that read or write can fail with one of these kinds. Methods that lock also return the
+/// errors of the [`RwLock`] method they name.
+///
+/// * [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if a method that reads finds no file.
+/// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if the path names something
+///   other than a regular file, which is left unchanged.
+/// * [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the platform or the file system
+///   has no locks.
+/// * [`ErrorKind::Io`](crate::ErrorKind::Io) if a system call fails.
+///
+/// # Platform-specific behavior
+///
+/// * Unix: a write keeps the file's mode and, where the system permits it, its owner and group.
+///   Otherwise the file belongs to the user who wrote it, its set-user-ID and set-group-ID bits are
+///   cleared, and the new group gets no more rights than all other users. A file that the user may
+///   not write to is not replaced, even if the directory permits it.
+/// * Linux: a write also keeps the POSIX access control list, and those `user.*` and `security.*`
+///   attributes that the user may set. File capabilities and signatures are dropped, since they
+///   belong to the contents. If the list cannot be copied, the owning group keeps the rights that
+///   the list gave it, limited by the mask. Other systems do not keep lists and attributes.
+/// * Unix: in a directory with the sticky bit (`/tmp`), only the owner of the file or of the
+///   directory can write the file. A file that is a mount point, such as a container's volume for a
+///   single file, cannot be replaced and therefore not written.
+/// * Windows: a new file inherits the access control list of its directory. A write retries for
+///   about a second, and then fails, while another program has the file open without sharing
+///   deletion.
+/// * Network file systems: waits poll as for a [`Lock`](crate::Lock). A read first lists the
+///   directory, so that it finds a file written on another host.
 #[derive(Clone)]
 pub struct SharedFile {
     inner: Arc<Inner>,
@@ -154,23 +175,27 @@ pub struct SharedFile {
 
 struct Inner {
     contents: Arc<DataFile>,
-    /// Of the lock.
+    /// The settings of the lock.
     options: Options,
     lock_path: Arc<Path>,
-    /// Opened by the first call that needs it; reading takes no lock.
+    /// Opened by the first call that needs it, because reading takes no lock.
     lock: OnceBox<RwLock>,
 }
 
 impl SharedFile {
-    /// Opens the file at `path`, and creates nothing. The file may be missing: the first write creates it. Lock files and
-    /// missing parent directories are created by the first call that writes or locks.
+    /// Opens the shared file at `path` without creating anything.
     ///
-    /// The path is made absolute, so that a later change of the current directory changes nothing.
-    /// Symbolic links in parent directories are followed, at the last component refused: give the path that it leads to.
+    /// If the file does not exist, the first write creates it. The first call that writes or locks
+    /// creates the lock files and missing parent directories.
+    ///
+    /// The path is made absolute, so a later change of the current directory has no effect.
+    /// Symbolic links in parent directories are followed. A symbolic link at the last component is
+    /// an error: open the path that it leads to.
     ///
     /// # Errors
     ///
-    /// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if there is something else at the path; it is left as it was.
+    /// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if the path names
+    ///   something other than a regular file, which is left unchanged.
     /// * [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the platform has no locks.
     /// * [`ErrorKind::Io`](crate::ErrorKind::Io) if the path cannot be looked up.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
@@ -179,34 +204,37 @@ impl SharedFile {
 
     // ------------------------------------------------------------------------------------ read
 
-    /// Reads the file: the contents of one write, whole. Takes no lock, creates nothing and never waits.
+    /// Reads the whole file, which always holds the contents of one write.
     ///
-    /// To read more than once what no write may change in between, use [`lock_shared`](Self::lock_shared).
+    /// This takes no lock, creates nothing and never waits. To read several times without a change
+    /// in between, use [`lock_shared`](Self::lock_shared).
     ///
     /// # Errors
     ///
-    /// * [`ErrorKind::Io`](crate::ErrorKind::Io), of the [`kind`](crate::Error::kind) `NotFound` if there is no file; and for what
-    ///   else the system refuses.
-    /// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if something else has taken the path.
+    /// * [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the file does not exist.
+    /// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if the path names
+    ///   something other than a regular file.
+    /// * [`ErrorKind::Io`](crate::ErrorKind::Io) if the file cannot be read.
     pub fn read(&self) -> Result<Vec<u8>> {
         self.inner.contents.read()
     }
 
-    /// Reads the file as text: see [`read`](Self::read).
+    /// Reads the whole file as text. See [`read`](Self::read).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io) of the kind `InvalidData` if it is not UTF-8; otherwise as [`read`](Self::read).
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) with [`std::io::ErrorKind::InvalidData`] if the
+    /// contents are not UTF-8, or the errors of [`read`](Self::read).
     pub fn read_to_string(&self) -> Result<String> {
         text(self.inner.contents.path(), self.read()?)
     }
 
     // ----------------------------------------------------------------------------------- write
 
-    /// Replaces the contents, when no other holder of the lock is left.
+    /// Replaces the contents, waiting until no other holder has the lock.
     ///
-    /// What was there is lost, also what somebody wrote since it was read: to change what is there, use
-    /// [`update`](Self::update).
+    /// This overwrites what another process wrote since the caller last read the file. To change
+    /// the existing contents, use [`update`](Self::update).
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -219,23 +247,25 @@ impl SharedFile {
     ///
     /// # Errors
     ///
-    /// * [`ErrorKind::Io`](crate::ErrorKind::Io) if the system refuses: `PermissionDenied` if this user may not write to the file or
-    ///   its directory, `StorageFull` ...
-    /// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if something else has taken the path.
+    /// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if the path names
+    ///   something other than a regular file.
     /// * [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the file system has no locks.
+    /// * [`ErrorKind::Io`](crate::ErrorKind::Io) if a system call fails, for instance because the
+    ///   user may not write to the file or its directory, or because the disk is full.
     ///
-    /// The file is as it was then; only after an error of bringing it to the disk ([`Options::fsync`]) it may be the new
-    /// one.
+    /// The file is unchanged after an error, except that it may hold the new contents if syncing
+    /// them failed ([`Options::fsync`]).
     pub fn write(&self, contents: impl AsRef<[u8]>) -> Result<()> {
         self.lock_exclusive()?.replace(contents)
     }
 
-    /// Like [`write`](Self::write), as a future that follows the [rule of all
-    /// futures](crate#futures). It writes in the poll that finds the lock acquired.
+    /// Replaces the contents asynchronously. See [`write`](Self::write).
+    ///
+    /// The future writes in the poll that acquires the lock.
     ///
     /// # Errors
     ///
-    /// As [`write`](Self::write).
+    /// The errors of [`write`](Self::write).
     pub fn write_async<C: AsRef<[u8]> + Send + 'static>(
         &self,
         contents: C,
@@ -246,19 +276,20 @@ impl SharedFile {
 
     // ---------------------------------------------------------------------------------- update
 
-    /// Changes the file: `change` edits the contents in memory, which are empty if there is no file,
-    /// and the result replaces the file. Returns what `change` returned.
+    /// Changes the contents under one exclusive lock, and returns what `change` returns.
     ///
-    /// The lock is held exclusively meanwhile, so no other holder of the lock changes the file, or
-    /// keeps it from changing by [`lock_shared`](Self::lock_shared). [`read`](Self::read) returns
-    /// the old contents until the new ones are there. Contents that `change` leaves as they were
-    /// are not written again.
+    /// `change` edits the contents in memory, which are empty if the file does not exist. The
+    /// result then replaces the file, unless `change` left it as it was. No other process or thread
+    /// holds the lock during the call, and [`read`](Self::read) returns the old contents until the
+    /// new ones replace them.
     ///
-    /// If `change` fails or panics, nothing is changed. It must not use the same file by another
-    /// handle: it would wait for itself. Its error type is its own, and
-    /// [`Error`] must convert into it, as into [`std::io::Error`] and
-    /// `Box<dyn std::error::Error>`. To give up after a time, use
-    /// [`lock_exclusive_timeout`](Self::lock_exclusive_timeout) and [`FileWriteGuard::update`].
+    /// If `change` returns an error or panics, the file is unchanged. The error type is the
+    /// caller's choice, as long as [`Error`] converts into it; [`std::io::Error`] and
+    /// `Box<dyn std::error::Error>` qualify. If `change` locks the same file through another
+    /// handle, it deadlocks.
+    ///
+    /// To give up after a time, use [`lock_exclusive_timeout`](Self::lock_exclusive_timeout) and
+    /// [`FileWriteGuard::update`].
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -274,8 +305,8 @@ impl SharedFile {
     ///
     /// # Errors
     ///
-    /// * The error that `change` returned.
-    /// * Those of [`write`](Self::write) and [`read`](Self::read), except that there is no file.
+    /// The error of `change`, or the errors of [`write`](Self::write) and [`read`](Self::read)
+    /// other than [`ErrorKind::NotFound`](crate::ErrorKind::NotFound).
     pub fn update<R, E: From<Error>>(
         &self,
         change: impl FnOnce(&mut Vec<u8>) -> Result<R, E>,
@@ -283,13 +314,13 @@ impl SharedFile {
         self.lock_exclusive()?.update(change)
     }
 
-    /// Like [`update`](Self::update), as a future that follows the [rule of all
-    /// futures](crate#futures). It reads, changes and writes in the poll that finds the lock
-    /// acquired.
+    /// Changes the contents asynchronously. See [`update`](Self::update).
+    ///
+    /// The future reads, calls `change` and writes in the poll that acquires the lock.
     ///
     /// # Errors
     ///
-    /// As [`update`](Self::update).
+    /// The errors of [`update`](Self::update).
     pub fn update_async<F, R, E>(
         &self,
         change: F,
@@ -304,47 +335,49 @@ impl SharedFile {
 
     // ----------------------------------------------------------------------------------- guards
 
-    /// Keeps writers out for longer work: waits for its turn, without limit.
+    /// Acquires the lock shared, blocking the current thread until it is available.
+    ///
+    /// While the guard exists, no other holder of the lock changes the file.
     ///
     /// # Errors
     ///
-    /// As [`RwLock::read`].
+    /// The errors of [`RwLock::read`].
     pub fn lock_shared(&self) -> Result<FileReadGuard> {
         self.reading(self.lock()?.read())
     }
 
-    /// Keeps writers out for longer work, if there are none now; never waits.
+    /// Attempts to acquire the lock shared without waiting.
     ///
     /// # Errors
     ///
-    /// As [`RwLock::try_read`].
+    /// The errors of [`RwLock::try_read`].
     pub fn try_lock_shared(&self) -> Result<FileReadGuard> {
         self.reading(self.lock()?.try_read())
     }
 
-    /// Keeps writers out for longer work: waits for its turn for at most `timeout`.
+    /// Acquires the lock shared, waiting at most `timeout`.
     ///
     /// # Errors
     ///
-    /// As [`RwLock::read_timeout`].
+    /// The errors of [`RwLock::read_timeout`].
     pub fn lock_shared_timeout(&self, timeout: Duration) -> Result<FileReadGuard> {
         self.reading(self.lock()?.read_timeout(timeout))
     }
 
-    /// Keeps writers out for longer work: waits for its turn until `deadline`.
+    /// Acquires the lock shared, waiting until `deadline`.
     ///
     /// # Errors
     ///
-    /// As [`RwLock::read_deadline`].
+    /// The errors of [`RwLock::read_deadline`].
     pub fn lock_shared_deadline(&self, deadline: Instant) -> Result<FileReadGuard> {
         self.reading(self.lock()?.read_deadline(deadline))
     }
 
-    /// Keeps writers out for longer work, as a future: see [`RwLock::read_async`].
+    /// Acquires the lock shared, asynchronously.
     ///
     /// # Errors
     ///
-    /// As [`RwLock::read_async`].
+    /// The errors of [`RwLock::read_async`].
     pub fn lock_shared_async(&self) -> impl Future<Output = Result<FileReadGuard>> + Send + use<> {
         let file = self.clone();
         async move {
@@ -353,7 +386,10 @@ impl SharedFile {
         }
     }
 
-    /// Holds the lock exclusively, for longer work: waits for its turn, without limit. [`read`](Self::read) goes on meanwhile.
+    /// Acquires the lock exclusively, blocking the current thread until it is available.
+    ///
+    /// While the guard exists, no other process or thread holds the lock. [`read`](Self::read) does
+    /// not wait for it.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -363,51 +399,51 @@ impl SharedFile {
     /// let mut writing = queue.lock_exclusive()?;
     /// let jobs = writing.read_to_string()?;
     /// let (first, rest) = jobs.split_once('\n').expect("a line");
-    /// writing.replace(rest)?; // whole; those who lock see it when the guard goes
-    /// writing.unlock()?;
+    /// writing.replace(rest)?; // `read` returns the new contents from here on
+    /// writing.unlock()?; // the next process can lock the file
     /// # assert_eq!(first, "one");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// As [`RwLock::write`].
+    /// The errors of [`RwLock::write`].
     pub fn lock_exclusive(&self) -> Result<FileWriteGuard> {
         self.writing(self.lock()?.write())
     }
 
-    /// Holds the lock exclusively, for longer work, if it is free; never waits.
+    /// Attempts to acquire the lock exclusively without waiting.
     ///
     /// # Errors
     ///
-    /// As [`RwLock::try_write`].
+    /// The errors of [`RwLock::try_write`].
     pub fn try_lock_exclusive(&self) -> Result<FileWriteGuard> {
         self.writing(self.lock()?.try_write())
     }
 
-    /// Holds the lock exclusively, for longer work: waits for its turn for at most `timeout`.
+    /// Acquires the lock exclusively, waiting at most `timeout`.
     ///
     /// # Errors
     ///
-    /// As [`RwLock::write_timeout`].
+    /// The errors of [`RwLock::write_timeout`].
     pub fn lock_exclusive_timeout(&self, timeout: Duration) -> Result<FileWriteGuard> {
         self.writing(self.lock()?.write_timeout(timeout))
     }
 
-    /// Holds the lock exclusively, for longer work: waits for its turn until `deadline`.
+    /// Acquires the lock exclusively, waiting until `deadline`.
     ///
     /// # Errors
     ///
-    /// As [`RwLock::write_deadline`].
+    /// The errors of [`RwLock::write_deadline`].
     pub fn lock_exclusive_deadline(&self, deadline: Instant) -> Result<FileWriteGuard> {
         self.writing(self.lock()?.write_deadline(deadline))
     }
 
-    /// Holds the lock exclusively, for longer work, as a future: see [`RwLock::write_async`].
+    /// Acquires the lock exclusively, asynchronously.
     ///
     /// # Errors
     ///
-    /// As [`RwLock::write_async`].
+    /// The errors of [`RwLock::write_async`].
     pub fn lock_exclusive_async(
         &self,
     ) -> impl Future<Output = Result<FileWriteGuard>> + Send + use<> {
@@ -420,26 +456,30 @@ impl SharedFile {
 
     // ----------------------------------------------------------------------------------- about
 
-    /// The path of the data file, absolute.
+    /// Returns the absolute path of the data file.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.inner.contents.path()
     }
 
-    /// Whether all that was written by this handle and its clones has reached the disk, as [`Options::fsync`] asks. `false` without
-    /// that option, and where files cannot be synced.
+    /// Returns `true` if everything written through this handle and its clones has been synced to
+    /// disk.
+    ///
+    /// Returns `false` without [`Options::fsync`], and where the system cannot sync files.
     #[must_use]
     pub fn is_durable(&self) -> bool {
         self.inner.contents.is_durable()
     }
 
-    /// The processes that hold its lock (a [`RwLock`] at the path with `.flock` added), as far as
-    /// they are known: see [`Lock::holders`](crate::Lock::holders). Creates nothing.
+    /// Returns the known processes that hold the file's lock, without creating anything.
+    ///
+    /// The lock is the [`RwLock`] at the path with `.flock` added. See
+    /// [`Lock::holders`](crate::Lock::holders) for which holders are known.
     ///
     /// # Errors
     ///
-    /// An error of kind [`Io`](crate::ErrorKind::Io) if a record cannot be read, or the system
-    /// refuses to tell.
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if a record cannot be read or the system cannot list
+    /// the holders.
     pub fn holders(&self) -> Result<Vec<Holder>> {
         holders::of(&self.inner.lock_path)
     }
@@ -474,7 +514,8 @@ impl AsRef<Path> for SharedFile {
     }
 }
 
-// A panic in a callback leaves nothing half-changed: what is shared lies in files and in the kernel.
+// The shared state lies in files and in the kernel, so a panic in a callback leaves no half-changed
+// value.
 impl UnwindSafe for SharedFile {}
 impl RefUnwindSafe for SharedFile {}
 
@@ -485,11 +526,11 @@ impl fmt::Debug for SharedFile {
 }
 
 impl Options {
-    /// Opens a [`SharedFile`] at `path` with these settings: see [`SharedFile::open`].
+    /// Opens a [`SharedFile`] at `path` with these settings. See [`SharedFile::open`].
     ///
     /// # Errors
     ///
-    /// As [`SharedFile::open`].
+    /// The errors of [`SharedFile::open`].
     pub fn open_shared_file(&self, path: impl AsRef<Path>) -> Result<SharedFile> {
         let contents = Arc::new(DataFile::open(path.as_ref(), self)?);
         let lock_path = sidecar_lock(contents.path());
