@@ -1,4 +1,4 @@
-//! A process that holds something: what is known of it, and how it is shown.
+//! A process that holds a primitive: what is known about it, and how it is displayed.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -7,14 +7,43 @@ use crate::printable::printable;
 use crate::process::HostProcess;
 use crate::sys::{self, Numbering, Owner};
 
-/// A process that holds something.
+/// A process that holds a lock or a permit, as far as it is known.
 ///
-/// Which of this is known depends on what the holder left. One that was opened with a
-/// [`label`](crate::Options::label) or [`record_holder`](crate::Options::record_holder) wrote
-/// all of it; of others Linux tells the process and its command.
+/// A process that opened its primitive with a [`label`](crate::Options::label) or
+/// [`record_holder`](crate::Options::record_holder) leaves a record, from which all fields are
+/// known. For any other holder, Linux provides the process ID and the command. Other systems
+/// provide nothing, so such a holder is not listed.
 ///
-/// What others wrote is untrusted text: control characters come out escaped, so that it can be shown
-/// on a terminal.
+/// The command line, label and host name come from other processes and are not trustworthy. Control
+/// characters in them are escaped, so they can be printed on a terminal.
+///
+/// # Examples
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// let options = flockwork::Options::new().label("nightly build");
+/// let lock = options.open_lock(dir.path().join("build.lock"))?;
+/// let _held = lock.lock()?;
+///
+/// let holders = lock.holders()?;
+/// assert_eq!(holders[0].pid(), std::process::id());
+/// assert_eq!(holders[0].label(), Some("nightly build"));
+/// println!("held by {}", holders[0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Caveats
+///
+/// * A record proves nothing. Any program that may write to the directory can claim any process,
+///   command and label. Do not send a signal or grant access because of one.
+/// * A holder may have released by the time it is returned.
+///
+/// # Platform-specific behavior
+///
+/// * Linux: [`pid_namespace`](Self::pid_namespace) is known, and
+///   [`is_this_process`](Self::is_this_process) also compares the boot and the start time of the
+///   process.
+/// * Other systems: a holder is known only from its record.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Holder {
     pub(crate) process: HostProcess,
@@ -26,22 +55,25 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// Its process number. The caller can use the number only where
-    /// [`same_pid_namespace`](Self::same_pid_namespace) is `true`; elsewhere it may belong to
-    /// another process.
+    /// Returns the process ID.
+    ///
+    /// The caller can use the ID only if [`same_pid_namespace`](Self::same_pid_namespace) returns
+    /// `true`. Otherwise the same ID may belong to another process.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.process.identity.pid
     }
 
-    /// Whether [`pid`](Self::pid) is the number by which the calling process knows it, to signal it or to look it up:
-    /// both run in one pid namespace of one host. `false` between containers, and where that is not known.
+    /// Returns `true` if [`pid`](Self::pid) is valid in the calling process's pid namespace.
+    ///
+    /// The caller can then use the ID to signal the holder or to look it up. Returns `false` for a
+    /// holder in another container, and if the namespace is not known.
     #[must_use]
     pub fn same_pid_namespace(&self) -> bool {
         self.process.same_pid_namespace()
     }
 
-    /// The pid namespace in which the process number counts, as the inode that `lsns` shows. Linux only.
+    /// Returns the inode of the holder's pid namespace, as `lsns` shows it. Known on Linux only.
     #[must_use]
     pub fn pid_namespace(&self) -> Option<u64> {
         match self.process.identity.numbering {
@@ -50,45 +82,48 @@ impl Holder {
         }
     }
 
-    /// The host it runs on; empty where the system has no name.
+    /// Returns the name of the host on which the holder runs. Empty if the system has no name.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.process.host
     }
 
-    /// Its command line.
+    /// Returns the holder's command line.
     #[must_use]
     pub fn command(&self) -> Option<&str> {
         self.command.as_deref()
     }
 
-    /// The [`label`](crate::Options::label) it gave.
+    /// Returns the [`label`](crate::Options::label) that the holder set.
     #[must_use]
     pub fn label(&self) -> Option<&str> {
         self.label.as_deref()
     }
 
-    /// When it got the lock, by its own host's clock.
+    /// Returns the time at which the process acquired the lock or permit, by its own host's clock.
     #[must_use]
     pub fn since(&self) -> Option<SystemTime> {
         self.since
     }
 
-    /// Which slot of a semaphore it holds, from 0 on; `None` for what has no slots.
+    /// Returns the semaphore slot that the process holds, or `None` for a lock.
+    ///
+    /// Slots are numbered from 0.
     #[must_use]
     pub fn slot(&self) -> Option<u32> {
         self.slot
     }
 
-    /// Whether it shares what it holds: a reader's lock.
+    /// Returns `true` if the process holds a shared (read) lock.
     #[must_use]
     pub fn is_shared(&self) -> bool {
         self.is_shared
     }
 
-    /// Whether it is the calling process. Where the system shows them (Linux), the pid namespace,
-    /// the boot and the time at which the process was started are compared as well as the number
-    /// and the host.
+    /// Returns `true` if the holder is the calling process.
+    ///
+    /// The process ID and the host are compared and, where the system shows them (Linux), also the
+    /// pid namespace, the boot and the start time of the process.
     #[must_use]
     pub fn is_this_process(&self) -> bool {
         self.process.is_this_process()
@@ -107,7 +142,7 @@ impl Holder {
         }
     }
 
-    /// What the system tells of a process that left no record.
+    /// What the system knows about a process that left no record.
     pub(crate) fn of_owner(owner: &Owner) -> Self {
         Self {
             process: HostProcess::of_owner(owner),
@@ -119,17 +154,17 @@ impl Holder {
         }
     }
 
-    /// As the holder of one slot of a semaphore, which is never shared.
+    /// The holder of one slot of a semaphore, which is never shared.
     pub(crate) fn in_slot(self, slot: u32) -> Self {
         Self { slot: Some(slot), is_shared: false, ..self }
     }
 
-    /// As one of those who share a lock.
+    /// One of the holders that share a lock.
     pub(crate) fn shared(self) -> Self {
         Self { is_shared: true, ..self }
     }
 
-    /// The same lock, held by another process that has inherited it.
+    /// The same lock, held by a process that inherited it.
     pub(crate) fn inherited_by(self, inheritor: &Owner) -> Self {
         let Self { process, command, .. } = Self::of_owner(inheritor);
         Self { process, command, ..self }
@@ -137,7 +172,8 @@ impl Holder {
 }
 
 impl fmt::Display for Holder {
-    /// The alternate form (`{:#}`) is the process alone, without the label, the mode and the time.
+    /// The alternate form (`{:#}`) shows the process alone, without the label, the mode and the
+    /// time.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !f.alternate() {
             if let Some(label) = &self.label {
@@ -167,17 +203,18 @@ impl fmt::Display for Holder {
     }
 }
 
-// Linux only: no other system shows the pid namespace, the time of the start and the boot.
+// Only Linux shows a process's pid namespace, start time and boot.
 #[cfg(all(test, any(target_os = "linux", target_os = "android")))]
 mod tests {
     use super::*;
     use crate::sys::Process;
 
-    /// What is changed of the own process; how it is shown then, whether its number counts here, and whether it is this one.
+    /// A change to this process's holder, how it is then displayed, whether its process ID is valid
+    /// here, and whether it is this process.
     type Case<'a> = (&'a dyn Fn(&mut Holder), &'a str, bool, bool);
 
     #[test]
-    fn this_process_is_told_by_all_that_a_record_has() {
+    fn this_process_is_recognized_by_its_whole_identity() {
         limit!();
         let own = Holder::of_this_process(None);
         let Process { numbering: Numbering::Namespace(inode), started: Some(started), .. } =

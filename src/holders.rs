@@ -1,4 +1,4 @@
-//! The processes that hold a path, as the primitives and [`inspect`](crate::inspect()) look them up.
+//! Looks up the processes that hold a path, for the primitives and [`inspect`](crate::inspect()).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,8 +7,7 @@ use crate::error::{Error, Operation, Result};
 use crate::holder::Holder;
 use crate::record;
 
-/// The holders of `path` as far as they are known; of a semaphore's directory in the order of its
-/// slots.
+/// The known holders of `path`. For a semaphore's directory, they are in the order of their slots.
 pub(crate) fn of(path: &Arc<Path>) -> Result<Vec<Holder>> {
     record::find(path, true).map_err(|source| Error::io(Operation::FindHolders, path, source))
 }

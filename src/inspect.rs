@@ -1,4 +1,4 @@
-//! [`inspect`]: what lies at a path and which processes hold it. It opens no primitive and creates no
+//! Reports what is at a path and which processes hold it, without opening a primitive or creating a
 //! file.
 
 use std::path::Path;
@@ -15,7 +15,32 @@ use crate::record;
 use crate::semaphore::read_capacity;
 use crate::sys::{self, FileKind};
 
-/// What lies at a path at one moment, and which processes hold it: see [`inspect`].
+/// What was at a path at one moment, and which processes held it.
+///
+/// [`inspect`] returns it.
+///
+/// # Examples
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// let lock = flockwork::Lock::open(dir.path().join("a.lock"))?;
+/// let _held = lock.lock()?;
+///
+/// let status = flockwork::inspect(lock.path())?;
+/// if status.is_held() {
+///     for holder in status.holders() {
+///         println!("held by {holder}");
+///     }
+/// }
+/// # assert!(status.is_held());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Caveats
+///
+/// * The status may be out of date as soon as it is returned. To acquire a lock only if it is free,
+///   use [`Lock::try_lock`](crate::Lock::try_lock).
+/// * The holders of a held lock may be unknown. See [`holders`](Self::holders).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Status {
     path: Arc<Path>,
@@ -27,7 +52,7 @@ pub struct Status {
     len: Option<u64>,
 }
 
-/// What kind of thing lies at a path: see [`Status::kind`].
+/// What kind of primitive is at a path. Returned by [`Status::kind`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StatusKind {
@@ -35,87 +60,94 @@ pub enum StatusKind {
     Missing,
     /// A regular file: a [`Lock`](crate::Lock), an [`RwLock`](crate::RwLock), an
     /// [`Event`](crate::Event) that is set, a [`Once`](crate::Once) that is done, or a
-    /// [`SharedFile`](crate::SharedFile). The file does not tell which.
+    /// [`SharedFile`](crate::SharedFile). The file itself does not show which.
     File,
     /// The directory of a [`Semaphore`](crate::Semaphore).
     Semaphore,
 }
 
 impl Status {
-    /// The path, absolute.
+    /// Returns the absolute path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What kind of thing lies at the path.
+    /// Returns what kind of primitive is at the path.
     #[must_use]
     pub fn kind(&self) -> StatusKind {
         self.kind
     }
 
-    /// Whether any process holds it, also if nothing is known of that process; of a semaphore,
-    /// whether any of its slots is held.
+    /// Returns `true` if a process holds the lock, or any slot of the semaphore.
+    ///
+    /// This is known even if the holder is not.
     #[must_use]
     pub fn is_held(&self) -> bool {
         self.is_held
     }
 
-    /// The processes that hold it, as far as they are known: of a [`Lock`](crate::Lock) or
-    /// [`RwLock`](crate::RwLock) the one that holds it, or all that share it; of a
-    /// [`Semaphore`](crate::Semaphore) one entry for each slot that is held, in the order of their
-    /// [numbers](Holder::slot).
+    /// Returns the known holders.
     ///
-    /// It is empty where nothing is known of the holder, as of one in another container that left no
-    /// record: see [`Lock::holders`](crate::Lock::holders).
+    /// For a [`Lock`](crate::Lock) or [`RwLock`](crate::RwLock), these are the processes that hold
+    /// or share it. For a [`Semaphore`](crate::Semaphore), there is one entry for each slot that is
+    /// held, in the order of the [slot numbers](Holder::slot).
+    ///
+    /// The list is empty if nothing is known about the holder, for instance because it runs in
+    /// another container and left no record. See [`Lock::holders`](crate::Lock::holders).
     #[must_use]
     pub fn holders(&self) -> &[Holder] {
         &self.holders
     }
 
-    /// How many permits the semaphore has, held or not; `None` for anything else.
+    /// Returns the semaphore's capacity, or `None` for any other primitive.
     #[must_use]
     pub fn capacity(&self) -> Option<u32> {
         self.capacity
     }
 
-    /// The slots of the semaphore that are held, in order, also if nothing is known of their
-    /// holders.
+    /// Returns the semaphore's slots that are held, in ascending order.
+    ///
+    /// They are known even if their holders are not.
     #[must_use]
     pub fn held_slots(&self) -> &[u32] {
         &self.held_slots
     }
 
-    /// As an [`Event`](crate::Event), whether it is set: a file exists at the path.
+    /// Returns `true` if the path, used as an [`Event`](crate::Event), is set.
     #[must_use]
     pub fn is_set(&self) -> bool {
         self.kind == StatusKind::File
     }
 
-    /// As a [`Once`](crate::Once), whether it is done: a file exists at the path.
+    /// Returns `true` if the path, used as a [`Once`](crate::Once), is done.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.is_set()
     }
 
-    /// The length of the file in bytes, which for an [`Event`](crate::Event) is that of its payload;
-    /// `None` for anything else.
+    /// Returns the length of the file in bytes, which is the length of an [`Event`](crate::Event)'s
+    /// payload.
+    ///
+    /// Returns `None` if there is no regular file at the path.
     #[must_use]
     pub fn payload_len(&self) -> Option<u64> {
         self.len
     }
 }
 
-/// Looks at what lies at `path` and which processes hold it. Opens no primitive and creates nothing.
+/// Reports what is at `path` and which processes hold it, without creating anything.
 ///
-/// Where the system lists all locks, this takes nothing and delays no process. Elsewhere it locks
-/// the file, or each slot of a semaphore, for less than a microsecond, if it can: another process's
-/// [`try_lock`](crate::Lock::try_lock), [`try_read`](crate::RwLock::try_read) or
-/// [`try_acquire`](crate::Semaphore::try_acquire) may be refused in that time, and a process that
-/// inspects the same path at the same moment may be told that it is held.
+/// Where the system lists all locks, this acquires nothing and delays no process. Elsewhere it
+/// locks the file, or each slot of a semaphore, for less than a microsecond if it is free. In that
+/// time, [`try_lock`](crate::Lock::try_lock), [`try_read`](crate::RwLock::try_read) or
+/// [`try_acquire`](crate::Semaphore::try_acquire) of another process may find it held, and so may
+/// another process that inspects the same path.
 ///
-/// A [`Once`](crate::Once) and a [`SharedFile`](crate::SharedFile) at `P` are locked at `P.flock`, so
-/// their holders are those of that path.
+/// A [`Once`](crate::Once) or [`SharedFile`](crate::SharedFile) at `P` is locked at `P.flock`:
+/// inspect that path for its holders.
+///
+/// # Examples
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -140,19 +172,20 @@ impl Status {
 ///
 /// # Errors
 ///
-/// * [`ErrorKind::NotRegularFile`] if something else lies at the
-///   path: a symbolic link, a directory that is not a semaphore's, a FIFO.
-/// * [`ErrorKind::Corrupt`] if the capacity of the semaphore is damaged.
-/// * [`ErrorKind::Io`] if a file cannot be opened where that is needed, a
-///   record cannot be read, or the system refuses to answer.
+/// * [`ErrorKind::NotRegularFile`] if the path names something else: a symbolic link, a FIFO, or a
+///   directory that is not a semaphore's.
+/// * [`ErrorKind::Corrupt`] if the semaphore's capacity is damaged.
+/// * [`ErrorKind::Io`] if a system call fails, for instance because a file or a record cannot be
+///   opened.
 ///
 /// # Platform-specific behavior
 ///
-/// * Linux lists all locks in `/proc/locks`, but only in the initial pid namespace, so not in a
-///   container; and the list is not used on network file systems, overlayfs and btrfs. Of a list of
-///   more than some 35 locks it is believed that a lock is held, and not that it is free.
-/// * Windows, and NFS where the file cannot be locked exclusively through a read-only descriptor: a
-///   reader is noticed only if it left a record.
+/// * Linux: all locks are listed in `/proc/locks`, except in a container (outside the initial pid
+///   namespace) and on network file systems, overlayfs and btrfs. A list of more than about 35
+///   locks can prove that a lock is held, but not that it is free, so a lock that the list does not
+///   show is then also tested by locking it.
+/// * Windows, and NFS where a read-only descriptor cannot be locked exclusively: a reader is
+///   noticed only if it left a record.
 pub fn inspect(path: impl AsRef<Path>) -> Result<Status> {
     let path = absolute(path.as_ref())?;
     let mut status = Status {
@@ -179,7 +212,7 @@ pub fn inspect(path: impl AsRef<Path>) -> Result<Status> {
             status.kind = StatusKind::Semaphore;
             status.capacity = Some(capacity(&path)?);
             status.holders = holders::of(&path)?;
-            // A permit may have been acquired between the two looks.
+            // A permit may have been acquired between the two lookups.
             let mut held = held_slots(&path)?;
             held.extend(status.holders.iter().filter_map(Holder::slot));
             held.sort_unstable();
@@ -192,7 +225,7 @@ pub fn inspect(path: impl AsRef<Path>) -> Result<Status> {
     Ok(status)
 }
 
-/// How many permits the semaphore in the directory `path` has.
+/// The capacity of the semaphore in the directory `path`.
 fn capacity(path: &Arc<Path>) -> Result<u32> {
     match read_capacity(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::not_inspectable(path)),
@@ -207,7 +240,8 @@ fn is_held(path: &Arc<Path>) -> Result<bool> {
     }
     match probe(path, true) {
         Ok(Some(is_held)) => Ok(is_held),
-        // It may be shared, or closed to this user, and a record or the system's list says more.
+        // The lock may be shared, or this user may not open the file. A record or the system's list
+        // may still name a holder.
         Ok(None) => Ok(!holders::of(path)?.is_empty()),
         Err(error) => {
             if holders::of(path)?.is_empty() {
@@ -232,7 +266,7 @@ fn held_slots(path: &Arc<Path>) -> Result<Vec<u32>> {
     }
     for slot in slots {
         let is_held = probe(&file(slot), false).or_else(|error| {
-            // This user may not open it, perhaps.
+            // This user may not be permitted to open the slot.
             let is_known = holders::of(path)?.iter().any(|holder| holder.slot() == Some(slot));
             if is_known { Ok(Some(true)) } else { Err(error) }
         })?;
@@ -241,8 +275,8 @@ fn held_slots(path: &Arc<Path>) -> Result<Vec<u32>> {
     Ok(held)
 }
 
-/// For each of these files, all on the file system of `path`, whether the system lists it as locked. `None` if the system
-/// does not list all locks there, or this user may not read its list.
+/// For each of these files, all on the file system of `path`, whether the system lists it as
+/// locked. `None` if the system does not list all locks there, or this user may not read its list.
 fn listed(path: &Arc<Path>, files: &[Arc<Path>]) -> Result<Option<Vec<bool>>> {
     if !sys::lists_locks(path) {
         return Ok(None);
@@ -251,7 +285,7 @@ fn listed(path: &Arc<Path>, files: &[Arc<Path>]) -> Result<Option<Vec<bool>>> {
     for file in files {
         ids.push(match sys::path_identity(file) {
             Ok(id) => Some(id),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None, // removed meanwhile
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None, // removed since
             Err(error) => return Err(Error::io(Operation::LookUp, file, error)),
         });
     }
@@ -264,19 +298,20 @@ fn listed(path: &Arc<Path>, files: &[Arc<Path>]) -> Result<Option<Vec<bool>>> {
     Ok(locked.map(is_locked))
 }
 
-/// Whether it is locked, by a try; with `readers` shared locks count too. `None`: perhaps by
-/// readers.
+/// Tries to lock the file to find out whether it is locked. With `readers`, shared locks count too.
+/// Returns `None` if readers may hold it.
 fn probe(path: &Arc<Path>, readers: bool) -> Result<Option<bool>> {
     static PROBING: ForkSafe<()> = ForkSafe::new((), |()| ());
     let failed = |operation| move |source| Error::io(operation, path, source);
-    // Rule 1: not to open a device, nor a FIFO.
+    // Opening a device or a FIFO can have side effects or block (rule 1).
     if sys::file_kind(path).map_err(failed(Operation::LookUp))? != FileKind::File {
         return Ok(Some(false));
     }
     match sys::through_readers(|| sys::open_to_read(path)) {
         Ok(file) => {
-            // Threads that probe at the same time would take each other for a holder. (But one that
-            // waits for a dead server must not keep other threads from asking.)
+            // Threads that probe at the same time would mistake each other for a holder. They run in
+            // parallel on a network file system, since a thread that waits for a dead server must
+            // not block the others.
             let is_local = !sys::is_network(path, &file);
             let _alone = (readers && is_local).then(|| PROBING.lock());
             sys::probe(&file, readers).map_err(failed(Operation::Lock))
