@@ -1,6 +1,6 @@
-//! A value of which each process has its own, with a condition to wait for its changes. `fork`
-//! copies a mutex as it is at that moment, perhaps locked by a thread that the copy does not have:
-//! no thread would ever unlock it there.
+//! A mutex and condition variable with a separate value in each process. `fork` copies an ordinary
+//! mutex in its current state: if another thread has it locked, it stays locked in the child
+//! forever, because that thread does not exist there.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -11,16 +11,17 @@ pub(crate) use crate::sync::MutexGuard;
 use crate::sync::{Condvar, Mutex};
 use crate::sys::Origin;
 
+/// A value that each process initializes for itself, and a condition variable for its changes.
 pub(crate) struct ForkSafe<T: 'static, C: 'static = ()> {
-    /// The process that used it first. No `OnceLock`: a fork while another thread fills one leaves
-    /// the copy to wait for that thread, which it does not have (rule 4).
+    /// The process that used this value first. It is not a `OnceLock`: if another thread
+    /// initializes one during a fork, the child waits for that thread forever (rule 4).
     origin: OnceBox<Origin>,
     value: Mutex<T>,
-    /// For that mutex alone: on some systems a condition belongs to one mutex.
+    /// Used with `value` alone, since some systems bind a condition variable to one mutex.
     changed: Condvar,
-    /// The value of the process that was forked from that one, and used it.
+    /// The value of a process that was forked from that one and has used it.
     next: OnceBox<Self>,
-    /// Builds the value with which a forked copy begins, from the context.
+    /// The input from which `initial` builds the first value in a forked child.
     context: C,
     initial: fn(&C) -> T,
 }
@@ -57,15 +58,16 @@ impl<T, C: Clone> ForkSafe<T, C> {
         (self.initial)(&self.context)
     }
 
+    /// The value that belongs to the calling process.
     fn own(&self) -> &Self {
         let mut this = self;
         while !this.origin().is_here() {
             this = this.next.get_or_init(|| {
-                // The other process's value is dropped, unless it was locked when it was copied.
+                // The parent's value is dropped, unless it was locked at the moment of the fork.
                 let stale = this.value.try_lock().ok();
                 let stale =
                     stale.map(|mut value| std::mem::replace(&mut *value, self.initial_value()));
-                drop(stale); // perhaps a caller's code: the mutex is free again (Q6)
+                drop(stale); // may run a caller's code, so the mutex is released first (rule Q6)
                 Box::new(Self::with_context(
                     self.initial_value(),
                     self.context.clone(),
@@ -80,7 +82,7 @@ impl<T, C: Clone> ForkSafe<T, C> {
         self.own().value.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes the one thread that waits for a change.
+    /// Wakes one thread that waits for a change.
     pub(crate) fn notify(&self) {
         self.own().changed.notify_one();
     }
@@ -90,7 +92,7 @@ impl<T, C: Clone> ForkSafe<T, C> {
         self.own().changed.notify_all();
     }
 
-    /// Waits for a change, at most `span`. Returns `true` when that has passed.
+    /// Waits for a change, at most `span`. Returns `true` if it timed out.
     pub(crate) fn wait<'a>(
         &'a self,
         guard: MutexGuard<'a, T>,

@@ -1,4 +1,4 @@
-//! Paths as callers give them: how they become absolute, are checked, and get missing parent
+//! Paths as callers give them: makes them absolute, checks them, and creates missing parent
 //! directories.
 
 use std::io;
@@ -9,8 +9,8 @@ use crate::access::Access;
 use crate::error::{Error, Operation, Result};
 use crate::sys::{self, Retries};
 
-/// The absolute path, so that a later change of the current directory has no effect. Every path
-/// that is opened comes through here first.
+/// Returns the absolute path, so that a later change of the current directory has no effect. Every
+/// path that is opened passes through here first.
 pub(crate) fn absolute(path: &Path) -> Result<Arc<Path>> {
     if !sys::SUPPORTED {
         let source = io::ErrorKind::Unsupported.into();
@@ -29,7 +29,7 @@ pub(crate) fn absolute(path: &Path) -> Result<Arc<Path>> {
     }
 }
 
-/// The same for a path that can be a file's.
+/// Returns the absolute path of a file. A path that can only name a directory is an error.
 pub(crate) fn absolute_file(path: &Path) -> Result<Arc<Path>> {
     let path = absolute(path)?;
     let last = path.as_os_str().as_encoded_bytes().last();
@@ -40,17 +40,17 @@ pub(crate) fn absolute_file(path: &Path) -> Result<Arc<Path>> {
     Ok(path)
 }
 
-/// The lock file beside a path that is not a lock itself: a marker or a data file. It is not
-/// `P.lock`, since programs such as git and kubectl create that name exclusively to say that they
-/// write `P`, and remove it: one that stays would stop them for good, and theirs would not exclude
-/// ours (rule 15).
+/// Returns the path of the lock file beside a marker or a data file. It is not `P.lock`: programs
+/// such as git and kubectl create that name exclusively while they write `P`, and remove it
+/// afterwards. A `P.lock` that stays would block them for good, and their file would not exclude us
+/// (rule 15).
 pub(crate) fn sidecar_lock(path: &Path) -> Arc<Path> {
     sys::beside(path, ".flock").into()
 }
 
-/// Creates the missing parent directories of a file, after creating the file has `failed`. Where
-/// none is missing, another process has just created them; after many tries, there is another
-/// reason.
+/// Creates the missing parent directories of a file, after an attempt to create the file has
+/// `failed`. If none is missing, another process has just created them, and the caller tries again.
+/// After many retries the cause must be another one, and `failed` is returned.
 pub(crate) fn create_parents(
     path: &Arc<Path>,
     access: Access,
@@ -59,20 +59,21 @@ pub(crate) fn create_parents(
 ) -> Result<()> {
     let parent = path.parent().unwrap_or(path);
     match std::fs::metadata(parent) {
-        // Windows only says that it found no path.
+        // Windows reports only that the path was not found.
         Ok(found) if !found.is_dir() => {
             return Err(Error::io(Operation::LookUp, path, io::ErrorKind::NotADirectory.into()));
         }
         Ok(_) => return if retries.are_many() { Err(failed) } else { Ok(()) },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        // Creating it would fail with `AlreadyExists`, which hides why it cannot be used.
+        // Creating the directory would fail with `AlreadyExists`, which hides the real cause.
         Err(error) => return Err(Error::io(Operation::LookUp, path, error)),
     }
     sys::create_directories(parent, access.bits())
         .map_err(|source| Error::io(Operation::CreateParent, path, dangling_link(parent, source)))
 }
 
-/// The error for a symbolic link that leads to nothing, of which mkdir(2) says that it exists.
+/// Explains that a symbolic link leads to nothing. For such a link mkdir(2) reports only that it
+/// exists.
 fn dangling_link(directory: &Path, error: io::Error) -> io::Error {
     let is_dangling = |above: &&Path| {
         above.is_symlink()

@@ -1,11 +1,11 @@
-//! Text that others wrote, made fit for a terminal.
+//! Escapes text from other programs so that it is safe to print on a terminal.
 
-/// A text is cut to this many characters.
+/// The maximum length of a text after escaping.
 pub(crate) const MAX_CHARACTERS: usize = 512;
 
-/// The text on one line, with control characters and the marks that reverse the direction of text
-/// escaped, and cut to [`MAX_CHARACTERS`]. Escapes count as they are shown, so that the longest
-/// record is shorter than what is read of one. A printable text does not change.
+/// Returns the text on one line, with control characters and bidirectional formatting characters
+/// escaped, and cut to [`MAX_CHARACTERS`]. Escapes count in their escaped form, so the longest
+/// record is shorter than the limit for reading one. Printable text is returned unchanged.
 pub(crate) fn printable(text: &str) -> String {
     const CUT: &str = "...";
     let (mut out, mut length, mut fits) = (String::new(), 0, 0);
@@ -37,7 +37,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// Any text, and texts with many special characters.
+    /// Arbitrary text, and text with many special characters.
     pub(crate) fn any_text() -> impl Strategy<Value = String> {
         let special = "[\\x00-\\x20\u{7f}-\u{9f}\u{61c}\u{200e}\u{202e}\u{2066}\u{2028} a-c\\\\\"{}.\u{1F600}]{0,700}";
         prop_oneof![any::<String>(), special, "\u{202e}{500,600}", "[^\\x00]{505,520}"]
@@ -51,7 +51,7 @@ pub(crate) mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(60) })]
 
         #[test]
-        fn what_is_printable_is_plain_short_and_stays_as_it_is(text in any_text()) {
+        fn printable_text_is_plain_short_and_stable(text in any_text()) {
             limit!();
             let shown = printable(&text);
             prop_assert!(is_plain(&shown) && shown.chars().count() <= MAX_CHARACTERS, "{:?}", shown);

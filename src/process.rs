@@ -1,4 +1,4 @@
-//! A process on a host: which one it is among all that ever ran, and whether it has ended.
+//! Identifies a process among all that ever ran on any host, and determines whether it has ended.
 
 use std::sync::Arc;
 
@@ -6,11 +6,11 @@ use crate::fork_safe::ForkSafe;
 use crate::printable::printable;
 use crate::sys::{self, Numbering, Owner, Process};
 
-/// A process among all that ever ran on any host.
+/// The identity of a process, unique across hosts, boots and reused process IDs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct HostProcess {
     pub(crate) identity: Process,
-    /// Empty where the system has no name.
+    /// Empty if the system has no name.
     pub(crate) host: String,
 }
 
@@ -19,7 +19,7 @@ impl HostProcess {
         Self { identity: Process::clone(&this_process()), host: printable(&sys::host_name()) }
     }
 
-    /// A process that the system lists as the owner of a lock.
+    /// The process that the system lists as the owner of a lock.
     pub(crate) fn of_owner(owner: &Owner) -> Self {
         let here = this_process();
         let identity = Process {
@@ -31,7 +31,7 @@ impl HostProcess {
         Self { identity, host: printable(&sys::host_name()) }
     }
 
-    /// Whether its number is the one by which the calling process knows it.
+    /// Whether its process ID identifies it in the calling process's pid namespace.
     pub(crate) fn same_pid_namespace(&self) -> bool {
         let here = this_process();
         let is_same = match self.identity.numbering {
@@ -52,13 +52,13 @@ impl HostProcess {
         self.host == printable(&sys::host_name())
     }
 
-    /// Whether the process is known to have ended. That is never known of one in another pid
+    /// Whether the process is known to have ended. This is never known of a process in another pid
     /// namespace.
     pub(crate) fn has_ended(&self) -> bool {
         self.same_pid_namespace() && sys::has_ended(&self.identity)
     }
 
-    /// What to add to its number where the calling process cannot use the number.
+    /// The remark to show after the process ID if the calling process cannot use the ID.
     pub(crate) fn number_remark(&self) -> &'static str {
         const ANOTHER: &str = " in another pid namespace";
         const UNKNOWN: &str = " in an unknown pid namespace";
@@ -72,14 +72,14 @@ impl HostProcess {
         match (same_boot, self.identity.numbering, here.numbering) {
             (Some(false), ..) | (_, Numbering::Other, _) => ANOTHER,
             (_, Numbering::Namespace(its), Numbering::Namespace(own)) if its != own => ANOTHER,
-            // This host was renamed since, or has another name in a container.
+            // The host was renamed since then, or has another name in a container.
             (Some(true), Numbering::Namespace(_), Numbering::Namespace(_)) => "",
             _ => UNKNOWN,
         }
     }
 }
 
-/// This process. The system is asked once, since that takes some 50 microseconds.
+/// The calling process. The result is cached, since querying the system takes some 50 microseconds.
 pub(crate) fn this_process() -> Arc<Process> {
     static KNOWN: ForkSafe<Option<Arc<Process>>> = ForkSafe::new(None, |()| None);
     if let Some(known) = &*KNOWN.lock() {
@@ -88,7 +88,7 @@ pub(crate) fn this_process() -> Arc<Process> {
     let here = sys::this_process();
     let is_whole = here.started.is_some() && here.numbering != Numbering::Unknown;
     let here = Arc::new(Process { boot: here.boot.as_deref().map(printable), ..here });
-    // Where `/proc` is missing it may be mounted later.
+    // An incomplete identity is not cached, since `/proc` may be mounted later.
     if is_whole || !sys::PID_NAMESPACES {
         *KNOWN.lock() = Some(Arc::clone(&here));
     }
