@@ -68,9 +68,9 @@ impl Summary {
     pub(crate) fn to_text(&self) -> String {
         const HEADINGS: [&str; 9] = [
             "",
-            "had",
+            "acquired",
             "contended",
-            "refused",
+            "would block",
             "timed out",
             "dropped",
             "errors",
@@ -105,16 +105,16 @@ impl Summary {
                 }
             }
             sum.add(&row);
-            let name = format!("{kind}{}", if is_tampered_with { ", meddled with" } else { "" });
+            let name = format!("{kind}{}", if is_tampered_with { ", tampered with" } else { "" });
             line(&mut text, &name, &row.cells());
         }
         line(&mut text, "all", &sum.cells());
         let [files, descriptors, instances] = self.tampering;
         let _ = write!(
             text,
-            "\n{} processes: {} killed by SIGKILL, {} ended with what they held; {} stops.\n\
-             {files} acts of meddling with files; {descriptors} times no descriptors, {instances} times no inotify instances.\n\
-             {} settings of the mailbox: {} consumed, {} taken along by the dead, {} left; the flag changed {} times.\n\
+            "\n{} processes: {} killed by SIGKILL, {} exited while holding; {} stops.\n\
+             {files} changes to files from outside; {descriptors} times no descriptors, {instances} times no inotify instances.\n\
+             {} settings of the mailbox: {} consumed, {} lost with a killed consumer, {} left; the flag changed {} times.\n\
              \n{} acquisitions, {} kills: {} violations, {} lost permits, {} lost wake-ups.\n",
             self.processes,
             self.kills,

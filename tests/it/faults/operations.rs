@@ -411,7 +411,7 @@ fn locks() -> Vec<Operation> {
         })
         .holds(IT)
         .against(Held(IT)),
-        operation("Lock::try_lock, refused", lock, |kit| kit.keep(kit.lock().try_lock()))
+        operation("Lock::try_lock, while it is held", lock, |kit| kit.keep(kit.lock().try_lock()))
             .holds(IT)
             .against(HeldToTheEnd(IT)),
         operation("Lock::lock_timeout, timed out", lock, |kit| {
@@ -521,7 +521,7 @@ fn rwlocks() -> Vec<Operation> {
         })
         .holds(IT)
         .against(Held(IT)),
-        operation("RwLock::write_timeout, waiting at the gate", rwlock, |kit| {
+        operation("RwLock::write_timeout, waiting at the turnstile", rwlock, |kit| {
             kit.keep(kit.rwlock().write_timeout(LONG))
         })
         .holds(IT)
@@ -531,9 +531,11 @@ fn rwlocks() -> Vec<Operation> {
         })
         .holds(IT)
         .against(Held(IT)),
-        operation("RwLock::try_write, refused", rwlock, |kit| kit.keep(kit.rwlock().try_write()))
-            .holds(IT)
-            .against(HeldToTheEnd(IT_SHARED)),
+        operation("RwLock::try_write, while it is held", rwlock, |kit| {
+            kit.keep(kit.rwlock().try_write())
+        })
+        .holds(IT)
+        .against(HeldToTheEnd(IT_SHARED)),
     ]
 }
 
@@ -616,7 +618,7 @@ fn permits() -> Vec<Operation> {
             |kit| ok(kit.prepared::<Permit>().release()),
         ),
         operation(
-            "Permit::release, while somebody waits",
+            "Permit::release, with a waiter",
             |kit| {
                 two_permits(kit);
                 kit.prepared.push(Box::new(kit.semaphore().acquire_many(2).unwrap()));
@@ -707,7 +709,7 @@ fn waits_for_permits() -> Vec<Operation> {
         })
         .holds(SLOT)
         .against(Held(ONLY_SLOT)),
-        operation("Semaphore::try_acquire, refused", two_permits, |kit| {
+        operation("Semaphore::try_acquire, with no permit free", two_permits, |kit| {
             kit.keep(kit.semaphore().try_acquire())
         })
         .holds(SLOT)
@@ -726,7 +728,7 @@ fn events() -> Vec<Operation> {
     use Meanwhile::{Held, Makes, Removes};
     vec![
         operation(
-            "Event::open, where there is no directory",
+            "Event::open, in a missing directory",
             |_| {},
             |kit| kit.opened(Event::open(kit.dir.join("new/er/it")), |kit| &mut kit.event),
         ),
@@ -737,8 +739,10 @@ fn events() -> Vec<Operation> {
         operation("Event::set", cleared, |kit| said(kit.event().set())).all_or(Failed::Nothing),
         operation("Event::set_with", cleared, |kit| said(kit.event().set_with(b"payload")))
             .all_or(Failed::Nothing),
-        operation("Event::set_with, once more", set, |kit| said(kit.event().set_with(b"another")))
-            .all_or(Failed::Nothing),
+        operation("Event::set_with, when it is set", set, |kit| {
+            said(kit.event().set_with(b"another"))
+        })
+        .all_or(Failed::Nothing),
         operation("Event::set_new", cleared, |kit| said(kit.event().set_new("payload")))
             .all_or(Failed::Nothing),
         operation("Event::set_new, while it is set", set, |kit| {
@@ -761,7 +765,7 @@ fn events() -> Vec<Operation> {
             .all_or(Failed::Nothing),
         operation("Event::consume", set, |kit| text(kit.event().consume())).all_or(Failed::Nothing),
         operation(
-            "Event::consume, what a dead one took",
+            "Event::consume, after a consumer died",
             |kit| {
                 set(kit);
                 std::fs::rename(kit.it(), kit.dir.join("it.taken")).unwrap();
