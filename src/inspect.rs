@@ -15,7 +15,7 @@ use crate::record;
 use crate::semaphore::read_capacity;
 use crate::sys::{self, FileKind};
 
-/// What was at a path at one moment, and which processes held it.
+/// The state of a path at one moment, and the processes that held it.
 ///
 /// [`inspect`] returns it.
 ///
@@ -172,11 +172,11 @@ impl Status {
 ///
 /// # Errors
 ///
-/// * [`ErrorKind::NotRegularFile`] if the path names something else: a symbolic link, a FIFO, or a
-///   directory that is not a semaphore's.
-/// * [`ErrorKind::Corrupt`] if the semaphore's capacity is damaged.
-/// * [`ErrorKind::Io`] if a system call fails, for instance because a file or a record cannot be
-///   opened.
+/// * [`NotRegularFile`](ErrorKind::NotRegularFile) if the path names something else: a symbolic
+///   link, a FIFO, or a directory that is not a semaphore's.
+/// * [`Corrupt`](ErrorKind::Corrupt) if the semaphore's capacity is damaged.
+/// * [`Io`](ErrorKind::Io) if a system call fails, for instance because a file or a record cannot
+///   be opened.
 ///
 /// # Platform-specific behavior
 ///
@@ -309,9 +309,9 @@ fn probe(path: &Arc<Path>, readers: bool) -> Result<Option<bool>> {
     }
     match sys::through_readers(|| sys::open_to_read(path)) {
         Ok(file) => {
-            // Threads that probe at the same time would mistake each other for a holder. They run in
-            // parallel on a network file system, since a thread that waits for a dead server must
-            // not block the others.
+            // Threads that probe at the same time would mistake each other for a holder. They still
+            // run in parallel on a network file system, since a thread that waits for a dead server
+            // must not block all of them.
             let is_local = !sys::is_network(path, &file);
             let _alone = (readers && is_local).then(|| PROBING.lock());
             sys::probe(&file, readers).map_err(failed(Operation::Lock))

@@ -20,8 +20,8 @@ use crate::wait::{Deadline, is_watchable};
 ///
 /// The event is set while a regular file exists at the path, and clear while none does. The file's
 /// contents are the event's payload: a port, a version, a result. A shell script sets the event
-/// with `touch`, clears it with `rm` and checks it with `test -e`. The file system notifies waiters
-/// of the change, so they do not poll where it can.
+/// with `touch`, clears it with `rm` and checks it with `test -e`. Waiters sleep until the file
+/// system reports the change, and poll only where it does not report changes.
 ///
 /// An event stays set until it is cleared, and all waiters proceed while it is set, as with
 /// `threading.Event` in Python or a manual-reset event on Windows. With [`consume`](Self::consume)
@@ -36,12 +36,12 @@ use crate::wait::{Deadline, is_watchable};
 ///
 /// [`wait`](Self::wait), [`wait_cleared`](Self::wait_cleared) and [`consume`](Self::consume) each
 /// have five forms. The plain form blocks without limit, `try_` never blocks, `_timeout` and
-/// `_deadline` give up, and `_async` returns a future. All futures follow [one
-/// rule](crate#futures).
+/// `_deadline` give up, and `_async` returns a future. All futures follow [the same
+/// rules](crate#futures).
 ///
 /// A zero timeout, or a deadline that has passed, checks once. A timeout too large for [`Instant`]
-/// waits forever. A wait follows the path and not the directory: if a parent directory is missing,
-/// removed or replaced, the wait goes on until the file exists at the path.
+/// waits forever. A wait follows the path, even if a parent directory is missing, removed or
+/// replaced in the meantime.
 ///
 /// # Examples
 ///
@@ -139,11 +139,14 @@ use crate::wait::{Deadline, is_watchable};
 ///
 /// # Errors
 ///
-/// Every operation can fail with one of these kinds. The methods name other kinds where they apply.
+/// Every method that fails returns an [`Error`] of one of these kinds, except where it names
+/// another:
 ///
-/// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if the path names something
-///   other than a regular file, which is left unchanged (see [`Options::any_file_type`]).
-/// * [`ErrorKind::Io`](crate::ErrorKind::Io) if a system call fails.
+/// * [`NotRegularFile`](crate::ErrorKind::NotRegularFile) if the path names something other than a
+///   regular file, such as a directory or a symbolic link. It is left unchanged.
+///   [`Options::any_file_type`] permits any type.
+/// * [`Io`](crate::ErrorKind::Io) if the system refuses the operation, for example because the file
+///   cannot be created or read, or a parent of the path is not a directory.
 ///
 /// # Platform-specific behavior
 ///
@@ -153,8 +156,8 @@ use crate::wait::{Deadline, is_watchable};
 /// * macOS, BSD, Windows: waiters are notified by the system, and also check every 20 to 100
 ///   milliseconds, since these systems can lose notifications.
 /// * illumos and network file systems (NFS, SMB, FUSE ...): waiters poll every 1 to 50
-///   milliseconds. On a network file system each check reads the directory, so give events there a
-///   directory of their own.
+///   milliseconds. On a network file system each check reads the directory, so use a separate
+///   directory for events there.
 /// * Windows: [`clear`](Self::clear) and [`consume`](Self::consume) retry for about a second, and
 ///   then fail, while another program has the file open without sharing deletion.
 #[derive(Clone)]
@@ -175,16 +178,12 @@ impl Event {
     /// A missing parent directory may be created later, by the program that sets the event:
     /// [`set`](Self::set), [`set_with`](Self::set_with) and [`set_new`](Self::set_new) create it.
     ///
-    /// The path is made absolute, so a later change of the current directory has no effect.
-    /// Symbolic links in parent directories are followed, and a link that leads to nothing counts
-    /// as a directory that does not exist yet. A symbolic link at the last component is an error.
+    /// How paths are resolved is described in [Paths](crate#paths). A link in a parent directory
+    /// that leads to nothing counts as a directory that does not exist yet.
     ///
     /// # Errors
     ///
-    /// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if the path names
-    ///   something other than a regular file, which is left unchanged.
-    /// * [`ErrorKind::Io`](crate::ErrorKind::Io) if the path cannot be looked up, or a parent of it
-    ///   is not a directory.
+    /// See [the errors of `Event`](Self#errors).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().open_event(path)
     }
@@ -207,9 +206,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if the path names
-    ///   something other than a regular file.
-    /// * [`ErrorKind::Io`](crate::ErrorKind::Io) if the file cannot be created.
+    /// See [the errors of `Event`](Self#errors).
     pub fn set(&self) -> Result<bool> {
         self.inner.marker.set()
     }
@@ -236,7 +233,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// The errors of [`set`](Self::set). The event is unchanged after an error.
+    /// See [the errors of `Event`](Self#errors). The event is unchanged after an error.
     pub fn set_with(&self, payload: impl AsRef<[u8]>) -> Result<bool> {
         self.inner.marker.set_with(payload.as_ref())
     }
@@ -261,7 +258,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// The errors of [`set`](Self::set). The event is unchanged after an error.
+    /// See [the errors of `Event`](Self#errors). The event is unchanged after an error.
     ///
     /// # Platform-specific behavior
     ///
@@ -286,9 +283,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if the path names
-    ///   something other than a regular file, which is left unchanged.
-    /// * [`ErrorKind::Io`](crate::ErrorKind::Io) if the file cannot be removed.
+    /// See [the errors of `Event`](Self#errors).
     pub fn clear(&self) -> Result<bool> {
         self.inner.marker.clear()
     }
@@ -297,9 +292,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if the path names
-    ///   something other than a regular file.
-    /// * [`ErrorKind::Io`](crate::ErrorKind::Io) if the path cannot be looked up.
+    /// See [the errors of `Event`](Self#errors).
     pub fn is_set(&self) -> Result<bool> {
         self.inner.marker.is_set()
     }
@@ -311,8 +304,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// The errors of [`is_set`](Self::is_set), and [`ErrorKind::Io`](crate::ErrorKind::Io) if the
-    /// file cannot be read.
+    /// See [the errors of `Event`](Self#errors).
     pub fn payload(&self) -> Result<Option<Vec<u8>>> {
         self.inner.marker.payload()
     }
@@ -326,19 +318,19 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// The errors of [`is_set`](Self::is_set).
+    /// See [the errors of `Event`](Self#errors).
     pub fn wait(&self) -> Result<()> {
         self.event_wait(all_set, Obstacle::NotSet).wait(|| Deadline::NEVER)
     }
 
-    /// Checks without waiting whether the event is set.
+    /// Checks whether the event is set, without waiting.
     ///
     /// [`is_set`](Self::is_set) returns the same as a `bool`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::WouldBlock`](crate::ErrorKind::WouldBlock) if the event is clear, or the errors
-    /// of [`is_set`](Self::is_set).
+    /// [`WouldBlock`](crate::ErrorKind::WouldBlock) if the event is clear; otherwise see [the
+    /// errors of `Event`](Self#errors).
     pub fn try_wait(&self) -> Result<()> {
         self.event_wait(all_set, Obstacle::NotSet).try_now()
     }
@@ -357,8 +349,8 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if the event is not set before the
-    /// timeout, or the errors of [`is_set`](Self::is_set).
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) if the event is not set before the timeout;
+    /// otherwise see [the errors of `Event`](Self#errors).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<()> {
         self.event_wait(all_set, Obstacle::NotSet).wait(|| Deadline::after(timeout))
     }
@@ -367,7 +359,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// The errors of [`wait_timeout`](Self::wait_timeout).
+    /// See [`wait_timeout`](Self::wait_timeout).
     pub fn wait_deadline(&self, deadline: Instant) -> Result<()> {
         self.event_wait(all_set, Obstacle::NotSet).wait(|| Deadline::at(deadline))
     }
@@ -388,7 +380,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// The errors of [`is_set`](Self::is_set).
+    /// See [the errors of `Event`](Self#errors).
     pub fn wait_async(&self) -> impl Future<Output = Result<()>> + Send + use<> {
         self.event_wait(all_set, Obstacle::NotSet).future()
     }
@@ -412,17 +404,17 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// The errors of [`is_set`](Self::is_set).
+    /// See [the errors of `Event`](Self#errors).
     pub fn wait_cleared(&self) -> Result<()> {
         self.event_wait(cleared, Obstacle::StillSet).wait(|| Deadline::NEVER)
     }
 
-    /// Checks without waiting whether the event is clear.
+    /// Checks whether the event is clear, without waiting.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::WouldBlock`](crate::ErrorKind::WouldBlock) if the event is set, or the errors
-    /// of [`is_set`](Self::is_set).
+    /// [`WouldBlock`](crate::ErrorKind::WouldBlock) if the event is set; otherwise see [the errors
+    /// of `Event`](Self#errors).
     pub fn try_wait_cleared(&self) -> Result<()> {
         self.event_wait(cleared, Obstacle::StillSet).try_now()
     }
@@ -431,8 +423,8 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if the event is not cleared before the
-    /// timeout, or the errors of [`is_set`](Self::is_set).
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) if the event is not cleared before the timeout;
+    /// otherwise see [the errors of `Event`](Self#errors).
     pub fn wait_cleared_timeout(&self, timeout: Duration) -> Result<()> {
         self.event_wait(cleared, Obstacle::StillSet).wait(|| Deadline::after(timeout))
     }
@@ -441,7 +433,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// The errors of [`wait_cleared_timeout`](Self::wait_cleared_timeout).
+    /// See [`wait_cleared_timeout`](Self::wait_cleared_timeout).
     pub fn wait_cleared_deadline(&self, deadline: Instant) -> Result<()> {
         self.event_wait(cleared, Obstacle::StillSet).wait(|| Deadline::at(deadline))
     }
@@ -450,7 +442,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// The errors of [`is_set`](Self::is_set).
+    /// See [the errors of `Event`](Self#errors).
     pub fn wait_cleared_async(&self) -> impl Future<Output = Result<()>> + Send + use<> {
         self.event_wait(cleared, Obstacle::StillSet).future()
     }
@@ -485,12 +477,12 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// The errors of [`payload`](Self::payload), and:
+    /// See [the errors of `Event`](Self#errors), and:
     ///
-    /// * [`ErrorKind::Io`](crate::ErrorKind::Io) if the file cannot be renamed, or the lock file
-    ///   `P.flock` cannot be created. If the directory is not writable, or the path is too long for
-    ///   `.flock`, this error is returned only when the event is set.
-    /// * [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the file system has no locks.
+    /// * [`Io`](crate::ErrorKind::Io) if the file cannot be renamed, or the lock file `P.flock`
+    ///   cannot be created. If the directory is not writable, or the path is too long for `.flock`,
+    ///   this error is returned only when the event is set.
+    /// * [`Unsupported`](crate::ErrorKind::Unsupported) if the file system has no locks.
     ///
     /// After an error nothing has been consumed.
     pub fn consume(&self) -> Result<Vec<u8>> {
@@ -508,8 +500,8 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::WouldBlock`](crate::ErrorKind::WouldBlock) if the event is clear, or another
-    /// caller is consuming it at this moment, or the errors of [`consume`](Self::consume).
+    /// [`WouldBlock`](crate::ErrorKind::WouldBlock) if the event is clear, or another caller is
+    /// consuming it at this moment; otherwise see [`consume`](Self::consume).
     pub fn try_consume(&self) -> Result<Vec<u8>> {
         let marker = &self.inner.marker;
         match marker.consume()? {
@@ -523,8 +515,8 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if the caller consumes nothing before
-    /// the timeout, or the errors of [`consume`](Self::consume).
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) if the caller consumes nothing before the timeout;
+    /// otherwise see [`consume`](Self::consume).
     pub fn consume_timeout(&self, timeout: Duration) -> Result<Vec<u8>> {
         self.event_wait(consumed, Obstacle::NotConsumed).wait(|| Deadline::after(timeout))
     }
@@ -533,7 +525,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// The errors of [`consume_timeout`](Self::consume_timeout).
+    /// See [`consume_timeout`](Self::consume_timeout).
     pub fn consume_deadline(&self, deadline: Instant) -> Result<Vec<u8>> {
         self.event_wait(consumed, Obstacle::NotConsumed).wait(|| Deadline::at(deadline))
     }
@@ -544,7 +536,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// The errors of [`consume`](Self::consume).
+    /// See [`consume`](Self::consume).
     pub fn consume_async(&self) -> impl Future<Output = Result<Vec<u8>>> + Send + use<> {
         self.event_wait(consumed, Obstacle::NotConsumed).future()
     }
@@ -568,8 +560,8 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// The errors of [`is_set`](Self::is_set) for any of the events, and
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if `events` is empty.
+    /// See [the errors of `Event`](Self#errors), and [`Io`](crate::ErrorKind::Io) if `events` is
+    /// empty.
     pub fn wait_any<I>(events: I) -> Result<usize>
     where
         I: IntoIterator,
@@ -582,8 +574,8 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if no event is set before the timeout,
-    /// or the errors of [`wait_any`](Self::wait_any).
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) if no event is set before the timeout; otherwise
+    /// see [`wait_any`](Self::wait_any).
     pub fn wait_any_timeout<I>(events: I, timeout: Duration) -> Result<usize>
     where
         I: IntoIterator,
@@ -596,7 +588,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// The errors of [`wait_any`](Self::wait_any).
+    /// See [`wait_any`](Self::wait_any).
     pub fn wait_any_async<I>(events: I) -> EventFuture<usize>
     where
         I: IntoIterator,
@@ -626,7 +618,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// The errors of [`is_set`](Self::is_set) for any of the events.
+    /// See [the errors of `Event`](Self#errors).
     pub fn wait_all<I>(events: I) -> Result<()>
     where
         I: IntoIterator,
@@ -639,8 +631,8 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if an event is not set before the
-    /// timeout, with the path of that event, or the errors of [`wait_all`](Self::wait_all).
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) if an event is not set before the timeout, with the
+    /// path of that event; otherwise see [the errors of `Event`](Self#errors).
     pub fn wait_all_timeout<I>(events: I, timeout: Duration) -> Result<()>
     where
         I: IntoIterator,
@@ -653,7 +645,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// The errors of [`wait_all`](Self::wait_all).
+    /// See [`wait_all`](Self::wait_all).
     pub fn wait_all_async<I>(events: I) -> EventFuture<()>
     where
         I: IntoIterator,
@@ -727,7 +719,7 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// The errors of [`Event::open`].
+    /// See [the errors of `Event`](Event#errors).
     pub fn open_event(&self, path: impl AsRef<Path>) -> Result<Event> {
         let marker = Marker::open(path.as_ref(), self.access, self.any_file_type)?;
         let (poll_every, backstop) = (self.poll_every, self.backstop);

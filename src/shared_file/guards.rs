@@ -8,10 +8,12 @@ use crate::error::{Error, Operation, Result};
 use crate::file::data_file::{DataFile, text};
 use crate::rwlock::{RwLockReadGuard, RwLockWriteGuard};
 
-/// Holds the lock of a [`SharedFile`](crate::SharedFile) shared, and reads the file.
+/// A guard that shares the lock of a [`SharedFile`](crate::SharedFile) and releases it when
+/// dropped.
 ///
-/// No other holder of the lock writes the file while the guard exists. Dropping the guard releases
-/// the lock.
+/// No other holder of the lock writes the file while the guard exists. The guard owns its lock: it
+/// can be sent to another thread, kept in a struct, and outlive the
+/// [`SharedFile`](crate::SharedFile).
 ///
 /// [`SharedFile::lock_shared`](crate::SharedFile::lock_shared) and its other forms, and
 /// [`FileWriteGuard::downgrade`], return this guard.
@@ -35,7 +37,7 @@ use crate::rwlock::{RwLockReadGuard, RwLockWriteGuard};
 /// * A program that does not lock the file can still change it.
 /// * A guard that `fork` copied into a child releases nothing: [`unlock`](Self::unlock) returns an
 ///   error there.
-#[must_use = "if unused, the lock is released at once"]
+#[must_use = "if unused, the lock is released immediately"]
 #[clippy::has_significant_drop]
 pub struct FileReadGuard {
     pub(super) guard: RwLockReadGuard,
@@ -47,7 +49,7 @@ impl FileReadGuard {
     ///
     /// # Errors
     ///
-    /// The errors of [`SharedFile::read`](crate::SharedFile::read).
+    /// See [`SharedFile::read`](crate::SharedFile::read).
     pub fn read(&self) -> Result<Vec<u8>> {
         self.contents.read()
     }
@@ -56,7 +58,7 @@ impl FileReadGuard {
     ///
     /// # Errors
     ///
-    /// The errors of [`SharedFile::read_to_string`](crate::SharedFile::read_to_string).
+    /// See [`SharedFile::read_to_string`](crate::SharedFile::read_to_string).
     pub fn read_to_string(&self) -> Result<String> {
         text(self.contents.path(), self.read()?)
     }
@@ -65,7 +67,7 @@ impl FileReadGuard {
     ///
     /// # Errors
     ///
-    /// The errors of [`RwLockReadGuard::unlock`].
+    /// See [`RwLockReadGuard::unlock`].
     pub fn unlock(self) -> Result<()> {
         self.guard.unlock()
     }
@@ -91,11 +93,11 @@ impl fmt::Debug for FileReadGuard {
     }
 }
 
-/// Holds the lock of a [`SharedFile`](crate::SharedFile) exclusively, and reads and changes the
-/// file.
+/// A guard that holds the lock of a [`SharedFile`](crate::SharedFile) exclusively.
 ///
 /// No other process or thread holds the lock while the guard exists. Dropping the guard releases
-/// the lock.
+/// it. The guard owns its lock: it can be sent to another thread, kept in a struct, and outlive the
+/// [`SharedFile`](crate::SharedFile).
 ///
 /// [`SharedFile::lock_exclusive`](crate::SharedFile::lock_exclusive) and its other forms return
 /// this guard.
@@ -119,7 +121,7 @@ impl fmt::Debug for FileReadGuard {
 /// * A program that does not lock the file can still change it.
 /// * A guard that `fork` copied into a child writes and releases nothing:
 ///   [`replace`](Self::replace) and [`unlock`](Self::unlock) return an error there.
-#[must_use = "if unused, the lock is released at once"]
+#[must_use = "if unused, the lock is released immediately"]
 #[clippy::has_significant_drop]
 pub struct FileWriteGuard {
     pub(super) guard: RwLockWriteGuard,
@@ -131,7 +133,7 @@ impl FileWriteGuard {
     ///
     /// # Errors
     ///
-    /// The errors of [`SharedFile::read`](crate::SharedFile::read).
+    /// See [`SharedFile::read`](crate::SharedFile::read).
     pub fn read(&self) -> Result<Vec<u8>> {
         self.contents.read()
     }
@@ -140,7 +142,7 @@ impl FileWriteGuard {
     ///
     /// # Errors
     ///
-    /// The errors of [`SharedFile::read_to_string`](crate::SharedFile::read_to_string).
+    /// See [`SharedFile::read_to_string`](crate::SharedFile::read_to_string).
     pub fn read_to_string(&self) -> Result<String> {
         text(self.contents.path(), self.read()?)
     }
@@ -151,7 +153,7 @@ impl FileWriteGuard {
     ///
     /// # Errors
     ///
-    /// The errors of [`SharedFile::write`](crate::SharedFile::write).
+    /// See [`SharedFile::write`](crate::SharedFile::write).
     pub fn replace(&mut self, contents: impl AsRef<[u8]>) -> Result<()> {
         self.guard.check_here(Operation::Write)?;
         self.contents.replace(contents.as_ref())
@@ -172,7 +174,7 @@ impl FileWriteGuard {
     ///
     /// # Errors
     ///
-    /// The errors of [`SharedFile::update`](crate::SharedFile::update).
+    /// See [`SharedFile::update`](crate::SharedFile::update).
     pub fn update<R, E: From<Error>>(
         &mut self,
         change: impl FnOnce(&mut Vec<u8>) -> Result<R, E>,
@@ -192,7 +194,7 @@ impl FileWriteGuard {
     ///
     /// # Errors
     ///
-    /// The errors of [`RwLockWriteGuard::downgrade`].
+    /// See [`RwLockWriteGuard::downgrade`].
     pub fn downgrade(self) -> Result<FileReadGuard> {
         let Self { guard, contents } = self;
         Ok(FileReadGuard { guard: guard.downgrade()?, contents })
@@ -204,7 +206,7 @@ impl FileWriteGuard {
     ///
     /// # Errors
     ///
-    /// The errors of [`RwLockWriteGuard::unlock`].
+    /// See [`RwLockWriteGuard::unlock`].
     pub fn unlock(self) -> Result<()> {
         self.guard.unlock()
     }

@@ -38,7 +38,7 @@ use crate::sys;
 /// the wait, acquire a guard with [`try_lock_exclusive`](Self::try_lock_exclusive) or
 /// [`lock_exclusive_timeout`](Self::lock_exclusive_timeout) and change the file through it. A zero
 /// timeout, or a deadline that has passed, tries once. A timeout too large for [`Instant`] waits
-/// forever. All futures follow [one rule](crate#futures).
+/// forever. All futures follow [the same rules](crate#futures).
 ///
 /// # Examples
 ///
@@ -140,15 +140,16 @@ use crate::sys;
 ///
 /// # Errors
 ///
-/// Methods that read or write can fail with one of these kinds. Methods that lock also return the
-/// errors of the [`RwLock`] method they name.
+/// Every method that fails returns an [`Error`] of one of these kinds. Methods that acquire the
+/// lock also return the errors of the [`RwLock`] method that they name.
 ///
-/// * [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if a method that reads finds no file.
-/// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if the path names something
-///   other than a regular file, which is left unchanged.
-/// * [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the platform or the file system
-///   has no locks.
-/// * [`ErrorKind::Io`](crate::ErrorKind::Io) if a system call fails.
+/// * [`NotFound`](crate::ErrorKind::NotFound) if a method that reads finds no file.
+/// * [`NotRegularFile`](crate::ErrorKind::NotRegularFile) if the path names something other than a
+///   regular file, such as a directory or a symbolic link. It is left unchanged.
+/// * [`Unsupported`](crate::ErrorKind::Unsupported) if the platform or the file system has no
+///   locks.
+/// * [`Io`](crate::ErrorKind::Io) if the system refuses the operation, for example because the user
+///   may not write to the file or its directory, or because the disk is full.
 ///
 /// # Platform-specific behavior
 ///
@@ -188,16 +189,12 @@ impl SharedFile {
     /// If the file does not exist, the first write creates it. The first call that writes or locks
     /// creates the lock files and missing parent directories.
     ///
-    /// The path is made absolute, so a later change of the current directory has no effect.
-    /// Symbolic links in parent directories are followed. A symbolic link at the last component is
-    /// an error: open the path that it leads to.
+    /// How paths are resolved is described in [Paths](crate#paths). To open a symbolic link, pass
+    /// the path that it leads to.
     ///
     /// # Errors
     ///
-    /// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if the path names
-    ///   something other than a regular file, which is left unchanged.
-    /// * [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the platform has no locks.
-    /// * [`ErrorKind::Io`](crate::ErrorKind::Io) if the path cannot be looked up.
+    /// See [the errors of `SharedFile`](Self#errors).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().open_shared_file(path)
     }
@@ -211,10 +208,8 @@ impl SharedFile {
     ///
     /// # Errors
     ///
-    /// * [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the file does not exist.
-    /// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if the path names
-    ///   something other than a regular file.
-    /// * [`ErrorKind::Io`](crate::ErrorKind::Io) if the file cannot be read.
+    /// [`NotFound`](crate::ErrorKind::NotFound) if the file does not exist; otherwise see [the
+    /// errors of `SharedFile`](Self#errors).
     pub fn read(&self) -> Result<Vec<u8>> {
         self.inner.contents.read()
     }
@@ -223,8 +218,8 @@ impl SharedFile {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io) with [`std::io::ErrorKind::InvalidData`] if the
-    /// contents are not UTF-8, or the errors of [`read`](Self::read).
+    /// [`Io`](crate::ErrorKind::Io), with the [`InvalidData`](std::io::ErrorKind::InvalidData) of
+    /// `std`, if the contents are not UTF-8; otherwise the errors of [`read`](Self::read).
     pub fn read_to_string(&self) -> Result<String> {
         text(self.inner.contents.path(), self.read()?)
     }
@@ -247,11 +242,7 @@ impl SharedFile {
     ///
     /// # Errors
     ///
-    /// * [`ErrorKind::NotRegularFile`](crate::ErrorKind::NotRegularFile) if the path names
-    ///   something other than a regular file.
-    /// * [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the file system has no locks.
-    /// * [`ErrorKind::Io`](crate::ErrorKind::Io) if a system call fails, for instance because the
-    ///   user may not write to the file or its directory, or because the disk is full.
+    /// See [the errors of `SharedFile`](Self#errors).
     ///
     /// The file is unchanged after an error, except that it may hold the new contents if syncing
     /// them failed ([`Options::fsync`]).
@@ -265,7 +256,7 @@ impl SharedFile {
     ///
     /// # Errors
     ///
-    /// The errors of [`write`](Self::write).
+    /// See [`write`](Self::write).
     pub fn write_async<C: AsRef<[u8]> + Send + 'static>(
         &self,
         contents: C,
@@ -305,8 +296,8 @@ impl SharedFile {
     ///
     /// # Errors
     ///
-    /// The error of `change`, or the errors of [`write`](Self::write) and [`read`](Self::read)
-    /// other than [`ErrorKind::NotFound`](crate::ErrorKind::NotFound).
+    /// The error of `change`; otherwise see [the errors of `SharedFile`](Self#errors). A missing
+    /// file is not an error.
     pub fn update<R, E: From<Error>>(
         &self,
         change: impl FnOnce(&mut Vec<u8>) -> Result<R, E>,
@@ -320,7 +311,7 @@ impl SharedFile {
     ///
     /// # Errors
     ///
-    /// The errors of [`update`](Self::update).
+    /// See [`update`](Self::update).
     pub fn update_async<F, R, E>(
         &self,
         change: F,
@@ -341,7 +332,7 @@ impl SharedFile {
     ///
     /// # Errors
     ///
-    /// The errors of [`RwLock::read`].
+    /// See [`RwLock::read`].
     pub fn lock_shared(&self) -> Result<FileReadGuard> {
         self.reading(self.lock()?.read())
     }
@@ -350,7 +341,7 @@ impl SharedFile {
     ///
     /// # Errors
     ///
-    /// The errors of [`RwLock::try_read`].
+    /// See [`RwLock::try_read`].
     pub fn try_lock_shared(&self) -> Result<FileReadGuard> {
         self.reading(self.lock()?.try_read())
     }
@@ -359,7 +350,7 @@ impl SharedFile {
     ///
     /// # Errors
     ///
-    /// The errors of [`RwLock::read_timeout`].
+    /// See [`RwLock::read_timeout`].
     pub fn lock_shared_timeout(&self, timeout: Duration) -> Result<FileReadGuard> {
         self.reading(self.lock()?.read_timeout(timeout))
     }
@@ -368,7 +359,7 @@ impl SharedFile {
     ///
     /// # Errors
     ///
-    /// The errors of [`RwLock::read_deadline`].
+    /// See [`RwLock::read_deadline`].
     pub fn lock_shared_deadline(&self, deadline: Instant) -> Result<FileReadGuard> {
         self.reading(self.lock()?.read_deadline(deadline))
     }
@@ -377,7 +368,7 @@ impl SharedFile {
     ///
     /// # Errors
     ///
-    /// The errors of [`RwLock::read_async`].
+    /// See [`RwLock::read_async`].
     pub fn lock_shared_async(&self) -> impl Future<Output = Result<FileReadGuard>> + Send + use<> {
         let file = self.clone();
         async move {
@@ -407,7 +398,7 @@ impl SharedFile {
     ///
     /// # Errors
     ///
-    /// The errors of [`RwLock::write`].
+    /// See [`RwLock::write`].
     pub fn lock_exclusive(&self) -> Result<FileWriteGuard> {
         self.writing(self.lock()?.write())
     }
@@ -416,7 +407,7 @@ impl SharedFile {
     ///
     /// # Errors
     ///
-    /// The errors of [`RwLock::try_write`].
+    /// See [`RwLock::try_write`].
     pub fn try_lock_exclusive(&self) -> Result<FileWriteGuard> {
         self.writing(self.lock()?.try_write())
     }
@@ -425,7 +416,7 @@ impl SharedFile {
     ///
     /// # Errors
     ///
-    /// The errors of [`RwLock::write_timeout`].
+    /// See [`RwLock::write_timeout`].
     pub fn lock_exclusive_timeout(&self, timeout: Duration) -> Result<FileWriteGuard> {
         self.writing(self.lock()?.write_timeout(timeout))
     }
@@ -434,7 +425,7 @@ impl SharedFile {
     ///
     /// # Errors
     ///
-    /// The errors of [`RwLock::write_deadline`].
+    /// See [`RwLock::write_deadline`].
     pub fn lock_exclusive_deadline(&self, deadline: Instant) -> Result<FileWriteGuard> {
         self.writing(self.lock()?.write_deadline(deadline))
     }
@@ -443,7 +434,7 @@ impl SharedFile {
     ///
     /// # Errors
     ///
-    /// The errors of [`RwLock::write_async`].
+    /// See [`RwLock::write_async`].
     pub fn lock_exclusive_async(
         &self,
     ) -> impl Future<Output = Result<FileWriteGuard>> + Send + use<> {
@@ -478,8 +469,8 @@ impl SharedFile {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if a record cannot be read or the system cannot list
-    /// the holders.
+    /// [`Io`](crate::ErrorKind::Io) if a record cannot be read or the system cannot list the
+    /// holders.
     pub fn holders(&self) -> Result<Vec<Holder>> {
         holders::of(&self.inner.lock_path)
     }
@@ -530,7 +521,7 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// The errors of [`SharedFile::open`].
+    /// See [`SharedFile::open`].
     pub fn open_shared_file(&self, path: impl AsRef<Path>) -> Result<SharedFile> {
         let contents = Arc::new(DataFile::open(path.as_ref(), self)?);
         let lock_path = sidecar_lock(contents.path());
