@@ -36,7 +36,7 @@ use crate::sys::{self, Numbering, Owner};
 ///
 /// * A record proves nothing. Any program that may write to the directory can claim any process,
 ///   command and label. Do not send a signal or grant access because of one.
-/// * A holder may have released by the time it is returned.
+/// * A holder may have released the lock by the time it is returned.
 ///
 /// # Platform-specific behavior
 ///

@@ -16,7 +16,7 @@ use crate::file::marker::{Consumed, Marker};
 use crate::options::{Callback, Options};
 use crate::wait::{Deadline, is_watchable};
 
-/// A flag at a path that any program can set, waking every waiter in all processes and threads.
+/// A flag at a path that any program can set to wake all waiters, in all processes and threads.
 ///
 /// The event is set while a regular file exists at the path, and clear while none does. The file's
 /// contents are the event's payload: a port, a version, a result. A shell script sets the event
@@ -127,9 +127,9 @@ use crate::wait::{Deadline, is_watchable};
 ///   must act on each setting.
 /// * The event may be clear again by the time [`wait`](Self::wait) returns. It was set at some
 ///   moment during the call.
-/// * The file stays until a program removes it, also when the process that set the event has died,
-///   and usually across a reboot. An event that describes a running process belongs in a directory
-///   that is cleared at boot.
+/// * The file stays until a program removes it, even after the process that set the event has died,
+///   and usually even after a reboot. An event that describes a running process belongs in a
+///   directory that is cleared at boot.
 /// * Only flockwork sets a payload in one step. `echo 40123 > server.ready` creates the file first
 ///   and writes to it afterwards. Write to another name in the same directory, then `mv` the file.
 /// * The event owns the names `P`, `P.flock` and `P.taken` for its path `P`. A program that creates
@@ -151,8 +151,8 @@ use crate::wait::{Deadline, is_watchable};
 /// # Platform-specific behavior
 ///
 /// * Linux: waiters are notified through inotify. If the user has no inotify instance left (the
-///   limit is 128 by default, for all processes together), or may not read the directory, waiters
-///   poll every 1 to 50 milliseconds and try inotify again every 10 seconds.
+///   limit is 128 by default, for all processes together), or the process may not read the
+///   directory, waiters poll every 1 to 50 milliseconds and try inotify again every 10 seconds.
 /// * macOS, BSD, Windows: waiters are notified by the system, and also check every 20 to 100
 ///   milliseconds, since these systems can lose notifications.
 /// * illumos and network file systems (NFS, SMB, FUSE ...): waiters poll every 1 to 50
@@ -240,10 +240,11 @@ impl Event {
 
     /// Sets the event with a payload only if it is clear, in one step. Returns `true` if it did.
     ///
-    /// If the event is already set, nothing changes. If several callers call this at the same time,
-    /// exactly one of the calls returns `true`, and the event carries that caller's payload.
-    /// Several producers can therefore share one event without losing a payload: a producer that
-    /// gets `false` waits until the event is [cleared](Self::wait_cleared) and tries again.
+    /// If the event is already set, nothing changes. If several callers set a clear event at the
+    /// same time, exactly one of the calls returns `true`, and the event carries that caller's
+    /// payload. Several producers can therefore share one event without losing a payload: a
+    /// producer that gets `false` waits until the event is [cleared](Self::wait_cleared) and tries
+    /// again.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;

@@ -23,10 +23,11 @@ use crate::sys;
 
 /// A file that many programs read and change as a whole, without lost updates or partial reads.
 ///
-/// A shared file is meant for small files that several programs update: a configuration, an index,
-/// a counter, a list of jobs. A write goes to a temporary file that then replaces the old one in a
-/// single step, whichever process is killed. [`update`](Self::update) reads, changes and writes the
-/// contents under one lock. The data file is a plain file that any program can read.
+/// It is meant for small files that several programs update: a configuration, an index, a counter,
+/// a list of jobs. A write goes to a temporary file, which then replaces the old file in one step.
+/// So a reader never sees a part of a write, even if the writer is killed. [`update`](Self::update)
+/// reads, changes and writes the contents under one lock. The data file is a plain file that any
+/// program can read.
 ///
 /// The lock is an [`RwLock`] at the path with `.flock` added. [`write`](Self::write),
 /// [`update`](Self::update) and [`lock_exclusive`](Self::lock_exclusive) lock it exclusively, and
@@ -163,7 +164,7 @@ use crate::sys;
 ///   the list gave it, limited by the mask. Other systems do not keep lists and attributes.
 /// * Unix: in a directory with the sticky bit (`/tmp`), only the owner of the file or of the
 ///   directory can write the file. A file that is a mount point, such as a container's volume for a
-///   single file, cannot be replaced and therefore not written.
+///   single file, cannot be replaced, and so cannot be written.
 /// * Windows: a new file inherits the access control list of its directory. A write retries for
 ///   about a second, and then fails, while another program has the file open without sharing
 ///   deletion.
@@ -201,7 +202,7 @@ impl SharedFile {
 
     // ------------------------------------------------------------------------------------ read
 
-    /// Reads the whole file, which always holds the contents of one write.
+    /// Reads the whole file, which is always the result of one complete write.
     ///
     /// This takes no lock, creates nothing and never waits. To read several times without a change
     /// in between, use [`lock_shared`](Self::lock_shared).
@@ -276,8 +277,8 @@ impl SharedFile {
     ///
     /// If `change` returns an error or panics, the file is unchanged. The error type is the
     /// caller's choice, as long as [`Error`] converts into it; [`std::io::Error`] and
-    /// `Box<dyn std::error::Error>` qualify. If `change` locks the same file through another
-    /// handle, it deadlocks.
+    /// `Box<dyn std::error::Error>` qualify. `change` must not lock the same file again, which
+    /// would deadlock.
     ///
     /// To give up after a time, use [`lock_exclusive_timeout`](Self::lock_exclusive_timeout) and
     /// [`FileWriteGuard::update`].
