@@ -1,4 +1,4 @@
-//! What no compiler holds: the layers of `docs/PROTOCOL.md`, the shape of the files, the texts.
+//! What no compiler holds: the layers of `docs/INTERNALS.md`, the shape of the files, the texts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -515,11 +515,13 @@ fn the_changelog_lists_this_version_or_is_unreleased() {
     assert!(changelog.matches(&released).count() <= 1);
 }
 
-/// Every rule that a comment cites exists in the protocol, once.
+/// Every rule that a comment cites exists once in the two documents that number them.
 #[test]
-fn rules_that_are_cited_are_in_the_protocol() {
+fn cited_rules_are_in_the_protocol_or_the_internals() {
     limit!();
-    let protocol = text(&root().join("docs/PROTOCOL.md"));
+    let [protocol, internals] =
+        ["PROTOCOL", "INTERNALS"].map(|name| text(&root().join(format!("docs/{name}.md"))));
+    let rules = protocol + &internals;
     for (name, path) in source_files() {
         let text = text(&path);
         for cited in text.split(|c: char| !(c.is_alphanumeric())).filter(|word| {
@@ -528,13 +530,13 @@ fn rules_that_are_cited_are_in_the_protocol() {
                 && word[1..].bytes().all(|b| b.is_ascii_digit())
         }) {
             let heading = format!("**{cited}.**");
-            assert_eq!(protocol.matches(&heading).count(), 1, "src/{name} cites rule {cited}");
+            assert_eq!(rules.matches(&heading).count(), 1, "src/{name} cites rule {cited}");
         }
         for (_, rest) in text.match_indices("ule ").map(|(at, _)| (at, &text[at + 4..])) {
             let number: String = rest.chars().take_while(char::is_ascii_digit).collect();
             if !number.is_empty() {
                 let heading = format!("**{number}.**");
-                assert_eq!(protocol.matches(&heading).count(), 1, "src/{name} cites rule {number}");
+                assert_eq!(rules.matches(&heading).count(), 1, "src/{name} cites rule {number}");
             }
         }
     }
