@@ -1,5 +1,5 @@
-//! When to try again where no notification comes: after 1 to 50 ms, growing, with jitter so that
-//! waiters that were refused together do not try together again.
+//! How long a waiter that polls pauses between tries: 1 to 50 ms, growing, with jitter so that
+//! waiters that failed together do not try again together.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,10 @@ use crate::sys;
 const MIN_PAUSE: Duration = Duration::from_millis(1);
 const MAX_PAUSE: Duration = Duration::from_millis(50);
 const MIN_QUICK_PAUSE: Duration = Duration::from_micros(100);
-/// A longer interval is cut to this, which any clock can show.
+/// Longer intervals are reduced to this, which every platform's `Instant` can represent.
 const MAX_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
-/// When one waiter that polls tries again.
+/// The pauses of one waiter that polls.
 #[derive(Debug)]
 pub(super) struct Backoff {
     pause: Duration,
@@ -23,7 +23,7 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// With `every`, each pause lasts that long and has no jitter, since the user chose it.
+    /// With `every`, each pause has that length and no jitter, since the user chose it.
     pub(super) fn new(every: Option<Duration>) -> Self {
         let (pause, longest) = match every {
             Some(every) => (every.min(MAX_INTERVAL), every.min(MAX_INTERVAL)),
@@ -35,7 +35,7 @@ impl Backoff {
         backoff
     }
 
-    /// For a wait that has just begun: pauses of 0.1 to 1 ms.
+    /// Pauses of 0.1 to 1 ms, for a wait that has just begun.
     pub(super) fn quick() -> Self {
         let mut backoff = Self::new(None);
         (backoff.pause, backoff.longest) = (MIN_QUICK_PAUSE, MIN_PAUSE);
@@ -43,7 +43,7 @@ impl Backoff {
         backoff
     }
 
-    /// The next pause is the shortest one again.
+    /// Makes the next pause the shortest one again.
     pub(super) fn reset(&mut self) {
         if self.has_jitter {
             self.pause = MIN_PAUSE;
@@ -54,7 +54,7 @@ impl Backoff {
         self.next
     }
 
-    /// After a failed try at `next`: sets the time of the next one.
+    /// Sets the time of the next try, after one that failed.
     pub(super) fn advance(&mut self) {
         let mut pause = self.pause;
         if self.has_jitter {
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grows_to_fifty_milliseconds_within_a_quarter() {
+    fn pauses_grow_to_fifty_milliseconds_with_jitter() {
         limit!();
         let mut backoff = Backoff::new(None);
         for round in 0..100 {
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_interval_that_was_asked_for() {
+    fn a_chosen_interval_is_kept() {
         limit!();
         let mut backoff = Backoff::new(Some(Duration::from_secs(7)));
         let before = now();

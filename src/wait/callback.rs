@@ -1,4 +1,4 @@
-//! The callback of a wait that lasts, and a waiter that calls it.
+//! The callback of a long wait, and a waiter that calls it.
 
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -18,9 +18,9 @@ pub(crate) struct WaitCallback {
 /// A waiter that calls a callback while it waits.
 pub(super) struct WithCallback<W> {
     waiter: W,
-    /// The callback and the time of its next call, if a clock can show that.
+    /// The callback and the time of its next call, if `Instant` can represent that.
     notice: Option<(WaitCallback, Option<Instant>)>,
-    /// When the wait began; for a future, after its first poll.
+    /// When the wait began; for a future, when it was first polled.
     since: Option<Instant>,
 }
 
@@ -48,8 +48,8 @@ impl<W: Waiter> WithCallback<W> {
     pub(super) fn poll(&mut self, waker: &Waker) -> Poll<Result<W::Held>> {
         let polled = self.waiter.poll(waker);
         if polled.is_pending() {
-            // The wait goes on meanwhile, so that a panic in the callback leaves the queue by
-            // `drop`.
+            // Called while the waiter is still queued: if the callback panics, `drop` leaves the
+            // queue.
             self.notify();
         }
         polled

@@ -12,14 +12,14 @@ use crate::error::Result;
 pub(crate) trait Condition: Send + Unpin {
     type Held: Send;
 
-    /// Never blocks.
+    /// Checks the condition, without blocking.
     fn check(&self) -> Result<Check<Self::Held>>;
-    /// Asked for when a check has failed.
+    /// Called when a check has failed.
     fn wake_strategy(&self) -> WakeStrategy;
 }
 
-/// Waits for it in the calling thread, until the deadline, which is asked for when the first check
-/// has failed.
+/// Waits for the condition in the calling thread, until the deadline. The deadline is computed only
+/// if the first check fails.
 pub(crate) fn wait_for<C: Condition>(
     condition: C,
     deadline: impl FnOnce() -> Deadline,
@@ -50,7 +50,7 @@ enum ConditionState {
         has_checked: bool,
     },
     EventLoop(EventLoop),
-    /// The wait has ended: true, failed or given up.
+    /// The wait has ended: the condition was true, a check failed, or the waiter gave up.
     Done,
 }
 

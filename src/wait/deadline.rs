@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
     at: Option<Instant>,
-    /// When the wait began, if that is known, so that a wait that gave up has lasted its whole
+    /// When the wait began, if that is known: a wait that times out has then lasted at least its
     /// timeout.
     since: Option<Instant>,
 }
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_timeout_that_no_clock_can_show_never_ends() {
+    fn a_timeout_too_large_for_instant_never_ends() {
         limit!();
         assert!(Deadline::after(Duration::MAX).is_never());
         assert!(!Deadline::after(Duration::MAX).is_over());

@@ -1,5 +1,5 @@
-//! When one waiter checks: after each event of a directory, after a backstop where the directory is
-//! watched, and by polling where it is not. What is checked is the caller's.
+//! The loop in which one waiter checks what it waits for: after each event of a directory, at a
+//! backstop interval where the directory is watched, and by polling where it is not.
 
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -10,16 +10,17 @@ use super::watch::{DirListener, WatchTarget};
 use crate::error::Result;
 use crate::sys;
 
-/// The event of a close comes before the kernel drops the lock of the closed file (rule 8). The
-/// waiter checks again after this time, and then each time after four times as long (50 us to 0.8
-/// s).
+/// The event of a close comes before the kernel drops the lock of the closed file. So the waiter
+/// checks again after this time, and then each time after four times as long: 50 us to 0.8 s (rule
+/// 8).
 const AFTER_CLOSE: Duration = Duration::from_micros(50);
 const CHECKS_AFTER_CLOSE: u32 = 8;
-/// A watch costs six context switches, and most waits in the kernel end before this.
+/// How long a waiter that is also blocked in the kernel does without a watch: a watch costs six
+/// context switches, and most waits in the kernel end sooner.
 const KERNEL_WAIT_HEAD_START: Duration = Duration::from_millis(10);
-/// One poll checks at most this often if events arrive meanwhile.
+/// The maximum number of checks in one poll, if events keep arriving.
 const MAX_CHECKS_PER_POLL: u32 = 3;
-/// How often to check also what no event reports.
+/// How often to check for changes that no event reports.
 const THOROUGH_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// When to try again to watch a directory.
 const WATCH_RETRY_INTERVAL: Duration = Duration::from_secs(10);
@@ -35,7 +36,7 @@ pub(crate) struct WakeStrategy {
     pub(crate) poll_every: Option<Duration>,
     /// For tests: another backstop than the platform's.
     pub(crate) backstop: Option<Duration>,
-    /// Whether the waiter waits for the unlocking of a file, which comes after its closing (rule
+    /// Whether the waiter waits for a file to be unlocked, which happens after its closing (rule
     /// 8).
     pub(crate) is_unlocking: bool,
 }
@@ -48,9 +49,9 @@ pub(crate) struct EventLoop {
     backstop: Duration,
     /// How many checks were made since the last close, and when the next one is.
     after_close: Option<(u32, Instant)>,
-    /// When to check without an event. `None`: at once.
+    /// When to check without an event. `None`: immediately.
     next: Option<Instant>,
-    /// When to check also what no event reports.
+    /// When to check for changes that no event reports.
     thorough_at: Instant,
     retry_watch_at: Instant,
     /// Until when a waiter that is also blocked in the kernel does without a watch.
@@ -86,7 +87,7 @@ impl EventLoop {
     }
 
     /// Checks after an event, or when it is time. The argument of `check` is whether to check also
-    /// what no event reports.
+    /// for changes that no event reports.
     ///
     /// No wake-up is lost (W1): the waker is registered, and the events are counted, before the
     /// check. A later event either finds the waker, or is new in the next round.
@@ -136,7 +137,7 @@ impl EventLoop {
         Poll::Pending
     }
 
-    /// Subscribes after a check elsewhere that failed.
+    /// Subscribes after the caller's own check has failed.
     pub(crate) fn subscribe(&mut self, waker: &Waker) {
         for listener in &mut self.listeners {
             listener.update(false, waker);
@@ -144,7 +145,7 @@ impl EventLoop {
         self.plan(now(), true);
     }
 
-    /// The next `poll` checks, also without an event.
+    /// Makes the next `poll` check even without an event.
     pub(crate) fn check_again(&mut self) {
         self.next = None;
         self.after_close = None;
@@ -180,8 +181,8 @@ pub(crate) enum Check<T> {
         /// Whether every process that can make the check succeed knows of the waiter, and causes an
         /// event.
         relies: bool,
-        /// Whether a thread is blocked in the kernel for it as well, so that events are needed
-        /// rarely.
+        /// Whether a thread is also blocked in the kernel for the waiter, so that events are rarely
+        /// needed.
         in_kernel: bool,
     },
 }

@@ -1,4 +1,4 @@
-//! Waiting as a future, of no particular runtime.
+//! Waiting as a future, independent of any runtime.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,8 +9,8 @@ use super::callback::{WaitCallback, WithCallback};
 use super::timer::Alarm;
 use crate::error::Result;
 
-/// A wait as a future. Dropping it gives up: a lock that it was granted and did not take goes to
-/// the next waiter (rule Q4).
+/// A wait as a future. Dropping it gives up the wait: a lock that it was granted and has not taken
+/// goes to the next waiter (rule Q4).
 #[must_use = "a future does nothing unless it is polled"]
 pub(crate) struct Acquire<W> {
     wait: WithCallback<W>,

@@ -14,7 +14,7 @@ use crate::sync::{Condvar, Mutex};
 pub(super) struct Memory {
     pub(super) state: Arc<(Mutex<Contents>, Condvar)>,
     pub(super) attempts: AtomicUsize,
-    /// A lock of an earlier generation is not valid any more.
+    /// A lock of an earlier generation is no longer valid.
     pub(super) generation: AtomicUsize,
     /// The interval of a waiter's own tries.
     pub(super) backstop: Option<Duration>,
@@ -26,19 +26,19 @@ pub(super) struct Contents {
     /// The request that was granted the lock, if it was a request.
     pub(super) owner: Option<usize>,
     pub(super) requests: usize,
-    /// Helpers wait before they prepare.
+    /// Whether helpers wait before they prepare a request.
     pub(super) is_slow: bool,
     pub(super) fault: Option<&'static str>,
-    /// A blocked request is not woken when the lock is free.
-    pub(super) is_deaf: bool,
+    /// Whether a blocked request stays asleep when the lock becomes free.
+    pub(super) sleeps_on: bool,
 }
 
-/// With its generation, or [`FREED`].
+/// A held lock with its generation, or [`FREED`].
 pub(super) struct Held(Arc<(Mutex<Contents>, Condvar)>, pub(super) usize);
 
 const FREED: usize = usize::MAX;
 
-/// With its number, or [`FREED`] once it has become a [`Held`].
+/// A request with its number, or [`FREED`] once it has become a [`Held`].
 pub(super) struct Request(Arc<(Mutex<Contents>, Condvar)>, usize);
 
 impl Drop for Request {
@@ -128,7 +128,7 @@ impl Target for Memory {
         let mut contents = self.state.0.lock().unwrap();
         // Another thread may have acquired it through the request (Q7).
         while contents.owner != Some(request.1)
-            && (contents.is_held || contents.is_deaf)
+            && (contents.is_held || contents.sleeps_on)
             && !matches!(contents.fault, Some("panic" | "refuse"))
         {
             contents = self.state.1.wait(contents).unwrap();

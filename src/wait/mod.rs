@@ -1,26 +1,26 @@
-//! The waiting engine under all primitives. It knows time, and nothing of what is waited for: that
-//! is a [`Target`] or a [`Condition`].
+//! The waiting engine under all primitives. It deals with time, and knows what it waits for only as
+//! a [`Target`] or a [`Condition`].
 //!
 //! Every wait tries, subscribes, tries again, and then waits for a notification, a tick or the
 //! deadline. A notification is a hint; the attempt decides. There are four ways to wait:
 //!
-//! * **Blocked in the kernel, in the calling thread** ([`acquire`] without deadline and callback).
-//!   No wake-up can be lost: the kernel queues the caller, and grants it the lock when the holder
-//!   releases it or dies.
-//! * **Queued behind a helper thread** ([`queue`]) with a deadline, as a future, or with a
-//!   callback. The helper blocks in the kernel, which is "try again" and "wait" in one.
+//! * **Blocked in the kernel, in the calling thread** ([`acquire`] without a deadline and a
+//!   callback). No wake-up can be lost: the kernel queues the caller, and grants it the lock when
+//!   the holder releases it or dies.
+//! * **Queued behind a helper thread** ([`queue`]), with a deadline, as a future, or with a
+//!   callback. The helper blocks in the kernel, which combines "try again" and "wait".
 //! * **Polling with backoff** ([`backoff`]) where the kernel's queue cannot be relied on, or no
 //!   helper can be started.
-//! * **Checking a condition** ([`condition`]) that no process holds, such as a marker file, on the
-//!   events of a directory ([`event_loop`], [`watch`]).
+//! * **Checking a condition** ([`condition`]) that no process holds, such as a marker file, after
+//!   each event of a directory ([`event_loop`], [`watch`]).
 //!
-//! A lock that can be acquired in several modes has a [`turnstile`]: two locks, waited for one
-//! after the other in the first three ways. The leader of a semaphore's queue uses the event loop
-//! itself (`src/semaphore/acquire.rs`).
+//! A lock that can be acquired in several modes has a [`turnstile`]: a waiter waits for one lock
+//! and then for another, each in one of the first three ways. The leader of a semaphore's queue
+//! uses the event loop directly (`src/semaphore/acquire.rs`).
 //!
 //! Threads and futures share one state machine for each way ([`Waiter`]): a thread polls it with a
-//! waker that unparks it. `docs/PROTOCOL.md` argues what happens if any participant dies, in rules
-//! W1 to W5, Q1 to Q9, R1 to R5, S1 to S9 and E1 to E7.
+//! waker that unparks it. `docs/INTERNALS.md` has the rules of this engine (W1 to W5, Q1 to Q9),
+//! and shows what happens if any participant dies.
 
 mod backoff;
 mod callback;

@@ -1,15 +1,15 @@
-//! Waiting for one lock: per key (a file and a mode) one queue of this process's waiters and at
-//! most one helper thread, which blocks in the kernel on their behalf and hands the lock to the
-//! first of them.
+//! Waiting for one lock in a queue. For each key (a file and a mode) the process has one queue of
+//! waiters and at most one helper thread, which blocks in the kernel on their behalf and hands the
+//! lock to the first of them.
 //!
-//! Rules Q1 to Q6 of `docs/PROTOCOL.md`:
+//! Rules Q1 to Q8 of `docs/INTERNALS.md`, in short:
 //!
 //! * Q1 One mutex per [`WaitQueues`] guards which waiters are queued, which were granted the lock,
 //!   and whether there is a helper. So "granted" and "gave up" exclude each other.
 //! * Q2 A queue exists exactly as long as its helper. A waiter that joins finds a helper or starts
 //!   one, so none is queued without a thread that is blocked in the kernel for it.
 //! * Q3 The helper hands the lock to the first waiter, and blocks again if there are more. If there
-//!   is no waiter, it removes the queue and unlocks, both under the mutex.
+//!   is no waiter, it unlocks and removes the queue, both under the mutex.
 //! * Q4 A waiter that gives up leaves the queue under the mutex. If it was granted the lock before,
 //!   a thread returns a guard after all, and a dropped future passes the lock on to the next
 //!   waiter, or unlocks.
@@ -17,8 +17,8 @@
 //!   wait alone from then on, by polling. A helper that finds the file replaced dissolves it too,
 //!   and the waiters begin again.
 //! * Q6 Wakers, and values that are dropped, may run a caller's code: never under the mutex.
-//! * Q7 A try takes over what a helper without waiters has been granted.
-//! * Q8 Few helpers are kept that no waiter needs: while there are this many, a wait gets its own
+//! * Q7 A try takes over a lock that a helper without waiters has been granted.
+//! * Q8 The process keeps few helpers that no waiter needs: beyond that number, a wait gets its own
 //!   helper only after it has lasted a while.
 
 #![allow(
@@ -37,53 +37,54 @@ use super::{Target, deadline, wake};
 use crate::fork_safe::{ForkSafe, MutexGuard};
 use crate::sync;
 
-/// At most this many helpers that a waiter needs, and this many in all. Each is a thread, and has a
-/// descriptor.
+/// The maximum number of helpers that a waiter needs, and of all helpers. Each is a thread and has
+/// a descriptor.
 const MAX_NEEDED: usize = 64;
 const MAX_HELPERS: usize = 256;
-/// While this many helpers are not needed any more, a wait must last before it gets its own: a
-/// helper that is blocked in the kernel cannot be ended, so waits that give up soon should leave
-/// none.
+/// While this many helpers are no longer needed, a wait must last for a while before it gets its
+/// own. A helper that is blocked in the kernel cannot be ended, so waits that give up soon should
+/// leave none.
 const MAX_IDLE: usize = 8;
 static HELPERS: AtomicUsize = AtomicUsize::new(0);
-/// A helper sleeps in one system call: the default of 2 MiB would be address space for nothing.
+/// A helper sleeps in one system call: the default of 2 MiB would waste address space.
 pub(super) const STACK: usize = 256 * 1024;
 
-/// How soon a future that its executor may set aside must take what it was granted, if other
-/// waiters need it. Otherwise the grant is taken back, and the future waits again.
+/// The time within which a future that its executor may set aside must take a lock that it was
+/// granted, if other waiters need it. Otherwise the grant is revoked, and the future waits again
+/// (rule Q9).
 const GRANT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The next ticket in any queue. It is not reset in a forked copy, where a ticket of the other
-/// process is no waiter's.
+/// The next ticket in any queue. It is not reset in a forked copy, so a ticket of the other process
+/// never belongs to a waiter there.
 static TICKETS: AtomicU64 = AtomicU64::new(0);
 
-/// The pauses of a helper that lets other waiters go first: waking a thread takes 10 to 100
-/// microseconds. There are only these, since two helpers that both let others go first would delay
-/// each other.
+/// The pauses of a helper that yields to waiters that were woken before it: waking a thread takes
+/// 10 to 100 microseconds. There are only two, since two helpers that yield to each other would
+/// delay both.
 const YIELD_PAUSES: [Duration; 2] = [Duration::from_micros(50); 2];
 
 /// All queues for one kind of target.
 pub(crate) struct WaitQueues<T: Target> {
     state: ForkSafe<State<T>>,
-    /// How many queues there are, to be read without the mutex.
+    /// The number of queues, which may be read without the mutex.
     count: AtomicUsize,
     /// How often a helper has unlocked a lock that no waiter needed.
     unwanted: AtomicU64,
 }
 
 struct State<T: Target> {
-    /// Whether it is new, in a process that was forked from one with another state.
+    /// Whether this state is new, in a process forked from one that had its own.
     is_forked: bool,
     queues: BTreeMap<T::Key, WaitQueue<T::Request>>,
     states: BTreeMap<Ticket, WaiterState<T::Held>>,
 }
 
 struct WaitQueue<R> {
-    /// The helper whose queue it is, by the ticket of the waiter that started it. A later queue
-    /// under the same key is another helper's.
+    /// The helper of this queue, identified by the ticket of the waiter that started it. A later
+    /// queue under the same key has another helper.
     helper: Ticket,
     waiters: VecDeque<Ticket>,
-    /// What the helper is blocked for, while it is.
+    /// What the helper is blocked for, while it is blocked.
     request: Option<Arc<R>>,
 }
 
@@ -92,12 +93,12 @@ impl<T: Target> State<T> {
         Self { is_forked, queues: BTreeMap::new(), states: BTreeMap::new() }
     }
 
-    /// The queue of that helper, or `None` where it has none any more.
+    /// The queue of that helper, or `None` if it no longer has one.
     fn queue_of(&mut self, helper: &Helper<T>) -> Option<&mut WaitQueue<T::Request>> {
         self.queues.get_mut(&helper.key).filter(|queue| queue.helper == helper.number)
     }
 
-    /// How many helpers are blocked although no waiter needs them any more.
+    /// How many helpers are blocked although no waiter needs them.
     fn idle(&self) -> usize {
         self.queues.values().filter(|queue| queue.waiters.is_empty()).count()
     }
@@ -123,7 +124,7 @@ enum WaiterState<H> {
 
 struct QueueEntry {
     waker: Waker,
-    /// A grant must be taken soon: see [`GRANT_TIMEOUT`].
+    /// Whether a grant must be taken soon: see [`GRANT_TIMEOUT`].
     is_brief: bool,
 }
 
@@ -140,7 +141,7 @@ pub(super) enum Why {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Joined {
     Queued(Ticket),
-    /// There are many helpers already: ask again when the wait has lasted a while.
+    /// There are many helpers already: the caller tries again when the wait has lasted a while.
     Later,
     /// No helper can be started.
     NoHelper,
@@ -176,7 +177,7 @@ impl<T: Target> WaitQueues<T> {
     }
 
     /// How often a helper has unlocked a lock that no waiter needed: a try before that may have
-    /// been refused by the helper (Q7).
+    /// failed because of the helper (Q7).
     pub(crate) fn unwanted(&self) -> u64 {
         self.unwanted.load(Ordering::Acquire)
     }
@@ -204,7 +205,7 @@ impl<T: Target> WaitQueues<T> {
             if idle >= MAX_IDLE && !has_lasted {
                 return Joined::Later;
             }
-            // Reserved before it is used; given back by `Helper`.
+            // Reserved before the helper starts; `Helper::drop` releases it.
             let most = MAX_HELPERS.min(MAX_NEEDED + idle);
             let reserved = HELPERS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |helpers| {
                 (helpers < most).then_some(helpers + 1)
@@ -242,7 +243,7 @@ impl<T: Target> WaitQueues<T> {
         !self.is_empty() && Self::is_granted(&self.state(), target, key)
     }
 
-    /// If so, joins its queue as the first waiter (Q7).
+    /// If there is such a helper, joins its queue as the first waiter (Q7).
     pub(super) fn join_leftover(&self, target: &T, key: &T::Key, waker: &Waker) -> Option<Ticket> {
         if self.is_empty() {
             return None;
@@ -270,7 +271,7 @@ impl<T: Target> WaitQueues<T> {
             let mut state = self.state();
             match (state.states.get_mut(&ticket), cloned.take()) {
                 (Some(WaiterState::Waiting(old)), None) if !old.waker.will_wake(waker) => {
-                    // Not under the mutex (Q6); then check again.
+                    // Clone it without the mutex (Q6), then check again.
                     drop(state);
                     cloned = Some(waker.clone());
                 }
@@ -290,7 +291,8 @@ impl<T: Target> WaitQueues<T> {
                             TicketState::Granted(held)
                         }
                         Some(WaiterState::Dissolved(why)) => TicketState::Dissolved(why),
-                        _ => TicketState::Dissolved(Why::Replaced), // by a forked copy of itself
+                        // The ticket is the parent's, and this is a forked copy.
+                        _ => TicketState::Dissolved(Why::Replaced),
                     };
                 }
             }
@@ -333,8 +335,8 @@ impl<T: Target> WaitQueues<T> {
         }
     }
 
-    /// Grants `held` to the first waiter, or returns it where there is none. `has_helper`: the
-    /// helper can take it back.
+    /// Grants `held` to the first waiter, or returns it if there is none. `has_helper`: whether a
+    /// helper can revoke the grant.
     fn grant(
         state: &mut State<T>,
         key: &T::Key,
@@ -378,7 +380,7 @@ struct Helper<T: Target> {
 enum Obtained<T: Target> {
     Granted(Arc<T::Request>),
     Held(T::Held),
-    /// There is no waiter any more, and the queue is gone.
+    /// There are no waiters left, and the queue is gone.
     Unwanted,
     Replaced,
 }
@@ -390,15 +392,15 @@ impl<T: Target> Helper<T> {
             let mut state = self.queues.state();
             let held = match obtained {
                 Ok(Obtained::Granted(request)) => {
-                    // From here on no try may take it over (Q7), and no other thread has the
-                    // request.
+                    // From here on no try may take the request over, and no other thread has it
+                    // (Q7).
                     drop(state.queue_of(&self).and_then(|queue| queue.request.take()));
                     Arc::into_inner(request).map(|request| self.target.granted(request))
                 }
                 Ok(Obtained::Held(held)) => Some(held),
                 Ok(Obtained::Replaced) => None,
-                // An error is not handed on: each waiter that now waits alone meets it itself, or
-                // not.
+                // The error is not passed on: each waiter, which now waits alone, meets it in its
+                // own attempts, or not (Q5).
                 Ok(Obtained::Unwanted) | Err(_) => return,
             };
             let Some(held) = held else {
@@ -423,8 +425,8 @@ impl<T: Target> Helper<T> {
                     is_last
                 }
                 Err(mut unwanted) => {
-                    // Unlocked before the queue is gone, so that no try of this process is refused
-                    // by it (Q7). The rest may take a while, or run a caller's code.
+                    // Unlock it before the queue is gone, so that it makes no try of this process
+                    // fail (Q7). The rest may take a while, or run a caller's code.
                     self.target.release(&mut unwanted);
                     self.queues.unwanted.fetch_add(1, Ordering::Release);
                     let is_last = self.end_if_empty(&mut state);
@@ -440,8 +442,8 @@ impl<T: Target> Helper<T> {
     }
 
     /// Waits until the future with that ticket has taken the lock. A future that does not take it
-    /// is not polled, perhaps never again: the lock is released, and the future waits again when it
-    /// is polled.
+    /// is not being polled, and may never be polled again: the lock is released, and the future
+    /// waits again when it is polled (Q9).
     fn revoke_untaken(&self, ticket: Ticket) {
         let over = deadline::now() + GRANT_TIMEOUT;
         let mut state = self.queues.state();
@@ -503,10 +505,10 @@ impl<T: Target> Helper<T> {
 }
 
 impl<T: Target> Helper<T> {
-    /// Lets waiters that were woken go first (S4). The kernel grants a free lock to the next
-    /// caller, also if it has woken waiters for it that have not run yet; then each waiter behind
-    /// them is woken for nothing. So a helper that finds the lock free while others wait tries a
-    /// little later, a few times: the woken waiters may have been stopped.
+    /// Yields to waiters that the kernel has woken. The kernel grants a free lock to the next
+    /// caller, even if it has woken waiters for it that have not run yet; then each waiter behind
+    /// them is woken for nothing. So a helper that finds the lock free while other waiters exist
+    /// pauses, but only a few times, since the woken waiters may have been stopped (S4).
     fn yield_to_woken(&self) -> crate::error::Result<()> {
         for pause in YIELD_PAUSES {
             if !self.target.should_yield() || !self.target.is_free()? {
@@ -520,7 +522,8 @@ impl<T: Target> Helper<T> {
 
 impl<T: Target> Drop for Helper<T> {
     fn drop(&mut self) {
-        // A try may have acquired it through the request (Q7): it is free before that try is woken.
+        // A try may have acquired the lock through the request: release it before that try is woken
+        // (Q7).
         let request = self.queues.state().queue_of(self).and_then(|queue| queue.request.take());
         drop(request);
         let mut wakers = Vec::new();

@@ -1,5 +1,5 @@
 //! One waiter for one lock: queued behind a helper thread of the process ([`queue`](super::queue)),
-//! or polling where no helper can be started or the user set an interval.
+//! or polling if no helper can be started or the user set an interval.
 
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -15,22 +15,21 @@ use crate::error::Result;
 pub(crate) struct QueuedWaiter<T: Target> {
     queues: &'static WaitQueues<T>,
     target: Arc<T>,
-    /// A grant must be taken soon, or is taken back.
+    /// Whether a grant is revoked if it is not taken soon (Q9).
     is_brief: bool,
     stage: Stage<T>,
 }
 
-/// How long a wait polls at most, while the process has idle helpers, before it gets its own helper
-/// (Q8).
+/// How long a wait polls before it gets its own helper, while the process has many idle ones (Q8).
 const HELPER_DELAY: Duration = Duration::from_millis(50);
 
 enum Stage<T: Target> {
     New,
     /// The first try has failed.
     Tried,
-    /// With the time of its next own try, if there is one.
+    /// In a queue, with the time of the waiter's own next try, if there is one.
     Queued(T::Key, Ticket, Option<Instant>),
-    /// With the time from which it may get a helper, if it may (Q8).
+    /// With the time from which the waiter may get a helper, if it may (Q8).
     Polling(Backoff, Option<Instant>),
     /// The wait has ended: granted, failed or given up.
     Done,
@@ -43,19 +42,19 @@ impl<T: Target> QueuedWaiter<T> {
         Self { queues, target, is_brief: false, stage: Stage::New }
     }
 
-    /// For a caller that has just tried and was refused.
+    /// For a caller whose own try has just failed.
     pub(super) fn after_a_try(queues: &'static WaitQueues<T>, target: Arc<T>) -> Self {
         Self { queues, target, is_brief: false, stage: Stage::Tried }
     }
 
-    /// For a future that may be set aside after a grant that other waiters need too.
+    /// For a future that its executor may set aside after a grant that other waiters need (Q9).
     pub(crate) fn brief(mut self, is_brief: bool) -> Self {
         self.is_brief = is_brief;
         self
     }
 
-    /// `Ready(Ok(None))` is not returned; `Pending` means that `waker` is registered, or that
-    /// `next_tick` says when to come back.
+    /// Never returns `Ready(Ok(None))`. `Pending` means that `waker` is registered, or that
+    /// `next_tick` returns when to poll again.
     fn step(&mut self, waker: &Waker) -> Poll<Result<Option<T::Held>>> {
         loop {
             match &mut self.stage {
@@ -77,7 +76,7 @@ impl<T: Target> QueuedWaiter<T> {
                             }
                         }
                     }
-                    // Any time may have passed between the grant and this check (W5).
+                    // Any amount of time may have passed between the grant and this check (W5).
                     TicketState::Granted(held) => match self.target.is_valid(&held) {
                         Ok(true) => return Poll::Ready(Ok(Some(held))),
                         Ok(false) => self.stage = Stage::New,
@@ -111,8 +110,8 @@ impl<T: Target> QueuedWaiter<T> {
 
     /// Tries, and joins the queue if that fails.
     fn begin(&mut self, waker: &Waker, has_lasted: bool) -> Result<Option<T::Held>> {
-        // Where a helper is blocked already, its block is the attempt: no new waiter passes an
-        // earlier one of this process, and no other descriptor is needed.
+        // If a helper is blocked already, that is the attempt: no new waiter passes an earlier one
+        // of this process, and no other descriptor is needed.
         let mut tried = matches!(self.stage, Stage::Tried);
         if !tried && !self.queues.is_empty() {
             let key = self.target.key();
@@ -123,7 +122,7 @@ impl<T: Target> QueuedWaiter<T> {
                 return Ok(Some(held));
             }
         }
-        // The attempt may have found another file there, and that is the one to wait for.
+        // The attempt may have found another file at the path, and that is the one to wait for.
         let key = self.target.key();
         let every = self.target.poll_every();
         let joined = match every {
@@ -186,7 +185,7 @@ impl<T: Target> Waiter for QueuedWaiter<T> {
     }
 
     /// Either the lock was granted before, or the waiter leaves the queue, under the queue's mutex
-    /// (W2). One more try is for a waiter that polls, and for a file that was replaced while the
+    /// (W2). A waiter that polls tries once more. So does one whose file was replaced while the
     /// helper waits for the old one.
     fn last_chance(&mut self) -> Result<Option<T::Held>> {
         let must_try = match &self.stage {
@@ -197,7 +196,7 @@ impl<T: Target> Waiter for QueuedWaiter<T> {
             None if !must_try => Ok(None),
             Some(held) if self.target.is_valid(&held)? => Ok(Some(held)),
             stale => {
-                drop(stale); // it would refuse the attempt
+                drop(stale); // otherwise the attempt would fail
                 self.target.attempt()
             }
         }

@@ -1,4 +1,5 @@
-//! The hand-over's own code under schedules that the library shuttle chooses: `ci/shuttle.sh`.
+//! Tests of the hand-over's real code under schedules that the library shuttle chooses
+//! (`ci/shuttle.sh`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,17 +40,17 @@ impl Wake for Signal {
     }
 }
 
-/// How a wait ends unless it is granted before. When, the schedule says.
+/// How a wait ends unless it is granted the lock before. The schedule decides when.
 #[derive(Clone, Copy)]
 enum End {
     Never,
     Deadline,
     Drop,
-    /// It does not wait, but tries.
+    /// It tries and does not wait.
     Tries,
 }
 
-/// What is true of all waits together.
+/// What all waits share.
 struct SharedState {
     queues: &'static WaitQueues<Memory>,
     target: Arc<Memory>,
@@ -58,7 +59,7 @@ struct SharedState {
 
 impl SharedState {
     fn hold(&self, held: Held) {
-        assert_eq!(self.holders.fetch_add(1, Ordering::SeqCst), 0, "two have it");
+        assert_eq!(self.holders.fetch_add(1, Ordering::SeqCst), 0, "two threads hold it");
         thread::yield_now();
         assert!(self.target.is_held());
         assert_eq!(self.holders.fetch_sub(1, Ordering::SeqCst), 1);
@@ -88,12 +89,12 @@ impl SharedState {
         let mut check_interval = thread_rng().gen_range(0..4);
         let mut wait = QueuedWaiter::new(self.queues, Arc::clone(&self.target));
         loop {
-            // Another waker each time: the last one counts.
+            // A different waker each time: only the last one counts.
             let signal = Signal::new();
             match wait.poll(&Waker::from(Arc::clone(&signal))) {
                 Poll::Ready(held) => return self.hold(held.unwrap()),
                 Poll::Pending if wait.next_tick().is_some() => {
-                    // It polls: each look is a new wait.
+                    // It polls: each check is a new wait.
                     if let Some(held) = wait.last_chance().unwrap() {
                         return self.hold(held);
                     }
@@ -122,7 +123,8 @@ impl SharedState {
     }
 }
 
-/// All waits at once, while somebody has it; with that fault of the helper's, if any.
+/// Runs all waits at the same time while the lock is held, with the given fault of the helper, if
+/// any.
 fn race(ends: &[End], fault: Option<&'static str>) {
     let together = Arc::new(SharedState {
         queues: Box::leak(Box::new(WaitQueues::new())),
@@ -139,7 +141,7 @@ fn race(ends: &[End], fault: Option<&'static str>) {
         .collect();
     thread::yield_now();
     match fault {
-        // What is granted from now on is of an older file.
+        // From now on, a granted lock is that of an older file.
         Some("another file") => {
             together.target.generation.fetch_add(1, Ordering::SeqCst);
         }
@@ -147,10 +149,10 @@ fn race(ends: &[End], fault: Option<&'static str>) {
         None => {}
     }
     drop(before);
-    // Shuttle fails where all threads wait: nobody's wake-up is lost.
+    // Shuttle fails if all threads wait, so no wake-up is lost.
     waits.into_iter().for_each(|wait| wait.join().unwrap());
-    // No thread holds it or waits: a lock that a helper may still have does not refuse a try (Q7).
-    let taken = together.try_now().expect("refused by a leftover of this process");
+    // No thread holds the lock or waits: a try succeeds even if a helper still has the lock (Q7).
+    let taken = together.try_now().expect("failed because of an unneeded helper");
     assert!(together.try_now().is_none());
     drop(taken);
     while !together.queues.is_empty() || together.target.is_held() {
@@ -173,33 +175,33 @@ fn in_all_schedules(fault: Option<&'static str>) {
 }
 
 #[test]
-fn whoever_waits_is_granted_in_all_schedules() {
+fn every_wait_ends_in_all_schedules() {
     limit!();
     in_all_schedules(None);
 }
 
 #[test]
-fn and_where_the_helper_fails() {
+fn every_wait_ends_if_the_helper_fails() {
     limit!();
     in_all_schedules(Some("refuse"));
 }
 
 #[test]
-fn and_where_the_file_is_replaced_before_the_helper_blocks() {
+fn every_wait_ends_if_the_file_is_replaced_before_the_block() {
     limit!();
     in_all_schedules(Some("replaced"));
 }
 
 #[test]
-fn and_where_the_file_is_replaced_behind_a_grant() {
+fn every_wait_ends_if_the_file_is_replaced_after_a_grant() {
     limit!();
     in_all_schedules(Some("another file"));
 }
 
-/// Alone in its process: `ci/shuttle.sh` runs it last.
+/// Runs alone in its process: `ci/shuttle.sh` runs it last.
 #[test]
-#[ignore = "changes how threads start for all that run beside it"]
-fn and_where_no_helper_starts() {
+#[ignore = "changes how threads start for all tests of the process"]
+fn every_wait_ends_if_no_helper_starts() {
     limit!();
     REFUSED.store(2, Ordering::SeqCst);
     in_all_schedules(None);

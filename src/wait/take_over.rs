@@ -1,5 +1,5 @@
-//! Trying to take a lock that a helper of this process has been granted although no waiter needs it
-//! any more: a wait that gave up must not refuse its own process (rule Q7).
+//! Takes over a lock that a helper of this process has been granted although no waiter needs it any
+//! more: an abandoned wait must not make its own process's tries fail (rule Q7).
 
 #![expect(
     clippy::disallowed_methods,
@@ -13,7 +13,8 @@ use super::queue::{TicketState, WaitQueues};
 use super::{Target, this_thread};
 use crate::error::Result;
 
-/// Acquires it if no other process or thread has it. Never waits for a release by another process.
+/// Acquires the lock if no other process or thread has it. Never waits for a release by another
+/// process.
 pub(crate) fn try_now<T: Target>(
     queues: &'static WaitQueues<T>,
     target: &Arc<T>,
@@ -25,9 +26,8 @@ pub(crate) fn try_now<T: Target>(
     }
 }
 
-/// For a target that was just refused: takes the lock that an unneeded helper has been granted, in
-/// the mode of `target` or in one that excludes it. `unwanted` is [`WaitQueues::unwanted`] before
-/// that try.
+/// Takes over, after a failed try, the lock that an unneeded helper has been granted, in the mode
+/// of `target` or in one that excludes it. `unwanted` is [`WaitQueues::unwanted`] before that try.
 pub(crate) fn take_over<T: Target>(
     queues: &'static WaitQueues<T>,
     target: &Arc<T>,
@@ -39,7 +39,7 @@ pub(crate) fn take_over<T: Target>(
     take_over_by(queues, target, unwanted, &this_thread(), std::thread::park)
 }
 
-/// The same in a thread that `waker` wakes from `park`.
+/// Does the same in a thread that `waker` wakes from `park`.
 pub(super) fn take_over_by<T: Target>(
     queues: &'static WaitQueues<T>,
     target: &Arc<T>,
@@ -49,7 +49,7 @@ pub(super) fn take_over_by<T: Target>(
 ) -> Result<Option<T::Held>> {
     let key = target.key();
     let left = match hand_over(queues, &**target, &key, waker, &park) {
-        // Any time may have passed since the helper was started (W5).
+        // Any amount of time may have passed since the helper was started (W5).
         Leftover::Held(held) if target.is_valid(&held)? => return Ok(Some(held)),
         Leftover::Nothing => match target.rival(&key) {
             Some(rival) => hand_over(queues, &**target, &rival, waker, &park),
@@ -60,27 +60,27 @@ pub(super) fn take_over_by<T: Target>(
     match left {
         Leftover::Held(held) => target.give_back(held),
         Leftover::Freed => {}
-        Leftover::Nothing if queues.unwanted() != unwanted => {} // it has been free since
+        Leftover::Nothing if queues.unwanted() != unwanted => {} // it has been free since the try
         Leftover::Nothing => return Ok(None),
     }
     target.attempt()
 }
 
-/// Whether an attempt is refused by nothing but an unneeded helper of this process.
+/// Whether only an unneeded helper of this process makes an attempt fail.
 pub(crate) fn is_left<T: Target>(queues: &WaitQueues<T>, target: &T) -> bool {
     !queues.is_empty() && queues.has_leftover(target, &target.key())
 }
 
-/// What became of a helper without waiters.
+/// The outcome of asking a helper without waiters for its lock.
 enum Leftover<H> {
-    /// There is none, or it has not been granted the lock.
+    /// There is no such helper, or it has not been granted the lock.
     Nothing,
     Held(H),
-    /// It failed, and has released the lock.
+    /// The helper failed, and has released the lock.
     Freed,
 }
 
-/// The helper has been granted the lock, and hands it over when it runs.
+/// Waits until the helper, if it has been granted the lock, runs and hands the lock over.
 fn hand_over<T: Target>(
     queues: &WaitQueues<T>,
     target: &T,
@@ -90,7 +90,8 @@ fn hand_over<T: Target>(
 ) -> Leftover<T::Held> {
     let Some(ticket) = queues.join_leftover(target, key, waker) else { return Leftover::Nothing };
     loop {
-        // The waker is registered, and a wake-up that comes before the park ends that at once (W1).
+        // The waker is registered, and a wake-up before the park makes the park return immediately
+        // (W1).
         match queues.check(ticket, waker) {
             TicketState::Waiting => park(),
             TicketState::Granted(held) => return Leftover::Held(held),

@@ -1,4 +1,4 @@
-//! What the engine waits for: a lock, as it sees one.
+//! A lock, as the waiting engine sees it.
 
 use std::time::Duration;
 
@@ -14,51 +14,53 @@ pub(crate) trait Target: Send + Sync + Sized + 'static {
     type Request: Send + Sync + 'static;
 
     fn key(&self) -> Self::Key;
-    /// Whether `key` is still the key: the file may have been replaced.
+    /// Whether `key` is still the current key: the file may have been replaced.
     fn is_current(&self, key: &Self::Key) -> Result<bool>;
-    /// Acquires it if it is available; never blocks.
+    /// Acquires the lock if it is available, without blocking.
     fn attempt(&self) -> Result<Option<Self::Held>>;
-    /// Blocks the calling thread in the kernel until it is acquired: for a caller without a
+    /// Blocks the calling thread in the kernel until the lock is acquired, for a caller without a
     /// deadline.
     fn block_here(&self) -> Result<Self::Held>;
-    /// What a helper blocks for; `None` if `key` is not the key any more.
+    /// What a helper blocks for; `None` if `key` is no longer the current key.
     fn prepare(&self, key: &Self::Key) -> Result<Option<Self::Request>>;
     /// Blocks the calling helper in the kernel until the request is granted. It does not check
     /// whether the granted lock is still valid: the waiter that receives it does (W5).
     fn block(&self, request: &Self::Request) -> Result<()>;
-    /// Whether the request has been granted, also if the helper has not run since. This grants it
-    /// if the lock is free. Never blocks. `false` where the platform cannot answer.
+    /// Whether the request has been granted, even if the helper has not run since. If the lock is
+    /// free, this call acquires it for the request. Never blocks. `false` where the platform cannot
+    /// answer.
     fn is_granted(&self, request: &Self::Request) -> bool;
     /// The lock of a granted request.
     fn granted(&self, request: Self::Request) -> Self::Held;
     /// The key in the other mode, if there is one: a lock in that mode excludes this one.
     fn rival(&self, key: &Self::Key) -> Option<Self::Key>;
-    /// Unlocks it, by one system call; `give_back` comes after that.
+    /// Unlocks the lock with one system call; `give_back` is called afterwards.
     fn release(&self, held: &mut Self::Held);
     /// Releases a lock that no waiter needs.
     fn give_back(&self, held: Self::Held) {
         drop(held);
     }
-    /// Whether the held lock is still the one that the path stands for.
+    /// Whether the path still names the locked file.
     fn is_valid(&self, held: &Self::Held) -> Result<bool>;
-    /// Whether there are waiters that should acquire it first (S4).
+    /// Whether there are other waiters that should acquire the lock first (S4).
     fn should_yield(&self) -> bool {
         false
     }
-    /// Whether it is free at this moment. Only called where other waiters should acquire it first.
+    /// Whether the lock is free at this moment. Called only if other waiters should acquire it
+    /// first.
     fn is_free(&self) -> Result<bool> {
         Ok(false)
     }
-    /// Whether blocking in the kernel must not be trusted here.
+    /// Whether the kernel's queue cannot be relied on here.
     fn must_poll(&self) -> bool;
     /// The user's own interval for polling.
     fn poll_every(&self) -> Option<Duration>;
-    /// How often a waiter tries although a thread is blocked in the kernel for it, where the kernel
-    /// may not wake a waiter that could acquire the lock.
+    /// How often a waiter also tries while a thread is blocked in the kernel for it, where the
+    /// kernel may fail to wake a waiter that could acquire the lock.
     fn backstop(&self) -> Option<Duration> {
         None
     }
-    /// Whether a caller without a deadline can wait in the kernel and nowhere else.
+    /// Whether a caller without a deadline can simply block in the kernel.
     fn can_block_here(&self) -> bool {
         !self.must_poll() && self.poll_every().is_none() && self.backstop().is_none()
     }

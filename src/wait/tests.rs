@@ -1,5 +1,5 @@
-//! The engine with a lock and a condition in memory, so that a test can bring about each moment of
-//! a hand-over.
+//! Tests of the engine with a lock and a condition in memory, so that a test can create each
+//! situation of a hand-over.
 
 #![expect(clippy::disallowed_methods, reason = "tests start threads and limit their own time")]
 
@@ -13,7 +13,7 @@ use super::memory::{Held, Memory};
 use super::*;
 use crate::error::Result;
 
-/// A waker that counts.
+/// A waker that counts its calls.
 #[derive(Default)]
 struct Woken(AtomicUsize);
 
@@ -56,7 +56,7 @@ fn queued_for(
 }
 
 #[test]
-fn what_was_granted_before_the_deadline_is_returned_after_it() {
+fn a_lock_granted_before_the_deadline_is_returned_after_it() {
     limit!();
     static QUEUES: WaitQueues<Memory> = WaitQueues::new();
     let (target, held, mut waits) = queued(&QUEUES, 1);
@@ -66,13 +66,17 @@ fn what_was_granted_before_the_deadline_is_returned_after_it() {
     let attempts = target.attempts.load(Ordering::Relaxed);
     let granted = wait.last_chance().unwrap();
     assert!(granted.is_some() && target.is_held());
-    assert_eq!(target.attempts.load(Ordering::Relaxed), attempts, "it was granted, not tried for");
+    assert_eq!(
+        target.attempts.load(Ordering::Relaxed),
+        attempts,
+        "it was granted without another try"
+    );
     drop(granted);
     assert!(!target.is_held());
 }
 
 #[test]
-fn what_was_granted_to_a_dropped_wait_goes_to_the_next_without_being_released() {
+fn a_dropped_wait_passes_its_grant_on_without_releasing_it() {
     limit!();
     static QUEUES: WaitQueues<Memory> = WaitQueues::new();
     let (target, held, mut waits) = queued(&QUEUES, 2);
@@ -81,19 +85,19 @@ fn what_was_granted_to_a_dropped_wait_goes_to_the_next_without_being_released() 
     drop(held);
     first_woken.until(1);
     drop(first);
-    // Passed on in this very thread: the helper blocks behind it.
+    // It was passed on in this thread: the helper is blocked behind it.
     assert_eq!(second_woken.0.load(Ordering::SeqCst), 1);
     assert!(target.is_held());
     let Poll::Ready(Ok(granted)) = second.poll(Waker::noop()) else { panic!("not granted") };
     drop(granted);
-    // The helper finds no waiter, and unlocks at once.
+    // The helper finds no waiter, and unlocks immediately.
     while !QUEUES.is_empty() || target.is_held() {
         std::thread::yield_now();
     }
 }
 
 #[test]
-fn who_gave_up_is_not_granted_and_the_next_waiter_adopts_the_helper() {
+fn the_next_waiter_adopts_the_helper_of_an_abandoned_wait() {
     limit!();
     static QUEUES: WaitQueues<Memory> = WaitQueues::new();
     let (target, held, mut waits) = queued(&QUEUES, 1);
@@ -107,7 +111,7 @@ fn who_gave_up_is_not_granted_and_the_next_waiter_adopts_the_helper() {
     assert_eq!(
         target.attempts.load(Ordering::Relaxed),
         attempts,
-        "the helper's block is the attempt"
+        "the helper, which is blocked, is the attempt"
     );
     drop(held);
     woken.until(1);
@@ -115,7 +119,7 @@ fn who_gave_up_is_not_granted_and_the_next_waiter_adopts_the_helper() {
 }
 
 #[test]
-fn a_helper_that_fails_or_panics_leaves_its_line_to_wait_alone() {
+fn waiters_of_a_helper_that_fails_or_panics_poll() {
     limit!();
     static QUEUES: WaitQueues<Memory> = WaitQueues::new();
     for fault in ["refuse", "panic"] {
@@ -141,7 +145,7 @@ fn a_helper_that_fails_or_panics_leaves_its_line_to_wait_alone() {
 }
 
 #[test]
-fn the_latest_waker_is_the_one_that_is_woken() {
+fn only_the_latest_waker_is_woken() {
     limit!();
     static QUEUES: WaitQueues<Memory> = WaitQueues::new();
     let (_target, held, mut waits) = queued(&QUEUES, 1);
@@ -154,12 +158,13 @@ fn the_latest_waker_is_the_one_that_is_woken() {
     assert!(wait.poll(Waker::noop()).is_ready());
 }
 
-/// Any time may pass between a grant and the moment in which its receiver looks at it.
+/// Any amount of time may pass between a grant and the moment at which its receiver takes it (rule
+/// W5).
 #[test]
-fn a_grant_that_is_not_valid_any_more_is_dropped_and_the_wait_goes_on() {
+fn a_grant_that_is_no_longer_valid_is_dropped_and_retried() {
     limit!();
     static QUEUES: WaitQueues<Memory> = WaitQueues::new();
-    // Looked at by a poll, and by the last look at the deadline.
+    // Checked by a poll, and by the last check at the deadline.
     for at_deadline in [false, true] {
         let (target, held, mut waits) = queued(&QUEUES, 1);
         let (mut wait, woken) = waits.remove(0);
@@ -174,7 +179,7 @@ fn a_grant_that_is_not_valid_any_more_is_dropped_and_the_wait_goes_on() {
         };
         assert_eq!(granted.1, 1);
     }
-    // Passed on by a wait that was dropped.
+    // Passed on by a dropped wait.
     let (target, held, mut waits) = queued(&QUEUES, 2);
     drop(held);
     waits[0].1.until(1);
@@ -192,7 +197,7 @@ fn a_grant_that_is_not_valid_any_more_is_dropped_and_the_wait_goes_on() {
 }
 
 #[test]
-fn a_helper_that_finds_its_file_replaced_sends_its_line_to_begin_again() {
+fn waiters_begin_again_if_their_helper_finds_the_file_replaced() {
     limit!();
     static QUEUES: WaitQueues<Memory> = WaitQueues::new();
     let target = Arc::new(Memory::default());
@@ -205,7 +210,7 @@ fn a_helper_that_finds_its_file_replaced_sends_its_line_to_begin_again() {
         let attempts = target.attempts.load(Ordering::Relaxed);
         assert!(wait.poll(&Waker::from(Arc::clone(woken))).is_pending());
         assert!(wait.next_tick().is_none(), "it is queued again");
-        // The first one tries again, the other finds its helper.
+        // The first waiter tries again, and the other one finds the helper of the first.
         assert!(target.attempts.load(Ordering::Relaxed) <= attempts + 1);
     }
     drop(held);
@@ -215,8 +220,8 @@ fn a_helper_that_finds_its_file_replaced_sends_its_line_to_begin_again() {
     }
 }
 
-/// A helper that no waiter needs, and its target.
-fn left_behind(queues: &'static WaitQueues<Memory>) -> (Arc<Memory>, Held) {
+/// Leaves a helper that no waiter needs behind; returns its target, still held.
+fn leave_helper(queues: &'static WaitQueues<Memory>) -> (Arc<Memory>, Held) {
     let (target, held, mut waits) = queued(queues, 1);
     assert!(waits[0].0.last_chance().unwrap().is_none());
     while target.state.0.lock().unwrap().requests == 0 {
@@ -226,10 +231,10 @@ fn left_behind(queues: &'static WaitQueues<Memory>) -> (Arc<Memory>, Held) {
 }
 
 #[test]
-fn a_try_takes_over_what_an_unneeded_helper_was_granted() {
+fn a_try_takes_over_the_grant_of_an_unneeded_helper() {
     limit!();
     static QUEUES: WaitQueues<Memory> = WaitQueues::new();
-    let (target, held) = left_behind(&QUEUES);
+    let (target, held) = leave_helper(&QUEUES);
     assert!(try_now(&QUEUES, &target).unwrap().is_none());
     assert!(!is_left(&QUEUES, &*target));
     // The kernel has granted it, and the helper has not run since.
@@ -244,7 +249,7 @@ fn a_try_takes_over_what_an_unneeded_helper_was_granted() {
 }
 
 #[test]
-fn a_try_leaves_what_a_helper_was_granted_to_its_waiter() {
+fn a_try_leaves_the_grant_of_a_needed_helper_to_its_waiter() {
     limit!();
     static QUEUES: WaitQueues<Memory> = WaitQueues::new();
     let (target, held, mut waits) = queued(&QUEUES, 1);
@@ -260,7 +265,7 @@ fn a_try_leaves_what_a_helper_was_granted_to_its_waiter() {
 }
 
 #[test]
-fn a_helper_unlocks_what_it_granted_to_a_future_that_was_set_aside() {
+fn a_helper_revokes_a_grant_that_a_future_does_not_take() {
     limit!();
     static QUEUES: WaitQueues<Memory> = WaitQueues::new();
     let target = Arc::new(Memory::default());
@@ -275,7 +280,7 @@ fn a_helper_unlocks_what_it_granted_to_a_future_that_was_set_aside() {
     while target.is_held() {
         std::thread::yield_now(); // about a second
     }
-    // It waits again where it is polled again.
+    // The future waits again when it is polled again.
     let granted = loop {
         match wait.poll(&waker) {
             Poll::Ready(granted) => break granted.unwrap(),
@@ -287,7 +292,7 @@ fn a_helper_unlocks_what_it_granted_to_a_future_that_was_set_aside() {
     while !QUEUES.is_empty() {
         std::thread::yield_now();
     }
-    // One that is polled in time has what it was granted.
+    // A future that is polled soon takes the lock that it was granted.
     let woken = Arc::new(Woken::default());
     let waker = Waker::from(Arc::clone(&woken));
     let held = target.attempt().unwrap().unwrap();
@@ -319,7 +324,7 @@ fn short_waits_leave_few_helpers_and_long_ones_get_theirs() {
         .collect();
     let helpers = || held.iter().filter(|(target, _)| QUEUES.has(&target.key())).count();
     assert_eq!(helpers(), 8);
-    // One that lasts polls at first, and has a helper then.
+    // A long wait polls at first, and then gets a helper.
     let (target, _) = &held[99];
     let mut wait = QueuedWaiter::new(&QUEUES, Arc::clone(target));
     assert!(wait.poll(Waker::noop()).is_pending());
@@ -327,7 +332,7 @@ fn short_waits_leave_few_helpers_and_long_ones_get_theirs() {
     while !QUEUES.has(&target.key()) {
         assert!(wait.poll(Waker::noop()).is_pending());
     }
-    assert!(wait.next_tick().is_none(), "it polls no more");
+    assert!(wait.next_tick().is_none(), "it no longer polls");
     assert_eq!(helpers(), 9);
     drop((wait, held));
     while !QUEUES.is_empty() {
@@ -345,7 +350,7 @@ impl Wake for Panics {
 }
 
 #[test]
-fn wakers_that_panic_take_nobody_with_them() {
+fn a_waker_that_panics_does_not_affect_other_waiters() {
     limit!();
     static QUEUES: WaitQueues<Memory> = WaitQueues::new();
     let (target, held, mut waits) = queued(&QUEUES, 3);
@@ -359,15 +364,16 @@ fn wakers_that_panic_take_nobody_with_them() {
     drop(held);
 }
 
-/// Where the kernel leaves somebody asleep who could go on, with and without a deadline.
+/// The kernel may leave a waiter asleep that could acquire the lock, with and without a deadline
+/// (rule W3).
 #[test]
-fn who_is_not_woken_tries_by_themselves_where_that_is_known_to_happen() {
+fn a_waiter_that_the_kernel_may_not_wake_also_tries_itself() {
     limit!();
     static QUEUES: WaitQueues<Memory> = WaitQueues::new();
     let backstop = Some(Duration::from_millis(1));
     let target = Arc::new(Memory { backstop, ..Memory::default() });
     for deadline in [Deadline::NEVER, Deadline::after(Duration::from_secs(60))] {
-        target.state.0.lock().unwrap().is_deaf = true;
+        target.state.0.lock().unwrap().sleeps_on = true;
         let held = target.attempt().unwrap().unwrap();
         let waiter = {
             let target = Arc::clone(&target);
@@ -377,11 +383,11 @@ fn who_is_not_woken_tries_by_themselves_where_that_is_known_to_happen() {
             std::thread::yield_now();
         }
         drop(held);
-        let had = waiter.join().unwrap();
-        assert!(matches!(had, Ok(Outcome::Held(_))));
-        // Its helper may have woken for nothing by then, or not: nothing of it stays.
-        target.state.0.lock().unwrap().is_deaf = false;
-        drop(had);
+        let outcome = waiter.join().unwrap();
+        assert!(matches!(outcome, Ok(Outcome::Held(_))));
+        // Its helper may have been woken for nothing by then or not: it ends in both cases.
+        target.state.0.lock().unwrap().sleeps_on = false;
+        drop(outcome);
         target.state.1.notify_all();
         while !QUEUES.is_empty() || target.is_held() {
             std::thread::yield_now();
@@ -389,16 +395,16 @@ fn who_is_not_woken_tries_by_themselves_where_that_is_known_to_happen() {
     }
 }
 
-/// A lock in memory behind another one.
+/// A lock in memory behind a turnstile in memory.
 #[derive(Default)]
-struct Way {
+struct MemoryTurnstile {
     gate: Arc<Memory>,
     lock: Arc<Memory>,
     check_interval: Option<Duration>,
-    looks: AtomicUsize,
+    checks: AtomicUsize,
 }
 
-impl Turnstile for Way {
+impl Turnstile for MemoryTurnstile {
     type Lock = Memory;
 
     fn gate(&self) -> &Arc<Memory> {
@@ -410,7 +416,7 @@ impl Turnstile for Way {
     }
 
     fn take_unheld(&self) -> Result<Option<Held>> {
-        self.looks.fetch_add(1, Ordering::SeqCst);
+        self.checks.fetch_add(1, Ordering::SeqCst);
         self.lock.attempt()
     }
 
@@ -423,54 +429,57 @@ impl Turnstile for Way {
     }
 }
 
-/// Rule R3. With many who come and go so soon, one of them would always find the moment in which it
-/// is free.
+/// With many waits that give up so soon, one of them would always hit a moment at which the lock is
+/// free (rule R3).
 #[test]
-fn who_gives_up_soon_does_not_look_past_the_gate_and_who_waits_does() {
+fn short_timeouts_do_not_bypass_the_turnstile_and_long_waits_do() {
     limit!();
     static QUEUES: WaitQueues<Memory> = WaitQueues::new();
-    let way = Arc::new(Way::default());
-    let in_gate = way.gate.attempt().unwrap();
+    let turnstile = Arc::new(MemoryTurnstile::default());
+    let passing = turnstile.gate.attempt().unwrap();
     for timeout in [0, 1, 20] {
         let given_up =
-            pass(&QUEUES, &way, || Deadline::after(Duration::from_millis(timeout)), None);
+            pass(&QUEUES, &turnstile, || Deadline::after(Duration::from_millis(timeout)), None);
         assert!(matches!(given_up, Ok(Outcome::TimedOut(_))));
-        assert_eq!(way.looks.load(Ordering::SeqCst), 0);
-        assert!(!way.lock.is_held());
+        assert_eq!(turnstile.checks.load(Ordering::SeqCst), 0);
+        assert!(!turnstile.lock.is_held());
     }
-    assert!(try_pass(&QUEUES, &*way).unwrap().is_none());
-    drop(in_gate);
-    assert!(try_pass(&QUEUES, &*way).unwrap().is_some());
+    assert!(try_pass(&QUEUES, &*turnstile).unwrap().is_none());
+    drop(passing);
+    assert!(try_pass(&QUEUES, &*turnstile).unwrap().is_some());
 
     let gate = Arc::new(Memory::default());
-    let _in_gate = gate.attempt().unwrap();
+    let _passing = gate.attempt().unwrap();
     let check_interval = Some(Duration::from_millis(1));
-    let way = Arc::new(Way { gate, check_interval, ..Way::default() });
-    let had = pass(&QUEUES, &way, || Deadline::NEVER, None);
-    assert!(matches!(had, Ok(Outcome::Held(_))));
-    assert!(way.looks.load(Ordering::SeqCst) > 0);
-    way.gate.fail("refuse"); // or its helper would wait on
+    let turnstile =
+        Arc::new(MemoryTurnstile { gate, check_interval, ..MemoryTurnstile::default() });
+    let outcome = pass(&QUEUES, &turnstile, || Deadline::NEVER, None);
+    assert!(matches!(outcome, Ok(Outcome::Held(_))));
+    assert!(turnstile.checks.load(Ordering::SeqCst) > 0);
+    turnstile.gate.fail("refuse"); // otherwise its helper would stay blocked
 }
 
-/// The lock first, or the next in the gate would meet it held.
+/// It gives up the lock first; otherwise the next process in the turnstile would find the lock
+/// held.
 #[test]
-fn a_wait_that_is_dropped_behind_the_gate_gives_up_both() {
+fn a_wait_dropped_in_the_turnstile_gives_up_both_locks() {
     limit!();
     static QUEUES: WaitQueues<Memory> = WaitQueues::new();
-    let way = Arc::new(Way::default());
-    let held = way.lock.attempt().unwrap();
-    let mut wait = Box::pin(Acquire::new(TurnstileWait::new(&QUEUES, Arc::clone(&way)), None));
+    let turnstile = Arc::new(MemoryTurnstile::default());
+    let held = turnstile.lock.attempt().unwrap();
+    let mut wait =
+        Box::pin(Acquire::new(TurnstileWait::new(&QUEUES, Arc::clone(&turnstile)), None));
     let context = &mut Context::from_waker(Waker::noop());
     assert!(wait.as_mut().poll(context).is_pending());
-    assert!(way.gate.is_held());
+    assert!(turnstile.gate.is_held());
     drop(wait);
-    assert!(!way.gate.is_held());
+    assert!(!turnstile.gate.is_held());
     drop(held);
-    // Its helper holds the lock for a moment, although no wait needs it any more: it removes the
-    // queue first, and then unlocks (Q3).
+    // Its helper holds the lock for a moment, although no wait needs it any more, and then unlocks
+    // it and removes the queue (Q3).
     let started = Instant::now();
-    while QUEUES.has(&way.lock.key()) || way.lock.is_held() {
-        assert!(started.elapsed() < Duration::from_secs(60), "held by nobody");
+    while QUEUES.has(&turnstile.lock.key()) || turnstile.lock.is_held() {
+        assert!(started.elapsed() < Duration::from_secs(60), "an unneeded helper still holds it");
         std::thread::yield_now();
     }
 }
@@ -480,7 +489,7 @@ fn a_wait_that_is_dropped_behind_the_gate_gives_up_both() {
 struct Flag {
     is_set: Mutex<bool>,
     checks: AtomicUsize,
-    /// It becomes true after this many checks; 0: only when the test sets it.
+    /// The check at which the condition becomes true; 0: only when the test sets it.
     true_after: usize,
 }
 
@@ -512,7 +521,7 @@ fn a_true_condition_needs_one_check_and_no_deadline() {
     assert!(matches!(waited, Ok(Outcome::Held(1))));
 }
 
-/// Rule E1. What happens between the first check and the subscription is seen by the second.
+/// The second check sees what happens between the first check and the subscription (rule E1).
 #[test]
 fn a_condition_is_checked_again_after_the_subscription() {
     limit!();
@@ -523,7 +532,7 @@ fn a_condition_is_checked_again_after_the_subscription() {
     }
 }
 
-/// Rule W2.
+/// A wait never times out although its condition is true (rule W2).
 #[test]
 fn a_condition_is_checked_once_more_at_the_deadline() {
     limit!();

@@ -15,8 +15,8 @@ use super::take_over::{take_over, try_now};
 use super::{Outcome, Target, Waiter};
 use crate::error::Result;
 
-/// Waits for one lock in the calling thread, until the deadline. The deadline is asked for when the
-/// first try has failed: most do not, and reading the clock costs.
+/// Waits for one lock in the calling thread, until the deadline. The deadline is computed only if
+/// the first try fails: most succeed, and reading the clock takes time.
 pub(crate) fn acquire<T: Target>(
     queues: &'static WaitQueues<T>,
     target: &Arc<T>,
@@ -60,7 +60,7 @@ pub(crate) fn wait_here<W: Waiter>(
     let waker = this_thread();
     loop {
         // No wake-up is lost: `poll` registers the waker before its last check, and an unpark
-        // before the park makes the park return at once (W1).
+        // before the park makes the park return immediately (W1).
         if let Poll::Ready(held) = wait.poll(&waker) {
             return held.map(Outcome::Held);
         }
@@ -77,7 +77,8 @@ pub(crate) fn wait_here<W: Waiter>(
     }
 }
 
-/// Wakes from a thread that other waiters depend on, which a panic of the waker must not end.
+/// Calls the waker from a thread that other waiters depend on, which a panic in the waker must not
+/// end.
 pub(super) fn wake(waker: Waker) {
     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
 }

@@ -1,5 +1,5 @@
-//! Wakes futures at given times: one thread for the process, started when it is needed, which ends
-//! after a second without work. A waiting thread parks with a timeout instead.
+//! Wakes futures at given times, with one thread for the process. The thread is started when it is
+//! needed, and ends after a second without work. A waiting thread parks with a timeout instead.
 
 #![expect(clippy::disallowed_methods, reason = "starts the timer's thread")]
 
@@ -11,7 +11,7 @@ use super::deadline::now;
 use super::wake;
 use crate::fork_safe::{ForkSafe, MutexGuard};
 
-/// Which wake-up: the time, and a number to tell those of one time apart.
+/// Identifies an alarm: its time, and a number that distinguishes alarms of the same time.
 type Key = (Instant, u64);
 
 struct Timers {
@@ -30,13 +30,13 @@ impl Timers {
 }
 
 static TIMERS: ForkSafe<Timers> = ForkSafe::new(Timers::new(), |()| Timers::new());
-/// A little longer than the ticks that most alarms are for: so the sleep that begins after one of
-/// them is also the sleep until the next, and an idle future costs one wake-up of this thread each
-/// second.
+/// How long the thread sleeps without an alarm before it ends. This is a little longer than the
+/// second after which most alarms recur, so the same sleep lasts until the next one, and an idle
+/// future costs one wake-up of this thread each second.
 const TIMER_KEEPALIVE: Duration = Duration::from_millis(1010);
-/// So small a part of its span may an alarm be late.
+/// An alarm may be late by one part in this many of its time span.
 const TOLERANCE: u32 = 64;
-/// How long a poll may hold up its executor where not even the timer's thread can be had.
+/// How long a poll may block its executor if the timer's thread cannot be started.
 const IN_PLACE: Duration = Duration::from_millis(1);
 
 fn timers() -> MutexGuard<'static, Timers> {
@@ -51,13 +51,13 @@ impl Alarm {
     /// Wakes `waker` at `at`, instead of the time that was set before.
     pub(super) fn set(&mut self, at: Instant, waker: &Waker) {
         self.remove();
-        let waker = waker.clone(); // the executor's code: not under our mutex
+        let waker = waker.clone(); // runs the executor's code, so not under the mutex (Q6)
         let mut timers = timers();
         if !timers.is_running {
             let started = std::thread::Builder::new().name("flockwork-timer".into()).spawn(run);
             if started.is_err() {
-                // Without a thread the future must be polled again all the same. It asks for that
-                // itself, after a short sleep that keeps this from being a busy loop.
+                // Without the thread the future must still be polled again. It wakes its own task,
+                // after a short sleep that prevents a busy loop.
                 drop(timers);
                 std::thread::sleep(at.saturating_duration_since(now()).min(IN_PLACE));
                 waker.wake();
@@ -80,19 +80,19 @@ impl Alarm {
 
     pub(super) fn cancel(&mut self) {
         if self.remove() {
-            // Without this the thread would sleep until the time that was set.
+            // Otherwise the thread would sleep until the time that was set.
             TIMERS.notify();
         }
     }
 
-    /// Whether it was the last of all.
+    /// Removes the alarm; returns whether it was the last of all.
     fn remove(&mut self) -> bool {
         let Some(key) = self.0.take() else { return false };
         let mut timers = timers();
         let waker = timers.alarms.remove(&key);
         let is_last = waker.is_some() && timers.alarms.is_empty();
         drop(timers);
-        drop(waker); // the executor's code: the mutex is free again
+        drop(waker); // may run the executor's code, so not under the mutex (Q6)
         is_last
     }
 }
@@ -103,10 +103,10 @@ impl Drop for Alarm {
     }
 }
 
-/// No alarm is missed: an alarm is inserted under the mutex, under which this thread reads all of
-/// them, sets until when it sleeps, and sleeps. A future that inserts an earlier alarm wakes it.
-/// The thread clears `is_running` under the same mutex before it ends, so that the next alarm
-/// starts another.
+/// Runs the alarms. No alarm is missed: an alarm is inserted under the mutex under which this
+/// thread reads all alarms, sets the end of its sleep, and sleeps. A future that inserts an earlier
+/// alarm wakes it. The thread clears `is_running` under the same mutex before it ends, so that the
+/// next alarm starts another.
 fn run() {
     let mut guard = timers();
     loop {

@@ -1,10 +1,10 @@
-//! Waiting for a lock behind a gate, which is another lock: a waiter queues for the gate, and while
-//! it holds the gate it queues for the lock. So at most one waits for the lock, and the gate
-//! decides the order of waiters in both modes (rules R1 to R3).
+//! Waiting for a lock behind a turnstile, which is another lock (the gate file). A waiter queues
+//! for the turnstile, and while it holds that it queues for the lock. So at most one waits for the
+//! lock, and the turnstile orders waiters in both modes (rules R1 to R3).
 
 #![expect(
     clippy::disallowed_methods,
-    reason = "a try waits less than a millisecond for waiters that pass the gate"
+    reason = "a try waits less than a millisecond for waiters that pass the turnstile"
 )]
 
 use std::sync::Arc;
@@ -17,35 +17,36 @@ use super::queued_waiter::QueuedWaiter;
 use super::{Deadline, Outcome, Target, WaitCallback, Waiter, try_now, wait_here};
 use crate::error::Result;
 
-/// How long a waiter queues at the gate before it checks the lock itself: the gate's holder may
-/// have been stopped (rule R3).
+/// How long a waiter queues for the turnstile before it checks the lock itself: the process in the
+/// turnstile may have been stopped (rule R3).
 const QUEUED_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// At most this many such checks until one that costs more than a system call. Each failed one
-/// doubles the number: a thousand waiters all read a list that has a line for each of them.
+/// The maximum number of such checks from one thorough check to the next. A thorough check costs
+/// more than a system call, and each failed one doubles the number: a thousand waiters all read a
+/// list that has a line for each of them.
 const MAX_CHECK_FACTOR: u32 = 32;
-/// A process that passes the gate holds it for some microseconds, and one that waits in it for
-/// longer than the sum of these. Zero lets other threads run.
+/// A process that passes the turnstile holds it for some microseconds, and one that waits in it
+/// holds it for longer than the sum of these pauses. Zero lets other threads run.
 const PASSING_PAUSES: [Duration; 4] =
     [Duration::ZERO, Duration::ZERO, Duration::from_micros(50), Duration::from_micros(50)];
 
-/// A lock and its gate.
+/// A lock and its turnstile.
 pub(crate) trait Turnstile: Send + Sync + 'static {
     type Lock: Target;
 
     fn gate(&self) -> &Arc<Self::Lock>;
     fn lock(&self) -> &Arc<Self::Lock>;
-    /// Acquires the lock without the gate if no process holds it in any mode (R3). Never blocks.
-    /// Only for rare checks.
+    /// Acquires the lock without the turnstile if no process holds it in any mode. Never blocks.
+    /// Only for rare checks (R3).
     fn take_unheld(&self) -> Result<Option<Held<Self>>>;
-    /// Whether the gate's holder is known not to run. Costs more than a system call.
+    /// Whether the process in the turnstile is known not to run. Costs more than a system call.
     fn is_gate_stopped(&self) -> bool;
-    /// For tests: how long to wait before that.
+    /// For tests: how long a waiter queues before it checks the lock itself.
     fn check_interval(&self) -> Option<Duration>;
 }
 
 type Held<P> = <<P as Turnstile>::Lock as Target>::Held;
 
-/// Acquires the lock without waiting for any process but those that are passing the gate.
+/// Acquires the lock without waiting for any process except those that are passing the turnstile.
 pub(crate) fn try_pass<P: Turnstile>(
     queues: &'static WaitQueues<P::Lock>,
     turnstile: &P,
@@ -56,8 +57,8 @@ pub(crate) fn try_pass<P: Turnstile>(
         if let Some(_passing) = try_now(queues, gate)? {
             return try_now(queues, lock);
         }
-        // The holder of the gate waits, if the lock is not available: waiting for it would not
-        // help.
+        // If the lock is not available, the process in the turnstile waits for it: waiting for that
+        // process would not help.
         match try_now(queues, lock)? {
             None => return Ok(None),
             Some(probe) => lock.give_back(probe),
@@ -71,8 +72,8 @@ pub(crate) fn try_pass<P: Turnstile>(
     if turnstile.is_gate_stopped() { lock.attempt() } else { Ok(None) }
 }
 
-/// Waits in the calling thread, until the deadline, which is asked for when the first try has
-/// failed.
+/// Waits in the calling thread, until the deadline. The deadline is computed only if the first try
+/// fails.
 pub(crate) fn pass<P: Turnstile>(
     queues: &'static WaitQueues<P::Lock>,
     turnstile: &Arc<P>,
@@ -92,9 +93,9 @@ pub(crate) fn pass<P: Turnstile>(
     }
     let lock = turnstile.lock();
     if deadline.is_never() && notice.is_none() && lock.can_block_here() {
-        // Queued at the gate, and then blocked in the kernel (W3): no wake-up is lost there, and
-        // the kernel grants the lock when its holder releases it or dies. If this process dies, it
-        // releases the gate.
+        // The waiter queues for the turnstile, and then blocks in the kernel. No wake-up is lost
+        // there: the kernel grants the lock when its holder releases it or dies. If this process
+        // dies, the kernel unlocks the turnstile (W3).
         let _passing = match std::mem::replace(&mut wait.stage, Stage::Done) {
             Stage::Passing { _gate: passing, .. } => passing,
             Stage::AtGate(at_gate) => match wait_here(at_gate, deadline, None)? {
@@ -102,25 +103,26 @@ pub(crate) fn pass<P: Turnstile>(
                 Outcome::Held(Passed::Lock(held)) => return Ok(Outcome::Held(held)),
                 Outcome::TimedOut(waited) => return Ok(Outcome::TimedOut(waited)),
             },
-            Stage::New | Stage::Done => return Ok(Outcome::TimedOut(Duration::ZERO)), // unreachable: it has arrived
+            // Unreachable after `arrive`.
+            Stage::New | Stage::Done => return Ok(Outcome::TimedOut(Duration::ZERO)),
         };
         return lock.block_here().map(Outcome::Held);
     }
     wait_here(wait, deadline, notice)
 }
 
-/// When a waiter that is queued at the gate checks the lock itself.
+/// When a waiter that queues for the turnstile checks the lock itself.
 fn check_at<P: Turnstile>(turnstile: &P) -> Instant {
     let (now, span) = (now(), turnstile.check_interval().unwrap_or(QUEUED_CHECK_INTERVAL));
     now.checked_add(span).unwrap_or(now + QUEUED_CHECK_INTERVAL)
 }
 
-/// A waiter that is queued at the gate.
+/// A waiter that queues for the turnstile.
 struct AtGate<P: Turnstile> {
     queued: QueuedWaiter<P::Lock>,
     turnstile: Arc<P>,
     check_at: Instant,
-    /// How many checks until the next thorough one, and from that to the one after.
+    /// The number of checks until the next thorough one, and from that to the one after it.
     checks: (u32, u32),
 }
 
@@ -149,17 +151,17 @@ impl<P: Turnstile> AtGate<P> {
     }
 }
 
-/// What a waiter has acquired at the gate.
+/// What a waiter that queued for the turnstile has acquired.
 enum Passed<P: Turnstile> {
     Gate(Held<P>),
-    /// The lock itself, past a gate whose holder does not run (R3).
+    /// The lock itself, since the process in the turnstile does not run (R3).
     Lock(Held<P>),
 }
 
 impl<P: Turnstile> Waiter for AtGate<P> {
     type Held = Passed<P>;
 
-    /// The queue keeps W1; the check of the lock has its own time.
+    /// The queue follows rule W1; the check of the lock has its own time.
     fn poll(&mut self, waker: &Waker) -> Poll<Result<Passed<P>>> {
         if let Poll::Ready(gate) = self.queued.poll(waker) {
             return Poll::Ready(gate.map(Passed::Gate));
@@ -183,8 +185,8 @@ impl<P: Turnstile> Waiter for AtGate<P> {
         if let Some(gate) = self.queued.last_chance()? {
             return Ok(Some(Passed::Gate(gate)));
         }
-        // Not at once: a caller that gives up after some microseconds, and tries again, would pass
-        // waiters that have waited longer.
+        // Not before that time: a caller that gives up after some microseconds, and tries again,
+        // would pass waiters that have waited longer.
         let held = if self.check_at <= now() {
             self.check_lock()?
         } else if self.turnstile.is_gate_stopped() {
@@ -196,7 +198,7 @@ impl<P: Turnstile> Waiter for AtGate<P> {
     }
 }
 
-/// A waiter for the lock behind the gate. Dropping it gives up both.
+/// A waiter for the lock behind the turnstile. Dropping it gives up both.
 pub(crate) struct TurnstileWait<P: Turnstile> {
     queues: &'static WaitQueues<P::Lock>,
     turnstile: Arc<P>,
@@ -206,7 +208,7 @@ pub(crate) struct TurnstileWait<P: Turnstile> {
 enum Stage<P: Turnstile> {
     New,
     AtGate(AtGate<P>),
-    /// The waiter holds the gate. Released in this order.
+    /// The waiter holds the turnstile. The fields are dropped in this order.
     Passing {
         queued: QueuedWaiter<P::Lock>,
         _gate: Held<P>,
@@ -225,7 +227,8 @@ impl<P: Turnstile> TurnstileWait<P> {
     /// Acquires the lock, or queues.
     fn arrive(&mut self) -> Result<Option<Held<P>>> {
         let (gate, lock) = (self.turnstile.gate(), self.turnstile.lock());
-        // In arrival order within the process: the queues know which waiter is first.
+        // If this process has waiters, this one joins them: within a process they are served in
+        // order of arrival.
         let tries = self.queues.is_empty();
         let passing = if tries { gate.attempt()? } else { None };
         self.stage = if let Some(gate) = passing {
@@ -274,7 +277,7 @@ impl<P: Turnstile> Waiter for TurnstileWait<P> {
     fn poll(&mut self, waker: &Waker) -> Poll<Result<Held<P>>> {
         let polled = self.step(waker);
         if polled.is_ready() {
-            self.stage = Stage::Done; // drops the gate, now that the lock is held
+            self.stage = Stage::Done; // drops the turnstile, now that the lock is held
         }
         polled
     }
@@ -287,8 +290,8 @@ impl<P: Turnstile> Waiter for TurnstileWait<P> {
         }
     }
 
-    /// Leaves both queues under their mutex (W2). A waiter that is granted the gate at this moment
-    /// tries the lock once.
+    /// Leaves both queues under their mutex (W2). A waiter that is granted the turnstile at this
+    /// moment tries the lock once.
     fn last_chance(&mut self) -> Result<Option<Held<P>>> {
         let result = match &mut self.stage {
             Stage::AtGate(at_gate) => match at_gate.last_chance()? {

@@ -1,5 +1,5 @@
-//! The directory that is watched for one waiter: the one that it names, and while that is missing
-//! the nearest above it that exists.
+//! The directory that is watched for one waiter: the one that it names, or while that is missing,
+//! the nearest existing directory above it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -38,7 +38,8 @@ impl DirListener {
     /// Whether there were events since the last call, and whether a file was closed.
     pub(in crate::wait) fn take_events(&mut self) -> (bool, bool) {
         let Some(current) = &mut self.current else { return (false, false) };
-        // All events first: a close that is counted in between is reported with the next event.
+        // Read the events first: a close that is counted in between is then reported with the next
+        // event.
         let events = current.subscription.events();
         let closes = current.subscription.closes();
         let before = std::mem::replace(&mut current.seen, (events, closes));
@@ -51,7 +52,7 @@ impl DirListener {
         matches!(watched, Some(Watched::Yes(_)))
     }
 
-    /// Requests a watch again that failed.
+    /// Requests a failed watch again.
     pub(in crate::wait) fn retry_watch(&self) {
         if let Some(Current { subscription, .. }) = &self.current {
             if matches!(subscription.watched(), Watched::No | Watched::Missing) {
@@ -60,10 +61,9 @@ impl DirListener {
         }
     }
 
-    /// After a failed check: subscribes to the right directory (rule E6). Where the subscription
-    /// changes, it notifies the waiter when it is active, and the check that follows sees what
-    /// happened until then. `thorough`: also where no event reports that the directory was
-    /// replaced.
+    /// Subscribes to the right directory, after a failed check. A new subscription notifies the
+    /// waiter when it is active, and the check that follows sees everything that happened until
+    /// then. `thorough`: detects also a replaced directory that no event reports (rule E6).
     pub(in crate::wait) fn update(&mut self, thorough: bool, waker: &Waker) {
         let wanted = &self.target.directory;
         let Some(current) = &self.current else { return self.subscribe(waker) };

@@ -22,13 +22,13 @@ pub(super) struct WatchRegistry {
     /// Directories that may have been replaced since they were watched: a watch stays with a
     /// directory that was moved away, and ends with one that was removed.
     pub(super) stale: BTreeSet<Arc<Path>>,
-    /// Whether the thread sleeps until it is notified that a waiter has gone, or soon will.
+    /// Whether the thread sleeps until it is notified that a waiter has left, or will leave soon.
     pub(super) sleeps_long: bool,
     /// How many new names were reported.
     pub(super) new_names: u32,
     /// The number of the current watcher.
     pub(super) watcher: u64,
-    /// That watcher's thread has ended unasked.
+    /// Whether that watcher's thread has ended without a request.
     pub(super) has_ended: bool,
 }
 
@@ -37,7 +37,8 @@ pub(super) struct WatchRegistry {
 pub(super) struct WatchedDir {
     /// The path in its events, while it is watched.
     pub(super) event_path: Option<Arc<Path>>,
-    /// By the names of interest, so that an event is compared with each of these once.
+    /// The waiters, grouped by their names of interest, so that an event is compared with each
+    /// group once.
     users: BTreeMap<Names, BTreeMap<u64, Arc<EventCounter>>>,
 }
 
@@ -54,8 +55,8 @@ pub(crate) struct WatchTarget {
 
 pub(super) static REGISTRY: ForkSafe<WatchRegistry> =
     ForkSafe::new(WatchRegistry::new(), |()| WatchRegistry::new());
-/// The next subscription's number. It is not reset in a forked copy, where a subscription of the
-/// other process must not be taken for its own.
+/// The next subscription's number. It is not reset in a forked copy, which must not take a
+/// subscription of the other process for its own.
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 pub(super) fn registry() -> MutexGuard<'static, WatchRegistry> {
@@ -75,7 +76,7 @@ impl WatchRegistry {
         }
     }
 
-    /// From now on events of the last watcher's thread, and its end, are ignored.
+    /// Makes the registry ignore further events of the last watcher's thread, and its end.
     pub(super) fn next_watcher(&mut self) -> u64 {
         self.watcher += 1;
         self.watcher
@@ -108,9 +109,9 @@ impl WatchedDir {
 /// Whether a directory is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Watched {
-    /// Requested, and not known yet.
+    /// A watch was requested, and the answer is not known yet.
     Requested,
-    /// Yes, with the directory that the path led to then.
+    /// Yes, and this is the directory that the path led to at the time.
     Yes(DirectoryId),
     /// There is no such directory.
     Missing,
@@ -119,9 +120,9 @@ pub(super) enum Watched {
 
 /// Counts the events for one waiter, and wakes it.
 pub(super) struct EventCounter {
-    /// How many events there were.
+    /// The number of events.
     events: AtomicU64,
-    /// How many of them were the closing of a file.
+    /// The number of them that were the closing of a file.
     closes: AtomicU64,
     inner: Mutex<(Watched, Option<Waker>)>,
 }
@@ -135,7 +136,7 @@ impl EventCounter {
         self.inner().0
     }
 
-    /// Sets the answer first, counts then, and wakes last. So a waiter that sees the count sees the
+    /// Sets the answer first, then counts, and wakes last. So a waiter that sees the count sees the
     /// answer, and a waiter that reads the count after registering its waker sees the event or is
     /// woken (W1).
     pub(super) fn notify(&self, close: bool, answer: Option<Watched>) {
@@ -160,13 +161,14 @@ pub(super) struct Subscription {
     number: u64,
     target: WatchTarget,
     counter: Arc<EventCounter>,
-    /// In a forked copy no thread notifies it.
+    /// Where it was created: in a forked copy no thread notifies it.
     origin: Origin,
 }
 
 impl Subscription {
-    /// Returns at once. The waiter is notified when the answer is known, which counts as the
-    /// closing of a file: the checks after that see what happened before the watch was active.
+    /// Returns immediately. The waiter is notified when the answer is known. This counts as the
+    /// closing of a file, so that the checks that follow see everything that happened before the
+    /// watch was active.
     pub(super) fn new(target: WatchTarget) -> Self {
         let this = Self {
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
@@ -182,7 +184,7 @@ impl Subscription {
         this
     }
 
-    /// Requests a watch, also again where one failed or the directory was replaced.
+    /// Requests a watch, also if an earlier one failed or the directory was replaced.
     pub(super) fn request_watch(&self) {
         if !self.origin.is_here() {
             return;
@@ -202,8 +204,7 @@ impl Subscription {
 
     /// Sets the waker that is woken from now on.
     pub(super) fn register(&self, waker: &Waker) {
-        // In a forked copy the mutex may be locked by a thread that the copy does not have (rule
-        // 4).
+        // In a forked copy a thread that the copy does not have may hold the mutex (rule 4).
         if !self.origin.is_here() {
             return;
         }

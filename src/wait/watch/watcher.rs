@@ -23,20 +23,20 @@ use super::registry::{
 };
 use crate::sys::{self, DirectoryId};
 
-/// How long a watch, and the watcher, is kept without a waiter: its end does not delay a woken
-/// waiter, and the next wait finds it. Not longer, since on Linux a user has only 128 instances
-/// (inotify(7), `max_user_instances`), over all processes.
+/// How long a watch and the watcher are kept without a waiter, so that ending them does not delay a
+/// woken waiter, and the next wait finds them. Not longer, since on Linux a user has only 128
+/// instances in all processes together (inotify(7), `max_user_instances`).
 const WATCHER_KEEPALIVE: Duration = Duration::from_millis(20);
-/// A pause without end, which any platform's condition variable can wait for.
+/// A pause of unlimited length that any platform's condition variable can wait for.
 const FOREVER: Duration = Duration::from_secs(24 * 3600);
-/// How long to wait for the answer whether a directory can be watched.
+/// How long `is_watchable` waits for the answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// After this many new names a kqueue watcher is created again. notify 8.2 opens each file that
 /// comes to a watched directory, and does not close it when it goes (kqueue.rs, `handle_kqueue` and
 /// `remove_watch`; notify#644).
 const MAX_NEW_NAMES: u32 = 64;
 
-/// Whether the thread runs; starts it where it does not.
+/// Whether the thread runs; starts it if it does not.
 pub(super) fn is_running(registry: &mut WatchRegistry) -> bool {
     if !registry.is_running {
         let thread = std::thread::Builder::new().name("flockwork-watch".into());
@@ -81,11 +81,11 @@ struct Directory {
     /// The path that notify was given: another path of the same directory, if that was watched
     /// already.
     event_path: Arc<Path>,
-    /// Since when it has no waiter.
+    /// Since when the directory has had no waiter.
     unused_since: Option<Instant>,
 }
 
-/// Watches the directories that have waiters, until none has had one for a while.
+/// Watches the directories that have waiters, until for a while none has had one.
 ///
 /// No waiter is missed: subscriptions are read under the mutex under which they are made, and the
 /// thread ends under it. A waiter that leaves notifies only a thread that sleeps long; otherwise
@@ -169,7 +169,8 @@ fn answer(directory: &Arc<Path>, answer: Watched) {
         .unwrap_or_default();
     drop(registry); // Q6
     for counter in counters {
-        // A file may have been closed before, and not be unlocked yet (rule 8).
+        // A file may have been closed before the watch was active, and not be unlocked yet (rule
+        // 8).
         counter.notify(true, Some(answer));
     }
 }
@@ -186,8 +187,8 @@ impl notify::EventHandler for NotifyHandler {
 }
 
 impl Drop for NotifyHandler {
-    /// notify drops it where its thread ends, also by a panic (inotify.rs, `event_loop_thread`),
-    /// which it does not report.
+    /// notify drops the handler when its thread ends, also by a panic, which it does not report
+    /// (inotify.rs, `event_loop_thread`).
     fn drop(&mut self) {
         let mut registry = registry();
         if registry.watcher == self.watcher {
@@ -199,7 +200,7 @@ impl Drop for NotifyHandler {
     }
 }
 
-/// Notifies the waiters of the event's directory, or all waiters where that directory is unknown:
+/// Notifies the waiters of the event's directory, or all waiters if that directory is unknown:
 /// paths are canonical on macOS, have other separators on Windows, and are missing after an
 /// overflow (`need_rescan`).
 fn handle(event: notify::Result<notify::Event>) {
@@ -261,7 +262,7 @@ fn handle(event: notify::Result<notify::Event>) {
 }
 
 /// Whether an event of this path in the directory is of interest. Only inotify reports names byte
-/// for byte as they were written.
+/// by byte as they were written.
 fn concerns(names: &Names, path: &Path) -> bool {
     let (Some(names), Some(name)) = (names, path.file_name()) else { return true };
     !is_inotify() || names.iter().any(|wanted| wanted == name)
@@ -276,10 +277,10 @@ impl Watches {
         let id = sys::directory_identity(directory).ok();
         if let Some(known) = self.directories.get(directory).map(|directory| directory.id) {
             if id == Some(known) {
-                return Watched::Yes(known); // watched since then, also without a waiter
+                return Watched::Yes(known); // it was kept, also while it had no waiter
             }
-            // That watch is of a directory that had the path before. On Windows it is not quite
-            // removed while it is watched.
+            // That watch is of a directory that had the path before. On Windows a directory is not
+            // fully removed while it is watched.
             self.unwatch(directory);
         }
         let Some(id) = id else { return Watched::Missing };
@@ -295,9 +296,9 @@ impl Watches {
             self.watcher = watcher();
         }
         let Some(watcher) = &mut self.watcher else { return Watched::No };
-        // Before it is watched: an event from then on may make it stale.
+        // Set before the directory is watched: an event from then on may make the watch stale.
         set_event_path(directory, Some(Arc::clone(directory)));
-        // notify 8.2 panics in `watch` where its thread has ended (inotify.rs, `watch_inner`).
+        // notify 8.2 panics in `watch` if its thread has ended (inotify.rs, `watch_inner`).
         let answer = catch_unwind(AssertUnwindSafe(|| {
             watcher.watch(directory, RecursiveMode::NonRecursive)
         }));
@@ -328,9 +329,10 @@ impl Watches {
         set_event_path(directory, None);
         let Some(known) = self.directories.remove(directory) else { return };
         if known.event_path != *directory {
-            return; // its events come with another path
+            return; // notify reports its events under another path
         }
-        // Directories whose events come with this path are watched by their own paths then.
+        // Directories whose events are reported under this path are watched under their own paths
+        // then.
         let same = self.directories.iter().filter(|(_, other)| other.event_path == *directory);
         let same: Vec<_> = same.map(|(path, _)| Arc::clone(path)).collect();
         for path in &same {
@@ -339,13 +341,13 @@ impl Watches {
         }
         registry().stale.extend(same);
         let Some(watcher) = &mut self.watcher else { return };
-        // An error means that it was not watched any more: the directory is gone.
+        // An error means that the directory was no longer watched, because it is gone.
         if catch_unwind(AssertUnwindSafe(|| watcher.unwatch(directory))).is_err() {
             self.abandon();
         }
     }
 
-    /// Begins again with another watcher.
+    /// Starts again with another watcher.
     fn renew(&mut self) {
         let mut registry = registry();
         registry.next_watcher();
@@ -355,8 +357,8 @@ impl Watches {
         std::mem::take(self).end();
     }
 
-    /// Leaks the watcher: its thread has ended, so that its `drop` would panic. The waiters poll,
-    /// and request a watch again after a while: the same cause may end the next watcher.
+    /// Leaks the watcher: its thread has ended, so its `drop` would panic. The waiters poll, and
+    /// request a watch again after a while: the same cause may end the next watcher.
     fn abandon(&mut self) {
         let mut registry = registry();
         registry.next_watcher();
@@ -374,7 +376,7 @@ impl Watches {
     }
 }
 
-/// Sets the path with which events of the directory come.
+/// Sets the path under which notify reports events of the directory.
 fn set_event_path(directory: &Arc<Path>, event_path: Option<Arc<Path>>) {
     let mut registry = registry();
     let watched_dir = registry.directories.entry(Arc::clone(directory)).or_default();
@@ -384,11 +386,11 @@ fn set_event_path(directory: &Arc<Path>, event_path: Option<Arc<Path>>) {
     }
 }
 
-/// A watcher whose thread runs. notify 8.2 does not report where the thread did not start (`let _ =
+/// A watcher whose thread runs. notify 8.2 does not report if the thread did not start (`let _ =
 /// spawn`, in each backend), and panics later. `configure` sends a message to that thread, and
 /// fails without a panic.
 fn watcher() -> Option<RecommendedWatcher> {
-    // Where the system has no events (illumos) notify polls every 30 seconds. The waiters poll more
+    // If the system has no events (illumos), notify polls every 30 seconds. The waiters poll more
     // often.
     if matches!(RecommendedWatcher::kind(), WatcherKind::PollWatcher | WatcherKind::NullWatcher) {
         return None;
