@@ -1,5 +1,5 @@
-//! One data file, which is read and replaced as a whole. Its lock is the caller's. Nothing here
-//! knows time. Rules F1 to F4.
+//! One data file, which is read and replaced as a whole. The caller holds its lock (rules F1 to
+//! F4).
 
 use std::io;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::options::Options;
 use crate::paths::{absolute_file, sidecar_lock};
 use crate::sys::{self, Bits, FileKind};
 
-/// A data file, and where it is written before it takes its place.
+/// A data file, and the path to which new contents are written first.
 pub(crate) struct DataFile {
     path: Arc<Path>,
     /// `P.flock.new`.
@@ -22,7 +22,7 @@ pub(crate) struct DataFile {
 }
 
 impl DataFile {
-    /// Checks what is there, and changes nothing.
+    /// Checks the path, and changes nothing.
     pub(crate) fn open(path: &Path, options: &Options) -> Result<Self> {
         let path = absolute_file(path)?;
         let file = Self {
@@ -35,8 +35,8 @@ impl DataFile {
         Ok(file)
     }
 
-    /// After missing directories may have been made above it: brings their names to the disk, if
-    /// that is wanted. `above` is what was there before.
+    /// Syncs the names of directories above the file that may have been created, if syncing is
+    /// wanted. `above` is the nearest directory that existed before.
     pub(crate) fn sync_directories(&self, above: Option<&Path>) -> Result<()> {
         let missing = self.path.ancestors().skip(1).filter(|_| self.durability.is_wanted);
         for directory in
@@ -58,19 +58,20 @@ impl DataFile {
         &self.path
     }
 
-    /// `NotFound` if there is no file.
+    /// Reads the contents; the error is `NotFound` if there is no file.
     pub(crate) fn read(&self) -> Result<Vec<u8>> {
         self.refresh_name();
         let mut file = regular::open(&self.path, Operation::Read)?;
         regular::read(&mut file, &self.path, Operation::Read)
     }
 
-    /// Empty, if there is no file.
+    /// Reads the contents, which are empty if there is no file.
     pub(crate) fn read_or_empty(&self) -> Result<Vec<u8>> {
         Ok(regular::if_there(self.read())?.unwrap_or_default())
     }
 
-    /// Rule F2. Only for the one who has the lock exclusively.
+    /// Replaces the contents in one step. Only for a process that holds the lock exclusively (rule
+    /// F2).
     pub(crate) fn replace(&self, contents: &[u8]) -> Result<()> {
         self.refresh_name();
         let replaced = sys::replace_preserving(
@@ -81,16 +82,16 @@ impl DataFile {
             self.durability.is_wanted,
         );
         let is_synced = replaced.map_err(|source| match self.check(Operation::Write) {
-            Err(something_else) => something_else, // is there, or took its place meanwhile
+            Err(something_else) => something_else, // it is there, or replaced the file meanwhile
             Ok(()) => Error::io(Operation::Write, &self.path, source),
         })?;
         self.durability.note(is_synced);
         Ok(())
     }
 
-    /// Rule F1. A symbolic link is refused, as anything that is no regular file: to replace it
-    /// would leave the file that it leads to as it is, and to follow it would write to a place that
-    /// another user chose.
+    /// Fails for anything but a regular file or nothing. A symbolic link is an error too: replacing
+    /// it would leave the file that it leads to unchanged, and following it would write to a place
+    /// that another user chose (rule F1).
     fn check(&self, operation: Operation) -> Result<()> {
         match sys::file_kind(&self.path) {
             Ok(FileKind::Nothing | FileKind::File) => Ok(()),
@@ -99,8 +100,8 @@ impl DataFile {
         }
     }
 
-    /// Rule F4. An NFS client opens what it remembers of a name for up to 30 seconds. To read the
-    /// directory makes it forget.
+    /// Reads the directory on a network file system. An NFS client caches which file a name refers
+    /// to for up to 30 seconds, and reading the directory makes it drop that (rule F4).
     fn refresh_name(&self) {
         let Some(directory) = self.path.parent().filter(|d| sys::is_network_directory(d)) else {
             return;
@@ -111,7 +112,7 @@ impl DataFile {
     }
 }
 
-/// As text.
+/// The contents as text.
 pub(crate) fn text(path: &Arc<Path>, contents: Vec<u8>) -> Result<String> {
     String::from_utf8(contents).map_err(|error| {
         let source = io::Error::new(io::ErrorKind::InvalidData, error.utf8_error());

@@ -1,4 +1,4 @@
-//! A locked file and the record beside it: the inside of the guards of all locks.
+//! A locked file and the record beside it, which the guards of all locks contain.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -15,7 +15,7 @@ pub(crate) struct GuardOptions {
     label: Option<Arc<str>>,
     /// Whether the holder leaves a record.
     has_record: bool,
-    /// Whether programs that the holder starts hold the lock as well.
+    /// Whether programs that the holder starts inherit the lock.
     is_inherited: bool,
 }
 
@@ -29,7 +29,7 @@ impl GuardOptions {
     }
 }
 
-/// A held lock, in one mode. Dropping it releases it.
+/// A held lock in one mode. Dropping it releases the lock.
 pub(crate) struct RawGuard {
     file: Arc<LockFile>,
     mode: Mode,
@@ -40,7 +40,7 @@ pub(crate) struct RawGuard {
 }
 
 impl RawGuard {
-    /// If it fails, nothing is held.
+    /// Makes a guard of an acquired lock. After an error nothing is held.
     pub(crate) fn new(
         file: &Arc<LockFile>,
         mode: Mode,
@@ -65,9 +65,9 @@ impl RawGuard {
         self.file.path()
     }
 
-    /// Whether an earlier exclusive holder died (rule 12). A reader leaves that holder's record to
-    /// the next writer. A forked copy knows nothing of the file since the fork: the record may be a
-    /// living holder's.
+    /// Whether an earlier exclusive holder died. A reader leaves that holder's record to the next
+    /// writer. In a forked copy the record may be a living holder's, so only an answer from before
+    /// the fork counts (rule 12).
     pub(crate) fn abandoned(&self) -> bool {
         if !self.is_here() {
             return self.abandoned.get().is_some_and(|abandoned| *abandoned);
@@ -81,7 +81,7 @@ impl RawGuard {
         })
     }
 
-    /// An error in a forked copy: the lock is the other process's (rule 4).
+    /// Returns an error in a forked copy, since the lock belongs to the parent process (rule 4).
     pub(crate) fn check_here(&self, operation: Operation) -> Result<()> {
         if self.is_here() { Ok(()) } else { Err(Error::forked_copy(operation, self.file.path())) }
     }
@@ -90,14 +90,15 @@ impl RawGuard {
         self.locked.as_ref().is_some_and(FileLock::is_here)
     }
 
-    /// An error in a forked copy, which releases nothing (rule 4).
+    /// Unlocks. Returns an error in a forked copy, which releases nothing (rule 4).
     pub(crate) fn unlock(mut self) -> Result<()> {
         self.check_here(Operation::Unlock)?;
         self.release()
     }
 
     fn release(&mut self) -> Result<()> {
-        // The record first: once the lock is free, the record beside it may be another holder's.
+        // Remove the record first: once the lock is free, the record beside it may be another
+        // holder's.
         self.record = None;
         match self.locked.take() {
             Some(locked) => locked.release(),
@@ -105,7 +106,8 @@ impl RawGuard {
         }
     }
 
-    /// No other process holds it exclusively in between (rule R4). If it fails, nothing is held.
+    /// Downgrades the lock; no other process holds it exclusively in between. After an error
+    /// nothing is held (rule R4).
     pub(crate) fn share(mut self, options: &GuardOptions) -> Result<Self> {
         self.check_here(Operation::Downgrade)?;
         self.record = None;

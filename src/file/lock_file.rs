@@ -1,5 +1,5 @@
-//! One lockable file: locked, checked by rule 2, kept open between acquisitions by rule 6, released
-//! by rule 4. Nothing here knows time.
+//! One lock file. It is locked and checked (rule 2), kept open between acquisitions (rule 6) and
+//! released (rule 4). Nothing here waits with a deadline.
 
 use std::fs::File;
 use std::io;
@@ -17,38 +17,38 @@ use crate::sys::{self, FileId, Mode, Retries};
 #[derive(Debug)]
 pub(crate) struct LockFile {
     path: Arc<Path>,
-    /// The name that all waiters of this process have for it.
+    /// The name by which all waiters of this process refer to it.
     common_name: Arc<Path>,
-    /// A second name (a hard link) from which the file is restored, for a file that must not be
-    /// created again while another process may hold the old one (rule S2).
+    /// A second name (a hard link) from which the file is restored. It is for a file that must not
+    /// be created again while another process may hold the old one (rule S2).
     spare: Option<Box<Path>>,
     access: Access,
     purpose: Purpose,
     network: bool,
-    /// Which file it was when it was opened.
+    /// The identity of the file when it was opened.
     opened: FileId,
     files: ForkSafe<Files>,
 }
 
-/// The descriptors of a lock file that are not in a guard. An acquisition takes one out for itself:
-/// two guards never share an open file description, since one's release would free the other's lock
-/// (flock(2) does not count), and on Windows a second call would hang behind a blocked one.
+/// The descriptors of a lock file that are not in a guard. An acquisition takes one out for itself.
+/// Two guards never share an open file description, since the release of one would free the other's
+/// lock (flock(2) does not count), and on Windows a second call would hang behind a blocked one.
 #[derive(Debug)]
 struct Files {
-    /// At most one is kept.
+    /// At most one descriptor is kept.
     idle: Option<OpenFile>,
-    /// How many descriptors blocked helpers have. Meanwhile none is kept here, so that a handle
-    /// costs one descriptor, however many waits have given up.
+    /// How many descriptors blocked helpers have. While there are any, none is kept here, so that a
+    /// handle costs one descriptor, however many waits have given up.
     borrowed: usize,
     /// The file that the path named when this process last checked it.
     latest: Option<FileId>,
 }
 
 impl Files {
-    /// A process that was forked has none of the other's descriptors, nor of its helpers.
+    /// A forked process starts without descriptors and helpers of its parent.
     const NONE: Self = Self { idle: None, borrowed: 0, latest: None };
 
-    /// Keeps a descriptor where none is kept yet.
+    /// Keeps the descriptor if none is kept yet, and closes it otherwise.
     fn return_file(mut this: MutexGuard<'_, Self>, open: OpenFile) {
         if this.idle.is_none() && this.borrowed == 0 {
             this.idle = Some(open);
@@ -65,9 +65,9 @@ impl LockFile {
         Self::open_for(path, None, access, Purpose::Locking)
     }
 
-    /// The same, but the closing of the file is an event in its directory, and the file also gets
-    /// the name `spare`. If `path` is missing, or names another file, it is made to name the
-    /// spare's again.
+    /// Like [`open`](Self::open), but closing the file is an event in its directory, and the file
+    /// also gets the name `spare`. If `path` is missing or names another file, it is made to name
+    /// the file at `spare` again.
     pub(crate) fn open_kept(
         path: &Path,
         spare: Option<Box<Path>>,
@@ -104,28 +104,28 @@ impl LockFile {
         self.access
     }
 
-    /// Whether a wait in the kernel must not be trusted here: an NFS client sleeps up to 30 seconds
+    /// Whether blocking in the kernel is unreliable here: an NFS client sleeps for up to 30 seconds
     /// in it.
     pub(crate) fn is_network(&self) -> bool {
         self.network
     }
 
-    /// Which file the path was last seen to name.
+    /// The file that the path named when that was last checked.
     pub(crate) fn latest(&self) -> FileId {
         self.files().latest.unwrap_or(self.opened)
     }
 
     /// Acquires the lock if no other process or thread holds it.
     ///
-    /// A refusal counts only for a file that the path still names: the open file may have been
-    /// replaced since, and its lock says nothing about the lock that the path stands for.
+    /// That the lock would block counts only for a file that the path still names: the open file
+    /// may have been replaced, and then its lock is a different one (rule 2).
     pub(crate) fn try_lock(self: &Arc<Self>, mode: Mode) -> Result<Option<FileLock>> {
         self.try_lock_checking(mode, || true, true)
     }
 
-    /// The same, but a refusal is checked only if `check_refusal` returns `true`. A lock that was
-    /// acquired is checked if `check_taken`, or if the file has no second name: with one, no
-    /// process creates another file in its place.
+    /// Like [`try_lock`](Self::try_lock), but after a failed try the path is checked only if
+    /// `check_refusal` returns `true`. An acquired lock is checked if `check_taken`, or if the file
+    /// has no second name: with one, no process creates another file in its place.
     pub(crate) fn try_lock_checking(
         self: &Arc<Self>,
         mode: Mode,
@@ -134,8 +134,8 @@ impl LockFile {
     ) -> Result<Option<FileLock>> {
         let mut retries = Retries::new();
         while retries.again() {
-            // The kept descriptor stays where it is, and the mutex is held around the call, which
-            // does not block: a refused try costs little more than the system call.
+            // The kept descriptor stays in place, and the mutex is held during the call, which does
+            // not block. So a failed try costs little more than the system call.
             let mut files = self.files();
             let mut own = None;
             if !files.idle.as_ref().is_some_and(|open| open.origin.is_here()) {
@@ -178,18 +178,18 @@ impl LockFile {
         Err(self.replaced_too_often())
     }
 
-    /// Blocks in the kernel until the lock is acquired. Nothing ends this early, so it is only for
-    /// callers without a deadline.
+    /// Blocks in the kernel until the lock is acquired. Nothing can end this early, so it is only
+    /// for callers without a deadline.
     ///
     /// No wake-up is lost: the kernel queues the caller, and grants it the lock when the holder
-    /// releases it or dies. If the file is replaced meanwhile, the caller learns that when the old
-    /// file's holder releases it, and queues again at the new file (rule 2).
+    /// releases it or dies. If the file is replaced meanwhile, the caller notices when the holder
+    /// of the old file releases it, and queues again for the new file (rule 2).
     pub(crate) fn lock(self: &Arc<Self>, mode: Mode) -> Result<FileLock> {
         let mut retries = Retries::new();
         while retries.again() {
             let open = self.take_file()?;
-            // The kept descriptor may be of a file that was replaced, and whose holder may hold it
-            // for ever.
+            // The kept descriptor may be of a file that was replaced and that its holder may never
+            // release.
             if !self.still_names(open.id)? {
                 continue;
             }
@@ -202,8 +202,8 @@ impl LockFile {
         Err(self.replaced_too_often())
     }
 
-    /// What a helper thread blocks for, which waits for one file. `None` if the path names another
-    /// file. The waiter that is granted the lock checks it by [`is_valid`](Self::is_valid).
+    /// A request for which a helper thread blocks. `None` if the path no longer names the file
+    /// `id`. The waiter that is granted the lock checks it with [`is_valid`](Self::is_valid).
     pub(crate) fn request(
         self: &Arc<Self>,
         id: FileId,
@@ -217,7 +217,7 @@ impl LockFile {
         Ok(Some(BlockingLock { open: Some(open), mode, borrowed }))
     }
 
-    /// Whether it could be acquired at this moment. Holds it for half a microsecond.
+    /// Whether the lock is free at this moment. The check holds it for half a microsecond.
     pub(crate) fn is_free(&self, mode: Mode) -> Result<bool> {
         let open = self.take_file()?;
         let is_free = sys::try_lock(open.file(), mode).map_err(|source| self.lock_error(source))?;
@@ -229,7 +229,7 @@ impl LockFile {
         Ok(is_free)
     }
 
-    /// Whether all its holders are known, and were stopped (SIGSTOP).
+    /// Whether all holders are known, and are stopped (SIGSTOP).
     pub(crate) fn has_stopped_holder(&self) -> bool {
         let owners = sys::lock_owners(&[self.latest()], false).unwrap_or_default();
         !owners.is_empty() && owners.iter().all(|owner| sys::is_stopped(owner.listed))
@@ -249,18 +249,19 @@ impl LockFile {
         }
     }
 
-    /// Rule 2: whether the path still names the file that is locked.
+    /// Whether the path still names the locked file (rule 2).
     pub(crate) fn is_valid(&self, locked: &FileLock) -> Result<bool> {
         self.still_names(locked.id())
     }
 
     fn files(&self) -> MutexGuard<'_, Files> {
-        // No code panics between two changes of it, so a panicking thread leaves it whole.
+        // No code panics between two changes of this state, so a thread that panics leaves it
+        // consistent.
         self.files.lock()
     }
 
-    /// The kept descriptor, or a new one. One that came through a fork is closed and not used: its
-    /// lock would be shared with the other process.
+    /// Returns the kept descriptor, or a new one. A descriptor inherited by a fork is closed and
+    /// not used, since its lock would be shared with the parent (rule 4).
     fn take_file(&self) -> Result<OpenFile> {
         let idle = {
             let mut files = self.files();
@@ -270,7 +271,7 @@ impl LockFile {
             Some(open) if open.origin.is_here() => Ok(open),
             other => {
                 drop(other);
-                // On a network file system a lock needs a descriptor that may write.
+                // On a network file system a lock needs a descriptor that may write (rule 1).
                 let purpose = if self.network { Purpose::Writing } else { self.purpose };
                 let open = open(&self.path, self.spare.as_deref(), self.access, purpose)?;
                 self.files().latest = Some(open.id);
@@ -279,7 +280,7 @@ impl LockFile {
         }
     }
 
-    /// Rule 2: whether the path still names that file.
+    /// Whether the path still names that file (rule 2).
     pub(crate) fn still_names(&self, id: FileId) -> Result<bool> {
         sys::names(&self.path, id)
             .map_err(|source| Error::io(Operation::LookUp, &self.path, source))
@@ -301,7 +302,7 @@ impl LockFile {
     }
 }
 
-/// Counts a descriptor as borrowed for as long as a helper is blocked on it.
+/// Counts a descriptor as borrowed while a helper is blocked on it.
 #[derive(Debug)]
 struct BorrowedFile(Arc<LockFile>);
 
@@ -322,7 +323,7 @@ impl Drop for BorrowedFile {
 /// A lock that a helper thread waits for.
 #[derive(Debug)]
 pub(crate) struct BlockingLock {
-    /// Taken out when it is granted.
+    /// Taken out when the lock is granted.
     open: Option<OpenFile>,
     mode: Mode,
     borrowed: BorrowedFile,
@@ -333,13 +334,13 @@ impl BlockingLock {
         self.open.as_ref().expect("only a grant takes it, and that consumes `self`").file()
     }
 
-    /// Blocks in the kernel until it is granted.
+    /// Blocks in the kernel until the lock is granted.
     pub(crate) fn block(&self) -> Result<()> {
         sys::lock(self.file(), self.mode).map_err(|source| self.borrowed.0.lock_error(source))
     }
 
-    /// Whether it has been granted, or can be at this moment: of the same open file, so a lock that
-    /// it has already is no obstacle (Q7).
+    /// Whether the lock has been granted, or can be granted at this moment. The request is made on
+    /// the same open file description, which a lock that it has already does not block (Q7).
     pub(crate) fn is_granted(&self) -> bool {
         sys::try_lock_again(self.file(), self.mode).unwrap_or(false)
     }
@@ -351,8 +352,9 @@ impl BlockingLock {
 }
 
 impl Drop for BlockingLock {
-    /// A try may have acquired it through the request although the helper did not. A close alone
-    /// would leave the lock with a child that was forked meanwhile (rule 4).
+    /// A try may have acquired the lock through the request although the helper did not. It is
+    /// unlocked here, since a close alone would leave it with a child that was forked meanwhile
+    /// (rule 4).
     fn drop(&mut self) {
         if let Some(open) = self.open.take().filter(|open| open.origin.is_here()) {
             let _ = sys::unlock(open.file());
@@ -360,20 +362,20 @@ impl Drop for BlockingLock {
     }
 }
 
-/// A held lock. Dropping it releases it, in the process that acquired it and in no other.
+/// A held lock. Dropping it releases the lock, only in the process that acquired it.
 #[derive(Debug)]
 pub(crate) struct FileLock {
     file: Arc<LockFile>,
     /// Taken out when released.
     open: Option<OpenFile>,
-    /// Programs that were started meanwhile may hold it as well.
+    /// Whether programs that were started meanwhile may hold the lock as well.
     is_inherited: bool,
-    /// It was unlocked, and the descriptor is still to be kept or closed.
+    /// Whether the file was unlocked already; the descriptor is still to be kept or closed.
     is_unlocked: bool,
 }
 
 impl FileLock {
-    /// Which file it is.
+    /// The identity of the locked file.
     pub(crate) fn id(&self) -> FileId {
         self.open().id
     }
@@ -382,22 +384,22 @@ impl FileLock {
         self.open.as_ref().expect("only a release takes it, and that consumes `self`")
     }
 
-    /// Whether it is this process's, and not a copy that `fork` made.
+    /// Whether the lock is this process's, and not a copy that `fork` made.
     pub(crate) fn is_here(&self) -> bool {
         self.open.as_ref().is_some_and(|open| open.origin.is_here())
     }
 
-    /// From exclusive to shared, without releasing it in between (rule R4). Not for a forked copy.
-    /// `None`: another process acquired it in between after all. Then, and after an error, nothing
-    /// is held.
+    /// Changes the lock from exclusive to shared, without releasing it in between. Not for a forked
+    /// copy. `None`: another process acquired it in between after all. Then, and after an error,
+    /// nothing is held (rule R4).
     pub(crate) fn share(self) -> Result<Option<Self>> {
         let failed = |source| Error::io(Operation::Downgrade, &self.file.path, source);
         let is_shared = sys::downgrade(self.open().file()).map_err(failed)?;
         Ok(is_shared.then_some(self))
     }
 
-    /// From now on the programs that this process starts hold it as well, and a release leaves it
-    /// to them (rule 4).
+    /// Makes the programs that this process starts from now on inherit the lock, and a release
+    /// leaves it to them (rule 4).
     pub(crate) fn make_inheritable(&mut self) -> Result<()> {
         let failed = |source| Error::io(Operation::Inherit, &self.file.path, source);
         sys::make_inheritable(self.open().file()).map_err(failed)?;
@@ -405,7 +407,7 @@ impl FileLock {
         Ok(())
     }
 
-    /// Unlocks, and keeps the descriptor for the next time where none is kept yet.
+    /// Unlocks, and keeps the descriptor for the next acquisition if none is kept yet.
     pub(crate) fn release(mut self) -> Result<()> {
         self.unlock()
     }
@@ -417,7 +419,7 @@ impl FileLock {
         self.is_unlocked = open.is_some_and(|open| sys::unlock(open.file()).is_ok());
     }
 
-    /// Unlocks, and closes: the path names another file.
+    /// Unlocks and closes, since the path names another file.
     fn discard(mut self) {
         if let Some(open) = self.open.take().filter(|open| open.origin.is_here()) {
             let _ = sys::unlock(open.file());
@@ -425,16 +427,17 @@ impl FileLock {
     }
 
     fn unlock(&mut self) -> Result<()> {
-        // A forked copy shares the lock with the process that acquired it, and only closes (rule
+        // A forked copy shares the lock with the process that acquired it, so it only closes (rule
         // 4).
         let Some(open) = self.open.take().filter(|open| open.origin.is_here()) else {
             return Ok(());
         };
         if self.is_inherited {
-            return Ok(()); // closed: the kernel drops the lock when no process has it open any more
+            return Ok(()); // closed: the kernel drops the lock when no process has the file open
         }
-        // Unlock, then close or keep: a close alone leaves the lock with any child that was forked
-        // meanwhile and has not reached its exec yet. Should unlocking fail, the file is closed.
+        // Unlock before closing or keeping: a close alone leaves the lock with any child that was
+        // forked meanwhile and has not yet called exec. If unlocking fails, the file is closed
+        // (rule 4).
         if !self.is_unlocked {
             sys::unlock(open.file())
                 .map_err(|source| Error::io(Operation::Unlock, &self.file.path, source))?;

@@ -1,4 +1,5 @@
-//! The files of the primitives. Nothing here knows time.
+//! The files of the primitives: lock files, markers and data files. Nothing here waits or reads the
+//! clock.
 
 pub(crate) mod data_file;
 pub(crate) mod durability;

@@ -1,4 +1,4 @@
-//! Opening or creating a regular file that is locked or written to (rule 1).
+//! Opens or creates a regular file for locking or writing (rule 1).
 
 use std::fs::File;
 use std::io;
@@ -14,10 +14,10 @@ use crate::sys::{self, Directory, FileId, Origin, Retries};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     Locking,
-    /// For writing; or, on Linux, so that its closing is an event. inotify has two kinds of close,
-    /// and notify 8.2 asks for that of a descriptor that may write (inotify.rs,
-    /// `add_single_watch`). The leader of a semaphore's queue learns of a holder's death by it
-    /// (rule S7).
+    /// For writing, or, on Linux, so that closing the file is an event. inotify has two kinds of
+    /// close, and notify 8.2 subscribes to that of a descriptor that may write (inotify.rs,
+    /// `add_single_watch`). This event notifies the leader of a semaphore's queue that a holder has
+    /// died (rule S7).
     Writing,
 }
 
@@ -37,13 +37,13 @@ impl Purpose {
     }
 }
 
-/// An open file, and which file it is.
+/// An open file and its identity.
 #[derive(Debug)]
 pub(super) struct OpenFile {
     /// Taken out when it is closed.
     file: Option<File>,
     pub(super) id: FileId,
-    /// It has its second name.
+    /// Whether the file has its second name.
     pub(super) is_kept: bool,
     pub(super) origin: Origin,
 }
@@ -57,9 +57,10 @@ impl OpenFile {
 }
 
 impl Drop for OpenFile {
-    /// `fork` copies the table of descriptors first and the memory later (`copy_process` in
-    /// `kernel/fork.c`). A file that another thread opened in between has no descriptor in the
-    /// copy: its number is free there, or by now another file's, which must not be closed (rule 4).
+    /// Closes the file, except in a forked copy that may not have it. `fork` copies the table of
+    /// descriptors first and the memory later (`copy_process` in `kernel/fork.c`). A file that
+    /// another thread opened in between has no descriptor in the copy: its number is free there, or
+    /// belongs to another file by now, which must not be closed (rule 4).
     fn drop(&mut self) {
         if self.origin.is_here() {
             return;
@@ -72,20 +73,21 @@ impl Drop for OpenFile {
     }
 }
 
-/// Opens a regular file, or creates it and its missing parent directories. Checks before it opens,
-/// since opening a device or a FIFO has effects; opens without following or blocking, since another
-/// file may have the path by then; and checks what it has opened (rule 1).
+/// Opens a regular file, or creates it and its missing parent directories. It checks the path
+/// before it opens the file, since opening a device or a FIFO has side effects. It opens the file
+/// without following a link or blocking, since the path may name another file by then, and checks
+/// the opened file (rule 1).
 ///
-/// With `spare` the file also gets that name. If `path` is missing, or names another file, it is
-/// made to name the spare's file again.
+/// With `spare`, the file also gets that second name. If `path` is missing or names another file,
+/// it is made to name the file at `spare` again (rule S2).
 pub(super) fn open(
     path: &Arc<Path>,
     spare: Option<&Path>,
     access: Access,
     purpose: Purpose,
 ) -> Result<OpenFile> {
-    // Held, since through a symbolic link at its path the spare would be created, or found,
-    // elsewhere.
+    // Held open: through a symbolic link at the directory's path, the spare would be created or
+    // found elsewhere.
     let directory =
         spare.and_then(Path::parent).and_then(|directory| own_directory(directory, access));
     let spare = directory.as_ref().zip(spare.and_then(Path::file_name));
@@ -96,7 +98,7 @@ pub(super) fn open(
         let id = sys::identity(&file).map_err(failed(Operation::LookUp))?;
         Ok::<_, Error>(OpenFile { file: Some(file), id, is_kept: false, origin: Origin::here() })
     };
-    // `None`: the path named another file than the spare's.
+    // `None`: the path named a different file than `spare`.
     let kept = |file: File| {
         let mut open = opened(file)?;
         let Some(spare) = spare else { return Ok::<_, Error>(Some(open)) };
@@ -121,8 +123,8 @@ pub(super) fn open(
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {} // removed meanwhile
                 Err(error) => match std::fs::symlink_metadata(path) {
-                    // Something else took its place meanwhile; O_NOFOLLOW says ELOOP, EMLINK or
-                    // EFTYPE.
+                    // The file was replaced meanwhile; with O_NOFOLLOW the error is ELOOP, EMLINK
+                    // or EFTYPE.
                     Ok(found) if !found.is_file() => {
                         return Err(not_regular(path, found.file_type()));
                     }
@@ -145,8 +147,8 @@ pub(super) fn open(
                             return Ok(open);
                         }
                     }
-                    // Another process created it first, or a file system says so for no reason
-                    // (rule 9).
+                    // Another process created it first, or a network file system returned a
+                    // spurious error (rule 9).
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
                         create_parents(path, access, failed(Operation::Create)(error), &retries)?;
@@ -161,7 +163,7 @@ pub(super) fn open(
     Err(failed(Operation::Open)(source))
 }
 
-/// The directory, created if it is missing. `None`: that failed.
+/// Opens the directory, and creates it if it is missing. `None`: that failed.
 fn own_directory(path: &Path, access: Access) -> Option<Directory> {
     match Directory::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -172,7 +174,7 @@ fn own_directory(path: &Path, access: Access) -> Option<Directory> {
     }
 }
 
-/// Opens or creates by the same rule a file that is written to and not locked.
+/// Opens or creates a file that is written to and not locked, by the same rule.
 pub(crate) fn open_plain(path: &Arc<Path>, access: Access) -> Result<(File, FileId)> {
     let mut open = open(path, None, access, Purpose::Writing)?;
     let file = open.file.take().expect(OPEN);
@@ -180,23 +182,25 @@ pub(crate) fn open_plain(path: &Arc<Path>, access: Access) -> Result<(File, File
 }
 
 /// Makes `path`, which names the file `id`, and `spare` name the same file, and returns whether
-/// they do. Without hard links (FAT, some FUSE) there is no second name. `None`: the path
+/// they do. Without hard links (FAT, some FUSE) a second name is not possible. `None`: the path
 /// named another file, so it must be opened again.
 fn restore(path: &Path, id: FileId, spare: &Path) -> io::Result<Option<bool>> {
     match sys::path_identity(spare) {
         Ok(kept) if kept == id => Ok(Some(true)),
-        // Another program put a file in the place of ours, which may be locked. Ours keeps its
-        // second name, and gets a third one that is then renamed to the path.
+        // Another program replaced the file at the path, and the original one may be locked. The
+        // original keeps its second name, and gets a third one that is then renamed to the path.
         Ok(_) => {
             let third = sys::beside(spare, ".again");
             let renamed = match std::fs::hard_link(spare, &third) {
                 Ok(()) => std::fs::rename(&third, path),
                 Err(error) => Err(error),
             };
-            // It is left where both names were one file's already, or by a process that died here.
+            // The third name remains if both names referred to the same file already, or if a
+            // process died at this point.
             let _ = std::fs::remove_file(&third);
             match renamed {
-                // Another process does the same.
+                // `NotFound` and `AlreadyExists` mean that another process does the same at this
+                // moment.
                 Err(error)
                     if !matches!(
                         error.kind(),
@@ -215,7 +219,7 @@ fn restore(path: &Path, id: FileId, spare: &Path) -> io::Result<Option<bool>> {
     }
 }
 
-/// The error for a path that names something else.
+/// The error for a path that does not name a regular file.
 pub(crate) fn not_regular(path: &Arc<Path>, kind: std::fs::FileType) -> Error {
     Error::not_regular(path, sys::describe(kind))
 }

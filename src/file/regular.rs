@@ -1,4 +1,4 @@
-//! A regular file that others wrote, opened to be read as a whole.
+//! Opens a regular file that any process may have written, and reads it as a whole.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -8,14 +8,15 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::sys::{self, FileKind};
 
-/// Opens what is there, if it is a regular file. `operation` says in errors what that is for.
+/// Opens the file at `path` if it is a regular file. `operation` names the caller's purpose in
+/// errors.
 pub(crate) fn open(path: &Path, operation: Operation) -> Result<File> {
     let failed = |source| Error::io(operation, &path.into(), source);
     match sys::through_readers(|| sys::open_to_read(path)) {
         Ok(file) if file.metadata().map_err(failed)?.is_file() => Ok(file),
         Ok(_) => Err(something_else(path)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(failed(error)),
-        // Something else took its place meanwhile; O_NOFOLLOW says ELOOP, EMLINK or EFTYPE.
+        // The file was replaced meanwhile; with O_NOFOLLOW the error is ELOOP, EMLINK or EFTYPE.
         Err(error) => match sys::file_kind(path) {
             Ok(FileKind::Other) => Err(something_else(path)),
             _ => Err(failed(error)),
@@ -23,7 +24,7 @@ pub(crate) fn open(path: &Path, operation: Operation) -> Result<File> {
     }
 }
 
-/// Reads it to its end; `path` is what it was asked for by.
+/// Reads the file to its end; `path` is the path that errors name.
 pub(crate) fn read(file: &mut File, path: &Arc<Path>, operation: Operation) -> Result<Vec<u8>> {
     let mut contents = Vec::new();
     match file.read_to_end(&mut contents) {
@@ -32,7 +33,7 @@ pub(crate) fn read(file: &mut File, path: &Arc<Path>, operation: Operation) -> R
     }
 }
 
-/// `None` if it was not there.
+/// Turns the error of a missing file into `None`.
 pub(crate) fn if_there<T>(found: Result<T>) -> Result<Option<T>> {
     match found {
         Ok(found) => Ok(Some(found)),
@@ -41,7 +42,7 @@ pub(crate) fn if_there<T>(found: Result<T>) -> Result<Option<T>> {
     }
 }
 
-/// Says what is at the path that is no regular file.
+/// The error for a path that does not name a regular file, with the kind of file it names.
 pub(crate) fn something_else(path: &Path) -> Error {
     let found = match fs::symlink_metadata(path) {
         Ok(found) if !found.is_file() => sys::describe(found.file_type()),

@@ -1,4 +1,4 @@
-//! Finding the holders of a path, by their records and by what the system shows.
+//! Finds the holders of a path, through their records and through what the system shows.
 
 use std::io;
 use std::path::Path;
@@ -10,9 +10,9 @@ use super::slot_files::slots_in;
 use crate::holder::Holder;
 use crate::sys;
 
-/// The holders of `path`, as far as they are known: of a lock the one that holds it, or all that
-/// share it; of a semaphore (a directory) the holder of each slot, in order. With `thorough` also
-/// processes that have only inherited it, which may take some milliseconds.
+/// The known holders of `path`. For a lock these are the process that holds it or all that share
+/// it; for a semaphore (a directory), the holder of each slot, in order. With `thorough`, processes
+/// that have only inherited the lock are found too, which may take some milliseconds.
 pub(crate) fn find(path: &Path, thorough: bool) -> io::Result<Vec<Holder>> {
     if !is_directory(path)? {
         if let Some((holder, _)) = RecordLocation::beside(path).holder()? {
@@ -20,15 +20,15 @@ pub(crate) fn find(path: &Path, thorough: bool) -> io::Result<Vec<Holder>> {
         }
         let recorded = sharers_of(path)?;
         let locked = identity_of(path)?;
-        // The records are locked as well, so the system's list shows whose they are by the process
-        // numbers that count here.
+        // The records are locked as well, so the system's list shows their owners with process
+        // numbers that are valid here.
         let mut ids: Vec<_> = recorded.iter().map(|(_, record)| *record).collect();
         ids.extend(locked);
         let owners = sys::lock_owners(&ids, thorough && recorded.is_empty())?;
         let (holding, recording): (Vec<_>, Vec<_>) =
             owners.into_iter().partition(|owner| Some(owner.file) == locked);
-        // Each process once: while other processes lock and unlock, a line of the system's list may
-        // be read twice.
+        // List each process once: while other processes lock and unlock, a line of the system's
+        // list may be read twice.
         let mut named: Vec<_> = recording.iter().map(|owner| owner.listed).collect();
         let mut found: Vec<_> = recorded.into_iter().map(|(holder, _)| holder).collect();
         for owner in holding {

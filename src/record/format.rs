@@ -8,9 +8,9 @@ use crate::process::{HostProcess, this_process};
 use crate::sys::{FileId, Numbering, Process};
 
 pub(super) const FIRST_LINE: &str = "flockwork holder 1";
-/// A record that is written in place (Windows) is whole when it has this line.
+/// A record that is written in place (Windows) is complete when it has this line.
 const LAST_LINE: &str = "end";
-/// A record is a few hundred bytes. A longer file was not written by flockwork and is not read to
+/// A record has a few hundred bytes. A longer file was not written by flockwork, and is not read to
 /// its end.
 pub(super) const MAX_BYTES: u64 = 8192;
 
@@ -44,7 +44,7 @@ pub(super) fn write(holder: &Holder, locked: FileId) -> String {
     text
 }
 
-/// `None` for anything that is not a whole record.
+/// `None` for anything that is not a complete record.
 pub(super) fn parse(text: &str) -> Option<Holder> {
     let mut lines = text.strip_suffix('\n')?.lines();
     if lines.next() != Some(FIRST_LINE) || lines.next_back() != Some(LAST_LINE) {
@@ -74,7 +74,7 @@ pub(super) fn parse(text: &str) -> Option<Holder> {
             Some(("since", value)) => holder.since = time(value),
             Some(("command", value)) => holder.command = Some(printable(value)),
             Some(("label", value)) => holder.label = Some(printable(value)),
-            _ => {} // of a later version
+            _ => {} // a later version may add lines
         }
     }
     process.identity.pid = pid?;
@@ -88,9 +88,9 @@ fn time(text: &str) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(since)
 }
 
-/// Whether a record is of the file `id`. Device numbers count within one boot of one machine, and
-/// inode numbers belong to the file system: the inode alone decides about a record that another
-/// machine wrote, or this one before its last boot.
+/// Whether a record is of the file `id`. Device numbers are valid within one boot of one machine,
+/// and inode numbers belong to the file system. So only the inode is compared with a record that
+/// another machine wrote, or this one before its last boot (rule 10).
 pub(super) fn is_for(text: &str, id: FileId) -> bool {
     let value = |key| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
     let is_of_this_boot = value("boot").map(printable) == this_process().boot;
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_comes_back_as_it_was_written() {
+    fn a_record_is_read_as_it_was_written() {
         limit!();
         assert_eq!(parse(&record(&holder())), Some(holder()));
         let identity =
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_a_later_version_are_passed_over() {
+    fn lines_of_a_later_version_are_ignored() {
         limit!();
         let text = record(&holder());
         let more = text.replace("host ", "colour green\nnamespaces 5\n\nhost ");
@@ -156,11 +156,11 @@ mod tests {
         assert_eq!(parse(&more), Some(holder()));
     }
 
-    /// A device has another number on another machine, and may have one after the next boot.
+    /// A device has a different number on another machine, and may have one after the next boot.
     // Unix only: on Windows a file has no number.
     #[cfg(unix)]
     #[test]
-    fn of_another_boots_record_the_inode_decides() {
+    fn only_the_inode_is_compared_with_a_record_of_another_boot() {
         limit!();
         let id = sys::identity(&tempfile::tempfile().unwrap()).unwrap();
         let (device, inode) =
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_record_is_nobody() {
+    fn an_incomplete_or_invalid_record_names_no_holder() {
         limit!();
         let whole = record(&holder());
         for cut in 0..whole.len() {
@@ -198,7 +198,7 @@ mod tests {
         ] {
             assert_eq!(parse(text), None, "{text:?}");
         }
-        // A time that does not fit, or is invalid, is unknown.
+        // A time that is invalid or too large is unknown.
         for since in ["99999999999999999999.0", "18446744073709551615.0", "1.9999999999", "x", "1"]
         {
             let text = format!("{FIRST_LINE}\npid 1\nsince {since}\nend\n");
@@ -247,7 +247,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(60) })]
 
         #[test]
-        fn any_record_comes_back_as_it_was_written_and_no_part_of_it_does(holder in any_holder()) {
+        fn any_record_is_read_as_it_was_written_and_no_part_of_it_is(holder in any_holder()) {
             limit!();
             let text = record(&holder);
             prop_assert!(text.len() < usize::try_from(MAX_BYTES).unwrap(), "{} bytes", text.len());
@@ -258,7 +258,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_is_read_is_harmless(
+        fn a_record_with_any_contents_is_harmless(
             bytes in any::<Vec<u8>>(),
             keys in proptest::collection::vec(("(pid|host|namespace|started|boot|since|command|label|file|end)?[ \n\r.0-9+-]{0,3}", any_text()), 0..6),
         ) {
@@ -276,7 +276,7 @@ mod tests {
         }
 
         #[test]
-        fn a_time_is_what_it_says(seconds in any::<u64>(), nanos in any::<u32>(), nonsense in any::<String>()) {
+        fn any_valid_time_is_read_exactly(seconds in any::<u64>(), nanos in any::<u32>(), nonsense in any::<String>()) {
             limit!();
             let read = time(&format!("{seconds}.{nanos:09}"));
             let wanted = SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, 0));

@@ -1,4 +1,4 @@
-//! Where records lie, and what is there.
+//! The locations of records, and the files found there.
 
 use std::borrow::Cow;
 use std::io::{self, Read as _};
@@ -11,31 +11,31 @@ use crate::holder::Holder;
 use crate::sys::{self, Directory, FileId, LivenessLock, Owner};
 
 const SUFFIX: &str = ".holder";
-/// The records of those who share a lock lie in the directory of this name beside the lock.
+/// The directory, beside the lock, for the records of processes that share the lock.
 pub(super) const SHARERS: &str = ".holders";
-/// The records of a semaphore's slots lie in this directory of it, under the slots' own names.
+/// The directory in a semaphore's directory for the records of its slots, under the slots' names.
 const RECORDS: &str = "holders";
 
-/// Where the record of a lockable file lies.
+/// Where the record of a lock file is.
 #[derive(Debug, Clone)]
 pub(crate) struct RecordLocation<'a> {
     /// The file that the holder has locked.
     pub(super) locked: Cow<'a, Path>,
     pub(super) record: PathBuf,
-    /// Whether several holders leave records there at the same time.
+    /// Whether several holders may leave records there at the same time.
     pub(super) is_shared: bool,
-    /// Whether the record lies in a directory for records.
+    /// Whether the record is in a directory for records.
     pub(super) has_directory: bool,
 }
 
 impl<'a> RecordLocation<'a> {
-    /// The record of a lock: beside it.
+    /// The record of a lock, beside it.
     pub(crate) fn beside(locked: &'a Path) -> Self {
         let record = sys::beside(locked, SUFFIX);
         Self { locked: locked.into(), record, is_shared: false, has_directory: false }
     }
 
-    /// The record of one holder of a shared lock: under a name that no other process uses.
+    /// The record of one holder of a shared lock, under a name that no other process uses.
     pub(crate) fn of_sharer(locked: &'a Path) -> Self {
         let record = sys::unique_beside(&sys::beside(locked, SHARERS).join(SLOT_PREFIX));
         Self { locked: locked.into(), record, is_shared: true, has_directory: true }
@@ -49,7 +49,7 @@ impl<'a> RecordLocation<'a> {
         Self { locked, record, is_shared: false, has_directory: true }
     }
 
-    /// What the record of a living holder says, and which file the record is.
+    /// The holder that the record names, if it lives, and the identity of the record file.
     pub(super) fn holder(&self) -> io::Result<Option<(Holder, FileId)>> {
         let RecordState::Record { text, is_alive: true, id } = self.state()? else {
             return Ok(None);
@@ -63,8 +63,9 @@ impl<'a> RecordLocation<'a> {
         if !holder.process.has_ended() {
             return Ok(Some((holder, id)));
         }
-        // A child made by `fork` has inherited the lock and the record, which is locked as well. A
-        // process that has locked the record alone holds nothing (rule 11).
+        // The publisher has ended, so a child made by `fork` may have inherited the lock and the
+        // record, which is locked as well. A process that has locked only the record holds nothing
+        // (rule 11).
         let (locks, records): (Vec<_>, Vec<_>) =
             sys::inheritors(&[locked, id]).into_iter().partition(|owner| owner.file == locked);
         let has_lock = |owner: &Owner| locks.iter().any(|lock| lock.listed == owner.listed);
@@ -72,11 +73,11 @@ impl<'a> RecordLocation<'a> {
         Ok(inheritor.map(|inheritor| (holder.inherited_by(&inheritor), id)))
     }
 
-    /// Whether a holder of the file `locked` died and left its record, which is removed then.
-    /// (Where it cannot be removed, the next holder is told as well.) Only for the process that
-    /// holds the file now: a holder removes its record before it unlocks, so a record of this very
-    /// file was left by a dead process. Its liveness lock says nothing here, since a dying process
-    /// drops its locks one after the other.
+    /// Whether a holder of the file `locked` died and left its record, which is then removed. (If
+    /// it cannot be removed, the next holder finds it too.) Only for the process that holds the
+    /// file now. A holder removes its record before it unlocks, so a record of this very file
+    /// remains from a dead process. The record's own lock does not matter here, since a dying
+    /// process drops its locks one after the other (rule 12).
     pub(crate) fn remove_abandoned(&self, locked: FileId) -> bool {
         let is_abandoned = self.is_abandoned(locked);
         if is_abandoned {
@@ -85,8 +86,8 @@ impl<'a> RecordLocation<'a> {
         is_abandoned
     }
 
-    /// The same without removing it. Also for a process that shares the file: no living process can
-    /// hold it exclusively then.
+    /// Checks the same without removing the record. Also for a process that shares the file: no
+    /// living process can hold it exclusively at the same time.
     pub(crate) fn is_abandoned(&self, locked: FileId) -> bool {
         matches!(self.state(), Ok(RecordState::Record { text, .. }) if is_for(&text, locked))
     }
@@ -95,7 +96,7 @@ impl<'a> RecordLocation<'a> {
         match self.hold() {
             Ok((_directory, record)) => state(&record),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(RecordState::Free),
-            // The directory is no directory, or a symbolic link to one.
+            // The directory's name refers to another kind of file, or to a symbolic link.
             Err(error) if is_gone(&error) => Ok(RecordState::Foreign),
             Err(error) => Err(error),
         }
@@ -106,18 +107,19 @@ impl<'a> RecordLocation<'a> {
     }
 }
 
-/// The thing that lies at a record's path.
+/// What exists at a record's path.
 pub(super) enum RecordState {
     /// Nothing.
     Free,
-    /// A record or the beginning of one, whether its publisher lives, and which file the record is.
+    /// A record or the beginning of one, whether its publisher lives, and the identity of the
+    /// record file.
     Record { text: String, is_alive: bool, id: FileId },
-    /// A file that is no record, or that this user may not read.
+    /// A file that is not a record, or that this user may not read.
     Foreign,
 }
 
-/// The path of a record for as long as the returned directory is held: it leads to that directory,
-/// whatever another process puts in the directory's place meanwhile.
+/// The path of a record, valid while the returned directory is held: it leads to that directory
+/// even if another process replaces it meanwhile.
 pub(super) fn hold(record: &Path, has_directory: bool) -> io::Result<(Option<Directory>, PathBuf)> {
     match (record.parent(), record.file_name()) {
         (Some(directory), Some(name)) if has_directory => {
@@ -129,7 +131,7 @@ pub(super) fn hold(record: &Path, has_directory: bool) -> io::Result<(Option<Dir
     }
 }
 
-/// Looks at the thing that lies at the path `record`.
+/// Examines what exists at the path `record`.
 pub(super) fn state(record: &Path) -> io::Result<RecordState> {
     let found = match std::fs::symlink_metadata(record) {
         Ok(found) => found,
@@ -137,7 +139,7 @@ pub(super) fn state(record: &Path) -> io::Result<RecordState> {
         Err(error) => return Err(error),
     };
     if !found.is_file() {
-        return Ok(RecordState::Foreign); // and not opened: it may be a FIFO
+        return Ok(RecordState::Foreign); // it is not opened, since it may be a FIFO
     }
     let file = match sys::open_to_read(record) {
         Ok(file) => file,
@@ -158,7 +160,7 @@ pub(super) fn state(record: &Path) -> io::Result<RecordState> {
     Ok(RecordState::Record { is_alive: LivenessLock::is_alive(record, &file), text, id })
 }
 
-/// `None`: the path names nothing.
+/// The identity of the file at `path`; `None` if there is none.
 pub(super) fn identity_of(path: &Path) -> io::Result<Option<FileId>> {
     match sys::path_identity(path) {
         Err(error) if is_gone(&error) => Ok(None),

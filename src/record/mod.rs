@@ -1,11 +1,11 @@
-//! The holders of a path: the record that a holder leaves beside it, and what the system shows
-//! where there is none. Nothing here acquires the lock whose holder it finds.
+//! The holders of a path: the record that a holder leaves beside it, and what the system shows if
+//! there is no record. Nothing here acquires the lock whose holder it finds.
 //!
-//! The record is `P.holder` (for a slot of a semaphore `P/holders/slot.N`, for each reader a file
-//! in `P.holders/`), a small text. It counts only while its publisher lives, which the kernel tells
-//! ([`LivenessLock`]): a record that a killed process left is never believed, whatever process its
-//! number belongs to by now (rules 10 to 12 of `docs/PROTOCOL.md`). A file at the record's path
-//! that is no record belongs to another program and is left as it is.
+//! The record is a small text file, `P.holder` (for a slot of a semaphore `P/holders/slot.N`, for
+//! each reader a file in `P.holders/`). It counts only while its publisher lives, and the kernel
+//! decides that ([`LivenessLock`]): a record that a killed process left is never believed, even if
+//! its process number belongs to another process by now. A file at the record's path that is not a
+//! record belongs to another program, and is left alone (rules 10 to 12 of `docs/PROTOCOL.md`).
 
 mod find;
 mod format;
@@ -41,8 +41,8 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// Only for the process that holds the file `locked` now. A foreign file at the record's path
-    /// stays there.
+    /// Publishes a record, only for the process that holds the file `locked` now. A file of another
+    /// program at the record's path stays there.
     pub(crate) fn publish(
         location: RecordLocation<'_>,
         locked: FileId,
@@ -50,11 +50,11 @@ impl Record {
         access: Access,
     ) -> io::Result<Self> {
         if let Some(directory) = location.record.parent().filter(|directory| !directory.is_dir()) {
-            sys::create_directories(directory, access.bits())?; // of several records
+            sys::create_directories(directory, access.bits())?; // the directory for several records
         }
         let (directory, record) = location.hold()?;
         let unfinished = sys::beside(&record, UNFINISHED);
-        // Of one name in sixteen: there may be many records, and each check costs some
+        // For one name in sixteen: there may be many records, and each check takes some
         // microseconds.
         if location.is_shared && record.as_os_str().as_encoded_bytes().last() == Some(&b'0') {
             remove_dead_sharers(&location.locked, false);
@@ -62,8 +62,8 @@ impl Record {
         if let RecordState::Foreign = state(&record)? {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        // A publisher that was killed before its record had its name left this file, perhaps
-        // without a first byte.
+        // A publisher that was killed before its record had its name left this file, which may be
+        // empty.
         if let Ok(left) = std::fs::symlink_metadata(&unfinished) {
             let is_record =
                 || state(&unfinished).map(|found| matches!(found, RecordState::Record { .. }));
@@ -86,19 +86,21 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        // A forked copy must leave the record to the process that holds the lock.
+        // A forked copy must leave the record to the process that holds the lock (rule 4).
         if let Some(liveness) = self.liveness.take().filter(|_| self.origin.is_here()) {
-            // With no descriptor left for the directory, the record's own path is used: the file
+            // If no descriptor is available for the directory, the record's path is used: the file
             // there is compared before it is removed.
             let held = hold(&self.path, self.has_directory);
             let path = held.as_ref().map_or(&self.path, |(_directory, path)| path);
-            // Cut to the first line: a file that cannot be removed names no holder.
+            // It is truncated to the first line, so that a file that cannot be removed names no
+            // holder.
             let _ = liveness.withdraw(path, FIRST_LINE.len() as u64 + 1);
         }
     }
 }
 
-/// Not for a symbolic link to a directory, which would be another program's.
+/// Whether the path names a directory. A symbolic link to one does not count, since it belongs to
+/// another program.
 fn is_directory(path: &Path) -> io::Result<bool> {
     match std::fs::symlink_metadata(path) {
         Err(error) if is_gone(&error) => Ok(false),
@@ -108,5 +110,5 @@ fn is_directory(path: &Path) -> io::Result<bool> {
 
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-        || sys::is_bad_name(error) // only the path with the suffix is too long
+        || sys::is_bad_name(error) // the path itself is valid, and too long only with the suffix
 }

@@ -1,4 +1,4 @@
-//! The records of those who share a lock.
+//! The records of processes that share a lock.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,16 +8,16 @@ use super::{UNFINISHED, is_gone};
 use crate::holder::Holder;
 use crate::sys::{self, Directory, FileId};
 
-/// At most this many entries of the directory are read.
+/// The maximum number of entries of the directory that are read.
 const MAX_SHARERS: usize = 1024;
 
-/// The holders of the shared lock on `path` that left a record, each with the file that the record
-/// is.
+/// The holders of the shared lock on `path` that left a record, each with the identity of the
+/// record file.
 pub(super) fn sharers_of(path: &Path) -> io::Result<Vec<(Holder, FileId)>> {
     let mut found = Vec::new();
     let Some(directory) = own_directory(path)? else { return Ok(found) };
     for record in entries(&directory)?.into_iter().filter(|record| !is_unfinished(record)) {
-        // The record's path leads through the directory that is held here.
+        // The record's path leads through the directory that is held open here.
         let location =
             RecordLocation { locked: path.into(), record, is_shared: true, has_directory: false };
         let holder = location.holder()?;
@@ -27,8 +27,9 @@ pub(super) fn sharers_of(path: &Path) -> io::Result<Vec<(Holder, FileId)>> {
     Ok(found)
 }
 
-/// Removes the records of dead holders of the shared lock on `path`. With `all` also unfinished
-/// ones: only for the process that holds the lock exclusively, since no process writes there then.
+/// Removes the records of dead holders of the shared lock on `path`. `all` removes unfinished
+/// records too: only for a process that holds the lock exclusively, since no other process then
+/// writes there.
 pub(crate) fn remove_dead_sharers(path: &Path, all: bool) {
     let Ok(Some(directory)) = own_directory(path) else { return };
     for record in entries(&directory).unwrap_or_default() {
@@ -45,8 +46,8 @@ pub(crate) fn remove_dead_sharers(path: &Path, all: bool) {
     }
 }
 
-/// The paths of the records in the directory of those who share a lock. Other users' directories
-/// may be closed to this user.
+/// The paths of the records in the directory of the processes that share a lock. This user may not
+/// be allowed to read it.
 fn entries(directory: &Directory) -> io::Result<Vec<PathBuf>> {
     let entries = match sys::read_dir(directory.path()) {
         Ok(entries) => entries,
@@ -65,7 +66,8 @@ fn entries(directory: &Directory) -> io::Result<Vec<PathBuf>> {
     Ok(records)
 }
 
-/// The directory of those who share the lock on `path`. `None`: there is no such directory.
+/// The directory of the processes that share the lock on `path`. `None`: there is no such
+/// directory.
 fn own_directory(path: &Path) -> io::Result<Option<Directory>> {
     match Directory::open(&sys::beside(path, SHARERS)) {
         Err(error) if is_gone(&error) => Ok(None),

@@ -16,8 +16,8 @@ pub(crate) fn slot_name(slot: u32) -> String {
     format!("{SLOT_PREFIX}{slot}")
 }
 
-/// The numbers of the slots in a semaphore's directory, in order, by their names and by their
-/// second names. Other files are passed over.
+/// The numbers of the slots in a semaphore's directory, in order, from their names and their second
+/// names. Other files are ignored.
 pub(crate) fn slots_in(directory: &Path) -> io::Result<Vec<u32>> {
     let mut slots = Vec::new();
     let mut list = |directory: &Path, prefix: &str| -> io::Result<()> {

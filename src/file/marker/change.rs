@@ -10,7 +10,8 @@ use crate::paths::create_parents;
 use crate::sys::{self, FileKind, Mode, Retries};
 
 impl Marker {
-    /// Returns whether it was not set before. A payload that it has stays.
+    /// Sets the marker, unless it is set. Returns whether it was not set before. An existing
+    /// payload stays.
     pub(crate) fn set(&self) -> Result<bool> {
         self.may_change(Operation::Set)?;
         self.retry(|retries| match sys::create_new(&self.path, self.access.bits()) {
@@ -18,7 +19,7 @@ impl Marker {
                 self.remove_left_files();
                 Some(Ok(true))
             }
-            // Or a file system says so for no reason (rule 9).
+            // The marker exists, or a network file system returned a spurious error (rule 9).
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 self.is_set().map(|is_set| is_set.then_some(false)).transpose()
             }
@@ -26,7 +27,8 @@ impl Marker {
         })
     }
 
-    /// Returns whether it was not set before. A payload that it has stays (rule E2).
+    /// Sets the marker with a payload, unless it is set. Returns whether it was not set before. An
+    /// existing payload stays (rule E2).
     pub(crate) fn set_new(&self, payload: &[u8]) -> Result<bool> {
         if payload.is_empty() {
             return self.set();
@@ -47,7 +49,8 @@ impl Marker {
         })
     }
 
-    /// Returns whether it was not set before (rule E2).
+    /// Sets the marker with a payload, or replaces the payload. Returns whether it was not set
+    /// before (rule E2).
     pub(crate) fn set_with(&self, payload: &[u8]) -> Result<bool> {
         self.may_change(Operation::Set)?;
         let bits = self.access.bits();
@@ -85,7 +88,7 @@ impl Marker {
         }
     }
 
-    /// Returns whether it was set.
+    /// Clears the marker. Returns whether it was set.
     pub(crate) fn clear(&self) -> Result<bool> {
         self.may_change(Operation::Clear)?;
         let remove = |path: &Path| match sys::remove_at_once(path) {
@@ -100,8 +103,8 @@ impl Marker {
             FileKind::Other => return Err(something_else(&self.path)),
         };
         if taken == FileKind::File {
-            // A process that consumes at this moment has done so before this call. If none does, a
-            // dead process left it.
+            // A process that consumes at this moment counts as having done so before this call. If
+            // no process does, the file remains from a dead one.
             if let Some(_locked) = self.lock()?.try_lock(Mode::Exclusive)? {
                 was_set |= remove(&self.taken())?;
             }
@@ -109,7 +112,7 @@ impl Marker {
         Ok(was_set)
     }
 
-    /// Repeats a step of setting it until the step has an outcome.
+    /// Repeats a step of setting the marker until the step has an outcome.
     fn retry(&self, mut step: impl FnMut(&Retries) -> Option<Result<bool>>) -> Result<bool> {
         let mut retries = Retries::new();
         while retries.again() {
@@ -121,7 +124,7 @@ impl Marker {
         Err(Error::io(Operation::Set, &self.path, source))
     }
 
-    /// After a file could not be created: `None` if another try may succeed.
+    /// Handles a failed creation: `None` if another try may succeed.
     fn after_failure(&self, error: io::Error, retries: &Retries) -> Option<Result<bool>> {
         let is_missing = error.kind() == io::ErrorKind::NotFound;
         let failed = Error::io(Operation::Set, &self.path, error);

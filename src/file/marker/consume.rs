@@ -1,4 +1,4 @@
-//! Consuming a marker: one of many processes takes it.
+//! Consumes a marker: one of many processes takes it.
 
 use std::{fs, io};
 
@@ -6,17 +6,17 @@ use super::{Marker, something_else};
 use crate::error::{Error, Operation, Result};
 use crate::sys::{self, FileKind, Mode};
 
-/// What an attempt to consume came to.
+/// The outcome of an attempt to consume.
 pub(crate) enum Consumed {
     Payload(Vec<u8>),
-    /// It is not set.
+    /// The marker is not set.
     Nothing,
     /// Another process consumes at this moment.
     Busy,
 }
 
 impl Marker {
-    /// Takes its payload, which no other call gets then (rules E3 to E5).
+    /// Takes the payload, which no other call then returns (rules E3 to E5).
     pub(crate) fn consume(&self) -> Result<Consumed> {
         self.may_change(Operation::Consume)?;
         match self.kinds()? {
@@ -29,7 +29,7 @@ impl Marker {
             return Ok(Consumed::Busy);
         };
         let taken = self.take()?;
-        drop(locked); // its error is ignored: it would lose what was taken
+        drop(locked); // an error is ignored, since returning it would lose the payload
         Ok(taken.map_or(Consumed::Nothing, Consumed::Payload))
     }
 
@@ -39,11 +39,12 @@ impl Marker {
         let taken = self.taken();
         let (marker, undelivered) = self.kinds()?;
         if undelivered == FileKind::Nothing {
-            // A process that cannot read it must not take it.
+            // A process that cannot read the payload must not take it.
             if marker == FileKind::Nothing || Self::open_file(&self.path)?.is_none() {
                 return Ok(None);
             }
-            // In one step: a marker that is set after this is another one, and stays.
+            // The rename takes the marker in one step: one that is set later is a different one,
+            // and stays.
             match sys::rename_new(&self.path, &taken) {
                 Ok(()) => {}
                 // Another process consumes, although this one holds the lock: its file was removed
@@ -53,7 +54,8 @@ impl Marker {
                 Err(error) => return Err(failed(error)),
             }
             if self.kind_at(&taken)? == FileKind::Other {
-                // It was replaced since it was opened. It is renamed back, where that does no harm.
+                // The file was replaced after it was opened. It is renamed back if that does no
+                // harm.
                 let error = something_else(&taken);
                 let is_free = self.kind_at(&self.path)? == FileKind::Nothing;
                 return match is_free.then(|| fs::rename(&taken, &self.path)) {
@@ -67,9 +69,10 @@ impl Marker {
         let id = sys::identity(&file).map_err(failed)?;
         let own = sys::unique_beside(&taken);
         match sys::through_readers(|| fs::rename(&taken, &own)) {
-            Ok(()) => {} // from here on it is ours; until here the next consumer finds it
-            // A network file system may send a request twice: the first one renamed it, and the
-            // second found it gone.
+            // From now on it is this consumer's; until now the next consumer would have found it.
+            Ok(()) => {}
+            // A network file system may send a request twice: the first renamed the file, and the
+            // second did not find it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if self.kind_at(&own)? != FileKind::File {
                     return Ok(None); // another process took it, as above
@@ -79,7 +82,8 @@ impl Marker {
         }
         let delivered = match sys::names(&own, id).map_err(failed) {
             Ok(true) => Ok(Some(payload)),
-            // Another process took the marker that was read. This is another one, and ours.
+            // Another process took the marker that was read. This is a different one, which this
+            // process has taken.
             Ok(false) => self.read_at(&own),
             Err(error) => Err(error),
         };

@@ -1,4 +1,4 @@
-//! One marker file: whether it exists, and its payload. Nothing here knows time.
+//! One marker file: whether it exists, and its payload.
 
 mod change;
 mod consume;
@@ -22,29 +22,30 @@ use crate::sys::{self, FileKind};
 
 const TAKEN: &str = ".taken";
 
-/// A file that exists or not.
+/// A marker file, which exists while the marker is set.
 #[derive(Debug)]
 pub(crate) struct Marker {
     path: Arc<Path>,
-    /// The directory in which it lies.
+    /// The directory that contains it.
     directory: Arc<Path>,
-    /// Its name in the directory, and that of a marker that was taken (rule E4).
+    /// Its name in the directory, and the name of a marker that was taken (rule E4).
     names: Arc<[OsString]>,
     access: Access,
-    /// Whether a file of any kind counts, which is never changed then.
+    /// Whether a file of any kind counts. Such a marker is never changed.
     any_kind: bool,
-    /// Whether `stat` and events must not be trusted there (rule E7).
+    /// Whether `stat` and events cannot be relied on there (rule E7).
     is_network: AtomicBool,
     /// Opened by the first call that finds something to consume.
     lock: OnceBox<Arc<LockFile>>,
-    /// When this handle last removed what killed setters left, by the coarse clock. Zero: never.
+    /// When this handle last removed files that killed processes left, by the coarse clock. Zero:
+    /// never.
     swept: AtomicU64,
 }
 
 impl Marker {
-    /// Checks what is there, and creates nothing.
+    /// Checks the path, and creates nothing.
     pub(crate) fn open(path: &Path, access: Access, any_kind: bool) -> Result<Self> {
-        // A directory is often given with a slash at its end.
+        // A directory is often passed with a slash at its end.
         let path = if any_kind { path.components().as_path() } else { path };
         let path = absolute_file(path)?;
         let directory = path.parent().unwrap_or(&path);
@@ -85,8 +86,8 @@ impl Marker {
         &self.names
     }
 
-    /// Whether it lies on a network file system, which reports no events of other hosts. Checked
-    /// again each time, since a directory may have been mounted since the event was opened.
+    /// Whether the marker is on a network file system, which reports no events of other hosts. This
+    /// is checked each time, since a directory may have been mounted since the event was opened.
     pub(crate) fn refresh_is_network(&self) -> bool {
         let nearest = sys::nearest_directory(&self.directory);
         let is_network = nearest.is_some_and(sys::is_network_directory);
@@ -103,7 +104,7 @@ impl Marker {
         }
     }
 
-    /// Whether the file at the path, which is no regular file, leads to a file if it is a link.
+    /// Whether anything exists at the path, following links; the path does not name a regular file.
     fn leads_to_a_file(&self) -> Result<bool> {
         match fs::metadata(&self.path) {
             Ok(_) => Ok(true),
@@ -119,7 +120,8 @@ impl Marker {
         }
     }
 
-    /// Whether the file system reports each change of it: not of what a symbolic link leads to.
+    /// Whether the file system reports each change of the marker. It does not report changes of
+    /// what a symbolic link leads to.
     pub(crate) fn has_events_of_changes(&self) -> bool {
         !self.any_kind || !fs::symlink_metadata(&self.path).is_ok_and(|found| found.is_symlink())
     }
@@ -148,7 +150,7 @@ impl Marker {
 
     fn kinds_by_name(&self) -> Result<(FileKind, FileKind)> {
         let taken = match sys::file_kind(&self.taken()) {
-            // The event's own name is so long that there cannot be one.
+            // The event's own name is so long that no such file can exist.
             Err(error) if sys::is_bad_name(&error) => FileKind::Nothing,
             taken => taken.map_err(|source| self.not_looked_up(source))?,
         };
@@ -163,16 +165,16 @@ impl Marker {
         Error::io(Operation::LookUp, &self.path, source)
     }
 
-    /// The same by reading the directory (rule E7): an NFS client answers a `stat` from its cache
-    /// for up to 30 seconds, also with "no such file", and a `GlusterFS` client with files that are
-    /// gone.
+    /// Does the same by reading the directory. An NFS client answers `stat` from its cache for up
+    /// to 30 seconds, also with "no such file", and a `GlusterFS` client with files that are gone
+    /// (rule E7).
     fn listed_kinds(&self) -> Result<(FileKind, FileKind)> {
         let failed = |source| self.not_looked_up(source);
         let mut found = (FileKind::Nothing, FileKind::Nothing);
         let entries = match sys::read_dir(&self.directory) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
-            // The directory may be entered and not listed (0711).
+            // This user may search the directory but not list it (0711).
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 return self.kinds_by_name();
             }
@@ -210,12 +212,12 @@ impl Marker {
         regular::read(file, &self.path, Operation::ReadPayload)
     }
 
-    /// Opens it for reading; `None` if it is gone.
+    /// Opens the file for reading; `None` if it is gone.
     fn open_file(path: &Path) -> Result<Option<File>> {
         regular::if_there(regular::open(path, Operation::ReadPayload))
     }
 
-    /// Its payload; `None` if it is gone.
+    /// The payload at `path`; `None` if the file is gone.
     fn read_at(&self, path: &Path) -> Result<Option<Vec<u8>>> {
         Self::open_file(path)?.map(|mut file| self.read(&mut file)).transpose()
     }
