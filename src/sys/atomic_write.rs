@@ -1,5 +1,5 @@
-//! Files that are never seen half-written, also not after a loss of power: written aside, in the
-//! same directory, synced, and then given their name.
+//! Writes files of which no process ever sees a part, even after a loss of power: a temporary file
+//! in the same directory is written, synced, and then given the name.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -15,12 +15,13 @@ use super::imp::{
 };
 use super::{Bits, FileKind, Mode};
 
-/// Makes `path` with these contents; `AlreadyExists` where anything has the name.
+/// Creates `path` with these contents; fails with `AlreadyExists` if anything has the name.
 pub(crate) fn write_new(path: &Path, contents: &[u8], bits: Option<Bits>) -> io::Result<()> {
     let (temporary, is_marked) = write_aside(path, contents, bits)?;
     let named = match persist_new(temporary, path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !path.exists() => {
-            // Neither a rename without clobbering nor a second name (exFAT, some FUSE): first come.
+            // The file system supports neither a rename that does not replace nor a second name
+            // (exFAT, some FUSE): rename the file, since nothing had the name just now.
             persist(write_aside(path, contents, bits)?.0, path)
         }
         named => named,
@@ -29,14 +30,14 @@ pub(crate) fn write_new(path: &Path, contents: &[u8], bits: Option<Bits>) -> io:
     Ok(())
 }
 
-/// Puts these contents in the place of what `path` names now.
+/// Replaces the file at `path` with one that has these contents.
 pub(crate) fn replace(path: &Path, contents: &[u8], bits: Option<Bits>) -> io::Result<()> {
     let (temporary, is_marked) = write_aside(path, contents, bits)?;
     finish(path, &persist(temporary, path)?, is_marked);
     Ok(())
 }
 
-/// The file has its name.
+/// Unmarks a file that has its name by now, and removes files that killed writers left.
 fn finish(path: &Path, file: &File, is_marked: bool) {
     if is_marked {
         unmark(file);
@@ -44,9 +45,9 @@ fn finish(path: &Path, file: &File, is_marked: bool) {
     }
 }
 
-/// Writes the contents aside, and syncs them if that can be done here: otherwise some file systems
-/// may have an empty file at the name after a loss of power. Also returns whether the file is
-/// [marked](mark_in_use).
+/// Writes the contents to a temporary file, and syncs them if that is possible: otherwise some file
+/// systems may have an empty file at the name after a loss of power. Also returns whether the file
+/// is [marked](mark_in_use).
 fn write_aside(
     path: &Path,
     contents: &[u8],
@@ -62,16 +63,16 @@ fn write_aside(
     }
 }
 
-/// How many files can be written aside for one path at a time under a number. There are always
-/// fewer, so each call looks at a few names, whatever else the directory holds.
+/// How many numbered temporary files one path can have at a time. In practice there are fewer, so
+/// each call checks only a few names, whatever else the directory contains.
 const NUMBERS: u32 = 64;
-/// After this many free numbers in a row, the rest are taken to be free as well.
+/// After this many free numbers in a row, the rest are assumed to be free.
 const LONGEST_GAP: u32 = 8;
 
-/// Rule 14. Where what is written for `path` lies meanwhile.
+/// The temporary file for `path` with that number (rule 14).
 fn numbered(path: &Path, number: u32) -> std::path::PathBuf {
-    // FNV-1a, which stays the same in each process and each version. Two names with one hash share
-    // their numbers, which does no harm.
+    // FNV-1a gives the same hash in each process and each version. Two names with the same hash
+    // share their numbers, which does no harm.
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for byte in path.file_name().unwrap_or_default().as_encoded_bytes() {
         hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
@@ -79,14 +80,14 @@ fn numbered(path: &Path, number: u32) -> std::path::PathBuf {
     path.with_file_name(format!(".flockwork.{hash:016x}.{number}"))
 }
 
-/// Whether a lock distinguishes a living writer from a killed one. On a network file system it
-/// costs much, and may mean nothing for another host.
+/// Whether a lock distinguishes a living writer from a killed one. On a network file system a lock
+/// takes long, and may not be visible to other hosts.
 fn locks_show_writers(path: &Path) -> bool {
     !path.parent().is_some_and(is_network_directory)
 }
 
-/// A new file to be written and then given the name `path`: at the first number that is free, or
-/// that a killed writer left.
+/// Creates a temporary file for `path`, at the first number that is free or that a killed writer
+/// left.
 fn create_numbered(path: &Path, bits: Option<Bits>) -> io::Result<NamedTempFile> {
     for at in (0..NUMBERS).map(|number| numbered(path, number)) {
         let temporary = match create_at(&at, bits) {
@@ -97,7 +98,7 @@ fn create_numbered(path: &Path, bits: Option<Bits>) -> io::Result<NamedTempFile>
         };
         match temporary {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            // It is being removed, or another program has it open: do without a number.
+            // The file is being removed, or another program has it open: do without a number.
             Err(_) if !WRITERS_LOCK => break,
             temporary => {
                 if let Some(marked) = mark_in_use(temporary?, &at)? {
@@ -109,7 +110,7 @@ fn create_numbered(path: &Path, bits: Option<Bits>) -> io::Result<NamedTempFile>
     create_unique(path, bits)
 }
 
-/// Rule 14. Removes what killed writers of `path` left.
+/// Removes the files that killed writers of `path` left (rule 14).
 pub(crate) fn remove_left_by_others(path: &Path) {
     if locks_show_writers(path) {
         remove_left_files(path);
@@ -131,26 +132,28 @@ fn remove_left_files(path: &Path) {
     }
 }
 
-/// Gives it that name, at which nothing may be: by a rename that does not clobber, or where there
-/// is none by a second name of one inode.
+/// Gives the file a name that must not exist: by a rename that does not replace, or if that is not
+/// supported, by a hard link.
 pub(super) fn persist_new(temporary: NamedTempFile, path: &Path) -> io::Result<File> {
     match temporary.persist_noclobber(at_any_length(path)) {
         Ok(file) => Ok(file),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Err(error.error),
         Err(error) => {
             std::fs::hard_link(error.file.path(), path)?;
-            Ok(error.file.into_file()) // which removes the first name
+            Ok(error.file.into_file()) // this removes the first name
         }
     }
 }
 
-/// As [`replace`], with the owner, the group and the mode of what is there (`bits` are for a new
-/// file), through a file `through` in the same directory. Only one process may do this at a time,
-/// so what is found there is what one left who was killed: it is removed; unless its writer lives,
-/// who should not (rule F2). With `durable` it has reached the disk when this returns `true`; with
-/// `false` that cannot be asked for here.
+/// Like [`replace`], but the new file takes over the owner, the group and the mode of the old one
+/// (`bits` are for a file that did not exist), and the temporary file is `through`, in the same
+/// directory. Only one process may do this at a time, so a file found at `through` remains from a
+/// killed writer and is removed, unless a writer that should not exist holds it (rule F2). With
+/// `durable`, the file is synced if this returns `true`; `false` means that syncing is not
+/// available.
 ///
-/// `PermissionDenied` if what is there may not be written to, although it could be replaced.
+/// Fails with `PermissionDenied` if this user may not write to the old file, even if it could be
+/// replaced.
 pub(crate) fn replace_preserving(
     path: &Path,
     through: &Path,
@@ -171,7 +174,8 @@ pub(crate) fn replace_preserving(
         kept.restore(temporary.as_file())?;
     }
     let is_synced = durable && sync_file(temporary.as_file())?;
-    // As late as can be: a rename would replace what has taken the path's place meanwhile.
+    // Checked as late as possible: the rename would replace anything else that is at the path by
+    // now.
     if super::file_kind(path)? == FileKind::Other {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else took its place"));
     }
@@ -183,8 +187,9 @@ pub(crate) fn replace_preserving(
     }
 }
 
-/// The file that was created at `through`, unless another writer, which should not exist, removed
-/// or replaced it. That writer keeps it then, since dropping it here would remove it by its path.
+/// Returns the file that was created at `through`, unless another writer, which should not exist,
+/// removed or replaced it. In that case the other writer keeps its file, which dropping `temporary`
+/// here would remove by its path.
 pub(super) fn check_still_named(
     temporary: NamedTempFile,
     through: &Path,
@@ -198,7 +203,7 @@ pub(super) fn check_still_named(
 
 const NOT_ALONE: &str = "another program writes it at this moment, although its lock is ours: was the lock file removed?";
 
-/// What a writer left that was killed.
+/// Removes the file that a killed writer left at `through`.
 fn remove_left(through: &Path) -> io::Result<()> {
     let in_the_way = |what| io::Error::new(io::ErrorKind::AlreadyExists, what);
     match std::fs::symlink_metadata(through) {
@@ -223,7 +228,7 @@ fn remove_left(through: &Path) -> io::Result<()> {
     }
 }
 
-/// About three seconds in all.
+/// The longest pause of a wait of about three seconds in all.
 const MAX_PAUSE: Duration = Duration::from_millis(1700);
 
 fn is_being_written(through: &Path) -> io::Result<bool> {
@@ -232,15 +237,15 @@ fn is_being_written(through: &Path) -> io::Result<bool> {
     }
     let file = match super::open_to_lock(through) {
         Ok(file) => file,
-        // A writer of another user was killed before it set the mode. We hold the lock, so no
-        // process writes the file.
+        // A writer of another user was killed before it set the mode. This process holds the lock,
+        // so no process writes the file.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(false),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
     };
     let id = super::identity(&file)?;
-    // As in rule 12: a process that dies drops its locks one after the other, and had `P.flock`
-    // open first.
+    // A dying process drops its locks one after the other, and opened `P.flock` first, so this lock
+    // may be dropped later (rule F2).
     let mut pause = Duration::from_micros(50);
     while !super::try_lock(&file, Mode::Exclusive)? {
         if pause > MAX_PAUSE {
@@ -250,14 +255,15 @@ fn is_being_written(through: &Path) -> io::Result<bool> {
         pause *= 2;
     }
     super::unlock(&file)?;
-    // What a dead one left stays where it is; who lives has renamed or removed it.
+    // The file of a dead writer is still at its name; a living writer has renamed or removed it.
     Ok(!super::names(through, id)?)
 }
 
 fn persist(temporary: NamedTempFile, path: &Path) -> io::Result<File> {
     let mut temporary = Some(temporary);
     through_readers(|| {
-        let Some(file) = temporary.take() else { return Err(io::ErrorKind::NotFound.into()) }; // unreachable: it is put back
+        // Always there: a failed rename puts it back.
+        let Some(file) = temporary.take() else { return Err(io::ErrorKind::NotFound.into()) };
         file.persist(at_any_length(path)).map_err(|error| {
             temporary = Some(error.file);
             error.error

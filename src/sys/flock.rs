@@ -1,7 +1,8 @@
-//! The lock calls themselves: fs4, which is `flock(2)` on Unix and `LockFileEx` on Windows. The one
-//! file that names fs4.
+//! The lock calls of fs4, which are `flock(2)` on Unix and `LockFileEx` on Windows. No other file
+//! names fs4.
 //!
-//! Rule 5: `FileExt::lock(file)` and never `file.lock()`, which is std's method since Rust 1.89.
+//! They are called as `FileExt::lock(file)` and never as `file.lock()`, which is std's method since
+//! Rust 1.89 (rule 5).
 
 use std::fs::File;
 use std::io;

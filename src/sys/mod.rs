@@ -1,48 +1,63 @@
-//! The platform: how a file is opened, locked, recognised and published, and what the system tells
-//! about processes. The table at the end chooses the implementation; nothing above this module says
-//! `cfg`.
+//! The platform: how files are opened, locked, identified and published, and what the system shows
+//! of processes. The `cfg` table at the end chooses the implementation; no other module of the
+//! library has a `cfg` for the platform.
 //!
-//! Every implementation offers the same names:
+//! Every implementation provides the same names:
 //!
-//! | name | contract |
-//! |---|---|
-//! | [`SUPPORTED`] | whether there are locks on this platform at all |
-//! | [`misnamed`] | why the system would take a path for something else than the file that it seems to name |
-//! | [`common_name`] | one path for all under which a file that is there goes, where that is known |
-//! | [`open_existing`] | opens what is there to read and write it; never creates, truncates, follows a last symlink, blocks on a FIFO |
-//! | [`open_to_lock`] | the same to lock it: only to read, where the file system grants locks on that |
-//! | [`open_to_read`] | the same, for reading what others wrote beside the path |
-//! | [`create_new`] | creates, failing with `AlreadyExists` where anything has the name |
-//! | [`create_to_lock`] | the same, open as by [`open_to_lock`] |
-//! | [`write_new`], [`replace`], [`replace_preserving`] | files that are never seen half-written |
-//! | [`remove_left_by_others`] | removes what killed writers left beside a path |
-//! | [`through_readers`] | renames or opens a file that others may have open |
-//! | [`rename_new`] | gives a name at which nothing may be, if the system has a way |
-//! | [`remove_at_once`] | removes it, and frees its name although others have it open |
-//! | [`sync_directory`], [`sync_everything`] | syncs names, or all that was written; `false` where that cannot be done |
-//! | [`file_kind`] | whether a path names a regular file, nothing, or something else |
-//! | [`BACKSTOP`] | how long the events of a directory are trusted to tell everything |
-//! | [`SHARED_BACKSTOP`] | how long the kernel is trusted to wake who waits for a shared lock, where it is not for ever |
-//! | [`read_dir`] | the entries of a directory; EINTR is retried |
-//! | [`Retries`] | how long to try again what another program undoes each time |
-//! | [`Directory`] | a directory of ours that cannot be led elsewhere while it is used |
-//! | [`create_directories`] | the missing ones of a directory's ancestors and itself |
-//! | [`try_lock`], [`try_lock_again`], [`lock`], [`unlock`], [`probe`] | whole-file advisory lock of an open file; EINTR is retried |
-//! | [`make_inheritable`] | programs that are started from now on have the open file, and its lock, as well |
-//! | [`downgrade`] | from exclusive to shared; no other process acquires the lock in between |
-//! | [`FileId`], [`identity`], [`path_identity`], [`names`] | which file an open file is, and whether a path names it |
-//! | [`has_one_name`] | whether a file can have got its name by a hard link to another user's |
-//! | [`DirectoryId`], [`directory_identity`] | which directory a path leads to |
-//! | [`is_network`], [`is_network_directory`] | whether a wait in the kernel, or events, must not be trusted |
-//! | [`lists_locks`], [`locked_in_list`] | whether the system lists all locks on files there, and which files it lists if it leaves out none |
-//! | [`locks_unsupported`] | whether an error says that the file system has no locks |
-//! | [`is_bad_name`], [`advice`] | what else an error says |
-//! | [`describe`] | what a thing is that is no regular file |
-//! | [`LivenessLock`] | a published file of which the kernel tells whether its publisher lives |
-//! | [`Origin`] | tells a process from the copy that `fork` makes of it |
-//! | [`coarse_milliseconds`] | a clock that is read faster than it is exact |
-//! | [`this_process`], [`has_ended`], [`PID_NAMESPACES`] | a process among all that ever had its number |
-//! | [`lock_owners`], [`inheritors`], [`is_stopped`], [`command_of`], [`started`], [`host_name`] | what the system says about holders |
+//! * [`SUPPORTED`]: whether this platform has file locks at all.
+//! * [`misnamed`]: why the system would take a path for another file than the one it seems to name.
+//! * [`common_name`]: one path for all paths under which an existing file is known, if the system
+//!   shows that.
+//! * [`open_existing`]: opens an existing file to read and write; never creates or truncates it,
+//!   follows a symbolic link at the last component, or blocks on a FIFO.
+//! * [`open_to_lock`]: opens the file in the same way to lock it, and only for reading if the file
+//!   system grants locks on that.
+//! * [`open_to_read`]: opens the file in the same way, to read what another process wrote beside
+//!   the path.
+//! * [`create_new`]: creates a file; fails with `AlreadyExists` if anything has the name.
+//! * [`create_to_lock`]: creates a file in the same way, opened as by [`open_to_lock`].
+//! * [`write_new`], [`replace`], [`replace_preserving`]: write files of which no process ever sees
+//!   a part.
+//! * [`remove_left_by_others`]: removes files that killed writers left beside a path.
+//! * [`through_readers`]: renames or opens a file that other processes may have open.
+//! * [`rename_new`]: renames a file to a name that must not exist, if the system supports that.
+//! * [`remove_at_once`]: removes a file and frees its name even if other processes have the file
+//!   open.
+//! * [`sync_directory`], [`sync_everything`]: sync the names in a directory, or all that was
+//!   written; `false` if that is not possible.
+//! * [`file_kind`]: whether a path names a regular file, nothing, or something else.
+//! * [`BACKSTOP`]: how long a waiter relies on the events of a directory before it checks without
+//!   one.
+//! * [`SHARED_BACKSTOP`]: how long a waiter for a shared lock relies on the kernel to wake it, if
+//!   that is not forever.
+//! * [`read_dir`]: the entries of a directory; EINTR is retried.
+//! * [`Retries`]: how long to repeat a step that another program undoes each time.
+//! * [`Directory`]: a directory of flockwork that no other process can redirect while it is used.
+//! * [`create_directories`]: creates a directory and its missing ancestors.
+//! * [`try_lock`], [`try_lock_again`], [`lock`], [`unlock`], [`probe`]: lock an open file as a
+//!   whole; EINTR is retried.
+//! * [`make_inheritable`]: makes programs that are started from now on inherit the open file, and
+//!   its lock.
+//! * [`downgrade`]: changes an exclusive lock into a shared one; no other process acquires the lock
+//!   in between.
+//! * [`FileId`], [`identity`], [`path_identity`], [`names`]: the identity of an open file, and
+//!   whether a path names it.
+//! * [`has_one_name`]: whether the file has no other name, such as a hard link by another user.
+//! * [`DirectoryId`], [`directory_identity`]: the identity of the directory that a path leads to.
+//! * [`is_network`], [`is_network_directory`]: whether blocking in the kernel, or events, cannot be
+//!   relied on.
+//! * [`lists_locks`], [`locked_in_list`]: whether the system lists all locks on files in a
+//!   directory, and which files it lists if the list is complete.
+//! * [`locks_unsupported`]: whether an error means that the file system has no locks.
+//! * [`is_bad_name`], [`advice`]: what else an error means, and what to do about it.
+//! * [`describe`]: the kind of a file that is not regular.
+//! * [`LivenessLock`]: a published file of which the kernel shows whether its publisher lives.
+//! * [`Origin`]: distinguishes a process from the copy that `fork` makes of it.
+//! * [`coarse_milliseconds`]: a clock that is fast to read and not exact.
+//! * [`this_process`], [`has_ended`], [`PID_NAMESPACES`]: identify a process among all that ever
+//!   had its number.
+//! * [`lock_owners`], [`inheritors`], [`is_stopped`], [`command_of`], [`started`], [`host_name`]:
+//!   what the system shows of holders.
 
 #![expect(clippy::disallowed_methods, reason = "the one place that opens and locks files")]
 
@@ -51,46 +66,46 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-/// Which lock is meant.
+/// The mode of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Mode {
-    /// Excludes everybody else.
+    /// Excludes all other locks.
     Exclusive,
-    /// Excludes the exclusive ones.
+    /// Excludes exclusive locks.
     Shared,
 }
 
-/// A process that holds a lock, as the system tells.
+/// A process that holds a lock, as the system shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(dead_code, reason = "no other system than Linux tells")]
+#[allow(dead_code, reason = "only Linux shows that")]
 pub(crate) struct Owner {
     pub(crate) file: FileId,
     pub(crate) is_shared: bool,
     /// Its number in the system's list.
     pub(crate) listed: u32,
-    /// The number by which this process calls it; `None` where it is not in this process's pid
-    /// namespace.
+    /// Its number in this process's pid namespace; `None` if it is not in that namespace.
     pub(crate) pid: Option<u32>,
 }
 
-/// A process among all that ever had its number. What the system does not show is `None`.
+/// Identifies a process among all that ever had its number. A value that the system does not show
+/// is `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Process {
     pub(crate) pid: u32,
     pub(crate) numbering: Numbering,
-    /// When it was started: a number that only a comparison makes use of.
+    /// When it was started: a number that is only compared.
     pub(crate) started: Option<u64>,
     /// Which boot of which machine it runs in.
     pub(crate) boot: Option<String>,
 }
 
-/// The pid namespace in which a process number counts.
+/// The pid namespace in which a process number is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(dead_code, reason = "no other system than Linux has such namespaces")]
+#[allow(dead_code, reason = "only Linux has such namespaces")]
 pub(crate) enum Numbering {
-    /// By its number, which is taken as long as there is a process in it.
+    /// This namespace, by its number, which is not reused while the namespace has a process.
     Namespace(u64),
-    /// Another than this process's.
+    /// A namespace other than this process's.
     Other,
     Unknown,
 }
@@ -117,25 +132,25 @@ impl FileKind {
     }
 }
 
-/// Blocks until the lock is had, through any number of signals.
+/// Blocks until the lock is acquired, whatever signals arrive.
 ///
-/// Protocol rule 5: neither std nor fs4 retries EINTR, so a handler installed without `SA_RESTART`
-/// would turn a wait into an error.
+/// Neither std nor fs4 retries EINTR, so a handler installed without `SA_RESTART` would turn a wait
+/// into an error (rule 5).
 pub(crate) fn lock(file: &std::fs::File, mode: Mode) -> io::Result<()> {
     retry_eintr(|| flock::lock(file, mode))
 }
 
-/// Takes the lock if nobody is in the way. `Ok(false)`: somebody is.
+/// Acquires the lock without blocking. `Ok(false)`: it would block.
 pub(crate) fn try_lock(file: &std::fs::File, mode: Mode) -> io::Result<bool> {
     retry_eintr(|| flock::try_lock(file, mode))
 }
 
-/// The same for an open file that may have the lock already, in this mode, by a call of another
-/// thread: then it has it. Only where that is one lock and not two (flock(2), "NOTES";
-/// `flock_lock_inode` in Linux's `fs/locks.c`); elsewhere it is not known.
+/// Tries the lock on an open file that may have it already, in this mode, through a call of another
+/// thread: then the try succeeds. Only on systems where that is one lock and not two (flock(2),
+/// "NOTES"; `flock_lock_inode` in Linux's `fs/locks.c`); elsewhere the answer is `false`.
 pub(crate) fn try_lock_again(file: &std::fs::File, mode: Mode) -> io::Result<bool> {
     // macOS could grant the lock here while another process that was woken for it has not run yet,
-    // and then have the other thread's request wait for this very lock (xnu,
+    // and then make the other thread's request wait for this very lock (xnu,
     // `bsd/kern/kern_lockf.c`, `lf_setlock`: `lf_move_blocked` compares no owners).
     if imp::LOCKS_STACK || cfg!(target_vendor = "apple") {
         return Ok(false);
@@ -143,24 +158,24 @@ pub(crate) fn try_lock_again(file: &std::fs::File, mode: Mode) -> io::Result<boo
     try_lock(file, mode)
 }
 
-/// How long the kernel is trusted to wake who waits for a shared lock, where that is not for ever.
-/// macOS wakes the first of those who wait, and has the others wait for that one, also if all of
-/// them want it shared: the second waiting reader would sleep until the first has read (xnu,
+/// How long a waiter for a shared lock relies on the kernel to wake it, if that is not forever.
+/// macOS wakes the first waiter and makes the others wait for that one, even if all of them want
+/// the lock shared: the second reader would sleep until the first has released the lock (xnu,
 /// `bsd/kern/kern_lockf.c`, `lf_setlock` and `lf_wakelock` with `F_WAKE1_SAFE`).
 pub(crate) const SHARED_BACKSTOP: Option<Duration> =
     if cfg!(target_vendor = "apple") { Some(Duration::from_millis(250)) } else { None };
 
-/// Gives the lock back.
+/// Releases the lock.
 pub(crate) fn unlock(file: &std::fs::File) -> io::Result<()> {
     retry_eintr(|| flock::unlock(file))
 }
 
-/// Whether the file is locked, by a try that takes the lock for less than a microsecond. `None`: no
-/// process has it locked exclusively, and whether it is shared is not known. With `readers` the try
-/// also notices shared locks.
+/// Whether the file is locked, determined by a try that holds the lock for less than a microsecond.
+/// With `readers` the try also detects shared locks. `None`: no process has the file locked
+/// exclusively, and whether it is locked shared is not known.
 pub(crate) fn probe(file: &std::fs::File, readers: bool) -> io::Result<Option<bool>> {
-    // While a file is locked exclusively on Windows, no other process can read it. NFS locks
-    // exclusively only what is open for writing.
+    // While a file is locked exclusively on Windows, no other process can read it. NFS grants an
+    // exclusive lock only on a file that is open for writing.
     if readers && !imp::LOCKS_ARE_MANDATORY {
         if let Ok(is_locked) = is_refused(file, Mode::Exclusive) {
             return Ok(Some(is_locked));
@@ -171,7 +186,8 @@ pub(crate) fn probe(file: &std::fs::File, readers: bool) -> io::Result<Option<bo
 }
 
 fn is_refused(file: &std::fs::File, mode: Mode) -> io::Result<bool> {
-    // A refusal may come from another process that probes; several in a row hardly do.
+    // A failure may be due to another process that probes; several in a row are hardly all due to
+    // that.
     for _ in 0..4 {
         if try_lock(file, mode)? {
             return unlock(file).map(|()| false);
@@ -182,7 +198,7 @@ fn is_refused(file: &std::fs::File, mode: Mode) -> io::Result<bool> {
 }
 
 /// Makes an exclusive lock a shared one without waiting. No other process acquires it in between
-/// (rule R4). After `Ok(false)` or an error it may be that nothing is held.
+/// (rule R4). After `Ok(false)` or an error, possibly nothing is held.
 pub(crate) fn downgrade(file: &std::fs::File) -> io::Result<bool> {
     let is_shared = try_lock(file, Mode::Shared)?;
     if is_shared && imp::LOCKS_STACK {
@@ -200,39 +216,39 @@ fn retry_eintr<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
-/// std does not retry EINTR here.
+/// Reads a directory. std does not retry EINTR here (rule 5).
 pub(crate) fn read_dir(directory: &Path) -> io::Result<std::fs::ReadDir> {
     retry_eintr(|| std::fs::read_dir(directory))
 }
 
-/// Bounds a loop that begins again because another program undid a step of it (removed or replaced
-/// a file, say).
+/// Bounds a loop that starts again because another program undid a step of it, for example removed
+/// or replaced a file (rule 2).
 ///
-/// Such a program that does so without pause, or a file system whose inode numbers change, would
-/// make the loop endless. A number alone is no bound: on a busy machine each of a thousand tries
-/// may be interrupted at the wrong moment.
+/// A program that does so without pause, or a file system whose inode numbers change, would make
+/// the loop endless. A number alone is no bound: on a busy machine each of a thousand tries may be
+/// interrupted at the wrong moment.
 #[derive(Debug, Default)]
 pub(crate) struct Retries {
     tries: u32,
-    /// When it was first asked for a pause, by the coarse clock.
+    /// The time of the first pause, by the coarse clock.
     since: u64,
 }
 
 impl Retries {
-    /// The first tries follow each other without pause and without a look at the clock.
+    /// The number of tries that follow each other without a pause and without reading the clock.
     const EAGER: u32 = 16;
-    /// After this many tries, other threads may run between two tries.
+    /// After this many tries each pause is a sleep; before that, it only lets other threads run.
     const YIELDING: u32 = 64;
     const MIN_TRIES: u32 = 1000;
-    /// In milliseconds.
+    /// The minimum duration in milliseconds.
     const MIN_SPAN: u64 = 3000;
 
     pub(crate) fn new() -> Self {
         Self::default()
     }
 
-    /// Whether to try once more: always at first, and then after a short pause. `false` after at
-    /// least a thousand tries and three seconds.
+    /// Whether to try once more: immediately at first, and then after a short pause. `false` after
+    /// at least a thousand tries and three seconds.
     pub(crate) fn again(&mut self) -> bool {
         self.tries = self.tries.saturating_add(1);
         if self.tries <= Self::EAGER {
@@ -241,7 +257,7 @@ impl Retries {
         if self.tries <= Self::YIELDING {
             std::thread::yield_now();
         } else {
-            // Pauses of different lengths, so as not to keep step with the other program.
+            // The pauses differ, so that they do not stay in step with the other program.
             std::thread::sleep(Duration::from_micros(u64::from(self.tries % 16) * 50));
         }
         if self.tries == Self::EAGER + 1 {
@@ -250,7 +266,7 @@ impl Retries {
         !self.have_lasted(Self::MIN_TRIES, Self::MIN_SPAN)
     }
 
-    /// Whether there were so many tries that other programs are not the reason for the failure.
+    /// Whether there were too many tries for other programs to be the reason for the failure.
     pub(crate) fn are_many(&self) -> bool {
         self.have_lasted(100, 100)
     }
@@ -260,9 +276,9 @@ impl Retries {
     }
 }
 
-/// A directory that was there when it was opened, and no symbolic link to one. Names below its path
-/// stay within it, whatever takes its place meanwhile, where the system has a means for that
-/// (Linux, where `/proc` is mounted).
+/// A directory that existed when it was opened, and was not a symbolic link to one. On Linux with
+/// `/proc` mounted, names below its path stay within it, even if another process replaces it
+/// meanwhile (rule S10).
 pub(crate) struct Directory {
     path: std::path::PathBuf,
     _held: Option<std::fs::File>,
@@ -284,16 +300,16 @@ impl Directory {
     }
 }
 
-/// Milliseconds of a steady clock: the exact one where there is no faster one.
-#[allow(dead_code, reason = "Linux has a faster one")]
+/// Milliseconds of a monotonic clock, for systems that have no faster one.
+#[allow(dead_code, reason = "Linux has a faster clock")]
 fn milliseconds() -> u64 {
     static START: once_cell::race::OnceBox<std::time::Instant> = once_cell::race::OnceBox::new();
     let since_start = START.get_or_init(|| Box::new(std::time::Instant::now())).elapsed();
     u64::try_from(since_start.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The directory itself, or the nearest of those above it that exists. `None`: not even the first
-/// of all can be looked at.
+/// The directory itself, or the nearest existing one above it. `None`: not even the root can be
+/// examined.
 pub(crate) fn nearest_directory(directory: &Path) -> Option<&Path> {
     directory.ancestors().find(|ancestor| ancestor.is_dir())
 }

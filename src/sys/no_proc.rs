@@ -1,8 +1,9 @@
-//! The part of [`super`] about processes, for a system that shows nothing of them.
+//! The part of [`super`] about processes, for systems that do not show them.
 
 use super::{FileId, Numbering, Owner, Process};
 
-/// A process number means the same to all processes of the machine.
+/// Whether process numbers are valid only within a pid namespace. Here they mean the same to all
+/// processes of the machine.
 pub(crate) const PID_NAMESPACES: bool = false;
 
 pub(crate) fn this_process() -> Process {

@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// process number distinguishes siblings, the time distinguishes processes of one number (in two
 /// pid namespaces or on two hosts), and the count distinguishes the generators of one process. The
 /// count also serves while a thread ends, when `Rng::new` finds the thread's generator gone and
-/// begins with a constant.
+/// starts from a constant.
 pub(crate) fn generator() -> fastrand::Rng {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -34,7 +34,7 @@ pub(crate) fn unique_beside(path: &Path) -> PathBuf {
     path.with_file_name(format!(".flockwork.{:016x}", generator().u64(..)))
 }
 
-/// Whether it can be a name of [`unique_beside`].
+/// Whether the name has the form that [`unique_beside`] gives.
 pub(crate) fn is_unique_name(name: &str) -> bool {
     name.strip_prefix(".flockwork.")
         .is_some_and(|rest| rest.len() == 16 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
@@ -78,8 +78,8 @@ mod tests {
         assert_eq!(numbers.len(), 1000);
     }
 
-    /// The destructor of another thread-local value may wait for a lock when fastrand's own is
-    /// gone.
+    /// The destructor of another thread-local value may wait for a lock when fastrand's value is
+    /// gone already.
     #[test]
     fn a_generator_is_available_while_a_thread_ends() {
         limit!();

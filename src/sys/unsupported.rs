@@ -1,5 +1,5 @@
-//! A platform without file locks (wasm, Solaris): everything compiles and says so. Never a fake
-//! lock.
+//! A platform without file locks (wasm, Solaris): everything compiles, and each operation that
+//! would lock fails. There are no fake locks.
 
 use std::fs::{File, FileType};
 use std::io;
@@ -12,7 +12,7 @@ pub(crate) use super::no_proc::{
 };
 use super::{Bits, FileKind, Mode};
 
-/// Whether there are locks on this platform at all.
+/// Whether this platform has file locks at all.
 pub(crate) const SUPPORTED: bool = false;
 
 pub(crate) const BACKSTOP: std::time::Duration = std::time::Duration::from_secs(1);
@@ -21,7 +21,7 @@ pub(super) const LOCKS_STACK: bool = false;
 
 pub(super) const LOCKS_ARE_MANDATORY: bool = false;
 
-/// Whether [`FileId`] tells one file from another.
+/// Whether [`FileId`] distinguishes files.
 pub(crate) const FILES_HAVE_NUMBERS: bool = false;
 
 fn unsupported<T>() -> io::Result<T> {
@@ -48,7 +48,7 @@ pub(crate) fn create_to_lock(_path: &Path, _bits: Option<Bits>) -> io::Result<Fi
     unsupported()
 }
 
-/// As tempfile takes it: any path will do.
+/// The path as tempfile accepts it: any path is valid.
 pub(super) fn at_any_length(path: &Path) -> &Path {
     path
 }
@@ -100,7 +100,7 @@ impl KeptAttributes {
     }
 }
 
-/// The system's own words will do.
+/// The system's error says enough here.
 pub(super) fn not_replaced(_path: &Path, error: io::Error) -> io::Error {
     error
 }
@@ -129,7 +129,7 @@ pub(crate) fn sync_everything(_directory: &Path) -> io::Result<bool> {
     unsupported()
 }
 
-/// Not known of here.
+/// Directories cannot be held here.
 #[allow(clippy::unnecessary_wraps, reason = "the seam's signature")]
 pub(crate) fn hold_directory(_path: &Path) -> io::Result<Option<(File, std::path::PathBuf)>> {
     Ok(None)
@@ -147,7 +147,7 @@ pub(crate) fn describe(_kind: FileType) -> &'static str {
     "a special file"
 }
 
-/// In the place of the lock calls.
+/// Takes the place of the lock calls.
 pub(super) mod flock {
     use super::{File, Mode, io, unsupported};
 
@@ -164,7 +164,7 @@ pub(super) mod flock {
     }
 }
 
-/// Handles that are inherited hold no locks here.
+/// Inherited handles hold no locks here.
 pub(crate) fn make_inheritable(_file: &File) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
@@ -210,8 +210,8 @@ pub(crate) fn identity(_file: &File) -> io::Result<FileId> {
     unsupported()
 }
 
-/// Nothing is known of that.
-#[allow(clippy::unnecessary_wraps, reason = "Unix looks, which can fail")]
+/// The names of a file are not known here.
+#[allow(clippy::unnecessary_wraps, reason = "Unix checks, which can fail")]
 pub(crate) fn has_one_name(_path: &Path, _id: FileId) -> io::Result<Option<bool>> {
     Ok(Some(true))
 }

@@ -1,5 +1,5 @@
-//! Unix: what a file that is replaced hands on to the one that takes its place: owner, group and
-//! mode, and on Linux access lists and extended attributes.
+//! Unix: the attributes that a new file takes over from the one it replaces: owner, group and mode,
+//! and on Linux access lists and extended attributes.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -12,15 +12,16 @@ use rustix::io::Errno;
 use self::extended::Extended;
 use super::{is_unavailable, options, set_mode};
 
-/// By the effective user and group: faccessat2(2), where that is available.
+/// Whether the effective user and group may write to the file: faccessat2(2), if that is available
+/// (rule 13).
 fn may_write(path: &Path) -> io::Result<()> {
     use rustix::fs::{Access, AtFlags, CWD, accessat};
     let ask = |flags| match accessat(CWD, path, Access::WRITE_OK, flags) {
-        // It runs as a program, which does not keep it from being replaced.
+        // The file is a running program, which does not prevent its replacement.
         Err(Errno::TXTBSY) => Ok(()),
         answer => answer.map_err(io::Error::from),
     };
-    // access(2) goes by the real user and group.
+    // access(2) checks the real user and group.
     let is_other = {
         use rustix::process::{getegid, geteuid, getgid, getuid};
         getuid() != geteuid() || getgid() != getegid()
@@ -35,13 +36,13 @@ fn may_write(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Android has no such flag, and no programs whose effective user is another than the real one.
+/// Android has no such flag, and no programs whose effective user differs from the real one.
 #[cfg(not(target_os = "android"))]
 const AS_WHO_WRITES: rustix::fs::AtFlags = rustix::fs::AtFlags::EACCESS;
 #[cfg(target_os = "android")]
 const AS_WHO_WRITES: rustix::fs::AtFlags = rustix::fs::AtFlags::empty();
 
-/// What a file that is replaced hands on to the one that takes its place.
+/// The attributes that a new file takes over from the one it replaces.
 pub(crate) struct KeptAttributes {
     owner: (u32, u32),
     mode: u32,
@@ -49,9 +50,9 @@ pub(crate) struct KeptAttributes {
 }
 
 impl KeptAttributes {
-    /// `None`: there is no file yet. A user who may not write to it may not replace it either, even
-    /// where the directory would permit it. The rights are asked for and not tried: opening a file
-    /// for writing and closing it is an event for watchers.
+    /// Reads the attributes; `None` if there is no file yet. A user who may not write to the file
+    /// may not replace it either, even if the directory would permit it. The rights are queried
+    /// rather than tried, since opening a file for writing and closing it is an event for watchers.
     pub(crate) fn of(path: &Path) -> io::Result<Option<Self>> {
         match may_write(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -65,15 +66,15 @@ impl KeptAttributes {
         Ok(Some(Self { owner, mode, extended: Extended::of(path)? }))
     }
 
-    /// Gives them to a file that no other user may open yet. A user who is not permitted to give a
-    /// file away owns it from then on. No user gets new rights: where the group cannot be kept, the
-    /// members of the new one get no more than others had; and set-ID bits go (chown(2) takes them
-    /// anyway).
+    /// Sets the attributes of a file that no other user may open yet. A user who is not permitted
+    /// to give the file away owns it from then on. No user gets new rights: if the group cannot be
+    /// kept, the members of the new one get no more than other users had, and set-ID bits are
+    /// dropped, as chown(2) does anyway (rule F5).
     pub(crate) fn restore(&self, file: &File) -> io::Result<()> {
         let found = file.metadata()?;
         let (uid, gid) = self.owner;
-        // The group before the mode, which is for its members; the owner last, since only the owner
-        // may change the mode.
+        // The group is set before the mode, which applies to its members, and the owner last, since
+        // only the owner may change the mode.
         let has_group = found.gid() == gid || fchown(file, None, Some(Gid::from_raw(gid))).is_ok();
         self.extended.copy_attributes(file);
         let of_others = self.mode & 0o007;
@@ -81,14 +82,14 @@ impl KeptAttributes {
             & if has_group { 0o007 } else { of_others };
         let mode = self.mode & 0o707 | for_group << 3;
         match set_mode(file, mode) {
-            // Other users may do less with it than before, and never more.
+            // Other users get fewer rights than before, and never more (rule 13).
             Err(error) if is_unavailable(&error) && found.mode() & 0o777 & !mode == 0 => {}
             set => set?,
         }
         let has_list = self.extended.restore_list(file, has_group);
         let has_owner = found.uid() == uid || fchown(file, Some(Uid::from_raw(uid)), None).is_ok();
         if has_group && has_owner && self.mode > 0o777 {
-            // With a list the group's bits are its mask.
+            // With an access list the group's bits of the mode are its mask.
             let mode = if has_list { self.mode } else { self.mode & 0o7000 | mode };
             let _ = file.set_permissions(Permissions::from_mode(mode));
         }
@@ -96,7 +97,7 @@ impl KeptAttributes {
     }
 }
 
-/// Rule F5.
+/// The access list and the extended attributes of a file on Linux (rule F5).
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod extended {
     use std::ffi::{CStr, CString};
@@ -109,11 +110,11 @@ mod extended {
 
     use super::is_unavailable;
 
-    /// The most that the kernel has of either (xattr(7), "limits.h": `XATTR_LIST_MAX`,
+    /// The kernel's limit for the names and for a value (xattr(7), "limits.h": `XATTR_LIST_MAX`,
     /// `XATTR_SIZE_MAX`).
     const MAX_BYTES: usize = 65536;
     const ACCESS_LIST: &str = "system.posix_acl_access";
-    /// What the kernel makes of the contents, or takes away when they change.
+    /// The attributes that the kernel derives from the contents, or removes when they change.
     const OF_CONTENTS: [&str; 3] = ["security.capability", "security.evm", "security.ima"];
 
     /// The access list and the extended attributes of a file.
@@ -123,15 +124,15 @@ mod extended {
     }
 
     enum List {
-        /// The mode says it all.
+        /// There is no list: the mode has all rights.
         None,
         Known(AccessList),
-        /// There may be one, and it cannot be read.
+        /// There may be a list, and it cannot be read.
         Unknown,
     }
 
-    /// What `call` writes into the buffer that it is given: a small one, and where that does not do
-    /// the largest.
+    /// Returns the bytes that `call` writes into its buffer: first a small one, and if that is too
+    /// small, the largest.
     fn fetched(call: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
         let mut small = [0; 256];
         match call(&mut small) {
@@ -164,23 +165,24 @@ mod extended {
             Ok(Self { list, attributes })
         }
 
-        /// Where that is permitted. `file` belongs to this user, and no other user may open it.
+        /// Copies the attributes that this user may set. `file` belongs to this user, and no other
+        /// user may open it.
         pub(super) fn copy_attributes(&self, file: &File) {
             for (name, value) in &self.attributes {
                 let _ = fsetxattr(file, name.as_c_str(), value, XattrFlags::empty());
             }
         }
 
-        /// What the group may do with `file` when it has no list. `bits` are those of the old one's
-        /// mode, which are its mask and not the group's where it has a list. What `file` has
-        /// inherited from its directory goes.
+        /// The rights of the group for `file`, which has no list of its own yet. `bits` are the
+        /// group's bits of the old file's mode; if that file has a list, they are its mask and not
+        /// the group's rights. A list that `file` has inherited from its directory is removed.
         pub(super) fn group_bits(&self, bits: u32, file: &File) -> u32 {
             let inherits = match fremovexattr(file, ACCESS_LIST) {
                 Ok(()) => false,
                 Err(error) => !is_absent(error),
             };
             match &self.list {
-                // They would be the mask of what it has inherited.
+                // The bits would be the mask of the inherited list.
                 _ if inherits => 0,
                 List::None => bits,
                 List::Known(list) => bits & list.group_bits(),
@@ -188,8 +190,8 @@ mod extended {
             }
         }
 
-        /// Whether `file` has the list of the old one now. Without the group of the old one, its
-        /// own group has no more rights in it than others.
+        /// Copies the list to `file`, and returns whether that has it now. Without the group of the
+        /// old file, the list gives the new file's group no more rights than other users.
         pub(super) fn restore_list(&self, file: &File, has_group: bool) -> bool {
             let List::Known(list) = &self.list else { return false };
             let bytes = if has_group { list.bytes.clone() } else { list.for_another_group() };
@@ -197,7 +199,7 @@ mod extended {
         }
     }
 
-    /// Nothing has such an attribute there, or this file has not.
+    /// Whether the error means that the file system has no such attributes, or the file has none.
     fn is_absent(error: Errno) -> bool {
         [Errno::NODATA, Errno::OPNOTSUPP, Errno::NOTSUP, Errno::NOSYS].contains(&error)
     }
@@ -208,8 +210,8 @@ mod extended {
             && OF_CONTENTS.iter().all(|other| name != other.as_bytes())
     }
 
-    /// As the kernel gives and takes it (`linux/posix_acl_xattr.h`): the version in four bytes, and
-    /// then entries of eight, all of them little-endian.
+    /// An access list in the kernel's format (`linux/posix_acl_xattr.h`): the version in four
+    /// bytes, then entries of eight, all little-endian.
     struct AccessList {
         bytes: Vec<u8>,
     }
@@ -253,7 +255,7 @@ mod extended {
     }
 }
 
-/// No checked code reads access lists elsewhere.
+/// On other systems access lists and attributes are not taken over.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 mod extended {
     use std::fs::File;

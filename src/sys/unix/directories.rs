@@ -1,4 +1,4 @@
-//! Unix: directories, how they are created, held and synced.
+//! Unix: creates, holds and syncs directories.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
@@ -10,16 +10,16 @@ use rustix::fs::OFlags;
 use super::super::retry_eintr;
 use super::{Bits, is_unavailable, set_access};
 
-/// The names in it. `false`: they cannot be synced here.
+/// Syncs the names in the directory. `false`: they cannot be synced here (rule 13).
 pub(crate) fn sync_directory(directory: &Path) -> io::Result<bool> {
     match File::open(directory) {
-        // This user may create a file there, and may not list it.
+        // This user may create a file in the directory but not list it.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
         directory => sync_file(&directory?),
     }
 }
 
-/// `false`: the file system, or a sandbox, has no such call.
+/// Syncs the file. `false`: the file system or a sandbox does not support that (rule 13).
 pub(crate) fn sync_file(file: &File) -> io::Result<bool> {
     let sync = |call: &dyn Fn() -> io::Result<()>| match retry_eintr(call) {
         Err(error) if is_unavailable(&error) => Ok(false),
@@ -27,15 +27,15 @@ pub(crate) fn sync_file(file: &File) -> io::Result<bool> {
     };
     let is_synced = sync(&|| file.sync_all())?;
     if cfg!(target_vendor = "apple") && !is_synced {
-        // std asks for F_FULLFSYNC there, which some file systems do not know (fcntl(2)).
+        // std uses F_FULLFSYNC there, which some file systems do not support (fcntl(2)).
         return sync(&|| Ok(rustix::fs::fsync(file)?));
     }
     Ok(is_synced)
 }
 
-/// All that any process has written so far. Linux waits for that (sync(2), "Notes"), and reports
-/// errors only of the file system that it is asked about (syncfs(2)): that of `directory`. `false`
-/// elsewhere, where it may go on after this.
+/// Syncs all that any process has written so far. Linux waits until that is done (sync(2),
+/// "Notes"), and reports errors only of the file system that is passed to syncfs(2), which is that
+/// of `directory`. `false` on other systems, where writing may continue after this call.
 pub(crate) fn sync_everything(directory: &Path) -> io::Result<bool> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
@@ -54,12 +54,13 @@ pub(crate) fn sync_everything(directory: &Path) -> io::Result<bool> {
     Ok(cfg!(any(target_os = "linux", target_os = "android")))
 }
 
-/// `/proc/self/fd/N` leads to what is open there, wherever it is by now (proc(5)).
+/// Holds the directory open. `/proc/self/fd/N` leads to the open directory, even if it was moved
+/// (proc(5), rule S10).
 pub(crate) fn hold_directory(path: &Path) -> io::Result<Option<(File, PathBuf)>> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
         use std::os::fd::AsRawFd as _;
-        // To open only the name asks for no right to read it.
+        // Opening with `O_PATH` needs no right to read the directory.
         let file = open_directory(path, OFlags::PATH)?;
         let within = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
         Ok(within.is_dir().then_some((file, within)))
@@ -73,19 +74,18 @@ pub(crate) fn hold_directory(path: &Path) -> io::Result<Option<(File, PathBuf)>>
 
 pub(crate) fn create_directories(path: &Path, bits: Option<Bits>) -> io::Result<()> {
     let Some(bits) = bits else { return fs::create_dir_all(path) };
-    // Outermost first. Only what this call makes gets the bits.
+    // The outermost is created first. Only directories that this call creates get the bits.
     let missing: Vec<&Path> =
         path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).collect();
     for directory in missing.into_iter().rev() {
         match DirBuilder::new().mode(0o700).create(directory) {
             Ok(()) => {
-                // A directory under one with the set-group-ID bit has that bit too, and must keep
-                // it.
+                // A directory in one with the set-group-ID bit gets that bit too, and must keep it.
                 let wanted =
                     |found: fs::Metadata| bits.directory | found.permissions().mode() & 0o2000;
                 match open_directory(directory, OFlags::empty()) {
-                    Ok(made) => set_access(&made, wanted(made.metadata()?))?,
-                    // The umask leaves not even its owner the right to read it.
+                    Ok(created) => set_access(&created, wanted(created.metadata()?))?,
+                    // The umask does not give even the owner the right to read it.
                     Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                         let wanted = wanted(fs::symlink_metadata(directory)?);
                         fs::set_permissions(directory, Permissions::from_mode(wanted))?;
@@ -100,7 +100,7 @@ pub(crate) fn create_directories(path: &Path, bits: Option<Bits>) -> io::Result<
     Ok(())
 }
 
-/// The very directory, and not what a symbolic link leads to that somebody put in its place.
+/// Opens the directory itself, and not one that a symbolic link in its place leads to.
 fn open_directory(path: &Path, flags: OFlags) -> io::Result<File> {
     let flags = flags | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = || rustix::fs::open(path, flags, rustix::fs::Mode::empty());

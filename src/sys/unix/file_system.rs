@@ -1,16 +1,16 @@
-//! Unix: which file systems are served by another host, where the system shows that.
+//! Unix: determines which file systems are served by another host, if the system shows that.
 
 use std::fs::File;
 use std::path::Path;
 
 use rustix::fs::{StatFs, fstatfs, statfs};
 
-/// Whether the file is on such a file system; `None` where the system does not show it.
+/// Whether the file is on a network file system; `None` if the system does not show that.
 pub(super) fn is_network_file(file: &File) -> Option<bool> {
     fstatfs(file).ok().map(|fs| is_remote(&fs))
 }
 
-/// The same of a directory.
+/// Whether the directory is on a network file system; `None` if the system does not show that.
 pub(super) fn is_network_directory(directory: &Path) -> Option<bool> {
     statfs(directory).ok().map(|fs| is_remote(&fs))
 }
@@ -20,8 +20,8 @@ fn is_remote(fs: &StatFs) -> bool {
     NETWORK.contains(&magic(fs))
 }
 
-/// Whether only this host can lock files there, and the kernel lists them by the numbers of
-/// stat(2).
+/// Whether only this host can lock files there, and the kernel lists the locks with the numbers
+/// that stat(2) returns.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn is_listed(path: &Path) -> bool {
     const OVERLAYFS: u32 = 0x794c_7630;

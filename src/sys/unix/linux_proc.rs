@@ -1,4 +1,4 @@
-//! Linux: what `/proc` shows of processes and of their locks (proc(5)).
+//! Linux: what `/proc` shows of processes and their locks (proc(5)).
 
 use std::fs;
 use std::io;
@@ -7,7 +7,8 @@ use std::os::unix::fs::MetadataExt as _;
 use super::super::{Numbering, Owner, Process};
 use super::FileId;
 
-/// Process numbers count within a pid namespace (`pid_namespaces(7)`), and there may be many.
+/// Whether process numbers are valid only within a pid namespace. There may be many
+/// (`pid_namespaces(7)`).
 pub(crate) const PID_NAMESPACES: bool = true;
 
 // ------------------------------------------------------------------------------------- processes
@@ -21,8 +22,8 @@ pub(crate) fn this_process() -> Process {
     }
 }
 
-/// Whether this process, which goes by the numbers of this process's namespace, has ended: its
-/// number is free, or is another process's by now. A child may have inherited its descriptors.
+/// Whether `process`, whose number belongs to the calling process's namespace, has ended: the
+/// number is free, or another process has it by now. A child may have inherited its descriptors.
 pub(crate) fn has_ended(process: &Process) -> bool {
     let stat = Stat::of(process.pid);
     let now = stat.as_ref().ok().and_then(|stat| stat.started);
@@ -36,12 +37,12 @@ fn lists_own_numbers() -> bool {
     self_number() == Some(own) && matches!(*numbers_of("self"), [] | [_])
 }
 
-/// The number of this process in `/proc`, where that is mounted in its pid namespace or one above.
+/// The number of this process in `/proc`, if that is mounted in its pid namespace or one above.
 fn self_number() -> Option<u32> {
     fs::read_link("/proc/self").ok()?.to_str()?.parse().ok()
 }
 
-/// The numbers of a process: in the namespace of `/proc`, and in each below it down to the
+/// The numbers of a process in the namespace of `/proc`, and in each one below it down to the
 /// process's own (`NSpid`, since Linux 4.1).
 fn numbers_of(process: &str) -> Vec<u32> {
     let status = fs::read(format!("/proc/{process}/status")).unwrap_or_default();
@@ -51,23 +52,24 @@ fn numbers_of(process: &str) -> Vec<u32> {
     numbers.filter_map(|number| number.parse().ok()).collect()
 }
 
-/// Which pid namespace a process is in. The system does not show that of other users' processes.
+/// The pid namespace of a process. The system does not show it for other users' processes.
 fn namespace_of(process: &str) -> Option<u64> {
     fs::metadata(format!("/proc/{process}/ns/pid")).ok().map(|namespace| namespace.ino())
 }
 
-/// Which boot of which machine this is. (`systemd-nspawn` and LXC give each container another one.)
+/// Identifies the machine and its boot. (`systemd-nspawn` and LXC give each container a different
+/// identifier.)
 fn boot() -> Option<String> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     Some(boot.trim().to_string())
 }
 
-/// When a process of `/proc` was started, in clock ticks since the boot.
+/// When a process in `/proc` was started, in clock ticks since the boot.
 pub(crate) fn started(listed: u32) -> Option<u64> {
     Stat::of(listed).ok()?.started
 }
 
-/// What there is to know of a process in `/proc/PID/stat`.
+/// The values of a process in `/proc/PID/stat`.
 struct Stat {
     /// A letter.
     state: Option<u8>,
@@ -75,8 +77,8 @@ struct Stat {
 }
 
 impl Stat {
-    /// The second word is the program's name in parentheses, which may hold spaces and parentheses
-    /// itself.
+    /// Parses the file. The second word is the program's name in parentheses, and may itself
+    /// contain spaces and parentheses.
     fn of(process: impl std::fmt::Display) -> io::Result<Self> {
         let stat = fs::read(format!("/proc/{process}/stat"))?;
         let name_end =
@@ -88,8 +90,7 @@ impl Stat {
     }
 }
 
-/// Whether there is such a process in `/proc`, and not just what is left of a dead one until its
-/// parent asks.
+/// Whether the process is in `/proc`, and is not a zombie that its parent has not reaped.
 fn is_running(pid: u32) -> bool {
     is_of_running(pid, &Stat::of(pid))
 }
@@ -99,22 +100,22 @@ fn is_of_running(pid: u32, stat: &io::Result<Stat>) -> bool {
         // The first thread may have ended before the others.
         Ok(Stat { state: Some(b'Z'), .. }) => numbers(&format!("/proc/{pid}/task")).count() > 1,
         Ok(stat) => stat.state != Some(b'X'),
-        // Hidden from this user (the mount option `hidepid`), perhaps.
+        // The process may be hidden from this user (the mount option `hidepid`).
         Err(error) => error.kind() != io::ErrorKind::NotFound || hides_processes(),
     }
 }
 
-/// Whether this user cannot see the processes of others, the first of all among them.
+/// Whether this user cannot see other users' processes, such as process 1.
 fn hides_processes() -> bool {
     !std::path::Path::new("/proc/1/stat").exists()
 }
 
-/// Whether a process of the list was stopped by a signal or a debugger.
+/// Whether a listed process was stopped by a signal or a debugger.
 pub(crate) fn is_stopped(pid: u32) -> bool {
     matches!(Stat::of(pid), Ok(Stat { state: Some(b'T' | b't'), .. }))
 }
 
-/// The command line of a process of the list, its words joined by spaces.
+/// The command line of a listed process, its words joined by spaces.
 pub(crate) fn command_of(pid: u32) -> Option<String> {
     let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let words: Vec<_> = line
@@ -127,17 +128,17 @@ pub(crate) fn command_of(pid: u32) -> Option<String> {
 
 // ----------------------------------------------------------------------------------------- locks
 
-/// Whether `/proc/locks` lists the locks of all processes: it does in the first pid namespace, and
-/// leaves out in any other what processes outside of that took, and what dead ones took
-/// (`PROC_PID_INIT_INO` in `include/linux/proc_ns.h`; `locks_show` in `fs/locks.c`). Where that
-/// cannot be determined, the answer is no.
+/// Whether `/proc/locks` lists the locks of all processes. It does so in the initial pid namespace.
+/// In any other, it omits locks that were taken by processes outside that namespace, or by dead
+/// ones (`PROC_PID_INIT_INO` in `include/linux/proc_ns.h`; `locks_show` in `fs/locks.c`). If the
+/// namespace cannot be determined, the answer is no.
 pub(crate) fn lists_all() -> bool {
     const FIRST: u64 = 0xEFFF_FFFC;
     namespace_of("self") == Some(FIRST)
 }
 
-/// Those of these files that the list shows as locked, whoever took the lock. `None` where it
-/// cannot be read, or may have left out a lock on one of the others.
+/// The files among `files` that the list shows as locked by any process. `None` if the list cannot
+/// be read, or may omit a lock on another of these files.
 pub(crate) fn locked_in_list(files: &[FileId]) -> io::Result<Option<Vec<FileId>>> {
     let listed = listed(files, 1)?.filter(|listed| listed.is_complete);
     Ok(listed.map(|listed| listed.locks.into_iter().map(|lock| lock.file).collect()))
@@ -145,10 +146,10 @@ pub(crate) fn locked_in_list(files: &[FileId]) -> io::Result<Option<Vec<FileId>>
 
 /// The processes that hold a lock on one of these files, as far as `/proc/locks` shows them.
 ///
-/// The process is the one that took the lock or, if it died, one that inherited it. Where the list
-/// does not show what dead processes took, `thorough` looks for what was inherited of files that
-/// nothing is listed for. Nothing is listed where the file system shows another device number than
-/// stat(2) does (btrfs subvolumes, some overlays).
+/// The process is the one that took the lock or, if it died, one that inherited it. If the list
+/// omits locks that dead processes took, `thorough` searches for inherited locks on the files that
+/// have no listed lock. No lock is found if the file system shows another device number than
+/// stat(2) returns (btrfs subvolumes, some overlays).
 pub(crate) fn lock_owners(files: &[FileId], thorough: bool) -> io::Result<Vec<Owner>> {
     let listed = listed(files, 3)?;
     let is_read = listed.is_some();
@@ -166,8 +167,8 @@ pub(crate) fn lock_owners(files: &[FileId], thorough: bool) -> io::Result<Vec<Ow
     Ok(owners(locks))
 }
 
-/// The processes that have a lock on one of these files open, of those that this one may look at:
-/// on any file system, but it takes some milliseconds.
+/// The processes that have a lock on one of these files open, among those that this user may
+/// inspect. This works on any file system, but takes some milliseconds.
 pub(crate) fn inheritors(files: &[FileId]) -> Vec<Owner> {
     owners(inherited(files))
 }
@@ -182,7 +183,7 @@ fn owners(locks: Vec<Lock>) -> Vec<Owner> {
 struct Lock {
     file: FileId,
     is_shared: bool,
-    /// The process that has it, by its number in `/proc`.
+    /// The process that has the lock, by its number in `/proc`.
     process: u32,
 }
 
@@ -193,13 +194,13 @@ impl Lock {
     }
 }
 
-/// The numbers that processes have in `/proc`.
+/// The pid namespace of the numbers in `/proc`.
 #[derive(Debug, Clone, Copy)]
 enum PidNamespace {
-    /// Those by which this process calls them.
+    /// The numbers are those of this process's namespace.
     Own,
-    /// Those of another pid namespace: this process got one of its own, and no `/proc` of that. The
-    /// inode of its own, if that is known.
+    /// The numbers are those of another pid namespace: this process is in its own one, without a
+    /// `/proc` of that. The value is the inode of its own, if that is known.
     Others(Option<u64>),
 }
 
@@ -208,7 +209,7 @@ impl PidNamespace {
         if lists_own_numbers() { Self::Own } else { Self::Others(namespace_of("self")) }
     }
 
-    /// The number by which this process calls a process of `/proc`, if it can.
+    /// The number of a process in `/proc` in this process's namespace, if it has one.
     fn own(self, listed: u32) -> Option<u32> {
         let Self::Others(own) = self else { return Some(listed) };
         let name = listed.to_string();
@@ -217,18 +218,18 @@ impl PidNamespace {
     }
 }
 
-/// What the list shows of some files.
+/// The locks that the list shows for some files.
 struct KernelLocks {
     locks: Vec<Lock>,
-    /// Whether a file of which no lock is shown has none.
+    /// Whether a file without a listed lock is not locked.
     is_complete: bool,
 }
 
-/// The locks on these files in the list, which is read up to `tries` times, or `None` where it
-/// cannot be read. The process is the one that took the lock.
+/// The locks on these files in the list, which is read up to `tries` times; `None` if it cannot be
+/// read. The process is the one that took the lock.
 ///
-/// A long list comes in several pieces. Between two of them, others' locks can move a lock within
-/// the list, so that it is passed over.
+/// A long list is read in several pieces. Between two of them, changes by other processes can move
+/// a lock within the list, so that it is missed.
 fn listed(files: &[FileId], tries: u32) -> io::Result<Option<KernelLocks>> {
     let mut found: Vec<Lock> = Vec::new();
     let mut is_complete = files.is_empty();
@@ -248,9 +249,9 @@ fn listed(files: &[FileId], tries: u32) -> io::Result<Option<KernelLocks>> {
     Ok(Some(KernelLocks { locks: found, is_complete }))
 }
 
-/// The processes that have a lock on one of these files that another process took, by the `lock:`
-/// lines in `/proc/PID/fdinfo/N` of the processes that this one may look at. Of several that have
-/// one lock it is the eldest, by its number.
+/// The processes that have a lock on one of these files that another process took, found by the
+/// `lock:` lines in `/proc/PID/fdinfo/N` of the processes that this user may inspect. If several
+/// have the same lock, the one with the lowest number is returned.
 fn inherited(files: &[FileId]) -> Vec<Lock> {
     let mut pids: Vec<u32> = numbers("/proc").collect();
     pids.sort_unstable();
@@ -266,7 +267,7 @@ fn inherited(files: &[FileId]) -> Vec<Lock> {
     found.into_iter().map(|(_, lock)| lock).collect()
 }
 
-/// The locks on these files that a process has open, each with who took it.
+/// The locks on these files that a process has open, each with the process that took it.
 fn locks_held_by(pid: u32, files: &[FileId]) -> Vec<Lock> {
     let mut found = Vec::new();
     for descriptor in numbers(&format!("/proc/{pid}/fdinfo")) {
@@ -287,9 +288,9 @@ fn numbers(directory: &str) -> impl Iterator<Item = u32> + use<> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// Which file a descriptor of a process is, by its path: to read in `fdinfo` has it open for a
-/// moment, and a close by its owner would free nothing meanwhile. Asks no server for it, which may
-/// be gone.
+/// The identity of the file of another process's descriptor, by its path. Reading `fdinfo` holds
+/// the file open for a moment, in which a close by its owner would release nothing, so only files
+/// of interest are read. `AT_STATX_DONT_SYNC` asks no server, which may be gone.
 fn file_of(pid: u32, descriptor: u32) -> Option<FileId> {
     use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
     /// `AT_STATX_DONT_SYNC` (`linux/fcntl.h`), which rustix does not name on Android.
@@ -300,23 +301,23 @@ fn file_of(pid: u32, descriptor: u32) -> Option<FileId> {
     Some(FileId { device, inode: found.stx_ino })
 }
 
-/// Whether the one who took it has it still: this process may have left what it took to those who
-/// inherited it. (Other processes are not asked: a look into their descriptors has the files open
-/// for a moment.)
+/// Whether the process that took the lock still has it: this process may have left its lock to
+/// children that inherited it. (Other processes are not checked, since inspecting their descriptors
+/// holds the files open for a moment.)
 fn still_has(lock: &Lock) -> bool {
     self_number() != Some(lock.process) || !locks_held_by(lock.process, &[lock.file]).is_empty()
 }
 
-/// `/proc/locks`, and whether that is the whole list as it was at one moment. `None` if the file
-/// does not exist, or this user may not read it.
+/// Reads `/proc/locks`, and returns whether that is the whole list as it was at one moment. `None`
+/// if the file does not exist, or this user may not read it.
 ///
-/// Each read holds up all locking of the machine for a moment (`locks_start` in `fs/locks.c`), and
-/// makes as many lines as there is room for, up to a page: so the buffer is large.
-/// `fs::read_to_string` begins with a read of 32 bytes.
+/// Each read blocks all locking on the machine for a moment (`locks_start` in `fs/locks.c`), and
+/// returns as many lines as fit into the buffer, up to a page: so the buffer is large.
+/// `fs::read_to_string` starts with a read of 32 bytes.
 ///
-/// That a second read returns nothing does not show that the first one returned all: the list may
-/// have become shorter in between. A piece that fills no more than half a page ended with the list,
-/// since another lock would have had room (with some 30 processes that wait for it as well).
+/// A second read that returns nothing does not prove that the first one returned everything: the
+/// list may have become shorter in between. A piece that fills at most half a page ended with the
+/// list, since another lock would have fitted (even with some 30 processes that wait for it).
 fn kernel_locks() -> io::Result<Option<(String, bool)>> {
     use io::ErrorKind;
     const HALF_A_PAGE: usize = 2048;
@@ -340,9 +341,9 @@ fn kernel_locks() -> io::Result<Option<(String, bool)>> {
     }
 }
 
-/// A lock in a line such as `7: FLOCK  ADVISORY  WRITE 4242 08:01:1337 0 EOF`, with the process
-/// that took it. A waiting request has `->` as its second word. In `fdinfo` the process is 0 where
-/// it has no number in `/proc`.
+/// A lock in a line such as `7: FLOCK  ADVISORY  WRITE 4242 08:01:1337 0 EOF`, with the process that
+/// took it. A waiting request has `->` as its second word. In `fdinfo` the process is 0 if it has
+/// no number in `/proc`.
 fn flock(line: &str) -> Option<Lock> {
     let mut words = line.split_ascii_whitespace().skip(1);
     if words.next() != Some("FLOCK") {
@@ -365,7 +366,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn proc_locks_lines_are_read_and_nonsense_is_passed_over() {
+    fn lines_of_proc_locks_are_parsed_and_others_are_ignored() {
         limit!();
         let id = FileId { device: rustix::fs::makedev(0xfe, 1), inode: 77 };
         let owner = |line| flock(line).filter(|lock| lock.file == id).map(|lock| lock.process);
@@ -386,9 +387,10 @@ mod tests {
     proptest::proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
 
-        /// As `fs/locks.c` writes them, in the list and (after `lock:` and a tab) in `fdinfo`.
+        /// The lines are as `fs/locks.c` writes them, in the list and (after `lock:` and a tab) in
+        /// `fdinfo`.
         #[test]
-        fn any_line_of_the_kernels_is_read_as_it_was_meant(
+        fn any_line_of_the_kernel_is_parsed_correctly(
             number in any::<u64>(),
             kind in "FLOCK |POSIX |OFDLCK|LEASE |ACCESS",
             mode in "READ |WRITE|UNLCK|RW   |NONE ",
@@ -405,7 +407,7 @@ mod tests {
             prop_assert_eq!(flock(&line), wanted);
             let info = format!("lock:\t{line}");
             prop_assert_eq!(info.strip_prefix("lock:").and_then(flock), wanted);
-            // Half of it is nobody's, unless all that counts is there.
+            // A truncated line is no lock, unless it has all the values that are needed.
             for cut in 0..line.len() {
                 let part = flock(&line[..cut]);
                 prop_assert!(part.is_none() || part.map(|lock| lock.file.device) == Some(file.device));
@@ -413,7 +415,7 @@ mod tests {
         }
 
         #[test]
-        fn nonsense_is_passed_over(text in any::<String>(), words in "([0-9]+: )?(-> )?(FLOCK|x)?[ 0-9a-fxFL:OCK-]{0,60}") {
+        fn invalid_lines_are_ignored(text in any::<String>(), words in "([0-9]+: )?(-> )?(FLOCK|x)?[ 0-9a-fxFL:OCK-]{0,60}") {
             limit!();
             let _ = (flock(&text), flock(&words));
         }

@@ -1,4 +1,4 @@
-//! Unix: `open(2)` flags, error numbers, device and inode numbers, what is written aside.
+//! Unix: `open(2)` flags, error numbers, device and inode numbers, temporary files.
 
 use std::fs::{self, File, FileType, OpenOptions, Permissions};
 use std::io;
@@ -14,27 +14,28 @@ use rustix::io::Errno;
 
 use super::{Bits, FileKind, Mode};
 
-/// Whether there are locks on this platform at all.
+/// Whether this platform has file locks at all.
 pub(crate) const SUPPORTED: bool = true;
 
-/// inotify loses nothing but what it says it lost: this is for what nobody thought of.
+/// inotify loses no event without reporting an overflow: this interval is for causes that are not
+/// known.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) const BACKSTOP: Duration = Duration::from_secs(1);
-/// FSEvents: begins late, loses what is queued when a watch is added, and takes 30 to 120 ms
+/// FSEvents starts late, loses queued events when a watch is added, and takes 30 to 120 ms
 /// (notify#993, libuv#626).
 #[cfg(target_vendor = "apple")]
 pub(crate) const BACKSTOP: Duration = Duration::from_millis(20);
-/// kqueue has no event for a close, so the death of a holder is seen only by looking.
+/// kqueue has no event for a close, so only a check finds that a holder has died.
 #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
 pub(crate) const BACKSTOP: Duration = Duration::from_millis(100);
 
-/// A second lock by the same descriptor takes the place of the first.
+/// Whether a second lock of the same descriptor is added to the first. Here it replaces the first.
 pub(super) const LOCKS_STACK: bool = false;
 
-/// A locked file can be read and written by everybody.
+/// Whether a lock keeps other processes from reading or writing the file. Here it does not.
 pub(super) const LOCKS_ARE_MANDATORY: bool = false;
 
-/// Whether [`FileId`] tells one file from another.
+/// Whether [`FileId`] distinguishes files.
 pub(crate) const FILES_HAVE_NUMBERS: bool = true;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -90,9 +91,10 @@ mod file_system {
 
 // ---------------------------------------------------------------------------------------- opening
 
-/// Rule 1. `O_NOFOLLOW`: a planted symlink must not lead us to another's file. `O_NONBLOCK`:
-/// opening a planted FIFO must not hang (it says nothing about locks). `O_NOCTTY`: a terminal must
-/// not become ours. std adds `O_CLOEXEC`. Never `O_TRUNC`, never `O_APPEND`.
+/// The flags of every open. `O_NOFOLLOW`: a planted symbolic link must not lead to another user's
+/// file. `O_NONBLOCK`: opening a planted FIFO must not hang (the flag does not affect locks).
+/// `O_NOCTTY`: a terminal must not become the controlling one. std adds `O_CLOEXEC`. `O_TRUNC` and
+/// `O_APPEND` are never used (rule 1).
 const FLAGS: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
 fn options() -> OpenOptions {
@@ -106,8 +108,8 @@ fn with_flags(flags: OFlags) -> OpenOptions {
     options
 }
 
-/// For a new file, with `O_EXCL`. open(2) can create a file for a descriptor that only reads, and
-/// std cannot.
+/// Options that create a new file, with `O_EXCL`. open(2) can create a file for a read-only
+/// descriptor, and std cannot.
 fn creating(writes: bool) -> OpenOptions {
     if writes {
         let mut options = options();
@@ -117,11 +119,11 @@ fn creating(writes: bool) -> OpenOptions {
     with_flags(FLAGS.union(OFlags::CREATE).union(OFlags::EXCL))
 }
 
-/// To read and write; only to read where writing is refused: the file system is read-only, the file
-/// belongs to another user, or is a program that runs.
+/// Opens the file to read and write, or read-only if this process may not write: the file system is
+/// read-only, the file belongs to another user, or it is a running program.
 pub(crate) fn open_existing(path: &Path) -> io::Result<File> {
     match options().write(true).open(path) {
-        // What refused writing says more than what refuses reading as well.
+        // If reading fails too, the error of writing tells more.
         Err(error) if refuses_writing(&error) => options().open(path).map_err(|_| error),
         other => other,
     }
@@ -134,10 +136,11 @@ fn refuses_writing(error: &io::Error) -> bool {
     )
 }
 
-/// Only to read: flock(2) needs no more on a local file system, and a program that a process has
-/// open for writing cannot be run (ETXTBSY). An NFS client grants an exclusive lock only on a
-/// descriptor that may write (flock(2), "NFS details"), so on a network file system, and where the
-/// system does not tell which are such, the file is opened to read and write.
+/// Opens the file read-only: flock(2) needs no more on a local file system, and a program that any
+/// process has open for writing cannot be executed (ETXTBSY). An NFS client grants an exclusive
+/// lock only on a descriptor that may write (flock(2), "NFS details"), so the file is opened to
+/// read and write on a network file system, and if the system does not show which file systems are
+/// local (rule 1).
 pub(crate) fn open_to_lock(path: &Path) -> io::Result<File> {
     let reading = options().open(path)?;
     if file_system::is_network_file(&reading) == Some(false) {
@@ -149,7 +152,7 @@ pub(crate) fn open_to_lock(path: &Path) -> io::Result<File> {
     }
 }
 
-/// For reading only, what others wrote beside the path.
+/// Opens a file read-only that another process wrote beside the path.
 pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
     options().open(path)
 }
@@ -158,21 +161,22 @@ pub(crate) fn create_new(path: &Path, bits: Option<Bits>) -> io::Result<File> {
     create(path, bits, true)
 }
 
-/// Open as by [`open_to_lock`]: it may become a program.
+/// Creates a file that is open as by [`open_to_lock`], since it may become a program.
 pub(crate) fn create_to_lock(path: &Path, bits: Option<Bits>) -> io::Result<File> {
     create(path, bits, file_system::is_network_directory(directory_of(path)) != Some(false))
 }
 
-/// With `bits`, the file has them from the first moment that it has its name: it is made under
-/// another name (crate `tempfile`) and given this one without clobbering. A `chmod` after creation
-/// would leave a moment in which other users are refused for ever by a mode that nobody asked for.
+/// Creates a file. With `bits`, the file has them as soon as it has its name: it is created under
+/// another name (crate `tempfile`) and then renamed without replacing a file. A `chmod` after
+/// creation would leave a moment in which other users cannot open the file, and if this process
+/// dies then, they never can (rule 1).
 fn create(path: &Path, bits: Option<Bits>, writes: bool) -> io::Result<File> {
     let Some(bits) = bits else { return creating(writes).open(path) };
-    let made = make(&mut unique(), path, Some(bits), &creating(writes))?;
-    match super::atomic_write::persist_new(made, path) {
+    let created = make(&mut unique(), path, Some(bits), &creating(writes))?;
+    match super::atomic_write::persist_new(created, path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            // Neither a rename without clobbering nor a second name (exFAT, some FUSE): the plain
-            // way.
+            // The file system supports neither a rename that does not replace nor a second name
+            // (exFAT, some FUSE): create the file directly.
             let file = creating(writes).mode(bits.file & 0o700).open(path)?;
             set_access(&file, bits.file)?;
             Ok(file)
@@ -181,8 +185,8 @@ fn create(path: &Path, bits: Option<Bits>, writes: bool) -> io::Result<File> {
     }
 }
 
-/// Not where that is its mode already: there are file systems that have one mode for all files, and
-/// refuse any change.
+/// Sets the mode, unless the file has it already: some file systems have one mode for all files,
+/// and reject any change (rule 13).
 fn set_mode(file: &File, mode: u32) -> io::Result<()> {
     if file.metadata()?.mode() & 0o7777 == mode {
         return Ok(());
@@ -190,7 +194,7 @@ fn set_mode(file: &File, mode: u32) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(mode))
 }
 
-/// The mode that was asked for: without it other users could be let in, or kept out.
+/// Sets the requested mode, which must not fail silently: it decides which other users have access.
 fn set_access(file: &File, mode: u32) -> io::Result<()> {
     set_mode(file, mode).map_err(|error| {
         if !is_unavailable(&error) {
@@ -202,11 +206,11 @@ fn set_access(file: &File, mode: u32) -> io::Result<()> {
     })
 }
 
-/// Rule 13. Whether the kernel, a file system or a sandbox has no such call, or not with these
-/// arguments. What such a call is for is done by an older one or left out, where that is possible.
-/// (EPERM is what old container runtimes say of calls that they do not know.)
+/// Whether the error means that the kernel, a file system or a sandbox does not support a call, or
+/// these arguments. The code then uses an older call or none, if that is possible. Old container
+/// runtimes return EPERM for calls that they do not know (rule 13).
 pub(super) fn is_unavailable(error: &io::Error) -> bool {
-    // Compared and not matched: OPNOTSUPP and NOTSUP are one number on some systems, two on others.
+    // Not a `match`: OPNOTSUPP and NOTSUP are one number on some systems, and two on others.
     [Errno::PERM, Errno::NOSYS, Errno::INVAL, Errno::OPNOTSUPP, Errno::NOTSUP]
         .iter()
         .any(|unavailable| Errno::from_io_error(error).as_ref() == Some(unavailable))
@@ -216,13 +220,13 @@ fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// As tempfile takes it: any path will do.
+/// The path as tempfile accepts it: any path is valid.
 pub(super) fn at_any_length(path: &Path) -> &Path {
     path
 }
 
-/// A new file in the directory of `path`, under a random name, with the mode that a file created
-/// with `bits` has: to be filled and then given the name `path`.
+/// Creates a temporary file for `path` in the same directory, under a random name, with the mode
+/// that a file created with `bits` has.
 pub(super) fn create_unique(
     path: &Path,
     bits: Option<Bits>,
@@ -236,7 +240,7 @@ fn unique<'a>() -> tempfile::Builder<'a, 'a> {
     builder
 }
 
-/// The same at `path` itself.
+/// Creates a temporary file at `path` itself.
 pub(super) fn create_at(path: &Path, bits: Option<Bits>) -> io::Result<tempfile::NamedTempFile> {
     make(exactly(path).rand_bytes(0), path, bits, &creating(true))
 }
@@ -247,53 +251,54 @@ fn exactly(path: &Path) -> tempfile::Builder<'_, '_> {
     builder
 }
 
-/// A new file at `path` itself, locked for as long as it is open ([`WRITERS_LOCK`]). No other user
-/// can open a `private` one until it has its owner and mode ([`KeptAttributes`]).
+/// Creates a temporary file at `path` itself, locked while it is open ([`WRITERS_LOCK`]). No other
+/// user can open a `private` file until it has its owner and mode ([`KeptAttributes`]).
 pub(super) fn create_fixed(
     path: &Path,
     bits: Option<Bits>,
     private: bool,
 ) -> io::Result<tempfile::NamedTempFile> {
-    let made = if private {
+    let created = if private {
         make(exactly(path).rand_bytes(0), path, None, creating(true).mode(PRIVATE))?
     } else {
         create_at(path, bits)?
     };
-    // Nobody else has it: somebody who looks whether we live, for a moment, if anybody.
-    let _looked = super::try_lock(made.as_file(), Mode::Exclusive)?;
-    super::atomic_write::check_still_named(made, path)
+    // No other writer has the file. At most, another process checks for a moment whether this one
+    // lives.
+    let _locked = super::try_lock(created.as_file(), Mode::Exclusive)?;
+    super::atomic_write::check_still_named(created, path)
 }
 
-/// Marks a new file as being written, for as long as it is open. `None`: another process looked at
-/// it before that, took it for one that a killed writer left, and removes it. Where there are no
-/// locks no process can tell, and the file is ours.
+/// Marks a new file as being written while it is open. `None`: another process checked it before it
+/// was marked, took it for a file of a killed writer, and removes it. Where locks are not
+/// supported, no process does that, and the file needs no mark (rule 14).
 pub(super) fn mark_in_use(
-    made: tempfile::NamedTempFile,
+    created: tempfile::NamedTempFile,
     path: &Path,
 ) -> io::Result<Option<tempfile::NamedTempFile>> {
-    let is_locked = super::try_lock(made.as_file(), Mode::Exclusive).unwrap_or(true);
-    if is_locked && names(path, identity(made.as_file())?)? {
-        return Ok(Some(made));
+    let is_locked = super::try_lock(created.as_file(), Mode::Exclusive).unwrap_or(true);
+    if is_locked && names(path, identity(created.as_file())?)? {
+        return Ok(Some(created));
     }
-    let _ = made.keep(); // its name is not ours to remove
+    let _ = created.keep(); // another process may own the name, so it is not removed
     Ok(None)
 }
 
-/// Ends that, as soon as the file has its name: the descriptor of a forked copy would keep it
-/// locked.
+/// Removes the mark as soon as the file has its name: otherwise the descriptor of a forked copy
+/// would keep it locked.
 pub(super) fn unmark(file: &File) {
     let _ = super::unlock(file);
 }
 
-/// Removes a file that no process writes, and returns whether it is gone. While it is locked here
-/// no process can mark it.
+/// Removes a file that no process writes, and returns whether it is gone. While this process has it
+/// locked, no other process can mark it (rule 14).
 pub(super) fn remove_if_left(path: &Path) -> bool {
     let remove = || -> io::Result<bool> {
         if file_kind(path)? != FileKind::File {
             return Ok(false);
         }
         let file = open_to_lock(path)?;
-        // Something else may have taken its place since.
+        // The file may have been replaced since.
         if !file.metadata()?.is_file() || !super::try_lock(&file, Mode::Exclusive)? {
             return Ok(false);
         }
@@ -306,35 +311,37 @@ pub(super) fn remove_if_left(path: &Path) -> bool {
 
 const PRIVATE: u32 = 0o600;
 
-/// Who writes a file aside has it locked meanwhile, so that it is seen whether they live.
+/// Whether a writer locks its temporary file, so that other processes can check whether the writer
+/// lives.
 pub(super) const WRITERS_LOCK: bool = true;
 
-/// Without `bits` as any other file: 0666, of which open(2) takes what the umask says.
+/// Creates a temporary file. Without `bits` its mode is that of any other file: 0666 without the
+/// bits of the umask.
 fn make(
     builder: &mut tempfile::Builder<'_, '_>,
     path: &Path,
     bits: Option<Bits>,
     options: &OpenOptions,
 ) -> io::Result<tempfile::NamedTempFile> {
-    // tempfile adds its own path to the system's error, and keeps nothing of that but its kind.
+    // tempfile adds its path to the system's error, and keeps only the kind of that error.
     let mut refused = None;
     let mut options = options.clone();
     if bits.is_some() {
         options.mode(PRIVATE);
     }
     let open = |path: &Path| options.open(path).inspect_err(|error| refused = error.raw_os_error());
-    let made = builder.make_in(directory_of(path), open);
-    let made = made.map_err(|error| refused.map_or(error, io::Error::from_raw_os_error))?;
+    let created = builder.make_in(directory_of(path), open);
+    let created = created.map_err(|error| refused.map_or(error, io::Error::from_raw_os_error))?;
     if let Some(bits) = bits {
-        // fchmod, for which the umask does not count; the umask itself is the process's and not
-        // ours.
-        set_access(made.as_file(), bits.file)?;
+        // fchmod ignores the umask. Changing the umask itself would affect the whole process.
+        set_access(created.as_file(), bits.file)?;
     }
-    Ok(made)
+    Ok(created)
 }
 
-/// Why a file could not be replaced, in words where the system's are misleading: rename(2) says
-/// EPERM in a directory with the sticky bit, unless the user owns the file or that directory.
+/// The error for a file that could not be replaced, with an explanation where the system's error is
+/// misleading: in a directory with the sticky bit, rename(2) returns EPERM unless the user owns the
+/// file or the directory.
 pub(super) fn not_replaced(path: &Path, error: io::Error) -> io::Error {
     let is_sticky = || fs::metadata(directory_of(path)).is_ok_and(|it| it.mode() & 0o1000 != 0);
     if Errno::from_io_error(&error) == Some(Errno::PERM) && is_sticky() {
@@ -347,13 +354,13 @@ pub(super) fn not_replaced(path: &Path, error: io::Error) -> io::Error {
     error
 }
 
-/// Nothing stands in the way of a rename here; on Windows a reader does.
+/// Calls `call` once, since readers do not block a rename here, as they do on Windows.
 pub(crate) fn through_readers<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     call()
 }
 
-/// Linux and Apple refuse where something has the new name; elsewhere, and where the file system
-/// does not know how, it is replaced.
+/// Renames the file to a name that must not exist. Linux and Apple check that; on other systems,
+/// and if the file system does not support it, an existing file is replaced.
 pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
     {
@@ -366,19 +373,19 @@ pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)
 }
 
-/// Frees the name at once, also where somebody has the file open.
+/// Removes the file and frees its name immediately, even if a process has the file open.
 pub(crate) fn remove_at_once(path: &Path) -> io::Result<()> {
     fs::remove_file(path)
 }
 
-/// One `lstat`, without more of std around it: this is what a look at an event costs.
+/// Calls `lstat` directly, without std's overhead, since this is the cost of a check of an event.
 pub(crate) fn file_kind(path: &Path) -> io::Result<FileKind> {
     match rustix::fs::lstat(path) {
         Ok(stat) => {
             let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
             Ok(FileKind::of(kind == rustix::fs::FileType::RegularFile))
         }
-        // A part of the path that is a file has no file in it.
+        // If a parent in the path is a file, the path names nothing.
         Err(Errno::NOENT | Errno::NOTDIR | Errno::STALE) => Ok(FileKind::Nothing),
         Err(error) => Err(error.into()),
     }
@@ -404,8 +411,9 @@ pub(crate) fn describe(kind: FileType) -> &'static str {
 
 // ---------------------------------------------------------------------------------------- locking
 
-/// Rule 9: CIFS says EACCES to a try for "busy" (flock(2), "CIFS details"). On a local file system
-/// only a security module says it, and means a denial, which a wait would never see the end of.
+/// Whether the error of a try means that the lock would block. CIFS returns EACCES for that
+/// (flock(2), "CIFS details"). On a local file system only a security module returns it, and means
+/// a denial, for which a wait would never end (rule 9).
 pub(super) fn means_busy(file: &File, error: &io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::ACCESS)
         && file_system::is_network_file(file) == Some(true)
@@ -447,12 +455,12 @@ pub(crate) fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// A name is nothing but a name here.
+/// Every path names the file that it seems to name here.
 pub(crate) fn misnamed(_path: &Path) -> Option<io::Error> {
     None
 }
 
-/// Files have numbers here, and who waits goes by these.
+/// The path itself, since waiters are grouped by the numbers of files here.
 pub(crate) fn common_name(path: &Arc<Path>) -> Arc<Path> {
     Arc::clone(path)
 }
@@ -463,7 +471,8 @@ pub(crate) fn is_bad_name(error: &io::Error) -> bool {
 
 // --------------------------------------------------------------------------------------- identity
 
-/// Device and inode. The number stays taken as long as the file is open, so equal means the same.
+/// Device and inode. The number is not reused while the file is open, so equal numbers mean the
+/// same file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FileId {
     device: u64,
@@ -489,7 +498,7 @@ impl std::fmt::Display for FileId {
     }
 }
 
-/// Which file the path names.
+/// The identity of the file that the path names.
 pub(crate) fn path_identity(path: &Path) -> io::Result<FileId> {
     Ok(FileId::of(&rustix::fs::lstat(path)?))
 }
@@ -498,9 +507,9 @@ pub(crate) fn identity(file: &File) -> io::Result<FileId> {
     Ok(FileId::of(&rustix::fs::fstat(file)?))
 }
 
-/// Rule 2: whether `path` still names that file. `lstat`, so that a symlink put in its place does
-/// not count. A path that is gone, or whose parents are, names nothing; ESTALE is NFS's word for
-/// it.
+/// Whether `path` still names that file. `lstat` is used so that a symbolic link in its place does
+/// not count. A path that does not exist, or whose parents do not, names nothing; NFS returns
+/// ESTALE for that (rule 2).
 pub(crate) fn names(path: &Path, id: FileId) -> io::Result<bool> {
     match rustix::fs::lstat(path) {
         Ok(stat) => Ok(FileId::of(&stat) == id),
@@ -509,8 +518,9 @@ pub(crate) fn names(path: &Path, id: FileId) -> io::Result<bool> {
     }
 }
 
-/// Whether nothing but `path` names that file; `None` if the path does not. Looks twice: who wants
-/// to be taken for that has to take the other name away for both looks.
+/// Whether `path` is the only name of that file; `None` if it does not name the file. The check is
+/// repeated once, so a program that wants to hide another name has to remove it during both checks
+/// (rule S10).
 pub(crate) fn has_one_name(path: &Path, id: FileId) -> io::Result<Option<bool>> {
     let mut has_one = true;
     for _ in 0..2 {
@@ -523,61 +533,63 @@ pub(crate) fn has_one_name(path: &Path, id: FileId) -> io::Result<Option<bool>> 
     Ok(Some(has_one))
 }
 
-/// Which directory a path leads to. An inode's number is used again, often at once, by the next
-/// directory that is made; so with the time at which it was made, where the file system keeps that.
+/// The identity of the directory that a path leads to. The system often reuses an inode's number
+/// for the next directory, so the identity includes the creation time, if the file system stores
+/// that (rule E6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DirectoryId {
     id: FileId,
-    made: Option<SystemTime>,
+    created: Option<SystemTime>,
 }
 
-/// Follows symbolic links, as a watch does.
+/// The identity of the directory; follows symbolic links, as a watch does.
 pub(crate) fn directory_identity(directory: &Path) -> io::Result<DirectoryId> {
     let found = fs::metadata(directory)?;
     if !found.is_dir() {
         return Err(io::ErrorKind::NotADirectory.into());
     }
     let id = FileId { device: found.dev(), inode: found.ino() };
-    Ok(DirectoryId { id, made: found.created().ok() })
+    Ok(DirectoryId { id, created: found.created().ok() })
 }
 
-/// Linux: by the magic number, the list of GNU coreutils' `fs-is-local` (what `tail -f` goes by)
-/// with 9p added; every FUSE counts, since its kind cannot be told. Apple, FreeBSD, OpenBSD: by
-/// `MNT_LOCAL`. Elsewhere nothing is known and "local" is assumed.
+/// Whether the file is on a network file system. Linux: by the magic number, with the list of GNU
+/// coreutils' `fs-is-local` (which `tail -f` uses) and 9p; every FUSE counts, since its kind is not
+/// known. Apple, FreeBSD, OpenBSD: by `MNT_LOCAL`. On other systems nothing is known, and "local"
+/// is assumed.
 pub(crate) fn is_network(_path: &Path, file: &File) -> bool {
     file_system::is_network_file(file) == Some(true)
 }
 
-/// Whether [`locked_in_list`] knows if a file there is locked, if it can be read: the list has the
-/// locks of all processes and goes by the numbers of stat(2) (not so on btrfs and some overlays),
-/// and no other host can have the file locked.
+/// Whether [`locked_in_list`], if the list can be read, decides whether a file there is locked: the
+/// list has the locks of all processes, with the numbers that stat(2) returns (not so on btrfs and
+/// some overlays), and no other host can have the file locked.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn lists_locks(path: &Path) -> bool {
     file_system::is_listed(path) && linux_proc::lists_all()
 }
 
-/// The same of a directory.
+/// Whether the directory is on a network file system.
 pub(crate) fn is_network_directory(directory: &Path) -> bool {
     file_system::is_network_directory(directory) == Some(true)
 }
 
 // -------------------------------------------------------------------------------------- publishing
 
-/// A published file that the kernel knows to be alive: its publisher holds an exclusive lock on it,
-/// which ends with the process however it ends.
+/// A published file whose publisher holds an exclusive lock on it. The kernel drops the lock
+/// however the process ends, so the lock shows whether the publisher lives (rule 11).
 #[derive(Debug)]
 pub(crate) struct LivenessLock {
     file: File,
 }
 
 impl LivenessLock {
-    /// Whether an empty file can be one that was withdrawn.
+    /// Whether an empty file may be a withdrawn record.
     pub(crate) const MAY_BE_EMPTY: bool = false;
 
-    /// Puts `contents` at `path` in one step, replacing what is there. It is locked before it
-    /// has its name, so no process finds it unlocked while its publisher lives.
+    /// Publishes `contents` at `path` in one step, and replaces an existing file. The file is
+    /// locked before it has its name, so no process finds it unlocked while its publisher lives.
     ///
-    /// It is written at `aside` first, where nothing may be. Only one process may publish at a path
+    /// It is first written to `aside`, which must not exist. Only one process may publish at a path
     /// at a time.
     pub(crate) fn publish(
         path: &Path,
@@ -590,21 +602,21 @@ impl LivenessLock {
             if let Some(bits) = bits {
                 set_mode(&file, bits.file)?;
             }
-            // Before there is anything to be read: who finds a record asks whether its publisher
-            // lives.
+            // Lock the file before it has contents, since a process that reads a record checks
+            // whether its publisher lives.
             if !super::try_lock(&file, Mode::Exclusive)? {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
             io::Write::write_all(&mut &file, contents)?;
             fs::rename(aside, path)?;
-            // A holder of a file that was replaced since may publish at the same names.
+            // The holder of a file that was replaced meanwhile may publish under the same names.
             if !names(path, identity(&file)?)? {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
             Ok(())
         })();
         if let Err(error) = published {
-            // Whatever became of it, it must not look as if its publisher had died.
+            // In any case the file must not look as if its publisher had died.
             let _ = file.set_len(0);
             let _ = fs::remove_file(aside);
             if identity(&file).and_then(|id| names(path, id)).unwrap_or(false) {
@@ -615,8 +627,8 @@ impl LivenessLock {
         Ok(Self { file })
     }
 
-    /// Whether the publisher of this opened file lives. Asked with a shared lock, so that two who
-    /// ask at once do not take each other for the publisher.
+    /// Whether the publisher of this open file lives. The check uses a shared lock, so that two
+    /// processes that check at the same time do not take each other for the publisher.
     pub(crate) fn is_alive(_path: &Path, file: &File) -> bool {
         match super::try_lock(file, Mode::Shared) {
             Ok(true) => {
@@ -628,8 +640,8 @@ impl LivenessLock {
         }
     }
 
-    /// Cuts the file to `length` bytes and takes it away, if it is still the one at the path. Only
-    /// for the process that published it.
+    /// Truncates the file to `length` bytes, and removes it if the path still names it. Only for
+    /// the process that published it.
     pub(crate) fn withdraw(self, path: &Path, length: u64) -> io::Result<()> {
         let cut = self.file.set_len(length);
         if names(path, identity(&self.file)?)? {
@@ -643,9 +655,9 @@ impl LivenessLock {
 mod tests {
     use super::*;
 
-    /// What takes the path's place between the look and the open (rule 1).
+    /// Another process may replace the file between the check of the path and the open (rule 1).
     #[test]
-    fn an_open_neither_follows_a_symlink_nor_waits_for_a_fifo() {
+    fn opening_neither_follows_a_symlink_nor_blocks_on_a_fifo() {
         limit!();
         let dir = tempfile::tempdir().unwrap();
         let (target, link, fifo) =
@@ -661,7 +673,7 @@ mod tests {
     }
 
     #[test]
-    fn a_local_file_system_is_not_taken_for_a_network() {
+    fn a_local_file_system_does_not_count_as_a_network_one() {
         limit!();
         let file = tempfile::NamedTempFile::new().unwrap();
         assert!(!is_network(file.path(), file.as_file()));

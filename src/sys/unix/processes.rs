@@ -1,18 +1,18 @@
-//! Unix: a mark that distinguishes a process from its forked copies, a coarse clock, the host's
-//! name.
+//! Unix: distinguishes a process from its forked copies; a coarse clock; the host's name.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use forkguard::atfork::Guard;
 
-/// A mark of the process in which it was made. `fork` copies handles and guards, and both copies
-/// then share the open file descriptions and so the locks: the copy must neither free nor use them
-/// (rule 4).
+/// Identifies the process that created a value. `fork` copies handles and guards, and both copies
+/// then share the open file descriptions and so the locks: the forked copy must neither release nor
+/// use them (rule 4).
 #[derive(Debug, Clone)]
 pub(crate) enum Origin {
-    /// Counts forks by `pthread_atfork(3)`, so a look costs a load. Not told of a bare clone(2).
+    /// Counts forks by `pthread_atfork(3)`, so a check costs one load. A bare clone(2) is not
+    /// counted.
     Counted(Guard),
-    /// While no handler is registered, or none can be (no memory): asks the kernel each time.
+    /// Asks the kernel each time, while no handler is registered or if none can be (out of memory).
     Asked(u32),
 }
 
@@ -21,10 +21,10 @@ static REGISTERING: AtomicU32 = AtomicU32::new(0);
 /// No process has this number.
 const REGISTERED: u32 = u32::MAX;
 
-/// A mark that counts forks; the first call registers the handler. `None` while another thread
-/// registers it: forkguard would wait for that thread, which may have stayed behind in the process
-/// that this one was forked from, since `pthread_atfork(3)` itself waits for a `fork` under way
-/// (rule 4).
+/// A value that counts forks; the first call registers the handler. `None` while another thread
+/// registers it. forkguard would wait for that thread, which may exist only in the process that
+/// this one was forked from, since `pthread_atfork(3)` waits for a `fork` that is under way (rule
+/// 4).
 fn counted() -> Option<Guard> {
     if REGISTERING.load(Ordering::Acquire) == REGISTERED {
         return Guard::try_new().ok();
@@ -49,8 +49,8 @@ impl Origin {
     }
 }
 
-/// Linux reads `CLOCK_MONOTONIC_COARSE` in a quarter of the time of the exact clock:
-/// `clock_gettime(2)`.
+/// Linux reads `CLOCK_MONOTONIC_COARSE` in a quarter of the time that the exact clock takes
+/// (`clock_gettime(2)`).
 pub(crate) fn coarse_milliseconds() -> u64 {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {

@@ -1,9 +1,9 @@
-//! Windows: share modes, error numbers.
+//! Windows: share modes and error numbers.
 //!
-//! Rule 7. Lock files are opened without delete sharing: while anybody has one open it can neither
-//! be removed nor renamed nor replaced, so the path names the locked file for as long as we hold it
-//! and [`names`] has nothing to ask. Locked ranges are mandatory here, hence nothing is stored in a
-//! lock file.
+//! Lock files are opened without delete sharing: while any process has one open, it can be neither
+//! removed nor renamed nor replaced. So the path names the locked file while a process holds it,
+//! and [`names`] has nothing to check. Locked ranges are mandatory here, so nothing is stored in a
+//! lock file (rule 7).
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -20,29 +20,31 @@ pub(crate) use super::no_proc::{
 };
 use super::{Bits, FileKind};
 
-/// Whether there are locks on this platform at all.
+/// Whether this platform has file locks at all.
 pub(crate) const SUPPORTED: bool = true;
 
-/// There is no event for a close, so the death of a holder is seen only by looking; and notify 8.2
-/// loses an overflow without a word (notify#963).
+/// There is no event for a close, so only a check finds that a holder has died; and notify 8.2 does
+/// not report an overflow (notify#963).
 pub(crate) const BACKSTOP: Duration = Duration::from_millis(100);
 
-/// A shared lock by the handle that has an exclusive one comes on top of it, and the first
-/// unlocking takes the exclusive one away: `LockFileEx`, remarks.
+/// Whether a second lock of the same handle is added to the first. Here a shared lock is added to
+/// the exclusive one of the same handle, and the first unlocking removes the exclusive one
+/// (`LockFileEx`, remarks).
 pub(super) const LOCKS_STACK: bool = true;
 
-/// Nobody else can read what is locked exclusively, nor write what is locked.
+/// Whether a lock keeps other processes from reading or writing the file. Here no other process can
+/// read a file that is locked exclusively, or write to a locked one.
 pub(super) const LOCKS_ARE_MANDATORY: bool = true;
 
-/// Whether [`FileId`] tells one file from another.
+/// Whether [`FileId`] distinguishes files.
 pub(crate) const FILES_HAVE_NUMBERS: bool = false;
 
 const FILE_SHARE_READ: u32 = 1;
 const FILE_SHARE_WRITE: u32 = 2;
 const FILE_SHARE_ALL: u32 = 7;
-/// To look at something that may be a directory.
+/// Opens a path that may name a directory.
 const FILE_FLAG_BACKUP_SEMANTICS: u32 = 0x0200_0000;
-/// A symbolic link or junction at the last component is opened itself, and then refused.
+/// Opens a symbolic link or junction at the last component itself, which is then an error.
 const FILE_FLAG_OPEN_REPARSE_POINT: u32 = 0x0020_0000;
 
 const ERROR_INVALID_FUNCTION: i32 = 1;
@@ -60,17 +62,18 @@ fn is(error: &io::Error, codes: &[i32]) -> bool {
     error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
-/// Somebody is in the way who will be gone in a moment, it may be: a virus scanner or an indexer
-/// that has the file open, or who deletes it.
+/// The errors that may be due to another process for a moment: a virus scanner or an indexer has
+/// the file open, or a process deletes it.
 const TRANSIENT_ERRORS: &[i32] =
     &[ERROR_SHARING_VIOLATION, ERROR_ACCESS_DENIED, ERROR_DELETE_PENDING];
 
-/// For a lock file.
+/// How long to try again for a lock file.
 const SHARING_TIMEOUT: Duration = Duration::from_secs(1);
 
 const LONGEST_PAUSE: Duration = Duration::from_millis(4);
 
-/// Rule 7. Tries again for so long whatever somebody may be in the way of, and then believes it.
+/// Repeats a call that fails with a transient error until `limit` has passed, and then returns the
+/// error (rule 7).
 fn retry_transient<T>(limit: Duration, call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     retry_transient_unless(limit, |_| false, call)
 }
@@ -87,8 +90,8 @@ fn retry_transient_unless<T>(
             Err(error) if paused < limit && is(&error, TRANSIENT_ERRORS) && !is_final(&error) => {
                 std::thread::sleep(pause);
                 paused += pause;
-                // Not longer: programs that open and close a file all the time leave short moments
-                // in between.
+                // Not longer: programs that keep opening and closing a file leave only short
+                // moments in between.
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
             other => return other,
@@ -96,18 +99,18 @@ fn retry_transient_unless<T>(
     }
 }
 
-/// The same for opening what is at `path`: a user who may not is told at once.
+/// Does the same for opening `path`, except that a denial for this user is returned immediately.
 fn opened<T>(path: &Path, mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let is_refused = |error: &io::Error| is(error, &[ERROR_ACCESS_DENIED]) && is_settled(path);
     match retry_transient_unless(SHARING_TIMEOUT, is_refused, &mut call) {
-        // What was in the way may have gone while that was looked at.
+        // The transient cause may have ended during the check.
         Err(error) if is(&error, &[ERROR_ACCESS_DENIED]) => call(),
         opened => opened,
     }
 }
 
 /// Whether the name is free, or names a file that is not being deleted. A file whose deletion waits
-/// for its last handle refuses every open, also one that only reads attributes.
+/// for its last handle cannot be opened, not even to read its attributes.
 fn is_settled(path: &Path) -> bool {
     let flags = FILE_FLAG_BACKUP_SEMANTICS | FILE_FLAG_OPEN_REPARSE_POINT;
     let mut look = OpenOptions::new();
@@ -126,8 +129,8 @@ fn options() -> OpenOptions {
     options
 }
 
-/// Read and write, or only read where writing is refused: the file has the read-only attribute, an
-/// access list says so, or the medium is write-protected.
+/// Opens the file to read and write, or read-only if this process may not write: the file has the
+/// read-only attribute, an access list denies it, or the medium is write-protected.
 pub(crate) fn open_existing(path: &Path) -> io::Result<File> {
     opened(path, || match options().write(true).open(path) {
         Err(error) if is(&error, &[ERROR_ACCESS_DENIED, ERROR_WRITE_PROTECT]) => {
@@ -137,19 +140,20 @@ pub(crate) fn open_existing(path: &Path) -> io::Result<File> {
     })
 }
 
-/// To read and write: locks are mandatory here, so no other program reads or runs the file while it
-/// is locked.
+/// Opens the file to read and write: locks are mandatory here, so no other program reads or
+/// executes the file while it is locked.
 pub(crate) fn open_to_lock(path: &Path) -> io::Result<File> {
     open_existing(path)
 }
 
-/// For reading only, what others wrote beside the path. Shares everything: it must not be in their
-/// way.
+/// Opens a file read-only that another process wrote beside the path. It shares all access, so that
+/// it does not block that process.
 pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
     options().share_mode(FILE_SHARE_ALL).open(path)
 }
 
-/// Mode bits mean nothing here: what is created inherits the access list of its directory.
+/// Creates a file. Mode bits have no meaning here: a new file inherits the access list of its
+/// directory.
 pub(crate) fn create_new(path: &Path, _bits: Option<Bits>) -> io::Result<File> {
     opened(path, || options().write(true).create_new(true).open(path))
 }
@@ -158,8 +162,7 @@ pub(crate) fn create_to_lock(path: &Path, bits: Option<Bits>) -> io::Result<File
     create_new(path, bits)
 }
 
-/// A new file in the directory of `path`, under a random name: to be filled and then given the name
-/// `path`.
+/// Creates a temporary file for `path` in the same directory, under a random name.
 pub(super) fn create_unique(
     path: &Path,
     _bits: Option<Bits>,
@@ -168,11 +171,11 @@ pub(super) fn create_unique(
     tempfile::Builder::new().prefix(".flockwork.").tempfile_in(at_any_length(directory))
 }
 
-/// As tempfile takes it, which renames by `MoveFileExW` with a path as it is: that may have 259
-/// characters, and many more behind `\\?\`. (std sees to that by itself.) Only for absolute paths,
-/// and what [`misnamed`] has nothing against.
+/// The path as tempfile accepts it. tempfile passes its paths unchanged to `MoveFileExW`, which
+/// accepts 259 characters, and many more with the prefix `\\?\`. (std adds the prefix
+/// automatically.) Only for absolute paths that [`misnamed`] accepts.
 pub(super) fn at_any_length(path: &Path) -> Cow<'_, Path> {
-    /// What is made in a directory has a name, too.
+    /// Leaves room for the name of a file that is created in the directory.
     const SHORT: usize = 200;
     let mut parts = path.components();
     let prefix = match parts.next() {
@@ -194,7 +197,7 @@ pub(super) fn at_any_length(path: &Path) -> Cow<'_, Path> {
     long.into()
 }
 
-/// The same, when it is free.
+/// Creates a temporary file at `path` itself, which must be free.
 pub(super) fn create_fixed(
     path: &Path,
     bits: Option<Bits>,
@@ -203,13 +206,14 @@ pub(super) fn create_fixed(
     opened(path, || create_at(path, bits))
 }
 
-/// An open file is marked as being written: another process cannot open it without sharing.
+/// Does nothing: an open file is marked as being written, since another process cannot open it
+/// without sharing.
 #[allow(clippy::unnecessary_wraps, reason = "the seam's signature")]
 pub(super) fn mark_in_use(
-    made: tempfile::NamedTempFile,
+    created: tempfile::NamedTempFile,
     _path: &Path,
 ) -> io::Result<Option<tempfile::NamedTempFile>> {
-    Ok(Some(made))
+    Ok(Some(created))
 }
 
 pub(super) fn unmark(_file: &File) {}
@@ -224,24 +228,24 @@ pub(super) fn remove_if_left(path: &Path) -> bool {
     is_left && fs::remove_file(path).is_ok()
 }
 
-/// A new file at `path` itself, which may be in use.
+/// Creates a temporary file at `path` itself, which may be in use.
 pub(super) fn create_at(path: &Path, _bits: Option<Bits>) -> io::Result<tempfile::NamedTempFile> {
     let (directory, name) = (path.parent().unwrap_or(Path::new(".")), path.file_name());
     let directory = at_any_length(directory);
-    let mut made = tempfile::Builder::new();
-    made.prefix(name.unwrap_or_default()).rand_bytes(0).tempfile_in(&directory)
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(name.unwrap_or_default()).rand_bytes(0).tempfile_in(&directory)
 }
 
-/// The lock on what is written aside would hinder its being renamed; and the lock that keeps others
-/// from writing cannot be removed here while it is held.
+/// Whether a writer locks its temporary file. Here a lock would block the rename; and a lock file
+/// that is held cannot be removed, so there is never a second writer.
 pub(super) const WRITERS_LOCK: bool = false;
 
-/// What a file that is replaced hands on: nothing, since the new one inherits the access list of
-/// its directory.
+/// The attributes that a new file takes over from the one it replaces: none, since it inherits the
+/// access list of its directory.
 pub(super) struct KeptAttributes;
 
 impl KeptAttributes {
-    /// `None`: there is no file yet.
+    /// Checks the old file; `None` if there is none yet.
     pub(super) fn of(path: &Path) -> io::Result<Option<Self>> {
         match fs::symlink_metadata(path) {
             Ok(found) if found.permissions().readonly() => {
@@ -259,24 +263,24 @@ impl KeptAttributes {
     }
 }
 
-/// The system's own words will do.
+/// The system's error is clear enough here.
 pub(super) fn not_replaced(_path: &Path, error: io::Error) -> io::Error {
     error
 }
 
-/// Who reads a file is in the way of its replacement for a moment.
+/// Repeats the call for a while, since a reader blocks the replacement of a file.
 pub(crate) fn through_readers<T>(call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     retry_transient(SHARING_TIMEOUT, call)
 }
 
-/// What is at the new name is replaced: std has no other way.
+/// Renames the file. An existing file at the new name is replaced, since std has no other way.
 pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     retry_transient(SHARING_TIMEOUT, || fs::rename(from, to))
 }
 
-/// Frees the name at once. Where deletion is not POSIX's (before Windows 10, version 1809; FAT;
-/// Wine), a deleted file keeps its name until the last process closes it, and could be taken for a
-/// new one.
+/// Removes the file and frees its name immediately. Without POSIX semantics (before Windows 10,
+/// version 1809; FAT; Wine), a deleted file keeps its name until the last process closes it, and
+/// could be taken for a new file.
 pub(crate) fn remove_at_once(path: &Path) -> io::Result<()> {
     let aside = super::unique_beside(path);
     retry_transient(SHARING_TIMEOUT, || fs::rename(path, &aside))?;
@@ -284,13 +288,13 @@ pub(crate) fn remove_at_once(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// There is no such call: a directory cannot be opened for it, and NTFS keeps a journal of names.
+/// Does nothing: a directory cannot be opened for syncing, and NTFS keeps a journal of names.
 #[allow(clippy::unnecessary_wraps, reason = "the seam's signature")]
 pub(crate) fn sync_directory(_directory: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// `false`: the file system has no such call.
+/// Syncs the file. `false`: the file system does not support that (rule 13).
 pub(super) fn sync_file(file: &File) -> io::Result<bool> {
     match file.sync_all() {
         Err(error) if is_unavailable(&error) => Ok(false),
@@ -298,33 +302,34 @@ pub(super) fn sync_file(file: &File) -> io::Result<bool> {
     }
 }
 
-/// There is no such call for a user without special rights.
+/// Returns `false`, since a user without special rights cannot sync everything.
 #[allow(clippy::unnecessary_wraps, reason = "the seam's signature")]
 pub(crate) fn sync_everything(_directory: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Not known of here.
+/// Directories cannot be held here.
 #[allow(clippy::unnecessary_wraps, reason = "the seam's signature")]
 pub(crate) fn hold_directory(_path: &Path) -> io::Result<Option<(File, std::path::PathBuf)>> {
     Ok(None)
 }
 
 pub(crate) fn create_directories(path: &Path, _bits: Option<Bits>) -> io::Result<()> {
-    let made = fs::create_dir_all(path);
+    let created = fs::create_dir_all(path);
     if path.is_dir() {
         return Ok(());
     }
-    // A file in the place of one of them is only told as a path that was not found; a drive that is
-    // not there not at all.
+    // If a parent is a file, the system's error is only that the path was not found; a missing
+    // drive gives no error.
     let found = path.ancestors().find_map(|above| fs::metadata(above).ok());
     if found.is_some_and(|found| !found.is_dir()) {
         return Err(io::ErrorKind::NotADirectory.into());
     }
-    Err(made.err().unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+    Err(created.err().unwrap_or_else(|| io::ErrorKind::NotFound.into()))
 }
 
-/// A file whose deletion waits for its last handle is still there, and refuses to be looked at.
+/// The kind of file at `path`. A file whose deletion waits for its last handle still exists, and
+/// cannot be examined.
 pub(crate) fn file_kind(path: &Path) -> io::Result<FileKind> {
     match retry_transient(SHARING_TIMEOUT, || fs::symlink_metadata(path)) {
         Ok(found) => Ok(FileKind::of(found.is_file())),
@@ -346,10 +351,10 @@ pub(crate) fn describe(kind: FileType) -> &'static str {
 }
 
 pub(super) fn means_busy(_file: &File, _error: &io::Error) -> bool {
-    false // the one error that means it is known to fs4: ERROR_LOCK_VIOLATION
+    false // fs4 handles the one error that means it: ERROR_LOCK_VIOLATION
 }
 
-/// Handles that are inherited hold no locks here.
+/// Inherited handles hold no locks here.
 pub(crate) fn make_inheritable(_file: &File) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
@@ -358,7 +363,7 @@ pub(crate) fn locks_unsupported(error: &io::Error) -> bool {
     is_unavailable(error)
 }
 
-/// Whether the system or a file system has no such call.
+/// Whether the error means that the system or a file system does not support a call.
 pub(super) fn is_unavailable(error: &io::Error) -> bool {
     is(error, &[ERROR_INVALID_FUNCTION, ERROR_NOT_SUPPORTED, ERROR_CALL_NOT_IMPLEMENTED])
 }
@@ -376,14 +381,15 @@ pub(crate) fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// Devices, streams, and what the system makes another name of without a word.
+/// Why the system would take the path for another file: devices, streams, and names that it
+/// silently changes.
 pub(crate) fn misnamed(path: &Path) -> Option<io::Error> {
     let problem = super::windows_names::problem(path.as_os_str().as_encoded_bytes())?;
     Some(io::Error::new(io::ErrorKind::InvalidInput, problem))
 }
 
-/// A file goes under many: in upper and lower case, behind `\\?\`, through junctions, with short
-/// names.
+/// One path for the many that a file can have: in upper and lower case, with `\\?\`, through
+/// junctions, with short names.
 pub(crate) fn common_name(path: &Arc<Path>) -> Arc<Path> {
     fs::canonicalize(path).map_or_else(|_| Arc::clone(path), Into::into)
 }
@@ -392,7 +398,7 @@ pub(crate) fn is_bad_name(error: &io::Error) -> bool {
     is(error, &[ERROR_INVALID_NAME, ERROR_FILENAME_EXCED_RANGE])
 }
 
-/// Nothing: a path cannot change the file that it names while that file is open (see above).
+/// No identity is needed: a path names the same file while that file is open (rule 7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FileId;
 
@@ -412,8 +418,8 @@ pub(crate) fn identity(_file: &File) -> io::Result<FileId> {
     Ok(FileId)
 }
 
-/// To give a file another name takes the right to change its attributes.
-#[allow(clippy::unnecessary_wraps, reason = "Unix looks, which can fail")]
+/// Always true here: only a user who may change a file's attributes can give it another name.
+#[allow(clippy::unnecessary_wraps, reason = "Unix checks, which can fail")]
 pub(crate) fn has_one_name(_path: &Path, _id: FileId) -> io::Result<Option<bool>> {
     Ok(Some(true))
 }
@@ -423,12 +429,12 @@ pub(crate) fn names(_path: &Path, _id: FileId) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Which directory a path leads to: std does not tell its number here, so by the time at which it
-/// was made. A directory that is created again within seconds may get the time of the old one (file
-/// system tunneling); then the backstop has to do.
+/// The identity of the directory that a path leads to. std does not return its number here, so this
+/// is its creation time. A directory that is created again within seconds may get the time of the
+/// old one (file system tunneling); then the backstop applies (rule E6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DirectoryId {
-    made: Option<SystemTime>,
+    created: Option<SystemTime>,
 }
 
 pub(crate) fn directory_identity(directory: &Path) -> io::Result<DirectoryId> {
@@ -436,15 +442,15 @@ pub(crate) fn directory_identity(directory: &Path) -> io::Result<DirectoryId> {
     if !found.is_dir() {
         return Err(io::ErrorKind::NotADirectory.into());
     }
-    Ok(DirectoryId { made: found.created().ok() })
+    Ok(DirectoryId { created: found.created().ok() })
 }
 
-/// By the resolved path: a share, also one behind a drive letter.
+/// Whether the resolved path is on a share, also behind a drive letter.
 pub(crate) fn is_network(path: &Path, _file: &File) -> bool {
     is_network_directory(path)
 }
 
-/// The same of a directory.
+/// Whether the resolved path of the directory is on a share.
 pub(crate) fn is_network_directory(path: &Path) -> bool {
     let resolved = fs::canonicalize(path);
     let path = resolved.as_deref().unwrap_or(path);
@@ -455,20 +461,20 @@ pub(crate) fn is_network_directory(path: &Path) -> bool {
     )
 }
 
-/// A published file that the system knows to be alive: its publisher keeps it open without sharing
-/// writing, which ends with the process however it ends. (A lock would keep others from reading
-/// it.)
+/// A published file that its publisher keeps open without sharing write access. The system closes
+/// it however the process ends, so this shows whether the publisher lives. A lock would keep other
+/// processes from reading the file (rule 11).
 #[derive(Debug)]
 pub(crate) struct LivenessLock {
     file: File,
 }
 
 impl LivenessLock {
-    /// Whether an empty file can be one that was withdrawn.
+    /// Whether an empty file may be a withdrawn record.
     pub(crate) const MAY_BE_EMPTY: bool = true;
 
-    /// Puts `contents` at `path`, in place: a rename would fail while a process reads it. For
-    /// a moment a reader sees a part of it. Only one process may publish at a path at a time.
+    /// Writes `contents` to `path` in place: a rename would fail while a process reads the file.
+    /// For a moment a reader sees a part of it. Only one process may publish at a path at a time.
     pub(crate) fn publish(
         path: &Path,
         _aside: &Path,
@@ -477,8 +483,8 @@ impl LivenessLock {
     ) -> io::Result<Self> {
         let mut options = options();
         options.write(true).create(true).truncate(false).share_mode(FILE_SHARE_READ);
-        // Somebody may be asking whether the last publisher lives. Nobody waits longer than this
-        // for a record: the lock is theirs without one.
+        // Another process may be checking whether the last publisher lives. A holder waits no
+        // longer than this for its record, since it has the lock without one.
         let file = retry_transient(Duration::from_millis(10), || options.open(path))?;
         if !file.metadata()?.is_file() {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -488,14 +494,15 @@ impl LivenessLock {
         Ok(Self { file })
     }
 
-    /// Whether the publisher of this file lives: then nobody may open it for writing.
+    /// Whether the publisher of this file lives: then no other process can open it for writing.
     pub(crate) fn is_alive(path: &Path, _file: &File) -> bool {
         let probe = options().read(false).write(true).share_mode(FILE_SHARE_ALL).open(path);
         probe.is_err_and(|error| is(&error, &[ERROR_SHARING_VIOLATION]))
     }
 
-    /// Cuts the file to `length` bytes and removes it. If a reader keeps it from being removed, no
-    /// process takes what is left for the record of a dead holder. Only for the process that published it.
+    /// Truncates the file to `length` bytes and removes it. If a reader prevents the removal, no
+    /// process takes the rest for the record of a dead holder. Only for the process that published
+    /// it.
     pub(crate) fn withdraw(self, path: &Path, length: u64) -> io::Result<()> {
         let cut = self.file.set_len(length);
         drop(self.file);
@@ -503,7 +510,7 @@ impl LivenessLock {
     }
 }
 
-/// A mark of the process in which it was made; there is no `fork` here.
+/// Identifies the process that created a value; there is no `fork` here.
 #[derive(Debug, Clone)]
 pub(crate) struct Origin;
 

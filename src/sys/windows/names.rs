@@ -1,16 +1,16 @@
-//! Which paths Windows takes for something else than the file that they seem to name. Words only:
-//! it looks at nothing, and is tested on every platform. By Microsoft's "Naming Files, Paths, and
-//! Namespaces".
+//! Finds paths that Windows takes for another file than the one they seem to name, by the rules of
+//! Microsoft's "Naming Files, Paths, and Namespaces". Only the text of a path is examined, so this
+//! is tested on every platform.
 
-/// In UTF-16.
+/// The maximum length of a name in units of UTF-16.
 const LONGEST: usize = 255;
-/// What leads past the rules for names.
+/// The prefix of paths to which the rules for names do not apply.
 const LITERAL: &[u8] = br"\\?\";
 const HOW: &str = r"choose another name, or put `\\?\` in front of the full path";
 
-/// Why `path`, as it was given (before the system makes it absolute, which already leaves out what
-/// it does not like), must not be opened; `None` if it names what it seems to. The bytes are UTF-8,
-/// but for halves of surrogate pairs.
+/// Why `path` must not be opened; `None` if it names the file that it seems to name. `path` is the
+/// caller's, before the system makes it absolute, which already changes names. The bytes are UTF-8,
+/// except for halves of surrogate pairs.
 pub(super) fn problem(path: &[u8]) -> Option<String> {
     let is_literal = path.starts_with(LITERAL);
     let is_separator = |byte: &u8| *byte == b'\\' || *byte == b'/' && !is_literal;
@@ -73,7 +73,8 @@ fn of_name(name: &[u8], is_literal: bool) -> Option<String> {
             "on Windows `{text}` is not a file, but a stream within `{file}`; leave the `:` out"
         ));
     }
-    // Where each character is one or two units: what begins one, and what begins one of two.
+    // A character has one unit, or two if its UTF-8 form has four bytes: count the first bytes of
+    // all characters, and those of four-byte forms again.
     let units = name.iter().filter(|byte| **byte & 0xC0 != 0x80).count()
         + name.iter().filter(|byte| **byte >= 0xF0).count();
     if units > LONGEST {
@@ -93,7 +94,7 @@ fn of_name(name: &[u8], is_literal: bool) -> Option<String> {
     is_device(&text).then(|| format!("`{text}` is a device on Windows, and not a file; {HOW}"))
 }
 
-/// Also with an extension: `aux.txt` is `AUX`.
+/// Whether the name is a device, also with an extension: `aux.txt` is `AUX`.
 fn is_device(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     let base = name.split('.').next().unwrap_or_default().trim_end_matches(' ');
@@ -106,8 +107,7 @@ fn is_device(name: &str) -> bool {
     })
 }
 
-/// Named pipes and mailslots look like files of a server or a volume. To look at one is to connect
-/// to it.
+/// Named pipes and mailslots look like files of a server or a volume. Examining one connects to it.
 fn is_channel(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"pipe") || name.eq_ignore_ascii_case(b"mailslot")
 }
@@ -124,7 +124,7 @@ mod tests {
     #[track_caller]
     fn assert_refused(path: &str, says: &str) {
         let problem = problem(path.as_bytes());
-        let problem = problem.unwrap_or_else(|| panic!("{path} is as good as any"));
+        let problem = problem.unwrap_or_else(|| panic!("{path} was accepted"));
         assert!(problem.contains(says), "{path}: {problem}");
     }
 
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn devices_are_refused_in_whatever_case_and_with_whatever_extension() {
+    fn devices_are_refused_in_any_case_and_with_any_extension() {
         limit!();
         let numbered = ["COM", "LPT"].into_iter().flat_map(|kind| {
             ["1", "2", "3", "4", "5", "6", "7", "8", "9", "¹", "²", "³"]
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_system_would_leave_out_at_the_end_is_refused() {
+    fn names_that_end_in_dots_or_spaces_are_refused() {
         limit!();
         for (path, instead) in [
             ("a.lock.", "`a.lock`"),
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_and_characters_that_no_name_holds_are_refused() {
+    fn streams_and_invalid_characters_are_refused() {
         limit!();
         for path in ["ab:c", r"C:\a:b", r"C:a:b", "a/b:c:$DATA", r"\\?\C:\a:b", "1:b"] {
             assert_refused(path, "a stream within");
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn prefixes_are_no_names() {
+    fn path_prefixes_are_not_checked_as_names() {
         limit!();
         for path in [
             r"C:\a",
