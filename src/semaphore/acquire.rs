@@ -1,6 +1,7 @@
-//! Waiting for permits in turn. All waiters queue for the gate, which is a lock, and only its
-//! holder, the leader, gathers slots and is notified of releases. So the gate decides the order,
-//! and one release wakes one waiter, however many wait (rules S4 to S9).
+//! Waiting for permits in turn. All waiters queue for the turnstile, which is a lock (the gate
+//! file), and only its holder, the leader, gathers slots and is notified of releases. So the
+//! turnstile decides the order, and one release wakes one waiter, however many wait (rules S4 to
+//! S9).
 
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -20,7 +21,7 @@ use crate::wait::{Check, EventLoop, QueuedWaiter, Target, Waiter, now};
 /// been stopped by SIGSTOP (rule S8).
 const QUEUED_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// N permits of a semaphore that are wanted together.
+/// A request for N permits of a semaphore together.
 pub(super) struct PermitRequest {
     pub(super) semaphore: Arc<Inner>,
     pub(super) permits: u32,
@@ -55,7 +56,7 @@ impl PermitRequest {
 }
 
 impl Inner {
-    /// The only slot as a lock, if there is no other slot (S9).
+    /// The only slot as a lock, if the semaphore has no other slot (S9).
     pub(super) fn only_slot(&self) -> Option<Arc<LockRequest>> {
         let file = self.slots.has_only_one().ok()?.then(|| self.slots.slot(0))?.ok()?;
         let poll_every = self.wake_strategy.poll_every;
@@ -64,7 +65,7 @@ impl Inner {
     }
 }
 
-/// The gate of a semaphore's queue (S4).
+/// The turnstile of a semaphore's queue (S4).
 pub(super) struct Gate(pub(super) Arc<Slots>);
 
 impl Coordinator for Gate {
@@ -93,16 +94,16 @@ impl Coordinator for OnlySlot {
 /// How the leader checks the slots.
 #[derive(Debug, Clone, Copy)]
 struct LeaderCheck {
-    /// Checks also what no event reports.
+    /// Whether to check also for changes that no event reports.
     thorough: bool,
-    /// Leaves out the only slot, since a helper waits for it.
+    /// Whether to skip the only slot, since a helper waits for it.
     is_blocked_for_only_slot: bool,
 }
 
-/// One waiter, from the queue to its permits.
+/// One waiter, from joining the queue until it has its permits.
 pub(super) struct QueuedAcquire {
     request: PermitRequest,
-    /// Its executor may stop polling it at any moment.
+    /// Whether it is a future, which its executor may stop polling at any moment.
     is_future: bool,
     stage: Stage,
 }
@@ -121,7 +122,7 @@ struct Queueing {
     check_at: Instant,
 }
 
-/// The fields are dropped in this order: the slots first, so that the next leader finds them.
+/// The fields are dropped in this order: the slots first, so that the next leader finds them free.
 struct Leader {
     one: Option<QueuedWaiter<LockRequest>>,
     gathered: Batch,
@@ -206,14 +207,14 @@ impl QueuedAcquire {
     }
 }
 
-/// When a queued waiter checks the slots itself.
+/// The time at which a queued waiter checks the slots itself.
 fn check_at(semaphore: &Inner) -> Instant {
     let (now, span) = (now(), semaphore.wake_strategy.backstop.unwrap_or(QUEUED_CHECK_INTERVAL));
     now.checked_add(span).unwrap_or(now + QUEUED_CHECK_INTERVAL)
 }
 
 impl Leader {
-    /// `None` if the gate was replaced, so that the waiter must queue again.
+    /// Returns `None` if the gate file was replaced, so that the waiter must queue again.
     fn poll(
         &mut self,
         request: &PermitRequest,
@@ -227,7 +228,7 @@ impl Leader {
                 if thorough && !semaphore.gate.file.is_valid(gate)? {
                     return Ok(Check::Ready(None));
                 }
-                // Our own helper may have acquired the only slot meanwhile.
+                // This process's helper may have acquired the only slot meanwhile.
                 if let Some(Poll::Ready(locked)) = one.as_mut().map(|one| one.poll(waker)) {
                     *one = None;
                     if let Some(got) = semaphore.slots.adopt(0, locked?)? {

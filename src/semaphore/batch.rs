@@ -40,7 +40,7 @@ impl Batch {
         }
     }
 
-    /// From now on the programs that this process starts hold them as well (rule 4).
+    /// Makes the programs that this process starts from now on inherit the slots (rule 4).
     pub(crate) fn make_inheritable(&mut self) -> Result<()> {
         let mut taken = self.first.iter_mut().chain(&mut self.more);
         taken.try_for_each(|(_, locked)| locked.make_inheritable())
@@ -53,8 +53,8 @@ impl Batch {
         self.release_these(first.into_iter().chain(surplus), notifies)
     }
 
-    /// Releases the slots that no longer count: those beyond the capacity, and all of them if
-    /// another directory has the path.
+    /// Releases the slots that no longer count: those beyond the capacity, or all if the path names
+    /// another directory.
     pub(super) fn keep_valid(&mut self, seen: &Snapshot, notifies: bool) -> Result<()> {
         if self.epoch.replace(seen.epoch).is_some_and(|epoch| epoch != seen.epoch) {
             return self.release_surplus(0, notifies);

@@ -1,5 +1,6 @@
-//! How many permits a semaphore has: a file of its directory, created once, checked when it is
-//! read, since any program may have written to it, and replaced by a resize. Rules S1 and S3.
+//! The capacity of a semaphore. It is a file in the semaphore's directory that is created once and
+//! replaced by a resize. It is validated whenever it is read, since any program may have written to
+//! it (rules S1 and S3).
 
 use std::io::{self, Read as _};
 use std::path::Path;
@@ -52,7 +53,7 @@ pub(super) fn establish(
                 sys::create_directories(directory, access.bits())
                     .map_err(|source| Error::io(Operation::Create, directory, source))?;
                 match create_files(directory, permits, access) {
-                    // It was removed meanwhile.
+                    // The directory was removed meanwhile.
                     Err(error) if error.kind() == ErrorKind::NotFound && !directory.exists() => {
                         continue;
                     }
@@ -78,8 +79,8 @@ pub(super) fn establish(
     Err(Error::io(Operation::Open, &path, source))
 }
 
-/// How many permits the semaphore in `directory` has. An error of the kind `NotFound` means that
-/// there is no semaphore.
+/// The capacity of the semaphore in `directory`. An error of the kind `NotFound` means that there
+/// is no semaphore.
 pub(crate) fn read_in(directory: &Path) -> Result<u32> {
     read(&directory.join("capacity").into())
 }
@@ -132,7 +133,8 @@ impl Slots {
             sys::replace(&path, text(permits).as_bytes(), self.access.bits())
                 .map_err(failed(Operation::SetCapacity))?;
         }
-        // Also if the capacity was that already: its writer may have died before changing the flag.
+        // This is done even if the capacity had that value already: its writer may have died before
+        // it changed the flag.
         let flags = Arc::clone(&self.table().flags);
         flags.next_generation().map_err(failed(Operation::SetCapacity))?;
         drop(lock);
@@ -141,7 +143,7 @@ impl Slots {
     }
 }
 
-/// Which `capacity` file was read.
+/// Identifies the `capacity` file that was read.
 pub(super) type Stamp = Option<(FileId, Option<SystemTime>)>;
 
 pub(super) fn stamp(directory: &Path) -> Stamp {
@@ -188,25 +190,25 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
 
         #[test]
-        fn what_is_written_is_read(permits in 1..=MAX_PERMITS) {
+        fn a_written_capacity_is_read_back(permits in 1..=MAX_PERMITS) {
             limit!();
             prop_assert_eq!(parse(text(permits).as_bytes()), Some(permits));
         }
 
         #[test]
-        fn whatever_is_read_is_a_number_of_permits_that_stands_there(bytes in any::<Vec<u8>>()) {
+        fn any_bytes_are_parsed_like_the_reference(bytes in any::<Vec<u8>>()) {
             limit!();
             check(&bytes)?;
         }
 
         #[test]
-        fn so_it_is_with_what_is_nearly_a_number(text in "[ +-]?0{0,40}[0-9]{0,6}[ x\\x00٣]?[\r\n]{0,3}") {
+        fn nearly_valid_numbers_are_parsed_like_the_reference(text in "[ +-]?0{0,40}[0-9]{0,6}[ x\\x00٣]?[\r\n]{0,3}") {
             limit!();
             check(text.as_bytes())?;
         }
     }
 
-    /// By another way than `parse` goes.
+    /// Checks `parse` against a different implementation.
     fn check(bytes: &[u8]) -> Result<(), TestCaseError> {
         let end = bytes.iter().rposition(|byte| !b"\r\n".contains(byte)).map_or(0, |at| at + 1);
         let mut number = Some(0_u64).filter(|_| end > 0 && bytes.len() <= 32);

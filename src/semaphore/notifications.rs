@@ -1,4 +1,4 @@
-//! How waiters of a semaphore are announced, and notified of releases. Rules S5 to S7.
+//! Announces the waiters of a semaphore, and notifies the leader of releases (rules S5 to S7).
 
 use std::io;
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use crate::fork_safe::MutexGuard;
 use crate::sys::{self, Origin};
 
 impl Slots {
-    /// Announces a waiter (S5).
+    /// Announces a waiter until the returned value is dropped (S5).
     pub(crate) fn announce(self: &Arc<Self>) -> Announcement {
         let flags = Arc::clone(&self.table().flags);
         self.waiters.arrive(&flags);
         Announcement { slots: Arc::clone(self), origin: Origin::here(), is_leader: false }
     }
 
-    /// Whether there is another waiter than the caller, which has announced itself.
+    /// Whether there is a waiter other than the caller, which has announced itself.
     pub(crate) fn others_wait(&self) -> bool {
         let flags = Arc::clone(&self.table().flags);
         self.waiters.has_others(&flags)
@@ -45,7 +45,7 @@ impl Slots {
         }
     }
 
-    /// Notifies waiters that may have found a free slot held, and are not in the kernel's queue for
+    /// Notifies a leader that may have found a free slot held, and is not in the kernel's queue for
     /// it.
     pub(crate) fn notify_recheck(&self) {
         fence(Ordering::SeqCst); // as in `notify_release`
@@ -56,10 +56,11 @@ impl Slots {
     }
 
     /// Changes the directory, so that the leader's watch reports an event: creates the name `poke`,
-    /// or removes it (S7). If it can neither be created (it exists) nor removed (it does not),
-    /// another process has just removed it, which is an event after our release as well. A second
-    /// name of a file needs no opening and closing, which would be more events. Where the directory
-    /// cannot be changed (it is full, or another user's), the length of a file in it is.
+    /// or removes it. If it can neither be created (it exists) nor removed (it does not), another
+    /// process has just removed it, which is also an event after this process's release. A hard
+    /// link needs no opening and closing, which would be further events. If the directory cannot be
+    /// changed (the disk is full, or another user owns it), the length of a file in it is changed
+    /// (S7).
     pub(super) fn poke(&self, flags: &SharedFlags) {
         let poke = self.directory.join("poke");
         let created = match std::fs::hard_link(self.directory.join("waiters"), &poke) {

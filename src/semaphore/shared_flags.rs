@@ -1,5 +1,5 @@
-//! Two files whose lengths are flags shared by a semaphore's processes: whether one of them waits,
-//! and whether the capacity was changed. Rules S3 and S5.
+//! Two files whose lengths are flags that a semaphore's processes share: whether one of them waits,
+//! and whether the capacity was changed (rules S3 and S5).
 
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};
@@ -11,11 +11,11 @@ use crate::error::{Error, Operation, Result};
 use crate::file::open::open_plain;
 use crate::sys::{self, FileId, Retries};
 
-/// Files that are never locked. To read a length costs a fifth of locking and unlocking, and rule 7
-/// does not forbid it on Windows. A file that has another name as well may be another program's,
-/// whose length must not be changed (rule S10).
+/// The two files. Reading a length takes a fifth of the time of locking and unlocking. The files
+/// are never locked, so that this works on Windows too (rule 7). A file that has a second name may
+/// be another program's, so its length must not be changed (rule S10).
 pub(super) struct SharedFlags {
-    /// Empty if no process waits (S5).
+    /// Empty if no process waits, or longer (S5).
     queued: File,
     /// One byte longer after each resize (S3).
     resized: File,
@@ -84,7 +84,7 @@ impl SharedFlags {
         self.is_own() && self.queued.set_len(0).is_ok()
     }
 
-    /// Whether its length is one that flockwork gives it.
+    /// Whether the length is one that flockwork sets.
     fn is_own(&self) -> bool {
         length(&self.queued).is_some_and(|length| length <= 2)
     }
@@ -96,11 +96,11 @@ impl SharedFlags {
 
     /// Only for the process that resizes.
     pub(super) fn next_generation(&self) -> io::Result<()> {
-        // Any other length will do where the file cannot grow.
+        // If the file cannot grow, any different length is sufficient.
         let longer = length(&self.resized).map_or(0, |length| length.saturating_add(1));
         let changed = self.resized.set_len(longer).or_else(|_| self.resized.set_len(0));
         changed.map_err(|error| match error.kind() {
-            // The error of a file that was opened for reading, since this user may not write to it.
+            // The file was opened read-only, since this user may not write to it.
             io::ErrorKind::InvalidInput => io::ErrorKind::PermissionDenied.into(),
             _ => error,
         })

@@ -1,5 +1,4 @@
-//! The slots of a semaphore: how they are acquired and released. Nothing here knows time. Rules S2
-//! to S4 of `docs/PROTOCOL.md`.
+//! The slots of a semaphore: how they are acquired and released, without waiting (rules S2 to S4).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -36,12 +35,13 @@ pub(crate) struct Slots {
 /// How slots are gathered.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Gathering {
-    /// Whether to check that an acquired slot is still the file at its path. It may be left out now
-    /// and then, because of S2. A file without a second name is always checked.
+    /// Whether to check that the path still names an acquired slot file. Some checks may be
+    /// skipped, since a slot file is never created twice (S2). A file without a second name is
+    /// always checked.
     pub(crate) check_taken: bool,
-    /// The same for a slot that was refused.
+    /// Whether to check the same for a slot that is held.
     pub(crate) check_refused: bool,
-    /// The leader gathers: no waiter needs to be notified of what it releases.
+    /// Whether the leader gathers: no waiter needs to be notified of the slots that it releases.
     pub(crate) is_leader: bool,
 }
 
@@ -51,9 +51,10 @@ impl Gathering {
 }
 
 impl Slots {
-    /// With `permits` the semaphore is created if it is missing, and must have that many otherwise.
+    /// Opens a semaphore. With `permits`, a missing one is created, and an existing one must have
+    /// that capacity.
     pub(crate) fn open(path: &Path, permits: Option<u32>, access: Access) -> Result<Arc<Self>> {
-        // Without a slash at its end, which would follow a symbolic link.
+        // A slash at the end would follow a symbolic link, so it is removed.
         let directory: Arc<Path> = absolute(path)?.components().collect::<PathBuf>().into();
         if let Some(permits) = permits {
             check_permits(&directory, permits, MAX_PERMITS)?;
@@ -73,7 +74,7 @@ impl Slots {
             access,
             waiters: Waiters::new(waiters),
             wanted: AtomicBool::new(true),
-            // In a forked copy the parent's permits are the parent's.
+            // A forked copy starts without its parent's permits (rule 4).
             table: ForkSafe::with_context(table, opened, |opened| opened.table()),
         };
         // The process that created the semaphore may have been killed before it had created these.
@@ -113,19 +114,18 @@ impl Slots {
         Ok(self.table().capacity)
     }
 
-    /// Checks whether the files are those that are known, and reads again what has changed without
-    /// a flag.
+    /// Checks whether the files are the known ones, and reads them again if they changed.
     pub(crate) fn refresh(&self) -> Result<()> {
         let mut table = self.table();
         let is_current = table.stamp.is_some()
             && table.stamp == stamp(&self.directory)
             && table.flags.are_current(&self.directory)
             && table.generation == table.flags.generation()
-            && !self.network; // where lengths and times are cached, for up to a minute
+            && !self.network; // there, lengths and times are cached for up to a minute
         if is_current { Ok(()) } else { table.read(&self.directory, self.access).map(drop) }
     }
 
-    /// Whether the flag says that there are waiters. A dead process may have left it raised.
+    /// Whether the flag shows that there are waiters. A dead process may have left it raised.
     pub(crate) fn is_wanted(&self, look: bool) -> bool {
         if look {
             let is_raised = self.table().flags.is_raised();
@@ -134,8 +134,8 @@ impl Slots {
         self.wanted.load(Ordering::Relaxed)
     }
 
-    /// Adds free slots to `batch` until it has `count`; returns whether it has. Never blocks. What
-    /// was gathered stays gathered, but for slots beyond a capacity that has shrunk since.
+    /// Adds free slots to `batch` until it has `count`; returns whether it has. Never blocks.
+    /// Gathered slots stay in `batch`, except those beyond a capacity that has shrunk meanwhile.
     pub(crate) fn gather(&self, batch: &mut Batch, count: u32, how: Gathering) -> Result<bool> {
         // Each further try follows another process's completed change of the capacity.
         let mut retries = Retries::new();
@@ -150,14 +150,14 @@ impl Slots {
             batch.keep_valid(&seen, !how.is_leader)?;
             let problem = self.take_free(batch, count, &seen, how);
             let (held, unknown) = self.count_excess(&seen, how)?;
-            // After all slots were taken and counted: what was true under an old capacity must not
+            // Checked after all slots were taken and counted: counts from an old capacity must not
             // decide under a new one (S3).
             if !seen.is_current() {
                 self.refresh()?;
                 continue;
             }
-            // With `held` slots in excess out, `count` of the permits are free while `count + held`
-            // slots are in our hands (S3).
+            // While other processes hold `held` slots in excess, `count` permits may be granted
+            // once this batch has `count + held` slots (S3).
             let needed = count + held;
             if batch.len() >= needed {
                 batch.release_surplus(count, !how.is_leader)?;
@@ -192,11 +192,11 @@ impl Slots {
                         batch.add(number, locked);
                     }
                 }
-                // A process that may not create a slot file takes those that exist (S2).
+                // A process that may not create a slot file takes those that exist (S1).
                 Err(error) if self.is_for_others_to_create(number, &error) => {
                     refusal.get_or_insert(error);
                 }
-                // It may concern that one slot alone, or be a lack of descriptors.
+                // The error may concern only this slot, or be a lack of descriptors.
                 Err(error) => problem = Some(error),
             }
         }
@@ -209,8 +209,8 @@ impl Slots {
                 .is_ok_and(|found| found == sys::FileKind::Nothing)
     }
 
-    /// Takes that slot if it is free, and marks it as this handle's. Whoever releases it removes
-    /// the mark, and notifies waiters then. The table is not locked during system calls.
+    /// Takes the slot if it is free, and marks it as this handle's. The release removes the mark,
+    /// and then notifies waiters. The table is not locked during system calls.
     fn try_slot(&self, number: u32, how: Gathering) -> Result<Option<FileLock>> {
         let mut table = self.table();
         let entry = table.entry(number);
@@ -225,15 +225,15 @@ impl Slots {
         };
         let taken =
             slot.try_lock_checking(Mode::Exclusive, || how.check_refused, how.check_taken)?;
-        // It is marked when it is taken and not while it is tried: a waiter that met a mark that
-        // went away without a notification would have missed a slot.
+        // The slot is marked when it is taken, and not while it is tried: if a mark was removed
+        // without a notification, a waiter that had seen it would miss the slot.
         if taken.is_some() {
             self.table().entry(number).is_held = true;
         }
         Ok(taken)
     }
 
-    /// The slot, opened where it is not yet.
+    /// Returns the slot file, and opens it if it is not open yet.
     pub(crate) fn slot(&self, number: u32) -> Result<Arc<LockFile>> {
         if let Some(slot) = &self.table().entry(number).file {
             return Ok(Arc::clone(slot));
@@ -243,8 +243,8 @@ impl Slots {
     }
 
     /// How many of the slots in excess are still held. A free one is not tried again, since no
-    /// process takes it any more (S3). One that cannot be tried counts as held, and the error is
-    /// returned as well, since no notification would end a wait for it.
+    /// process takes it any more. One that cannot be tried counts as held, and its error is
+    /// returned too, since no notification would end a wait for it (S3).
     fn count_excess(&self, seen: &Snapshot, how: Gathering) -> Result<(u32, Option<Error>)> {
         if seen.excess.is_empty() {
             return Ok((0, None));
@@ -270,8 +270,8 @@ impl Slots {
         result.map(|()| (held, unknown))
     }
 
-    /// Makes a slot that was waited for alone the first of a batch, if the semaphore has not
-    /// changed.
+    /// Makes a batch of a slot that the leader waited for in the kernel, if the semaphore has not
+    /// changed (S9).
     pub(crate) fn adopt(self: &Arc<Self>, number: u32, locked: FileLock) -> Result<Option<Batch>> {
         let mut batch = self.nothing();
         let mut table = self.table();
@@ -288,7 +288,7 @@ impl Slots {
         Ok(None)
     }
 
-    /// Whether no other slot could be acquired than one. Checks whether the semaphore was resized.
+    /// Whether the semaphore has only one slot. Checks whether it was resized.
     pub(crate) fn has_only_one(&self) -> Result<bool> {
         let has_changed = {
             let table = self.table();
@@ -306,9 +306,9 @@ impl Slots {
 
     /// How many permits could be acquired at this moment.
     ///
-    /// Each slot is tried with a shared lock, so that two callers of this do not refuse each other.
-    /// A waiter that tries a slot meanwhile is refused; so waiters are notified afterwards, as by a
-    /// release.
+    /// Each slot is tried with a shared lock, so that two callers do not count each other's locks.
+    /// A waiter that tries a slot at the same time finds it held; so waiters are notified
+    /// afterwards, as by a release.
     pub(crate) fn available(self: &Arc<Self>) -> Result<u32> {
         self.refresh()?;
         let (capacity, excess) = {
@@ -341,7 +341,7 @@ impl Slots {
         free
     }
 
-    /// Unlocks these slots, and returns the table as it is then. The caller notifies waiters.
+    /// Unlocks these slots, and returns the locked table. The caller notifies waiters.
     pub(super) fn give_back(
         &self,
         taken: impl IntoIterator<Item = (u32, FileLock)>,

@@ -1,4 +1,5 @@
-//! A process's knowledge of a semaphore's directory, and the creation of its files. Rules S1 to S3.
+//! What a process knows of a semaphore's directory, and the creation of the files in it (rules S1
+//! to S3).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,14 +12,14 @@ use crate::file::lock_file::LockFile;
 use crate::record::{SPARES, slot_name, slots_in};
 use crate::sys::{self, FileId};
 
-/// This many slot files are created with the semaphore, so that a process of another user finds
-/// them. Further ones are created when they are first tried, since a file costs up to a
-/// millisecond.
+/// How many slot files are created with the semaphore, so that a process of another user finds
+/// them. Further ones are created when they are first tried, since creating a file takes up to a
+/// millisecond (S1).
 pub(super) const MAX_CREATED_AT_ONCE: u32 = 64;
 /// A length that the file `resized` never has.
 const UNREAD: u64 = u64::MAX - 1;
 
-/// The state of the semaphore when it was opened. A forked copy begins with it.
+/// The state of the semaphore when it was opened. A forked copy starts with it.
 pub(super) struct Opened {
     pub(super) directory: FileId,
     pub(super) flags: Arc<SharedFlags>,
@@ -26,7 +27,7 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// The directory has not been read yet: [`Table::read`] comes first.
+    /// A table of a directory that has not been read yet: [`Table::read`] must be called first.
     pub(super) fn table(&self) -> Table {
         Table {
             directory: self.directory,
@@ -44,7 +45,7 @@ impl Opened {
 
 /// What this process knows of the semaphore.
 pub(super) struct Table {
-    /// Which directory the slots are in.
+    /// The identity of the directory.
     pub(super) directory: FileId,
     /// How many directories this handle has seen at the path.
     pub(super) epoch: u64,
@@ -53,14 +54,14 @@ pub(super) struct Table {
     /// The length of `resized` before the capacity was read.
     pub(super) generation: u64,
     pub(super) stamp: Stamp,
-    /// Slots beyond the capacity that were not seen free since it shrank (S3).
+    /// Slots beyond the capacity that have not been seen free since it shrank (S3).
     pub(super) excess: Vec<u32>,
     pub(super) entries: Vec<SlotEntry>,
-    /// Where to begin: the slot that was released last is likely to be free, and is open.
+    /// The slot to try first: the one that was released last is likely to be free, and is open.
     pub(super) start: u32,
 }
 
-/// The table as it was at one moment, to be compared with the files after slots were taken (S3).
+/// The table at one moment, to be compared with the files after slots were taken (S3).
 pub(super) struct Snapshot {
     pub(super) epoch: u64,
     pub(super) flags: Arc<SharedFlags>,
@@ -80,7 +81,7 @@ impl Snapshot {
 #[derive(Default, Clone)]
 pub(super) struct SlotEntry {
     pub(super) file: Option<Arc<LockFile>>,
-    /// This handle holds it: a try would only open another descriptor.
+    /// Whether this handle holds the slot: a try would only open another descriptor.
     pub(super) is_held: bool,
 }
 
@@ -117,25 +118,25 @@ impl Table {
         let numbers = slots_in(directory);
         let numbers =
             numbers.map_err(|source| Error::io(Operation::List, &directory.into(), source))?;
-        // No step fails from here on: a capacity without its excess would admit too many, and a
-        // wait for the excess of another capacity would not end.
+        // No step fails from here on: a capacity without its excess would admit too many holders,
+        // and a wait for the excess of another capacity would not end (S3).
         if found != self.directory {
-            // Another directory has the path: the entries are of the old one.
+            // The path names another directory: the entries are of the old one.
             self.directory = found;
             self.epoch += 1;
             self.entries.clear();
         }
         (self.flags, self.stamp) = (flags, stamp);
         (self.generation, self.capacity) = (generation, capacity);
-        // A file whose number no semaphore can have stands for no permit.
+        // A file whose number no semaphore can have is not a slot (S10).
         let beyond = capacity..MAX_PERMITS;
         self.excess = numbers.iter().copied().filter(|slot| beyond.contains(slot)).collect();
         Ok(numbers)
     }
 }
 
-/// Creates the files of a semaphore before its `capacity` has its name, so that a process that
-/// finds the semaphore finds them, also one that may not create any (S1).
+/// Creates the files of a semaphore before `capacity` has its name. Every process that finds the
+/// semaphore then finds them, even one that may not create files (S1).
 pub(super) fn create_files(directory: &Path, permits: u32, access: Access) -> Result<()> {
     for name in ["gate", "waiters"] {
         LockFile::open(&directory.join(name), access)?;
@@ -152,7 +153,7 @@ pub(super) fn create_slots(
     numbers.into_iter().try_for_each(|number| open_slot(directory, number, access).map(drop))
 }
 
-/// With a second name in a directory that `rm slot.*` does not reach (S2).
+/// Opens or creates a slot, with a second name in a directory that `rm slot.*` does not reach (S2).
 pub(super) fn open_slot(directory: &Path, number: u32, access: Access) -> Result<Arc<LockFile>> {
     let spare = directory.join(SPARES).join(number.to_string());
     LockFile::open_kept(&directory.join(slot_name(number)), Some(spare.into()), access)

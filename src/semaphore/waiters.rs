@@ -1,5 +1,5 @@
 //! The lock that shows whether any process waits: each process holds it shared while one of its
-//! threads or futures waits. Rules S5 and S6.
+//! threads or futures waits (rules S5 and S6).
 
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -9,8 +9,8 @@ use crate::file::lock_file::{FileLock, LockFile};
 use crate::fork_safe::{ForkSafe, MutexGuard};
 use crate::sys::Mode;
 
-/// A process holds the lock exclusively for some microseconds, unless it was stopped; then the
-/// leader tries again later.
+/// How often a waiter tries the lock. A process holds it exclusively only for some microseconds,
+/// unless it was stopped; then the leader tries again later.
 const MAX_TRIES: u32 = 10;
 
 pub(super) struct Waiters {
@@ -21,8 +21,8 @@ pub(super) struct Waiters {
 /// One lock for all threads and futures of this process that wait by one handle.
 struct Registration {
     waiting: usize,
-    /// How many of them are leaders, which sleep until a process that finds the lock held notifies
-    /// them.
+    /// How many of them are leaders, which sleep until a process that cannot acquire the lock
+    /// notifies them.
     leaders: usize,
     locked: Option<FileLock>,
 }
@@ -66,9 +66,9 @@ impl Waiters {
         drop(left);
     }
 
-    /// Whether every process that releases a slot from now on sees that there is a waiter (S5). It
-    /// fails in the moment in which another process checks for waiters (S6). `thorough`: checks
-    /// whether the lock is still the file at its path.
+    /// Whether every process that releases a slot from now on sees that there is a waiter (S5).
+    /// This fails at the moment at which another process checks for waiters (S6). `thorough`: also
+    /// checks whether the path still names the locked file.
     pub(super) fn renew(&self, flags: &SharedFlags, thorough: bool) -> bool {
         let mut registration = self.registration();
         if registration.waiting == 0 {
