@@ -70,8 +70,8 @@ impl DataFile {
         Ok(regular::if_there(self.read())?.unwrap_or_default())
     }
 
-    /// Replaces the contents in one step. Only for a process that holds the lock exclusively (rule
-    /// F2).
+    /// Replaces the contents in one step. Only for a process that holds the lock exclusively
+    /// (rule F2).
     pub(crate) fn replace(&self, contents: &[u8]) -> Result<()> {
         self.refresh_name();
         let replaced = sys::replace_preserving(

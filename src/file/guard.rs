@@ -125,7 +125,7 @@ impl RawGuard {
         let id = locked.id();
         let location = match self.mode {
             Mode::Exclusive => {
-                let _abandoned = self.abandoned(); // before our own record replaces a dead holder's
+                let _abandoned = self.abandoned(); // before this holder's record replaces a dead holder's
                 record::remove_dead_sharers(self.file.path(), true);
                 RecordLocation::beside(self.file.path())
             }

@@ -31,8 +31,8 @@ pub(crate) struct LockFile {
 }
 
 /// The descriptors of a lock file that are not in a guard. An acquisition takes one out for itself.
-/// Two guards never share an open file description, since the release of one would free the other's
-/// lock (flock(2) does not count), and on Windows a second call would hang behind a blocked one.
+/// Two guards never share an open file description: the release of one would free the other's lock,
+/// since flock(2) does not count, and on Windows a second call would hang behind a blocked one.
 #[derive(Debug)]
 struct Files {
     /// At most one descriptor is kept.
@@ -117,8 +117,8 @@ impl LockFile {
 
     /// Acquires the lock if no other process or thread holds it.
     ///
-    /// That the lock would block counts only for a file that the path still names: the open file
-    /// may have been replaced, and then its lock is a different one (rule 2).
+    /// A failed try counts only for a file that the path still names: the open file may have been
+    /// replaced, and then its lock is a different one (rule 2).
     pub(crate) fn try_lock(self: &Arc<Self>, mode: Mode) -> Result<Option<FileLock>> {
         self.try_lock_checking(mode, || true, true)
     }
@@ -339,8 +339,8 @@ impl BlockingLock {
         sys::lock(self.file(), self.mode).map_err(|source| self.borrowed.0.lock_error(source))
     }
 
-    /// Whether the lock has been granted, or can be granted at this moment. The request is made on
-    /// the same open file description, which a lock that it has already does not block (Q7).
+    /// Whether the lock has been granted, or can be granted at this moment. The try is made on the
+    /// same open file description, so a lock that this has already does not block it (Q7).
     pub(crate) fn is_granted(&self) -> bool {
         sys::try_lock_again(self.file(), self.mode).unwrap_or(false)
     }
@@ -427,8 +427,8 @@ impl FileLock {
     }
 
     fn unlock(&mut self) -> Result<()> {
-        // A forked copy shares the lock with the process that acquired it, so it only closes (rule
-        // 4).
+        // A forked copy shares the lock with the process that acquired it, so it only closes
+        // (rule 4).
         let Some(open) = self.open.take().filter(|open| open.origin.is_here()) else {
             return Ok(());
         };

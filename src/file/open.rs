@@ -10,7 +10,7 @@ use crate::error::{Error, Operation, Result};
 use crate::paths::create_parents;
 use crate::sys::{self, Directory, FileId, Origin, Retries};
 
-/// What a file is opened for.
+/// The purpose for which a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     Locking,

@@ -107,7 +107,7 @@ impl<'a> RecordLocation<'a> {
     }
 }
 
-/// What exists at a record's path.
+/// The kind of file at a record's path.
 pub(super) enum RecordState {
     /// Nothing.
     Free,

@@ -79,7 +79,7 @@ impl Slots {
     }
 }
 
-/// Announces a waiter for as long as this value lives.
+/// Announces a waiter while this value lives.
 pub(crate) struct Announcement {
     slots: Arc<Slots>,
     origin: Origin,

@@ -1,4 +1,4 @@
-//! What a process knows of a semaphore's directory, and the creation of the files in it (rules S1
+//! A process's knowledge of a semaphore's directory, and the creation of the files in it (rules S1
 //! to S3).
 
 use std::path::Path;
@@ -43,7 +43,7 @@ impl Opened {
     }
 }
 
-/// What this process knows of the semaphore.
+/// The state of the semaphore as this process knows it.
 pub(super) struct Table {
     /// The identity of the directory.
     pub(super) directory: FileId,

@@ -123,7 +123,7 @@ mod tests {
         let open = || LockFile::open(&dir.path().join("waiters"), Access::Umask).unwrap();
         let (waiters, others) = (Waiters::new(open()), Waiters::new(open()));
         let flags = SharedFlags::open(dir.path(), Access::Umask).unwrap();
-        assert!(!waiters.has_others(&flags)); // as the helper of a waiter that has given up
+        assert!(!waiters.has_others(&flags)); // a helper of a waiter that gave up asks this too
         assert!(others.lock_if_no_waiter().is_some());
 
         waiters.arrive(&flags);

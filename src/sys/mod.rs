@@ -117,7 +117,7 @@ pub(crate) struct Bits {
     pub(crate) directory: u32,
 }
 
-/// What a path names.
+/// The kind of file that a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FileKind {
     Nothing,

@@ -100,7 +100,7 @@ impl KeptAttributes {
     }
 }
 
-/// The system's error says enough here.
+/// The system's error is clear enough here.
 pub(super) fn not_replaced(_path: &Path, error: io::Error) -> io::Error {
     error
 }

@@ -11,8 +11,8 @@ use crate::error::Result;
 use crate::sys;
 
 /// The event of a close comes before the kernel drops the lock of the closed file. So the waiter
-/// checks again after this time, and then each time after four times as long: 50 us to 0.8 s (rule
-/// 8).
+/// checks again after this time, and then each time after four times as long: 50 us to 0.8 s
+/// (rule 8).
 const AFTER_CLOSE: Duration = Duration::from_micros(50);
 const CHECKS_AFTER_CLOSE: u32 = 8;
 /// How long a waiter that is also blocked in the kernel does without a watch: a watch costs six
@@ -25,7 +25,7 @@ const THOROUGH_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// When to try again to watch a directory.
 const WATCH_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How a waiter is to be woken.
+/// The ways in which a waiter is woken.
 #[derive(Debug, Clone)]
 pub(crate) struct WakeStrategy {
     /// The directories whose events wake it.
@@ -34,10 +34,10 @@ pub(crate) struct WakeStrategy {
     pub(crate) must_poll: bool,
     /// The user's own interval for polling.
     pub(crate) poll_every: Option<Duration>,
-    /// For tests: another backstop than the platform's.
+    /// For tests: a backstop that replaces the platform's.
     pub(crate) backstop: Option<Duration>,
-    /// Whether the waiter waits for a file to be unlocked, which happens after its closing (rule
-    /// 8).
+    /// Whether the waiter waits for a file to be unlocked, which happens after its closing
+    /// (rule 8).
     pub(crate) is_unlocking: bool,
 }
 

@@ -4,22 +4,22 @@
 //!
 //! Rules Q1 to Q8 of `docs/INTERNALS.md`, in short:
 //!
-//! * Q1 One mutex per [`WaitQueues`] guards which waiters are queued, which were granted the lock,
+//! * Q1: One mutex per [`WaitQueues`] guards which waiters are queued, which were granted the lock,
 //!   and whether there is a helper. So "granted" and "gave up" exclude each other.
-//! * Q2 A queue exists exactly as long as its helper. A waiter that joins finds a helper or starts
+//! * Q2: A queue exists exactly as long as its helper. A waiter that joins finds a helper or starts
 //!   one, so none is queued without a thread that is blocked in the kernel for it.
-//! * Q3 The helper hands the lock to the first waiter, and blocks again if there are more. If there
-//!   is no waiter, it unlocks and removes the queue, both under the mutex.
-//! * Q4 A waiter that gives up leaves the queue under the mutex. If it was granted the lock before,
-//!   a thread returns a guard after all, and a dropped future passes the lock on to the next
-//!   waiter, or unlocks.
-//! * Q5 A helper that fails, or cannot be started, dissolves its queue: its waiters are woken and
+//! * Q3: The helper hands the lock to the first waiter, and blocks again if there are more. If
+//!   there is no waiter, it unlocks and removes the queue, both under the mutex.
+//! * Q4: A waiter that gives up leaves the queue under the mutex. If it was granted the lock
+//!   before, a thread returns a guard after all, and a dropped future passes the lock on to the
+//!   next waiter, or unlocks.
+//! * Q5: A helper that fails, or cannot be started, dissolves its queue: its waiters are woken and
 //!   wait alone from then on, by polling. A helper that finds the file replaced dissolves it too,
 //!   and the waiters begin again.
-//! * Q6 Wakers, and values that are dropped, may run a caller's code: never under the mutex.
-//! * Q7 A try takes over a lock that a helper without waiters has been granted.
-//! * Q8 The process keeps few helpers that no waiter needs: beyond that number, a wait gets its own
-//!   helper only after it has lasted a while.
+//! * Q6: Wakers, and values that are dropped, may run a caller's code: never under the mutex.
+//! * Q7: A try takes over a lock that a helper without waiters has been granted.
+//! * Q8: The process keeps few helpers that no waiter needs: beyond that number, a wait gets its
+//!   own helper only after it has lasted a while.
 
 #![allow(
     clippy::disallowed_methods,
@@ -84,7 +84,7 @@ struct WaitQueue<R> {
     /// queue under the same key has another helper.
     helper: Ticket,
     waiters: VecDeque<Ticket>,
-    /// What the helper is blocked for, while it is blocked.
+    /// The request that the helper is blocked for, while it is blocked.
     request: Option<Arc<R>>,
 }
 
@@ -187,8 +187,8 @@ impl<T: Target> WaitQueues<T> {
         !self.is_empty() && self.state().queues.contains_key(key)
     }
 
-    /// Joins the queue, with its helper or a new one (Q2, Q8). `has_lasted`: the wait has
-    /// lasted for long enough to get its own helper.
+    /// Joins the queue, with its helper or a new one (Q2, Q8). `has_lasted`: whether the wait has
+    /// lasted long enough to get its own helper.
     pub(super) fn join(
         &'static self,
         target: &Arc<T>,
@@ -205,7 +205,7 @@ impl<T: Target> WaitQueues<T> {
             if idle >= MAX_IDLE && !has_lasted {
                 return Joined::Later;
             }
-            // Reserved before the helper starts; `Helper::drop` releases it.
+            // The helper is counted before it starts, and `Helper::drop` ends that.
             let most = MAX_HELPERS.min(MAX_NEEDED + idle);
             let reserved = HELPERS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |helpers| {
                 (helpers < most).then_some(helpers + 1)
@@ -264,7 +264,7 @@ impl<T: Target> WaitQueues<T> {
         request.is_some_and(|request| target.is_granted(request))
     }
 
-    /// Checks whether the wait is over. A waiter that still waits is woken by `waker`.
+    /// Checks whether the wait is over. If not, `waker` is called when it is.
     pub(super) fn check(&self, ticket: Ticket, waker: &Waker) -> TicketState<T::Held> {
         let mut cloned = None;
         loop {
@@ -328,7 +328,7 @@ impl<T: Target> WaitQueues<T> {
     /// Hands a lock that a waiter does not need any more to the next waiter, or releases it.
     pub(super) fn pass_on(&self, target: &T, key: &T::Key, held: T::Held) {
         let granted = Self::grant(&mut self.state(), key, held, false);
-        // Without the mutex (Q6).
+        // This may run a caller's code, so the mutex is not held (Q6).
         match granted {
             Ok(grant) => wake(grant.waker),
             Err(unwanted) => target.give_back(unwanted),
@@ -399,8 +399,8 @@ impl<T: Target> Helper<T> {
                 }
                 Ok(Obtained::Held(held)) => Some(held),
                 Ok(Obtained::Replaced) => None,
-                // The error is not passed on: each waiter, which now waits alone, meets it in its
-                // own attempts, or not (Q5).
+                // The error is not passed on: each waiter, which now waits alone, may get the same
+                // error from its own attempts (Q5).
                 Ok(Obtained::Unwanted) | Err(_) => return,
             };
             let Some(held) = held else {
@@ -408,8 +408,8 @@ impl<T: Target> Helper<T> {
                 return;
             };
             let granted = WaitQueues::grant(&mut state, &self.key, held, true);
-            // Under the same mutex as the check: a waiter that comes later starts another helper
-            // (Q2, Q3).
+            // The check is made under the same mutex: a waiter that comes later starts another
+            // helper (Q2, Q3).
             let is_last = match granted {
                 Ok(Grant { waker, watched: Some(ticket) }) => {
                     drop(state);
@@ -476,14 +476,15 @@ impl<T: Target> Helper<T> {
         true
     }
 
-    /// Blocks in the kernel, or polls while there are waiters where the kernel must not be trusted.
+    /// Blocks in the kernel; if the kernel's queue cannot be relied on, polls while there are
+    /// waiters.
     fn obtain(&self) -> crate::error::Result<Obtained<T>> {
         if !self.target.must_poll() {
             self.yield_to_woken()?;
             let Some(request) = self.target.prepare(&self.key)?.map(Arc::new) else {
                 return Ok(Obtained::Replaced);
             };
-            // Tries of this process see what the helper is blocked for (Q7).
+            // This process's tries use the request that the helper is blocked for (Q7).
             if let Some(queue) = self.queues.state().queue_of(self) {
                 queue.request = Some(Arc::clone(&request));
             }

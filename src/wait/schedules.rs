@@ -50,7 +50,7 @@ enum End {
     Tries,
 }
 
-/// What all waits share.
+/// The state that all waits share.
 struct SharedState {
     queues: &'static WaitQueues<Memory>,
     target: Arc<Memory>,

@@ -10,7 +10,7 @@ pub(crate) trait Target: Send + Sync + Sized + 'static {
     type Key: Ord + Clone + Send + 'static;
     /// The held lock. Dropping it releases it.
     type Held: Send + 'static;
-    /// What a helper blocks for.
+    /// The request that a helper blocks for.
     type Request: Send + Sync + 'static;
 
     fn key(&self) -> Self::Key;
@@ -21,7 +21,7 @@ pub(crate) trait Target: Send + Sync + Sized + 'static {
     /// Blocks the calling thread in the kernel until the lock is acquired, for a caller without a
     /// deadline.
     fn block_here(&self) -> Result<Self::Held>;
-    /// What a helper blocks for; `None` if `key` is no longer the current key.
+    /// The request that a helper blocks for; `None` if `key` is no longer the current key.
     fn prepare(&self, key: &Self::Key) -> Result<Option<Self::Request>>;
     /// Blocks the calling helper in the kernel until the request is granted. It does not check
     /// whether the granted lock is still valid: the waiter that receives it does (W5).

@@ -158,8 +158,8 @@ fn only_the_latest_waker_is_woken() {
     assert!(wait.poll(Waker::noop()).is_ready());
 }
 
-/// Any amount of time may pass between a grant and the moment at which its receiver takes it (rule
-/// W5).
+/// Any amount of time may pass between a grant and the moment at which its receiver takes it
+/// (rule W5).
 #[test]
 fn a_grant_that_is_no_longer_valid_is_dropped_and_retried() {
     limit!();

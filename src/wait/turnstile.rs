@@ -151,7 +151,7 @@ impl<P: Turnstile> AtGate<P> {
     }
 }
 
-/// What a waiter that queued for the turnstile has acquired.
+/// The lock that a waiter in the turnstile's queue has acquired.
 enum Passed<P: Turnstile> {
     Gate(Held<P>),
     /// The lock itself, since the process in the turnstile does not run (R3).

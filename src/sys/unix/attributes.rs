@@ -173,7 +173,7 @@ mod extended {
             }
         }
 
-        /// The rights of the group for `file`, which has no list of its own yet. `bits` are the
+        /// The rights of the group for `file`, which does not have its list yet. `bits` are the
         /// group's bits of the old file's mode; if that file has a list, they are its mask and not
         /// the group's rights. A list that `file` has inherited from its directory is removed.
         pub(super) fn group_bits(&self, bits: u32, file: &File) -> u32 {

@@ -199,8 +199,8 @@ impl Lock {
 enum PidNamespace {
     /// The numbers are those of this process's namespace.
     Own,
-    /// The numbers are those of another pid namespace: this process is in its own one, without a
-    /// `/proc` of that. The value is the inode of its own, if that is known.
+    /// The numbers are those of another pid namespace: this process has a separate one, for which
+    /// no `/proc` is mounted. The value is the inode of this process's namespace, if it is known.
     Others(Option<u64>),
 }
 

@@ -123,7 +123,7 @@ fn creating(writes: bool) -> OpenOptions {
 /// read-only, the file belongs to another user, or it is a running program.
 pub(crate) fn open_existing(path: &Path) -> io::Result<File> {
     match options().write(true).open(path) {
-        // If reading fails too, the error of writing tells more.
+        // If reading fails too, the error of writing is more specific.
         Err(error) if refuses_writing(&error) => options().open(path).map_err(|_| error),
         other => other,
     }
@@ -428,7 +428,7 @@ pub(crate) fn locks_unsupported(error: &io::Error) -> bool {
     is_unavailable(error) && Errno::from_io_error(error) != Some(Errno::PERM)
 }
 
-/// What to do about an error that std has no kind for.
+/// Advice about an error that std has no kind for.
 pub(crate) fn advice(error: &io::Error) -> &'static str {
     match Errno::from_io_error(error) {
         Some(Errno::MFILE | Errno::NFILE) => {

@@ -23,8 +23,8 @@ const REGISTERED: u32 = u32::MAX;
 
 /// A value that counts forks; the first call registers the handler. `None` while another thread
 /// registers it. forkguard would wait for that thread, which may exist only in the process that
-/// this one was forked from, since `pthread_atfork(3)` waits for a `fork` that is under way (rule
-/// 4).
+/// this one was forked from, since `pthread_atfork(3)` waits for a `fork` that is under way
+/// (rule 4).
 fn counted() -> Option<Guard> {
     if REGISTERING.load(Ordering::Acquire) == REGISTERED {
         return Guard::try_new().ok();

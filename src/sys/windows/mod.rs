@@ -368,7 +368,7 @@ pub(super) fn is_unavailable(error: &io::Error) -> bool {
     is(error, &[ERROR_INVALID_FUNCTION, ERROR_NOT_SUPPORTED, ERROR_CALL_NOT_IMPLEMENTED])
 }
 
-/// What to do about an error that std has no kind for.
+/// Advice about an error that std has no kind for.
 pub(crate) fn advice(error: &io::Error) -> &'static str {
     if is(error, &[ERROR_TOO_MANY_OPEN_FILES]) {
         "; hold fewer files open"

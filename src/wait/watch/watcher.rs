@@ -1,4 +1,4 @@
-//! The thread that calls notify: the one file that names that crate. The process has one watcher,
+//! The thread that calls notify. No other file names that crate. The process has one watcher,
 //! created when a thread or future waits and dropped soon after.
 //!
 //! Nothing depends on notify for correctness. An event is a hint to check (rules S7 and E1), a lost
@@ -32,8 +32,8 @@ const FOREVER: Duration = Duration::from_secs(24 * 3600);
 /// How long `is_watchable` waits for the answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// After this many new names a kqueue watcher is created again. notify 8.2 opens each file that
-/// comes to a watched directory, and does not close it when it goes (kqueue.rs, `handle_kqueue` and
-/// `remove_watch`; notify#644).
+/// appears in a watched directory, and does not close it when the file disappears (kqueue.rs,
+/// `handle_kqueue` and `remove_watch`; notify#644).
 const MAX_NEW_NAMES: u32 = 64;
 
 /// Whether the thread runs; starts it if it does not.
@@ -87,9 +87,9 @@ struct Directory {
 
 /// Watches the directories that have waiters, until for a while none has had one.
 ///
-/// No waiter is missed: subscriptions are read under the mutex under which they are made, and the
-/// thread ends under it. A waiter that leaves notifies only a thread that sleeps long; otherwise
-/// the thread checks soon. A thread that clears `sleeps_long` also wakes it.
+/// No waiter is missed: subscriptions are read under the mutex under which they are created, and
+/// the thread ends under it. A waiter that leaves notifies only a thread that sleeps long;
+/// otherwise the thread checks soon. A thread that clears `sleeps_long` also wakes it.
 fn run() {
     let mut watches = Watches::default();
     let mut is_alert = false;
@@ -167,10 +167,10 @@ fn answer(directory: &Arc<Path>, answer: Watched) {
         .get(directory)
         .map(|watched_dir| watched_dir.counters().cloned().collect())
         .unwrap_or_default();
-    drop(registry); // Q6
+    drop(registry); // wakers are called without the mutex (Q6)
     for counter in counters {
-        // A file may have been closed before the watch was active, and not be unlocked yet (rule
-        // 8).
+        // A file may have been closed before the watch was active, and not be unlocked yet
+        // (rule 8).
         counter.notify(true, Some(answer));
     }
 }
