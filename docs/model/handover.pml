@@ -1,4 +1,4 @@
-/* The hand-over of docs/INTERNALS.md: rules W1 to W5, Q1 to Q5, 2 and 4, as src/wait/queue.rs and queued_waiter.rs have it.
+/* The hand-over of docs/PROTOCOL.md: rules W1 to W5, Q1 to Q5, 2 and 4, as src/wait/queue.rs and queued_waiter.rs have it.
  *
  * One process with WAITS waits (threads or futures) for one lock, and somebody else's process that also wants it. The
  * lock's file may be replaced REPLACED times, a helper may fail FAILS times, and the process be killed at any moment

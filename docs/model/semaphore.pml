@@ -1,5 +1,4 @@
-/* The semaphore of docs/PROTOCOL.md: rules S3 to S9, 4 and 8; and of docs/INTERNALS.md: the claim that no wake-up is
- * lost, the table of deaths.
+/* The semaphore of docs/PROTOCOL.md: rules S3 to S9, 4 and 8, the claim that no wake-up is lost, the table of deaths.
  *
  * Abstracted: the kernel gives a free lock to any who asks, in any order. Who queues for the gate does so in the kernel
  * (the lines before it are those of handover.pml). Slots are looked at in ascending order. S1, S2 and rule 2 (files made

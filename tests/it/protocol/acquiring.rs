@@ -1,4 +1,4 @@
-//! Rules 3, 5, 6 and 8 of `docs/INTERNALS.md`: what an acquisition opens, closes and survives.
+//! Rules 3, 5, 6 and 8 of `docs/PROTOCOL.md`: what an acquisition opens, closes and survives.
 
 use flockwork::Lock;
 

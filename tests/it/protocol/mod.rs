@@ -1,5 +1,5 @@
-//! The rules for files on disk (1 to 9 of `docs/PROTOCOL.md` and `docs/INTERNALS.md`), each with a
-//! test that fails when the rule is broken.
+//! The rules for files on disk (`docs/PROTOCOL.md`, rules 1 to 9), each with a test that fails when
+//! the rule is broken.
 
 mod acquiring;
 // Unix only: Windows has no fork.
