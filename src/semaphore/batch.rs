@@ -40,7 +40,7 @@ impl Batch {
         }
     }
 
-    /// Makes the programs that this process starts from now on inherit the slots (rule 4).
+    /// From now on the programs that this process starts hold them as well (rule 4).
     pub(crate) fn make_inheritable(&mut self) -> Result<()> {
         let mut taken = self.first.iter_mut().chain(&mut self.more);
         taken.try_for_each(|(_, locked)| locked.make_inheritable())
