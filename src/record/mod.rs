@@ -54,7 +54,7 @@ impl Record {
         }
         let (directory, record) = location.hold()?;
         let unfinished = sys::beside(&record, UNFINISHED);
-        // For one name in sixteen: there may be many records, and each check takes some
+        // Only for one name in sixteen, since there may be many records, and each check takes some
         // microseconds.
         if location.is_shared && record.as_os_str().as_encoded_bytes().last() == Some(&b'0') {
             remove_dead_sharers(&location.locked, false);

@@ -77,8 +77,8 @@ impl Marker {
         Ok(())
     }
 
-    /// Removes what killed setters left (rule 14), once a second: setting takes a few microseconds,
-    /// and this takes several.
+    /// Removes files that killed processes left, at most once a second: setting takes a few
+    /// microseconds, and this takes longer (rule 14).
     fn remove_left_files(&self) {
         let now = sys::coarse_milliseconds();
         let last = self.swept.load(Ordering::Relaxed);
