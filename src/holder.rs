@@ -179,9 +179,6 @@ impl fmt::Display for Holder {
             if let Some(label) = &self.label {
                 write!(f, "\"{label}\", ")?;
             }
-            if self.is_this_process() {
-                f.write_str("this very process, ")?;
-            }
         }
         write!(f, "process {}{}", self.pid(), self.process.number_remark())?;
         if let Some(command) = &self.command {
@@ -193,8 +190,11 @@ impl fmt::Display for Holder {
         if f.alternate() {
             return Ok(());
         }
+        if self.is_this_process() {
+            f.write_str(", this process")?;
+        }
         if self.is_shared {
-            f.write_str(", to read")?;
+            f.write_str(", shared")?;
         }
         match self.since.and_then(|at| SystemTime::now().duration_since(at).ok()) {
             Some(held) => write!(f, ", for {:.1} s", held.as_secs_f64()),

@@ -371,8 +371,8 @@ impl fmt::Display for Waiting {
         write!(f, " for {waited:.1} s")?;
         match &*self.holders() {
             [] => Ok(()),
-            [holder] => write!(f, ", held by {holder}"),
-            [first, others @ ..] => write!(f, ", held by {first}, and {} more", others.len()),
+            [holder] => write!(f, " (held by {holder})"),
+            [first, others @ ..] => write!(f, " (held by {first}, and {} more)", others.len()),
         }
     }
 }

@@ -17,7 +17,7 @@ pub(crate) fn absolute(path: &Path) -> Result<Arc<Path>> {
         return Err(Error::unsupported(&path.into(), source));
     }
     let absolute = if path.as_os_str().as_encoded_bytes().contains(&0) {
-        Err(io::Error::new(io::ErrorKind::InvalidInput, "it holds a NUL byte"))
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it contains a NUL byte"))
     } else if let Some(source) = sys::misnamed(path) {
         return Err(Error::io(Operation::Resolve, &path.into(), source));
     } else {
@@ -35,7 +35,7 @@ pub(crate) fn absolute_file(path: &Path) -> Result<Arc<Path>> {
     let last = path.as_os_str().as_encoded_bytes().last();
     let is_directory = last.is_some_and(|byte| std::path::is_separator(char::from(*byte)));
     if is_directory || path.parent().is_none() || path.file_name().is_none() {
-        return Err(Error::not_regular(&path, "the path of a directory"));
+        return Err(Error::not_regular(&path, "a directory path"));
     }
     Ok(path)
 }
@@ -83,10 +83,11 @@ fn dangling_link(directory: &Path, error: io::Error) -> io::Error {
     match link.filter(|_| error.kind() == io::ErrorKind::AlreadyExists) {
         Some(link) => {
             let link = link.display();
-            let text = format!(
-                "the symbolic link `{link}` leads to nothing; create what it leads to, or change the link"
-            );
-            io::Error::new(io::ErrorKind::NotFound, text)
+            sys::explained(
+                io::ErrorKind::NotFound,
+                format!("the target of the symbolic link `{link}` does not exist"),
+                "create the target, or change the link",
+            )
         }
         None => error,
     }

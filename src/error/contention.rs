@@ -1,4 +1,4 @@
-//! What an acquisition or a wait met in its way: its holders, or an event that is not set.
+//! What kept a call from succeeding: the holders of a lock, or the state of an event.
 
 use std::fmt;
 use std::path::Path;
@@ -9,21 +9,21 @@ use once_cell::race::OnceBox;
 use crate::holder::Holder;
 use crate::record;
 
-/// What was in the way.
+/// The state that kept a call from succeeding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Obstacle {
     Held,
     NotSet,
     StillSet,
     NotConsumed,
-    /// The event is set, and another process has the lock that consumers take turns by.
+    /// The event is set, and another process holds the lock that serializes consumers.
     BeingConsumed,
     /// The task of a `Once` is not done.
     NotDone,
 }
 
 impl Obstacle {
-    /// As it is at this moment.
+    /// The predicate of the error of a call that does not wait.
     fn now(self) -> &'static str {
         match self {
             Self::Held => "is busy",
@@ -34,15 +34,15 @@ impl Obstacle {
         }
     }
 
-    /// As it was during a wait.
+    /// The reason in the error of a wait.
     fn during_wait(self) -> &'static str {
         match self {
             Self::Held => "it was busy",
             Self::NotSet => "it was not set",
             Self::StillSet => "it was still set",
             Self::NotDone => "it was not done",
-            Self::NotConsumed => "it was not set, or others consumed it first",
-            Self::BeingConsumed => "it is set, but another process is consuming it",
+            Self::NotConsumed => "it was not set, or another process consumed it first",
+            Self::BeingConsumed => "another process was consuming it",
         }
     }
 
@@ -51,24 +51,24 @@ impl Obstacle {
     }
 }
 
-/// An obstacle, with the processes behind it. Those are looked up once.
+/// An obstacle and the processes that cause it, which are looked up once.
 #[derive(Debug)]
 pub(super) struct Contention {
     obstacle: Obstacle,
-    /// How many more events were waited for and are missing.
+    /// How many other events of the wait are not in the state that it waits for.
     others: usize,
-    /// What the holders hold, where that is not the error's own path.
+    /// The path of the lock that the holders hold, if it is not the error's own path.
     locked: Option<Arc<Path>>,
-    /// The file that orders the waiters of a reader-writer lock, where a reader was refused.
+    /// The turnstile of a reader-writer lock, if the call was a reader's.
     turnstile: Option<Arc<Path>>,
     processes: OnceBox<Processes>,
 }
 
-/// The processes that were in the way.
+/// The processes that kept the call from succeeding.
 #[derive(Debug)]
 struct Processes {
     holders: Vec<Holder>,
-    /// The waiting writer that keeps a reader out although only readers hold the lock.
+    /// The waiting writer that blocks a reader although only readers hold the lock.
     waiter: Option<Holder>,
 }
 
@@ -81,13 +81,13 @@ impl Contention {
         self.locked.get_or_insert(locked);
     }
 
-    /// The same where a process that waits in `turnstile` may be the reason.
+    /// Adds the turnstile, in which a waiting process may block the call.
     pub(super) fn behind(mut self, turnstile: Option<&Arc<Path>>) -> Self {
         self.turnstile = turnstile.cloned();
         self
     }
 
-    /// The holders, looked up by the first call.
+    /// The holders, which the first call looks up.
     pub(super) fn holders(&self, path: &Path) -> &[Holder] {
         if !self.obstacle.has_holders() {
             return &[];
@@ -99,7 +99,7 @@ impl Contention {
     fn look_up(&self, path: &Path) -> Processes {
         let locked = self.locked.as_deref().unwrap_or(path);
         let holders = record::find(locked, true).unwrap_or_default();
-        // Readers do not exclude a reader, so a writer that waits for them does.
+        // Readers do not block a reader, so a waiting writer does.
         let waiter =
             self.turnstile.as_deref().filter(|_| holders.iter().all(Holder::is_shared)).and_then(
                 |turnstile| record::find(turnstile, false).unwrap_or_default().into_iter().next(),
@@ -111,7 +111,7 @@ impl Contention {
         self.processes.get().map_or(&[], |processes| &processes.holders)
     }
 
-    /// The text of the process that waits in front of readers, if one was found.
+    /// Describes the writer that waits ahead of the reader, if there is one.
     fn waited_for_by(&self) -> Option<String> {
         let waiter = self.processes.get()?.waiter.as_ref()?;
         Some(format!("waited for by {waiter}"))
@@ -121,7 +121,7 @@ impl Contention {
         self.holders(path).iter().any(Holder::is_this_process)
     }
 
-    /// Writes the state that refused a call that does not wait.
+    /// Writes the error of a call that does not wait.
     pub(super) fn write_now(&self, f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
         let (path, now) = (path.display(), self.obstacle.now());
         if self.others > 0 {
@@ -132,7 +132,7 @@ impl Contention {
         write!(f, "`{path}` {now}")
     }
 
-    /// Writes the same with the holders, which have been looked up.
+    /// Writes the same with the holders that were looked up.
     pub(super) fn write_now_with_holders(
         &self,
         f: &mut fmt::Formatter<'_>,
@@ -140,7 +140,7 @@ impl Contention {
     ) -> fmt::Result {
         match (self.obstacle, self.found()) {
             (Obstacle::NotDone, [holder, ..]) => {
-                write!(f, "`{}` is being done by {holder}", path.display())
+                write!(f, "`{}` is being run by {holder}", path.display())
             }
             (Obstacle::Held, _) => {
                 self.write_now(f, path)?;
@@ -150,13 +150,13 @@ impl Contention {
         }
     }
 
-    /// Writes why a wait ended without success.
+    /// Writes the reason of a timeout.
     pub(super) fn write_reason(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reason = self.obstacle.during_wait();
         match (self.obstacle, self.found(), self.others) {
             (Obstacle::Held, ..) => f.write_str(&self.held_by()),
             (Obstacle::NotDone, [holder, ..], _) => {
-                write!(f, "{reason}, and is being done by {holder}")
+                write!(f, "it is being run by {holder}")
             }
             (.., 0) => f.write_str(reason),
             (.., 1) => write!(f, "{reason}, nor was 1 other"),
@@ -176,7 +176,7 @@ impl Contention {
         }
     }
 
-    /// What to do after a call that did not wait.
+    /// The hint for a call that did not wait.
     pub(super) fn hint_at_once(&self, path: &Path) -> &'static str {
         if self.is_own(path) {
             return "release this process's own guard first, or use a call that waits if another thread holds it";
@@ -184,24 +184,26 @@ impl Contention {
         "try again later, or use a call that waits"
     }
 
-    /// What to do after a wait that timed out.
+    /// The hint for a wait that timed out.
     pub(super) fn hint_in_time(&self, path: &Path) -> &'static str {
         match self.obstacle {
             Obstacle::Held if self.is_own(path) => {
                 "release this process's own guard first, or wait longer if another thread holds it"
             }
-            Obstacle::Held => "wait longer, or see what the holder is doing",
+            Obstacle::Held => "wait longer, or check what the holder is doing",
             Obstacle::StillSet => {
-                "wait longer, or see whether the program that should clear it is running"
+                "wait longer, or check that the program that clears it is running"
             }
-            Obstacle::BeingConsumed => "wait longer, or see which process holds the lock beside it",
+            Obstacle::BeingConsumed => {
+                "wait longer, or check which process holds its `.flock` file"
+            }
             Obstacle::NotSet | Obstacle::NotConsumed => {
-                "wait longer, or see whether the program that should set it is running"
+                "wait longer, or check that the program that sets it is running"
             }
             Obstacle::NotDone if self.found().is_empty() => {
-                "wait longer, or see whether a program that does it is running"
+                "wait longer, or check that a program that runs it is running"
             }
-            Obstacle::NotDone => "wait longer, or see what that process is doing",
+            Obstacle::NotDone => "wait longer, or check what that process is doing",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong, always with the path.
+//! The error type. Every error names the path that the call was about.
 
 mod contention;
 mod hint;
@@ -16,21 +16,21 @@ pub use self::operation::Operation;
 use crate::holder::Holder;
 use crate::sys;
 
-/// The result of everything here.
+/// A result with flockwork's [`Error`] by default.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, and on which path.
+/// An error of this crate: what failed, on which path, and why.
 ///
-/// A lock that was not acquired at once or in time is an error as well, so that `let _guard =
-/// lock.try_lock()?;` cannot go on without the lock: see [`is_would_block`](Self::is_would_block)
-/// and [`is_timed_out`](Self::is_timed_out).
+/// Failing to acquire a lock is an error too, so that `let _guard = lock.try_lock()?;` cannot
+/// continue without the lock: see [`is_would_block`](Self::is_would_block) and
+/// [`is_timed_out`](Self::is_timed_out).
 ///
-/// The text of an error is one clause with what failed, the path and the reason, which includes the
-/// system's own words. It is made without any system call. What to do about it is in
-/// [`hint`](Self::hint). [`source()`](std::error::Error::source) returns nothing, since the text
-/// would repeat it: the system's error is [`io_error`](Self::io_error).
+/// The `Display` text is one clause with the operation, the path and the reason, which includes the
+/// system's own message. Formatting makes no system calls. Advice is in [`hint`](Self::hint).
+/// [`source()`](std::error::Error::source) returns `None`, since the text already contains the
+/// system's error: use [`io_error`](Self::io_error).
 ///
-/// It converts into [`std::io::Error`], which keeps the kind.
+/// An error converts into a [`std::io::Error`] of the nearest kind.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -50,33 +50,47 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[error("{0}")]
 pub struct Error(Box<Repr>);
 
-/// What kind of thing went wrong: see [`Error::kind`].
+/// The kind of an error: see [`Error::kind`].
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// use flockwork::{ErrorKind, Semaphore};
+///
+/// let path = dir.path().join("gpus");
+/// let error = Semaphore::open_existing(&path).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::NotFound);
+///
+/// Semaphore::open(&path, 2)?;
+/// let error = Semaphore::open(&path, 3).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::CapacityMismatch);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Another process or thread holds it, or the event is not set, and the call was one that never
-    /// waits.
+    /// The call does not wait, and another process or thread holds the lock or permits, or the event
+    /// is not in the state that was asked for.
     WouldBlock,
-    /// Another process or thread held it, or the event was not set, until the deadline.
+    /// The deadline passed before the lock or permits were available, or before the event was in the
+    /// state that was asked for.
     TimedOut,
-    /// The semaphore exists with another capacity: see [`Error::capacity`].
+    /// The semaphore exists with a different capacity: see [`Error::capacity`].
     CapacityMismatch,
-    /// The number of permits is 0, or more than the semaphore or any semaphore has: see
-    /// [`Error::capacity`].
+    /// The number of permits is 0, exceeds the semaphore's capacity, or exceeds the maximum of any
+    /// semaphore: see [`Error::capacity`].
     InvalidPermits,
-    /// Something at the path must not be opened or locked: a directory, a symbolic link, a FIFO, a
-    /// socket, a device. In the place of a semaphore's directory it is anything else than a
-    /// directory. It was left as it was.
+    /// The path names something that flockwork does not open: a directory, a symbolic link, a FIFO,
+    /// a socket or a device, or for a semaphore, anything other than a directory. Nothing was
+    /// changed.
     NotRegularFile,
-    /// Nothing exists at the path, or a directory of the path is missing, and the call does not
-    /// create it.
+    /// The file or a directory of its path does not exist, and the call does not create it.
     NotFound,
-    /// The file system or the platform has no locks. Nothing was locked.
+    /// The file system or the platform does not support file locks. Nothing was locked.
     Unsupported,
-    /// A file that flockwork keeps does not contain what it should: another program wrote to it, or
-    /// a disk lost it. Nothing was changed.
+    /// One of flockwork's own files is invalid, because another program changed it or the disk lost
+    /// data. Nothing was changed.
     Corrupt,
-    /// The system refused an operation: see [`Error::io_error`].
+    /// A system call failed: see [`Error::io_error`].
     Io,
 }
 
@@ -87,12 +101,12 @@ enum Repr {
     NotRegularFile { path: Arc<Path>, found: &'static str, expected: Expected },
     CapacityMismatch { path: Arc<Path>, capacity: u32, requested: u32 },
     InvalidPermits { path: Arc<Path>, capacity: u32, requested: u32 },
-    Corrupt { path: Arc<Path>, problem: String },
+    Corrupt { path: Arc<Path>, problem: String, hint: &'static str },
     Unsupported { path: Arc<Path>, source: io::Error },
     Io { path: Arc<Path>, operation: Operation, source: io::Error },
 }
 
-/// What should lie at a path.
+/// The type of file that a call expects at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expected {
     File,
@@ -113,7 +127,7 @@ impl Error {
         Repr::Io { path: Arc::clone(path), operation, source }.into()
     }
 
-    /// The platform or the file system has no locks.
+    /// The platform or the file system does not support locks.
     pub(crate) fn unsupported(path: &Arc<Path>, source: io::Error) -> Self {
         Repr::Unsupported { path: Arc::clone(path), source }.into()
     }
@@ -122,7 +136,7 @@ impl Error {
         Self::would_block_behind(path, None)
     }
 
-    /// A process that waits in `turnstile` may be the reason.
+    /// The same for a reader, which a process that waits in `turnstile` may block.
     pub(crate) fn would_block_behind(path: &Arc<Path>, turnstile: Option<&Arc<Path>>) -> Self {
         let contention = Contention::new(Obstacle::Held, 0).behind(turnstile);
         Repr::WouldBlock { path: Arc::clone(path), contention }.into()
@@ -133,12 +147,12 @@ impl Error {
         Repr::WouldBlock { path: Arc::clone(path), contention }.into()
     }
 
-    /// Looks the holders up now: when the error is read, another process may hold it.
+    /// Looks up the holders now: another process may hold the lock when the error is read.
     pub(crate) fn timed_out(path: &Arc<Path>, waited: Duration) -> Self {
         Self::timed_out_behind(path, waited, None)
     }
 
-    /// A process that waits in `turnstile` may be the reason.
+    /// The same for a reader, which a process that waits in `turnstile` may block.
     pub(crate) fn timed_out_behind(
         path: &Arc<Path>,
         waited: Duration,
@@ -149,7 +163,7 @@ impl Error {
         Repr::TimedOut { path: Arc::clone(path), waited, contention }.into()
     }
 
-    /// `others` says how many more events were waited for and are missing.
+    /// `others` is the number of other events that are not in the state that the wait is for.
     pub(crate) fn timed_out_for(
         path: &Arc<Path>,
         waited: Duration,
@@ -160,10 +174,12 @@ impl Error {
         Repr::TimedOut { path: Arc::clone(path), waited, contention }.into()
     }
 
-    /// A guard was used in a process that got it by `fork`.
+    /// A guard was used in a forked child of the process that acquired it.
     pub(crate) fn forked_copy(operation: Operation, path: &Arc<Path>) -> Self {
-        let source = io::Error::other(
-            "this guard is a copy made by `fork`, and the lock belongs to the process that acquired it",
+        let source = sys::explained(
+            io::ErrorKind::Other,
+            "this guard is a copy made by `fork`",
+            "use the guard in the process that acquired the lock",
         );
         Self::io(operation, path, source)
     }
@@ -178,7 +194,7 @@ impl Error {
         Repr::NotRegularFile { path: Arc::clone(path), found, expected }.into()
     }
 
-    /// There is a directory that is not a semaphore's.
+    /// The path is a directory, but not a semaphore.
     pub(crate) fn not_inspectable(path: &Arc<Path>) -> Self {
         let (found, expected) = ("a directory", Expected::Inspectable);
         Repr::NotRegularFile { path: Arc::clone(path), found, expected }.into()
@@ -192,11 +208,15 @@ impl Error {
         Repr::InvalidPermits { path: Arc::clone(path), capacity, requested }.into()
     }
 
-    pub(crate) fn corrupt(path: &Arc<Path>, problem: impl Into<String>) -> Self {
-        Repr::Corrupt { path: Arc::clone(path), problem: problem.into() }.into()
+    pub(crate) fn corrupt(
+        path: &Arc<Path>,
+        problem: impl Into<String>,
+        hint: &'static str,
+    ) -> Self {
+        Repr::Corrupt { path: Arc::clone(path), problem: problem.into(), hint }.into()
     }
 
-    /// The same error of the lock beside `path`, said of `path` itself.
+    /// Turns an error about the sidecar lock of `path` into one about `path`.
     pub(crate) fn about(mut self, path: &Arc<Path>) -> Self {
         if let Repr::WouldBlock { path: named, contention }
         | Repr::TimedOut { path: named, contention, .. } = &mut *self.0
@@ -206,7 +226,7 @@ impl Error {
         self
     }
 
-    /// The same error of a wait for what the holders of the lock `locked` bring about.
+    /// Adds the holders of `locked` to a timeout: the wait is for something that they do.
     pub(crate) fn depending_on(mut self, locked: &Arc<Path>) -> Self {
         if let Repr::TimedOut { path, contention, .. } = &mut *self.0 {
             contention.set_locked(Arc::clone(locked));
@@ -219,7 +239,7 @@ impl Error {
 // ---------------------------------------------------------------------------------------- questions
 
 impl Error {
-    /// What kind of thing went wrong.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match &*self.0 {
@@ -237,7 +257,7 @@ impl Error {
         }
     }
 
-    /// The path that the call was about.
+    /// Returns the path that the call was about.
     #[must_use]
     pub fn path(&self) -> &Path {
         match &*self.0 {
@@ -252,28 +272,28 @@ impl Error {
         }
     }
 
-    /// Whether the call never waits, and another process or thread held it, or the event was not set
-    /// ([`ErrorKind::WouldBlock`]).
+    /// Returns whether the call would have had to wait ([`ErrorKind::WouldBlock`]).
     #[must_use]
     pub fn is_would_block(&self) -> bool {
         matches!(*self.0, Repr::WouldBlock { .. })
     }
 
-    /// Whether the deadline passed ([`ErrorKind::TimedOut`]).
+    /// Returns whether the deadline passed ([`ErrorKind::TimedOut`]).
     #[must_use]
     pub fn is_timed_out(&self) -> bool {
         matches!(*self.0, Repr::TimedOut { .. })
     }
 
-    /// The processes that were in the way.
+    /// Returns the processes that held the lock or permits.
     ///
-    /// It is empty where they are not known: they have released it since, or they left no record and
-    /// the system does not tell (see [`Lock::holders`](crate::Lock::holders)).
+    /// The slice is empty if they are unknown: they have released the lock since, or they left no
+    /// record and the system does not list the locks of processes (see
+    /// [`Lock::holders`](crate::Lock::holders)).
     ///
-    /// An error of kind [`TimedOut`](ErrorKind::TimedOut) has looked them up when it was made, and
-    /// its text names the first. One of kind [`WouldBlock`](ErrorKind::WouldBlock) looks them up by
-    /// the first call of this method and remembers the answer: a refused `try_` call takes half a
-    /// microsecond, and to look the holders up takes twenty.
+    /// The holders of a [`TimedOut`](ErrorKind::TimedOut) error are looked up when the error is
+    /// made, and its text names the first. Those of a [`WouldBlock`](ErrorKind::WouldBlock) error
+    /// are looked up by the first call of this method, which stores them: a failed `try_` call takes
+    /// half a microsecond, and looking up the holders takes twenty.
     #[must_use]
     pub fn holders(&self) -> &[Holder] {
         match &*self.0 {
@@ -284,7 +304,7 @@ impl Error {
         }
     }
 
-    /// How long the call waited before it timed out.
+    /// Returns how long the call waited before it timed out.
     #[must_use]
     pub fn waited(&self) -> Option<Duration> {
         match *self.0 {
@@ -293,8 +313,8 @@ impl Error {
         }
     }
 
-    /// How many permits the semaphore has, or how many the call could have asked for
-    /// ([`ErrorKind::CapacityMismatch`] and [`ErrorKind::InvalidPermits`]).
+    /// Returns the semaphore's capacity ([`ErrorKind::CapacityMismatch`]), or the largest valid
+    /// number of permits ([`ErrorKind::InvalidPermits`]).
     #[must_use]
     pub fn capacity(&self) -> Option<u32> {
         match *self.0 {
@@ -305,7 +325,7 @@ impl Error {
         }
     }
 
-    /// What was tried when the system refused it ([`ErrorKind::Io`] and [`ErrorKind::NotFound`]).
+    /// Returns the operation that failed ([`ErrorKind::Io`] and [`ErrorKind::NotFound`]).
     #[must_use]
     pub fn operation(&self) -> Option<Operation> {
         match *self.0 {
@@ -314,7 +334,7 @@ impl Error {
         }
     }
 
-    /// What the system answered, if it is the system that refused.
+    /// Returns the system's error, if a system call failed.
     #[must_use]
     pub fn io_error(&self) -> Option<&io::Error> {
         match &*self.0 {
@@ -323,16 +343,16 @@ impl Error {
         }
     }
 
-    /// What to do about it, where there is something to say.
+    /// Returns advice on how to resolve the error, in one clause.
     ///
-    /// For an error of kind [`WouldBlock`](ErrorKind::WouldBlock) it looks the
-    /// [holders](Self::holders) up, since the advice is another if this process is one of them.
+    /// For an error of kind [`WouldBlock`](ErrorKind::WouldBlock) this looks up the
+    /// [holders](Self::holders), since the advice differs if this process is one of them.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
     /// let error = flockwork::Lock::open(dir.path()).unwrap_err();
     /// if let Some(hint) = error.hint() {
-    ///     eprintln!("{error}; {hint}");
+    ///     eprintln!("error: {error}\nhint: {hint}");
     /// }
     /// # assert!(error.hint().is_some());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -346,35 +366,36 @@ impl Error {
             }
             Repr::TimedOut { path, contention, .. } => Some(contention.hint_in_time(path)),
             Repr::NotRegularFile { found: "a symbolic link", .. } => Some(
-                "give the path that the link leads to (links in parent directories are followed)",
+                "give the path of the link's target (links in parent directories are followed)",
             ),
             Repr::NotRegularFile { expected: Expected::Directory, .. } => {
-                Some("give the path of a directory, or one where nothing exists yet")
+                Some("give the path of a semaphore's directory, or a path that does not exist yet")
             }
             Repr::NotRegularFile { expected: Expected::File, .. } => {
-                Some("give the path of a regular file, or one where nothing exists yet")
+                Some("give the path of a regular file, or a path that does not exist yet")
             }
             Repr::NotRegularFile { expected: Expected::Inspectable, .. } => {
                 Some("give the path of a semaphore, a lock file or an event")
             }
             Repr::CapacityMismatch { .. } => Some(
-                "open it with that number, open it as it is (`open_existing`), or change it for all (`set_capacity`)",
+                "open it with this capacity or with `open_existing`, or change the capacity with `set_capacity`",
             ),
             Repr::Unsupported { .. } if sys::SUPPORTED => {
-                Some("put it on another file system, a local one if possible")
+                Some("choose a path on another file system, preferably a local one")
             }
-            Repr::InvalidPermits { .. } | Repr::Corrupt { .. } | Repr::Unsupported { .. } => None,
+            Repr::Corrupt { hint, .. } => Some(hint),
+            Repr::InvalidPermits { .. } | Repr::Unsupported { .. } => None,
             Repr::Io { operation, source, .. } => hint::of(*operation, source),
         }
     }
 
-    /// Whether the system does not permit this user to do it.
+    /// Whether the user lacks permission, or the file system is read-only.
     pub(crate) fn is_refused(&self) -> bool {
         let kind = self.io_kind();
         matches!(kind, io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
     }
 
-    /// The nearest kind that [`std::io::Error`] has.
+    /// The nearest kind of [`std::io::Error`].
     pub(crate) fn io_kind(&self) -> io::ErrorKind {
         match &*self.0 {
             Repr::WouldBlock { .. } => io::ErrorKind::WouldBlock,
@@ -400,7 +421,7 @@ impl fmt::Display for Repr {
             }
             Self::TimedOut { path, waited, contention } => {
                 let (path, waited) = (path.display(), seconds(*waited));
-                write!(f, "gave up after {waited} s of waiting for `{path}`: ")?;
+                write!(f, "timed out after {waited} s waiting for `{path}`: ")?;
                 contention.write_reason(f)
             }
             Self::NotRegularFile { path, found, expected } => {
@@ -418,22 +439,22 @@ impl fmt::Display for Repr {
             }
             Self::InvalidPermits { path, capacity, requested } => {
                 let path = path.display();
-                write!(f, "invalid number of permits of `{path}`: {requested} (must be 1")?;
+                write!(f, "invalid number of permits for `{path}`: {requested} (must be 1")?;
                 if *capacity > 1 { write!(f, " to {capacity})") } else { f.write_str(")") }
             }
-            Self::Corrupt { path, problem } => {
+            Self::Corrupt { path, problem, .. } => {
                 write!(f, "`{}` is damaged: {problem}", path.display())
             }
             Self::Unsupported { path, source } if sys::SUPPORTED => {
                 let path = path.display();
                 write!(
                     f,
-                    "could not lock `{path}`: its file system has no advisory locks ({source})"
+                    "could not lock `{path}`: its file system does not support locks ({source})"
                 )
             }
             Self::Unsupported { path, .. } => {
                 let path = path.display();
-                write!(f, "could not lock `{path}`: flockwork has no file locks on this platform")
+                write!(f, "could not lock `{path}`: flockwork does not support this platform")
             }
             Self::Io { path, operation, source } if path.as_os_str().is_empty() => {
                 let empty = if *operation == Operation::Resolve { " an empty path" } else { "" };
@@ -446,7 +467,7 @@ impl fmt::Display for Repr {
     }
 }
 
-/// No more digits than a reader wants.
+/// Seconds with three decimals below one second, and one above.
 fn seconds(span: Duration) -> String {
     let digits = if span < Duration::from_secs(1) { 3 } else { 1 };
     format!("{:.digits$}", span.as_secs_f64())

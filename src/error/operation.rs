@@ -1,62 +1,70 @@
-//! What was tried when the system refused it.
+//! The operations that an error names.
 
 use std::fmt;
 
-/// What a call tried when it failed: see [`Error::operation`](crate::Error::operation).
+/// The operation that failed: see [`Error::operation`](crate::Error::operation).
 ///
-/// The text completes the sentence "could not ... `path`".
+/// Its `Display` text completes "could not ... `path`".
+///
+/// ```
+/// use flockwork::{Lock, Operation};
+///
+/// let error = Lock::open("").unwrap_err();
+/// assert_eq!(error.operation(), Some(Operation::Resolve));
+/// assert_eq!(Operation::ReadPayload.to_string(), "read the payload of");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Operation {
-    /// Make the path absolute.
+    /// Making the path absolute.
     Resolve,
-    /// Look at a file's metadata.
+    /// Reading a file's metadata.
     LookUp,
-    /// List a directory.
+    /// Listing a directory.
     List,
-    /// Open a file.
+    /// Opening a file.
     Open,
-    /// Create a file.
+    /// Creating a file.
     Create,
-    /// Create the directory that a file lies in.
+    /// Creating the parent directory of a file.
     CreateParent,
-    /// Give a file the name back that it has lost.
+    /// Giving a removed file its name again.
     Restore,
-    /// Read a file.
+    /// Reading a file.
     Read,
-    /// Read a file as UTF-8.
+    /// Reading a file as UTF-8.
     ReadText,
-    /// Read what an event carries.
+    /// Reading the payload of an event.
     ReadPayload,
-    /// Write a file.
+    /// Writing a file.
     Write,
-    /// Write a directory's entries to the disk.
+    /// Syncing a directory.
     Sync,
-    /// Lock a file.
+    /// Locking a file.
     Lock,
-    /// Unlock a file.
+    /// Unlocking a file.
     Unlock,
-    /// Turn an exclusive lock into a shared one.
+    /// Turning an exclusive lock into a shared one.
     Downgrade,
-    /// Let child processes inherit a lock.
+    /// Making a lock inheritable by child processes.
     Inherit,
-    /// Acquire a permit of a semaphore.
+    /// Acquiring permits of a semaphore.
     Acquire,
-    /// Release a permit of a semaphore.
+    /// Releasing permits of a semaphore.
     Release,
-    /// Change the capacity of a semaphore.
+    /// Changing the capacity of a semaphore.
     SetCapacity,
-    /// Set an event.
+    /// Setting an event.
     Set,
-    /// Clear an event.
+    /// Clearing an event.
     Clear,
-    /// Consume the setting of an event.
+    /// Consuming an event.
     Consume,
-    /// Wait for one of several events.
+    /// Waiting for any of several events.
     WaitAny,
-    /// Record that a task is done.
+    /// Recording that the task of a `Once` is done.
     MarkDone,
-    /// Find out which processes hold something.
+    /// Finding the holders of a lock or semaphore.
     FindHolders,
 }
 
@@ -71,7 +79,7 @@ impl Operation {
             Self::CreateParent => "create the parent directory of",
             Self::Restore => "restore",
             Self::Read => "read",
-            Self::ReadText => "read as text",
+            Self::ReadText => "read the text of",
             Self::ReadPayload => "read the payload of",
             Self::Write => "write",
             Self::Sync => "sync the directory of",
@@ -85,8 +93,8 @@ impl Operation {
             Self::Set => "set",
             Self::Clear => "clear",
             Self::Consume => "consume",
-            Self::WaitAny => "wait for any event",
-            Self::MarkDone => "record as done",
+            Self::WaitAny => "wait for any of several events",
+            Self::MarkDone => "record the completion of",
             Self::FindHolders => "find the holders of",
         }
     }
@@ -96,7 +104,7 @@ impl Operation {
         matches!(self, Self::Create | Self::CreateParent)
     }
 
-    /// Whether it changes what lies in a directory that exists.
+    /// Whether it creates, replaces or removes an entry of an existing directory.
     pub(super) fn changes_directory(self) -> bool {
         matches!(self, Self::Set | Self::Clear | Self::Consume | Self::Write)
     }

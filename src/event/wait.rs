@@ -80,10 +80,8 @@ impl EventWait<usize> {
     {
         let events = inner(events);
         if events.is_empty() {
-            let source = std::io::Error::new(
-                std::io::ErrorKind::InvalidInput,
-                "no event was given, so the wait would never end",
-            );
+            let source =
+                std::io::Error::new(std::io::ErrorKind::InvalidInput, "no events were given");
             return Err(Error::io(Operation::WaitAny, &Path::new("").into(), source));
         }
         Ok(Self { events, check: any_set, obstacle: Obstacle::NotSet, is_any: true })

@@ -294,9 +294,10 @@ impl LockFile {
     }
 
     fn replaced_too_often(&self) -> Error {
-        let source = io::Error::other(
-            "the file was replaced each time between opening and locking it: \
-             let no program remove or replace it",
+        let source = sys::explained(
+            io::ErrorKind::Other,
+            "another program replaced the file each time before it was locked",
+            "check that no program removes or replaces it",
         );
         Error::io(Operation::Lock, &self.path, source)
     }

@@ -159,7 +159,7 @@ pub(super) fn open(
             Err(error) => return Err(failed(Operation::LookUp)(error)),
         }
     }
-    let source = io::Error::other("it was removed each time between making and opening it");
+    let source = io::Error::other("another program removed it each time before it could be opened");
     Err(failed(Operation::Open)(source))
 }
 

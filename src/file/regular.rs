@@ -46,7 +46,7 @@ pub(crate) fn if_there<T>(found: Result<T>) -> Result<Option<T>> {
 pub(crate) fn something_else(path: &Path) -> Error {
     let found = match fs::symlink_metadata(path) {
         Ok(found) if !found.is_file() => sys::describe(found.file_type()),
-        _ => "something else",
+        _ => "of another type",
     };
     Error::not_regular(&path.into(), found)
 }

@@ -418,11 +418,9 @@ impl Inner {
             Err(error) => return Err(error),
         };
         if sys::FILES_HAVE_NUMBERS && self.read.file.latest() == file.latest() {
-            let problem = format!(
-                "it is the same file as `{}`, by a hard link, and would be waited for by those who hold that; remove it",
-                self.read.file.path().display()
-            );
-            return Err(Error::corrupt(&self.gate_path, problem));
+            let problem =
+                format!("it is a hard link to the lock file `{}`", self.read.file.path().display());
+            return Err(Error::corrupt(&self.gate_path, problem, "remove the hard link"));
         }
         let (mode, poll_every) = (Mode::Exclusive, self.read.poll_every);
         let gate = Arc::new(LockRequest { file, mode, poll_every, coordinator: None });

@@ -68,14 +68,17 @@ pub(super) fn establish(
                 }
             }
             (Err(error), None) if error.kind() == ErrorKind::NotFound => {
-                let text = "there is no semaphore; open it with a number of permits to make it";
-                let source = io::Error::new(io::ErrorKind::NotFound, text);
+                let source = sys::explained(
+                    io::ErrorKind::NotFound,
+                    "there is no semaphore",
+                    "open it with a number of permits to create it",
+                );
                 return Err(Error::io(Operation::Open, directory, source));
             }
             (other, _) => return other,
         }
     }
-    let source = io::Error::other("it was removed each time between making and reading it");
+    let source = io::Error::other("another program removed it each time before it could be read");
     Err(Error::io(Operation::Open, &path, source))
 }
 
@@ -98,12 +101,14 @@ pub(super) fn read(path: &Arc<Path>) -> Result<u32> {
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     parse(&bytes).ok_or_else(|| {
-        let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(16)]).escape_debug().to_string();
+        let shown =
+            String::from_utf8_lossy(&bytes[..bytes.len().min(16)]).escape_debug().to_string();
         let problem = format!(
-            "it should hold the number of permits, 1 to {MAX_PERMITS}, and begins with \"{shown}\"; \
-             write the number into it, or remove the semaphore's directory while nobody uses it"
+            "it begins with \"{shown}\" instead of a number of permits (1 to {MAX_PERMITS})"
         );
-        Error::corrupt(path, problem)
+        let hint =
+            "write the number into it, or remove the semaphore's directory while it is not in use";
+        Error::corrupt(path, problem, hint)
     })
 }
 

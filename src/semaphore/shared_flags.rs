@@ -34,13 +34,13 @@ fn open_own(path: &Arc<Path>, access: Access) -> Result<(File, FileId)> {
         match sys::has_one_name(path, id).map_err(failed)? {
             Some(true) => return Ok((file, id)),
             Some(false) => {
-                let problem = "it has another name (a hard link), and may be somebody's file; remove one of the names";
-                return Err(Error::corrupt(path, problem));
+                let problem = "it has another name (a hard link)";
+                return Err(Error::corrupt(path, problem, "remove one of its names"));
             }
             None => {} // removed or replaced meanwhile
         }
     }
-    let source = io::Error::other("it was replaced each time between opening it and looking at it");
+    let source = io::Error::other("another program replaced it each time after it was opened");
     Err(Error::io(Operation::Open, path, source))
 }
 

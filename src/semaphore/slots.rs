@@ -165,7 +165,7 @@ impl Slots {
             }
             return problem.or(unknown).map_or(Ok(false), Err);
         }
-        let source = io::Error::other("its capacity was changed again and again");
+        let source = io::Error::other("its capacity changed during each attempt");
         Err(Error::io(Operation::Acquire, &self.directory, source))
     }
 

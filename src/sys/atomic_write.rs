@@ -177,7 +177,7 @@ pub(crate) fn replace_preserving(
     // Checked as late as possible: the rename would replace anything else that is at the path by
     // now.
     if super::file_kind(path)? == FileKind::Other {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else took its place"));
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is no longer a regular file"));
     }
     let named = persist(check_still_named(temporary, through)?, path);
     unmark(&named.map_err(|error| not_replaced(path, error))?);
@@ -198,31 +198,38 @@ pub(super) fn check_still_named(
         return Ok(temporary);
     }
     let _ = temporary.keep();
-    Err(io::Error::new(io::ErrorKind::AlreadyExists, NOT_ALONE))
+    Err(written_without_lock())
 }
 
-const NOT_ALONE: &str = "another program writes it at this moment, although its lock is ours: was the lock file removed?";
+fn written_without_lock() -> io::Error {
+    super::explained(
+        io::ErrorKind::AlreadyExists,
+        "another program is writing it without holding its lock",
+        "check that no program removes or replaces its lock file",
+    )
+}
 
 /// Removes the file that a killed writer left at `through`.
 fn remove_left(through: &Path) -> io::Result<()> {
-    let in_the_way = |what| io::Error::new(io::ErrorKind::AlreadyExists, what);
     match std::fs::symlink_metadata(through) {
         Ok(found) if !found.is_file() => {
-            return Err(in_the_way(
-                "at its path with `.flock.new` is something that is no regular file",
+            return Err(super::explained(
+                io::ErrorKind::AlreadyExists,
+                "the path of its temporary file, which ends in `.flock.new`, is not a regular file",
+                "remove or rename what is there",
             ));
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         _ => {}
     }
     if is_being_written(through)? {
-        return Err(in_the_way(NOT_ALONE));
+        return Err(written_without_lock());
     }
     match through_readers(|| std::fs::remove_file(through)) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(io::Error::new(
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(super::explained(
             error.kind(),
-            "another user was killed writing it, and left a file (its path with `.flock.new`) that this one may not remove; \
-             let its owner remove it",
+            "this user may not remove the temporary file of a killed writer, which ends in `.flock.new`",
+            "remove that file as its owner",
         )),
         removed => removed,
     }

@@ -50,6 +50,7 @@
 //!   directory, and which files it lists if the list is complete.
 //! * [`locks_unsupported`]: whether an error means that the file system has no locks.
 //! * [`is_bad_name`], [`advice`]: what else an error means, and what to do about it.
+//! * [`explained`], [`hint_of`]: errors with a text and a hint of flockwork's own.
 //! * [`describe`]: the kind of a file that is not regular.
 //! * [`LivenessLock`]: a published file of which the kernel shows whether its publisher lives.
 //! * [`Origin`]: distinguishes a process from the copy that `fork` makes of it.
@@ -324,9 +325,11 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> std::path::PathBuf {
 pub(crate) use self::atomic_write::{
     remove_left_by_others, replace, replace_preserving, write_new,
 };
+pub(crate) use self::explained::{explained, hint_of};
 pub(crate) use self::random::{generator, is_unique_name, unique_beside};
 
 mod atomic_write;
+mod explained;
 mod random;
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]

@@ -25,7 +25,7 @@ pub(super) const LOCKS_ARE_MANDATORY: bool = false;
 pub(crate) const FILES_HAVE_NUMBERS: bool = false;
 
 fn unsupported<T>() -> io::Result<T> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, "flockwork has no file locks on this platform"))
+    Err(io::Error::new(io::ErrorKind::Unsupported, "flockwork does not support this platform"))
 }
 
 pub(crate) fn open_existing(_path: &Path) -> io::Result<File> {
@@ -177,8 +177,8 @@ pub(super) fn is_unavailable(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Unsupported
 }
 
-pub(crate) fn advice(_error: &io::Error) -> &'static str {
-    ""
+pub(crate) fn advice(_error: &io::Error) -> Option<&'static str> {
+    None
 }
 
 pub(crate) fn misnamed(_path: &Path) -> Option<io::Error> {

@@ -126,7 +126,7 @@ fn event_example_times_out_one_waiter_and_wakes_the_other() {
     assert!(output.status.success(), "{text}");
     let story = [
         "waiter 2 waits for it, for two seconds",
-        "waiter 2 gave up, is_set: false (gave up after ",
+        "waiter 2 gave up, is_set: false (timed out after ",
         "main sets the event",
         "waiter 1 goes on, is_set: true",
         "Waiter 2 gave up in time, and waiter 1 went on when the event was set.",
@@ -169,7 +169,7 @@ fn toolchain_example_unpacks_once_after_a_kill() {
     let story = [
         " unpacks it",
         " is half-way",
-        "editor is too early: gave up after ",
+        "editor is too early: timed out after ",
         "main sees who is at it: \"build ",
         "main kills build ",
         " finds 20 whole files and 1 broken, clears them away, and unpacks it",

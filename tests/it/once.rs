@@ -140,7 +140,7 @@ fn a_caller_that_does_not_wait_learns_who_is_doing_it() {
     other.expect_timed_out(Call::Reset(Timeout(10)));
     for way in [Timeout(0), Deadline(20)] {
         let answer = other.expect_error(Call::Wait(way));
-        assert!(answer.starts_with("timed-out") && answer.contains("being done by"), "{answer}");
+        assert!(answer.starts_with("timed-out") && answer.contains("being run by"), "{answer}");
         assert!(answer.contains("\"unpacking\""), "{answer}");
     }
     busy.kill();

@@ -563,7 +563,7 @@ fn readers_are_distinguished_and_a_blocking_waiter_is_named() {
     let at_once = lock.read_timeout(Duration::ZERO).unwrap_err();
     let waits = format!("waited for by process {}", writer.id());
     for text in [late.to_string(), at_once.to_string()] {
-        assert!(text.contains("\"reading\"") && text.contains(", to read"), "{text}");
+        assert!(text.contains("\"reading\"") && text.contains(", shared"), "{text}");
         // Only Linux names the process of a lock that has no record.
         assert!(text.contains(&waits) || !cfg!(target_os = "linux"), "{text}");
     }

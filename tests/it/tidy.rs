@@ -41,6 +41,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sys/flock.rs", &[]),
     ("sys/atomic_write.rs", &[]),
     ("sys/random.rs", &[]),
+    ("sys/explained.rs", &[]),
     ("sys/unix/mod.rs", &[]),
     ("sys/unix/directories.rs", &[]),
     ("sys/unix/attributes.rs", &[]),

@@ -158,7 +158,7 @@ fn a_long_exclusive_open_is_reported() {
         let words = in_full(&error);
         let number = error.io_error().unwrap().raw_os_error();
         if number == Some(32) {
-            assert!(words.contains("another program has the file open"), "{words}");
+            assert!(words.contains("close the program that has the file open"), "{words}");
         } else {
             // What replaces it is only told that it may not.
             assert_eq!(number, Some(5), "{words}");
@@ -400,18 +400,18 @@ fn names_that_are_no_files_are_refused_with_what_to_do() {
         ("com\u{b9}", "device"),
         ("CONIN$", "device"),
         (r"prn\a.lock", "device"),
-        ("there.", "takes it for `there`"),
-        ("there ", "takes it for `there`"),
-        ("...", "leaves out"),
-        (r"sub.\a.lock", "takes it for `sub`"),
+        ("there.", "names `there` on Windows"),
+        ("there ", "names `there` on Windows"),
+        ("...", "ignores dots and spaces"),
+        (r"sub.\a.lock", "names `sub` on Windows"),
         ("there:stream", "stream within `there`"),
         ("there::$DATA", "stream within `there`"),
-        ("a<b", "holds `<`"),
-        ("a>b", "holds `>`"),
-        ("a\"b", "holds `\"`"),
-        ("a|b", "holds `|`"),
-        ("a?b", "holds `?`"),
-        ("a*b", "holds `*`"),
+        ("a<b", "contains `<`"),
+        ("a>b", "contains `>`"),
+        ("a\"b", "contains `\"`"),
+        ("a|b", "contains `|`"),
+        ("a?b", "contains `?`"),
+        ("a*b", "contains `*`"),
         ("a\u{1}b", "control character"),
     ] {
         let path = PathBuf::from(format!(r"{}\{name}", dir.path().display()));
@@ -460,7 +460,7 @@ fn paths_that_cannot_be_are_errors() {
     let (dir, path) = dirs();
     for error in refusals(&dir.path().join("x".repeat(256))) {
         assert_eq!(error.kind(), ErrorKind::Io, "{error:?}");
-        assert!(in_full(&error).contains("choose a shorter one"), "{error}");
+        assert!(in_full(&error).contains("choose a shorter name"), "{error}");
     }
     for path in ["", "a\0b"] {
         let error = Lock::open(path).unwrap_err();
@@ -484,7 +484,7 @@ fn paths_that_cannot_be_are_errors() {
             std::io::ErrorKind::NotADirectory,
             "{error:?}"
         );
-        assert!(in_full(&error).contains("should be a directory is a file"), "{error}");
+        assert!(in_full(&error).contains("a file instead of a directory"), "{error}");
     }
     assert_eq!(Semaphore::open(&path, 1).unwrap_err().kind(), ErrorKind::NotRegularFile);
     assert_eq!(names_in(dir.path()), ["a.lock"]);

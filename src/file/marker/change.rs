@@ -70,8 +70,11 @@ impl Marker {
 
     pub(super) fn may_change(&self, operation: Operation) -> Result<()> {
         if self.any_kind {
-            let why = "an event that is opened for files of any type can only be waited for";
-            let source = io::Error::new(io::ErrorKind::InvalidInput, why);
+            let source = sys::explained(
+                io::ErrorKind::InvalidInput,
+                "an event that was opened for files of any type can only be waited for",
+                "open it without `Options::any_file_type`",
+            );
             return Err(Error::io(operation, &self.path, source));
         }
         Ok(())
@@ -120,7 +123,7 @@ impl Marker {
                 return done;
             }
         }
-        let source = io::Error::other("somebody else set and cleared it each time in between");
+        let source = io::Error::other("other processes set and cleared it during each attempt");
         Err(Error::io(Operation::Set, &self.path, source))
     }
 

@@ -60,7 +60,7 @@ impl KeptAttributes {
         }
         let found = fs::symlink_metadata(path)?;
         if !found.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
         }
         let (owner, mode) = ((found.uid(), found.gid()), found.mode() & 0o7777);
         Ok(Some(Self { owner, mode, extended: Extended::of(path)? }))

@@ -200,9 +200,11 @@ fn set_access(file: &File, mode: u32) -> io::Result<()> {
         if !is_unavailable(&error) {
             return error;
         }
-        let refused = "its file system cannot set the access that was asked for; choose another file system, or create it \
-                       as any other file is created (`Access::Umask`)";
-        io::Error::new(error.kind(), refused)
+        super::explained(
+            error.kind(),
+            "its file system does not support the requested access",
+            "choose another file system, or use `Access::Umask`",
+        )
     })
 }
 
@@ -345,10 +347,10 @@ fn make(
 pub(super) fn not_replaced(path: &Path, error: io::Error) -> io::Error {
     let is_sticky = || fs::metadata(directory_of(path)).is_ok_and(|it| it.mode() & 0o1000 != 0);
     if Errno::from_io_error(&error) == Some(Errno::PERM) && is_sticky() {
-        return io::Error::new(
+        return super::explained(
             error.kind(),
-            "only the owner of a file may replace it in a directory with the sticky bit, as `/tmp` is; \
-             choose a directory without it, or let the owner write",
+            "only its owner may replace a file in a directory with the sticky bit",
+            "choose a directory without the sticky bit (`/tmp` has it), or write as the file's owner",
         );
     }
     error
@@ -428,31 +430,31 @@ pub(crate) fn locks_unsupported(error: &io::Error) -> bool {
     is_unavailable(error) && Errno::from_io_error(error) != Some(Errno::PERM)
 }
 
-/// Advice about an error that std has no kind for.
-pub(crate) fn advice(error: &io::Error) -> &'static str {
-    match Errno::from_io_error(error) {
-        Some(Errno::MFILE | Errno::NFILE) => {
-            "; raise the limit on open files (ulimit -n), or hold fewer of them open"
+/// What to do about an error that std has no kind for.
+pub(crate) fn advice(error: &io::Error) -> Option<&'static str> {
+    Some(match Errno::from_io_error(error)? {
+        Errno::MFILE | Errno::NFILE => {
+            "raise the limit on open files (ulimit -n), or keep fewer files open"
         }
-        Some(Errno::NOMEM) => "; the system is out of memory: end something, or try again later",
-        Some(Errno::IO) => "; the disk or its file system failed, and the system's log says more",
-        Some(Errno::NAMETOOLONG) => "; choose a shorter name",
-        Some(Errno::BUSY) => {
-            "; a file that is a mount point (as of `mount --bind` or a container's volume) can be read and \
-             locked, but not replaced or removed: mount its directory instead"
+        Errno::NOMEM => "free some memory, or try again later",
+        Errno::IO => "check the disk and its file system (the system log may say more)",
+        Errno::NAMETOOLONG => "choose a shorter name",
+        Errno::BUSY => {
+            "if the file is a mount point (as with `mount --bind` or a container's volume), mount its \
+             directory instead, since a mount point cannot be replaced or removed"
         }
-        Some(Errno::LOOP) => "; the symbolic links in the path lead in a circle",
-        Some(Errno::NOTCONN | Errno::STALE | Errno::HOSTDOWN) => {
-            "; the server of this file system does not answer: mount it again"
+        Errno::LOOP => "check the symbolic links in the path for a loop",
+        Errno::NOTCONN | Errno::STALE | Errno::HOSTDOWN => {
+            "mount the file system again, since its server does not respond"
         }
-        Some(Errno::NOLCK) => {
-            "; the system is out of locks, or the network file system's lock service does not run"
+        Errno::NOLCK => {
+            "free some locks, or check that the network file system's lock service runs"
         }
-        Some(Errno::BADF) => {
-            "; on a network file system the file must be writable for this user to be locked"
+        Errno::BADF => {
+            "make the file writable for this user, as network file systems require it for locks"
         }
-        _ => "",
-    }
+        _ => return None,
+    })
 }
 
 /// Every path names the file that it seems to name here.

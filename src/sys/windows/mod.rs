@@ -368,24 +368,24 @@ pub(super) fn is_unavailable(error: &io::Error) -> bool {
     is(error, &[ERROR_INVALID_FUNCTION, ERROR_NOT_SUPPORTED, ERROR_CALL_NOT_IMPLEMENTED])
 }
 
-/// Advice about an error that std has no kind for.
-pub(crate) fn advice(error: &io::Error) -> &'static str {
+/// What to do about an error that std has no kind for.
+pub(crate) fn advice(error: &io::Error) -> Option<&'static str> {
     if is(error, &[ERROR_TOO_MANY_OPEN_FILES]) {
-        "; hold fewer files open"
+        Some("keep fewer files open")
     } else if is_bad_name(error) {
-        "; choose a shorter or simpler name"
+        Some("choose a shorter or simpler name")
     } else if is(error, &[ERROR_SHARING_VIOLATION]) {
-        "; another program has the file open and shares it with nobody"
+        Some("close the program that has the file open without sharing it")
     } else {
-        ""
+        None
     }
 }
 
 /// Why the system would take the path for another file: devices, streams, and names that it
 /// silently changes.
 pub(crate) fn misnamed(path: &Path) -> Option<io::Error> {
-    let problem = super::windows_names::problem(path.as_os_str().as_encoded_bytes())?;
-    Some(io::Error::new(io::ErrorKind::InvalidInput, problem))
+    let (problem, hint) = super::windows_names::problem(path.as_os_str().as_encoded_bytes())?;
+    Some(super::explained(io::ErrorKind::InvalidInput, problem, hint))
 }
 
 /// One path for the many that a file can have: in upper and lower case, with `\\?\`, through

@@ -1,44 +1,48 @@
-//! Finds paths that Windows takes for another file than the one they seem to name, by the rules of
-//! Microsoft's "Naming Files, Paths, and Namespaces". Only the text of a path is examined, so this
-//! is tested on every platform.
+//! Rejects paths that Windows does not resolve to the file that they seem to name, by Microsoft's
+//! "Naming Files, Paths, and Namespaces". The check looks only at the text, so every platform tests
+//! it.
 
-/// The maximum length of a name in units of UTF-16.
-const LONGEST: usize = 255;
-/// The prefix of paths to which the rules for names do not apply.
+/// In UTF-16 units.
+const MAX_NAME_UNITS: usize = 255;
+/// The prefix of paths whose names Windows does not change.
 const LITERAL: &[u8] = br"\\?\";
-const HOW: &str = r"choose another name, or put `\\?\` in front of the full path";
+const LITERAL_HINT: &str = r"choose another name, or put `\\?\` in front of the full path";
+const FILE_HINT: &str = "give the path of a file";
 
-/// Why `path` must not be opened; `None` if it names the file that it seems to name. `path` is the
-/// caller's, before the system makes it absolute, which already changes names. The bytes are UTF-8,
+/// A clause that says why a path is rejected, and a hint.
+pub(super) type Problem = (String, &'static str);
+
+/// Why `path` must not be opened, or `None` if it names what it seems to. The path is checked as it
+/// was given, since the system changes names when it makes a path absolute. The bytes are UTF-8,
 /// except for halves of surrogate pairs.
-pub(super) fn problem(path: &[u8]) -> Option<String> {
+pub(super) fn problem(path: &[u8]) -> Option<Problem> {
     let is_literal = path.starts_with(LITERAL);
     let is_separator = |byte: &u8| *byte == b'\\' || *byte == b'/' && !is_literal;
     let mut names: Vec<&[u8]> = path.split(is_separator).collect();
     let skipped = match *names.as_slice() {
         [b"", b"", b".", ..] => {
-            return Some(r"what begins with `\\.\` is a device on Windows; leave that out".into());
+            let problem = r"a path that begins with `\\.\` is a device on Windows";
+            return Some((problem.into(), r"leave out `\\.\`"));
         }
         [b"", b"", b"?", ..] if !is_literal => {
-            return Some(
-                r"Windows wants `\\?\` with backslashes; write it so, or leave it out".into(),
-            );
+            let problem = r"the prefix `\\?\` is valid only with backslashes";
+            return Some((problem.into(), "write it with backslashes, or leave it out"));
         }
         [b"", b"", b"?", unc, _, share, ..] if is_literal && unc.eq_ignore_ascii_case(b"UNC") => {
             if is_channel(share) {
-                return Some(no_file(share));
+                return Some(not_a_file(share));
             }
             6
         }
         [b"", b"", b"?", volume, ref rest @ ..] if is_literal => {
             if is_channel(volume) || rest.iter().all(|name| name.is_empty()) {
-                return Some(no_file(volume));
+                return Some(not_a_file(volume));
             }
             4
         }
         [b"", b"", _, share, ..] if !is_literal => {
             if is_channel(share) {
-                return Some(no_file(share));
+                return Some(not_a_file(share));
             }
             4
         }
@@ -55,46 +59,46 @@ pub(super) fn problem(path: &[u8]) -> Option<String> {
     names.into_iter().find_map(|name| of_name(name, is_literal))
 }
 
-fn of_name(name: &[u8], is_literal: bool) -> Option<String> {
+fn of_name(name: &[u8], is_literal: bool) -> Option<Problem> {
     if matches!(name, b"" | b"." | b"..") {
         return None;
     }
     let text = String::from_utf8_lossy(name);
-    let impossible = |byte: &&u8| **byte < 0x20 || br#"<>"|?*/"#.contains(*byte);
-    if let Some(byte) = name.iter().find(impossible) {
+    let is_invalid = |byte: &&u8| **byte < 0x20 || br#"<>"|?*/"#.contains(*byte);
+    if let Some(byte) = name.iter().find(is_invalid) {
         let what = match char::from(*byte) {
             control if control.is_control() => "a control character".to_string(),
             character => format!("`{character}`"),
         };
-        return Some(format!("`{text}` holds {what}, which no name can on Windows; leave it out"));
+        let problem = format!("`{text}` contains {what}, which is invalid on Windows");
+        return Some((problem, "leave it out"));
     }
     if let Some((file, _)) = text.split_once(':') {
-        return Some(format!(
-            "on Windows `{text}` is not a file, but a stream within `{file}`; leave the `:` out"
-        ));
+        let problem = format!("`{text}` is a stream within `{file}` on Windows, not a file");
+        return Some((problem, "leave out the `:`"));
     }
-    // A character has one unit, or two if its UTF-8 form has four bytes: count the first bytes of
-    // all characters, and those of four-byte forms again.
+    // Each first byte of a character is a unit, and that of a four-byte character is two.
     let units = name.iter().filter(|byte| **byte & 0xC0 != 0x80).count()
         + name.iter().filter(|byte| **byte >= 0xF0).count();
-    if units > LONGEST {
-        return Some(format!(
-            "a name of {units} characters is too long for Windows; choose a shorter one"
-        ));
+    if units > MAX_NAME_UNITS {
+        let problem = format!("a name of {units} characters is too long for Windows");
+        return Some((problem, "choose a shorter name"));
     }
     if is_literal {
         return None;
     }
     let kept = text.trim_end_matches(['.', ' ']);
     if kept.len() < text.len() {
-        return Some(format!(
-            "Windows leaves out the dots and spaces at the end of `{text}`, and takes it for `{kept}`; leave them out as well"
-        ));
+        let problem = format!(
+            "`{text}` names `{kept}` on Windows, which ignores dots and spaces at the end of a name"
+        );
+        return Some((problem, "leave out the dots and spaces at the end"));
     }
-    is_device(&text).then(|| format!("`{text}` is a device on Windows, and not a file; {HOW}"))
+    let problem = || format!("`{text}` is a device on Windows, not a file");
+    is_device(&text).then(|| (problem(), LITERAL_HINT))
 }
 
-/// Whether the name is a device, also with an extension: `aux.txt` is `AUX`.
+/// Whether the name is a device. An extension makes no difference: `aux.txt` is `AUX`.
 fn is_device(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     let base = name.split('.').next().unwrap_or_default().trim_end_matches(' ');
@@ -107,14 +111,15 @@ fn is_device(name: &str) -> bool {
     })
 }
 
-/// Named pipes and mailslots look like files of a server or a volume. Examining one connects to it.
+/// Named pipes and mailslots look like files of a server or a volume, but reading the metadata of
+/// one connects to it.
 fn is_channel(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"pipe") || name.eq_ignore_ascii_case(b"mailslot")
 }
 
-fn no_file(name: &[u8]) -> String {
+fn not_a_file(name: &[u8]) -> Problem {
     let name = String::from_utf8_lossy(name);
-    format!("`{name}` leads to no file on Windows; give the path of a file")
+    (format!("`{name}` does not name a file on Windows"), FILE_HINT)
 }
 
 #[cfg(test)]
@@ -122,10 +127,11 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn assert_refused(path: &str, says: &str) {
+    fn assert_rejected(path: &str, expected: &str) {
         let problem = problem(path.as_bytes());
-        let problem = problem.unwrap_or_else(|| panic!("{path} was accepted"));
-        assert!(problem.contains(says), "{path}: {problem}");
+        let (problem, hint) = problem.unwrap_or_else(|| panic!("{path} was accepted"));
+        let text = format!("{problem}; {hint}");
+        assert!(text.contains(expected), "{path}: {text}");
     }
 
     #[track_caller]
@@ -134,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn devices_are_refused_in_any_case_and_with_any_extension() {
+    fn devices_are_rejected_in_any_case_and_with_any_extension() {
         limit!();
         let numbered = ["COM", "LPT"].into_iter().flat_map(|kind| {
             ["1", "2", "3", "4", "5", "6", "7", "8", "9", "¹", "²", "³"]
@@ -152,23 +158,23 @@ mod tests {
                 format!(r"\\server\share\{name}\b.lock"),
                 format!("a/{name}/b.lock"),
             ] {
-                assert_refused(&name, "is a device");
-                assert_refused(&name, r"`\\?\`");
+                assert_rejected(&name, "is a device");
+                assert_rejected(&name, r"`\\?\`");
             }
             assert_accepted(&format!(r"\\?\C:\a\{name}"));
             assert_accepted(&format!("a{name}"));
             assert_accepted(&format!("{name}x"));
             assert_accepted(&format!("a.{name}"));
         }
-        assert_refused("conin$", "is a device");
-        assert_refused(r"a\CONOUT$", "is a device");
+        assert_rejected("conin$", "is a device");
+        assert_rejected(r"a\CONOUT$", "is a device");
         for name in ["COM", "COM0", "LPT10", "COM¹¹", "conin$.txt", "CONSOLE", "nul_", "null"] {
             assert_accepted(name);
         }
     }
 
     #[test]
-    fn names_that_end_in_dots_or_spaces_are_refused() {
+    fn trailing_dots_and_spaces_are_rejected() {
         limit!();
         for (path, instead) in [
             ("a.lock.", "`a.lock`"),
@@ -179,8 +185,8 @@ mod tests {
             ("...", "``"),
             (" ", "``"),
         ] {
-            assert_refused(path, "Windows leaves out");
-            assert_refused(path, &format!("takes it for {instead}"));
+            assert_rejected(path, "ignores dots and spaces");
+            assert_rejected(path, &format!("names {instead} on Windows"));
         }
         for path in
             [r"\\?\C:\a.lock.", r"\\?\C:\a \b", ".a", " a", "a .b", ".", "..", r"..\.\a", "a/"]
@@ -190,22 +196,22 @@ mod tests {
     }
 
     #[test]
-    fn streams_and_invalid_characters_are_refused() {
+    fn streams_and_invalid_characters_are_rejected() {
         limit!();
         for path in ["ab:c", r"C:\a:b", r"C:a:b", "a/b:c:$DATA", r"\\?\C:\a:b", "1:b"] {
-            assert_refused(path, "a stream within");
+            assert_rejected(path, "a stream within");
         }
         for bad in ['<', '>', '"', '|', '?', '*'] {
             for path in [format!("a{bad}b"), format!(r"C:\{bad}\b"), format!(r"\\?\C:\a{bad}")] {
-                assert_refused(&path, &format!("holds `{bad}`"));
+                assert_rejected(&path, &format!("contains `{bad}`"));
             }
         }
-        assert_refused("a\nb", "a control character");
-        assert_refused(r"\\?\C:\a/b", "holds `/`");
-        assert_refused(r"\??\C:\a", "holds `?`");
-        assert_refused("//?/C:/a", "with backslashes");
+        assert_rejected("a\nb", "a control character");
+        assert_rejected(r"\\?\C:\a/b", "contains `/`");
+        assert_rejected(r"\??\C:\a", "contains `?`");
+        assert_rejected("//?/C:/a", "with backslashes");
         assert_accepted("a'b{}[]^~#%&$!@ä漢");
-        // Half of a surrogate pair.
+        // The name contains half of a surrogate pair.
         assert_eq!(problem(b"a\xed\xa0\x80b"), None);
         assert!(problem(b"a\xed\xa0\x80b.").is_some());
     }
@@ -215,15 +221,15 @@ mod tests {
         limit!();
         for character in ["x", "ä", "漢"] {
             assert_accepted(&format!("a/{}/b", character.repeat(255)));
-            assert_refused(&format!("a/{}/b", character.repeat(256)), "shorter");
-            assert_refused(&format!(r"\\?\C:\{}", character.repeat(256)), "shorter");
+            assert_rejected(&format!("a/{}/b", character.repeat(256)), "shorter");
+            assert_rejected(&format!(r"\\?\C:\{}", character.repeat(256)), "shorter");
         }
         assert_accepted(&"🦀".repeat(127));
-        assert_refused(&"🦀".repeat(128), "256 characters");
+        assert_rejected(&"🦀".repeat(128), "256 characters");
     }
 
     #[test]
-    fn path_prefixes_are_not_checked_as_names() {
+    fn prefixes_are_not_checked_as_names() {
         limit!();
         for path in [
             r"C:\a",
@@ -242,7 +248,7 @@ mod tests {
             assert_accepted(path);
         }
         for path in [r"\\.\C:\a", r"\\.\NUL", "//./pipe/a", r"\\.\PhysicalDrive0"] {
-            assert_refused(path, "is a device");
+            assert_rejected(path, "is a device");
         }
         for path in [
             r"\\server\pipe\a",
@@ -253,7 +259,7 @@ mod tests {
             r"\\?\C:",
             r"\\?\C:\",
         ] {
-            assert_refused(path, "leads to no file");
+            assert_rejected(path, "does not name a file");
         }
     }
 }

@@ -202,11 +202,15 @@ fn a_wait_ends_at_its_deadline_with_a_specific_error() {
     let start = Instant::now();
     let error = event.wait_timeout(short).unwrap_err();
     assert!(format!("{error:?}").contains("kind: TimedOut"), "{error:?}");
-    is_late(error, start, "it was not set; wait longer, or see");
+    is_late(error, start, "it was not set; wait longer, or check");
     let start = Instant::now();
     is_late(event.wait_deadline(start + short).unwrap_err(), start, "not set");
     let start = Instant::now();
-    is_late(event.consume_timeout(short).unwrap_err(), start, "or others consumed it first");
+    is_late(
+        event.consume_timeout(short).unwrap_err(),
+        start,
+        "or another process consumed it first",
+    );
     event.set().unwrap();
     let start = Instant::now();
     is_late(event.wait_cleared_timeout(short).unwrap_err(), start, "still set");
@@ -469,7 +473,7 @@ fn a_parent_that_is_a_dangling_link_is_not_there_yet() {
             file.write("x").unwrap_err(),
         ] {
             assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
-            assert!(error.to_string().contains("leads to nothing"), "{error}");
+            assert!(error.to_string().contains("does not exist"), "{error}");
         }
         other.begin(Call::Wait(Block));
         until_watching(other.id(), dir.path());

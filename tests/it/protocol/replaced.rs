@@ -180,7 +180,10 @@ fn a_file_that_is_always_another_one_is_an_error_in_the_end() {
     let Some(mut peer) = crate::support::strace::injected(&path, inject) else { return };
     peer.open_lock(&path, &[]);
     let answer = peer.expect_error(Call::Acquire(Try));
-    assert!(answer.contains("was replaced each time between opening and locking"), "{answer}");
+    assert!(
+        answer.contains("another program replaced the file each time before it was locked"),
+        "{answer}"
+    );
 }
 
 #[test]
