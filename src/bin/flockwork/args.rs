@@ -1,5 +1,5 @@
-//! The command line's top level, for clap: the program's help text, its exit codes and its verbs.
-//! The verbs define their own options and examples.
+//! The top level of the command line: the help text, the exit codes and the verbs. Each verb defines
+//! its own options and examples.
 
 use clap::{Parser, Subcommand};
 
@@ -10,18 +10,17 @@ use crate::once::OnceArgs;
 use crate::sem::SemArgs;
 use crate::status::StatusArgs;
 
-/// Locks, semaphores and events between programs, keyed by a path
+/// Locks, semaphores and events between programs, identified by a path
 ///
-/// A lock, a semaphore or an event is a path in the file system; whoever names the same path means
-/// the same one. The kernel frees what a dead process held, so there is nothing to clean up. Locks
-/// are flock(2) locks (LockFileEx on Windows), and hold off flock(1), Python's fcntl.flock and
-/// other programs that use them.
+/// All programs that name the same path share one lock, semaphore or event. The kernel releases
+/// what a dead process held. Locks are flock(2) locks (LockFileEx on Windows), so they also exclude
+/// flock(1), Python's fcntl.flock and other programs that use such locks.
 #[derive(Debug, Parser)]
 #[command(
     name = "flockwork",
     version,
     after_long_help = EXIT_CODES,
-    after_help = "Exit codes: the command's own; 128 + the signal's number; 75 timed out; 64 usage, 65 damaged,\n66 cannot open, 69 cannot run, 71 system, 73 cannot create; event status: 1 cleared.\nFor more, see `flockwork help VERB`.",
+    after_help = "Exit codes: the command's own, or 128 + the signal that ended it; 75 timed out, 64 usage,\n65 damaged, 66 cannot open, 69 cannot run, 71 system error, 73 cannot create.\nSee `flockwork help VERB` for more.",
     disable_help_subcommand = false,
     subcommand_required = true,
     max_term_width = 100
@@ -33,53 +32,53 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Run a command while holding a lock, alone or shared
+    /// Run a command while holding a lock, exclusive or shared
     ///
-    /// Waits for its turn, runs the command, and exits as it does. What the command starts holds
-    /// the lock too, until the last of it has ended, also when `flockwork` itself is killed (Unix;
-    /// on Windows they end with it). TERM, INT, HUP, QUIT, USR1, USR2, CONT and TSTP are passed on
-    /// to the command.
+    /// Waits for the lock, runs the command, and exits with its code. Processes that the command
+    /// starts inherit the lock, which is held until the last of them has ended, even if flockwork
+    /// is killed (on Windows, they end with flockwork). TERM, INT, HUP, QUIT, USR1, USR2, CONT and
+    /// TSTP are forwarded to the command.
     Lock(LockArgs),
     /// Run a command while holding a permit of a semaphore: at most N at a time
     ///
-    /// First come, first served, over all programs of the machine. The command finds the number of
-    /// its slot, from 0 to N-1, in FLOCKWORK_SLOT (several, with -k, with commas between them). Its
-    /// arguments are passed as they are, and by no shell.
+    /// Permits are granted first come, first served, across all programs on the machine. The
+    /// variable FLOCKWORK_SLOT tells the command which slot it has, from 0 to N-1 (with -k, several,
+    /// separated by commas). Arguments are passed to the command unchanged, without a shell.
     Sem(SemArgs),
-    /// Set, clear, look at and wait for events
+    /// Set, clear, query and wait for events
     ///
-    /// An event is a file: it is set while the file is there, and the file's contents are its
-    /// payload.
+    /// An event is set while the file PATH exists. The contents of the file are its payload.
     Event(EventArgs),
-    /// Run a command once, for all who ask
+    /// Run a command once, however many processes ask for it
     ///
-    /// Whoever comes first runs it; who comes meanwhile waits until it is done, and who comes later
-    /// returns at once. If it fails or is killed it is not done, and the next one runs it.
+    /// The first caller runs the command. Callers that arrive meanwhile wait until it is done, and
+    /// later callers return immediately. If the command fails or is killed, the next caller runs it
+    /// again.
     Once(OnceArgs),
-    /// Say who holds what lies at a path
+    /// Show who holds a lock
     ///
-    /// Takes nothing, makes nothing and delays nobody.
+    /// Also shows semaphores and events. Acquires nothing, creates nothing and delays no process.
     Status(StatusArgs),
-    /// Write the completions for a shell to the standard output
+    /// Print the completions for a shell
     Completions(CompletionsArgs),
-    /// Write the manual page to the standard output
+    /// Print the manual page
     #[command(after_help = crate::man::EXAMPLES)]
     Man,
 }
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0    done; the command's own code is passed on, and 128 + the signal's number if one ended it
-  1    event status: the event is not set; event set --new: it was set
+  0    success; a command that was run passes on its own code, or 128 + the signal that ended it
+  1    event status: the event is cleared; event set --new: the event was already set
   64   invalid command line
-  65   what lies at the path is damaged
-  66   something cannot be opened
+  65   a file is damaged or cannot be locked
+  66   a file cannot be opened
   69   the command cannot be run
-  71   the system has no more of something, or the output cannot be written
-  73   something cannot be created
-  75   timed out, or not available at once with -n (-E chooses another)
+  71   system error: a resource is exhausted, or the output cannot be written
+  73   a file cannot be created
+  75   timed out, or would have to wait with -n (-E changes this code)
 
-Started under the name `flock` it is flock(1), with its options and exit codes.";
+When started under the name `flock`, this program is flock(1), with its options and exit codes.";
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,5 @@
-//! `PATH [--] COMMAND [ARG]...`, the end of most verbs' command lines. Options stop at the first of
-//! these words.
+//! `PATH [--] COMMAND [ARG]...`, which ends the command line of most verbs. Options end at the first
+//! of these words.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -13,31 +13,27 @@ pub(crate) fn path_and_rest<'a>(
     no_path: &str,
 ) -> Result<(&'a Path, &'a [OsString]), Failure> {
     match words.split_first() {
-        Some((path, _)) if path.is_empty() => Err(usage(verb, "the path is empty")),
+        Some((path, _)) if path.is_empty() => Err(usage(verb, "PATH is empty")),
         Some((path, rest)) => Ok((Path::new(path), rest)),
         None => Err(usage(verb, no_path)),
     }
 }
 
-/// The words of the command, if there are any. A first word that looks like an option is reported
-/// as a misplaced option, unless `--` stands before it.
+/// The words of the command, if there are any. A first word that looks like an option is an error
+/// unless it follows `--`.
 pub(crate) fn command<'a>(verb: &str, rest: &'a [OsString]) -> Result<&'a [OsString], Failure> {
     match rest {
         [separator, words @ ..] if separator == "--" => Ok(words),
         [word, ..] if word.as_encoded_bytes().starts_with(b"-") => {
             let word = word.to_string_lossy();
-            Err(usage(
-                verb,
-                &format!(
-                    "`{word}` stands where the command begins; put options first, or `--` before a command of that name"
-                ),
-            ))
+            Err(usage(verb, &format!("unexpected option `{word}` where the command begins"))
+                .hint("put options before the path, or `--` before a command that begins with `-`"))
         }
         words => Ok(words),
     }
 }
 
-/// A usage error that refers to the verb's help.
+/// A usage error with a pointer to the verb's help.
 pub(crate) fn usage(verb: &str, problem: &str) -> Failure {
-    Failure::usage(format!("{verb}: {problem}; see `flockwork {verb} --help`"))
+    Failure::usage(format!("{verb}: {problem}")).hint(format!("see `flockwork {verb} --help`"))
 }

@@ -5,8 +5,7 @@ use flockwork::{Access, Options};
 
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
-    /// Who may use the files that are created: as the umask says, this user, the group too, or
-    /// everyone
+    /// Set who may use created files: as the umask says, only this user, also the group, or everyone
     #[arg(long, value_name = "WHO", value_enum, default_value_t = AccessLevel::Umask)]
     access: AccessLevel,
 }

@@ -1,8 +1,8 @@
-//! Durations as users write them: seconds, with fractions, or with a unit.
+//! Parses durations: seconds with optional fractions, or numbers with a unit.
 
 use std::time::Duration;
 
-/// The longest accepted duration: a hundred years.
+/// The longest accepted duration, a hundred years.
 const MAX_SECONDS: f64 = 100.0 * 365.25 * 86_400.0;
 
 /// Parses `1`, `0.5`, `.5`, `90s`, `5m`, `2h` or `1d`.
@@ -17,11 +17,17 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let is_number = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let seconds: f64 = match number.parse::<f64>() {
         Ok(seconds) if is_number => seconds * unit,
-        _ if number.starts_with('-') => return Err("it is negative; 0 tries once".into()),
-        _ => return Err("not a number of seconds, such as 10, 0.5, 5m or 2h".into()),
+        _ if number.starts_with('-') => return Err("must not be negative (0 tries once)".into()),
+        _ => {
+            return Err(
+                "expected a number of seconds such as 10 or 0.5, or a unit as in 5m or 2h".into()
+            );
+        }
     };
     if seconds > MAX_SECONDS {
-        return Err("more than a hundred years; to wait without limit, leave the option out".into());
+        return Err(
+            "must be at most a hundred years (omit the option to wait without limit)".into()
+        );
     }
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }

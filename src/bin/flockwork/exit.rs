@@ -1,34 +1,34 @@
-//! How the command ends: its exit codes, and the line that reports a failure.
+//! How the command ends: its exit codes, and the report of a failure.
 
 use std::io::Write as _;
 
 use flockwork::{Error, ErrorKind, Operation};
 
-/// How a verb ended, or failed.
+/// The result of a verb.
 pub(crate) type Outcome = Result<Exit, Failure>;
 
-/// The exit codes, those of `sysexits.h` where it has one.
+/// The exit codes, which follow `sysexits.h` where it has a matching code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// The verb has done what was asked for.
+    /// The verb succeeded.
     Success,
-    /// `event status`: the event is not set. `event set --new`: it was set.
+    /// `event status`: the event is cleared. `event set --new`: the event was already set.
     No,
     /// The command line is invalid (EX_USAGE).
     Usage,
-    /// Something at the path is damaged, or cannot be locked (EX_DATAERR).
+    /// A file is damaged or cannot be locked (EX_DATAERR).
     Data,
-    /// Something cannot be opened or read (EX_NOINPUT).
+    /// A file cannot be opened or read (EX_NOINPUT).
     CannotOpen,
     /// The command cannot be run (EX_UNAVAILABLE).
     CannotRun,
-    /// The system lacks a resource, or an operation failed (EX_OSERR).
+    /// A resource is exhausted, or a system call failed (EX_OSERR).
     System,
-    /// Something cannot be created (EX_CANTCREAT).
+    /// A file cannot be created (EX_CANTCREAT).
     CannotCreate,
-    /// The timeout has passed, or an attempt would block (EX_TEMPFAIL).
+    /// The timeout passed, or an attempt would have blocked (EX_TEMPFAIL).
     NotInTime,
-    /// The command was ended by an interrupt from the terminal.
+    /// An interrupt from the terminal ended the command.
     Interrupted,
     /// The command's exit code, 128 plus the number of the signal that ended it, or the code of
     /// `-E`.
@@ -53,7 +53,7 @@ impl Exit {
     }
 }
 
-/// Why a verb failed: the exit code, one clause that says why, and what to do about it.
+/// Why a verb failed: the exit code, one clause with the reason, and a hint.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
@@ -70,7 +70,7 @@ impl Failure {
         Self::new(Exit::Usage, message)
     }
 
-    /// Adds advice.
+    /// Sets the advice, which is printed on a line of its own.
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
@@ -80,12 +80,12 @@ impl Failure {
         Self { exit, ..self }
     }
 
-    /// Keeps the exit code and prints nothing.
+    /// Keeps only the exit code, so that nothing is printed.
     pub(crate) fn silent(self) -> Self {
         Self { message: String::new(), hint: None, ..self }
     }
 
-    /// Adjusts the hint for a wait that ended at its first attempt.
+    /// Adjusts the hint of a wait whose first attempt decided the result.
     pub(crate) fn after_a_wait(self) -> Self {
         let would_block = self.hint.as_deref() == Some(WAIT);
         if would_block { self.hint("try again later, or wait longer") } else { self }
@@ -100,33 +100,36 @@ impl Failure {
         self.exit == Exit::NotInTime
     }
 
-    /// Prints the failure on one line of the standard error.
+    /// Prints the failure on the standard error: one line, and another for the hint.
     pub(crate) fn report(self) -> Exit {
         self.report_as("flockwork")
     }
 
     /// The same with another program's name.
     pub(crate) fn report_as(self, name: &str) -> Exit {
-        match &self.hint {
-            _ if self.message.is_empty() => {}
-            Some(hint) => print_error_as(name, &format!("{}; {hint}", self.message)),
-            None => print_error_as(name, &self.message),
+        if !self.message.is_empty() {
+            let mut lines = format!("{name}: {}\n", printable(&self.message));
+            if let Some(hint) = &self.hint {
+                lines = format!("{lines}hint: {}\n", printable(hint));
+            }
+            write_error(&lines);
         }
         self.exit
     }
 }
 
-/// Prints a line on the standard error. An error is ignored: there is no other place to report it.
+/// Prints a line on the standard error.
 pub(crate) fn print_error(message: &str) {
-    print_error_as("flockwork", message);
+    write_error(&format!("flockwork: {}\n", printable(message)));
 }
 
-fn print_error_as(name: &str, message: &str) {
-    let line = format!("{name}: {}\n", printable(message));
-    let _ = std::io::stderr().write_all(line.as_bytes());
+/// Writes all lines at once, so that those of other processes do not come in between. A failure is
+/// ignored, since it could not be reported anywhere.
+fn write_error(lines: &str) {
+    let _ = std::io::stderr().write_all(lines.as_bytes());
 }
 
-/// Escapes control characters, which the name of a file may contain, for the terminal.
+/// Escapes control characters, which file names may contain, for the terminal.
 pub(crate) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
@@ -139,19 +142,18 @@ pub(crate) fn printable(text: &str) -> String {
     out
 }
 
-/// Whether a character is neither a control character nor a mark that changes the direction of
-/// text.
+/// Whether a character is neither a control character nor one that changes the direction of text.
 pub(crate) fn is_printable(character: char) -> bool {
     !character.is_control()
         && !matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The advice for a path that is not a semaphore.
+/// The hint for a path that is not a semaphore.
 pub(crate) const NAME_FIRST: &str =
-    "name the semaphore before the command, by a path or by --id NAME";
+    "give the semaphore before the command, as PATH or with --id NAME";
 
-/// The advice after a verb that did not wait.
-pub(crate) const WAIT: &str = "try again later, or let it wait (without -n, or with -w SECS)";
+/// The hint of a verb that did not wait.
+pub(crate) const WAIT: &str = "try again later, or wait (omit -n, or use -w SECS)";
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
@@ -170,16 +172,16 @@ impl From<Error> for Failure {
             (ErrorKind::WouldBlock, _) => Some(WAIT.into()),
             (ErrorKind::TimedOut, _) if !has_waited => Some(WAIT.into()),
             (ErrorKind::CapacityMismatch, Some(capacity)) => {
-                Some(format!("use -j {capacity}, leave -j out, or change it for all with --resize"))
+                Some(format!("use -j {capacity}, omit -j, or change the capacity with --resize"))
             }
-            // The library's hint names its function, which is an option here.
+            // The library's hint names a function that is an option here.
             _ => error.hint().map(|hint| hint.replace("`Options::access`", "--access")),
         };
         Self { exit, message: text_with_holders(&error), hint }
     }
 }
 
-/// The text of an error. That of a refused attempt does not name the holders.
+/// The text of an error with its holders, which the text of a failed try does not name.
 fn text_with_holders(error: &Error) -> String {
     match error.holders() {
         [first, others @ ..] if error.is_would_block() => match others.len() {
@@ -190,7 +192,7 @@ fn text_with_holders(error: &Error) -> String {
     }
 }
 
-/// The exit code depends on the operation, unless the system lacks a resource.
+/// The exit code depends on the operation, unless a resource is exhausted.
 fn exit_of_io(operation: Operation, source: &std::io::Error) -> Exit {
     use std::io::ErrorKind::{
         InvalidInput, NotADirectory, OutOfMemory, ReadOnlyFilesystem, StorageFull,
@@ -235,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exit_codes_match_the_manual() {
+    fn exit_codes_match_the_help_text() {
         limit!();
         let codes = [
             (Exit::Success, 0),

@@ -1,22 +1,22 @@
-//! `--id NAME`: the path of a named semaphore, in a directory of the user's own so that no other
-//! user can interfere.
+//! `--id NAME`: the path of a named semaphore. It lies in a private directory of the user, so that
+//! no other user can interfere.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::exit::{Exit, Failure};
 
-/// The path of the semaphore of that name. Its directory is created if it is missing, and checked
-/// to belong to this user alone.
+/// The path of the semaphore with that name. Creates a missing directory, and checks that only this
+/// user can write to it.
 pub(crate) fn path(name: &OsStr) -> Result<PathBuf, Failure> {
     let (path, directory) = locate(name)?;
     create_private(&directory).map_err(|why| {
         let directory = directory.display();
         Failure::new(
             Exit::CannotCreate,
-            format!("could not keep the semaphore of --id in `{directory}`: {why}"),
+            format!("could not use the directory `{directory}` for --id: {why}"),
         )
-        .hint("set XDG_RUNTIME_DIR to a directory of your own, or give a path instead")
+        .hint("set XDG_RUNTIME_DIR to a private directory, or use PATH instead of --id")
     })?;
     Ok(path)
 }
@@ -30,7 +30,7 @@ pub(crate) fn path_unchecked(name: &OsStr) -> Result<PathBuf, Failure> {
 fn locate(name: &OsStr) -> Result<(PathBuf, PathBuf), Failure> {
     if name.is_empty() {
         return Err(
-            Failure::usage("the name of --id is empty").hint("give one, such as --id build")
+            Failure::usage("the NAME of --id is empty").hint("give a name, as in --id build")
         );
     }
     let directory = runtime_directory();
@@ -38,9 +38,8 @@ fn locate(name: &OsStr) -> Result<(PathBuf, PathBuf), Failure> {
 }
 
 /// Encodes a name as a file name: a byte other than a letter, digit, `-`, `_` or `.` becomes `%`
-/// and two hexadecimal digits, so every name is valid and different names stay different.
-/// `is_windows` keeps them different where case is ignored, a final dot is dropped and `con` is a
-/// device.
+/// and two hexadecimal digits, so every name is valid and different names stay different. Windows
+/// ignores case and final dots, and reserves names such as `con`.
 fn encoded(name: &OsStr, is_windows: bool) -> String {
     use std::fmt::Write as _;
     let mut out = String::from(if is_windows { "id-" } else { "" });
@@ -60,7 +59,7 @@ fn encoded(name: &OsStr, is_windows: bool) -> String {
     out
 }
 
-/// `$XDG_RUNTIME_DIR/flockwork`, or a directory of this user below the one for temporary files.
+/// `$XDG_RUNTIME_DIR/flockwork`, or a directory of this user in the one for temporary files.
 fn runtime_directory() -> PathBuf {
     let variable = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     match variable.filter(|directory| directory.is_absolute()) {
@@ -94,13 +93,13 @@ fn create_private(directory: &Path) -> Result<(), String> {
     }
     let found = std::fs::symlink_metadata(directory).map_err(|error| error.to_string())?;
     if !found.is_dir() {
-        return Err("it is no directory".into());
+        return Err("it is not a directory".into());
     }
     if found.uid() != rustix::process::geteuid().as_raw() {
-        return Err(format!("it belongs to the user {}", found.uid()));
+        return Err(format!("it belongs to user {}", found.uid()));
     }
     if found.mode() & 0o022 != 0 {
-        return Err("others may write to it".into());
+        return Err("other users may write to it".into());
     }
     Ok(())
 }

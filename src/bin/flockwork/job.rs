@@ -1,4 +1,4 @@
-//! The command to run: how it is started, why it could not be, and its exit code.
+//! The command to run: how it is started, why its start failed, and its exit code.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -53,13 +53,13 @@ impl Job {
         self
     }
 
-    /// The command does not inherit this variable.
+    /// Removes a variable from the command's environment.
     pub(crate) fn without_environment(mut self, name: &'static str) -> Self {
         self.removed_variable = Some(name);
         self
     }
 
-    /// The command's standard input is empty.
+    /// Gives the command an empty standard input.
     pub(crate) fn without_input(mut self) -> Self {
         self.has_no_input = true;
         self
@@ -73,8 +73,8 @@ impl Job {
         self.prepare(&self.program, &[])
     }
 
-    /// The command run by the shell, for a script without a `#!` line. execvp(3) does this itself,
-    /// and `posix_spawn` does not.
+    /// The command run by the shell, for a script without a `#!` line. execvp(3) does this on its
+    /// own, but `posix_spawn` does not.
     fn command_by_shell(&self) -> Command {
         self.prepare(OsStr::new("/bin/sh"), &[&self.program])
     }
@@ -135,13 +135,13 @@ impl Job {
                     Some(interpreter) => failure(&format!(
                         "its interpreter `{interpreter}` (first line) was not found"
                     )),
-                    None => failure("the loader that it needs was not found")
-                        .hint("it may be built for another system"),
+                    None => failure("its dynamic loader was not found")
+                        .hint("check that the program was built for this system"),
                 },
                 None if !self.is_path() => {
-                    let failure = failure("no program of that name is in the PATH");
+                    let failure = failure("there is no program of that name in PATH");
                     if name.contains(|letter: char| " \t\n|&;<>()$`*?'\"".contains(letter)) {
-                        return failure.hint("for a line of the shell, use `sh -c LINE`");
+                        return failure.hint("to run a line of shell, use `sh -c LINE`");
                     }
                     failure
                 }
@@ -151,17 +151,16 @@ impl Job {
                 None => failure("no such file"),
             },
             io::ErrorKind::PermissionDenied => self.permission_failure(&failure),
-            io::ErrorKind::NotADirectory => failure("a part of its path is not a directory"),
-            io::ErrorKind::ExecutableFileBusy => {
-                failure("another program is writing it").hint("try again when it has been written")
-            }
+            io::ErrorKind::NotADirectory => failure("part of its path is not a directory"),
+            io::ErrorKind::ExecutableFileBusy => failure("another program has it open for writing")
+                .hint("try again when it is closed"),
             io::ErrorKind::ArgumentListTooLong => {
-                failure("its arguments and environment are longer than the system takes")
-                    .hint("pass fewer of them at a time, as xargs does")
+                failure("its arguments and environment exceed the system's limit")
+                    .hint("pass fewer arguments at a time, as xargs does")
             }
             io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock => failure(&error.to_string())
                 .with_exit(Exit::System)
-                .hint("there may be too many processes (ulimit -u)"),
+                .hint("check the limit on processes (ulimit -u)"),
             _ if is_exhausted(error) => failure(&error.to_string()).with_exit(Exit::System),
             _ => failure(&error.to_string()),
         }
@@ -186,34 +185,37 @@ impl Job {
     fn permission_failure(&self, failure: &dyn Fn(&str) -> Failure) -> Failure {
         use rustix::fs::{Access, access};
         let Some(file) = self.file() else {
-            return failure("this user may not enter a directory of its path");
+            return failure("this user may not search a directory of its path");
         };
         if file.is_dir() {
             return failure("it is a directory").hint("give the command after the path");
         }
         let is_executable = |file: &Path| access(file, Access::EXEC_OK).is_ok() && !file.is_dir();
         if is_noexec(&file) {
-            return failure("no program may be run from its file system (noexec)");
+            return failure(
+                "its file system is mounted without permission to run programs (noexec)",
+            );
         }
         if !is_executable(&file) {
-            return failure("it is not executable for this user").hint("chmod +x may make it so");
+            return failure("it is not executable for this user")
+                .hint("make it executable with chmod +x");
         }
         match interpreter(&file).filter(|interpreter| !is_executable(Path::new(interpreter))) {
             Some(interpreter) => {
                 failure(&format!("its interpreter `{interpreter}` (first line) is not executable"))
             }
-            None => failure("the system does not permit it"),
+            None => failure("permission denied by the system"),
         }
     }
 
     #[cfg(not(unix))]
     #[expect(clippy::unused_self, reason = "same signature as on Unix")]
     fn permission_failure(&self, failure: &dyn Fn(&str) -> Failure) -> Failure {
-        failure("the system does not permit it")
+        failure("permission denied by the system")
     }
 }
 
-/// Whether the file's file system is mounted with `noexec`.
+/// Whether the file is on a file system that is mounted with `noexec`.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn is_noexec(file: &Path) -> bool {
     use rustix::fs::{StatVfsMountFlags, statvfs};

@@ -27,39 +27,38 @@ Examples:
 )]
 #[allow(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct LockArgs {
-    /// Share it with others who do: many readers, or one writer
+    /// Acquire the lock shared: many readers at a time, or one writer
     #[arg(short, long, conflicts_with = "exclusive")]
     shared: bool,
 
-    /// Hold it alone, and queue with those who share it (with neither, alone)
+    /// Acquire the lock exclusively (the default), and take turns with users of -s
     #[arg(short = 'x', visible_short_alias = 'e', long)]
     exclusive: bool,
 
     #[command(flatten)]
     wait: WaitArgs,
 
-    /// Keep the lock to this process: the command and what it starts do not hold it
+    /// Do not let the command inherit the lock, so that only flockwork holds it
     #[arg(short = 'o', long)]
     close: bool,
 
-    /// Say what it is held for, to those who wait and to `flockwork status`
+    /// Show TEXT to waiters and in `flockwork status`
     #[arg(long, value_name = "TEXT")]
     label: Option<OsString>,
 
     #[command(flatten)]
     create: CreateArgs,
 
-    /// Leave no record of who holds it beside the path
+    /// Do not record the holder in a file beside the path
     #[arg(long, conflicts_with = "label")]
     no_record: bool,
 
-    /// Run STRING by the shell ($SHELL, or /bin/sh)
+    /// Run STRING with the shell ($SHELL, or /bin/sh)
     #[arg(short = 'c', long = "command", value_name = "STRING")]
     shell: Option<OsString>,
 
-    /// What to lock (a file, made with its directories if missing), and the command with its
-    /// arguments
-    #[arg(value_name = "PATH [--] COMMAND", trailing_var_arg = true, num_args = 0.., value_hint = clap::ValueHint::AnyPath)]
+    /// The lock file, which is created with its directories if it is missing, and the command to run
+    #[arg(value_names = ["PATH", "COMMAND"], trailing_var_arg = true, num_args = 0.., value_hint = clap::ValueHint::AnyPath)]
     words: Vec<OsString>,
 }
 
@@ -75,8 +74,8 @@ pub(crate) fn run(arguments: &LockArgs) -> Outcome {
     let signals = Signals::install()?;
     let guard = acquire(arguments, path)?;
     let ended = signals.run(&job);
-    // Removes the record before it closes the descriptor: processes that the command left running
-    // keep the lock.
+    // This removes the record and then closes the descriptor, so processes that the command left
+    // running keep the lock.
     let released = match guard {
         Guard::Exclusive(guard) => guard.unlock(),
         Guard::Write(guard) => guard.unlock(),
@@ -90,17 +89,17 @@ pub(crate) fn run(arguments: &LockArgs) -> Outcome {
 /// The path to lock and the command to run.
 fn path_and_job(arguments: &LockArgs) -> Result<(&Path, Job), Failure> {
     let usage = |problem| command_line::usage("lock", problem);
-    let no_path = "name a file to lock, and a command to run";
+    let no_path = "PATH and COMMAND are missing";
     let (path, rest) = command_line::path_and_rest("lock", &arguments.words, no_path)?;
     let job = match (&arguments.shell, rest) {
         (Some(string), []) => Job::shell(string),
-        (Some(_), _) => return Err(usage("-c takes one string, and no command besides")),
+        (Some(_), _) => return Err(usage("-c STRING cannot be used with COMMAND")),
         (None, [flag, string]) if is_string_flag(flag) => Job::shell(string),
         (None, [flag, ..]) if is_string_flag(flag) => {
-            return Err(usage("-c takes exactly one string"));
+            return Err(usage("-c requires exactly one STRING"));
         }
         (None, rest) => match command_line::command("lock", rest)? {
-            [] => return Err(usage("no command to run while it is held")),
+            [] => return Err(usage("COMMAND is missing")),
             words => Job::new(words)?,
         },
     };
@@ -112,12 +111,12 @@ fn is_string_flag(word: &OsStr) -> bool {
     word == "-c" || word == "--command"
 }
 
-/// Readers pass a turnstile, so that writers do not starve, and a writer passes it if its file
-/// exists. With neither `-s` nor a turnstile, the lock is a plain one.
+/// Readers and `-x` pass a turnstile, so that writers do not starve. Without `-s` and `-x`, the lock
+/// is a plain one unless the turnstile's file exists.
 fn acquire(arguments: &LockArgs, path: &Path) -> Result<Guard, Failure> {
     let wait = &arguments.wait;
     let mut options = arguments.create.options().inherit(cfg!(unix) && !arguments.close);
-    // A reader's record would be a file in a directory that is never removed.
+    // Readers' records are files in a directory that is never removed.
     options = options.record_holder(!arguments.no_record && !arguments.shared);
     if let Some(label) = &arguments.label {
         options = options.label(label.to_string_lossy());
@@ -130,7 +129,7 @@ fn acquire(arguments: &LockArgs, path: &Path) -> Result<Guard, Failure> {
         let lock = options.open_rwlock(path)?;
         Guard::Read(wait.run(&progress, limit, |limit| {
             Ok(match limit {
-                // Its error, unlike that of `try_read`, names a waiting writer.
+                // Unlike the error of `try_read`, this one names a waiting writer.
                 Limit::Now => lock.read_timeout(Duration::ZERO),
                 Limit::Never => lock.read(),
                 Limit::At(deadline) => lock.read_deadline(deadline),

@@ -1,9 +1,9 @@
 //! The command `flockwork`: locks, semaphores and events for shell scripts, make, cron and CI. Each
-//! verb has its own file or directory. Started under the name `flock` it is flock(1).
+//! verb has its own file or directory.
 
 #![expect(clippy::doc_markdown, reason = "doc comments of options are the help text")]
 
-// First, for its macro.
+// Declared first, so that all modules see its macro.
 #[cfg(test)]
 #[macro_use]
 #[allow(dead_code, reason = "unit tests use only a part of it")]
@@ -51,7 +51,7 @@ fn main() {
     if exit == Exit::Interrupted {
         signals::die_by_sigint();
     }
-    // Exits here, so that no destructor runs or waits while other threads are still running.
+    // Destructors could wait for other threads, which are still running.
     std::process::exit(exit.code())
 }
 

@@ -7,7 +7,7 @@ pub(crate) const EXAMPLES: &str = "\
 Example:
   flockwork man > ~/.local/share/man/man1/flockwork.1";
 
-/// Prints one page with a section for each verb.
+/// Prints one page, with a section for each verb.
 pub(crate) fn run(mut command: clap::Command) -> Outcome {
     command.build();
     let mut page = Vec::new();
@@ -21,7 +21,7 @@ pub(crate) fn run(mut command: clap::Command) -> Outcome {
         after_help(&command, ".SH", &mut page)
     };
     render().map_err(|error| {
-        Failure::new(Exit::System, format!("could not write the manual: {error}"))
+        Failure::new(Exit::System, format!("could not generate the manual page: {error}"))
     })?;
     output::write(&page)
 }
@@ -34,7 +34,6 @@ fn verb_sections(command: &clap::Command, prefix: &str, page: &mut Vec<u8>) -> s
             verb_sections(verb, &name, page)?;
             continue;
         }
-        // Each verb has its own heading, with its options below it.
         writeln!(page, ".SH {}", escaped(&name.to_uppercase()))?;
         let usage = verb.clone().render_usage().to_string();
         let usage = usage.strip_prefix("Usage: ").unwrap_or(&usage);
@@ -50,8 +49,8 @@ fn verb_sections(command: &clap::Command, prefix: &str, page: &mut Vec<u8>) -> s
     Ok(())
 }
 
-/// The end of a help text: examples, or exit codes. A paragraph that begins with a title becomes a
-/// section whose lines are not filled.
+/// The end of a help text, which has examples or exit codes. A paragraph that begins with a title
+/// becomes a section whose lines are not filled.
 fn after_help(command: &clap::Command, heading: &str, page: &mut Vec<u8>) -> std::io::Result<()> {
     use std::io::Write as _;
     let Some(text) = command.get_after_long_help().or(command.get_after_help()) else {
@@ -82,8 +81,8 @@ fn unfilled_lines<'a>(
     writeln!(page, ".fi")
 }
 
-/// Escapes what roff would interpret: backslashes, hyphens, and a dot or quote at the start of a
-/// line.
+/// Escapes characters that roff interprets: backslashes, hyphens, and a dot or quote at the start of
+/// a line.
 fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-");
     let lines = text.lines().map(|line| {
@@ -92,7 +91,7 @@ fn escaped(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Adds the visible aliases of an option to its help: clap_mangen leaves them out.
+/// Adds the visible aliases of an option to its help, since clap_mangen omits them.
 fn with_aliases(argument: clap::Arg) -> clap::Arg {
     let short = argument.get_visible_short_aliases().unwrap_or_default();
     let mut aliases: Vec<_> = short.iter().map(|short| format!("-{short}")).collect();

@@ -26,29 +26,29 @@ pub(crate) struct OnceArgs {
     #[command(flatten)]
     wait: WaitArgs,
 
-    /// Say what is being done, to those who wait and to `flockwork status`
+    /// Show TEXT to waiters and in `flockwork status`
     #[arg(long, value_name = "TEXT")]
     label: Option<OsString>,
 
-    /// All that was written reaches the disk before PATH says that it is done
+    /// Sync all files to the disk before PATH is created
     #[arg(long)]
     fsync: bool,
 
     #[command(flatten)]
     create: CreateArgs,
 
-    /// Make it undone, so that the next one does it again
+    /// Remove PATH, so that the next caller runs its command again
     #[arg(long)]
     reset: bool,
 
-    /// The file that says that it is done (a lock lies beside it), and the command to run with its
-    /// arguments
-    #[arg(value_name = "PATH [--] COMMAND", trailing_var_arg = true, num_args = 0.., value_hint = clap::ValueHint::AnyPath)]
+    /// The file that is created when the command has succeeded (its lock is PATH.flock), and the
+    /// command to run
+    #[arg(value_names = ["PATH", "COMMAND"], trailing_var_arg = true, num_args = 0.., value_hint = clap::ValueHint::AnyPath)]
     words: Vec<OsString>,
 }
 
 pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
-    let no_path = "name the file that says that it is done, and a command to run";
+    let no_path = "PATH and COMMAND are missing";
     let (path, rest) = command_line::path_and_rest("once", &arguments.words, no_path)?;
     let words = command_line::command("once", rest)?;
     let wait = &arguments.wait;
@@ -60,7 +60,7 @@ pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
     let (options, progress) = wait.show_progress(options);
     if arguments.reset {
         if !words.is_empty() {
-            return Err(command_line::usage("once", "--reset runs no command"));
+            return Err(command_line::usage("once", "--reset cannot be used with COMMAND"));
         }
         let once = options.open_once(path)?;
         signals::end_on_signals()?;
@@ -75,12 +75,12 @@ pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
         return Ok(Exit::Success);
     }
     if words.is_empty() {
-        return Err(command_line::usage("once", "no command to run"));
+        return Err(command_line::usage("once", "COMMAND is missing"));
     }
     let job = Job::new(words)?;
     let signals = Signals::install()?;
     let once = options.open_once(path)?;
-    // What the command's end was is the answer, if it was run.
+    // The result of the command, if this process runs it.
     let mut ended = None;
     let mut run = || -> Result<(), NotDone> {
         progress.ended(&format!("acquired `{}`", path.display()));
@@ -112,7 +112,7 @@ pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
     })
 }
 
-/// Why it is not done.
+/// Why the command is not done.
 enum NotDone {
     CommandFailed,
     Library(Error),
@@ -124,12 +124,12 @@ impl From<Error> for NotDone {
     }
 }
 
-/// Prints a warning if `--fsync` has no effect. The command has run, so this is no failure.
+/// Warns if `--fsync` had no effect. This is not a failure, since the command has run.
 fn warn_if_not_durable(arguments: &OnceArgs, once: &Once) {
     if arguments.fsync && !once.is_durable() {
         let path = once.path().display();
         exit::print_error(&format!(
-            "`{path}`: files cannot be synced here, so a loss of power may undo this"
+            "`{path}` was not synced to the disk, since its file system does not support it"
         ));
     }
 }

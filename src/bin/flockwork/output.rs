@@ -4,8 +4,7 @@ use std::io::{self, ErrorKind, Write as _};
 
 use crate::exit::{Exit, Failure, Outcome};
 
-/// Writes all bytes. A pipe without a reader (`| head`) ends the verb with the exit code of
-/// SIGPIPE.
+/// Writes all bytes. If the reader of a pipe is gone (`| head`), the exit code is that of SIGPIPE.
 pub(crate) fn write(bytes: &[u8]) -> Outcome {
     match try_write(bytes) {
         Ok(()) => Ok(Exit::Success),
@@ -14,12 +13,12 @@ pub(crate) fn write(bytes: &[u8]) -> Outcome {
     }
 }
 
-/// The same for bytes that exist nowhere else: a closed standard output is an error.
+/// Writes bytes that exist nowhere else, so a closed standard output is an error.
 pub(crate) fn deliver(bytes: &[u8]) -> Result<(), Failure> {
     let written = if bytes.is_empty() || !may_be_closed() {
         try_write(bytes)
     } else {
-        Err(io::Error::other("it is closed, or the null device opened for reading too"))
+        Err(io::Error::other("it is closed, or is the null device opened for reading too"))
     };
     written.map_err(|error| match error.kind() {
         ErrorKind::BrokenPipe => failed(&error).with_exit(Exit::Other(128 + 13)),

@@ -1,4 +1,4 @@
-//! Reads the command line by the definitions in `args`.
+//! Parses the command line by the definitions in `args`.
 
 use std::ffi::OsString;
 
@@ -8,12 +8,12 @@ use clap::error::ErrorKind;
 use crate::args::{Cli, Verb};
 use crate::exit::{Exit, Failure};
 use crate::output;
-use crate::usage_error::one_line;
+use crate::usage_error;
 
 /// The result of parsing a command line.
 pub(crate) enum Parsed {
     Cli(Cli),
-    /// The help or the version was asked for and printed, with this result.
+    /// The help or the version was printed, with this result.
     Shown(Exit),
 }
 
@@ -29,13 +29,13 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<Parsed, Failure> {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             output::write(error.render().to_string().as_bytes()).map(Parsed::Shown)
         }
-        _ => Err(Failure::usage(one_line(&error))),
+        _ => Err(usage_error::failure(&error)),
     }
 }
 
-/// Parses with the definitions of the named verb alone: building those of all verbs is a fifth of
-/// all that this program executes. An invalid command line, or one that asks for help, returns
-/// `None` and is parsed again with all definitions.
+/// Parses with the definitions of the named verb alone: building those of all verbs takes a fifth of
+/// the instructions of a run. Returns `None` for an invalid command line and for one that asks for
+/// help, which is parsed again with all definitions.
 fn parse_verb(words: &[OsString]) -> Option<Verb> {
     let (name, words) = (words.get(1)?.to_str()?, &words[1..]);
     match name {
@@ -48,7 +48,8 @@ fn parse_verb(words: &[OsString]) -> Option<Verb> {
     }
 }
 
-/// clap takes the first word for the program's name.
+/// Parses the words after the program's name. The first of them is the verb, which clap ignores as
+/// the name of the program.
 fn parse_args<A: clap::Args>(words: &[OsString]) -> Option<A> {
     let definitions = A::augment_args(clap::Command::new("flockwork"));
     let matches = definitions.try_get_matches_from(words).ok()?;
@@ -129,7 +130,7 @@ mod tests {
         }
     }
 
-    /// Valid words and invalid ones.
+    /// Valid and invalid words.
     fn any_words() -> impl proptest::strategy::Strategy<Value = Vec<String>> {
         let verb = "lock|sem|event|once|status|man|completions|help|lok|";
         let word = "(set|clear|wait|status|f|s|true|--|-c|-|4|50%|-1|0.5|1m|x=y)|(--?(s|x|e|n|w|E|v|q|o|c|j|P|k|h|V|any|all|new|exists|bg|fg|id|json|watch|wait|reset|resize|fsync|label|data|consume|cleared|timeout|no-record|mode|jobs|permits|bogus)(=?[0-9%a.-]{0,3}))|\\PC{0,4}";
@@ -142,7 +143,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(150) })]
 
         #[test]
-        fn any_words_parse_equally_or_give_a_one_line_error(words in any_words()) {
+        fn any_words_parse_equally_or_give_a_one_line_message(words in any_words()) {
             limit!();
             let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
             let all_verbs = Cli::try_parse_from(&words);
@@ -155,7 +156,8 @@ mod tests {
                 }
                 Err(error) => {
                     prop_assert_eq!(one_verb, None);
-                    prop_assert_eq!(crate::exit::printable(&one_line(error)).lines().count(), 1);
+                    let failure = usage_error::failure(error);
+                    prop_assert_eq!(crate::exit::printable(failure.message()).lines().count(), 1);
                 }
             }
         }

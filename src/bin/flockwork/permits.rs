@@ -1,9 +1,9 @@
-//! The option `-j`: a number of permits, absolute or relative to the number of processors, as GNU
-//! sem reads it.
+//! The option `-j`: a number of permits, which may be relative to the number of processors, as in GNU
+//! sem.
 
 use std::num::NonZeroU32;
 
-/// A number of permits as it was written. Its value may depend on the machine.
+/// A number of permits as it was written. Its value may depend on the number of processors.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum PermitCount {
     Fixed(u32),
@@ -16,7 +16,7 @@ pub(crate) enum PermitCount {
 /// Parses `4`, `+1`, `-1` or `50%`.
 pub(crate) fn parse(text: &str) -> Result<PermitCount, String> {
     let invalid =
-        || "not a count, such as 4, 50% (of the processors), +1 or -1 (beside them)".to_string();
+        || "expected a number such as 4, or relative to the processors, 50%, +1 or -1".to_string();
     let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if let Some(percent) = text.strip_suffix('%') {
         let is_number = percent.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
@@ -34,9 +34,9 @@ pub(crate) fn parse(text: &str) -> Result<PermitCount, String> {
         return Err(invalid());
     }
     match text.parse() {
-        Ok(0) => Err("0 permits would let nobody in; give 1 or more".into()),
+        Ok(0) => Err("must be at least 1".into()),
         Ok(count) => Ok(PermitCount::Fixed(count)),
-        Err(_) => Err("more permits than a semaphore can have".into()),
+        Err(_) => Err("exceeds the maximum number of permits".into()),
     }
 }
 
@@ -62,7 +62,7 @@ impl PermitCount {
     /// The number of permits for the processors that this process may use.
     pub(crate) fn on_this_machine(self) -> u32 {
         if let Self::Fixed(count) = self {
-            return count; // counting the processors reads three files of the cgroup
+            return count; // counting the processors would read three files of the cgroup
         }
         let processors = std::thread::available_parallelism().ok();
         let processors = processors.and_then(|count| NonZeroU32::try_from(count).ok());

@@ -1,5 +1,4 @@
-//! What a wait prints on the standard error: one line after a second, which is updated on a
-//! terminal.
+//! The progress of a wait: a line on the standard error after a second, which a terminal shows live.
 
 use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,11 +10,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::exit::{Failure, print_error, printable};
 
-/// A shorter wait shows nothing.
+/// A shorter wait prints nothing.
 const DELAY: Duration = Duration::from_secs(1);
 
-/// Prints about one wait. Clones are shared with the callback that the library calls while it
-/// waits.
+/// Prints the progress of one wait. The callback that the library calls during the wait has a clone.
 #[derive(Clone)]
 pub(crate) struct Progress {
     output: Arc<Output>,
@@ -43,7 +41,7 @@ impl Progress {
         options.on_wait(DELAY, move |waiting| this.show(&waiting.to_string()))
     }
 
-    /// The same, but `text` returns the line, or `None` to print nothing.
+    /// The same with a line that `text` returns; `None` prints nothing.
     pub(crate) fn attach_text(
         &self,
         options: Options,
@@ -60,7 +58,7 @@ impl Progress {
         })
     }
 
-    /// Prints with `-v`, before the wait, why the first attempt failed.
+    /// With `-v`, prints before the wait why the first attempt failed.
     pub(crate) fn would_block(&self, failure: &Failure) {
         if self.verbose && !self.output.has_printed.swap(true, Ordering::Relaxed) {
             print_error(&format!("{}; waiting", failure.message()));
@@ -85,7 +83,7 @@ impl Progress {
         bar.tick();
     }
 
-    /// Removes the live line, at the end of a wait.
+    /// Removes the live line at the end of a wait.
     pub(crate) fn clear(&self) {
         let live = self.output.live_line.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(bar) = live {
@@ -93,7 +91,7 @@ impl Progress {
         }
     }
 
-    /// Prints with `-v` the outcome of a wait and how long it took.
+    /// With `-v`, prints the outcome of a wait and how long it took.
     pub(crate) fn ended(&self, outcome: &str) {
         self.clear();
         if self.verbose {
@@ -106,7 +104,8 @@ impl Progress {
         self.start.elapsed()
     }
 
-    /// Prints with `-v` that the last holder died: it may have left a change half-done (rule 12).
+    /// With `-v`, prints that the last holder died, since it may have left a change unfinished
+    /// (rule 12).
     pub(crate) fn previous_holder_died(&self, died: bool, path: &std::path::Path) {
         if died && self.verbose {
             print_error(&format!(

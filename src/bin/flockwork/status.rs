@@ -1,4 +1,4 @@
-//! `flockwork status`: prints what is at a path and which processes hold it, without changing anything.
+//! `flockwork status`: shows the state and the holders of locks, semaphores and events.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -18,42 +18,42 @@ Examples:
   flockwork status --json --id cc
   flockwork status --watch deploy.lock
 
-With --json there is an object for each path, and for PATH.flock beside it where that exists (Once,
-SharedFile, consumed events). Each has: path; kind (missing, file or semaphore); held; holders.
-A holder has pid, pid_namespace, same_pid_namespace, host, command, label, since (RFC 3339), slot
-and shared, null where unknown. Its pid can be used here, for example with kill, only if
-same_pid_namespace is true: other containers and hosts have numbers of their own. A file also has
-shared, set and bytes (as an event); what is missing has set; a semaphore has permits, available
-and slots (those that are held).";
+--json prints an array with an object for each path, and for PATH.flock if it exists (the lock
+of `once`, SharedFile and consumed events). Each object has path, kind (missing, file or
+semaphore), held and holders. A file also has shared, and as an event, set and bytes. A missing
+path has set. A semaphore has permits, available and slots (those that are held).
+A holder has pid, pid_namespace, same_pid_namespace, host, command, label, since (RFC 3339),
+slot and shared, which are null if unknown. Use its pid, for example with kill, only if
+same_pid_namespace is true: other containers and hosts number their processes separately.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct StatusArgs {
-    /// Write it as JSON: an array with an object for each path
+    /// Print JSON: an array with an object for each path
     #[arg(long)]
     json: bool,
 
-    /// Look again and again, each second, until it is interrupted
+    /// Print the status each second until interrupted
     #[arg(long)]
     watch: bool,
 
-    /// What to look at: lock files, semaphores, events
+    /// Lock files, semaphores or events
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
 
-    /// The semaphore of this name, in the user's runtime directory
+    /// The semaphore NAME in the user's runtime directory
     #[arg(long, value_name = "NAME")]
     id: Vec<std::ffi::OsString>,
 }
 
-/// What lies at a path, which is printed as it was given.
+/// The status of a path, which is printed as it was given.
 struct PathStatus {
     path: PathBuf,
     status: Status,
 }
 
-/// Between two looks of `--watch`.
-const AGAIN: Duration = Duration::from_secs(1);
+/// The interval of `--watch`.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(arguments: &StatusArgs) -> Outcome {
     let mut paths = arguments.paths.clone();
@@ -61,10 +61,10 @@ pub(crate) fn run(arguments: &StatusArgs) -> Outcome {
         paths.push(crate::id::path_unchecked(name)?);
     }
     if paths.is_empty() {
-        return Err(command_line::usage("status", "name what to look at"));
+        return Err(command_line::usage("status", "PATH or --id NAME is missing"));
     }
     if paths.iter().any(|path| path.as_os_str().is_empty()) {
-        return Err(command_line::usage("status", "a path is empty"));
+        return Err(command_line::usage("status", "PATH is empty"));
     }
     crate::signals::end_on_signals()?;
     loop {
@@ -74,7 +74,7 @@ pub(crate) fn run(arguments: &StatusArgs) -> Outcome {
             && !arguments.json
             && std::io::IsTerminal::is_terminal(&std::io::stdout())
         {
-            text.push_str("\x1b[H\x1b[2J"); // from the top, on an empty screen
+            text.push_str("\x1b[H\x1b[2J"); // clears the screen
             text.push_str(&as_text(&seen));
         } else if arguments.json {
             let json = seen.iter().map(as_json).collect::<Value>().to_string();
@@ -89,12 +89,12 @@ pub(crate) fn run(arguments: &StatusArgs) -> Outcome {
                 _ => Ok(written),
             };
         }
-        std::thread::sleep(AGAIN);
+        std::thread::sleep(WATCH_INTERVAL);
     }
 }
 
-/// What there is, and the first that could not be looked at; of others that could not it is said at
-/// once.
+/// The status of each path that can be inspected, and the first failure. Further failures are
+/// printed.
 fn inspect_all(paths: &[PathBuf]) -> (Vec<PathStatus>, Option<Failure>) {
     let (mut all, mut failed) = (Vec::new(), None);
     let mut add = |path: &Path| match inspect_path(path) {
@@ -106,11 +106,11 @@ fn inspect_all(paths: &[PathBuf]) -> (Vec<PathStatus>, Option<Failure>) {
     };
     for path in paths {
         add(path);
-        // What `Once`, `SharedFile` and `Event::consume` lock lies beside it.
-        let mut beside = path.as_os_str().to_os_string();
-        beside.push(".flock");
-        if Path::new(&beside).is_file() {
-            add(Path::new(&beside));
+        // `Once`, `SharedFile` and `Event::consume` lock a file beside the path.
+        let mut sidecar = path.as_os_str().to_os_string();
+        sidecar.push(".flock");
+        if Path::new(&sidecar).is_file() {
+            add(Path::new(&sidecar));
         }
     }
     (all, failed)
@@ -129,7 +129,7 @@ fn as_text(all: &[PathStatus]) -> String {
         // Writing to a string cannot fail.
         let _ = match (status.kind(), status.payload_len().unwrap_or_default()) {
             (StatusKind::Missing, _) => {
-                writeln!(text, "{path}: not there (nobody holds it; as an event, cleared)")
+                writeln!(text, "{path}: does not exist (not held; as an event, cleared)")
             }
             (StatusKind::Semaphore, _) => write_semaphore(&mut text, &path, status),
             _ if status.is_held() => write_held(&mut text, &path, status),
@@ -142,11 +142,12 @@ fn as_text(all: &[PathStatus]) -> String {
 
 fn write_held(text: &mut String, path: &str, status: &Status) -> std::fmt::Result {
     match status.holders() {
-        [] => writeln!(text, "{path}: held (it is not known by whom)"),
-        [holder] if !holder.is_shared() => writeln!(text, "{path}: held by {}", of(holder)),
+        [] => writeln!(text, "{path}: held by an unknown process"),
+        [holder] if !holder.is_shared() => writeln!(text, "{path}: held by {}", describe(holder)),
         holders => {
-            writeln!(text, "{path}: shared by {}", holders.len())?;
-            holders.iter().try_for_each(|holder| writeln!(text, "  {}", of(holder)))
+            let plural = if holders.len() == 1 { "" } else { "es" };
+            writeln!(text, "{path}: shared by {} process{plural}", holders.len())?;
+            holders.iter().try_for_each(|holder| writeln!(text, "  {}", describe(holder)))
         }
     }
 }
@@ -158,20 +159,19 @@ fn write_semaphore(text: &mut String, path: &str, status: &Status) -> std::fmt::
     writeln!(text, "{path}: {} of {permits} permits held [{row}]", held.len())?;
     held.iter().try_for_each(|slot| {
         let holder = status.holders().iter().find(|holder| holder.slot() == Some(*slot));
-        let who = holder.map_or("(it is not known by whom)".to_string(), of);
+        let who = holder.map_or("unknown process".to_string(), describe);
         writeln!(text, "  slot {slot}: {who}")
     })
 }
 
-/// Of a time that the calendar has a date for: what humantime has none for it cannot show, and says
-/// so by a panic.
+/// The time if it has a date: humantime panics for times that it cannot represent.
 fn date(time: SystemTime) -> Option<SystemTime> {
     const YEAR_10000: u64 = 253_402_300_800;
     let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
     (since.as_secs() < YEAR_10000).then_some(time)
 }
 
-fn of(holder: &Holder) -> String {
+fn describe(holder: &Holder) -> String {
     let mut text = format!("{holder:#}");
     if let Some(label) = holder.label() {
         let _ = write!(text, ", \"{label}\"");
@@ -180,7 +180,7 @@ fn of(holder: &Holder) -> String {
         let held = SystemTime::now().duration_since(since).unwrap_or_default();
         let held = Duration::from_secs(held.as_secs());
         let at = date(since).map(|since| humantime::format_rfc3339_seconds(since).to_string());
-        let at = at.unwrap_or_else(|| "the end of time".into());
+        let at = at.unwrap_or_else(|| "an unknown date".into());
         let _ = write!(text, ", since {at} ({})", humantime::format_duration(held));
     }
     printable(&text)
@@ -188,14 +188,15 @@ fn of(holder: &Holder) -> String {
 
 // -------------------------------------------------------------------------------------------- JSON
 
-/// The same JSON without what a terminal would obey: what it escapes by itself ends at U+001F.
+/// The same JSON, with all characters escaped that could control a terminal. serde_json escapes only
+/// those up to U+001F.
 fn escaped(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for character in json.chars() {
         if is_printable(character) {
             out.push(character);
         } else {
-            let _ = write!(out, "\\u{:04x}", u32::from(character)); // all of them are below U+FFFF
+            let _ = write!(out, "\\u{:04x}", u32::from(character)); // all are at most U+FFFF
         }
     }
     out
@@ -214,7 +215,7 @@ fn as_json(PathStatus { path, status }: &PathStatus) -> Value {
             "slots": status.held_slots(), "holders": holders,
         }),
         _ => {
-            // Whether an unknown holder shares it is not known either.
+            // Whether an unknown holder shares the lock is unknown.
             let is_unknown = is_held && status.holders().is_empty();
             let is_shared = status.holders().iter().any(Holder::is_shared);
             json!({
@@ -253,7 +254,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) })]
 
         #[test]
-        fn json_means_the_same_without_what_a_terminal_obeys(text in any::<String>()) {
+        fn escaped_json_has_the_same_value_and_is_printable(text in any::<String>()) {
             limit!();
             let text = format!("{text}\u{9b}\u{202e}\u{7f}");
             let shown = escaped(&json!({ "path": text }).to_string());
@@ -263,7 +264,7 @@ mod tests {
         }
 
         #[test]
-        fn any_time_can_be_shown(seconds in any::<u64>()) {
+        fn any_time_can_be_formatted(seconds in any::<u64>()) {
             limit!();
             let Some(time) = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)) else { return Ok(()) };
             if let Some(time) = date(time) {

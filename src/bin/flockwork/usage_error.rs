@@ -1,28 +1,36 @@
-//! Describes an error in the command line on one line, with a suggestion.
+//! Turns an error of clap, which spans several lines, into one clause and a hint.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::exit::Failure;
 
 /// The verbs that have their own help text.
 const VERBS: [&str; 6] = ["lock", "sem", "event", "once", "status", "completions"];
 const EVENT_VERBS: [&str; 4] = ["set", "clear", "wait", "status"];
 
-/// clap describes an error on several lines. This is one line with the same content.
-pub(crate) fn one_line(error: &clap::Error) -> String {
+/// The failure for an error in the command line.
+pub(crate) fn failure(error: &clap::Error) -> Failure {
+    Failure::usage(message(error)).hint(hint(error))
+}
+
+fn is_without_verb(error: &clap::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand
+    )
+}
+
+fn message(error: &clap::Error) -> String {
+    if is_without_verb(error) {
+        return "no verb was given".to_string();
+    }
     let text = error.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let mut message = match error.kind() {
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            if std::env::args_os().nth(1).is_some_and(|verb| verb == "event") {
-                "no verb; use one of set, clear, wait, status".to_string()
-            } else {
-                "no verb; use one of lock, sem, event, once, status, completions, man".to_string()
-            }
-        }
-        _ => {
-            let first = text.split("\n\n").next().unwrap_or_default();
-            first.split_whitespace().collect::<Vec<_>>().join(" ")
-        }
-    };
+    let first = text.split("\n\n").next().unwrap_or_default();
+    first.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn hint(error: &clap::Error) -> String {
     let invalid =
         [ContextKind::InvalidArg, ContextKind::InvalidSubcommand, ContextKind::InvalidValue]
             .into_iter()
@@ -37,13 +45,20 @@ pub(crate) fn one_line(error: &clap::Error) -> String {
             .filter(|near| is_misspelt(&invalid, near))
             .collect::<Vec<_>>();
     let alternative = words.first().and_then(|verb| alternative_option(verb, &invalid));
-    if let Some(alternative) = alternative {
-        message = format!("{message}; {alternative}");
+    let advice = if is_without_verb(error) {
+        let is_event = words.first().is_some_and(|verb| verb == "event");
+        let verbs =
+            if is_event { EVENT_VERBS.join(", ") } else { format!("{}, man", VERBS.join(", ")) };
+        format!("use one of {verbs}; ")
+    } else if let Some(alternative) = alternative {
+        format!("{alternative}; ")
     } else if !near.is_empty() {
-        message = format!("{message}; did you mean {}?", near.join(" or "));
+        format!("did you mean {}? Otherwise, ", near.join(" or "))
     } else if words.iter().eq(["event", "set"]) && error.kind() == ErrorKind::UnknownArgument {
-        message = format!("{message}; a payload is given with --data");
-    }
+        "give a payload with --data; ".to_string()
+    } else {
+        String::new()
+    };
     let help = match words.as_slice() {
         [event, verb] if event == "event" && EVENT_VERBS.contains(&verb.as_ref()) => {
             format!("flockwork event {verb} --help")
@@ -51,7 +66,7 @@ pub(crate) fn one_line(error: &clap::Error) -> String {
         [verb, ..] if VERBS.contains(&verb.as_ref()) => format!("flockwork {verb} --help"),
         _ => "flockwork --help".to_string(),
     };
-    format!("{message}; see `{help}`")
+    format!("{advice}see `{help}`")
 }
 
 fn strings(error: &clap::Error, kind: ContextKind) -> Vec<String> {
@@ -62,7 +77,7 @@ fn strings(error: &clap::Error, kind: ContextKind) -> Vec<String> {
     }
 }
 
-/// Whether `word` is probably a misspelling of `near`. clap also suggests words that share only a
+/// Whether `word` is probably a misspelling of `near`. clap also suggests words that only share a
 /// prefix.
 fn is_misspelt(word: &str, near: &str) -> bool {
     let length = word.chars().count().max(near.chars().count());
@@ -73,18 +88,18 @@ fn is_misspelt(word: &str, near: &str) -> bool {
 fn alternative_option(verb: &str, option: &str) -> Option<&'static str> {
     match (verb, option.split('=').next().unwrap_or_default()) {
         ("sem", "--semaphoretimeout" | "--semaphore-timeout" | "--st") | ("lock", "--wait") => {
-            Some("use -w SECS, after which it gives up")
+            Some("use -w SECS, which gives up after the timeout")
         }
         ("sem", "--line-buffer" | "--linebuffer" | "--lb" | "--ungroup" | "-u") => {
-            Some("leave it out, since the output of the command is never held back")
+            Some("omit it, since the command's output is never buffered")
         }
         ("sem", "--pipe") => {
-            Some("leave it out, since the command has the standard input, but in the background")
+            Some("omit it, since the command inherits the standard input (except with --bg)")
         }
         (
             "lock",
             "-u" | "--unlock" | "-F" | "--no-fork" | "--fd" | "--fcntl" | "--start" | "--length",
-        ) => Some("only `flock` has it, the name under which this program is flock(1)"),
+        ) => Some("start this program under the name `flock`, which has this option"),
         _ => None,
     }
 }

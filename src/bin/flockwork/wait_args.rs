@@ -1,4 +1,4 @@
-//! The options of all verbs that wait: for how long, and what they print meanwhile.
+//! The options of all verbs that wait: how long they wait, and what they print meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ pub(crate) struct WaitArgs {
     #[arg(short = 'n', long = "nonblock", visible_aliases = ["nb", "nonblocking"], conflicts_with = "seconds")]
     pub(crate) now: bool,
 
-    /// Wait at most SECS: seconds with fractions, or with a unit (s, m, h, d)
+    /// Wait at most SECS: a number such as 10 or 0.5, optionally with a unit (s, m, h, d)
     #[arg(
         short = 'w',
         long = "timeout",
@@ -24,7 +24,7 @@ pub(crate) struct WaitArgs {
     )]
     pub(crate) seconds: Option<Duration>,
 
-    /// Exit with this code after -n, or when the time of -w is over
+    /// Exit with CODE if the wait times out, or if -n would have to wait
     #[arg(
         short = 'E',
         long = "conflict-exit-code",
@@ -35,16 +35,16 @@ pub(crate) struct WaitArgs {
     )]
     pub(crate) conflict: u8,
 
-    /// Print at once what is waited for, and then how long it took
+    /// Print the reason for a wait, and then how long it took
     #[arg(short = 'v', long, conflicts_with = "quiet")]
     pub(crate) verbose: bool,
 
-    /// Print nothing while waiting, nor on a timeout
+    /// Print nothing while waiting or on a timeout
     #[arg(short = 'q', long)]
     pub(crate) quiet: bool,
 }
 
-/// When to stop waiting.
+/// When a wait ends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Limit {
     Never,
@@ -53,7 +53,7 @@ pub(crate) enum Limit {
 }
 
 impl Limit {
-    /// The time that is left, or `None` without a limit.
+    /// The remaining time, or `None` without a limit.
     pub(crate) fn timeout(self) -> Option<Duration> {
         match self {
             Self::Never => None,
@@ -70,19 +70,19 @@ impl WaitArgs {
             _ if self.now => Limit::Now,
             None => Limit::Never,
             Some(Duration::ZERO) => Limit::Now,
-            // A duration is at most a hundred years, which every clock can represent.
+            // The parser accepts at most a hundred years, which every clock can represent.
             Some(timeout) => Instant::now().checked_add(timeout).map_or(Limit::Never, Limit::At),
         }
     }
 
-    /// Options with which a wait that lasts a second prints its progress.
+    /// Options with which a wait prints its progress after a second.
     pub(crate) fn show_progress(&self, options: Options) -> (Options, Progress) {
         let progress = Progress::new(self.quiet, self.verbose);
         (progress.attach(options), progress)
     }
 
-    /// Makes one attempt, or waits, as these options say. With `-v` the first attempt does not
-    /// wait, and the reason for its failure is printed.
+    /// Tries once or waits, as these options say. With `-v`, the first attempt does not wait, and
+    /// the reason of its failure is printed.
     pub(crate) fn run<T>(
         &self,
         progress: &Progress,

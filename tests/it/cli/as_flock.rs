@@ -1,5 +1,5 @@
-//! The command under the name `flock`, case by case beside flock(1) of util-linux: the same shell line with the one and the
-//! other first in the PATH, each in a directory of its own. What that one does otherwise, or lacks, is tested alone.
+//! The command under the name `flock`, compared with flock(1) of util-linux: each shell line runs with
+//! both, in directories of their own. Deliberate differences and newer options are tested alone.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::support::running::Start as _;
 use crate::support::{assert_sleep, blocked, eventually, has, until_blocked};
 
-/// What another process (this one) holds while a line runs.
+/// How this process holds the lock while a line runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Held {
     Nothing,
@@ -25,24 +25,25 @@ enum Held {
     Shared,
 }
 
-/// Where lines are run: the file `l` (if it is held), a directory `d`, and other things that may be locked or run.
-struct Place {
+/// A directory in which lines run, with the file `l` (if it is held), the directory `d`, and other files
+/// to lock or run.
+struct Workspace {
     dir: TempDir,
     path: String,
     held: Vec<File>,
 }
 
-/// What a line came to.
+/// The result of a line.
 #[derive(Debug, PartialEq, Eq)]
-struct Came {
+struct Outcome {
     code: Option<i32>,
     stdout: String,
     stderr: String,
     left: Vec<String>,
 }
 
-impl Place {
-    /// With our `flock` first in the PATH.
+impl Workspace {
+    /// A workspace with flockwork as the first `flock` in PATH.
     fn ours() -> Self {
         Self::new(true)
     }
@@ -96,8 +97,8 @@ impl Place {
         self.shell(line).output().unwrap()
     }
 
-    /// Its standard output, and then its code.
-    fn told(&self, line: &str) -> String {
+    /// The standard output of a line, followed by its exit code.
+    fn printed(&self, line: &str) -> String {
         let output = self.run(line);
         let (out, err) =
             (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
@@ -105,7 +106,7 @@ impl Place {
         format!("{out}{}", output.status.code().unwrap())
     }
 
-    fn came(&self, line: &str) -> Came {
+    fn outcome(&self, line: &str) -> Outcome {
         let output = self.run(line);
         let mut left: Vec<_> = std::fs::read_dir(self.at(""))
             .unwrap()
@@ -116,20 +117,20 @@ impl Place {
             })
             .collect();
         left.sort();
-        Came {
+        Outcome {
             code: output.status.code(),
-            stdout: alike(&output.stdout),
-            stderr: alike(&output.stderr),
+            stdout: normalized(&output.stdout),
+            stderr: normalized(&output.stderr),
             left,
         }
     }
 }
 
-/// Without what differs between two runs, or is meant to differ between the two programs.
-fn alike(text: &[u8]) -> String {
+/// The text without parts that differ between two runs, or deliberately between the two programs.
+fn normalized(text: &[u8]) -> String {
     let text = String::from_utf8(text.to_vec()).unwrap();
     let line = |line: &str| {
-        if line.starts_with("Try '") || line.starts_with("flock: try '") {
+        if ["Try '", "flock: try '", "hint: "].iter().any(|start| line.starts_with(start)) {
             return None;
         }
         if line.starts_with("flock: failed to execute ")
@@ -137,7 +138,6 @@ fn alike(text: &[u8]) -> String {
         {
             return Some("flock: could not run".to_string());
         }
-        let line = line.split("; try 'flock --help'").next().unwrap();
         let took = "flock: getting lock took ";
         match line.strip_prefix(took).and_then(|rest| rest.strip_suffix(" seconds")) {
             Some(number) => {
@@ -150,6 +150,11 @@ fn alike(text: &[u8]) -> String {
         }
     };
     text.lines().filter_map(line).map(|line| line + "\n").collect()
+}
+
+/// The number of lines that are not hints.
+fn errors(stderr: &str) -> usize {
+    stderr.lines().filter(|line| !line.starts_with("hint: ")).count()
 }
 
 fn is_util_linux() -> bool {
@@ -169,9 +174,9 @@ fn compare(held: Held, lines: &[&str]) {
     // Most of the time is spent waiting for processes to start.
     crate::support::running::share(6, lines, |line| {
         let [theirs, ours] = [false, true].map(|is_ours| {
-            let mut place = Place::new(is_ours);
-            place.hold(held);
-            place.came(line)
+            let mut workspace = Workspace::new(is_ours);
+            workspace.hold(held);
+            workspace.outcome(line)
         });
         if theirs != ours {
             let differs = format!("{line}\n  flock(1): {theirs:?}\n  ours:     {ours:?}");
@@ -310,7 +315,7 @@ fn options_are_spelt_as_those_of_flock_1() {
             "flock --verbose l -c true",
             "flock --verbose 9 9>l",
             "flock --verbose -u 9 9>l",
-            // refused
+            // Invalid command lines.
             "flock",
             "flock -x",
             "flock --",
@@ -382,7 +387,7 @@ fn descriptors_are_locked_as_flock_1_locks_them() {
             "flock -w 1 4",
             "flock -u 9",
             "flock -- -1",
-            // The shell has it, and not its program alone.
+            // The lock belongs to the shell, not only to flock.
             "(flock 9; flock -n l true; echo $?) 9>l",
             "(flock 9; flock -n 9; echo $?) 9>l",
             "(flock -s 9; flock -sn l true; echo $?; flock -xn l true; echo $?) 9>l",
@@ -392,13 +397,13 @@ fn descriptors_are_locked_as_flock_1_locks_them() {
             "exec 9>l; flock 9; exec 9>&-; flock -n l true; echo $?",
             "exec 8>l 9>>l; flock 9; flock -n 8; echo $?; flock -n -E 4 8; echo $?",
             "exec 8>l 9>>l; flock 9; flock -w 0 8; echo $?; flock --verbose -w 0 8; echo $?",
-            // What it could not have in time, it does not have later.
+            // A lock is not acquired after its timeout.
             "exec 8>l 9>>l; flock 9; flock -w 0.05 8; echo $?; flock -u 9; flock -n l true; echo $?",
             "exec 8>l 9>>l; flock 9; flock --verbose -s -w 0.05 -E 6 8; echo $?; flock -u 9; flock -n l true; echo $?",
             "exec 8>l 9>>l; flock -s 8; flock -s 9; flock -w 0.05 9; echo $?; flock -n l true; echo $?",
             "exec 9>l; flock 9; flock -w 0.05 0 <l; echo $?; flock -w 0.05 1 >>l; echo $?",
             "exec 8>l; flock -w 5 8; echo $?; flock -n l true; echo $?",
-            // What runs on holds on to what it inherited.
+            // Processes that keep running keep the inherited lock.
             "flock l sh -c 'sleep 1000 >&- 2>&- & echo $! > pid'; flock -n l true; echo $?; kill $(cat pid); rm pid",
             "flock -F l sh -c 'sleep 1000 >&- 2>&- & echo $! > pid'; flock -n l true; echo $?; kill $(cat pid); rm pid",
             "flock d sh -c 'sleep 1000 >&- 2>&- & echo $! > pid'; flock -n d true; echo $?; kill $(cat pid); rm pid",
@@ -410,28 +415,28 @@ fn descriptors_are_locked_as_flock_1_locks_them() {
 }
 
 #[test]
-fn what_is_held_is_refused_as_flock_1_refuses_it() {
+fn held_locks_are_refused_as_by_flock_1() {
     limit!();
     let lines: Vec<String> = [
-        "flock -n TARGET echo had",
-        "flock -xn TARGET echo had",
-        "flock -sn TARGET echo had",
-        "flock -s --nb TARGET -c 'echo had'",
-        "flock -un TARGET echo had",
-        "flock -u TARGET echo had",
-        "flock -n -E 42 TARGET echo had",
-        "flock -n -E 0 TARGET echo had",
-        "flock -n -E 255 TARGET echo had",
-        "flock -nF TARGET echo had",
-        "flock -sno TARGET echo had",
-        "flock -w 0 TARGET echo had",
-        "flock -w 0.0 -E 3 TARGET echo had",
-        "flock -w 0.05 TARGET echo had",
-        "flock -w.05 -F TARGET echo had",
-        "flock -w 0.05 -E 42 TARGET echo had",
-        "flock -s -w 0.05 TARGET echo had",
-        "flock -n -w 100 TARGET echo had",
-        "flock -w 100 -w 0.01 TARGET echo had",
+        "flock -n TARGET echo ran",
+        "flock -xn TARGET echo ran",
+        "flock -sn TARGET echo ran",
+        "flock -s --nb TARGET -c 'echo ran'",
+        "flock -un TARGET echo ran",
+        "flock -u TARGET echo ran",
+        "flock -n -E 42 TARGET echo ran",
+        "flock -n -E 0 TARGET echo ran",
+        "flock -n -E 255 TARGET echo ran",
+        "flock -nF TARGET echo ran",
+        "flock -sno TARGET echo ran",
+        "flock -w 0 TARGET echo ran",
+        "flock -w 0.0 -E 3 TARGET echo ran",
+        "flock -w 0.05 TARGET echo ran",
+        "flock -w.05 -F TARGET echo ran",
+        "flock -w 0.05 -E 42 TARGET echo ran",
+        "flock -s -w 0.05 TARGET echo ran",
+        "flock -n -w 100 TARGET echo ran",
+        "flock -w 100 -w 0.01 TARGET echo ran",
         "flock --verbose -n TARGET true",
         "flock --verbose -w 0 TARGET true",
         "flock --verbose -w 0.05 TARGET true",
@@ -453,9 +458,9 @@ fn what_is_held_is_refused_as_flock_1_refuses_it() {
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
     for held in [Held::Exclusively, Held::Shared, Held::Nothing] {
         if held == Held::Nothing {
-            // `9<l` wants the file to be there.
-            let made: Vec<String> = lines.iter().map(|line| format!("> l; {line}")).collect();
-            compare(held, &made.iter().map(String::as_str).collect::<Vec<_>>());
+            // `9<l` requires the file to exist.
+            let created: Vec<String> = lines.iter().map(|line| format!("> l; {line}")).collect();
+            compare(held, &created.iter().map(String::as_str).collect::<Vec<_>>());
         } else {
             compare(held, &lines);
         }
@@ -463,16 +468,16 @@ fn what_is_held_is_refused_as_flock_1_refuses_it() {
 }
 
 #[test]
-fn a_failed_start_names_the_program_and_says_why() {
+fn a_failed_start_names_the_program_and_the_reason() {
     limit!();
-    let place = Place::ours();
+    let workspace = Workspace::ours();
     for (line, say) in
         [("flock l ./plain", "`./plain`"), ("flock -F l nonesuch-program", "`nonesuch-program`")]
     {
-        let output = place.run(line);
+        let output = workspace.run(line);
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert!(stderr.starts_with("flock: could not run ") && stderr.contains(say), "{stderr}");
-        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert_eq!(errors(&stderr), 1, "{stderr}");
         assert_eq!(output.status.code(), Some(69));
     }
 }
@@ -480,68 +485,72 @@ fn a_failed_start_names_the_program_and_says_why() {
 #[test]
 fn help_and_version_go_to_the_standard_output() {
     limit!();
-    let place = Place::ours();
+    let workspace = Workspace::ours();
     for line in ["flock -h", "flock --help", "flock --hel", "flock -xh l -z"] {
-        let told = place.told(line);
-        assert!(told.contains("\nUsage:\n flock [options]") && told.ends_with('0'), "{told}");
+        let printed = workspace.printed(line);
+        assert!(
+            printed.contains("\nUsage:\n flock [options]") && printed.ends_with('0'),
+            "{printed}"
+        );
     }
     for line in ["flock -V", "flock --version", "flock --vers", "flock -nV"] {
-        let told = place.told(line);
-        assert!(told.starts_with("flock from ") && told.ends_with("\n0"), "{told}");
-        assert!(told.contains("util-linux"), "{told}");
+        let printed = workspace.printed(line);
+        assert!(printed.starts_with("flock from ") && printed.ends_with("\n0"), "{printed}");
+        assert!(printed.contains("util-linux"), "{printed}");
     }
 }
 
-/// flock(1) writes these lines when it ends, after the command's, or never with `-F`, if they do not go to a terminal.
+/// If the output is not a terminal, flock(1) writes these lines after those of the command, or never with
+/// `-F`.
 #[test]
 fn verbose_output_precedes_the_commands_output() {
     limit!();
-    let place = Place::ours();
+    let workspace = Workspace::ours();
     for line in ["flock --verbose l echo hi", "flock --verbose -F l echo hi"] {
-        let told = alike(place.told(line).as_bytes());
+        let printed = normalized(workspace.printed(line).as_bytes());
         assert_eq!(
-            told, "flock: getting lock took N seconds\nflock: executing echo\nhi\n0\n",
+            printed, "flock: getting lock took N seconds\nflock: executing echo\nhi\n0\n",
             "{line}"
         );
     }
-    assert_eq!(place.told("flock --verbose l true >/dev/full"), "0");
+    assert_eq!(workspace.printed("flock --verbose l true >/dev/full"), "0");
     compare(
         Held::Nothing,
         &["flock -V >/dev/full", "flock -h >/dev/full", "flock -V >&-", "flock --help 1<&0"],
     );
 }
 
-/// Newer than the flock(1) that may be installed.
+/// An installed flock(1) may be too old for this option.
 #[test]
 fn a_descriptor_is_locked_while_a_command_runs() {
     limit!();
-    let mut place = Place::ours();
-    for (line, told) in [
+    let mut workspace = Workspace::ours();
+    for (line, expected) in [
         ("flock --fd 9 flock -n l true 9>l", "1"),
         ("flock --fd 9 -c 'echo x; exit 3' 9>l", "x\n3"),
         ("flock -n --fd=9 --command 'echo x' 9>l", "x\n0"),
         ("flock -F --fd 9 sh -c 'exit 4' 9>l", "4"),
         ("(flock --fd 9 true; flock -n l true; echo $?) 9>l", "1\n0"),
         ("flock --fd 9 sh -c 'echo y >&9; cat l' 9>l", "y\n0"),
-        // Not the command's, and yet held meanwhile.
+        // The command does not inherit the descriptor, but the lock is held while it runs.
         ("exec flock -o --fd 9 sh -c '[ -e /proc/$$/fd/9 ]; echo $?; flock -n l true' 9>l", "1\n1"),
         ("(flock -o --fd 9 true; flock -n l true; echo $?) 9>l", "1\n0"),
         ("exec 9>l; flock -o --fd 0 sh -c 'cat; flock -n l true' <l 2>/dev/null", "1"),
     ] {
-        assert_eq!(place.told(line), told, "{line}");
+        assert_eq!(workspace.printed(line), expected, "{line}");
     }
-    place.hold(Held::Exclusively);
+    workspace.hold(Held::Exclusively);
     for (line, code) in [
-        ("flock -n --fd 9 echo had 9>>l", 1),
-        ("flock -w 0.05 -E 8 --fd 9 echo had 9>>l", 8),
-        ("flock -w 0.05 -o --fd 9 -c 'echo had' 9>>l", 1),
+        ("flock -n --fd 9 echo ran 9>>l", 1),
+        ("flock -w 0.05 -E 8 --fd 9 echo ran 9>>l", 8),
+        ("flock -w 0.05 -o --fd 9 -c 'echo ran' 9>>l", 1),
     ] {
-        assert_eq!(place.told(line), code.to_string(), "{line}");
+        assert_eq!(workspace.printed(line), code.to_string(), "{line}");
     }
     for (line, code) in [
         ("flock --fd 9 true", 65),
         ("flock -w 0.05 --fd 9 true", 65),
-        // Closed, also where this process has inherited one: `flock` that runs it leaves its own.
+        // The descriptor is closed, since flock(1) may run these tests with its own descriptor 3 open.
         ("flock --fd 3 true 3>&-", 65),
         ("flock --fd x true", 64),
         ("flock --fd 9 -c a b", 64),
@@ -550,37 +559,38 @@ fn a_descriptor_is_locked_while_a_command_runs() {
         ("flock --fd -1 true", 64),
         ("flock --fd=-1 -c true", 64),
     ] {
-        let output = place.run(line);
+        let output = workspace.run(line);
         assert_eq!(output.status.code(), Some(code), "{line}");
         let stderr = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(stderr.lines().count(), 1, "{line}: {stderr}");
+        assert_eq!(errors(&stderr), 1, "{line}: {stderr}");
         assert!(stderr.starts_with("flock: "), "{line}: {stderr}");
     }
 }
 
-/// Newer as well: bytes of a file, which know nothing of the locks of flock(2).
+/// An installed flock(1) may be too old for these options too. Locks on bytes are independent of those of
+/// flock(2).
 #[test]
 fn ranges_of_bytes_are_locked() {
     limit!();
-    let place = Place::ours();
-    let under = |held: &str, line: &str| place.told(&format!("flock {held} l {line}"));
-    for (held, line, told) in [
-        ("--fcntl", "flock --fcntl -n l echo had", "1"),
-        ("--fcntl", "flock --fcntl -s -n -E 5 l echo had", "5"),
-        ("--fcntl", "flock --fcntl -w 0.05 -E 5 l echo had", "5"),
-        ("--fcntl", "flock -n l echo had", "had\n0"),
-        ("", "flock -n --fcntl l echo had", "had\n0"),
-        ("--fcntl -s", "flock --fcntl -s -n l echo had", "had\n0"),
-        ("--fcntl -s", "flock --fcntl -n l echo had", "1"),
-        ("--start 0 --length 4", "flock --start 4 -n l echo had", "had\n0"),
-        ("--start 0 --length 4", "flock --start 3 -n l echo had", "1"),
-        ("--start 1K --length 1K", "flock --length 1024 -n l echo had", "had\n0"),
-        ("--start 1K --length 1K", "flock --length 1025 -n l echo had", "1"),
-        ("-o --fcntl", "flock --fcntl -n l echo had", "1"),
-        ("-F --fcntl", "flock --fcntl -n l echo had", "1"),
-        ("--fcntl", "flock -u --fcntl -n l echo had", "had\n0"),
+    let workspace = Workspace::ours();
+    let under = |held: &str, line: &str| workspace.printed(&format!("flock {held} l {line}"));
+    for (held, line, expected) in [
+        ("--fcntl", "flock --fcntl -n l echo ran", "1"),
+        ("--fcntl", "flock --fcntl -s -n -E 5 l echo ran", "5"),
+        ("--fcntl", "flock --fcntl -w 0.05 -E 5 l echo ran", "5"),
+        ("--fcntl", "flock -n l echo ran", "ran\n0"),
+        ("", "flock -n --fcntl l echo ran", "ran\n0"),
+        ("--fcntl -s", "flock --fcntl -s -n l echo ran", "ran\n0"),
+        ("--fcntl -s", "flock --fcntl -n l echo ran", "1"),
+        ("--start 0 --length 4", "flock --start 4 -n l echo ran", "ran\n0"),
+        ("--start 0 --length 4", "flock --start 3 -n l echo ran", "1"),
+        ("--start 1K --length 1K", "flock --length 1024 -n l echo ran", "ran\n0"),
+        ("--start 1K --length 1K", "flock --length 1025 -n l echo ran", "1"),
+        ("-o --fcntl", "flock --fcntl -n l echo ran", "1"),
+        ("-F --fcntl", "flock --fcntl -n l echo ran", "1"),
+        ("--fcntl", "flock -u --fcntl -n l echo ran", "ran\n0"),
     ] {
-        assert_eq!(under(held, line), told, "{held}: {line}");
+        assert_eq!(under(held, line), expected, "{held}: {line}");
     }
     for (line, code, says) in [
         ("flock --start x l true", 64, "--start: 'x'"),
@@ -594,11 +604,11 @@ fn ranges_of_bytes_are_locked() {
         ("flock --fcntl -n d true", 65, "d: Is a directory"),
         ("flock --fcntl -w 0.05 0 <d", 65, "0: Bad file descriptor"),
     ] {
-        let output = place.run(line);
+        let output = workspace.run(line);
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(code), "{line}: {stderr}");
         assert!(stderr.starts_with("flock: ") && stderr.contains(says), "{line}: {stderr}");
-        assert_eq!(stderr.lines().count(), 1, "{line}: {stderr}");
+        assert_eq!(errors(&stderr), 1, "{line}: {stderr}");
     }
 }
 
@@ -620,12 +630,12 @@ const RANGES: &[(&str, &str)] = &[
         "flock --fcntl -s d sh -c 'flock --fcntl -sn d echo shared; flock -n d echo free'",
         "shared\nfree\n0",
     ),
-    // The lock is the shell's, and stays until it is dropped.
+    // The lock belongs to the shell, which keeps it until it unlocks.
     (
-        "(flock --fcntl 9; flock --fcntl -n l echo had; echo $?; flock --fcntl -u 9; flock --fcntl -n l echo had) 9>l",
-        "1\nhad\n0",
+        "(flock --fcntl 9; flock --fcntl -n l echo ran; echo $?; flock --fcntl -u 9; flock --fcntl -n l echo ran) 9>l",
+        "1\nran\n0",
     ),
-    ("(flock --fcntl 9; flock -n l echo had) 9>l", "had\n0"),
+    ("(flock --fcntl 9; flock -n l echo ran) 9>l", "ran\n0"),
     ("(flock --fcntl -o 9 true; echo $?) 9>l", "0\n0"),
     (
         "exec 9>l; flock --start 1 --length 2 9; flock --start 0 --length 1 -n l echo a; flock --start 2 -n l echo b; echo $?; flock --start 3 -n l echo c",
@@ -635,7 +645,7 @@ const RANGES: &[(&str, &str)] = &[
         "exec 9<>l; flock --fcntl 9; flock --fcntl -s 9; flock --fcntl -s -n l echo shared",
         "shared\n0",
     ),
-    // What it could not have in time, it does not have later.
+    // A lock is not acquired after its timeout.
     (
         "exec 8>l 9>>l; flock --fcntl 9; flock --fcntl -w 0.05 8; echo $?; flock --fcntl -u 9; flock --fcntl -n l true; echo $?",
         "1\n0\n0",
@@ -655,88 +665,88 @@ fn descriptors_and_directories_are_locked_by_range() {
     limit!();
     let is_known = String::from_utf8(Command::new("flock").arg("--help").output().unwrap().stdout);
     let is_known = is_util_linux() && is_known.unwrap().contains("--fcntl");
-    for (line, told) in RANGES {
+    for (line, expected) in RANGES {
         for is_ours in [true, false] {
             if !is_ours && !is_known {
-                continue; // an older one
+                continue; // the installed flock(1) is too old
             }
-            let place = Place::new(is_ours);
-            File::create(place.at("l")).unwrap();
-            let output = place.run(line);
+            let workspace = Workspace::new(is_ours);
+            File::create(workspace.at("l")).unwrap();
+            let output = workspace.run(line);
             let out = String::from_utf8(output.stdout).unwrap();
             let came = format!("{out}{}", output.status.code().unwrap());
-            assert_eq!(came, *told, "{line}: {}", String::from_utf8_lossy(&output.stderr));
+            assert_eq!(came, *expected, "{line}: {}", String::from_utf8_lossy(&output.stderr));
         }
     }
-    // Together with a command, which no older one has.
-    let place = Place::ours();
-    for (line, told) in [
+    // With a command, which older versions of flock(1) do not support.
+    let workspace = Workspace::ours();
+    for (line, expected) in [
         ("flock --fcntl -n --fd 9 echo ran 9>l", "ran\n0"),
-        ("flock --fcntl --fd 9 flock --fcntl -n l echo had 9>l", "1"),
+        ("flock --fcntl --fd 9 flock --fcntl -n l echo ran 9>l", "1"),
         ("(flock --start 1 --fd 9 true; flock --fcntl -n l true; echo $?) 9>l", "1\n0"),
         (
             "exec flock -o --fcntl --fd 9 sh -c '[ -e /proc/$$/fd/9 ]; echo $?; flock --fcntl -n l true' 9>l",
             "1\n1",
         ),
     ] {
-        assert_eq!(place.told(line), told, "{line}");
+        assert_eq!(workspace.printed(line), expected, "{line}");
     }
 }
 
 #[test]
-fn a_limited_wait_lasts_as_long_and_no_longer_than_it_is_held() {
+fn a_wait_ends_at_its_timeout_or_at_the_release() {
     limit!();
-    let mut place = Place::ours();
-    place.hold(Held::Exclusively);
+    let mut workspace = Workspace::ours();
+    workspace.hold(Held::Exclusively);
     for line in ["exec flock -w 0.3 l true", "exec flock -w 0.3 9 9>>l"] {
         let start = Instant::now();
-        assert_eq!(place.told(line), "1", "{line}");
+        assert_eq!(workspace.printed(line), "1", "{line}");
         assert!(start.elapsed() >= Duration::from_millis(300), "{line}: {:?}", start.elapsed());
     }
-    // Let go of meanwhile: had, and by the shell.
-    for line in ["flock -w 1000 l echo had", "flock -w 1000 -F l echo had", "flock l echo had"] {
-        let waiting = place.shell(line).stdout(Stdio::piped()).start();
-        until_blocked(&place.at("l"), 1);
-        place.held.clear();
+    // The lock is released before the timeout. With a descriptor, the shell then holds it.
+    for line in ["flock -w 1000 l echo ran", "flock -w 1000 -F l echo ran", "flock l echo ran"] {
+        let waiting = workspace.shell(line).stdout(Stdio::piped()).start();
+        until_blocked(&workspace.at("l"), 1);
+        workspace.held.clear();
         let output = waiting.wait_with_output().unwrap();
-        assert_eq!((output.stdout, output.status.code()), (b"had\n".to_vec(), Some(0)), "{line}");
-        place.hold(Held::Exclusively);
+        assert_eq!((output.stdout, output.status.code()), (b"ran\n".to_vec(), Some(0)), "{line}");
+        workspace.hold(Held::Exclusively);
     }
     for wait in ["-w 1000", ""] {
         let line = format!("exec 9>>l; flock {wait} 9; echo $?; exec flock -n l true");
-        let waiting = place.shell(&line).stdout(Stdio::piped()).start();
-        until_blocked(&place.at("l"), 1);
-        place.held.clear();
+        let waiting = workspace.shell(&line).stdout(Stdio::piped()).start();
+        until_blocked(&workspace.at("l"), 1);
+        workspace.held.clear();
         let output = waiting.wait_with_output().unwrap();
         assert_eq!((output.stdout, output.status.code()), (b"0\n".to_vec(), Some(1)), "{wait}");
-        place.hold(Held::Exclusively);
+        workspace.hold(Held::Exclusively);
     }
 }
 
-/// Whenever the holder lets go, early or late: what the shell is told is what it has.
+/// The exit code is right at whatever time the holder releases the lock.
 #[test]
-fn a_descriptor_is_locked_if_and_only_if_it_was_said_so() {
+fn a_descriptor_is_locked_exactly_if_the_code_is_zero() {
     limit!();
-    let place = Place::ours();
+    let workspace = Workspace::ours();
     for round in 0..12 {
         let hold = 40 + 2 * round;
         let line = format!(
-            "exec 8>>l; flock l sh -c 'echo > in; sleep 0.0{hold}' & read up < in; flock -w 0.05 8; said=$?; wait; flock -n l true; echo $said$?"
+            "exec 8>>l; flock l sh -c 'echo > in; sleep 0.0{hold}' & read up < in; flock -w 0.05 8; code=$?; wait; flock -n l true; echo $code$?"
         );
-        let _ = std::fs::remove_file(place.at("in"));
-        assert!(Command::new("mkfifo").arg(place.at("in")).status().unwrap().success());
-        let told = place.told(&line);
-        assert!(["01\n0", "10\n0"].contains(&told.as_str()), "{hold}: {told}");
+        let _ = std::fs::remove_file(workspace.at("in"));
+        assert!(Command::new("mkfifo").arg(workspace.at("in")).status().unwrap().success());
+        let printed = workspace.printed(&line);
+        assert!(["01\n0", "10\n0"].contains(&printed.as_str()), "{hold}: {printed}");
     }
 }
 
-/// Each form, while it waits: a signal ends it as it ends any program, and nothing of it stays behind to lock the file.
+/// A signal ends each form of a wait, and no helper stays that could lock the file.
 #[test]
 fn a_signal_ends_a_waiting_command() {
     limit!();
-    let mut place = Place::ours();
-    place.hold(Held::Exclusively);
-    let path = place.at("l");
+    let mut workspace = Workspace::ours();
+    workspace.hold(Held::Exclusively);
+    let path = workspace.at("l");
     for line in [
         "exec flock l true",
         "exec flock -w 1000 l true",
@@ -748,14 +758,14 @@ fn a_signal_ends_a_waiting_command() {
         "exec flock -o -w 1000 --fd 9 true 9>>l",
     ] {
         for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::KILL] {
-            let mut waiting = place.shell(line).start();
+            let mut waiting = workspace.shell(line).start();
             until_blocked(&path, 1);
             waiting.signal(signal);
             let status = waiting.wait().unwrap();
             assert_eq!(status.signal(), Some(signal.as_raw()), "{line}: {status}");
-            // One look may miss it: /proc/locks is read in pieces while others lock and unlock.
+            // One read may miss a waiter, since /proc/locks is read in pieces while it changes.
             let is_gone = || (0..20).all(|_| blocked(&path) == 0);
-            eventually(&format!("{line}: it is gone"), is_gone);
+            eventually(&format!("{line}: no waiter is left"), is_gone);
         }
     }
 }
@@ -764,24 +774,24 @@ fn a_signal_ends_a_waiting_command() {
 #[test]
 fn a_signal_is_passed_on_to_the_command() {
     limit!();
-    let place = Place::ours();
-    let line = "exec flock l sh -c 'trap \"echo told; exit 7\" TERM; echo up; while :; do sleep 0.01; done'";
-    let mut running = place.shell(line).stdout(Stdio::piped()).start();
+    let workspace = Workspace::ours();
+    let line = "exec flock l sh -c 'trap \"echo term; exit 7\" TERM; echo up; while :; do sleep 0.01; done'";
+    let mut running = workspace.shell(line).stdout(Stdio::piped()).start();
     let mut lines = BufReader::new(running.stdout.take().unwrap()).lines();
     assert_eq!(lines.next().unwrap().unwrap(), "up");
     running.signal(Signal::TERM);
-    assert_eq!(lines.next().unwrap().unwrap(), "told");
+    assert_eq!(lines.next().unwrap().unwrap(), "term");
     assert_eq!(running.wait().unwrap().code(), Some(7));
 }
 
 #[test]
-fn what_waits_sleeps() {
+fn waiting_commands_use_no_cpu_time() {
     limit!();
-    let mut place = Place::ours();
-    place.hold(Held::Exclusively);
+    let mut workspace = Workspace::ours();
+    workspace.hold(Held::Exclusively);
     let lines = ["exec flock -w 1000 l true", "exec flock -w 1000 9 9>>l"];
-    let mut waiting = lines.map(|line| place.shell(line).start());
-    until_blocked(&place.at("l"), 2);
+    let mut waiting = lines.map(|line| workspace.shell(line).start());
+    until_blocked(&workspace.at("l"), 2);
     assert_sleep(&waiting.each_ref().map(|child| (child.id(), 1.0)));
     for child in &mut waiting {
         child.kill().unwrap();
@@ -789,21 +799,21 @@ fn what_waits_sleeps() {
     }
 }
 
-/// A program that ignores SIGCHLD, as some that start jobs do, passes that on.
+/// A child of a program that ignores SIGCHLD ignores it too.
 #[test]
-fn it_learns_how_the_command_ended_where_sigchld_is_ignored() {
+fn the_exit_code_is_known_although_sigchld_is_ignored() {
     limit!();
     if !has("python3", &["--version"]) {
         return;
     }
-    let mut place = Place::ours();
-    place.hold(Held::Shared);
+    let mut workspace = Workspace::ours();
+    workspace.hold(Held::Shared);
     let ignoring = |words: &str| {
         format!(
             "exec python3 -c 'import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execvp(\"flock\", sys.argv[1:])' flock {words}"
         )
     };
-    for (words, told) in [
+    for (words, expected) in [
         ("-s l sh -c 'exit 5'", "5"),
         ("-w 0.05 -E 6 9 9>>l", "6"),
         (
@@ -811,11 +821,12 @@ fn it_learns_how_the_command_ended_where_sigchld_is_ignored() {
             "SIG_DFL\n0",
         ),
     ] {
-        assert_eq!(place.told(&ignoring(words)), told, "{words}");
+        assert_eq!(workspace.printed(&ignoring(words)), expected, "{words}");
     }
 }
 
-/// Who locks a file: ours, flock(1), and `flockwork lock`, each with what it says when it is refused.
+/// The programs that lock a file, each with its exit code for a held lock: flockwork as flock, flockwork
+/// lock, and flock(1).
 fn programs() -> Vec<(Vec<String>, i32)> {
     let mut programs = vec![
         (vec!["flock".to_string()], 1),
@@ -830,24 +841,24 @@ fn programs() -> Vec<(Vec<String>, i32)> {
 }
 
 #[test]
-fn it_excludes_and_is_excluded_by_flock_1_and_flockwork_lock() {
+fn flock_1_and_flockwork_lock_exclude_each_other() {
     limit!();
-    let place = Place::ours();
-    let path = place.at("l");
+    let workspace = Workspace::ours();
+    let path = workspace.at("l");
     for (holder, _) in programs() {
         for (other, refused) in programs() {
             let (holder, other) = (holder.join(" "), other.join(" "));
             let what = format!("{holder} and then {other}");
             let line = format!("exec {holder} l sh -c 'echo held; cat >&2'");
-            let mut command = place.shell(&line);
+            let mut command = workspace.shell(&line);
             let mut holding = command.stdin(Stdio::piped()).stdout(Stdio::piped()).start();
             let mut held = String::new();
             BufReader::new(holding.stdout.take().unwrap()).read_line(&mut held).unwrap();
             assert_eq!(held, "held\n", "{what}");
 
-            let tried = place.run(&format!("exec {other} -n l true"));
+            let tried = workspace.run(&format!("exec {other} -n l true"));
             assert_eq!(tried.status.code(), Some(refused), "{what}");
-            let mut waiting = place.shell(&format!("exec {other} -w 1000 l true")).start();
+            let mut waiting = workspace.shell(&format!("exec {other} -w 1000 l true")).start();
             until_blocked(&path, 1);
             drop(holding.stdin.take());
             assert_eq!(holding.wait().unwrap().code(), Some(0), "{what}");

@@ -1,4 +1,4 @@
-//! The command `flockwork` as the tests of this directory run it.
+//! Runs the command `flockwork` for the tests of this directory.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 
 use crate::support::running::{Running, Start as _};
 
-/// The command, in a directory. With no signal ignored: tests that run in the background of a script begin with some that are.
+/// The command in a directory, with no ignored signals: tests that run in the background of a script
+/// inherit some.
 pub(crate) fn flockwork(dir: &Path) -> Command {
     let mut command = Command::new("env");
     command.arg("--default-signal").arg(env!("CARGO_BIN_EXE_flockwork"));
@@ -14,7 +15,7 @@ pub(crate) fn flockwork(dir: &Path) -> Command {
     command
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
@@ -38,12 +39,34 @@ impl Ran {
         self
     }
 
-    /// It says so on one line, without a panic.
+    /// Asserts that the standard error is one line, and perhaps another with a hint, and that these
+    /// contain `expected`. They are joined by "; ".
     #[track_caller]
-    pub(crate) fn says(&self, what: &str) {
-        assert_eq!(self.err.lines().count(), 1, "{}", self.err);
-        assert!(self.err.starts_with("flockwork: ") && self.err.contains(what), "{}", self.err);
-        assert!(!self.err.contains("panicked") && !self.err.contains("Error {"), "{}", self.err);
+    pub(crate) fn assert_error(&self, expected: &str) {
+        let (message, hint) = self.message_and_hint();
+        assert!(message.starts_with("flockwork: "), "{}", self.err);
+        let joined = if hint.is_empty() { message.into() } else { format!("{message}; {hint}") };
+        assert!(joined.contains(expected), "{}", self.err);
+        assert!(!joined.contains("panicked") && !joined.contains("Error {"), "{}", self.err);
+    }
+
+    /// The line of an error and its hint, which may be empty.
+    #[track_caller]
+    pub(crate) fn message_and_hint(&self) -> (&str, &str) {
+        let lines: Vec<_> = self.err.lines().collect();
+        match *lines {
+            [message] => (message, ""),
+            [message, hint] => match hint.strip_prefix("hint: ") {
+                Some(hint) => (message, hint),
+                None => panic!("two lines without a hint: {}", self.err),
+            },
+            _ => panic!("{} lines: {}", lines.len(), self.err),
+        }
+    }
+
+    /// The lines of the standard error that are not hints.
+    pub(crate) fn lines(&self) -> Vec<&str> {
+        self.err.lines().filter(|line| !line.starts_with("hint: ")).collect()
     }
 }
 
@@ -51,11 +74,11 @@ pub(crate) fn run(dir: &Path, words: impl IntoIterator<Item: AsRef<OsStr>>) -> R
     Ran::of(flockwork(dir).args(words))
 }
 
-/// A `flockwork` whose job runs until its input ends. It is running already.
+/// A `flockwork` whose job has started, and runs until its input ends.
 pub(crate) struct Holding(pub(crate) Running);
 
 impl Holding {
-    /// `words` end where the command begins.
+    /// `words` are those before the command.
     pub(crate) fn start(dir: &Path, words: &[&str]) -> Self {
         Self::of(flockwork(dir).args(words).args(["sh", "-c", "echo runs; exec cat"]))
     }

@@ -1,5 +1,5 @@
-//! `flockwork` as the first process of a pid namespace, which the kernel protects from signals: it ends by them all the
-//! same, whatever it waits for.
+//! `flockwork` as the first process of a pid namespace. The kernel discards unhandled signals to it, but
+//! flockwork ends by them in every wait.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -17,11 +17,11 @@ fn can_unshare() -> bool {
     has("unshare", &[&UNSHARE[..], &["true"]].concat())
 }
 
-/// The first process of the namespace, as this one sees it, when it is ready for signals.
+/// The pid of the first process of the namespace, as soon as it handles signals.
 fn first_process(unshare: &Running) -> Pid {
     let outer = unshare.id();
     let mut first = None;
-    eventually("it handles TERM", || {
+    eventually("the first process handles TERM", || {
         let children = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children"));
         first =
             children.unwrap_or_default().split_whitespace().next().map(|pid| pid.parse().unwrap());
@@ -40,7 +40,7 @@ fn first_process(unshare: &Running) -> Pid {
 }
 
 fn start(dir: &Path, program: &Path, words: &[&str]) -> Running {
-    // With no signal ignored, as `cli::flockwork`.
+    // Tests that run in the background of a script inherit ignored signals.
     let mut command = Command::new("env");
     command.args(["--default-signal", "unshare"]).args(UNSHARE).arg(program).args(words);
     command.current_dir(dir).env("XDG_RUNTIME_DIR", dir).stdin(Stdio::null()).stdout(Stdio::null());
@@ -103,7 +103,7 @@ fn a_signal_reaches_the_job_of_the_first_process() {
         eventually("the job runs", || dir.join("up").exists());
         std::fs::remove_file(dir.join("up")).unwrap();
         kill_process(first_process(&unshare), Signal::TERM).unwrap();
-        eventually("it has ended", || unshare.try_wait().unwrap().is_some());
+        eventually("the container has ended", || unshare.try_wait().unwrap().is_some());
         assert_eq!(unshare.wait().unwrap().code(), Some(7), "{verb}");
     }
 }

@@ -1,20 +1,41 @@
-//! The README's section on the command: what it shows runs, and its help is the command's own.
+//! The documents that show the command: their scripts run, and the help texts are those of the program.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::cli::command::{Ran, flockwork};
 
-fn readme() -> String {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    std::fs::read_to_string(path).unwrap()
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// Runs all blocks of shell in a text, one after the other, in `dir`.
-fn run_scripts(text: &str, dir: &std::path::Path) -> Ran {
+fn read(name: &str) -> String {
+    std::fs::read_to_string(path(name)).unwrap()
+}
+
+/// A directory with the files that the scripts use.
+fn workspace() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("data")).unwrap();
+    std::fs::write(dir.path().join("config"), "port 8080\n").unwrap();
+    for source in ["a.c", "b.c", "c.c"] {
+        std::fs::write(dir.path().join(source), "").unwrap();
+    }
+    // A compiler may not be installed.
+    let cc = dir.path().join("cc");
+    crate::support::write_script(
+        &cc,
+        "#!/bin/sh\ntest \"$1\" = -c && test -e \"$2\" && : > \"${2%.c}.o\"\n",
+    );
+    dir
+}
+
+/// Runs all blocks of shell in a document as one script.
+fn run_scripts(text: &str, dir: &Path) -> Ran {
     let scripts = text.split("```sh\n").skip(1).map(|rest| rest.split("\n```").next().unwrap());
     let script = scripts.fold("set -e\n".to_string(), |script, next| script + next + "\n");
-    let bin = std::path::Path::new(env!("CARGO_BIN_EXE_flockwork")).parent().unwrap();
+    let bin = Path::new(env!("CARGO_BIN_EXE_flockwork")).parent().unwrap();
     let path = std::env::var("PATH").unwrap();
     let mut sh = Command::new("sh");
     sh.args(["-c", &script]).current_dir(dir).env("XDG_RUNTIME_DIR", dir);
@@ -23,27 +44,25 @@ fn run_scripts(text: &str, dir: &std::path::Path) -> Ran {
 }
 
 #[test]
-fn its_scripts_run() {
+fn the_scripts_of_the_readme_run() {
     limit!();
-    let readme = readme();
-    assert!(readme.contains("flockwork sem") && readme.contains("./flock -n"));
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::create_dir(dir.path().join("data")).unwrap();
-    std::fs::write(dir.path().join("config"), "port 8080\n").unwrap();
-    for source in ["a.c", "b.c", "c.c"] {
-        std::fs::write(dir.path().join(source), "").unwrap();
-    }
-    // A compiler for those who have none.
-    let cc = dir.path().join("cc");
-    crate::support::write_script(
-        &cc,
-        "#!/bin/sh\ntest \"$1\" = -c && test -e \"$2\" && : > \"${2%.c}.o\"\n",
-    );
-    let ran = run_scripts(&readme, dir.path());
+    let readme = read("README.md");
+    assert!(readme.contains("```sh\n"), "README.md has no script");
+    let ran = run_scripts(&readme, workspace().path());
+    assert_eq!((ran.code, &*ran.err), (Some(0), ""), "{ran:?}");
+}
+
+#[test]
+fn the_scripts_of_the_command_page_run() {
+    limit!();
+    let page = read("docs/CLI.md");
+    assert!(page.contains("flockwork sem") && page.contains("./flock -n"));
+    let dir = workspace();
+    let ran = run_scripts(&page, dir.path());
     assert_eq!((ran.code, &*ran.err), (Some(0), ""), "{ran:?}");
     assert!(ran.out.contains("alone\n") && ran.out.contains("held by descriptor 9\n"), "{ran:?}");
-    for made in ["backup.tar", "a.o", "b.o", "c.o", "unpacked", "tool/bin", "gpu.log"] {
-        assert!(dir.path().join(made).exists(), "{made}");
+    for created in ["backup.tar", "a.o", "b.o", "c.o", "unpacked", "tool/bin", "gpu.log"] {
+        assert!(dir.path().join(created).exists(), "{created}");
     }
     assert_eq!(std::fs::read_to_string(dir.path().join("config")).unwrap(), "port 8081\n");
 }
@@ -51,42 +70,69 @@ fn its_scripts_run() {
 #[test]
 fn the_scripts_of_the_recipes_run() {
     limit!();
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/RECIPES.md");
-    let recipes = std::fs::read_to_string(path).unwrap();
+    let recipes = read("docs/RECIPES.md");
     assert_eq!(recipes.matches("```sh\n").count(), 5);
     let dir = tempfile::tempdir().unwrap();
     let ran = run_scripts(&recipes, dir.path());
     assert_eq!((ran.code, &*ran.out, &*ran.err), (Some(0), "", ""), "{ran:?}");
 }
 
-/// To bring the README up to date: `FLOCKWORK_WRITE_README=1 cargo test --features cli --test it cli::readme`.
+/// The output of a command that prints help, without trailing white space.
+fn help(words: &str) -> String {
+    let mut command = flockwork(Path::new("."));
+    let ran = Ran::of(command.args(words.split(' ')).env_remove("COLUMNS").env("TERM", "dumb"));
+    assert_eq!(ran.code, Some(0), "{words}");
+    let lines: Vec<_> = ran.out.lines().map(str::trim_end).collect();
+    lines.join("\n")
+}
+
+/// To update the page, run
+/// `FLOCKWORK_WRITE_CLI=1 cargo test --features cli --test it cli::docs`.
 #[test]
-fn its_help_is_the_commands_own() {
+fn the_help_texts_of_the_command_page_are_current() {
     limit!();
-    let readme = readme();
-    let mut wanted = String::new();
-    let mut rest = &*readme;
-    let dir = tempfile::tempdir().unwrap();
-    let mut shown = 0;
+    let page = read("docs/CLI.md");
+    let mut current = String::new();
+    let mut rest = &*page;
+    let mut shown = Vec::new();
     while let Some((before, after)) = rest.split_once("<!-- flockwork ") {
         let (words, after) = after.split_once(" -->\n").unwrap();
         let after = after
             .strip_prefix("\n```text\n")
             .map_or(after, |block| block.split_once("\n```\n").unwrap().1);
-        let mut help = flockwork(dir.path());
-        let help = Ran::of(help.args(words.split(' ')).env_remove("COLUMNS").env("TERM", "dumb"));
-        assert_eq!(help.code, Some(0), "{words}");
-        let text = help.out.trim_end();
-        write!(wanted, "{before}<!-- flockwork {words} -->\n\n```text\n{text}\n```\n").unwrap();
+        let text = help(words);
+        let text = text.trim_end();
+        write!(current, "{before}<!-- flockwork {words} -->\n\n```text\n{text}\n```\n").unwrap();
         rest = after;
-        shown += 1;
+        shown.push(words);
     }
-    wanted.push_str(rest);
-    assert_eq!(shown, 5);
-    if std::env::var_os("FLOCKWORK_WRITE_README").is_some() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-        std::fs::write(path, &wanted).unwrap();
+    current.push_str(rest);
+    // Every verb has its help on the page.
+    for verb in ["lock", "sem", "event", "once", "status", "completions", "man"] {
+        assert!(shown.contains(&&*format!("{verb} --help")), "{verb}");
+        assert!(help("--help").contains(&format!("\n  {verb} ")), "{verb}");
+    }
+    for verb in ["set", "clear", "wait", "status"] {
+        assert!(shown.contains(&&*format!("event {verb} --help")), "event {verb}");
+    }
+    if std::env::var_os("FLOCKWORK_WRITE_CLI").is_some() {
+        std::fs::write(path("docs/CLI.md"), &current).unwrap();
         return;
     }
-    assert!(wanted == readme, "the README's help is not the command's: see this test");
+    assert!(current == page, "the help texts in docs/CLI.md are out of date: see this test");
+}
+
+/// Every exit code of the help is in the page's table.
+#[test]
+fn the_exit_codes_of_the_command_page_are_complete() {
+    limit!();
+    let page = read("docs/CLI.md");
+    let help = help("--help");
+    let codes = help.split_once("Exit codes:\n").unwrap().1;
+    let codes = codes.lines().map_while(|line| line.split_whitespace().next());
+    let codes: Vec<_> = codes.filter(|code| code.parse::<u8>().is_ok()).collect();
+    assert_eq!(codes, ["0", "1", "64", "65", "66", "69", "71", "73", "75"]);
+    for code in codes {
+        assert!(page.contains(&format!("\n| {code} |")), "{code}");
+    }
 }

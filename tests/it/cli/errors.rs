@@ -1,4 +1,4 @@
-//! Errors say what is wrong and what to do about it, and not something else.
+//! The texts and hints of the command's errors.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
@@ -7,10 +7,10 @@ use crate::cli::command::{Ran, flockwork, run};
 use crate::support::{copy_program, has, write_script};
 
 #[track_caller]
-fn says(ran: Ran, code: i32, says: &str, never: &str) {
+fn assert_error(ran: Ran, code: i32, expected: &str, unexpected: &str) {
     let ran = ran.expect(code, "");
-    ran.says(says);
-    assert!(never.is_empty() || !ran.err.contains(never), "{}", ran.err);
+    ran.assert_error(expected);
+    assert!(unexpected.is_empty() || !ran.err.contains(unexpected), "{}", ran.err);
 }
 
 #[test]
@@ -25,50 +25,55 @@ fn the_reason_is_shown_when_a_command_cannot_be_run() {
     write_script(&at("bad-interpreter"), "#!/tmp\n");
     std::os::unix::fs::symlink("gone", at("dangling")).unwrap();
     for verb in [&["lock", "f"][..], &["sem", "s"], &["once", "o"]] {
-        for (program, why, never) in [
+        for (program, why, unexpected) in [
             ("./directory", "it is a directory", "chmod"),
             ("/", "it is a directory", "chmod"),
-            ("./plain", "it is not executable for this user; chmod +x", ""),
+            ("./plain", "it is not executable for this user; make it executable with chmod +x", ""),
             ("./no-interpreter", "its interpreter `/no/such/interpreter` (first line)", "no such"),
             ("./other-ends", "its interpreter `/bin/sh\\r` (first line) was not found", "no such"),
             ("./bad-interpreter", "its interpreter `/tmp` (first line) is not exec", "chmod"),
             ("./dangling", "it is a symbolic link to a file that does not exist", "no such file"),
             ("./missing", "no such file", "interpreter"),
-            ("./plain/x", "a part of its path is not a directory", ""),
-            ("no-such-program", "no program of that name is in the PATH", "sh -c"),
-            ("echo hi; true", "is in the PATH; for a line of the shell, use `sh -c LINE`", ""),
+            ("./plain/x", "part of its path is not a directory", ""),
+            ("no-such-program", "there is no program of that name in PATH", "sh -c"),
+            ("echo hi; true", "in PATH; to run a line of shell, use `sh -c LINE`", ""),
         ] {
             let ran = run(dir.path(), verb.iter().copied().chain([program]));
-            says(ran, 69, &format!("could not run `{program}`: "), never);
-            says(run(dir.path(), verb.iter().copied().chain([program])), 69, why, never);
+            assert_error(ran, 69, &format!("could not run `{program}`: "), unexpected);
+            assert_error(
+                run(dir.path(), verb.iter().copied().chain([program])),
+                69,
+                why,
+                unexpected,
+            );
         }
     }
-    // By a name in the PATH as well.
+    // The same programs by a name in PATH.
     let path = format!("{}:/usr/bin:/bin", dir.path().display());
     for (program, why) in [("no-interpreter", "its interpreter `"), ("plain", "not executable")] {
         let ran = Ran::of(flockwork(dir.path()).args(["lock", "f", program]).env("PATH", &path));
-        says(ran, 69, why, "in the PATH");
+        assert_error(ran, 69, why, "in PATH");
     }
     if has("unshare", &["-m", "mount", "-t", "tmpfs", "none", "/mnt"]) {
         let script = "mount -t tmpfs -o noexec none directory && cp /bin/true directory/ && \
                       exec \"$0\" lock f directory/true";
         let mut unshare = Command::new("unshare");
         unshare.args(["-m", "sh", "-c", script, env!("CARGO_BIN_EXE_flockwork")]);
-        says(Ran::of(unshare.current_dir(dir.path())), 69, "(noexec)", "chmod");
+        assert_error(Ran::of(unshare.current_dir(dir.path())), 69, "(noexec)", "chmod");
     }
 }
 
 #[test]
-fn a_file_in_the_place_of_a_semaphore_is_called_what_it_is() {
+fn a_file_in_place_of_a_semaphore_is_described() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("make"), "").unwrap();
     std::os::unix::fs::symlink("make", dir.path().join("link")).unwrap();
-    let name_first = "not a directory; name the semaphore before the command, by a path or by --id";
+    let name_first = "not a directory; give the semaphore before the command, as PATH or with --id";
     for (path, found) in [("make", "is a regular file"), ("link", "is a symbolic link")] {
         let sem = || run(dir.path(), ["sem", "-j4", path, "all"]);
-        says(sem(), 66, found, "no regular file");
-        says(sem(), 66, name_first, "");
+        assert_error(sem(), 66, found, "not a regular file");
+        assert_error(sem(), 66, name_first, "");
         let error = flockwork::Semaphore::open(dir.path().join(path), 4).unwrap_err();
         assert!(error.to_string().contains(found), "{error}");
     }
@@ -81,8 +86,8 @@ fn numbers_agree_with_their_nouns() {
     let dir = dir.path();
     run(dir, ["sem", "-j", "1", "s", "true"]).expect(0, "");
     let other = || run(dir, ["sem", "-j", "3", "s", "true"]);
-    says(other(), 64, "has 1 permit, not 3; use -j 1, leave -j out,", "permits");
-    says(run(dir, ["sem", "-k", "2", "s", "true"]), 64, "2 (must be 1)", "1 to 1");
+    assert_error(other(), 64, "has 1 permit, not 3; use -j 1, omit -j,", "permits");
+    assert_error(run(dir, ["sem", "-k", "2", "s", "true"]), 64, "2 (must be 1)", "1 to 1");
     let error = flockwork::Semaphore::open(dir.join("s"), 2).unwrap_err();
     assert!(error.to_string().ends_with("has 1 permit, not 2"), "{error}");
     std::fs::write(dir.join("e"), "x").unwrap();
@@ -93,23 +98,23 @@ fn numbers_agree_with_their_nouns() {
 fn suggestions_match_the_misspelt_word() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
-    for (words, why, never) in [
+    for (words, why, unexpected) in [
         (&["sem", "--semaphoretimeout", "3", "s", "true"][..], "use -w SECS", "--semaphorename"),
         (&["sem", "--st=3", "s", "true"], "use -w SECS", "did you mean"),
-        (&["sem", "--line-buffer", "s", "true"], "leave it out", "--nb"),
+        (&["sem", "--line-buffer", "s", "true"], "omit it", "--nb"),
         (&["lock", "--wait", "3", "f", "true"], "use -w SECS", "--quiet"),
-        (&["lock", "--fd", "3", "true"], "only `flock` has it", "did you mean"),
+        (&["lock", "--fd", "3", "true"], "under the name `flock`", "did you mean"),
         (&["lock", "--nonblok", "f", "true"], "did you mean --nonblock?", ""),
         (&["lokc", "f", "true"], "did you mean lock?", ""),
         (&["event", "set", "e", "x"], "--data; see `flockwork event set --help`", ""),
         (&["event", "wait", "--clear", "e"], "see `flockwork event wait --help`", ""),
-        (&["event", "wiat", "e"], "did you mean wait?; see `flockwork event --help`", ""),
+        (&["event", "wiat", "e"], "did you mean wait? Otherwise, see `flockwork event --help`", ""),
     ] {
-        says(run(dir.path(), words), 64, why, never);
+        assert_error(run(dir.path(), words), 64, why, unexpected);
     }
 }
 
-/// As another user sees what the superuser made.
+/// The superuser creates the files, and another user opens them.
 #[test]
 fn errors_about_another_users_files_explain_how_to_share() {
     limit!();
@@ -139,11 +144,11 @@ fn errors_about_another_users_files_explain_how_to_share() {
     ] {
         let ran = other(words);
         assert_eq!(ran.code, Some(66), "{ran:?}");
-        ran.says("able to read the file (its creator can permit it by --access)");
+        ran.assert_error("able to read the file (its creator can permit it with --access)");
     }
-    // In a directory that was created with it.
-    other(&["lock", "closed/f", "true"]).expect(66, "").says("can permit it by --access");
-    // With `--access` the error has no such hint.
+    // The lock lies in a directory that was created with the same option.
+    other(&["lock", "closed/f", "true"]).expect(66, "").assert_error("can permit it with --access");
+    // Files that were created with `--access everyone` can be used.
     private(&["lock", "--access", "everyone", "shared", "true"]);
     private(&["sem", "--access", "everyone", "shared.s", "true"]);
     private(&["event", "set", "--access", "everyone", "shared.e", "--data", "x"]);
@@ -153,9 +158,9 @@ fn errors_about_another_users_files_explain_how_to_share() {
     assert_eq!(payload & 0o777, 0o666);
 }
 
-/// A mount whose server is gone: nothing can be looked up there, and what is there exists.
+/// Every lookup on a mount whose server is gone fails, although its directory exists.
 #[test]
-fn a_dead_mount_is_said_to_be_one() {
+fn a_mount_without_a_server_is_reported() {
     limit!();
     if !has("strace", &["-V"]) {
         return;
@@ -179,8 +184,8 @@ fn a_dead_mount_is_said_to_be_one() {
         strace.arg(env!("CARGO_BIN_EXE_flockwork")).args(words).current_dir(dir.path());
         let ran = Ran::of(&mut strace);
         assert_eq!(ran.code, Some(66), "{words:?}: {ran:?}");
-        ran.says("could not look up `");
-        ran.says("mount it again");
+        ran.assert_error("could not look up `");
+        ran.assert_error("mount the file system again");
         assert!(!ran.err.contains("File exists"), "{ran:?}");
     }
 }

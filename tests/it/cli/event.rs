@@ -11,8 +11,8 @@ fn an_event_is_set_seen_and_cleared() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     run(dir, ["event", "status", "e"]).expect(1, "cleared\n");
-    run(dir, ["event", "wait", "-n", "e"]).expect(75, "").says("`");
-    run(dir, ["event", "wait", "-w", "0.1", "e"]).expect(75, "").says("was not set");
+    run(dir, ["event", "wait", "-n", "e"]).expect(75, "").assert_error("`");
+    run(dir, ["event", "wait", "-w", "0.1", "e"]).expect(75, "").assert_error("was not set");
     run(dir, ["event", "set", "e"]).expect(0, "");
     run(dir, ["event", "status", "e"]).expect(0, "set\n");
     run(dir, ["event", "wait", "e"]).expect(0, "");
@@ -55,7 +55,7 @@ fn a_payload_goes_through_as_it_is() {
         run(dir, ["event", "wait", "--consume", "e"]).expect(0, data);
         run(dir, ["event", "wait", "--consume", "-n", "e"]).expect(75, "");
     }
-    // What cannot be written is not lost.
+    // A payload that cannot be written is not lost.
     run(dir, ["event", "set", "e", "--data", "kept"]).expect(0, "");
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let mut consume = flockwork(dir);
@@ -63,7 +63,7 @@ fn a_payload_goes_through_as_it_is() {
         consume.args(["event", "wait", "--consume", "e"]).stdout(full).stderr(Stdio::piped());
     let output = consume.start().wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(71), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("the event is set again"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("it was set again"));
     run(dir, ["event", "wait", "--consume", "e"]).expect(0, "kept");
     let bytes: Vec<u8> = (0..=255).cycle().take(200_000).collect();
     std::fs::write(dir.join("input"), &bytes).unwrap();
@@ -95,13 +95,13 @@ fn setting_an_event_wakes_a_waiting_command() {
         run(dir.path(), ["event"].iter().chain(act)).expect(0, "");
         let output = waiter.wait_with_output().unwrap();
         assert!(output.status.success(), "{wait:?}");
-        let said = String::from_utf8(output.stdout).unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
         let wanted = match wait[1] {
             "--consume" => "x",
             "--any" => "e\n",
             "--cleared" if wait[2] == "--any" => "e\n",
             _ => "",
         };
-        assert_eq!(said, wanted, "{wait:?}");
+        assert_eq!(printed, wanted, "{wait:?}");
     }
 }

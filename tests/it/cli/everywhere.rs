@@ -1,4 +1,4 @@
-//! The command `flockwork` where there is no shell to rely on: the job is this test binary, as a peer.
+//! The command `flockwork` on all systems. No test needs a shell: the job is this test binary.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -18,13 +18,14 @@ fn flockwork(dir: &Path, words: &[&str]) -> Command {
 fn expect(dir: &Path, words: &[&str], code: i32, out: &str) -> String {
     let output = flockwork(dir, words).output().unwrap();
     let err = String::from_utf8_lossy(&output.stderr).into_owned();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!((output.status.code(), &*said), (Some(code), out), "{words:?}: {err}");
-    assert_eq!(err.lines().count(), usize::from(code != 0), "{words:?}: {err}");
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!((output.status.code(), &*stdout), (Some(code), out), "{words:?}: {err}");
+    let lines = err.lines().filter(|line| !line.starts_with("hint: ")).count();
+    assert_eq!(lines, usize::from(code != 0), "{words:?}: {err}");
     err
 }
 
-/// A job that holds a lock of its own.
+/// A job that holds another lock, at `own`.
 fn job(dir: &Path, words: &[&str], own: &str) -> Peer {
     let mut command = flockwork(dir, words);
     command.arg(std::env::current_exe().unwrap());
@@ -35,7 +36,7 @@ fn job(dir: &Path, words: &[&str], own: &str) -> Peer {
 }
 
 #[test]
-fn a_job_runs_while_it_is_held() {
+fn a_job_runs_while_its_lock_is_held() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
@@ -78,13 +79,13 @@ fn a_killed_wrapper_leaves_no_job_without_its_lock() {
     } else {
         assert!(held.try_lock().unwrap_err().is_would_block());
         assert!(own.try_lock().unwrap_err().is_would_block());
-        drop(peer); // its input ends
+        drop(peer); // ends its input
     }
     eventually("both are free", || own.try_lock().is_ok() && held.try_lock().is_ok());
 }
 
 #[test]
-fn an_event_and_what_is_done_once() {
+fn events_and_once_return_documented_codes() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
@@ -107,11 +108,11 @@ fn an_event_and_what_is_done_once() {
 }
 
 #[test]
-fn what_is_held_is_shown() {
+fn status_shows_what_is_held() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    expect(dir, &["status", "f"], 0, "f: not there (nobody holds it; as an event, cleared)\n");
+    expect(dir, &["status", "f"], 0, "f: does not exist (not held; as an event, cleared)\n");
     let peer = job(dir, &["lock", "--label", "nightly", "f"], "own");
     let output = flockwork(dir, &["status", "--json", "f", "own"]).output().unwrap();
     let seen: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -127,24 +128,24 @@ fn what_is_held_is_shown() {
     drop(peer);
 }
 
-// ------------------------------------------------------------------------- a job that ends by itself
+// ------------------------------------------------------------------------- a job that ends on its own
 
 sendable! {
-    /// What the job does that this binary is when it is started by [`short`].
+    /// What this binary does when [`short`] starts it as a job.
     enum Task {
         Exit(code: i32),
-        // Prints what it was started with, behind `--`, each on a line that cannot be mistaken.
+        // Prints each argument after `--` on a line with a prefix.
         PrintArguments,
         Append(log: PathBuf),
-        // Fails where all of so many locks are held.
+        // Fails if all these locks are held.
         LockOneOf(locks: u32, path: PathBuf),
     }
 }
 
-/// The job's task.
+/// The variable with the task of the job.
 const JOB: &str = "FLOCKWORK_IT_JOB";
 
-/// Where that job begins. As a test it has nothing to do.
+/// The entry point of the job. It does nothing as a test.
 #[test]
 fn short_job() {
     limit!();
@@ -172,7 +173,7 @@ fn short_job() {
     std::process::exit(code);
 }
 
-/// `words` end where the command begins.
+/// `words` are those before the command.
 fn short(dir: &Path, words: &[&str], task: &Task) -> Command {
     let mut command = flockwork(dir, words);
     command.arg(std::env::current_exe().unwrap()).env(JOB, task.to_line());
@@ -199,7 +200,7 @@ fn the_jobs_exit_code_is_returned_and_its_arguments_are_kept() {
         }
     }
     if cfg!(windows) {
-        // As programs end there that crash or are killed by it.
+        // Programs that crash on Windows have such codes.
         for code in [256, 0x00C0_FFEE, -1_073_741_819] {
             assert_eq!(code_of(short(dir, &["lock", "f"], &Task::Exit(code))), code);
         }
@@ -229,9 +230,9 @@ fn the_jobs_exit_code_is_returned_and_its_arguments_are_kept() {
     }
 }
 
-/// Besides what `input` has, which needs a shell or other systems' files.
+/// `input` tests more command lines, with files that only Unix has.
 #[test]
-fn an_invalid_command_line_is_reported_on_one_line() {
+fn an_invalid_command_line_is_one_error() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
@@ -239,13 +240,13 @@ fn an_invalid_command_line_is_reported_on_one_line() {
     std::fs::write(dir.join("directory/theirs"), "").unwrap();
     std::fs::write(dir.join("file"), "").unwrap();
     let long = "x".repeat(300);
-    for (words, code, says) in [
+    for (words, code, expected) in [
         (&[][..], 64, "no verb"),
         (&["bogus"], 64, "bogus"),
         (&["lokc", "f", "x"], 64, "lock"),
         (&["--bogus"], 64, "--bogus"),
-        (&["lock"], 64, "name a file"),
-        (&["lock", "f"], 64, "no command"),
+        (&["lock"], 64, "PATH and COMMAND are missing"),
+        (&["lock", "f"], 64, "COMMAND is missing"),
         (&["lock", "", "x"], 64, "empty"),
         (&["lock", "f", ""], 69, "empty"),
         (&["lock", "f", "-c"], 64, "-c"),
@@ -261,37 +262,40 @@ fn an_invalid_command_line_is_reported_on_one_line() {
         (&["lock", "f", "nothing-of-this-name"], 69, "PATH"),
         (&["lock", "f", "directory/nothing"], 69, "could not run"),
         (&["lock", "f", "--", "-n"], 69, "could not run"),
-        (&["sem"], 64, "name a semaphore"),
-        (&["sem", "s"], 64, "no command"),
+        (&["sem"], 64, "PATH or --id NAME is missing"),
+        (&["sem", "s"], 64, "COMMAND is missing"),
         (&["sem", "--id", ""], 64, "empty"),
-        (&["sem", "-j", "0", "s", "x"], 64, "nobody"),
+        (&["sem", "-j", "0", "s", "x"], 64, "at least 1"),
         (&["sem", "-j", "99999", "s", "x"], 64, "4096"),
         (&["sem", "-k", "0", "s", "x"], 64, "0"),
         (&["sem", "-j", "2", "-k", "3", "s", "x"], 64, "must be 1 to 2"),
-        (&["sem", "s", "--wait"], 64, "put options first"),
+        (&["sem", "s", "--wait"], 64, "put options before the path"),
         (&["sem", "file", "x"], 66, "directory"),
-        (&["sem", "directory", "x"], 66, "other things"),
+        (&["sem", "directory", "x"], 66, "other files"),
         (&["event"], 64, ""),
         (&["event", "set", ""], 64, "PATH"),
         (&["event", "wait"], 64, ""),
         (&["event", "set", "directory"], 66, "is a directory"),
-        (&["event", "wait", "--consume", "a", "b"], 64, "one path"),
+        (&["event", "wait", "--consume", "a", "b"], 64, "one PATH"),
         (&["event", "wait", "--any", "--all", "a"], 64, "--all"),
-        (&["once"], 64, "name the file"),
+        (&["once"], 64, "PATH and COMMAND are missing"),
         (&["once", "directory", "x"], 66, "is a directory"),
-        (&["status"], 64, "name what"),
+        (&["status"], 64, "PATH or --id NAME is missing"),
         (&["status", "directory"], 66, "is a directory, not a lock file, an event or a semaphore"),
         (&["completions", "nosuchshell"], 64, "nosuchshell"),
     ] {
-        let said = expect(dir, words, code, "");
-        assert!(said.starts_with("flockwork: ") && said.contains(says), "{words:?}: {said}");
-        assert!(!said.contains("panicked") && !said.contains("Error {"), "{words:?}: {said}");
+        let stderr = expect(dir, words, code, "");
+        let is_expected = stderr.starts_with("flockwork: ") && stderr.contains(expected);
+        assert!(is_expected, "{words:?}: {stderr}");
+        assert!(!stderr.contains("panicked") && !stderr.contains("Error {"), "{words:?}: {stderr}");
     }
     if cfg!(windows) {
-        for (name, says) in [("nul", "device"), ("f.", "takes it for `f`"), ("file:g", "stream")] {
+        for (name, expected) in
+            [("nul", "device"), ("f.", "names `f` on Windows"), ("file:g", "stream")]
+        {
             for verb in [&["lock", name, "x"][..], &["sem", name, "x"], &["event", "set", name]] {
-                let said = expect(dir, verb, 64, "");
-                assert!(said.contains(says), "{verb:?}: {said}");
+                let stderr = expect(dir, verb, 64, "");
+                assert!(stderr.contains(expected), "{verb:?}: {stderr}");
             }
         }
     }
@@ -304,23 +308,23 @@ fn a_failed_acquisition_names_the_holder_and_sets_the_code() {
     let dir = dir.path();
     let holding = job(dir, &["lock", "--label", "nightly backup", "f"], "own");
     for words in [&["lock", "-n", "f", "x"][..], &["lock", "-w", "0", "f", "x"]] {
-        let said = expect(dir, words, 75, "");
-        assert!(said.contains("nightly backup"), "{said}");
-        assert!(said.contains(&format!("process {} ", holding.id())), "{said}");
+        let stderr = expect(dir, words, 75, "");
+        assert!(stderr.contains("nightly backup"), "{stderr}");
+        assert!(stderr.contains(&format!("process {} ", holding.id())), "{stderr}");
     }
     for code in [1, 9] {
         expect(dir, &["lock", "-n", "-E", &code.to_string(), "f", "x"], code, "");
     }
-    // `-E 0`, and `-q`: nothing but the code.
+    // `-q` prints nothing.
     assert_eq!(code_of(flockwork(dir, &["lock", "-n", "-E", "0", "f", "x"])), 0);
     let quiet = flockwork(dir, &["lock", "-nq", "f", "x"]).output().unwrap();
     assert_eq!((quiet.status.code(), &*quiet.stderr), (Some(75), &b""[..]));
-    // Who waits says so.
+    // A waiter prints its progress.
     let mut waiting = short(dir, &["lock", "f"], &Task::Exit(5));
     let mut waiting = waiting.stderr(Stdio::piped()).stdout(Stdio::null()).start();
-    let mut said = std::io::BufReader::new(waiting.stderr.take().unwrap());
+    let mut stderr = std::io::BufReader::new(waiting.stderr.take().unwrap());
     let mut line = String::new();
-    std::io::BufRead::read_line(&mut said, &mut line).unwrap();
+    std::io::BufRead::read_line(&mut stderr, &mut line).unwrap();
     assert!(line.starts_with("flockwork: waiting for `"), "{line}");
     assert!(line.contains("nightly backup"), "{line}");
     drop(holding);
@@ -361,7 +365,7 @@ fn one_of_many_once_commands_runs_its_job() {
         expect(dir, &["once", "--reset", "o"], 0, "");
     }
     assert_eq!(code_of(short(dir, &["once", "o"], &Task::Exit(4))), 4);
-    assert!(!dir.join("o").exists(), "what failed is not done");
+    assert!(!dir.join("o").exists(), "a failed job counts as done");
 }
 
 #[test]
@@ -370,7 +374,7 @@ fn events_wake_waiters_and_each_payload_is_consumed_once() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let start = |words: &[&str]| flockwork(dir, words).stdout(Stdio::piped()).start();
-    let said = |child: crate::support::running::Running| {
+    let printed = |child: crate::support::running::Running| {
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
@@ -378,37 +382,37 @@ fn events_wake_waiters_and_each_payload_is_consumed_once() {
     let any = start(&["event", "wait", "--any", "a", "ä 漢"]);
     let all = start(&["event", "wait", "--all", "b", "ä 漢"]);
     expect(dir, &["event", "set", "ä 漢"], 0, "");
-    assert_eq!(said(any), "ä 漢\n");
+    assert_eq!(printed(any), "ä 漢\n");
     expect(dir, &["event", "set", "b"], 0, "");
-    assert_eq!(said(all), "");
+    assert_eq!(printed(all), "");
     let cleared = start(&["event", "wait", "--cleared", "b"]);
     expect(dir, &["event", "clear", "b"], 0, "");
-    said(cleared);
+    printed(cleared);
     let consumers: Vec<_> = (0..3).map(|_| start(&["event", "wait", "--consume", "c"])).collect();
     for number in 0..3 {
         expect(dir, &["event", "set", "c", "--data", &format!("{number};")], 0, "");
         expect(dir, &["event", "wait", "--cleared", "c"], 0, "");
     }
-    let mut all: Vec<_> = consumers.into_iter().map(said).collect();
+    let mut all: Vec<_> = consumers.into_iter().map(printed).collect();
     all.sort();
     assert_eq!(all, ["0;", "1;", "2;"]);
     expect(dir, &["event", "wait", "-w", "0.01", "c"], 75, "");
 }
 
 #[test]
-fn any_text_will_do_for_names_and_labels() {
+fn names_and_labels_may_be_any_text() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let peer = job(dir, &["lock", "--label", "nächtlich 漢", "ein weg/ä 漢.lock"], "own");
-    let said = expect(dir, &["lock", "-n", "ein weg/ä 漢.lock", "x"], 75, "");
-    assert!(said.contains("nächtlich 漢"), "{said}");
+    let stderr = expect(dir, &["lock", "-n", "ein weg/ä 漢.lock", "x"], 75, "");
+    assert!(stderr.contains("nächtlich 漢"), "{stderr}");
     let output = flockwork(dir, &["status", "--json", "ein weg/ä 漢.lock"]).output().unwrap();
     let seen: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(seen[0]["path"], "ein weg/ä 漢.lock");
     assert_eq!(seen[0]["holders"][0]["label"], "nächtlich 漢");
     drop(peer);
-    // Names that no file can have on one system or another, each one by itself.
+    // Each of these names is invalid as a file name on some system.
     let ids = ["con", "a.", "a", "A", "x/y:z", "*", "nul.txt", " "];
     let peers: Vec<_> = ids
         .iter()

@@ -1,5 +1,4 @@
-//! Command lines of words that mean something, put together without sense: each ends with a code that is documented, and with a
-//! line that says why, or waits.
+//! Random command lines of valid words: each ends with a documented exit code and an error, or waits.
 
 use std::io::Read as _;
 use std::process::{Command, Stdio};
@@ -9,8 +8,8 @@ use proptest::prelude::{ProptestConfig, prop_assert};
 
 use crate::support::running::Start as _;
 
-/// So long one may wait for what nobody will do; then it is ended.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a process may wait before it is killed.
+const MAX_WAIT: Duration = Duration::from_millis(500);
 
 const CODES: &[i32] = &[0, 1, 64, 65, 66, 69, 71, 73, 75];
 
@@ -18,7 +17,7 @@ proptest::proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(150) })]
 
     #[test]
-    fn any_command_line_ends_as_the_manual_says(
+    fn any_command_line_ends_with_a_documented_code(
         verb in "lock|sem|event (set|clear|wait|status)|once|status|nonsense",
         options in proptest::collection::vec(
             "-[snxvqo]|-w 0[.]0[1-9]|-w [0-9a-z.-]{1,3}|-E [0-9]{1,3}|-[jk] [0-9%+-]{1,3}|--(json|any|all|new|exists|consume|cleared|reset|fsync|wait|resize|no-record|bogus)|--label \\PC{1,4}|--data \\PC{1,4}|-c true",
@@ -33,7 +32,7 @@ proptest::proptest! {
         arguments.extend(words.iter().map(String::as_str));
         let mut command = Command::new(env!("CARGO_BIN_EXE_flockwork"));
         command.current_dir(dir.path()).env("XDG_RUNTIME_DIR", dir.path()).args(&arguments);
-        // Nothing but these is run, whatever comes about.
+        // Only these programs can be run.
         let programs = dir.path().join("bin");
         std::fs::create_dir(&programs).unwrap();
         for program in ["true", "false"] {
@@ -46,24 +45,24 @@ proptest::proptest! {
             if let Some(status) = child.try_wait().unwrap() {
                 break status;
             }
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > MAX_WAIT {
                 child.kill().unwrap();
                 child.wait().unwrap();
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(1));
         };
-        let mut said = Vec::new();
-        child.stderr.take().unwrap().read_to_end(&mut said).unwrap();
-        let said = String::from_utf8_lossy(&said);
-        // With -E it is whatever was asked for.
+        let mut stderr = Vec::new();
+        child.stderr.take().unwrap().read_to_end(&mut stderr).unwrap();
+        let stderr = String::from_utf8_lossy(&stderr);
+        // -E chooses the exit code.
         let code = status.code().unwrap_or(-1);
         let is_chosen = options.iter().any(|option| option.starts_with("-E ")) && (0..=255).contains(&code);
-        prop_assert!(CODES.contains(&code) || is_chosen, "{:?}: {} {}", arguments, status, said);
-        prop_assert!(!said.contains("panicked"), "{:?}: {}", arguments, said);
-        prop_assert!(said.lines().all(|line| !line.chars().any(char::is_control)), "{:?}: {}", arguments, said);
+        prop_assert!(CODES.contains(&code) || is_chosen, "{:?}: {} {}", arguments, status, stderr);
+        prop_assert!(!stderr.contains("panicked"), "{:?}: {}", arguments, stderr);
+        prop_assert!(stderr.lines().all(|line| !line.chars().any(char::is_control)), "{:?}: {}", arguments, stderr);
         if code >= 64 && !options.iter().any(|option| option == "-q") && !is_chosen {
-            prop_assert!(said.starts_with("flockwork: "), "{:?}: {} {}", arguments, status, said);
+            prop_assert!(stderr.starts_with("flockwork: "), "{:?}: {} {}", arguments, status, stderr);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What `flockwork` does with a command line that cannot be meant, and with surroundings that do not let it: a code and one
-//! line. And that its help, manual and completions hold together.
+//! Invalid command lines and environments, each of which ends with an exit code and an error; and the
+//! consistency of the help texts, the manual and the completions.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use crate::cli::command::{Ran, flockwork, run};
 
 #[test]
-fn an_invalid_command_line_is_reported_on_one_line() {
+fn an_invalid_command_line_is_one_error() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("directory")).unwrap();
@@ -18,14 +18,14 @@ fn an_invalid_command_line_is_reported_on_one_line() {
     assert!(Command::new("mkfifo").arg(dir.path().join("fifo")).status().unwrap().success());
     std::os::unix::fs::symlink("file", dir.path().join("link")).unwrap();
     let long = "x".repeat(300);
-    for (words, code, says) in [
+    for (words, code, expected) in [
         (&[][..], 64, "no verb"),
         (&["bogus"], 64, "bogus"),
         (&["lokc", "f", "true"], 64, "lock"),
         (&["--bogus"], 64, "--bogus"),
         (&[""], 64, ""),
-        (&["lock"], 64, "name a file"),
-        (&["lock", "f"], 64, "no command"),
+        (&["lock"], 64, "PATH and COMMAND are missing"),
+        (&["lock", "f"], 64, "COMMAND is missing"),
         (&["lock", "", "true"], 64, "empty"),
         (&["lock", "f", ""], 69, "empty"),
         (&["lock", "--bogus", "f", "true"], 64, "--bogus"),
@@ -52,26 +52,26 @@ fn an_invalid_command_line_is_reported_on_one_line() {
         (&["lock", "f", "nothing-of-this-name"], 69, "PATH"),
         (&["lock", "f", "./file"], 69, "not executable"),
         (&["lock", "f", "./directory"], 69, "it is a directory"),
-        (&["sem"], 64, "name a semaphore"),
-        (&["sem", "s"], 64, "no command"),
+        (&["sem"], 64, "PATH or --id NAME is missing"),
+        (&["sem", "s"], 64, "COMMAND is missing"),
         (&["sem", "--id", ""], 64, "empty"),
-        (&["sem", "--id", "x"], 64, "no command"),
-        (&["sem", "-j", "0", "s", "true"], 64, "nobody"),
-        (&["sem", "-j", "-", "s", "true"], 64, "count"),
+        (&["sem", "--id", "x"], 64, "COMMAND is missing"),
+        (&["sem", "-j", "0", "s", "true"], 64, "at least 1"),
+        (&["sem", "-j", "-", "s", "true"], 64, "expected a number"),
         (&["sem", "-j", "99999", "s", "true"], 64, "4096"),
-        (&["sem", "-j", "999999999999", "s", "true"], 64, "more permits"),
+        (&["sem", "-j", "999999999999", "s", "true"], 64, "maximum number of permits"),
         (&["sem", "-k", "0", "s", "true"], 64, "0"),
         (&["sem", "-k", "-1", "s", "true"], 64, "-1"),
         (&["sem", "-j", "2", "-k", "3", "s", "true"], 64, "(must be 1 to 2)"),
         (&["sem", "--resize", "s"], 64, "--jobs"),
-        (&["sem", "s", "--wait"], 64, "put options first"),
-        (&["lock", "f", "-n", "true"], 64, "put options first"),
-        (&["once", "o", "--reset"], 64, "put options first"),
+        (&["sem", "s", "--wait"], 64, "put options before the path"),
+        (&["lock", "f", "-n", "true"], 64, "put options before the path"),
+        (&["once", "o", "--reset"], 64, "put options before the path"),
         (&["lock", "f", "--", "-n"], 69, "PATH"),
-        (&["sem", "--wait", "s", "true"], 64, "no command"),
+        (&["sem", "--wait", "s", "true"], 64, "cannot be used with COMMAND"),
         (&["sem", "--wait", "--bg", "s"], 64, "--bg"),
         (&["sem", "file", "true"], 66, "directory"),
-        (&["sem", "directory", "true"], 66, "other things"),
+        (&["sem", "directory", "true"], 66, "other files"),
         (&["lock", "f", "--", "-c", "exit 3"], 69, "PATH"),
         (&["event"], 64, ""),
         (&["event", "bogus"], 64, "bogus"),
@@ -80,13 +80,13 @@ fn an_invalid_command_line_is_reported_on_one_line() {
         (&["event", "wait"], 64, ""),
         (&["event", "set", "directory"], 66, "is a directory"),
         (&["event", "wait", "fifo"], 66, "is a FIFO"),
-        (&["event", "wait", "--consume", "a", "b"], 64, "one path"),
+        (&["event", "wait", "--consume", "a", "b"], 64, "one PATH"),
         (&["event", "wait", "--consume", "--cleared", "a"], 64, "--cleared"),
         (&["event", "wait", "--any", "--all", "a"], 64, "--all"),
-        (&["once"], 64, "name the file"),
-        (&["once", "o"], 64, "no command"),
+        (&["once"], 64, "PATH and COMMAND are missing"),
+        (&["once", "o"], 64, "COMMAND is missing"),
         (&["once", "directory", "true"], 66, "is a directory"),
-        (&["status"], 64, "name what"),
+        (&["status"], 64, "PATH or --id NAME is missing"),
         (&["status", ""], 64, "PATH"),
         (&["status", "directory"], 66, "is a directory, not a lock file, an event or a semaphore"),
         (&["status", "fifo"], 66, "is a FIFO"),
@@ -96,12 +96,12 @@ fn an_invalid_command_line_is_reported_on_one_line() {
     ] {
         let ran = run(dir.path(), words);
         assert_eq!((ran.code, &*ran.out), (Some(code), ""), "{words:?}: {ran:?}");
-        ran.says(says);
+        ran.assert_error(expected);
     }
     let mut left: Vec<_> =
         std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     left.sort();
-    // What was locked, or could have been; but for one there is nothing of what was refused.
+    // Invalid command lines create nothing. Those whose command cannot be run create the lock file.
     assert_eq!(
         left,
         ["directory", "f", "fifo", "file", "flockwork", "link", "s"].map(OsString::from)
@@ -152,13 +152,14 @@ fn arguments_that_are_not_unicode_are_accepted() {
     bytes(vec!["lock".into(), "-c".into(), odd(b"printf '\xff' > /dev/null"), name]);
     let ran = run(dir.path(), [odd(b"\xff"), odd(b"\xfe")]);
     assert_eq!(ran.code, Some(64));
-    ran.says("");
+    ran.assert_error("");
 }
 
 #[test]
-fn a_name_cannot_write_on_the_terminal() {
+fn names_are_printed_without_control_characters() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
+    let is_printable = |line: &str| !line.chars().any(char::is_control);
     let name = "a\u{1b}[2J\nb\u{7}";
     std::fs::create_dir(dir.path().join(name)).unwrap();
     for words in [
@@ -169,15 +170,15 @@ fn a_name_cannot_write_on_the_terminal() {
         &["lock", "-w", name],
     ] {
         let ran = run(dir.path(), words);
-        assert!(!ran.err.trim_end().chars().any(char::is_control), "{ran:?}");
-        ran.says("");
+        assert!(ran.err.lines().all(is_printable), "{ran:?}");
+        ran.assert_error("");
     }
     std::fs::remove_dir(dir.path().join(name)).unwrap();
     let holding = crate::cli::command::Holding::start(dir.path(), &["lock", "--label", name, name]);
     let ran = run(dir.path(), ["lock", "-n", name, "true"]);
-    assert!(ran.code == Some(75) && !ran.err.trim_end().chars().any(char::is_control), "{ran:?}");
+    assert!(ran.code == Some(75) && ran.err.lines().all(is_printable), "{ran:?}");
     let shown = run(dir.path(), ["status", name]).expect_shown();
-    assert!(!shown.trim_end().chars().any(char::is_control), "{shown:?}");
+    assert!(shown.lines().all(is_printable), "{shown:?}");
     holding.end();
 }
 
@@ -199,12 +200,12 @@ fn environment_problems_are_reported() {
     mode(dir.path(), 0o755);
     std::fs::write(dir.path().join("closed"), "").unwrap();
     mode(&dir.path().join("closed"), 0o000);
-    // The superuser may do all that; so does another.
+    // Permissions do not restrict the superuser, so another user runs the command.
     let other = |words: &[&str], set: &dyn Fn(&mut Command)| {
         let mut command = if rustix::process::geteuid().is_root() {
             let mut command = Command::new("setpriv");
             command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-            // A copy that this user may run, wherever the original lies.
+            // A copy that this user may run, even if the original is in a private directory.
             let copy = dir.path().join("flockwork-copy");
             if !copy.exists() {
                 crate::support::copy_program(env!("CARGO_BIN_EXE_flockwork"), &copy);
@@ -221,15 +222,15 @@ fn environment_problems_are_reported() {
     };
     mode(dir.path(), 0o555);
     let plain = |_: &mut Command| ();
-    other(&["lock", "closed", "true"], &plain).expect(66, "").says("ermission");
-    other(&["lock", "new", "true"], &plain).expect(73, "").says("ermission");
-    other(&["lock", "new/deeper", "true"], &plain).expect(73, "").says("ermission");
-    other(&["sem", "new", "true"], &plain).expect(73, "").says("ermission");
-    other(&["event", "set", "new"], &plain).expect(73, "").says("ermission");
-    other(&["once", "new", "true"], &plain).expect(73, "").says("ermission");
-    other(&["sem", "--id", "x", "true"], &plain).expect(73, "").says("XDG_RUNTIME_DIR");
+    other(&["lock", "closed", "true"], &plain).expect(66, "").assert_error("ermission");
+    other(&["lock", "new", "true"], &plain).expect(73, "").assert_error("ermission");
+    other(&["lock", "new/deeper", "true"], &plain).expect(73, "").assert_error("ermission");
+    other(&["sem", "new", "true"], &plain).expect(73, "").assert_error("ermission");
+    other(&["event", "set", "new"], &plain).expect(73, "").assert_error("ermission");
+    other(&["once", "new", "true"], &plain).expect(73, "").assert_error("ermission");
+    other(&["sem", "--id", "x", "true"], &plain).expect(73, "").assert_error("XDG_RUNTIME_DIR");
     mode(dir.path(), 0o755);
-    // A directory for --id that is not the user's own, or open to others.
+    // The directory for --id is a symbolic link, or other users may write to it.
     let temp = tempfile::tempdir().unwrap();
     mode(temp.path(), 0o777);
     let in_temp = |command: &mut Command| {
@@ -244,12 +245,14 @@ fn environment_problems_are_reported() {
         }
     ));
     std::os::unix::fs::symlink(dir.path(), &own).unwrap();
-    other(&["sem", "--id", "x", "true"], &in_temp).expect(73, "").says("no directory");
+    other(&["sem", "--id", "x", "true"], &in_temp).expect(73, "").assert_error("not a directory");
     std::fs::remove_file(&own).unwrap();
     other(&["sem", "--id", "x", "true"], &in_temp).expect(0, "");
     assert_eq!(std::fs::metadata(&own).unwrap().permissions().mode() & 0o777, 0o700);
     mode(&own, 0o777);
-    other(&["sem", "--id", "x", "true"], &in_temp).expect(73, "").says("others may write");
+    other(&["sem", "--id", "x", "true"], &in_temp)
+        .expect(73, "")
+        .assert_error("other users may write");
     let full = |command: &mut Command| {
         command.stdout(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
     };
@@ -330,7 +333,10 @@ fn the_manual_and_the_completions_know_every_option() {
         }
         assert!(plain.contains(&format!("FLOCKWORK {}", verb.to_uppercase())), "{verb}");
     }
-    assert!(plain.contains("xargs -P 16") && plain.contains("EXIT CODES"), "examples and codes");
+    assert!(
+        plain.contains("xargs -P 16") && plain.contains("EXIT CODES"),
+        "examples and exit codes"
+    );
     if crate::support::has("groff", &["--version"]) {
         std::fs::write(dir.path().join("page"), &page).unwrap();
         let mut groff = Command::new("groff");
@@ -349,9 +355,9 @@ fn the_manual_and_the_completions_know_every_option() {
     }
 }
 
-/// With nothing in the environment, and with directories in it that are not there.
+/// The environment is empty, or names directories that do not exist.
 #[test]
-fn the_command_does_without_an_environment() {
+fn the_command_works_without_an_environment() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let run = |variables: &[(&str, &Path)], words: &[&str]| {
@@ -373,7 +379,7 @@ fn the_command_does_without_an_environment() {
     let missing = dir.path().join("missing");
     for variable in ["TMPDIR", "XDG_RUNTIME_DIR"] {
         let ran = run(&[(variable, &missing)], &["sem", "--id", "x", "/bin/true"]);
-        ran.expect(73, "").says("missing");
+        ran.expect(73, "").assert_error("missing");
         run(&[(variable, &missing)], &["lock", "f", "/bin/true"]).expect(0, "");
     }
     run(&[("TMPDIR", dir.path())], &["sem", "--id", "x", "/bin/true"]).expect(0, "");

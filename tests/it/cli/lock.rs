@@ -45,7 +45,7 @@ fn arguments_are_passed_on_and_the_exit_code_is_returned() {
 }
 
 #[test]
-fn a_string_is_for_the_shell() {
+fn a_command_string_is_run_by_the_shell() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let shell = |words: &[&str]| Ran::of(flockwork(dir.path()).env_remove("SHELL").args(words));
@@ -55,7 +55,7 @@ fn a_string_is_for_the_shell() {
     let mut own = flockwork(dir.path());
     own.env("SHELL", "/bin/echo").args(["lock", "f", "-c", "x y"]);
     Ran::of(&mut own).expect(0, "-c x y\n");
-    // What has no `#!` is a script of sh, as for execvp(3).
+    // A script without `#!` is run by sh, as by execvp(3).
     let script = dir.path().join("script");
     write_script(&script, "echo \"$1 $#\"\n");
     run(dir.path(), ["lock", "f", "./script", "a b", "c"]).expect(0, "a b 2\n");
@@ -68,17 +68,19 @@ fn the_holder_blocks_a_try_and_is_named() {
     let holding = Holding::start(dir.path(), &["lock", "--label", "nightly backup", "f"]);
     for words in [&["lock", "-n", "f", "echo", "x"][..], &["lock", "-w", "0", "f", "echo", "x"]] {
         let ran = run(dir.path(), words).expect(75, "");
-        ran.says("nightly backup");
-        ran.says(&format!("process {} ", holding.0.id()));
+        ran.assert_error("nightly backup");
+        ran.assert_error(&format!("process {} ", holding.0.id()));
     }
     let start = std::time::Instant::now();
-    run(dir.path(), ["lock", "-w", "0.3", "f", "echo", "x"]).expect(75, "").says("nightly backup");
+    run(dir.path(), ["lock", "-w", "0.3", "f", "echo", "x"])
+        .expect(75, "")
+        .assert_error("nightly backup");
     assert!(start.elapsed() >= std::time::Duration::from_millis(300));
     for (words, code) in [(["-E", "9"], 9), (["-E", "0"], 0), (["-E", "1"], 1)] {
         run(dir.path(), ["lock", "-n"].iter().chain(&words).chain(&["f", "true"])).expect(code, "");
     }
     assert_eq!(run(dir.path(), ["lock", "-nq", "f", "true"]).expect(75, "").err, "");
-    // Also for what knows nothing of us, and the other way round.
+    // flock(1) is excluded as well.
     let flock = |path: &str| {
         Command::new("flock").current_dir(dir.path()).args(["-n", path, "true"]).status().unwrap()
     };
@@ -97,7 +99,7 @@ fn readers_share_and_a_writer_does_not_starve() {
     for alone in [&["lock", "-n", "f"][..], &["lock", "-x", "-n", "f"], &["lock", "-en", "f"]] {
         run(dir.path(), alone.iter().chain(&["echo", "x"])).expect(75, "");
     }
-    // One who waits for it alone goes before readers who come after it.
+    // A waiting writer precedes readers that arrive after it.
     let waiting = flockwork(dir.path()).args(["lock", "f", "true"]).start();
     crate::support::until_held(&dir.path().join("f.gate"), waiting.id());
     run(dir.path(), ["lock", "-s", "-n", "f", "echo", "x"]).expect(75, "");
@@ -131,7 +133,7 @@ fn an_exclusive_lock_leaves_only_its_lock_file() {
 }
 
 #[test]
-fn a_job_never_runs_without_what_it_was_started_with() {
+fn a_job_keeps_its_lock_when_flockwork_is_killed() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let verbs = [
@@ -144,17 +146,17 @@ fn a_job_never_runs_without_what_it_was_started_with() {
     for (hold, try_it) in verbs {
         let mut holding = Holding::start(dir.path(), hold);
         holding.0.kill().unwrap();
-        // The job has our end of its input still, and its own copy of what is held.
+        // The job still has its input, and it has inherited the lock.
         let input = holding.0.stdin.take();
         holding.0.wait().unwrap();
         let ran = run(dir.path(), try_it).expect(75, "");
-        ran.says("cat"); // and that it holds on is told
+        ran.assert_error("cat"); // the error names the job
         drop(input);
-        crate::support::eventually("it is free when the job has ended", || {
+        crate::support::eventually("the lock is free after the job has ended", || {
             run(dir.path(), try_it).code == Some(0)
         });
     }
-    // With -o it is the command's own risk.
+    // With -o, only flockwork holds the lock.
     let mut holding = Holding::start(dir.path(), &["lock", "-o", "f"]);
     run(dir.path(), ["lock", "-n", "f", "true"]).expect(75, "");
     holding.0.kill().unwrap();
@@ -164,13 +166,13 @@ fn a_job_never_runs_without_what_it_was_started_with() {
 }
 
 #[test]
-fn what_a_job_leaves_running_holds_on() {
+fn processes_that_a_job_leaves_running_keep_the_lock() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let fifo = dir.path().join("fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     for (verb, name) in [("lock", "f"), ("sem", "s")] {
-        // Not inherited but opened: with our pipes, `run` would wait for the one that is left.
+        // With inherited pipes, `run` would wait for the process that is left.
         let leave = "cat fifo > /dev/null 2>&1 & exit 0";
         run(dir.path(), [verb, name, "sh", "-c", leave]).expect(0, "");
         run(dir.path(), [verb, "-n", name, "true"]).expect(75, "");

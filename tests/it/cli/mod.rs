@@ -1,41 +1,41 @@
-//! The command `flockwork` as its users run it.
+//! The command `flockwork`, run as a process.
 
 mod everywhere;
 
 // Linux only: compares with flock(1), and uses sh.
 #[cfg(target_os = "linux")]
 mod as_flock;
-// Linux only: the jobs are scripts of sh. `everywhere` tests the same on other systems.
+// Linux only: the jobs are shell scripts. `everywhere` tests the same on other systems.
 #[cfg(target_os = "linux")]
 pub(crate) mod command;
-// Linux only: namespaces of processes.
+// Linux only: pid namespaces.
 #[cfg(target_os = "linux")]
 mod container;
 // Linux only: sh, mount options, strace, other users.
 #[cfg(target_os = "linux")]
 mod errors;
-// Linux only: the jobs are scripts of sh.
+// Linux only: the jobs are shell scripts.
 #[cfg(target_os = "linux")]
 mod event;
 // Linux only: runs sh.
 #[cfg(target_os = "linux")]
 mod fuzz;
-// Linux only: sh, FIFOs, mode bits, other users, names that are not Unicode.
+// Linux only: sh, FIFOs, mode bits, other users, file names that are not Unicode.
 #[cfg(target_os = "linux")]
 mod input;
-// Linux only: the jobs are scripts of sh.
+// Linux only: the jobs are shell scripts.
 #[cfg(target_os = "linux")]
 mod lock;
-// Linux only: the jobs are scripts of sh.
+// Linux only: the jobs are shell scripts.
 #[cfg(target_os = "linux")]
 mod once;
 // Linux only: sh, /dev/full.
 #[cfg(target_os = "linux")]
 mod output;
-// Linux only: runs the README's scripts of sh.
+// Linux only: runs shell scripts.
 #[cfg(target_os = "linux")]
-mod readme;
-// Linux only: the jobs are scripts of sh.
+mod docs;
+// Linux only: the jobs are shell scripts.
 #[cfg(target_os = "linux")]
 mod sem;
 // Linux only: signals and terminals.
@@ -44,6 +44,6 @@ mod signals;
 // Linux only: sh, strace, namespaces.
 #[cfg(target_os = "linux")]
 mod status;
-// Linux only: the jobs are scripts of sh.
+// Linux only: the jobs are shell scripts.
 #[cfg(target_os = "linux")]
 mod waiting;

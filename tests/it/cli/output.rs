@@ -1,4 +1,4 @@
-//! The output of a verb that cannot be written: it is full, closed, or a pipe without a reader.
+//! Output that cannot be written: to a full device, a closed descriptor, or a pipe without a reader.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -12,13 +12,13 @@ fn full() -> Stdio {
     std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap().into()
 }
 
-/// Not open for writing.
+/// A descriptor that is not open for writing.
 fn read_only() -> Stdio {
     std::fs::File::open("/dev/null").unwrap().into()
 }
 
-/// A pipe that is closed at its other end. It is also shut down, since a child that another test
-/// forks at this moment has a copy of that end.
+/// A socket whose other end is closed. It is also shut down, since a child that another test forks at
+/// this moment inherits the other end.
 fn broken() -> Stdio {
     let (ours, _) = UnixStream::pair().unwrap();
     ours.shutdown(std::net::Shutdown::Both).unwrap();
@@ -33,7 +33,7 @@ fn writing_to(dir: &Path, words: &[&str], output: Stdio) -> Ran {
     Ran { code: output.status.code(), out: String::new(), err }
 }
 
-/// Under a shell that closes the standard output of the command.
+/// Runs a line of shell that begins with the command, which may close its standard output.
 fn closed(dir: &Path, line: &str) -> Ran {
     let mut sh = Command::new("sh");
     sh.args(["-c", &format!("\"$0\" {line}"), env!("CARGO_BIN_EXE_flockwork")]).current_dir(dir);
@@ -41,7 +41,7 @@ fn closed(dir: &Path, line: &str) -> Ran {
 }
 
 #[test]
-fn a_payload_that_cannot_be_written_is_put_back() {
+fn a_payload_that_cannot_be_written_is_restored() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
@@ -50,7 +50,7 @@ fn a_payload_that_cannot_be_written_is_put_back() {
         run(dir, ["event", "set", "e", "--data", payload]).expect(0, "");
     };
     let is_kept = |ran: Ran, code| {
-        ran.expect(code, "").says("could not write to the standard output: ");
+        ran.expect(code, "").assert_error("could not write to the standard output: ");
         run(dir, consume).expect(0, "kept");
     };
     set("kept");
@@ -61,13 +61,13 @@ fn a_payload_that_cannot_be_written_is_put_back() {
     is_kept(writing_to(dir, &consume, broken()), 141);
     set("kept");
     is_kept(closed(dir, "event wait --consume e >&-"), 71);
-    // Not all of it could be written.
+    // Only a part of the payload can be written.
     let long = "x".repeat(1 << 20);
     std::fs::write(dir.join("e"), &long).unwrap();
     let line = "event wait --consume e | head -c 10 > part; cat part";
-    closed(dir, line).expect(0, "xxxxxxxxxx").says("is set again");
+    closed(dir, line).expect(0, "xxxxxxxxxx").assert_error("was set again");
     run(dir, consume).expect(0, &long);
-    // There is nothing to write, or the output is discarded.
+    // An empty payload needs no output, and `/dev/null` discards one.
     set("");
     closed(dir, "event wait --consume e >&-").expect(0, "");
     set("x");
@@ -75,21 +75,20 @@ fn a_payload_that_cannot_be_written_is_put_back() {
     run(dir, ["event", "wait", "--consume", "-n", "e"]).expect(75, "");
 }
 
-/// The directory is closed when the payload has been taken.
 #[test]
-fn a_payload_that_cannot_be_put_back_is_said_to_be_lost() {
+fn a_payload_that_cannot_be_restored_is_reported_as_lost() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    // Whoever reads closes the pipe when it has been set again.
+    // The reader sets the event again before it closes the pipe.
     std::fs::write(dir.join("e"), "x".repeat(1 << 20)).unwrap();
     let line = "event wait --consume e | { head -c 1 > part; echo > again; mv again e; }";
-    closed(dir, line).expect(0, "").says("its payload is lost");
+    closed(dir, line).expect(0, "").assert_error("the payload is lost");
     run(dir, ["event", "wait", "--consume", "e"]).expect(0, "\n");
 }
 
 #[test]
-fn what_can_be_asked_again_fails_where_the_output_is_full() {
+fn verbs_that_print_fail_when_the_output_is_full() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
@@ -111,12 +110,11 @@ fn what_can_be_asked_again_fails_where_the_output_is_full() {
     ] {
         for output in [full(), read_only()] {
             let ran = writing_to(dir, words, output);
-            ran.expect(71, "").says("could not write to the standard output: ");
+            ran.expect(71, "").assert_error("could not write to the standard output: ");
         }
-        // As SIGPIPE ends other programs.
+        // The exit code is that of a program that SIGPIPE ends.
         assert_eq!(writing_to(dir, words, broken()).expect(141, "").err, "", "{words:?}");
-        // Rust's runtime opens the null device in its place, as if the output had been discarded;
-        // so do other runtimes.
+        // Rust's runtime opens the null device in place of a closed output, so that it is discarded.
         if !words.contains(&"--watch") {
             let code = i32::from(*words == ["event", "status", "unset"]);
             assert_eq!(closed(dir, &format!("{} >&-", words.join(" "))).expect(code, "").err, "");

@@ -9,7 +9,7 @@ use crate::support::running::Start as _;
 fn never_more_than_four_of_sixteen_run_at_once() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
-    // A witness that does not trust us: who cannot make a directory for itself is one too many.
+    // Each job creates one of four directories. A fifth job finds none left and fails.
     let job = "for i in 0 1 2 3; do mkdir w$i 2>/dev/null && { sleep 0.01; rmdir w$i; exit 0; }; done; echo TOO MANY; exit 9";
     let line = format!("seq 100 | xargs -P 16 -n 1 \"$0\" sem -j 4 --id cc -- sh -c '{job}'");
     let mut xargs = Command::new("sh");
@@ -17,7 +17,7 @@ fn never_more_than_four_of_sixteen_run_at_once() {
     xargs.current_dir(dir.path()).env("XDG_RUNTIME_DIR", dir.path());
     let ran = Ran::of(&mut xargs);
     assert_eq!((ran.code, &*ran.out), (Some(0), ""), "{ran:?}");
-    assert!(dir.path().join("flockwork/cc/capacity").exists(), "kept in the runtime directory");
+    assert!(dir.path().join("flockwork/cc/capacity").exists(), "not in the runtime directory");
 }
 
 #[test]
@@ -32,19 +32,19 @@ fn each_job_knows_its_slot() {
     assert!(["1\n", "2\n"].contains(&&*next.out), "{next:?}");
     held.end();
     run(dir.path(), ["sem", "-k", "3", "s"].iter().chain(&slot)).expect(0, "0,1,2\n");
-    // With neither a number nor a semaphore it is a mutex.
+    // A new semaphore without -j has one permit.
     let held = Holding::start(dir.path(), &["sem", "--id", "mutex"]);
     run(dir.path(), ["sem", "--id", "mutex", "-n", "true"]).expect(75, "");
     held.end();
 }
 
 #[test]
-fn another_number_is_refused_until_it_is_changed_for_all() {
+fn a_different_capacity_is_an_error_without_resize() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     run(dir.path(), ["sem", "-j", "2", "s", "true"]).expect(0, "");
-    run(dir.path(), ["sem", "-j", "3", "s", "true"]).expect(64, "").says("-j 2");
-    run(dir.path(), ["sem", "-k", "3", "s", "true"]).expect(64, "").says("1 to 2");
+    run(dir.path(), ["sem", "-j", "3", "s", "true"]).expect(64, "").assert_error("-j 2");
+    run(dir.path(), ["sem", "-k", "3", "s", "true"]).expect(64, "").assert_error("1 to 2");
     run(dir.path(), ["sem", "-j", "3", "--resize", "s"]).expect(0, "");
     run(dir.path(), ["sem", "-j", "3", "-k", "3", "s", "echo", "x"]).expect(0, "x\n");
     run(dir.path(), ["sem", "-j", "1", "--resize", "s", "echo", "x"]).expect(0, "x\n");
@@ -62,7 +62,7 @@ fn jobs_in_the_background_are_waited_for() {
     let dir = dir.path();
     run(dir, ["sem", "--id", "never", "--wait"]).expect(0, "");
     for job in 0..4 {
-        // This returns when the job runs, which it does after it has acquired one of two permits.
+        // This returns when the job has acquired a permit and started.
         let script = format!("while [ ! -e go ]; do sleep 0.01; done; echo {job} >> done");
         let mut start = flockwork(dir);
         start.args(["sem", "--bg", "-j", "4", "--id", "bg", "sh", "-c", &script]);
@@ -74,15 +74,15 @@ fn jobs_in_the_background_are_waited_for() {
     std::fs::write(dir.join("go"), "").unwrap();
     run(dir, ["sem", "--id", "bg", "--wait"]).expect(0, "");
     assert_eq!(std::fs::read_to_string(dir.join("done")).unwrap().lines().count(), 4);
-    // What cannot be run is told to who started it.
-    run(dir, ["sem", "--bg", "--id", "bg", "./nothing"]).expect(69, "").says("`./nothing`");
+    // The starter reports a command that cannot be run.
+    run(dir, ["sem", "--bg", "--id", "bg", "./nothing"]).expect(69, "").assert_error("`./nothing`");
     let ran = run(dir, ["sem", "--bg", "-n", "--id", "bg", "sh", "-c", "exit 5"]).expect(0, "");
     assert_eq!(ran.err, "");
     run(dir, ["sem", "--id", "bg", "--wait"]).expect(0, "");
 }
 
 #[test]
-fn a_job_whose_starter_was_killed_while_it_waited_is_not_run() {
+fn a_background_job_is_not_run_after_its_starter_was_killed() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let holding = Holding::start(dir.path(), &["sem", "s"]);
@@ -94,7 +94,7 @@ fn a_job_whose_starter_was_killed_while_it_waited_is_not_run() {
     });
     start.kill().unwrap();
     start.wait().unwrap();
-    crate::support::eventually("who stays has left", || {
+    crate::support::eventually("the background process has ended", || {
         crate::support::blocked(&dir.path().join("s/slot.0")) == 0
     });
     holding.end();
@@ -111,7 +111,7 @@ fn waiting_for_background_jobs_includes_a_raised_capacity() {
     crate::support::until_blocked(&dir.path().join("s/slot.0"), 1);
     let more = flockwork(dir.path()).args(["sem", "-j", "3", "--resize", "s"]).status().unwrap();
     assert!(more.success());
-    // Whoever has one of the new ones by now has queued before it or after it. That one has not.
+    // The job of the first permit still runs, so the wait must last until it ends.
     one.end();
     assert!(waiting.wait().unwrap().success());
     run(dir.path(), ["sem", "-k", "3", "s", "true"]).expect(0, "");

@@ -1,4 +1,4 @@
-//! Signals: those that are sent to the command reach its job, those of a terminal once.
+//! Signals to the command are forwarded to its job, those of a terminal only once.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Command, Stdio};
@@ -9,7 +9,7 @@ use crate::cli::command::{Ran, flockwork, run};
 use crate::support::eventually;
 use crate::support::running::{Running, Start as _};
 
-/// A command whose job writes down the signals that it gets, and ends with the code 9 at a TERM.
+/// A command whose job prints the signals that it receives, and exits with 9 after a TERM.
 fn counting(dir: &std::path::Path, verb: &[&str]) -> (Running, impl Iterator<Item = String>) {
     let script = "for s in INT HUP QUIT USR1 USR2 CONT; do trap \"echo $s\" $s; done; trap 'echo TERM; exit 9' TERM; echo runs; while :; do sleep 0.01; done";
     let mut child = flockwork(dir);
@@ -21,7 +21,7 @@ fn counting(dir: &std::path::Path, verb: &[&str]) -> (Running, impl Iterator<Ite
 }
 
 #[test]
-fn each_reaches_the_job_once() {
+fn each_signal_reaches_the_job_once() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     for verb in [&["lock", "f"][..], &["sem", "s"], &["once", "o"], &["lock", "-o", "f"]] {
@@ -45,13 +45,13 @@ fn each_reaches_the_job_once() {
 }
 
 #[test]
-fn a_stop_stops_both_and_both_go_on() {
+fn a_stop_signal_stops_flockwork_and_its_job() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let mut child = flockwork(dir.path());
     let job = "echo $$; exec cat";
     child.args(["lock", "f", "sh", "-c", job]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    // In a group of which we take care: one of which nobody does, as that of the tests themselves may be, does not stop.
+    // The kernel does not stop an orphaned process group, which that of the tests may be.
     std::os::unix::process::CommandExt::process_group(&mut child, 0);
     let mut child = child.start();
     let mut out = BufReader::new(child.stdout.take().unwrap());
@@ -66,13 +66,14 @@ fn a_stop_stops_both_and_both_go_on() {
         child.signal(Signal::TSTP);
         eventually("both are stopped", || state(job) == 'T' && state(child.id()) == 'T');
         child.signal(Signal::CONT);
-        eventually("both go on", || state(job) != 'T' && state(child.id()) != 'T');
+        eventually("both continue", || state(job) != 'T' && state(child.id()) != 'T');
     }
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success());
 }
 
-/// At any moment of its start: either it ends by the signal with nothing running, or the job gets it.
+/// A signal at any moment of the start either ends flockwork before it runs the job, or reaches the
+/// job.
 #[test]
 fn an_early_signal_leaves_no_job_behind() {
     limit!();
@@ -124,14 +125,14 @@ fn a_job_inherits_only_ignored_signals() {
     let ignored = shown("trap '' HUP INT;");
     let mask = ignored.out.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();
     assert_eq!(u64::from_str_radix(mask, 16).unwrap() & 0b1111, 0b11, "{ignored:?}");
-    // Where children's deaths are ignored their codes are lost, unless one cares.
-    let mut careless = Command::new("sh");
-    careless.args(["-c", "trap '' CHLD; exec \"$0\" lock f sh -c 'exit 7'"]);
-    careless.arg(env!("CARGO_BIN_EXE_flockwork")).current_dir(dir.path());
-    Ran::of(&mut careless).expect(7, "");
+    // If SIGCHLD is ignored, the exit codes of children are lost unless flockwork handles it.
+    let mut ignoring = Command::new("sh");
+    ignoring.args(["-c", "trap '' CHLD; exec \"$0\" lock f sh -c 'exit 7'"]);
+    ignoring.arg(env!("CARGO_BIN_EXE_flockwork")).current_dir(dir.path());
+    Ran::of(&mut ignoring).expect(7, "");
 }
 
-/// Runs a script of Python's on a terminal of its own.
+/// Runs a Python script on a terminal of its own.
 fn on_a_terminal(dir: &std::path::Path, script: &str) -> Ran {
     let library = r#"
 import os, pty, re, sys, time, signal, select
@@ -159,8 +160,8 @@ def until(what, condition):
             raise SystemExit("never " + what)
         time.sleep(0.01)
 def settled(pid):
-    # What comes while the job is started may be passed on although the terminal sent it to the job as well. It has been
-    # started when the main thread has blocked signals again.
+    # A signal during the start of the job may be forwarded although the terminal has sent it to the
+    # job too. The start is over when the main thread has blocked signals again.
     mask = lambda: [line for line in open(f"/proc/{pid}/status") if line.startswith("SigBlk")][0].split()[1]
     until("settled", lambda: int(mask(), 16) & 2)
 def rest(fd, text=b""):
@@ -201,7 +202,7 @@ for key, name in [(b"\x03", b"INT"), (b"\x1c", b"QUIT"), (b"\x03", b"INT")]:
     os.write(fd, key)
     read(fd, name)
     time.sleep(0.2)
-# A signal that a program sends reaches it as well, on a terminal too.
+# A signal from a program reaches the job on a terminal too.
 os.kill(pid, signal.SIGINT)
 text = read(fd, b"INT")
 os.kill(pid, signal.SIGTERM)
@@ -209,7 +210,8 @@ more = rest(fd)
 assert b"INT" not in more and b"QUIT" not in more, more
 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
 
-# A job that does not care ends by it, and so do we: by the signal itself, by which a shell ends its loops.
+# The signal ends a job that does not handle it, and flockwork ends by the same signal, after which a
+# shell ends its loops.
 for verb in ["lock", "sem", "once"]:
     pid, fd = start(verb, verb + " path", "sh", "-c", "echo runs; exec sleep 1000")
     read(fd, b"runs")
@@ -221,10 +223,10 @@ pid, fd = start("lock", "f", "sh", "-c", "echo runs; kill -INT $$")
 rest(fd)
 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
 
-# Ctrl-Z stops both, and one that does not care for it does not leave us stopped. Under a shell's care: a group of which
-# nobody takes care cannot be stopped by the terminal.
+# Ctrl-Z stops both. If the job ignores it, flockwork continues. Both run under a shell, since the
+# terminal cannot stop an orphaned process group.
 def start_under_a_shell(*words):
-    told, tell = os.pipe()
+    reader, writer = os.pipe()
     shell, fd = pty.fork()
     if shell == 0:
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)
@@ -234,13 +236,13 @@ def start_under_a_shell(*words):
             os.tcsetpgrp(0, os.getpid())
             signal.signal(signal.SIGTTOU, signal.SIG_DFL)
             os.execv(sys.argv[1], ["flockwork", *words])
-        os.write(tell, str(pid).encode())
+        os.write(writer, str(pid).encode())
         while True:
             status = os.waitpid(pid, os.WUNTRACED)[1]
             if not os.WIFSTOPPED(status):
                 os._exit(os.waitstatus_to_exitcode(status))
-    os.close(tell)
-    return shell, int(os.read(told, 100)), fd
+    os.close(writer)
+    return shell, int(os.read(reader, 100)), fd
 def is_stopped(pid):
     return open(f"/proc/{pid}/stat").read().rsplit(") ")[1][0] == "T"
 shell, pid, fd = start_under_a_shell("lock", "f", "sh", "-c", "echo job $$ runs; exec sleep 1000")
@@ -265,7 +267,7 @@ print("ok")
     assert_eq!((ran.code, &*ran.out), (Some(0), "ok\n"), "{ran:?}");
 }
 
-/// Two of a kind that come together may be one to the job; so what we send is looked at.
+/// A job may receive two equal signals as one, so the test traces the signals that flockwork sends.
 #[test]
 fn a_signal_from_the_terminal_is_not_forwarded_again() {
     limit!();
@@ -304,7 +306,7 @@ print("ok")
 }
 
 #[test]
-fn on_a_terminal_the_wait_is_shown_live_and_taken_away() {
+fn a_terminal_shows_a_live_line_that_is_removed() {
     limit!();
     if !crate::support::has("python3", &["-c", "import pty"]) {
         return;
@@ -317,7 +319,7 @@ fn on_a_terminal_the_wait_is_shown_live_and_taken_away() {
             on_a_terminal(
                 dir.path(),
                 r#"
-pid, fd = start("lock", "f", "echo", "had it")
+pid, fd = start("lock", "f", "echo", "acquired")
 text = read(fd, b"waiting for")
 text = read(fd, b"nightly", text)
 def two_seconds():
@@ -328,15 +330,17 @@ def two_seconds():
 until("shown for two seconds", two_seconds)
 open("seen", "w").close()
 text = rest(fd, text)
-assert text.endswith(b"had it\r\n"), text
-assert b"\n" not in text[:-8], text          # one line, drawn anew
-assert b"\r\x1b[2K" in text[-30:], text      # and taken away
+assert text.endswith(b"acquired\r\n"), text
+assert b"\n" not in text[:-10], text         # one line, which is drawn again
+assert b"\r\x1b[2K" in text[-30:], text      # and removed
 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 print("ok")
 "#,
             )
         });
-        eventually("it is shown", || dir.path().join("seen").exists() || waiting.is_finished());
+        eventually("the progress is shown", || {
+            dir.path().join("seen").exists() || waiting.is_finished()
+        });
         holding.end();
         waiting.join().unwrap()
     });

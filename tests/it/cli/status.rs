@@ -1,4 +1,4 @@
-//! `flockwork status`, and what a person sees of a wait.
+//! `flockwork status`, and the progress of a wait.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -16,14 +16,14 @@ fn status(dir: &Path, path: &str) -> Vec<Value> {
 }
 
 #[test]
-fn a_lock_is_shown_as_it_is() {
+fn a_lock_is_shown_with_its_holder() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let missing =
         json!({"path": "f", "kind": "missing", "held": false, "set": false, "holders": []});
     assert_eq!(status(dir, "f"), [missing]);
-    assert!(!dir.join("f").exists(), "made by looking");
+    assert!(!dir.join("f").exists(), "status created it");
     let holding = Holding::start(dir, &["lock", "--label", "import", "f"]);
     let seen = &status(dir, "f")[0];
     assert_eq!(seen["held"], true);
@@ -60,7 +60,7 @@ fn each_shared_holder_is_listed() {
     pids.sort_unstable();
     shown.sort_unstable();
     assert_eq!(shown, pids);
-    assert!(run(dir, ["status", "f"]).out.starts_with("f: shared by 3\n"));
+    assert!(run(dir, ["status", "f"]).out.starts_with("f: shared by 3 processes\n"));
     readers.into_iter().for_each(Holding::end);
 }
 
@@ -80,19 +80,19 @@ fn a_semaphore_is_shown_as_a_row() {
     let text = run(dir, ["status", "s"]).out;
     assert!(text.starts_with("s: 3 of 5 permits held ["), "{text}");
     assert_eq!(text.matches('#').count(), 3);
-    // By its name as well.
+    // A semaphore can be named by --id as well.
     let named = Holding::start(dir, &["sem", "--id", "n"]);
     assert!(run(dir, ["status", "--id", "n"]).out.contains("1 of 1 permits held [#]"));
     named.end();
     holding.end();
     other.end();
     assert_eq!(status(dir, "s")[0]["available"], 5);
-    // One that cannot be looked at hides no other.
+    // A path that cannot be inspected does not hide the others.
     std::fs::create_dir(dir.join("directory")).unwrap();
     let ran = run(dir, ["status", "directory", "s"]).expect(66, "s: 0 of 5 permits held [.....]\n");
-    ran.says("is a directory, not a lock file, an event or a semaphore");
+    ran.assert_error("is a directory, not a lock file, an event or a semaphore");
     std::fs::write(dir.join("s/capacity"), "many\n").unwrap();
-    run(dir, ["status", "s"]).expect(65, "").says("is damaged");
+    run(dir, ["status", "s"]).expect(65, "").assert_error("is damaged");
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn a_killed_holder_is_not_shown_as_alive() {
         let input = holding.0.stdin.take();
         let pid = holding.0.id();
         let check = || {
-            // What it started holds on, and is shown for what it is.
+            // The job keeps the lock, and is shown as its holder.
             let seen = &status(dir, path)[0];
             assert_eq!(seen["held"], true, "{seen}");
             let holder = &seen["holders"][0];
@@ -118,7 +118,7 @@ fn a_killed_holder_is_not_shown_as_alive() {
             );
             assert_ne!(holder["pid"], pid);
         };
-        crate::support::eventually("it is dead", || {
+        crate::support::eventually("the killed process is not shown", || {
             status(dir, path)[0]["holders"][0]["pid"] != pid
         });
         check(); // a zombie
@@ -130,7 +130,7 @@ fn a_killed_holder_is_not_shown_as_alive() {
     }
 }
 
-/// In a container the kernel's list does not show what dead processes took.
+/// In a container, the kernel's list omits locks that dead processes acquired.
 #[test]
 fn status_shows_a_lock_that_a_child_inherited_in_a_namespace() {
     limit!();
@@ -151,7 +151,7 @@ fn status_shows_a_lock_that_a_child_inherited_in_a_namespace() {
         echo $?
     "#;
     let mut unshare = Command::new("unshare");
-    // The first process of the namespace ends, and with it all others.
+    // All processes of the namespace end with its first.
     unshare.args(UNSHARE).args(["sh", "-c", script, env!("CARGO_BIN_EXE_flockwork")]);
     let ran = Ran::of(unshare.current_dir(dir.path()));
     assert!(ran.out.starts_with("f: held by process ") && ran.out.ends_with("\n75\n"), "{ran:?}");
@@ -181,15 +181,15 @@ fn status_acquires_nothing_and_delays_no_waiter() {
         "-o",
     ]);
     traced.arg(&log).arg(env!("CARGO_BIN_EXE_flockwork")).current_dir(dir);
-    traced.args(["status", "f", "s", "e", "not there"]);
+    traced.args(["status", "f", "s", "e", "missing"]);
     assert_eq!(Ran::of(&mut traced).code, Some(0));
     let calls = std::fs::read_to_string(&log).unwrap();
     std::fs::remove_file(&log).unwrap();
-    // A holder keeps its record locked, and a reader checks that by a try. The locks themselves are
-    // tried only where the system's list does not show them.
+    // A holder keeps its record locked, which status checks by a try. It tries the locks themselves
+    // only if the system's list does not show them.
     let taken = calls.lines().find(|call| call.contains("flock(") && !call.contains("holder"));
-    // A list of more than half a page, while other programs have many locks, is not believed, nor is
-    // one that came in several pieces.
+    // A list that is longer than half a page or that was read in several pieces may be incomplete,
+    // so status does not trust it.
     let reads =
         calls.lines().filter(|call| call.contains("read(") && call.contains("/proc/locks>"));
     let lengths: Vec<usize> = reads
@@ -213,11 +213,12 @@ fn status_acquires_nothing_and_delays_no_waiter() {
 impl Ran {
     #[track_caller]
     fn expect_missing(self) {
-        assert!(self.code == Some(0) && self.out.contains("not there"), "{self:?}");
+        assert!(self.code == Some(0) && self.out.contains("does not exist"), "{self:?}");
     }
 }
 
-/// Whether the kernel's list has all locks (it does in the initial pid namespace), and names the files here as `stat` does.
+/// Whether the kernel's list has all locks, as in the initial pid namespace, and identifies files here
+/// as stat(2) does.
 fn lists(dir: &Path) -> bool {
     let namespace = std::fs::metadata("/proc/self/ns/pid").unwrap();
     let is_initial = std::os::unix::fs::MetadataExt::ino(&namespace) == 0xEFFF_FFFC;
@@ -241,7 +242,7 @@ fn files(dir: &Path) -> Vec<(String, std::time::SystemTime)> {
 }
 
 #[test]
-fn it_is_looked_again_and_again() {
+fn watch_prints_changes_until_its_reader_is_gone() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let mut watching = flockwork(dir.path());
@@ -253,7 +254,7 @@ fn it_is_looked_again_and_again() {
     let holding = Holding::start(dir.path(), &["lock", "f"]);
     let held = lines.find(|line| line.as_ref().unwrap().contains("\"held\":true"));
     assert!(held.unwrap().unwrap().contains(&holding.0.id().to_string()));
-    // Who does not read on ends it.
+    // A closed pipe ends it.
     drop(lines);
     assert_eq!(watching.wait().unwrap().code(), Some(141));
     holding.end();
@@ -262,7 +263,7 @@ fn it_is_looked_again_and_again() {
 // ----------------------------------------------------------------------------------------- waiting
 
 #[test]
-fn a_waiter_reports_it_on_one_line_after_a_second() {
+fn a_waiter_prints_one_line_after_a_second() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let holdings = [
@@ -291,14 +292,14 @@ fn a_waiter_reports_it_on_one_line_after_a_second() {
 }
 
 #[test]
-fn how_much_is_said_can_be_chosen() {
+fn verbose_prints_more_and_quiet_prints_nothing() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let ran = run(dir.path(), ["lock", "-v", "f", "echo", "x"]).expect(0, "x\n");
-    ran.says("acquired `f` after 0.");
+    ran.assert_error("acquired `f` after 0.");
     let holding = Holding::start(dir.path(), &["lock", "f"]);
     let ran = run(dir.path(), ["lock", "-v", "-w", "0.01", "f", "true"]).expect(75, "");
-    assert_eq!(ran.err.lines().count(), 2, "who has it, and that it was given up: {}", ran.err);
+    assert_eq!(ran.lines().len(), 2, "the holder and the timeout: {}", ran.err);
     let ran = run(dir.path(), ["lock", "-q", "-w", "1.2", "f", "true"]).expect(75, "");
     assert_eq!(ran.err, "");
     holding.end();

@@ -1,4 +1,4 @@
-//! Every verb that waits, with every option that says how: one table.
+//! Every verb that waits, with every option of a wait.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
@@ -8,35 +8,34 @@ use std::time::{Duration, Instant};
 use crate::cli::command::{Holding, flockwork, run};
 use crate::support::running::Start as _;
 
-/// A verb, the holder that it waits for, and what it prints to the standard output after the
-/// release.
+/// A verb, what it waits for, and what it prints to the standard output after the wait.
 struct Verb {
     words: &'static [&'static str],
     /// The job, or the events, after the options.
     rest: &'static [&'static str],
-    in_the_way: InTheWay,
+    obstacle: Obstacle,
     out: &'static str,
 }
 
 #[derive(Clone, Copy)]
-enum InTheWay {
-    /// A `flockwork` that runs a job.
+enum Obstacle {
+    /// A `flockwork` that holds a lock or permits for its job.
     Holding(&'static [&'static str]),
-    /// An event that is not set, and is set in the end.
+    /// An event that is cleared.
     Unset(&'static str),
-    /// An event that is set, and is cleared in the end.
+    /// An event that is set.
     Set(&'static str),
-    /// A file of any kind that is missing.
+    /// A directory that does not exist.
     NoDirectory(&'static str),
 }
 
-/// A process that keeps a verb waiting until it is ended.
+/// An obstacle that keeps a verb waiting until it is removed.
 enum Kept {
     Holding(Holding),
-    Event(InTheWay),
+    Event(Obstacle),
 }
 
-impl InTheWay {
+impl Obstacle {
     fn put(self, dir: &Path) -> Kept {
         match self {
             Self::Holding(words) => return Kept::Holding(Holding::start(dir, words)),
@@ -56,12 +55,12 @@ impl Kept {
     fn end(self, dir: &Path) {
         match self {
             Self::Holding(holding) => holding.end(),
-            Self::Event(InTheWay::Unset(event)) => std::fs::write(dir.join(event), "").unwrap(),
-            Self::Event(InTheWay::Set(event)) => std::fs::remove_file(dir.join(event)).unwrap(),
-            Self::Event(InTheWay::NoDirectory(path)) => {
+            Self::Event(Obstacle::Unset(event)) => std::fs::write(dir.join(event), "").unwrap(),
+            Self::Event(Obstacle::Set(event)) => std::fs::remove_file(dir.join(event)).unwrap(),
+            Self::Event(Obstacle::NoDirectory(path)) => {
                 std::fs::create_dir(dir.join(path)).unwrap();
             }
-            Self::Event(InTheWay::Holding(_)) => unreachable!(),
+            Self::Event(Obstacle::Holding(_)) => unreachable!(),
         }
     }
 }
@@ -69,48 +68,48 @@ impl Kept {
 const fn verb(
     words: &'static [&'static str],
     rest: &'static [&'static str],
-    in_the_way: InTheWay,
+    obstacle: Obstacle,
     out: &'static str,
 ) -> Verb {
-    Verb { words, rest, in_the_way, out }
+    Verb { words, rest, obstacle, out }
 }
 
-/// Beside the event `e`, `unset` never is and `set` always.
+/// The event `unset` is always cleared, and `set` is always set.
 const VERBS: &[Verb] = &[
-    verb(&["lock"], &["f", "echo", "ran"], InTheWay::Holding(&["lock", "f"]), "ran\n"),
-    verb(&["lock", "-s"], &["f", "echo", "ran"], InTheWay::Holding(&["lock", "-x", "f"]), "ran\n"),
-    verb(&["lock", "-x"], &["f", "echo", "ran"], InTheWay::Holding(&["lock", "-s", "f"]), "ran\n"),
-    verb(&["sem"], &["s", "echo", "ran"], InTheWay::Holding(&["sem", "-j", "1", "s"]), "ran\n"),
+    verb(&["lock"], &["f", "echo", "ran"], Obstacle::Holding(&["lock", "f"]), "ran\n"),
+    verb(&["lock", "-s"], &["f", "echo", "ran"], Obstacle::Holding(&["lock", "-x", "f"]), "ran\n"),
+    verb(&["lock", "-x"], &["f", "echo", "ran"], Obstacle::Holding(&["lock", "-s", "f"]), "ran\n"),
+    verb(&["sem"], &["s", "echo", "ran"], Obstacle::Holding(&["sem", "-j", "1", "s"]), "ran\n"),
     verb(
         &["sem", "-k", "2"],
         &["s2", "echo", "ran"],
-        InTheWay::Holding(&["sem", "-j", "2", "s2"]),
+        Obstacle::Holding(&["sem", "-j", "2", "s2"]),
         "ran\n",
     ),
-    verb(&["sem", "--wait"], &["s"], InTheWay::Holding(&["sem", "-j", "1", "s"]), ""),
-    verb(&["once"], &["o", "echo", "ran"], InTheWay::Holding(&["lock", "o.flock"]), "ran\n"),
-    verb(&["once", "--reset"], &["o"], InTheWay::Holding(&["lock", "o.flock"]), ""),
-    verb(&["event", "wait"], &["e"], InTheWay::Unset("e"), ""),
-    verb(&["event", "wait"], &["set", "e"], InTheWay::Unset("e"), ""),
-    verb(&["event", "wait", "--all"], &["e", "set"], InTheWay::Unset("e"), ""),
-    verb(&["event", "wait", "--any"], &["unset", "e"], InTheWay::Unset("e"), "e\n"),
-    verb(&["event", "wait", "--consume"], &["e"], InTheWay::Unset("e"), ""),
-    verb(&["event", "wait", "--cleared"], &["e"], InTheWay::Set("e"), ""),
-    verb(&["event", "wait", "--cleared", "--any"], &["e"], InTheWay::Set("e"), "e\n"),
-    verb(&["event", "wait", "--cleared", "--all"], &["unset", "e"], InTheWay::Set("e"), ""),
-    verb(&["event", "wait", "--cleared", "--any"], &["set", "e"], InTheWay::Set("e"), "e\n"),
-    verb(&["event", "wait", "--exists"], &["d"], InTheWay::NoDirectory("d"), ""),
+    verb(&["sem", "--wait"], &["s"], Obstacle::Holding(&["sem", "-j", "1", "s"]), ""),
+    verb(&["once"], &["o", "echo", "ran"], Obstacle::Holding(&["lock", "o.flock"]), "ran\n"),
+    verb(&["once", "--reset"], &["o"], Obstacle::Holding(&["lock", "o.flock"]), ""),
+    verb(&["event", "wait"], &["e"], Obstacle::Unset("e"), ""),
+    verb(&["event", "wait"], &["set", "e"], Obstacle::Unset("e"), ""),
+    verb(&["event", "wait", "--all"], &["e", "set"], Obstacle::Unset("e"), ""),
+    verb(&["event", "wait", "--any"], &["unset", "e"], Obstacle::Unset("e"), "e\n"),
+    verb(&["event", "wait", "--consume"], &["e"], Obstacle::Unset("e"), ""),
+    verb(&["event", "wait", "--cleared"], &["e"], Obstacle::Set("e"), ""),
+    verb(&["event", "wait", "--cleared", "--any"], &["e"], Obstacle::Set("e"), "e\n"),
+    verb(&["event", "wait", "--cleared", "--all"], &["unset", "e"], Obstacle::Set("e"), ""),
+    verb(&["event", "wait", "--cleared", "--any"], &["set", "e"], Obstacle::Set("e"), "e\n"),
+    verb(&["event", "wait", "--exists"], &["d"], Obstacle::NoDirectory("d"), ""),
     verb(
         &["event", "wait", "--exists", "--any"],
         &["unset", "d"],
-        InTheWay::NoDirectory("d"),
+        Obstacle::NoDirectory("d"),
         "d\n",
     ),
 ];
 
-/// With the result of each while the wait fails: the code, whether it waits for the given time, and
-/// the number of lines on the standard error.
-const IN_VAIN: &[(&[&str], i32, bool, usize)] = &[
+/// Options, and the result when the wait fails: the exit code, whether the wait lasts for the given
+/// time, and the number of lines on the standard error without the hint.
+const FAILED_WAITS: &[(&[&str], i32, bool, usize)] = &[
     (&["-n"], 75, false, 1),
     (&["-w", "0"], 75, false, 1),
     (&["-w", "0.05"], 75, true, 1),
@@ -135,38 +134,41 @@ fn line<'a>(verb: &'a Verb, options: &'a [&'a str]) -> Vec<&'a str> {
     [verb.words, options, verb.rest].concat()
 }
 
-/// A loaded machine may make any of them wait for a second, which it prints.
-fn without_progress(said: &str) -> Vec<&str> {
-    said.lines().filter(|line| !line.contains(": waiting for `")).collect()
+/// The lines without hints and without the progress, which any verb prints if a loaded machine makes it
+/// wait for a second.
+fn without_progress(stderr: &str) -> Vec<&str> {
+    let is_shown = |line: &&str| !line.contains(": waiting for `") && !line.starts_with("hint: ");
+    stderr.lines().filter(is_shown).collect()
 }
 
 #[test]
-fn each_option_works_when_the_acquisition_fails() {
+fn each_option_works_when_the_wait_fails() {
     limit!();
     for verb in VERBS {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
         others(dir);
-        let kept = verb.in_the_way.put(dir);
-        for (options, code, waits, lines) in IN_VAIN {
+        let kept = verb.obstacle.put(dir);
+        for (options, code, waits, lines) in FAILED_WAITS {
             let words = line(verb, options);
             let start = Instant::now();
             let ran = run(dir, &words).expect(*code, "");
             let took = start.elapsed();
             assert!(!waits || took >= Duration::from_millis(50), "{words:?}: {took:?}");
-            let said = without_progress(&ran.err);
-            assert_eq!(said.len(), *lines, "{words:?}: {ran:?}");
-            let first = said.first().copied().unwrap_or_default();
+            let stderr = without_progress(&ran.err);
+            assert_eq!(stderr.len(), *lines, "{words:?}: {ran:?}");
+            let first = stderr.first().copied().unwrap_or_default();
             assert_eq!(first.ends_with("; waiting"), *lines == 2, "{words:?}: {ran:?}");
             let at_once = !waits && *code != 64 && *lines == 1;
-            assert_eq!(first.contains("without -n, or with -w"), at_once, "{words:?}: {ran:?}");
+            let is_advised = ran.err.contains("omit -n, or use -w SECS");
+            assert_eq!(is_advised, at_once, "{words:?}: {ran:?}");
         }
         kept.end(dir);
     }
 }
 
 #[test]
-fn once_it_is_over_each_option_of_each_verb_goes_on() {
+fn each_option_works_when_the_wait_succeeds() {
     limit!();
     for verb in VERBS {
         for (options, lines) in [
@@ -182,29 +184,29 @@ fn once_it_is_over_each_option_of_each_verb_goes_on() {
             let dir = tempfile::tempdir().unwrap();
             let dir = dir.path();
             others(dir);
-            let kept = verb.in_the_way.put(dir);
+            let kept = verb.obstacle.put(dir);
             let words = line(verb, options);
             let mut waiting = flockwork(dir);
             waiting.args(&words).stdout(Stdio::piped()).stderr(Stdio::piped());
             let mut waiting = waiting.start();
             let mut err = BufReader::new(waiting.stderr.take().unwrap());
-            let mut said = String::new();
+            let mut stderr = String::new();
             if lines > 0 {
-                err.read_line(&mut said).unwrap();
-                assert!(said.ends_with("; waiting\n"), "{words:?}: {said}");
+                err.read_line(&mut stderr).unwrap();
+                assert!(stderr.ends_with("; waiting\n"), "{words:?}: {stderr}");
             }
             kept.end(dir);
-            err.read_to_string(&mut said).unwrap();
+            err.read_to_string(&mut stderr).unwrap();
             let output = waiting.wait_with_output().unwrap();
             let out = String::from_utf8_lossy(&output.stdout);
-            assert_eq!((output.status.code(), &*out), (Some(0), verb.out), "{words:?}: {said}");
-            assert_eq!(without_progress(&said).len(), lines, "{words:?}: {said}");
+            assert_eq!((output.status.code(), &*out), (Some(0), verb.out), "{words:?}: {stderr}");
+            assert_eq!(without_progress(&stderr).len(), lines, "{words:?}: {stderr}");
         }
     }
 }
 
 #[test]
-fn what_is_free_is_taken_at_once_with_any_option() {
+fn each_option_works_without_a_wait() {
     limit!();
     for verb in VERBS {
         let dir = tempfile::tempdir().unwrap();
@@ -212,8 +214,8 @@ fn what_is_free_is_taken_at_once_with_any_option() {
         others(dir);
         for options in [&[][..], &["-n"], &["-w", "0"], &["-w", "1000"], &["-q"], &["-v"], &["-nv"]]
         {
-            // Makes what has to exist, and sets or clears it.
-            verb.in_the_way.put(dir).end(dir);
+            // This creates the files that have to exist, and sets or clears the event.
+            verb.obstacle.put(dir).end(dir);
             let _ = std::fs::remove_file(dir.join("o"));
             let words = line(verb, options);
             let ran = run(dir, &words).expect(0, verb.out);
@@ -226,9 +228,9 @@ fn what_is_free_is_taken_at_once_with_any_option() {
     }
 }
 
-/// The line after a second, and that at the end, are about the events that are missing.
+/// The progress and the error name only the events that are not in the desired state.
 #[test]
-fn of_several_events_the_missing_ones_are_named() {
+fn only_the_missing_events_of_several_are_named() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
@@ -237,37 +239,37 @@ fn of_several_events_the_missing_ones_are_named() {
     }
     crate::support::running::scope(|scope| {
         for (words, waiting, end) in [
-            (&["a", "b"][..], "waiting for `{b}` for ", "waiting for `{b}`: it was not set;"),
+            (&["a", "b"][..], "waiting for `{b}` for ", "waiting for `{b}`: it was not set"),
             (
                 &["--all", "a", "b", "c", "d"],
                 "waiting for `{b}` and 1 other for ",
-                "waiting for `{b}`: it was not set, nor was 1 other;",
+                "waiting for `{b}`: it was not set, nor was 1 other",
             ),
             (
                 &["b", "d", "e"],
                 "waiting for `{b}` and 2 others for ",
-                "waiting for `{b}`: it was not set, nor were 2 others;",
+                "waiting for `{b}`: it was not set, nor were 2 others",
             ),
             (
                 &["--any", "b", "d"],
                 "waiting for `{b}` or 1 other for ",
-                "waiting for `{b}`: it was not set, nor was 1 other;",
+                "waiting for `{b}`: it was not set, nor was 1 other",
             ),
-            (&["--exists", "a", "d"], "waiting for `{d}` for ", "waiting for `{d}`: "),
             (
-                &["--cleared", "b", "c"],
-                "waiting for `{c}` for ",
-                "waiting for `{c}` to be cleared;",
+                &["--exists", "a", "d"],
+                "waiting for `{d}` for ",
+                "waiting for `{d}`: it was not set",
             ),
+            (&["--cleared", "b", "c"], "waiting for `{c}` for ", "waiting for `{c}` to be cleared"),
             (
                 &["--cleared", "--all", "d", "a", "c"],
                 "waiting for `{a}` and 1 other for ",
-                "waiting for `{a}` and 1 other to be cleared;",
+                "waiting for `{a}` and 1 other to be cleared",
             ),
             (
                 &["--cleared", "--any", "a", "c"],
                 "waiting for `{a}` or 1 other for ",
-                "waiting for `{a}` or 1 other to be cleared;",
+                "waiting for `{a}` or 1 other to be cleared",
             ),
         ] {
             scope.spawn(move || {
@@ -286,21 +288,21 @@ fn of_several_events_the_missing_ones_are_named() {
                 assert!(line.contains(&named(waiting)), "{words:?}: {line}");
                 let words = [&["event", "wait", "-w", "0.5"], words].concat();
                 let ran = run(dir, &words).expect(75, "");
-                let said = without_progress(&ran.err);
-                assert_eq!(said.len(), 1, "{words:?}: {ran:?}");
-                assert!(said[0].contains(&named(end)), "{words:?}: {ran:?}");
-                assert!(said[0].starts_with("flockwork: gave up after "), "{words:?}: {ran:?}");
+                let stderr = without_progress(&ran.err);
+                assert_eq!(stderr.len(), 1, "{words:?}: {ran:?}");
+                assert!(stderr[0].ends_with(&named(end)), "{words:?}: {ran:?}");
+                assert!(stderr[0].starts_with("flockwork: timed out after "), "{words:?}: {ran:?}");
             });
         }
     });
-    // And at once.
-    for (words, says) in [
+    // The errors with -n name them too.
+    for (words, expected) in [
         (&["a", "b"][..], "/b` is not set; try again later"),
         (&["--any", "b", "d", "e"], "/b` and 2 others are not set; try again later"),
         (&["--cleared", "b", "c"], "/c` is still set; try again later"),
         (&["--cleared", "--any", "a", "c"], "/a` and 1 other are still set; try again later"),
     ] {
         let words = [&["event", "wait", "-n"], words].concat();
-        run(dir, &words).expect(75, "").says(says);
+        run(dir, &words).expect(75, "").assert_error(expected);
     }
 }

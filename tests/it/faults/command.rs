@@ -87,15 +87,14 @@ fn judge(plain: &Ran, Run { ran: tried, log }: &Run, dir: &Path, words: &[&str])
     if !is_as_plain && !CODES.contains(&code) {
         problems.push(format!("exit code {code}"));
     }
-    let lines = tried.err.lines().count();
-    let expected = if code == 0 { 0 } else { plain.err.lines().count().max(1) };
+    let lines = tried.lines().len();
+    let expected = if code == 0 { 0 } else { plain.lines().len().max(1) };
     // It may have been this line that was refused.
     let is_line_refused = log.lines().any(|line| {
         line.trim_start_matches(|it: char| it.is_ascii_digit() || it == ' ').starts_with("write(2")
             && line.contains("(INJECTED)")
     });
-    if lines != expected && !is_line_refused && !(is_as_plain && lines == plain.err.lines().count())
-    {
+    if lines != expected && !is_line_refused && !(is_as_plain && lines == plain.lines().len()) {
         problems.push(format!("{lines} lines on the standard error"));
     }
     if lines > 0 && !tried.err.starts_with("flockwork: ") || tried.err.contains("panicked") {

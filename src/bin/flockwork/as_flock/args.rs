@@ -1,4 +1,4 @@
-//! Parses flock(1)'s command line as `getopt_long(3)` does: options end at the first other word.
+//! Parses flock(1)'s command line as getopt_long(3) does: options end at the first other word.
 
 use std::ffi::OsString;
 
@@ -218,7 +218,7 @@ fn exactly_one(flag: &str) -> Failure {
     Failure::usage(format!("{flag} requires exactly one command argument"))
 }
 
-/// A usage error, with the hint of getopt's errors.
+/// A usage error with the hint that flock(1) adds to getopt's errors.
 fn try_help(problem: &str) -> Failure {
     let hint = super::help::TRY_HELP;
     if problem.is_empty() { Failure::usage(hint) } else { Failure::usage(problem).hint(hint) }

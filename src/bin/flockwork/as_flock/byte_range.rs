@@ -1,5 +1,5 @@
 //! `--fcntl`: locks on a range of bytes ("open file description locks" in fcntl(2)). They belong to
-//! the open file as those of flock(2) do, and neither kind excludes the other.
+//! the open file, as those of flock(2) do. The two kinds do not exclude each other.
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -2,9 +2,9 @@
 //! parent shell shares, and outlives this process.
 //!
 //! A thread that blocks in flock(2) therefore cannot implement a timeout: if the lock were granted
-//! just after the deadline, the shell would hold it although it was told otherwise. Instead, a
-//! helper process (this program again, with the same descriptor) waits without a timeout. It is
-//! killed at the deadline, and after its end one attempt without waiting decides the result.
+//! just after the deadline, the shell would hold a lock that this program reported as not acquired.
+//! Instead, a helper process (this program again, with the same descriptor) waits without a timeout.
+//! It is killed at the deadline. After its end, one attempt without waiting decides the result.
 
 use std::ffi::OsString;
 use std::io::{self, Read as _};
@@ -102,14 +102,14 @@ impl InheritedDescriptor {
             // released it since.
             (Some(()), Ok(status)) if status.success() => self.wait(Some(deadline)),
             (Some(()), Ok(status)) => {
-                Err(no_helper(&io::Error::other(format!("the process that waits: {status}"))))
+                Err(no_helper(&io::Error::other(format!("helper process: {status}"))))
             }
             _ => Ok(Attempt::WouldBlock),
         }
     }
 
-    /// Starts the helper. It must not outlive this process, or it would lock for a shell that does
-    /// not expect it: it ends when the returned socket closes. The other end is its standard input,
+    /// Starts the helper. If it outlived this process, it would acquire a lock that the shell does
+    /// not expect, so it ends when the returned socket closes. The other end is its standard input,
     /// or its standard output if descriptor 0 is to be locked.
     fn start_helper(&self) -> io::Result<(Child, UnixStream)> {
         let (socket, helper_socket) = UnixStream::pair()?;
@@ -137,7 +137,7 @@ impl InheritedDescriptor {
                 Exit::System,
                 format!("cannot keep the descriptor {number} from the command (--close): {why}"),
             )
-            .hint(format!("leave --close out and close it in the command ({number}>&-)"))
+            .hint(format!("omit --close, and close it in the command ({number}>&-)"))
         })
     }
 
@@ -146,9 +146,9 @@ impl InheritedDescriptor {
     }
 }
 
-/// Duplicates a descriptor that is known only by its number, by sending it to this process itself.
-/// Opening `/dev/fd/9` would open the file again on Linux, and many containers forbid
-/// `pidfd_getfd(2)`.
+/// Duplicates a descriptor of which only the number is known, by sending it through a socket to this
+/// process. On Linux, opening `/dev/fd/9` would open the file again, and many containers forbid
+/// pidfd_getfd(2).
 #[cfg(not(target_os = "solaris"))]
 fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
     use std::os::fd::AsRawFd as _;
@@ -157,7 +157,7 @@ fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
     let (sender, receiver) = UnixStream::pair()?;
     if [sender.as_raw_fd(), receiver.as_raw_fd()].contains(&number) {
-        return Err(Errno::BADF.into()); // it was closed until now
+        return Err(Errno::BADF.into()); // the number was closed before
     }
     let (message, numbers) = ([io::IoSlice::new(b".")], [number]);
     let rights = [ControlMessage::ScmRights(&numbers)];

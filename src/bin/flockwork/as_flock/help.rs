@@ -33,7 +33,7 @@ Options:
  -h, --help               display this help
  -V, --version            display version
 
-This is flockwork, started under the name flock. For its own commands see flockwork --help.
+This is flockwork under the name flock. See flockwork --help for its own commands.
 "
     .to_string()
 }

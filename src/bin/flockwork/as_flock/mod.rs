@@ -1,8 +1,8 @@
 //! The program under the name `flock`: flock(1) of util-linux 2.38, with the options that 2.43
 //! adds.
 //!
-//! It uses the bare lock, which excludes the library's locks: it leaves no record of the holder and
-//! does not pass the turnstile. `args` parses the command line, and `unix` or `non_unix` locks.
+//! It acquires the bare lock, which excludes the library's locks. It leaves no record of the holder
+//! and does not pass the turnstile.
 
 mod args;
 mod help;
@@ -95,7 +95,7 @@ fn lock_and_run(name: &str, request: &Request) -> Outcome {
     // closed, and must not become a descriptor of this program.
     let first = target.attempt()?;
     let mut waited = start.elapsed();
-    // A command that replaces this process would inherit the blocked signals.
+    // With `--no-fork`, the command would inherit the blocked signals.
     let signals = match &request.job {
         Some(_) if !(request.no_fork && cfg!(unix)) => Some(Signals::install()?),
         _ => {

@@ -24,22 +24,22 @@ impl Target {
     pub(super) fn open(request: &Request) -> Result<Self, Failure> {
         if request.range.is_some() {
             return Err(Failure::usage(
-                "--fcntl, --start and --length: this system has no such locks; leave them out to lock the whole file",
-            ));
+                "--fcntl, --start and --length are not supported on this system",
+            )
+            .hint("omit them to lock the whole file"));
         }
         let path = match &request.target {
             LockTarget::Path(path) => PathBuf::from(path),
             LockTarget::Descriptor(number) => {
-                return Err(Failure::usage(format!(
-                    "{number}: this system has no descriptors that a program inherits by their number; name a file, and a command to run while it is locked"
-                )));
+                let problem = format!("{number}: descriptors are not supported on this system");
+                return Err(Failure::usage(problem).hint("give a file and a command"));
             }
         };
         if path.is_dir() {
-            return Err(Failure::usage(format!(
-                "{}: this system cannot lock a directory; name a file, which is made if it is missing",
-                path.display()
-            )));
+            let problem = format!("{}: this system cannot lock a directory", path.display());
+            return Err(
+                Failure::usage(problem).hint("give a file, which is created if it is missing")
+            );
         }
         let file = open(&path)?;
         Ok(Self { path, file: Arc::new(file), mode: request.mode })
@@ -72,7 +72,7 @@ impl Target {
         timeout::lock(deadline, blocking)?.map_err(|error| self.failed(&error))
     }
 
-    /// Has no effect: a command does not inherit a lock here.
+    /// Has no effect, since a command does not inherit a lock on this system.
     #[expect(
         clippy::needless_pass_by_ref_mut,
         clippy::unnecessary_wraps,

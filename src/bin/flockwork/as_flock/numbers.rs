@@ -63,7 +63,7 @@ pub(super) fn size(value: &OsStr, option: &str) -> Result<i64, Failure> {
     let text = value.to_string_lossy();
     parse_size(trim_start(&text)).ok_or_else(|| {
         Failure::usage(format!("{option}: '{text}' is not a number of bytes"))
-            .hint("give one such as 4096, 4K (of 1024) or 4KB (of 1000)")
+            .hint("give a number such as 4096, 4K (units of 1024) or 4KB (units of 1000)")
     })
 }
 

@@ -26,11 +26,11 @@ pub(super) enum JobSource {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Range {
     pub(super) start: i64,
-    /// Zero: to the end of the file, however long it grows.
+    /// Zero locks up to the end of the file, however long it grows.
     pub(super) length: i64,
 }
 
-/// A valid command line.
+/// The contents of a valid command line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Request {
     pub(super) mode: Mode,
@@ -49,6 +49,6 @@ pub(super) enum Wait {
     Forever,
     Never,
     Until(Duration),
-    /// No timer can be set to this; flock(1) reports that after it has opened the file.
+    /// A time that no timer can be set to, which flock(1) reports after it has opened the file.
     Impossible,
 }

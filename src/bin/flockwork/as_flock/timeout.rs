@@ -1,5 +1,5 @@
-//! Waits for a blocking call until a deadline, without polling: the call runs in a thread. After
-//! the deadline the thread stays blocked until the process ends.
+//! Waits for a blocking call until a deadline, without polling. The call runs in a thread, which may
+//! stay blocked after the deadline until the process ends.
 
 use std::io;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -31,8 +31,8 @@ pub(super) fn run_until<T: Send + 'static>(
     }
 }
 
-/// Locks in a thread of this process: a lock that is granted after the deadline ends with the
-/// process.
+/// Locks in a thread of this process. The end of the process releases a lock that is granted after
+/// the deadline.
 pub(super) fn lock(
     deadline: Option<Instant>,
     blocking: impl FnOnce() -> io::Result<()> + Send + 'static,

@@ -33,8 +33,9 @@ impl Target {
     pub(super) fn open(request: &Request) -> Result<Self, Failure> {
         if request.range.is_some() && !cfg!(any(target_os = "linux", target_os = "android")) {
             return Err(Failure::usage(
-                "--fcntl, --start and --length: this system has no such locks; leave them out to lock the whole file",
-            ));
+                "--fcntl, --start and --length are not supported on this system",
+            )
+            .hint("omit them to lock the whole file"));
         }
         match &request.target {
             LockTarget::Descriptor(number) => Ok(Self::Descriptor(
@@ -94,7 +95,7 @@ impl OpenedFile {
                 Err(error) => error,
             };
             match Errno::from_io_error(&error) {
-                // Either may mean that another process holds the lock (fcntl(2)).
+                // Both mean that another process holds the lock (fcntl(2)).
                 Some(Errno::AGAIN | Errno::ACCESS) => return Ok(Attempt::WouldBlock),
                 // On NFS, flock(2) is emulated by fcntl(2), whose exclusive lock requires a file
                 // that is open for writing.
@@ -128,7 +129,7 @@ impl OpenedFile {
     }
 }
 
-/// Opens the file as flock(1) does, following symbolic links, and returns the flags as well. It is
+/// Opens the file as flock(1) does, following symbolic links, and also returns the flags. The file is
 /// closed on exec until it is locked.
 fn open(path: &OsString, access: OFlags) -> Result<(OwnedFd, OFlags), Failure> {
     let everyone = Bits::from_raw_mode(0o666);
@@ -168,7 +169,7 @@ pub(super) fn lock(
     })
 }
 
-/// flock(2) on a descriptor by its number: no value in this program owns an inherited descriptor.
+/// Calls flock(2) with a number, since no value in this program owns an inherited descriptor.
 #[cfg(not(target_os = "solaris"))]
 #[expect(deprecated, reason = "its replacement owns the file, and unlocks when dropped")]
 pub(super) fn flock(descriptor: RawFd, mode: Mode, blocks: bool) -> io::Result<()> {

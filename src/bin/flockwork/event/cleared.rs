@@ -23,8 +23,8 @@ struct ClearedWait {
 }
 
 impl ClearedWait {
-    /// Describes the events that are still set: the first one, `conjunction`, and the number of the
-    /// others. Returns the verb that agrees with them as well.
+    /// Describes the events that are still set by the first one, `conjunction`, and the number of the
+    /// other events. Also returns the verb that agrees with them.
     fn still_set(&self, conjunction: &str) -> (String, &'static str) {
         let set_events = self.events.iter().filter(|event| event.is_set().unwrap_or(true));
         let others = set_events.clone().count().saturating_sub(1);
@@ -43,7 +43,7 @@ impl ClearedWait {
     }
 
     fn until_all(&self, limit: Limit) -> flockwork::Result<usize> {
-        // The wait is over when each event was found cleared in turn, without a wait in between.
+        // The wait ends when all events were cleared in one pass without a wait.
         let mut found_cleared = 0;
         while found_cleared < self.events.len() {
             for event in &self.events {
@@ -58,8 +58,8 @@ impl ClearedWait {
         Ok(0)
     }
 
-    /// Polls a future for each event. No wake-up is lost: an `unpark` before the `park` makes it
-    /// return immediately.
+    /// Polls a future for each event. No notification is lost, since an `unpark` before the `park`
+    /// makes it return immediately.
     fn until_any(&self, limit: Limit) -> flockwork::Result<usize> {
         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
         let mut context = Context::from_waker(&waker);
@@ -117,9 +117,9 @@ pub(super) fn wait_for_several(arguments: &EventWaitArgs, options: &Options) -> 
             }
             _ => {
                 let (waited, events) = (seconds(start.elapsed()), waiting.description());
-                let why = format!("gave up after {waited} s of waiting for {events} to be cleared");
+                let why = format!("timed out after {waited} s waiting for {events} to be cleared");
                 Failure::new(Exit::NotInTime, why)
-                    .hint("wait longer, or see whether the program that should clear it is running")
+                    .hint("wait longer, or check that the program that clears it is running")
             }
         })
     })?;

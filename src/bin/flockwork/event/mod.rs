@@ -34,29 +34,29 @@ pub(crate) struct EventArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EventVerb {
-    /// Set it: creates the file PATH, and wakes all waiters
+    /// Set an event: create the file PATH and wake all waiters
     Set {
-        /// The event, a file
+        /// The event
         path: PathBuf,
-        /// Give it this payload (- reads it from the standard input) instead of none
+        /// Store TEXT as the payload (- reads the payload from the standard input)
         #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
         data: Option<OsString>,
-        /// Set it only if it is not set, in one step; exit with 1 if it is
+        /// Set the event only if it is cleared, atomically; exit with 1 if it is set
         #[arg(long)]
         new: bool,
         #[command(flatten)]
         create: CreateArgs,
     },
-    /// Clear it: removes the file PATH
+    /// Clear an event: remove the file PATH
     Clear {
-        /// The event, a file
+        /// The event
         path: PathBuf,
     },
-    /// Wait until it is set
+    /// Wait until an event is set
     Wait(EventWaitArgs),
-    /// Print whether it is set; exit with 0 if it is, with 1 if it is not
+    /// Print whether an event is set; exit with 0 if it is, and with 1 if it is cleared
     Status {
-        /// The event, a file
+        /// The event
         path: PathBuf,
     },
 }
@@ -92,7 +92,7 @@ pub(crate) fn run(verb: &EventVerb) -> Outcome {
 
 fn open(path: &Path, options: &Options) -> Result<Event, Failure> {
     if path.as_os_str().is_empty() {
-        return Err(command_line::usage("event", "the path is empty"));
+        return Err(command_line::usage("event", "PATH is empty"));
     }
     Ok(options.open_event(path)?)
 }
@@ -109,7 +109,7 @@ fn payload(data: &OsString) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// Prints the path of the event that ended a wait for any of several.
+/// Prints the path of the event that ended a wait for any of several events.
 fn print_path(path: &Path) -> Outcome {
     let mut line = path.as_os_str().as_encoded_bytes().to_vec();
     line.push(b'\n');

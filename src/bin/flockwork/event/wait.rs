@@ -18,31 +18,30 @@ pub(crate) struct EventWaitArgs {
     #[command(flatten)]
     pub(super) wait: WaitArgs,
 
-    /// Wait until it is cleared
+    /// Wait until the event is cleared instead
     #[arg(long)]
     cleared: bool,
 
-    /// Clear it and write its payload to the standard output: each setting goes to exactly one
-    /// consumer
+    /// Clear the event and print its payload; each setting goes to exactly one consumer
     #[arg(long, conflicts_with = "cleared")]
     consume: bool,
 
-    /// Wait for one of several; writes its path to the standard output
+    /// Wait for any one of the events, and print its path
     #[arg(long, conflicts_with = "consume")]
     pub(super) any: bool,
 
-    /// Wait for all of several, at the same time (the default)
+    /// Wait until all events are set at the same time (the default)
     #[arg(long, conflicts_with_all = ["any", "consume"])]
     all: bool,
 
-    /// Wait for a file of any kind: a directory, a socket, a symbolic link that leads to a file
+    /// Wait for a file of any type, such as a directory, a socket or a symbolic link to a file
     #[arg(long, conflicts_with = "consume")]
     exists: bool,
 
     #[command(flatten)]
     create: CreateArgs,
 
-    /// The events, files
+    /// The events
     #[arg(required = true, value_name = "PATH")]
     pub(super) paths: Vec<PathBuf>,
 }
@@ -52,7 +51,7 @@ pub(super) fn run(arguments: &EventWaitArgs) -> Outcome {
     let options = arguments.create.options().any_file_type(arguments.exists);
     let paths = &arguments.paths;
     if arguments.consume && paths.len() > 1 {
-        return Err(command_line::usage("event", "--consume takes one path"));
+        return Err(command_line::usage("event", "--consume requires exactly one PATH"));
     }
     if arguments.cleared && paths.len() > 1 {
         return cleared::wait_for_several(arguments, &options);
@@ -61,7 +60,7 @@ pub(super) fn run(arguments: &EventWaitArgs) -> Outcome {
     let open = |path: &PathBuf| {
         open(path, &options).map_err(|failure| match failure.exit {
             Exit::CannotOpen if !arguments.consume && !arguments.exists && path.exists() => {
-                failure.hint("to wait for a file of any kind, use --exists")
+                failure.hint("use --exists to wait for a file of any type")
             }
             _ => failure,
         })
@@ -109,12 +108,12 @@ pub(super) fn run(arguments: &EventWaitArgs) -> Outcome {
     Ok(Exit::Success)
 }
 
-/// Sets the event again with a payload that could not be delivered, so that the next consumer
-/// receives it. If another process has set the event since, its payload stays and this one is lost.
+/// Sets the event again with a payload that could not be printed, so that the next consumer receives
+/// it. If another process has set the event since, its payload stays and this one is lost.
 fn restore(event: &Event, payload: Vec<u8>, failure: Failure) -> Failure {
     failure.hint(match event.set_new(payload) {
-        Ok(true) => "the event is set again",
-        Ok(false) => "its payload is lost, since the event was set with another one meanwhile",
-        Err(_) => "its payload is lost, since the event could not be set again",
+        Ok(true) => "consume the event again, since it was set again with its payload",
+        Ok(false) => "the payload is lost, since another process has set the event meanwhile",
+        Err(_) => "the payload is lost, since the event could not be set again",
     })
 }

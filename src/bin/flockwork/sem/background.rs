@@ -1,7 +1,5 @@
-//! `flockwork sem --bg`: starts this program again, to wait for the permit and for the command.
-//!
-//! The two processes are connected by a socket pair. The second one writes a byte when the command
-//! runs, and ends without running it if the first one ends before that.
+//! `flockwork sem --bg`: starts this program again, which waits for the permit and the command. It
+//! writes a byte to a socket pair when the command runs, and ends if the starter ends before that.
 
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -13,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::job::{Job, exit_of};
 
-/// The variable with the pid of the process that waits until the command runs. It is not passed on
-/// to the command.
+/// The variable with the pid of the process that waits until the command runs. The command does not
+/// inherit it.
 pub(super) const STARTER: &str = "FLOCKWORK_STARTER";
 
 pub(super) fn start(job: &Job) -> Outcome {
@@ -25,9 +23,9 @@ pub(super) fn start(job: &Job) -> Outcome {
     let (mut socket, child_socket) = UnixStream::pair().map_err(failed)?;
     let program = std::env::current_exe().map_err(failed)?;
     let mut command = Command::new(program);
-    // Under the name `flock` the program would be flock(1), whatever its file is called.
+    // The file of this program may be named `flock`, under which it would be flock(1).
     std::os::unix::process::CommandExt::arg0(&mut command, "flockwork");
-    // The same words without the first `--bg`: a later one belongs to the command.
+    // Only the first `--bg` is removed, since a later one belongs to the command.
     let mut words: Vec<_> = std::env::args_os().skip(1).collect();
     if let Some(at) = words.iter().position(|word| word == "--bg") {
         words.remove(at);
@@ -57,7 +55,7 @@ impl Starter {
         let failed = |error: std::io::Error| {
             Failure::new(
                 Exit::System,
-                format!("could not listen to the process that started this: {error}"),
+                format!("could not watch the process that started this one: {error}"),
             )
         };
         let socket = std::io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
@@ -68,7 +66,7 @@ impl Starter {
         let watch = move || {
             let _ = reader.read(&mut [0]);
             if !shared.load(Ordering::SeqCst) {
-                std::process::exit(Exit::NotInTime.code()); // the starter gave up, or was killed
+                std::process::exit(Exit::NotInTime.code()); // the starter has ended
             }
         };
         std::thread::Builder::new()

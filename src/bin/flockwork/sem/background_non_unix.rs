@@ -4,9 +4,8 @@ use crate::exit::{Failure, Outcome};
 use crate::job::Job;
 
 pub(super) fn start(_job: &Job) -> Outcome {
-    Err(Failure::usage(
-        "sem: --bg is not there on this system; start it in the background yourself (`start /b flockwork sem ...`)",
-    ))
+    Err(Failure::usage("sem: --bg is not supported on this system")
+        .hint("start it in the background with `start /b flockwork sem ...`"))
 }
 
 pub(super) const STARTER: &str = "FLOCKWORK_STARTER";

@@ -35,8 +35,8 @@ Examples:
 )]
 #[allow(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct SemArgs {
-    /// How many permits there are, kept with the semaphore: a number, 50% of the processors, +1 or
-    /// -1 beside them [default: as it is; 1 if it is new]
+    /// The number of permits, which is stored with the semaphore: a number, or relative to the
+    /// processors, such as 50%, +1 or -1 [default: the stored number, or 1 for a new semaphore]
     #[arg(
         short = 'j',
         visible_short_alias = 'P',
@@ -48,11 +48,11 @@ pub(crate) struct SemArgs {
     )]
     jobs: Option<PermitCount>,
 
-    /// The semaphore of this name, in the user's runtime directory
+    /// Use the semaphore NAME in the user's runtime directory
     #[arg(long, visible_aliases = ["semaphore-name", "semaphorename"], value_name = "NAME")]
     id: Option<OsString>,
 
-    /// Take so many permits at once
+    /// Acquire SLOTS permits at once
     #[arg(
         short = 'k',
         long = "permits",
@@ -66,37 +66,36 @@ pub(crate) struct SemArgs {
     #[command(flatten)]
     wait: WaitArgs,
 
-    /// Wait for the command and exit as it does (the default)
+    /// Wait for the command and exit with its code (the default)
     #[arg(long)]
     fg: bool,
 
-    /// Return as soon as the command runs; nobody learns its exit code
+    /// Return as soon as the command has started, and discard its exit code
     #[arg(long, conflicts_with = "fg")]
     bg: bool,
 
-    /// Wait until all that hold a permit now, or waited before this, have given it back; run
-    /// nothing
+    /// Wait until all permits that are held or were requested earlier are released; run nothing
     #[arg(long = "wait", conflicts_with_all = ["bg", "fg", "resize"])]
     drain: bool,
 
-    /// Change the number of permits, for everybody, to that of -j
+    /// Change the stored number of permits to that of -j
     #[arg(long, requires = "jobs")]
     resize: bool,
 
-    /// Say what a permit is held for, to those who wait and to `flockwork status`
+    /// Show TEXT to waiters and in `flockwork status`
     #[arg(long, value_name = "TEXT")]
     label: Option<OsString>,
 
     #[command(flatten)]
     create: CreateArgs,
 
-    /// Keep the permit to this process: the command and what it starts do not hold it
+    /// Do not let the command inherit the permit, so that only flockwork holds it
     #[arg(short = 'o', long)]
     close: bool,
 
-    /// The semaphore (a directory, made if it is missing) unless --id names it, and the command to
-    /// run with its arguments
-    #[arg(value_name = "PATH [--] COMMAND", trailing_var_arg = true, num_args = 0.., value_hint = clap::ValueHint::AnyPath)]
+    /// The semaphore's directory, which is created if it is missing (omit it with --id), and the
+    /// command to run
+    #[arg(value_names = ["PATH", "COMMAND"], trailing_var_arg = true, num_args = 0.., value_hint = clap::ValueHint::AnyPath)]
     words: Vec<OsString>,
 }
 
@@ -105,7 +104,7 @@ pub(crate) fn run(arguments: &SemArgs) -> Outcome {
     let usage = |problem| command_line::usage("sem", problem);
     if arguments.drain {
         if !words.is_empty() {
-            return Err(usage("--wait runs no command"));
+            return Err(usage("--wait cannot be used with COMMAND"));
         }
         return drain(arguments, &path);
     }
@@ -115,7 +114,7 @@ pub(crate) fn run(arguments: &SemArgs) -> Outcome {
             open(arguments, &path, &arguments.create.options())?;
             return Ok(Exit::Success);
         }
-        return Err(usage("no command to run while a permit is held"));
+        return Err(usage("COMMAND is missing"));
     }
     let job = Job::new(words)?;
     if arguments.bg {
@@ -146,7 +145,7 @@ fn path_and_command(arguments: &SemArgs) -> Result<(PathBuf, &[OsString]), Failu
     if let Some(name) = &arguments.id {
         return Ok((id::path(name)?, &arguments.words));
     }
-    let no_path = "name a semaphore, by a path or by --id NAME";
+    let no_path = "PATH or --id NAME is missing";
     let (path, rest) = command_line::path_and_rest("sem", &arguments.words, no_path)?;
     Ok((path.into(), command_line::command("sem", rest)?))
 }
@@ -155,16 +154,13 @@ fn open(arguments: &SemArgs, path: &Path, options: &Options) -> Result<Semaphore
     if is_unrelated_directory(path) {
         return Err(Failure::new(
             Exit::CannotOpen,
-            format!(
-                "`{}` is a directory with other things in it, and no semaphore",
-                path.display()
-            ),
+            format!("`{}` is a directory with other files in it, not a semaphore", path.display()),
         )
         .hint(NAME_FIRST));
     }
     let requested = arguments.jobs.map(PermitCount::on_this_machine);
     let opened = match requested {
-        // The first process creates it, however many start at the same time.
+        // If several processes start at the same time, one of them creates it.
         Some(permits) => options.open_semaphore(path, permits),
         None => match options.open_existing_semaphore(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => options.open_semaphore(path, 1),
@@ -179,7 +175,7 @@ fn open(arguments: &SemArgs, path: &Path, options: &Options) -> Result<Semaphore
                 semaphore.set_capacity(requested)?;
                 Ok(semaphore)
             }
-            // The path itself, and not a file of the semaphore.
+            // The error is about the path itself, not about a file of the semaphore.
             (ErrorKind::NotRegularFile, _) if error.path().file_name() == path.file_name() => {
                 Err(Failure::from(error).hint(NAME_FIRST))
             }
@@ -188,8 +184,8 @@ fn open(arguments: &SemArgs, path: &Path, options: &Options) -> Result<Semaphore
     }
 }
 
-/// Whether the path is a directory, but neither a semaphore nor one that is being created: perhaps
-/// a word of the command stands in the place of the path.
+/// Whether the path is a directory that is neither a semaphore nor about to become one. A user who
+/// forgets the path may have given a word of the command instead.
 fn is_unrelated_directory(path: &Path) -> bool {
     let Ok(mut entries) = std::fs::read_dir(path) else { return false };
     let is_foreign = |entry: std::io::Result<std::fs::DirEntry>| {
@@ -199,11 +195,11 @@ fn is_unrelated_directory(path: &Path) -> bool {
         std::fs::symlink_metadata(path.join("capacity"))
             .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
     };
-    // Checked again at the end: another process may have created it meanwhile.
+    // The second check is for a semaphore that another process has created meanwhile.
     has_no_capacity() && entries.any(is_foreign) && has_no_capacity()
 }
 
-/// Whether a semaphore has a file of that name before its `capacity`.
+/// Whether a semaphore creates a file of that name before its `capacity`.
 fn is_semaphore_file(name: &str) -> bool {
     matches!(name, "gate" | "waiters" | "queued" | "resized" | ".slots")
         || name.starts_with("slot.")
@@ -242,12 +238,12 @@ fn acquire_many(
     })
 }
 
-/// Acquires all permits at once. Permits are granted in the order of arrival, so then all earlier
-/// callers have released theirs.
+/// Acquires all permits at once. Since permits are granted in the order of arrival, all earlier
+/// callers have then released theirs.
 fn drain(arguments: &SemArgs, path: &Path) -> Outcome {
     let wait = &arguments.wait;
     if !path.try_exists().unwrap_or(true) {
-        return Ok(Exit::Success); // no process has used it yet
+        return Ok(Exit::Success); // the semaphore was never used
     }
     let (options, progress) = wait.show_progress(Options::new());
     let semaphore = options.open_existing_semaphore(path)?;
@@ -262,7 +258,7 @@ fn drain(arguments: &SemArgs, path: &Path) -> Outcome {
                 if !has_grown {
                     progress.ended(&format!("all permits of `{}` were free", path.display()));
                     return Ok(Exit::Success);
-                } // an earlier caller may hold one of the added permits
+                } // An earlier caller may hold one of the added permits.
             }
             // Another process has reduced the capacity meanwhile.
             Err(failure) if failure.exit == Exit::Usage && semaphore.capacity()? < all => {}

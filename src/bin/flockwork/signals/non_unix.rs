@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::job::{Job, exit_of};
 
-/// The console sends Ctrl-C and Ctrl-Break to all attached processes: the command ends, and this
-/// process after it.
+/// The console sends Ctrl-C and Ctrl-Break to all attached processes. The command ends, and then
+/// this process.
 pub(crate) struct Signals {
     is_running: Arc<AtomicBool>,
-    /// Ends the command and its children when this process ends: on Windows they do not inherit the
-    /// lock.
+    /// Ends the command and its children when this process ends, since they do not inherit the lock
+    /// on Windows.
     #[cfg(windows)]
     job: win32job::Job,
 }
@@ -38,7 +38,7 @@ impl Signals {
             let mut limits = win32job::ExtendedLimitInfo::new();
             limits.limit_kill_on_job_close();
             let job = win32job::Job::create_with_limit_info(&limits);
-            let job = job.map_err(|why| failed("make a job object", &why))?;
+            let job = job.map_err(|why| failed("create a job object", &why))?;
             job.assign_current_process().map_err(|why| failed("enter a job object", &why))?;
             job
         };
@@ -62,7 +62,10 @@ impl Signals {
 
     pub(crate) fn finish(&self, mut child: Child) -> Outcome {
         let status = child.wait().map_err(|error| {
-            Failure::new(Exit::System, format!("could not learn how the command ended: {error}"))
+            Failure::new(
+                Exit::System,
+                format!("could not get the exit status of the command: {error}"),
+            )
         })?;
         Ok(exit_of(status))
     }
@@ -77,11 +80,11 @@ impl Drop for Signals {
     }
 }
 
-/// Has no effect: a process without a handler ends by Ctrl-C.
+/// Has no effect, since Ctrl-C ends a process without a handler.
 #[expect(clippy::unnecessary_wraps, reason = "same signature as on Unix")]
 pub(crate) fn end_on_signals() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Has no effect: only the exit code reports an interrupt.
+/// Has no effect, since only the exit code reports an interrupt.
 pub(crate) fn die_by_sigint() {}

@@ -1,11 +1,11 @@
-//! Receives signals, each with whether the terminal sent it to its whole foreground process group.
+//! Receives signals, and tells those that the terminal sent to its foreground process group.
 
 use nix::sys::signal::{SigSet, Signal};
 
 pub(super) enum Received {
     /// The signal, and whether the terminal sent it.
     Signal(Signal, bool),
-    /// No signal was pending: another thread has received it.
+    /// No signal was pending, since another thread has received it.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     Nothing,
     End,
@@ -52,8 +52,8 @@ impl Source {
     }
 }
 
-/// Receives signals with sigwait(3), which does not report the sender. A signal that the terminal
-/// can send is taken for the terminal's while this process is in its foreground group.
+/// Receives signals with sigwait(3), which does not report the sender. While this process is in the
+/// terminal's foreground group, signals that a terminal can send are attributed to it.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(super) struct Source;
 

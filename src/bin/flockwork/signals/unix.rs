@@ -65,8 +65,8 @@ impl Signals {
         let forwarded: Vec<_> = FORWARDED.into_iter().filter(is_forwarded).collect();
         let set: SigSet = forwarded.iter().copied().collect();
         set.thread_block().map_err(|error| failed(&error))?;
-        // No handlers if the ignored signals are unknown: with a handler, a signal is no longer
-        // ignored, in the command as well.
+        // If the ignored signals are unknown, no handlers are installed: a signal with a handler is no
+        // longer ignored, not even in the command.
         let mut caught = Vec::new();
         for signal in forwarded.into_iter().filter(|_| ignored.is_some()) {
             let flag = Arc::new(AtomicBool::new(false));
@@ -104,8 +104,8 @@ impl Signals {
     pub(crate) fn start(&self, job: &Job) -> Result<Child, Failure> {
         let mut command = self.shared.command();
         let _ = self.set.thread_unblock();
-        // These signals arrived before the command was started, so the terminal did not send them
-        // to it.
+        // These signals arrived before the start of the command, so the terminal did not send them to
+        // it.
         self.handle_caught(*command);
         let spawned = job.spawn();
         let _ = self.set.thread_block();
@@ -120,7 +120,7 @@ impl Signals {
     fn handle_caught(&self, command: CommandState) {
         for (signal, flag) in &self.caught {
             if flag.swap(false, Ordering::SeqCst) {
-                // The terminal may have sent it: a handler cannot tell.
+                // The terminal may have sent the signal, which a handler cannot find out.
                 let is_int = *signal == Signal::SIGINT;
                 self.shared.is_interrupted.fetch_or(is_int, Ordering::SeqCst);
                 self.shared.handle(*signal, false, true, command);
@@ -136,7 +136,10 @@ impl Signals {
         let mut command = self.shared.command();
         *command = CommandState::Ended;
         let status = child.wait().map_err(|error| {
-            Failure::new(Exit::System, format!("could not learn how the command ended: {error}"))
+            Failure::new(
+                Exit::System,
+                format!("could not get the exit status of the command: {error}"),
+            )
         })?;
         let signal = std::os::unix::process::ExitStatusExt::signal(&status);
         if signal == Some(Signal::SIGINT as i32) && self.shared.was_interrupted(self.set) {
@@ -169,9 +172,10 @@ impl Shared {
             if !status.stopped() {
                 return;
             }
-            let _ = waitid(WaitId::Pid(pid), stopped | WaitIdOptions::NOHANG); // consumes the stop
+            let _ = waitid(WaitId::Pid(pid), stopped | WaitIdOptions::NOHANG); // consumes the status
             if is_stopped_by_tstp(&status) {
-                let _stage = self.command(); // the second of the two threads stops this process
+                // The second of the two threads to get here stops this process.
+                let _command = self.command();
                 if self.stop_pending.swap(false, Ordering::SeqCst) {
                     let _ = raise(Signal::SIGSTOP);
                 } else {
@@ -181,12 +185,12 @@ impl Shared {
         }
     }
 
-    /// rustix has no `waitid` for OpenBSD: a signal at the very end may be sent to a pid that is
-    /// free again, and this process does not stop with the command.
+    /// rustix has no `waitid` for OpenBSD. A signal at the very end may be sent to a pid that another
+    /// process has, and this process does not stop with the command.
     #[cfg(target_os = "openbsd")]
     fn wait_until_exited(&self, _pid: Pid) {}
 
-    /// Reads the remaining signals. The caller holds the command.
+    /// Reads the remaining signals. The caller has locked the state.
     fn was_interrupted(&self, set: SigSet) -> bool {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         while let Received::Signal(signal, is_from_terminal) = self.source.next(set) {
@@ -212,9 +216,9 @@ impl Shared {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn receive_all(&self, set: SigSet, has_handlers: bool) {
         while self.source.wait() {
-            // Locked while the signal is handled, so that the command's pid stays valid; and before
-            // the signal is read, so that the command is not assumed to have received one that was
-            // sent before its start.
+            // The state stays locked while the signal is handled, so that the command's pid stays
+            // valid. It is locked before the signal is read, so that a signal from before the start
+            // of the command is not taken for one that the command has received.
             let command = self.command();
             match self.source.next(set) {
                 Received::Signal(signal, is_from_terminal) => {
@@ -273,10 +277,10 @@ fn is_stopped_by_tstp(_status: &rustix::process::WaitIdStatus) -> bool {
     true
 }
 
-/// Makes signals end a verb that runs no command in a container. The kernel discards an unhandled
-/// signal to the first process of a pid namespace, so a handler ends it there, with the exit code
-/// of a shell. Ignored signals stay ignored. A program that replaces this process does not inherit
-/// the handlers.
+/// Lets signals end a verb that runs no command in a container. The kernel discards unhandled signals
+/// to the first process of a pid namespace, so handlers end this process, with the exit code of a
+/// shell. Ignored signals stay ignored. A program that replaces this process does not inherit the
+/// handlers.
 pub(crate) fn end_on_signals() -> Result<(), Failure> {
     if std::process::id() != 1 {
         return Ok(());
@@ -301,13 +305,13 @@ pub(crate) fn end_on_signals() -> Result<(), Failure> {
     set.thread_unblock().map_err(|error| failed(&error))
 }
 
-/// Ends this process by SIGINT, as the command was ended: a shell ends its loop for that, and not
-/// for an exit code.
+/// Ends this process by SIGINT, as the command was. A shell ends its loop after that signal, but not
+/// after an exit code.
 pub(crate) fn die_by_sigint() {
     let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGINT);
 }
 
-/// Does what the signal does to a program that does not handle it.
+/// Applies the default action of the signal.
 fn apply_default_action(signal: Signal, has_handlers: bool) {
     if signal == Signal::SIGCONT {
         return; // the kernel has continued the process already
@@ -321,7 +325,7 @@ fn apply_default_action(signal: Signal, has_handlers: bool) {
         return; // the process was stopped and continued
     }
     let only: SigSet = [signal].into_iter().collect();
-    let _ = raise(signal); // pending, since it is blocked
+    let _ = raise(signal); // stays pending while it is blocked
     let _ = only.thread_unblock();
     // The signal was ignored, or the process was stopped and continued.
     let _ = only.thread_block();
