@@ -5,7 +5,7 @@ use std::io;
 use super::Operation;
 use crate::sys;
 
-/// What to do after `operation` failed because of `source`.
+/// The advice after `operation` failed because of `source`.
 pub(super) fn of(operation: Operation, source: &io::Error) -> Option<&'static str> {
     if let Some(hint) = sys::hint_of(source) {
         return Some(hint);

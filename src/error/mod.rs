@@ -68,11 +68,11 @@ pub struct Error(Box<Repr>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The call does not wait, and another process or thread holds the lock or permits, or the event
-    /// is not in the state that was asked for.
+    /// The call does not wait, and another process or thread holds the lock or permits, or the
+    /// event is not in the state that was asked for.
     WouldBlock,
-    /// The deadline passed before the lock or permits were available, or before the event was in the
-    /// state that was asked for.
+    /// The deadline passed before the lock or permits were available, or before the event was in
+    /// the state that was asked for.
     TimedOut,
     /// The semaphore exists with a different capacity: see [`Error::capacity`].
     CapacityMismatch,
@@ -236,7 +236,7 @@ impl Error {
     }
 }
 
-// ---------------------------------------------------------------------------------------- questions
+// --------------------------------------------------------------------------------------- questions
 
 impl Error {
     /// Returns the kind of the error.
@@ -292,8 +292,8 @@ impl Error {
     ///
     /// The holders of a [`TimedOut`](ErrorKind::TimedOut) error are looked up when the error is
     /// made, and its text names the first. Those of a [`WouldBlock`](ErrorKind::WouldBlock) error
-    /// are looked up by the first call of this method, which stores them: a failed `try_` call takes
-    /// half a microsecond, and looking up the holders takes twenty.
+    /// are looked up by the first call of this method, which stores them: a failed `try_` call
+    /// takes half a microsecond, and looking up the holders takes twenty.
     #[must_use]
     pub fn holders(&self) -> &[Holder] {
         match &*self.0 {
@@ -410,7 +410,7 @@ impl Error {
     }
 }
 
-// --------------------------------------------------------------------------------------------- text
+// -------------------------------------------------------------------------------------------- text
 
 impl fmt::Display for Repr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -50,7 +50,7 @@
 //!   directory, and which files it lists if the list is complete.
 //! * [`locks_unsupported`]: whether an error means that the file system has no locks.
 //! * [`is_bad_name`], [`advice`]: what else an error means, and what to do about it.
-//! * [`explained`], [`hint_of`]: errors with a text and a hint of flockwork's own.
+//! * [`explained()`], [`hint_of`]: errors with a text and a hint of flockwork's own.
 //! * [`describe`]: the kind of a file that is not regular.
 //! * [`LivenessLock`]: a published file of which the kernel shows whether its publisher lives.
 //! * [`Origin`]: distinguishes a process from the copy that `fork` makes of it.

@@ -1,5 +1,5 @@
-//! The top level of the command line: the help text, the exit codes and the verbs. Each verb defines
-//! its own options and examples.
+//! The top level of the command line: the help text, the exit codes and the verbs. Each verb
+//! defines its own options and examples.
 
 use clap::{Parser, Subcommand};
 
@@ -42,8 +42,8 @@ pub(crate) enum Verb {
     /// Run a command while holding a permit of a semaphore: at most N at a time
     ///
     /// Permits are granted first come, first served, across all programs on the machine. The
-    /// variable FLOCKWORK_SLOT tells the command which slot it has, from 0 to N-1 (with -k, several,
-    /// separated by commas). Arguments are passed to the command unchanged, without a shell.
+    /// command finds the number of its slot, from 0 to N-1, in FLOCKWORK_SLOT (with -k, several
+    /// numbers separated by commas). Its arguments are passed unchanged, without a shell.
     Sem(SemArgs),
     /// Set, clear, query and wait for events
     ///

@@ -1,5 +1,5 @@
-//! `PATH [--] COMMAND [ARG]...`, which ends the command line of most verbs. Options end at the first
-//! of these words.
+//! `PATH [--] COMMAND [ARG]...`, which ends the command line of most verbs. Options end at the
+//! first of these words.
 
 use std::ffi::OsString;
 use std::path::Path;

@@ -5,7 +5,8 @@ use flockwork::{Access, Options};
 
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
-    /// Set who may use created files: as the umask says, only this user, also the group, or everyone
+    /// Set who may use created files: as the umask says, only this user, also the group, or
+    /// everyone
     #[arg(long, value_name = "WHO", value_enum, default_value_t = AccessLevel::Umask)]
     access: AccessLevel,
 }

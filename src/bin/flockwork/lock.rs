@@ -57,7 +57,8 @@ pub(crate) struct LockArgs {
     #[arg(short = 'c', long = "command", value_name = "STRING")]
     shell: Option<OsString>,
 
-    /// The lock file, which is created with its directories if it is missing, and the command to run
+    /// The lock file, which is created with its directories if it is missing, and the command to
+    /// run
     #[arg(value_names = ["PATH", "COMMAND"], trailing_var_arg = true, num_args = 0.., value_hint = clap::ValueHint::AnyPath)]
     words: Vec<OsString>,
 }
@@ -111,8 +112,8 @@ fn is_string_flag(word: &OsStr) -> bool {
     word == "-c" || word == "--command"
 }
 
-/// Readers and `-x` pass a turnstile, so that writers do not starve. Without `-s` and `-x`, the lock
-/// is a plain one unless the turnstile's file exists.
+/// Readers and `-x` pass a turnstile, so that writers do not starve. Without `-s` and `-x`, the
+/// lock is a plain one unless the turnstile's file exists.
 fn acquire(arguments: &LockArgs, path: &Path) -> Result<Guard, Failure> {
     let wait = &arguments.wait;
     let mut options = arguments.create.options().inherit(cfg!(unix) && !arguments.close);

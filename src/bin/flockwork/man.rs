@@ -81,8 +81,8 @@ fn unfilled_lines<'a>(
     writeln!(page, ".fi")
 }
 
-/// Escapes characters that roff interprets: backslashes, hyphens, and a dot or quote at the start of
-/// a line.
+/// Escapes characters that roff interprets: backslashes, hyphens, and a dot or quote at the start
+/// of a line.
 fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-");
     let lines = text.lines().map(|line| {

@@ -33,9 +33,9 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<Parsed, Failure> {
     }
 }
 
-/// Parses with the definitions of the named verb alone: building those of all verbs takes a fifth of
-/// the instructions of a run. Returns `None` for an invalid command line and for one that asks for
-/// help, which is parsed again with all definitions.
+/// Parses with the definitions of the named verb alone: building those of all verbs takes a fifth
+/// of the instructions of a run. Returns `None` for an invalid command line and for one that asks
+/// for help, which is parsed again with all definitions.
 fn parse_verb(words: &[OsString]) -> Option<Verb> {
     let (name, words) = (words.get(1)?.to_str()?, &words[1..]);
     match name {

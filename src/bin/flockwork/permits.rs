@@ -1,5 +1,5 @@
-//! The option `-j`: a number of permits, which may be relative to the number of processors, as in GNU
-//! sem.
+//! The option `-j`: a number of permits, which may be relative to the number of processors, as in
+//! GNU sem.
 
 use std::num::NonZeroU32;
 

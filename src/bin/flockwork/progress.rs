@@ -1,4 +1,5 @@
-//! The progress of a wait: a line on the standard error after a second, which a terminal shows live.
+//! The progress of a wait: a line on the standard error after a second, which a terminal shows
+//! live.
 
 use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +14,8 @@ use crate::exit::{Failure, print_error, printable};
 /// A shorter wait prints nothing.
 const DELAY: Duration = Duration::from_secs(1);
 
-/// Prints the progress of one wait. The callback that the library calls during the wait has a clone.
+/// Prints the progress of one wait. The callback that the library calls during the wait has a
+/// clone.
 #[derive(Clone)]
 pub(crate) struct Progress {
     output: Arc<Output>,

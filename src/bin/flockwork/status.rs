@@ -188,8 +188,8 @@ fn describe(holder: &Holder) -> String {
 
 // -------------------------------------------------------------------------------------------- JSON
 
-/// The same JSON, with all characters escaped that could control a terminal. serde_json escapes only
-/// those up to U+001F.
+/// The same JSON, with all characters escaped that could control a terminal. serde_json escapes
+/// only those up to U+001F.
 fn escaped(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for character in json.chars() {

@@ -84,7 +84,7 @@ fn is_misspelt(word: &str, near: &str) -> bool {
     strsim::osa_distance(word, near) <= (length / 4).max(1)
 }
 
-/// What to use instead of an option that only flock(1) or GNU sem has.
+/// Advice on an option that only flock(1) or GNU sem has.
 fn alternative_option(verb: &str, option: &str) -> Option<&'static str> {
     match (verb, option.split('=').next().unwrap_or_default()) {
         ("sem", "--semaphoretimeout" | "--semaphore-timeout" | "--st") | ("lock", "--wait") => {

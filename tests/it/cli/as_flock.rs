@@ -1,5 +1,6 @@
-//! The command under the name `flock`, compared with flock(1) of util-linux: each shell line runs with
-//! both, in directories of their own. Deliberate differences and newer options are tested alone.
+//! The command under the name `flock`, compared with flock(1) of util-linux: each shell line runs
+//! with both, in directories of their own. Deliberate differences and newer options are tested
+//! alone.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
@@ -25,8 +26,8 @@ enum Held {
     Shared,
 }
 
-/// A directory in which lines run, with the file `l` (if it is held), the directory `d`, and other files
-/// to lock or run.
+/// A directory in which lines run, with the file `l` (if it is held), the directory `d`, and other
+/// files to lock or run.
 struct Workspace {
     dir: TempDir,
     path: String,
@@ -315,7 +316,7 @@ fn options_are_spelt_as_those_of_flock_1() {
             "flock --verbose l -c true",
             "flock --verbose 9 9>l",
             "flock --verbose -u 9 9>l",
-            // Invalid command lines.
+            // These are invalid.
             "flock",
             "flock -x",
             "flock --",
@@ -500,8 +501,8 @@ fn help_and_version_go_to_the_standard_output() {
     }
 }
 
-/// If the output is not a terminal, flock(1) writes these lines after those of the command, or never with
-/// `-F`.
+/// If the output is not a terminal, flock(1) writes these lines after those of the command, or
+/// never with `-F`.
 #[test]
 fn verbose_output_precedes_the_commands_output() {
     limit!();
@@ -550,7 +551,8 @@ fn a_descriptor_is_locked_while_a_command_runs() {
     for (line, code) in [
         ("flock --fd 9 true", 65),
         ("flock -w 0.05 --fd 9 true", 65),
-        // The descriptor is closed, since flock(1) may run these tests with its own descriptor 3 open.
+        // The descriptor is closed, since flock(1) may run these tests with its own descriptor 3
+        // open.
         ("flock --fd 3 true 3>&-", 65),
         ("flock --fd x true", 64),
         ("flock --fd 9 -c a b", 64),
@@ -567,8 +569,8 @@ fn a_descriptor_is_locked_while_a_command_runs() {
     }
 }
 
-/// An installed flock(1) may be too old for these options too. Locks on bytes are independent of those of
-/// flock(2).
+/// An installed flock(1) may be too old for these options too. Locks on bytes are independent of
+/// those of flock(2).
 #[test]
 fn ranges_of_bytes_are_locked() {
     limit!();
@@ -592,7 +594,7 @@ fn ranges_of_bytes_are_locked() {
     ] {
         assert_eq!(under(held, line), expected, "{held}: {line}");
     }
-    for (line, code, says) in [
+    for (line, code, expected) in [
         ("flock --start x l true", 64, "--start: 'x'"),
         ("flock --length -1 l true", 64, "--length: '-1'"),
         ("flock --start 16E l true", 64, "--start: '16E'"),
@@ -607,12 +609,13 @@ fn ranges_of_bytes_are_locked() {
         let output = workspace.run(line);
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(code), "{line}: {stderr}");
-        assert!(stderr.starts_with("flock: ") && stderr.contains(says), "{line}: {stderr}");
+        assert!(stderr.starts_with("flock: ") && stderr.contains(expected), "{line}: {stderr}");
         assert_eq!(errors(&stderr), 1, "{line}: {stderr}");
     }
 }
 
-/// Commands with descriptors and directories, and the exit codes of util-linux 2.42, which has the option.
+/// Commands with descriptors and directories, and the exit codes of util-linux 2.42, which has the
+/// option.
 const RANGES: &[(&str, &str)] = &[
     ("flock --fcntl -n 9 9>l", "0"),
     ("flock --fcntl -s -n 9 9<l", "0"),
@@ -723,7 +726,7 @@ fn a_wait_ends_at_its_timeout_or_at_the_release() {
     }
 }
 
-/// The exit code is right at whatever time the holder releases the lock.
+/// The exit code is right whenever the holder releases the lock.
 #[test]
 fn a_descriptor_is_locked_exactly_if_the_code_is_zero() {
     limit!();
@@ -772,7 +775,7 @@ fn a_signal_ends_a_waiting_command() {
 
 /// Unlike flock(1), which leaves the command running.
 #[test]
-fn a_signal_is_passed_on_to_the_command() {
+fn a_signal_is_forwarded_to_the_command() {
     limit!();
     let workspace = Workspace::ours();
     let line = "exec flock l sh -c 'trap \"echo term; exit 7\" TERM; echo up; while :; do sleep 0.01; done'";
@@ -825,8 +828,8 @@ fn the_exit_code_is_known_although_sigchld_is_ignored() {
     }
 }
 
-/// The programs that lock a file, each with its exit code for a held lock: flockwork as flock, flockwork
-/// lock, and flock(1).
+/// The programs that lock a file, each with its exit code for a held lock: flockwork as flock,
+/// flockwork lock, and flock(1).
 fn programs() -> Vec<(Vec<String>, i32)> {
     let mut programs = vec![
         (vec!["flock".to_string()], 1),

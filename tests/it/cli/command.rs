@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 
 use crate::support::running::{Running, Start as _};
 
-/// The command in a directory, with no ignored signals: tests that run in the background of a script
-/// inherit some.
+/// The command in a directory, with no ignored signals: tests that run in the background of a
+/// script inherit some.
 pub(crate) fn flockwork(dir: &Path) -> Command {
     let mut command = Command::new("env");
     command.arg("--default-signal").arg(env!("CARGO_BIN_EXE_flockwork"));
@@ -39,8 +39,8 @@ impl Ran {
         self
     }
 
-    /// Asserts that the standard error is one line, and perhaps another with a hint, and that these
-    /// contain `expected`. They are joined by "; ".
+    /// Asserts that the standard error is an error, perhaps with a hint, and contains `expected`.
+    /// In `expected`, "; " separates the two.
     #[track_caller]
     pub(crate) fn assert_error(&self, expected: &str) {
         let (message, hint) = self.message_and_hint();

@@ -1,5 +1,5 @@
-//! `flockwork` as the first process of a pid namespace. The kernel discards unhandled signals to it, but
-//! flockwork ends by them in every wait.
+//! `flockwork` as the first process of a pid namespace. The kernel discards unhandled signals to
+//! it, but flockwork ends by them in every wait.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -1,4 +1,5 @@
-//! The documents that show the command: their scripts run, and the help texts are those of the program.
+//! The documents that show the command: their scripts run, and the help texts are those of the
+//! program.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

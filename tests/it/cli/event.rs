@@ -6,7 +6,7 @@ use crate::cli::command::{Ran, flockwork, run};
 use crate::support::running::Start as _;
 
 #[test]
-fn an_event_is_set_seen_and_cleared() {
+fn an_event_is_set_and_cleared() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
@@ -45,7 +45,7 @@ fn only_setting_an_event_creates_its_directory() {
 }
 
 #[test]
-fn a_payload_goes_through_as_it_is() {
+fn payloads_are_stored_and_printed_unchanged() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

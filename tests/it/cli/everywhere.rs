@@ -128,7 +128,7 @@ fn status_shows_what_is_held() {
     drop(peer);
 }
 
-// ------------------------------------------------------------------------- a job that ends on its own
+// ---------------------------------------------------------------------- a job that ends on its own
 
 sendable! {
     /// What this binary does when [`short`] starts it as a job.

@@ -1,4 +1,5 @@
-//! Random command lines of valid words: each ends with a documented exit code and an error, or waits.
+//! Random command lines of valid words: each ends with a documented exit code and an error, or
+//! waits.
 
 use std::io::Read as _;
 use std::process::{Command, Stdio};

@@ -1,5 +1,5 @@
-//! Invalid command lines and environments, each of which ends with an exit code and an error; and the
-//! consistency of the help texts, the manual and the completions.
+//! Invalid command lines and environments, each of which ends with an exit code and an error; and
+//! the consistency of the help texts, the manual and the completions.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};

@@ -1,4 +1,5 @@
-//! Output that cannot be written: to a full device, a closed descriptor, or a pipe without a reader.
+//! Output that cannot be written: to a full device, a closed descriptor, or a pipe without a
+//! reader.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -17,8 +18,8 @@ fn read_only() -> Stdio {
     std::fs::File::open("/dev/null").unwrap().into()
 }
 
-/// A socket whose other end is closed. It is also shut down, since a child that another test forks at
-/// this moment inherits the other end.
+/// A socket whose other end is closed. It is also shut down, since a child that another test forks
+/// at this moment inherits the other end.
 fn broken() -> Stdio {
     let (ours, _) = UnixStream::pair().unwrap();
     ours.shutdown(std::net::Shutdown::Both).unwrap();
@@ -114,7 +115,8 @@ fn verbs_that_print_fail_when_the_output_is_full() {
         }
         // The exit code is that of a program that SIGPIPE ends.
         assert_eq!(writing_to(dir, words, broken()).expect(141, "").err, "", "{words:?}");
-        // Rust's runtime opens the null device in place of a closed output, so that it is discarded.
+        // Rust's runtime opens the null device in place of a closed output, so that it is
+        // discarded.
         if !words.contains(&"--watch") {
             let code = i32::from(*words == ["event", "status", "unset"]);
             assert_eq!(closed(dir, &format!("{} >&-", words.join(" "))).expect(code, "").err, "");

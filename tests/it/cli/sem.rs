@@ -6,7 +6,7 @@ use crate::cli::command::{Holding, Ran, flockwork, run};
 use crate::support::running::Start as _;
 
 #[test]
-fn never_more_than_four_of_sixteen_run_at_once() {
+fn at_most_four_of_sixteen_jobs_run_at_once() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     // Each job creates one of four directories. A fifth job finds none left and fails.
@@ -21,7 +21,7 @@ fn never_more_than_four_of_sixteen_run_at_once() {
 }
 
 #[test]
-fn each_job_knows_its_slot() {
+fn each_job_receives_its_slot() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let slot = ["sh", "-c", "echo $FLOCKWORK_SLOT"];
@@ -56,7 +56,7 @@ fn a_different_capacity_is_an_error_without_resize() {
 }
 
 #[test]
-fn jobs_in_the_background_are_waited_for() {
+fn sem_wait_waits_for_background_jobs() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

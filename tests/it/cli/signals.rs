@@ -185,7 +185,7 @@ def rest(fd, text=b""):
 }
 
 #[test]
-fn ctrl_c_ends_both_once() {
+fn ctrl_c_reaches_the_job_once() {
     limit!();
     if !crate::support::has("python3", &["-c", "import pty"]) {
         return;

@@ -217,8 +217,8 @@ impl Ran {
     }
 }
 
-/// Whether the kernel's list has all locks, as in the initial pid namespace, and identifies files here
-/// as stat(2) does.
+/// Whether the kernel's list has all locks, as in the initial pid namespace, and identifies files
+/// here as stat(2) does.
 fn lists(dir: &Path) -> bool {
     let namespace = std::fs::metadata("/proc/self/ns/pid").unwrap();
     let is_initial = std::os::unix::fs::MetadataExt::ino(&namespace) == 0xEFFF_FFFC;

@@ -126,7 +126,7 @@ const FAILED_WAITS: &[(&[&str], i32, bool, usize)] = &[
     (&["-v", "-q"], 64, false, 1),
 ];
 
-fn others(dir: &Path) {
+fn create_set_event(dir: &Path) {
     std::fs::write(dir.join("set"), "").unwrap();
 }
 
@@ -134,8 +134,8 @@ fn line<'a>(verb: &'a Verb, options: &'a [&'a str]) -> Vec<&'a str> {
     [verb.words, options, verb.rest].concat()
 }
 
-/// The lines without hints and without the progress, which any verb prints if a loaded machine makes it
-/// wait for a second.
+/// The lines without hints and without the progress, which any verb prints if a loaded machine
+/// makes it wait for a second.
 fn without_progress(stderr: &str) -> Vec<&str> {
     let is_shown = |line: &&str| !line.contains(": waiting for `") && !line.starts_with("hint: ");
     stderr.lines().filter(is_shown).collect()
@@ -147,7 +147,7 @@ fn each_option_works_when_the_wait_fails() {
     for verb in VERBS {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
-        others(dir);
+        create_set_event(dir);
         let kept = verb.obstacle.put(dir);
         for (options, code, waits, lines) in FAILED_WAITS {
             let words = line(verb, options);
@@ -183,7 +183,7 @@ fn each_option_works_when_the_wait_succeeds() {
         ] {
             let dir = tempfile::tempdir().unwrap();
             let dir = dir.path();
-            others(dir);
+            create_set_event(dir);
             let kept = verb.obstacle.put(dir);
             let words = line(verb, options);
             let mut waiting = flockwork(dir);
@@ -211,7 +211,7 @@ fn each_option_works_without_a_wait() {
     for verb in VERBS {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
-        others(dir);
+        create_set_event(dir);
         for options in [&[][..], &["-n"], &["-w", "0"], &["-w", "1000"], &["-q"], &["-v"], &["-nv"]]
         {
             // This creates the files that have to exist, and sets or clears the event.

@@ -3,8 +3,9 @@
 //!
 //! A thread that blocks in flock(2) therefore cannot implement a timeout: if the lock were granted
 //! just after the deadline, the shell would hold a lock that this program reported as not acquired.
-//! Instead, a helper process (this program again, with the same descriptor) waits without a timeout.
-//! It is killed at the deadline. After its end, one attempt without waiting decides the result.
+//! Instead, a helper process (this program again, with the same descriptor) waits without a
+//! timeout. It is killed at the deadline. After its end, one attempt without waiting decides the
+//! result.
 
 use std::ffi::OsString;
 use std::io::{self, Read as _};
@@ -146,9 +147,9 @@ impl InheritedDescriptor {
     }
 }
 
-/// Duplicates a descriptor of which only the number is known, by sending it through a socket to this
-/// process. On Linux, opening `/dev/fd/9` would open the file again, and many containers forbid
-/// pidfd_getfd(2).
+/// Duplicates a descriptor of which only the number is known, by sending it through a socket to
+/// this process. On Linux, opening `/dev/fd/9` would open the file again, and many containers
+/// forbid pidfd_getfd(2).
 #[cfg(not(target_os = "solaris"))]
 fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
     use std::os::fd::AsRawFd as _;

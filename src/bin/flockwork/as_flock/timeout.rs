@@ -1,5 +1,5 @@
-//! Waits for a blocking call until a deadline, without polling. The call runs in a thread, which may
-//! stay blocked after the deadline until the process ends.
+//! Waits for a blocking call until a deadline, without polling. The call runs in a thread, which
+//! may stay blocked after the deadline until the process ends.
 
 use std::io;
 use std::sync::mpsc::{RecvTimeoutError, channel};

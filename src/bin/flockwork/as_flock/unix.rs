@@ -129,8 +129,8 @@ impl OpenedFile {
     }
 }
 
-/// Opens the file as flock(1) does, following symbolic links, and also returns the flags. The file is
-/// closed on exec until it is locked.
+/// Opens the file as flock(1) does, following symbolic links, and also returns the flags. The file
+/// is closed on exec until it is locked.
 fn open(path: &OsString, access: OFlags) -> Result<(OwnedFd, OFlags), Failure> {
     let everyone = Bits::from_raw_mode(0o666);
     let common = OFlags::NOCTTY | OFlags::CLOEXEC;

@@ -23,8 +23,8 @@ struct ClearedWait {
 }
 
 impl ClearedWait {
-    /// Describes the events that are still set by the first one, `conjunction`, and the number of the
-    /// other events. Also returns the verb that agrees with them.
+    /// Describes the events that are still set by the first one, `conjunction`, and the number of
+    /// the other events. Also returns the verb that agrees with them.
     fn still_set(&self, conjunction: &str) -> (String, &'static str) {
         let set_events = self.events.iter().filter(|event| event.is_set().unwrap_or(true));
         let others = set_events.clone().count().saturating_sub(1);

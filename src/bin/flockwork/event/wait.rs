@@ -108,8 +108,8 @@ pub(super) fn run(arguments: &EventWaitArgs) -> Outcome {
     Ok(Exit::Success)
 }
 
-/// Sets the event again with a payload that could not be printed, so that the next consumer receives
-/// it. If another process has set the event since, its payload stays and this one is lost.
+/// Sets the event again with a payload that could not be printed, so that the next consumer
+/// receives it. If another process has set the event since, its payload stays and this one is lost.
 fn restore(event: &Event, payload: Vec<u8>, failure: Failure) -> Failure {
     failure.hint(match event.set_new(payload) {
         Ok(true) => "consume the event again, since it was set again with its payload",

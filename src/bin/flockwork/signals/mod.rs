@@ -4,8 +4,9 @@
 //! they have their default action; from then on they are forwarded. Ignored signals stay ignored,
 //! also in the command, which may run under nohup(1) or in the background of a script.
 //!
-//! A child inherits the blocked signals, so the thread that starts the command unblocks them at that
-//! moment. Handlers record the signals that arrive meanwhile, and these are forwarded afterwards.
+//! A child inherits the blocked signals, so the thread that starts the command unblocks them at
+//! that moment. Handlers record the signals that arrive meanwhile, and these are forwarded
+//! afterwards.
 
 #[cfg(unix)]
 mod source;

@@ -31,7 +31,7 @@ impl Signals {
                     std::process::exit(130); // the command does not run yet
                 }
             };
-            ctrlc::set_handler(handler).map_err(|why| failed("watch for Ctrl-C", &why))?;
+            ctrlc::set_handler(handler).map_err(|why| failed("handle Ctrl-C", &why))?;
         }
         #[cfg(windows)]
         let job = {

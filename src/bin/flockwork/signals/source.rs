@@ -1,4 +1,4 @@
-//! Receives signals, and tells those that the terminal sent to its foreground process group.
+//! Receives signals, and whether the terminal sent each one to its foreground process group.
 
 use nix::sys::signal::{SigSet, Signal};
 

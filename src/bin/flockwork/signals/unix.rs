@@ -57,7 +57,7 @@ impl Signals {
     /// Must be called before any thread is started: threads inherit the blocked signals.
     pub(crate) fn install() -> Result<Self, Failure> {
         let failed = |why: &dyn std::fmt::Display| {
-            Failure::new(Exit::System, format!("could not watch for signals: {why}"))
+            Failure::new(Exit::System, format!("could not handle signals: {why}"))
         };
         let ignored = ignored();
         let is_forwarded =
@@ -65,8 +65,8 @@ impl Signals {
         let forwarded: Vec<_> = FORWARDED.into_iter().filter(is_forwarded).collect();
         let set: SigSet = forwarded.iter().copied().collect();
         set.thread_block().map_err(|error| failed(&error))?;
-        // If the ignored signals are unknown, no handlers are installed: a signal with a handler is no
-        // longer ignored, not even in the command.
+        // If the ignored signals are unknown, no handlers are installed: a signal with a handler is
+        // no longer ignored, not even in the command.
         let mut caught = Vec::new();
         for signal in forwarded.into_iter().filter(|_| ignored.is_some()) {
             let flag = Arc::new(AtomicBool::new(false));
@@ -104,8 +104,8 @@ impl Signals {
     pub(crate) fn start(&self, job: &Job) -> Result<Child, Failure> {
         let mut command = self.shared.command();
         let _ = self.set.thread_unblock();
-        // These signals arrived before the start of the command, so the terminal did not send them to
-        // it.
+        // These signals arrived before the start of the command, so the terminal did not send them
+        // to it.
         self.handle_caught(*command);
         let spawned = job.spawn();
         let _ = self.set.thread_block();
@@ -185,8 +185,8 @@ impl Shared {
         }
     }
 
-    /// rustix has no `waitid` for OpenBSD. A signal at the very end may be sent to a pid that another
-    /// process has, and this process does not stop with the command.
+    /// rustix has no `waitid` for OpenBSD. A signal at the very end may be sent to a pid that
+    /// another process has, and this process does not stop with the command.
     #[cfg(target_os = "openbsd")]
     fn wait_until_exited(&self, _pid: Pid) {}
 
@@ -277,16 +277,16 @@ fn is_stopped_by_tstp(_status: &rustix::process::WaitIdStatus) -> bool {
     true
 }
 
-/// Lets signals end a verb that runs no command in a container. The kernel discards unhandled signals
-/// to the first process of a pid namespace, so handlers end this process, with the exit code of a
-/// shell. Ignored signals stay ignored. A program that replaces this process does not inherit the
-/// handlers.
+/// Lets signals end a verb that runs no command in a container. The kernel discards unhandled
+/// signals to the first process of a pid namespace, so handlers end this process, with the exit
+/// code of a shell. Ignored signals stay ignored. A program that replaces this process does not
+/// inherit the handlers.
 pub(crate) fn end_on_signals() -> Result<(), Failure> {
     if std::process::id() != 1 {
         return Ok(());
     }
     let failed = |why: &dyn std::fmt::Display| {
-        Failure::new(Exit::System, format!("could not watch for signals: {why}"))
+        Failure::new(Exit::System, format!("could not handle signals: {why}"))
     };
     let ignored = ignored().unwrap_or_default();
     let ends = |signal: &Signal| {
@@ -305,8 +305,8 @@ pub(crate) fn end_on_signals() -> Result<(), Failure> {
     set.thread_unblock().map_err(|error| failed(&error))
 }
 
-/// Ends this process by SIGINT, as the command was. A shell ends its loop after that signal, but not
-/// after an exit code.
+/// Ends this process by SIGINT, as the command was. A shell ends its loop after that signal, but
+/// not after an exit code.
 pub(crate) fn die_by_sigint() {
     let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGINT);
 }
