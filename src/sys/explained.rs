@@ -25,3 +25,20 @@ pub(crate) fn explained(
 pub(crate) fn hint_of(error: &io::Error) -> Option<&'static str> {
     error.get_ref()?.downcast_ref::<Explained>().map(|explained| explained.hint)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hint_is_apart_from_the_text() {
+        limit!();
+        let error = explained(io::ErrorKind::NotFound, "the file is gone", "create it");
+        assert_eq!(
+            (error.kind(), &*error.to_string()),
+            (io::ErrorKind::NotFound, "the file is gone")
+        );
+        assert_eq!(hint_of(&error), Some("create it"));
+        assert_eq!(hint_of(&io::Error::other("a plain error")), None);
+    }
+}

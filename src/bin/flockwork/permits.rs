@@ -16,7 +16,7 @@ pub(crate) enum PermitCount {
 /// Parses `4`, `+1`, `-1` or `50%`.
 pub(crate) fn parse(text: &str) -> Result<PermitCount, String> {
     let invalid =
-        || "expected a number such as 4, or relative to the processors, 50%, +1 or -1".to_string();
+        || "expected a number such as 4, or 50%, +1 or -1 relative to the processors".to_string();
     let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if let Some(percent) = text.strip_suffix('%') {
         let is_number = percent.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');

@@ -51,7 +51,7 @@ pub(super) fn run(arguments: &EventWaitArgs) -> Outcome {
     let options = arguments.create.options().any_file_type(arguments.exists);
     let paths = &arguments.paths;
     if arguments.consume && paths.len() > 1 {
-        return Err(command_line::usage("event", "--consume requires exactly one PATH"));
+        return Err(command_line::usage("event wait", "--consume requires exactly one PATH"));
     }
     if arguments.cleared && paths.len() > 1 {
         return cleared::wait_for_several(arguments, &options);
