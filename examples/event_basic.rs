@@ -6,7 +6,7 @@ use flockwork::Event;
 
 fn main() -> flockwork::Result<()> {
     let ready = Event::open("target/event_basic.ready")?;
-    ready.clear()?; // an earlier run has left it set
+    ready.clear()?; // an earlier run left it set
 
     let server = ready.clone();
     let server = thread::spawn(move || server.set_with(b"port 4242"));

@@ -1,7 +1,9 @@
-//! Programs that know nothing of each other count in one JSON file: three with flockwork, and one in Python, which locks
-//! the file's lock as any program can that has flock(2). Meanwhile one more reads the file over and over again. No
-//! count is lost, and nobody ever sees half of one. They are real processes: this program again, and `python3`. (Where
-//! that is missing, or has no `fcntl`, as on Windows, it goes without.)
+//! Three programs and a Python script count in one JSON file, and no count is lost.
+//!
+//! The three programs use flockwork. The script locks the file's lock with flock(2), as any program
+//! can. Meanwhile another program reads the file again and again, and never sees a part of a change.
+//! The program starts itself again for each of them. Without a `python3` that has `fcntl`, as on
+//! Windows, the script is left out.
 //!
 //! ```text
 //! cargo run --example counter
@@ -16,19 +18,19 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use flockwork::SharedFile;
 use serde_json::{Value, json};
 
-/// So often each program counts.
+/// How many times each program counts.
 const TIMES: u64 = 200;
 const RUST_PROGRAMS: [&str; 3] = ["alpha", "beta", "gamma"];
 const PYTHON_PROGRAM: &str = "python";
 
 const COUNT: &str = "count";
 const READ: &str = "read";
-/// What each of them says before it begins.
+/// What each program prints before it begins.
 const READY: &str = "ready";
 
 /// A program in another language. All programs must use the same lock, whose path is the data file's
-/// path with `.flock` added. What it writes takes the data file's place in one step, so
-/// that a reader without the lock sees no half of it either.
+/// path with `.flock` added. The script replaces the data file in one step, so a reader without the
+/// lock never sees a part of a change.
 const PYTHON: &str = r#"
 import fcntl, json, os, sys
 
@@ -52,7 +54,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments[..] {
-        [] => story(),
+        [] => demo(),
         [COUNT, path, name] => count(Path::new(path), name).map(|()| true),
         [READ, path] => read(Path::new(path)).map(|()| true),
         _ => {
@@ -70,9 +72,9 @@ fn main() -> ExitCode {
     }
 }
 
-// -------------------------------------------------------------------- those who count, and who reads
+// --------------------------------------------------------------------- the programs and the reader
 
-/// The counterpart of what the Python program does.
+/// Does the same as the Python script.
 fn count(path: &Path, name: &str) -> Result<(), Box<dyn Error>> {
     let file = SharedFile::open(path)?;
     println!("{READY}");
@@ -89,13 +91,13 @@ fn count(path: &Path, name: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// To what is not there yet as well.
+/// Adds one to a count. A missing count is zero.
 fn add_one(count: &mut Value) {
     *count = json!(count.as_u64().unwrap_or(0) + 1);
 }
 
-/// Reads the file until the parent has had enough, and once more. Ends with an error if there is anything in it but
-/// counts that add up, or a count that has gone back.
+/// Reads the file until the parent closes the pipe, and once more. Returns an error if the counts do
+/// not add up to the total, or if a count has decreased.
 fn read(path: &Path) -> Result<(), Box<dyn Error>> {
     let file = SharedFile::open(path)?;
     let mut last = Counts::parse(&file.read()?)?;
@@ -105,7 +107,7 @@ fn read(path: &Path) -> Result<(), Box<dyn Error>> {
     loop {
         let is_last = parent.is_finished();
         let counts = Counts::parse(&file.read()?)?;
-        if !counts.goes_on_from(&last) {
+        if !counts.continues(&last) {
             return Err(format!("{counts:?} came after {last:?}").into());
         }
         reads += 1;
@@ -118,7 +120,7 @@ fn read(path: &Path) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Until it closes the pipe.
+/// Waits until the parent closes the pipe.
 fn wait_for_the_parent() -> io::Result<()> {
     io::stdin().read_to_end(&mut Vec::new()).map(drop)
 }
@@ -138,7 +140,7 @@ impl Counts {
 
     fn parse(text: &[u8]) -> Result<Self, Box<dyn Error>> {
         let counts: Value = serde_json::from_slice(text)?;
-        let number = |count: &Value| count.as_u64().ok_or("a count that is none");
+        let number = |count: &Value| count.as_u64().ok_or("not a count");
         let by = counts["by"].as_object().ok_or("no counts")?;
         let by = by.iter().map(|(name, count)| Ok::<_, &str>((name.clone(), number(count)?)));
         let counts = Self { total: number(&counts["total"])?, by: by.collect::<Result<_, _>>()? };
@@ -148,15 +150,16 @@ impl Counts {
         Ok(counts)
     }
 
-    fn goes_on_from(&self, last: &Self) -> bool {
+    /// Whether no count is smaller than in `last`.
+    fn continues(&self, last: &Self) -> bool {
         last.by.iter().all(|(name, count)| self.by.get(name) >= Some(count))
     }
 }
 
 // --------------------------------------------------------------------------------------- the parent
 
-/// Starts them, lets them count, and looks whether it is all there.
-fn story() -> Result<bool, Box<dyn Error>> {
+/// Starts the programs, waits until they have counted, and checks the counts.
+fn demo() -> Result<bool, Box<dyn Error>> {
     let directory = tempfile::Builder::new().prefix("flockwork-example-").tempdir()?;
     let path = directory.path().join("counter.json");
     let file = SharedFile::open(&path)?;
@@ -176,30 +179,30 @@ fn story() -> Result<bool, Box<dyn Error>> {
         python.arg(&script).arg(&path).args([PYTHON_PROGRAM, &TIMES.to_string()]);
         programs.push((PYTHON_PROGRAM, Program::start(&mut python)?));
     } else {
-        println!("The Python program is left out: there is no python3 here that knows fcntl.");
+        println!("The Python script is left out: there is no python3 with fcntl.");
     }
     println!(
-        "{} programs count in one JSON file, {TIMES} times each, and one more reads it all the time.",
+        "{} programs count in one JSON file, {TIMES} times each, while another program reads it.",
         programs.len()
     );
 
     let mut reader = Program::start(Command::new(&this_program).arg(READ).arg(&path))?;
     for (_, program) in &mut programs {
-        program.go_on();
+        program.close_input();
     }
-    let mut all_well = true;
+    let mut succeeded = true;
     for (_, program) in &mut programs {
-        all_well &= program.child.wait()?.success();
+        succeeded &= program.child.wait()?.success();
     }
-    reader.go_on();
-    let read = reader.line().unwrap_or_default(); // nothing, if it ended with an error
-    all_well &= reader.child.wait()?.success();
+    reader.close_input();
+    let read = reader.line().unwrap_or_default(); // empty if the reader failed
+    succeeded &= reader.child.wait()?.success();
 
     let counts = Counts::parse(&file.read()?)?;
-    drop(file); // Windows removes no files that are open
+    drop(file); // Windows does not remove open files
     directory.close()?;
     let names: Vec<&str> = programs.iter().map(|(name, _)| *name).collect();
-    Ok(judge(&names, &counts, &read) && all_well)
+    Ok(check(&names, &counts, &read) && succeeded)
 }
 
 fn has_python() -> bool {
@@ -209,7 +212,7 @@ fn has_python() -> bool {
     python.status().is_ok_and(|status| status.success())
 }
 
-/// Does not outlive the parent, also if that fails.
+/// A process that is killed when this is dropped, so that it does not outlive the parent.
 struct Program {
     child: Child,
     input: Option<ChildStdin>,
@@ -217,14 +220,14 @@ struct Program {
 }
 
 impl Program {
-    /// Returns when it is ready.
+    /// Starts the program and waits until it is ready.
     fn start(command: &mut Command) -> Result<Self, Box<dyn Error>> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let (input, output) = (child.stdin.take(), child.stdout.take().ok_or("no pipe")?);
         let mut program = Self { child, input, output: BufReader::new(output) };
         match &*program.line()? {
             READY => Ok(program),
-            line => Err(format!("{command:?} said {line:?}").into()),
+            line => Err(format!("{command:?} printed {line:?}").into()),
         }
     }
 
@@ -234,22 +237,22 @@ impl Program {
         Ok(line.trim_end().into())
     }
 
-    /// What it waits for.
-    fn go_on(&mut self) {
+    /// Closes the pipe that the program waits for.
+    fn close_input(&mut self) {
         self.input = None;
     }
 }
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // Both fail for one that has ended.
+        // Both calls fail if the process has already exited.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Whether each has counted as often as it should, and the reader was content to the end.
-fn judge(names: &[&str], counts: &Counts, read: &str) -> bool {
+/// Checks that no count is missing, and that the reader succeeded and saw the final total.
+fn check(names: &[&str], counts: &Counts, read: &str) -> bool {
     println!();
     for name in names {
         println!("{name:>8} {:5}", counts.by.get(*name).unwrap_or(&0));
@@ -258,21 +261,23 @@ fn judge(names: &[&str], counts: &Counts, read: &str) -> bool {
 
     let expected: BTreeMap<String, u64> =
         names.iter().map(|name| (name.to_string(), TIMES)).collect();
-    let is_counted = counts.by == expected; // and they add up
+    let is_complete = counts.by == expected;
     let read: Vec<&str> = read.split(' ').collect();
     let is_read = match read[..] {
         [reads, states, last] => {
             println!(
-                "\nThe reader read {reads} times and saw {states} states, none of them broken."
+                "\nThe reader read the file {reads} times and saw {states} states, none incomplete."
             );
             last == counts.total.to_string()
         }
         _ => false,
     };
-    if is_counted && is_read {
-        println!("All {} are there, and nobody saw half of one.", counts.total);
+    if is_complete && is_read {
+        println!("None of the {} counts is missing.", counts.total);
     } else {
-        println!("FAILED: all are there: {is_counted}, the reader saw nothing wrong: {is_read}.");
+        println!(
+            "FAILED: the counts are complete: {is_complete}, the reader succeeded: {is_read}."
+        );
     }
-    is_counted && is_read
+    is_complete && is_read
 }

@@ -1,7 +1,8 @@
-//! Two waiters and an event, as in the tutorial on Python's `multiprocessing.Event`: one waits until the event is
-//! set, the other for two seconds at most, and the main process sets it after three. They are real processes:
-//! this program again. It shows from what the waiters report that the one gave up in time and the other was let
-//! through.
+//! Two processes wait for an event, as in the tutorial on Python's `multiprocessing.Event`.
+//!
+//! The main process sets the event after three seconds. Waiter 1 waits without a limit. Waiter 2
+//! waits for at most two seconds and times out. The program starts itself again for each waiter,
+//! and checks from their reports that both did what they should.
 //!
 //! ```text
 //! cargo run --example event
@@ -16,18 +17,18 @@ use std::time::{Duration, Instant, SystemTime};
 
 use flockwork::Event;
 
-/// How long the second waiter waits.
+/// How long waiter 2 waits.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// When the event is set.
 const SET_AFTER: Duration = Duration::from_secs(3);
-/// Something is wrong with a waiter that says nothing for so long.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A waiter that reports nothing for this long is stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
 
-// What a waiter reports.
+// The words of a waiter's reports.
 const WAITS: &str = "waits";
-const GOES_ON: &str = "goes-on";
-const GIVES_UP: &str = "gives-up";
-const GIVES_UP_EARLY: &str = "gives-up-early";
+const CONTINUES: &str = "continues";
+const TIMES_OUT: &str = "times-out";
+const TIMES_OUT_EARLY: &str = "times-out-early";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -56,31 +57,32 @@ fn main() -> ExitCode {
 /// Python's `event.wait()`.
 fn wait(path: &Path) -> Result<(), Box<dyn Error>> {
     let event = Event::open(path)?;
-    say(WAITS, "waits for the event, without limit");
+    report(WAITS, "waits for the event, without a limit");
     event.wait()?;
-    say(GOES_ON, &format!("goes on, is_set: {}", event.is_set()?));
+    report(CONTINUES, &format!("continues, is_set: {}", event.is_set()?));
     Ok(())
 }
 
-/// Python's `event.wait(2)`. That it was in vain is an error value here, which nobody can overlook.
+/// Python's `event.wait(2)`. A timeout is an error here, so the caller cannot overlook it.
 fn wait_for_two_seconds(path: &Path) -> Result<(), Box<dyn Error>> {
     let event = Event::open(path)?;
-    say(WAITS, "waits for it, for two seconds");
+    report(WAITS, "waits for the event, for at most two seconds");
     let start = Instant::now();
     match event.wait_timeout(TIMEOUT) {
-        Ok(()) => say(GOES_ON, &format!("goes on, is_set: {}", event.is_set()?)),
+        Ok(()) => report(CONTINUES, &format!("continues, is_set: {}", event.is_set()?)),
         Err(error) if error.is_timed_out() => {
-            let word = if start.elapsed() < TIMEOUT { GIVES_UP_EARLY } else { GIVES_UP };
-            say(word, &format!("gave up, is_set: {} ({error})", event.is_set()?));
+            let word = if start.elapsed() < TIMEOUT { TIMES_OUT_EARLY } else { TIMES_OUT };
+            report(word, &format!("timed out, is_set: {} ({error})", event.is_set()?));
         }
         Err(error) => return Err(error.into()),
     }
     Ok(())
 }
 
-/// `WORD TIME TEXT`: what the parent judges by, when, and what it shows. The time is that of the one clock that
-/// all processes of the system can compare, even though somebody might set it in these three seconds.
-fn say(word: &str, text: &str) {
+/// Prints `WORD TIME TEXT`. The parent checks the word and the time, and shows the text.
+///
+/// The time comes from the system's clock, which all processes share.
+fn report(word: &str, text: &str) {
     println!("{word} {} {text}", clock().as_nanos());
 }
 
@@ -90,7 +92,7 @@ fn clock() -> Duration {
 
 // --------------------------------------------------------------------------------------- the parent
 
-/// Starts the waiters, sets the event, shows what happens, and judges it.
+/// Starts the waiters, sets the event, shows the reports and checks them.
 fn tutorial() -> Result<bool, Box<dyn Error>> {
     println!("Two processes wait for an event, and the main process sets it.\n");
     let directory = tempfile::Builder::new().prefix("flockwork-example-").tempdir()?;
@@ -98,39 +100,42 @@ fn tutorial() -> Result<bool, Box<dyn Error>> {
     let event = Event::open(&path)?;
 
     let (sender, lines) = mpsc::channel();
-    let mut story = Story { start: clock(), lines, said: Vec::new() };
+    let mut transcript = Transcript { start: clock(), lines, reports: Vec::new() };
     let mut waiters = Vec::new();
     for number in 1..=2 {
         waiters.push(Waiter::start(number, &path, sender.clone())?);
     }
     drop(sender);
 
-    // After three seconds. On a machine so busy that the second still waits then, after it has given up.
-    while (story.find(1, WAITS).is_none() || story.end(2).is_none()) && story.goes_on()? {}
+    // The event is set after three seconds, or later on a machine so busy that waiter 2 has not
+    // timed out by then.
+    while (transcript.find(1, WAITS).is_none() || transcript.end(2).is_none())
+        && transcript.receive_next()?
+    {}
     loop {
-        let left = SET_AFTER.saturating_sub(story.now());
-        if left.is_zero() || story.hear(left)? == Heard::TheEnd {
+        let left = SET_AFTER.saturating_sub(transcript.now());
+        if left.is_zero() || transcript.receive(left)? == Received::Closed {
             break;
         }
     }
-    let set_at = story.now();
+    let set_at = transcript.now();
     show(set_at, "main sets the event");
     event.set()?;
 
-    while story.goes_on()? {}
-    let mut all_well = true;
+    while transcript.receive_next()? {}
+    let mut succeeded = true;
     for waiter in &mut waiters {
-        all_well &= waiter.0.wait()?.success();
+        succeeded &= waiter.0.wait()?.success();
     }
     directory.close()?;
-    Ok(story.judge(set_at) && all_well)
+    Ok(transcript.check(set_at) && succeeded)
 }
 
 fn show(time: Duration, text: &str) {
     println!("{:5.2} s  {text}", time.as_secs_f64());
 }
 
-/// Does not outlive the parent, also if that fails.
+/// A process that is killed when this is dropped, so that it does not outlive the parent.
 struct Waiter(Child);
 
 impl Waiter {
@@ -152,91 +157,91 @@ impl Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        // Both fail for one that has ended.
+        // Both calls fail if the process has already exited.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// What the waiters have said.
-struct Story {
+/// The reports of all waiters so far.
+struct Transcript {
     start: Duration,
     lines: Receiver<(usize, String)>,
-    said: Vec<Said>,
+    reports: Vec<Report>,
 }
 
-struct Said {
+struct Report {
     waiter: usize,
     word: String,
-    /// Since the start.
+    /// The time since the start.
     time: Duration,
     text: String,
 }
 
 #[derive(PartialEq, Eq)]
-enum Heard {
-    ALine,
+enum Received {
+    Line,
     Nothing,
     /// All waiters have closed their output.
-    TheEnd,
+    Closed,
 }
 
-impl Story {
+impl Transcript {
     fn now(&self) -> Duration {
         clock().saturating_sub(self.start)
     }
 
-    /// Waits for the next line, and shows it.
-    fn hear(&mut self, at_most: Duration) -> Result<Heard, Box<dyn Error>> {
-        let (waiter, line) = match self.lines.recv_timeout(at_most) {
-            Ok(said) => said,
-            Err(RecvTimeoutError::Timeout) => return Ok(Heard::Nothing),
-            Err(RecvTimeoutError::Disconnected) => return Ok(Heard::TheEnd),
+    /// Waits for the next report and shows it.
+    fn receive(&mut self, timeout: Duration) -> Result<Received, Box<dyn Error>> {
+        let (waiter, line) = match self.lines.recv_timeout(timeout) {
+            Ok(received) => received,
+            Err(RecvTimeoutError::Timeout) => return Ok(Received::Nothing),
+            Err(RecvTimeoutError::Disconnected) => return Ok(Received::Closed),
         };
         let mut words = line.splitn(3, ' ');
-        let mut next = || words.next().ok_or("half a line").map(str::to_string);
+        let mut next = || words.next().ok_or("an incomplete report").map(str::to_string);
         let (word, time, text) = (next()?, next()?, next()?);
         let time = Duration::from_nanos(time.parse()?).saturating_sub(self.start);
         show(time, &format!("waiter {waiter} {text}"));
-        self.said.push(Said { waiter, word, time, text });
-        Ok(Heard::ALine)
+        self.reports.push(Report { waiter, word, time, text });
+        Ok(Received::Line)
     }
 
-    /// Waits for the next line as long as it takes. False when there will be none.
-    fn goes_on(&mut self) -> Result<bool, Box<dyn Error>> {
-        match self.hear(PATIENCE)? {
-            Heard::ALine => Ok(true),
-            Heard::Nothing => Err("a waiter is stuck".into()),
-            Heard::TheEnd => Ok(false),
+    /// Waits for the next report and shows it. Returns false when all waiters have exited.
+    fn receive_next(&mut self) -> Result<bool, Box<dyn Error>> {
+        match self.receive(STUCK_AFTER)? {
+            Received::Line => Ok(true),
+            Received::Nothing => Err("a waiter is stuck".into()),
+            Received::Closed => Ok(false),
         }
     }
 
-    fn find(&self, waiter: usize, word: &str) -> Option<&Said> {
-        self.said.iter().find(|said| said.waiter == waiter && said.word == word)
+    fn find(&self, waiter: usize, word: &str) -> Option<&Report> {
+        self.reports.iter().find(|report| report.waiter == waiter && report.word == word)
     }
 
-    /// How the wait of that waiter ended.
-    fn end(&self, waiter: usize) -> Option<&Said> {
-        self.said.iter().find(|said| said.waiter == waiter && said.word != WAITS)
+    /// How the wait of this waiter ended.
+    fn end(&self, waiter: usize) -> Option<&Report> {
+        self.reports.iter().find(|report| report.waiter == waiter && report.word != WAITS)
     }
 
-    /// Whether the second waiter gave up when its time was over and before the event was set, and the first was let
-    /// through, and not before that. How much later anything was says more about the machine.
-    fn judge(&self, set_at: Duration) -> bool {
-        let is_first_well = self.end(1).is_some_and(|end| {
-            end.word == GOES_ON && end.time >= set_at && end.text.contains("is_set: true")
+    /// Checks that waiter 2 timed out, but not too early, before the event was set, and that waiter 1
+    /// continued after that. Upper limits would test the machine and not the event.
+    fn check(&self, set_at: Duration) -> bool {
+        let first_is_right = self.end(1).is_some_and(|end| {
+            end.word == CONTINUES && end.time >= set_at && end.text.contains("is_set: true")
         });
-        let is_second_well = self.end(2).is_some_and(|end| {
-            end.word == GIVES_UP && end.time <= set_at && end.text.contains("is_set: false")
+        let second_is_right = self.end(2).is_some_and(|end| {
+            end.word == TIMES_OUT && end.time <= set_at && end.text.contains("is_set: false")
         });
         println!();
-        match (is_first_well, is_second_well) {
+        match (first_is_right, second_is_right) {
             (true, true) => {
-                println!("Waiter 2 gave up in time, and waiter 1 went on when the event was set.");
+                println!("Waiter 2 timed out, and waiter 1 continued when the event was set.");
             }
             (false, _) => println!("FAILED: waiter 1 did not wait until the event was set."),
-            (true, false) => println!("FAILED: waiter 2 did not wait for two seconds and give up."),
+            (true, false) => println!("FAILED: waiter 2 did not time out after two seconds."),
         }
-        is_first_well && is_second_well
+        first_is_right && second_is_right
     }
 }

@@ -1,10 +1,11 @@
-//! Two workers append to one file, as in the tutorial on Python's `multiprocessing.Lock`: one holds the
-//! lock in a scope (Python's `with lock:`), the other locks and unlocks by name (`lock.acquire()`,
-//! `lock.release()`). They are real processes: this program again.
+//! Two processes append to one file, as in the tutorial on Python's `multiprocessing.Lock`.
+//!
+//! One worker holds the lock for a scope (Python's `with lock:`). The other one locks and unlocks
+//! explicitly (`lock.acquire()`, `lock.release()`). The program starts itself again for each worker.
 //!
 //! ```text
-//! cargo run --example lock                     the lines of the two never mix
-//! cargo run --example lock -- --without-lock   what happens otherwise
+//! cargo run --example lock                     the lines of the two workers never mix
+//! cargo run --example lock -- --without-lock   the lines are torn
 //! ```
 
 use std::error::Error;
@@ -18,7 +19,7 @@ use flockwork::{Lock, Options};
 
 const TURNS: usize = 3;
 const LINES: usize = 4;
-/// Each line is written in pieces with a pause between them: time enough for the other to write into it.
+/// A line is written in pieces, with pauses in which the other worker could write into it.
 const PIECES: [&str; 4] = ["all", " of", " one", " line"];
 
 fn main() -> ExitCode {
@@ -45,7 +46,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Starts the two workers and reads what they wrote. With the lock, a torn line is a failure.
+/// Starts the two workers and checks the lines that they wrote. With the lock, a torn line is a
+/// failure.
 fn tutorial(with_lock: bool) -> Result<bool, Box<dyn Error>> {
     let directory = std::env::temp_dir().join(format!("flockwork-example-{}", std::process::id()));
     std::fs::create_dir_all(&directory)?;
@@ -62,9 +64,9 @@ fn tutorial(with_lock: bool) -> Result<bool, Box<dyn Error>> {
             .spawn()
     };
     let workers = [start("scoped")?, start("explicit")?];
-    let mut all_well = true;
+    let mut succeeded = true;
     for mut worker in workers {
-        all_well &= worker.wait()?.success();
+        succeeded &= worker.wait()?.success();
     }
 
     let text = std::fs::read_to_string(directory.join("shared.txt"))?;
@@ -79,13 +81,13 @@ fn tutorial(with_lock: bool) -> Result<bool, Box<dyn Error>> {
     }
     println!("\n{} lines, {torn} of them torn.", text.lines().count());
     if !with_lock {
-        println!("Run it without --without-lock to see them whole.");
+        println!("Run the example without --without-lock to see whole lines.");
     }
     std::fs::remove_dir_all(&directory)?;
-    Ok(all_well && (torn == 0 || !with_lock))
+    Ok(succeeded && (torn == 0 || !with_lock))
 }
 
-/// One of the two processes.
+/// The main function of a worker process.
 fn worker(name: &str, directory: &Path, with_lock: bool) -> Result<(), Box<dyn Error>> {
     let mut file =
         OpenOptions::new().create(true).append(true).open(directory.join("shared.txt"))?;
@@ -105,16 +107,16 @@ fn worker(name: &str, directory: &Path, with_lock: bool) -> Result<(), Box<dyn E
         if !with_lock {
             write_lines(&mut file, name)?;
         } else if name == "scoped" {
-            let _held = lock.lock()?;
+            let _guard = lock.lock()?;
             println!("{me} holds the lock, turn {turn}");
             write_lines(&mut file, name)?;
-            println!("{me} lets go at the end of its scope");
+            println!("{me} releases the lock at the end of the scope");
         } else {
-            let held = lock.lock()?;
+            let guard = lock.lock()?;
             println!("{me} holds the lock, turn {turn}");
             write_lines(&mut file, name)?;
-            println!("{me} lets go by unlock()");
-            held.unlock()?;
+            println!("{me} releases the lock with unlock()");
+            guard.unlock()?;
         }
         std::thread::sleep(Duration::from_millis(10));
     }

@@ -1,6 +1,8 @@
-//! A client that is started before its server: the server binds a port that the system chooses, and says by an event
-//! that it can be reached, with the port as the event's payload. The client waits for the event, and needs neither
-//! a fixed port nor retries. Both are real processes: this program again.
+//! A client is started before its server, and learns the server's port from an event.
+//!
+//! The server binds a port that the system chooses, and sets the event with the port as its
+//! payload. The client waits for the event, so it needs neither a fixed port nor retries. The
+//! program starts itself again as the server and as the client.
 //!
 //! ```text
 //! cargo run --example ready_port
@@ -18,30 +20,30 @@ use flockwork::Event;
 
 /// How long the client waits for the server.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// For the client to be seen waiting.
+/// How long the client waits before the server is started.
 const HEAD_START: Duration = Duration::from_millis(500);
-/// Something is wrong with a process that says nothing for so long.
-const PATIENCE: Duration = Duration::from_secs(2 * TIMEOUT.as_secs());
+/// A process that reports nothing for this long is stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(2 * TIMEOUT.as_secs());
 
-// What they say to each other.
+// What the client and the server send to each other.
 const QUESTION: &str = "hello, server";
 const ANSWER: &str = "hello, client";
 
 const SERVER: &str = "server";
 const CLIENT: &str = "client";
 
-// What they report.
+// The words of their reports.
 const WAITS: &str = "waits";
 const LISTENS: &str = "listens";
 const FINDS: &str = "finds";
-const HEARS: &str = "hears";
+const RECEIVES: &str = "receives";
 const CLEARS: &str = "clears";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments[..] {
-        [] => story(),
+        [] => demo(),
         [SERVER, path] => serve(Path::new(path)).map(|()| true),
         [CLIENT, path] => call(Path::new(path)).map(|()| true),
         _ => {
@@ -63,38 +65,38 @@ fn main() -> ExitCode {
 
 fn serve(path: &Path) -> Result<(), Box<dyn Error>> {
     let ready = Event::open(path)?;
-    // A server that was killed leaves its event set, and nobody listens on that port any more.
+    // A server that was killed left its event set, although no process listens on that port.
     ready.clear()?;
 
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let port = listener.local_addr()?.port();
-    say(LISTENS, &port.to_string());
-    // From here on whoever connects is let in, or waits in the listener's queue. Nobody ever reads half a number.
+    report(LISTENS, &port.to_string());
+    // From here on a client can connect. It always reads the whole number.
     ready.set_with(port.to_string().as_bytes())?;
 
     let (stream, _) = listener.accept()?;
-    let heard = read_line(&stream)?;
-    say(HEARS, &heard);
+    let received = read_line(&stream)?;
+    report(RECEIVES, &received);
     writeln!(&stream, "{ANSWER}")?;
 
     ready.clear()?;
-    say(CLEARS, "");
+    report(CLEARS, "");
     Ok(())
 }
 
 fn call(path: &Path) -> Result<(), Box<dyn Error>> {
     let ready = Event::open(path)?;
-    say(WAITS, "");
+    report(WAITS, "");
     ready.wait_timeout(TIMEOUT)?;
 
-    let payload = ready.payload()?.ok_or("the server has gone again")?;
+    let payload = ready.payload()?.ok_or("the server has already exited")?;
     let port: u16 = std::str::from_utf8(&payload)?.parse()?;
-    say(FINDS, &port.to_string());
+    report(FINDS, &port.to_string());
 
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     writeln!(&stream, "{QUESTION}")?;
-    let heard = read_line(&stream)?;
-    say(HEARS, &heard);
+    let received = read_line(&stream)?;
+    report(RECEIVES, &received);
     Ok(())
 }
 
@@ -104,9 +106,10 @@ fn read_line(stream: &TcpStream) -> io::Result<String> {
     Ok(line.trim_end().to_string())
 }
 
-/// `WORD TIME DETAILS`: what the parent shows and judges by. The time is that of the one clock that all processes of
-/// the system can compare, even though somebody might set it meanwhile.
-fn say(word: &str, details: &str) {
+/// Prints `WORD TIME DETAILS`, which the parent shows and checks.
+///
+/// The time comes from the system's clock, which all processes share.
+fn report(word: &str, details: &str) {
     println!("{word} {} {details}", clock().as_nanos());
 }
 
@@ -116,36 +119,34 @@ fn clock() -> Duration {
 
 // --------------------------------------------------------------------------------------- the parent
 
-/// Starts the client and then the server, shows what they do, and judges it.
-fn story() -> Result<bool, Box<dyn Error>> {
-    println!(
-        "A client waits for a server that is not started yet, and learns its port from an event.\n"
-    );
+/// Starts the client and then the server, shows their reports and checks them.
+fn demo() -> Result<bool, Box<dyn Error>> {
+    println!("A client waits for a server that has not been started, and learns its port.\n");
     let directory = tempfile::Builder::new().prefix("flockwork-example-").tempdir()?;
     let path = directory.path().join("server.ready");
 
     let (sender, lines) = mpsc::channel();
-    let mut story = Story { start: clock(), lines, said: Vec::new() };
+    let mut transcript = Transcript { start: clock(), lines, reports: Vec::new() };
     let mut client = Role::start(CLIENT, &path, sender.clone())?;
-    while story.find(CLIENT, WAITS).is_none() && story.goes_on()? {}
+    while transcript.find(CLIENT, WAITS).is_none() && transcript.receive_next()? {}
     std::thread::sleep(HEAD_START);
 
-    let started_at = clock().saturating_sub(story.start);
+    let started_at = clock().saturating_sub(transcript.start);
     show(started_at, "main", "starts the server");
     let mut server = Role::start(SERVER, &path, sender)?;
-    while story.goes_on()? {}
-    let all_well = client.0.wait()?.success() && server.0.wait()?.success();
+    while transcript.receive_next()? {}
+    let succeeded = client.0.wait()?.success() && server.0.wait()?.success();
 
     let is_set = Event::open(&path)?.is_set()?;
     directory.close()?;
-    Ok(story.judge(started_at, is_set) && all_well)
+    Ok(transcript.check(started_at, is_set) && succeeded)
 }
 
-fn show(time: Duration, who: &str, what: &str) {
-    println!("{:5.2} s  {who} {what}", time.as_secs_f64());
+fn show(time: Duration, process: &str, text: &str) {
+    println!("{:5.2} s  {process} {text}", time.as_secs_f64());
 }
 
-/// A process that does not outlive the parent, also if that fails.
+/// A process that is killed when this is dropped, so that it does not outlive the parent.
 struct Role(Child);
 
 impl Role {
@@ -171,82 +172,84 @@ impl Role {
 
 impl Drop for Role {
     fn drop(&mut self) {
-        // Both fail for one that has ended.
+        // Both calls fail if the process has already exited.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// What the two have said.
-struct Story {
+/// The reports of both processes so far.
+struct Transcript {
     start: Duration,
     lines: Receiver<(&'static str, String)>,
-    said: Vec<Said>,
+    reports: Vec<Report>,
 }
 
-struct Said {
-    who: &'static str,
+struct Report {
+    role: &'static str,
     word: String,
-    /// Since the start.
+    /// The time since the start.
     time: Duration,
     details: String,
 }
 
-impl Said {
-    fn in_words(&self) -> String {
+impl Report {
+    fn text(&self) -> String {
         let details = &self.details;
         match &*self.word {
-            WAITS => format!("waits for the server, for {} seconds at most", TIMEOUT.as_secs()),
-            LISTENS => format!("listens on port {details}, and sets the event"),
-            FINDS => format!("finds port {details} in the event, and connects"),
-            CLEARS => "clears the event, and ends".into(),
+            WAITS => format!("waits for the server, for at most {} seconds", TIMEOUT.as_secs()),
+            LISTENS => format!("listens on port {details} and sets the event"),
+            FINDS => format!("finds port {details} in the event and connects"),
+            CLEARS => "clears the event and exits".into(),
             word => format!("{word} \"{details}\""),
         }
     }
 }
 
-impl Story {
-    /// Waits for the next line, and shows it. False when there will be none.
-    fn goes_on(&mut self) -> Result<bool, Box<dyn Error>> {
-        let (who, line) = match self.lines.recv_timeout(PATIENCE) {
-            Ok(said) => said,
+impl Transcript {
+    /// Waits for the next report and shows it. Returns false when both processes have exited.
+    fn receive_next(&mut self) -> Result<bool, Box<dyn Error>> {
+        let (role, line) = match self.lines.recv_timeout(STUCK_AFTER) {
+            Ok(received) => received,
             Err(RecvTimeoutError::Timeout) => return Err("a process is stuck".into()),
             Err(RecvTimeoutError::Disconnected) => return Ok(false),
         };
         let mut words = line.splitn(3, ' ');
-        let mut next = || words.next().ok_or("half a line").map(str::to_string);
+        let mut next = || words.next().ok_or("an incomplete report").map(str::to_string);
         let (word, time, details) = (next()?, next()?, next()?);
         let time = Duration::from_nanos(time.parse()?).saturating_sub(self.start);
-        let said = Said { who, word, time, details };
-        show(time, who, &said.in_words());
-        self.said.push(said);
+        let report = Report { role, word, time, details };
+        show(time, role, &report.text());
+        self.reports.push(report);
         Ok(true)
     }
 
-    fn find(&self, who: &str, word: &str) -> Option<&Said> {
-        self.said.iter().find(|said| said.who == who && said.word == word)
+    fn find(&self, role: &str, word: &str) -> Option<&Report> {
+        self.reports.iter().find(|report| report.role == role && report.word == word)
     }
 
-    /// Whether the client waited before there was a server, found the port on which that listened, and not before it
-    /// did, whether each heard what the other said, and the event is clear in the end.
-    fn judge(&self, started_at: Duration, is_set: bool) -> bool {
-        let waited = self.find(CLIENT, WAITS).is_some_and(|said| said.time <= started_at);
+    /// Checks that the client waited before the server was started and found its port after the
+    /// server listened there, that each received the other's message, and that the event is clear.
+    fn check(&self, started_at: Duration, is_set: bool) -> bool {
+        let waited = self.find(CLIENT, WAITS).is_some_and(|report| report.time <= started_at);
         let found = match (self.find(SERVER, LISTENS), self.find(CLIENT, FINDS)) {
-            (Some(told), Some(found)) => found.details == told.details && found.time >= told.time,
+            (Some(set), Some(found)) => found.details == set.details && found.time >= set.time,
             _ => false,
         };
-        let has_heard = |who, what| self.find(who, HEARS).is_some_and(|said| said.details == what);
-        let talked = has_heard(SERVER, QUESTION) && has_heard(CLIENT, ANSWER);
-        let is_well = waited && found && talked && !is_set;
+        let has_received = |role, message| {
+            self.find(role, RECEIVES).is_some_and(|report| report.details == message)
+        };
+        let talked = has_received(SERVER, QUESTION) && has_received(CLIENT, ANSWER);
+        let is_right = waited && found && talked && !is_set;
         println!();
-        if is_well {
+        if is_right {
             println!("The client found the server, and the event is clear again.");
         } else {
             println!(
-                "FAILED: waited before the server was there: {waited}, found its port: {found}, talked to \
-                 it: {talked}, the event is still set: {is_set}."
+                "FAILED: the client waited before the server was started: {waited}, found its port: \
+                 {found}, talked to it: {talked}; the event is still set: {is_set}."
             );
         }
-        is_well
+        is_right
     }
 }

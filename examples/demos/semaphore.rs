@@ -1,10 +1,12 @@
-//! Five workers under two permits, as in the tutorial on Python's `multiprocessing.Semaphore(2)`: while two
-//! of them work, three wait. They are real processes: this program again. It draws who has which slot when,
-//! live on a terminal, and shows from what the workers report that never more than two worked at once.
+//! Five processes share two permits, as in the tutorial on Python's `multiprocessing.Semaphore(2)`.
+//!
+//! While two workers hold the permits, the other three wait. The program starts itself again for
+//! each worker. It draws a timeline of the slots, live if the output is a terminal, and checks from
+//! the workers' reports that at most two worked at once.
 //!
 //! ```text
 //! cargo run --example semaphore
-//! cargo run --example semaphore | cat     as plain text
+//! cargo run --example semaphore | cat     prints plain text
 //! ```
 
 use std::error::Error;
@@ -20,9 +22,10 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 const WORKERS: usize = 5;
 const PERMITS: u32 = 2;
 
-/// How often the live timeline is drawn.
+/// The interval at which the live timeline is drawn.
 const TICK: Duration = Duration::from_millis(50);
-/// At least so long is one character of a timeline; it is longer when the whole would be too wide.
+/// The shortest time that one character of a timeline stands for. It grows with the timeline, which
+/// has at most [`MAX_STEPS`] characters.
 const STEP: Duration = Duration::from_millis(50);
 const MAX_STEPS: u32 = 60;
 
@@ -49,36 +52,37 @@ fn main() -> ExitCode {
 
 // --------------------------------------------------------------------------------------- a worker
 
-/// One of the five processes.
+/// The main function of a worker process.
 ///
-/// What it prints is what the parent judges by, and nothing of it comes from flockwork. It begins when it
-/// has read the clock after `acquire` returned, and ends when it reads the clock before it releases. So
-/// the time between lies within the time for which it had the permit: if three of those times overlap,
-/// three really had a permit at once.
+/// The parent checks what a worker prints, and none of that comes from flockwork. A worker reads the
+/// clock after `acquire` has returned, and again before it releases the permit, so it holds the permit
+/// for the whole time in between. If three such times overlapped, three workers would really have held
+/// permits at once.
 fn worker(number: &str, path: &Path) -> Result<(), Box<dyn Error>> {
     let semaphore = Options::new()
         .label(format!("worker {number}"))
         .on_wait(Duration::from_millis(250), |waiting| {
-            say("told", &describe(&waiting.holders()));
+            report("still-waits", &describe(&waiting.holders()));
         })
         .open_semaphore(path, PERMITS)?;
 
-    say("waits", "");
+    report("waits", "");
     let permit = semaphore.acquire()?;
     let slot = permit.slots()[0];
-    say("begins", &slot.to_string());
+    report("begins", &slot.to_string());
 
     std::thread::sleep(Duration::from_millis(500 + 100 * number.parse::<u64>()?));
 
-    say("ends", "");
+    report("ends", "");
     permit.release()?;
     Ok(())
 }
 
-/// `WORD TIME DETAILS`. Lines in five pipes have no order among them, so each has its time: by the one
-/// clock of the system that all processes can compare, even though somebody might set it in these two
-/// seconds.
-fn say(word: &str, details: &str) {
+/// Prints `WORD TIME DETAILS`.
+///
+/// The reports arrive through five pipes and so in no particular order. The time comes from the
+/// system's clock, which all processes share.
+fn report(word: &str, details: &str) {
     let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     println!("{word} {} {details}", time.as_nanos());
 }
@@ -86,27 +90,27 @@ fn say(word: &str, details: &str) {
 fn describe(holders: &[Holder]) -> String {
     let one = |holder: &Holder| {
         let slot = holder.slot().map_or("?".into(), |slot| slot.to_string());
-        format!("slot {slot}: {}", holder.label().unwrap_or("somebody"))
+        format!("slot {slot}: {}", holder.label().unwrap_or("unknown"))
     };
     holders.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 // --------------------------------------------------------------------------------------- the parent
 
-/// What a worker has reported, in time since the start.
+/// What a worker has reported. Times are since the start.
 #[derive(Default)]
-struct Report {
+struct Reports {
     waits: Option<Duration>,
     begins: Option<Duration>,
     ends: Option<Duration>,
     slot: Option<u32>,
-    /// Who it was told has the permits that it waits for.
-    told: String,
+    /// The holders of the permits that it waits for.
+    holders: String,
 }
 
-/// Starts the workers, shows what they do, and judges it.
+/// Starts the workers, shows their reports and checks them.
 fn tutorial() -> Result<bool, Box<dyn Error>> {
-    println!("{WORKERS} processes work under a semaphore of {PERMITS} permits.\n");
+    println!("{WORKERS} processes share a semaphore of {PERMITS} permits.\n");
     let directory = tempfile::Builder::new().prefix("flockwork-example-").tempdir()?;
     let path = directory.path().join("permits");
     let semaphore = Semaphore::open(&path, PERMITS)?;
@@ -126,13 +130,13 @@ fn tutorial() -> Result<bool, Box<dyn Error>> {
     }
     drop(sender);
 
-    let mut reports: [Report; WORKERS] = Default::default();
+    let mut reports: [Reports; WORKERS] = Default::default();
     let mut view = if std::io::stdout().is_terminal() { View::live()? } else { View::Plain };
     loop {
         let event = events.recv_timeout(TICK);
         if let Ok((index, line)) = &event {
-            let (word, time, details) = reports[*index].note(line, start)?;
-            view.event(*index, word, time, details);
+            let (word, time, details) = reports[*index].add(line, start)?;
+            view.show(*index, word, time, details);
         }
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.saturating_sub(start);
         view.draw(&reports, now, &semaphore);
@@ -140,15 +144,15 @@ fn tutorial() -> Result<bool, Box<dyn Error>> {
             break; // all workers have closed their output
         }
     }
-    let mut all_well = true;
+    let mut succeeded = true;
     for worker in &mut workers {
-        all_well &= worker.wait()?.success();
+        succeeded &= worker.wait()?.success();
     }
     view.end(&reports);
 
-    drop(semaphore); // Windows removes no files that are open
+    drop(semaphore); // Windows does not remove open files
     directory.close()?;
-    Ok(judge(&reports) && all_well)
+    Ok(check(&reports) && succeeded)
 }
 
 fn start_worker(number: usize, path: &Path) -> Result<(Child, ChildStdout), Box<dyn Error>> {
@@ -161,8 +165,8 @@ fn start_worker(number: usize, path: &Path) -> Result<(Child, ChildStdout), Box<
     Ok((worker, output))
 }
 
-impl Report {
-    fn note<'a>(
+impl Reports {
+    fn add<'a>(
         &mut self,
         line: &'a str,
         start: Duration,
@@ -176,12 +180,13 @@ impl Report {
             "waits" => self.waits = Some(time),
             "begins" => (self.begins, self.slot) = (Some(time), Some(details.parse()?)),
             "ends" => self.ends = Some(time),
-            _ => self.told = details.to_string(),
+            _ => self.holders = details.to_string(),
         }
         Ok((word, time, details))
     }
 
-    /// A character for each step until `end`: the slot while it works, a dot while it waits.
+    /// One character for each step until `end`: the slot while the worker holds one, and a dot while it
+    /// waits.
     fn timeline(&self, end: Duration) -> String {
         let step = STEP.max(end / MAX_STEPS);
         let steps = end.as_millis().div_ceil(step.as_millis());
@@ -199,48 +204,49 @@ impl Report {
     }
 }
 
-/// Whether never more had a permit than there are, and nobody shared a slot. What ends at the very moment
-/// at which another begins has ended before it.
-fn judge(reports: &[Report]) -> bool {
-    let works = |report: &Report, time| {
+/// Checks that the workers never held more permits than there are, and that no two shared a slot. A
+/// worker that ends at the moment at which another one begins has ended before it.
+fn check(reports: &[Reports]) -> bool {
+    let works = |report: &Reports, time| {
         report.begins.is_some_and(|begins| begins <= time)
             && report.ends.is_none_or(|ends| ends > time)
     };
-    let most_at_once = |reports: &[&Report]| {
-        // It is at its most when somebody begins.
+    let most_at_once = |reports: &[&Reports]| {
+        // The number reaches its maximum when a worker begins.
         let begins = reports.iter().filter_map(|report| report.begins);
         begins.map(|time| reports.iter().filter(|r| works(r, time)).count()).max().unwrap_or(0)
     };
 
-    let all: Vec<&Report> = reports.iter().collect();
+    let all: Vec<&Reports> = reports.iter().collect();
     let most = most_at_once(&all);
-    let mut is_well = most <= PERMITS as usize && all.iter().all(|report| report.ends.is_some());
+    let mut is_right = most <= PERMITS as usize && all.iter().all(|report| report.ends.is_some());
     println!();
     for slot in 0..PERMITS {
-        let (numbers, users): (Vec<_>, Vec<&Report>) = (1..)
+        let (numbers, users): (Vec<_>, Vec<&Reports>) = (1..)
             .zip(reports)
             .filter(|(_, report)| report.slot == Some(slot))
             .map(|(number, report): (u32, _)| (number.to_string(), report))
             .unzip();
-        println!("slot {slot} was had by workers {}", numbers.join(", "));
-        is_well &= most_at_once(&users) <= 1;
+        println!("slot {slot} was held by workers {}", numbers.join(", "));
+        is_right &= most_at_once(&users) <= 1;
     }
-    if is_well {
+    if is_right {
         println!(
-            "\nAll {WORKERS} worked, and never more than {PERMITS} at once ({most} by their own reports)."
+            "\nAll {WORKERS} workers finished, and at most {PERMITS} worked at once ({most} by their reports)."
         );
     } else {
         println!(
-            "\nFAILED: {most} worked at once, {PERMITS} may, or one did not finish, or two shared a slot."
+            "\nFAILED: {most} worked at once where {PERMITS} may, or a worker did not finish, or two \
+             shared a slot."
         );
     }
-    is_well
+    is_right
 }
 
-// ------------------------------------------------------------------------------------- what one sees
+// ----------------------------------------------------------------------------------------- the view
 
 enum View {
-    /// One line for each worker, and one for what `holders` says.
+    /// One line for the result of `holders`, and one for each worker.
     Live {
         holders: ProgressBar,
         workers: Vec<ProgressBar>,
@@ -261,41 +267,41 @@ impl View {
         Ok(Self::Live { holders, workers })
     }
 
-    fn event(&self, index: usize, word: &str, time: Duration, details: &str) {
+    fn show(&self, index: usize, word: &str, time: Duration, details: &str) {
         if !matches!(self, Self::Plain) {
             return;
         }
-        let what = match word {
+        let text = match word {
             "begins" => format!("begins on slot {details}"),
-            "told" => format!("still waits ({details})"),
+            "still-waits" => format!("still waits ({details})"),
             word => word.to_string(),
         };
-        println!("{:5.2} s  worker {} {what}", time.as_secs_f64(), index + 1);
+        println!("{:5.2} s  worker {} {text}", time.as_secs_f64(), index + 1);
     }
 
-    fn draw(&mut self, reports: &[Report], now: Duration, semaphore: &Semaphore) {
+    fn draw(&mut self, reports: &[Reports], now: Duration, semaphore: &Semaphore) {
         let Self::Live { holders, workers } = self else { return };
         let text = semaphore.holders().map_or_else(|e| e.to_string(), |found| describe(&found));
         holders.set_message(text);
         for (bar, report) in workers.iter().zip(reports) {
             let is_waiting = report.waits.is_some() && report.begins.is_none();
-            let told = if is_waiting { &*report.told } else { "" };
-            bar.set_message(format!("{} {told}", report.timeline(now)));
+            let holders = if is_waiting { &*report.holders } else { "" };
+            bar.set_message(format!("{} {holders}", report.timeline(now)));
         }
     }
 
-    /// The timeline as a whole.
-    fn end(&mut self, reports: &[Report]) {
+    /// Shows the complete timeline.
+    fn end(&mut self, reports: &[Reports]) {
         let end = reports.iter().filter_map(|report| report.ends).max().unwrap_or_default();
         match self {
             Self::Live { holders, workers } => {
-                holders.finish_with_message("nobody any more");
+                holders.finish_with_message("none");
                 for (bar, report) in workers.iter().zip(reports) {
                     bar.finish_with_message(report.timeline(end));
                 }
             }
             Self::Plain => {
-                println!("\nThe slot that each had, from 0 to {:.2} s:", end.as_secs_f64());
+                println!("\nThe slot of each worker, from 0 to {:.2} s:", end.as_secs_f64());
                 for (number, report) in (1..).zip(reports) {
                     let number: u32 = number;
                     println!("worker {number} |{}", report.timeline(end).trim_end());

@@ -1,6 +1,8 @@
-//! Ten builds need a toolchain that has to be unpacked once. The build that does it first is killed half-way; another
-//! finds what that one left, clears it away and unpacks the toolchain, and the rest wait until that is done. An
-//! editor needs it as well, and only waits for the others to unpack it. They are real processes: this program again.
+//! Ten builds need a toolchain that must be unpacked once, and the first of them is killed halfway.
+//!
+//! Another build finds what the killed one left, removes it and unpacks the toolchain. The other
+//! builds wait until that is done. An editor also needs the toolchain, but only waits for a build to
+//! unpack it. The program starts itself again for each process.
 //!
 //! ```text
 //! cargo run --example toolchain
@@ -19,32 +21,32 @@ use flockwork::{Once, Options};
 const BUILDS: usize = 10;
 const FILES: usize = 40;
 
-/// The editor looks in, before anything can be there,
-const GLANCE: Duration = Duration::from_millis(50);
-/// and then waits. It is long because a busy disk may take its time: see [`Options::fsync`].
+/// The editor's first timeout, which passes before the toolchain can be unpacked.
+const SHORT_TIMEOUT: Duration = Duration::from_millis(50);
+/// The editor's second timeout. It is long because a busy disk may be slow: see [`Options::fsync`].
 const TIMEOUT: Duration = Duration::from_secs(300);
-/// Something is wrong with a process that says nothing for so long.
-const PATIENCE: Duration = Duration::from_secs(2 * TIMEOUT.as_secs());
+/// A process that reports nothing for this long is stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(2 * TIMEOUT.as_secs());
 
 const BUILD: &str = "build";
 const EDITOR: &str = "editor";
 
-// What they report.
+// The words of their reports.
 const NEEDS: &str = "needs";
 const UNPACKS: &str = "unpacks";
-const HALF_WAY: &str = "half-way";
+const HALFWAY: &str = "halfway";
 const UNPACKED: &str = "unpacked";
 const TOO_EARLY: &str = "too-early";
 const FOUND: &str = "found";
 
-// What they are told.
-const GO_ON: &str = "go on";
+// What the parent sends to a build that it does not kill.
+const CONTINUE: &str = "continue";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments[..] {
-        [] => story(),
+        [] => demo(),
         [BUILD, name, directory] => build(name, Path::new(directory)).map(|()| true),
         [EDITOR, _, directory] => edit(Path::new(directory)).map(|()| true),
         _ => {
@@ -67,19 +69,21 @@ fn main() -> ExitCode {
 fn build(name: &str, directory: &Path) -> Result<(), Box<dyn Error>> {
     let toolchain = toolchain_in(directory);
     let unpacked = Options::new()
-        .label(name) // for those who want to know who is at it
-        .fsync(true) // no loss of power leaves "unpacked" without the files
+        .label(name) // shown to the parent by `holders`
+        .fsync(true) // after a loss of power "unpacked" still implies that the files exist
         .open_once(marker_in(directory))?;
 
-    say(NEEDS, "");
-    let was_me = unpacked.call_once(|| unpack(&toolchain))?;
-    say(if was_me { UNPACKED } else { FOUND }, &Files::of(&toolchain)?.to_string());
+    report(NEEDS, "");
+    let unpacked_here = unpacked.call_once(|| unpack(&toolchain))?;
+    let word = if unpacked_here { UNPACKED } else { FOUND };
+    report(word, &Files::of(&toolchain)?.to_string());
     Ok(())
 }
 
-/// It may be killed at any moment, so it begins by clearing away what another one may have left.
+/// Unpacks the toolchain. A build may be killed at any moment, so this first removes what an earlier
+/// build may have left.
 fn unpack(toolchain: &Path) -> io::Result<()> {
-    say(UNPACKS, &Files::of(toolchain)?.to_string());
+    report(UNPACKS, &Files::of(toolchain)?.to_string());
     if toolchain.exists() {
         std::fs::remove_dir_all(toolchain)?;
     }
@@ -88,37 +92,37 @@ fn unpack(toolchain: &Path) -> io::Result<()> {
         let (path, text) = (path_of(toolchain, number), text_of(number));
         if number == FILES / 2 {
             std::fs::write(&path, &text[..text.len() / 2])?;
-            half_way()?;
+            pause_halfway()?;
         }
         std::fs::write(&path, text)?;
     }
     Ok(())
 }
 
-/// Goes on only when it is told to. So the parent can kill it here and not a moment later.
-fn half_way() -> io::Result<()> {
-    say(HALF_WAY, "");
-    let mut told = String::new();
-    io::stdin().read_line(&mut told)?;
-    if told.trim_end() == GO_ON { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+/// Waits until the parent sends [`CONTINUE`], so that the parent can kill a build at exactly this point.
+fn pause_halfway() -> io::Result<()> {
+    report(HALFWAY, "");
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    if answer.trim_end() == CONTINUE { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
-/// It has nothing to unpack a toolchain with.
+/// Waits for the toolchain, which an editor cannot unpack.
 fn edit(directory: &Path) -> Result<(), Box<dyn Error>> {
     let unpacked = Once::open(marker_in(directory))?;
-    match unpacked.wait_timeout(GLANCE) {
-        Err(late) if late.is_timed_out() => {
-            say(TOO_EARLY, &late.to_string());
+    match unpacked.wait_timeout(SHORT_TIMEOUT) {
+        Err(error) if error.is_timed_out() => {
+            report(TOO_EARLY, &error.to_string());
             unpacked.wait_timeout(TIMEOUT)?;
         }
-        outcome => outcome?,
+        result => result?,
     }
-    say(FOUND, &Files::of(&toolchain_in(directory))?.to_string());
+    report(FOUND, &Files::of(&toolchain_in(directory))?.to_string());
     Ok(())
 }
 
-/// `WORD DETAILS`: what the parent shows and judges by.
-fn say(word: &str, details: &str) {
+/// Prints `WORD DETAILS`, which the parent shows and checks.
+fn report(word: &str, details: &str) {
     println!("{word} {details}");
 }
 
@@ -128,7 +132,7 @@ fn toolchain_in(directory: &Path) -> PathBuf {
     directory.join("toolchain")
 }
 
-/// There when the toolchain is.
+/// The file that exists when the toolchain is complete.
 fn marker_in(directory: &Path) -> PathBuf {
     directory.join("toolchain.unpacked")
 }
@@ -141,94 +145,97 @@ fn text_of(number: usize) -> String {
     format!("This is file {number} of the toolchain.\n").repeat(100)
 }
 
-/// What there is of a toolchain.
+/// The number of files of a toolchain.
 #[derive(PartialEq, Eq)]
 struct Files {
-    whole: usize,
-    broken: usize,
+    complete: usize,
+    incomplete: usize,
 }
 
 impl Files {
-    const NONE: Self = Self { whole: 0, broken: 0 };
-    const HALF: Self = Self { whole: FILES / 2, broken: 1 };
-    const ALL: Self = Self { whole: FILES, broken: 0 };
+    const NONE: Self = Self { complete: 0, incomplete: 0 };
+    const HALF: Self = Self { complete: FILES / 2, incomplete: 1 };
+    const ALL: Self = Self { complete: FILES, incomplete: 0 };
 
-    /// Looks into every file.
+    /// Reads every file.
     fn of(toolchain: &Path) -> io::Result<Self> {
-        let there = match std::fs::read_dir(toolchain) {
+        let found = match std::fs::read_dir(toolchain) {
             Ok(entries) => entries.count(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
             Err(error) => return Err(error),
         };
-        let is_whole = |number: &usize| {
+        let is_complete = |number: &usize| {
             let text = std::fs::read_to_string(path_of(toolchain, *number));
             text.is_ok_and(|text| text == text_of(*number))
         };
-        let whole = (0..FILES).filter(is_whole).count();
-        Ok(Self { whole, broken: there.saturating_sub(whole) })
+        let complete = (0..FILES).filter(is_complete).count();
+        Ok(Self { complete, incomplete: found.saturating_sub(complete) })
     }
 }
 
 impl fmt::Display for Files {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} whole files and {} broken", self.whole, self.broken)
+        write!(f, "{} complete files and {} incomplete", self.complete, self.incomplete)
     }
 }
 
 // --------------------------------------------------------------------------------------- the parent
 
-/// Starts them, kills the first that unpacks, shows what they do, and judges it.
-fn story() -> Result<bool, Box<dyn Error>> {
+/// Starts the processes, kills the first build that unpacks, shows the reports and checks them.
+fn demo() -> Result<bool, Box<dyn Error>> {
     println!(
-        "{BUILDS} builds need a toolchain of {FILES} files. The first that unpacks it is killed half-way.\n"
+        "{BUILDS} builds need a toolchain of {FILES} files. The first build that unpacks it is killed \
+         halfway.\n"
     );
     let directory = tempfile::Builder::new().prefix("flockwork-example-").tempdir()?;
     let unpacked = Once::open(marker_in(directory.path()))?;
 
     let (sender, lines) = mpsc::channel();
-    let mut story = Story { start: Instant::now(), lines, said: Vec::new() };
+    let mut transcript = Transcript { start: Instant::now(), lines, reports: Vec::new() };
     let mut processes = Vec::new();
     for number in 0..BUILDS {
         processes.push(Process::start(number, BUILD, directory.path(), sender.clone())?);
     }
-    while story.who(NEEDS).len() < BUILDS || story.who(HALF_WAY).is_empty() {
-        story.hear()?.ok_or("nobody unpacks it")?;
+    while transcript.processes(NEEDS).len() < BUILDS || transcript.processes(HALFWAY).is_empty() {
+        transcript.receive()?.ok_or("no build unpacks the toolchain")?;
     }
-    // From here on nothing happens until somebody is told to go on.
+    // From here on no process continues until the parent says so.
     processes.push(Process::start(BUILDS, EDITOR, directory.path(), sender)?);
-    while story.who(TOO_EARLY).is_empty() && story.who(FOUND).is_empty() {
-        story.hear()?.ok_or("the editor does not wait")?;
+    while transcript.processes(TOO_EARLY).is_empty() && transcript.processes(FOUND).is_empty() {
+        transcript.receive()?.ok_or("the editor does not wait")?;
     }
-    let [killed] = story.who(HALF_WAY)[..] else { return Err("two unpack it at once".into()) };
-    let holder = unpacked.holders()?.pop().ok_or("it is not known who unpacks it")?;
-    let was_named =
+    let [killed] = transcript.processes(HALFWAY)[..] else {
+        return Err("two builds unpack it at once".into());
+    };
+    let holder = unpacked.holders()?.pop().ok_or("the build that unpacks it is unknown")?;
+    let is_named =
         holder.label() == Some(&*name(killed)) && holder.pid() == processes[killed].child.id();
-    story.show("main", &format!("sees who is at it: {holder}"));
-    story.show("main", &format!("kills {}", name(killed)));
+    transcript.show("main", &format!("finds the holder: {holder}"));
+    transcript.show("main", &format!("kills {}", name(killed)));
     processes[killed].kill()?;
 
     let mut was_done_early = unpacked.is_done()?;
-    while let Some((who, word)) = story.hear()? {
-        if word == HALF_WAY {
+    while let Some((number, word)) = transcript.receive()? {
+        if word == HALFWAY {
             was_done_early |= unpacked.is_done()?;
-            processes[who].tell(GO_ON)?;
+            processes[number].send(CONTINUE)?;
         }
     }
-    let mut all_well = unpacked.is_done()? && !was_done_early && was_named;
-    for (who, process) in processes.iter_mut().enumerate() {
-        all_well &= process.child.wait()?.success() == (who != killed);
+    let mut succeeded = unpacked.is_done()? && !was_done_early && is_named;
+    for (number, process) in processes.iter_mut().enumerate() {
+        succeeded &= process.child.wait()?.success() == (number != killed);
     }
 
-    drop(unpacked); // Windows removes no files that are open
+    drop(unpacked); // Windows does not remove open files
     directory.close()?;
-    Ok(story.judge(killed, all_well))
+    Ok(transcript.check(killed, succeeded))
 }
 
-fn name(who: usize) -> String {
-    if who < BUILDS { format!("build {}", who + 1) } else { EDITOR.into() }
+fn name(number: usize) -> String {
+    if number < BUILDS { format!("build {}", number + 1) } else { EDITOR.into() }
 }
 
-/// Does not outlive the parent, also if that fails.
+/// A process that is killed when this is dropped, so that it does not outlive the parent.
 struct Process {
     child: Child,
     input: ChildStdin,
@@ -236,13 +243,13 @@ struct Process {
 
 impl Process {
     fn start(
-        who: usize,
+        number: usize,
         role: &str,
         directory: &Path,
         sender: Sender<(usize, String)>,
     ) -> Result<Self, Box<dyn Error>> {
         let mut child = Command::new(std::env::current_exe()?)
-            .args([role, &name(who)])
+            .args([role, &name(number)])
             .arg(directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -250,17 +257,17 @@ impl Process {
         let (input, output) = (child.stdin.take().ok_or("no pipe")?, child.stdout.take());
         std::thread::spawn(move || {
             for line in output.map(BufReader::new).into_iter().flat_map(BufRead::lines) {
-                let _ = line.map(|line| sender.send((who, line)));
+                let _ = line.map(|line| sender.send((number, line)));
             }
         });
         Ok(Self { child, input })
     }
 
-    fn tell(&mut self, words: &str) -> io::Result<()> {
-        writeln!(self.input, "{words}")
+    fn send(&mut self, line: &str) -> io::Result<()> {
+        writeln!(self.input, "{line}")
     }
 
-    /// Without any chance to clean up.
+    /// Kills the process (by SIGKILL on Unix), so it cannot clean up.
     fn kill(&mut self) -> io::Result<()> {
         self.child.kill()?;
         self.child.wait().map(drop)
@@ -269,97 +276,100 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail for one that has ended.
+        // Both calls fail if the process has already exited.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// What they have said.
-struct Story {
+/// The reports of all processes so far.
+struct Transcript {
     start: Instant,
     lines: Receiver<(usize, String)>,
-    said: Vec<Said>,
+    reports: Vec<Report>,
 }
 
-struct Said {
-    who: usize,
+struct Report {
+    process: usize,
     word: String,
     details: String,
 }
 
-impl Said {
-    fn in_words(&self) -> String {
+impl Report {
+    fn text(&self) -> String {
         let details = &self.details;
         match &*self.word {
             NEEDS => "needs the toolchain".into(),
             UNPACKS if *details == Files::NONE.to_string() => "unpacks it".into(),
-            UNPACKS => format!("finds {details}, clears them away, and unpacks it"),
-            HALF_WAY => "is half-way".into(),
+            UNPACKS => format!("finds {details}, removes them and unpacks it"),
+            HALFWAY => "is halfway".into(),
             UNPACKED => format!("has unpacked it: {details}"),
-            TOO_EARLY => format!("is too early: {details}"),
+            TOO_EARLY => format!("is too early ({details})"),
             FOUND => format!("finds it unpacked: {details}"),
             word => format!("{word} {details}"),
         }
     }
 }
 
-impl Story {
-    fn show(&self, who: &str, what: &str) {
-        println!("{:5.2} s  {who} {what}", self.start.elapsed().as_secs_f64());
+impl Transcript {
+    fn show(&self, process: &str, text: &str) {
+        println!("{:5.2} s  {process} {text}", self.start.elapsed().as_secs_f64());
     }
 
-    /// Waits for the next line, and shows it: who has said which word. `None` when there will be none.
-    fn hear(&mut self) -> Result<Option<(usize, String)>, Box<dyn Error>> {
-        let (who, line) = match self.lines.recv_timeout(PATIENCE) {
-            Ok(said) => said,
+    /// Waits for the next report, shows it and returns its process and word. Returns `None` when all
+    /// processes have exited.
+    fn receive(&mut self) -> Result<Option<(usize, String)>, Box<dyn Error>> {
+        let (process, line) = match self.lines.recv_timeout(STUCK_AFTER) {
+            Ok(received) => received,
             Err(RecvTimeoutError::Timeout) => return Err("a process is stuck".into()),
             Err(RecvTimeoutError::Disconnected) => return Ok(None),
         };
-        let (word, details) = line.split_once(' ').ok_or("half a line")?;
-        let said = Said { who, word: word.into(), details: details.into() };
-        self.show(&name(who), &said.in_words());
-        self.said.push(said);
-        Ok(Some((who, word.into())))
+        let (word, details) = line.split_once(' ').ok_or("an incomplete report")?;
+        let report = Report { process, word: word.into(), details: details.into() };
+        self.show(&name(process), &report.text());
+        self.reports.push(report);
+        Ok(Some((process, word.into())))
     }
 
-    /// Who has said that word, in the order in which they did.
-    fn who(&self, word: &str) -> Vec<usize> {
-        self.said.iter().filter(|said| said.word == word).map(|said| said.who).collect()
+    /// The processes that have reported this word, in the order of their reports.
+    fn processes(&self, word: &str) -> Vec<usize> {
+        let reports = self.reports.iter().filter(|report| report.word == word);
+        reports.map(|report| report.process).collect()
     }
 
-    /// Whether two began to unpack, one from nothing and one from what the first had left, and only the second got to
-    /// the end; and whether whoever was not killed had all of the toolchain before it went on.
-    fn judge(&self, killed: usize, all_well: bool) -> bool {
-        let (began, completed) = (self.who(UNPACKS), self.who(UNPACKED));
-        let began_with = self.said.iter().filter(|said| said.word == UNPACKS);
-        let began_with: Vec<&str> = began_with.map(|said| &*said.details).collect();
-        let found = self.who(FOUND).into_iter().filter(|who| *who < BUILDS).count();
-        let had_all = self.said.iter().filter(|said| {
-            [UNPACKED, FOUND].contains(&&*said.word) && said.details == Files::ALL.to_string()
+    /// Checks that exactly two builds began to unpack, the second one with what the first one had left;
+    /// that only the second one completed the work; and that each process that was not killed found the
+    /// whole toolchain.
+    fn check(&self, killed: usize, succeeded: bool) -> bool {
+        let (began, completed) = (self.processes(UNPACKS), self.processes(UNPACKED));
+        let began_with = self.reports.iter().filter(|report| report.word == UNPACKS);
+        let began_with: Vec<&str> = began_with.map(|report| &*report.details).collect();
+        let found = self.processes(FOUND).into_iter().filter(|process| *process < BUILDS).count();
+        let complete = self.reports.iter().filter(|report| {
+            [UNPACKED, FOUND].contains(&&*report.word) && report.details == Files::ALL.to_string()
         });
-        let had_all = had_all.count();
-        let is_well = all_well
+        let complete = complete.count();
+        let is_right = succeeded
             && completed.len() == 1
             && began == [killed, completed[0]]
             && began_with == [Files::NONE.to_string(), Files::HALF.to_string()]
             && found == BUILDS - 2
-            && self.who(TOO_EARLY) == [BUILDS]
-            && had_all == BUILDS; // all builds but one, and the editor
+            && self.processes(TOO_EARLY) == [BUILDS]
+            && complete == BUILDS; // all builds but the killed one, and the editor
         println!();
-        if is_well {
-            println!("{} was killed half-way.", name(killed));
-            println!("{} completed the unpacking, and nobody else did.", name(completed[0]));
-            println!("{found} builds and the editor found it complete.");
-            println!("All {FILES} files were there and whole for each of these {had_all}.");
+        if is_right {
+            println!("{} was killed halfway.", name(killed));
+            println!("{} unpacked the toolchain, and no other build did.", name(completed[0]));
+            println!("{found} builds and the editor found it unpacked.");
+            println!("Each of these {complete} processes found all {FILES} files.");
         } else {
             println!(
-                "FAILED: {} began to unpack it, {} completed it, {found} builds found it, {had_all} of {BUILDS} \
-                 processes had all files, and the rest was well: {all_well}.",
+                "FAILED: {} builds began to unpack it, {} completed it, {found} found it unpacked, \
+                 {complete} of {BUILDS} processes found all files; other checks passed: {succeeded}.",
                 began.len(),
                 completed.len()
             );
         }
-        is_well
+        is_right
     }
 }

@@ -77,7 +77,7 @@ fn lock_example_writes_whole_lines_and_names_the_holder() {
     let text = text(&output);
     assert!(output.status.success(), "{text}");
     assert!(text.contains("24 lines, 0 of them torn."), "{text}");
-    for words in ["scoped (", "explicit (", "holds the lock, turn 3", "lets go"] {
+    for words in ["scoped (", "explicit (", "holds the lock, turn 3", "releases the lock"] {
         assert!(text.contains(words), "{words}: {text}");
     }
 }
@@ -100,7 +100,7 @@ fn never_more_than_two_of_the_five_workers_work_at_once() {
     let output = run("semaphore", &[]);
     let text = text(&output);
     assert!(output.status.success(), "{text}");
-    assert!(text.contains("All 5 worked, and never more than 2 at once"), "{text}");
+    assert!(text.contains("All 5 workers finished, and at most 2 worked at once"), "{text}");
     for worker in 1..=5 {
         for word in ["waits", "begins on slot", "ends"] {
             let words = format!("worker {worker} {word}");
@@ -109,7 +109,7 @@ fn never_more_than_two_of_the_five_workers_work_at_once() {
         let timeline = format!("\nworker {worker} |");
         assert!(text.contains(&timeline), "{timeline}: {text}");
     }
-    for slot in ["slot 0 was had by workers", "slot 1 was had by workers"] {
+    for slot in ["slot 0 was held by workers", "slot 1 was held by workers"] {
         assert!(text.contains(slot), "{slot}: {text}");
     }
 
@@ -125,14 +125,14 @@ fn event_example_times_out_one_waiter_and_wakes_the_other() {
     let text = text(&output);
     assert!(output.status.success(), "{text}");
     let story = [
-        "waiter 2 waits for it, for two seconds",
-        "waiter 2 gave up, is_set: false (timed out after ",
+        "waiter 2 waits for the event, for at most two seconds",
+        "waiter 2 timed out, is_set: false (",
         "main sets the event",
-        "waiter 1 goes on, is_set: true",
-        "Waiter 2 gave up in time, and waiter 1 went on when the event was set.",
+        "waiter 1 continues, is_set: true",
+        "Waiter 2 timed out, and waiter 1 continued when the event was set.",
     ];
     assert_in_this_order(&story, &text);
-    assert_in_this_order(&["waiter 1 waits for the event, without limit", story[2]], &text);
+    assert_in_this_order(&["waiter 1 waits for the event, without a limit", story[2]], &text);
 
     let refused = run("event", &["set"]);
     assert_eq!(refused.status.code(), Some(64));
@@ -147,8 +147,8 @@ fn ready_port_example_passes_the_port_to_its_client() {
     assert!(output.status.success(), "{text}");
     let before = ["client waits for the server", "main starts the server"];
     let of_the_server =
-        ["server listens on port ", "server hears \"hello, server\"", "server clears"];
-    let of_the_client = ["client finds port ", "client hears \"hello, client\""];
+        ["server listens on port ", "server receives \"hello, server\"", "server clears"];
+    let of_the_client = ["client finds port ", "client receives \"hello, client\""];
     let end = ["The client found the server, and the event is clear again."];
     // Two processes say what they do, so that only the lines of each have an order.
     for of_one in [&of_the_server[..], &of_the_client] {
@@ -168,22 +168,22 @@ fn toolchain_example_unpacks_once_after_a_kill() {
     assert!(output.status.success(), "{text}");
     let story = [
         " unpacks it",
-        " is half-way",
-        "editor is too early: timed out after ",
-        "main sees who is at it: \"build ",
+        " is halfway",
+        "editor is too early (",
+        "main finds the holder: \"build ",
         "main kills build ",
-        " finds 20 whole files and 1 broken, clears them away, and unpacks it",
-        " is half-way",
-        " was killed half-way.",
-        " completed the unpacking, and nobody else did.",
-        "8 builds and the editor found it complete.",
-        "All 40 files were there and whole for each of these 10.",
+        " finds 20 complete files and 1 incomplete, removes them and unpacks it",
+        " is halfway",
+        " was killed halfway.",
+        " unpacked the toolchain, and no other build did.",
+        "8 builds and the editor found it unpacked.",
+        "Each of these 10 processes found all 40 files.",
     ];
     assert_in_this_order(&story, &text);
     let mut killed = text.lines().filter_map(|line| Some(line.split_once("main kills ")?.1));
     let killed = killed.next().expect("somebody was killed");
-    assert!(text.contains(&format!("\n{killed} was killed half-way.")), "{text}");
-    assert!(!text.contains(&format!("\n{killed} completed")), "{text}");
+    assert!(text.contains(&format!("\n{killed} was killed halfway.")), "{text}");
+    assert!(!text.contains(&format!("\n{killed} unpacked")), "{text}");
 
     let refused = run("toolchain", &["half"]);
     assert_eq!(refused.status.code(), Some(64));
@@ -196,12 +196,12 @@ fn counter_example_loses_no_count_and_tears_no_read() {
     let output = run("counter", &[]);
     let text = text(&output);
     assert!(output.status.success(), "{text}");
-    let without_python = text.contains("The Python program is left out");
+    let without_python = text.contains("The Python script is left out");
     let programs = ["   alpha   200", "    beta   200", "   gamma   200", "  python   200"];
     let (programs, total) =
         if without_python { (&programs[..3], 600) } else { (&programs[..], 800) };
-    let said = format!("All {total} are there, and nobody saw half of one.");
-    let end = [&*format!("   total   {total}"), "states, none of them broken.", &said];
+    let verdict = format!("None of the {total} counts is missing.");
+    let end = [&*format!("   total   {total}"), "states, none incomplete.", &verdict];
     assert_in_this_order(&[programs, &end].concat(), &text);
 
     let refused = run("counter", &["1000"]);
