@@ -1,9 +1,9 @@
 //! Three programs and a Python script count in one JSON file, and no count is lost.
 //!
 //! The three programs use flockwork. The script locks the file's lock with flock(2), as any program
-//! can. Meanwhile another program reads the file again and again, and never sees a part of a change.
-//! The program starts itself again for each of them. Without a `python3` that has `fcntl`, as on
-//! Windows, the script is left out.
+//! can. Meanwhile another program reads the file again and again, and never sees a part of a
+//! change. The program starts itself again for each of them. Without a `python3` that has `fcntl`,
+//! as on Windows, the script is left out.
 //!
 //! ```text
 //! cargo run --example counter
@@ -28,9 +28,9 @@ const READ: &str = "read";
 /// What each program prints before it begins.
 const READY: &str = "ready";
 
-/// A program in another language. All programs must use the same lock, whose path is the data file's
-/// path with `.flock` added. The script replaces the data file in one step, so a reader without the
-/// lock never sees a part of a change.
+/// A program in another language. All programs must use the same lock, whose path is the data
+/// file's path with `.flock` added. The script replaces the data file in one step, so a reader
+/// without the lock never sees a part of a change.
 const PYTHON: &str = r#"
 import fcntl, json, os, sys
 
@@ -96,8 +96,8 @@ fn add_one(count: &mut Value) {
     *count = json!(count.as_u64().unwrap_or(0) + 1);
 }
 
-/// Reads the file until the parent closes the pipe, and once more. Returns an error if the counts do
-/// not add up to the total, or if a count has decreased.
+/// Reads the file until the parent closes the pipe, and once more. Returns an error if the counts
+/// do not add up to the total, or if a count has decreased.
 fn read(path: &Path) -> Result<(), Box<dyn Error>> {
     let file = SharedFile::open(path)?;
     let mut last = Counts::parse(&file.read()?)?;
@@ -125,7 +125,7 @@ fn wait_for_the_parent() -> io::Result<()> {
     io::stdin().read_to_end(&mut Vec::new()).map(drop)
 }
 
-// ---------------------------------------------------------------------------------------- the counts
+// -------------------------------------------------------------------------------------- the counts
 
 #[derive(Debug)]
 struct Counts {
@@ -156,7 +156,7 @@ impl Counts {
     }
 }
 
-// --------------------------------------------------------------------------------------- the parent
+// -------------------------------------------------------------------------------------- the parent
 
 /// Starts the programs, waits until they have counted, and checks the counts.
 fn demo() -> Result<bool, Box<dyn Error>> {

@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     }
 }
 
-// --------------------------------------------------------------------------------------- the waiters
+// ------------------------------------------------------------------------------------- the waiters
 
 /// Python's `event.wait()`.
 fn wait(path: &Path) -> Result<(), Box<dyn Error>> {
@@ -90,7 +90,7 @@ fn clock() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
-// --------------------------------------------------------------------------------------- the parent
+// -------------------------------------------------------------------------------------- the parent
 
 /// Starts the waiters, sets the event, shows the reports and checks them.
 fn tutorial() -> Result<bool, Box<dyn Error>> {
@@ -225,8 +225,8 @@ impl Transcript {
         self.reports.iter().find(|report| report.waiter == waiter && report.word != WAITS)
     }
 
-    /// Checks that waiter 2 timed out, but not too early, before the event was set, and that waiter 1
-    /// continued after that. Upper limits would test the machine and not the event.
+    /// Checks that waiter 2 timed out, but not too early, before the event was set, and that waiter
+    /// 1 continued after that. Upper limits would test the machine and not the event.
     fn check(&self, set_at: Duration) -> bool {
         let first_is_right = self.end(1).is_some_and(|end| {
             end.word == CONTINUES && end.time >= set_at && end.text.contains("is_set: true")

@@ -1,7 +1,8 @@
 //! Two processes append to one file, as in the tutorial on Python's `multiprocessing.Lock`.
 //!
 //! One worker holds the lock for a scope (Python's `with lock:`). The other one locks and unlocks
-//! explicitly (`lock.acquire()`, `lock.release()`). The program starts itself again for each worker.
+//! explicitly (`lock.acquire()`, `lock.release()`). The program starts itself again for each
+//! worker.
 //!
 //! ```text
 //! cargo run --example lock                     the lines of the two workers never mix

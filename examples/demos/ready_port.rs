@@ -61,7 +61,7 @@ fn main() -> ExitCode {
     }
 }
 
-// ---------------------------------------------------------------------------- the server and the client
+// ----------------------------------------------------------------------- the server and the client
 
 fn serve(path: &Path) -> Result<(), Box<dyn Error>> {
     let ready = Event::open(path)?;
@@ -117,7 +117,7 @@ fn clock() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
-// --------------------------------------------------------------------------------------- the parent
+// -------------------------------------------------------------------------------------- the parent
 
 /// Starts the client and then the server, shows their reports and checks them.
 fn demo() -> Result<bool, Box<dyn Error>> {

@@ -54,10 +54,10 @@ fn main() -> ExitCode {
 
 /// The main function of a worker process.
 ///
-/// The parent checks what a worker prints, and none of that comes from flockwork. A worker reads the
-/// clock after `acquire` has returned, and again before it releases the permit, so it holds the permit
-/// for the whole time in between. If three such times overlapped, three workers would really have held
-/// permits at once.
+/// The parent checks what a worker prints, and none of that comes from flockwork. A worker reads
+/// the clock after `acquire` has returned, and again before it releases the permit, so it holds the
+/// permit for the whole time in between. If three such times overlapped, three workers would really
+/// have held permits at once.
 fn worker(number: &str, path: &Path) -> Result<(), Box<dyn Error>> {
     let semaphore = Options::new()
         .label(format!("worker {number}"))
@@ -95,7 +95,7 @@ fn describe(holders: &[Holder]) -> String {
     holders.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-// --------------------------------------------------------------------------------------- the parent
+// -------------------------------------------------------------------------------------- the parent
 
 /// What a worker has reported. Times are since the start.
 #[derive(Default)]
@@ -185,8 +185,8 @@ impl Reports {
         Ok((word, time, details))
     }
 
-    /// One character for each step until `end`: the slot while the worker holds one, and a dot while it
-    /// waits.
+    /// One character for each step until `end`: the slot while the worker holds one, and a dot
+    /// while it waits.
     fn timeline(&self, end: Duration) -> String {
         let step = STEP.max(end / MAX_STEPS);
         let steps = end.as_millis().div_ceil(step.as_millis());
@@ -243,7 +243,7 @@ fn check(reports: &[Reports]) -> bool {
     is_right
 }
 
-// ----------------------------------------------------------------------------------------- the view
+// ---------------------------------------------------------------------------------------- the view
 
 enum View {
     /// One line for the result of `holders`, and one for each worker.

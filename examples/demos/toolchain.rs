@@ -1,8 +1,8 @@
 //! Ten builds need a toolchain that must be unpacked once, and the first of them is killed halfway.
 //!
 //! Another build finds what the killed one left, removes it and unpacks the toolchain. The other
-//! builds wait until that is done. An editor also needs the toolchain, but only waits for a build to
-//! unpack it. The program starts itself again for each process.
+//! builds wait until that is done. An editor also needs the toolchain, but only waits for a build
+//! to unpack it. The program starts itself again for each process.
 //!
 //! ```text
 //! cargo run --example toolchain
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
     }
 }
 
-// -------------------------------------------------------------------------- the builds and the editor
+// ----------------------------------------------------------------------- the builds and the editor
 
 fn build(name: &str, directory: &Path) -> Result<(), Box<dyn Error>> {
     let toolchain = toolchain_in(directory);
@@ -80,8 +80,8 @@ fn build(name: &str, directory: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Unpacks the toolchain. A build may be killed at any moment, so this first removes what an earlier
-/// build may have left.
+/// Unpacks the toolchain. A build may be killed at any moment, so this first removes what an
+/// earlier build may have left.
 fn unpack(toolchain: &Path) -> io::Result<()> {
     report(UNPACKS, &Files::of(toolchain)?.to_string());
     if toolchain.exists() {
@@ -99,7 +99,8 @@ fn unpack(toolchain: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until the parent sends [`CONTINUE`], so that the parent can kill a build at exactly this point.
+/// Waits until the parent sends [`CONTINUE`], so that the parent can kill a build at exactly this
+/// point.
 fn pause_halfway() -> io::Result<()> {
     report(HALFWAY, "");
     let mut answer = String::new();
@@ -126,7 +127,7 @@ fn report(word: &str, details: &str) {
     println!("{word} {details}");
 }
 
-// ------------------------------------------------------------------------------------- the toolchain
+// ----------------------------------------------------------------------------------- the toolchain
 
 fn toolchain_in(directory: &Path) -> PathBuf {
     directory.join("toolchain")
@@ -179,7 +180,7 @@ impl fmt::Display for Files {
     }
 }
 
-// --------------------------------------------------------------------------------------- the parent
+// -------------------------------------------------------------------------------------- the parent
 
 /// Starts the processes, kills the first build that unpacks, shows the reports and checks them.
 fn demo() -> Result<bool, Box<dyn Error>> {
@@ -316,8 +317,8 @@ impl Transcript {
         println!("{:5.2} s  {process} {text}", self.start.elapsed().as_secs_f64());
     }
 
-    /// Waits for the next report, shows it and returns its process and word. Returns `None` when all
-    /// processes have exited.
+    /// Waits for the next report, shows it and returns its process and word. Returns `None` when
+    /// all processes have exited.
     fn receive(&mut self) -> Result<Option<(usize, String)>, Box<dyn Error>> {
         let (process, line) = match self.lines.recv_timeout(STUCK_AFTER) {
             Ok(received) => received,
@@ -337,9 +338,9 @@ impl Transcript {
         reports.map(|report| report.process).collect()
     }
 
-    /// Checks that exactly two builds began to unpack, the second one with what the first one had left;
-    /// that only the second one completed the work; and that each process that was not killed found the
-    /// whole toolchain.
+    /// Checks that exactly two builds began to unpack, the second one with what the first one had
+    /// left; that only the second one completed the work; and that each process that was not killed
+    /// found the whole toolchain.
     fn check(&self, killed: usize, succeeded: bool) -> bool {
         let (began, completed) = (self.processes(UNPACKS), self.processes(UNPACKED));
         let began_with = self.reports.iter().filter(|report| report.word == UNPACKS);
