@@ -1,7 +1,8 @@
-//! What the command `flockwork` costs as a whole process, beside flock(1) of util-linux and GNU `sem`; and how many
-//! run at once when xargs starts many of them.
+//! The cost of the command `flockwork` as a whole process, compared with flock(1) of util-linux and
+//! GNU `sem`, and the number of jobs that run at once when xargs starts many of them.
 //!
-//! What is compared takes turns, so that what else the machine does hits all alike. What is not installed is left out.
+//! The contenders take turns, so that other work on the machine affects all of them alike. Programs
+//! that are not installed are left out.
 
 #[path = "common/clock.rs"]
 mod clock;
@@ -19,16 +20,17 @@ use std::time::{Duration, Instant};
 use clock::now;
 use common::{Extent, Row, Target, print_aligned, print_table};
 
-/// How long this program, as a job, stays: in microseconds. Set for the jobs only.
-const STAY: &str = "FLOCKWORK_BENCH_CLI";
+/// The environment variable with the duration of a job in microseconds. Set only for the jobs,
+/// which this program runs as well.
+const JOB: &str = "FLOCKWORK_BENCH_CLI";
 
 fn main() {
-    if let Ok(stay) = std::env::var(STAY) {
-        return witness(Duration::from_micros(stay.parse().expect("a time")));
+    if let Ok(duration) = std::env::var(JOB) {
+        return run_job(Duration::from_micros(duration.parse().expect("a time")));
     }
     let extent = Extent::from_args();
     if extent != Extent::List {
-        let dir = tempfile::tempdir().expect("a temporary directory");
+        let dir = tempfile::tempdir().expect("create a temporary directory");
         let flockwork = command::build();
         print_sizes(&flockwork);
         measure_commands(&flockwork, dir.path(), extent);
@@ -36,45 +38,45 @@ fn main() {
     }
 }
 
-// ------------------------------------------------------------------------------------------- its size
+// ------------------------------------------------------------------------------ the command's size
 
 const MIB: f64 = 1024.0 * 1024.0;
 const SIZE_LIMIT_MIB: f64 = 3.0;
 
-/// The command as `cargo build --profile size` makes it, if it is there.
+/// The command as built by `cargo build --profile size`, if it exists.
 fn small(flockwork: &Path) -> Option<PathBuf> {
     let profiles = flockwork.parent()?.parent()?;
     Some(profiles.join("size").join(flockwork.file_name()?)).filter(|path| path.is_file())
 }
 
-#[allow(clippy::cast_precision_loss, reason = "two digits of it are shown")]
+#[allow(clippy::cast_precision_loss, reason = "only two digits are printed")]
 fn print_sizes(flockwork: &Path) {
     let size =
         |path: &Path| std::fs::metadata(path).expect("look up the command").len() as f64 / MIB;
     println!("\nThe command's size");
-    println!("as measured here          {:.2} MiB", size(flockwork));
+    println!("as measured below         {:.2} MiB", size(flockwork));
     match small(flockwork).map(|path| size(&path)) {
         Some(size) => {
             let verdict = if size <= SIZE_LIMIT_MIB { "met" } else { "MISSED" };
             println!("with the profile `size`   {size:.2} MiB, <= {SIZE_LIMIT_MIB:.2} {verdict}");
         }
         None => println!(
-            "with the profile `size`   left out, it is not there: cargo build --profile size --features cli"
+            "with the profile `size`   left out, not built: cargo build --profile size --features cli"
         ),
     }
 }
 
-// ---------------------------------------------------------------------------------- a command and its end
+// -------------------------------------------------------------------- a command from start to exit
 
 const ROUNDS: usize = 500;
-/// It takes so much longer that it is not in every round.
+/// GNU `sem` is so much slower that it runs only in every fifth round.
 const GNU_EVERY: usize = 5;
 
 const TRUE: &str = "true";
 const FLOCK: &str = "flock f true";
 const GNU_SEM: &str = "GNU sem --id x --fg true";
 
-/// Over flock(1), whichever is more.
+// The allowance over flock(1), whichever is more.
 const SLOWER_BY: Duration = Duration::from_millis(2);
 const SLOWER_TIMES: f64 = 1.5;
 const AS_A_SEMAPHORE: &[Target] = &[Target { baseline: GNU_SEM, at_most: 0.1 }];
@@ -84,7 +86,7 @@ struct Contender {
     targets: &'static [Target],
     program: PathBuf,
     arguments: &'static [&'static str],
-    /// In each round, or in the first of so many.
+    /// Runs once in this many rounds.
     every: usize,
     times: Vec<Duration>,
 }
@@ -110,7 +112,7 @@ impl Contender {
     }
 }
 
-/// Its files, and those of semaphores that have names only, are there.
+/// A command whose files, including those of named semaphores, are in `dir`.
 fn in_directory(program: impl AsRef<OsStr>, dir: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir(dir).env("XDG_RUNTIME_DIR", dir).env("PARALLEL_HOME", dir);
@@ -118,7 +120,7 @@ fn in_directory(program: impl AsRef<OsStr>, dir: &Path) -> Command {
 }
 
 fn measure_commands(flockwork: &Path, dir: &Path, extent: Extent) {
-    if !says(TRUE, "") {
+    if !version_starts_with(TRUE, "") {
         return left_out("commands", TRUE);
     }
     let mut contenders = vec![Contender::new(TRUE, TRUE, &[])];
@@ -137,7 +139,7 @@ fn measure_commands(flockwork: &Path, dir: &Path, extent: Extent) {
             let name = "flockwork as flock, f true";
             contenders.push(Contender::new(name, link, &["f", TRUE]));
         }
-        None => left_out("flockwork as flock", "a flockwork that is flock(1) under its name"),
+        None => left_out("flockwork as flock", "flockwork under the name `flock`"),
     }
     let has_gnu_sem = has_gnu_sem();
     contenders.push(Contender {
@@ -156,7 +158,7 @@ fn measure_commands(flockwork: &Path, dir: &Path, extent: Extent) {
     }
 
     let rounds = extent.times(ROUNDS);
-    // Once unmeasured: it makes the files, and finds the programs.
+    // The first run creates the files and is not measured.
     for contender in &contenders {
         contender.run(dir);
     }
@@ -187,16 +189,16 @@ fn print_commands(contenders: Vec<Contender>, how: &str) {
             row.within(limit.filter(|_| is_ours))
         })
         .collect();
-    print_table(&format!("A command, from its start to its end, in {how}"), &rows, &baselines);
+    print_table(&format!("A command from its start to its exit, in {how}"), &rows, &baselines);
     if limit.is_some() {
         println!(
-            "target us: {} ms more than {FLOCK}, or {SLOWER_TIMES} times that, whichever is more",
+            "target us: {} ms more than {FLOCK}, or {SLOWER_TIMES} times as long, whichever is more",
             SLOWER_BY.as_millis()
         );
     }
 }
 
-/// The command under the name `flock`, if it is flock(1) then.
+/// A link to the command under the name `flock`, if it works like flock(1) under that name.
 #[cfg(unix)]
 fn as_flock(flockwork: &Path, dir: &Path) -> Option<PathBuf> {
     let link = dir.join("flock");
@@ -212,43 +214,44 @@ fn as_flock(_flockwork: &Path, _dir: &Path) -> Option<PathBuf> {
 }
 
 fn has_flock() -> bool {
-    says("flock", "flock from util-linux")
+    version_starts_with("flock", "flock from util-linux")
 }
 
 fn has_gnu_sem() -> bool {
-    says("sem", "GNU")
+    version_starts_with("sem", "GNU")
 }
 
-/// Whether it is there, and begins like this when asked for its version.
-fn says(program: &str, beginning: &str) -> bool {
+/// Whether the program is installed and its version text starts with `beginning`.
+fn version_starts_with(program: &str, beginning: &str) -> bool {
     let version = Command::new(program).arg("--version").stdin(Stdio::null()).output();
     version.is_ok_and(|output| output.stdout.starts_with(beginning.as_bytes()))
 }
 
 fn left_out(what: &str, missing: &str) {
-    println!("{what}: left out, {missing} is not to be had here");
+    println!("{what}: left out, {missing} is not available");
 }
 
-// ---------------------------------------------------------------------------------- many jobs at a time
+// ---------------------------------------------------------------------- many jobs at the same time
 
 const JOBS: usize = 200;
-/// GNU `sem` takes so much longer.
+/// GNU `sem` is much slower, so it runs fewer jobs.
 const GNU_JOBS: usize = 40;
 const PROCESSES: &str = "16";
 const PERMITS: usize = 4;
-const STAYS: Duration = Duration::from_millis(5);
+const JOB_DURATION: Duration = Duration::from_millis(5);
 
-/// A job: it stays for a while, and says from when to when it was there. Whoever let it in is not asked.
-fn witness(stay: Duration) {
+/// Runs a job, which sleeps and prints when it began and ended. So the check does not rely on the
+/// semaphore.
+fn run_job(duration: Duration) {
     let begun = now();
-    std::thread::sleep(stay);
-    // One write: the jobs share the pipe.
+    std::thread::sleep(duration);
+    // The jobs share one pipe, so a job writes its line with a single call.
     let line = format!("{} {}\n", begun.as_nanos(), now().as_nanos());
-    std::io::stdout().write_all(line.as_bytes()).expect("say when");
+    std::io::stdout().write_all(line.as_bytes()).expect("print the times");
 }
 
 fn measure_throughput(flockwork: &Path, dir: &Path, extent: Extent) {
-    if !says("xargs", "") {
+    if !version_starts_with("xargs", "") {
         return left_out("throughput", "xargs");
     }
     let permits = PERMITS.to_string();
@@ -257,7 +260,8 @@ fn measure_throughput(flockwork: &Path, dir: &Path, extent: Extent) {
     let gnu_sem = ["sem", "--fg", "-j", &permits, "--id", "cc"];
     let mut runs = vec![
         ("flockwork sem", JOBS, &flockwork_sem[..]),
-        // Nobody holds them back: what the jobs themselves take, and whether they would notice.
+        // Without a limit, the result shows the cost of the jobs alone, and that the check would
+        // notice too many of them.
         ("no semaphore", JOBS, &[]),
     ];
     if has_gnu_sem() {
@@ -274,7 +278,7 @@ fn measure_throughput(flockwork: &Path, dir: &Path, extent: Extent) {
         let target = if command.is_empty() {
             String::new()
         } else {
-            assert!(most <= PERMITS || command[0] != flockwork, "{most} jobs were there at once");
+            assert!(most <= PERMITS || command[0] != flockwork, "{most} jobs ran at once");
             format!("<= {PERMITS} {}", if most <= PERMITS { "met" } else { "MISSED" })
         };
         lines.push(vec![
@@ -287,48 +291,51 @@ fn measure_throughput(flockwork: &Path, dir: &Path, extent: Extent) {
         ]);
     }
     println!(
-        "\nJobs of {} ms under a semaphore of {PERMITS}, started by xargs -P {PROCESSES}",
-        STAYS.as_millis()
+        "\nJobs of {} ms under a semaphore of {PERMITS} permits, started by xargs -P {PROCESSES}",
+        JOB_DURATION.as_millis()
     );
     print_aligned(&lines);
 }
 
 type Span = (u128, u128);
 
-/// How long all of them took, and when each was there.
-fn run_jobs(dir: &Path, jobs: usize, under: &[&str]) -> (Duration, Vec<Span>) {
+/// Runs the jobs, and returns how long all of them took and when each of them ran.
+fn run_jobs(dir: &Path, jobs: usize, wrapper: &[&str]) -> (Duration, Vec<Span>) {
     let mut xargs = in_directory("xargs", dir);
-    xargs.args(["-P", PROCESSES, "-n", "1"]).args(under);
+    xargs.args(["-P", PROCESSES, "-n", "1"]).args(wrapper);
     xargs.arg(std::env::current_exe().expect("this program's path"));
-    xargs.env(STAY, STAYS.as_micros().to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
+    xargs
+        .env(JOB, JOB_DURATION.as_micros().to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
     let before = Instant::now();
     let mut xargs = xargs.spawn().expect("start xargs");
     let mut input = xargs.stdin.take().expect("a pipe");
-    input.write_all("job\n".repeat(jobs).as_bytes()).expect("name the jobs");
+    input.write_all("job\n".repeat(jobs).as_bytes()).expect("write the list of jobs");
     drop(input);
-    let mut said = String::new();
+    let mut printed = String::new();
     let mut output = xargs.stdout.take().expect("a pipe");
-    output.read_to_string(&mut said).expect("hear the jobs");
-    let status = xargs.wait().expect("await xargs");
+    output.read_to_string(&mut printed).expect("read the jobs' output");
+    let status = xargs.wait().expect("wait for xargs");
     let took = before.elapsed();
     assert!(status.success(), "a job failed: {status}");
     let time = |word: &str| word.parse::<u128>().expect("a time");
     let span = |line: &str| {
-        let (begun, over) = line.split_once(' ').expect("two times");
-        (time(begun), time(over))
+        let (begun, ended) = line.split_once(' ').expect("two times");
+        (time(begun), time(ended))
     };
-    let spans: Vec<_> = said.lines().map(span).collect();
+    let spans: Vec<_> = printed.lines().map(span).collect();
     assert_eq!(spans.len(), jobs, "each job ran once");
     (took, spans)
 }
 
 fn most_at_once(spans: &[Span]) -> usize {
     let mut changes: Vec<(u128, i32)> =
-        spans.iter().flat_map(|(begun, over)| [(*begun, 1), (*over, -1)]).collect();
+        spans.iter().flat_map(|(begun, ended)| [(*begun, 1), (*ended, -1)]).collect();
     changes.sort_unstable();
-    let there = changes.iter().scan(0, |there, (_, change)| {
-        *there += change;
-        Some(*there)
+    let running = changes.iter().scan(0, |running, (_, change)| {
+        *running += change;
+        Some(*running)
     });
-    usize::try_from(there.max().unwrap_or(0)).expect("none leaves before it came")
+    usize::try_from(running.max().unwrap_or(0)).expect("no job ends before it begins")
 }

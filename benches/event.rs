@@ -1,10 +1,10 @@
-//! An event: how long from the set in one process to the waits returning in others, what it costs when nobody
-//! waits, and what one who waits costs while nothing happens.
+//! `Event`: the time from `set` in one process until `wait` returns in other processes, the cost
+//! when no process waits, and the cost of waiting while nothing happens.
 //!
-//! This program starts itself again as the waiters. What is compared takes turns, so that what else the machine
-//! does hits all alike.
+//! The program starts itself again as the waiters. The contenders take turns, so that other work on
+//! the machine affects all of them alike.
 
-#[allow(dead_code, reason = "the other benches have more to compare with")]
+#[allow(dead_code, reason = "the other benches use the rest")]
 mod common;
 
 #[path = "common/clock.rs"]
@@ -13,7 +13,7 @@ mod clock;
 mod contender;
 #[path = "common/cycle.rs"]
 mod cycle;
-#[allow(dead_code, reason = "another bench asks for more")]
+#[allow(dead_code, reason = "another bench uses the rest")]
 #[path = "common/peer.rs"]
 mod peer;
 #[path = "common/python_event.rs"]
@@ -34,74 +34,75 @@ use common::{Extent, Row, Target, bare, print_aligned, print_table};
 use contender::{Contender, interleave};
 use flockwork::Event;
 use futures_lite::future::block_on;
-use peer::{Peer, end_after};
+use peer::{Peer, exit_after};
 use python_event::{PYTHON, start_python, wake_in_python};
 use waiting::{BARE, await_file, is_asleep, resident, switches, watches};
 
-/// Long enough never to end.
+/// A timeout that never passes.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
-/// What this process is to be, if it is not the first. The directory is in its arguments.
+/// The environment variable with the role of a process. Set only for the other processes, which
+/// find the directory in their arguments.
 const ROLE: &str = "FLOCKWORK_BENCH_EVENT";
 const WAIT: &str = "wait";
-const WEIGH: &str = "weigh";
+const MEASURE_MEMORY: &str = "measure-memory";
 
 fn main() {
     if let Ok(role) = std::env::var(ROLE) {
-        end_after(TIMEOUT);
+        exit_after(TIMEOUT);
         let dir = std::env::args().nth(1).expect("a directory");
         match &*role {
             WAIT => run_waiter(Path::new(&dir)),
-            WEIGH => weigh(Path::new(&dir)),
-            role => panic!("no role: {role}"),
+            MEASURE_MEMORY => print_memory(Path::new(&dir)),
+            role => panic!("unknown role: {role}"),
         }
         return;
     }
     let extent = Extent::from_args();
     if extent != Extent::List {
-        let dir = tempfile::tempdir().expect("a temporary directory");
+        let dir = tempfile::tempdir().expect("create a temporary directory");
         measure_wake_ups(dir.path(), extent);
-        measure_looks(dir.path(), extent);
+        measure_checks(dir.path(), extent);
         measure_cycles(dir.path(), extent);
-        measure_weight(dir.path(), extent);
-        measure_idling(dir.path(), extent);
+        measure_memory(dir.path(), extent);
+        measure_idle(dir.path(), extent);
     }
 }
 
-// ------------------------------------------------------------------------------------------- methods
+// ----------------------------------------------------------------------------------------- methods
 
-/// The least that it takes where one thread listens for all who wait in a process: it must wake them.
+/// The minimum where one thread watches for all waiters of a process, and must wake them.
 const BARE_BY_THREAD: &str = "bare inotify reader, wakes another thread";
 const AS_BARE: &[Target] = &[Target { baseline: BARE, at_most: 1.5 }];
 
-/// A way to wait, and a file of its own to wait for.
+/// A way to wait, with a file that only this method waits for.
 struct Method {
     name: &'static str,
     targets: &'static [Target],
     kind: Kind,
-    /// Of more waiters it is left out.
-    most: usize,
-    place: Place,
-    wait: fn(&Place) -> Duration,
-    set: fn(&Place),
+    /// The method is left out if there are more waiters than this.
+    max_waiters: usize,
+    setup: Setup,
+    wait: fn(&Setup) -> Duration,
+    set: fn(&Setup),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Watching,
-    /// Looks so often.
+    /// Polls at this interval.
     Polling(Duration),
 }
 
-/// A directory of its own: who watches it hears of everything in it.
-struct Place {
+/// A file in a separate directory, since a watch reports everything in a directory.
+struct Setup {
     directory: PathBuf,
     path: PathBuf,
     stat: bare::Stat,
     event: Event,
 }
 
-impl Place {
+impl Setup {
     fn new(dir: &Path, name: &str) -> Self {
         let directory = dir.join(name.replace(' ', "-"));
         // Opening an event does not create its directory, and the bare methods need one at once.
@@ -119,44 +120,44 @@ impl Method {
             name,
             targets: &[],
             kind: Kind::Watching,
-            most: usize::MAX,
-            place: Place::new(dir, name),
+            max_waiters: usize::MAX,
+            setup: Setup::new(dir, name),
             wait,
-            set: |place| drop(create(&place.path)),
+            set: |setup| drop(create(&setup.path)),
         };
         let flockwork = |name, wait| Self {
             targets: AS_BARE,
-            set: |place| assert!(place.event.set().expect("set the event"), "nobody has set it"),
+            set: |setup| assert!(setup.event.set().expect("set the event"), "the event was clear"),
             ..new(name, wait)
         };
         let polling = |name, every, wait| Self { kind: Kind::Polling(every), ..new(name, wait) };
         vec![
             Self {
-                most: MAX_BARE,
-                ..new(BARE, |place| {
-                    let reader = await_file(&place.stat, &place.directory);
+                max_waiters: MAX_BARE,
+                ..new(BARE, |setup| {
+                    let reader = await_file(&setup.stat, &setup.directory);
                     let woken = now();
                     drop(reader);
                     woken
                 })
             },
-            Self { most: MAX_BARE, ..new(BARE_BY_THREAD, wait_for_a_thread) },
-            flockwork("flockwork wait", |place| after(place.event.wait())),
-            flockwork("flockwork wait_timeout", |place| after(place.event.wait_timeout(TIMEOUT))),
-            flockwork("flockwork wait_async", |place| after(block_on(place.event.wait_async()))),
-            polling("a look each millisecond", MILLISECOND, |place| poll(place, MILLISECOND)),
-            polling("a look each 10 ms", TEN, |place| poll(place, TEN)),
+            Self { max_waiters: MAX_BARE, ..new(BARE_BY_THREAD, wait_for_a_thread) },
+            flockwork("flockwork wait", |setup| after(setup.event.wait())),
+            flockwork("flockwork wait_timeout", |setup| after(setup.event.wait_timeout(TIMEOUT))),
+            flockwork("flockwork wait_async", |setup| after(block_on(setup.event.wait_async()))),
+            polling("a poll every 1 ms", MILLISECOND, |setup| poll(setup, MILLISECOND)),
+            polling("a poll every 10 ms", TEN, |setup| poll(setup, TEN)),
         ]
     }
 }
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const TEN: Duration = Duration::from_millis(10);
-/// A user has 128 inotify instances in all.
+/// A user has 128 inotify instances in total.
 const MAX_BARE: usize = 64;
 
 fn create(path: &Path) -> File {
-    OpenOptions::new().write(true).create_new(true).open(path).expect("make a file")
+    OpenOptions::new().write(true).create_new(true).open(path).expect("create a file")
 }
 
 fn after(waited: flockwork::Result<()>) -> Duration {
@@ -165,44 +166,44 @@ fn after(waited: flockwork::Result<()>) -> Duration {
     woken
 }
 
-fn wait_for_a_thread(place: &Place) -> Duration {
+fn wait_for_a_thread(setup: &Setup) -> Duration {
     let waiter = std::thread::current();
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            let reader = await_file(&place.stat, &place.directory);
+            let reader = await_file(&setup.stat, &setup.directory);
             waiter.unpark();
             drop(reader);
         });
-        while !place.stat.is_there() {
+        while !setup.stat.exists() {
             std::thread::park();
         }
         now()
     })
 }
 
-fn poll(place: &Place, every: Duration) -> Duration {
-    while !place.stat.is_there() {
+fn poll(setup: &Setup, every: Duration) -> Duration {
+    while !setup.stat.exists() {
         std::thread::sleep(every);
     }
     now()
 }
 
-// -------------------------------------------------------------------------------------- from set to wait
+// ---------------------------------------------------------------------------------------- wake-ups
 
-/// How many wait, and how often.
+/// The number of waiters and the number of rounds.
 const CROWDS: [(usize, usize); 4] = [(1, 500), (16, 150), (64, 60), (256, 15)];
-/// For who is asleep to be fast asleep.
+/// The time for waiters to fall asleep.
 const SETTLING: Duration = Duration::from_millis(3);
-/// So long it is waited for all to watch. Who cannot has begun to look now and then.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// The time in which all waiters begin to watch. A waiter that does not has to poll.
+const WATCH_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What one method's rounds came to.
+/// The results of one method's rounds.
 #[derive(Default)]
 struct Figures {
     firsts: Vec<Duration>,
     medians: Vec<Duration>,
     lasts: Vec<Duration>,
-    /// The fewest who watched in a round.
+    /// The smallest number of waiters that watched in a round.
     watching: Option<usize>,
 }
 
@@ -227,7 +228,7 @@ fn measure_wake_ups(dir: &Path, extent: Extent) {
         let mut of_python = Figures::default();
         for round in 0..rounds {
             for (index, (method, figures)) in methods.iter().zip(&mut figures).enumerate() {
-                if size <= method.most {
+                if size <= method.max_waiters {
                     wake(&mut peers, index, method, round, figures);
                 }
             }
@@ -241,68 +242,68 @@ fn measure_wake_ups(dir: &Path, extent: Extent) {
             python.stop();
             results.push((PYTHON, &[], of_python));
         } else {
-            println!("{PYTHON}: left out, it is not to be had here");
+            println!("{PYTHON}: left out, not available");
         }
         print_wake_ups(size, rounds, results);
     }
     peers.into_iter().for_each(Peer::stop);
 }
 
-/// One round: all of them wait, and the event is set.
+/// Measures one round: all processes wait, and the event is set.
 fn wake(peers: &mut [Peer], index: usize, method: &Method, round: usize, figures: &mut Figures) {
     for peer in &mut *peers {
-        peer.tell(&index.to_string());
+        peer.send(&index.to_string());
     }
     for peer in &mut *peers {
-        assert_eq!(peer.hear().trim(), "waits");
+        assert_eq!(peer.receive().trim(), "waits");
     }
     match method.kind {
         Kind::Watching => {
-            let watching = await_watching(peers, &method.place.directory);
+            let watching = await_watching(peers, &method.setup.directory);
             figures.watching = Some(figures.watching.map_or(watching, |it| it.min(watching)));
             std::thread::sleep(SETTLING);
         }
         Kind::Polling(every) => {
-            // At any point between two looks.
+            // The event is set at varying moments between two polls.
             let point = u32::try_from(round * 37 % 100).expect("less than 100");
             std::thread::sleep(SETTLING + every * point / 100);
         }
     }
     let set = now();
-    (method.set)(&method.place);
+    (method.set)(&method.setup);
     let time = |peer: &mut Peer| {
-        let woken = peer.hear().trim().parse().expect("a waiter's time");
+        let woken = peer.receive().trim().parse().expect("a waiter's time");
         Duration::from_nanos(woken).saturating_sub(set)
     };
     figures.add(peers.iter_mut().map(time).collect());
-    assert!(method.place.event.clear().expect("clear the event"), "somebody has cleared it");
-    // Watches are given up a moment after they were needed, and too many at once cannot be had.
+    assert!(method.setup.event.clear().expect("clear the event"), "the event was set");
+    // A process ends its watch a moment after the wait, and the number of watches is limited.
     std::thread::sleep(MILLISECOND * u32::try_from(peers.len()).expect("a crowd").min(100));
 }
 
-/// Returns how many of them watch, when all do and are asleep. Where that is not known, or cannot be, it takes the
-/// time that there is for it.
+/// Waits until all processes watch and sleep, and returns how many of them watch. If some do not,
+/// or if that is unknown, this takes [`WATCH_TIMEOUT`].
 fn await_watching(peers: &[Peer], directory: &Path) -> usize {
-    let end = now() + PATIENCE;
-    let mut others: Vec<u32> = peers.iter().map(Peer::id).collect();
+    let end = now() + WATCH_TIMEOUT;
+    let mut not_watching: Vec<u32> = peers.iter().map(Peer::id).collect();
     loop {
-        others.retain(|process| !watches(*process, directory));
-        let is_ready = others.is_empty() && peers.iter().all(|peer| is_asleep(peer.id()));
+        not_watching.retain(|process| !watches(*process, directory));
+        let is_ready = not_watching.is_empty() && peers.iter().all(|peer| is_asleep(peer.id()));
         if is_ready || now() > end {
-            return peers.len() - others.len();
+            return peers.len() - not_watching.len();
         }
         std::thread::sleep(MILLISECOND / 4);
     }
 }
 
-/// The `main` of a waiter.
+/// The main function of a waiter.
 fn run_waiter(dir: &Path) {
     let methods = Method::all(dir);
-    for order in std::io::stdin().lines() {
-        let index: usize = order.expect("hear the order").parse().expect("a method's index");
+    for line in std::io::stdin().lines() {
+        let index: usize = line.expect("read from the parent").parse().expect("a method's index");
         let method = &methods[index];
         println!("waits");
-        let woken = (method.wait)(&method.place);
+        let woken = (method.wait)(&method.setup);
         println!("{}", woken.as_nanos());
     }
 }
@@ -312,9 +313,9 @@ fn print_wake_ups(
     rounds: usize,
     results: Vec<(&'static str, &'static [Target], Figures)>,
 ) {
-    let others =
+    let waiters =
         if size == 1 { "another process".into() } else { format!("{size} other processes") };
-    let title = format!("From set to wait returning in {others} ({rounds} rounds, interleaved)");
+    let title = format!("From set until wait returns in {waiters} ({rounds} rounds, interleaved)");
     if size == 1 {
         let row = |(name, targets, it): (_, _, Figures)| Row::new(name, targets, it.lasts);
         let rows: Vec<Row> = results.into_iter().map(row).collect();
@@ -322,25 +323,15 @@ fn print_wake_ups(
         return;
     }
     println!("\n{title}");
-    println!(
-        "Medians over the rounds, of the first, the median and the last of the waiters.\nA = {BARE}"
-    );
+    println!("Medians over the rounds, for the first, the median and the last waiter.\nA = {BARE}");
     if size > MAX_BARE {
         println!(
-            "A is left out: a user has 128 inotify instances, and each process takes one. Who has none looks now and then."
+            "A is left out: a user has 128 inotify instances, and each process uses one. A process \
+             without one polls."
         );
     }
-    let header = [
-        "",
-        "first us",
-        "/A",
-        "median us",
-        "/A",
-        "last us",
-        "/A",
-        "p99 of last us",
-        "of them watch",
-    ];
+    let header =
+        ["", "first us", "/A", "median us", "/A", "last us", "/A", "p99 of last us", "watching"];
     let mut lines = vec![header.map(String::from).to_vec()];
     let mut baseline: Option<[Duration; 3]> = None;
     for (name, _, it) in results {
@@ -369,30 +360,31 @@ fn microseconds(time: Duration) -> String {
     format!("{:.0}", time.as_secs_f64() * 1e6)
 }
 
-// ------------------------------------------------------------------------------------- nobody waits
+// -------------------------------------------------------------------------------- without a waiter
 
-const LOOK_ROUNDS: usize = 1000;
-const LOOKS: usize = 32;
+const CHECK_ROUNDS: usize = 1000;
+const CHECKS: usize = 32;
 const STAT: &str = "bare stat";
 const AS_STAT: &[Target] = &[Target { baseline: STAT, at_most: 1.2 }];
 
-fn measure_looks(dir: &Path, extent: Extent) {
-    let (rounds, batch) = (extent.times(LOOK_ROUNDS), extent.times(LOOKS));
+fn measure_checks(dir: &Path, extent: Extent) {
+    let (rounds, batch) = (extent.times(CHECK_ROUNDS), extent.times(CHECKS));
     for is_set in [true, false] {
-        let Place { stat, event, .. } = Place::new(dir, if is_set { "set" } else { "clear" });
+        let Setup { stat, event, .. } = Setup::new(dir, if is_set { "set" } else { "clear" });
         if is_set {
             event.set().expect("set the event");
         }
         let contenders = vec![
-            Contender::new(STAT, &[], move || assert_eq!(stat.is_there(), is_set)),
+            Contender::new(STAT, &[], move || assert_eq!(stat.exists(), is_set)),
             Contender::new("flockwork is_set", AS_STAT, move || {
-                assert_eq!(event.is_set().expect("look"), is_set);
+                assert_eq!(event.is_set().expect("check the event"), is_set);
             }),
         ];
         let rows = interleave(contenders, rounds, batch);
         let state = if is_set { "set" } else { "not set" };
-        let title =
-            format!("A look at an event that is {state} ({rounds} rounds of {batch}, interleaved)");
+        let title = format!(
+            "A check of an event that is {state} ({rounds} rounds of {batch}, interleaved)"
+        );
         print_table(&title, &rows, &[STAT]);
     }
 }
@@ -406,7 +398,7 @@ const PAYLOAD: &[u8] = b"40123";
 fn measure_cycles(dir: &Path, extent: Extent) {
     let path = dir.join("bare");
     let (aside, named) = (dir.join("aside"), dir.join("named"));
-    let [plain, with_payload] = ["plain", "payload"].map(|name| Place::new(dir, name).event);
+    let [plain, with_payload] = ["plain", "payload"].map(|name| Setup::new(dir, name).event);
     let remove = |path: &Path| std::fs::remove_file(path).expect("remove a file");
     let contenders = vec![
         Contender::new(CREATE, &[], move || {
@@ -416,7 +408,7 @@ fn measure_cycles(dir: &Path, extent: Extent) {
         Contender::new(CREATE_SAFELY, &[], move || {
             let mut file = create(&aside);
             file.write_all(PAYLOAD).expect("write");
-            file.sync_data().expect("bring it to the disk");
+            file.sync_data().expect("sync");
             drop(file);
             std::fs::rename(&aside, &named).expect("rename");
             remove(&named);
@@ -439,44 +431,45 @@ fn measure_cycles(dir: &Path, extent: Extent) {
     print_table(&title, &rows, &[CREATE, CREATE_SAFELY]);
 }
 
-// -------------------------------------------------------------------------------- what waiting costs
+// --------------------------------------------------------------------------------- cost of waiting
 
 const FUTURES: usize = 2000;
-const BYTES_AT_MOST: usize = 1024;
+const MAX_BYTES: usize = 1024;
 
-/// In a process of its own, whose memory nothing else has used before.
-fn measure_weight(dir: &Path, extent: Extent) {
+/// Measures the memory of a future, in a separate process whose memory nothing else has used
+/// before.
+fn measure_memory(dir: &Path, extent: Extent) {
     if !cfg!(target_os = "linux") {
-        println!("\nMemory of a future: left out, Linux tells it");
+        println!("\nMemory of a future: left out, measured on Linux only");
         return;
     }
-    let mut peer = Peer::start_this_program(ROLE, WEIGH, &[&dir]);
-    let answer = peer.hear();
+    let mut peer = Peer::start_this_program(ROLE, MEASURE_MEMORY, &[&dir]);
+    let answer = peer.receive();
     peer.stop();
     let mut numbers = answer.split_whitespace().map(|it| it.parse::<usize>().expect("a number"));
     let mut next = || numbers.next().expect("two numbers");
     let (size, growth) = (next(), next());
     let each = growth / FUTURES;
     let verdict = match extent {
-        Extent::Full if each <= BYTES_AT_MOST => " met",
+        Extent::Full if each <= MAX_BYTES => " met",
         Extent::Full => " MISSED",
         _ => "",
     };
     println!(
-        "\nA waiting future: {each} bytes, of which {size} are the future itself; target <= {BYTES_AT_MOST}{verdict}\n\
-         (by the growth of the process with {FUTURES} futures that wait for one event)"
+        "\nA waiting future: {each} bytes, of which {size} are the future itself; target <= {MAX_BYTES}{verdict}\n\
+         (from the growth of the process with {FUTURES} futures that wait for one event)"
     );
 }
 
-fn weigh(dir: &Path) {
-    let event = Place::new(dir, "weight").event;
+fn print_memory(dir: &Path) {
+    let event = Setup::new(dir, "memory").event;
     let mut context = Context::from_waker(Waker::noop());
     let mut wait = || {
         let mut future = Box::new(event.wait_async());
         assert!(pin!(&mut future).poll(&mut context).is_pending());
         future
     };
-    // The first has the threads started.
+    // The first wait starts the threads.
     let first = wait();
     let size = size_of_val(&*first);
     std::thread::sleep(MILLISECOND * 100);
@@ -487,26 +480,26 @@ fn weigh(dir: &Path) {
     println!("{size} {}", resident() - before);
 }
 
-/// For the waiters to have come to rest.
-const RESTING: Duration = Duration::from_millis(500);
+/// The time until the waiters only wait.
+const SETTLE_SPAN: Duration = Duration::from_millis(500);
 const IDLE_SPAN: Duration = Duration::from_secs(5);
-const SWITCHES_AT_MOST: f64 = 1.0;
+const MAX_SWITCHES: f64 = 1.0;
 
-/// How often a waiter wakes up while nothing happens.
-fn measure_idling(dir: &Path, extent: Extent) {
+/// Measures how often a waiter wakes up while nothing happens.
+fn measure_idle(dir: &Path, extent: Extent) {
     if !cfg!(target_os = "linux") {
-        println!("\nWake-ups of who waits: left out, Linux counts them");
+        println!("\nWake-ups of a waiter: left out, counted on Linux only");
         return;
     }
-    let span = if extent == Extent::Full { IDLE_SPAN } else { RESTING };
+    let span = if extent == Extent::Full { IDLE_SPAN } else { SETTLE_SPAN };
     let methods = Method::all(dir);
     let mut peers: Vec<Peer> =
         methods.iter().map(|_| Peer::start_this_program(ROLE, WAIT, &[&dir])).collect();
     for (index, peer) in peers.iter_mut().enumerate() {
-        peer.tell(&index.to_string());
-        assert_eq!(peer.hear().trim(), "waits");
+        peer.send(&index.to_string());
+        assert_eq!(peer.receive().trim(), "waits");
     }
-    std::thread::sleep(RESTING);
+    std::thread::sleep(SETTLE_SPAN);
     let count = || -> Vec<usize> { peers.iter().map(|peer| switches(peer.id())).collect() };
     let before = count();
     std::thread::sleep(span);
@@ -516,25 +509,25 @@ fn measure_idling(dir: &Path, extent: Extent) {
         "\nVoluntary context switches of a waiting process while nothing happens, for {} s",
         span.as_secs_f64()
     );
-    let mut lines = vec![["", "a second", "target"].map(String::from).to_vec()];
+    let mut lines = vec![["", "per second", "target"].map(String::from).to_vec()];
     for (method, (before, after)) in methods.iter().zip(before.into_iter().zip(after)) {
-        let number = f64::from(u32::try_from(after - before).expect("not so many"));
+        let number = f64::from(u32::try_from(after - before).expect("fits into 32 bits"));
         let rate = number / span.as_secs_f64();
         let verdict = match extent {
-            Extent::Full if rate <= SWITCHES_AT_MOST => " met",
+            Extent::Full if rate <= MAX_SWITCHES => " met",
             Extent::Full => " MISSED",
             _ => "",
         };
         let has_target = !method.targets.is_empty();
         let target =
-            if has_target { format!("<= {SWITCHES_AT_MOST:.2}{verdict}") } else { String::new() };
+            if has_target { format!("<= {MAX_SWITCHES:.2}{verdict}") } else { String::new() };
         lines.push(vec![method.name.into(), format!("{rate:.2}"), target]);
     }
     print_aligned(&lines);
     for (mut peer, method) in peers.into_iter().zip(&methods) {
-        (method.set)(&method.place);
-        peer.hear();
-        method.place.event.clear().expect("clear the event");
+        (method.set)(&method.setup);
+        peer.receive();
+        method.setup.event.clear().expect("clear the event");
         peer.stop();
     }
 }

@@ -1,12 +1,12 @@
-//! From the release in one process to the acquisition returning in another that was blocked meanwhile: a lock, and
-//! a semaphore of one.
+//! The time from a release in one process until the acquisition returns in another process that was
+//! blocked meanwhile, for a lock and for a semaphore with one permit.
 
 #[path = "common/clock.rs"]
 mod clock;
 mod common;
 #[path = "common/hand_off.rs"]
 mod hand_off;
-#[allow(dead_code, reason = "another bench asks for more")]
+#[allow(dead_code, reason = "another bench uses the rest")]
 #[path = "common/peer.rs"]
 mod peer;
 
@@ -20,20 +20,20 @@ use futures_lite::future::block_on;
 use hand_off::{Handle, Method, ROUNDS, Release, contend, measure};
 use named_lock::NamedLock;
 
-/// Long enough never to end.
+/// A timeout that never passes.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Where the lock files are. Set for the contender only.
+/// The environment variable with the directory of the lock files. Set only for the contender.
 const DIRECTORY: &str = "FLOCKWORK_BENCH_HANDOFF";
 
 const BARE: &str = "bare flock, blocked";
-const SEMAPHORE: &str = "flockwork semaphore of one";
-/// The least that a lock on a path can do: whoever got it must see that the path still names it.
+const SEMAPHORE: &str = "flockwork semaphore, 1 permit";
+/// The minimum for a lock on a path, which must check that the path still names the locked file.
 const BARE_WITH_STAT: &str = "bare flock, blocked, then stat";
 
-/// Blocks in the kernel itself.
+/// For waits in which the caller itself blocks in the kernel.
 const AS_BARE: &[Target] = &[Target { baseline: BARE, at_most: 1.1 }];
-/// A helper thread blocks in its stead, and wakes it.
+/// For waits in which a helper thread blocks in the kernel and notifies the caller.
 const BY_HELPER: &[Target] = &[Target { baseline: BARE, at_most: 3.0 }];
 
 fn main() {
@@ -41,7 +41,7 @@ fn main() {
     if let Some(dir) = std::env::var_os(DIRECTORY) {
         contend(&methods(Path::new(&dir)));
     } else if extent != Extent::List {
-        let dir = tempfile::tempdir().expect("a temporary directory");
+        let dir = tempfile::tempdir().expect("create a temporary directory");
         let rows = measure(&methods(dir.path()), (DIRECTORY, dir.path()), &[], extent);
         let title = format!(
             "Release to acquisition in another process ({} rounds, interleaved)",
@@ -51,7 +51,7 @@ fn main() {
     }
 }
 
-/// The same in both processes, in the same order.
+/// The methods in the same order in both processes.
 fn methods(dir: &Path) -> Vec<Method<Way>> {
     let new = |name: &'static str, targets, open: &dyn Fn(&Path) -> Way| {
         let path = dir.join(name);
@@ -68,7 +68,7 @@ fn methods(dir: &Path) -> Vec<Method<Way>> {
         flockwork("flockwork lock_timeout", BY_HELPER, |lock| lock.lock_timeout(TIMEOUT)),
         flockwork("flockwork lock_async", BY_HELPER, |lock| block_on(lock.lock_async())),
         Method {
-            // It is its slot that a waiter blocks on.
+            // A waiter blocks on the lock of the slot.
             path: dir.join(SEMAPHORE).join("slot.0"),
             ..new(SEMAPHORE, BY_HELPER, &|path| {
                 Way::Semaphore(Semaphore::open(path, 1).expect("open a semaphore"))
@@ -91,19 +91,19 @@ impl Handle for Way {
     fn hold(&self) -> Release<'_> {
         match self {
             Self::Bare(file, _) => {
-                assert!(bare::try_lock(file), "nobody has it");
+                assert!(bare::try_lock(file), "the lock is free");
                 Box::new(|| bare::unlock(file))
             }
             Self::Flockwork(lock, _) => {
-                let guard = lock.try_lock().expect("nobody has it");
+                let guard = lock.try_lock().expect("the lock is free");
                 Box::new(|| guard.unlock().expect("unlock"))
             }
             Self::Semaphore(semaphore) => {
-                let permit = semaphore.try_acquire().expect("nobody has it");
+                let permit = semaphore.try_acquire().expect("the lock is free");
                 Box::new(|| permit.release().expect("release"))
             }
             Self::Named(lock) => {
-                let guard = lock.try_lock().expect("nobody has it");
+                let guard = lock.try_lock().expect("the lock is free");
                 Box::new(|| drop(guard))
             }
         }

@@ -1,8 +1,8 @@
-//! What a lock costs when nobody waits: acquiring and releasing it, and being refused.
+//! The cost of an uncontended lock, and of a `try_lock` that would block.
 //!
-//! First criterion, one contender after the other. Then the ratios: the contenders take turns in small
-//! batches, so that what else the machine does hits all of them alike, and each is set against the bare
-//! system calls of the same run.
+//! Criterion measures one contender after the other. After that the contenders take turns in small
+//! batches, so that other work on the machine affects all of them alike, and each is compared with
+//! the bare system calls of the same run.
 
 mod common;
 #[path = "common/contender.rs"]
@@ -23,25 +23,25 @@ use futures_lite::future::block_on;
 use tempfile::TempDir;
 
 const ROUNDS: usize = 2000;
-/// Cycles of one contender before it is the next one's turn.
+/// The number of cycles of one contender before it is the turn of the next.
 const BATCH: usize = 32;
 
-/// Long enough never to end.
+/// A timeout that never passes.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 const BARE: &str = "bare flock+unlock, open descriptor";
 const BARE_WITH_STAT: &str = "bare flock+stat+unlock, open descriptor";
 const BARE_PER_USE: &str = "bare open+flock+close";
-const BARE_REFUSED: &str = "bare flock(LOCK_EX|LOCK_NB)";
+const BARE_WOULD_BLOCK: &str = "bare flock(LOCK_EX|LOCK_NB)";
 
 const CYCLE_TARGETS: &[Target] = &[
     Target { baseline: BARE_WITH_STAT, at_most: 1.25 },
     Target { baseline: BARE_PER_USE, at_most: 0.5 },
 ];
-const REFUSAL_TARGETS: &[Target] = &[Target { baseline: BARE_REFUSED, at_most: 1.5 }];
+const TRY_TARGETS: &[Target] = &[Target { baseline: BARE_WOULD_BLOCK, at_most: 1.5 }];
 
 fn main() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dir = tempfile::tempdir().expect("create a temporary directory");
     run_criterion(dir.path());
 
     let extent = Extent::from_args();
@@ -53,14 +53,14 @@ fn main() {
     }
 }
 
-/// On a file system without a disk, where there is one.
+/// A directory on a file system without a disk, if there is one.
 fn directory_in_memory() -> Option<TempDir> {
     if cfg!(target_os = "linux") { tempfile::tempdir_in("/dev/shm").ok() } else { None }
 }
 
 // -------------------------------------------------------------------------------------- contenders
 
-/// Each acquires and releases a lock that nobody else wants, on a file of its own.
+/// Contenders that each acquire and release a lock on a separate file.
 fn uncontended(dir: &Path) -> Vec<Contender> {
     let path = |name: &str| dir.join(name);
     let flockwork = |name, acquire: fn(&Lock) -> flockwork::Result<LockGuard>| {
@@ -92,7 +92,7 @@ fn bare_cycle(path: &Path) -> impl FnMut() + 'static {
     }
 }
 
-/// The least that a lock on a path can do: it must see that the path still names what it locked.
+/// The minimum for a lock on a path, which must check that the path still names the locked file.
 fn bare_cycle_with_stat(path: &Path) -> impl FnMut() + 'static {
     let file = open(path);
     let stat = bare::Stat::of(path);
@@ -146,9 +146,12 @@ fn fslock_cycle(path: &Path) -> impl FnMut() + 'static {
     }
 }
 
-/// `None` where std does not have it yet.
-#[expect(clippy::incompatible_msrv, reason = "`NotInStdYet` answers where std has no such method")]
-#[allow(unstable_name_collisions, reason = "meant so")]
+/// Returns `None` if this version of std has no file locks.
+#[expect(clippy::incompatible_msrv, reason = "older versions of std fall back to `NotInStdYet`")]
+#[allow(
+    unstable_name_collisions,
+    reason = "an inherent method takes precedence over `NotInStdYet`"
+)]
 fn std_cycle(path: &Path) -> Option<impl FnMut() + 'static> {
     let file = open(path);
     if file.lock().is_err_and(|error| error.kind() == io::ErrorKind::Unsupported) {
@@ -161,9 +164,9 @@ fn std_cycle(path: &Path) -> Option<impl FnMut() + 'static> {
     })
 }
 
-/// `File::lock` came with Rust 1.89, and this crate builds with older ones. Where std has it, its own
-/// method goes before a trait's, and this is never asked.
-#[allow(dead_code, reason = "never asked since Rust 1.89")]
+/// `File::lock` was added in Rust 1.89, and this package also builds with older versions. Where std
+/// has it, its inherent method takes precedence over these.
+#[allow(dead_code, reason = "not called since Rust 1.89")]
 trait NotInStdYet {
     fn lock(&self) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
@@ -176,7 +179,7 @@ trait NotInStdYet {
 
 impl NotInStdYet for File {}
 
-/// A lock that somebody else holds, and those who ask for it.
+/// A held lock, and contenders that try to acquire it.
 struct Held {
     contenders: Vec<Contender>,
     _holder: File,
@@ -188,22 +191,22 @@ impl Held {
         let holder = open(&path);
         bare::lock(&holder);
         let contenders = vec![
-            Contender::new(BARE_REFUSED, &[], bare_refusal(&path)),
-            Contender::new("flockwork try_lock", REFUSAL_TARGETS, flockwork_refusal(&path)),
+            Contender::new(BARE_WOULD_BLOCK, &[], bare_would_block(&path)),
+            Contender::new("flockwork try_lock", TRY_TARGETS, flockwork_would_block(&path)),
         ];
         Self { contenders, _holder: holder }
     }
 }
 
-fn bare_refusal(path: &Path) -> impl FnMut() + 'static {
+fn bare_would_block(path: &Path) -> impl FnMut() + 'static {
     let file = open(path);
-    move || assert!(!bare::try_lock(&file), "it is held")
+    move || assert!(!bare::try_lock(&file), "the lock is held")
 }
 
-fn flockwork_refusal(path: &Path) -> impl FnMut() + 'static {
+fn flockwork_would_block(path: &Path) -> impl FnMut() + 'static {
     let lock = Lock::open(path).expect("open a flockwork lock");
     move || {
-        let error = lock.try_lock().expect_err("it is held");
+        let error = lock.try_lock().expect_err("the lock is held");
         assert!(error.is_would_block(), "{error}");
     }
 }
@@ -237,5 +240,5 @@ fn compare(dir: &Path, extent: Extent) {
     print_table(&title, &rows, &[BARE_WITH_STAT, BARE_PER_USE]);
 
     let rows = interleave(Held::new(dir).contenders, rounds, batch);
-    print_table(&format!("Contended try_lock in {how}"), &rows, &[BARE_REFUSED]);
+    print_table(&format!("Contended try_lock in {how}"), &rows, &[BARE_WOULD_BLOCK]);
 }

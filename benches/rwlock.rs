@@ -1,10 +1,10 @@
-//! A lock to read and to write: whether a writer gets in between readers that overlap without end, what it costs
-//! when nobody waits, and how long from a release to the acquisition in another process.
+//! `RwLock`: whether overlapping readers starve a writer, the cost of an uncontended acquisition,
+//! and the time from a release until the acquisition returns in another process.
 //!
-//! This program starts itself again as the other processes. Python's `fasteners` is compared where it is to be
-//! had: set `FLOCKWORK_BENCH_PYTHON` to the interpreter that has it, if that is not `python3`.
+//! The program starts itself again as the other processes. Python's `fasteners` is compared if it
+//! is available: set `FLOCKWORK_BENCH_PYTHON` to its interpreter, if that is not `python3`.
 
-#[allow(dead_code, reason = "the other benches have more to compare with")]
+#[allow(dead_code, reason = "the other benches use the rest")]
 mod common;
 
 #[path = "common/clock.rs"]
@@ -15,7 +15,7 @@ mod contender;
 mod cycle;
 #[path = "common/hand_off.rs"]
 mod hand_off;
-#[allow(dead_code, reason = "another bench asks for more")]
+#[allow(dead_code, reason = "another bench uses the rest")]
 #[path = "common/peer.rs"]
 mod peer;
 #[path = "common/python_rwlock.rs"]
@@ -33,13 +33,13 @@ use contender::{Contender, interleave};
 use flockwork::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use futures_lite::future::block_on;
 use hand_off::{Handle, Method, ROUNDS, Release, contend, measure};
-use peer::{Peer, end_after};
+use peer::{Peer, exit_after};
 use python_rwlock::{FASTENERS, has_fasteners, start_fasteners};
 
-/// Long enough never to end.
+/// A timeout that never passes.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What one of the other processes is to be. Set for them only.
+/// The environment variable with the role of a process. Set only for the other processes.
 const ROLE: &str = "FLOCKWORK_BENCH_RWLOCK";
 const LOOP: &str = "loop";
 const CONTEND: &str = "contend";
@@ -50,38 +50,39 @@ fn main() {
         match &*role {
             LOOP => run_loop(&arguments),
             CONTEND => contend(&methods(Path::new(&arguments[0]))),
-            role => panic!("no role: {role}"),
+            role => panic!("unknown role: {role}"),
         }
         return;
     }
     let extent = Extent::from_args();
     if extent != Extent::List {
-        let dir = tempfile::tempdir().expect("a temporary directory");
+        let dir = tempfile::tempdir().expect("create a temporary directory");
         measure_starvation(dir.path(), extent);
         measure_cycles(dir.path(), extent);
         measure_hand_off(dir.path(), extent);
     }
 }
 
-/// Where those who want a lock queue.
+/// The file that orders the waiters of the lock at `path`.
 fn gate(path: &Path) -> PathBuf {
     let mut gate = path.as_os_str().to_owned();
     gate.push(".gate");
     gate.into()
 }
 
-// ---------------------------------------------------------------------- readers that overlap, and a writer
+// ---------------------------------------------------------------- overlapping readers and a writer
 
 const SPAN: Duration = Duration::from_secs(3);
-/// For all processes to hear when they begin.
-const SETTING_OUT: Duration = Duration::from_millis(20);
-/// The writer comes when the readers are at it.
-const WRITER_LATER: Duration = Duration::from_millis(20);
-/// How long each reader holds it each time. They are never in step for long, so that somebody nearly always reads.
+/// The time in which all processes receive their start time.
+const START_DELAY: Duration = Duration::from_millis(20);
+/// How much later than the readers the writer starts.
+const WRITER_DELAY: Duration = Duration::from_millis(20);
+/// How long each reader holds the lock. The durations differ, so that nearly always one of them
+/// holds it.
 const READS: [Duration; 4] =
     [Duration::from_millis(2), Duration::from_millis(3), Duration::from_millis(5), LONGEST_READ];
 const LONGEST_READ: Duration = Duration::from_millis(7);
-/// How long the writer holds it, and does without it afterwards.
+// How long the writer holds the lock, and how long it pauses afterwards.
 const WRITE_FOR: Duration = Duration::from_millis(1);
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -89,7 +90,7 @@ const FLOCKWORK: &str = "flockwork RwLock";
 const BARE_BLOCKED: &str = "bare flock, blocked";
 const FD_LOCK: &str = "fd-lock RwLock";
 
-// What one of them does with it.
+// The mode of a process.
 const READ: &str = "read";
 const WRITE: &str = "write";
 
@@ -106,11 +107,11 @@ impl Shared {
             FLOCKWORK => Self::Flockwork(RwLock::open(path).expect("open a flockwork lock")),
             BARE_BLOCKED => Self::Bare(open(path)),
             FD_LOCK => Self::FdLock(fd_lock::RwLock::new(open(path))),
-            name => panic!("no lock: {name}"),
+            name => panic!("unknown lock: {name}"),
         }
     }
 
-    /// Takes it, does that, and releases it.
+    /// Acquires the lock, calls `within` and releases the lock.
     fn read(&self, within: impl FnOnce()) {
         match self {
             Self::Flockwork(lock) => {
@@ -163,16 +164,16 @@ fn measure_starvation(dir: &Path, extent: Extent) {
         let (reads, writes) = overlap(name, &path, span);
         let mut line = vec![name.to_owned()];
         for waits in [writes, reads] {
-            line.push(waits.had.to_string());
+            line.push(waits.acquired.to_string());
             line.extend([waits.median(), waits.longest()].map(milliseconds));
         }
         lines.push(line);
     }
     let holds = READS.map(|hold| hold.as_millis().to_string()).join(", ");
     println!(
-        "\nReaders that overlap ({} processes, which read for {holds} ms, again and again without a pause) \
-         and one\nwriter (writes for {} ms, pauses for {} ms), {} s each. A wait that has not ended by then \
-         counts for as long as it\nhas lasted.",
+        "\nOverlapping readers ({} processes, which read for {holds} ms again and again without a pause) and \
+         one\nwriter (writes for {} ms, pauses for {} ms), {} s for each lock. A wait that has not ended \
+         by then counts with\nits duration so far.",
         READS.len(),
         WRITE_FOR.as_millis(),
         PAUSE.as_millis(),
@@ -180,28 +181,28 @@ fn measure_starvation(dir: &Path, extent: Extent) {
     );
     print_aligned(&lines);
     if !has_fasteners {
-        println!("{FASTENERS}: left out, it is not to be had here");
+        println!("{FASTENERS}: left out, not available");
     }
 }
 
-/// How long they waited, who did the same.
+/// The waits of all processes with the same mode.
 #[derive(Default)]
 struct Waits {
-    /// How many ended.
-    had: usize,
-    /// Ascending.
+    /// The number of waits that ended with an acquisition.
+    acquired: usize,
+    /// In ascending order.
     all: Vec<Duration>,
 }
 
 impl Waits {
-    /// Each of them says `had` or `waits`, and nanoseconds.
+    /// Reads lines of `acquired` or `waits` and nanoseconds from each process.
     fn of(peers: impl IntoIterator<Item = Peer>) -> Self {
         let mut waits = Self::default();
         for mut peer in peers {
             for line in peer.take_answers().lines() {
-                let line = line.expect("hear a process");
+                let line = line.expect("read from a process");
                 let (word, time) = line.split_once(' ').expect("a word and a time");
-                waits.had += usize::from(word == "had");
+                waits.acquired += usize::from(word == "acquired");
                 waits.all.push(Duration::from_nanos(time.parse().expect("a time")));
             }
             peer.stop();
@@ -223,57 +224,60 @@ fn milliseconds(time: Option<Duration>) -> String {
     time.map_or_else(|| "-".into(), |time| format!("{:.2}", time.as_secs_f64() * 1e3))
 }
 
-/// The waits of the readers, and of the writer.
+/// Runs the readers and the writer, and returns the waits of both.
 fn overlap(name: &str, path: &Path, span: Duration) -> (Waits, Waits) {
-    let start_one = |part: &str, hold: Duration, pause: Duration| {
+    let start_one = |mode: &str, hold: Duration, pause: Duration| {
         let [hold, pause] = [hold, pause].map(|time| time.as_micros().to_string());
         let mut peer = if name == FASTENERS {
-            start_fasteners(&[&path, &part, &hold, &pause])
+            start_fasteners(&[&path, &mode, &hold, &pause])
         } else {
-            Peer::start_this_program(ROLE, LOOP, &[&path, &part, &hold, &pause, &name])
+            Peer::start_this_program(ROLE, LOOP, &[&path, &mode, &hold, &pause, &name])
         };
-        assert_eq!(peer.hear().trim(), "ready");
+        assert_eq!(peer.receive().trim(), "ready");
         peer
     };
     let mut readers = READS.map(|hold| start_one(READ, hold, Duration::ZERO));
     let mut writer = start_one(WRITE, WRITE_FOR, PAUSE);
 
-    let reading_from = now() + SETTING_OUT;
-    let writing_from = reading_from + WRITER_LATER;
+    let reading_from = now() + START_DELAY;
+    let writing_from = reading_from + WRITER_DELAY;
     let end = writing_from + span;
-    let tell = |peer: &mut Peer, start: Duration| {
-        peer.tell(&format!("{} {}", start.as_nanos(), end.as_nanos()));
+    let send_times = |peer: &mut Peer, start: Duration| {
+        peer.send(&format!("{} {}", start.as_nanos(), end.as_nanos()));
     };
     for reader in &mut readers {
-        tell(reader, reading_from);
+        send_times(reader, reading_from);
     }
-    tell(&mut writer, writing_from);
+    send_times(&mut writer, writing_from);
     (Waits::of(readers), Waits::of([writer]))
 }
 
-/// What one of them has to say in the end.
+/// The waits of one process, which it prints in the end.
 #[derive(Default)]
 struct Record {
-    had: Vec<Duration>,
-    /// When it began to wait, while it does.
+    waits: Vec<Duration>,
+    /// The start of the current wait.
     since: Option<Duration>,
 }
 
-/// The `main` of one of them. It may be blocked when the time is up, so another of its threads tells and ends it.
+/// The main function of a reader or writer. It may be blocked when the time is up, so another
+/// thread prints the record and exits.
 fn run_loop(arguments: &[String]) {
-    static RECORD: Mutex<Record> = Mutex::new(Record { had: Vec::new(), since: None });
+    static RECORD: Mutex<Record> = Mutex::new(Record { waits: Vec::new(), since: None });
     let record = || RECORD.lock().unwrap_or_else(PoisonError::into_inner);
 
-    end_after(TIMEOUT);
-    let [path, part, hold, pause, name] = arguments else { panic!("not five: {arguments:?}") };
+    exit_after(TIMEOUT);
+    let [path, mode, hold, pause, name] = arguments else {
+        panic!("not five arguments: {arguments:?}")
+    };
     let [hold, pause] =
         [hold, pause].map(|time| Duration::from_micros(time.parse().expect("a time")));
     let mut lock = Shared::open(name, Path::new(path));
 
     println!("ready");
-    let mut order = String::new();
-    std::io::stdin().read_line(&mut order).expect("hear the order");
-    let mut times = order.split_whitespace().map(|word| word.parse().expect("a time"));
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).expect("read from the parent");
+    let mut times = line.split_whitespace().map(|word| word.parse().expect("a time"));
     let mut next = || Duration::from_nanos(times.next().expect("two times"));
     let (start, end) = (next(), next());
 
@@ -281,13 +285,14 @@ fn run_loop(arguments: &[String]) {
         std::thread::sleep(end.saturating_sub(now()));
         let record = record();
         let mut output = std::io::stdout().lock();
-        for wait in &record.had {
-            writeln!(output, "had {}", wait.as_nanos()).expect("answer");
+        for wait in &record.waits {
+            writeln!(output, "acquired {}", wait.as_nanos()).expect("write to the parent");
         }
         if let Some(since) = record.since {
-            writeln!(output, "waits {}", now().saturating_sub(since).as_nanos()).expect("answer");
+            writeln!(output, "waits {}", now().saturating_sub(since).as_nanos())
+                .expect("write to the parent");
         }
-        output.flush().expect("answer");
+        output.flush().expect("write to the parent");
         std::process::exit(0);
     });
     std::thread::sleep(start.saturating_sub(now()));
@@ -298,11 +303,11 @@ fn run_loop(arguments: &[String]) {
             let wait = now().saturating_sub(since);
             let mut record = record();
             record.since = None;
-            record.had.push(wait);
+            record.waits.push(wait);
             drop(record);
             std::thread::sleep(hold);
         };
-        if part == READ {
+        if mode == READ {
             lock.read(within);
         } else {
             lock.write(within);
@@ -313,13 +318,14 @@ fn run_loop(arguments: &[String]) {
     }
 }
 
-// ------------------------------------------------------------------------------------- nobody waits
+// ------------------------------------------------------------------------------------- uncontended
 
 const CYCLE_ROUNDS: usize = 2000;
-/// Cycles of one contender before it is the next one's turn.
+/// The number of cycles of one contender before it is the turn of the next.
 const BATCH: usize = 32;
 
-/// The least that it takes: at each of both files, `flock`, a look whether the path still names it, and the unlocking.
+// The minimum: for each of the two files a `flock`, a check that the path still names it, and an
+// unlock.
 const BARE_READ: &str = "bare, gate and shared lock";
 const BARE_WRITE: &str = "bare, gate and exclusive lock";
 const BARE_DOWNGRADE: &str = "bare, gate and exclusive lock, then shared";
@@ -336,15 +342,15 @@ fn measure_cycles(dir: &Path, extent: Extent) {
     let how = format!("in {} ({rounds} rounds of {batch}, interleaved)", dir.display());
 
     let rows = interleave(reading(dir), rounds, batch);
-    let title = format!("Uncontended, to read and to release {how}");
+    let title = format!("Uncontended read and release {how}");
     print_table(&title, &rows, &[BARE_READ, FD_LOCK_READ]);
 
     let rows = interleave(writing(dir), rounds, batch);
-    let title = format!("Uncontended, to write and to release {how}");
+    let title = format!("Uncontended write and release {how}");
     print_table(&title, &rows, &[BARE_WRITE, BARE_DOWNGRADE, FD_LOCK_WRITE]);
 }
 
-/// Each has a lock of its own that nobody else wants.
+/// Contenders that each acquire and release a separate lock.
 fn reading(dir: &Path) -> Vec<Contender> {
     let flockwork = |name: &'static str,
                      read: fn(&RwLock) -> flockwork::Result<RwLockReadGuard>| {
@@ -409,23 +415,23 @@ fn bare_cycle_then(path: &Path, lock: fn(&File), then: fn(&File)) -> impl FnMut(
     }
 }
 
-// ------------------------------------------------------------------------------------- from one to another
+// ---------------------------------------------------------------------------------------- hand-off
 
-/// The least that a lock on a path can do: whoever got it must see that the path still names it.
+/// The minimum for a lock on a path, which must check that the path still names the locked file.
 const BARE_WITH_STAT: &str = "bare flock, blocked, then stat";
 const BEHIND_THE_GATE: &str = "flockwork write, gate to acquisition";
 
-/// With the gate in hand it blocks in the kernel itself.
+/// For waits in which the caller itself blocks in the kernel, once it has locked the gate file.
 const AS_BARE: &[Target] = &[Target { baseline: BARE_BLOCKED, at_most: 1.1 }];
-/// A helper thread blocks in its stead, and wakes it.
+/// For waits in which a helper thread blocks in the kernel and notifies the caller.
 const BY_HELPER: &[Target] = &[Target { baseline: BARE_BLOCKED, at_most: 3.0 }];
 
 fn measure_hand_off(dir: &Path, extent: Extent) {
     let dir = dir.join("handoff");
-    std::fs::create_dir(&dir).expect("make a directory");
+    std::fs::create_dir(&dir).expect("create a directory");
     let rows = measure(&methods(&dir), (ROLE, CONTEND), &[&dir], extent);
     let title = format!(
-        "A writer's release to acquisition in another process ({} rounds, interleaved)",
+        "A writer's release to the acquisition in another process ({} rounds, interleaved)",
         extent.times(ROUNDS)
     );
     print_table(&title, &rows, &[BARE_BLOCKED, BARE_WITH_STAT]);
@@ -434,13 +440,13 @@ fn measure_hand_off(dir: &Path, extent: Extent) {
 enum Way {
     Bare(File, Option<bare::Stat>),
     Flockwork(RwLock, Wait),
-    /// The gate is what is held and released. So waits who comes while another waits.
+    /// The gate file is held and released. So a process waits that arrives while another one waits.
     Gate(File, RwLock),
 }
 
 type Wait = fn(&RwLock) -> Release<'static>;
 
-/// The same in both processes, in the same order.
+/// The methods in the same order in both processes.
 fn methods(dir: &Path) -> Vec<Method<Way>> {
     let new = |name: &'static str, targets, open: &dyn Fn(&Path) -> Way| {
         let path = dir.join(name);
@@ -488,7 +494,7 @@ impl Handle for Way {
     fn hold(&self) -> Release<'_> {
         match self {
             Self::Bare(file, _) | Self::Gate(file, _) => {
-                assert!(bare::try_lock(file), "nobody has it");
+                assert!(bare::try_lock(file), "the lock is free");
                 Box::new(|| bare::unlock(file))
             }
             Self::Flockwork(lock, _) => write_release(lock.try_write()),

@@ -1,10 +1,11 @@
-//! A semaphore: what it costs when nobody waits, how fast and how fairly permits go from process to process
-//! when too many want them, and how many are woken when one is given back.
+//! `Semaphore`: the cost of an uncontended acquisition, the speed and the fairness with which
+//! permits go from process to process under contention, and the number of wake-ups for each
+//! release.
 //!
-//! This program starts itself again as the other processes. What is compared takes turns, so that what else
-//! the machine does hits all alike.
+//! The program starts itself again as the other processes. The contenders take turns, so that other
+//! work on the machine affects all of them alike.
 
-#[allow(dead_code, reason = "the other benches have more to compare with")]
+#[allow(dead_code, reason = "the other benches use the rest")]
 mod common;
 
 #[path = "common/clock.rs"]
@@ -27,19 +28,19 @@ use common::{Extent, Row, Target, bare, open, print_aligned, print_table};
 use cycle::{cost_of_the_clock, time_cycles};
 use flockwork::{Options, Permit, Semaphore};
 use futures_lite::future::block_on;
-use peer::{Peer, end_after};
+use peer::{Peer, exit_after};
 
-/// Long enough never to end.
+/// A timeout that never passes.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What one of the other processes is to be. Set for them only.
+/// The environment variable with the role of a process. Set only for the other processes.
 const ROLE: &str = "FLOCKWORK_BENCH_SEMAPHORE";
 const LOOP: &str = "loop";
 const WAIT: &str = "wait";
 
 fn main() {
     if let Ok(role) = std::env::var(ROLE) {
-        end_after(TIMEOUT);
+        exit_after(TIMEOUT);
         let arguments: Vec<String> = std::env::args().skip(1).collect();
         let (path, permits) = (Path::new(&arguments[0]), arguments[1].parse().expect("permits"));
         match &*role {
@@ -47,14 +48,14 @@ fn main() {
                 let hold = Duration::from_micros(arguments[2].parse().expect("a time"));
                 run_loop(&Pool::open(path, permits, &Options::new()), hold);
             }
-            WAIT => wait_in_the_crowd(&Pool::open(path, permits, &patient())),
-            role => panic!("no role: {role}"),
+            WAIT => wait_in_crowd(&Pool::open(path, permits, &without_checks())),
+            role => panic!("unknown role: {role}"),
         }
         return;
     }
     let extent = Extent::from_args();
     if extent != Extent::List {
-        let dir = tempfile::tempdir().expect("a temporary directory");
+        let dir = tempfile::tempdir().expect("create a temporary directory");
         measure_cycles(dir.path(), extent);
         measure_commands(dir.path(), extent);
         measure_hand_off(dir.path(), extent);
@@ -65,7 +66,7 @@ fn main() {
 
 /// What the other processes contend for.
 enum Pool {
-    /// A lock file, and nothing around it.
+    /// A lock file that is locked with bare system calls.
     Bare(File),
     Flockwork(Semaphore),
 }
@@ -75,12 +76,12 @@ enum Held<'a> {
     Flockwork(Permit),
 }
 
-/// In place of a number of permits: a bare lock.
-const A_BARE_LOCK: u32 = 0;
+/// Stands for a bare lock in place of a number of permits.
+const BARE_LOCK: u32 = 0;
 
 impl Pool {
     fn open(path: &Path, permits: u32, options: &Options) -> Self {
-        if permits == A_BARE_LOCK {
+        if permits == BARE_LOCK {
             return Self::Bare(open(path));
         }
         Self::Flockwork(options.open_semaphore(path, permits).expect("open a semaphore"))
@@ -113,22 +114,22 @@ impl Held<'_> {
     }
 }
 
-// ------------------------------------------------------------------------------------- nobody waits
+// ------------------------------------------------------------------------------------- uncontended
 
 const CYCLE_ROUNDS: usize = 1000;
-/// Cycles of one contender before it is the next one's turn.
+/// The number of cycles of one contender before it is the turn of the next.
 const BATCH: usize = 32;
 const CYCLE_PERMITS: u32 = 4;
 
-/// What the nearest thing to a semaphore does: one lock file, opened for each use.
+/// The closest thing to a semaphore: one lock file that is opened for each use.
 const BARE_PER_USE: &str = "bare open+flock+close";
 const CYCLE_TARGETS: &[Target] = &[Target { baseline: BARE_PER_USE, at_most: 1.0 }];
 
-/// One way to acquire and release.
+/// One of the ways to acquire and release that are compared.
 struct Contender {
     name: &'static str,
     targets: &'static [Target],
-    /// Measures so many cycles.
+    /// Measures this number of cycles.
     run: Box<dyn FnMut(usize) -> Vec<Duration>>,
 }
 
@@ -186,7 +187,7 @@ fn measure_cycles(dir: &Path, extent: Extent) {
     );
     print_table(&title, &rows, &[BARE_PER_USE]);
     for name in left_out {
-        println!("{name}: left out, it is not to be had here");
+        println!("{name}: left out, not available");
     }
 }
 
@@ -196,7 +197,7 @@ type Run = Box<dyn FnMut(usize) -> Vec<Duration>>;
 fn posix() -> Option<Run> {
     let name = format!("flockwork-bench-{}", std::process::id());
     let semaphore = named_sem::NamedSemaphore::create(format!("/{name}"), CYCLE_PERMITS);
-    // It lives until nobody has it open.
+    // The semaphore exists until no process has it open.
     let _ = std::fs::remove_file(format!("/dev/shm/sem.{name}"));
     let mut semaphore = semaphore.ok()?;
     let cycle = move || {
@@ -213,14 +214,14 @@ fn posix() -> Option<Run> {
 
 const PORTALOCKER: &str = "portalocker.BoundedSemaphore (Python)";
 
-/// Measures itself: what a pipe costs is none of its business.
+/// The script measures the cycles, so that the result does not include the pipes.
 const PORTALOCKER_PROGRAM: &str = "
 import sys, time, portalocker
 semaphore = portalocker.BoundedSemaphore(int(sys.argv[2]), name='bench', directory=sys.argv[1])
 print('ready', flush=True)
-for order in sys.stdin:
+for line in sys.stdin:
     times = []
-    for _ in range(int(order)):
+    for _ in range(int(line)):
         before = time.perf_counter_ns()
         semaphore.acquire()
         semaphore.release()
@@ -229,37 +230,37 @@ for order in sys.stdin:
 ";
 
 fn portalocker(dir: &Path) -> Option<Run> {
-    let has_it = Command::new("python3")
+    let is_available = Command::new("python3")
         .args(["-c", "import portalocker"])
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success());
-    if !has_it {
+    if !is_available {
         return None;
     }
     let permits = CYCLE_PERMITS.to_string();
     let mut command = Command::new("python3");
     command.args(["-c", PORTALOCKER_PROGRAM]).arg(dir).arg(permits);
     let mut python = Peer::start(&mut command);
-    assert_eq!(python.hear().trim(), "ready");
+    assert_eq!(python.receive().trim(), "ready");
     Some(Box::new(move |count| {
-        python.tell(&count.to_string());
-        let answer = python.hear();
+        python.send(&count.to_string());
+        let answer = python.receive();
         let time = |word: &str| Duration::from_nanos(word.parse().expect("a time"));
         answer.split_whitespace().map(time).collect()
     }))
 }
 
-// ----------------------------------------------------------------------------- semaphores of the shell
+// ------------------------------------------------------------------------- semaphores of the shell
 
 const COMMAND_ROUNDS: usize = 20;
 const TRUE: &str = "true";
 
-/// GNU `sem`, which is started anew for each use.
+/// Measures GNU `sem`, which is a process for each use.
 fn measure_commands(dir: &Path, extent: Extent) {
     let version = Command::new("sem").arg("--version").stdin(Stdio::null()).output();
     if !version.is_ok_and(|output| output.stdout.starts_with(b"GNU")) {
-        println!("GNU sem: left out, it is not to be had here");
+        println!("GNU sem: left out, not available");
         return;
     }
     let time = |program: &str, arguments: &[&str]| {
@@ -283,17 +284,18 @@ fn measure_commands(dir: &Path, extent: Extent) {
     print_table("A command, and a command under a semaphore", &rows, &[TRUE]);
 }
 
-// ------------------------------------------------------------------------------- too many want permits
+// -------------------------------------------------------------------------------------- contention
 
-/// So many runs of each, in turn.
+/// The number of runs of each scenario, which take turns.
 const LOOP_ROUNDS: usize = 8;
 const LOOP_SPAN: Duration = Duration::from_millis(300);
-/// For all processes to hear when they begin.
-const SETTING_OUT: Duration = Duration::from_millis(20);
-/// How long a permit is held. In the second case asleep, so that it is not the processors that are wanted.
+/// The time in which all processes receive their start time.
+const START_DELAY: Duration = Duration::from_millis(20);
+/// How long a permit is held. In the second case the holder sleeps, so the processes do not compete
+/// for the processors.
 const HOLDS: [(&str, Duration); 2] = [
-    ("given back at once", Duration::ZERO),
-    ("held for 200 us, asleep", Duration::from_micros(200)),
+    ("released at once", Duration::ZERO),
+    ("held for 200 us by a sleeping process", Duration::from_micros(200)),
 ];
 
 struct Scenario {
@@ -312,7 +314,7 @@ impl Scenario {
 
 const BARE_SATURATED: &str = "bare flock, blocked, 4 processes";
 const SCENARIOS: [Scenario; 4] = [
-    Scenario::new(BARE_SATURATED, A_BARE_LOCK, 4),
+    Scenario::new(BARE_SATURATED, BARE_LOCK, 4),
     Scenario {
         targets: &[Target { baseline: BARE_SATURATED, at_most: 3.0 }],
         ..Scenario::new("flockwork, 1 permit, 4 processes", 1, 4)
@@ -324,40 +326,42 @@ const SCENARIOS: [Scenario; 4] = [
     Scenario::new("flockwork, 16 permits, 32 processes", 16, 32),
 ];
 
-/// One acquisition, as the process that made it saw it.
+/// One acquisition, with the times that its process measured.
 struct Use {
     process: usize,
     slot: u32,
-    /// Before `acquire` was called.
-    asked: Duration,
-    /// After it returned.
+    /// The time before `acquire` was called.
+    requested: Duration,
+    /// The time after `acquire` returned.
     acquired: Duration,
-    /// Before `release` was called.
+    /// The time before `release` was called.
     released: Duration,
 }
 
 fn longest_wait(uses: &[Use]) -> Duration {
-    uses.iter().map(|it| it.acquired.saturating_sub(it.asked)).max().unwrap_or_default()
+    uses.iter().map(|it| it.acquired.saturating_sub(it.requested)).max().unwrap_or_default()
 }
 
-/// All of one run, and what they amount to.
+/// The acquisitions of one scenario, and their statistics.
 #[derive(Default)]
 struct Uses {
     span: Duration,
-    /// From a release to the next acquisition of the same slot, by a process that waited at the release.
+    /// The times from a release until the next acquisition of the same slot, by a process that was
+    /// waiting at the release.
     hand_offs: Vec<Duration>,
     acquisitions: usize,
     longest_wait: Duration,
 }
 
 impl Uses {
-    /// Pairs each acquisition with the release before it of the same slot. A hand-off is what goes to one
-    /// that had asked before that: of the others, some took again what they had just released, and some
-    /// asked when the slot was free, so that the time between says nothing.
+    /// Pairs each acquisition with the previous release of the same slot. It is a hand-off only if
+    /// the process had called `acquire` before that release. Other acquisitions are by the process
+    /// that had just released the slot, or by one that arrived when the slot was free, so the time
+    /// in between measures nothing.
     ///
-    /// With a bare lock, who releases mostly takes it again before the one that was woken gets there. That
-    /// one is on its way already when at last a release is its own, so that the time is shorter than it
-    /// takes to wake somebody.
+    /// With a bare lock, the process that releases it mostly acquires it again before the woken
+    /// waiter runs. That waiter is already awake when it finally acquires the lock, so the measured
+    /// time is shorter than a wake-up.
     fn add(&mut self, mut uses: Vec<Use>, span: Duration) {
         self.span += span;
         self.acquisitions += uses.len();
@@ -369,8 +373,8 @@ impl Uses {
                 continue;
             }
             let gap = after.acquired.checked_sub(before.released);
-            let gap = gap.expect("two had the same slot at once");
-            if after.asked < before.released {
+            let gap = gap.expect("no two processes hold the same slot");
+            if after.requested < before.released {
                 self.hand_offs.push(gap);
             }
         }
@@ -389,7 +393,7 @@ impl Uses {
 }
 
 const USES_HEADER: [&str; 6] =
-    ["", "acquired/s", "handed over", "of all", "longest hand-off ms", "longest wait ms"];
+    ["", "acquired/s", "hand-offs", "share", "longest hand-off ms", "longest wait ms"];
 
 fn measure_hand_off(dir: &Path, extent: Extent) {
     let span = if extent == Extent::Full { LOOP_SPAN } else { Duration::from_millis(30) };
@@ -414,8 +418,8 @@ fn measure_hand_off(dir: &Path, extent: Extent) {
         }
         if rows.len() == SCENARIOS.len() {
             let title = format!(
-                "Release to acquisition of the same slot by a process that waited, {what} ({rounds} \
-                 times {} s, interleaved)",
+                "Release to acquisition of the same slot by a waiting process, {what} ({rounds} runs \
+                 of {} s, interleaved)",
                 span.as_secs_f64()
             );
             print_table(&title, &rows, &[BARE_SATURATED]);
@@ -425,8 +429,8 @@ fn measure_hand_off(dir: &Path, extent: Extent) {
     }
 }
 
-/// All of these processes acquire and release for so long. What they do is counted from when all have begun
-/// until the first ends.
+/// Runs processes that acquire and release for a time span, and returns the acquisitions of that
+/// span.
 fn saturate(dir: &Path, scenario: &Scenario, hold: Duration, span: Duration) -> Vec<Use> {
     let path = fresh(dir);
     let mut peers: Vec<Peer> = (0..scenario.processes)
@@ -436,17 +440,17 @@ fn saturate(dir: &Path, scenario: &Scenario, hold: Duration, span: Duration) -> 
         })
         .collect();
     for peer in &mut peers {
-        assert_eq!(peer.hear().trim(), "ready");
+        assert_eq!(peer.receive().trim(), "ready");
     }
-    let start = now() + SETTING_OUT;
+    let start = now() + START_DELAY;
     let end = start + span;
     for peer in &mut peers {
-        peer.tell(&format!("{} {}", start.as_nanos(), end.as_nanos()));
+        peer.send(&format!("{} {}", start.as_nanos(), end.as_nanos()));
     }
     let mut uses = Vec::new();
     for (process, mut peer) in peers.into_iter().enumerate() {
         let lines = peer.take_answers().lines();
-        uses.extend(lines.map(|line| Use::from_line(process, &line.expect("hear a process"))));
+        uses.extend(lines.map(|line| Use::from_line(process, &line.expect("read from a process"))));
         peer.stop();
     }
     uses.retain(|it| it.acquired <= end);
@@ -458,25 +462,25 @@ impl Use {
         let mut words = line.split(' ').map(|word| word.parse().expect("a number"));
         let mut next = || words.next().expect("four numbers");
         let slot = u32::try_from(next()).expect("a slot");
-        let [asked, acquired, released] = [next(), next(), next()].map(Duration::from_nanos);
-        Self { process, slot, asked, acquired, released }
+        let [requested, acquired, released] = [next(), next(), next()].map(Duration::from_nanos);
+        Self { process, slot, requested, acquired, released }
     }
 }
 
-/// The `main` of one of them.
+/// The main function of a process that acquires and releases in a loop.
 fn run_loop(pool: &Pool, span: Duration) {
     println!("ready");
-    let mut order = String::new();
-    std::io::stdin().read_line(&mut order).expect("hear the order");
-    let mut times = order.split_whitespace().map(|word| word.parse().expect("a time"));
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).expect("read from the parent");
+    let mut times = line.split_whitespace().map(|word| word.parse().expect("a time"));
     let mut next = || Duration::from_nanos(times.next().expect("two times"));
     let (start, end) = (next(), next());
     std::thread::sleep(start.saturating_sub(now()));
 
     let mut uses = Vec::new();
     loop {
-        let asked = now();
-        if asked >= end {
+        let requested = now();
+        if requested >= end {
             break;
         }
         let held = pool.acquire();
@@ -487,26 +491,27 @@ fn run_loop(pool: &Pool, span: Duration) {
         let slot = held.slot();
         let released = now();
         held.release();
-        uses.push((slot, asked, acquired, released));
+        uses.push((slot, requested, acquired, released));
     }
     let mut output = BufWriter::new(std::io::stdout().lock());
-    for (slot, asked, acquired, released) in uses {
-        let [asked, acquired, released] = [asked, acquired, released].map(|time| time.as_nanos());
-        writeln!(output, "{slot} {asked} {acquired} {released}").expect("answer");
+    for (slot, requested, acquired, released) in uses {
+        let [requested, acquired, released] =
+            [requested, acquired, released].map(|time| time.as_nanos());
+        writeln!(output, "{slot} {requested} {acquired} {released}").expect("write to the parent");
     }
-    output.flush().expect("answer");
+    output.flush().expect("write to the parent");
 }
 
-// ------------------------------------------------------------------------------------------ fairness
+// ---------------------------------------------------------------------------------------- fairness
 
-const EQUALS: usize = 16;
+const PROCESSES: usize = 16;
 const FAIRNESS_SPAN: Duration = Duration::from_secs(2);
 const FAIRNESS: [Scenario; 2] = [
-    Scenario::new("bare flock, blocked", A_BARE_LOCK, EQUALS),
-    Scenario::new("flockwork, 2 permits", 2, EQUALS),
+    Scenario::new("bare flock, blocked", BARE_LOCK, PROCESSES),
+    Scenario::new("flockwork, 2 permits", 2, PROCESSES),
 ];
 
-/// How often each of equals gets a permit.
+/// Measures how often each of several identical processes acquires a permit.
 fn measure_fairness(dir: &Path, extent: Extent) {
     let span = if extent == Extent::Full { FAIRNESS_SPAN } else { Duration::from_millis(30) };
     let header = ["", "fewest", "median", "most", "most/fewest", "longest wait ms"];
@@ -514,49 +519,51 @@ fn measure_fairness(dir: &Path, extent: Extent) {
         let mut lines = vec![header.map(String::from).to_vec()];
         for scenario in &FAIRNESS {
             let uses = saturate(dir, scenario, hold, span);
-            let mut counts = [0; EQUALS];
+            let mut counts = [0; PROCESSES];
             for it in &uses {
                 counts[it.process] += 1;
             }
             counts.sort_unstable();
-            let [fewest, median, most] = [counts[0], counts[EQUALS / 2], counts[EQUALS - 1]];
+            let [fewest, median, most] = [counts[0], counts[PROCESSES / 2], counts[PROCESSES - 1]];
             let mut line = vec![scenario.name.to_owned()];
             line.extend([fewest, median, most].map(|count| count.to_string()));
             line.extend([format!("{:.2}", ratio(most, fewest)), milliseconds(longest_wait(&uses))]);
             lines.push(line);
         }
         println!(
-            "\nAcquisitions of each of {EQUALS} equal processes in {} s, {what}",
+            "\nAcquisitions of each of {PROCESSES} identical processes in {} s, {what}",
             span.as_secs_f64()
         );
         print_aligned(&lines);
     }
 }
 
-// ------------------------------------------------------------------------------------------ wake-ups
+// ---------------------------------------------------------------------------------------- wake-ups
 
 const HAND_OVERS: usize = 150;
-/// For who is at the head of the queue now to be asleep, and for who has just left to be at its end.
+/// The time for the queue's leader to fall asleep, and for the process that has just released its
+/// permit to reach the end of the queue.
 const SETTLING: Duration = Duration::from_millis(3);
-/// For threads to end that are not needed any more.
-const CALMING: Duration = Duration::from_millis(60);
-/// A permit that nobody has got by then was lost.
-const LOST: Duration = Duration::from_secs(10);
+/// The time in which threads end that are no longer needed.
+const THREAD_END: Duration = Duration::from_millis(60);
+/// A permit that no process has acquired after this time is lost.
+const LOST_AFTER: Duration = Duration::from_secs(10);
 const CROWD_PERMITS: u32 = 2;
-const WAKE_UPS_AT_MOST: f64 = 1.5;
+const MAX_WAKE_UP_RATIO: f64 = 1.5;
 
-// What one of them is told: in turn to release and to join the queue again, and at any time to say how often
-// it has been asleep.
+// The commands for a process of the crowd: in turn to release its permit and to join the queue
+// again, and at any time to print its number of context switches.
 const RELEASE: &str = "release";
 const JOIN: &str = "join";
 const SWITCHES: &str = "switches";
 
-/// When who has released joins the queue again.
+/// When a process that has released its permit joins the queue again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Joining {
-    /// When the next has the permit and all is quiet: what the release itself costs.
+    /// After the next process has acquired the permit and all processes sleep. This shows the cost
+    /// of the release alone.
     Later,
-    /// As one does who acquires and releases in a loop.
+    /// At once, as a process does that acquires and releases in a loop.
     AtOnce,
 }
 
@@ -569,25 +576,25 @@ struct CrowdKind {
 const BARE_CROWD: &str = "bare flock, 16 waiting";
 const SMALLEST: &str = "flockwork, 16 waiting";
 const CROWDS: [CrowdKind; 5] = [
-    CrowdKind { name: BARE_CROWD, permits: A_BARE_LOCK, waiting: 16 },
-    CrowdKind { name: "bare flock, 256 waiting", permits: A_BARE_LOCK, waiting: 256 },
+    CrowdKind { name: BARE_CROWD, permits: BARE_LOCK, waiting: 16 },
+    CrowdKind { name: "bare flock, 256 waiting", permits: BARE_LOCK, waiting: 256 },
     CrowdKind { name: SMALLEST, permits: CROWD_PERMITS, waiting: 16 },
     CrowdKind { name: "flockwork, 64 waiting", permits: CROWD_PERMITS, waiting: 64 },
     CrowdKind { name: "flockwork, 256 waiting", permits: CROWD_PERMITS, waiting: 256 },
 ];
 
-/// Those who stand in the queue look for themselves once a second. Here they do not: it would count with the
-/// wake-ups, and make up for one that is lost.
-fn patient() -> Options {
-    Options::new().backstop(6 * LOST)
+/// Options under which waiters do not check once a second on their own. A check would count as a
+/// wake-up and hide a lost one.
+fn without_checks() -> Options {
+    Options::new().backstop(6 * LOST_AFTER)
 }
 
-/// Many wait, and one permit goes from one of them to the next.
+/// Measures a crowd of waiters, in which one permit goes from process to process.
 fn measure_wake_ups(dir: &Path, extent: Extent) {
     let hand_overs = extent.times(HAND_OVERS);
     let is_run = |kind: &&CrowdKind| extent == Extent::Full || kind.waiting == 16;
     let kinds: Vec<&CrowdKind> = CROWDS.iter().filter(is_run).collect();
-    let mut crowds: Vec<Crowd> = kinds.iter().map(|kind| Crowd::gather(dir, kind)).collect();
+    let mut crowds: Vec<Crowd> = kinds.iter().map(|kind| Crowd::start(dir, kind)).collect();
 
     let mut times = vec![Vec::with_capacity(hand_overs); crowds.len()];
     for _ in 0..hand_overs {
@@ -602,33 +609,33 @@ fn measure_wake_ups(dir: &Path, extent: Extent) {
     print_table(&title, &rows, &[BARE_CROWD, SMALLEST]);
 
     if !cfg!(target_os = "linux") {
-        println!("\nWake-ups: left out, Linux counts them");
+        println!("\nWake-ups: left out, counted on Linux only");
         return;
     }
     println!(
         "\nVoluntary context switches of all processes of the crowd, per release ({hand_overs} releases \
-         each).\nFour are the bench's own: of the one that is told to release, and to join again. Who \
-         joins at once may\ntake flock(2) from the one that was just woken, and that one wakes all \
-         behind it when it blocks again\n(fs/locks.c): the bare rows show it."
+         each).\nFour of them belong to the bench, which sends the commands to release and to join. A \
+         process that joins at\nonce may barge in ahead of the waiter that was just woken. With bare \
+         flock(2), that waiter wakes all waiters\nbehind it when it blocks again (fs/locks.c in Linux)."
     );
     for (what, joining) in [
-        ("which joins the queue again later", Joining::Later),
-        ("which joins the queue again at once", Joining::AtOnce),
+        ("joining the queue again later", Joining::Later),
+        ("joining the queue again at once", Joining::AtOnce),
     ] {
-        let header = [what, "switches", "of 16 waiting", "target"].map(String::from);
+        let header = [what, "switches", "relative to 16", "target"].map(String::from);
         let mut lines = vec![header.to_vec()];
         let mut of_smallest = [None; 2];
         for (kind, crowd) in kinds.iter().zip(&mut crowds) {
-            let is_bare = kind.permits == A_BARE_LOCK;
+            let is_bare = kind.permits == BARE_LOCK;
             let switches = crowd.switches_per_hand_over(hand_overs, joining);
             let ratio = switches / *of_smallest[usize::from(is_bare)].get_or_insert(switches);
             let verdict = match extent {
-                Extent::Full if ratio <= WAKE_UPS_AT_MOST => " met",
+                Extent::Full if ratio <= MAX_WAKE_UP_RATIO => " met",
                 Extent::Full => " MISSED",
                 _ => "",
             };
             let target =
-                if is_bare { String::new() } else { format!("<= {WAKE_UPS_AT_MOST:.2}{verdict}") };
+                if is_bare { String::new() } else { format!("<= {MAX_WAKE_UP_RATIO:.2}{verdict}") };
             let line = [kind.name.into(), format!("{switches:.2}"), format!("{ratio:.2}"), target];
             lines.push(line.to_vec());
         }
@@ -637,20 +644,20 @@ fn measure_wake_ups(dir: &Path, extent: Extent) {
     }
 }
 
-/// Processes that wait, but for one of them, which has a permit and waits for orders.
+/// Processes of which one holds a permit and waits for commands, and all others wait for a permit.
 struct Crowd {
     peers: Vec<Peer>,
     answers: Receiver<(usize, String)>,
     holder: usize,
-    /// The permits that do not go round.
-    _others: Vec<Permit>,
+    /// The permits that stay with the bench.
+    _kept: Vec<Permit>,
 }
 
 impl Crowd {
-    /// Returns when the first of them has its permit.
-    fn gather(dir: &Path, kind: &CrowdKind) -> Self {
+    /// Starts the processes, and returns when the first of them has acquired a permit.
+    fn start(dir: &Path, kind: &CrowdKind) -> Self {
         let path = fresh(dir);
-        let pool = Pool::open(&path, kind.permits, &patient());
+        let pool = Pool::open(&path, kind.permits, &without_checks());
         let mut held: Vec<Held<'_>> = (0..kind.permits.max(1)).map(|_| pool.acquire()).collect();
         let (sender, answers) = mpsc::channel();
         let start = |index| {
@@ -663,33 +670,33 @@ impl Crowd {
             });
             peer
         };
-        // One more than wait: the one that has it.
+        // One process more than the number of waiters, since one of them holds the permit.
         let peers: Vec<Peer> = (0..=kind.waiting).map(start).collect();
         for _ in &peers {
-            assert_eq!(hear(&answers).1, "ready");
+            assert_eq!(receive(&answers).1, "ready");
         }
         std::thread::sleep(100 * SETTLING); // until they are blocked
         held.pop().expect("at least one").release();
-        let (holder, _) = hear(&answers);
+        let (holder, _) = receive(&answers);
         let permit = |held| match held {
             Held::Bare(_) => None,
             Held::Flockwork(permit) => Some(permit),
         };
-        let others = held.into_iter().filter_map(permit).collect();
-        Self { peers, answers, holder, _others: others }
+        let kept = held.into_iter().filter_map(permit).collect();
+        Self { peers, answers, holder, _kept: kept }
     }
 
-    /// How long until the next has what the holder releases.
+    /// Measures the time from the holder's release until the next process has acquired the permit.
     fn hand_over(&mut self, joining: Joining) -> Duration {
         std::thread::sleep(SETTLING);
         let before = self.holder;
-        self.peers[before].tell(RELEASE);
+        self.peers[before].send(RELEASE);
         if joining == Joining::AtOnce {
-            self.peers[before].tell(JOIN);
+            self.peers[before].send(JOIN);
         }
         let (mut released, mut acquired) = (None, None);
         while released.is_none() || acquired.is_none() {
-            let (index, line) = hear(&self.answers);
+            let (index, line) = receive(&self.answers);
             let (word, time) = line.split_once(' ').expect("a word and a time");
             let time = Some(Duration::from_nanos(time.parse().expect("a time")));
             if word == "acquired" {
@@ -700,61 +707,61 @@ impl Crowd {
         }
         if joining == Joining::Later {
             std::thread::sleep(SETTLING);
-            self.peers[before].tell(JOIN);
+            self.peers[before].send(JOIN);
         }
         let time = acquired.zip(released).and_then(|(after, before)| after.checked_sub(before));
-        time.expect("two had it at once")
+        time.expect("no two processes hold the permit")
     }
 
     fn switches_per_hand_over(&mut self, hand_overs: usize, joining: Joining) -> f64 {
-        std::thread::sleep(CALMING);
+        std::thread::sleep(THREAD_END);
         let before = self.switches();
         for _ in 0..hand_overs {
             self.hand_over(joining);
         }
-        std::thread::sleep(CALMING);
-        // To ask each of them was one more.
+        std::thread::sleep(THREAD_END);
+        // The request for the number costs one more switch in each process.
         per(self.switches() - before - self.peers.len(), ratio(hand_overs, 1))
     }
 
     fn switches(&mut self) -> usize {
-        self.peers.iter_mut().for_each(|peer| peer.tell(SWITCHES));
-        let number = |_| hear(&self.answers).1.parse::<usize>().expect("a number");
+        self.peers.iter_mut().for_each(|peer| peer.send(SWITCHES));
+        let number = |_| receive(&self.answers).1.parse::<usize>().expect("a number");
         self.peers.iter().map(number).sum()
     }
 }
 
-/// What one of them says, and which.
-fn hear(answers: &Receiver<(usize, String)>) -> (usize, String) {
-    answers.recv_timeout(LOST).expect("a permit was lost, or a process")
+/// Receives the next line of any process, with the index of that process.
+fn receive(answers: &Receiver<(usize, String)>) -> (usize, String) {
+    answers.recv_timeout(LOST_AFTER).expect("no permit and no process is lost")
 }
 
-/// The `main` of one of them.
-fn wait_in_the_crowd(pool: &Pool) {
-    let (sender, orders) = mpsc::channel();
+/// The main function of a process of the crowd.
+fn wait_in_crowd(pool: &Pool) {
+    let (sender, commands) = mpsc::channel();
     std::thread::spawn(move || {
-        for order in std::io::stdin().lines().map_while(Result::ok) {
-            if order == SWITCHES {
+        for command in std::io::stdin().lines().map_while(Result::ok) {
+            if command == SWITCHES {
                 println!("{}", switches());
             } else {
                 let _ = sender.send(());
             }
         }
-        std::process::exit(0); // also while the other thread waits
+        std::process::exit(0); // even if the other thread waits
     });
     println!("ready");
     loop {
         let held = pool.acquire();
         println!("acquired {}", now().as_nanos());
-        let Ok(()) = orders.recv() else { return };
+        let Ok(()) = commands.recv() else { return };
         let released = now();
         held.release();
         println!("released {}", released.as_nanos());
-        let Ok(()) = orders.recv() else { return };
+        let Ok(()) = commands.recv() else { return };
     }
 }
 
-/// How often this process has gone to sleep, with its threads that have ended.
+/// The number of voluntary context switches of this process, including its threads that have ended.
 #[cfg(target_os = "linux")]
 fn switches() -> impl std::fmt::Display {
     use nix::sys::resource::{UsageWho, getrusage};
@@ -764,19 +771,19 @@ fn switches() -> impl std::fmt::Display {
 
 #[cfg(not(target_os = "linux"))]
 fn switches() -> u32 {
-    unreachable!("nobody asks")
+    unreachable!("called on Linux only")
 }
 
-// ------------------------------------------------------------------------------------------- figures
+// ----------------------------------------------------------------------------------------- figures
 
-/// A path that was not used yet.
+/// A path that has not been used before.
 fn fresh(dir: &Path) -> PathBuf {
     static USED: AtomicU32 = AtomicU32::new(0);
     dir.join(format!("run-{}", USED.fetch_add(1, Ordering::Relaxed)))
 }
 
 fn ratio(part: usize, whole: usize) -> f64 {
-    let number = |count| f64::from(u32::try_from(count).expect("not so many"));
+    let number = |count| f64::from(u32::try_from(count).expect("fits into 32 bits"));
     number(part) / number(whole)
 }
 

@@ -1,5 +1,5 @@
-//! The nearest thing to bare system calls where there is no `flock(2)`: fs4, which on Windows calls
-//! `LockFileEx` and `UnlockFile` with nothing around them.
+//! The closest thing to bare system calls on systems without `flock(2)`: fs4, which on Windows only
+//! calls `LockFileEx` and `UnlockFile`.
 
 use std::fs::File;
 use std::hint::black_box;
@@ -7,24 +7,25 @@ use std::path::{Path, PathBuf};
 
 use fs4::{FileExt, TryLockError};
 
-/// Blocks until it is had.
+/// Blocks until the lock is acquired.
 pub(crate) fn lock(file: &File) {
     FileExt::lock(file).expect("lock");
 }
 
-#[allow(dead_code, reason = "only where a lock is shared")]
+#[allow(dead_code, reason = "only the bench of shared locks uses it")]
 pub(crate) fn lock_shared(file: &File) {
     FileExt::lock_shared(file).expect("lock shared");
 }
 
-/// Makes an exclusive lock a shared one. Windows has both for a moment, and lets the exclusive one go first.
-#[allow(dead_code, reason = "only where a lock is shared")]
+/// Downgrades an exclusive lock to a shared one. On Windows the handle has both for a moment, and
+/// unlocking releases the exclusive one first.
+#[allow(dead_code, reason = "only the bench of shared locks uses it")]
 pub(crate) fn share(file: &File) {
     lock_shared(file);
     unlock(file);
 }
 
-/// Whether it was to be had.
+/// Returns whether the lock was acquired.
 pub(crate) fn try_lock(file: &File) -> bool {
     match FileExt::try_lock(file) {
         Ok(()) => true,
@@ -37,7 +38,7 @@ pub(crate) fn unlock(file: &File) {
     FileExt::unlock(file).expect("unlock");
 }
 
-/// Looks up a path.
+/// A path to call `stat` on.
 pub(crate) struct Stat(PathBuf);
 
 impl Stat {
@@ -49,8 +50,8 @@ impl Stat {
         black_box(std::fs::metadata(&self.0).expect("look up the path"));
     }
 
-    #[allow(dead_code, reason = "only where a file is waited for")]
-    pub(crate) fn is_there(&self) -> bool {
+    #[allow(dead_code, reason = "only the bench of events uses it")]
+    pub(crate) fn exists(&self) -> bool {
         std::fs::metadata(&self.0).is_ok()
     }
 }

@@ -1,4 +1,4 @@
-//! The bare system calls on Unix: `flock(2)` and `stat(2)` with nothing around them.
+//! The bare system calls on Unix, `flock(2)` and `stat(2)`.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -8,23 +8,23 @@ use std::path::Path;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-/// Blocks until it is had.
+/// Blocks until the lock is acquired.
 pub(crate) fn lock(file: &File) {
     flock(file, FlockOperation::LockExclusive).expect("flock(LOCK_EX)");
 }
 
-#[allow(dead_code, reason = "only where a lock is shared")]
+#[allow(dead_code, reason = "only the bench of shared locks uses it")]
 pub(crate) fn lock_shared(file: &File) {
     flock(file, FlockOperation::LockShared).expect("flock(LOCK_SH)");
 }
 
-/// Makes an exclusive lock a shared one.
-#[allow(dead_code, reason = "only where a lock is shared")]
+/// Downgrades an exclusive lock to a shared one.
+#[allow(dead_code, reason = "only the bench of shared locks uses it")]
 pub(crate) fn share(file: &File) {
     lock_shared(file);
 }
 
-/// Whether it was to be had.
+/// Returns whether the lock was acquired.
 pub(crate) fn try_lock(file: &File) -> bool {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => true,
@@ -37,7 +37,7 @@ pub(crate) fn unlock(file: &File) {
     flock(file, FlockOperation::Unlock).expect("flock(LOCK_UN)");
 }
 
-/// Looks up a path, which is kept as the system takes it.
+/// A path to call `stat(2)` on, stored as a C string.
 pub(crate) struct Stat(CString);
 
 impl Stat {
@@ -49,8 +49,8 @@ impl Stat {
         black_box(rustix::fs::stat(&self.0).expect("stat"));
     }
 
-    #[allow(dead_code, reason = "only where a file is waited for")]
-    pub(crate) fn is_there(&self) -> bool {
+    #[allow(dead_code, reason = "only the bench of events uses it")]
+    pub(crate) fn exists(&self) -> bool {
         rustix::fs::stat(&self.0).is_ok()
     }
 }

@@ -1,4 +1,4 @@
-//! One clock for all processes of the system.
+//! A clock that all processes share.
 
 use std::time::Duration;
 

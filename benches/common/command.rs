@@ -1,4 +1,4 @@
-//! The command `flockwork`, which Cargo does not build for the benches: they are another package.
+//! Builds the command `flockwork`, since Cargo does not build it for benches of another package.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -25,7 +25,8 @@ pub(crate) fn build() -> PathBuf {
     executables.next_back().expect("a message that names the command")
 }
 
-/// Cargo puts what the profile `dev` builds in `debug/`, and the profiles `bench` and `release` share `release/`.
+/// The profile of this bench, from its directory: the profile `dev` uses `debug/`, and the profiles
+/// `bench` and `release` share `release/`.
 fn profile() -> String {
     let bench = std::env::current_exe().expect("this program's path");
     let directory = bench.parent().and_then(Path::parent).and_then(Path::file_name);

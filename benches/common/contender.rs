@@ -1,11 +1,11 @@
-//! What takes microseconds and is compared: each contender does its work in small batches, in turn.
+//! Compares operations that take microseconds. The contenders take turns in small batches.
 
 use std::time::Duration;
 
 use crate::common::{Row, Target};
 use crate::cycle::{cost_of_the_clock, time_cycles};
 
-/// One way to do it.
+/// One of the operations that are compared.
 pub(crate) struct Contender {
     pub(crate) name: &'static str,
     targets: &'static [Target],
@@ -22,7 +22,7 @@ impl Contender {
     }
 }
 
-/// Whatever else the machine does hits all of them alike.
+/// Runs the contenders in turn, so that other work on the machine affects all of them alike.
 pub(crate) fn interleave(mut contenders: Vec<Contender>, rounds: usize, batch: usize) -> Vec<Row> {
     let clock = cost_of_the_clock();
     let mut times: Vec<Vec<Duration>> = vec![Vec::with_capacity(rounds * batch); contenders.len()];

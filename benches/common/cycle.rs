@@ -1,9 +1,9 @@
-//! Timing what takes microseconds.
+//! Measures cycles that take microseconds.
 
 use std::time::{Duration, Instant};
 
-/// So many cycles, each timed by itself, less what reading the clock costs. One more goes before them
-/// unmeasured: it finds the caches as another contender left them.
+/// Measures `count` cycles one by one, less the cost of reading the clock. One more cycle runs
+/// first and is not measured, since another contender has filled the caches.
 pub(crate) fn time_cycles(
     cycle: &mut dyn FnMut(),
     count: usize,

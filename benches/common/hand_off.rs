@@ -1,9 +1,10 @@
-//! From the release in one process to the acquisition returning in another that was blocked meanwhile.
+//! Measures the time from a release in one process until the acquisition returns in another process
+//! that was blocked meanwhile.
 //!
-//! The other process is this program again, told over its stdin which method's turn it is. It waits, takes the
-//! time as soon as it has the lock, releases, and answers with that time. Both read one clock of the system.
-//! The methods take turns, so that what else the machine does hits all of them alike. Not with criterion: it
-//! would run one after the other.
+//! The other process, the contender, is this program again. It receives the index of a method on
+//! its stdin, waits, reads the clock as soon as it has acquired the lock, releases it and prints
+//! the time. Both processes read the same clock. The methods take turns, so that other work on the
+//! machine affects all of them alike. Criterion would run one method after the other.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -11,17 +12,17 @@ use std::time::Duration;
 
 use crate::clock::now;
 use crate::common::{Extent, Row, Target};
-use crate::peer::{Peer, end_after};
+use crate::peer::{Peer, exit_after};
 
 pub(crate) const ROUNDS: usize = 1000;
 
-/// For the contender, once it is blocked, to be fast asleep.
+/// The time for a blocked contender to fall asleep.
 const SETTLING: Duration = Duration::from_micros(200);
 
-/// The contender ends then, should nobody have ended it before.
+/// The contender exits after this time even if its parent has not stopped it.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// A way to wait, and a lock of its own to wait for, as either process has it.
+/// A way to wait, with a lock that only this method uses. Each process has its own handle.
 pub(crate) struct Method<H> {
     pub(crate) name: &'static str,
     pub(crate) targets: &'static [Target],
@@ -31,16 +32,16 @@ pub(crate) struct Method<H> {
 }
 
 pub(crate) trait Handle {
-    /// Takes it at once: between rounds nobody has it.
+    /// Acquires the lock without waiting, since it is free between rounds.
     fn hold(&self) -> Release<'_>;
-    /// Takes it when it is to be had.
+    /// Waits until the lock is acquired.
     fn wait(&self) -> Release<'_>;
 }
 
 pub(crate) type Release<'a> = Box<dyn FnOnce() + 'a>;
 
-/// The rows of all methods. The contender finds its role in that variable, and must [`contend`] with the same
-/// methods in the same order.
+/// Measures all methods. The contender finds its role in the environment variable, and must call
+/// [`contend`] with the same methods in the same order.
 pub(crate) fn measure<H: Handle>(
     methods: &[Method<H>],
     (variable, role): (&str, impl AsRef<OsStr>),
@@ -60,25 +61,25 @@ pub(crate) fn measure<H: Handle>(
     methods.iter().zip(times).map(row).collect()
 }
 
-/// One round: how long from here to there.
+/// Measures one hand-off to the contender.
 fn hand_off<H: Handle>(contender: &mut Peer, index: usize, method: &Method<H>) -> Duration {
     let release = method.handle.hold();
-    contender.tell(&index.to_string());
+    contender.send(&index.to_string());
     await_blocked(&method.path);
     std::thread::sleep(SETTLING);
 
     let released = now();
     release();
 
-    let acquired = contender.hear().trim().parse().expect("the contender's time");
+    let acquired = contender.receive().trim().parse().expect("the contender's time");
     Duration::from_nanos(acquired).saturating_sub(released)
 }
 
-/// The contender's `main`.
+/// The main function of the contender.
 pub(crate) fn contend<H: Handle>(methods: &[Method<H>]) {
-    end_after(LIMIT);
-    for order in std::io::stdin().lines() {
-        let index: usize = order.expect("hear the order").parse().expect("a method's index");
+    exit_after(LIMIT);
+    for line in std::io::stdin().lines() {
+        let index: usize = line.expect("read from the parent").parse().expect("a method's index");
         let release = methods[index].handle.wait();
         let acquired = now();
         release();
@@ -86,8 +87,8 @@ pub(crate) fn contend<H: Handle>(methods: &[Method<H>]) {
     }
 }
 
-/// Returns when somebody is blocked on that file. The kernel's list of locks shows them with an arrow:
-/// `1: -> FLOCK  ADVISORY  WRITE 4711 fe:00:131 0 EOF`.
+/// Returns when a process is blocked on the file. `/proc/locks` shows blocked requests with an
+/// arrow: `1: -> FLOCK  ADVISORY  WRITE 4711 fe:00:131 0 EOF`.
 #[cfg(target_os = "linux")]
 fn await_blocked(path: &Path) {
     use std::os::unix::fs::MetadataExt as _;

@@ -1,5 +1,5 @@
-//! What all benches need: files and locks to try, how much to run, what a contender's times amount to,
-//! and the table that sets them against the bare system calls of the same run.
+//! Shared by all benches: lock files, the extent of a run, statistics of the measured times, and
+//! the table that compares them with the bare system calls of the same run.
 
 use std::fs::{File, OpenOptions};
 use std::path::Path;
@@ -17,29 +17,29 @@ pub(crate) fn open(path: &Path) -> File {
     options.open(path).expect("open a lock file")
 }
 
-/// The crate `named-lock`: a file on Unix, on Windows a mutex of the system, which has a name only.
+/// A lock of the crate `named-lock`: a file on Unix, and a named mutex of the system on Windows.
 pub(crate) fn named_lock(path: &Path) -> NamedLock {
     #[cfg(unix)]
     let lock = NamedLock::with_path(path);
     #[cfg(not(unix))]
     let lock = NamedLock::create(&path.to_string_lossy().replace(['/', '\\', ':'], "_"));
-    lock.expect("make a named lock")
+    lock.expect("create a named lock")
 }
 
-/// How much to run.
+/// How much of a bench runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extent {
-    /// Enough for figures.
+    /// Enough rounds for reliable figures.
     Full,
-    /// Everything once, to see that it runs.
+    /// One round of everything, to check that it runs.
     Smoke,
-    /// Nothing: only the names were asked for.
+    /// Nothing, since only the names were requested.
     List,
 }
 
 impl Extent {
-    /// As criterion reads its arguments: `cargo bench` measures, `cargo bench -- --test` and
-    /// `cargo test --benches` do not.
+    /// Reads the arguments as criterion does: `cargo bench` measures, while `cargo bench -- --test`
+    /// and `cargo test --benches` do not.
     pub(crate) fn from_args() -> Self {
         let has = |wanted: &str| std::env::args().any(|arg| arg == wanted);
         if has("--list") {
@@ -51,29 +51,29 @@ impl Extent {
         }
     }
 
-    /// `full`, or once.
+    /// The number of rounds: `full`, or one.
     pub(crate) fn times(self, full: usize) -> usize {
         if self == Self::Full { full } else { 1 }
     }
 }
 
-/// At most so many times the median of another row.
+/// A limit for a median, as a multiple of the median of another row.
 #[derive(Clone, Copy)]
 pub(crate) struct Target {
     pub(crate) baseline: &'static str,
     pub(crate) at_most: f64,
 }
 
-/// Fewer measurements say nothing about a target.
+/// The number of measurements from which a target is judged.
 const ENOUGH: usize = 100;
 
 /// One contender's measurements.
 pub(crate) struct Row {
     name: &'static str,
     targets: &'static [Target],
-    /// At most this, whatever the other rows show.
+    /// An absolute limit for the median.
     limit: Option<Duration>,
-    /// Ascending, never empty.
+    /// In ascending order, and never empty.
     times: Vec<Duration>,
 }
 
@@ -94,7 +94,7 @@ impl Row {
         self
     }
 
-    #[allow(dead_code, reason = "not every bench asks which row it is")]
+    #[allow(dead_code, reason = "not every bench needs the name")]
     pub(crate) fn name(&self) -> &'static str {
         self.name
     }
@@ -111,7 +111,7 @@ impl Row {
         self.percentile(99)
     }
 
-    /// The smallest time that so many of a hundred do not exceed.
+    /// The smallest time that `percent` percent of the measurements do not exceed.
     fn percentile(&self, percent: usize) -> Duration {
         let rank = (self.times.len() * percent).div_ceil(100);
         self.times[rank.saturating_sub(1)]
@@ -121,7 +121,7 @@ impl Row {
         self.targets.iter().find(|target| target.baseline == baseline.name).copied()
     }
 
-    /// `value` is the median, as the target counts it.
+    /// Compares a median, in the unit of the target, with the target.
     fn verdict(&self, value: f64, at_most: f64) -> String {
         let verdict = match self.times.len() {
             ..ENOUGH => "",
@@ -132,8 +132,8 @@ impl Row {
     }
 }
 
-/// Prints the rows in microseconds, and as multiples of the rows named in `baselines`, median to median
-/// and p99 to p99. A target is for the median.
+/// Prints the rows in microseconds, and as multiples of the baselines: the median relative to the
+/// baseline's median, and the p99 relative to its p99. A target limits the median.
 pub(crate) fn print_table(title: &str, rows: &[Row], baselines: &[&str]) {
     let baselines: Vec<&Row> = baselines
         .iter()
@@ -181,7 +181,7 @@ fn microseconds(time: Duration) -> String {
     format!("{:.2}", in_microseconds(time))
 }
 
-/// The first column to the left, the others to the right.
+/// Prints the first column left-aligned and the others right-aligned.
 pub(crate) fn print_aligned(lines: &[Vec<String>]) {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)

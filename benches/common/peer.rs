@@ -1,16 +1,16 @@
-//! Other processes, told what to do in lines over stdin and answering in lines over stdout. None outlives
-//! what it was started for.
+//! Other processes, which receive lines on their stdin and answer with lines on their stdout. None
+//! of them outlives the bench.
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-/// Killed when dropped, unless it was stopped before.
+/// A process that is killed when this is dropped, unless it was stopped before.
 pub(crate) struct Peer {
     process: Child,
-    /// Closed to end it.
-    orders: Option<ChildStdin>,
+    /// The process exits when this is closed.
+    input: Option<ChildStdin>,
     answers: Option<BufReader<ChildStdout>>,
 }
 
@@ -21,12 +21,12 @@ impl Peer {
             .stdout(Stdio::piped())
             .spawn()
             .expect("start another process");
-        let orders = process.stdin.take();
+        let input = process.stdin.take();
         let answers = process.stdout.take().map(BufReader::new);
-        Self { process, orders, answers }
+        Self { process, input, answers }
     }
 
-    /// This program again, which finds its role in that variable, and what goes with it in its arguments.
+    /// Starts this program again. It finds its role in the environment variable.
     pub(crate) fn start_this_program(
         variable: &str,
         role: impl AsRef<OsStr>,
@@ -36,49 +36,49 @@ impl Peer {
         Self::start(Command::new(program).env(variable, role).args(arguments))
     }
 
-    #[allow(dead_code, reason = "not every bench looks at the process from outside")]
+    #[allow(dead_code, reason = "not every bench examines the process")]
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
     }
 
-    pub(crate) fn tell(&mut self, order: &str) {
-        let orders = self.orders.as_mut().expect("not stopped");
-        writeln!(orders, "{order}").expect("tell another process");
+    pub(crate) fn send(&mut self, line: &str) {
+        let input = self.input.as_mut().expect("not stopped");
+        writeln!(input, "{line}").expect("write to another process");
     }
 
-    pub(crate) fn hear(&mut self) -> String {
+    pub(crate) fn receive(&mut self) -> String {
         let mut answer = String::new();
         let answers = self.answers.as_mut().expect("not taken");
-        let length = answers.read_line(&mut answer).expect("hear another process");
-        assert!(length > 0, "another process has ended");
+        let length = answers.read_line(&mut answer).expect("read from another process");
+        assert!(length > 0, "another process has exited");
         answer
     }
 
-    /// To be read elsewhere.
+    /// Takes the process's output, so that another thread can read it.
     pub(crate) fn take_answers(&mut self) -> BufReader<ChildStdout> {
         self.answers.take().expect("not taken")
     }
 
-    /// Has it end by itself.
+    /// Closes the input, and waits until the process has exited.
     pub(crate) fn stop(mut self) {
-        self.orders = None;
-        assert!(self.process.wait().expect("await another process").success());
+        self.input = None;
+        assert!(self.process.wait().expect("wait for another process").success());
     }
 }
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // Both fail for one that has ended and was waited for.
+        // Both calls fail if the process has already been waited for.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// For the other process: it ends after so long, whatever holds it up and whether its parent lives.
-pub(crate) fn end_after(limit: Duration) {
+/// Makes this process exit after `limit`, even if its parent has died or a thread is stuck.
+pub(crate) fn exit_after(limit: Duration) {
     std::thread::spawn(move || {
         std::thread::sleep(limit);
-        eprintln!("process {} is stuck, and ends itself", std::process::id());
+        eprintln!("process {} is stuck and exits", std::process::id());
         std::process::exit(1);
     });
 }

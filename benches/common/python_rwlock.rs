@@ -1,4 +1,4 @@
-//! Python's `fasteners.InterProcessReaderWriterLock`, taken in a loop to read or to write.
+//! Python's `fasteners.InterProcessReaderWriterLock`, acquired in a loop for reading or writing.
 
 use std::ffi::{OsStr, OsString};
 use std::process::{Command, Stdio};
@@ -7,10 +7,10 @@ use crate::peer::Peer;
 
 pub(crate) const FASTENERS: &str = "fasteners (Python)";
 
-/// Which Python to ask, should it not be `python3`.
+/// The environment variable with the Python interpreter to use instead of `python3`.
 const INTERPRETER: &str = "FLOCKWORK_BENCH_PYTHON";
 
-/// Says and is told what [`run_loop`](crate::run_loop) says and is told.
+/// Reads and prints the same lines as [`run_loop`](crate::run_loop).
 const PROGRAM: &str = "
 import fasteners, os, sys, threading, time
 def clock():
@@ -22,14 +22,14 @@ acquire = {'read': lock.acquire_read_lock, 'write': lock.acquire_write_lock}[par
 release = {'read': lock.release_read_lock, 'write': lock.release_write_lock}[part]
 print('ready', flush=True)
 start, end = map(int, input().split())
-had, since = [], None
+waits, since = [], None
 def report():
     time.sleep(max(0, end - clock()) / 1e9)
-    waiting, over = since, clock()
-    for wait in list(had):
-        print('had', wait)
+    waiting, now = since, clock()
+    for wait in list(waits):
+        print('acquired', wait)
     if waiting is not None:
-        print('waits', over - waiting)
+        print('waits', now - waiting)
     sys.stdout.flush()
     os._exit(0)
 threading.Thread(target=report).start()
@@ -38,7 +38,7 @@ while True:
     since = clock()
     acquire()
     wait, since = clock() - since, None
-    had.append(wait)
+    waits.append(wait)
     time.sleep(hold)
     release()
     if pause:

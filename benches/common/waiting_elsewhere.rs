@@ -1,24 +1,25 @@
-//! Where there is no inotify: the baseline looks each millisecond, and nothing tells how a process waits.
+//! Waiting on systems without inotify. The baseline polls every millisecond, and the state of a
+//! waiting process is unknown.
 
 use std::path::Path;
 use std::time::Duration;
 
 use crate::common::bare::Stat;
 
-/// What [`await_file`] is.
-pub(crate) const BARE: &str = "a look each millisecond, the baseline here";
+/// The name of the baseline [`await_file`].
+pub(crate) const BARE: &str = "a poll every 1 ms, the baseline here";
 
-/// There is nothing to close.
+/// Has nothing to close.
 pub(crate) struct Reader;
 
 pub(crate) fn await_file(stat: &Stat, _directory: &Path) -> Reader {
-    while !stat.is_there() {
+    while !stat.exists() {
         std::thread::sleep(Duration::from_millis(1));
     }
     Reader
 }
 
-/// Not known: who asks goes by the time.
+/// Always returns false, so the caller waits for a fixed time.
 pub(crate) fn watches(_process: u32, _directory: &Path) -> bool {
     false
 }
@@ -28,9 +29,9 @@ pub(crate) fn is_asleep(_process: u32) -> bool {
 }
 
 pub(crate) fn switches(_process: u32) -> usize {
-    unreachable!("nobody asks")
+    unreachable!("called on Linux only")
 }
 
 pub(crate) fn resident() -> usize {
-    unreachable!("nobody asks")
+    unreachable!("called on Linux only")
 }

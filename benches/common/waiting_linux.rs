@@ -1,4 +1,4 @@
-//! On Linux: the least that a wait for a file takes, and what the kernel tells of a process that waits.
+//! Waiting on Linux: the minimum for a wait for a file, and the state of a waiting process.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -9,28 +9,28 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 use crate::common::bare::Stat;
 
-/// What [`await_file`] is.
+/// The name of the baseline [`await_file`].
 pub(crate) const BARE: &str = "bare inotify reader";
 
-/// An inotify instance of its own that is read by the very thread that waits, and a look whenever it tells
-/// something. Closing it is not a part of the wait: it is returned.
+/// Waits for a file with a separate inotify instance. The waiting thread reads it and checks the
+/// file after each event. Closing the instance is not a part of the wait, so it is returned.
 pub(crate) fn await_file(stat: &Stat, directory: &Path) -> OwnedFd {
     let inotify = inotify::init(CreateFlags::CLOEXEC).expect("an inotify instance");
     let what = WatchFlags::CREATE | WatchFlags::MOVED_TO;
     inotify::add_watch(&inotify, directory, what).expect("watch a directory");
     let mut events = [0_u8; 4096];
-    while !stat.is_there() {
+    while !stat.exists() {
         rustix::io::read(&inotify, &mut events).expect("read inotify's events");
     }
     inotify
 }
 
-/// Whether a process watches that directory with inotify.
+/// Whether a process watches a directory with inotify.
 pub(crate) fn watches(process: u32, directory: &Path) -> bool {
     let inode = fs::metadata(directory).expect("look up a directory").ino();
     let inode = format!(" ino:{inode:x} ");
     let is_its = |line: &str| line.starts_with("inotify wd:") && line.contains(&inode);
-    // A file that has been closed since the directory was read is no news.
+    // A descriptor may be closed after its directory entry has been read.
     let descriptors = entries(&format!("/proc/{process}/fdinfo"));
     descriptors.filter_map(|path| fs::read_to_string(path).ok()).any(|it| it.lines().any(is_its))
 }
@@ -39,13 +39,13 @@ pub(crate) fn watches(process: u32, directory: &Path) -> bool {
 pub(crate) fn is_asleep(process: u32) -> bool {
     let is_awake = |thread: std::path::PathBuf| {
         let stat = fs::read_to_string(thread.join("stat")).unwrap_or_default();
-        // `4711 (name) S 1 ...`, and the name may hold anything.
+        // The format is `4711 (name) S 1 ...`, and the name may contain any characters.
         stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.starts_with(" S"))
     };
     !entries(&format!("/proc/{process}/task")).any(is_awake)
 }
 
-/// How often the threads that a process has now have gone to sleep.
+/// The number of voluntary context switches of a process's current threads.
 pub(crate) fn switches(process: u32) -> usize {
     let of_thread = |thread: std::path::PathBuf| {
         let status = fs::read_to_string(thread.join("status")).unwrap_or_default();
@@ -55,15 +55,16 @@ pub(crate) fn switches(process: u32) -> usize {
     entries(&format!("/proc/{process}/task")).map(of_thread).sum()
 }
 
-/// How many bytes of memory this process has, by its page tables: `VmRSS` is out by up to 64 pages.
+/// The resident memory of this process in bytes, from its page tables. `VmRSS` is inexact by up to
+/// 64 pages.
 pub(crate) fn resident() -> usize {
-    let rollup = fs::read_to_string("/proc/self/smaps_rollup").expect("read one's own memory");
+    let rollup = fs::read_to_string("/proc/self/smaps_rollup").expect("read the memory map");
     let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:")).expect("a line for it");
     let kilobytes: usize = line.trim().trim_end_matches(" kB").parse().expect("a number");
     kilobytes * 1024
 }
 
 fn entries(directory: &str) -> impl Iterator<Item = std::path::PathBuf> + use<> {
-    let entries = fs::read_dir(directory).expect("look at a process");
+    let entries = fs::read_dir(directory).expect("list a directory of a process");
     entries.filter_map(|entry| Some(entry.ok()?.path()))
 }
