@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# ci/limited.sh SECONDS COMMAND [ARG]...: runs it, and ends it with all that it started when it takes longer; before that it
-# prints what each process and thread waits for, so that a hang is a report and not a silence.
+# ci/limited.sh SECONDS COMMAND [ARG]...: runs the command with a time limit. When the time is over,
+# it prints what each process and thread is waiting for, and then ends the command and the processes
+# that the command started.
 set -uo pipefail
 seconds=$1
 shift
@@ -20,13 +21,13 @@ report() {
 } >&2 2> /dev/null
 
 (
-    # Its own process: `timeout` ends only what it has started.
+    # A separate process, since `timeout` ends only the processes that it has started.
     sleep "$seconds" && report "$@"
 ) &
 watcher=$!
 timeout --kill-after=30 $((seconds + 5)) "$@"
 code=$?
-# With the sleep that it waits for.
+# The watcher's `sleep` would outlive it.
 pkill -P "$watcher" 2> /dev/null
 kill "$watcher" 2> /dev/null
 wait "$watcher" 2> /dev/null

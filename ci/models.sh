@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# ci/models.sh [PATTERN]: checks the models of docs/model with spin: that each property holds in all states, and that each
-# breakage is found. Leaves nothing in the tree. Takes about three minutes of one core; each core searches.
+# ci/models.sh [PATTERN]: checks the models of docs/model with spin. Each property must hold in all
+# states, and each deliberate breakage must be found. The searches run in parallel, one for each
+# core, and take about three minutes of processor time. The script creates no files in the source
+# tree.
 set -uo pipefail
 cd "$(dirname "$0")/../docs/model" || exit
 
@@ -15,8 +17,9 @@ trap 'rm -rf "$all"' EXIT
 pattern=${1:-}
 runs=0
 
-# Each search beside others, in a directory of its own. What fails is written down there.
-beside_others() {
+# Starts a search in the background, in a separate directory. The file `failed` in that directory
+# marks a failure.
+start_search() {
     [[ "$3 $2" == *"$pattern"* ]] || return 0
     runs=$((runs + 1))
     while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n; done
@@ -24,16 +27,16 @@ beside_others() {
     mkdir "$work"
     "$@" &
 }
-holds() { beside_others must_hold "$@"; }
-breaks() { beside_others must_break "$@"; }
-failed() { tail -25 "$work/said" | tee "$work/failed"; }
+holds() { start_search must_hold "$@"; }
+breaks() { start_search must_break "$@"; }
+failed() { tail -25 "$work/output" | tee "$work/failed"; }
 
-# search MODEL "DEFINES" "PAN'S ARGUMENTS" [LTL]: what pan says, in $work/said.
+# search MODEL "DEFINES" "ARGUMENTS OF pan": runs the search, with the output in $work/output.
 search() {
     local model=$1 defines=$2 arguments=$3 flags=(-O0 -w -DMEMLIM=2000 -DVECTORSZ=1024)
     (
-        cd "$work" && rm -f pan* ./*.trail said
-        # shellcheck disable=SC2086 # several words
+        cd "$work" && rm -f pan* ./*.trail output
+        # shellcheck disable=SC2086 # these hold several words
         case $arguments in
             *-l*) flags+=(-DNP) ;;
             *-a*) ;;
@@ -41,38 +44,38 @@ search() {
         esac
         case $defines in *-DSTOPS*) flags+=(-DNOREDUCE) ;; esac
         # shellcheck disable=SC2086
-        spin $defines -a "$models/$model.pml" > spin.said 2>&1 && [ -s pan.c ] || { cat spin.said; exit 1; }
+        spin $defines -a "$models/$model.pml" > spin.output 2>&1 && [ -s pan.c ] || { cat spin.output; exit 1; }
         gcc "${flags[@]}" -o pan pan.c || exit 1
         # shellcheck disable=SC2086
-        timeout -s KILL 560 ./pan -m1000000 -w24 $arguments > said 2>&1
+        timeout -s KILL 560 ./pan -m1000000 -w24 $arguments > output 2>&1
     )
 }
 
-said() { sed -nE "$1" "$work/said" | head -1; }
+extract() { sed -nE "$1" "$work/output" | head -1; }
 
-# Every state is looked at, and none is wrong.
+# The search must visit all states and find no error.
 must_hold() {
     local name=$1 model=$2 defines=$3 arguments=${4:-}
     search "$model" "$defines" "$arguments"
     local errors states depth verdict=ok
-    errors=$(said 's/.*errors: ([0-9]+).*/\1/p')
-    states=$(said 's/^ *([0-9.e+]+) states, stored.*/\1/p')
-    depth=$(said 's/.*depth reached ([0-9]+).*/\1/p')
+    errors=$(extract 's/.*errors: ([0-9]+).*/\1/p')
+    states=$(extract 's/^ *([0-9.e+]+) states, stored.*/\1/p')
+    depth=$(extract 's/.*depth reached ([0-9]+).*/\1/p')
     if [ "${errors:-none}" != 0 ]; then
         verdict=FAILED
-    elif grep -qE 'max search depth too small|Search not completed|out of memory|memory limit' "$work/said"; then
+    elif grep -qE 'max search depth too small|Search not completed|out of memory|memory limit' "$work/output"; then
         verdict=PARTIAL
     fi
     [ $verdict = ok ] || failed
     printf '%-10s %-52s %9s states %6s deep  %s\n' "$model" "$name" "${states:-?}" "${depth:-?}" $verdict
 }
 
-# The search must find that this is wrong.
+# The search must find an error.
 must_break() {
     local name=$1 model=$2 defines=$3 arguments=${4:-}
     search "$model" "$defines -DBREAK_$name" "$arguments"
     local found verdict=found
-    found=$(said 's/^pan:[0-9]+: ([^(]*).*/\1/p')
+    found=$(extract 's/^pan:[0-9]+: ([^(]*).*/\1/p')
     if [ -z "$found" ]; then
         verdict=MISSED
         failed
@@ -89,25 +92,25 @@ shrink="-DCLIENTS=2 -DCAPACITY=2 -DTWO=1 -DRESIZE=1"
 tries="-DCLIENTS=3 -DTRY=7 -DRESIZE=1"
 again="-DCAPACITY=3 -DRESIZE=2 -DRESIZE_AGAIN=1"
 grow="-DCLIENTS=2 -DCAPACITY=1 -DSLOTS=2 -DRESIZE=2"
-holds "three clients, one wants two, one only tries" $m "-DTWO=1 -DTRY=4 -DTIMED=1"
-holds "the same runs end" $m "-DTWO=1 -DTRY=4" -l
-holds "three slots, all want two" $m "-DCLIENTS=2 -DCAPACITY=3 -DTWO=3"
-holds "any one dies at any moment" $m "$death"
+holds "three clients, one acquires two, one only tries" $m "-DTWO=1 -DTRY=4 -DTIMED=1"
+holds "the same, and every run ends" $m "-DTWO=1 -DTRY=4" -l
+holds "three slots, all clients acquire two" $m "-DCLIENTS=2 -DCAPACITY=3 -DTWO=3"
+holds "any one client dies at any moment" $m "$death"
 holds "while another counts free slots" $m "$death -DOBSERVES -DVICTIMS=4"
-holds "one slot, a helper left behind, either dies" $m "$one -DKILLS=1 -DLEFTOVERS -DTIMED=1"
-holds "one slot, two each die" $m "$one -DKILLS=2"
+holds "one slot, an abandoned helper, either dies" $m "$one -DKILLS=1 -DLEFTOVERS -DTIMED=1"
+holds "one slot, both clients may die" $m "$one -DKILLS=2"
 holds "two threads with one handle and a helper" $m "$handle"
-holds "two threads that know which slots they have" $m "-DONE_HANDLE -DMARKS -DCLIENTS=2 -DCAPACITY=2 -DTWO=1"
+holds "two threads that mark the slots they hold" $m "-DONE_HANDLE -DMARKS -DCLIENTS=2 -DCAPACITY=2 -DTWO=1"
 holds "no watch is available" $m "$many -DNO_WATCH"
 holds "shrinking" $m "$shrink"
-holds "shrinking, three who only try" $m "$tries"
+holds "shrinking, three clients that only try" $m "$tries"
 holds "shrinking twice, two of three held" $m "$again -DCLIENTS=1 -DHELD=6"
 holds "the same, two clients that only try" $m "$again -DCLIENTS=2 -DTRY=3 -DHELD=6"
-holds "the same, one client that wants two" $m "$again -DCLIENTS=1 -DTWO=1 -DHELD=6"
-holds "growing, helpers left behind" $m "$grow -DLEFTOVERS -DTIMED=1"
-holds "who resizes dies" $m "$shrink -DKILLS=1 -DVICTIMS=8"
-holds "one is stopped, with the backstop" $m "-DCLIENTS=3 -DTWO=1 -DBACKSTOP -DSTOPS" -E
-holds "closes are not heard, with the backstop" $m "$death -DDEAF -DBACKSTOP"
+holds "the same, one client that acquires two" $m "$again -DCLIENTS=1 -DTWO=1 -DHELD=6"
+holds "growing, abandoned helpers" $m "$grow -DLEFTOVERS -DTIMED=1"
+holds "the process that resizes dies" $m "$shrink -DKILLS=1 -DVICTIMS=8"
+holds "one client is stopped, with the backstop" $m "-DCLIENTS=3 -DTWO=1 -DBACKSTOP -DSTOPS" -E
+holds "closes cause no event, with the backstop" $m "$death -DDEAF -DBACKSTOP"
 holds "an event is lost, with the backstop" $m "$many -DLOSES_EVENTS -DBACKSTOP"
 breaks ANNOUNCES_LATE $m "$many"
 breaks COUNTS_AFTER_THE_LOOK $m "$many"
@@ -156,7 +159,7 @@ wait
 echo
 failures=$(find "$all" -name failed | wc -l)
 if [ "$failures" -gt 0 ] || [ "$runs" = 0 ]; then
-    echo "models: $failures of $runs failed"
+    echo "models: $failures of $runs searches failed"
     exit 1
 fi
-echo "models: all $runs as they should be"
+echo "models: all $runs searches passed"

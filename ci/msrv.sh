@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Tests with the oldest Rust that Cargo.toml promises, for real.
-#   ci/msrv.sh [ARGS OF cargo]       (default: test --locked --features cli)
-# Uses rustup's toolchain of that version where there is one. Else, as root on Debian, the compiler of trixie, which is
-# that version, in a system of its own (some 800 MB in $MSRV_HOME, by default ~/.cache/flockwork-msrv). Where neither can
-# be had it says so, and ends with 0; with --required, with 1.
+# ci/msrv.sh [--required] [ARGS OF cargo]: runs cargo (by default `test --locked --features cli`)
+# with the oldest Rust that Cargo.toml promises. Uses rustup's toolchain of that version if it is
+# installed. Otherwise, as root on Debian, the script unpacks Debian trixie, whose compiler has that
+# version, into a directory ($MSRV_HOME, by default ~/.cache/flockwork-msrv; some 800 MB) and runs
+# cargo in a chroot. If neither is possible it prints a line and exits with 0, or with 1 if
+# --required is given.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 required=0
@@ -24,22 +25,22 @@ if [ -n "$toolchain" ]; then
     CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target/msrv} exec rustup run "$toolchain" cargo "$@"
 fi
 
-[ "$(id -u)" = 0 ] || left_out "not installed; as root on Debian, this would unpack it"
+[ "$(id -u)" = 0 ] || left_out "not installed (as root on Debian, this script unpacks it)"
 if [ ! -e "$system/usr/bin/cargo" ]; then
-    command -v apt-get > /dev/null || left_out "not installed, and this is no Debian to take it from"
+    command -v apt-get > /dev/null || left_out "not installed, and this system has no apt-get"
     command -v mmdebstrap > /dev/null || apt-get -qq install -y --no-install-recommends mmdebstrap > /dev/null
-    # The mirror that this machine is set up for.
+    # The mirror that this machine uses.
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' |
         sed -n 's#/*$##; /\/debian$/p' | head -n 1)
     [ -n "$mirror" ] || left_out "apt knows no mirror of Debian"
     mkdir -p "$home"
     rm -rf "$system.new"
-    # With what the tests use, as .ci/run has it.
+    # The packages are those that the tests use, as in .ci/run.
     mmdebstrap --quiet --variant=minbase \
         --include=rustc,cargo,gcc,libc6-dev,util-linux,procps,python3,strace,inotify-tools \
         trixie "$system.new" \
         "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror trixie main" ||
-        left_out "trixie cannot be unpacked"
+        left_out "Debian trixie could not be unpacked"
     mv "$system.new" "$system"
 fi
 found=$(chroot "$system" rustc --version) || left_out "a chroot is not permitted here"
@@ -48,11 +49,11 @@ case $found in
 *) left_out "trixie has $found" ;;
 esac
 
-# What it needs is fetched here: in there, cargo has no network.
+# The dependencies are fetched first, since cargo has no network in the chroot.
 cargo fetch --locked --quiet
 mkdir -p "$home/target" "$system"/{project,cargo,target}
 export system home cargo_home=${CARGO_HOME:-$HOME/.cargo}
-# Mounts of a namespace of their own end with it.
+# The mounts are in a separate namespace and end with it.
 exec unshare --mount bash -euc '
     mount --bind "$PWD" "$system/project"
     mount --bind "$cargo_home" "$system/cargo"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# ci/slowest.sh [N [COMMAND [ARG]...]]: runs the tests, or the command, and prints the N (20) tests
-# that took the longest, in seconds, and the sum over all. Tests run beside each other, so the sum
-# is more than the time that passed.
+# ci/slowest.sh [N [COMMAND [ARG]...]]: runs the tests, or the command, and prints the N slowest
+# tests (by default 20) with their times in seconds, and the sum of all times. Tests run in
+# parallel, so the sum is larger than the elapsed time.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 count=${1:-20}
@@ -14,7 +14,7 @@ start=$SECONDS
 FLOCKWORK_TEST_TIMES=$times "$@"
 code=$?
 tests=$(cut -d' ' -f2 "$times" | sort -u | wc -l)
-printf '\n== the slowest of %s tests, which took %s s\n' "$tests" $((SECONDS - start))
+printf '\n== the slowest of %s tests; all of them took %s s\n' "$tests" $((SECONDS - start))
 # A property test writes a line for each case.
 awk '
     { took[$2] += $1; all += $1 }

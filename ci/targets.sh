@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Type-checks for systems that are not here, with all features and with warnings denied.
-#   ci/targets.sh [TARGET]...
-# Uses rustup's targets where they are installed (`rustup target add TARGET`), the Wine tools' compiler otherwise, which
-# builds the standard library itself. A target that neither has is named as left out; with --required that is an error.
+# ci/targets.sh [--required] [TARGET]...: type-checks for other systems, with all features and with
+# warnings denied. Uses rustup's target if it is installed (`rustup target add TARGET`), and
+# otherwise the compiler of the Wine tools, which builds the standard library as well. A target that
+# neither has is reported as left out. With --required that is an error.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 required=0
 if [ "${1-}" = --required ]; then required=1; shift; fi
-# Those that have locks, and then those that have none, where all that is promised is an error that says so.
+# The last four targets have no locks. There each operation returns an error of kind `Unsupported`.
 if [ $# -eq 0 ]; then
     set -- x86_64-apple-darwin aarch64-apple-darwin x86_64-unknown-freebsd x86_64-unknown-netbsd \
         x86_64-unknown-openbsd x86_64-unknown-illumos x86_64-pc-windows-gnu x86_64-pc-windows-msvc \
@@ -17,8 +17,9 @@ fi
 tools=${CROSSCHECK_HOME:-$HOME/.cache/crosscheck}
 installed=$(rustup target list --installed 2> /dev/null)
 
-# Prints the parts to check for a target: the package and the benches, but not the command for wasm, where it is
-# useless, and neither tests nor benches for targets on which they never run and their crates do not build.
+# Prints the parts to check for a target. By default these are the package and the benches. The
+# command is useless on wasm, and the dependencies of the tests and benches do not build on targets
+# without locks.
 what() {
     case $1 in
     wasm32-*) echo "--lib" ;;
@@ -30,19 +31,19 @@ what() {
 failed=0
 for target; do
     flags=(--locked --quiet --target "$target")
-    # shellcheck disable=SC2207 # words
+    # shellcheck disable=SC2207 # the output is a list of words
     flags+=($(what "$target"))
     if grep -qx "$target" <<< "$installed"; then
         check=(env RUSTFLAGS="-D warnings" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/targets" cargo check)
     elif [ -e "$tools/env.sh" ]; then
-        # shellcheck disable=SC2016 # $0 and $@ are the inner shell's
+        # shellcheck disable=SC2016 # the inner shell expands $0 and $@
         check=(env CARGO_TARGET_DIR="$tools/target-check/$target" bash -c '. "$0" && exec cargo check -Zbuild-std "$@"' "$tools/env.sh")
     else
         printf '%-28s left out: neither rustup nor the Wine tools have it\n' "$target"
         failed=$((failed | required))
         continue
     fi
-    # Warnings of other crates are not shown, so what is printed is ours.
+    # Cargo hides warnings of dependencies, so each printed warning is about flockwork.
     if printed=$("${check[@]}" "${flags[@]}" 2>&1) && ! grep -q '^warning' <<< "$printed"; then
         printf '%-28s ok\n' "$target"
     else

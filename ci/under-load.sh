@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# ci/under-load.sh N COMMAND [ARG]...: runs the command beside N processes that each keep a core
-# busy. They end with this script, also when it is killed. A signal to this script ends the command
-# with all that it started in its process group.
+# ci/under-load.sh N COMMAND [ARG]...: runs the command while N other processes each keep a core
+# busy. These end with this script, even if it is killed. A signal to this script ends the command
+# and all processes in its process group.
 set -uo pipefail
 if [ $# -lt 2 ] || ! [[ $1 =~ ^[0-9]+$ ]]; then
     echo "usage: ci/under-load.sh N COMMAND [ARG]..." >&2
@@ -10,7 +10,8 @@ fi
 count=$1
 shift
 
-# `kill -0` only asks whether this script is there: after SIGKILL it can end nothing.
+# `kill -0` checks that this script is still running. If it was killed by SIGKILL, it could not end
+# its processes.
 busy() {
     while kill -0 $$ 2> /dev/null; do
         for ((turn = 0; turn < 200000; turn++)); do :; done

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# ci/wasm.sh: runs a program under WASI, with node, that sees that nothing is locked there and that everything says so.
-# Uses rustup's target wasm32-wasip1 where it is installed, else the Wine tools' compiler with Debian's wasi-libc and lld.
-# Where neither is there it says so, and ends with 0; with --required, with 1.
+# ci/wasm.sh [--required]: runs a program under WASI, with node, which checks that each operation
+# returns an error of kind `Unsupported` and creates nothing. Uses rustup's target wasm32-wasip1 if
+# it is installed, and otherwise the compiler of the Wine tools with Debian's wasi-libc and lld. If
+# neither is available it prints a line and exits with 0, or with 1 if --required is given.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 required=0
@@ -14,7 +15,7 @@ left_out() {
     exit "$required"
 }
 
-command -v node > /dev/null || left_out "there is no node"
+command -v node > /dev/null || left_out "node is not installed"
 project=$PWD
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -40,6 +41,6 @@ elif [ -e "$tools/env.sh" ] && [ -e $libc/libc.a ] && command -v wasm-ld > /dev/
     export RUSTFLAGS="-Clink-self-contained=no -Clinker=wasm-ld -Clink-arg=$libc/crt1-command.o -Clink-arg=-L$libc -Clink-arg=-lc -Clink-arg=--allow-undefined"
     "${build[@]}" -Zbuild-std=std,panic_abort
 else
-    left_out "neither rustup's target wasm32-wasip1, nor the Wine tools' compiler with wasi-libc and lld"
+    left_out "neither rustup's target wasm32-wasip1 nor the Wine tools' compiler with wasi-libc and lld is installed"
 fi
 node --no-warnings "$project/ci/wasm/run.mjs" "$CARGO_TARGET_DIR/wasm32-wasip1/debug/program.wasm" "$work/directory"
