@@ -1,9 +1,10 @@
-//! The examples, run as a user runs them.
+//! Runs the examples and checks what they print.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// Cargo builds the examples with the tests, beside them.
+/// Runs an example. Cargo builds the examples together with the tests, in a directory next to
+/// theirs.
 pub(crate) fn run(example: &str, arguments: &[&str]) -> Output {
     run_in(Path::new("."), example, arguments)
 }
@@ -35,7 +36,7 @@ fn each_basic_example_works_the_first_and_the_second_time() {
     limit!();
     let semaphore = ["acquired slot 0", "1 of 2 permits left", "2 of 2 permits left"];
     let lock = ["lock_basic.lock", "try_lock: ", "lock_basic.lock", "released"];
-    // What the first run prints, and the second.
+    // The output of the first run, and of the second.
     let expected: [(&str, [&[&str]; 2]); 5] = [
         ("event_basic", [&["the server is ready: port 4242"]; 2]),
         ("lock_basic", [&lock; 2]),
@@ -83,9 +84,9 @@ fn lock_example_writes_whole_lines_and_names_the_holder() {
 }
 
 #[test]
-fn without_the_lock_the_mess_is_shown() {
+fn lock_example_without_the_lock_shows_torn_lines() {
     limit!();
-    // On a busy machine the first worker may be done before the second begins.
+    // On a busy machine the first worker may finish before the second one starts.
     let is_shown = (0..10).any(|_| {
         let output = run("lock", &["--without-lock"]);
         assert!(output.status.success());
@@ -95,7 +96,7 @@ fn without_the_lock_the_mess_is_shown() {
 }
 
 #[test]
-fn never_more_than_two_of_the_five_workers_work_at_once() {
+fn at_most_two_of_the_five_workers_work_at_once() {
     limit!();
     let output = run("semaphore", &[]);
     let text = text(&output);
@@ -113,9 +114,9 @@ fn never_more_than_two_of_the_five_workers_work_at_once() {
         assert!(text.contains(slot), "{slot}: {text}");
     }
 
-    let refused = run("semaphore", &["three"]);
-    assert_eq!(refused.status.code(), Some(64));
-    assert_eq!(String::from_utf8_lossy(&refused.stderr), "usage: semaphore\n");
+    let failed = run("semaphore", &["three"]);
+    assert_eq!(failed.status.code(), Some(64));
+    assert_eq!(String::from_utf8_lossy(&failed.stderr), "usage: semaphore\n");
 }
 
 #[test]
@@ -134,9 +135,9 @@ fn event_example_times_out_one_waiter_and_wakes_the_other() {
     assert_in_this_order(&story, &text);
     assert_in_this_order(&["waiter 1 waits for the event, without a limit", story[2]], &text);
 
-    let refused = run("event", &["set"]);
-    assert_eq!(refused.status.code(), Some(64));
-    assert_eq!(String::from_utf8_lossy(&refused.stderr), "usage: event\n");
+    let failed = run("event", &["set"]);
+    assert_eq!(failed.status.code(), Some(64));
+    assert_eq!(String::from_utf8_lossy(&failed.stderr), "usage: event\n");
 }
 
 #[test]
@@ -150,14 +151,14 @@ fn ready_port_example_passes_the_port_to_its_client() {
         ["server listens on port ", "server receives \"hello, server\"", "server clears"];
     let of_the_client = ["client finds port ", "client receives \"hello, client\""];
     let end = ["The client found the server, and the event is clear again."];
-    // Two processes say what they do, so that only the lines of each have an order.
+    // Two processes print, so only the lines of each process have a fixed order.
     for of_one in [&of_the_server[..], &of_the_client] {
         assert_in_this_order(&[&before[..], of_one, &end].concat(), &text);
     }
 
-    let refused = run("ready_port", &["40123"]);
-    assert_eq!(refused.status.code(), Some(64));
-    assert_eq!(String::from_utf8_lossy(&refused.stderr), "usage: ready_port\n");
+    let failed = run("ready_port", &["40123"]);
+    assert_eq!(failed.status.code(), Some(64));
+    assert_eq!(String::from_utf8_lossy(&failed.stderr), "usage: ready_port\n");
 }
 
 #[test]
@@ -181,13 +182,13 @@ fn toolchain_example_unpacks_once_after_a_kill() {
     ];
     assert_in_this_order(&story, &text);
     let mut killed = text.lines().filter_map(|line| Some(line.split_once("main kills ")?.1));
-    let killed = killed.next().expect("somebody was killed");
+    let killed = killed.next().expect("a build was killed");
     assert!(text.contains(&format!("\n{killed} was killed halfway.")), "{text}");
     assert!(!text.contains(&format!("\n{killed} unpacked")), "{text}");
 
-    let refused = run("toolchain", &["half"]);
-    assert_eq!(refused.status.code(), Some(64));
-    assert_eq!(String::from_utf8_lossy(&refused.stderr), "usage: toolchain\n");
+    let failed = run("toolchain", &["half"]);
+    assert_eq!(failed.status.code(), Some(64));
+    assert_eq!(String::from_utf8_lossy(&failed.stderr), "usage: toolchain\n");
 }
 
 #[test]
@@ -204,15 +205,16 @@ fn counter_example_loses_no_count_and_tears_no_read() {
     let end = [&*format!("   total   {total}"), "states, none incomplete.", &verdict];
     assert_in_this_order(&[programs, &end].concat(), &text);
 
-    let refused = run("counter", &["1000"]);
-    assert_eq!(refused.status.code(), Some(64));
-    assert_eq!(String::from_utf8_lossy(&refused.stderr), "usage: counter\n");
+    let failed = run("counter", &["1000"]);
+    assert_eq!(failed.status.code(), Some(64));
+    assert_eq!(String::from_utf8_lossy(&failed.stderr), "usage: counter\n");
 }
 
 fn assert_in_this_order(pieces: &[&str], text: &str) {
     let mut rest = text;
     for piece in pieces {
         let found = rest.find(piece);
-        rest = &rest[found.unwrap_or_else(|| panic!("no {piece:?} there: {text}")) + piece.len()..];
+        rest =
+            &rest[found.unwrap_or_else(|| panic!("{piece:?} is missing: {text}")) + piece.len()..];
     }
 }
