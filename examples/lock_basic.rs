@@ -10,7 +10,7 @@ fn main() -> flockwork::Result<()> {
 
     match lock.try_lock() {
         Ok(_) => println!("the same lock was acquired twice"),
-        Err(error) => println!("try_lock: {error}"), // names the holder
+        Err(error) => println!("try_lock: {error}"), // the lock is held
     }
     guard.unlock()?; // dropping the guard also releases the lock, but returns no error
     println!("released");
