@@ -286,7 +286,7 @@ fn measure_commands(dir: &Path, extent: Extent) {
 
 // -------------------------------------------------------------------------------------- contention
 
-/// The number of runs of each scenario, which take turns.
+/// The number of runs of each scenario. The scenarios take turns.
 const LOOP_ROUNDS: usize = 8;
 const LOOP_SPAN: Duration = Duration::from_millis(300);
 /// The time in which all processes receive their start time.

@@ -37,7 +37,7 @@ for ((number = 0; number < count; number++)); do
     busy &
     processes+=($!)
 done
-# Job control gives the command a process group of its own.
+# Job control gives the command a separate process group.
 set -m
 "$@" < /dev/null &
 command=$!

@@ -1,4 +1,4 @@
-//! Work that one of all processes does once. The others, and later runs, find it done.
+//! Work that one process does once. Other processes wait until it is done, and later runs skip it.
 
 use std::error::Error;
 use std::fs;
