@@ -1,5 +1,5 @@
-//! Checks that on a platform without locks each operation returns an error of kind `Unsupported` and
-//! creates nothing. Run by `ci/wasm.sh`.
+//! Checks that on a platform without locks each operation returns an error of kind `Unsupported`
+//! and creates nothing. Run by `ci/wasm.sh`.
 
 use std::time::Duration;
 
