@@ -1,9 +1,10 @@
-//! The torture (`tests/torture/`), for a short while; and that it sees what is broken on purpose.
+//! Runs the torture (`tests/torture/`) for a short time, and checks that it detects deliberate
+//! breakage.
 
 use crate::examples::{run, text};
 
-/// The inotify instances of the user are left alone: other tests, which run beside this, want to have some. And nothing
-/// is left when the tests are killed.
+/// The torture leaves the user's inotify instances to the tests that run at the same time, and ends
+/// when the tests are killed.
 const OF_A_TEST: [&str; 2] = ["--spare-inotify", "--tied"];
 
 #[test]
@@ -24,25 +25,27 @@ fn a_short_torture_run_finds_no_violation() {
         let row = row.unwrap_or_else(|| panic!("no {primitive}: {text}"));
         let figures: Vec<u64> =
             row.split_whitespace().skip(1).map(|figure| figure.parse().unwrap()).collect();
-        let [had, contended, _refused, _timed_out, dropped, _errors, was_killed, _] = figures[..]
+        let [acquired, contended, _would_block, _timed_out, dropped, _errors, was_killed, _] =
+            figures[..]
         else {
             panic!("{row}")
         };
-        assert!(had > 0 && contended > 0 && dropped > 0, "{row}");
+        assert!(acquired > 0 && contended > 0 && dropped > 0, "{row}");
         killed_waiting += was_killed;
     }
-    // In so short a time not at each of them.
+    // A short run does not kill a waiter of every primitive.
     assert!(killed_waiting > 0, "{text}");
 
-    let refused = run("torture", &["--seed"]);
-    assert_eq!(refused.status.code(), Some(64));
-    assert!(String::from_utf8_lossy(&refused.stderr).starts_with("usage: torture "));
+    let failed = run("torture", &["--seed"]);
+    assert_eq!(failed.status.code(), Some(64));
+    assert!(String::from_utf8_lossy(&failed.stderr).starts_with("usage: torture "));
 }
 
 #[test]
 fn the_torture_reports_what_is_broken_on_purpose() {
     limit!();
-    // It ends when it is seen; permits are counted after each tenth.
+    // A run ends when it detects the breakage. It counts permits after each tenth of the
+    // acquisitions.
     let long = with(&["--acquisitions", "200000", "--kills", "2000"]);
     let short = with(&["--acquisitions", "2000", "--kills", "20"]);
     let (violation, permit, wake_up) = (" violations, ", " lost permits, ", " lost wake-ups.");
@@ -57,11 +60,11 @@ fn the_torture_reports_what_is_broken_on_purpose() {
         ("capacity", violation),
         ("permit", permit),
         ("wake", wake_up),
-        ("crash", "worker 0.0 ended by itself"),
+        ("crash", "worker 0.0 ended unexpectedly"),
     ];
-    crate::support::running::share(4, &breakages, |(broken, seen)| {
-        let patience = if *seen == wake_up { "10" } else { "60" };
-        let course = if *seen == permit { &short } else { &long };
+    crate::support::running::share(4, &breakages, |(broken, expected)| {
+        let patience = if *expected == wake_up { "10" } else { "60" };
+        let course = if *expected == permit { &short } else { &long };
         let output =
             run("torture", &[&course[..], &["--break", broken, "--patience", patience]].concat());
         let text = format!(
@@ -70,11 +73,11 @@ fn the_torture_reports_what_is_broken_on_purpose() {
             String::from_utf8_lossy(&output.stderr)
         );
         assert_eq!(output.status.code(), Some(1), "{broken}: {text}");
-        assert!(text.contains("Not clean. Again: "), "{broken}: {text}");
+        assert!(text.contains("Not clean. To repeat: "), "{broken}: {text}");
         if *broken == "crash" {
-            assert!(text.contains(seen), "{text}");
+            assert!(text.contains(expected), "{text}");
         } else {
-            assert!(figure(&text, seen) > 0, "{broken}: {text}");
+            assert!(figure(&text, expected) > 0, "{broken}: {text}");
         }
     });
 }
@@ -83,7 +86,7 @@ fn with<'a>(course: &[&'a str]) -> Vec<&'a str> {
     [&OF_A_TEST, course].concat()
 }
 
-/// The number that stands before these words in the last line that has them.
+/// Returns the number before these words in the last line that contains them.
 fn figure(text: &str, words: &str) -> u64 {
     let before = text.rsplit_once(words).unwrap_or_else(|| panic!("no {words}: {text}")).0;
     let number = before.rsplit([' ', '\n']).next().and_then(|number| number.parse().ok());

@@ -39,13 +39,14 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// The average number of rounds of a process that gives the requested number of kills.
+    /// Returns the average number of rounds of a process that results in the requested number of
+    /// kills.
     pub(crate) fn rounds_per_process(&self) -> u64 {
         const THREADS: u64 = 2;
         (self.acquisitions / self.kills.max(1) / THREADS).max(2)
     }
 
-    /// The options as words, for a child process or to repeat the run.
+    /// Returns the options as words, for a child process or to repeat the run.
     pub(crate) fn to_words(&self) -> Vec<String> {
         let mut words: Vec<String> = [
             ("--seed", self.seed),
@@ -126,7 +127,7 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Option<(Role, Argume
     Some((role, arguments))
 }
 
-/// A different seed for each run.
+/// Returns a different seed for each run.
 fn any_seed() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::from(now.subsec_nanos()) % 1_000_000

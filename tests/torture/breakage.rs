@@ -1,6 +1,6 @@
-//! The errors of `--break`, which the monitor must detect.
+//! The deliberate errors of `--break`, which the monitor must detect.
 
-/// An error that is made on purpose, to show that it is detected.
+/// A deliberate error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Breakage {
     /// Threads enter without the lock.

@@ -81,8 +81,8 @@ fn receive_phases() -> Receiver<(u64, Phase)> {
     receiver
 }
 
-/// Does one random thing, and returns its kind. Most of them may fail, since workers use the same
-/// files.
+/// Does one random act of tampering, and returns its kind. Most kinds may fail, since workers use
+/// the same files.
 fn act(arguments: &Arguments, rng: &mut Rng) -> u64 {
     if !arguments.spare_inotify && rng.one_in(300) {
         exhaust_inotify(rng.micros(300_000));
@@ -145,7 +145,7 @@ fn tamper_with_file(path: &Path, rng: &mut Rng) -> io::Result<()> {
     }
 }
 
-/// Puts something other than a regular file in the place of a file, for a while.
+/// Replaces a file with something other than a regular file for a while.
 fn replace_for(aside: &Path, path: &Path, pause: Duration) -> io::Result<()> {
     fs::rename(aside, path)?;
     std::thread::sleep(pause);
@@ -159,7 +159,7 @@ fn tamper_with_directory(path: &Path, rng: &mut Rng) -> io::Result<()> {
         1 => {
             fs::rename(path, &aside)?;
             std::thread::sleep(rng.any_scale());
-            // A worker may have created another directory meanwhile.
+            // A worker may have created another directory in the meantime.
             fs::rename(&aside, path).or_else(|_| fs::remove_dir_all(&aside))
         }
         _ => {

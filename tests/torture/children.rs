@@ -24,7 +24,7 @@ pub(crate) struct Children {
     pub(crate) workers: BTreeMap<u32, Pid>,
 }
 
-/// What the coordinator's threads report to it.
+/// A report from one of the coordinator's threads.
 pub(crate) enum Message {
     /// A line of the monitor.
     Line(String),
@@ -54,7 +54,7 @@ pub(crate) fn lock(children: &Mutex<Children>) -> MutexGuard<'_, Children> {
     children.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Announces the current phase to a child, and later ones as well.
+/// Announces the current phase and all later ones to a child.
 pub(crate) fn register_stdin(children: &Mutex<Children>, number: u32, mut stdin: ChildStdin) {
     let mut children = lock(children);
     let (phase_number, phase) = children.phase;
@@ -121,7 +121,7 @@ pub(crate) fn supervise(
         let is_killed = status.signal() == Some(Signal::KILL.as_raw());
         let exits = faults.last().is_some_and(|fault| fault.action == FaultAction::Exit);
         if !is_killed && !(status.success() && (is_last_phase || exits)) {
-            let message = format!("worker {worker}.{generation} ended by itself: {status}");
+            let message = format!("worker {worker}.{generation} ended unexpectedly: {status}");
             let _ = sender.send(Message::Failed(message));
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! The coordinator: starts all processes, pauses them now and then, and checks that nothing is held
+//! The coordinator: starts all processes, pauses them at intervals, and checks that nothing is held
 //! during a pause.
 
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ pub(crate) fn run(arguments: &Arguments) -> AnyResult<bool> {
     let is_clean = run_all(&arguments)?;
     println!("{:.0} seconds.", start.elapsed().as_secs_f64());
     if !is_clean {
-        println!("Not clean. Again: {again}");
+        println!("Not clean. To repeat: {again}");
     }
     Ok(is_clean)
 }
@@ -48,7 +48,7 @@ fn run_all(arguments: &Arguments) -> AnyResult<bool> {
     }
     let (sender, messages) = channel();
     let (mut monitor, stdin, lines) = start(arguments, &["monitor".into()])?;
-    let _stdin = stdin; // stays open until this function returns
+    let _stdin = stdin; // Stays open until this function returns.
     let report = children::forward_output(lines, sender.clone());
     let children =
         Children { phase: (1, Phase::Run), stdins: BTreeMap::new(), workers: BTreeMap::new() };
@@ -76,7 +76,7 @@ fn run_all(arguments: &Arguments) -> AnyResult<bool> {
         eprintln!("{error}");
         run.announce(Phase::End);
         for worker in lock(&run.children).workers.values() {
-            let _ = kill_process(*worker, Signal::KILL); // also if it is stalled or stopped
+            let _ = kill_process(*worker, Signal::KILL); // Also ends a stalled or stopped one.
         }
         chaos.kill()?;
     }
@@ -108,11 +108,11 @@ impl Run<'_> {
         while progress.0 < acquisitions || progress.1 < kills {
             if let Some((word, numbers)) = self.receive()?.filter(|(word, _)| word == COUNT) {
                 let [acquired, killed, violations] = numbers[..] else {
-                    return Err(format!("not understood: {word} {numbers:?}").into());
+                    return Err(format!("invalid line: {word} {numbers:?}").into());
                 };
                 progress = (acquired, killed);
                 if self.arguments.broken.is_some() && violations > 0 {
-                    return Err("the error made on purpose was detected".into());
+                    return Err("the deliberate error was detected".into());
                 }
             }
             if progress.0 >= next_pause && progress.0 < acquisitions {
@@ -130,7 +130,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The next line of the monitor: a word and numbers.
+    /// Receives the next line of the monitor: a word and numbers.
     fn receive(&mut self) -> AnyResult<Option<(String, Vec<u64>)>> {
         let left = self.end.saturating_duration_since(Instant::now());
         match self.messages.recv_timeout(left.min(Duration::from_millis(500))) {
@@ -157,14 +157,15 @@ impl Run<'_> {
         let number = children.phase.0 + 1;
         children.phase = (number, phase);
         for stdin in children.stdins.values_mut() {
-            // An error means that the child has ended; its successor is told when it starts.
+            // An error means that the child has ended; its successor receives the phase when it
+            // starts.
             let _ = stdin.write_all(phase::to_line(number, phase).as_bytes());
         }
         number
     }
 
-    /// Announces a phase, and waits until all processes pause, including those that start
-    /// meanwhile.
+    /// Announces a phase, and waits until all processes pause, including those that start in the
+    /// meantime.
     fn wait_until_paused(&mut self, phase: Phase) -> AnyResult<()> {
         let number = self.announce(phase);
         loop {
@@ -194,14 +195,14 @@ impl Run<'_> {
                 let semaphore = flockwork::Semaphore::open_existing(path)?;
                 let free = semaphore.available_permits()?;
                 if free != permits {
-                    eprintln!("{}: {free} permits are free, of {permits}", primitive.path);
+                    eprintln!("{}: {free} of {permits} permits are free", primitive.path);
                     lost += 1;
                 }
             }
         }
         if lost > 0 {
             self.log.write(Record { a: lost, ..Record::of(Kind::LostPermits, COORDINATOR, 0) });
-            return Err("no process holds them, and they are not available".into());
+            return Err("no process holds them, but they are not available".into());
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ pub(crate) fn drive_events(directory: &Path, checker: &Mutex<Checker>, log: &Log
     let flag = primitives::position(PrimitiveKind::Flag);
     let mailbox = primitives::position(PrimitiveKind::Mailbox);
     let flag_path = directory.join(PRIMITIVES[flag].path);
-    let mut next = 0; // the flag is cleared at first
+    let mut next = 0; // The flag is cleared at first.
     let mut last_waiters = Vec::new();
     let mut sent = 0_u64;
     loop {
@@ -77,7 +77,7 @@ fn send(directory: &Path, mailbox: usize, sent: &mut u64, log: &Log) {
     }
 }
 
-/// The payloads that have not been consumed.
+/// Returns the payloads that have not been consumed.
 pub(crate) fn unconsumed(directory: &Path) -> Vec<u64> {
     let path = PRIMITIVES[primitives::position(PrimitiveKind::Mailbox)].path;
     let found = ["", ".taken"].map(|suffix| fs::read(directory.join(format!("{path}{suffix}"))));

@@ -1,4 +1,4 @@
-//! When each worker is stopped, and when and how it ends. The seed decides.
+//! The times when each worker is stopped, and when and how it ends. The seed determines them.
 
 use std::time::Duration;
 
@@ -34,10 +34,10 @@ pub(crate) struct Fault {
     pub(crate) action: FaultAction,
 }
 
-/// The faults of a process in their order. The last one ends it.
+/// Returns the faults of a process in order. The last one ends it.
 pub(crate) fn schedule(arguments: &Arguments, worker: u32, generation: u32) -> Vec<Fault> {
     if matches!(arguments.broken, Some(Breakage::Wake | Breakage::Crash)) && worker == 0 {
-        return Vec::new(); // this worker's breakage is to be detected
+        return Vec::new(); // This worker's breakage must be detected.
     }
     let mut rng = Rng::for_purpose(arguments.seed, &[1, u64::from(worker), u64::from(generation)]);
     let last = 1 + rng.below(2 * arguments.rounds_per_process());

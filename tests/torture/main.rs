@@ -9,12 +9,12 @@
 //! ```text
 //! cargo run --release --example torture              a short run, under a minute
 //! cargo run --release --example torture -- --seed 7 --acquisitions 1000000 --kills 10000
-//! cargo run --release --example torture -- --break lock  make an error, which is detected
+//! cargo run --release --example torture -- --break lock  cause an error, which is detected
 //! ```
 //!
 //! The seed decides what each thread does in each round, and in which round, at which point and
 //! after how many microseconds a process is killed or stopped. (The kernel's scheduler decides the
-//! rest.) It requires Linux: it reads `/proc`, and makes all processes die with their parent.
+//! rest.) The torture requires Linux: it reads `/proc`, and makes all processes die with their parent.
 //! `tests/it/torture.rs` runs it with few acquisitions.
 
 #[cfg(target_os = "linux")]

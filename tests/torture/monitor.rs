@@ -25,7 +25,7 @@ pub(crate) fn run(arguments: &Arguments) -> AnyResult<bool> {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             parent::phases().for_each(drop);
-            std::process::exit(70); // the coordinator has ended
+            std::process::exit(70); // The coordinator has ended.
         });
         scope.spawn(|| event_driver::drive_events(&arguments.directory, &checker, &log));
         scope.spawn(|| stalls::watch(&checker, arguments.patience));

@@ -1,4 +1,4 @@
-//! What a child process needs from the coordinator: it dies with it, and receives the phases.
+//! The connection of a child process to the coordinator: it dies with it, and receives the phases.
 
 use std::io;
 
@@ -15,7 +15,7 @@ pub(crate) fn die_with_parent() -> io::Result<()> {
     if getppid() == parent { Ok(()) } else { Err(io::Error::other("the coordinator has ended")) }
 }
 
-/// The phases with their numbers, until the coordinator ends and closes the standard input.
+/// Returns the phases with their numbers, until the coordinator ends and closes the standard input.
 pub(crate) fn phases() -> impl Iterator<Item = (u64, Phase)> {
     io::stdin().lines().map_while(Result::ok).filter_map(|line| phase::parse(&line))
 }

@@ -10,7 +10,7 @@ pub(crate) fn make(number: u64) -> Vec<u8> {
     bytes
 }
 
-/// The number of a payload, zero if it is empty, or `None` if it is incomplete.
+/// Returns the number of a payload, zero if it is empty, or `None` if it is incomplete.
 pub(crate) fn number(bytes: &[u8]) -> Option<u64> {
     if bytes.is_empty() {
         return Some(0);

@@ -34,9 +34,8 @@ pub(crate) const ELASTIC_CAPACITY: std::ops::RangeInclusive<u32> = 2..=5;
 pub(crate) struct Primitive {
     pub(crate) path: &'static str,
     pub(crate) kind: PrimitiveKind,
-    /// Its files are removed and replaced while they are in use. Old and new holders may then
-    /// overlap. All that is promised is that each call returns success or a typed error, and that
-    /// later calls work.
+    /// The files are removed and replaced while they are in use, so old and new holders may
+    /// overlap. Each call only has to return success or a typed error, and later calls must work.
     pub(crate) is_tampered_with: bool,
     /// How often it is picked, relative to the others.
     weight: u64,
@@ -87,7 +86,7 @@ pub(crate) fn pick(rng: &mut Rng) -> usize {
     0
 }
 
-/// The index of the first primitive of that kind.
+/// Returns the index of the first primitive of that kind.
 pub(crate) fn position(kind: PrimitiveKind) -> usize {
     PRIMITIVES.iter().position(|primitive| primitive.kind == kind).unwrap_or(0)
 }
@@ -104,7 +103,7 @@ pub(crate) enum Handle {
 
 impl Handle {
     /// Opens a primitive with random options: a label, polling, or a backstop of an hour, so that a
-    /// lost wake-up is detected and not repaired within a second.
+    /// lost notification is detected instead of repaired within a second.
     pub(crate) fn open(
         directory: &std::path::Path,
         primitive: &Primitive,

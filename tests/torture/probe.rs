@@ -1,4 +1,4 @@
-//! Checks from outside whether anything is held, by flock(2) on the files and by `/proc`.
+//! Checks with flock(2) and through `/proc` whether anything is held.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -26,7 +26,7 @@ pub(crate) fn try_lock(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// All files that a process could hold locked.
+/// Returns all files that a process could hold locked.
 fn lock_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for primitive in PRIMITIVES.iter().filter(|primitive| !primitive.is_tampered_with) {
@@ -54,8 +54,8 @@ fn lock_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Counts the locks that are held although all processes are paused. They are tried until
-/// `patience` has passed: a helper thread whose waiter has given up may still be releasing one.
+/// Counts the locks that are held although all processes are paused. It retries until `patience`
+/// has passed, because a helper thread whose waiter has given up may still be releasing a lock.
 pub(crate) fn count_lost(directory: &Path, patience: Duration) -> io::Result<u64> {
     let start = Instant::now();
     loop {
@@ -71,7 +71,7 @@ pub(crate) fn count_lost(directory: &Path, patience: Duration) -> io::Result<u64
             return Ok(0);
         }
         if start.elapsed() > patience {
-            eprintln!("no process holds these locks, and they are not available: {lost:?}");
+            eprintln!("no process holds these locks, but they are not available: {lost:?}");
             eprintln!("{}", fs::read_to_string("/proc/locks")?);
             return Ok(lost.len() as u64);
         }

@@ -1,6 +1,6 @@
 //! The records that all processes write to one FIFO, which the monitor reads.
 //!
-//! A write of at most `PIPE_BUF` bytes is atomic, also if its writer is killed, and the kernel
+//! A write of at most `PIPE_BUF` bytes is atomic, even if its writer is killed, and the kernel
 //! orders all writes under the pipe's lock. If one process records that it leaves before it
 //! releases a lock, and another records that it has entered after acquiring it, then the first
 //! record precedes the second on any processors.
@@ -28,17 +28,17 @@ pub(crate) enum Kind {
     Downgrading,
     /// Written before a release. `b`: the new contents of a shared file, or zero if they stay.
     Leaving,
-    /// An operation has succeeded that does not hold anything, or has changed nothing.
+    /// An operation that holds nothing or has changed nothing has succeeded.
     Finished,
     /// A change of a shared file has succeeded. `b`: as in `Leaving`.
     Changed,
-    /// `a`: the reason.
+    /// An operation has not acquired. `a`: the reason.
     GaveUp,
     /// An expected error. `a`: its `errno`.
     Failed,
     /// A worker has detected a violation and described it on the standard error.
     Violation,
-    /// `b`: the contents of a shared file, read under the lock.
+    /// A shared file was read under the lock. `b`: its contents.
     Observed,
     /// A payload is about to be sent to the mailbox, was sent, was consumed. `b`: its number.
     Setting,
@@ -57,10 +57,11 @@ pub(crate) enum Kind {
     Continued,
     /// Files were tampered with (0), or all descriptors (1) or inotify instances (2) were used up.
     Tampered,
-    /// The capacity of a semaphore is about to become `a`; it has.
+    /// The capacity of a semaphore is about to become `a`, or has become it.
     Resizing,
     WasResized,
-    /// `a`: the number of permits or locks that no process holds and none can acquire.
+    /// Permits or locks are lost. `a`: the number of those that no process holds and none can
+    /// acquire.
     LostPermits,
     /// The run is over. `a`: whether it was aborted.
     End,
@@ -165,7 +166,8 @@ impl Log {
         Ok(Self(OpenOptions::new().write(true).open(Self::path(directory))?))
     }
 
-    /// A process that cannot write a record ends: the monitor would misjudge what it does next.
+    /// Writes a record. A process that cannot write one ends, because the monitor would misjudge
+    /// its next actions.
     pub(crate) fn write(&self, record: Record) {
         if let Err(error) = (&self.0).write_all(&record.to_bytes()) {
             eprintln!("could not write a record: {error}");

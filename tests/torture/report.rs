@@ -10,7 +10,8 @@ pub(crate) struct Row {
     pub(crate) acquisitions: u64,
     /// Requests while another thread held it or waited for it.
     pub(crate) contended: u64,
-    /// Would have blocked, timed out, future dropped, closure failed on purpose.
+    /// Calls that would have blocked, timed out, dropped a future, or whose closure deliberately
+    /// failed.
     pub(crate) gave_up: [u64; 4],
     pub(crate) failed: u64,
     pub(crate) killed_waiting: u64,
@@ -24,7 +25,7 @@ pub(crate) struct Summary {
     pub(crate) kills: u64,
     pub(crate) exits: u64,
     pub(crate) stops: u64,
-    /// Files tampered with, shortages of descriptors, shortages of inotify instances.
+    /// Files tampered with, shortages of descriptors, and shortages of inotify instances.
     pub(crate) tampering: [u64; 3],
     pub(crate) settings: u64,
     pub(crate) consumed: u64,
@@ -159,11 +160,11 @@ impl Row {
     }
 
     fn cells(&self) -> Vec<String> {
-        let [refused, timed_out, dropped, _] = self.gave_up;
+        let [would_block, timed_out, dropped, _] = self.gave_up;
         [
             self.acquisitions,
             self.contended,
-            refused,
+            would_block,
             timed_out,
             dropped,
             self.failed,

@@ -1,4 +1,4 @@
-//! Detects threads that make no progress: they have lost a wake-up.
+//! Detects threads that make no progress because they have lost a notification.
 
 use std::collections::BTreeSet;
 use std::fs;

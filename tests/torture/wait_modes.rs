@@ -44,7 +44,7 @@ impl WaitMode {
 pub(crate) enum Outcome<G> {
     Acquired(G),
     GaveUp(GiveUpReason),
-    /// The closure returned an error on purpose.
+    /// The closure deliberately returned an error.
     Aborted,
     Failed(Error),
 }
@@ -59,7 +59,7 @@ pub(crate) enum GiveUpReason {
 /// The error of a call that runs a closure.
 #[derive(Debug)]
 pub(crate) enum CallError {
-    /// The closure failed on purpose.
+    /// The closure deliberately failed.
     Aborted,
     Flockwork(Error),
 }
@@ -131,7 +131,8 @@ macro_rules! acquire {
     };
 }
 
-/// The same for operations that take a closure. `$later` is the closure for the future.
+/// Calls one of the five forms of an operation that takes a closure. `$later` is the closure for
+/// the future.
 macro_rules! call_closure {
     ($mode:expr, $on:expr, [$plain:ident $try:ident $timeout:ident $deadline:ident $future:ident] $closure:expr, $later:expr) => {
         match $mode {

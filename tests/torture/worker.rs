@@ -101,7 +101,7 @@ pub(crate) fn run(arguments: &Arguments, number: u32, generation: u32) -> AnyRes
                     return;
                 }
             }
-            std::process::exit(70); // the coordinator has ended
+            std::process::exit(70); // The coordinator has ended.
         });
         for thread in threads {
             let _ = thread.join();
@@ -121,8 +121,8 @@ fn open(
     let mut attempts = 0_u32;
     loop {
         match Handle::open(directory, primitive, rng) {
-            // Retried until the damage is removed, which took more than ten seconds on a busy
-            // machine.
+            // The process retries until the damage is removed, which took more than ten seconds on
+            // a busy machine.
             Err(error) if primitive.is_tampered_with && attempts < 10_000 => {
                 attempts += 1;
                 if attempts % 500 == 0 {
@@ -136,7 +136,7 @@ fn open(
     }
 }
 
-/// A panic in any thread ends the process, so that the coordinator sees it.
+/// Makes a panic in any thread end the process, so that the coordinator notices it.
 fn abort_on_panic() {
     let default_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -152,7 +152,8 @@ impl Process {
         self.arguments.broken == Some(how)
     }
 
-    /// Compared before and after a call, this tells whether there was a shortage of descriptors.
+    /// Returns the number of begun and ended shortages. A call was affected by a shortage if the
+    /// number changed.
     pub(crate) fn shortages(&self) -> u64 {
         self.shortages.load(Ordering::SeqCst)
     }
@@ -221,7 +222,7 @@ impl Actor {
                 self.process.use_up_descriptors();
                 self.record(Kind::Tampered, 0, 1, 0);
             }
-            // The descriptors that were closed meanwhile as well.
+            // Descriptors that were closed in the meantime are used up as well.
             61 | 62 => self.process.use_up_descriptors(),
             63 => self.process.release_descriptors(),
             _ => {}
@@ -252,7 +253,7 @@ impl Actor {
         self.record(Kind::Violation, primitive, 0, 0);
     }
 
-    /// A number that is used once in the run.
+    /// Returns a number that is used once in the run.
     pub(crate) fn unique_number(&mut self) -> u64 {
         self.numbers_used += 1;
         let Process { number, generation, .. } = *self.process;
@@ -260,7 +261,7 @@ impl Actor {
         process | u64::from(self.thread) << 25 | self.numbers_used
     }
 
-    /// A point at which the next fault of this process may happen.
+    /// Marks a point at which the next fault of this process may happen.
     pub(crate) fn fault_point(&self, point: FaultPoint) {
         let process = &self.process;
         if self.thread != 0 {
@@ -274,7 +275,8 @@ impl Actor {
         process.next_fault.store(index + 1, Ordering::Relaxed);
         match fault.action {
             FaultAction::Stop { .. } | FaultAction::Kill { .. } => {
-                // The coordinator does it, some time after it has read this line.
+                // The coordinator stops or kills this process some time after it has read this
+                // line.
                 let mut out = std::io::stdout().lock();
                 let _ = writeln!(out, "{index}").and_then(|()| out.flush());
             }
@@ -284,7 +286,7 @@ impl Actor {
             }
             FaultAction::Exit => {
                 self.record(Kind::Ending, 0, 2, 0);
-                std::process::exit(0); // runs no destructors
+                std::process::exit(0); // Runs no destructors.
             }
         }
     }

@@ -1,5 +1,5 @@
-//! The possible capacities of the elastic semaphore at a moment, while workers change it, fail to,
-//! or die meanwhile.
+//! The possible capacities of the elastic semaphore at a moment, while workers change it, fail to
+//! change it, or die during a change.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -1,4 +1,4 @@
-//! Checks who is inside at the same time, and how many permits are out.
+//! Checks which threads are inside at the same time, and how many permits are held.
 
 use super::Checker;
 use crate::operations::EXCLUSIVE;
@@ -60,9 +60,9 @@ impl Checker {
         }
     }
 
-    /// Checks that no more permits are out than the largest capacity since the caller requested its
-    /// permit. This also holds if other callers were granted permits later: then they requested
-    /// them later, too.
+    /// Checks that no more permits are held than the largest capacity since the caller requested
+    /// its permit. Callers that were granted permits later also requested them later, so this check
+    /// applies to them as well.
     fn check_capacity(&mut self, record: Record) {
         let Record { worker, thread, primitive, .. } = record;
         let largest = self.processes[worker as usize].actors[thread as usize].largest_capacity;
@@ -71,15 +71,15 @@ impl Checker {
             holders.map(|holder| holder.access.count_ones()).sum()
         };
         let holders = &self.holders[primitive];
-        let out = count(&mut holders.iter());
-        let of_running = count(&mut holders.iter().filter(|holder| !is_ending(holder)));
+        let held = count(&mut holders.iter());
+        let held_by_running = count(&mut holders.iter().filter(|holder| !is_ending(holder)));
         let words = format!(
-            "{}: {worker}.{thread} was granted a permit, and {out} of {largest} were out",
+            "{}: {worker}.{thread} was granted a permit, and {held} of {largest} were held",
             PRIMITIVES[primitive].path
         );
-        if of_running > largest {
+        if held_by_running > largest {
             self.violation(&words);
-        } else if out > largest {
+        } else if held > largest {
             let mut condemned: Vec<u32> =
                 holders.iter().filter(is_ending).map(|holder| holder.worker).collect();
             condemned.dedup();

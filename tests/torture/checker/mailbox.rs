@@ -36,7 +36,7 @@ impl Checker {
 
     pub(super) fn consume(&mut self, number: u64) {
         let Some(index) = self.mailbox.indexes.get(&number) else {
-            return self.violation(&format!("{number:x} was consumed, and was never sent"));
+            return self.violation(&format!("{number:x} was consumed but never sent"));
         };
         let sent = &mut self.mailbox.sent[*index];
         if std::mem::replace(&mut sent.is_consumed, true) {
@@ -46,12 +46,14 @@ impl Checker {
     }
 
     /// Checks at the end that each payload was consumed, is left, or was lost with a consumer that
-    /// was killed before it recorded its success. Such a consumer sent its request before the next
-    /// payload but one was sent (the next can only be sent when this one is taken, and the one
-    /// after it when the consumers' lock is free again), and was killed after this one was sent.
+    /// was killed before it recorded its success. Such a consumer began before the payload after
+    /// the next was sent, and was killed after this one was sent. (The next payload can only be
+    /// sent when this one has been taken, and the one after it when the consumers' lock is free
+    /// again.)
     pub(crate) fn check_mailbox(&mut self, left: &[u64]) {
         let Mailbox { sent, mut dead_consumers, .. } = std::mem::take(&mut self.mailbox);
-        // Some senders were killed during the call: then only a consumer shows that it was sent.
+        // Some senders were killed during the call. Only a consumer then shows that the payload was
+        // sent.
         let was_set = |sent: &&Sent| sent.has_set || sent.is_consumed;
         let set: Vec<&Sent> = sent.iter().filter(was_set).collect();
         self.summary.settings = set.len() as u64;
@@ -71,7 +73,7 @@ impl Checker {
                 dead_consumers.remove(consumer);
                 self.summary.lost_with_consumer += 1;
             } else {
-                self.violation(&format!("was sent and never consumed: {:x}", lost.number));
+                self.violation(&format!("sent but never consumed: {:x}", lost.number));
             }
         }
     }

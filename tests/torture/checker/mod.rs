@@ -1,20 +1,20 @@
-//! The checker: reads the records in their order, and knows which threads are inside which
-//! primitive. It does not use flockwork.
+//! The checker: reads the records in order, and knows which threads are inside which primitive. It
+//! does not use flockwork.
 //!
 //! It checks each primitive whose files are not tampered with:
 //!
-//! * *Exclusion.* A thread that enters while another is inside, whose access excludes it, is a
+//! * *Exclusion.* A thread that enters while another thread with conflicting access is inside is a
 //!   violation.
-//! * *Permits.* No slot has two holders, and no slot beyond the capacity has one. Where the
-//!   capacity changes, no caller is granted a permit while more permits are out than the capacity
-//!   was at any moment since the call: see `capacity.rs`.
+//! * *Permits.* No slot has two holders, and no slot beyond the capacity has one. While the
+//!   capacity changes, no caller is granted a permit if more permits are held than the capacity was
+//!   at any moment since the call: see `capacity.rs`.
 //! * *Mailbox.* Each consumed payload was sent, and is consumed once. Each payload that is never
 //!   consumed needs a consumer that was killed.
-//! * *Once.* One thread at a time runs the closure. No caller is told that it is done before it was
+//! * *Once.* One thread at a time runs the closure. No call returns that it is done before it was
 //!   done, or after a reset.
-//! * *Shared file.* A reader finds what the last writer left, unless that writer died or was told
-//!   that it failed. An update that leaves the contents as they are, or fails on purpose after it
-//!   has changed them in memory, is not a writer.
+//! * *Shared file.* A reader finds what the last writer left, unless that writer died or its call
+//!   failed. An update that leaves the contents unchanged, or deliberately fails after it has
+//!   changed them in memory, is not a writer.
 //! * *Progress.* No thread stands still for longer than the patience: see `stalls.rs`.
 //!
 //! **Killed processes.** The coordinator records that a process is ending *before* it kills it, and
@@ -70,8 +70,8 @@ pub(crate) struct ProcessState {
     pub(crate) pid: u64,
     pub(crate) is_alive: bool,
     is_ending: bool,
-    /// Another thread entered where this process was inside: the violation, if a record of this
-    /// process follows.
+    /// The violation to report if a record of this process follows: another thread entered where
+    /// this process was inside.
     must_have_ended: Option<String>,
     pub(crate) actors: Vec<ThreadState>,
 }
@@ -127,7 +127,7 @@ impl Checker {
         }
     }
 
-    /// The number of the phase since which all processes pause, if they all do.
+    /// Returns the number of the phase since which all processes pause, if they all do.
     pub(crate) fn paused_since(&self) -> Option<u64> {
         let actors = self.processes.iter().flat_map(|process| {
             process.actors.iter().map(|actor| match actor.state {
@@ -139,7 +139,8 @@ impl Checker {
         (earliest > 0).then_some(earliest)
     }
 
-    /// The threads that wait for that operation, each with its worker, thread and last record.
+    /// Returns the threads that wait for that operation, each with its worker, thread and last
+    /// record.
     pub(crate) fn waiters(&self, primitive: usize, operation: u64) -> Vec<(usize, usize, u64)> {
         let mut found = Vec::new();
         for (worker, process) in self.processes.iter().enumerate() {
@@ -154,7 +155,7 @@ impl Checker {
         found
     }
 
-    /// Whether any of these threads still waits.
+    /// Returns whether any of these threads still waits.
     pub(crate) fn still_wait(&self, waiters: &[(usize, usize, u64)]) -> bool {
         waiters.iter().any(|(worker, thread, last_record)| {
             let process = &self.processes[*worker];

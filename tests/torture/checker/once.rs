@@ -1,4 +1,4 @@
-//! Checks what callers of the `Once` are told.
+//! Checks the results of calls on the `Once`.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ pub(super) struct OnceState {
 }
 
 impl Checker {
-    /// Checks a caller that was told that it is done already.
+    /// Checks a call that returned that it was already done.
     pub(super) fn check_done(&mut self, record: Record, requested_at: u64, before: State) {
         if PRIMITIVES[record.primitive].is_tampered_with || record.a == 1 {
             return;
@@ -26,7 +26,9 @@ impl Checker {
         let was_waiting = matches!(before, State::Waits { .. });
         let once = &self.once;
         if was_waiting && !once.may_be_done && once.reset_at < requested_at {
-            self.violation(&format!("told that it is done, and it was not: {record:?} {once:?}"));
+            self.violation(&format!(
+                "returned that it is done, but it was not: {record:?} {once:?}"
+            ));
         }
     }
 

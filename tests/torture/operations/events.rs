@@ -13,10 +13,10 @@ use crate::rng::Rng;
 use crate::wait_modes::{GiveUpReason, Outcome, WaitMode, acquire, outcome_of, poll_and_drop};
 use crate::worker::Actor;
 
-/// What a thread waits for at the flag.
+/// The operations of a thread that uses the flag.
 pub(crate) const TO_BE_SET: u64 = 0;
 pub(crate) const TO_BE_CLEARED: u64 = 1;
-/// What a thread does with the mailbox.
+/// The operations of a thread that uses the mailbox.
 pub(crate) const TO_SEND: u64 = 0;
 pub(crate) const TO_CONSUME: u64 = 1;
 
@@ -50,7 +50,7 @@ pub(super) fn run_flag(
 }
 
 /// Sends to the mailbox or consumes from it. Senders follow the documentation: they hold a lock and
-/// wait until the mailbox is empty. So no payload is overwritten, and each must be consumed once.
+/// wait until the mailbox is empty. No payload is overwritten, and each must be consumed once.
 pub(super) fn run_mailbox(
     actor: &mut Actor,
     primitive: usize,
@@ -72,8 +72,10 @@ pub(super) fn run_mailbox(
             match payload::number(&bytes) {
                 Some(number) => actor.record(Kind::Consumed, primitive, 0, number),
                 None => {
-                    actor
-                        .violation(primitive, &format!("half a payload, of {} bytes", bytes.len()));
+                    actor.violation(
+                        primitive,
+                        &format!("incomplete payload of {} bytes", bytes.len()),
+                    );
                 }
             }
             if actor.process.is_broken(Breakage::Event) && rng.one_in(8) {
@@ -161,6 +163,6 @@ fn any_timeout(rng: &mut Rng) -> WaitMode {
 fn check_payload(actor: &Actor, primitive: usize, bytes: &[u8]) {
     // If the file is tampered with, it may have other contents.
     if payload::number(bytes).is_none() && !PRIMITIVES[primitive].is_tampered_with {
-        actor.violation(primitive, &format!("half a payload, of {} bytes", bytes.len()));
+        actor.violation(primitive, &format!("incomplete payload of {} bytes", bytes.len()));
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn run_lock(
             std::thread::park();
         }
     }
-    assert!(!(actor.process.is_broken(Breakage::Crash) && is_broken_thread(actor)), "on purpose");
+    assert!(!(actor.process.is_broken(Breakage::Crash) && is_broken_thread(actor)), "deliberate");
     let shortage = actor.begin(primitive, mode, 0);
     if actor.process.is_broken(Breakage::Lock) && rng.one_in(8) {
         actor.enter(primitive, EXCLUSIVE);

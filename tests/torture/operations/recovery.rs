@@ -13,7 +13,7 @@ use crate::worker::Actor;
 /// Each operation must succeed within this time, once the tampering has ended.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(45);
 
-/// Uses each primitive after the end of the tampering, by the existing handle and by a new one.
+/// Uses each primitive after the end of the tampering, through the existing handle and a new one.
 pub(crate) fn check(actor: &mut Actor) {
     let process = Arc::clone(&actor.process);
     let numbered = PRIMITIVES.iter().zip(&process.handles).enumerate();
@@ -24,13 +24,13 @@ pub(crate) fn check(actor: &mut Actor) {
             match Handle::open(&process.directory, primitive, &mut Rng::for_purpose(0, &[])) {
                 Ok(new_handle) => new_handle,
                 Err(error) => {
-                    actor.violation(index, &format!("cannot be opened any more: {error}"));
+                    actor.violation(index, &format!("can no longer be opened: {error}"));
                     continue;
                 }
             };
         for handle in [handle, &new_handle] {
             if let Err(error) = use_once(handle) {
-                actor.violation(index, &format!("does not work any more: {error}"));
+                actor.violation(index, &format!("no longer works: {error}"));
             }
         }
     }
@@ -50,7 +50,7 @@ fn use_once(handle: &Handle) -> Result<(), Error> {
             let deadline = Instant::now() + RECOVERY_TIMEOUT;
             while Instant::now() < deadline {
                 event.set()?;
-                // Other workers may consume it meanwhile.
+                // Other workers may consume it in the meantime.
                 if event.wait_timeout(Duration::from_secs(1)).is_ok() {
                     return Ok(());
                 }

@@ -14,13 +14,13 @@ use crate::rng::Rng;
 use crate::wait_modes::{CallError, Outcome, WaitMode, acquire, outcome_of, poll_and_drop};
 use crate::worker::Actor;
 
-/// What an update does to the contents.
+/// The change that an update makes to the contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Plan {
     Change,
-    /// It leaves them as they are, so nothing is written.
+    /// The update leaves the contents unchanged, so nothing is written.
     Keep,
-    /// It changes them and fails, so nothing is written.
+    /// The update changes the contents and fails, so nothing is written.
     Abort,
 }
 
@@ -40,10 +40,10 @@ pub(super) fn run(
     }
     // If the file is tampered with, it may be a FIFO or have other contents.
     if rng.one_in(4) && !PRIMITIVES[primitive].is_tampered_with {
-        // Read as a program does that does not know the lock.
+        // This reads like a program that does not know the lock.
         match std::fs::read(file.path()) {
             Ok(bytes) if payload::number(&bytes).is_none() => {
-                actor.violation(primitive, "half a change");
+                actor.violation(primitive, "incomplete change");
             }
             _ => {}
         }
@@ -85,7 +85,7 @@ fn observe(actor: &Actor, primitive: usize, bytes: &[u8]) {
     match payload::number(bytes) {
         Some(number) => actor.record(Kind::Observed, primitive, 0, number),
         None if PRIMITIVES[primitive].is_tampered_with => {}
-        None => actor.violation(primitive, "half a change, under the lock"),
+        None => actor.violation(primitive, "incomplete change, read under the lock"),
     }
 }
 
