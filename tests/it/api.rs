@@ -1,4 +1,4 @@
-//! What the public types promise: their traits, and the one rule of all futures.
+//! The contracts of the public API as a whole: traits, futures, error texts and unchanged updates.
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -79,22 +79,23 @@ fn every_future_can_be_sent_and_borrows_nothing() {
     is_future(file.lock_exclusive_async());
 }
 
-/// To print an error must not fail, wait or ask the system: a logger may do it anywhere.
+/// Formatting an error must not fail, wait or make a system call, because a logger may do it
+/// anywhere.
 #[test]
-fn the_text_of_an_error_does_not_depend_on_the_present() {
+fn formatting_an_error_performs_no_lookup() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     // Where the system does not list the holders of a lock, its record does.
     let options = Options::new().record_holder(true);
     let lock = options.open_lock(dir.path().join("lock")).unwrap();
     let held = lock.lock().unwrap();
-    let refused = lock.try_lock().unwrap_err();
-    let text = refused.to_string();
+    let failed = lock.try_lock().unwrap_err();
+    let text = failed.to_string();
     assert_eq!(text, format!("`{}` is busy", lock.path().display()));
     drop(held);
-    assert_eq!(refused.to_string(), text);
-    // The holder is looked up by the first call, and has gone by now.
-    assert!(refused.holders().is_empty());
+    assert_eq!(failed.to_string(), text);
+    // The first call looks up the holder, which has released the lock by now.
+    assert!(failed.holders().is_empty());
 
     let held = lock.lock().unwrap();
     let late = lock.lock_timeout(std::time::Duration::from_millis(1)).unwrap_err();
@@ -104,10 +105,10 @@ fn the_text_of_an_error_does_not_depend_on_the_present() {
     assert!(late.to_string().contains("held by "), "{late}");
     assert!(late.waited().is_some_and(|waited| !waited.is_zero()));
     let source = std::error::Error::source(&late);
-    assert!(source.is_none(), "the text has all of it");
+    assert!(source.is_none(), "formatting contains the holder");
 }
 
-/// The contents that a closure leaves as they were are not written again.
+/// An update that leaves the contents unchanged does not rewrite the file.
 #[test]
 fn an_update_that_changes_nothing_writes_nothing() {
     limit!();
@@ -116,9 +117,9 @@ fn an_update_that_changes_nothing_writes_nothing() {
     let file = SharedFile::open(&path).unwrap();
     let unchanged = file.update(|contents| Ok::<usize, Error>(contents.len())).unwrap();
     assert_eq!(unchanged, 0);
-    assert!(!path.exists(), "there was no file, and there is none");
+    assert!(!path.exists(), "no file is created");
     file.write("abc").unwrap();
-    // A write gives the path another file. What comes through a second name shows that it is the same.
+    // A write replaces the file at the path, so a second hard link would keep the old file.
     let second_name = dir.path().join("second");
     std::fs::hard_link(&path, &second_name).unwrap();
     assert_eq!(file.update(|contents| Ok::<usize, Error>(contents.len())).unwrap(), 3);

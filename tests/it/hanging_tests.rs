@@ -1,4 +1,4 @@
-//! A test that hangs is reported, and ends with what it started.
+//! A hanging test is reported and ended, together with the processes that it started.
 
 use std::process::Command;
 use std::time::Duration;
@@ -10,13 +10,12 @@ use crate::peer::Peer;
 use crate::support::running::{on_panic, scope};
 use crate::support::{alone, until_blocked};
 
-/// How [`entry`] hangs.
+/// Selects how [`entry`] hangs.
 const ROLE: &str = "FLOCKWORK_IT_HANG";
-/// The lock for which it waits.
+/// The path of the lock that the hanging test waits for.
 const PATH: &str = "FLOCKWORK_IT_HANG_PATH";
 
-/// Hangs in a process that another test has started. In the first process it is a test that has
-/// nothing to do.
+/// Hangs in a process that another test has started. In an ordinary run it returns immediately.
 #[test]
 fn entry() {
     limit!();
@@ -41,14 +40,14 @@ fn entry() {
                 std::thread::park();
             }
         }),
-        other => panic!("what is {other}?"),
+        other => panic!("unknown: {other}"),
     }
 }
 
 fn hang(role: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["hanging_tests::entry", "--exact", "--test-threads=1"]).env(ROLE, role);
-    // Should nothing else end it, its own limit does.
+    // The process's own limit ends it if nothing else does.
     limit::extend(Duration::from_secs(30));
     command
 }
@@ -66,12 +65,12 @@ fn a_test_that_exceeds_its_limit_ends_with_a_report() {
         "{report}"
     );
     if cfg!(target_os = "linux") {
-        // This process and the peer, each with its threads.
+        // The report lists this process and the peer, each with its threads.
         assert_eq!(report.matches("\nprocess ").count(), 2, "{report}");
         assert!(report.contains("peer::entry"), "{report}");
         let waits = format!("on {}\n", path.display());
         assert!(report.contains(&waits), "{report}");
-        // The peer that held it was killed.
+        // The watchdog killed the peer that held the lock.
         drop(Lock::open(&path).unwrap().lock_timeout(Duration::from_secs(100)).unwrap());
     }
 }
@@ -108,10 +107,10 @@ fn a_scope_that_panics_ends_while_its_threads_wait() {
     assert_eq!(peer.answer_or_death(), None);
 }
 
-// Linux only: a shell starts the peer, and `/proc` shows what descends from it.
+// Linux only: a shell starts the peer, and `/proc` lists its descendants.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_panic_kills_what_a_process_has_started_as_well() {
+fn a_panic_kills_the_descendants_of_a_process_as_well() {
     limit!();
     use crate::peer::Way::Block;
     use crate::peer::semaphore;
@@ -123,7 +122,7 @@ fn a_panic_kills_what_a_process_has_started_as_well() {
         let mut peer = Peer::start_as(shell);
         peer.open_lock(&path, &[]);
         peer.lock();
-        // It would not notice the end of its input.
+        // A peer that is blocked in a call does not notice the end of its input.
         peer.begin(semaphore::Call::Open(dir.path().join("s"), 1, vec![]));
         peer.begin(semaphore::Call::Acquire(1, Block));
         peer.begin(semaphore::Call::Acquire(1, Block));
@@ -134,7 +133,7 @@ fn a_panic_kills_what_a_process_has_started_as_well() {
 }
 
 #[test]
-fn what_is_done_on_a_panic_is_not_done_without_one() {
+fn on_panic_acts_only_in_a_panic() {
     limit!();
     let done = std::cell::Cell::new(0);
     drop(on_panic(|| done.set(1)));

@@ -1,4 +1,4 @@
-//! Who holds it: records, `/proc/locks`, and what is never believed.
+//! How holders are found: records, `/proc/locks`, and records that must be ignored.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +15,7 @@ fn record_of(path: &std::path::Path) -> std::path::PathBuf {
 }
 
 #[test]
-fn a_labelled_holder_is_named_with_all_that_is_known() {
+fn a_labelled_holder_is_reported_with_all_details() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
@@ -24,18 +24,18 @@ fn a_labelled_holder_is_named_with_all_that_is_known() {
 
     let mut peer = Peer::start();
     peer.open_lock(&path, &[label("nightly build")]);
-    peer.expect(Call::Holder, "nobody");
+    peer.expect(Call::Holder, "none");
     let before = SystemTime::now();
     peer.lock();
     let holder = lock.holders().unwrap().remove(0);
     assert_eq!(holder.pid(), peer.id());
     assert_eq!(holder.label(), Some("nightly build"));
     assert!(holder.command().unwrap().contains("peer::entry"), "{holder}");
-    // Clocks are coarse on some systems.
+    // Some systems have coarse clocks.
     assert!(holder.since().unwrap() >= before - Duration::from_secs(1));
     assert!(holder.since().unwrap() <= SystemTime::now());
 
-    // Errors tell it too.
+    // Errors contain the holder, too.
     for error in [lock.try_lock().unwrap_err(), lock.lock_timeout(Duration::ZERO).unwrap_err()] {
         assert_eq!(error.holders(), std::slice::from_ref(&holder));
         let text = in_full(&error);
@@ -49,7 +49,7 @@ fn a_labelled_holder_is_named_with_all_that_is_known() {
 }
 
 #[test]
-fn a_record_without_a_label_is_left_where_one_was_asked_for() {
+fn a_record_without_a_label_is_written_on_request() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let lock = Options::new().record_holder(true).open_lock(dir.path().join("a.lock")).unwrap();
@@ -65,7 +65,7 @@ fn a_record_without_a_label_is_left_where_one_was_asked_for() {
     assert!(!record_of(lock.path()).exists());
 }
 
-// Linux only: no other system tells.
+// Linux only: other systems do not list the holder of a lock.
 #[cfg(target_os = "linux")]
 #[test]
 fn linux_shows_the_process_of_a_holder_without_a_record() {
@@ -91,37 +91,37 @@ fn inspecting_acquires_nothing_and_blocks_no_waiter() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let lock = Options::new().label("mine").open_lock(&path).unwrap();
-    let looker = Lock::open(&path).unwrap();
+    let inspector = Lock::open(&path).unwrap();
     let done = std::sync::atomic::AtomicBool::new(false);
     crate::support::running::scope(|scope| {
         scope.spawn(|| {
             while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                looker.holders().unwrap();
+                inspector.holders().unwrap();
             }
         });
         let _end = crate::support::running::on_drop(|| {
             done.store(true, std::sync::atomic::Ordering::Relaxed);
         });
         for _ in 0..500 {
-            let guard = lock.try_lock().expect("nobody else takes it");
-            assert!(!guard.was_abandoned(), "nobody died");
+            let guard = lock.try_lock().expect("no other process acquires the lock");
+            assert!(!guard.was_abandoned(), "no holder died");
             assert_eq!(lock.holders().unwrap().remove(0).label(), Some("mine"));
         }
     });
 }
 
-/// Some systems mount `/proc` so that a user may not read its list of locks.
-// Linux only: `/proc/locks` cannot be read because strace refuses to open it.
+/// Some systems mount `/proc` with the list of locks unreadable for ordinary users.
+// Linux only: strace makes opening `/proc/locks` fail.
 #[cfg(target_os = "linux")]
 #[test]
-fn without_the_list_of_locks_a_held_lock_is_noticed() {
+fn a_held_lock_is_noticed_without_the_list_of_locks() {
     limit!();
     use crate::peer::Request;
     let dir = tempfile::tempdir().unwrap();
     let (path, pool) = (dir.path().join("a.lock"), dir.path().join("pool"));
     let list = ["-P".as_ref(), "/proc/locks".as_ref()];
-    let refused = "open,openat:error=EACCES";
-    let Some(mut other) = crate::support::strace::strace(&list, refused) else { return };
+    let fault = "open,openat:error=EACCES";
+    let Some(mut other) = crate::support::strace::strace(&list, fault) else { return };
     let lock = Lock::open(&path).unwrap();
     let pool = flockwork::Semaphore::open(pool, 3).unwrap();
     let held = (lock.lock().unwrap(), pool.acquire_many(2).unwrap());
@@ -132,8 +132,9 @@ fn without_the_list_of_locks_a_held_lock_is_noticed() {
     other.expect(Request::HeldSlots(pool.path().into()), "[]");
 }
 
-/// A list that is longer than a page is read in pieces, between which locks move within it.
-// Linux only: `/proc/locks`.
+/// The kernel returns a list longer than a page in pieces, and locks change position between two
+/// reads.
+// Linux only: reads `/proc/locks`.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_held_lock_is_never_free_in_a_long_list_of_locks() {
@@ -172,12 +173,12 @@ fn a_held_lock_is_never_free_in_a_long_list_of_locks() {
     });
 }
 
-/// A record that is taken away after the release would be the next holder's: so taking it away is slowed
-/// down here.
-// Linux only: a system call is slowed down by strace.
+/// A record removed after the release could be the next holder's, so this test slows down the
+/// removal.
+// Linux only: strace delays a system call.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_record_is_taken_away_before_the_release() {
+fn a_record_is_removed_before_the_release() {
     limit!();
     use crate::peer::Way::Block;
     let dir = tempfile::tempdir().unwrap();
@@ -211,12 +212,12 @@ fn only_the_next_holder_learns_of_a_killed_labelled_holder() {
         killed.expect(Call::WasAbandoned, false);
         killed.kill();
         assert!(record_of(&path).exists());
-        assert_eq!(lock.holders().unwrap(), [], "a dead one's record was believed");
+        assert_eq!(lock.holders().unwrap(), [], "a dead holder's record was read");
 
         let mut next = Peer::start();
         next.open_lock(&path, settings);
         next.lock();
-        // The dead one's record is not believed of the one who holds it now.
+        // The dead process's record is not taken for a record of the current holder.
         let mut holders = lock.holders().unwrap().into_iter();
         assert!(holders.all(|holder| holder.label() != Some("killed")), "{in_words} label");
         next.expect(Call::WasAbandoned, true);
@@ -227,7 +228,7 @@ fn only_the_next_holder_learns_of_a_killed_labelled_holder() {
     }
 }
 
-/// A record without a publisher that lives, in the place of ours: not believed, and replaced.
+/// A record that no living process has locked is ignored, and the next holder replaces it.
 #[test]
 fn a_forged_record_is_not_believed() {
     limit!();
@@ -239,14 +240,15 @@ fn a_forged_record_is_not_believed() {
         std::fs::write(record_of(&path), text).unwrap();
         assert_eq!(lock.holders().unwrap(), []);
         let guard = lock.lock().unwrap();
-        assert!(!guard.was_abandoned(), "{text:?} is for no file");
+        assert!(!guard.was_abandoned(), "{text:?} names no file");
         assert_eq!(lock.holders().unwrap().remove(0).label(), Some("real"));
         drop(guard);
         assert!(!record_of(&path).exists());
     }
 }
 
-/// What is no record is somebody's file: it stays, byte for byte, and there is no record then.
+/// A file that is not a record belongs to a user: it keeps its contents, and the lock has no
+/// record.
 #[test]
 fn another_users_file_in_place_of_the_record_is_left_alone() {
     limit!();
@@ -278,14 +280,14 @@ fn another_users_file_in_place_of_the_record_is_left_alone() {
         assert!(place.is_dir());
         std::fs::remove_dir(&place).unwrap();
     }
-    // A lock of that name is somebody's as well, and its file is empty.
+    // A lock file of that name belongs to another program too, although it is empty.
     let theirs = Lock::open(record_of(&path)).unwrap();
     let _held = theirs.lock().unwrap();
     drop(labelled.lock().unwrap());
     assert!(Lock::open(record_of(&path)).unwrap().try_lock().unwrap_err().is_would_block());
 }
 
-// Unix only: Windows has no FIFO in a directory, and Wine makes no symbolic links.
+// Unix only: Windows has no FIFOs in directories, and Wine creates no symbolic links.
 #[cfg(unix)]
 #[test]
 fn a_symlink_or_fifo_in_place_of_the_record_is_not_opened() {
@@ -310,9 +312,9 @@ fn a_symlink_or_fifo_in_place_of_the_record_is_not_opened() {
     drop(lock.lock().unwrap());
 }
 
-/// A holder whose lock file was replaced holds another lock: its record is not believed of the new one,
-/// its end is nobody's death, and it takes nobody else's record away.
-// Unix only: Windows removes no lock file that is open.
+/// The holder of a replaced lock file holds another lock. Its record is not read as a record of the
+/// new lock, its release is not a death, and it removes no record but its own.
+// Unix only: Windows does not remove a lock file that is open.
 #[cfg(unix)]
 #[test]
 fn the_record_of_a_replaced_lock_file_is_ignored() {
@@ -338,7 +340,7 @@ fn the_record_of_a_replaced_lock_file_is_ignored() {
     assert!(lock.lock().unwrap().was_abandoned());
 }
 
-/// Locked, as its publisher had it.
+/// Returns a killed holder's record, locked as its owner had locked it.
 #[cfg(unix)]
 fn record_of_a_killed_holder(path: &std::path::Path) -> std::fs::File {
     let mut killed = Peer::start();
@@ -350,9 +352,9 @@ fn record_of_a_killed_holder(path: &std::path::Path) -> std::fs::File {
     record
 }
 
-/// A dying process drops its locks in an order of its own: the next holder may look before the record's is
-/// gone. So a dead holder's record tells of a death although somebody (here a child) pins it still.
-// Unix only: pinned by a lock. `windows` does it by a share mode.
+/// The kernel drops the locks of a dying process one after the other, so the next holder may find
+/// the record still locked. The record reports a death even while another process keeps it locked.
+// Unix only: locks the record. `windows` opens it with a share mode.
 #[cfg(unix)]
 #[test]
 fn a_death_is_reported_while_the_record_is_still_locked() {
@@ -364,8 +366,8 @@ fn a_death_is_reported_while_the_record_is_still_locked() {
     assert!(lock.lock().unwrap().was_abandoned());
 }
 
-/// Where the record cannot be found or removed at the release, it says all the same that nobody holds.
-// Unix only: moves a directory with open files. `windows` keeps the record from being removed in another way.
+/// A release that cannot find or remove its record still marks the record as released.
+// Unix only: moves a directory with open files. `windows` prevents the removal in another way.
 #[cfg(unix)]
 #[test]
 fn a_release_that_cannot_remove_its_record_is_not_a_death() {
@@ -382,8 +384,8 @@ fn a_release_that_cannot_remove_its_record_is_not_a_death() {
     assert!(!record_of(&moved.join("a.lock")).exists());
 }
 
-/// Whoever may read a record can lock it, and holds nothing by that.
-// Linux only: no other system shows that the process has ended.
+/// Any process that may read a record can lock it, but that does not make the process a holder.
+// Linux only: other systems do not show that the process has ended.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_dead_record_locked_by_another_process_is_ignored() {

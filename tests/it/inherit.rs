@@ -1,5 +1,5 @@
-//! `Options::inherit`: what a process holds, the programs that it starts hold as well. Each test in a process of its own:
-//! what other tests start at the same time would inherit it too.
+//! `Options::inherit`: programs started by a holder hold the lock, too. Each test runs in a process
+//! of its own, so that programs started by other tests do not inherit the lock.
 
 use std::process::{Command, Stdio};
 
@@ -23,9 +23,9 @@ impl Job {
 }
 
 #[test]
-fn a_lock_is_held_until_the_last_heir_ends() {
+fn a_lock_is_held_until_the_last_inheriting_program_ends() {
     limit!();
-    alone("inherit::a_lock_is_held_until_the_last_heir_ends", || {
+    alone("inherit::a_lock_is_held_until_the_last_inheriting_program_ends", || {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
         let lock = Options::new().inherit(true).label("jobs").open_lock(&path).unwrap();
@@ -36,18 +36,18 @@ fn a_lock_is_held_until_the_last_heir_ends() {
             release(held);
             assert!(
                 !dir.path().join("a.lock.holder").exists(),
-                "the record of who does not hold it"
+                "a record of a process that does not hold the lock"
             );
             for other in [&lock, &Lock::open(&path).unwrap()] {
-                let refused = other.try_lock().unwrap_err();
-                assert!(refused.is_would_block());
-                // It is who inherited it, and not this process any more.
+                let failed = other.try_lock().unwrap_err();
+                assert!(failed.is_would_block());
+                // The holder is the program that inherited the lock, not this process.
                 if cfg!(target_os = "linux") {
-                    assert_eq!(refused.holders()[0].command(), Some("cat"));
+                    assert_eq!(failed.holders()[0].command(), Some("cat"));
                 }
             }
             two.end();
-            // And what is started when nobody holds it has nothing of it.
+            // A program that is started while no process holds the lock inherits nothing.
             let three = Job::start();
             drop(lock.try_lock().unwrap());
             three.end();
@@ -80,9 +80,9 @@ fn a_process_that_inherited_a_lock_is_not_named_as_its_holder() {
 }
 
 #[test]
-fn readers_and_writers_are_inherited_and_the_gate_is_not() {
+fn rwlocks_are_inherited_and_the_turnstile_is_not() {
     limit!();
-    alone("inherit::readers_and_writers_are_inherited_and_the_gate_is_not", || {
+    alone("inherit::rwlocks_are_inherited_and_the_turnstile_is_not", || {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
         let lock = Options::new().inherit(true).open_rwlock(&path).unwrap();
@@ -97,7 +97,7 @@ fn readers_and_writers_are_inherited_and_the_gate_is_not() {
 
         let writing = lock.write().unwrap();
         let job = Job::start();
-        let reading = writing.downgrade().unwrap(); // for those who inherited it as well
+        let reading = writing.downgrade().unwrap(); // Affects the inherited lock, too.
         drop(other.try_read().unwrap());
         drop(reading);
         assert!(other.try_write().unwrap_err().is_would_block());
@@ -107,9 +107,9 @@ fn readers_and_writers_are_inherited_and_the_gate_is_not() {
 }
 
 #[test]
-fn permits_are_inherited_and_released_by_the_last_heir() {
+fn inherited_permits_are_released_by_the_last_program() {
     limit!();
-    alone("inherit::permits_are_inherited_and_released_by_the_last_heir", || {
+    alone("inherit::inherited_permits_are_released_by_the_last_program", || {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pool");
         let pool = Options::new().inherit(true).open_semaphore(&path, 3).unwrap();
@@ -121,11 +121,13 @@ fn permits_are_inherited_and_released_by_the_last_heir() {
         assert!(other.try_acquire_many(2).unwrap_err().is_would_block());
         crate::support::running::scope(|scope| {
             let waiting = scope.spawn(|| drop(other.acquire_many(3).unwrap()));
-            crate::support::eventually("it waits", || pool.try_acquire().is_err());
+            crate::support::eventually("the waiter has gathered permits", || {
+                pool.try_acquire().is_err()
+            });
             job.end();
             waiting.join().unwrap();
         });
-        // The other's waiting left its signs; what is had from now on is had at once.
+        // The finished wait left files behind, but permits are available immediately.
         assert_eq!(other.available_permits().unwrap(), 3);
     });
 }
@@ -140,7 +142,7 @@ fn a_child_started_by_once_keeps_other_callers_waiting() {
         let mut job = None;
         let start = || -> std::io::Result<()> {
             job = Some(Job::start());
-            Err(std::io::Error::other("and leaves it running"))
+            Err(std::io::Error::other("the job keeps running"))
         };
         once.call_once(start).unwrap_err();
         let again = once.try_call_once(|| Ok::<(), flockwork::Error>(()));
@@ -150,11 +152,11 @@ fn a_child_started_by_once_keeps_other_callers_waiting() {
     });
 }
 
-/// On Linux the system's list names the one who took it, dead or not.
-// Linux only: no other system tells.
+/// Linux lists the process that acquired the lock, even after that process has died.
+// Linux only: other systems do not list the holder of a lock.
 #[cfg(target_os = "linux")]
 #[test]
-fn the_heir_of_a_dead_acquirer_is_reported() {
+fn a_program_that_inherited_from_a_dead_process_is_reported() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
@@ -162,27 +164,29 @@ fn the_heir_of_a_dead_acquirer_is_reported() {
     if !crate::support::has("flock", &["--version"]) {
         return;
     }
-    let mut taker = Command::new("flock");
-    taker.arg(&path).arg("cat").stdin(Stdio::piped()).stdout(Stdio::null());
-    let mut taker = taker.start();
-    crate::support::until_held(&path, taker.id());
+    let mut acquirer = Command::new("flock");
+    acquirer.arg(&path).arg("cat").stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut acquirer = acquirer.start();
+    crate::support::until_held(&path, acquirer.id());
     crate::support::eventually("the job runs", || {
-        let children = format!("/proc/{0}/task/{0}/children", taker.id());
+        let children = format!("/proc/{0}/task/{0}/children", acquirer.id());
         !std::fs::read_to_string(children).unwrap().trim().is_empty()
     });
-    assert_eq!(lock.holders().unwrap().remove(0).pid(), taker.id());
-    taker.kill().unwrap();
-    let heir = || {
-        let mut heirs = lock.holders().unwrap().into_iter();
-        heirs.find(|heir| heir.command() == Some("cat"))
+    assert_eq!(lock.holders().unwrap().remove(0).pid(), acquirer.id());
+    acquirer.kill().unwrap();
+    let inheriting = || {
+        let mut holders = lock.holders().unwrap().into_iter();
+        holders.find(|inheriting| inheriting.command() == Some("cat"))
     };
-    // Not yet asked for by its parent, and then gone altogether.
-    crate::support::eventually("the heir is told", || heir().is_some());
-    let input = taker.stdin.take();
-    taker.wait().unwrap();
-    assert_ne!(heir().unwrap().pid(), taker.id());
-    let refused = lock.try_lock().unwrap_err();
-    assert_eq!(refused.holders()[0].command(), Some("cat"));
+    // The dead process is a zombie at first, and has been reaped afterwards.
+    crate::support::eventually("the program that inherited the lock is reported", || {
+        inheriting().is_some()
+    });
+    let input = acquirer.stdin.take();
+    acquirer.wait().unwrap();
+    assert_ne!(inheriting().unwrap().pid(), acquirer.id());
+    let failed = lock.try_lock().unwrap_err();
+    assert_eq!(failed.holders()[0].command(), Some("cat"));
     drop(input);
     drop(lock.lock().unwrap());
     assert_eq!(lock.holders().unwrap(), []);

@@ -1,5 +1,5 @@
-//! Other people's tools on the same path, both ways: flock(1) and Python's `fcntl.flock` for a lock; `touch`, `rm`,
-//! `test`, `mv`, Python's `pathlib` and `inotifywait` for an event.
+//! Other tools use the same path and see the same state: flock(1) and Python's `fcntl.flock` for a
+//! lock; `touch`, `rm`, `test`, `mv`, Python's `pathlib` and `inotifywait` for an event.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -12,7 +12,7 @@ use flockwork::{Event, Lock, Options};
 use crate::support::running::{Running, Start as _, on_panic};
 use crate::support::{has, until_blocked, until_watching};
 
-/// A program that holds the lock from the line that it prints until its standard input ends.
+/// A program that prints a line when it has acquired the lock, and holds it until its input ends.
 struct Foreign(Running);
 
 impl Foreign {
@@ -40,7 +40,7 @@ fn flock_1_in(mode: &str, path: &Path) -> Command {
     command
 }
 
-/// Python itself: what the PATH has may be a script that looks for it.
+/// The command for Python itself, because `python3` in `PATH` may be a script that starts it.
 fn python_command() -> Command {
     static PYTHON: OnceLock<String> = OnceLock::new();
     let python = PYTHON.get_or_init(|| {
@@ -61,24 +61,25 @@ fn python(path: &Path) -> Command {
     command
 }
 
-/// Whether a try by the tool finds the lock free.
-fn flock_1_gets(path: &Path) -> bool {
+/// Whether flock(1) acquires the lock without waiting.
+fn flock_1_acquires(path: &Path) -> bool {
     Command::new("flock").arg("-n").arg(path).arg("true").status().unwrap().success()
 }
 
-fn python_gets(path: &Path) -> bool {
+fn python_acquires(path: &Path) -> bool {
     let script = "import fcntl, sys\nf = open(sys.argv[1])\ntry: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)\nexcept BlockingIOError: sys.exit(1)";
     python_command().args(["-c", script]).arg(path).status().unwrap().success()
 }
 
-fn excludes_and_is_excluded_by(holding: fn(&Path) -> Command, gets: fn(&Path) -> bool) {
+fn excludes_and_is_excluded_by(holding: fn(&Path) -> Command, acquires: fn(&Path) -> bool) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let lock = Lock::open(&path).unwrap();
 
-    // We hold: the tool is refused, then waits and gets it.
+    // While this process holds the lock, the tool fails without waiting, and a waiting tool
+    // acquires the lock after the release.
     let guard = lock.lock().unwrap();
-    assert!(!gets(&path));
+    assert!(!acquires(&path));
     let waiting = std::thread::spawn({
         let path = path.clone();
         move || Foreign::holding(holding(&path))
@@ -87,7 +88,8 @@ fn excludes_and_is_excluded_by(holding: fn(&Path) -> Command, gets: fn(&Path) ->
     guard.unlock().unwrap();
     let foreign = waiting.join().unwrap();
 
-    // The tool holds: we are refused and told who it is, then wait in each way and get it.
+    // While the tool holds the lock, a try fails and names the tool, and each form of wait acquires
+    // the lock after the release.
     let error = lock.try_lock().unwrap_err();
     assert!(error.is_would_block());
     assert!(!error.holders().is_empty(), "{error}");
@@ -105,7 +107,7 @@ fn excludes_and_is_excluded_by(holding: fn(&Path) -> Command, gets: fn(&Path) ->
             drop(waiter.join().unwrap());
         });
     }
-    assert!(gets(&path));
+    assert!(acquires(&path));
 
     let foreign = Foreign::holding(holding(&path));
     assert!(lock.lock_timeout(Duration::from_millis(1)).unwrap_err().is_timed_out());
@@ -113,24 +115,24 @@ fn excludes_and_is_excluded_by(holding: fn(&Path) -> Command, gets: fn(&Path) ->
 }
 
 #[test]
-fn flock_1_and_we_exclude_each_other() {
+fn flock_1_and_flockwork_exclude_each_other() {
     limit!();
     if has("flock", &["--version"]) {
-        excludes_and_is_excluded_by(flock_1, flock_1_gets);
+        excludes_and_is_excluded_by(flock_1, flock_1_acquires);
     }
 }
 
 #[test]
-fn pythons_flock_and_we_exclude_each_other() {
+fn pythons_flock_and_flockwork_exclude_each_other() {
     limit!();
     if has("python3", &["-c", "import fcntl"]) {
-        excludes_and_is_excluded_by(python, python_gets);
+        excludes_and_is_excluded_by(python, python_acquires);
     }
 }
 
-/// A shared lock of another tool keeps us out as well.
+/// A shared lock held by another tool excludes this process, too.
 #[test]
-fn flock_1_shared_excludes_us() {
+fn a_shared_lock_of_flock_1_excludes_a_lock() {
     limit!();
     if !has("flock", &["--version"]) {
         return;
@@ -144,7 +146,7 @@ fn flock_1_shared_excludes_us() {
     drop(lock.try_lock().unwrap());
 }
 
-/// A job that was started by flock(1) holds the lock on when flock(1) itself is killed, and so do we see it.
+/// A job started by flock(1) still holds the lock after flock(1) itself was killed.
 #[test]
 fn a_lock_that_a_child_inherited_is_still_held() {
     limit!();
@@ -160,13 +162,11 @@ fn a_lock_that_a_child_inherited_is_still_held() {
     foreign.0.wait().unwrap();
     assert!(lock.try_lock().unwrap_err().is_would_block());
     input.write_all(b"\n").unwrap();
-    drop(input); // the job ends
+    drop(input); // The job ends.
     drop(lock.lock_timeout(Duration::from_secs(100)).unwrap());
 }
 
-// ------------------------------------------------------------------------------------------- events
-
-/// Runs a line of shell with the path as its `$1`; whether it ended well.
+/// Runs a line of shell with the path as its `$1`, and returns whether it succeeded.
 fn shell(line: &str, path: &Path) -> bool {
     Command::new("sh").args(["-c", line, "sh"]).arg(path).status().unwrap().success()
 }
@@ -176,13 +176,14 @@ fn pathlib(line: &str, path: &Path) -> bool {
     python_command().args(["-c", &script]).arg(path).status().unwrap().success()
 }
 
-/// The tool sets and clears, and we see it and are woken; we do, and the tool sees it.
-fn sets_and_clears(run: fn(&str, &Path) -> bool, set: &[(&str, &str)], clear: &str, look: &str) {
+/// The tool and this process set and clear the same event. Each sees what the other did, and waits
+/// end.
+fn sets_and_clears(run: fn(&str, &Path) -> bool, set: &[(&str, &str)], clear: &str, check: &str) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ready");
     let event = Options::new().backstop(Duration::from_secs(1000)).open_event(&path).unwrap();
     for (set, payload) in set {
-        assert!(!run(look, &path));
+        assert!(!run(check, &path));
         crate::support::running::scope(|scope| {
             let _wake = on_panic(|| drop(event.set()));
             let waiter = scope.spawn(|| event.wait().unwrap());
@@ -196,15 +197,15 @@ fn sets_and_clears(run: fn(&str, &Path) -> bool, set: &[(&str, &str)], clear: &s
             waiter.join().unwrap();
         });
         assert!(event.set().unwrap());
-        assert!(run(look, &path));
+        assert!(run(check, &path));
         assert!(run(set, &path), "what is set can be set");
         assert_eq!(event.consume().unwrap(), payload.as_bytes(), "{set}");
-        assert!(!run(look, &path));
+        assert!(!run(check, &path));
     }
 }
 
 #[test]
-fn touch_rm_and_test_are_as_good_as_we() {
+fn touch_rm_and_test_set_clear_and_check_events() {
     limit!();
     let with_payload = "echo 40123 > \"$1.new\" && mv \"$1.new\" \"$1\"";
     let sets = [("touch \"$1\"", ""), (with_payload, "40123\n"), (": > \"$1\"", "")];
@@ -212,7 +213,7 @@ fn touch_rm_and_test_are_as_good_as_we() {
 }
 
 #[test]
-fn pythons_pathlib_is_as_good_as_we() {
+fn pythons_pathlib_sets_clears_and_checks_events() {
     limit!();
     if !has("python3", &["-c", "import pathlib"]) {
         return;

@@ -1,5 +1,6 @@
-//! Nothing grows: descriptors, threads, watches and memory are the same after a thousand rounds and after ten thousand, of each
-//! primitive, of time-outs, of dropped futures and of handles. `FLOCKWORK_LEAKS=all` makes a hundred thousand.
+//! Descriptors, threads, watches and memory do not grow: their numbers are the same after a
+//! thousand and after ten thousand rounds of each primitive, of timeouts, of dropped futures and of
+//! handles. `FLOCKWORK_LEAKS=all` runs a hundred thousand rounds.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,15 +10,15 @@ use futures_lite::future::block_on;
 
 use crate::support::{alone, assert_waits, descriptors, eventually, threads, watches};
 
-/// What this process has of the system.
+/// The system resources that this process uses.
 #[derive(Debug, PartialEq, Eq)]
-struct Has {
+struct Usage {
     descriptors: usize,
     threads: usize,
     watches: usize,
 }
 
-impl Has {
+impl Usage {
     fn now() -> Self {
         let watches = watches(std::process::id()).iter().map(Vec::len).sum();
         Self { descriptors: descriptors(), threads: threads(), watches }
@@ -30,8 +31,8 @@ impl Has {
     }
 }
 
-/// The heap and what else is the process's own and can be written to, in KiB: it is there whether it was touched or not, so
-/// no other program's need of memory makes it less.
+/// The private writable memory of this process in KiB. It counts untouched pages as well, so memory
+/// pressure from other programs does not reduce it.
 fn data() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmData:")).unwrap();
@@ -45,30 +46,32 @@ fn times(normal: u32) -> u32 {
     }
 }
 
-/// So much the heap may grow by in all of the rounds: a leak of some bytes in each is more, its own reserves are less.
+/// The heap may grow by this much over all rounds. A leak of a few bytes a round exceeds it; the
+/// allocator's reserves do not.
 const TOLERANCE_KIB: u64 = 512;
-/// A thread more than ever before takes a stack, which the C library keeps: that is once, and a leak is always.
+/// A new maximum of threads allocates a stack, which the C library keeps. That happens once,
+/// whereas a leak repeats in each window.
 const WINDOWS: u32 = 4;
 
-/// A tenth of the rounds to warm up (what is kept for ever is made, and the heap has its size), and then all.
+/// Runs a tenth of the rounds to warm up caches and the heap, then all of them, and compares.
 #[track_caller]
-fn flat(what: &str, rounds: u32, mut round: impl FnMut()) {
+fn assert_no_growth(what: &str, rounds: u32, mut round: impl FnMut()) {
     for _ in 0..rounds / 10 {
         round();
     }
     settle();
-    let had = Has::now();
+    let before_rounds = Usage::now();
     let mut grown = Vec::new();
     for _ in 0..WINDOWS {
         let before = data();
         for _ in 0..rounds {
             round();
         }
-        // A helper that nobody needs any more, and a watch, end a moment later.
-        let mut has = Has::now();
-        eventually(&format!("{what}: no more than {had:?}"), || {
-            has = Has::now();
-            has.is_at_most(&had)
+        // An idle helper thread and an unused watch end a moment later.
+        let mut has = Usage::now();
+        eventually(&format!("{what}: no more than {before_rounds:?}"), || {
+            has = Usage::now();
+            has.is_at_most(&before_rounds)
         });
         grown.push(data().saturating_sub(before));
         if grown.last().is_some_and(|grown| *grown <= TOLERANCE_KIB) {
@@ -80,12 +83,12 @@ fn flat(what: &str, rounds: u32, mut round: impl FnMut()) {
     panic!("{what}: {grown:?} KiB more with each {rounds} rounds");
 }
 
-/// Until what has ended is gone.
+/// Waits until ended threads and closed descriptors have disappeared.
 fn settle() {
-    let mut last = Has::now();
-    eventually("it settles", || {
+    let mut last = Usage::now();
+    eventually("the process settles", || {
         std::thread::sleep(Duration::from_millis(20));
-        let now = Has::now();
+        let now = Usage::now();
         std::mem::replace(&mut last, now) == last
     });
 }
@@ -97,59 +100,63 @@ fn acquired_and_released_locks_leave_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         let lock = Lock::open(path("lock")).unwrap();
-        flat("Lock, lock", times(10_000), || drop(lock.lock().unwrap()));
-        flat("Lock, try", times(10_000), || drop(lock.try_lock().unwrap()));
-        flat("Lock, timeout", times(10_000), || drop(lock.lock_timeout(LONG).unwrap()));
-        flat("Lock, async", times(10_000), || drop(block_on(lock.lock_async()).unwrap()));
+        assert_no_growth("Lock, lock", times(10_000), || drop(lock.lock().unwrap()));
+        assert_no_growth("Lock, try", times(10_000), || drop(lock.try_lock().unwrap()));
+        assert_no_growth("Lock, timeout", times(10_000), || drop(lock.lock_timeout(LONG).unwrap()));
+        assert_no_growth("Lock, async", times(10_000), || {
+            drop(block_on(lock.lock_async()).unwrap());
+        });
         let labelled = Options::new().label("x").open_lock(path("lock")).unwrap();
-        flat("Lock, with a record", times(1000), || drop(labelled.lock().unwrap()));
+        assert_no_growth("Lock, with a record", times(1000), || drop(labelled.lock().unwrap()));
         let rw = RwLock::open(path("rw")).unwrap();
-        flat("RwLock, read", times(10_000), || drop(rw.read().unwrap()));
-        flat("RwLock, write", times(10_000), || drop(rw.write().unwrap()));
-        flat("RwLock, downgrade", times(5000), || {
+        assert_no_growth("RwLock, read", times(10_000), || drop(rw.read().unwrap()));
+        assert_no_growth("RwLock, write", times(10_000), || drop(rw.write().unwrap()));
+        assert_no_growth("RwLock, downgrade", times(5000), || {
             drop(rw.write_timeout(LONG).unwrap().downgrade().unwrap());
         });
         let pool = Semaphore::open(path("pool"), 3).unwrap();
-        flat("Semaphore", times(10_000), || drop(pool.acquire().unwrap()));
-        flat("Semaphore, many", times(5000), || drop(pool.acquire_many_timeout(3, LONG).unwrap()));
-        flat("Semaphore, resize", times(500), || {
+        assert_no_growth("Semaphore", times(10_000), || drop(pool.acquire().unwrap()));
+        assert_no_growth("Semaphore, many", times(5000), || {
+            drop(pool.acquire_many_timeout(3, LONG).unwrap());
+        });
+        assert_no_growth("Semaphore, resize", times(500), || {
             pool.set_capacity(5).unwrap();
             drop(pool.acquire_many(5).unwrap());
             pool.set_capacity(3).unwrap();
         });
-        assert!(watches(std::process::id()).is_empty(), "nobody waited");
+        assert!(watches(std::process::id()).is_empty(), "no call waited");
     });
 }
 
 #[test]
-fn events_and_what_is_built_on_them_leave_nothing() {
+fn events_once_and_shared_files_leave_nothing() {
     limit!();
-    alone("leaks::events_and_what_is_built_on_them_leave_nothing", || {
+    alone("leaks::events_once_and_shared_files_leave_nothing", || {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         let event = Event::open(path("event")).unwrap();
-        flat("Event, set, wait, clear", times(10_000), || {
+        assert_no_growth("Event, set, wait, clear", times(10_000), || {
             assert!(event.set().unwrap());
             event.wait().unwrap();
             assert!(event.clear().unwrap());
             event.wait_cleared().unwrap();
         });
-        flat("Event, payload and consume", times(1000), || {
+        assert_no_growth("Event, payload and consume", times(1000), || {
             event.set_with(b"payload").unwrap();
             assert_eq!(event.consume().unwrap(), b"payload");
         });
         let once = Once::open(path("once")).unwrap();
-        flat("Once, call and reset", times(5000), || {
+        assert_no_growth("Once, call and reset", times(5000), || {
             once.call_once(|| Ok::<_, Error>(())).unwrap();
             assert!(once.reset().unwrap());
         });
         let file = SharedFile::open(path("file")).unwrap();
-        flat("SharedFile, write and read", times(2000), || {
+        assert_no_growth("SharedFile, write and read", times(2000), || {
             file.write("contents").unwrap();
             assert_eq!(file.read().unwrap(), b"contents");
         });
         let mut round = 0_u32;
-        flat("SharedFile, update", times(2000), || {
+        assert_no_growth("SharedFile, update", times(2000), || {
             round += 1;
             file.update(|contents| {
                 *contents = round.to_string().into();
@@ -168,52 +175,62 @@ fn names(dir: &Path) -> Vec<std::ffi::OsString> {
 const LONG: Duration = Duration::from_secs(1000);
 
 #[test]
-fn waits_that_are_given_up_leave_nothing() {
+fn cancelled_waits_leave_nothing() {
     limit!();
-    alone("leaks::waits_that_are_given_up_leave_nothing", || {
+    alone("leaks::cancelled_waits_leave_nothing", || {
         const SHORT: Duration = Duration::from_micros(50);
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         let lock = Lock::open(path("lock")).unwrap();
         let held = lock.lock().unwrap();
-        flat("Lock, refused", times(10_000), || assert!(lock.try_lock().is_err()));
-        flat("Lock, timed out", times(1000), || assert!(lock.lock_timeout(SHORT).is_err()));
-        flat("Lock, dropped", times(10_000), || assert_waits(lock.lock_async()));
+        assert_no_growth("Lock, would block", times(10_000), || assert!(lock.try_lock().is_err()));
+        assert_no_growth("Lock, timed out", times(1000), || {
+            assert!(lock.lock_timeout(SHORT).is_err());
+        });
+        assert_no_growth("Lock, dropped", times(10_000), || assert_waits(lock.lock_async()));
         drop(held);
         let rw = RwLock::open(path("rw")).unwrap();
         let held = rw.write().unwrap();
-        flat("RwLock, timed out", times(500), || {
+        assert_no_growth("RwLock, timed out", times(500), || {
             assert!(rw.read_timeout(SHORT).is_err() && rw.write_timeout(SHORT).is_err());
         });
-        flat("RwLock, dropped", times(5000), || {
+        assert_no_growth("RwLock, dropped", times(5000), || {
             assert_waits(rw.read_async());
             assert_waits(rw.write_async());
         });
         drop(held);
         let pool = Semaphore::open(path("pool"), 2).unwrap();
         let held = pool.acquire_many(2).unwrap();
-        flat("Semaphore, timed out", times(500), || assert!(pool.acquire_timeout(SHORT).is_err()));
-        flat("Semaphore, dropped", times(5000), || assert_waits(pool.acquire_many_async(2)));
+        assert_no_growth("Semaphore, timed out", times(500), || {
+            assert!(pool.acquire_timeout(SHORT).is_err());
+        });
+        assert_no_growth("Semaphore, dropped", times(5000), || {
+            assert_waits(pool.acquire_many_async(2));
+        });
         drop(held);
         let event = Event::open(path("event")).unwrap();
-        flat("Event, timed out", times(500), || {
+        assert_no_growth("Event, timed out", times(500), || {
             assert!(event.wait_timeout(SHORT).is_err() && event.consume_timeout(SHORT).is_err());
         });
-        flat("Event, dropped", times(5000), || {
+        assert_no_growth("Event, dropped", times(5000), || {
             assert_waits(event.wait_async());
             assert_waits(event.consume_async());
         });
         let once = Once::open(path("once")).unwrap();
-        flat("Once, timed out", times(500), || assert!(once.wait_timeout(SHORT).is_err()));
-        flat("Once, dropped", times(5000), || assert_waits(once.wait_async()));
+        assert_no_growth("Once, timed out", times(500), || {
+            assert!(once.wait_timeout(SHORT).is_err());
+        });
+        assert_no_growth("Once, dropped", times(5000), || assert_waits(once.wait_async()));
         let file = SharedFile::open(path("file")).unwrap();
         let held = file.lock_exclusive().unwrap();
-        flat("SharedFile, timed out", times(500), || {
+        assert_no_growth("SharedFile, timed out", times(500), || {
             assert!(file.lock_shared_timeout(SHORT).is_err());
         });
-        flat("SharedFile, dropped", times(5000), || assert_waits(file.write_async("x")));
+        assert_no_growth("SharedFile, dropped", times(5000), || {
+            assert_waits(file.write_async("x"));
+        });
         drop(held);
-        // What was given up is had by the next who asks, all the same.
+        // The next caller can still acquire what the earlier waits gave up on.
         drop((lock.lock().unwrap(), rw.write().unwrap(), pool.acquire_many(2).unwrap()));
         file.write("x").unwrap();
     });
@@ -225,26 +242,26 @@ fn handles_that_are_opened_and_dropped_leave_nothing() {
     alone("leaks::handles_that_are_opened_and_dropped_leave_nothing", || {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
-        flat("Lock, opened", times(5000), || {
+        assert_no_growth("Lock, opened", times(5000), || {
             drop(Lock::open(path("lock")).unwrap().lock().unwrap());
         });
-        flat("RwLock, opened", times(2000), || {
+        assert_no_growth("RwLock, opened", times(2000), || {
             drop(RwLock::open(path("rw")).unwrap().read().unwrap());
         });
-        flat("Semaphore, opened", times(1000), || {
+        assert_no_growth("Semaphore, opened", times(1000), || {
             drop(Semaphore::open(path("pool"), 2).unwrap().acquire().unwrap());
         });
-        flat("Event, opened and waited for", times(300), || {
+        assert_no_growth("Event, opened and waited for", times(300), || {
             let event = Event::open(path("event")).unwrap();
             assert!(event.wait_timeout(Duration::from_micros(50)).is_err());
         });
-        flat("Once, opened", times(2000), || {
+        assert_no_growth("Once, opened", times(2000), || {
             assert!(!Once::open(path("once")).unwrap().is_done().unwrap());
         });
-        flat("SharedFile, opened", times(2000), || {
+        assert_no_growth("SharedFile, opened", times(2000), || {
             assert!(SharedFile::open(path("file")).unwrap().read().is_err());
         });
-        flat("looks", times(500), || {
+        assert_no_growth("inspect", times(500), || {
             let status = flockwork::inspect(path("lock")).unwrap();
             assert!(status.holders().is_empty() && !status.is_held());
             assert!(flockwork::inspect(path("pool")).unwrap().held_slots().is_empty());

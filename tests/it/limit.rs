@@ -1,30 +1,31 @@
-//! A time limit for each test: `limit!();` is its first line. When a test exceeds it, a watchdog
-//! thread prints what each thread waits for, kills the processes that the tests started, and ends
-//! the process.
+//! A time limit for each test, whose first line is `limit!();`. When a test exceeds its limit, a
+//! watchdog thread prints what each thread waits for, kills the processes that the tests started,
+//! and ends the process.
 
 use std::cell::Cell;
 use std::fmt::Write as _;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The limit of a test that does not ask for another one. The slowest takes 10 s on two idle cores,
-/// and 100 s where 30 processes want them.
+/// The default limit of a test. The slowest test takes 10 s on two idle cores, and 100 s when 30
+/// processes compete for them.
 pub(crate) const LIMIT: Duration = Duration::from_secs(300);
 
-/// The threads of a test that has panicked have this long to end.
+/// The threads of a panicked test have this long to end.
 pub(crate) const AFTER_A_PANIC: Duration = Duration::from_secs(30);
 
 /// The exit code of a process that the watchdog ends, which is also that of timeout(1).
 pub(crate) const CODE: i32 = 124;
 
-/// The limit of every test in seconds, instead of its own. Zero is no limit: for debuggers and
+/// The limit of every test in seconds, instead of its own. Zero means no limit, for debuggers and
 /// emulators.
 pub(crate) const SECONDS: &str = "FLOCKWORK_TEST_LIMIT";
 
-/// A file to which each test appends how many seconds it took. `ci/slowest.sh` reads it.
+/// A file to which each test appends its duration in seconds. `ci/slowest.sh` reads it.
 pub(crate) const TIMES: &str = "FLOCKWORK_TEST_TIMES";
 
-/// Limits the time of the test or function that begins with it: five minutes, or what is given.
+/// Limits the time of the test or function that begins with it to five minutes, or to the given
+/// time.
 macro_rules! limit {
     () => {
         limit!($crate::limit::LIMIT);
@@ -34,7 +35,7 @@ macro_rules! limit {
     };
 }
 
-/// A test that is running. Its limit ends when this is dropped.
+/// A running test. Dropping this value ends the limit.
 pub(crate) struct Limit {
     number: u64,
     process: u32,
@@ -44,17 +45,17 @@ struct Test {
     number: u64,
     name: &'static str,
     start: Instant,
-    /// `None`: it may run for ever.
+    /// `None` means no limit.
     end: Option<Instant>,
 }
 
 struct Watched {
     tests: Vec<Test>,
-    /// How many tests have begun so far.
+    /// The number of tests that have begun so far.
     begun: u64,
     /// The process that has a watchdog. A forked child has none.
     process: u32,
-    /// The messages of the last panics: libtest keeps them to itself until the test has ended.
+    /// The messages of the last panics. libtest captures them until the test has ended.
     panics: Vec<String>,
 }
 
@@ -72,7 +73,7 @@ fn watched() -> MutexGuard<'static, Watched> {
 }
 
 impl Limit {
-    /// `place` is the name of a closure in the function that is limited.
+    /// Starts the limit of a function. `place` is the name of a closure in that function.
     pub(crate) fn start(place: &'static str, limit: Duration) -> Self {
         let function = place.split("::{{closure}}").next().unwrap_or(place);
         let name = function.split_once("::").map_or(function, |(_crate, name)| name);
@@ -83,7 +84,7 @@ impl Limit {
         let process = std::process::id();
         let mut watched = watched();
         if watched.process != process {
-            // Some tests start peers that are refused every thread.
+            // Some tests start peers that cannot create threads.
             let watchdog = std::thread::Builder::new().name("limit".into()).spawn(watch);
             if watchdog.is_ok() {
                 watched.process = process;
@@ -107,8 +108,8 @@ impl Limit {
 impl Drop for Limit {
     fn drop(&mut self) {
         CURRENT.set(None);
-        // A forked child has the parent's test on its stack, and perhaps a mutex that no
-        // thread unlocks.
+        // A forked child has a copy of the parent's test on its stack, and the mutex may stay
+        // locked forever.
         if self.process != std::process::id() {
             return;
         }
@@ -135,28 +136,28 @@ fn change(change: impl FnOnce(Instant) -> Instant) {
     CHANGED.notify_all();
 }
 
-/// The test that runs in this thread, for [`join`].
+/// Returns the test that runs in this thread, for [`join`].
 pub(crate) fn current() -> Option<u64> {
     CURRENT.get()
 }
 
-/// Makes this thread one of that test.
+/// Makes this thread part of that test.
 pub(crate) fn join(test: Option<u64>) {
     CURRENT.set(test);
 }
 
-/// Gives the test that runs in this thread more time.
+/// Extends the limit of the test that runs in this thread.
 pub(crate) fn extend(by: Duration) {
     change(|end| end + by);
 }
 
-/// The test that runs in this thread has panicked, and must end soon.
+/// Shortens the limit of the test that runs in this thread, because it has panicked.
 pub(crate) fn hurry() {
     let soon = Instant::now() + AFTER_A_PANIC;
     change(|end| end.min(soon));
 }
 
-/// How long the test that runs in this thread may still take.
+/// Returns the remaining time of the test that runs in this thread.
 pub(crate) fn remaining() -> Option<Duration> {
     let number = CURRENT.get()?;
     let end = watched().tests.iter().find(|test| test.number == number)?.end?;
@@ -175,7 +176,7 @@ fn remember(panic: &std::panic::PanicHookInfo<'_>, process: u32) {
     watched.panics.push(format!("thread {:?}: {panic}", thread.name().unwrap_or_default()));
 }
 
-/// The watchdog.
+/// Runs the watchdog.
 fn watch() {
     let mut watched = watched();
     loop {
@@ -200,21 +201,21 @@ fn watch() {
         for panic in &watched.panics {
             let _ = writeln!(report, "panicked before: {panic}");
         }
-        // The mutex stays locked: a test that waits for what is killed here acquires it, and must not
-        // end and be called ok.
+        // The mutex stays locked. A test that waits for one of the killed processes needs it to
+        // end, and must not end as passed.
         let processes = family(std::process::id());
         for process in &processes {
             report.push_str(&describe(*process));
         }
-        // Not with `eprint`: libtest would keep it to itself.
+        // libtest would capture the output of `eprint`.
         let _ = std::io::Write::write_all(&mut std::io::stderr(), report.as_bytes());
         processes.into_iter().skip(1).for_each(kill_family);
         std::process::exit(CODE);
     }
 }
 
-/// A process and those that descend from it. On other systems than Linux that process alone: peers
-/// there have their own limit.
+/// Returns a process and its descendants. On systems other than Linux it returns that process
+/// alone, and peers end by their own limits.
 #[cfg(target_os = "linux")]
 fn family(process: u32) -> Vec<u32> {
     let mut parents = Vec::new();
@@ -223,7 +224,7 @@ fn family(process: u32) -> Vec<u32> {
             continue;
         };
         let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        // "1234 (a name) S 1 ...": the name may have blanks and parentheses.
+        // "1234 (a name) S 1 ...": the name may contain blanks and parentheses.
         let parent = stat.rsplit(')').next().and_then(|rest| rest.split(' ').nth(2)?.parse().ok());
         parents.extend(parent.map(|parent: u32| (process, parent)));
     }
@@ -241,7 +242,7 @@ fn family(process: u32) -> Vec<u32> {
     vec![process]
 }
 
-/// What each thread of a process waits for, as far as the system shows it.
+/// Describes what each thread of a process waits for, as far as the system shows it.
 #[cfg(target_os = "linux")]
 fn describe(process: u32) -> String {
     let proc = std::path::PathBuf::from(format!("/proc/{process}"));
@@ -270,8 +271,8 @@ fn describe(_process: u32) -> String {
     String::new()
 }
 
-/// Kills a process that runs, and what descends from it: what strace, sh or unshare has started
-/// outlives them.
+/// Kills a process and its descendants. A program started by strace, sh or unshare would outlive
+/// them.
 #[cfg(target_os = "linux")]
 pub(crate) fn kill_family(process: u32) {
     use rustix::process::{Pid, Signal, kill_process};
@@ -279,7 +280,7 @@ pub(crate) fn kill_family(process: u32) {
         let process = i32::try_from(*process).ok().and_then(Pid::from_raw);
         let _ = process.map(|process| kill_process(process, signal));
     };
-    // A process that is stopped starts no other.
+    // A stopped process cannot start another one.
     let mut stopped = Vec::new();
     loop {
         let new: Vec<u32> =

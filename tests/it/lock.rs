@@ -1,4 +1,4 @@
-//! `Lock` between processes and threads: exclusion, waiting, release, death.
+//! `Lock` between processes and threads: exclusion, waiting, release and death of a holder.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use crate::peer::lock::Call;
 use crate::peer::{Peer, Request, Way};
 use crate::support::until_blocked;
 
-fn assert_refused(lock: &Lock) {
+fn assert_would_block(lock: &Lock) {
     assert!(lock.try_lock().unwrap_err().is_would_block());
 }
 
@@ -27,7 +27,7 @@ fn a_guard_excludes_another_process_until_it_is_released() {
     peer.expect_would_block(Call::Acquire(Try));
     guard.unlock().unwrap();
     peer.run(Call::Acquire(Try));
-    assert_refused(&lock);
+    assert_would_block(&lock);
     peer.run(Call::DropGuard);
     drop(lock.try_lock().unwrap());
 }
@@ -40,9 +40,9 @@ fn a_guard_excludes_threads_with_the_same_or_another_handle() {
     let another = Lock::open(lock.path()).unwrap();
     let guard = lock.lock().unwrap();
     crate::support::running::scope(|scope| {
-        scope.spawn(|| assert_refused(&lock));
-        scope.spawn(|| assert_refused(&lock.clone()));
-        scope.spawn(|| assert_refused(&another));
+        scope.spawn(|| assert_would_block(&lock));
+        scope.spawn(|| assert_would_block(&lock.clone()));
+        scope.spawn(|| assert_would_block(&another));
     });
     drop(guard);
     drop(another.try_lock().unwrap());
@@ -56,7 +56,7 @@ fn a_guard_outlives_its_handle_and_can_be_dropped_by_any_thread() {
     let guard = Lock::open(&path).unwrap().lock().unwrap();
     let another = Lock::open(&path).unwrap();
     assert_eq!(guard.path(), path);
-    assert_refused(&another);
+    assert_would_block(&another);
     std::thread::spawn(move || drop(guard)).join().unwrap();
     drop(another.try_lock().unwrap());
 }
@@ -91,8 +91,8 @@ fn eight_processes_add_to_one_number_and_lose_nothing() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "1600");
 }
 
-/// A waiter in each way gets the lock when the holder lets go, and when it is killed.
-fn is_handed_over(way: Way, let_go: impl Fn(&mut Peer)) {
+/// Checks that a waiter acquires the lock when the holder releases it.
+fn is_handed_over(way: Way, release: impl Fn(&mut Peer)) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
     let mut holder = Peer::with_lock(&path);
@@ -101,7 +101,7 @@ fn is_handed_over(way: Way, let_go: impl Fn(&mut Peer)) {
     waiter.begin(Call::Acquire(way));
     until_blocked(&path, 1);
     assert!(waiter.is_silent());
-    let_go(&mut holder);
+    release(&mut holder);
     waiter.finish();
 }
 
@@ -189,7 +189,7 @@ fn the_path_is_absolute_and_survives_a_directory_change() {
     let path = peer.run(Call::LockPath);
     assert!(Path::new(&path).is_absolute(), "{path}");
     peer.lock();
-    assert_refused(&Lock::open(real.join("a.lock")).unwrap());
+    assert_would_block(&Lock::open(real.join("a.lock")).unwrap());
     assert!(!real.join("elsewhere/a.lock").exists());
     peer.run(Request::SetCurrentDir(std::env::temp_dir()));
 }

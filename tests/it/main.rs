@@ -1,7 +1,7 @@
-//! The integration tests, one binary: what users of several processes see. `limit`, `peer` and
-//! `support` are its tools.
+//! The integration tests, in one binary. They check what users of several processes see; `limit`,
+//! `peer` and `support` are the tools.
 
-// These come first, for their macros.
+// These modules come first because they define macros.
 #[macro_use]
 mod limit;
 
@@ -24,28 +24,28 @@ mod wait;
 
 #[cfg(feature = "cli")]
 mod cli;
-// Linux only: errors are injected by strace.
+// Linux only: strace injects the errors.
 #[cfg(target_os = "linux")]
 mod faults;
-// Unix only: symbolic links, FIFOs, sockets and hard links that another process planted.
+// Unix only: symbolic links, FIFOs, sockets and hard links planted by another process.
 #[cfg(unix)]
 mod hostile;
-// Unix only: Windows hands no lock on to programs that are started.
+// Unix only: programs do not inherit locks on Windows.
 #[cfg(unix)]
 mod inherit;
-// Linux only: excludes and is excluded by flock(1) and Python.
+// Linux only: flock(1) and Python lock the same file.
 #[cfg(target_os = "linux")]
 mod interop;
-// Linux only: counts by /proc.
+// Linux only: counts resources through `/proc`.
 #[cfg(target_os = "linux")]
 mod leaks;
-// Linux only: no other system has pid namespaces.
+// Linux only: other systems have no pid namespaces.
 #[cfg(target_os = "linux")]
 mod namespaces;
-// Unix only: mode bits, other users, limits; injected errors. `windows` has what Windows refuses.
+// Unix only: mode bits, other users, limits and injected errors. `windows` tests Windows errors.
 #[cfg(unix)]
 mod os_errors;
-// Linux only: who is killed or stopped is looked up in /proc.
+// Linux only: the torture reads process states from `/proc`.
 #[cfg(target_os = "linux")]
 mod torture;
 // Windows only: share modes, names, attributes.

@@ -1,5 +1,5 @@
-//! Pid namespaces: `/proc/locks` shows in one only what its own processes took, and a process number means
-//! another process in each.
+//! Pid namespaces: `/proc/locks` lists only the locks that processes of its own namespace acquired,
+//! and the same pid means another process in each namespace.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,8 +11,8 @@ use crate::peer::lock::{Call, InChild};
 use crate::peer::{Peer, Request, label, rwlock, semaphore};
 use crate::support::{eventually, has};
 
-/// Programs that give another one its own pid namespace. The first also mounts a `/proc` for it, as
-/// a container has.
+/// Commands that run a program in its own pid namespace. The first also mounts a `/proc` for it, as
+/// containers have one.
 const NAMESPACES: &[&[&str]] = &[
     &["--fork", "--pid", "--mount-proc"],
     &["--fork", "--pid"],
@@ -20,12 +20,12 @@ const NAMESPACES: &[&[&str]] = &[
     &["--user", "--map-root-user", "--fork", "--pid", "--mount-proc"],
 ];
 
-/// Those of the namespaces that are available here.
+/// Returns the commands that work on this machine.
 fn namespaces() -> impl Iterator<Item = &'static [&'static str]> {
     NAMESPACES.iter().copied().filter(|namespace| has("unshare", &[*namespace, &["true"]].concat()))
 }
 
-/// A program in its own namespace, to which its arguments are added.
+/// Returns a command that runs a program in its own namespace. Arguments are added to the program.
 fn within(namespace: &[&str], program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new("unshare");
     command.args(namespace).arg(program);
@@ -41,7 +41,7 @@ fn open_labelled(peer: &mut Peer, path: &Path, name: &str) {
 }
 
 #[test]
-fn is_held_is_true_of_what_another_pid_namespace_holds() {
+fn is_held_sees_holders_in_other_pid_namespaces() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
@@ -58,7 +58,7 @@ fn is_held_is_true_of_what_another_pid_namespace_holds() {
         expect(true);
         drop(reading);
         expect(false);
-        // And the other way round: what is held in there is seen out here.
+        // Conversely, this process sees what is held inside the namespace.
         peer.open_lock(&path, &[]);
         peer.lock();
         assert!(inspect(&path).unwrap().is_held());
@@ -68,7 +68,7 @@ fn is_held_is_true_of_what_another_pid_namespace_holds() {
 }
 
 #[test]
-fn threads_that_ask_at_once_do_not_take_each_other_for_a_holder() {
+fn concurrent_inspections_do_not_report_each_other() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
@@ -79,7 +79,7 @@ fn threads_that_ask_at_once_do_not_take_each_other_for_a_holder() {
 }
 
 #[test]
-fn held_slots_has_what_another_pid_namespace_holds() {
+fn held_slots_sees_holders_in_other_pid_namespaces() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("pool");
@@ -103,7 +103,7 @@ fn held_slots_has_what_another_pid_namespace_holds() {
     }
 }
 
-/// Two containers of one host name, in each of which the holder is the first process.
+/// Two containers share a host name, and in each of them the holder is the first process.
 #[test]
 fn a_holder_in_another_pid_namespace_is_not_this_process() {
     limit!();
@@ -134,7 +134,7 @@ fn a_holder_in_another_pid_namespace_is_not_this_process() {
         assert!(holder.to_string().contains("process 1 in another pid namespace ("), "{holder}");
         assert!(!holder.same_pid_namespace() && !holder.is_this_process(), "{holder:?}");
         assert_ne!(holder.pid_namespace(), None);
-        // Its own are its own.
+        // A holder still recognizes its own locks.
         open_labelled(&mut other, &own, "ours");
         other.lock();
         let answer = other.run(Request::Holders(own.clone()));
@@ -153,16 +153,17 @@ fn a_holder_outside_the_namespace_has_no_local_pid() {
     let _held = Lock::open(&path).unwrap().lock().unwrap();
     for namespace in namespaces() {
         let answer = peer_in(namespace).run(Request::Holders(path.clone()));
-        // Where `/proc` is another namespace's, the number is one of that.
+        // If `/proc` belongs to another namespace, the pid is valid in that namespace.
         let numbered = format!("process {} in another pid namespace (", std::process::id());
         let is_unknown = namespace.contains(&"--mount-proc") && answer.is_empty();
         assert!(is_unknown || answer.starts_with(&numbered), "{namespace:?}: {answer}");
     }
 }
 
-/// Both are in a namespace that `/proc` is not of, which has another number for each of them.
+/// Both processes are in a namespace that has no `/proc` of its own, so `/proc` lists other pids
+/// for them.
 #[test]
-fn a_neighbour_is_named_by_the_number_that_counts_there() {
+fn a_holder_in_the_same_namespace_is_named_by_its_pid_there() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
@@ -176,18 +177,19 @@ fn a_neighbour_is_named_by_the_number_that_counts_there() {
         let mut command = within(namespace, "sh");
         command.args(["-c", script]).args([&path, &ready]).arg(std::env::current_exe().unwrap());
         let mut peer = Peer::start_as(command);
-        eventually("flock(1) holds it", || ready.exists());
-        // The shell is the first process of the namespace and became the peer; flock(1) is the second.
+        eventually("flock(1) holds the lock", || ready.exists());
+        // The shell, which became the peer, is the first process of the namespace; flock(1) is the
+        // second.
         let answer = peer.run(Request::Holders(path.clone()));
         assert!(answer.starts_with("process 2 (flock "), "{namespace:?}: {answer}");
-        // All others of the namespace end with its first.
+        // All processes of a namespace end with its first process.
         drop(peer);
         eventually("the namespace is gone", || !inspect(&path).unwrap().is_held());
         std::fs::remove_file(&ready).unwrap();
     }
 }
 
-/// Seen from outside, a reader in a namespace has two numbers: in the record and in the system's
+/// Outside its namespace a reader has two pids: one in its record and another one in the system's
 /// list.
 #[test]
 fn a_reader_in_another_pid_namespace_is_named_once() {
@@ -209,8 +211,8 @@ fn a_reader_in_another_pid_namespace_is_named_once() {
     }
 }
 
-/// A record of the same file that was written on another machine, or here before the last boot: devices had other
-/// numbers then.
+/// The record of the same file was written on another machine, or on this one before the last boot,
+/// when devices had other numbers.
 #[test]
 fn a_death_before_the_last_boot_is_reported() {
     limit!();
@@ -233,7 +235,7 @@ fn a_death_before_the_last_boot_is_reported() {
     }
 }
 
-/// As of a daemon: its record names the process that took the lock, which has ended.
+/// The record names the process that acquired the lock and has ended, as that of a daemon does.
 #[test]
 fn a_child_that_inherited_a_dead_holders_lock_is_named() {
     limit!();
@@ -251,17 +253,18 @@ fn a_child_that_inherited_a_dead_holders_lock_is_named() {
     assert!(holder.since().is_some() && !holder.is_this_process());
     let child = rustix::process::Pid::from_raw(i32::try_from(child).unwrap()).unwrap();
     rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
-    eventually("it has ended", || !inspect(&path).unwrap().is_held());
+    eventually("the process has ended", || !inspect(&path).unwrap().is_held());
     let labelled = Options::new().label("next").open_lock(&path).unwrap();
     assert!(labelled.lock().unwrap().was_abandoned());
 }
 
-/// The list names the dead one that took it, and this user may not look at the process that inherited it.
+/// The list names the dead process that acquired the lock, and this user may not inspect the
+/// process that inherited it.
 #[test]
-fn is_held_is_true_of_what_a_hidden_process_inherited() {
+fn is_held_sees_a_lock_that_a_hidden_process_inherited() {
     limit!();
     if !rustix::process::geteuid().is_root() {
-        return crate::support::left_out("what another user's process inherited: not root");
+        return crate::support::left_out("locks that another user's process inherited: not root");
     }
     let dir = tempfile::tempdir().unwrap();
     std::os::unix::fs::chown(dir.path(), Some(65534), Some(65534)).unwrap();
@@ -275,7 +278,7 @@ fn is_held_is_true_of_what_a_hidden_process_inherited() {
     other.expect(Request::IsHeld(path.clone()), true);
     let heir = rustix::process::Pid::from_raw(heir).unwrap();
     rustix::process::kill_process(heir, rustix::process::Signal::KILL).unwrap();
-    eventually("it has ended", || other.run(Request::IsHeld(path.clone())) == "false");
+    eventually("the process has ended", || other.run(Request::IsHeld(path.clone())) == "false");
 }
 
 #[cfg(feature = "cli")]
@@ -293,7 +296,7 @@ mod command {
     }
 
     #[test]
-    fn status_shows_what_another_pid_namespace_holds() {
+    fn status_shows_holders_in_other_pid_namespaces() {
         limit!();
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();

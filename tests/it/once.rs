@@ -1,4 +1,5 @@
-//! `Once` between processes and threads: exactly one does it, whoever fails or dies.
+//! `Once` between processes and threads: exactly one caller completes the work, whichever callers
+//! fail or die.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -121,7 +122,7 @@ fn a_waiter_behind_a_killed_caller_does_it() {
 }
 
 #[test]
-fn a_caller_that_does_not_wait_learns_who_is_doing_it() {
+fn a_try_that_would_block_reports_the_holder() {
     limit!();
     let (_dir, path, log) = files();
     let mut busy = peer(&path, &[label("unpacking")]);
@@ -144,7 +145,7 @@ fn a_caller_that_does_not_wait_learns_who_is_doing_it() {
         assert!(answer.contains("\"unpacking\""), "{answer}");
     }
     busy.kill();
-    other.expect(Call::Holder, "nobody");
+    other.expect(Call::Holder, "none");
     other.expect(call(&log, Work::Succeed, Try), true);
     other.run(Call::Wait(Timeout(0)));
     other.expect(call(&log, Work::Succeed, Try), false);
@@ -158,32 +159,36 @@ fn every_form_passes_the_path_and_the_holder_to_the_callback() {
     let mut busy = peer(&path, &[label("unpacking")]);
     busy.begin(call(&log, Work::Hang, Block));
     assert_eq!(busy.finish(), "in the middle");
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let tell = Arc::clone(&told);
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let record = Arc::clone(&reported);
     let once = Options::new()
         .on_wait(Duration::from_millis(5), move |waiting| {
-            tell.lock().unwrap().push(waiting.to_string());
+            record.lock().unwrap().push(waiting.to_string());
         })
         .open_once(&path)
         .unwrap();
-    let span = Duration::from_millis(50);
+    let timeout = Duration::from_millis(50);
     let begin = format!("waiting for `{}`", path.display());
     let check = |error: &Error| {
         assert_eq!(error.path(), path);
         assert_eq!(error.holders()[0].label(), Some("unpacking"));
-        assert!(error.waited().is_some_and(|waited| waited >= span), "{error}");
-        let told = std::mem::take(&mut *told.lock().unwrap());
-        for line in &told {
+        assert!(error.waited().is_some_and(|waited| waited >= timeout), "{error}");
+        let reported = std::mem::take(&mut *reported.lock().unwrap());
+        for line in &reported {
             assert!(line.starts_with(&begin) && line.contains("\"unpacking\""), "{line}");
         }
-        !told.is_empty()
+        !reported.is_empty()
     };
-    // On a busy machine all of the span may pass before this thread runs again.
-    eventually("a caller is told", || {
-        check(&once.call_once_timeout(span, || Ok::<(), Error>(())).unwrap_err())
+    // On a busy machine the timeout may pass before this thread runs again.
+    eventually("the callback of a caller is called", || {
+        check(&once.call_once_timeout(timeout, || Ok::<(), Error>(())).unwrap_err())
     });
-    eventually("a waiter is told", || check(&once.wait_timeout(span).unwrap_err()));
-    eventually("a reset is told", || check(&once.reset_timeout(span).unwrap_err()));
+    eventually("the callback of a waiter is called", || {
+        check(&once.wait_timeout(timeout).unwrap_err())
+    });
+    eventually("the callback of a reset is called", || {
+        check(&once.reset_timeout(timeout).unwrap_err())
+    });
     busy.kill();
 }
 
@@ -232,7 +237,7 @@ fn the_marker_file_alone_decides_whether_it_is_done() {
     std::fs::write(&path, "by hand").unwrap();
     assert!(once.is_done().unwrap());
     assert!(!once.call_once(|| Err::<(), _>(Failure::Closure("must not run"))).unwrap());
-    assert!(!dir.path().join("built.flock").exists(), "who finds it done needs no lock");
+    assert!(!dir.path().join("built.flock").exists(), "a call needs no lock if the work is done");
     std::fs::remove_file(&path).unwrap();
     assert!(once.call_once(|| Ok::<(), Error>(())).unwrap());
     once.reset().unwrap();
@@ -284,8 +289,8 @@ fn the_error_of_the_closure_is_returned_unchanged() {
     assert!(matches!(error, Failure::Closure(42)), "{error:?}");
     let error = once.call_once(|| std::fs::read(&path).map(drop)).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
-    let refused = std::io::Error::from(std::io::ErrorKind::AddrInUse);
-    let error = once.call_once(|| Err::<(), _>(refused)).unwrap_err();
+    let failed = std::io::Error::from(std::io::ErrorKind::AddrInUse);
+    let error = once.call_once(|| Err::<(), _>(failed)).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
     let boxed = |fails: bool| -> Result<bool, Box<dyn std::error::Error>> {
         let work = || if fails { Err("no".into()) } else { Ok(()) };
@@ -296,9 +301,9 @@ fn the_error_of_the_closure_is_returned_unchanged() {
     assert!(once.reset().unwrap());
 }
 
-/// Threads of many processes, again and again: it is done once for each reset, and never twice.
+/// Threads of many processes call repeatedly; the work is done exactly once for each reset.
 #[test]
-fn again_and_again_with_resets_it_is_done_once_for_each() {
+fn it_is_done_exactly_once_after_each_reset() {
     limit!();
     let (_dir, path, log) = files();
     let mut peers: Vec<Peer> = (0..4).map(|_| peer(&path, &[])).collect();
@@ -314,9 +319,9 @@ fn again_and_again_with_resets_it_is_done_once_for_each() {
     }
 }
 
-/// Killed at any moment: "done" is said only of what is done.
+/// Processes are killed at random moments; completed work alone is marked as done.
 #[test]
-fn processes_that_are_killed_at_random_leave_it_done_or_not() {
+fn random_kills_leave_it_either_done_or_not_done() {
     limit!();
     let (dir, path, _) = files();
     let once = Once::open(&path).unwrap();
@@ -333,7 +338,8 @@ fn processes_that_are_killed_at_random_leave_it_done_or_not() {
         let last = peers[2].finish();
         assert!(last == "true" || last == "false", "{last}");
         assert!(once.is_done().unwrap());
-        // Who was killed between doing and saying so did it in vain, and the next one did it again.
+        // A process killed between the work and the marker leaves it undone, so the next one
+        // repeats the work.
         let times = lines(&log);
         assert!((1..=3).contains(&times), "{times}");
         assert!(once.reset().unwrap());
@@ -355,14 +361,14 @@ fn returning_from_the_closure_in_a_fork_does_not_mark_it_done() {
     parent.expect(call(&log, Work::Succeed, Block), true);
 }
 
-// Linux only: errors and delays are injected by strace.
+// Linux only: strace injects errors and delays.
 #[cfg(target_os = "linux")]
 #[test]
 fn it_is_marked_done_only_after_the_work_is_synced() {
     limit!();
     use crate::peer::Setting;
     let (_dir, path, log) = files();
-    // The file system of the path cannot be synced: so it is not done.
+    // Syncing the file system of the path fails, so the work is not marked as done.
     let Some(mut peer) = crate::support::strace::strace(&[], "syncfs:error=EIO:when=1") else {
         return;
     };
@@ -372,19 +378,19 @@ fn it_is_marked_done_only_after_the_work_is_synced() {
     assert_eq!(lines(&log), 1);
     assert!(!path.exists());
     peer.expect(call(&log, Work::Succeed, Block), true);
-    // It is there when it is reset, and while it is written: it stops at the last call before the
-    // name is made.
+    // The marker exists until the reset, and again once the work is done. The process stops at its
+    // last system call before the marker is created.
     let Some(mut peer) = crate::support::strace::strace(&[], "sync:signal=STOP:when=1") else {
         return;
     };
     peer.open_once(&path, &[Setting::Fsync]);
     peer.expect(Call::Reset(Block), true);
     peer.begin(call(&log, Work::Succeed, Block));
-    eventually("it was done", || lines(&log) == 3);
+    eventually("the work is done", || lines(&log) == 3);
     crate::support::strace::until_stopped(&peer);
-    assert!(!path.exists(), "before the name is made");
+    assert!(!path.exists(), "the marker is not created yet");
     assert_eq!(crate::support::strace::answer_of_stopped(&mut peer), Ok("true".into()));
-    // Without being asked for it, none of that.
+    // Without the option, `Once` syncs nothing.
     let Some(mut peer) = crate::support::strace::strace(&[], "syncfs,fsync,sync:error=EIO") else {
         return;
     };

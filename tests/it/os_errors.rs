@@ -1,4 +1,4 @@
-//! What the system refuses: each refusal is a typed error that names the path and the operation, and
+//! Errors of the system: each one becomes a typed error that names the path and the operation, and
 //! leaves nothing behind.
 
 use std::process::Command;
@@ -43,7 +43,7 @@ fn a_name_that_is_too_long_is_a_clear_error() {
     );
     let long = dir.path().join("y/".repeat(3000));
     assert!(Lock::open(long.join("z")).is_err());
-    // A name that leaves no room for the record's suffix is locked without a record.
+    // A name too long for the record's suffix is locked without a record.
     let tight = dir.path().join("z".repeat(255));
     let lock = flockwork::Options::new().label("x").open_lock(&tight).unwrap();
     let held = lock.lock().unwrap();
@@ -85,7 +85,7 @@ fn paths_that_are_not_utf8_are_locked() {
     let path = dir.path().join(std::ffi::OsStr::from_bytes(b"\xff\xfe.lock"));
     let lock = match Lock::open(&path) {
         Ok(lock) => lock,
-        // Some file systems (APFS, ZFS with utf8only) have no such names.
+        // Some file systems (APFS, ZFS with utf8only) reject such names.
         Err(error) if error.to_string().starts_with("could not create") => return,
         Err(error) => panic!("{error}"),
     };
@@ -132,7 +132,7 @@ fn running_out_of_descriptors_is_an_error_without_a_leak() {
     let mut peer = Peer::start_as(command);
     peer.open_lock(&path, &[]);
     let mut opened = 0;
-    let refused = loop {
+    let failed = loop {
         let path = path.with_extension(format!("lock.{opened}"));
         if let Err(error) = peer.ask(Call::OpenAlso(path)) {
             break error;
@@ -140,12 +140,13 @@ fn running_out_of_descriptors_is_an_error_without_a_leak() {
         opened += 1;
         assert!(opened < 100);
     };
-    assert!(refused.contains("could not ") && refused.contains(".lock."), "{refused}");
-    assert!(refused.contains("ulimit -n"), "{refused}");
-    // Nothing was leaked, and what needs no new descriptor works. A second acquisition would need one.
+    assert!(failed.contains("could not ") && failed.contains(".lock."), "{failed}");
+    assert!(failed.contains("ulimit -n"), "{failed}");
+    // Nothing was leaked, and calls that need no new descriptor work. A second acquisition would
+    // need one.
     peer.lock();
     peer.unlock();
-    // Waiting borrows the kept descriptor, so it works too.
+    // A wait uses the descriptor that the handle keeps, so it works, too.
     let lock = Lock::open(&path).unwrap();
     let held = lock.lock().unwrap();
     peer.begin(Call::Acquire(Timeout(100_000)));
@@ -154,7 +155,7 @@ fn running_out_of_descriptors_is_an_error_without_a_leak() {
     peer.finish();
 }
 
-// Linux only: errors are injected by strace.
+// Linux only: strace injects the errors.
 #[cfg(target_os = "linux")]
 mod injected {
     use super::*;
@@ -201,7 +202,7 @@ mod injected {
             let before = peer.run(Request::CountDescriptors);
             let answer = peer.expect_error(Call::Acquire(way));
             assert!(answer.contains(": could not lock `"), "{way:?}: {answer}");
-            // The refused descriptor is closed, the next call has a new one.
+            // The failed descriptor is closed, and the next call opens a new one.
             peer.run(Call::Acquire(way));
             peer.unlock();
             peer.expect(Request::CountDescriptors, &before);
@@ -254,7 +255,7 @@ mod injected {
         peer.run(Call::Acquire(Try));
     }
 
-    /// As a security module does to a process that it confines.
+    /// A security module answers a confined process like this.
     #[test]
     fn on_a_local_file_system_eacces_is_a_denial_and_ends_each_wait() {
         limit!();
@@ -289,13 +290,13 @@ mod injected {
         assert!(dir.path().join("set").exists());
     }
 
-    /// Where no thread can be had a timed wait and a future still wait, by polling.
+    /// Without threads, timed waits and futures poll.
     #[test]
-    fn without_threads_waits_go_on_by_polling() {
+    fn without_threads_waits_poll() {
         limit!();
         for way in [Timeout(100_000), Async] {
             let (_dir, path) = dirs();
-            // libtest itself does without a thread where none is to be had.
+            // libtest itself works without threads if it cannot create one.
             let inject = "clone3,clone:error=EAGAIN";
             let Some(mut peer) = strace(&[], inject) else { return };
             open(&mut peer, &path);
@@ -303,7 +304,7 @@ mod injected {
             let held = lock.lock().unwrap();
             peer.begin(Call::Acquire(way));
             std::thread::sleep(std::time::Duration::from_millis(100));
-            assert_eq!(crate::support::blocked(&path), 0, "a thread was had after all");
+            assert_eq!(crate::support::blocked(&path), 0, "a thread was created");
             assert!(peer.is_silent());
             drop(held);
             peer.finish();
@@ -311,8 +312,8 @@ mod injected {
         }
     }
 
-    /// What fstatfs says is changed into NFS's magic number: so nothing may block in the kernel, and every
-    /// way of waiting still ends with the lock.
+    /// strace replaces the result of fstatfs with the magic number of NFS. No wait may block in the
+    /// kernel, and every form of wait still acquires the lock.
     #[test]
     fn on_a_network_file_system_waits_are_polled() {
         limit!();

@@ -1,12 +1,12 @@
-//! `RwLock` between processes and threads: who excludes whom, in which order they come, and what happens when somebody
-//! dies or stops.
+//! `RwLock` between processes and threads: exclusion, order, and holders and waiters that die or
+//! stop.
 
 use std::time::Duration;
 
 use flockwork::{Options, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::peer::Way::{Block, Deadline, Timeout, Try};
-use crate::peer::rwlock::{Call, gate, peer, until_in_gate};
+use crate::peer::rwlock::{Call, gate, peer, until_in_turnstile};
 use crate::peer::{Peer, Way, label};
 use crate::support::{assert_waits, eventually, until_blocked, until_held};
 
@@ -31,7 +31,8 @@ fn readers_share_and_a_writer_excludes_other_processes() {
     other.expect_timed_out(Call::Read(Timeout(0)));
     other.expect_timed_out(Call::Write(Deadline(10)));
     writing.unlock().unwrap();
-    // Not with a try: the helper of the wait that was given up may be granted the lock once more.
+    // This is not a try, because the lock may be granted once more to the helper of the wait that
+    // timed out.
     other.run(Call::Write(Timeout(100_000)));
     assert!(lock.try_read().unwrap_err().is_would_block());
     assert!(lock.read_timeout(Duration::from_millis(10)).unwrap_err().is_timed_out());
@@ -39,7 +40,7 @@ fn readers_share_and_a_writer_excludes_other_processes() {
     drop(lock.try_read().unwrap());
 }
 
-/// Another user may read the file, and create nothing beside it.
+/// Another user may read the file, but cannot create files in its directory.
 // Unix only: mode bits and another user.
 #[cfg(unix)]
 #[test]
@@ -56,7 +57,7 @@ fn without_a_turnstile_the_lock_file_alone_is_locked() {
     set_mode(0o555);
     let mut other = crate::support::unprivileged::unprivileged();
     other.open_rwlock(&path, &[]);
-    let file = flockwork::Lock::open(&path).unwrap(); // which needs no gate
+    let file = flockwork::Lock::open(&path).unwrap(); // needs no turnstile
     for call in [Call::Read, Call::Write] {
         for way in [Block, Try, Timeout(100_000), Deadline(100_000), Async] {
             let held = file.lock().unwrap();
@@ -64,7 +65,7 @@ fn without_a_turnstile_the_lock_file_alone_is_locked() {
             other.expect_timed_out(call(Timeout(5)));
             if way == Try {
                 drop(held);
-                crate::support::eventually("it is free", || other.ask(call(Try)).is_ok());
+                crate::support::eventually("the lock is free", || other.ask(call(Try)).is_ok());
             } else {
                 other.begin(call(way));
                 until_blocked(&path, 1);
@@ -76,14 +77,14 @@ fn without_a_turnstile_the_lock_file_alone_is_locked() {
         }
     }
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
-    // From the moment on in which there is a gate, it is passed.
+    // Once a turnstile exists, waiters use it.
     set_mode(0o755);
     let lock = RwLock::open(&path).unwrap();
     set_mode(0o555);
     let reading = lock.read().unwrap();
     let mut writer = peer(&path, &[]);
     writer.begin(Call::Write(Block));
-    until_in_gate(&path);
+    until_in_turnstile(&path);
     other.expect_would_block(Call::Read(Try));
     drop(reading);
     writer.finish();
@@ -142,11 +143,11 @@ fn handles_and_guards_can_be_sent_and_shared() {
     is_a_future(lock.write_async());
 }
 
-/// Somebody who has it lets go of it in each way, and who waits in each way gets it.
+/// Each form of wait acquires the lock after a release, a dropped guard and a killed holder.
 #[test]
 fn a_release_or_a_death_wakes_a_waiter_of_every_form() {
     limit!();
-    let let_go: [fn(&mut Peer); 3] =
+    let releases: [fn(&mut Peer); 3] =
         [|peer| drop(peer.run(Call::Unlock)), |peer| drop(peer.run(Call::DropGuards)), Peer::kill];
     for (number, way) in Way::WAITING.iter().enumerate() {
         for (held, wanted) in [
@@ -161,7 +162,7 @@ fn a_release_or_a_death_wakes_a_waiter_of_every_form() {
             waiter.begin(wanted);
             until_blocked(&path, 1);
             assert!(waiter.is_silent());
-            let_go[number % 3](&mut holder);
+            releases[number % 3](&mut holder);
             waiter.finish();
         }
     }
@@ -177,13 +178,14 @@ fn a_writer_waits_for_earlier_readers_and_blocks_later_ones() {
         let (mut second, mut third) = (peer(&path, &[]), peer(&path, &[]));
         first.run(Call::Read(Block));
         writer.begin(Call::Write(way));
-        until_in_gate(&path);
+        until_in_turnstile(&path);
         until_blocked(&path, 1);
         second.begin(Call::Read(way));
         until_blocked(&gate(&path), 1);
         third.begin(Call::Write(way));
         until_blocked(&gate(&path), 2);
-        // It could be shared with the first, and does not pass the writer; nor does a try.
+        // The second reader could share the lock with the first, but neither a wait nor a try
+        // passes the writer.
         peer(&path, &[]).expect_would_block(Call::Read(Try));
         assert!(second.is_silent() && writer.is_silent());
         first.run(Call::Unlock);
@@ -191,11 +193,11 @@ fn a_writer_waits_for_earlier_readers_and_blocks_later_ones() {
         until_blocked(&path, 1);
         assert!(second.is_silent());
         writer.run(Call::Unlock);
-        // Two neighbors at the gate may change places: if another caller tries the gate in the moment in
-        // which the first of them is woken, that one begins to wait again. (Wine does not keep their
-        // order either.)
+        // Two neighbors at the turnstile may change places: if another caller tries the turnstile
+        // at the moment when the first of them is woken, that one begins to wait again. (Wine does
+        // not keep their order either.)
         let mut first = None;
-        eventually("one of them has it", || {
+        eventually("one of them has acquired the lock", || {
             first = [&mut second, &mut third].iter_mut().position(|peer| {
                 peer.has_answered().inspect(|answer| assert!(answer.is_ok())).is_some()
             });
@@ -210,7 +212,7 @@ fn a_writer_waits_for_earlier_readers_and_blocks_later_ones() {
     }
 }
 
-/// Plain flock never lets that writer in.
+/// Plain flock would starve the writer.
 #[test]
 fn overlapping_readers_do_not_starve_writers_or_vice_versa() {
     limit!();
@@ -222,7 +224,7 @@ fn overlapping_readers_do_not_starve_writers_or_vice_versa() {
     }
     let writing = RwLock::open(&path).unwrap();
     let mut writes = 0;
-    eventually("each of them has read", || {
+    eventually("each reader has read", || {
         drop(writing.write().unwrap());
         drop(futures_lite::future::block_on(writing.write_async()).unwrap());
         writes += 2;
@@ -239,7 +241,7 @@ fn overlapping_readers_do_not_starve_writers_or_vice_versa() {
 }
 
 #[test]
-fn a_downgrade_lets_readers_in_and_no_writer_however_it_waits() {
+fn a_downgrade_admits_readers_and_no_waiting_writer() {
     limit!();
     for way in Way::WAITING {
         let dir = tempfile::tempdir().unwrap();
@@ -248,12 +250,12 @@ fn a_downgrade_lets_readers_in_and_no_writer_however_it_waits() {
         let (mut writer, mut reader) = (peer(&path, &[]), peer(&path, &[]));
         let writing = lock.write().unwrap();
         writer.begin(Call::Write(way));
-        until_in_gate(&path);
+        until_in_turnstile(&path);
         until_blocked(&path, 1);
         reader.begin(Call::Read(way));
         until_blocked(&gate(&path), 1);
         let reading = writing.downgrade().unwrap();
-        // The writer has the gate, is first, and waits now for a reader.
+        // The writer is first in the turnstile, and now waits for a reader.
         until_blocked(&path, 1);
         assert!(writer.is_silent() && reader.is_silent());
         assert_eq!(reading.path(), path);
@@ -266,7 +268,8 @@ fn a_downgrade_lets_readers_in_and_no_writer_however_it_waits() {
     }
 }
 
-/// A writer waits in the kernel all the time; it would have it between two steps, if there were two.
+/// Writers wait in the kernel all the time, and one of them would acquire the lock between two
+/// steps of a downgrade.
 #[test]
 fn each_downgrade_is_atomic_for_a_waiting_writer() {
     limit!();
@@ -309,16 +312,16 @@ fn killed_waiters_block_no_other_waiter() {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("data.lock");
             let (mut holder, mut waiter) = (peer(&path, &[]), peer(&path, &[]));
-            let (mut in_gate, mut at_gate) = (peer(&path, &[]), peer(&path, &[]));
+            let (mut in_turnstile, mut at_turnstile) = (peer(&path, &[]), peer(&path, &[]));
             holder.run(Call::Write(Block));
-            in_gate.begin(wanted(way));
+            in_turnstile.begin(wanted(way));
             until_blocked(&path, 1);
-            at_gate.begin(wanted(way));
+            at_turnstile.begin(wanted(way));
             until_blocked(&gate(&path), 1);
             waiter.begin(Call::Write(way));
             until_blocked(&gate(&path), 2);
-            in_gate.kill();
-            at_gate.kill();
+            in_turnstile.kill();
+            at_turnstile.kill();
             until_held(&gate(&path), waiter.id());
             assert!(waiter.is_silent());
             holder.run(Call::Unlock);
@@ -368,7 +371,7 @@ fn futures_acquire_in_order_and_a_dropped_one_hands_over() {
 }
 
 #[test]
-fn a_future_that_has_ended_and_is_kept_has_nothing_in_its_hands() {
+fn a_finished_future_that_is_kept_holds_nothing() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let lock = RwLock::open(dir.path().join("data.lock")).unwrap();
@@ -401,7 +404,7 @@ fn readers_and_writers_are_distinguished() {
     let error = plain.write_timeout(Duration::from_millis(10)).unwrap_err();
     assert!(error.to_string().contains("\"one\""), "{error}");
     assert!(error.to_string().contains("and 1 more"), "{error}");
-    // Of a reader that dies nothing is believed.
+    // The record of a dead reader is ignored.
     one.kill();
     assert_eq!(labels(&plain), [Some("two".into())]);
     two.run(Call::Unlock);
@@ -411,7 +414,7 @@ fn readers_and_writers_are_distinguished() {
     assert_eq!(labels(&plain), [Some("two".into()), Some("two".into())]);
     two.run(Call::DropGuards);
     let records = || std::fs::read_dir(dir.path().join("data.lock.holders")).unwrap().count();
-    assert!(records() <= 1, "what the dead one left, or nothing");
+    assert!(records() <= 1, "at most the dead reader's record is left");
     two.run(Call::Write(Block));
     assert_eq!(labels(&plain), [Some("two".into())]);
     assert!(dir.path().join("data.lock.holder").exists());
@@ -446,7 +449,8 @@ fn a_readers_record_exists_while_another_process_inspects() {
             holders.iter().all(|holder| holder.label() != Some("reader"))
         };
         let missing = (0..300).filter(is_missing).count();
-        // Windows tells that one lives by refusing who asks, and so who asks can be in its way.
+        // On Windows an inspecting process can get in the way of a reader's record, because opening
+        // the record is how it learns that the reader is alive.
         assert!(missing == 0 || cfg!(windows), "{missing} of 300");
     });
 }
@@ -486,14 +490,14 @@ fn a_callback_is_called_for_both_and_polling_works() {
     let lock = options.open_rwlock(&path).unwrap();
     let mut other = peer(&path, &[]);
     other.run(Call::Write(Block));
-    // On a busy machine all of the span may pass before this thread runs again.
-    let span = Duration::from_millis(50);
-    eventually("a reader is told", || {
-        assert!(lock.read_timeout(span).unwrap_err().is_timed_out());
+    // On a busy machine the timeout may pass before this thread runs again.
+    let timeout = Duration::from_millis(50);
+    eventually("the callback of a reader is called", || {
+        assert!(lock.read_timeout(timeout).unwrap_err().is_timed_out());
         called.swap(0, Ordering::SeqCst) > 0
     });
-    eventually("a writer is told", || {
-        assert!(lock.write_timeout(span).unwrap_err().is_timed_out());
+    eventually("the callback of a writer is called", || {
+        assert!(lock.write_timeout(timeout).unwrap_err().is_timed_out());
         called.swap(0, Ordering::SeqCst) > 0
     });
     let (lock, waiter) = (lock.clone(), std::thread::spawn(move || lock.write().map(drop)));
@@ -551,20 +555,20 @@ fn readers_are_distinguished_and_a_blocking_waiter_is_named() {
     assert_eq!(error.hint(), Some(hint));
     assert!(hint.contains("release this process's own guard first"), "{hint}");
     writer.begin(Call::Write(Block));
-    until_in_gate(&path);
+    until_in_turnstile(&path);
     until_blocked(&path, 1);
-    let refused = lock.try_read().unwrap_err();
+    let failed = lock.try_read().unwrap_err();
     let late = lock.read_timeout(Duration::from_millis(10)).unwrap_err();
-    for error in [&refused, &late] {
+    for error in [&failed, &late] {
         let [holder] = error.holders() else { panic!("{:?}", error.holders()) };
         assert_eq!((holder.label(), holder.is_shared()), (Some("reading"), true));
     }
-    assert_eq!(refused.to_string(), format!("`{}` is busy", path.display()));
+    assert_eq!(failed.to_string(), format!("`{}` is busy", path.display()));
     let at_once = lock.read_timeout(Duration::ZERO).unwrap_err();
     let waits = format!("waited for by process {}", writer.id());
     for text in [late.to_string(), at_once.to_string()] {
         assert!(text.contains("\"reading\"") && text.contains(", shared"), "{text}");
-        // Only Linux names the process of a lock that has no record.
+        // Only Linux names the holder of a lock without a record.
         assert!(text.contains(&waits) || !cfg!(target_os = "linux"), "{text}");
     }
     drop(reading);
@@ -606,7 +610,7 @@ fn files_at_record_names_that_are_not_records_are_left_alone() {
     drop(lock.write().unwrap());
     drop((lock.read().unwrap(), lock.read().unwrap()));
     assert_eq!(std::fs::read_dir(&victim).unwrap().count(), 3);
-    // In a directory of that name, what has a name of ours goes, and nothing else.
+    // In a directory of that name, only files with a name of this crate are removed.
     if cfg!(unix) {
         std::fs::remove_file(&holders).unwrap();
     } else {
@@ -618,7 +622,7 @@ fn files_at_record_names_that_are_not_records_are_left_alone() {
     assert!(holders.join("empty.new").exists() && holders.join("record").exists());
 }
 
-// Unix only: stops processes, forks, and tells one file from another by its number.
+// Unix only: stops processes, forks, and identifies files by inode number.
 #[cfg(unix)]
 mod signals {
     use std::path::Path;
@@ -631,12 +635,12 @@ mod signals {
         let pid = Pid::from_raw(peer.id().try_into().unwrap()).unwrap();
         kill_process(pid, signal).unwrap();
         if signal == Signal::STOP {
-            // All of its threads: one that is not yet may be granted what it waits for.
+            // All threads must have stopped: the lock could be granted to one that still runs.
             waitpid(Some(pid), WaitOptions::UNTRACED).unwrap();
         }
     }
 
-    /// It has the gate, and nobody can tell it to go on.
+    /// Returns a stopped peer that is first in the turnstile.
     fn stopped(path: &Path, way: Way) -> Peer {
         let mut stopped = peer(path, &[]);
         stopped.begin(Call::Write(way));
@@ -646,7 +650,7 @@ mod signals {
         stopped
     }
 
-    /// Rule R3. A stopped one that waits for the lock is passed by.
+    /// Other waiters pass a stopped process that waits for the lock (rule R3).
     #[test]
     fn a_waiter_stopped_in_the_turnstile_delays_others_briefly() {
         limit!();
@@ -654,7 +658,7 @@ mod signals {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("data.lock");
             let options = Options::new();
-            // Once with the patience that users have.
+            // One form of wait is tested with the default interval.
             let options =
                 if way == Block { options } else { options.backstop(Duration::from_millis(50)) };
             let lock = options.open_rwlock(&path).unwrap();
@@ -672,10 +676,10 @@ mod signals {
         }
     }
 
-    // Linux only: no other system tells who is stopped.
+    // Linux only: other systems do not show which process is stopped.
     #[cfg(target_os = "linux")]
     #[test]
-    fn readers_pass_a_writer_that_is_stopped_and_none_that_runs() {
+    fn readers_pass_a_stopped_writer_but_no_running_one() {
         limit!();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data.lock");
@@ -684,7 +688,8 @@ mod signals {
         let mut stopped = stopped(&path, Block);
         drop(lock.read().unwrap());
         signal(&stopped, Signal::CONT);
-        // It runs again: who waits for longer than the patience of R3 waits on.
+        // The writer runs again, so a reader that waits for longer than the interval of rule R3
+        // keeps waiting.
         let error = lock.read_timeout(Duration::from_millis(2500)).unwrap_err();
         assert!(error.is_timed_out(), "{error}");
         drop(reading);
@@ -710,10 +715,10 @@ mod signals {
         assert_eq!(error.kind(), flockwork::ErrorKind::Corrupt, "{error}");
     }
 
-    // Linux only: no other system tells who is stopped.
+    // Linux only: other systems do not show which process is stopped.
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_try_and_a_short_time_out_pass_one_that_is_stopped() {
+    fn a_try_and_a_short_timeout_pass_a_stopped_waiter() {
         limit!();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data.lock");
@@ -787,10 +792,10 @@ mod tools {
         assert!(!succeeds(&["-n", "-x"], &path));
         drop(reading);
         for (mode, can_read) in [("-s", true), ("-x", false)] {
-            // Until the end of its input.
+            // flock(1) holds the lock until the input of cat ends.
             let mut holder = flock(&[mode], &path, &["cat"]);
-            eventually("flock has it", || lock.try_write().is_err());
-            eventually("and nobody passes the gate", || lock.try_read().is_ok() == can_read);
+            eventually("flock(1) holds the lock", || lock.try_write().is_err());
+            eventually("the turnstile is free", || lock.try_read().is_ok() == can_read);
             assert!(lock.try_write().unwrap_err().is_would_block());
             drop(holder.stdin.take());
             drop(lock.write().unwrap());
@@ -798,24 +803,26 @@ mod tools {
         }
     }
 
-    /// In the gate nothing wakes it, at the gate the look of rule R3 does, and its helper's.
+    /// A waiter in the turnstile sleeps without waking up. A waiter at the turnstile wakes up for
+    /// the check of rule R3, and so does its helper.
     #[test]
     fn waiters_sleep() {
         limit!();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data.lock");
         let _writing = RwLock::open(&path).unwrap().write().unwrap();
-        let (mut in_gate, mut at_gate) = (peer(&path, &[]), peer(&path, &[]));
-        in_gate.begin(Call::Write(Block));
+        let (mut in_turnstile, mut at_turnstile) = (peer(&path, &[]), peer(&path, &[]));
+        in_turnstile.begin(Call::Write(Block));
         until_blocked(&path, 1);
-        at_gate.begin(Call::Read(Block));
+        at_turnstile.begin(Call::Read(Block));
         until_blocked(&gate(&path), 1);
-        crate::support::assert_sleep(&[(in_gate.id(), 0.4), (at_gate.id(), 3.0)]);
-        in_gate.kill();
-        at_gate.kill();
+        crate::support::assert_sleep(&[(in_turnstile.id(), 0.4), (at_turnstile.id(), 3.0)]);
+        in_turnstile.kill();
+        at_turnstile.kill();
     }
 
-    /// What fstatfs says is changed into NFS's magic number: nothing may block in the kernel.
+    /// strace replaces the result of fstatfs with the magic number of NFS, so no wait may block in
+    /// the kernel.
     #[test]
     fn on_a_network_file_system_both_are_polled() {
         limit!();
@@ -831,7 +838,7 @@ mod tools {
                 let reading = (!is_reading).then(|| lock.read().unwrap());
                 let call = if is_reading { Call::Read } else { Call::Write };
                 other.begin(call(way));
-                until_in_gate(&path);
+                until_in_turnstile(&path);
                 assert_eq!(crate::support::blocked(&path), 0, "{way:?} blocks in the kernel");
                 assert!(other.is_silent());
                 drop((reading, writing));
@@ -841,7 +848,8 @@ mod tools {
         }
     }
 
-    /// It does not pass the gate, waits in the kernel, and has no chance all the same.
+    /// flock(1) does not use the turnstile and waits in the kernel, but a downgrade still gives it
+    /// no chance.
     #[test]
     fn flock_1_cannot_acquire_during_a_downgrade() {
         limit!();

@@ -1,4 +1,5 @@
-//! `SharedFile` between processes and threads: nobody sees half a write, no change is lost, and nothing else is touched.
+//! `SharedFile` between processes and threads: no reader sees a partial write, no update is lost,
+//! and no other file changes.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,7 +19,7 @@ fn files() -> (tempfile::TempDir, PathBuf) {
     (dir, path)
 }
 
-/// What lies in the directory.
+/// Returns the names in the directory.
 fn names(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).unwrap();
     let mut names: Vec<String> =
@@ -27,7 +28,7 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// The lock file of the shared file at `path`.
+/// Returns the lock file of the shared file at `path`.
 fn lock_of(path: &Path) -> PathBuf {
     path.with_file_name("data.json.flock")
 }
@@ -42,7 +43,7 @@ fn append(contents: &mut Vec<u8>, text: &str) -> Result<(), Error> {
 const AT_REST: [&str; 3] = ["data.json", "data.json.flock", "data.json.flock.gate"];
 
 #[test]
-fn what_is_written_is_read_in_each_way() {
+fn written_contents_are_read_in_every_form() {
     limit!();
     let (dir, path) = files();
     let file = SharedFile::open(&path).unwrap();
@@ -123,7 +124,7 @@ fn each_form_waits_or_fails_without_a_change() {
         }
     }
     assert_eq!(file.read_to_string().unwrap(), "oldxxxx");
-    // Readers share; who reads keeps who writes out.
+    // Readers share the file, and exclude writers.
     let _reading = file.lock_shared().unwrap();
     other.expect(Call::ReadLocked(Try), "oldxxxx");
     other.expect_would_block(Call::Update(Change::Append("new".into()), Try));
@@ -210,7 +211,7 @@ fn count(peers: &mut [Peer], directory: &Path, times: u32) {
     }
 }
 
-/// How often all of them together were told that it was done.
+/// Returns the number of updates that were reported as done to any of the peers.
 fn acknowledged(directory: &Path) -> u64 {
     let sizes = names(directory).into_iter().filter(|name| name.starts_with("acknowledged"));
     sizes.map(|name| std::fs::metadata(directory.join(name)).unwrap().len()).sum()
@@ -223,7 +224,7 @@ fn eight_processes_count_to_two_thousand() {
     let counts = tempfile::tempdir().unwrap();
     let file = SharedFile::open(&path).unwrap();
     let mut peers: Vec<Peer> = (0..8).map(|_| peer(&path, &[])).collect();
-    // Wine is slow at it.
+    // Wine is slow here.
     let times = if cfg!(windows) { 100 } else { 250 };
     count(&mut peers, counts.path(), times);
     for peer in &mut peers {
@@ -247,7 +248,7 @@ fn killed_processes_lose_no_finished_update() {
     while !peers.is_empty() {
         let now: u64 = loop {
             match file.read_to_string() {
-                Ok(number) => break number.parse().expect("a number, whole"),
+                Ok(number) => break number.parse().expect("a complete number"),
                 Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "{error}"),
             }
         };
@@ -260,8 +261,8 @@ fn killed_processes_lose_no_finished_update() {
     }
     let (number, done) = (file.read_to_string().unwrap(), acknowledged(counts.path()));
     let number: u64 = number.parse().unwrap();
-    // Each of them may have been killed between the write and its own note of it.
-    assert!((done..=done + killed).contains(&number), "{number}, and {done} were told");
+    // Each killed process may have died between the update and its own note of it.
+    assert!((done..=done + killed).contains(&number), "{number}, but {done} updates returned");
     file.write(number.to_string()).unwrap();
     assert_eq!(names(dir.path()), AT_REST);
 }
@@ -280,7 +281,7 @@ fn readers_see_no_partial_write_when_writers_are_killed() {
     }
     let mut letters = (b'b'..=b'y').cycle();
     let mut rounds = 0;
-    eventually("each has read, and many writers were killed", || {
+    eventually("each reader has read, and many writers were killed", || {
         let mut writer = peer(&path, &[]);
         let letter = char::from(letters.next().unwrap());
         let contents = letter.to_string().repeat(200_000);
@@ -318,7 +319,7 @@ fn the_next_writer_removes_only_what_a_killed_writer_left() {
     let left = dir.path().join("data.json.flock.new");
     std::fs::write(&left, "half a wri").unwrap();
     assert_eq!(file.read_to_string().unwrap(), "old");
-    assert!(left.exists(), "who reads removes nothing");
+    assert!(left.exists(), "a read removes no file");
     file.write("new").unwrap();
     assert_eq!(file.read_to_string().unwrap(), "new");
     assert!(!left.exists());
@@ -334,7 +335,7 @@ fn the_next_writer_removes_only_what_a_killed_writer_left() {
 }
 
 #[test]
-fn what_is_not_a_regular_file_is_rejected_and_unchanged() {
+fn files_that_are_not_regular_are_rejected_and_unchanged() {
     limit!();
     let (dir, path) = files();
     std::fs::create_dir(&path).unwrap();
@@ -415,7 +416,7 @@ fn on_wait_names_the_holder_of_the_lock() {
     assert_eq!(error.holders()[0].label(), Some("importer"));
 }
 
-// Unix only: owners, mode bits, links, forks, and lock files that are removed while they are open.
+// Unix only: owners, mode bits, links, forks, and removal of open lock files.
 #[cfg(unix)]
 mod owners_and_links {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -431,14 +432,14 @@ mod owners_and_links {
     }
 
     #[test]
-    fn the_mode_stays_and_a_new_file_has_the_one_that_was_asked_for() {
+    fn a_write_keeps_the_mode_and_a_new_file_has_the_requested_one() {
         limit!();
         let (dir, path) = files();
         let file = SharedFile::open(&path).unwrap();
         file.write("x").unwrap();
         let plain = dir.path().join("plain");
         std::fs::write(&plain, "x").unwrap();
-        assert_eq!(mode(&path), mode(&plain), "as the umask says");
+        assert_eq!(mode(&path), mode(&plain), "the umask applies");
         for kept in [0o600, 0o640, 0o664, 0o666, 0o755, 0o604] {
             set_mode(&path, kept);
             file.write("y").unwrap();
@@ -456,13 +457,13 @@ mod owners_and_links {
             assert_eq!(mode(&dir.path().join(format!("{access:?}.flock"))), bits);
             set_mode(&path, 0o640);
             file.write("y").unwrap();
-            assert_eq!(mode(&path), 0o640, "what exists stays as it is");
+            assert_eq!(mode(&path), 0o640, "an existing file keeps its mode");
         }
     }
 
-    /// The superuser may give files away, and does.
+    /// The superuser may change the owner of a file.
     #[test]
-    fn the_owner_and_the_group_stay_where_that_is_permitted() {
+    fn the_owner_and_the_group_are_kept_where_that_is_permitted() {
         limit!();
         if !rustix::process::geteuid().is_root() {
             return;
@@ -492,7 +493,7 @@ mod owners_and_links {
         other.run(Call::Write("y".into(), Block));
         let found = std::fs::metadata(&path).unwrap();
         assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (65534, 65534, 0o666));
-        // Members of group 0 could write, and those of the new file's group could not.
+        // Members of group 0 could write, and members of the new file's group could not.
         std::os::unix::fs::chown(&path, Some(65534), Some(0)).unwrap();
         set_mode(&path, 0o4774);
         other.run(Call::Write("z".into(), Block));
@@ -501,7 +502,7 @@ mod owners_and_links {
     }
 
     #[test]
-    fn what_may_not_be_written_is_not_replaced() {
+    fn a_file_that_is_not_writable_is_not_replaced() {
         limit!();
         let (dir, path) = files();
         set_mode(dir.path(), 0o777);
@@ -515,7 +516,7 @@ mod owners_and_links {
         let answer = other.expect_error(Call::Write("mine".into(), Block));
         assert!(answer.starts_with("PermissionDenied: could not write `"), "{answer}");
         assert_eq!(file.read_to_string().unwrap(), "theirs");
-        // Nor where the directory does not let a new file be made.
+        // A write also fails if the directory does not permit creating a file.
         set_mode(&path, 0o666);
         set_mode(dir.path(), 0o755);
         let answer = other.expect_error(Call::Write("mine".into(), Block));
@@ -525,7 +526,8 @@ mod owners_and_links {
         assert_eq!(names(dir.path()), AT_REST);
     }
 
-    /// It was killed before what it wrote had the mode of what is there: nobody else may open that.
+    /// The writer was killed before its file had the mode of the existing one, so no other user may
+    /// open it.
     #[test]
     fn leftovers_of_another_users_killed_writer_are_removed() {
         limit!();
@@ -543,7 +545,7 @@ mod owners_and_links {
         other.open_shared_file(&path, &[]);
         other.run(Call::Write("new".into(), Block));
         assert_eq!(names(dir.path()), AT_REST);
-        // In a sticky directory it is not theirs to remove.
+        // In a sticky directory the other user may not remove it.
         std::os::unix::fs::chown(&path, Some(0), Some(0)).unwrap();
         std::fs::write(&aside, "half").unwrap();
         set_mode(&aside, 0o600);
@@ -575,7 +577,7 @@ mod owners_and_links {
         assert!(file.update(|contents| append(contents, "x")).is_err());
         assert_eq!(std::fs::read_link(&path).unwrap(), target);
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "theirs");
-        // Links further up are fine.
+        // Symbolic links in parent directories are followed.
         let real = dir.path().join("real");
         std::fs::create_dir(&real).unwrap();
         std::os::unix::fs::symlink(&real, dir.path().join("link")).unwrap();
@@ -620,7 +622,7 @@ mod owners_and_links {
         let (dir, path) = files();
         let file = SharedFile::open(&path).unwrap();
         file.write("old").unwrap();
-        // Another writer, whose lock file was removed, is in the middle of it.
+        // Another writer, whose lock file was removed, is in the middle of a write.
         let aside = dir.path().join("data.json.flock.new");
         let other = std::fs::File::create(&aside).unwrap();
         fs4::FileExt::lock(&other).unwrap();
@@ -633,8 +635,9 @@ mod owners_and_links {
         assert_eq!(names(dir.path()), AT_REST);
     }
 
-    /// A process that dies drops its locks one after the other, and that of the file it was writing last.
-    // Linux only: by /proc it is seen that the other has it open.
+    /// The kernel drops the locks of a dying process one after the other, and that of its temporary
+    /// file last.
+    // Linux only: `/proc` shows that the writer has the file open.
     #[cfg(target_os = "linux")]
     #[test]
     fn a_lock_holder_waits_for_a_dying_writers_temporary_file() {
@@ -649,8 +652,8 @@ mod owners_and_links {
             open.filter(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to == aside)).count()
         };
         let writer = std::thread::spawn(move || file.write("new"));
-        // It has met what is left, and has it open to see whether somebody has it locked.
-        eventually("met it", || open() == 2 || writer.is_finished());
+        // The writer has found the leftover, and opened it to check whether it is locked.
+        eventually("the writer has opened the leftover", || open() == 2 || writer.is_finished());
         drop(dying);
         writer.join().unwrap().unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
@@ -666,13 +669,13 @@ mod owners_and_links {
         file.write("x").unwrap();
         std::fs::remove_dir_all(dir.path().join("deep")).unwrap();
         assert_eq!(file.read().unwrap_err().kind(), ErrorKind::NotFound);
-        assert!(!dir.path().join("deep").exists(), "a reader brought it back");
+        assert!(!dir.path().join("deep").exists(), "a read created the file again");
         file.write("y").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "y");
     }
 }
 
-// Linux only: access lists and extended attributes, which only the superuser can give to other users' files.
+// Linux only: the superuser sets access lists and extended attributes of other users' files.
 #[cfg(target_os = "linux")]
 mod access_lists {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -684,9 +687,9 @@ mod access_lists {
 
     const ACCESS: &str = "system.posix_acl_access";
     const DEFAULT: &str = "system.posix_acl_default";
-    const NOBODY: u32 = u32::MAX;
+    const NO_ID: u32 = u32::MAX;
 
-    /// As `linux/posix_acl_xattr.h` has it: a tag, the rights, and whose they are.
+    /// Encodes entries as in `linux/posix_acl_xattr.h`: a tag, the permissions and an id.
     fn list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
         let mut bytes = vec![2, 0, 0, 0];
         for (tag, rights, id) in entries {
@@ -703,10 +706,10 @@ mod access_lists {
     const MASK: u16 = 0x10;
     const OTHER: u16 = 0x20;
 
-    /// The user 1000 reads and writes, the group 4321 does nothing, others do nothing.
+    /// User 1000 may read and write; group 4321 and all other users may do nothing.
     fn without_group() -> Vec<u8> {
-        let (rw, mask) = ([(OWNER, 6, NOBODY), (USER, 6, 1000)], (MASK, 6, NOBODY));
-        list(&[rw[0], rw[1], (GROUP, 0, NOBODY), mask, (OTHER, 0, NOBODY)])
+        let (rw, mask) = ([(OWNER, 6, NO_ID), (USER, 6, 1000)], (MASK, 6, NO_ID));
+        list(&[rw[0], rw[1], (GROUP, 0, NO_ID), mask, (OTHER, 0, NO_ID)])
     }
 
     fn list_of(path: &Path) -> Option<Vec<u8>> {
@@ -716,11 +719,11 @@ mod access_lists {
         Some(buffer)
     }
 
-    /// A file of that group with this list, in a directory where any user may create files. `None`, and a line that says so,
-    /// where that is not possible.
+    /// Creates a file of that group with this list, in a directory where any user may create files.
+    /// Prints why and returns `None` where that is not possible.
     fn listed(list: &[u8]) -> Option<(tempfile::TempDir, PathBuf)> {
         if !rustix::process::geteuid().is_root() {
-            crate::support::left_out("it takes the superuser to give files to other groups");
+            crate::support::left_out("only the superuser can give files to other groups");
             return None;
         }
         let (dir, path) = files();
@@ -753,24 +756,24 @@ mod access_lists {
         for _ in 0..2 {
             file.write("new").unwrap();
             assert_eq!(list_of(&path), Some(without_group()));
-            assert!(may_read(&path, 1000, 1000), "the list is gone");
-            assert!(!may_read(&path, 2000, 4321), "the mask has become the group's");
+            assert!(may_read(&path, 1000, 1000), "no access list remains");
+            assert!(!may_read(&path, 2000, 4321), "the group has the mask's permissions");
             assert_eq!((mode(&path), std::fs::metadata(&path).unwrap().gid()), (0o660, 4321));
         }
     }
 
-    /// It owns the file from then on, as its group does.
+    /// The writer then owns the file, and so does its group.
     #[test]
     fn an_access_list_is_kept_when_the_group_cannot_be() {
         limit!();
         let rights = |group| {
             list(&[
-                (OWNER, 6, NOBODY),
+                (OWNER, 6, NO_ID),
                 (USER, 6, 1000),
                 (USER, 6, 65534),
-                (GROUP, group, NOBODY),
-                (MASK, 6, NOBODY),
-                (OTHER, 0, NOBODY),
+                (GROUP, group, NO_ID),
+                (MASK, 6, NO_ID),
+                (OTHER, 0, NO_ID),
             ])
         };
         let Some((_dir, path)) = listed(&rights(6)) else { return };
@@ -781,7 +784,7 @@ mod access_lists {
         assert_eq!((found.uid(), found.gid()), (65534, 65534));
         assert_eq!(list_of(&path), Some(rights(0)));
         assert!(may_read(&path, 1000, 1000));
-        assert!(!may_read(&path, 2000, 65534), "the new group may do more than others");
+        assert!(!may_read(&path, 2000, 65534), "the new group has more permissions than others");
     }
 
     #[test]
@@ -793,11 +796,11 @@ mod access_lists {
             ("lgetxattr:error=EPERM", 4, 0o600),
         ] {
             let rights = list(&[
-                (OWNER, 6, NOBODY),
+                (OWNER, 6, NO_ID),
                 (USER, 6, 1000),
-                (GROUP, group, NOBODY),
-                (MASK, 6, NOBODY),
-                (OTHER, 0, NOBODY),
+                (GROUP, group, NO_ID),
+                (MASK, 6, NO_ID),
+                (OTHER, 0, NO_ID),
             ]);
             let Some((_dir, path)) = listed(&rights) else { return };
             assert_eq!(mode(&path), 0o660);
@@ -818,7 +821,7 @@ mod access_lists {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
             lsetxattr(dir.path(), DEFAULT, &without_group(), XattrFlags::empty()).unwrap();
             assert!(!may_read(&path, 1000, 1000));
-            // What strace refuses matters to the second only.
+            // The error that strace injects matters only in the second case.
             let Some(mut writer) = crate::support::strace::strace(&[], call) else { return };
             writer.open_shared_file(&path, &[]);
             writer.run(Call::Write("new".into(), Block));
@@ -840,7 +843,7 @@ mod access_lists {
         for (name, value) in attributes {
             lsetxattr(&path, name, value, XattrFlags::empty()).unwrap();
         }
-        // Of the contents, which the kernel takes away where they change.
+        // The kernel removes this attribute whenever the contents change.
         let capability = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         lsetxattr(&path, "security.capability", &capability, XattrFlags::empty()).unwrap();
         let file = SharedFile::open(&path).unwrap();
@@ -854,36 +857,37 @@ mod access_lists {
             assert_eq!(kept(name).as_deref(), Some(value), "{name}");
         }
         assert_eq!(kept("security.capability"), None);
-        // A user who may not set all of them keeps the rest.
+        // A user who may not set some attributes still keeps the rest.
         let rights = list(&[
-            (OWNER, 6, NOBODY),
+            (OWNER, 6, NO_ID),
             (USER, 6, 65534),
-            (GROUP, 0, NOBODY),
-            (MASK, 6, NOBODY),
-            (OTHER, 0, NOBODY),
+            (GROUP, 0, NO_ID),
+            (MASK, 6, NO_ID),
+            (OTHER, 0, NO_ID),
         ]);
         lsetxattr(&path, ACCESS, &rights, XattrFlags::empty()).unwrap();
         let mut other = crate::support::unprivileged::unprivileged();
         other.open_shared_file(&path, &[]);
-        // The lock files are the superuser's, and can be read.
+        // The lock files belong to the superuser, but other users can read them.
         other.run(Call::Write("newer".into(), Block));
         assert_eq!(kept("user.origin").as_deref(), Some(&b"somewhere"[..]));
         assert_eq!(kept("security.flockwork"), None);
     }
 }
 
-// Linux only: kills and errors are injected by strace.
+// Linux only: strace injects signals and errors.
 #[cfg(target_os = "linux")]
 mod injected {
     use super::*;
     use crate::peer::{Request, Setting};
     use crate::support::strace::{answer_of_stopped, injected, strace};
 
-    /// At each step of a write, in order.
+    /// The system calls of a write, in order.
     const STEPS: [&str; 6] = ["openat", "flock", "write", "fchmod", "fsync", RENAME];
     const RENAME: &str = "rename,renameat,renameat2";
 
-    /// The next writer finds its way. (Killed after the last step it leaves the new, and nothing besides.)
+    /// The next writer recovers. (A writer killed after the last step leaves the new contents and
+    /// no other file.)
     #[test]
     fn a_writer_that_is_killed_before_any_step_leaves_the_old() {
         limit!();
@@ -898,7 +902,7 @@ mod injected {
             writer.begin(Call::Write("new".into(), Block));
             assert_eq!(writer.answer_or_death(), None, "killed at {step}");
             let file = SharedFile::open(&path).unwrap();
-            // The signal comes before the call.
+            // The signal arrives before the call.
             assert_eq!(file.read_to_string().unwrap(), "old", "{step}");
             assert_eq!(aside.exists(), step != "openat", "{step}");
             file.update(|contents| append(contents, "er")).unwrap();
@@ -934,9 +938,10 @@ mod injected {
         }
     }
 
-    /// exFAT and some FUSE file systems have one mode for all files; old container runtimes say EPERM of what they do not know.
+    /// exFAT and some FUSE file systems have one mode for all files, and old container runtimes
+    /// fail unknown calls with EPERM.
     #[test]
-    fn a_write_does_without_calls_that_the_system_refuses() {
+    fn a_write_works_without_unsupported_system_calls() {
         limit!();
         use std::os::unix::fs::PermissionsExt as _;
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
@@ -950,8 +955,8 @@ mod injected {
             writer.expect(Call::IsDurable, false);
             writer.run(Call::Write("two".into(), Block));
             writer.expect(Call::Read, "two");
-            // A file that cannot have the mode of the old one gives other users no more rights than
-            // that did.
+            // A file that cannot have the mode of the old one grants other users no additional
+            // permissions.
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
             writer.run(Call::Write("three".into(), Block));
             assert_eq!(mode(&path) & !0o640, 0, "{:o}", mode(&path));
@@ -964,7 +969,7 @@ mod injected {
         writer.expect(Call::IsDurable, true);
     }
 
-    /// While it is being written: the writer is stopped before the new file gets its name.
+    /// The writer is stopped before it renames the new file.
     #[test]
     fn a_file_that_appears_during_a_write_is_not_replaced() {
         limit!();
@@ -974,17 +979,22 @@ mod injected {
         let Some(mut writer) = injected(&aside, stop) else { return };
         writer.open_shared_file(&path, &[Setting::Fsync]);
         writer.begin(Call::Write("new".into(), Block));
-        eventually("it is written", || std::fs::metadata(&aside).is_ok_and(|it| it.len() == 3));
+        eventually("the new contents are written", || {
+            std::fs::metadata(&aside).is_ok_and(|it| it.len() == 3)
+        });
         std::os::unix::fs::symlink("elsewhere", &path).unwrap();
         let answer = answer_of_stopped(&mut writer).unwrap_err();
         assert!(answer.starts_with("not-regular"), "{answer}");
         assert_eq!(std::fs::read_link(&path).unwrap(), Path::new("elsewhere"));
         std::fs::remove_file(&path).unwrap();
-        // Another writer, who should not be there, has removed what was written, and writes something else.
+        // Another writer that ignores the lock has removed the temporary file, and writes a
+        // different one.
         let Some(mut writer) = injected(&aside, stop) else { return };
         writer.open_shared_file(&path, &[Setting::Fsync]);
         writer.begin(Call::Write("new".into(), Block));
-        eventually("it is written", || std::fs::metadata(&aside).is_ok_and(|it| it.len() == 3));
+        eventually("the new contents are written", || {
+            std::fs::metadata(&aside).is_ok_and(|it| it.len() == 3)
+        });
         std::fs::remove_file(&aside).unwrap();
         std::fs::write(&aside, "theirs, half").unwrap();
         let answer = answer_of_stopped(&mut writer).unwrap_err();
@@ -999,7 +1009,7 @@ mod injected {
     fn fsync_syncs_the_file_before_its_name_and_then_the_directory() {
         limit!();
         let (dir, path) = files();
-        // The third is that of the directory.
+        // The second fsync is that of the directory.
         let Some(mut writer) = strace(&[], "fsync:error=EIO:when=2") else { return };
         writer.open_shared_file(&path, &[Setting::Fsync]);
         let answer = writer.expect_error(Call::Write("new".into(), Block));

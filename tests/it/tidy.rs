@@ -335,7 +335,7 @@ fn layers_have_no_circle() {
 }
 
 #[test]
-fn what_is_reserved_to_one_file_is_named_in_no_other() {
+fn reserved_names_appear_only_in_their_files() {
     limit!();
     for (name, path) in source_files().into_iter().filter(|(name, _)| !name.starts_with(COMMAND)) {
         let code = code(&path);
@@ -477,7 +477,7 @@ fn tests_start_processes_and_scopes_that_end_when_they_panic() {
 }
 
 #[test]
-fn no_source_file_has_grown_past_what_one_job_needs() {
+fn source_files_have_at_most_500_lines_of_code() {
     limit!();
     for (name, path) in source_files() {
         let lines = code(&path).lines().filter(|line| !line.trim().is_empty()).count();

@@ -1,6 +1,6 @@
-//! What there is on Windows alone: share modes, locks that keep readers out, names that are no files' names, paths of every
-//! form, attributes. Where the directory or the system has no such thing a test says that it left it out. Ctrl-C and
-//! Ctrl-Break are not sent by any test: `GenerateConsoleCtrlEvent` takes unsafe code, which there is none of here.
+//! Behavior that exists on Windows alone: share modes, mandatory locks, names that are not files,
+//! forms of a path, attributes. A test says so where the directory or the system lacks a feature.
+//! No test sends Ctrl-C or Ctrl-Break, because `GenerateConsoleCtrlEvent` needs unsafe code.
 
 use std::fs::File;
 use std::os::windows::fs::OpenOptionsExt as _;
@@ -15,7 +15,7 @@ use crate::peer::{Peer, Request, event, label, semaphore};
 use crate::support::failure::in_full;
 use crate::support::left_out;
 
-/// Share modes.
+/// Windows share modes.
 const READ: u32 = 1;
 const WRITE: u32 = 2;
 const DELETE: u32 = 4;
@@ -26,7 +26,7 @@ fn dirs() -> (tempfile::TempDir, PathBuf) {
     (dir, path)
 }
 
-/// Opened by a program that shares so much.
+/// Opens a file as another program does, with this share mode.
 #[track_caller]
 fn shared(path: &Path, mode: u32) -> File {
     File::options().read(true).share_mode(mode).open(path).unwrap()
@@ -48,8 +48,6 @@ fn names_in(dir: &Path) -> Vec<String> {
     names
 }
 
-// ------------------------------------------------------------------------------- rule 7: sharing
-
 #[test]
 fn an_open_lock_file_cannot_be_removed_renamed_or_replaced() {
     limit!();
@@ -69,7 +67,7 @@ fn an_open_lock_file_cannot_be_removed_renamed_or_replaced() {
 }
 
 #[test]
-fn programs_that_are_started_have_no_lock_file_open() {
+fn started_programs_inherit_no_lock_file() {
     limit!();
     let (_dir, path) = dirs();
     let lock = Lock::open(&path).unwrap();
@@ -80,9 +78,9 @@ fn programs_that_are_started_have_no_lock_file_open() {
     std::fs::remove_file(&path).unwrap();
 }
 
-/// A virus scanner, or a backup.
+/// A virus scanner or a backup opens files like this.
 #[test]
-fn a_briefly_exclusive_open_is_waited_for() {
+fn a_brief_exclusive_open_is_waited_for() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let [path, pool, data] = ["a.lock", "pool", "data"].map(|name| dir.path().join(name));
@@ -103,14 +101,14 @@ fn a_briefly_exclusive_open_is_waited_for() {
     file.write(b"x").unwrap();
     assert_waits_for(&data, || file.read().is_ok());
     assert_waits_for(&data, || file.write(b"y").is_ok());
-    // What a killed writer left.
+    // A killed writer leaves this file.
     let left = dir.path().join("data.flock.new");
     let leave = || std::fs::write(&left, "left").is_ok();
     assert!(leave());
     assert_waits_for(&left, || file.write(b"z").is_ok() && leave());
 }
 
-/// The moment may be a long one on a busy machine: one of some has to do.
+/// The wait may take long on a busy machine, so one of several attempts has to succeed.
 #[track_caller]
 fn assert_waits_for(path: &Path, call: impl Fn() -> bool + Sync) {
     let is_done = (0..5).any(|_| {
@@ -160,7 +158,7 @@ fn a_long_exclusive_open_is_reported() {
         if number == Some(32) {
             assert!(words.contains("close the program that has the file open"), "{words}");
         } else {
-            // What replaces it is only told that it may not.
+            // A rename fails with "access denied" instead.
             assert_eq!(number, Some(5), "{words}");
         }
     }
@@ -169,13 +167,14 @@ fn a_long_exclusive_open_is_reported() {
     assert_eq!(data.read().unwrap(), b"y");
 }
 
-/// A locked range is closed to everybody else: so what others have to read lies in no file that is ever locked.
+/// Other processes cannot read a locked range. Files that they must be able to read are never
+/// locked.
 #[test]
 fn files_that_must_be_readable_are_never_locked() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let [own, pool, data, once] = ["own", "pool", "data", "once"].map(|name| dir.path().join(name));
-    let options = Options::new().label("somebody");
+    let options = Options::new().label("label");
     let lock = options.open_lock(own.join("a.lock")).unwrap();
     std::fs::write(lock.path(), "theirs").unwrap();
     let held = lock.lock().unwrap();
@@ -206,9 +205,7 @@ fn files_that_must_be_readable_are_never_locked() {
     assert_eq!(std::fs::read(lock.path()).unwrap(), b"theirs");
 }
 
-// ------------------------------------------------------------------------------- records (10 to 12)
-
-/// As the next holder may find the record of one who is just dying.
+/// The next holder may find the record of a dying process like this.
 #[test]
 fn a_death_is_reported_while_the_record_is_still_locked() {
     limit!();
@@ -241,9 +238,8 @@ fn a_release_that_cannot_remove_its_record_is_not_a_death() {
     assert!(!record.exists());
 }
 
-// ------------------------------------------------------------------------------- forms of a path
-
-/// Of each primitive: what is had by one of the paths is not to be had by the other, neither here nor by another process.
+/// Checks for each primitive that a holder at one path excludes this process and another one at the
+/// other path.
 #[track_caller]
 fn assert_the_same(one: &Path, other: &Path) {
     let said = format!("{} and {}", one.display(), other.display());
@@ -327,7 +323,7 @@ fn a_path_behind_the_literal_prefix_is_the_same() {
 }
 
 #[test]
-fn slashes_are_as_good_as_backslashes() {
+fn slashes_and_backslashes_are_equivalent() {
     limit!();
     let (dir, path) = dirs();
     let other = path.to_str().unwrap().replace('\\', "/");
@@ -354,7 +350,7 @@ fn a_share_of_this_machine_is_the_same() {
 }
 
 #[test]
-fn paths_of_any_length_will_do() {
+fn paths_of_any_length_work() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let mut path = dir.path().to_path_buf();
@@ -370,9 +366,7 @@ fn paths_of_any_length_will_do() {
     drop(held);
 }
 
-// ------------------------------------------------------------------------------- names
-
-/// What each primitive, and who only looks, says to a path.
+/// Returns the errors of each primitive, and of an inspection, for a path.
 fn refusals(path: &Path) -> Vec<Error> {
     vec![
         Lock::open(path).unwrap_err(),
@@ -387,7 +381,7 @@ fn refusals(path: &Path) -> Vec<Error> {
 }
 
 #[test]
-fn names_that_are_no_files_are_refused_with_what_to_do() {
+fn invalid_names_are_rejected_with_a_hint() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("there"), "theirs").unwrap();
@@ -426,7 +420,7 @@ fn names_that_are_no_files_are_refused_with_what_to_do() {
             let words = in_full(&error);
             assert!(words.starts_with("could not resolve `"), "{words}");
             assert!(words.contains(says), "{words}");
-            assert!(words.contains("leave") || words.contains("choose"), "what to do? {words}");
+            assert!(words.contains("leave") || words.contains("choose"), "no hint: {words}");
         }
     }
     for path in [r"\\.\pipe\flockwork", r"\\localhost\pipe\flockwork", r"\\.\NUL", "nul"] {
@@ -455,7 +449,7 @@ fn reserved_names_work_behind_the_literal_prefix() {
 }
 
 #[test]
-fn paths_that_cannot_be_are_errors() {
+fn impossible_paths_are_errors() {
     limit!();
     let (dir, path) = dirs();
     for error in refusals(&dir.path().join("x".repeat(256))) {
@@ -507,8 +501,6 @@ fn names_that_are_not_unicode_are_accepted() {
     assert_eq!(error.path(), path);
     assert!(!error.to_string().is_empty());
 }
-
-// ------------------------------------------------------------------------------- attributes and links
 
 fn set_read_only(path: &Path, is_read_only: bool) {
     let mut permissions = std::fs::metadata(path).unwrap().permissions();
@@ -566,7 +558,7 @@ fn links_and_junctions_are_followed_only_in_parent_directories() {
         }
         assert_eq!(std::fs::read(&target).unwrap(), b"theirs");
     } else {
-        left_out("symbolic links: this user or system makes none");
+        left_out("symbolic links: this user or system creates none");
     }
     let mut mklink = std::process::Command::new("cmd");
     let _ = mklink.args(["/C", "mklink", "/J"]).arg(&way).arg(&real).output();
@@ -575,6 +567,6 @@ fn links_and_junctions_are_followed_only_in_parent_directories() {
         assert_the_same(&real.join("a.lock"), &way.join("a.lock"));
         std::fs::remove_dir(&way).unwrap();
     } else {
-        left_out("junctions: this system makes none");
+        left_out("junctions: this system creates none");
     }
 }

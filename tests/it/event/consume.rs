@@ -1,4 +1,5 @@
-//! Of all who consume an event exactly one gets each setting, whoever of them is killed when.
+//! Consuming an event: exactly one consumer gets each setting, whichever consumers are killed and
+//! whenever.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,7 +19,7 @@ fn consuming_clears_the_event() {
     let event = Event::open(&path).unwrap();
     assert!(event.try_consume().unwrap_err().is_would_block());
     let count = || std::fs::read_dir(dir.path()).unwrap().count();
-    assert_eq!(count(), 0, "who finds nothing makes nothing");
+    assert_eq!(count(), 0, "a consumer that finds no event creates nothing");
     event.set_with(b"one").unwrap();
     assert_eq!(event.try_consume().unwrap(), b"one");
     assert!(!event.is_set().unwrap());
@@ -33,7 +34,7 @@ fn consuming_clears_the_event() {
     let big = crate::peer::event::whole(4 << 20, b'b');
     event.set_with(&big).unwrap();
     assert!(event.consume().unwrap() == big);
-    assert_eq!(count(), 1, "the lock file alone is left");
+    assert_eq!(count(), 1, "only the lock file is left");
 }
 
 #[test]
@@ -53,7 +54,7 @@ fn each_payload_wakes_one_waiting_consumer() {
         event.set_with(format!("setting {number}").as_bytes()).unwrap();
         event.wait_cleared().unwrap();
         let mut answer = None;
-        eventually("somebody got it", || {
+        eventually("a peer has consumed it", || {
             answer = peers.iter_mut().find_map(Peer::has_answered);
             answer.is_some()
         });
@@ -63,7 +64,8 @@ fn each_payload_wakes_one_waiting_consumer() {
     assert_eq!(got, (0..5).map(|number| format!("setting {number}")).collect());
 }
 
-/// Those who are killed are killed anywhere; what one of them had taken may be lost with it, and nothing else.
+/// Consumers are killed at random moments. A killed consumer may lose the payload that it had
+/// taken, and no other.
 fn storm(settings: u32, kills: bool, steals: bool) {
     let (dir, path) = dirs();
     let event = Event::open(&path).unwrap();
@@ -91,7 +93,7 @@ fn storm(settings: u32, kills: bool, steals: bool) {
         }
         event.wait_cleared_timeout(Duration::from_secs(100)).unwrap();
     }
-    // What a dead one had in its hands is a setting that nobody has had yet: it comes before the end.
+    // A payload that a dead consumer had taken and not returned comes before the last one.
     event.set_with(b"end").unwrap();
     for peer in &mut peers {
         peer.finish();
@@ -101,7 +103,7 @@ fn storm(settings: u32, kills: bool, steals: bool) {
     numbers.sort_unstable();
     let count = numbers.len();
     numbers.dedup();
-    assert_eq!(numbers.len(), count, "one was consumed twice");
+    assert_eq!(numbers.len(), count, "a payload was consumed twice");
     let lost = settings - u32::try_from(count).unwrap();
     assert!(lost <= killed, "{lost} of {settings} were lost, {killed} consumers were killed");
 }
@@ -118,9 +120,9 @@ fn a_killed_consumer_loses_at_most_one_payload() {
     storm(if cfg!(windows) { 40 } else { 400 }, true, false);
 }
 
-/// Also on Windows, where two who rename or remove one file may both be told that they did.
+/// On Windows, two processes that rename or remove one file may both succeed.
 #[test]
-fn of_many_processes_that_try_at_once_one_gets_each_setting() {
+fn exactly_one_of_many_concurrent_tries_gets_each_setting() {
     limit!();
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();
@@ -141,7 +143,8 @@ fn of_many_processes_that_try_at_once_one_gets_each_setting() {
     }
 }
 
-/// Whoever removes a lock file splits the lock; still no setting is delivered twice. (Windows does not let them.)
+/// Removing the lock file splits the lock, but no setting is delivered twice. (Windows does not
+/// remove an open lock file.)
 #[test]
 fn nothing_is_consumed_twice_when_the_lock_file_is_removed() {
     limit!();
@@ -189,7 +192,7 @@ fn a_payload_left_by_a_dead_consumer_is_consumed_or_cleared() {
     assert!(event.clear().unwrap());
     assert!(event.try_consume().unwrap_err().is_would_block());
     assert!(!taken.exists());
-    // Somebody's directory at that name is left, and said.
+    // A directory at that name is left alone, and the error names it.
     std::fs::create_dir(&taken).unwrap();
     let error = event.try_consume().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotRegularFile, "{error}");
@@ -197,7 +200,8 @@ fn a_payload_left_by_a_dead_consumer_is_consumed_or_cleared() {
     assert!(taken.is_dir());
 }
 
-/// While somebody else has the lock nothing is taken, and it is tried again without any event.
+/// While another process holds the lock, consumers take nothing, and they retry without a file
+/// system event.
 #[test]
 fn a_stuck_consumer_delays_others_only_until_their_timeouts() {
     limit!();
@@ -216,19 +220,20 @@ fn a_stuck_consumer_delays_others_only_until_their_timeouts() {
     other.begin(Call::Consume(Block));
     until_watching(other.id(), dir.path());
     assert!(other.is_silent());
-    assert!(event.clear().unwrap(), "to clear needs no turn");
+    assert!(event.clear().unwrap(), "clearing does not wait for the consumers");
     event.set_with(b"y").unwrap();
     drop(held);
     assert_eq!(other.finish(), "y");
 }
 
-// Linux only: errors are injected by strace.
+// Linux only: strace injects the errors.
 #[cfg(target_os = "linux")]
 mod injected {
     use super::*;
     use crate::support::strace::strace;
 
-    /// What a consumer answers that meets what `inject` says at that path. `Err` where it dies.
+    /// Returns the answer of a consumer under the fault `inject` at that path, or `Err` if the
+    /// fault kills it.
     fn consume(
         path: &std::path::Path,
         at: &std::path::Path,
@@ -261,14 +266,14 @@ mod injected {
             let at = std::path::PathBuf::from(format!("{}{suffix}", path.display()));
             let inject = format!("{call}:signal=KILL:when=1");
             let Some(answer) = consume(&path, &at, &inject) else { return };
-            assert_eq!(answer, Err(Died), "it met no {call} of {suffix}");
+            assert_eq!(answer, Err(Died), "no {call} of {suffix} was reached");
             assert_eq!(event.try_consume().unwrap(), b"work", "{call} of {suffix}");
             assert!(event.try_consume().unwrap_err().is_would_block());
         }
     }
 
     #[test]
-    fn what_is_refused_at_any_step_is_an_error_and_takes_nothing() {
+    fn a_consume_that_fails_at_any_step_takes_nothing() {
         limit!();
         for (suffix, call, errno) in [
             (".flock", "openat", "EMFILE"),
@@ -285,15 +290,15 @@ mod injected {
             let at = std::path::PathBuf::from(format!("{}{suffix}", path.display()));
             let inject = format!("{call}:error={errno}:when=1");
             let Some(answer) = consume(&path, &at, &inject) else { return };
-            let answer = answer.expect("it lives").unwrap_err();
+            let answer = answer.expect("the consumer survives").unwrap_err();
             assert!(answer.contains("could not "), "{call} of {suffix}: {answer}");
             assert_eq!(event.try_consume().unwrap(), b"work", "{call} of {suffix}");
         }
     }
 
-    /// What is left under a name of its own, should it not be removed, is nobody's.
+    /// A taken payload that cannot be removed is not consumed again.
     #[test]
-    fn what_cannot_be_removed_was_consumed_all_the_same() {
+    fn a_payload_that_cannot_be_removed_is_still_consumed() {
         limit!();
         let inject = "unlink,unlinkat:error=EIO:when=1";
         let Some(mut other) = strace(&[], inject) else { return };

@@ -1,4 +1,4 @@
-//! An event that any kind of file sets: it is looked at and waited for, and never changed.
+//! An event that any kind of file sets: it can be read and waited for, and is never changed.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,7 +16,7 @@ fn open(path: &Path) -> Event {
 }
 
 #[test]
-fn a_directory_and_a_file_set_it() {
+fn a_directory_or_a_file_sets_it() {
     limit!();
     let (_dir, path) = dirs();
     let event = open(&path);
@@ -25,7 +25,7 @@ fn a_directory_and_a_file_set_it() {
     assert!(event.is_set().unwrap());
     event.wait().unwrap();
     assert!(event.wait_cleared_timeout(Duration::from_millis(10)).unwrap_err().is_timed_out());
-    assert!(open(&path.join("")).is_set().unwrap(), "with a slash at its end");
+    assert!(open(&path.join("")).is_set().unwrap(), "a path with a slash at its end");
     let error = event.payload().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotRegularFile, "{error}");
     std::fs::remove_dir(&path).unwrap();
@@ -37,7 +37,7 @@ fn a_directory_and_a_file_set_it() {
 }
 
 #[test]
-fn it_is_never_set_cleared_or_consumed() {
+fn setting_clearing_and_consuming_it_are_errors() {
     limit!();
     let (_dir, path) = dirs();
     let event = open(&path);
@@ -59,7 +59,7 @@ fn it_is_never_set_cleared_or_consumed() {
     }
     std::fs::remove_dir(&path).unwrap();
     assert!(event.set().is_err() && !path.exists());
-    // A `Once` is done when there is a regular file, whatever the options say.
+    // A `Once` is done when there is a regular file, whatever the options.
     let once: Once = Options::new().any_file_type(true).open_once(path.join("deep/done")).unwrap();
     assert!(once.call_once(|| Ok::<_, std::io::Error>(())).unwrap());
 }
@@ -97,10 +97,11 @@ fn a_socket_sets_it() {
     let event = open(&path);
     let _listening = std::os::unix::net::UnixListener::bind(&path).unwrap();
     event.wait().unwrap();
-    assert!(Event::open(&path).is_err(), "no other event is set by it");
+    assert!(Event::open(&path).is_err(), "an ordinary event rejects it");
 }
 
-/// As the keys of a `ConfigMap` are mounted: `ready` leads through `..data`, which is renamed into place.
+/// The keys of a `ConfigMap` are mounted like this: `ready` leads through `..data`, which is
+/// renamed into place.
 // Unix only: symbolic links.
 #[cfg(unix)]
 #[test]
@@ -113,21 +114,21 @@ fn a_symbolic_link_sets_it_while_it_leads_to_a_file() {
     waiter.begin(Call::Wait(Block));
     until_watching(waiter.id(), dir.path());
     symlink("..data/ready", &path).unwrap();
-    assert!(!open(&path).is_set().unwrap(), "it leads nowhere");
+    assert!(!open(&path).is_set().unwrap(), "the link leads nowhere");
     std::fs::create_dir(at("..1")).unwrap();
     std::fs::write(at("..1/ready"), "").unwrap();
     assert!(waiter.is_silent());
     symlink("..1", at("..data_tmp")).unwrap();
     std::fs::rename(at("..data_tmp"), at("..data")).unwrap();
     waiter.finish();
-    // A change behind the link, which no event reports here.
+    // The file behind the link changes, for which no file system event arrives.
     waiter.begin(Call::WaitCleared(Block));
     std::fs::remove_file(at("..1/ready")).unwrap();
     waiter.finish();
     waiter.begin(Call::Wait(Block));
     std::fs::write(at("..1/ready"), "").unwrap();
     waiter.finish();
-    // A link that leads to itself is an error, and not waited for.
+    // A link to itself is an error instead of a reason to wait.
     symlink("loop", at("loop")).unwrap();
     let options = Options::new().any_file_type(true);
     let error = options.open_event(at("loop")).unwrap_err();

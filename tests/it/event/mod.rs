@@ -1,4 +1,5 @@
-//! An event: set, cleared, waited for in each way, over processes and threads; its payload; what is refused.
+//! Events across processes and threads: setting, clearing, waiting in each form, payloads, and
+//! errors.
 
 mod consume;
 mod kinds;
@@ -26,7 +27,7 @@ pub(crate) fn dirs() -> (tempfile::TempDir, PathBuf) {
 const LONG: Duration = Duration::from_secs(1000);
 
 #[test]
-fn it_is_set_exactly_while_the_file_is_there() {
+fn it_is_set_exactly_while_the_file_exists() {
     limit!();
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();
@@ -52,12 +53,12 @@ fn it_is_set_exactly_while_the_file_is_there() {
     assert!(event.set_with(b"").unwrap());
     assert_eq!(event.payload().unwrap(), Some(vec![]));
     let names: Vec<_> = std::fs::read_dir(path.parent().unwrap()).unwrap().collect();
-    assert_eq!(names.len(), 1, "nothing lies beside it: {names:?}");
+    assert_eq!(names.len(), 1, "other files remain: {names:?}");
     assert_eq!(event.path(), path);
 }
 
 #[test]
-fn handles_and_futures_can_go_to_other_threads() {
+fn handles_and_futures_can_be_sent_to_other_threads() {
     limit!();
     fn is_free<T: Send + 'static>(_: &T) {}
     fn is_shared<T: Send + Sync + 'static>(_: &T) {}
@@ -74,7 +75,7 @@ fn handles_and_futures_can_go_to_other_threads() {
 }
 
 #[test]
-fn what_is_so_already_is_not_waited_for() {
+fn a_wait_for_the_current_state_returns_immediately() {
     limit!();
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();
@@ -138,7 +139,7 @@ fn setting_an_event_wakes_all_waiters_in_all_processes() {
     }
 }
 
-/// The backstop is so long that a wake-up which is lost shows as a round that does not end.
+/// The backstop is very long, so that a lost notification shows as a round that does not end.
 #[test]
 fn two_processes_lose_no_notification_in_thousands_of_rounds() {
     limit!();
@@ -161,7 +162,7 @@ fn two_processes_lose_no_notification_in_thousands_of_rounds() {
 }
 
 #[test]
-fn no_follower_misses_a_change() {
+fn every_waiting_process_notices_every_change() {
     limit!();
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();
@@ -171,7 +172,7 @@ fn no_follower_misses_a_change() {
         peer.begin(Call::Follow(rounds, way));
     }
     for round in 0..rounds {
-        let payload = if round % 16 == 0 { &b"now and then a payload"[..] } else { b"" };
+        let payload = if round % 16 == 0 { &b"an occasional payload"[..] } else { b"" };
         assert!(if payload.is_empty() { event.set() } else { event.set_with(payload) }.unwrap());
         for peer in &mut peers {
             assert_eq!(peer.finish(), "set", "round {round}");
@@ -229,7 +230,7 @@ fn a_wait_ends_at_its_deadline_with_a_specific_error() {
 }
 
 #[test]
-fn of_concurrent_setters_one_learns_that_it_was_clear() {
+fn exactly_one_of_concurrent_setters_returns_true() {
     limit!();
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();
@@ -277,20 +278,20 @@ fn no_partial_payload_is_read_when_setters_are_killed() {
         }
         assert!(is_whole(&event.payload().unwrap().unwrap()));
     }
-    assert!(seen.len() > 20, "it was hardly ever written: {seen:?}");
+    assert!(seen.len() > 20, "it was rarely written: {seen:?}");
     event.set_with(b"last").unwrap();
-    assert_eq!(written_aside(&path), [""; 0], "killed writers left it");
+    assert_eq!(written_aside(&path), [""; 0], "temporary files of killed writers remain");
     assert!(event.clear().unwrap());
 }
 
-/// The files beside the event that a writer is writing, or was writing when it was killed.
+/// Returns the temporary files next to the event, whether their setters are still alive or not.
 fn written_aside(path: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(path.parent().unwrap()).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter(|name| name.starts_with(".flockwork")).collect()
 }
 
-/// Twelve at a time, so that the first of them are done while others still write.
+/// Twelve setters run at a time, so that the first of them are done while others still write.
 #[test]
 fn setting_an_event_removes_files_of_killed_setters() {
     limit!();
@@ -305,7 +306,7 @@ fn setting_an_event_removes_files_of_killed_setters() {
             setter.begin(Call::SetWholePayloads(number));
             assert_eq!(setter.finish(), "begins");
         }
-        // Each while it writes, if it was quick; all of them sooner or later.
+        // A fast setter is killed while it writes; all of them are killed eventually.
         while let Some(mut setter) = setters.pop() {
             std::thread::sleep(Duration::from_micros(300 * setters.len() as u64));
             setter.kill();
@@ -318,7 +319,7 @@ fn setting_an_event_removes_files_of_killed_setters() {
 }
 
 #[test]
-fn what_is_not_a_regular_file_is_rejected_and_left_alone() {
+fn files_that_are_not_regular_are_rejected_and_left_alone() {
     limit!();
     let (dir, path) = dirs();
     let event = Event::open(&path).unwrap();
@@ -355,9 +356,9 @@ fn what_is_not_a_regular_file_is_rejected_and_left_alone() {
         std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
         check("is a symbolic link");
         assert!(!elsewhere.exists());
-        std::fs::write(&elsewhere, "somebody's").unwrap();
+        std::fs::write(&elsewhere, "theirs").unwrap();
         check("is a symbolic link");
-        assert_eq!(std::fs::read(&elsewhere).unwrap(), b"somebody's");
+        assert_eq!(std::fs::read(&elsewhere).unwrap(), b"theirs");
         std::fs::remove_file(&path).unwrap();
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
         #[cfg(not(target_vendor = "apple"))]
@@ -372,7 +373,7 @@ fn what_is_not_a_regular_file_is_rejected_and_left_alone() {
 }
 
 #[test]
-fn something_else_at_the_path_ends_a_wait_with_an_error() {
+fn a_non_regular_file_at_the_path_ends_a_wait_with_an_error() {
     limit!();
     let (dir, path) = dirs();
     let mut other = peer(&path, LATE_BACKSTOP);
@@ -382,12 +383,12 @@ fn something_else_at_the_path_ends_a_wait_with_an_error() {
     let error = other.answer().unwrap_err();
     assert!(error.starts_with("not-regular: ") && error.contains("a directory"), "{error}");
     std::fs::remove_dir(&path).unwrap();
-    std::fs::write(&path, "it works again").unwrap();
+    std::fs::write(&path, "the event works again").unwrap();
     other.run(Call::Wait(Block));
 }
 
 #[test]
-fn paths_that_can_be_no_event_are_refused() {
+fn invalid_event_paths_are_rejected() {
     limit!();
     let (dir, path) = dirs();
     for bad in ["", "a\0b"] {
@@ -405,15 +406,15 @@ fn paths_that_can_be_no_event_are_refused() {
     }
     std::fs::write(&path, "").unwrap();
     let below = path.join("below");
-    // Windows says "path not found" of it, and then finds no directory to be made there.
+    // Windows says "path not found", and the event then fails to create a directory.
     let error = Event::open(&below).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io, "{error}");
-    // A file that took the place of the directory later has nothing in it.
+    // A file that replaced the directory contains no event.
     let later = Event::open(dir.path().join("later/ready")).unwrap();
     std::fs::write(dir.path().join("later"), "").unwrap();
     assert!(!later.is_set().unwrap());
     assert_eq!(later.set().unwrap_err().kind(), ErrorKind::Io);
-    // Windows finds nothing there, and says so when it is to be made.
+    // Windows finds no such file, and returns an error when the event is set.
     let long = Event::open(dir.path().join("x".repeat(256)));
     assert!(long.and_then(|event| event.set()).is_err());
     let none: [&Event; 0] = [];
@@ -448,11 +449,11 @@ fn only_setting_an_event_creates_its_directory() {
     }
 }
 
-/// As `current -> releases/7` is before that release is there.
-// Unix only: Wine makes no symbolic links.
+/// A link such as `current -> releases/7` may exist before its target.
+// Unix only: Wine creates no symbolic links.
 #[cfg(unix)]
 #[test]
-fn a_parent_that_is_a_dangling_link_is_not_there_yet() {
+fn a_dangling_parent_link_counts_as_missing() {
     limit!();
     let (dir, _) = dirs();
     let (current, target) = (dir.path().join("current"), dir.path().join("releases/7"));
@@ -491,7 +492,7 @@ fn a_parent_that_is_a_dangling_link_is_not_there_yet() {
     }
 }
 
-/// A directory that is complete when it gets its name: nothing may be in its place before.
+/// The producer renames a complete directory to its final name, which must not exist before.
 #[test]
 fn a_waiter_lets_the_producer_rename_a_directory_into_place() {
     limit!();
@@ -535,7 +536,7 @@ fn the_first_setter_creates_missing_parents() {
     }
 }
 
-/// So long that there is no room for the name of one that was taken.
+/// The name leaves no room for the suffix of a taken payload.
 #[test]
 fn a_long_name_can_be_set_and_cleared() {
     limit!();
@@ -561,11 +562,11 @@ fn a_relative_path_is_resolved_when_the_event_is_opened() {
     other.run(Request::SetCurrentDir(elsewhere.path().into()));
     other.expect(Call::SetWith("hello".into()), true);
     assert_eq!(std::fs::read(&path).unwrap(), b"hello");
-    other.run(Request::SetCurrentDir("..".into())); // Windows does not remove the current directory of a process
+    other.run(Request::SetCurrentDir("..".into())); // Windows keeps it otherwise.
 }
 
 #[test]
-fn a_callback_is_called_with_an_event_that_is_missing() {
+fn the_callback_names_an_event_that_is_not_set() {
     limit!();
     use std::sync::Mutex;
     let (dir, _) = dirs();
@@ -602,7 +603,7 @@ fn a_callback_is_called_with_an_event_that_is_missing() {
     is_all(seen(), "c", "");
     let setting = events[3].clone();
     std::thread::spawn(move || {
-        crate::support::eventually("it is called", is_called);
+        crate::support::eventually("the callback is called", is_called);
         setting.set().unwrap();
     });
     block_on(Event::wait_all_async([&events[0], &events[3]])).unwrap();
@@ -610,7 +611,7 @@ fn a_callback_is_called_with_an_event_that_is_missing() {
 }
 
 #[test]
-fn any_and_all_of_several_in_different_directories() {
+fn wait_any_and_wait_all_work_across_directories() {
     limit!();
     let (dir, _) = dirs();
     let paths: Vec<PathBuf> =
@@ -651,7 +652,7 @@ fn any_and_all_of_several_in_different_directories() {
         Event::wait_all_timeout(&events, Duration::ZERO).unwrap();
         assert!(events.iter().all(|event| event.clear().unwrap()));
     }
-    // The same twice is none too many.
+    // Duplicates are permitted.
     events[0].set().unwrap();
     Event::wait_all([&events[0], &events[0]]).unwrap();
     assert_eq!(Event::wait_any([&events[1], &events[0], &events[0]]).unwrap(), 1);
@@ -660,7 +661,7 @@ fn any_and_all_of_several_in_different_directories() {
 // Unix only: mode bits. On Windows a file inherits the access list of its directory.
 #[cfg(unix)]
 #[test]
-fn what_is_created_has_the_access_that_was_asked_for() {
+fn created_files_have_the_requested_access() {
     limit!();
     use std::os::unix::fs::PermissionsExt as _;
     let (dir, _) = dirs();
@@ -686,7 +687,7 @@ fn what_is_created_has_the_access_that_was_asked_for() {
 fn on_wait_reports_a_long_wait() {
     limit!();
     let (_dir, path) = dirs();
-    let (send, heard) = std::sync::mpsc::channel();
+    let (send, calls) = std::sync::mpsc::channel();
     let event = Options::new()
         .on_wait(Duration::from_millis(5), move |waiting| {
             assert!(waiting.holders().is_empty());
@@ -702,20 +703,20 @@ fn on_wait_reports_a_long_wait() {
                 _ => block_on(event.wait_async()),
             });
             for _ in 0..3 {
-                let (told, words) = heard.recv().unwrap();
-                assert_eq!(told, path);
+                let (reported, words) = calls.recv().unwrap();
+                assert_eq!(reported, path);
                 assert!(words.starts_with("waiting for `"), "{words}");
             }
             event.set().unwrap();
             waiter.join().unwrap().unwrap();
         });
         event.clear().unwrap();
-        while heard.try_recv().is_ok() {}
+        while calls.try_recv().is_ok() {}
     }
-    assert!(heard.try_recv().is_err());
+    assert!(calls.try_recv().is_err());
 }
 
-// Linux only: errors and delays are injected by strace.
+// Linux only: strace injects errors and delays.
 #[cfg(target_os = "linux")]
 mod injected {
     use super::*;
@@ -724,14 +725,14 @@ mod injected {
     const SLOW: &str = "fdatasync:delay_enter=400000:when=1";
 
     #[test]
-    fn what_a_living_setter_writes_is_not_removed() {
+    fn the_file_of_a_living_setter_is_not_removed() {
         limit!();
         let (_dir, path) = dirs();
         let event = Event::open(&path).unwrap();
         let Some(mut slow) = strace(&[], SLOW) else { return };
         slow.open_event(&path, &[]);
         slow.begin(Call::SetWith("slow".into()));
-        crate::support::eventually("it writes", || written_aside(&path).len() == 1);
+        crate::support::eventually("the setter writes", || written_aside(&path).len() == 1);
         let living = written_aside(&path);
         let Some(mut killed) = strace(&[], "fdatasync:signal=KILL:when=1") else { return };
         killed.open_event(&path, &[]);
@@ -740,12 +741,13 @@ mod injected {
         assert_eq!(written_aside(&path).len(), 2);
         assert!(event.set_with(b"quick").unwrap());
         assert_eq!(written_aside(&path), living);
-        assert_eq!(slow.finish(), "false", "it was set meanwhile");
+        assert_eq!(slow.finish(), "false", "another setter was first");
         assert_eq!(event.payload().unwrap().unwrap(), b"slow");
         assert_eq!(written_aside(&path), [""; 0]);
     }
 
-    /// A lock that a forked copy has as well ends when the file has its name.
+    /// The lock on the temporary file ends before the file gets its name, even if a forked copy
+    /// shares it.
     #[test]
     fn an_event_that_was_set_is_not_locked() {
         limit!();
@@ -760,7 +762,7 @@ mod injected {
     #[test]
     fn payloads_need_no_locks() {
         limit!();
-        // The last is a network file system, where none is taken.
+        // The last case is a network file system, where setters lock nothing.
         let network = format!("flock:signal=KILL;statfs,{NFS}");
         for inject in ["flock:error=ENOSYS", "flock:error=ENOLCK", "flock:error=EACCES", &network] {
             let (_dir, path) = dirs();

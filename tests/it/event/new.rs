@@ -1,4 +1,5 @@
-//! Setting an event only if it is clear: of all who do at the same time one succeeds, and nothing is lost.
+//! Setting an event only if it is clear: one of several concurrent callers succeeds, and nothing is
+//! lost.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -26,8 +27,8 @@ fn an_event_that_is_set_keeps_its_payload() {
     assert!(event.set_new(b"three").unwrap());
     assert_eq!(event.consume().unwrap(), b"three");
     let left = std::fs::read_dir(dir.path()).unwrap().count();
-    assert_eq!(left, 1, "the lock file of the consumers alone is left");
-    // Missing directories are created, and something else is left as it is.
+    assert_eq!(left, 1, "only the consumers' lock file is left");
+    // Missing directories are created, and other kinds of files are left unchanged.
     let deep = Event::open(dir.path().join("a/b/ready")).unwrap();
     std::fs::remove_dir_all(dir.path().join("a")).or_else(is_missing).unwrap();
     assert!(deep.set_new("four").unwrap());
@@ -43,7 +44,7 @@ fn is_missing(error: std::io::Error) -> std::io::Result<()> {
 }
 
 #[test]
-fn of_many_callers_one_sets_it() {
+fn exactly_one_of_many_callers_sets_it() {
     limit!();
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();
@@ -81,7 +82,7 @@ fn four_producers_that_share_an_event_lose_nothing() {
     for _ in 0..4 * EACH {
         let payload = event.consume_timeout(Duration::from_secs(100)).unwrap();
         let payload = String::from_utf8(payload).unwrap();
-        assert!(consumed.insert(payload.clone()), "{payload} came twice");
+        assert!(consumed.insert(payload.clone()), "{payload} was consumed twice");
     }
     for producer in &mut producers {
         producer.finish();

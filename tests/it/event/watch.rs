@@ -1,4 +1,4 @@
-//! How those who wait for an event hear of it: whatever is done to its directory meanwhile, with one watcher for the
+//! How waiters notice an event: after any change to its directories, with one watcher for the
 //! process, and where nothing can be watched.
 
 use std::path::Path;
@@ -20,11 +20,9 @@ use crate::support::alone;
 use crate::support::{assert_waits, descriptors, threads};
 use crate::support::{eventually, until_watching};
 
-// ------------------------------------------------------------------------------------ directories
-
-/// Directories of the way are removed, moved and replaced while somebody waits; then the event is set at the same
-/// path, and heard of.
-fn hears_after(what: &str, change: impl Fn(&Path)) {
+/// Checks that a waiter notices the event after its parent directories were removed, moved or
+/// replaced, and the event was then set at the same path.
+fn notices_event_after(what: &str, change: impl Fn(&Path)) {
     let (dir, _) = dirs();
     let path = dir.path().join("a/b/ready");
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -47,48 +45,48 @@ fn hears_after(what: &str, change: impl Fn(&Path)) {
     }
 }
 
-// Unix only: Wine keeps a directory that is watched, when it is removed, and tells nobody.
+// Unix only: Wine keeps a watched directory after its removal, and notifies no process.
 #[cfg(unix)]
 #[test]
 fn a_recreated_directory_is_watched() {
     limit!();
-    hears_after("removed", |dir| std::fs::remove_dir(dir.join("a/b")).unwrap());
+    notices_event_after("removed", |dir| std::fs::remove_dir(dir.join("a/b")).unwrap());
 }
 
-// Unix only: Wine keeps a directory that is watched, when it is removed, and tells nobody.
+// Unix only: Wine keeps a watched directory after its removal, and notifies no process.
 #[cfg(unix)]
 #[test]
-fn a_directory_that_is_removed_with_the_one_above_it() {
+fn a_wait_survives_removal_of_its_parent_directory() {
     limit!();
-    hears_after("removed", |dir| std::fs::remove_dir_all(dir.join("a")).unwrap());
+    notices_event_after("removed", |dir| std::fs::remove_dir_all(dir.join("a")).unwrap());
 }
 
 #[test]
-fn a_directory_that_is_moved_away() {
+fn a_wait_survives_a_move_of_its_directory() {
     limit!();
-    hears_after("moved", |dir| {
+    notices_event_after("moved", |dir| {
         let aside = tempfile::tempdir_in(dir).unwrap();
         std::fs::rename(dir.join("a/b"), aside.path().join("c")).unwrap();
     });
 }
 
-// Unix only: Windows renames no directory onto another.
+// Unix only: Windows does not rename a directory onto another.
 #[cfg(unix)]
 #[test]
-fn a_directory_that_is_replaced_in_one_step() {
+fn a_wait_survives_replacement_of_its_directory() {
     limit!();
-    hears_after("replaced", |dir| {
+    notices_event_after("replaced", |dir| {
         std::fs::create_dir(dir.join("a/new")).unwrap();
         std::fs::rename(dir.join("a/new"), dir.join("a/b")).unwrap();
     });
 }
 
-// Unix only: Wine makes no symbolic links or junctions.
+// Unix only: Wine creates no symbolic links or junctions.
 #[cfg(unix)]
 #[test]
-fn a_directory_that_becomes_a_link_to_another() {
+fn a_wait_survives_its_directory_becoming_a_link() {
     limit!();
-    hears_after("linked", |dir| {
+    notices_event_after("linked", |dir| {
         let place = dir.join("a/b");
         let elsewhere = dir.join("elsewhere");
         let _ = std::fs::create_dir(&elsewhere);
@@ -101,7 +99,7 @@ fn a_directory_that_becomes_a_link_to_another() {
     });
 }
 
-/// Another path to the directory `own`.
+/// Returns another path to the directory `own`.
 #[cfg(unix)]
 fn another_path(own: &Path) -> std::path::PathBuf {
     let link = own.with_file_name("link");
@@ -114,7 +112,7 @@ fn another_path(own: &Path) -> std::path::PathBuf {
     own.with_file_name("OWN")
 }
 
-/// inotify has one watch for a directory, by whatever path it was asked for.
+/// inotify has one watch for a directory, whatever path was used to add it.
 #[test]
 fn two_paths_to_one_directory_are_watched_independently() {
     limit!();
@@ -136,7 +134,7 @@ fn two_paths_to_one_directory_are_watched_independently() {
                 waiter
             });
             if round % 3 == 0 {
-                // Of the second path nobody wants to hear any more, and its watch is let go.
+                // The last wait through the second path ends, and its watch is removed.
                 assert!(goes.wait_timeout(Duration::from_millis(1)).unwrap_err().is_timed_out());
                 std::thread::sleep(Duration::from_millis(40));
             }
@@ -149,8 +147,8 @@ fn two_paths_to_one_directory_are_watched_independently() {
     }
 }
 
-/// notify forgets what it watches below a directory that is moved.
-// Unix only: Windows moves no directory below which one is open, as those that are watched are.
+/// notify loses its watches below a directory that is moved.
+// Unix only: Windows does not move a directory that has an open, and so a watched, one below it.
 #[cfg(unix)]
 #[test]
 fn a_directory_whose_parent_is_moved_and_restored_is_watched() {
@@ -175,7 +173,7 @@ fn a_directory_whose_parent_is_moved_and_restored_is_watched() {
     }
 }
 
-/// What no event tells of is seen by the next look of those that come anyway.
+/// A waiter notices a change without a file system event at its next periodic check.
 #[test]
 fn a_moved_ancestor_directory_is_noticed_within_the_backstop() {
     limit!();
@@ -187,7 +185,7 @@ fn a_moved_ancestor_directory_is_noticed_within_the_backstop() {
         other.begin(Call::Wait(Block));
         until_watching(other.id(), path.parent().unwrap());
         let moved = std::fs::rename(dir.path().join("a"), dir.path().join(round.to_string()));
-        // Windows moves no directory below which one is open, as one that is watched is; Wine does.
+        // Windows does not move a directory that has an open one below it, but Wine does.
         assert!(moved.is_ok() || cfg!(windows), "{moved:?}");
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, "").unwrap();
@@ -196,7 +194,7 @@ fn a_moved_ancestor_directory_is_noticed_within_the_backstop() {
     }
 }
 
-/// Nothing of the way is there, and it may not be made by who waits.
+/// The parent directory does not exist, and the waiter may not create it.
 // Unix only: becomes another user, and sets mode bits.
 #[cfg(unix)]
 #[test]
@@ -228,16 +226,16 @@ fn a_user_without_write_permission_can_wait() {
             assert!(answer.contains("must be able to write to the directory"), "{answer}");
         }
         assert_eq!(later.payload().unwrap().unwrap(), b"hello");
-        // A directory that may be entered and not read cannot be watched either.
+        // A directory that a user may enter but not read cannot be watched.
         set_mode(path.parent().unwrap(), 0o711);
         later.clear().unwrap();
-        let mut other = crate::support::unprivileged::unprivileged(); // the first one may still watch it
+        let mut other = crate::support::unprivileged::unprivileged(); // The first may still watch.
         other.open_event(&path, LATE_BACKSTOP);
         other.expect(Call::IsEventDriven, false);
         other.begin(Call::Wait(Block));
         later.set_with(b"again").unwrap();
         other.finish();
-        // And a payload that may not be read is not consumed.
+        // A payload that may not be read is not consumed.
         set_mode(path.parent().unwrap(), 0o777);
         set_mode(&path, 0o600);
         let answer = other.expect_error(Call::Consume(Try));
@@ -247,7 +245,7 @@ fn a_user_without_write_permission_can_wait() {
     }
 }
 
-/// A fork copies the waiters' mutexes as they are at that moment, and not the threads that may have locked them.
+/// A fork copies the waiters' mutexes as they are, but not the threads that may have locked them.
 // Unix only: Windows has no fork.
 #[cfg(unix)]
 #[test]
@@ -296,14 +294,12 @@ fn a_process_forked_during_waits_can_wait() {
     });
 }
 
-// -------------------------------------------------------------------------------------- one watcher
-
 #[test]
 fn waits_are_event_driven_where_the_system_supports_it() {
     limit!();
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();
-    eventually("an instance is free", || event.is_event_driven());
+    eventually("an inotify instance is free", || event.is_event_driven());
     let polling = Options::new().poll_interval(Duration::from_millis(2)).open_event(&path).unwrap();
     assert!(!polling.is_event_driven());
     let mut other = peer(&path, &[Setting::PollMilliseconds(2)]);
@@ -317,7 +313,7 @@ fn waits_are_event_driven_where_the_system_supports_it() {
     other.expect(Call::Consume(Block), "");
 }
 
-// Linux only: counts descriptors, threads and watches by `/proc`.
+// Linux only: counts descriptors, threads and watches through `/proc`.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_thousand_waiters_share_one_watcher_and_leave_nothing() {
@@ -339,10 +335,14 @@ fn a_thousand_waiters_share_one_watcher_and_leave_nothing() {
             for future in &mut futures {
                 assert_waits(future);
             }
-            eventually("all are watched", || {
+            eventually("all directories are watched", || {
                 crate::support::watches(own).iter().map(Vec::len).collect::<Vec<_>>() == [5]
             });
-            assert!(threads() <= threads_before + 3, "hub, notify and timer: {}", threads());
+            assert!(
+                threads() <= threads_before + 3,
+                "more than the hub, notify and the timer: {}",
+                threads()
+            );
             if round == 1 {
                 for event in &events {
                     event.set().unwrap();
@@ -354,7 +354,7 @@ fn a_thousand_waiters_share_one_watcher_and_leave_nothing() {
                     event.clear().unwrap();
                 }
             }
-            // Those of four directories give up.
+            // The waits for the events of four directories are dropped.
             let last: Vec<_> =
                 futures.into_iter().enumerate().filter(|(n, _)| n % 5 == 0).collect();
             if round != 1 {
@@ -370,7 +370,7 @@ fn a_thousand_waiters_share_one_watcher_and_leave_nothing() {
     });
 }
 
-// Linux only: counts descriptors and threads by `/proc`.
+// Linux only: counts descriptors and threads through `/proc`.
 #[cfg(target_os = "linux")]
 #[test]
 fn ten_thousand_waits_and_dropped_futures_leave_nothing() {
@@ -392,14 +392,14 @@ fn ten_thousand_waits_and_dropped_futures_leave_nothing() {
     });
 }
 
-// Linux only: counts wake-ups by `/proc`.
+// Linux only: counts wake-ups through `/proc`.
 #[cfg(target_os = "linux")]
 #[test]
 fn an_idle_waiter_wakes_at_most_once_a_second() {
     limit!();
     use crate::peer::Way::Timeout;
     let (dir, _) = dirs();
-    // The tick itself, and for a future the timer that wakes its thread.
+    // Each waiter has a periodic check, and a future has a timer that wakes its thread.
     let calls = [
         ("timeout", Call::Wait(Timeout(1_000_000)), 1.4),
         ("future", Call::Wait(Async), 2.4),
@@ -420,8 +420,8 @@ fn an_idle_waiter_wakes_at_most_once_a_second() {
     }
 }
 
-/// Others' files in the directory, however many, are no reason to look.
-// Linux only: counts wake-ups by `/proc`.
+/// No number of other files in the directory wakes a waiter.
+// Linux only: counts wake-ups through `/proc`.
 #[cfg(target_os = "linux")]
 #[test]
 fn other_files_do_not_wake_a_waiter() {
@@ -435,13 +435,14 @@ fn other_files_do_not_wake_a_waiter() {
         let status = |task: std::io::Result<std::fs::DirEntry>| {
             std::fs::read_to_string(task.unwrap().path().join("status")).unwrap()
         };
-        // Of the thread that runs the peer; the hub's and notify's have names of their own.
+        // The thread that runs the peer has this name; the hub's thread and notify's have other
+        // names.
         let status = tasks.map(status).find(|s| s.starts_with("Name:\tpeer::entry"));
-        let status = status.expect("libtest names a test's thread");
+        let status = status.expect("libtest gives a test's thread its name");
         let line = status.lines().find(|line| line.starts_with("voluntary")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
     };
-    eventually("it sleeps", || {
+    eventually("the waiter sleeps", || {
         let before = waiter();
         std::thread::sleep(Duration::from_millis(100));
         waiter() == before
@@ -457,8 +458,9 @@ fn other_files_do_not_wake_a_waiter() {
     other.finish();
 }
 
-/// More waits than the system remembers: it says so (`IN_Q_OVERFLOW`), and everything is looked at.
-// Linux only: fills the queue of inotify, whose length `/proc` tells.
+/// The kernel's queue of events overflows, so the kernel reports `IN_Q_OVERFLOW` and all events are
+/// checked.
+// Linux only: fills the inotify queue, whose length `/proc` shows.
 #[cfg(target_os = "linux")]
 #[test]
 fn an_overflow_of_the_systems_queue_is_noticed() {
@@ -470,14 +472,14 @@ fn an_overflow_of_the_systems_queue_is_noticed() {
         .parse()
         .unwrap();
     if limit > 100_000 {
-        return; // somebody has raised it sixfold, and this would take long
+        return; // The limit was raised, so that this would take long.
     }
     let mut other = peer(&path, LATE_BACKSTOP);
     other.begin(Call::Wait(Block));
     until_watching(other.id(), dir.path());
     let pid = rustix::process::Pid::from_raw(other.id().try_into().unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
-    // Each is three events, and two that are alike after each other are one.
+    // Each iteration is three events, and the kernel merges two equal events in a row.
     for number in 0..limit / 2 {
         std::fs::write(dir.path().join(format!("other.{}", number % 2)), "x").unwrap();
         std::fs::remove_file(dir.path().join(format!("other.{}", number % 2))).unwrap();
@@ -487,8 +489,8 @@ fn an_overflow_of_the_systems_queue_is_noticed() {
     other.finish();
 }
 
-/// A user has 128 instances by default: the others poll.
-// Linux only: exhausts the inotify instances of a user; elsewhere there is no such limit.
+/// A user has 128 inotify instances by default, so some of the processes poll.
+// Linux only: exhausts a user's inotify instances; other systems have no such limit.
 #[cfg(target_os = "linux")]
 #[test]
 fn three_hundred_processes_wait_for_one_event_and_all_wake() {
@@ -497,7 +499,7 @@ fn three_hundred_processes_wait_for_one_event_and_all_wake() {
     let (dir, path) = dirs();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
     let event = Event::open(&path).unwrap();
-    // As another user where that is possible, so that other tests have instances left.
+    // The peers run as another user where possible, so that other tests have instances left.
     let mut starter = crate::support::unprivileged::Unprivileged::new();
     let mut peers: Vec<Peer> = (0..300).map(|_| starter.start()).collect();
     for peer in &mut peers {
@@ -506,7 +508,7 @@ fn three_hundred_processes_wait_for_one_event_and_all_wake() {
     for (number, peer) in peers.iter_mut().enumerate() {
         peer.finish();
         peer.begin(Call::Wait(Block));
-        // One of them watches for certain, however late its watching thread runs.
+        // One of the peers watches for certain, however late its watching thread starts.
         if number == 0 {
             until_watching(peer.id(), dir.path());
         }
@@ -518,15 +520,13 @@ fn three_hundred_processes_wait_for_one_event_and_all_wake() {
     }
 }
 
-// ------------------------------------------------------------------------------------------ scarcity
-
-// Linux only: errors are injected by strace.
+// Linux only: strace injects the errors.
 #[cfg(target_os = "linux")]
 mod scarce {
     use super::*;
     use crate::support::strace::strace;
 
-    /// Every way of waiting still ends with what is waited for.
+    /// Checks that every form of wait still ends when the event is set or cleared.
     fn assert_waits_without_events(inject: &str) {
         use crate::peer::Way::Timeout;
         let Some(mut other) = strace(&[], inject) else { return };
@@ -567,7 +567,8 @@ mod scarce {
         assert_waits_without_events("inotify_add_watch:error=ENOSPC");
     }
 
-    /// notify tells nobody. (It panics, which is seen on standard error.)
+    /// notify does not report that its thread has ended. (It panics, and the message appears on
+    /// standard error.)
     #[test]
     fn when_notifys_own_thread_ends_waits_are_polled() {
         limit!();
@@ -593,14 +594,14 @@ mod scarce {
         assert_waits_without_events("clone3,clone:error=EAGAIN");
     }
 
-    /// There the directory is read instead of asking for the file: `stat` says what it remembers.
+    /// Waiters read the directory, because `stat` may return a cached result.
     #[test]
     fn on_a_network_file_system_the_directory_is_read() {
         limit!();
         assert_waits_without_events("statfs,fstatfs:poke_exit=@arg2=6969000000000000");
     }
 
-    /// It may be entered (0711), so the names in it can be asked for.
+    /// The user may enter the directory (0711), so it can look up single names.
     #[test]
     fn on_a_network_file_system_a_directory_need_not_be_listed() {
         limit!();
@@ -619,7 +620,7 @@ mod scarce {
         other.run(Call::WaitCleared(Block));
     }
 
-    /// Asked for again after ten seconds; from then on the waiter sleeps.
+    /// The waiter adds the watch after ten seconds, and sleeps from then on.
     #[test]
     fn a_watch_that_failed_is_retried_later() {
         limit!();

@@ -1,4 +1,4 @@
-//! One try: a child, what goes wrong for it, and what is asked of the system afterwards.
+//! One attempt: starts a child, injects a fault into it, and checks the files and locks afterwards.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -11,32 +11,32 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::peer::line::Words as _;
 
-use super::child::{MARK, Order, ROLE, SAYS, Said};
+use super::child::{MARK, Order, PREFIX, ROLE, Reply};
 use super::operations::{Meanwhile, Operation, state_of, state_with};
 
-/// Who takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A child that takes longer hangs.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What goes wrong.
+/// The fault of one attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fault {
     Nothing,
-    /// Nothing: all system calls are listed.
+    /// No fault; the attempt lists all system calls.
     Listed(&'static str),
-    /// That call of the thread that does the operation.
+    /// A system call fails in the thread that runs the operation.
     Caller {
         call: String,
         error: &'static str,
         when: usize,
     },
-    /// That call of each other thread.
+    /// A system call fails in each other thread.
     Helpers {
         call: String,
         error: &'static str,
         when: usize,
         spend: usize,
     },
-    /// A limit of this process.
+    /// A resource limit of the child is reached.
     Limit {
         resource: &'static str,
         room: u64,
@@ -51,7 +51,9 @@ impl std::fmt::Display for Fault {
             Self::Helpers { call, error, when, .. } => {
                 write!(f, "{call}:error={error}:when={when} of helper threads")
             }
-            Self::Limit { resource, room } => write!(f, "limit of {resource}, room for {room}"),
+            Self::Limit { resource, room } => {
+                write!(f, "limit of {resource}, with room for {room}")
+            }
         }
     }
 }
@@ -65,15 +67,15 @@ pub(super) enum Outcome {
         text: String,
     },
     Panic,
-    /// By this signal.
+    /// The signal that killed the child.
     Killed(i32),
 }
 
 impl Outcome {
-    fn of(said: Said) -> Self {
-        match said {
-            Said::Ok(answer) => Self::Ok(answer),
-            Said::Err(kind, number, text) => {
+    fn of(reply: Reply) -> Self {
+        match reply {
+            Reply::Ok(answer) => Self::Ok(answer),
+            Reply::Err(kind, number, text) => {
                 Self::Err { kind, number: (number != 0).then_some(number), text }
             }
             _ => Self::Panic,
@@ -85,37 +87,37 @@ impl Outcome {
     }
 }
 
-/// What came of a try.
+/// The result of an attempt.
 #[derive(Debug)]
 pub(super) struct Tried {
-    /// Whether the fault happened at all.
+    /// Whether the fault occurred at all.
     pub(super) is_reached: bool,
     pub(super) outcome: Outcome,
     pub(super) before: Vec<String>,
     pub(super) after: Vec<String>,
-    /// What the other process made, before the operation did anything with it.
-    pub(super) made: Option<Vec<String>>,
-    /// What is wrong with it.
+    /// What the other process created, as it was before the operation changed it.
+    pub(super) created: Option<Vec<String>>,
+    /// Everything that was wrong.
     pub(super) problems: Vec<String>,
-    /// The calls of the thread that did it, and the most of any other thread.
+    /// The trace, the id of the thread that ran the operation, and the line of the fault.
     pub(super) log: String,
     pub(super) thread: String,
     pub(super) line: String,
 }
 
-/// How a child is started.
+/// How to start a child.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Manner<'a> {
-    /// A wrapper.
+    /// A command that runs the child, with its arguments.
     pub(super) through: &'a [&'a str],
-    /// Another copy of this binary, as somebody who is no superuser.
+    /// A copy of this binary, which an ordinary user runs instead.
     pub(super) unprivileged: Option<&'a Path>,
 }
 
 struct Running {
     child: Child,
     input: Option<ChildStdin>,
-    said: Receiver<Said>,
+    reply: Receiver<Reply>,
 }
 
 impl Running {
@@ -144,35 +146,35 @@ impl Running {
             .stderr(File::create(root.join("stderr")).unwrap());
         let mut child = command.spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
-        let (send, said) = channel();
+        let (send, reply) = channel();
         std::thread::spawn(move || {
             for line in output.lines().map_while(Result::ok) {
-                // libtest writes "test faults::entry ... " before it without a line's end.
-                if let Some((_, what)) = line.split_once(SAYS) {
-                    let _ = send.send(Said::from_line(what));
+                // libtest writes "test faults::entry ... " without a line end first.
+                if let Some((_, reply)) = line.split_once(PREFIX) {
+                    let _ = send.send(Reply::from_line(reply));
                 }
             }
         });
         let input = child.stdin.take();
-        Self { child, input, said }
+        Self { child, input, reply }
     }
 
-    fn tell(&mut self, order: &Order) {
+    fn send(&mut self, order: &Order) {
         let _ = writeln!(self.input.as_mut().unwrap(), "{}", order.to_line());
     }
 
-    fn listen(&mut self) -> Result<Said, String> {
+    fn receive(&mut self) -> Result<Reply, String> {
         use std::sync::mpsc::RecvTimeoutError;
-        match self.said.recv_timeout(PATIENCE) {
-            Ok(said) => Ok(said),
+        match self.reply.recv_timeout(REPLY_TIMEOUT) {
+            Ok(reply) => Ok(reply),
             Err(RecvTimeoutError::Timeout) => Err(format!("hangs\n{}", self.dump())),
             Err(RecvTimeoutError::Disconnected) => Err("ended".into()),
         }
     }
 
-    fn ask(&mut self, order: &Order) -> Result<Said, String> {
-        self.tell(order);
-        self.listen().map_err(|problem| format!("at {order:?} it {problem}"))
+    fn ask(&mut self, order: &Order) -> Result<Reply, String> {
+        self.send(order);
+        self.receive().map_err(|problem| format!("the child {problem} at {order:?}"))
     }
 
     fn tasks(&self) -> Vec<PathBuf> {
@@ -180,7 +182,7 @@ impl Running {
         tasks.map(|tasks| tasks.flatten().map(|task| task.path()).collect()).unwrap_or_default()
     }
 
-    /// What each of its threads does.
+    /// Describes what each thread of the child does.
     fn dump(&self) -> String {
         use std::fmt::Write as _;
         let mut dump = String::new();
@@ -193,7 +195,8 @@ impl Running {
         dump
     }
 
-    /// How often its threads have gone to sleep and been woken; `None` if any of them runs, or is stopped.
+    /// Returns how many context switches the child's threads had, or `None` if any of them runs or
+    /// is stopped.
     fn is_asleep(&self) -> Option<u64> {
         let mut switches = 0;
         for task in self.tasks() {
@@ -212,14 +215,15 @@ impl Running {
         Some(switches)
     }
 
-    /// Until it has said something, or all of its threads sleep for a while. Whether it has not said anything.
-    fn until_it_waits(&mut self, heard: &mut Option<Said>) -> bool {
+    /// Waits until the child has answered, or all of its threads have slept for a while. Returns
+    /// whether it has not answered.
+    fn until_it_waits(&mut self, early_reply: &mut Option<Reply>) -> bool {
         let start = Instant::now();
         let (mut before, mut calm) = (None, 0);
         while start.elapsed() < Duration::from_millis(400) {
-            match self.said.recv_timeout(Duration::from_millis(2)) {
-                Ok(said) => {
-                    *heard = Some(said);
+            match self.reply.recv_timeout(Duration::from_millis(2)) {
+                Ok(reply) => {
+                    *early_reply = Some(reply);
                     return false;
                 }
                 Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return false,
@@ -243,7 +247,7 @@ impl Drop for Running {
     }
 }
 
-/// strace on a child, until it lets go.
+/// An strace process, attached to a child until this value is dropped.
 struct Tracer {
     strace: Child,
 }
@@ -284,7 +288,7 @@ impl Tracer {
                 }
             }
         }
-        // What it says later is in nobody's way.
+        // The pipe is drained, so that strace never blocks on it.
         std::thread::spawn(move || lines.for_each(drop));
         Ok(Some(Self { strace }))
     }
@@ -298,7 +302,7 @@ impl Drop for Tracer {
     }
 }
 
-/// A bare lock of another open file than any of the child's.
+/// Locks a file with plain `flock(2)` on an open file of this process.
 fn bare(path: &Path, exclusive: bool) -> Option<File> {
     let file = File::options().read(true).write(true).open(path);
     let file = file.or_else(|_| File::open(path)).ok()?;
@@ -310,8 +314,8 @@ fn bare(path: &Path, exclusive: bool) -> Option<File> {
     flock(&file, operation).is_ok().then_some(file)
 }
 
-fn let_go(file: &File) {
-    // Explicitly: another test may be forking a child, which has it too until its exec.
+fn unlock(file: &File) {
+    // Another test may be forking a child, which would keep the descriptor until its exec.
     let _ = flock(file, FlockOperation::Unlock);
 }
 
@@ -327,20 +331,20 @@ pub(super) fn files_below(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// What is locked in there, as anybody sees it who asks the kernel, and whether exclusively. Records are only looked at
-/// where nothing should be locked: who holds has theirs locked as well.
+/// Returns the files that are locked according to the kernel, and whether exclusively. Records are
+/// included only where nothing should be locked, because a holder locks its record, too.
 fn locked_below(dir: &Path, with_records: bool) -> Vec<(String, bool)> {
     let mut locked = Vec::new();
     for path in files_below(dir) {
         let name = path.strip_prefix(dir).unwrap().to_string_lossy().into_owned();
-        // A second name of a slot.
+        // Slots have a second name there.
         if name.contains("/.slots/") || !with_records && is_record(&name) {
             continue;
         }
         if let Some(file) = bare(&path, true) {
-            let_go(&file);
+            unlock(&file);
         } else if let Some(file) = bare(&path, false) {
-            let_go(&file);
+            unlock(&file);
             locked.push((name, false));
         } else if path.exists() {
             locked.push((name, true));
@@ -353,13 +357,13 @@ fn is_record(name: &str) -> bool {
     name.ends_with(".holder") || name.contains("holders/")
 }
 
-/// Nothing is locked in there, in the end.
+/// Fails unless all files end up unlocked.
 #[cfg(feature = "cli")]
 pub(super) fn locks_below(dir: &Path) -> Result<(), String> {
     judge_locks(dir, &[])
 }
 
-/// Until exactly this is locked.
+/// Waits until exactly the expected files are locked.
 fn judge_locks(dir: &Path, expected: &[(&str, bool)]) -> Result<(), String> {
     let start = Instant::now();
     let mut wanted: Vec<_> =
@@ -380,16 +384,16 @@ fn judge_locks(dir: &Path, expected: &[(&str, bool)]) -> Result<(), String> {
             return Ok(());
         }
         if start.elapsed() > Duration::from_secs(20) {
-            return Err(format!("locked (true: exclusively) is {locked:?}, and not {wanted:?}"));
+            return Err(format!("{locked:?} is locked (true: exclusively), not {wanted:?}"));
         }
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
-fn do_deed(meanwhile: Meanwhile, root: &Path) {
+fn act_as_other(meanwhile: Meanwhile, root: &Path) {
     let dir = root.join("d");
     match meanwhile {
-        Meanwhile::Makes(name) => {
+        Meanwhile::Creates(name) => {
             let (aside, at) = (root.join("aside"), dir.join(name));
             std::fs::create_dir_all(at.parent().unwrap()).unwrap();
             std::fs::write(&aside, "payload").unwrap();
@@ -413,7 +417,7 @@ pub(super) fn attempt(operation: &Operation, fault: &Fault, manner: Manner<'_>) 
         outcome: Outcome::Panic,
         before: Vec::new(),
         after: Vec::new(),
-        made: None,
+        created: None,
         problems: Vec::new(),
         log: String::new(),
         thread: String::new(),
@@ -424,18 +428,21 @@ pub(super) fn attempt(operation: &Operation, fault: &Fault, manner: Manner<'_>) 
     }
     let stderr = std::fs::read_to_string(root.join("stderr")).unwrap_or_default();
     if has_panicked(&stderr) {
-        tried.problems.push(format!("it said: {stderr}"));
+        tried.problems.push(format!("the child printed: {stderr}"));
     }
     tried
 }
 
-/// Whether anything panicked. Of notify's panics `src/wait/watch/watcher.rs` makes up for those in the one thread that calls it, and
-/// all that comes of them is what std says about them.
+/// Whether a thread panicked. Panics of notify in the one thread that calls it do not count:
+/// `src/wait/watch/watcher.rs` recovers from them, and std prints a message.
 fn has_panicked(stderr: &str) -> bool {
-    let of_others =
+    let is_of_other_thread =
         |line: &&str| !line.contains("thread 'flockwork-watch'") || !line.contains("/notify-8.");
     stderr.contains("abort")
-        || stderr.lines().filter(|line| line.contains("panicked at")).any(|line| of_others(&line))
+        || stderr
+            .lines()
+            .filter(|line| line.contains("panicked at"))
+            .any(|line| is_of_other_thread(&line))
 }
 
 fn carry_out(
@@ -447,108 +454,117 @@ fn carry_out(
 ) -> Result<(), String> {
     let dir = root.join("d");
     let mut child = Running::start(operation, root, manner);
-    let ready = child.listen().map_err(|problem| format!("while it prepared it {problem}"))?;
-    let Said::Ready(thread) = ready else { return Err(format!("it said {ready:?}")) };
+    let ready =
+        child.receive().map_err(|problem| format!("the child {problem} during its preparation"))?;
+    let Reply::Ready(thread) = ready else { return Err(format!("unexpected reply: {ready:?}")) };
     tried.thread = thread;
     tried.before = state_of(&dir);
-    if let Meanwhile::Makes(name) = operation.meanwhile {
-        tried.made = Some(state_with(name, "payload"));
+    if let Meanwhile::Creates(name) = operation.meanwhile {
+        tried.created = Some(state_with(name, "payload"));
     }
-    let mut obstacles = Vec::new();
+    let mut other_locks = Vec::new();
     if let Meanwhile::Held(files) | Meanwhile::HeldToTheEnd(files) = operation.meanwhile {
         for (file, exclusive) in files {
-            obstacles.push(bare(&dir.join(file), *exclusive).expect("an obstacle"));
+            other_locks.push(bare(&dir.join(file), *exclusive).expect("the file is lockable"));
         }
     }
     let log = root.join("log");
     let tracer = Tracer::attach(&tried.thread, fault, &log)?;
-    child.tell(&match fault {
+    child.send(&match fault {
         Fault::Helpers { call, spend, .. } => Order::GoAndSpend(call.clone(), *spend),
         Fault::Limit { resource, room } => Order::GoWithLimit(resource.to_string(), *room),
         _ => Order::Go,
     });
-    let mut heard = None;
+    let mut early_reply = None;
     match operation.meanwhile {
         Meanwhile::Nothing | Meanwhile::HeldToTheEnd(_) => {}
-        _ if child.until_it_waits(&mut heard) => {
-            obstacles.drain(..).for_each(|file| let_go(&file));
-            do_deed(operation.meanwhile, root);
+        _ if child.until_it_waits(&mut early_reply) => {
+            other_locks.drain(..).for_each(|file| unlock(&file));
+            act_as_other(operation.meanwhile, root);
         }
         _ => {}
     }
-    let said = heard.map_or_else(|| child.listen(), Ok);
+    let reply = early_reply.map_or_else(|| child.receive(), Ok);
     drop(tracer);
-    obstacles.drain(..).for_each(|file| let_go(&file));
+    other_locks.drain(..).for_each(|file| unlock(&file));
     read_log(fault, &log, tried);
-    tried.outcome = match said {
-        Ok(said) => Outcome::of(said),
+    tried.outcome = match reply {
+        Ok(reply) => Outcome::of(reply),
         Err(problem) if problem == "ended" => {
-            its_end(child, &dir, tried)?;
-            return its_heir(operation, manner, root);
+            check_death(child, &dir, tried)?;
+            return check_next_child(operation, manner, root);
         }
-        Err(problem) => return Err(format!("it {problem}\n{}", tried.log)),
+        Err(problem) => return Err(format!("the child {problem}\n{}", tried.log)),
     };
     tried.after = state_of(&dir);
     let mut expected = operation.keeps.to_vec();
     if tried.outcome.is_ok() {
         expected.extend(operation.holds);
     }
-    judge_locks(&dir, &expected).map_err(|problem| format!("afterwards {problem}"))?;
+    judge_locks(&dir, &expected).map_err(|problem| format!("after the operation, {problem}"))?;
     child.ask(&Order::Drop)?;
-    judge_locks(&dir, &[]).map_err(|problem| format!("when all is dropped {problem}"))?;
-    // The next call.
-    child.ask(&Order::Prepare).map_err(|problem| format!("before the next call {problem}"))?;
-    child.tell(&Order::ActAgain);
-    do_deed(operation.meanwhile, root);
-    let next = child.listen().map_err(|problem| format!("at the next call it {problem}"))?;
-    if !matches!(next, Said::Ok(_)) {
+    judge_locks(&dir, &[]).map_err(|problem| format!("after all guards are dropped, {problem}"))?;
+    // The same handle repeats the call.
+    child
+        .ask(&Order::Prepare)
+        .map_err(|problem| format!("the child {problem} before the next call"))?;
+    child.send(&Order::ActAgain);
+    act_as_other(operation.meanwhile, root);
+    let next =
+        child.receive().map_err(|problem| format!("the child {problem} at the next call"))?;
+    if !matches!(next, Reply::Ok(_)) {
         return Err(format!("the next call: {next:?}"));
     }
     let expected = [operation.keeps, operation.holds].concat();
-    judge_locks(&dir, &expected).map_err(|problem| format!("after the next call {problem}"))?;
+    judge_locks(&dir, &expected).map_err(|problem| format!("after the next call, {problem}"))?;
     child.ask(&Order::Drop)?;
-    judge_locks(&dir, &[]).map_err(|problem| format!("when all is dropped again {problem}"))?;
+    judge_locks(&dir, &[])
+        .map_err(|problem| format!("after all guards are dropped again, {problem}"))?;
     drop(child.input.take());
     let status = child.child.wait().map_err(|error| error.to_string())?;
     if !status.success() {
-        return Err(format!("it ended by {status}"));
+        return Err(format!("the child ended with {status}"));
     }
     let is_left = |path: &PathBuf| {
         let name = path.strip_prefix(&dir).unwrap().to_string_lossy();
         if is_record(&name) {
-            // One that could not be removed says that nobody holds.
+            // A record that could not be removed contains one line, which marks it as released.
             return std::fs::read_to_string(path).is_ok_and(|text| text.lines().count() != 1);
         }
         let aside = [".flockwork.", ".flock.new", ".holder.new", ".taken", ".again"];
         aside.iter().any(|aside| name.contains(aside))
     };
     let left: Vec<_> = files_below(&dir).into_iter().filter(is_left).collect();
-    // What could not be removed is there.
+    // A file whose removal failed is still there.
     let is_removal = matches!(fault, Fault::Caller { call, .. } if call.starts_with("unlink"));
     if !left.is_empty() && !is_removal {
-        return Err(format!("there is left {left:?}"));
+        return Err(format!("remaining files: {left:?}"));
     }
     Ok(())
 }
 
-/// It died of it: what it held is free.
-fn its_end(mut child: Running, dir: &Path, tried: &mut Tried) -> Result<(), String> {
+/// Checks that the fault killed the child, and that its locks are released.
+fn check_death(mut child: Running, dir: &Path, tried: &mut Tried) -> Result<(), String> {
     use std::os::unix::process::ExitStatusExt as _;
     let status = child.child.wait().map_err(|error| error.to_string())?;
-    let Some(signal) = status.signal() else { return Err(format!("it ended by {status}")) };
+    let Some(signal) = status.signal() else {
+        return Err(format!("the child ended with {status}"));
+    };
     tried.outcome = Outcome::Killed(signal);
     tried.after = state_of(dir);
-    judge_locks(dir, &[]).map_err(|problem| format!("when it is dead {problem}"))
+    judge_locks(dir, &[]).map_err(|problem| format!("after the child died, {problem}"))
 }
 
-/// And another process does the same.
-fn its_heir(operation: &Operation, manner: Manner<'_>, root: &Path) -> Result<(), String> {
+/// Checks that another process can perform the same operation.
+fn check_next_child(operation: &Operation, manner: Manner<'_>, root: &Path) -> Result<(), String> {
     let mut child = Running::start(operation, root, manner);
-    child.listen().map_err(|problem| format!("the next one, preparing, {problem}"))?;
-    child.tell(&Order::ActAgain);
-    do_deed(operation.meanwhile, root);
-    let next = child.listen().map_err(|problem| format!("the next one {problem}"))?;
-    if let Said::Ok(_) = next { Ok(()) } else { Err(format!("the next one: {next:?}")) }
+    child
+        .receive()
+        .map_err(|problem| format!("the next child {problem} during its preparation"))?;
+    child.send(&Order::ActAgain);
+    act_as_other(operation.meanwhile, root);
+    let next = child.receive().map_err(|problem| format!("the next child {problem}"))?;
+    if let Reply::Ok(_) = next { Ok(()) } else { Err(format!("the next child: {next:?}")) }
 }
 
 fn read_log(fault: &Fault, log: &Path, tried: &mut Tried) {
@@ -565,11 +581,11 @@ fn read_log(fault: &Fault, log: &Path, tried: &mut Tried) {
     tried.line = hit.unwrap_or_default();
 }
 
-/// System calls, each with how often it was made before what matters, and within it.
+/// System calls, each with its number of occurrences before the operation and within it.
 pub(super) type Calls = Vec<(String, usize, usize)>;
 
-/// Of a listed run: how often each call was made by the thread that did the operation, before it and in it, and by that of
-/// the others which made it most often.
+/// Counts the calls of a listed run: those of the thread that ran the operation, before it and
+/// within it, and those of the other thread that made the call most often.
 pub(super) fn counted(tried: &Tried) -> (Calls, Calls) {
     use std::collections::BTreeMap;
     let mut own: BTreeMap<String, (usize, usize)> = BTreeMap::new();
@@ -580,7 +596,7 @@ pub(super) fn counted(tried: &Tried) -> (Calls, Calls) {
         let rest = rest.trim_start();
         let Some((call, _)) = rest.split_once('(') else { continue };
         if rest.starts_with('<') || call.contains(' ') {
-            continue; // "<... flock resumed>", "+++ exited"
+            continue; // This is "<... flock resumed>" or "+++ exited".
         }
         if thread != tried.thread {
             *others.entry(call.into()).or_default().entry(thread.into()).or_default() += 1;

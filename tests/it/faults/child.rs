@@ -1,4 +1,4 @@
-//! The child that does one operation, as it is told line by line, and says what came of it.
+//! The child that runs one operation. It reads orders and prints results, one per line.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -13,52 +13,55 @@ use crate::support::failure::in_full;
 
 use super::operations::{Answer, Kit, Operation, all};
 
-/// The name of the operation, a slash, and the directory in which it is done.
+/// The name of the operation, a slash, and the directory that it uses.
 pub(super) const ROLE: &str = "FLOCKWORK_IT_FAULT";
-/// What it says begins with this.
-pub(super) const SAYS: &str = "fault: ";
+/// The beginning of each line that the child prints.
+pub(super) const PREFIX: &str = "fault: ";
 
 sendable! {
-    /// What the child is told to do.
+    /// An order to the child.
     #[derive(PartialEq)]
     enum Order {
         Go,
-        // As many calls in this thread that a fault meant for another one is spent.
+        // First makes the call so often in this thread that the fault meant for another thread has
+        // passed.
         GoAndSpend(call: String, times: usize),
-        // With a lower limit, and this much room below it.
+        // Lowers the limit, so that this much room is left.
         GoWithLimit(resource: String, room: u64),
-        // What it holds.
+        // Drops all guards.
         Drop,
         Prepare,
-        // Once more, without a fault.
+        // Repeats the operation without a fault.
         ActAgain,
     }
 }
 
 sendable! {
-    /// What the child says.
-    enum Said {
-        // The number of the thread that does the operation.
+    /// An answer of the child.
+    enum Reply {
+        // The id of the thread that runs the operation.
         Ready(thread: String),
         Ok(answer: String),
-        // The number is 0 where the system gave none.
+        // The number is 0 if the error has no code of the system.
         Err(kind: String, number: i32, text: String),
         Panicked,
         Done,
     }
 }
 
-/// A link that nobody has: to read it marks in a list of system calls where the operation begins and ends.
+/// A link that does not exist. Reading it marks the beginning and the end of the operation in the
+/// list of system calls.
 pub(super) const MARK: &str = "/flockwork-it-mark";
 
-fn say(what: &Said) {
-    let line = format!("{SAYS}{}\n", what.to_line().replace('\n', " "));
+fn print_reply(what: &Reply) {
+    let line = format!("{PREFIX}{}\n", what.to_line().replace('\n', " "));
     let line = std::io::IoSlice::new(line.as_bytes());
     rustix::io::writev(std::io::stdout(), &[line]).unwrap();
 }
 
-/// Not by `read`, and what is said not by `write`: those are the operation's, and are counted.
-fn hear() -> Option<String> {
+/// Reads a line. The child uses neither `read` nor `write` for its own input and output, because
+/// those calls of the operation are counted.
+fn read_line() -> Option<String> {
     let mut line = Vec::new();
     loop {
         let mut byte = [0];
@@ -79,24 +82,24 @@ fn mark() {
 pub(super) fn run(role: &str) -> ! {
     let (name, dir) = role.split_once('/').unwrap();
     let dir = PathBuf::from(format!("/{dir}"));
-    let _ = rustix::process::set_ptracer(rustix::process::PTracer::Any); // where Yama asks for it
+    let _ = rustix::process::set_ptracer(rustix::process::PTracer::Any); // Yama requires it.
     let operation = all().into_iter().find(|operation| operation.name == name).unwrap();
     let mut kit = Kit::new(dir.clone());
     (operation.prepare)(&mut kit);
     let thread = std::fs::read_link("/proc/thread-self").unwrap();
-    say(&Said::Ready(thread.file_name().unwrap().to_string_lossy().into_owned()));
-    while let Some(line) = hear() {
+    print_reply(&Reply::Ready(thread.file_name().unwrap().to_string_lossy().into_owned()));
+    while let Some(line) = read_line() {
         match Order::from_line(&line) {
             Order::Go => {
                 mark();
                 let done = act(&operation, &mut kit);
                 mark();
-                say(&done);
+                print_reply(&done);
             }
             Order::GoAndSpend(call, times) => {
                 (0..times).for_each(|_| spend(&call, &dir));
                 let done = act(&operation, &mut kit);
-                say(&done);
+                print_reply(&done);
             }
             Order::GoWithLimit(resource, room) => {
                 let (resource, at) = match &*resource {
@@ -110,19 +113,19 @@ pub(super) fn run(role: &str) -> ! {
                 setrlimit(resource, limit).unwrap();
                 let done = act(&operation, &mut kit);
                 setrlimit(resource, before).unwrap();
-                say(&done);
+                print_reply(&done);
             }
             Order::Drop => {
-                kit.let_go();
-                say(&Said::Done);
+                kit.release();
+                print_reply(&Reply::Done);
             }
             Order::Prepare => {
                 (operation.prepare)(&mut kit);
-                say(&Said::Done);
+                print_reply(&Reply::Done);
             }
             Order::ActAgain => {
                 kit.is_patient = true;
-                say(&act(&operation, &mut kit));
+                print_reply(&act(&operation, &mut kit));
             }
         }
     }
@@ -133,29 +136,29 @@ fn highest_descriptor() -> u64 {
     let open = std::fs::read_dir("/proc/self/fd").unwrap();
     let open: Vec<u64> =
         open.filter_map(|open| open.unwrap().file_name().to_str()?.parse().ok()).collect();
-    // The listing's own is the last, and closed by now.
+    // The listing's own descriptor is the last, and is closed by now.
     open.into_iter()
         .filter(|open| Path::new(&format!("/proc/self/fd/{open}")).exists())
         .max()
         .unwrap()
 }
 
-fn act(operation: &Operation, kit: &mut Kit) -> Said {
-    let told = |answer: Answer| match answer {
-        Ok(answer) => Said::Ok(answer),
+fn act(operation: &Operation, kit: &mut Kit) -> Reply {
+    let to_reply = |answer: Answer| match answer {
+        Ok(answer) => Reply::Ok(answer),
         Err(error) => {
             let kind = match error.kind() {
                 ErrorKind::WouldBlock => "would-block",
                 ErrorKind::TimedOut => "timed-out",
-                ErrorKind::Unsupported | ErrorKind::NotFound | ErrorKind::Io => "refused",
+                ErrorKind::Unsupported | ErrorKind::NotFound | ErrorKind::Io => "failed",
                 _ => "other",
             };
             let number = error.io_error().and_then(std::io::Error::raw_os_error);
-            Said::Err(kind.into(), number.unwrap_or_default(), in_full(&error))
+            Reply::Err(kind.into(), number.unwrap_or_default(), in_full(&error))
         }
     };
-    let done = catch_unwind(AssertUnwindSafe(|| told((operation.act)(kit))));
-    done.unwrap_or(Said::Panicked)
+    let done = catch_unwind(AssertUnwindSafe(|| to_reply((operation.act)(kit))));
+    done.unwrap_or(Reply::Panicked)
 }
 
 fn spend(call: &str, dir: &Path) {
@@ -181,6 +184,6 @@ fn spend(call: &str, dir: &Path) {
         "statfs" => drop(rustix::fs::statfs(&scratch)),
         "fstat" => drop(rustix::fs::fstat(std::io::stdin())),
         "fstatfs" => drop(rustix::fs::fstatfs(std::io::stdin())),
-        _ => panic!("how to spend {call}?"),
+        _ => panic!("no way to make {call}"),
     }
 }

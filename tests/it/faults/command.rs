@@ -1,4 +1,4 @@
-//! The command, each of whose system calls fails once.
+//! Runs the command while one of its system calls fails.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +7,7 @@ use super::attempt::{Calls, Outcome, locks_below};
 use super::{CALLS, MOST, Sharing, a_part_of, is_all, listed};
 use crate::cli::command::{Ran, flockwork};
 
-/// What is there before, and what is asked for.
+/// Commands that run first, and the command under test.
 const RUNS: &[(&[&[&str]], &[&str])] = &[
     (&[], &["lock", "it", "true"]),
     (&[], &["lock", "--shared", "it", "true"]),
@@ -25,7 +25,8 @@ const RUNS: &[(&[&[&str]], &[&str])] = &[
     (&[&["lock", "it", "true"], &["sem", "pool", "true"]], &["status", "it", "pool"]),
 ];
 
-/// What README.md says of exit codes: the job's own (here of `true`), and those of the command.
+/// The exit codes that README.md documents: that of the job (here `true`), and those of the
+/// command.
 const CODES: [i32; 8] = [0, 64, 65, 66, 69, 71, 73, 75];
 
 struct Run {
@@ -50,13 +51,14 @@ fn run(before: &[&[&str]], words: &[&str], strace: &[&str]) -> (tempfile::TempDi
     (temp, Run { ran, log })
 }
 
-/// How often each call is made before the program itself begins, and from then on; by the first thread, and by others.
+/// Counts the system calls before the program itself begins and after that, in the first thread and
+/// in all others.
 fn counted(log: &str) -> (Calls, Calls) {
     use std::collections::BTreeMap;
     let first = log.split_whitespace().next().unwrap_or_default();
     let mut own: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     let mut others: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
-    // `env` first, and the loader, and std's own beginning.
+    // `env`, the loader and std's startup run first.
     let mut began = false;
     for line in log.lines() {
         let Some((thread, rest)) = line.split_once(' ') else { continue };
@@ -79,7 +81,7 @@ fn counted(log: &str) -> (Calls, Calls) {
     (listed(own), listed(others))
 }
 
-/// What is wrong with it.
+/// Returns everything that is wrong with a run.
 fn judge(plain: &Ran, Run { ran: tried, log }: &Run, dir: &Path, words: &[&str]) -> Vec<String> {
     let mut problems = Vec::new();
     let code = tried.code.unwrap_or(-1);
@@ -89,24 +91,24 @@ fn judge(plain: &Ran, Run { ran: tried, log }: &Run, dir: &Path, words: &[&str])
     }
     let lines = tried.lines().len();
     let expected = if code == 0 { 0 } else { plain.lines().len().max(1) };
-    // It may have been this line that was refused.
-    let is_line_refused = log.lines().any(|line| {
+    // The system call that failed may have been the one that writes these lines.
+    let has_line_failed = log.lines().any(|line| {
         line.trim_start_matches(|it: char| it.is_ascii_digit() || it == ' ').starts_with("write(2")
             && line.contains("(INJECTED)")
     });
-    if lines != expected && !is_line_refused && !(is_as_plain && lines == plain.lines().len()) {
-        problems.push(format!("{lines} lines on the standard error"));
+    if lines != expected && !has_line_failed && !(is_as_plain && lines == plain.lines().len()) {
+        problems.push(format!("{lines} lines on standard error"));
     }
     if lines > 0 && !tried.err.starts_with("flockwork: ") || tried.err.contains("panicked") {
-        problems.push("it does not say who fails".into());
+        problems.push("the line does not begin with the command's name".into());
     }
     if code == 0 && tried.out != plain.out {
-        problems.push(format!("it says {:?}, and not {:?}", tried.out, plain.out));
+        problems.push(format!("the output is {:?}, not {:?}", tried.out, plain.out));
     }
     if let Err(problem) = locks_below(dir) {
-        problems.push(format!("afterwards {problem}"));
+        problems.push(format!("after the command, {problem}"));
     }
-    // The next call.
+    // The same command runs again.
     let event_is_needed = words.first() == Some(&"event") && !words.contains(&"set");
     if event_is_needed && plain.code == Some(0) {
         Ran::of(flockwork(dir).args(["event", "set", "it"]));
@@ -139,7 +141,8 @@ fn each_failed_call_of_the_command_is_one_line_and_a_code() {
             if let Some((_, earlier, within)) = own.iter().find(of_call) {
                 (begin, times) = (earlier + 1, *within);
             } else if let Some((_, _, within)) = others.iter().find(of_call) {
-                // Only other threads make it; the job, another program, makes none of these.
+                // Only other threads make this call. The job, which is another program, makes none
+                // of these.
                 let is_helpers = call.starts_with("inotify") || call.starts_with('e');
                 (times, follows) = (if is_helpers { *within } else { 0 }, true);
             }

@@ -1,4 +1,4 @@
-//! Limits of a process that are reached at each of the things that an operation needs.
+//! Resource limits of a process, reached at each point of an operation.
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -9,7 +9,8 @@ use super::{Sharing, is_all, judge};
 
 const SIGXFSZ: i32 = 25;
 
-/// A copy of this binary that another user can run, for what the superuser is exempt from.
+/// Copies this binary so that another user can run it, because limits do not apply to the
+/// superuser.
 fn copied() -> Option<(tempfile::TempDir, PathBuf)> {
     use std::os::unix::fs::PermissionsExt as _;
     if !rustix::process::geteuid().is_root() {
@@ -22,7 +23,7 @@ fn copied() -> Option<(tempfile::TempDir, PathBuf)> {
     Some((dir, copy))
 }
 
-/// How often there was success, a typed error, a death.
+/// The number of successes, typed errors and deaths.
 type Counts = [usize; 3];
 
 fn under(
@@ -34,7 +35,7 @@ fn under(
     let counts = Mutex::new(Counts::default());
     let only = std::env::var("FLOCKWORK_FAULTS_OF").unwrap_or_default();
     let operations = all().into_iter().enumerate().filter(|(_, it)| it.name.contains(&only));
-    // Every third, and another third for each limit.
+    // Each limit is tried on a different third of the operations.
     let is_tried = |(place, _): &(usize, _)| is_all() || (place + faults.len()) % 3 == 0;
     let sharing = Sharing::new(operations.filter(is_tried));
     sharing.run(|(_, operation)| {
@@ -50,9 +51,10 @@ fn under(
             if is_judged(&tried.outcome) {
                 let is_half = tried.after != tried.before
                     && tried.after != plain.after
-                    && (plain.made.is_none() || plain.made.as_ref() != Some(&tried.after));
+                    && (plain.created.is_none() || plain.created.as_ref() != Some(&tried.after));
                 problems.clone_from(&tried.problems);
-                problems.extend(is_half.then(|| format!("it left {:?}", tried.after)));
+                problems
+                    .extend(is_half.then(|| format!("the directory contains {:?}", tried.after)));
             }
             if !problems.is_empty() {
                 sharing.fail(format!(
@@ -65,10 +67,10 @@ fn under(
     let counts = counts.into_inner().unwrap();
     let failures = sharing.failures.into_inner().unwrap();
     super::written(name, || {
-        let [ok, refused, killed] = counts;
+        let [ok, failed, killed] = counts;
         format!(
-            "{} tries: success {ok}, a typed error {refused}, ended by SIGXFSZ {killed}, other {}.",
-            ok + refused + killed,
+            "{} tries: success {ok}, a typed error {failed}, ended by SIGXFSZ {killed}, other {}.",
+            ok + failed + killed,
             failures.len()
         )
     });
@@ -81,8 +83,8 @@ fn a_descriptor_limit_is_an_error_or_compensated_for() {
     limit!();
     let room = |room| Fault::Limit { resource: "files", room };
     let rooms: Vec<_> = (0..=6).map(room).collect();
-    let [ok, refused, _] = under("descriptors", &rooms, Manner::default(), |_| false);
-    assert!(ok > 0 && refused > 0, "the limit was not felt, or always");
+    let [ok, failed, _] = under("descriptors", &rooms, Manner::default(), |_| false);
+    assert!(ok > 0 && failed > 0, "the limit was never reached, or always");
 }
 
 #[test]
@@ -93,29 +95,29 @@ fn without_another_thread_each_operation_goes_on() {
     let manner = Manner { unprivileged, ..Manner::default() };
     let limit = [Fault::Limit { resource: "threads", room: 0 }];
     let [ok, ..] = under("threads", &limit, manner, |outcome| {
-        assert!(!matches!(outcome, Outcome::Err { kind, .. } if kind == "refused"), "{outcome:?}");
+        assert!(!matches!(outcome, Outcome::Err { kind, .. } if kind == "failed"), "{outcome:?}");
         false
     });
     assert!(ok > 0);
 }
 
-/// The kernel ends the process by SIGXFSZ then, as any other that writes: that is a death like others.
+/// The kernel then kills the process with SIGXFSZ, as it kills any other process that writes.
 #[test]
 fn a_file_size_limit_kills_and_leaves_no_partial_write() {
     limit!();
     let killed = |outcome: &Outcome| *outcome == Outcome::Killed(SIGXFSZ);
     let limit = [Fault::Limit { resource: "size", room: 0 }];
     let [ok, _, died] = under("size", &limit, Manner::default(), killed);
-    assert!(ok > 0 && died > 0, "the limit was not felt, or always");
+    assert!(ok > 0 && died > 0, "the limit was never reached, or always");
 }
 
-/// As shells, Python and others leave it to what they start.
+/// Shells, Python and other programs start processes with the signal ignored.
 #[test]
 fn a_file_size_limit_is_an_error_if_its_signal_is_ignored() {
     limit!();
     let through = ["sh", "-c", "trap '' XFSZ && exec \"$0\" \"$@\""];
     let manner = Manner { through: &through, ..Manner::default() };
     let limit = [Fault::Limit { resource: "size", room: 0 }];
-    let [ok, refused, _] = under("size-ignored", &limit, manner, |_| false);
-    assert!(ok > 0 && refused > 0, "the limit was not felt, or always");
+    let [ok, failed, _] = under("size-ignored", &limit, manner, |_| false);
+    assert!(ok > 0 && failed > 0, "the limit was never reached, or always");
 }

@@ -1,8 +1,8 @@
-//! Every system call fails once: each public operation, with each of the system calls that it makes refused. What comes
-//! of it is asked of the kernel, by bare `flock(2)` from this process.
+//! Every system call fails once: each public operation runs while each of its system calls fails.
+//! Afterwards this process checks all locks with plain `flock(2)`.
 //!
-//! `cargo test` tries a part of it, always the same. All of it: `FLOCKWORK_FAULTS=all`, and with
-//! `FLOCKWORK_WRITE_FAULTS=1` the table in `docs/RELIABILITY.md` is written anew.
+//! `cargo test` tries a part of the faults, always the same. `FLOCKWORK_FAULTS=all` tries all of
+//! them, and `FLOCKWORK_WRITE_FAULTS=1` then rewrites the table in `docs/RELIABILITY.md`.
 
 mod attempt;
 mod child;
@@ -19,7 +19,7 @@ use self::attempt::{Fault, Manner, Outcome, Tried, attempt, counted};
 use self::operations::{Failed, Operation, all};
 use self::report::Report;
 
-/// Where the child begins. In the harness it is a test that has nothing to do.
+/// The child starts here. In an ordinary run this test does nothing.
 #[test]
 fn entry() {
     limit!();
@@ -28,7 +28,7 @@ fn entry() {
     }
 }
 
-/// The system calls that fail, and how the system may refuse each.
+/// The system calls that fail, and the errors that each of them may return.
 const CALLS: &[(&str, &[&str])] = &[
     ("flock", &["ENOLCK", "EINTR", "EIO", "EAGAIN", "EACCES"]),
     ("openat", &["EMFILE", "ENOSPC", "EACCES", "ENFILE", "EIO", "EINTR", "ENOMEM"]),
@@ -76,7 +76,7 @@ const CALLS: &[(&str, &[&str])] = &[
     ("readlink", &["EACCES", "ENOMEM"]),
 ];
 
-/// Without these an operation succeeds, where the system says that it has no such call.
+/// An operation succeeds without these calls if the system does not support them.
 const OPTIONAL: &[&str] = &[
     "renameat2",
     "fsync",
@@ -88,7 +88,7 @@ const OPTIONAL: &[&str] = &[
     "fsetxattr",
     "fremovexattr",
 ];
-/// As does the writing of a shared file without this: what it makes of the mode is narrower then.
+/// Writing a shared file succeeds without this call, too, and then grants fewer permissions.
 const OPTIONAL_FOR_FILES: &str = "fchmod";
 
 fn is_optional(operation: &str, fault: &Fault) -> bool {
@@ -98,7 +98,7 @@ fn is_optional(operation: &str, fault: &Fault) -> bool {
     is_unavailable && (OPTIONAL.contains(&call.as_str()) || of_files)
 }
 
-/// Of a call that is made very often, so many are refused.
+/// The number of occurrences of a frequent call that are tested.
 const MOST: usize = 12;
 const WORKERS: usize = 4;
 
@@ -114,7 +114,7 @@ fn listed() -> &'static str {
     })
 }
 
-/// What is tried of an operation whose calls are known.
+/// Returns the faults to inject into an operation whose calls are known.
 fn plan(operation: &Operation, plain: &Tried) -> Vec<Fault> {
     let (own, others) = counted(plain);
     let mut faults = Vec::new();
@@ -130,7 +130,8 @@ fn plan(operation: &Operation, plain: &Tried) -> Vec<Fault> {
         }
         for (_, _, times) in others.iter().filter(|(made, ..)| made == call) {
             let most = (*times).min(MOST);
-            // So that of the thread that does the operation none is that one.
+            // The thread that runs the operation makes these calls first, so that none of its own
+            // calls fails.
             let is_own = own.iter().any(|(made, _, _)| made == call);
             let spend = if is_own { most } else { 0 };
             for when in 1..=most {
@@ -151,17 +152,17 @@ fn plan(operation: &Operation, plain: &Tried) -> Vec<Fault> {
         Fault::Helpers { call, when, .. } => (call.clone(), true, *when),
         _ => unreachable!("planned"),
     };
-    let is_mended = |fault: &Fault| match fault {
-        Fault::Caller { call, error, .. } => MENDED.contains(&(operation.name, call, error)),
+    let is_fixed = |fault: &Fault| match fault {
+        Fault::Caller { call, error, .. } => FIXED.contains(&(operation.name, call, error)),
         _ => false,
     };
-    let mut part: Vec<_> = faults.iter().filter(|fault| is_mended(fault)).cloned().collect();
+    let mut part: Vec<_> = faults.iter().filter(|fault| is_fixed(fault)).cloned().collect();
     part.extend(a_part_of(operation.name, &faults, key));
     part
 }
 
-/// What was found by this, and is tried each time.
-const MENDED: &[(&str, &str, &str)] = &[
+/// Faults that have exposed errors. They are tried in each run.
+const FIXED: &[(&str, &str, &str)] = &[
     ("Event::consume", "newfstatat", "EIO"),
     ("Event::consume", "fstat", "EIO"),
     ("inspect", "openat", "EMFILE"),
@@ -183,7 +184,8 @@ const MENDED: &[(&str, &str, &str)] = &[
     ("Once::call_once, with fsync", "syncfs", "ENOSYS"),
 ];
 
-/// Of each call one in five, with one of its errors. `faults` have the errors of one call one after the other.
+/// Selects one in five occurrences of each call, and one error for each. Consecutive `faults` with
+/// the same key are one occurrence.
 fn a_part_of<F: Clone, K: PartialEq + Hash>(
     name: &str,
     faults: &[F],
@@ -201,7 +203,7 @@ fn a_part_of<F: Clone, K: PartialEq + Hash>(
     part
 }
 
-/// Into the document, if all of it was tried and that is wanted.
+/// Writes a table into the document if all faults were tried and `FLOCKWORK_WRITE_FAULTS` is set.
 fn written(name: &str, text: impl Fn() -> String) {
     let is_wanted = std::env::var_os("FLOCKWORK_WRITE_FAULTS").is_some();
     if is_all() && is_wanted && std::env::var_os("FLOCKWORK_FAULTS_OF").is_none() {
@@ -209,7 +211,7 @@ fn written(name: &str, text: impl Fn() -> String) {
     }
 }
 
-/// Work that several threads share, and what comes of it.
+/// Work that several threads share, and its results.
 struct Sharing<W> {
     work: Mutex<Vec<W>>,
     report: Mutex<Report>,
@@ -264,27 +266,30 @@ impl<W: Send> Sharing<W> {
     }
 }
 
-/// What came of an operation under a fault is judged by what comes of it without one.
+/// Compares the result of an operation under a fault with its result without one.
 fn judge(operation: &Operation, fault: &Fault, plain: &Tried, tried: &Tried) -> Vec<String> {
     let mut problems = tried.problems.clone();
     match &tried.outcome {
         Outcome::Ok(answer) => {
             if tried.outcome != plain.outcome && operation.at_least != Some(answer) {
-                problems.push(format!("its answer is {answer:?}, and not {:?}", plain.outcome));
+                problems.push(format!("the answer is {answer:?}, not {:?}", plain.outcome));
             }
             if tried.after != plain.after {
-                problems.push(format!("it left {:?}, and not {:?}", tried.after, plain.after));
+                problems.push(format!(
+                    "the directory contains {:?}, not {:?}",
+                    tried.after, plain.after
+                ));
             }
         }
         Outcome::Err { text, .. } if is_optional(operation.name, fault) => {
-            problems.push(format!("it does not do without: {text}"));
+            problems.push(format!("the call is optional: {text}"));
         }
         Outcome::Err { kind, text, .. } => {
             let is_before = tried.after.is_empty()
                 || tried.after == tried.before
-                || plain.made.as_ref() == Some(&tried.after);
+                || plain.created.as_ref() == Some(&tried.after);
             if !is_before && (operation.failed == Failed::Nothing || tried.after != plain.after) {
-                problems.push(format!("failing, it left {:?}", tried.after));
+                problems.push(format!("the failed operation left {:?}", tried.after));
             }
             if let Some(problem) = judge_text(operation, fault, plain, kind, text) {
                 problems.push(format!("{problem}: {kind}: {text}"));
@@ -310,30 +315,30 @@ fn judge_text(
         matches!(&plain.outcome, Outcome::Err { kind: expected, .. } if expected == kind);
     match (kind, fault) {
         _ if is_expected => None,
-        ("timed-out", _) => Some("a time-out that was none"),
-        // A try learns that another process holds it.
+        ("timed-out", _) => Some("an unexpected timeout"),
+        // A try returns that the lock is held.
         ("would-block", Fault::Caller { call, error: "EAGAIN", .. }) if call == "flock" => {
             let tries = operation.name.contains("try_") || operation.name.contains("downgrade");
-            (!tries).then_some("refused, though it waits")
+            (!tries).then_some("would block, although it waits")
         }
-        ("would-block", _) => Some("a refusal that was none"),
+        ("would-block", _) => Some("an unexpected would-block error"),
         (
-            "refused",
+            "failed",
             Fault::Caller { error: "EINTR", .. } | Fault::Helpers { error: "EINTR", .. },
-        ) => Some("a signal that ended it"),
+        ) => Some("a signal ended the operation"),
         _ if !text.starts_with("could not ") && !text.contains("cannot be locked") => {
-            Some("it does not say what was done")
+            Some("the error does not name the operation")
         }
         (_, Fault::Caller { error, .. } | Fault::Helpers { error, .. })
             if *error != "EAGAIN" && !text.contains("; ") =>
         {
-            Some("it does not say what to do")
+            Some("the error has no hint")
         }
         _ => None,
     }
 }
 
-/// Some systems let nobody trace a process that is no child.
+/// Some systems permit tracing only child processes.
 fn can_trace() -> bool {
     if !crate::support::has("strace", &["-V"]) {
         return false;

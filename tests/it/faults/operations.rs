@@ -1,5 +1,5 @@
-//! Every public operation, as a child does it: what it prepares, what it does while a system call fails, and what is held
-//! or changed if that succeeds.
+//! Every public operation as a child runs it: the preparation, the operation itself, and what it
+//! holds or changes if it succeeds.
 
 use std::any::Any;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use futures_lite::future::block_on;
 /// Longer than the harness waits for an answer.
 const LONG: Duration = Duration::from_secs(600);
 
-/// What a child has in its hands.
+/// The handles and guards of a child.
 pub(super) struct Kit {
     dir: PathBuf,
     lock: Option<Lock>,
@@ -22,10 +22,10 @@ pub(super) struct Kit {
     event: Option<Event>,
     once: Option<Once>,
     file: Option<SharedFile>,
-    /// What is to be released by the operation.
+    /// Guards that the operation releases.
     prepared: Vec<Box<dyn Any>>,
     held: Vec<Box<dyn Any>>,
-    /// What ends in vain the first time is not to do so the next time.
+    /// Whether an operation that times out in the first run waits for its success instead.
     pub(super) is_patient: bool,
 }
 
@@ -48,7 +48,7 @@ impl Kit {
         }
     }
 
-    pub(super) fn let_go(&mut self) {
+    pub(super) fn release(&mut self) {
         self.prepared.clear();
         self.held.clear();
     }
@@ -113,7 +113,7 @@ impl Kit {
         self.rwlock.get_or_insert_with(|| options.open_rwlock(path).unwrap());
     }
 
-    /// With all of its slots made.
+    /// Opens the semaphore and creates all of its slots.
     fn open_semaphore(&mut self, options: &Options, permits: u32) {
         let path = self.it();
         let semaphore =
@@ -134,30 +134,31 @@ impl Kit {
     fn open_file(&mut self, options: &Options) {
         let path = self.it();
         let file = self.file.get_or_insert_with(|| options.open_shared_file(path).unwrap());
-        drop(file.lock_exclusive().unwrap()); // its lock files are there, and open
+        drop(file.lock_exclusive().unwrap()); // Creates and opens its lock files.
         std::fs::write(self.it(), "old").unwrap();
     }
 }
 
-/// What another process does meanwhile: the harness, by bare `flock(2)` and bare files.
+/// What another process does at the same time. It is the harness, which uses plain `flock(2)` and
+/// plain files.
 #[derive(Clone, Copy)]
 pub(super) enum Meanwhile {
     Nothing,
-    /// Holds these (exclusively, if so said), and lets go when the operation waits.
+    /// Holds these files (exclusively if `true`), and releases them when the operation waits.
     Held(&'static [(&'static str, bool)]),
-    /// The same, and lets go when the operation has ended.
+    /// Holds these files, and releases them when the operation has ended.
     HeldToTheEnd(&'static [(&'static str, bool)]),
-    /// Gives this name to a file when the operation waits, in a directory that it makes.
-    Makes(&'static str),
+    /// Creates a directory and renames a file to this name when the operation waits.
+    Creates(&'static str),
     Removes(&'static str),
 }
 
-/// What an operation that fails may have done.
+/// The changes that a failed operation may have made.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failed {
-    /// Nothing that others see but lock files.
+    /// No change, except that lock files may exist.
     Nothing,
-    /// All of it or nothing.
+    /// All changes or none.
     AllOrNothing,
 }
 
@@ -166,12 +167,13 @@ pub(super) struct Operation {
     pub(super) prepare: fn(&mut Kit),
     pub(super) act: fn(&mut Kit) -> Answer,
     pub(super) meanwhile: Meanwhile,
-    /// The files that are locked when it has succeeded, and whether exclusively; `slot` stands for one slot.
+    /// The files that are locked after success, and whether exclusively. `slot` stands for one
+    /// slot.
     pub(super) holds: &'static [(&'static str, bool)],
-    /// The same, of what the child holds before and whatever comes of it.
+    /// The files that the child locks before the operation and keeps locked afterwards.
     pub(super) keeps: &'static [(&'static str, bool)],
     pub(super) failed: Failed,
-    /// What it may answer besides, knowing less than there is to know.
+    /// An answer that contains less information and is valid, too.
     pub(super) at_least: Option<&'static str>,
 }
 
@@ -217,7 +219,7 @@ fn plain() -> Options {
 }
 
 fn labelled() -> Options {
-    Options::new().label("somebody")
+    Options::new().label("holder")
 }
 
 fn synced() -> Options {
@@ -257,7 +259,7 @@ fn cleared(kit: &mut Kit) {
     kit.event().clear().unwrap();
 }
 
-/// An event whose directory is not there.
+/// Opens an event in a directory that does not exist.
 fn without_directory(kit: &mut Kit) {
     let path = kit.dir.join("new/er/it");
     kit.event.get_or_insert_with(|| Event::open(path).unwrap());
@@ -377,7 +379,7 @@ fn locks() -> Vec<Operation> {
         operation("Lock::holders, of a record", hold_labelled_lock, |kit| {
             let holders = kit.lock().holders()?;
             let holder = holders.first();
-            Ok(holder.map_or("nobody", |it| it.label().unwrap_or("a process")).to_string())
+            Ok(holder.map_or("none", |it| it.label().unwrap_or("a process")).to_string())
         })
         .keeps(IT)
         .at_least("a process"),
@@ -725,7 +727,7 @@ fn resizable(kit: &mut Kit) {
 }
 
 fn events() -> Vec<Operation> {
-    use Meanwhile::{Held, Makes, Removes};
+    use Meanwhile::{Creates, Held, Removes};
     vec![
         operation(
             "Event::open, in a missing directory",
@@ -755,9 +757,9 @@ fn events() -> Vec<Operation> {
         }),
         operation("Event::wait", set, |kit| ok(kit.event().wait())),
         operation("Event::wait_timeout, timed out", cleared, |kit| {
-            // Its success is to have waited.
+            // The wait is expected to time out.
             match kit.event().wait_timeout(Duration::from_millis(30)) {
-                Err(error) if error.is_timed_out() => Ok("in vain".into()),
+                Err(error) if error.is_timed_out() => Ok("timed out".into()),
                 other => ok(other),
             }
         }),
@@ -774,15 +776,15 @@ fn events() -> Vec<Operation> {
         )
         .all_or(Failed::Nothing),
         operation("Event::wait, waiting", cleared, |kit| ok(kit.event().wait()))
-            .against(Makes("it")),
+            .against(Creates("it")),
         operation("Event::wait_timeout, waiting", cleared, |kit| {
             ok(kit.event().wait_timeout(LONG))
         })
-        .against(Makes("it")),
+        .against(Creates("it")),
         operation("Event::wait_async, waiting", cleared, |kit| {
             ok(block_on(kit.event().wait_async()))
         })
-        .against(Makes("it")),
+        .against(Creates("it")),
         operation(
             "Event::wait, for a directory",
             |kit| {
@@ -792,27 +794,27 @@ fn events() -> Vec<Operation> {
             },
             |kit| ok(kit.event().wait()),
         )
-        .against(Makes("new/er/it")),
+        .against(Creates("new/er/it")),
         operation("Event::wait_cleared, waiting", set, |kit| ok(kit.event().wait_cleared()))
             .against(Removes("it")),
         operation("Event::wait_any, waiting", cleared, |kit| {
             let other = Event::open(kit.dir.join("other"))?;
             said(Event::wait_any([&other, &kit.event()]))
         })
-        .against(Makes("it")),
+        .against(Creates("it")),
         operation("Event::consume, waiting", cleared, |kit| text(kit.event().consume()))
-            .against(Makes("it"))
+            .against(Creates("it"))
             .all_or(Failed::Nothing),
         operation("Event::consume_async, waiting", cleared, |kit| {
             text(block_on(kit.event().consume_async()))
         })
-        .against(Makes("it"))
+        .against(Creates("it"))
         .all_or(Failed::Nothing),
         operation(
             "Event::consume, waiting for its turn",
             |kit| {
                 event(kit);
-                // The lock file is made by the first who consumes.
+                // The first consumer creates the lock file.
                 kit.event().set().unwrap();
                 kit.event().consume().unwrap();
                 set(kit);
@@ -825,7 +827,7 @@ fn events() -> Vec<Operation> {
 }
 
 fn onces() -> Vec<Operation> {
-    use Meanwhile::{Held, Makes};
+    use Meanwhile::{Creates, Held};
     vec![
         operation(
             "Once::open",
@@ -854,7 +856,7 @@ fn onces() -> Vec<Operation> {
             |kit| said(kit.once().reset()),
         ),
         operation("Once::holders", once, |kit| Ok(kit.once().holders()?.len().to_string())),
-        operation("Once::wait, waiting", once, |kit| ok(kit.once().wait())).against(Makes("it")),
+        operation("Once::wait, waiting", once, |kit| ok(kit.once().wait())).against(Creates("it")),
         operation("Once::call_once, waiting", once, |kit| said(kit.once().call_once(|| Ok(()))))
             .against(Held(LOCK)),
         operation("Once::call_once_timeout, waiting", once, |kit| {
@@ -897,7 +899,7 @@ fn files() -> Vec<Operation> {
             |kit| {
                 file(kit);
                 let flags = rustix::fs::XattrFlags::empty();
-                // Where there are none it is as the one before.
+                // On file systems without attributes this is the same as the previous operation.
                 let _ = rustix::fs::lsetxattr(kit.it(), "user.origin", b"somewhere", flags);
             },
             |kit| ok(kit.file().write("new")),
@@ -965,14 +967,14 @@ fn state(of: impl Fn(&str) -> Option<Vec<u8>>) -> Vec<String> {
     STATE.iter().map(|name| format!("{name}: {:?}", text(name))).collect()
 }
 
-/// What matters of what is in the directory: what another process would read there.
+/// Returns the state of the directory as far as other processes depend on it.
 pub(super) fn state_of(dir: &Path) -> Vec<String> {
     let read = |name: &str| std::fs::read(dir.join(name)).ok();
-    // What was taken and not delivered is still to be consumed (rule E4).
+    // A payload that was taken and not delivered can still be consumed (rule E4).
     state(|name| read(name).or_else(|| read(&format!("{name}.taken"))))
 }
 
-/// The same, of a directory in which only this is.
+/// Returns the state of a directory that contains this file alone.
 pub(super) fn state_with(name: &str, contents: &str) -> Vec<String> {
     state(|other| (other == name).then(|| contents.into()))
 }

@@ -1,4 +1,4 @@
-//! What was tried and what came of it, as a table; and that in `docs/RELIABILITY.md`.
+//! The results as a table, which can be written into `docs/RELIABILITY.md`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -49,7 +49,7 @@ const COLUMNS: [(&str, &[&str]); 10] = [
 #[derive(Default, Clone, Copy)]
 struct Count {
     ok: usize,
-    refused: usize,
+    failed: usize,
     other: usize,
 }
 
@@ -59,7 +59,7 @@ impl Count {
         match outcome {
             _ if is_bad => count.other = 1,
             Outcome::Ok(_) => count.ok = 1,
-            Outcome::Err { .. } => count.refused = 1,
+            Outcome::Err { .. } => count.failed = 1,
             Outcome::Panic | Outcome::Killed(_) => count.other = 1,
         }
         count
@@ -67,23 +67,23 @@ impl Count {
 
     fn add(&mut self, more: Self) {
         self.ok += more.ok;
-        self.refused += more.refused;
+        self.failed += more.failed;
         self.other += more.other;
     }
 
     fn tries(self) -> usize {
-        self.ok + self.refused + self.other
+        self.ok + self.failed + self.other
     }
 }
 
-/// The tries of each operation, by system calls.
+/// The attempts of each operation, by system calls.
 #[derive(Default)]
 pub(super) struct Report {
     rows: BTreeMap<(usize, String), BTreeMap<usize, Count>>,
 }
 
 impl Report {
-    /// `place` says where the operation stands in the table.
+    /// Adds the outcome of an attempt. `place` is the position of the operation in the table.
     pub(super) fn add(
         &mut self,
         place: usize,
@@ -116,7 +116,7 @@ impl Report {
                 let tries = count.tries();
                 let _ = if tries == 0 { write!(line, " |") } else { write!(line, " {tries} |") };
             }
-            let _ = write!(line, " {} | {} | {} |", sum.ok, sum.refused, sum.other);
+            let _ = write!(line, " {} | {} | {} |", sum.ok, sum.failed, sum.other);
             line
         };
         for ((_, name), row) in &self.rows {
@@ -131,7 +131,7 @@ impl Report {
     }
 }
 
-/// On what it was had.
+/// Describes the system on which the results were measured.
 pub(super) fn platform() -> String {
     let first_line = |program: &str, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).output();
@@ -153,13 +153,13 @@ pub(super) fn platform() -> String {
 
 /// Puts `text` between the two marks of that name in `docs/RELIABILITY.md`.
 pub(super) fn write(name: &str, text: &str) {
-    // Two tests write there.
+    // Two tests write to the document.
     static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _alone = ONE_AT_A_TIME.lock();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/RELIABILITY.md");
     let old = std::fs::read_to_string(&path).unwrap();
     let (begin, end) = (format!("<!-- {name}: begin -->\n"), format!("<!-- {name}: end -->"));
-    let (before, rest) = old.split_once(&begin).expect("where it begins");
-    let (_, after) = rest.split_once(&end).expect("where it ends");
+    let (before, rest) = old.split_once(&begin).expect("the table has a begin mark");
+    let (_, after) = rest.split_once(&end).expect("the table has an end mark");
     std::fs::write(&path, format!("{before}{begin}\n{text}\n{end}{after}")).unwrap();
 }

@@ -1,5 +1,5 @@
-//! What lies at a path is what somebody wrote there: without end, without sense, or meant for a terminal. And paths as long as
-//! they can be.
+//! Files with unexpected contents: endless, meaningless, or harmful to a terminal. The longest
+//! paths are tested here as well.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -12,7 +12,7 @@ use flockwork::{ErrorKind, Event, Lock, Options, Semaphore, SharedFile};
 use crate::hostile::fixtures::{KINDS, Kind, exercise};
 use crate::support::failure::in_full;
 
-/// What a terminal would obey, or show in another order.
+/// Characters that a terminal would obey or reorder.
 const EVIL: &str =
     "a\u{1b}[2J\u{1b}]0;owned\u{7}b\rc\u{8}\u{9b}31md\u{202e}e\u{2066}\u{61c}\u{200f}\u{0}\u{7f}f";
 
@@ -29,16 +29,14 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-// ------------------------------------------------------------------------------- without end
-
-/// A tebibyte in each place that is read, in a process that may have a few hundred mebibytes.
+/// Each file that is read has a length of one tebibyte, and the process may use only some hundred
+/// mebibytes.
 // Linux only: `ulimit -v`.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_file_without_end_is_read_as_far_as_needed_or_is_an_error() {
+fn an_endless_file_is_read_as_needed_or_is_an_error() {
     limit!();
-    const NAME: &str =
-        "hostile::contents::a_file_without_end_is_read_as_far_as_needed_or_is_an_error";
+    const NAME: &str = "hostile::contents::an_endless_file_is_read_as_needed_or_is_an_error";
     let mut command = std::process::Command::new("sh");
     command.args(["-c", "ulimit -v 1000000 && exec \"$0\" \"$@\""]);
     command.arg(std::env::current_exe().unwrap());
@@ -50,7 +48,7 @@ fn a_file_without_end_is_read_as_far_as_needed_or_is_an_error() {
         };
         let path = dir.path().join("p");
 
-        // Where nothing is read, or only its beginning.
+        // These files are not read, or only their beginning.
         for suffix in ["", ".holder", ".gate"] {
             endless(&beside(&path, suffix));
         }
@@ -70,12 +68,12 @@ fn a_file_without_end_is_read_as_far_as_needed_or_is_an_error() {
         endless(&pool.join("capacity"));
         assert_eq!(Semaphore::open(&pool, 2).unwrap_err().kind(), ErrorKind::Corrupt);
 
-        // What is read as a whole is the caller's: there is no memory for it.
+        // A payload and a shared file are read as a whole, and there is not enough memory for that.
         let event = Event::open(&path).unwrap();
         assert!(event.is_set().unwrap());
-        for refused in [event.payload().map(drop), event.try_consume().map(drop)] {
+        for failed in [event.payload().map(drop), event.try_consume().map(drop)] {
             assert_eq!(
-                refused.unwrap_err().io_error().unwrap().kind(),
+                failed.unwrap_err().io_error().unwrap().kind(),
                 std::io::ErrorKind::OutOfMemory
             );
         }
@@ -92,10 +90,8 @@ fn a_file_without_end_is_read_as_far_as_needed_or_is_an_error() {
     });
 }
 
-// ------------------------------------------------------------------------------- without sense
-
 #[test]
-fn bytes_without_sense_are_errors_or_left_as_they_are() {
+fn invalid_contents_are_errors_or_left_unchanged() {
     limit!();
     let nonsense: Vec<u8> =
         (0..20_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
@@ -125,15 +121,13 @@ fn bytes_without_sense_are_errors_or_left_as_they_are() {
     for (step, outcome) in exercise(Kind::Semaphore, &pool) {
         assert!(outcome.is_ok(), "{step}: {outcome:?}");
     }
-    // What nobody of us ever wrote there is not cut.
+    // The file did not come from flockwork, and is not truncated.
     assert_eq!(std::fs::read(pool.join("queued")).unwrap(), nonsense);
     std::fs::write(pool.join("capacity"), &nonsense).unwrap();
     assert_eq!(Semaphore::open(&pool, 2).unwrap_err().kind(), ErrorKind::Corrupt);
 }
 
-// ------------------------------------------------------------------------- meant for a terminal
-
-/// A record that lies, left by somebody who lives and has it locked, so that it is believed.
+/// A forged record that a living process keeps locked, so that it is believed.
 struct Forged {
     _record: std::fs::File,
     _lock: std::fs::File,
@@ -157,26 +151,26 @@ impl Forged {
     }
 }
 
-/// Lines of records: what others see of them must be harmless.
-fn lies() -> Vec<Vec<u8>> {
-    let mut lies = Vec::new();
+/// Lines of records that must be harmless when other programs print them.
+fn forged_lines() -> Vec<Vec<u8>> {
+    let mut forged_lines = Vec::new();
     for key in ["host", "label", "command"] {
-        lies.push(format!("{key} {EVIL}").into_bytes());
-        lies.push(format!("{key} {}", EVIL.repeat(100)).into_bytes());
-        lies.push(format!("{key} {}", "\u{202e}".repeat(2000)).into_bytes());
-        lies.push([key.as_bytes(), b" \xff\xfe\x1b[31m\x9b"].concat());
+        forged_lines.push(format!("{key} {EVIL}").into_bytes());
+        forged_lines.push(format!("{key} {}", EVIL.repeat(100)).into_bytes());
+        forged_lines.push(format!("{key} {}", "\u{202e}".repeat(2000)).into_bytes());
+        forged_lines.push([key.as_bytes(), b" \xff\xfe\x1b[31m\x9b"].concat());
     }
     for since in ["253402300799.0", "253402300800.0", "9999999999999.999999999", "0.0", "-1.0", "x"]
     {
-        lies.push(format!("since {since}").into_bytes());
+        forged_lines.push(format!("since {since}").into_bytes());
     }
-    lies
+    forged_lines
 }
 
 #[test]
 fn control_characters_of_a_forged_record_are_escaped() {
     limit!();
-    for lie in lies() {
+    for lie in forged_lines() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("p");
         let _forged = Forged::at(&path, &lie);
@@ -189,9 +183,9 @@ fn control_characters_of_a_forged_record_are_escaped() {
             assert!(is_plain(text) && text.chars().count() <= 515, "{shown}: {text:?}");
         }
         let seen = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
-        let told = std::sync::Arc::clone(&seen);
+        let reported = std::sync::Arc::clone(&seen);
         let waits = Options::new().on_wait(Duration::from_millis(1), move |waiting| {
-            *told.lock().unwrap() = waiting.to_string();
+            *reported.lock().unwrap() = waiting.to_string();
         });
         let timed_out =
             waits.open_lock(&path).unwrap().lock_timeout(Duration::from_millis(50)).unwrap_err();
@@ -212,7 +206,7 @@ fn control_characters_of_a_forged_record_are_escaped() {
 #[test]
 fn the_command_escapes_control_characters_too() {
     limit!();
-    for lie in lies() {
+    for lie in forged_lines() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("p");
         let _forged = Forged::at(&path, &lie);
@@ -238,8 +232,8 @@ fn the_command_escapes_control_characters_too() {
     }
 }
 
-/// A name is the caller's own; JSON is the same JSON without it.
-// Linux only: names that are no Unicode.
+/// A name is the caller's own, and the rest of the JSON does not change.
+// Linux only: names that are not Unicode.
 #[cfg(all(feature = "cli", target_os = "linux"))]
 #[test]
 fn a_name_round_trips_through_json() {
@@ -253,9 +247,7 @@ fn a_name_round_trips_through_json() {
     assert_eq!(json[0]["path"], name);
 }
 
-// ------------------------------------------------------------------------- as long as can be
-
-/// Of each length up to the longest: it works, or it is an error that says so.
+/// Each length up to the longest works, or the error says that it is too long.
 #[test]
 fn the_longest_names_and_paths_work_or_are_clear_errors() {
     limit!();
@@ -265,7 +257,7 @@ fn the_longest_names_and_paths_work_or_are_clear_errors() {
     #[cfg(not(target_os = "linux"))]
     const LONGEST_PATH: usize = 1023;
     let dir = tempfile::tempdir().unwrap();
-    // Whether all of it worked.
+    // Returns 1 if all steps succeeded.
     let at = |kind: Kind, path: &Path, fits: bool| {
         let outcomes = exercise(kind, path);
         for (step, outcome) in &outcomes {
@@ -273,8 +265,11 @@ fn the_longest_names_and_paths_work_or_are_clear_errors() {
             let text = error.to_string();
             let is_clear = text.contains("shorter") || text.contains("too long");
             assert!(is_clear, "{kind:?}, {step}: {text}");
-            let (told, asked) = (error.path().as_os_str(), path.as_os_str());
-            assert!(told.as_bytes().starts_with(asked.as_bytes()), "{kind:?}, {step}: {text}");
+            let (reported, requested) = (error.path().as_os_str(), path.as_os_str());
+            assert!(
+                reported.as_bytes().starts_with(requested.as_bytes()),
+                "{kind:?}, {step}: {text}"
+            );
         }
         assert!(fits || outcomes[0].1.is_err(), "{kind:?} of {} bytes", path.as_os_str().len());
         u32::from(outcomes.iter().all(|(_, outcome)| outcome.is_ok()))
@@ -284,7 +279,7 @@ fn the_longest_names_and_paths_work_or_are_clear_errors() {
     let lengths: Vec<_> = names.chain(paths).collect();
     for kind in KINDS.iter().copied() {
         let worked = AtomicU32::new(0);
-        // Most of the time is spent waiting.
+        // The calls spend most of their time waiting, so many run at once.
         crate::support::running::share(12, &lengths, |(length, longest)| {
             let mut deep = dir.path().join(format!("{kind:?}-{length}"));
             let mut name = *length;
@@ -312,7 +307,7 @@ fn names_that_are_not_text_are_accepted() {
         let name = [b"\xff\xfe\x1b[2J\n ", format!("{kind:?}").as_bytes()].concat();
         let path = dir.path().join(OsStr::from_bytes(&name));
         if std::fs::write(&path, "").is_err() {
-            return; // no such names on this file system
+            return; // This file system has no such names.
         }
         std::fs::remove_file(&path).unwrap();
         for (step, outcome) in exercise(*kind, &path) {

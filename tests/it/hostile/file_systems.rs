@@ -1,4 +1,5 @@
-//! Mounts that refuse: full disks, no inodes, read-only mounts, quotas, no `/proc`. They are those of a namespace of the test.
+//! File systems that return errors: full disks, no free inodes, read-only mounts, quotas, no
+//! `/proc`. Each test mounts them in a namespace of its own.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,8 +20,8 @@ pub(super) fn place() -> PathBuf {
     std::env::var_os(WHERE).unwrap().into()
 }
 
-/// Runs `body` as the test `name`, in a process whose mounts are its own: `script` makes them, at `$1`. Left out, with a line
-/// that says so, where that is not permitted.
+/// Runs `body` as the test `name` in a process with its own mounts, which `script` creates at `$1`.
+/// Where that is not permitted, prints that the test is left out.
 fn mounted(name: &str, script: &str, body: impl FnOnce()) {
     if std::env::var_os(WHERE).is_some() {
         return body();
@@ -46,7 +47,7 @@ fn mounted(name: &str, script: &str, body: impl FnOnce()) {
     alone_under(command, name, body);
 }
 
-/// Errors are the system's, typed, with the path and what to do.
+/// Asserts that an error has one of these kinds, the path and a hint.
 #[track_caller]
 pub(super) fn assert_says(step: &str, error: &Error, kinds: &[std::io::ErrorKind]) {
     assert!(kinds.contains(&error.io_error().unwrap().kind()), "{step}: {error:?}");
@@ -81,7 +82,7 @@ fn a_full_disk_fails_only_calls_that_need_room() {
         assert_says("set_with", &event.set_with(b"new").unwrap_err(), &full);
         assert_eq!(event.payload().unwrap().unwrap(), b"old");
         assert_eq!(event.try_consume().unwrap(), b"old");
-        fill(&dir.join("filler")); // there was some room again
+        fill(&dir.join("filler")); // The disk has some room again.
         let again = Semaphore::open(dir.join("other"), 2).unwrap_err();
         assert_says("a new semaphore", &again, &full);
         assert!(!dir.join("other/capacity").exists());
@@ -90,7 +91,7 @@ fn a_full_disk_fails_only_calls_that_need_room() {
         assert_says("resize", &pool.set_capacity(3).unwrap_err(), &full);
         drop(held);
         assert_eq!(pool.available_permits().unwrap(), 2);
-        // A record is a courtesy: without room for it the lock is had all the same.
+        // A record is optional: the lock is acquired even if there is no room for the record.
         let lock = Options::new().label("no room").open_lock(dir.join("lock")).unwrap();
         let held = lock.lock().unwrap();
         assert!(lock.holders().unwrap().iter().all(|holder| holder.label().is_none()));
@@ -100,7 +101,7 @@ fn a_full_disk_fails_only_calls_that_need_room() {
         {
             let name = left.unwrap().file_name();
             let name = name.to_string_lossy();
-            assert!(!name.starts_with(".flockwork") && !name.ends_with(".new"), "{name} was left");
+            assert!(!name.starts_with(".flockwork") && !name.ends_with(".new"), "{name} remains");
         }
     });
 }
@@ -137,7 +138,8 @@ fn without_inodes_existing_files_work_and_waiters_are_woken() {
                 }
             }
         }
-        // The directory cannot be changed, so a poke is none; the length of `queued` is (rule S7).
+        // The directory cannot be changed, so the release notifies through the length of `queued`
+        // (rule S7).
         let pool = Options::new().backstop(Duration::from_secs(1000));
         let pool = pool.open_existing_semaphore(dir.join("Semaphore")).unwrap();
         let both = pool.acquire_many(2).unwrap();
@@ -157,7 +159,8 @@ fn a_read_only_mount_allows_only_locks_on_existing_files() {
     limit!();
     const NAME: &str =
         "hostile::file_systems::a_read_only_mount_allows_only_locks_on_existing_files";
-    // What is there is made before the mount is made read-only: by the body, with a second mount of the same.
+    // The files must exist before the mount becomes read-only, so the body creates them through a
+    // second mount of the same directory.
     mounted(
         NAME,
         "mount --bind \"$1\" \"$1\"; mkdir -p \"$1/rw\" \"$1/ro\"; mount --bind \"$1/rw\" \"$1/ro\"; mount -o remount,bind,ro \"$1/ro\"",
@@ -173,14 +176,14 @@ fn a_read_only_mount_allows_only_locks_on_existing_files() {
             std::fs::write(rw.join("gateless"), "").unwrap();
             std::fs::write(rw.join("lockless"), "data").unwrap();
             let before = snapshot(&rw);
-            // The second is of a file that was opened to be read, and should grow.
-            let refused =
+            // The second error comes from a file that was opened for reading and must grow.
+            let failed =
                 [std::io::ErrorKind::ReadOnlyFilesystem, std::io::ErrorKind::PermissionDenied];
             for kind in KINDS {
                 for path in [ro.join(format!("{kind:?}")), ro.join(format!("new/{kind:?}"))] {
                     for (step, outcome) in exercise(*kind, &path) {
                         let Err(error) = outcome else { continue };
-                        assert_says(step, &error, &refused);
+                        assert_says(step, &error, &failed);
                         let is_there = !path.starts_with(ro.join("new"));
                         let only_locks = matches!(kind, Kind::Lock | Kind::RwLock)
                             || *kind == Kind::Semaphore && !["grow", "shrink"].contains(&step);
@@ -193,7 +196,7 @@ fn a_read_only_mount_allows_only_locks_on_existing_files() {
                 b"payload"
             );
             assert_eq!(SharedFile::open(ro.join("SharedFile")).unwrap().read().unwrap(), b"again");
-            // Neither a gate nor a lock file is needed to share a lock, or to read.
+            // A shared lock and a read need neither a gate file nor a lock file.
             let gateless = flockwork::RwLock::open(ro.join("gateless")).unwrap();
             let reading = (gateless.read().unwrap(), gateless.try_read().unwrap());
             assert!(gateless.try_write().unwrap_err().is_would_block());
@@ -210,7 +213,7 @@ fn a_read_only_mount_allows_only_locks_on_existing_files() {
                 let words = verb.iter().chain(&["gateless", "echo", "ran"]);
                 crate::cli::command::run(&ro, words).expect(0, "ran\n");
             }
-            // It excludes who comes by the other mount.
+            // A lock acquired through one mount excludes callers that use the other mount.
             let held = Lock::open(ro.join("Lock")).unwrap().lock().unwrap();
             assert!(Lock::open(rw.join("Lock")).unwrap().try_lock().unwrap_err().is_would_block());
             drop(held);
@@ -219,7 +222,7 @@ fn a_read_only_mount_allows_only_locks_on_existing_files() {
     );
 }
 
-/// As a container's volume for one file is.
+/// A container's volume for a single file is such a mount.
 #[test]
 fn a_mount_point_is_not_replaced_and_the_error_says_why() {
     limit!();
@@ -267,7 +270,7 @@ fn an_edquot_error_mentions_the_quota() {
     peer.open_lock(&path, &[]);
 }
 
-/// tmpfs keeps quotas since Linux 6.6, where that is built in; they count for others than the superuser.
+/// tmpfs has quotas since Linux 6.6 if they are built in. They do not apply to the superuser.
 #[test]
 fn exceeding_a_real_quota_is_a_clear_error() {
     limit!();
@@ -299,11 +302,11 @@ fn exceeding_a_real_quota_is_a_clear_error() {
                 return;
             }
         }
-        panic!("no quota was met");
+        panic!("no quota was exceeded");
     });
 }
 
-/// Who holds what is then known by records alone; all else is as it was.
+/// Without `/proc`, records are the only source of holders, and everything else works as before.
 #[test]
 fn without_proc_holders_are_known_by_their_records() {
     limit!();
@@ -324,7 +327,7 @@ fn without_proc_holders_are_known_by_their_records() {
         drop(held);
         let held = Lock::open(&path).unwrap().lock().unwrap();
         assert!(flockwork::inspect(&path).unwrap().holders().is_empty());
-        assert!(flockwork::inspect(&path).unwrap().is_held(), "tried, and refused");
+        assert!(flockwork::inspect(&path).unwrap().is_held(), "tried, and would block");
         drop(held);
         assert!(!flockwork::inspect(&path).unwrap().is_held());
     });

@@ -1,4 +1,5 @@
-//! What is planted in a directory, where, and who then uses it; and what must not have changed afterwards.
+//! Files planted at the names that primitives use, calls that use those names, and snapshots of
+//! what must not change.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
@@ -9,7 +10,7 @@ use flockwork::{Error, ErrorKind, Event, Lock, Options, Status};
 
 use crate::support::failure::{Failure, in_full};
 
-/// What a path can be used as.
+/// The primitive that a path is used as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Lock,
@@ -23,43 +24,43 @@ pub(crate) enum Kind {
 pub(crate) const KINDS: &[Kind] =
     &[Kind::Lock, Kind::RwLock, Kind::Semaphore, Kind::Event, Kind::Once, Kind::SharedFile];
 
-/// What a thing that cannot be used there does to the calls.
+/// The effect of an unusable file at a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Means {
-    /// Some of them fail, and say where.
-    Refused,
-    /// Nothing: it is in nobody's way.
-    Nothing,
+enum Effect {
+    /// Some calls fail, and name the path.
+    Fails,
+    /// All calls succeed.
+    None,
 }
 
-/// A name beside, or in, the path of a primitive.
+/// A name next to the path of a primitive, or within it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
     pub(crate) kind: Kind,
     pub(crate) suffix: &'static str,
-    means: Means,
-    /// What is there may be taken away.
+    effect: Effect,
+    /// Calls may remove the file.
     is_removed: bool,
-    /// Only what others left there is looked at.
-    #[allow(dead_code, reason = "only Linux has it listed")]
-    pub(crate) is_never_ours: bool,
+    /// Calls only check for a file that other programs left there.
+    #[allow(dead_code, reason = "read only on Linux")]
+    pub(crate) is_only_foreign: bool,
 }
 
 impl Place {
-    const fn refused(kind: Kind, suffix: &'static str) -> Self {
-        Self { kind, suffix, means: Means::Refused, is_removed: false, is_never_ours: false }
+    const fn fails(kind: Kind, suffix: &'static str) -> Self {
+        Self { kind, suffix, effect: Effect::Fails, is_removed: false, is_only_foreign: false }
     }
 
-    const fn nothing(kind: Kind, suffix: &'static str) -> Self {
-        Self { means: Means::Nothing, ..Self::refused(kind, suffix) }
+    const fn no_effect(kind: Kind, suffix: &'static str) -> Self {
+        Self { effect: Effect::None, ..Self::fails(kind, suffix) }
     }
 
     const fn removed(self) -> Self {
         Self { is_removed: true, ..self }
     }
 
-    const fn never_ours(self) -> Self {
-        Self { is_never_ours: true, ..self }
+    const fn only_foreign(self) -> Self {
+        Self { is_only_foreign: true, ..self }
     }
 
     pub(crate) fn of(kind: Kind, name: &str) -> Self {
@@ -70,68 +71,68 @@ impl Place {
 
 /// Every name of `docs/PROTOCOL.md`.
 pub(crate) const PLACES: &[Place] = &[
-    Place::refused(Kind::Lock, ""),
-    Place::nothing(Kind::Lock, ".holder"),
-    Place::nothing(Kind::Lock, ".holder.new"),
-    Place::nothing(Kind::Lock, ".holders"),
-    Place::refused(Kind::RwLock, ""),
-    Place::refused(Kind::RwLock, ".gate"),
-    Place::nothing(Kind::RwLock, ".holder"),
-    Place::nothing(Kind::RwLock, ".holder.new"),
-    Place::nothing(Kind::RwLock, ".holders"),
-    Place::nothing(Kind::RwLock, ".holders/.flockwork.0123456789abcdef"),
-    Place::nothing(Kind::RwLock, ".holders/.flockwork.0123456789abcdef.new"),
-    // Who only looks asks whether these are there.
-    Place::nothing(Kind::RwLock, ".gate.holder").never_ours(),
-    Place::nothing(Kind::RwLock, ".gate.holders").never_ours(),
-    Place::refused(Kind::Semaphore, ""),
-    Place::refused(Kind::Semaphore, "/capacity"),
-    Place::nothing(Kind::Semaphore, "/.flockwork.b1aa3177ea81a5e9.0").never_ours(),
-    Place::refused(Kind::Semaphore, "/gate"),
-    Place::refused(Kind::Semaphore, "/waiters"),
-    Place::refused(Kind::Semaphore, "/resize"),
-    Place::refused(Kind::Semaphore, "/queued"),
-    Place::refused(Kind::Semaphore, "/resized"),
-    Place::nothing(Kind::Semaphore, "/poke").removed(),
-    Place::refused(Kind::Semaphore, "/slot.0"),
-    Place::refused(Kind::Semaphore, "/slot.1"),
-    Place::nothing(Kind::Semaphore, "/slot.7").never_ours(),
-    Place::nothing(Kind::Semaphore, "/.slots"),
-    Place::refused(Kind::Semaphore, "/.slots/0").removed(),
-    Place::nothing(Kind::Semaphore, "/.slots/0.again").removed().never_ours(),
-    Place::nothing(Kind::Semaphore, "/.slots/7").never_ours(),
-    Place::nothing(Kind::Semaphore, "/holders"),
-    Place::nothing(Kind::Semaphore, "/holders/slot.0"),
-    Place::nothing(Kind::Semaphore, "/holders/slot.0.new"),
-    Place::refused(Kind::Event, ""),
-    Place::refused(Kind::Event, ".flock"),
-    Place::refused(Kind::Event, ".taken"),
-    Place::nothing(Kind::Event, "@.flockwork.af63ed4c8602096f.0").never_ours(),
-    Place::nothing(Kind::Event, "@.flockwork.af63ed4c8602096f.1").never_ours(),
-    Place::nothing(Kind::Event, ".holder"),
-    Place::nothing(Kind::Event, ".holders"),
-    Place::refused(Kind::Once, ""),
-    Place::nothing(Kind::Once, ".taken"),
-    Place::nothing(Kind::Once, ".holder"),
-    Place::nothing(Kind::Once, ".holders"),
-    Place::refused(Kind::Once, ".flock"),
-    Place::nothing(Kind::Once, ".flock.holder"),
-    Place::nothing(Kind::Once, ".flock.holder.new"),
-    Place::nothing(Kind::Once, ".flock.holders"),
-    Place::refused(Kind::SharedFile, ""),
-    Place::nothing(Kind::SharedFile, ".holder"),
-    Place::nothing(Kind::SharedFile, ".holders"),
-    Place::refused(Kind::SharedFile, ".flock"),
-    Place::refused(Kind::SharedFile, ".flock.gate"),
-    Place::refused(Kind::SharedFile, ".flock.new"),
-    Place::nothing(Kind::SharedFile, ".flock.holder"),
-    Place::nothing(Kind::SharedFile, ".flock.holder.new"),
-    Place::nothing(Kind::SharedFile, ".flock.holders"),
-    Place::nothing(Kind::SharedFile, ".flock.holders/.flockwork.0123456789abcdef"),
-    Place::nothing(Kind::SharedFile, ".flock.holders/.flockwork.0123456789abcdef.new"),
+    Place::fails(Kind::Lock, ""),
+    Place::no_effect(Kind::Lock, ".holder"),
+    Place::no_effect(Kind::Lock, ".holder.new"),
+    Place::no_effect(Kind::Lock, ".holders"),
+    Place::fails(Kind::RwLock, ""),
+    Place::fails(Kind::RwLock, ".gate"),
+    Place::no_effect(Kind::RwLock, ".holder"),
+    Place::no_effect(Kind::RwLock, ".holder.new"),
+    Place::no_effect(Kind::RwLock, ".holders"),
+    Place::no_effect(Kind::RwLock, ".holders/.flockwork.0123456789abcdef"),
+    Place::no_effect(Kind::RwLock, ".holders/.flockwork.0123456789abcdef.new"),
+    // An inspection checks whether these exist.
+    Place::no_effect(Kind::RwLock, ".gate.holder").only_foreign(),
+    Place::no_effect(Kind::RwLock, ".gate.holders").only_foreign(),
+    Place::fails(Kind::Semaphore, ""),
+    Place::fails(Kind::Semaphore, "/capacity"),
+    Place::no_effect(Kind::Semaphore, "/.flockwork.b1aa3177ea81a5e9.0").only_foreign(),
+    Place::fails(Kind::Semaphore, "/gate"),
+    Place::fails(Kind::Semaphore, "/waiters"),
+    Place::fails(Kind::Semaphore, "/resize"),
+    Place::fails(Kind::Semaphore, "/queued"),
+    Place::fails(Kind::Semaphore, "/resized"),
+    Place::no_effect(Kind::Semaphore, "/poke").removed(),
+    Place::fails(Kind::Semaphore, "/slot.0"),
+    Place::fails(Kind::Semaphore, "/slot.1"),
+    Place::no_effect(Kind::Semaphore, "/slot.7").only_foreign(),
+    Place::no_effect(Kind::Semaphore, "/.slots"),
+    Place::fails(Kind::Semaphore, "/.slots/0").removed(),
+    Place::no_effect(Kind::Semaphore, "/.slots/0.again").removed().only_foreign(),
+    Place::no_effect(Kind::Semaphore, "/.slots/7").only_foreign(),
+    Place::no_effect(Kind::Semaphore, "/holders"),
+    Place::no_effect(Kind::Semaphore, "/holders/slot.0"),
+    Place::no_effect(Kind::Semaphore, "/holders/slot.0.new"),
+    Place::fails(Kind::Event, ""),
+    Place::fails(Kind::Event, ".flock"),
+    Place::fails(Kind::Event, ".taken"),
+    Place::no_effect(Kind::Event, "@.flockwork.af63ed4c8602096f.0").only_foreign(),
+    Place::no_effect(Kind::Event, "@.flockwork.af63ed4c8602096f.1").only_foreign(),
+    Place::no_effect(Kind::Event, ".holder"),
+    Place::no_effect(Kind::Event, ".holders"),
+    Place::fails(Kind::Once, ""),
+    Place::no_effect(Kind::Once, ".taken"),
+    Place::no_effect(Kind::Once, ".holder"),
+    Place::no_effect(Kind::Once, ".holders"),
+    Place::fails(Kind::Once, ".flock"),
+    Place::no_effect(Kind::Once, ".flock.holder"),
+    Place::no_effect(Kind::Once, ".flock.holder.new"),
+    Place::no_effect(Kind::Once, ".flock.holders"),
+    Place::fails(Kind::SharedFile, ""),
+    Place::no_effect(Kind::SharedFile, ".holder"),
+    Place::no_effect(Kind::SharedFile, ".holders"),
+    Place::fails(Kind::SharedFile, ".flock"),
+    Place::fails(Kind::SharedFile, ".flock.gate"),
+    Place::fails(Kind::SharedFile, ".flock.new"),
+    Place::no_effect(Kind::SharedFile, ".flock.holder"),
+    Place::no_effect(Kind::SharedFile, ".flock.holder.new"),
+    Place::no_effect(Kind::SharedFile, ".flock.holders"),
+    Place::no_effect(Kind::SharedFile, ".flock.holders/.flockwork.0123456789abcdef"),
+    Place::no_effect(Kind::SharedFile, ".flock.holders/.flockwork.0123456789abcdef.new"),
 ];
 
-/// What lies there.
+/// The kind of file that is planted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Plant {
     LinkToFile,
@@ -144,7 +145,7 @@ pub(crate) enum Plant {
     Socket,
     Device,
     HardLink,
-    /// Of a file with no bytes in it, as lock files have none.
+    /// A hard link to an empty file, since lock files are empty.
     HardLinkToEmpty,
 }
 
@@ -163,7 +164,7 @@ impl Plant {
         Self::HardLinkToEmpty,
     ];
 
-    /// Whether it could be planted: a device only by the superuser.
+    /// Returns whether the file could be planted. Only the superuser can create a device.
     fn put(self, at: &Path, dir: &Path) -> bool {
         std::fs::create_dir_all(at.parent().unwrap()).unwrap();
         match self {
@@ -174,12 +175,12 @@ impl Plant {
             Self::LinkToItself => symlink(at, at).unwrap(),
             Self::Fifo => mkfifo(at),
             Self::Directory => std::fs::create_dir(at).unwrap(),
-            // A path of a socket has room for a hundred bytes.
+            // The path of a socket has room for a hundred bytes.
             Self::Socket => {
                 let short = tempfile::Builder::new().prefix("s").tempdir().unwrap();
                 drop(std::os::unix::net::UnixListener::bind(short.path().join("s")).unwrap());
                 if std::fs::rename(short.path().join("s"), at).is_err() {
-                    return false; // another file system
+                    return false; // It is on another file system.
                 }
             }
             Self::Device => return make_null(at),
@@ -209,7 +210,7 @@ fn make_null(_at: &Path) -> bool {
     false
 }
 
-/// All that can be seen of a tree, but for what looking changes.
+/// Returns everything that is visible in a tree, except what reading changes.
 pub(crate) fn snapshot(below: &Path) -> BTreeMap<PathBuf, String> {
     let mut seen = BTreeMap::new();
     let mut open = vec![below.to_path_buf()];
@@ -237,7 +238,7 @@ pub(crate) fn snapshot(below: &Path) -> BTreeMap<PathBuf, String> {
     seen
 }
 
-/// A thing at a place, in a directory of its own, beside what is somebody's.
+/// A planted file at a place, in a directory of its own that also contains a victim's files.
 pub(crate) struct Case {
     place: Place,
     plant: Plant,
@@ -245,7 +246,7 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    /// `None`: it cannot be planted here.
+    /// Returns `None` if the file cannot be planted here.
     pub(crate) fn new(place: Place, plant: Plant) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let victim = dir.path().join("victim");
@@ -271,7 +272,7 @@ impl Case {
     }
 
     fn at(&self) -> PathBuf {
-        // A name of its own beside `p`; the digits come from that name (rule 14).
+        // This is a separate name next to `p`; its digits are derived from that name (rule 14).
         if let Some(own) = self.place.suffix.strip_prefix('@') {
             return self.path().with_file_name(own);
         }
@@ -295,27 +296,27 @@ impl Case {
             command(kind, &path);
             outcomes
         });
-        assert_eq!(snapshot(&victim), before, "{what}: something of the victim's changed");
+        assert_eq!(snapshot(&victim), before, "{what}: a file of the victim changed");
         let is_there = std::fs::symlink_metadata(self.at()).is_ok();
         if !self.plant.is_regular() && !self.place.is_removed {
             let mut after = if is_there { snapshot(&self.at()) } else { BTreeMap::new() };
             if self.plant == Plant::Directory {
-                after.clear(); // it may be used
+                after.clear(); // It may be used.
             } else {
-                assert_eq!(after, planted, "{what}: it was not left as it was");
+                assert_eq!(after, planted, "{what}: the planted file changed");
             }
         }
         let failed: Vec<_> = outcomes.iter().filter(|(_, outcome)| outcome.is_err()).collect();
-        // A directory that is made there would be one as well.
+        // A primitive would create a directory at these names, too.
         let fits = self.plant == Plant::Directory
             && (matches!(self.place.suffix, "/.slots" | "/holders" | ".holders")
                 || self.place.suffix.is_empty() && kind == Kind::Semaphore);
-        match self.place.means {
-            Means::Refused if !self.plant.is_regular() && !fits => {
-                assert!(!failed.is_empty(), "{what}: nothing was refused");
+        match self.place.effect {
+            Effect::Fails if !self.plant.is_regular() && !fits => {
+                assert!(!failed.is_empty(), "{what}: no call failed");
             }
-            Means::Nothing => assert!(failed.is_empty(), "{what}: {failed:?}"),
-            Means::Refused => {}
+            Effect::None => assert!(failed.is_empty(), "{what}: {failed:?}"),
+            Effect::Fails => {}
         }
         for (step, outcome) in &failed {
             let Err(error) = outcome else { continue };
@@ -325,7 +326,7 @@ impl Case {
     }
 }
 
-/// What takes longer has hung.
+/// Runs `work`, and panics if it takes longer than a minute.
 pub(crate) fn within_a_minute<T: Send + 'static>(
     what: &str,
     work: impl FnOnce() -> T + Send + 'static,
@@ -345,17 +346,18 @@ pub(crate) fn within_a_minute<T: Send + 'static>(
 
 pub(crate) type Steps = Vec<(&'static str, Result<(), Error>)>;
 
-/// Too short for anything to happen, but for what is there already.
+/// Only calls that need not wait succeed in this time.
 const SHORT: Duration = Duration::from_millis(5);
 const LONG: Duration = Duration::from_secs(20);
 
-/// Uses all that a primitive can do, in its ways of waiting, and looks at it. What is refused as busy is as it should be.
+/// Calls everything that a primitive can do, in each form of wait, and inspects it. Errors because
+/// it is held are expected.
 pub(crate) fn exercise(kind: Kind, path: &Path) -> Steps {
     let mut steps = Steps::new();
     let mut step = |name, outcome: Result<(), Error>| {
         let is_expected = matches!(&outcome, Err(e) if e.is_would_block() || e.is_timed_out());
         if let Err(error) = &outcome {
-            assert!(!in_full(error).is_empty()); // looks who holds it
+            assert!(!in_full(error).is_empty()); // Looks up the holder.
         }
         steps.push((name, if is_expected { Ok(()) } else { outcome }));
     };
@@ -368,14 +370,15 @@ pub(crate) fn exercise(kind: Kind, path: &Path) -> Steps {
         Kind::Once => once(&options, path, &mut step),
         Kind::SharedFile => shared_file(&options, path, &mut step),
     }
-    // Who only looks is refused what is no lock file; that is no part of the exercise.
+    // An inspection fails for a file that is not a lock file; that is not part of the exercise.
     if let Err(error) = flockwork::inspect(path) {
         assert!(!error.to_string().is_empty());
     }
     steps
 }
 
-/// What the command says of it, in the same surroundings: a code that it knows, and at most lines without control characters.
+/// Runs the command on the same path. It must end with a known code, and print lines without
+/// control characters.
 #[cfg(all(feature = "cli", target_os = "linux"))]
 fn command(kind: Kind, path: &Path) {
     use crate::cli::command::Ran;
@@ -405,7 +408,7 @@ fn command(kind: Kind, path: &Path) {
 
 type Step<'a> = &'a mut dyn FnMut(&'static str, Result<(), Error>);
 
-/// The value goes on, if there is one.
+/// Reports the step, and returns the value if there is one.
 fn kept<T>(step: Step<'_>, name: &'static str, outcome: Result<T, Error>) -> Option<T> {
     match outcome {
         Ok(value) => {
@@ -453,9 +456,9 @@ fn semaphore(options: &Options, path: &Path, step: Step<'_>) {
     step("available", pool.available_permits().map(drop));
     crate::support::running::scope(|scope| {
         let waiter = scope.spawn(|| pool.acquire_timeout(LONG).map(drop));
-        std::thread::sleep(SHORT * 4); // it may wait by then; nothing depends on it
+        std::thread::sleep(SHORT * 4); // It probably waits by then.
         drop(both);
-        step("waited for", waiter.join().unwrap());
+        step("after a wait", waiter.join().unwrap());
     });
     step("grow", pool.set_capacity(3));
     step("shrink", pool.set_capacity(2));
@@ -467,22 +470,22 @@ fn event(options: &Options, path: &Path, step: Step<'_>) {
     let Some(event) = kept(step, "open", options.open_event(path)) else { return };
     step("set", event.set().map(drop));
     let is_set = event.is_set();
-    let span = if matches!(is_set, Ok(true)) { LONG } else { SHORT };
+    let timeout = if matches!(is_set, Ok(true)) { LONG } else { SHORT };
     step("is_set", is_set.map(drop));
-    step("wait", event.wait_timeout(span));
+    step("wait", event.wait_timeout(timeout));
     step("set_with", event.set_with(b"payload").map(drop));
     step("payload", event.payload().map(drop));
-    step("consume", event.consume_timeout(span).map(drop));
+    step("consume", event.consume_timeout(timeout).map(drop));
     step("try_consume", event.try_consume().map(drop));
     step("set again", event.set_with(b"more").map(drop));
     inspect_locked(path);
     step("wait_any", Event::wait_any_timeout(std::slice::from_ref(&event), SHORT).map(drop));
     step("cleared", event.wait_cleared_timeout(SHORT));
     step("clear", event.clear().map(drop));
-    step("wait in vain", event.wait_timeout(SHORT));
+    step("wait for a cleared event", event.wait_timeout(SHORT));
 }
 
-/// Looks at a file that another program has locked: only then its records are looked at.
+/// Inspects a file that is locked, because records are read only then.
 fn inspect_locked(path: &Path) {
     if let Ok(_locked) = Lock::open(path).and_then(|lock| lock.try_lock()) {
         let status = flockwork::inspect(path);
@@ -501,7 +504,7 @@ fn once(options: &Options, path: &Path, step: Step<'_>) {
     step("reset", once.reset_timeout(LONG).map(drop));
 }
 
-/// A closure that failed is as it should be.
+/// The error of the closure is expected.
 fn flat<T>(outcome: Result<T, Failure<()>>) -> Result<(), Error> {
     match outcome {
         Ok(_) | Err(Failure::Closure(())) => Ok(()),
@@ -533,26 +536,27 @@ fn shared_file(options: &Options, path: &Path, step: Step<'_>) {
     inspect_locked(path);
 }
 
-/// Swaps what is at a path without pause, until a file is there: for a symbolic link to a victim's file, to a place where none
-/// may be made, for a hard link, for a file of its own, and for nothing. Tells how often.
+/// Swaps the file at a path without pause until the file `until` exists: a symbolic link to a
+/// victim's file, a link to a place where no file may be created, a hard link, a file of its own,
+/// and nothing. Returns the number of swaps.
 pub(crate) fn plant_until(at: &Path, victim: &Path, until: &Path) -> String {
     crate::peer::report("plants");
     let aside = victim.with_file_name("aside");
     let mut swaps = 0_u32;
     while swaps < 1000 || !until.exists() {
-        // To rename one name of a file to another of its names does nothing (rename(2)), and what is
-        // left would be written to below: the victim's own file.
+        // Renaming one name of a file to another of its names does nothing (rename(2)). The write
+        // below would then change the victim's own file.
         let _ = std::fs::remove_file(&aside);
         let made = match swaps % 6 {
             0 => symlink(victim.join("file"), &aside),
             1 => symlink(victim.join("new"), &aside),
             2 => symlink(victim.join("directory"), &aside),
             3 => std::fs::hard_link(victim.join("file"), &aside),
-            4 => std::fs::write(&aside, "1\n"), // good as a capacity
+            4 => std::fs::write(&aside, "1\n"), // A valid capacity.
             _ => std::fs::remove_file(at),
         };
         if made.is_ok() && swaps % 6 != 5 && std::fs::rename(&aside, at).is_err() {
-            let _ = std::fs::remove_dir_all(at); // a directory is there
+            let _ = std::fs::remove_dir_all(at); // It is a directory.
             let _ = std::fs::remove_file(&aside);
         }
         swaps += 1;

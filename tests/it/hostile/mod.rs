@@ -1,11 +1,12 @@
-//! Directories to which other users may write, files that another process wrote, and file systems that refuse.
+//! Directories that other users may write to, files that another process wrote, and file systems
+//! that return errors.
 
 mod contents;
 // Linux only: mounts.
 #[cfg(target_os = "linux")]
 mod file_systems;
 pub(crate) mod fixtures;
-// Linux only: setpriv, and what `file_systems` uses.
+// Linux only: setpriv, and the tools of `file_systems`.
 #[cfg(target_os = "linux")]
 mod other_users;
 mod planted;

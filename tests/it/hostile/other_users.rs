@@ -1,4 +1,4 @@
-//! Other users in the same directory, and an umask that takes every permission away.
+//! Other users in the same directory, and an umask that removes all permissions.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,8 +13,9 @@ use crate::support::{alone_under, has};
 
 use super::file_systems::{WHERE, assert_says, place};
 
-/// This very binary, where permissions count: another user's if this is the superuser's. `None` with a line that says so.
-fn as_nobody(dir: &Path) -> Option<Command> {
+/// Returns a command that runs this binary as an ordinary user, since permissions do not apply to
+/// the superuser. Prints why and returns `None` where that is not possible.
+fn as_unprivileged(dir: &Path) -> Option<Command> {
     let own = std::env::current_exe().unwrap();
     if !rustix::process::geteuid().is_root() {
         return Some(Command::new(own));
@@ -28,7 +29,7 @@ fn as_nobody(dir: &Path) -> Option<Command> {
     Some(command)
 }
 
-fn open_to_all() -> tempfile::TempDir {
+fn public_directory() -> tempfile::TempDir {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o1777)).unwrap();
@@ -41,12 +42,12 @@ fn a_umask_of_0777_is_an_error_or_overruled_by_access() {
     use std::os::unix::fs::PermissionsExt as _;
     const NAME: &str = "hostile::other_users::a_umask_of_0777_is_an_error_or_overruled_by_access";
     if std::env::var_os(WHERE).is_none() {
-        let dir = open_to_all();
-        let Some(mut command) = as_nobody(dir.path()) else { return };
+        let dir = public_directory();
+        let Some(mut command) = as_unprivileged(dir.path()) else { return };
         command.env(WHERE, dir.path());
         return alone_under(command, NAME, || ());
     }
-    // Of the process: it has no other test.
+    // The umask applies to the whole process, which runs no other test.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o777));
     let dir = place();
     for kind in KINDS {
@@ -84,18 +85,19 @@ fn a_umask_of_0777_is_an_error_or_overruled_by_access() {
     }
 }
 
-/// A directory as `/tmp` is: every user may create files, and only their owner may remove them.
+/// The directory is like `/tmp`: every user may create files, and only their owner may remove them.
 #[test]
 fn in_a_sticky_directory_another_user_can_hold_but_not_mislead() {
     limit!();
     use std::os::unix::fs::PermissionsExt as _;
     if !rustix::process::geteuid().is_root() {
-        return; // it takes two users
+        return; // This needs two users.
     }
-    let dir = open_to_all();
+    let dir = public_directory();
     let path = |name: &str| dir.path().join(name);
     let mut other = crate::support::unprivileged::unprivileged();
-    // What one made the other can lock if they may read it, and cannot if they may not: that keeps them out.
+    // A user can lock another user's file if they may read it. Without that permission they are
+    // excluded.
     let lock = Lock::open(path("shared")).unwrap();
     other.open_lock(&path("shared"), &[]);
     other.lock();
@@ -107,12 +109,12 @@ fn in_a_sticky_directory_another_user_can_hold_but_not_mislead() {
     drop(private.open_lock(path("private")).unwrap());
     let answer = other.expect_error(Call::Open(path("private"), vec![]));
     assert!(answer.starts_with("PermissionDenied: could not open"), "{answer}");
-    // What the other made is used, and neither given another owner nor another mode.
+    // The other user's file is used, and keeps its owner and mode.
     other.open_lock(&path("theirs"), &[]);
     let before = snapshot(&path("theirs"));
     drop(private.open_lock(path("theirs")).unwrap().lock().unwrap());
     assert_eq!(snapshot(&path("theirs")), before);
-    // An event that one has set the other sees, and cannot take away.
+    // The other user sees the event, but cannot clear it.
     Event::open(path("event")).unwrap().set_with(b"x").unwrap();
     std::fs::set_permissions(path("event"), std::fs::Permissions::from_mode(0o644)).unwrap();
     other.open_event(&path("event"), &[]);
@@ -122,17 +124,17 @@ fn in_a_sticky_directory_another_user_can_hold_but_not_mislead() {
         let is_consume = matches!(change, event::Call::Consume(_));
         let answer = other.expect_error(change.clone());
         assert!(answer.starts_with("PermissionDenied: "), "{change:?}: {answer}");
-        let says_why = answer.contains("sticky") || is_consume; // that has its lock file to make
+        let says_why = answer.contains("sticky") || is_consume; // It fails at its lock file.
         assert!(says_why, "{change:?}: {answer}");
     }
     assert_eq!(Event::open(path("event")).unwrap().payload().unwrap().unwrap(), b"x");
-    // A shared file that one may only read the other does not replace.
+    // A user who may only read a shared file does not replace it.
     SharedFile::open(path("data")).unwrap().write("old").unwrap();
     other.open_shared_file(&path("data"), &[]);
     let answer = other.expect_error(shared_file::Call::Write("new".into(), Block));
     assert!(answer.starts_with("PermissionDenied: "), "{answer}");
     other.expect(shared_file::Call::Read, "old");
-    // Nor one that one may write to: the directory decides.
+    // Nor does a user who may write to the file, because the directory does not permit it.
     let everyone = Options::new().access(flockwork::Access::Everyone);
     everyone.open_shared_file(path("common")).unwrap().write("old").unwrap();
     other.open_shared_file(&path("common"), &[]);
@@ -142,7 +144,7 @@ fn in_a_sticky_directory_another_user_can_hold_but_not_mislead() {
     assert!(!answer.contains("must be able to"), "{answer}");
     other.expect(shared_file::Call::Read, "old");
     assert!(!path("common.flock.new").exists());
-    // The records of another user do no harm, and are left.
+    // The records of another user do no harm, and are left alone.
     other.open_lock(&path("shared"), &[label("theirs")]);
     other.lock();
     assert_eq!(lock.holders().unwrap().remove(0).label(), Some("theirs"));

@@ -1,6 +1,6 @@
-//! Directories that others may write to: at each name that a primitive makes or reads lies something that was planted there.
-//! Nothing outside the named path is created, changed or followed, and no process hangs. `fixtures` has
-//! the tools.
+//! Directories that other users may write to: an unexpected file is planted at each name that a
+//! primitive creates or reads. Nothing outside the named path is created, changed or followed, and
+//! no process hangs. `fixtures` has the tools.
 
 #[cfg(target_os = "linux")]
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::hostile::fixtures::{Case, KINDS, Kind, PLACES, Place, Plant, exercise};
 
-/// Each kind, each of its names, each thing: nothing is left out.
+/// This tests each kind of file at each name of each primitive.
 #[test]
 fn planted_files_never_cause_hangs_or_outside_changes() {
     limit!(2 * crate::limit::LIMIT);
@@ -25,7 +25,7 @@ fn planted_files_never_cause_hangs_or_outside_changes() {
     assert!(cases >= PLACES.len() * 9, "{cases} cases");
 }
 
-/// What is not planted has to work, or the test above proves nothing.
+/// All steps must succeed without planted files, or the test above proves nothing.
 #[test]
 fn without_anything_planted_every_step_of_the_exercise_succeeds() {
     limit!();
@@ -37,7 +37,7 @@ fn without_anything_planted_every_step_of_the_exercise_succeeds() {
     }
 }
 
-/// The table above is complete: of all names that the exercises touch, as strace sees them, each is in it.
+/// The table contains every name that the exercises use, according to strace.
 // Linux only: strace.
 #[cfg(target_os = "linux")]
 #[test]
@@ -69,7 +69,7 @@ fn every_name_that_a_primitive_touches_is_in_the_table() {
     assert_opens_are_careful(&log, &work);
     let below = format!("{}/", work.display());
     let mut seen = std::collections::BTreeSet::new();
-    // Directories that are held, by their descriptors.
+    // Paths relative to a descriptor are resolved with these directories.
     let mut held = std::collections::BTreeMap::new();
     for line in log.lines() {
         let mut quoted = line.split('"').skip(1).step_by(2);
@@ -91,17 +91,18 @@ fn every_name_that_a_primitive_touches_is_in_the_table() {
     for name in &seen {
         let is_known =
             PLACES.iter().any(|place| *name == plain(&format!("{:?}{}", place.kind, place.suffix)));
-        assert!(is_known || is_made_up(name), "{name} is in no row of the table: {seen:?}");
+        assert!(is_known || is_temporary(name), "{name} is missing in the table: {seen:?}");
     }
-    // And what the table has is touched, but for what only others leave there.
-    for place in PLACES.iter().filter(|place| !place.is_never_ours) {
+    // The exercises use every name of the table, except those that only other programs create.
+    for place in PLACES.iter().filter(|place| !place.is_only_foreign) {
         let name = plain(&format!("{:?}{}", place.kind, place.suffix));
-        assert!(seen.contains(&name), "{name} is not touched: {seen:?}");
+        assert!(seen.contains(&name), "{name} is not used: {seen:?}");
     }
 }
 
-/// Nothing is cut at its opening, and nothing that is there is taken for what was made: `fs.protected_regular` and
-/// `fs.protected_fifos` are about opens that create without `O_EXCL`, so these work the same with any setting of the two.
+/// No open truncates a file, and no existing file is taken for a newly created one.
+/// `fs.protected_regular` and `fs.protected_fifos` concern opens that create without `O_EXCL`, so
+/// they do not matter here.
 #[cfg(target_os = "linux")]
 fn assert_opens_are_careful(log: &str, work: &Path) {
     let below = format!("openat(AT_FDCWD, \"{}/", work.display());
@@ -117,8 +118,8 @@ fn assert_opens_are_careful(log: &str, work: &Path) {
     }
 }
 
-/// strace writes a call of one thread in two lines if another thread makes one meanwhile. This puts
-/// the two together, where the call ends.
+/// Joins the two lines that strace writes of a call during which another thread makes a call. The
+/// joined line stands where the call ends.
 #[cfg(target_os = "linux")]
 fn whole_calls(log: &str) -> String {
     let mut started = std::collections::BTreeMap::new();
@@ -141,7 +142,7 @@ fn whole_calls(log: &str) -> String {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn calls_that_strace_cuts_in_two_are_put_together() {
+fn calls_that_strace_splits_are_joined() {
     limit!();
     let log = "7 openat(AT_FDCWD, \"a\", O_PATH <unfinished ...>\n8 close(3) = 0\n\
                7 <... openat resumed>) = 3\n8 stat(\"b\" <unfinished ...>\n9 +++ exited +++\n";
@@ -149,10 +150,10 @@ fn calls_that_strace_cuts_in_two_are_put_together() {
     assert_eq!(whole_calls(log), whole);
 }
 
-/// With the digits of a name of its own replaced, which nobody can foresee.
+/// Replaces the random digits of a name.
 #[cfg(target_os = "linux")]
 fn plain(name: &str) -> String {
-    // Each slot is as the first one.
+    // Each slot behaves like the first one.
     let name = ["1", "2"].iter().fold(name.to_string(), |name, slot| {
         name.replace(&format!("slots/{slot}"), "slots/0").replace(&format!("slot.{slot}"), "slot.0")
     });
@@ -165,13 +166,15 @@ fn plain(name: &str) -> String {
     }
 }
 
-/// What is written aside under a name that nobody can foresee, made by `O_EXCL` or a rename.
+/// Whether the name is that of a temporary file with a random name, created with `O_EXCL` or by a
+/// rename.
 #[cfg(target_os = "linux")]
-fn is_made_up(name: &str) -> bool {
+fn is_temporary(name: &str) -> bool {
     name.ends_with(".flockwork.#") && !name.contains(".holders/")
 }
 
-/// A victim's file at `queued` or `resized`: their lengths are changed in place, so what has another name as well is refused.
+/// A victim's file is linked at `queued` or `resized`. flockwork changes the length of those files
+/// in place, so a file with another name is an error.
 #[test]
 fn a_hard_linked_file_never_changes_its_length() {
     limit!();
@@ -187,7 +190,7 @@ fn a_hard_linked_file_never_changes_its_length() {
             assert_eq!(error.path(), path.join(name));
             assert!(error.to_string().contains("another name"), "{error}");
             assert_eq!(std::fs::read_to_string(&victim).unwrap(), contents);
-            // In the place of one that is in use.
+            // The link replaces a file that is in use.
             std::fs::remove_file(path.join(name)).unwrap();
             let semaphore = flockwork::Semaphore::open(&path, 2).unwrap();
             let held = semaphore.acquire_many(2).unwrap();
@@ -202,9 +205,9 @@ fn a_hard_linked_file_never_changes_its_length() {
     }
 }
 
-/// A number that no semaphore can have is not made room for.
+/// A slot number that no semaphore can have allocates no memory.
 #[test]
-fn a_slot_of_an_impossible_number_is_passed_over() {
+fn a_slot_with_an_impossible_number_is_ignored() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("pool");
@@ -219,7 +222,8 @@ fn a_slot_of_an_impossible_number_is_passed_over() {
     assert!(flockwork::inspect(&path).unwrap().held_slots().is_empty());
 }
 
-/// Directories of flockwork's own inside a path, that are symbolic links: records and second names are not put where they lead.
+/// Symbolic links replace the directories of a semaphore. Records and second names are not created
+/// in their targets.
 #[test]
 fn links_in_place_of_a_semaphores_directories_are_not_followed() {
     limit!();

@@ -1,4 +1,4 @@
-//! A process that swaps files while they are opened.
+//! A process that swaps files while they are being opened.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,8 +8,9 @@ use flockwork::{Error, ErrorKind, Options};
 use crate::hostile::fixtures::{Kind, snapshot};
 use crate::peer::{Peer, Request};
 
-/// CVE-2025-68146 and CVE-2026-22701 of Python's filelock: between a look and an open the file becomes a symbolic link to
-/// somebody's file, which was cut, or made. Here another process swaps without pause, and thousands of opens meet it.
+/// CVE-2025-68146 and CVE-2026-22701 of Python's filelock: between a check and an open, the file
+/// became a symbolic link to another user's file, which was then truncated or created. Here another
+/// process swaps files without pause during thousands of opens.
 #[test]
 fn a_file_swapped_for_a_link_never_leads_to_the_victim() {
     limit!();
@@ -45,17 +46,18 @@ fn swapped(kind: Kind, suffix: &str) {
     let mut planter = Peer::start();
     planter.begin(Request::SwapForLinks(at.into(), victim.clone(), stop.clone()));
     assert_eq!(planter.finish(), "plants");
-    // Where the swapped file does not matter, or is restored at once, nothing is refused.
+    // If the swapped file does not matter, or is restored immediately, no call fails.
     let is_harmless = suffix.contains("holder") || suffix.ends_with("slots") || suffix == "/slot.0";
-    let (mut rounds, mut refused, mut done) = (0, 0, 0_u32);
+    let (mut rounds, mut failed, mut done) = (0, 0, 0_u32);
     let begun = std::time::Instant::now();
-    // Until both were met, so that it was a race; but no longer than a machine with much else to do needs.
-    while rounds < ROUNDS || done == 0 || refused == 0 && !is_harmless {
+    // The loop ends after both results have occurred, which proves a race, or after enough time for
+    // a busy machine.
+    while rounds < ROUNDS || done == 0 || failed == 0 && !is_harmless {
         rounds += 1;
         match quick(kind, &work.join("p")) {
             Ok(()) => done += 1,
             Err(error) => match error.kind() {
-                ErrorKind::NotRegularFile | ErrorKind::Corrupt => refused += 1,
+                ErrorKind::NotRegularFile | ErrorKind::Corrupt => failed += 1,
                 _ => {}
             },
         }
@@ -71,7 +73,7 @@ fn swapped(kind: Kind, suffix: &str) {
 
 const ROUNDS: u32 = 1000;
 
-/// Opens and uses it once, in ways that open and write.
+/// Opens the primitive and uses it once, with calls that open and write files.
 fn quick(kind: Kind, path: &Path) -> Result<(), Error> {
     let options = Options::new().label("race");
     match kind {

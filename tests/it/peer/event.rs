@@ -1,4 +1,4 @@
-//! The calls of events that a peer can be told to make, and payloads that show whether they are whole.
+//! The event calls of a peer, and payloads that reveal a partial read.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -10,7 +10,8 @@ use super::{Answer, Peer, Setting, Way, done, options, report, text};
 
 sendable! {
     enum Call {
-        // One more. The other calls are about the first, `WaitAny` and `WaitAll` about all of them.
+        // Opens one more event. The other calls use the first one; `WaitAny` and `WaitAll` use all
+        // of them.
         Open(path: PathBuf, settings: Vec<Setting>),
         Set,
         SetWith(payload: String),
@@ -24,20 +25,21 @@ sendable! {
         Consume(way: Way),
         WaitAny(way: Way),
         WaitAll(way: Way),
-        // Waits for the first, clears it and sets the second, so many times.
+        // Waits for the first event, clears it and sets the second, `times` times.
         PassOn(times: u32, way: Way),
-        // Reports each change that it has seen, so many times.
+        // Reports `times` changes.
         Follow(times: u32, way: Way),
-        // Sets it with so many payloads, and waits until it is clear where another producer was first.
+        // Sets `times` payloads, and waits until the event is clear if another producer was first.
         Produce(name: String, times: u32),
-        // Appends each payload as a line to a file, until one is "end", which it sets again for others.
+        // Appends each payload as a line to a file, up to the payload "end", which it sets again
+        // for other peers.
         ConsumeAll(log: PathBuf),
-        // Sets payloads of many lengths that show whether they are whole, for ever.
+        // Sets payloads of many lengths without end. Each of them reveals a partial read.
         SetWholePayloads(seed: usize),
     }
 }
 
-/// A peer that has opened the event.
+/// Starts a peer that opens the event.
 pub(crate) fn peer(path: &Path, settings: &[Setting]) -> Peer {
     let mut peer = Peer::start();
     peer.open_event(path, settings);
@@ -170,7 +172,7 @@ fn consume(event: &Event, way: Way) -> Result<Vec<u8>, Error> {
     }
 }
 
-/// A payload that shows whether anything of it is missing, or of another.
+/// Returns a payload that reveals whether a part is missing or comes from another payload.
 pub(crate) fn whole(length: usize, letter: u8) -> Vec<u8> {
     let mut payload = format!("{length:08}").into_bytes();
     payload.resize(8 + length, letter);

@@ -1,9 +1,9 @@
-//! Requests and answers as lines of text, with tabs between the words. No other file of the tests
-//! knows how they are written.
+//! Requests and answers as lines of text, with tabs between the words. Only this file knows the
+//! encoding.
 
 use std::path::PathBuf;
 
-/// What is sent as some words of a line.
+/// A value that is encoded as some words of a line.
 pub(crate) trait Words: Sized {
     fn write(&self, words: &mut Vec<String>);
     fn read(words: &mut std::str::Split<'_, char>) -> Self;
@@ -19,7 +19,7 @@ pub(crate) trait Words: Sized {
     }
 }
 
-/// Declares an enum of values that can be sent: the name of the variant and then its fields.
+/// Declares an enum whose values can be sent: the name of the variant, then its fields.
 macro_rules! sendable {
     ($(#[$of:meta])* enum $name:ident {
         $($(#[$meta:meta])* $variant:ident $(($($field:ident: $type:ty),+))?,)+

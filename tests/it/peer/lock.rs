@@ -1,4 +1,4 @@
-//! The calls of a lock that a peer can be told to make.
+//! The lock calls of a peer.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use super::{Answer, Peer, Setting, Way, done, held_by, options, text};
 sendable! {
     enum Call {
         Open(path: PathBuf, settings: Vec<Setting>),
-        // One more lock, which is only kept open.
+        // Opens one more lock, and keeps it open.
         OpenAlso(path: PathBuf),
         Acquire(way: Way),
         Unlock,
@@ -19,25 +19,25 @@ sendable! {
         WasAbandoned,
         Holder,
         LockPath,
-        // Adds one to the number in a file, so many times, under the lock.
+        // Adds one to the number in a file under the lock, `times` times.
         Count(file: PathBuf, times: u32, way: Way),
         #[cfg(unix)]
         Fork(what: InChild),
     }
 }
 
-// What a child that is forked without exec does. Its exit code is the answer, except for `Stay` and
-// `Hold`: those answer with the child's number, and it ends when it is killed.
+// What a child does after a fork without exec. Its exit code is the answer, except for `Stay` and
+// `Hold`: those answer with the child's pid, and the child runs until it is killed.
 #[cfg(unix)]
 sendable! {
     #[derive(Copy, PartialEq)]
     enum InChild {
         DropGuard,
         Unlock,
-        // 0 where the parent's lock is in the way.
+        // Returns 0 if the parent's lock is held.
         Try,
         TimeOut,
-        // 0 where it can be locked and unlocked.
+        // Returns 0 if the child can lock and unlock.
         Cycle,
         Stay,
         Hold,
@@ -45,7 +45,7 @@ sendable! {
 }
 
 impl Peer {
-    /// A peer that has opened `path` as its lock.
+    /// Starts a peer that opens `path` as its lock.
     pub(crate) fn with_lock(path: &Path) -> Self {
         let mut peer = Self::start();
         peer.open_lock(path, &[]);
@@ -83,7 +83,7 @@ impl State {
             })),
             Call::OpenAlso(path) => done(Lock::open(path).map(|lock| self.more.push(lock))),
             Call::Acquire(way) => {
-                assert!(self.guard.is_none(), "drop comes first");
+                assert!(self.guard.is_none(), "drop is called first");
                 done(acquire(self.lock(), way).map(|guard| self.guard = Some(guard)))
             }
             Call::Unlock => done(self.guard.take().unwrap().unlock()),
@@ -101,7 +101,7 @@ impl State {
     }
 
     fn lock(&self) -> &Lock {
-        self.lock.as_ref().expect("open comes first")
+        self.lock.as_ref().expect("open is called first")
     }
 
     fn count(&self, file: &Path, times: u32, way: Way) -> Result<(), Error> {
@@ -129,7 +129,8 @@ impl State {
                         0
                     }
                     InChild::Unlock => i32::from(self.guard.take().unwrap().unlock().is_ok()),
-                    // The handle came along, and must not be taken for the parent's own.
+                    // The child inherits the handle, and must not treat the parent's lock as its
+                    // own.
                     InChild::Try => match self.lock().try_lock() {
                         Err(error) if error.is_would_block() => 0,
                         Err(_) => 1,

@@ -1,7 +1,7 @@
-//! A second process: this test binary again, which does what it is told by its standard input and
-//! answers on its standard output. So a test is a dialogue, and needs no sleeps.
+//! Peers: other processes that run this test binary, execute requests from their standard input and
+//! answer on their standard output. A test is a dialogue with them and needs no sleeps.
 
-// First, for its macro.
+// This module comes first because it defines a macro.
 #[macro_use]
 pub(crate) mod line;
 
@@ -26,7 +26,7 @@ use crate::support::failure::{Failure, in_full};
 use crate::support::running::{Running, Start as _};
 
 const ROLE: &str = "FLOCKWORK_IT_PEER";
-/// How much sooner than the test's time limit a peer that does not answer is an error.
+/// A peer must answer this long before the test's time limit.
 const MARGIN: Duration = Duration::from_secs(10);
 
 pub(crate) struct Peer {
@@ -40,11 +40,12 @@ impl Peer {
         Self::start_as(Command::new(std::env::current_exe().unwrap()))
     }
 
-    /// `command` ends with the program to run (a wrapper and this binary, or this binary alone).
+    /// Starts a peer through `command`, which ends with the program to run (a wrapper and this
+    /// binary, or this binary alone).
     pub(crate) fn start_as(mut command: Command) -> Self {
         command.args(["peer::entry", "--exact", "--nocapture", "--test-threads=1"]).env(ROLE, "1");
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        // It ends on its own, should this process be killed.
+        // The peer ends by its own limit if this process is killed.
         if let Some(remaining) = limit::remaining() {
             command.env(limit::SECONDS, (remaining.as_secs() + 60).to_string());
         }
@@ -53,7 +54,7 @@ impl Peer {
         let (send, answers) = channel();
         std::thread::spawn(move || {
             for line in output.lines().map_while(Result::ok) {
-                // libtest writes "test peer::entry ... " before it without a line's end.
+                // libtest writes "test peer::entry ... " without a line end first.
                 if let Some((_, answer)) = line.split_once("peer: ") {
                     let _ = send.send(Answer::from_line(answer));
                 }
@@ -67,29 +68,29 @@ impl Peer {
         self.child.id()
     }
 
-    /// Sends a request whose answer comes later.
+    /// Sends a request. The answer comes later.
     pub(crate) fn begin(&mut self, request: impl Into<Request>) {
         writeln!(self.input.as_mut().unwrap(), "{}", request.into().to_line()).unwrap();
     }
 
-    /// Waits for the answer to what has begun.
+    /// Waits for the answer to the request.
     pub(crate) fn answer(&mut self) -> Answer {
         let answer = self.answer_or_death();
         answer.unwrap_or_else(|| panic!("peer {} has ended", self.id()))
     }
 
-    /// `None`: it has ended instead.
+    /// Returns the answer, or `None` if the peer has ended instead.
     pub(crate) fn answer_or_death(&mut self) -> Option<Answer> {
-        // Work that takes a second takes minutes on a busy machine.
-        let patience = limit::remaining().unwrap_or(limit::LIMIT).saturating_sub(MARGIN);
-        match self.answers.recv_timeout(patience) {
+        // Work of a second takes minutes on a busy machine.
+        let timeout = limit::remaining().unwrap_or(limit::LIMIT).saturating_sub(MARGIN);
+        match self.answers.recv_timeout(timeout) {
             Ok(answer) => Some(answer),
             Err(RecvTimeoutError::Timeout) => panic!("peer {} does not answer", self.id()),
             Err(RecvTimeoutError::Disconnected) => None,
         }
     }
 
-    /// An answer that has come already.
+    /// Returns an answer that has already arrived.
     pub(crate) fn has_answered(&mut self) -> Option<Answer> {
         self.answers.try_recv().ok()
     }
@@ -98,7 +99,7 @@ impl Peer {
         self.has_answered().is_none()
     }
 
-    /// Waits for the answer, which must be a success, and returns what it returned.
+    /// Waits for the answer, which must be a success, and returns its value.
     #[track_caller]
     pub(crate) fn finish(&mut self) -> String {
         let answer = self.answer();
@@ -110,7 +111,7 @@ impl Peer {
         self.answer()
     }
 
-    /// A request that must succeed.
+    /// Sends a request that must succeed.
     #[track_caller]
     pub(crate) fn run(&mut self, request: impl Into<Request>) -> String {
         let request = request.into();
@@ -118,14 +119,14 @@ impl Peer {
         answer.unwrap_or_else(|error| panic!("{request:?}: {error}"))
     }
 
-    /// A request that must return this value.
+    /// Sends a request that must return this value.
     #[track_caller]
     pub(crate) fn expect(&mut self, request: impl Into<Request>, value: impl std::fmt::Display) {
         let request = request.into();
         assert_eq!(self.run(request.clone()), value.to_string(), "{request:?}");
     }
 
-    /// A request that must fail. Returns the error: its kind, a colon and its message.
+    /// Sends a request that must fail. Returns the error: its kind, a colon and its message.
     #[track_caller]
     pub(crate) fn expect_error(&mut self, request: impl Into<Request>) -> String {
         let request = request.into();
@@ -145,7 +146,7 @@ impl Peer {
         assert!(error.starts_with("timed-out: "), "{error}");
     }
 
-    /// SIGKILL, or `TerminateProcess`; returns when it is gone.
+    /// Kills the peer with SIGKILL or `TerminateProcess`, and waits until it has ended.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -154,14 +155,14 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        drop(self.input.take()); // it ends at the end of its input
+        drop(self.input.take()); // The peer ends at the end of its input.
         if !std::thread::panicking() {
             let _ = self.child.wait();
-        } // else it is killed
+        } // Dropping the child kills it otherwise.
     }
 }
 
-/// Where the second process begins. In the first one it is a test that has nothing to do.
+/// A peer starts here. In an ordinary run this test does nothing.
 #[test]
 fn entry() {
     limit!();
@@ -170,27 +171,27 @@ fn entry() {
     }
     let mut state = State::default();
     for line in std::io::stdin().lines() {
-        say(&state.obey(Request::from_line(&line.unwrap())));
+        send_answer(&state.obey(Request::from_line(&line.unwrap())));
     }
     std::process::exit(0);
 }
 
-/// An answer that tells how far the request has come, before the last one.
+/// Sends an answer that reports progress, before the last one.
 pub(crate) fn report(text: &str) {
-    say(&Ok(text.into()));
+    send_answer(&Ok(text.into()));
 }
 
-fn say(answer: &Answer) {
+fn send_answer(answer: &Answer) {
     let mut out = std::io::stdout().lock();
     writeln!(out, "peer: {}", answer.to_line().replace('\n', " ")).unwrap();
     out.flush().unwrap();
 }
 
-/// What a request returned, as text, or the kind of the error, a colon and its message.
+/// The value that a request returned, as text, or the kind of the error, a colon and its message.
 pub(crate) type Answer = Result<String, String>;
 
 sendable! {
-    /// What a peer can be told to do.
+    /// A request to a peer.
     enum Request {
         Lock(call: lock::Call),
         RwLock(call: rwlock::Call),
@@ -199,12 +200,12 @@ sendable! {
         Once(call: once::Call),
         SharedFile(call: shared_file::Call),
         IsHeld(path: PathBuf),
-        // How often it is reported as held, of so many calls by each of four threads.
+        // Counts how often it is reported as held, in `times` calls by each of four threads.
         CountIsHeld(path: PathBuf, times: usize),
         HeldSlots(path: PathBuf),
         Holders(path: PathBuf),
         SetCurrentDir(path: PathBuf),
-        // Not that of the program that was started, where a wrapper starts it.
+        // If a wrapper starts the peer, this is not the pid of the started program.
         ProcessId,
         CountDescriptors,
         #[cfg(target_os = "linux")]
@@ -214,7 +215,7 @@ sendable! {
     }
 }
 
-/// A call of one primitive is a request.
+/// Converts the calls of each primitive into requests.
 macro_rules! calls {
     ($($primitive:ident: $module:ident),+) => {$(
         impl From<$module::Call> for Request {
@@ -259,13 +260,13 @@ sendable! {
     }
 }
 
-/// The setting of a label.
+/// Returns the setting of a label.
 pub(crate) fn label(label: &str) -> Setting {
     Setting::Label(label.into())
 }
 
-/// A backstop so late that a lost notification shows as a wait that does not end. Windows' events are
-/// not relied on (`docs/PLATFORMS.md`).
+/// A backstop so late that a lost notification shows as a wait that does not end. Windows' file
+/// system events are not reliable enough (`docs/PLATFORMS.md`).
 pub(crate) const LATE_BACKSTOP: &[Setting] =
     if cfg!(windows) { &[] } else { &[Setting::BackstopSeconds(1000)] };
 
@@ -303,7 +304,9 @@ impl State {
             Request::HeldSlots(path) => {
                 text(inspect(path).map(|status| format!("{:?}", status.held_slots())))
             }
-            Request::Holders(path) => text(inspect(path).map(|status| in_words(status.holders()))),
+            Request::Holders(path) => {
+                text(inspect(path).map(|status| describe_holders(status.holders())))
+            }
             Request::SetCurrentDir(path) => {
                 std::env::set_current_dir(path).unwrap();
                 Ok(String::new())
@@ -328,30 +331,30 @@ fn count_is_held(path: &Path, times: usize) -> usize {
     })
 }
 
-/// The holders, as text.
-fn in_words(holders: &[Holder]) -> String {
+/// Formats the holders.
+fn describe_holders(holders: &[Holder]) -> String {
     holders.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// The answer for a call that returns something.
+/// Returns the answer for a call that returns a value.
 fn text<T: ToString>(outcome: Result<T, Error>) -> Answer {
     outcome.map(|value| value.to_string()).map_err(|error| describe(&error))
 }
 
-/// The answer for a call that returns holders.
+/// Returns the answer for a call that returns holders.
 fn held_by(holders: Result<Vec<Holder>, Error>) -> Answer {
     text(holders.map(|holders| match holders.as_slice() {
-        [] => "nobody".into(),
-        holders => in_words(holders),
+        [] => "none".into(),
+        holders => describe_holders(holders),
     }))
 }
 
-/// The answer for a call that returns nothing.
+/// Returns the answer for a call that returns nothing.
 fn done(outcome: Result<(), Error>) -> Answer {
     text(outcome.map(|()| ""))
 }
 
-/// The answer for a call that runs a closure.
+/// Returns the answer for a call that runs a closure.
 fn called<T: ToString>(outcome: Result<T, Failure<String>>) -> Answer {
     match outcome {
         Ok(value) => Ok(value.to_string()),
@@ -360,7 +363,7 @@ fn called<T: ToString>(outcome: Result<T, Failure<String>>) -> Answer {
     }
 }
 
-/// An error for the answer: its kind and all that it says.
+/// Formats an error for the answer: its kind and its full text.
 fn describe(error: &Error) -> String {
     let kind = match (error.kind(), error.io_error()) {
         (ErrorKind::WouldBlock, _) => "would-block".to_string(),

@@ -1,4 +1,4 @@
-//! The calls of `Once` that a peer can be told to make.
+//! The `Once` calls of a peer.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::support::failure::Failure;
 sendable! {
     enum Call {
         Open(path: PathBuf, settings: Vec<Setting>),
-        // Returns whether this call has done it. The work appends a line to the log.
+        // Returns whether this call ran the work, which appends a line to the log.
         Run(log: PathBuf, work: Work, way: Way),
         IsDone,
         Holder,
@@ -22,7 +22,7 @@ sendable! {
 }
 
 sendable! {
-    /// How the work goes.
+    /// How the work ends.
     #[derive(Copy, PartialEq)]
     enum Work {
         Succeed,
@@ -30,13 +30,13 @@ sendable! {
         Fail,
         Panic,
         Hang,
-        // A copy of this process returns from the closure as well.
+        // A forked copy of this process returns from the closure as well.
         #[cfg(unix)]
         ReturnInFork,
     }
 }
 
-/// A peer that has opened it.
+/// Starts a peer that opens the `Once`.
 pub(crate) fn peer(path: &Path, settings: &[Setting]) -> Peer {
     let mut peer = Peer::start();
     peer.open_once(path, settings);
@@ -50,18 +50,18 @@ impl Peer {
     }
 }
 
-/// The work that is done once: writes a line to a file, in two steps.
-fn do_it(log: &Path, work: Work) -> Result<(), Failure<String>> {
+/// The work: writes a line to a file, in two steps.
+fn do_work(log: &Path, work: Work) -> Result<(), Failure<String>> {
     use std::io::Write as _;
     match work {
         Work::Fail => return Err(Failure::Closure("it failed".into())),
-        // Without a word on standard error.
+        // This prints no message on standard error.
         Work::Panic => std::panic::resume_unwind(Box::new("it panicked")),
         Work::Hang => {
             report("in the middle");
             std::thread::sleep(Duration::from_secs(600));
         }
-        // A copy of this process comes back from the closure as well, and says that it went well.
+        // A forked copy of this process returns from the closure as well, and reports success.
         #[cfg(unix)]
         Work::ReturnInFork => match fork::fork().unwrap() {
             fork::Fork::Child => return Ok(()),
@@ -89,7 +89,7 @@ impl State {
         if let Call::Open(path, settings) = call {
             return done(options(&settings).open_once(path).map(|once| self.once = Some(once)));
         }
-        let once = self.once.as_ref().expect("open comes first");
+        let once = self.once.as_ref().expect("open is called first");
         match call {
             Call::Open(..) => unreachable!(),
             Call::Run(log, work, way) => call_once(once, &log, work, way),
@@ -103,16 +103,18 @@ impl State {
 
 fn call_once(once: &Once, log: &Path, work: Work, way: Way) -> Answer {
     let call = || match way {
-        Way::Block => once.call_once(|| do_it(log, work)),
-        Way::Try => once.try_call_once(|| do_it(log, work)),
-        Way::Timeout(ms) => once.call_once_timeout(Duration::from_millis(ms), || do_it(log, work)),
+        Way::Block => once.call_once(|| do_work(log, work)),
+        Way::Try => once.try_call_once(|| do_work(log, work)),
+        Way::Timeout(ms) => {
+            once.call_once_timeout(Duration::from_millis(ms), || do_work(log, work))
+        }
         Way::Deadline(ms) => {
             let deadline = Instant::now() + Duration::from_millis(ms);
-            once.call_once_deadline(deadline, || do_it(log, work))
+            once.call_once_deadline(deadline, || do_work(log, work))
         }
         Way::Async => {
             let log = log.to_path_buf();
-            block_on(once.call_once_async(move || async move { do_it(&log, work) }))
+            block_on(once.call_once_async(move || async move { do_work(&log, work) }))
         }
     };
     let own = std::process::id();
@@ -123,7 +125,7 @@ fn call_once(once: &Once, log: &Path, work: Work, way: Way) -> Answer {
     outcome.map_or(Err("panicked".into()), called)
 }
 
-/// A reset has no form that only tries and none with a deadline. A timeout stands for both.
+/// A reset has no form that only tries and none with a deadline. A timeout replaces both.
 fn reset(once: &Once, way: Way) -> Result<bool, Error> {
     match way {
         Way::Block => once.reset(),
@@ -133,7 +135,7 @@ fn reset(once: &Once, way: Way) -> Result<bool, Error> {
     }
 }
 
-/// A wait has no form that only tries and none with a deadline. A timeout stands for both.
+/// A wait has no form that only tries and none with a deadline. A timeout replaces both.
 fn wait(once: &Once, way: Way) -> Result<(), Error> {
     match way {
         Way::Block => once.wait(),

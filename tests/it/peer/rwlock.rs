@@ -1,5 +1,4 @@
-//! The calls of a read-write lock that a peer can be told to make, and a witness of who reads and who
-//! writes that does not trust the lock.
+//! The `RwLock` calls of a peer, and a witness that detects violations without relying on the lock.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -16,20 +15,20 @@ sendable! {
         Read(way: Way),
         Write(way: Way),
         Downgrade,
-        // The write guard, or else the first read guard.
+        // Releases the write guard, or else the first read guard.
         Unlock,
         DropGuards,
-        // Reads and writes by turns with the witness. Every so many turns it writes.
+        // Reads and writes `times` times with the witness. One in `writes` turns is a write.
         Churn(witness: PathBuf, times: u32, writes: u32),
-        // Reads until the file is there, each time for so long. Returns how often it has read.
+        // Reads until the file exists, each time for `milliseconds`. Returns the number of reads.
         ReadUntil(file: PathBuf, milliseconds: u64),
-        // Begins to wait so often as a future that is dropped.
+        // Begins a wait with a future and drops it, `times` times.
         DropReadFutures(times: u32),
         DropWriteFutures(times: u32),
-        // Forks so often while other threads use the handle. The children use it as well.
+        // Forks `times` times while other threads use the handle. The children use it as well.
         #[cfg(unix)]
         ForkWhileBusy(times: u32),
-        // Return the exit code of a child that has copies of the guards.
+        // These return the exit code of a child that has copies of the guards.
         #[cfg(unix)]
         DropGuardsInFork,
         #[cfg(unix)]
@@ -37,7 +36,7 @@ sendable! {
     }
 }
 
-/// A peer that has opened the lock.
+/// Starts a peer that opens the lock.
 pub(crate) fn peer(path: &Path, settings: &[Setting]) -> Peer {
     let mut peer = Peer::start();
     peer.open_rwlock(path, settings);
@@ -51,18 +50,18 @@ impl Peer {
     }
 }
 
-/// Where everybody queues.
+/// Returns the path of the gate file, in which waiters queue.
 pub(crate) fn gate(path: &Path) -> std::path::PathBuf {
     let mut gate = path.as_os_str().to_os_string();
     gate.push(".gate");
     gate.into()
 }
 
-/// Waits until somebody waits in the gate.
+/// Waits until a waiter holds the turnstile.
 #[track_caller]
-pub(crate) fn until_in_gate(path: &Path) {
+pub(crate) fn until_in_turnstile(path: &Path) {
     let gate = flockwork::Lock::open(gate(path)).unwrap();
-    crate::support::eventually("somebody is in the gate", || gate.try_lock().is_err());
+    crate::support::eventually("a waiter holds the turnstile", || gate.try_lock().is_err());
 }
 
 #[derive(Default)]
@@ -77,13 +76,13 @@ impl State {
         if let Call::Open(path, settings) = call {
             return done(options(&settings).open_rwlock(path).map(|lock| self.lock = Some(lock)));
         }
-        let lock = self.lock.as_ref().expect("open comes first");
+        let lock = self.lock.as_ref().expect("open is called first");
         match call {
             Call::Open(..) => unreachable!(),
             Call::Read(way) => done(read(lock, way).map(|guard| self.reading.push(guard))),
             Call::Write(way) => done(write(lock, way).map(|guard| self.writing = Some(guard))),
             Call::Downgrade => {
-                let downgraded = self.writing.take().expect("write comes first").downgrade();
+                let downgraded = self.writing.take().expect("write is called first").downgrade();
                 done(downgraded.map(|guard| self.reading.push(guard)))
             }
             Call::Unlock => done(match self.writing.take() {
@@ -119,7 +118,7 @@ impl State {
         }
     }
 
-    /// Forks without exec. The child does `what` with the copy of the guard.
+    /// Forks without exec. The child calls `what` with the copy of the guard.
     #[cfg(unix)]
     fn fork(&mut self, what: impl FnOnce(Option<RwLockWriteGuard>) -> bool) -> Answer {
         match fork::fork().unwrap() {
@@ -186,7 +185,8 @@ fn write(lock: &RwLock, way: Way) -> Result<RwLockWriteGuard, Error> {
     }
 }
 
-/// Reads and writes in turn, each time with the witness; of so many times every `writes`-th is a write.
+/// Reads and writes in turn, each time with the witness. One in `writes` of the `times` turns is a
+/// write.
 fn churn(lock: &RwLock, witness: &Path, times: u32, writes: u32) -> Result<Answer, Error> {
     let witness = Witness::open(witness);
     for round in 0..times {
@@ -195,7 +195,8 @@ fn churn(lock: &RwLock, witness: &Path, times: u32, writes: u32) -> Result<Answe
             let writing = write(lock, way)?;
             let seen = witness.enter(true);
             if round % (2 * writes) == 0 {
-                // Before others may read; from then on a writer would meet it.
+                // The witness enters before others may read, and would detect a writer from then
+                // on.
                 let seen = seen.and_then(|()| witness.enter(false));
                 let reading = writing.downgrade()?;
                 std::thread::yield_now();
@@ -221,7 +222,8 @@ fn churn(lock: &RwLock, witness: &Path, times: u32, writes: u32) -> Result<Answe
     Ok(done(Ok(())))
 }
 
-/// How often it read until the file was there. Says by a file of its own that it has read five times.
+/// Reads until the file exists, and returns the number of reads. After five reads it creates a file
+/// of its own.
 fn read_until(lock: &RwLock, until: &Path, ms: u64) -> Result<u32, Error> {
     let mut reads = 0;
     while !until.exists() {
@@ -235,7 +237,7 @@ fn read_until(lock: &RwLock, until: &Path, ms: u64) -> Result<u32, Error> {
     Ok(reads)
 }
 
-/// Says by a lock of its own who is inside, by tries that must never fail.
+/// Marks readers and writers by locking another file. Its tries succeed unless the lock is broken.
 struct Witness(File);
 
 impl Witness {
@@ -248,7 +250,7 @@ impl Witness {
         let entered = if writes {
             fs4::FileExt::try_lock(&self.0)
         } else if cfg!(windows) {
-            self.leave(); // there is no changing of a lock
+            self.leave(); // Windows cannot change a lock's mode.
             fs4::FileExt::try_lock_shared(&self.0)
         } else {
             fs4::FileExt::try_lock_shared(&self.0)

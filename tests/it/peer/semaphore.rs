@@ -1,5 +1,5 @@
-//! The calls of a semaphore that a peer can be told to make, and a witness of which process has which
-//! slot that does not trust the semaphore.
+//! The semaphore calls of a peer, and a witness that detects two holders of a slot without relying
+//! on the semaphore.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -18,20 +18,20 @@ sendable! {
         Acquire(permits: u32, way: Way),
         Release,
         DropPermits,
-        // Releases and acquires one permit again, as fast as it can.
+        // Releases one permit and acquires one again, as fast as possible.
         ReleaseAndAcquire,
         Available,
         Resize(capacity: u32),
         IsEventDriven,
-        // Acquires and releases so often in the given forms by turns, each time with the witness in the
-        // directory. Returns the longest wait.
+        // Acquires and releases `times` times, in the given forms by turns and with a witness in
+        // the directory. Returns the longest wait.
         Churn(directory: PathBuf, permits: u32, times: u32, ways: Vec<Way>),
         #[cfg(unix)]
         DropPermitsInFork,
     }
 }
 
-/// A peer that has opened the semaphore.
+/// Starts a peer that opens the semaphore.
 pub(crate) fn peer(path: &Path, capacity: u32, settings: &[Setting]) -> Peer {
     let mut peer = Peer::start();
     peer.open_semaphore(path, capacity, settings);
@@ -45,17 +45,17 @@ impl Peer {
     }
 }
 
-/// Waits until that peer has come to the head of the queue.
-pub(crate) fn until_head(path: &Path, peer: &Peer) {
+/// Waits until that peer is the leader.
+pub(crate) fn until_leader(path: &Path, peer: &Peer) {
     crate::support::until_held(&path.join("gate"), peer.id());
 }
 
-/// Waits until all of them wait, of whom the first has come first.
+/// Lets all peers wait, and waits until they have queued in order.
 pub(crate) fn queue_up(path: &Path, peers: &mut [Peer], permits: u32) {
     for (behind, peer) in peers.iter_mut().enumerate() {
         peer.begin(Call::Acquire(permits, Way::Block));
         if behind == 0 {
-            until_head(path, peer);
+            until_leader(path, peer);
         } else {
             crate::support::until_blocked(&path.join("gate"), behind);
         }
@@ -112,7 +112,7 @@ impl State {
     }
 
     fn semaphore(&self) -> &Semaphore {
-        self.semaphore.as_ref().expect("open comes first")
+        self.semaphore.as_ref().expect("open is called first")
     }
 
     fn keep(&mut self, permit: Permit) -> String {
@@ -127,7 +127,7 @@ impl State {
         let mut longest = Duration::ZERO;
         let begun = Instant::now();
         for (_, way) in (0..times).zip(ways.iter().cycle()) {
-            // A busy machine does fewer. A wait that is never granted does not come to this.
+            // A busy machine does fewer rounds. A wait that is never granted does not get here.
             if begun.elapsed() > Duration::from_secs(60) {
                 break;
             }
@@ -167,7 +167,8 @@ fn acquire(semaphore: &Semaphore, permits: u32, way: Way) -> Result<Permit, Erro
     }
 }
 
-/// Somebody is in a slot: a file of which nobody else may hold an exclusive lock, opened anew each time.
+/// Marks a slot as used: an exclusive lock on a file that is opened each time, which no other
+/// process may hold.
 pub(crate) struct Witness(File);
 
 impl Witness {
@@ -179,11 +180,11 @@ impl Witness {
         loop {
             match fs4::FileExt::try_lock(&file) {
                 Ok(()) => break,
-                // A process that is killed drops its locks one after the other.
+                // The kernel drops the locks of a killed process one after the other.
                 Err(fs4::TryLockError::WouldBlock) if is_ending(&pid) => std::thread::yield_now(),
                 Err(error) => {
                     let other = std::fs::read_to_string(&pid).unwrap_or_default();
-                    return Err(format!("slot {slot} is also process {other}'s: {error}"));
+                    return Err(format!("process {other} also holds slot {slot}: {error}"));
                 }
             }
         }
@@ -198,8 +199,8 @@ impl Drop for Witness {
     }
 }
 
-/// Whether the process whose number is in the file has ended, or is about to (`PF_EXITING` among the flags in
-/// `/proc/PID/stat`, proc(5)).
+/// Whether the process whose pid is in the file has ended, or is about to (`PF_EXITING` among the
+/// flags in `/proc/PID/stat`, proc(5)).
 fn is_ending(pid: &Path) -> bool {
     let Ok(pid) = std::fs::read_to_string(pid) else { return true };
     if !cfg!(target_os = "linux") {

@@ -1,4 +1,4 @@
-//! The calls of a shared file that a peer can be told to make.
+//! The shared file calls of a peer.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ sendable! {
     enum Call {
         Open(path: PathBuf, settings: Vec<Setting>),
         Read,
-        // Under the lock, for which it waits.
+        // Reads under the lock, for which it waits.
         ReadLocked(way: Way),
         Write(contents: String, way: Way),
         Update(change: Change, way: Way),
@@ -21,18 +21,18 @@ sendable! {
         LockExclusive,
         Replace(contents: String),
         DropGuard,
-        // Adds one, so many times, and appends a byte to the log each time that this is done.
+        // Adds one, `times` times, and appends a byte to the log after each update.
         Count(log: PathBuf, times: u32),
-        // Reads until the file is there, and checks that what it reads is whole.
+        // Reads until the file exists, and checks that the contents are complete.
         ReadUntil(file: PathBuf, through: Through),
-        // Returns the exit code of a child that has a copy of the guard, 0 where replacing fails.
+        // Returns the exit code of a child that has a copy of the guard: 0 if replacing fails.
         #[cfg(unix)]
         ReplaceInFork(contents: String),
     }
 }
 
 sendable! {
-    /// What an update does.
+    /// The change that an update makes.
     enum Change {
         Append(text: String),
         Fail,
@@ -49,7 +49,7 @@ sendable! {
     }
 }
 
-/// A peer that has opened the file.
+/// Starts a peer that opens the file.
 pub(crate) fn peer(path: &Path, settings: &[Setting]) -> Peer {
     let mut peer = Peer::start();
     peer.open_shared_file(path, settings);
@@ -76,7 +76,7 @@ impl State {
             let opened = options(&settings).open_shared_file(path);
             return done(opened.map(|file| self.file = Some(file)));
         }
-        let file = self.file.as_ref().expect("open comes first");
+        let file = self.file.as_ref().expect("open is called first");
         match call {
             Call::Open(..) => unreachable!(),
             Call::Read => text(file.read().map(of_bytes)),
@@ -101,8 +101,8 @@ impl State {
             #[cfg(unix)]
             Call::ReplaceInFork(contents) => match fork::fork().unwrap() {
                 fork::Fork::Child => {
-                    let refused = self.writing.as_mut().unwrap().replace(contents).is_err();
-                    std::process::exit(i32::from(!refused))
+                    let failed = self.writing.as_mut().unwrap().replace(contents).is_err();
+                    std::process::exit(i32::from(!failed))
                 }
                 fork::Fork::Parent(child) => {
                     text(Ok(crate::support::ended(child).exit_status().unwrap()))
@@ -112,7 +112,7 @@ impl State {
     }
 }
 
-/// A write with a limit is one through the guard.
+/// A write with a limit acquires a guard with that limit.
 fn write(file: &SharedFile, contents: String, way: Way) -> Result<(), Error> {
     match way {
         Way::Block => file.write(contents),
@@ -145,7 +145,7 @@ fn lock_shared(file: &SharedFile, way: Way) -> Result<FileReadGuard, Error> {
 
 type Updated = Result<(), Failure<String>>;
 
-/// An update with a limit is one through the guard.
+/// An update with a limit acquires a guard with that limit.
 fn update(
     file: &SharedFile,
     way: Way,
@@ -195,13 +195,13 @@ fn count(file: &SharedFile, acknowledged: &Path, times: u32) -> Answer {
     done(Ok(()))
 }
 
-/// A file is whole if it is one letter all over.
+/// Reads until the file exists. Complete contents consist of one repeated letter.
 fn read_until(file: &SharedFile, until: &Path, through: Through) -> Answer {
     let mut reads = 0_u32;
     while !until.exists() {
         let contents = match through {
             Through::System => match std::fs::read(file.path()) {
-                // On Windows no process can open it while it is replaced.
+                // No process can open a file on Windows while it is being replaced.
                 Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => continue,
                 contents => contents.unwrap(),
             },

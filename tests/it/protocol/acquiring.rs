@@ -1,4 +1,4 @@
-//! Rules 3, 5, 6 and 8 of `docs/PROTOCOL.md`: what an acquisition opens, closes and survives.
+//! What an acquisition opens, closes and survives (rules 3, 5, 6 and 8 of `docs/PROTOCOL.md`).
 
 use flockwork::Lock;
 
@@ -7,8 +7,8 @@ use crate::peer::Way::{Async, Block, Timeout, Try};
 use crate::peer::lock::Call;
 use crate::support::until_blocked;
 
-/// `flock` on a descriptor that has the lock succeeds, and on Windows it hangs or stacks: so no
-/// acquisition may use a descriptor that a guard has.
+/// A second `flock` on the same descriptor succeeds, and on Windows it hangs or stacks. No
+/// acquisition may use the descriptor of a guard.
 #[test]
 fn a_failed_second_acquisition_does_not_affect_the_first() {
     limit!();
@@ -27,14 +27,14 @@ fn a_failed_second_acquisition_does_not_affect_the_first() {
     peer.run(Call::Acquire(Timeout(100_000)));
 }
 
-// Linux only: interruptions are injected by strace.
+// Linux only: strace injects the interruptions.
 #[cfg(target_os = "linux")]
 #[test]
 fn an_interrupted_system_call_is_retried() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
-    // Each thread's first three calls of flock are interrupted.
+    // A signal interrupts each thread's first three calls of flock.
     let Some(mut peer) = crate::support::strace::injected(&path, "flock:error=EINTR:when=1..3")
     else {
         return;
@@ -46,7 +46,7 @@ fn an_interrupted_system_call_is_retried() {
     }
 }
 
-// Linux only: counts descriptors by `/proc`.
+// Linux only: counts descriptors through `/proc`.
 #[cfg(target_os = "linux")]
 #[test]
 fn an_acquisition_opens_nothing_and_leaves_one_descriptor() {
@@ -71,7 +71,7 @@ fn an_acquisition_opens_nothing_and_leaves_one_descriptor() {
             let mut watcher = notify::recommended_watcher(send).unwrap();
             watcher.watch(dir.path(), notify::RecursiveMode::NonRecursive).unwrap();
             (0..100).for_each(|_| cycle());
-            // What comes after is seen, so what came before would have been.
+            // The watch reports this file first, so it would have reported any earlier one.
             std::fs::write(dir.path().join("last"), "").unwrap();
             let first = events.recv().unwrap().unwrap();
             assert!(first.paths[0].ends_with("last"), "{first:?}");
@@ -84,7 +84,7 @@ fn an_acquisition_opens_nothing_and_leaves_one_descriptor() {
 }
 
 #[test]
-fn of_many_killed_holders_each_lets_the_next_one_in() {
+fn each_of_many_killed_holders_admits_the_next_one() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");

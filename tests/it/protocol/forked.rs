@@ -1,4 +1,4 @@
-//! Rule 4 of `docs/PROTOCOL.md`: a guard counts only in the process that acquired it.
+//! A guard counts only in the process that acquired it (rule 4 of `docs/PROTOCOL.md`).
 
 use flockwork::{Error, ErrorKind, Lock};
 
@@ -24,14 +24,15 @@ fn a_forked_copy_of_a_guard_frees_nothing() {
         let lock = Lock::open(&path).unwrap();
         let error = lock.try_lock().unwrap_err();
         assert!(error.is_would_block());
-        assert_eq!(error.holders()[0].label(), Some("parent"), "the record went");
+        assert_eq!(error.holders()[0].label(), Some("parent"), "the record is missing");
         peer.unlock();
         drop(lock.try_lock().unwrap());
     }
 }
 
-/// What a copy of a guard does in a child that is forked without exec: whether `release` fails as it should.
-fn refuses_in_a_fork<G>(guard: G, release: impl FnOnce(G) -> Result<(), Error>) -> Option<G> {
+/// Calls `release` with a copy of the guard in a child that is forked without exec. Returns the
+/// guard if that fails as it should.
+fn fails_in_a_fork<G>(guard: G, release: impl FnOnce(G) -> Result<(), Error>) -> Option<G> {
     match fork::fork().unwrap() {
         fork::Fork::Child => {
             let released = release(guard);
@@ -62,61 +63,62 @@ fn releasing_a_forked_copy_of_a_guard_is_an_error() {
             let file = SharedFile::open(dir.path().join("file")).unwrap();
 
             let held = lock.lock().unwrap();
-            let held = refuses_in_a_fork(held, LockGuard::unlock).expect("a lock");
+            let held = fails_in_a_fork(held, LockGuard::unlock).expect("a lock");
             assert!(Lock::open(lock.path()).unwrap().try_lock().unwrap_err().is_would_block());
             assert_eq!(lock.holders().unwrap().remove(0).label(), Some("parent"));
             held.unlock().unwrap();
 
             let reading =
-                refuses_in_a_fork(rw.read().unwrap(), RwLockReadGuard::unlock).expect("reading");
+                fails_in_a_fork(rw.read().unwrap(), RwLockReadGuard::unlock).expect("reading");
             assert!(rw.try_write().unwrap_err().is_would_block());
             reading.unlock().unwrap();
             let writing =
-                refuses_in_a_fork(rw.write().unwrap(), RwLockWriteGuard::unlock).expect("writing");
+                fails_in_a_fork(rw.write().unwrap(), RwLockWriteGuard::unlock).expect("writing");
             assert!(rw.try_read().unwrap_err().is_would_block());
             writing.unlock().unwrap();
 
             for permits in [1, 2] {
                 let permit = pool.acquire_many(permits).unwrap();
-                let permit = refuses_in_a_fork(permit, Permit::release).expect("permits");
+                let permit = fails_in_a_fork(permit, Permit::release).expect("permits");
                 assert_eq!(pool.available_permits().unwrap(), 3 - permits);
                 permit.release().unwrap();
                 assert_eq!(pool.available_permits().unwrap(), 3);
             }
 
             let reading = file.lock_shared().unwrap();
-            let reading = refuses_in_a_fork(reading, FileReadGuard::unlock).expect("a reader");
+            let reading = fails_in_a_fork(reading, FileReadGuard::unlock).expect("a reader");
             reading.unlock().unwrap();
             let writing = file.lock_exclusive().unwrap();
-            let writing = refuses_in_a_fork(writing, FileWriteGuard::unlock).expect("a writer");
+            let writing = fails_in_a_fork(writing, FileWriteGuard::unlock).expect("a writer");
             assert!(file.try_lock_shared().unwrap_err().is_would_block());
             writing.unlock().unwrap();
         },
     );
 }
 
-/// It knows nothing of what came after the fork: the record may be that of a holder that lives.
+/// The copy does not know what happened after the fork, and the record may belong to a living
+/// holder.
 #[test]
-fn a_forked_copy_of_a_guard_takes_no_record_for_a_dead_ones() {
+fn a_forked_copy_of_a_guard_reports_no_abandoned_lock() {
     limit!();
     crate::support::alone(
-        "protocol::forked::a_forked_copy_of_a_guard_takes_no_record_for_a_dead_ones",
+        "protocol::forked::a_forked_copy_of_a_guard_reports_no_abandoned_lock",
         || {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("a.lock");
-            let (mut go, told) = std::os::unix::net::UnixStream::pair().unwrap();
+            let (mut signal, sender) = std::os::unix::net::UnixStream::pair().unwrap();
             let held = Lock::open(&path).unwrap().lock().unwrap();
             match fork::fork().unwrap() {
                 fork::Fork::Child => {
-                    drop(told);
-                    let _ = std::io::Read::read(&mut go, &mut [0]);
+                    drop(sender);
+                    let _ = std::io::Read::read(&mut signal, &mut [0]);
                     std::process::exit(if held.was_abandoned() { 7 } else { 0 })
                 }
                 fork::Fork::Parent(child) => {
                     held.unlock().unwrap();
                     let next = Options::new().label("next").open_lock(&path).unwrap();
                     let _next = next.lock().unwrap();
-                    drop(told);
+                    drop(sender);
                     assert_eq!(crate::support::ended(child).exit_status(), Some(0));
                     assert_eq!(next.holders().unwrap().remove(0).label(), Some("next"));
                 }
@@ -133,17 +135,18 @@ fn a_forked_copy_of_a_handle_is_excluded_as_any_other_process() {
     for what in [InChild::Try, InChild::TimeOut] {
         let mut peer = Peer::with_lock(&path);
         peer.lock();
-        // The copied guard stays in the child until it ends, so both refusals are by it or its parent.
+        // The child keeps the copied guard until it ends, so either the child or its parent makes
+        // both calls fail.
         peer.expect(Call::Fork(what), 0);
         peer.unlock();
-        // The kept descriptor is a copy now. What the child locks must be its own.
+        // The child now has a copy of the kept descriptor, and must lock a descriptor of its own.
         peer.expect(Call::Fork(InChild::Cycle), 0);
         peer.run(Call::Acquire(Try));
     }
 }
 
-/// `pthread_atfork(3)` waits for a fork under way, so the thread that registers the handler at a first use is often
-/// in the middle of it when the copy is made.
+/// `pthread_atfork(3)` waits for a fork in progress, so the thread that registers the handler at
+/// its first use is often in the middle of it when the process forks.
 #[test]
 fn a_fork_during_the_first_use_does_not_hang_the_copy() {
     limit!();
@@ -152,19 +155,20 @@ fn a_fork_during_the_first_use_does_not_hang_the_copy() {
         || {
             let dir = tempfile::tempdir().unwrap();
             let [by_thread, by_copy] = ["thread", "copy"].map(|name| dir.path().join(name));
-            let takes = |path| Lock::open(path).and_then(|lock| lock.lock()).is_ok();
+            let locks = |path| Lock::open(path).and_then(|lock| lock.lock()).is_ok();
             for round in 0..300 {
-                // This process has not used the library yet, so each child is at its first use.
+                // This process has not used the library yet, so each child uses it for the first
+                // time.
                 let fork::Fork::Parent(child) = fork::fork().unwrap() else {
                     let start = std::sync::Barrier::new(2);
                     let status = crate::support::running::scope(|scope| {
                         scope.spawn(|| {
                             start.wait();
-                            takes(&by_thread)
+                            locks(&by_thread)
                         });
                         start.wait();
                         match fork::fork().unwrap() {
-                            fork::Fork::Child => std::process::exit(i32::from(!takes(&by_copy))),
+                            fork::Fork::Child => std::process::exit(i32::from(!locks(&by_copy))),
                             fork::Fork::Parent(copy) => crate::support::ended(copy).exit_status(),
                         }
                     });
@@ -176,7 +180,8 @@ fn a_fork_during_the_first_use_does_not_hang_the_copy() {
     );
 }
 
-/// The kept descriptor came along, and its lock would be the child's and the parent's at once.
+/// The child inherits the kept descriptor. A lock on that descriptor would belong to the child and
+/// its parent at once.
 #[test]
 fn what_a_forked_child_locks_is_locked_for_its_parent_too() {
     limit!();

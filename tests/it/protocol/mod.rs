@@ -1,11 +1,11 @@
-//! The rules for files on disk (`docs/PROTOCOL.md`, rules 1 to 9), each with a test that fails when
-//! the rule is broken.
+//! The rules for files on disk (rules 1 to 9 of `docs/PROTOCOL.md`). For each rule a test fails
+//! when it is broken.
 
 mod acquiring;
 // Unix only: Windows has no fork.
 #[cfg(unix)]
 mod forked;
 mod opening;
-// Unix only: Windows removes and renames no lock file that is open (rule 7).
+// Unix only: Windows does not remove or rename a lock file that is open (rule 7).
 #[cfg(unix)]
 mod replaced;

@@ -1,11 +1,11 @@
-//! Rule 1 of `docs/PROTOCOL.md`: what opening a lock file accepts, refuses and creates.
+//! What opening a lock file accepts, rejects and creates (rule 1 of `docs/PROTOCOL.md`).
 
 use std::path::Path;
 
 use flockwork::{ErrorKind, Lock};
 
 #[test]
-fn content_is_never_touched() {
+fn the_contents_of_a_lock_file_never_change() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data");
@@ -38,13 +38,13 @@ fn assert_not_regular(path: &Path, what: &str) {
 }
 
 #[test]
-fn a_directory_is_refused() {
+fn a_directory_is_rejected() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     assert_not_regular(dir.path(), "a directory");
 }
 
-// Unix only: symbolic links, FIFOs, devices, mode bits. `windows` has what there is on Windows.
+// Unix only: symbolic links, FIFOs, devices, mode bits. `windows` tests Windows files.
 #[cfg(unix)]
 mod on_unix {
     use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
@@ -56,7 +56,7 @@ mod on_unix {
     use crate::support::running::Start as _;
 
     #[test]
-    fn a_symlink_is_refused_and_left_and_its_target_too() {
+    fn a_symlink_is_rejected_and_left_alone_with_its_target() {
         limit!();
         let dir = tempfile::tempdir().unwrap();
         let (target, link) = (dir.path().join("target"), dir.path().join("link"));
@@ -65,7 +65,7 @@ mod on_unix {
         assert_not_regular(&link, "a symbolic link");
         std::fs::remove_file(&target).unwrap();
         assert_not_regular(&link, "a symbolic link");
-        assert!(!target.exists(), "made through a dangling link");
+        assert!(!target.exists(), "created through a dangling link");
         assert_eq!(std::fs::read_link(&link).unwrap(), target);
     }
 
@@ -101,17 +101,17 @@ mod on_unix {
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("fifo");
         assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-        // A reader that is blocked in its open would be let through by our opening it.
+        // Opening the FIFO would wake a reader that is blocked in its own open.
         let mut reader = Command::new("cat").arg(&fifo).start();
         assert_not_regular(&fifo, "a FIFO");
-        assert!(reader.try_wait().unwrap().is_none(), "the reader was let through");
+        assert!(reader.try_wait().unwrap().is_none(), "the reader was woken");
         reader.kill().unwrap();
         reader.wait().unwrap();
         assert!(std::fs::symlink_metadata(&fifo).unwrap().file_type().is_fifo());
     }
 
     #[test]
-    fn a_device_and_a_socket_are_refused() {
+    fn a_device_and_a_socket_are_rejected() {
         limit!();
         assert_not_regular(Path::new("/dev/null"), "a device");
         let dir = tempfile::tempdir().unwrap();
@@ -141,7 +141,7 @@ mod on_unix {
             let left: Vec<_> = std::fs::read_dir(parent.join("inner")).unwrap().collect();
             assert_eq!(left.len(), 2, "{left:?}");
         }
-        // A directory under one that hands its group down does so too.
+        // A directory created in one that passes its group on also passes it on.
         let shared = dir.path().join("shared");
         std::fs::create_dir(&shared).unwrap();
         std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o2770)).unwrap();
@@ -153,7 +153,7 @@ mod on_unix {
         let path = dir.path().join("a.lock");
         drop(Lock::open(&path).unwrap());
         assert_eq!(mode(&path), mode(&plain));
-        // What exists keeps its mode.
+        // An existing file keeps its mode.
         std::fs::set_permissions(&plain, std::fs::Permissions::from_mode(0o640)).unwrap();
         drop(Options::new().access(Access::Everyone).open_lock(&plain).unwrap());
         assert_eq!(mode(&plain), 0o640);
@@ -164,7 +164,7 @@ mod on_unix {
         limit!();
         use crate::peer::Way::Timeout;
         use crate::peer::lock::Call;
-        // The superuser may write to any file, so another user has to ask.
+        // The superuser may write to any file, so this needs another user.
         let dir = tempfile::tempdir().unwrap();
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let path = dir.path().join("a.lock");
@@ -178,7 +178,8 @@ mod on_unix {
         peer.run(Call::Acquire(Timeout(100_000)));
     }
 
-    /// Made, copied and run by other processes, so that no fork of another test has a descriptor of ours.
+    /// Other processes create, copy and run the program, so that no fork of another test inherits
+    /// an open descriptor of this process.
     #[test]
     fn a_program_that_is_locked_can_be_run() {
         limit!();
@@ -198,7 +199,7 @@ mod on_unix {
                 let lock = Options::new().access(access).open_lock(&path).unwrap();
                 let held = lock.lock().unwrap();
                 if !is_there {
-                    install(); // into the file that was created as a lock
+                    install(); // Overwrites the file that was created as a lock.
                 }
                 let ran = Command::new(&path).args(["-c", "exit 7"]).status();
                 assert_eq!(ran.map_err(|error| error.to_string()).unwrap().code(), Some(7));
@@ -208,13 +209,13 @@ mod on_unix {
         }
     }
 
-    // Linux only: reads `/proc/PID/fdinfo`, and what fstatfs says is changed by strace.
+    // Linux only: reads `/proc/PID/fdinfo`, and strace changes the result of fstatfs.
     #[cfg(target_os = "linux")]
     #[test]
-    fn only_on_a_network_file_system_lock_files_are_opened_to_write() {
+    fn lock_files_are_opened_writable_only_on_network_file_systems() {
         limit!();
         use crate::peer::Request;
-        // Nothing that matters is refused to the first; the second asks and gets no answer.
+        // The first fault does not affect opening; the second leaves the file system unknown.
         for (inject, access_mode) in
             [("fsync:error=EIO", 0), ("fstatfs:error=EPERM", 2), (crate::support::strace::NFS, 2)]
         {

@@ -1,4 +1,5 @@
-//! Rule 2 of `docs/PROTOCOL.md`: a holder has locked the file that the path names, even where files are replaced.
+//! A holder has locked the file that the path names, even if files are replaced (rule 2 of
+//! `docs/PROTOCOL.md`).
 
 use std::path::Path;
 
@@ -18,7 +19,7 @@ const WAYS: [fn(&Path); 4] = [
         std::fs::write(&new, "").unwrap();
         std::fs::rename(&new, path).unwrap();
     },
-    // The file itself has its one link still: only a look at the whole path tells.
+    // The file itself keeps its only link, so only comparing the whole path detects this.
     |path| {
         let parent = path.parent().unwrap();
         let elsewhere = tempfile::tempdir_in(parent.parent().unwrap()).unwrap().keep();
@@ -36,7 +37,7 @@ fn in_each_way(test: impl Fn(&Path, fn(&Path)) + Sync) {
 }
 
 #[test]
-fn the_next_acquirer_locks_what_the_path_names() {
+fn the_next_acquirer_locks_the_file_that_the_path_names() {
     limit!();
     in_each_way(|path, replace| {
         let lock = Lock::open(path).unwrap();
@@ -51,7 +52,7 @@ fn the_next_acquirer_locks_what_the_path_names() {
     });
 }
 
-/// Also where a wait for something else is on, so that it does not begin with a try.
+/// Another wait is in progress, so that the acquisition does not begin with a try.
 #[test]
 fn the_next_acquirer_ignores_the_holder_of_a_replaced_file() {
     limit!();
@@ -101,7 +102,7 @@ fn a_waiter_for_a_replaced_file_locks_the_new_one_exclusively() {
             replace(path);
             let mut second = Peer::with_lock(path);
             second.run(Call::Acquire(Try));
-            // The waiter is granted the old file, and must not take it for the lock.
+            // The waiter acquires the old file, which is no longer the lock.
             first.unlock();
             until_blocked(path, 1);
             assert!(waiter.is_silent());
@@ -113,7 +114,7 @@ fn a_waiter_for_a_replaced_file_locks_the_new_one_exclusively() {
     });
 }
 
-/// A helper that waits for one file must not be taken for one that waits for another.
+/// A helper that waits for one file must not serve a waiter for another file.
 #[test]
 fn a_restored_file_is_waited_for_again() {
     limit!();
@@ -129,9 +130,9 @@ fn a_restored_file_is_waited_for_again() {
         std::fs::rename(&path, &aside).unwrap();
         let mut second = Peer::with_lock(&path);
         second.lock();
-        first.unlock(); // the helper is granted the old file, and begins again
+        first.unlock(); // The helper acquires the old file, and starts again.
         until_blocked(&path, 1);
-        std::fs::rename(&aside, &path).unwrap(); // and the old one is back, and free
+        std::fs::rename(&aside, &path).unwrap(); // The old file is back, and free.
         drop(lock.lock_timeout(long).unwrap());
         second.unlock();
         waiter.join().unwrap().unwrap();
@@ -145,15 +146,15 @@ fn a_timed_waiter_for_a_replaced_file_locks_the_new_one() {
         let mut holder = Peer::with_lock(path);
         holder.lock();
         let mut waiter = Peer::with_lock(path);
-        waiter.begin(Call::Acquire(Timeout(6000))); // long enough to replace the file on any machine
+        waiter.begin(Call::Acquire(Timeout(6000))); // Enough time to replace the file.
         until_blocked(path, 1);
         replace(path);
         waiter.finish();
     });
 }
 
-/// That the path names another file, or none, is what strace makes lstat say.
-// Linux only: what lstat says is changed by strace.
+/// strace makes lstat report that the path names another file, or none.
+// Linux only: strace changes the result of lstat.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_file_replaced_900_times_in_a_row_is_locked_after_that() {
@@ -169,10 +170,10 @@ fn a_file_replaced_900_times_in_a_row_is_locked_after_that() {
     }
 }
 
-// Linux only: what lstat says is changed by strace.
+// Linux only: strace changes the result of lstat.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_file_that_is_always_another_one_is_an_error_in_the_end() {
+fn a_file_that_is_always_replaced_is_an_error_in_the_end() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
@@ -197,8 +198,8 @@ fn a_file_that_is_replaced_all_the_time_never_has_two_holders() {
         let _end = crate::support::running::on_drop(|| {
             done.store(true, std::sync::atomic::Ordering::Relaxed);
         });
-        // Many times in a row, and then not for a moment: on a busy machine a file that is
-        // removed without any pause is replaced at each try.
+        // The file is replaced many times in a row, with pauses between. On a busy machine a file
+        // replaced without a pause would change at each attempt.
         scope.spawn(|| {
             while !done.load(std::sync::atomic::Ordering::Relaxed) {
                 for _ in 0..50 {

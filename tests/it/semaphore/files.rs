@@ -1,4 +1,4 @@
-//! What is done to a semaphore's files: by its own rules, and by those who do not know them.
+//! The files of a semaphore: what its own rules do to them, and what other programs do.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use flockwork::{ErrorKind, Semaphore};
 
 use crate::peer::Way::{Block, Timeout, Try};
 #[cfg(unix)]
-use crate::peer::semaphore::until_head;
+use crate::peer::semaphore::until_leader;
 use crate::peer::semaphore::{Call, peer};
 use crate::semaphore::dirs;
 #[cfg(unix)]
@@ -30,9 +30,9 @@ fn an_invalid_capacity_file_is_corrupt() {
             assert!(error.to_string().contains("1 to 4096"), "{error}");
         }
         assert_eq!(std::fs::read_to_string(path.join("capacity")).unwrap(), text);
-        assert_eq!(std::fs::read_dir(&path).unwrap().count(), 1, "nothing else is made");
+        assert_eq!(std::fs::read_dir(&path).unwrap().count(), 1, "no other file is created");
     }
-    // One that is damaged while it is in use.
+    // The capacity file is damaged while the semaphore is in use.
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 4).unwrap();
     std::fs::write(path.join("capacity"), "four").unwrap();
@@ -48,7 +48,7 @@ fn an_invalid_capacity_file_is_corrupt() {
 }
 
 #[test]
-fn what_is_not_a_semaphore_is_rejected_and_left_alone() {
+fn files_that_are_not_semaphores_are_rejected_and_left_alone() {
     limit!();
     let (dir, path) = dirs();
     std::fs::write(&path, "theirs").unwrap();
@@ -76,10 +76,10 @@ fn what_is_not_a_semaphore_is_rejected_and_left_alone() {
     }
 }
 
-// Unix only: Wine makes no symbolic links. `windows` tries one where there are some.
+// Unix only: Wine creates no symbolic links. `windows` tests links where they exist.
 #[cfg(unix)]
 #[test]
-fn a_symbolic_link_is_refused_and_its_target_is_left() {
+fn a_symbolic_link_is_rejected_and_its_target_left_alone() {
     limit!();
     let (dir, path) = dirs();
     let target = dir.path().join("target");
@@ -90,24 +90,24 @@ fn a_symbolic_link_is_refused_and_its_target_is_left() {
         assert_eq!(error.kind(), ErrorKind::NotRegularFile, "{error}");
     }
     assert_eq!(std::fs::read_dir(&target).unwrap().count(), 0);
-    // Nor within the directory.
+    // The same applies to links within the directory.
     let own = dir.path().join("own");
     let theirs = dir.path().join("theirs");
     std::fs::write(&theirs, "x").unwrap();
     for name in ["capacity", "gate", "waiters", "queued", "resized", "slot.0"] {
         std::fs::create_dir(&own).unwrap();
         std::os::unix::fs::symlink(&theirs, own.join(name)).unwrap();
-        let refused = Semaphore::open(&own, 1).and_then(|semaphore| semaphore.acquire());
-        assert_eq!(refused.unwrap_err().kind(), ErrorKind::NotRegularFile, "{name}");
+        let failed = Semaphore::open(&own, 1).and_then(|semaphore| semaphore.acquire());
+        assert_eq!(failed.unwrap_err().kind(), ErrorKind::NotRegularFile, "{name}");
         std::fs::remove_dir_all(&own).unwrap();
     }
     assert_eq!(std::fs::read_to_string(&theirs).unwrap(), "x");
 }
 
-/// Holds all permits, lets `harm` be done to the slot files, and looks that nobody is admitted, neither by
-/// handles that were there nor by new ones; and that all is to be had when the holder has given back.
+/// Holds all permits, damages the slot files with `harm`, and checks that neither existing nor new
+/// handles acquire a permit. All permits must be available after the release.
 ///
-/// Windows lets nobody do most of that while the files are open.
+/// Windows permits little of that while the files are open.
 fn assert_none_is_admitted(harm: impl Fn(&Path)) {
     for permits in [1, 3] {
         let (_dir, path) = dirs();
@@ -159,9 +159,8 @@ fn replaced_slot_files_grant_no_extra_permit() {
     });
 }
 
-/// The signs and locks by which they tell each other: what is removed is made again by who next looks, and
-/// nobody waits for ever.
-// Unix only: on Windows they cannot be removed while they are open.
+/// The next process that needs a removed file creates it again, and no process waits forever.
+// Unix only: Windows does not remove files that are open.
 #[cfg(unix)]
 #[test]
 fn removed_files_of_a_semaphore_are_recreated() {
@@ -172,7 +171,7 @@ fn removed_files_of_a_semaphore_are_recreated() {
         let held = semaphore.acquire_many(2).unwrap();
         let mut waiter = peer(&path, 2, &[]);
         waiter.begin(Call::Acquire(1, Block));
-        until_head(&path, &waiter);
+        until_leader(&path, &waiter);
         std::fs::remove_file(path.join(name)).unwrap();
         let mut other = peer(&path, 2, &[]);
         other.begin(Call::Acquire(1, Block));
@@ -183,12 +182,12 @@ fn removed_files_of_a_semaphore_are_recreated() {
         }
         assert!(semaphore.try_acquire().unwrap_err().is_would_block(), "{name}");
         drop((waiter, other));
-        eventually("all are free", || semaphore.available_permits().unwrap() == 2);
+        eventually("all permits are free", || semaphore.available_permits().unwrap() == 2);
         drop(semaphore.acquire_many(2).unwrap());
     }
 }
 
-// Unix only: on Windows it cannot be removed while somebody has the semaphore open.
+// Unix only: Windows does not remove the directory of an open semaphore.
 #[cfg(unix)]
 #[test]
 fn a_removed_directory_is_recreated() {
@@ -201,20 +200,20 @@ fn a_removed_directory_is_recreated() {
     assert_eq!(std::fs::read_to_string(path.join("capacity")).unwrap(), "2\n");
     let other = Semaphore::open(&path, 2).unwrap();
     assert!(other.try_acquire().unwrap_err().is_would_block());
-    // Also under somebody who waits.
+    // The directory is removed while a process waits.
     let mut waiter = peer(&path, 2, &[]);
     waiter.begin(Call::Acquire(1, Block));
-    until_head(&path, &waiter);
+    until_leader(&path, &waiter);
     std::fs::remove_dir_all(&path).unwrap();
     waiter.finish();
     drop(held);
-    eventually("one is free", || semaphore.available_permits().unwrap() == 1);
+    eventually("one permit is free", || semaphore.available_permits().unwrap() == 1);
 }
 
 // Unix only: mode bits. On Windows a file inherits the access list of its directory.
 #[cfg(unix)]
 #[test]
-fn what_is_created_has_the_access_that_was_asked_for() {
+fn created_files_have_the_requested_access() {
     limit!();
     use std::os::unix::fs::PermissionsExt as _;
     let (_dir, path) = dirs();
@@ -232,7 +231,7 @@ fn what_is_created_has_the_access_that_was_asked_for() {
     drop(held);
 }
 
-/// Another user may take permits and give them back, and be waited for.
+/// Another user may acquire and release permits, and can be waited for.
 // Unix only: becomes another user, and sets mode bits.
 #[cfg(unix)]
 #[test]
@@ -261,11 +260,12 @@ fn a_user_with_read_permission_alone_can_acquire() {
         drop(held);
         assert_eq!(other.finish(), "0");
     });
-    let refused = other.expect_error(Call::Resize(2));
-    assert!(refused.starts_with("PermissionDenied: could not "), "{refused}");
+    let failed = other.expect_error(Call::Resize(2));
+    assert!(failed.starts_with("PermissionDenied: could not "), "{failed}");
 }
 
-/// A user who may not create files in the directory finds all slots of a semaphore that was only opened.
+/// A user who may not create files in the directory finds all slots of a semaphore that was only
+/// opened.
 // Unix only: becomes another user, and sets mode bits.
 #[cfg(unix)]
 #[test]
@@ -284,7 +284,7 @@ fn a_user_who_cannot_create_slots_uses_existing_ones() {
     other.run(Call::DropPermits);
     other.expect(Call::Available, 3);
 
-    // As if one had not been created yet.
+    // The slot looks as if it had not been created yet.
     let remove = |number: u32| {
         std::fs::remove_file(path.join(format!("slot.{number}"))).unwrap();
         std::fs::remove_file(path.join(format!(".slots/{number}"))).unwrap();
@@ -296,11 +296,11 @@ fn a_user_who_cannot_create_slots_uses_existing_ones() {
     third.run(Call::Acquire(1, Try));
     third.expect(Call::Available, 0);
     third.expect_would_block(Call::Acquire(1, Try));
-    // It waits for one of those that are there.
+    // The process waits for one of the existing slots.
     third.begin(Call::Acquire(1, Block));
     until_held(&path.join("gate"), third.id());
     assert!(third.is_silent());
-    // This creates slot 2. The waiting process sees the file at once and may lock it first.
+    // This creates slot 2. The waiting process notices the file immediately and may lock it first.
     drop(semaphore.try_acquire());
     assert_eq!(third.finish(), "2");
     third.run(Call::DropPermits);
@@ -308,11 +308,11 @@ fn a_user_who_cannot_create_slots_uses_existing_ones() {
     (0..3).for_each(remove);
     let mut fourth = crate::support::unprivileged::unprivileged();
     fourth.run(Call::OpenExisting(path.clone()));
-    let refused = fourth.expect_error(Call::Acquire(1, Try));
-    assert!(refused.starts_with("PermissionDenied: could not create "), "{refused}");
+    let failed = fourth.expect_error(Call::Acquire(1, Try));
+    assert!(failed.starts_with("PermissionDenied: could not create "), "{failed}");
 }
 
-/// The directory of a semaphore whose creator was killed before it had created all of its files.
+/// The semaphore's creator was killed before it had created all of its files.
 #[test]
 fn opening_a_semaphore_creates_slots_that_are_missing() {
     limit!();
@@ -335,10 +335,10 @@ fn opening_a_semaphore_creates_slots_that_are_missing() {
     assert!((0..5).all(|slot| small.join(format!("slot.{slot}")).exists()));
 }
 
-// Unix only: Windows has no limit of descriptors that one can set.
+// Unix only: Windows has no limit of descriptors that a test can set.
 #[cfg(unix)]
 #[test]
-fn when_descriptors_run_out_it_is_an_error_and_nothing_is_held() {
+fn running_out_of_descriptors_is_an_error_and_holds_nothing() {
     limit!();
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 100).unwrap();
@@ -350,6 +350,6 @@ fn when_descriptors_run_out_it_is_an_error_and_nothing_is_held() {
     other.open_semaphore(&path, 100, &[]);
     let answer = other.expect_error(Call::Acquire(100, Block));
     assert!(answer.contains("ulimit -n") && answer.contains(": could not "), "{answer}");
-    eventually("nothing is held", || semaphore.available_permits().unwrap() == 100);
+    eventually("no permit is held", || semaphore.available_permits().unwrap() == 100);
     other.run(Call::Acquire(5, Block));
 }

@@ -1,4 +1,5 @@
-//! A semaphore's permits: how many are out, over processes and threads, whoever dies, gives up or resizes.
+//! Permits of a semaphore across processes and threads: their number stays correct when holders and
+//! waiters die, time out or resize.
 
 mod files;
 mod order;
@@ -12,7 +13,7 @@ use flockwork::{ErrorKind, Options, Semaphore};
 use futures_lite::future::{block_on, poll_once};
 
 use crate::peer::Way::{Async, Block, Timeout, Try};
-use crate::peer::semaphore::{Call, peer, queue_up, until_head};
+use crate::peer::semaphore::{Call, peer, queue_up, until_leader};
 use crate::peer::{LATE_BACKSTOP, Peer, label};
 use crate::support::{alone, assert_waits, descriptors, eventually, threads};
 
@@ -23,7 +24,7 @@ pub(crate) fn dirs() -> (tempfile::TempDir, PathBuf) {
 }
 
 #[test]
-fn as_many_permits_as_there_are_and_each_has_its_own_slot() {
+fn each_permit_up_to_the_capacity_has_its_own_slot() {
     limit!();
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 3).unwrap();
@@ -51,7 +52,7 @@ fn as_many_permits_as_there_are_and_each_has_its_own_slot() {
 }
 
 #[test]
-fn handles_permits_and_futures_can_go_to_other_threads() {
+fn handles_permits_and_futures_can_be_sent_to_other_threads() {
     limit!();
     fn is_free<T: Send + Sync + 'static>(_: &T) {}
     let (_dir, path) = dirs();
@@ -79,13 +80,15 @@ fn every_form_of_wait_acquires_a_released_permit() {
                 let held = semaphore.acquire_many(permits).unwrap();
                 let mut other = peer(&path, permits, LATE_BACKSTOP);
                 other.begin(Call::Acquire(many, way));
-                until_head(&path, &other);
+                until_leader(&path, &other);
                 assert!(other.is_silent());
                 held.release().unwrap();
                 other.finish();
                 assert_eq!(semaphore.available_permits().unwrap(), permits - many);
                 other.run(Call::Release);
-                eventually("all are free", || semaphore.available_permits().unwrap() == permits);
+                eventually("all permits are free", || {
+                    semaphore.available_permits().unwrap() == permits
+                });
             }
         }
     }
@@ -99,13 +102,21 @@ fn many_permits_are_acquired_together_or_not_at_all() {
     let three = semaphore.acquire_many(3).unwrap();
     assert_eq!(three.slots().len(), 3);
     assert!(semaphore.try_acquire_many(2).unwrap_err().is_would_block());
-    assert_eq!(semaphore.available_permits().unwrap(), 1, "what a refused try had is given back");
+    assert_eq!(
+        semaphore.available_permits().unwrap(),
+        1,
+        "a failed try releases what it has gathered"
+    );
     let short = Duration::from_millis(50);
     assert!(semaphore.acquire_many_timeout(2, short).unwrap_err().is_timed_out());
-    assert_eq!(semaphore.available_permits().unwrap(), 1, "as is what was gathered in vain");
+    assert_eq!(
+        semaphore.available_permits().unwrap(),
+        1,
+        "a wait that timed out releases what it has gathered"
+    );
     let mut future = Box::pin(semaphore.acquire_many_async(4));
     assert_waits(&mut future);
-    eventually("the one that is free is gathered", || {
+    eventually("the future has gathered the free permit", || {
         semaphore.available_permits().unwrap() == 0 || block_on(poll_once(&mut future)).is_some()
     });
     drop(future);
@@ -115,14 +126,14 @@ fn many_permits_are_acquired_together_or_not_at_all() {
 }
 
 #[test]
-fn counts_that_cannot_be_are_errors_at_once() {
+fn invalid_permit_counts_fail_immediately() {
     limit!();
     let (_dir, path) = dirs();
     for permits in [0, 4097, u32::MAX] {
         let error = Semaphore::open(&path, permits).unwrap_err();
         assert_eq!((error.kind(), error.capacity()), (ErrorKind::InvalidPermits, Some(4096)));
         assert!(error.to_string().contains(&format!(": {permits} (must be")), "{error}");
-        assert!(!path.exists(), "nothing is made");
+        assert!(!path.exists(), "nothing is created");
     }
     let semaphore = Semaphore::open(&path, 2).unwrap();
     let _both = semaphore.acquire_many(2).unwrap();
@@ -160,7 +171,7 @@ fn concurrent_creators_are_granted_no_more_than_the_capacity() {
     for peer in &mut peers {
         peer.finish();
         match peer.answer() {
-            Ok(slot) => assert!(slots.insert(slot.clone()), "{slot} twice"),
+            Ok(slot) => assert!(slots.insert(slot.clone()), "slot {slot} was granted twice"),
             Err(error) => assert!(error.starts_with("would-block"), "{error}"),
         }
     }
@@ -185,7 +196,7 @@ fn threads_of_one_process_share_permits_without_starving() {
                     };
                     let permit = permit.unwrap();
                     let before = inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-                    assert!(before < 2, "{before} were in already");
+                    assert!(before < 2, "{before} permits were already held");
                     std::thread::yield_now();
                     inside.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
                     drop(permit);
@@ -204,15 +215,16 @@ fn permits_of_a_killed_holder_go_to_waiters() {
         let semaphore = Semaphore::open(&path, permits).unwrap();
         let mut holder = peer(&path, permits, &[]);
         holder.run(Call::Acquire(permits, Block));
-        // Its backstop is far away: the death is heard of. (Elsewhere it is not, and is looked for.)
+        // With a late backstop, only the notification of the death wakes the waiter. (Other systems
+        // do not notify, so the waiter polls there.)
         let settings = if cfg!(target_os = "linux") { LATE_BACKSTOP } else { &[] };
         let mut waiter = peer(&path, permits, settings);
         waiter.begin(Call::Acquire(permits, Block));
-        until_head(&path, &waiter);
+        until_leader(&path, &waiter);
         holder.kill();
         waiter.finish();
         waiter.kill();
-        eventually("all are free", || semaphore.available_permits().unwrap() == permits);
+        eventually("all permits are free", || semaphore.available_permits().unwrap() == permits);
         drop(semaphore.acquire_many(permits).unwrap());
     }
 }
@@ -225,24 +237,24 @@ fn a_killed_leader_or_waiter_blocks_no_other_waiter() {
     let one = semaphore.acquire().unwrap();
     let two = semaphore.acquire().unwrap();
     let mut peers: Vec<_> = (0..3).map(|_| peer(&path, 2, LATE_BACKSTOP)).collect();
-    // The first is the head and will have gathered one; the second stands behind it.
+    // The first peer is the leader and will have gathered one permit; the second queues behind it.
     peers[0].begin(Call::Acquire(2, Block));
-    until_head(&path, &peers[0]);
+    until_leader(&path, &peers[0]);
     for (behind, peer) in peers.iter_mut().enumerate().skip(1) {
         peer.begin(Call::Acquire(1, Block));
         crate::support::until_blocked(&path.join("gate"), behind);
     }
     drop(one);
-    eventually("the head gathers", || semaphore.available_permits().unwrap() == 0);
+    eventually("the leader gathers", || semaphore.available_permits().unwrap() == 0);
     peers[1].kill();
     peers[0].kill();
     peers[2].finish();
     drop(two);
-    eventually("the other is free", || semaphore.available_permits().unwrap() == 1);
+    eventually("the other permit is free", || semaphore.available_permits().unwrap() == 1);
 }
 
-/// S8.
-// Unix only: Windows stops no process.
+/// Other waiters pass a stopped leader (rule S8).
+// Unix only: Windows cannot stop a process.
 #[cfg(unix)]
 #[test]
 fn a_stopped_leader_delays_others_briefly() {
@@ -253,15 +265,15 @@ fn a_stopped_leader_delays_others_briefly() {
     let permit = semaphore.acquire().unwrap();
     let mut head = peer(&path, 1, &[]);
     head.begin(Call::Acquire(1, Block));
-    until_head(&path, &head);
+    until_leader(&path, &head);
     let mut behind = peer(&path, 1, &[]);
     behind.begin(Call::Acquire(1, Block));
     crate::support::until_blocked(&path.join("gate"), 1);
     let stopped = Pid::from_raw(i32::try_from(head.id()).unwrap()).unwrap();
     kill_process(stopped, Signal::STOP).unwrap();
-    // A thread that is woken before it is stopped still takes what it waited for.
+    // A thread that wakes up before it stops still acquires what it waited for.
     if cfg!(target_os = "linux") {
-        crate::support::eventually("it is stopped", || {
+        crate::support::eventually("the leader has stopped", || {
             let tasks = std::fs::read_dir(format!("/proc/{}/task", head.id())).unwrap();
             let status = |task: std::path::PathBuf| std::fs::read_to_string(task.join("status"));
             tasks
@@ -280,7 +292,7 @@ fn a_stopped_leader_delays_others_briefly() {
 }
 
 #[test]
-fn its_number_of_permits_is_the_semaphores_own() {
+fn the_capacity_is_stored_with_the_semaphore() {
     limit!();
     let (_dir, path) = dirs();
     let error = Semaphore::open_existing(&path).unwrap_err();
@@ -313,7 +325,9 @@ fn waiters_acquire_added_permits_immediately() {
         assert!(semaphore.try_acquire().unwrap_err().is_would_block());
         assert_eq!(semaphore.capacity().unwrap(), permits + 3);
         drop((held, peers));
-        eventually("all are free", || semaphore.available_permits().unwrap() == permits + 3);
+        eventually("all permits are free", || {
+            semaphore.available_permits().unwrap() == permits + 3
+        });
         drop(semaphore.acquire_many(permits + 3).unwrap());
     }
 }
@@ -327,7 +341,7 @@ fn a_lower_capacity_takes_effect_as_permits_are_released() {
     permits.sort_by_key(|permit| permit.slots()[0]);
     let mut other = peer(&path, 4, LATE_BACKSTOP);
     semaphore.set_capacity(2).unwrap();
-    // The slots that count are free, and two beyond them are out.
+    // The slots within the capacity are free, and two beyond it are held.
     drop(permits.drain(..2));
     let fresh = Semaphore::open(&path, 2).unwrap();
     for semaphore in [&semaphore, &fresh] {
@@ -335,23 +349,26 @@ fn a_lower_capacity_takes_effect_as_permits_are_released() {
         assert_eq!(semaphore.available_permits().unwrap(), 0);
     }
     other.begin(Call::Acquire(1, Block));
-    until_head(&path, &other);
+    until_leader(&path, &other);
     assert!(other.is_silent());
     drop(permits.pop());
     let slot = other.finish();
     assert!(slot == "0" || slot == "1", "{slot}");
-    assert!(semaphore.try_acquire().unwrap_err().is_would_block(), "one beyond, one within");
+    assert!(
+        semaphore.try_acquire().unwrap_err().is_would_block(),
+        "one permit beyond the capacity is held, and one within"
+    );
     drop(permits);
     drop(semaphore.try_acquire().unwrap());
     assert!(semaphore.try_acquire_many(2).unwrap_err().is_would_block());
     other.run(Call::Release);
     drop(fresh.try_acquire_many(2).unwrap());
-    // And back again.
+    // The capacity grows again.
     fresh.set_capacity(3).unwrap();
     drop(semaphore.try_acquire_many(3).unwrap());
 }
 
-/// Who resized may have died before saying so.
+/// The process that changed the capacity may have died before it notified waiters.
 #[test]
 fn a_resize_to_the_stored_capacity_notifies_too() {
     limit!();
@@ -360,19 +377,19 @@ fn a_resize_to_the_stored_capacity_notifies_too() {
     let _held = semaphore.acquire_many(2).unwrap();
     let mut waiter = peer(&path, 2, LATE_BACKSTOP);
     waiter.begin(Call::Acquire(1, Block));
-    until_head(&path, &waiter);
-    std::thread::sleep(Duration::from_millis(50)); // until its watch is up
-    // (Written and not renamed: as if nobody had seen it.)
+    until_leader(&path, &waiter);
+    std::thread::sleep(Duration::from_millis(50)); // Its watch starts.
+    // Writing in place instead of renaming keeps the change unnoticed.
     std::fs::write(path.join("capacity"), "3\n").unwrap();
     assert!(waiter.is_silent());
     Semaphore::open_existing(&path).unwrap().set_capacity(3).unwrap();
     assert_eq!(waiter.finish(), "2");
     assert!(semaphore.try_acquire().unwrap_err().is_would_block());
-    // Not only because a second has passed.
+    // The waiter was notified, and did not just check after a second.
     assert_eq!(std::fs::metadata(path.join("resized")).unwrap().len(), 1);
 }
 
-// Unix only: Windows removes no slot file that is open.
+// Unix only: Windows does not remove a slot file that is open.
 #[cfg(unix)]
 #[test]
 fn slots_beyond_the_capacity_count_without_their_files() {
@@ -389,12 +406,12 @@ fn slots_beyond_the_capacity_count_without_their_files() {
         assert!(semaphore.try_acquire().unwrap_err().is_would_block());
     }
     drop(permits.remove(0));
-    assert!(semaphore.try_acquire().unwrap_err().is_would_block(), "one is out still");
+    assert!(semaphore.try_acquire().unwrap_err().is_would_block(), "one permit is still held");
     drop(permits);
     drop(semaphore.try_acquire().unwrap());
 }
 
-/// A thread that tries in vain must not hide from one that waits what becomes free meanwhile.
+/// A thread whose try fails must not hide a release from a waiting thread.
 #[test]
 fn threads_that_try_do_not_hide_a_release_from_one_that_waits() {
     limit!();
@@ -416,7 +433,8 @@ fn threads_that_try_do_not_hide_a_release_from_one_that_waits() {
             });
             crate::support::until_held(&path.join("gate"), std::process::id());
             for _ in 0..3 {
-                // Who gets it by trying gives it back, and tells. The others end with the release.
+                // A thread whose try succeeds releases the permit and notifies. All of them end
+                // after the release.
                 scope.spawn(|| {
                     while !is_over.load(std::sync::atomic::Ordering::SeqCst) {
                         drop(semaphore.try_acquire());
@@ -438,14 +456,14 @@ fn a_waiter_for_more_than_the_new_capacity_fails() {
     let _held = semaphore.acquire().unwrap();
     let mut waiter = peer(&path, 3, LATE_BACKSTOP);
     waiter.begin(Call::Acquire(3, Block));
-    until_head(&path, &waiter);
+    until_leader(&path, &waiter);
     semaphore.set_capacity(2).unwrap();
     let error = waiter.answer().unwrap_err();
     assert!(error.starts_with("invalid: ") && error.contains("1 to 2"), "{error}");
-    eventually("what it had gathered is free", || semaphore.available_permits().unwrap() == 1);
+    eventually("the gathered permits are free", || semaphore.available_permits().unwrap() == 1);
 }
 
-/// Each way to die and to give up, over and over, with backstops so far away that a wake-up that is lost
+/// Processes die and time out in each form, over and over. With late backstops, a lost notification
 /// shows as a wait that does not end.
 #[test]
 fn many_deaths_lose_no_permit_and_grant_none_too_many() {
@@ -453,7 +471,7 @@ fn many_deaths_lose_no_permit_and_grant_none_too_many() {
     let (dir, path) = dirs();
     let permits = 3;
     let (processes, rounds, kills) = if cfg!(windows) { (4, 30, 6) } else { (12, 600, 40) };
-    // Where a death is no event it is looked for.
+    // Where no event reports a death, waiters poll.
     let settings = if cfg!(target_os = "linux") { LATE_BACKSTOP } else { &[] };
     let churn = |peer: &mut Peer, number: usize| {
         peer.open_semaphore(&path, permits, settings);
@@ -483,9 +501,9 @@ fn many_deaths_lose_no_permit_and_grant_none_too_many() {
 }
 
 #[test]
-fn giving_up_leaves_nothing_behind() {
+fn cancelled_waits_leave_nothing_behind() {
     limit!();
-    alone("semaphore::giving_up_leaves_nothing_behind", || {
+    alone("semaphore::cancelled_waits_leave_nothing_behind", || {
         let (_dir, path) = dirs();
         let mut holder = peer(&path, 2, &[]);
         holder.run(Call::Acquire(2, Block));
@@ -503,7 +521,8 @@ fn giving_up_leaves_nothing_behind() {
             }
         };
         give_up(10);
-        // The helper that blocks for the gate is taken over by the next who waits, and ends with the head.
+        // The next waiter uses the helper that is blocked at the gate file, and the helper ends
+        // with the leader.
         eventually("threads end", || threads() <= idle);
         let before = descriptors();
         give_up(300);
@@ -556,16 +575,16 @@ fn holders_lists_the_holder_of_each_slot() {
     assert!(!again.was_abandoned());
 }
 
-// Linux only: no other system tells.
+// Linux only: other systems do not list the holder of a lock.
 #[cfg(target_os = "linux")]
 #[test]
-fn holders_without_a_record_are_found_by_the_system() {
+fn holders_without_a_record_are_found_through_the_system() {
     limit!();
     let (_dir, path) = dirs();
     let mut holder = peer(&path, 4, &[]);
     holder.run(Call::Acquire(3, Block));
     let semaphore = Semaphore::open_existing(&path).unwrap();
-    eventually("they are listed", || {
+    eventually("the holders are listed", || {
         let holders = semaphore.holders().unwrap();
         holders.len() == 3 && holders.iter().all(|other| other.pid() == holder.id())
     });
@@ -575,9 +594,9 @@ fn holders_without_a_record_are_found_by_the_system() {
 fn on_wait_reports_a_semaphores_holders() {
     limit!();
     let (_dir, path) = dirs();
-    let mut holder = peer(&path, 1, &[label("the holder")]);
+    let mut holder = peer(&path, 1, &[label("the holder is listed")]);
     holder.expect(Call::Acquire(1, Block), 0);
-    let (send, told) = std::sync::mpsc::channel();
+    let (send, calls) = std::sync::mpsc::channel();
     let semaphore = Options::new()
         .on_wait(Duration::from_millis(5), move |waiting| {
             let _ = send.send((waiting.to_string(), waiting.holders().len()));
@@ -586,8 +605,8 @@ fn on_wait_reports_a_semaphores_holders() {
         .unwrap();
     crate::support::running::scope(|scope| {
         let waiter = scope.spawn(|| semaphore.acquire().unwrap());
-        let (text, holders) = told.recv_timeout(Duration::from_secs(100)).unwrap();
-        assert!(text.contains("the holder"), "{text}");
+        let (text, holders) = calls.recv_timeout(Duration::from_secs(100)).unwrap();
+        assert!(text.contains("the holder is listed"), "{text}");
         assert_eq!(holders, 1);
         holder.run(Call::Release);
         drop(waiter.join().unwrap());
@@ -597,7 +616,7 @@ fn on_wait_reports_a_semaphores_holders() {
 // Unix only: Windows has no fork.
 #[cfg(unix)]
 #[test]
-fn a_forked_copy_of_a_permit_gives_nothing_back() {
+fn a_forked_copy_of_a_permit_releases_nothing() {
     limit!();
     let (_dir, path) = dirs();
     let mut holder = peer(&path, 1, &[label("x")]);
@@ -610,8 +629,7 @@ fn a_forked_copy_of_a_permit_gives_nothing_back() {
     drop(semaphore.try_acquire().unwrap());
 }
 
-/// A fork copies the handle's mutexes as they are at that moment, and not the threads that may have locked
-/// them.
+/// A fork copies the handle's mutexes as they are, but not the threads that may have locked them.
 // Unix only: Windows has no fork.
 #[cfg(unix)]
 #[test]
@@ -645,7 +663,7 @@ fn a_fork_while_threads_use_a_semaphore_does_not_hang_it() {
     });
 }
 
-/// A child takes a permit, and looks at the semaphore.
+/// Acquires a permit in a child and checks the semaphore.
 #[cfg(unix)]
 fn in_a_fork(semaphore: &Semaphore) -> Result<(), String> {
     match fork::fork().unwrap() {
@@ -673,7 +691,7 @@ fn in_a_fork(semaphore: &Semaphore) -> Result<(), String> {
                     let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
                     let _ =
                         rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
-                    return Err("it hangs".into());
+                    return Err("the child hangs".into());
                 }
                 std::thread::sleep(Duration::from_micros(200));
             }

@@ -1,4 +1,5 @@
-//! A semaphore's queue: who comes first, who is woken and who sleeps, and what wakes where events cannot be had.
+//! The queue of a semaphore: the order of waiters, which of them a release wakes, and waits without
+//! file system events.
 
 use std::future::Future as _;
 use std::task::{Context, Waker};
@@ -11,14 +12,14 @@ use crate::peer::LATE_BACKSTOP;
 use crate::peer::Way::Block;
 #[cfg(target_os = "linux")]
 use crate::peer::semaphore::queue_up;
-use crate::peer::semaphore::{Call, peer, until_head};
+use crate::peer::semaphore::{Call, peer, until_leader};
 use crate::semaphore::dirs;
 use crate::support::{until_blocked, until_held};
 
-// Linux only: no other system shows who has come, and Wine's order says nothing about Windows.
+// Linux only: other systems do not show the queue, and Wine's order is not that of Windows.
 #[cfg(target_os = "linux")]
 #[test]
-fn processes_are_served_in_the_order_in_which_they_came() {
+fn processes_acquire_in_the_order_of_arrival() {
     limit!();
     for permits in [1, 2] {
         let (_dir, path) = dirs();
@@ -33,25 +34,28 @@ fn processes_are_served_in_the_order_in_which_they_came() {
             while order.len() < peers.len() {
                 let (next, answer) = first_answer(&mut peers);
                 answer.unwrap();
-                assert!(peers.iter_mut().all(crate::peer::Peer::is_silent), "two are served");
+                assert!(
+                    peers.iter_mut().all(crate::peer::Peer::is_silent),
+                    "two peers have acquired"
+                );
                 peers[next].run(Call::Release);
                 order.push(next);
             }
             orders.push(order);
         }
-        // Two neighbours may change places: where another process tries the gate in the moment in
-        // which the first of them is woken, the kernel lets it begin to wait again. That is seldom.
+        // Two neighbors may change places: if another process tries the gate file at the moment
+        // when the first of them is woken, the kernel makes that one wait again. This is rare.
         let in_order = orders.iter().filter(|order| order.is_sorted()).count();
         assert!(in_order >= 7, "{orders:?}");
     }
 }
 
-/// Waits until one of them has answered: which, and what.
+/// Waits for the first answer, and returns its peer's number with it.
 #[cfg(target_os = "linux")]
 #[track_caller]
 fn first_answer(peers: &mut [crate::peer::Peer]) -> (usize, crate::peer::Answer) {
     let mut first = None;
-    crate::support::eventually("one answers", || {
+    crate::support::eventually("a peer answers", || {
         let mut answers = peers.iter_mut().enumerate();
         first = answers.find_map(|(number, peer)| Some((number, peer.has_answered()?)));
         first.is_some()
@@ -68,12 +72,13 @@ fn a_holder_that_reacquires_queues_behind_waiters() {
     looping.expect(Call::Acquire(1, Block), 0);
     for _ in 0..50 {
         waiting.begin(Call::Acquire(1, Block));
-        until_head(&path, &waiting);
+        until_leader(&path, &waiting);
         looping.begin(Call::ReleaseAndAcquire);
         if cfg!(windows) {
-            // Nothing shows there who is at the head: on a busy machine it may not have come so far.
+            // Windows does not show which process is the leader, so on a busy machine the waiter
+            // may not have queued yet.
             let mut has_passed = None;
-            crate::support::eventually("one of them has it", || {
+            crate::support::eventually("one of them has acquired", || {
                 let waited = waiting.has_answered().map(|_| false);
                 has_passed = waited.or_else(|| looping.has_answered().map(|_| true));
                 has_passed.is_some()
@@ -98,7 +103,7 @@ fn a_holder_that_reacquires_queues_behind_waiters() {
 }
 
 #[test]
-fn within_a_process_the_order_is_that_of_arrival() {
+fn threads_of_a_process_acquire_in_the_order_of_arrival() {
     limit!();
     let (_dir, path) = dirs();
     let semaphore =
@@ -126,10 +131,10 @@ fn within_a_process_the_order_is_that_of_arrival() {
     assert_eq!(order.iter().collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
 }
 
-// Linux only: counts wake-ups by `/proc`.
+// Linux only: counts wake-ups through `/proc`.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_release_wakes_the_head_alone_and_the_rest_sleep_on() {
+fn a_release_wakes_only_the_leader() {
     limit!();
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 2).unwrap();
@@ -139,57 +144,58 @@ fn a_release_wakes_the_head_alone_and_the_rest_sleep_on() {
     let settled = |peers: &[crate::peer::Peer]| -> Vec<u64> {
         peers.iter().map(|peer| crate::support::sleeps(peer.id())).collect()
     };
-    crate::support::eventually("they sleep", || {
+    crate::support::eventually("the waiters sleep", || {
         let before = settled(&peers);
         std::thread::sleep(Duration::from_millis(50));
         before == settled(&peers)
     });
     let before = settled(&peers);
     drop(held.pop());
-    // On a busy machine two may change places.
-    let mut served = Vec::new();
-    while served.len() < 10 {
+    // On a busy machine two waiters may change places.
+    let mut finished = Vec::new();
+    while finished.len() < 10 {
         let (next, _) = first_answer(&mut peers);
-        served.push(next);
+        finished.push(next);
         peers[next].run(Call::Release);
     }
-    // Of those behind the first has a permit by now, and the second is the head. Were all woken by each release,
-    // that would be 120 times; one that had not quite fallen asleep before may be among them.
+    // Of the waiters behind, the first has a permit by now, and the second is the leader. If each
+    // release woke all of them, they would wake 120 times. One that had not quite fallen asleep
+    // before may be among them.
     let after = settled(&peers);
     let mut woken: Vec<u64> = (0..peers.len())
-        .filter(|number| !served.contains(number))
+        .filter(|number| !finished.contains(number))
         .map(|number| after[number].saturating_sub(before[number]))
         .collect();
     woken.sort_unstable();
     let asleep = &woken[..woken.len() - 2];
     assert!(asleep.iter().sum::<u64>() <= 12, "{before:?} {after:?}");
-    // Not one after the other, each of which could wait for the next.
+    // All peers are killed first, because each could wait for the next one to end.
     peers.iter_mut().for_each(crate::peer::Peer::kill);
 }
 
-// Linux only: counts wake-ups by `/proc`.
+// Linux only: counts wake-ups through `/proc`.
 #[cfg(target_os = "linux")]
 #[test]
-fn an_idle_head_wakes_at_most_twice_a_second() {
+fn an_idle_leader_wakes_at_most_twice_a_second() {
     limit!();
     let (_dir, path) = dirs();
-    let mut heads = [1, 2].map(|permits| {
+    let mut leaders = [1, 2].map(|permits| {
         let path = path.join(permits.to_string());
         let semaphore = Semaphore::open(&path, permits).unwrap();
         let held = semaphore.acquire_many(permits).unwrap();
         let mut waiter = peer(&path, permits, &[]);
         waiter.begin(Call::Acquire(1, Block));
-        until_head(&path, &waiter);
+        until_leader(&path, &waiter);
         (waiter, held)
     });
-    std::thread::sleep(Duration::from_millis(300)); // until their watches are up
-    crate::support::assert_sleep(&heads.each_ref().map(|(head, _)| (head.id(), 2.0)));
-    for (head, _) in &mut heads {
-        head.kill();
+    std::thread::sleep(Duration::from_millis(300)); // Their watches start.
+    crate::support::assert_sleep(&leaders.each_ref().map(|(leader, _)| (leader.id(), 2.0)));
+    for (leader, _) in &mut leaders {
+        leader.kill();
     }
 }
 
-/// S7, where the directory cannot be changed.
+/// The directory cannot be changed, so the release notifies in another way (rule S7).
 #[test]
 fn a_release_that_cannot_notify_is_noticed() {
     limit!();
@@ -200,7 +206,7 @@ fn a_release_that_cannot_notify_is_noticed() {
         let held = semaphore.acquire_many(2).unwrap();
         let mut waiter = peer(&path, 2, LATE_BACKSTOP);
         waiter.begin(Call::Acquire(1, Block));
-        until_head(&path, &waiter);
+        until_leader(&path, &waiter);
         drop(held);
         waiter.finish();
     }
@@ -224,8 +230,9 @@ fn waits_are_event_driven_where_the_system_supports_it() {
     });
 }
 
-/// A helper asks on behalf of who started it whether others wait. Who started it may have gone by then, and what
-/// it takes in that one's name nobody would give back: everybody would queue for ever, and poke at each release.
+/// A helper checks for other waiters on behalf of the wait that started it. If that wait has been
+/// cancelled, a mark set in its name would never be removed: every acquisition would queue, and
+/// every release would notify.
 #[test]
 fn a_wait_cancelled_immediately_leaves_no_waiter_mark() {
     limit!();
@@ -235,27 +242,27 @@ fn a_wait_cancelled_immediately_leaves_no_waiter_mark() {
         let held = semaphore.acquire().unwrap();
         let first = Semaphore::open(&path, 1).unwrap();
         let context = &mut Context::from_waker(Waker::noop());
-        let mut at_head = Box::pin(first.acquire_async());
-        assert!(at_head.as_mut().poll(context).is_pending());
-        let gone = Semaphore::open(&path, 1).unwrap();
-        let mut given_up = Box::pin(gone.acquire_async());
+        let mut at_front = Box::pin(first.acquire_async());
+        assert!(at_front.as_mut().poll(context).is_pending());
+        let cancelled = Semaphore::open(&path, 1).unwrap();
+        let mut given_up = Box::pin(cancelled.acquire_async());
         assert!(given_up.as_mut().poll(context).is_pending());
         drop(given_up);
         until_blocked(&path.join("gate"), 1);
-        drop(at_head);
+        drop(at_front);
         drop(held);
-        assert_eq!(std::fs::metadata(path.join("queued")).unwrap().len(), 0, "nobody waits");
+        assert_eq!(std::fs::metadata(path.join("queued")).unwrap().len(), 0, "no process waits");
     }
 }
 
-// Linux only: errors are injected by strace.
+// Linux only: strace injects the errors.
 #[cfg(target_os = "linux")]
 mod scarce {
     use super::*;
     use crate::peer::Peer;
     use crate::peer::Way::{Async, Timeout};
 
-    /// Every way of waiting still ends with a permit.
+    /// Checks that every form of wait still ends with a permit.
     #[track_caller]
     fn assert_waits_without_events(mut other: Peer, permits: &[u32]) {
         let (_dir, path) = dirs();
@@ -267,8 +274,8 @@ mod scarce {
             for way in [Block, Timeout(100_000), Async] {
                 let held = semaphore.acquire_many(permits).unwrap();
                 other.begin(Call::Acquire(1, way));
-                // (Its number is not the peer's, which is strace's.)
-                crate::support::eventually("it waits", || {
+                // The peer's pid is that of strace, so `until_leader` does not work here.
+                crate::support::eventually("the peer waits", || {
                     std::fs::metadata(path.join("queued")).is_ok_and(|queued| queued.len() > 0)
                 });
                 assert!(other.is_silent());
@@ -304,14 +311,14 @@ mod scarce {
         }
     }
 
-    /// The first thread that each thread starts: libtest does without, and of ours it is notify's own, which
-    /// it does not say that it could not start.
+    /// The fault hits the first thread that each thread starts. libtest works without one; the
+    /// first thread that this crate starts is notify's own, whose failure notify does not report.
     #[test]
     fn without_notifys_own_thread_waits_are_polled() {
         limit!();
         if let Some(other) = crate::support::strace::strace(&[], "clone3,clone:error=EAGAIN:when=1")
         {
-            // The next time that it is asked for it is there.
+            // notify starts its thread the next time it is needed.
             assert_waits_without_events(other, &[2]);
         }
     }

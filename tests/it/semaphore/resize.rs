@@ -1,4 +1,4 @@
-//! A semaphore whose capacity changes while its permits are out.
+//! A semaphore whose capacity changes while its permits are held.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -7,23 +7,24 @@ use flockwork::Semaphore;
 
 use crate::peer::LATE_BACKSTOP;
 use crate::peer::Way::Block;
-use crate::peer::semaphore::{Call, peer, until_head};
+use crate::peer::semaphore::{Call, peer, until_leader};
 use crate::semaphore::dirs;
 use crate::support::until_held;
 
-/// Takes permits until a slot of each number from 0 is out, and returns them in order.
+/// Acquires permits until a slot of each number from 0 is held, and returns them in order.
 fn all_slots(semaphore: &Semaphore, capacity: u32) -> Vec<flockwork::Permit> {
     let mut permits: Vec<_> = (0..capacity).map(|_| semaphore.acquire().unwrap()).collect();
     permits.sort_by_key(|permit| permit.slots()[0]);
     permits
 }
 
-/// Another process holds slots 2 and 3 of a semaphore that shrinks from 4 permits to 2. A try that begins
-/// then must fail until both are free, also while the semaphore shrinks once more.
+/// Another process holds slots 2 and 3 of a semaphore that shrinks from 4 permits to 2. A try must
+/// fail until both are free, even if the semaphore shrinks once more.
 #[test]
 fn no_try_passes_permits_in_excess_during_a_shrink() {
     limit!();
-    // Without the check of the generation, one of some 84 rounds failed. A busy machine does fewer.
+    // Without the check of the generation, about one in 84 rounds failed. A busy machine does fewer
+    // rounds.
     let (rounds, most) = if cfg!(windows) { (40, 40) } else { (300, 1500) };
     let started = std::time::Instant::now();
     let (_dir, path) = dirs();
@@ -46,20 +47,23 @@ fn no_try_passes_permits_in_excess_during_a_shrink() {
             });
             let end = crate::support::running::on_drop(|| is_over.store(true, Ordering::SeqCst));
             holder.set_capacity(1).unwrap();
-            drop(permits.remove(0)); // slot 2: as many are out as there may be
+            drop(permits.remove(0)); // Slot 2: the capacity is used up now.
             std::thread::yield_now();
             drop(end);
             tries.join().unwrap()
         });
-        assert!(admitted.is_none(), "round {round}: {admitted:?} beside {permits:?}, of 1");
+        assert!(
+            admitted.is_none(),
+            "round {round}: {admitted:?} was granted with {permits:?} held, of 1"
+        );
         drop(permits);
         drop(holder.acquire().unwrap());
         holder.set_capacity(4).unwrap();
     }
 }
 
-/// The same step by step.
-// Linux only: a system call is slowed down by strace.
+/// The same race, one step at a time.
+// Linux only: strace delays a system call.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_try_notices_a_shrink_during_its_check() {
@@ -71,7 +75,7 @@ fn a_try_notices_a_shrink_during_its_check() {
     let mut permits = all_slots(&holder, 4);
     drop(permits.drain(..2));
     holder.set_capacity(2).unwrap();
-    // Slots 0 and 1 are taken first. What is slowed down is the look at slot 2.
+    // The try acquires slots 0 and 1 first; strace delays its check of slot 2.
     let Some(mut other) = crate::support::strace::strace(&[], "flock:delay_enter=3000000:when=3")
     else {
         return;
@@ -83,13 +87,13 @@ fn a_try_notices_a_shrink_during_its_check() {
     holder.set_capacity(1).unwrap();
     drop(permits.remove(0));
     let error = other.answer().unwrap_err();
-    assert!(error.starts_with("would-block"), "{error}, while {permits:?} is out, of 1");
+    assert!(error.starts_with("would-block"), "{error}, with {permits:?} held, of 1");
     drop(permits);
     other.expect(Call::Acquire(1, Try), "0");
 }
 
-/// A process that fails to read the new state of the semaphore must not go by half of it.
-// Linux only: a system call is refused by strace.
+/// A process that fails to read the new state of the semaphore must not use half of it.
+// Linux only: strace makes a system call fail.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_failed_reread_of_a_resized_semaphore_changes_nothing() {
@@ -106,13 +110,13 @@ fn a_failed_reread_of_a_resized_semaphore_changes_nothing() {
         let answer = other.expect_error(Call::Acquire(1, Try));
         assert!(answer.contains(": could not list "), "{answer}");
         let answer = other.expect_error(Call::Acquire(1, Try));
-        assert!(answer.starts_with("would-block"), "{answer}: three of three are out");
+        assert!(answer.starts_with("would-block"), "{answer}: all three permits are held");
         drop(permits);
         other.expect(Call::Acquire(3, Try), "0,1,2");
     }
 }
 
-/// Against processes that try in a loop, a leader that began again with each look would starve.
+/// A leader that restarted at each check would starve among processes that try in a loop.
 #[test]
 fn a_leader_keeps_what_it_gathered_while_slots_are_in_excess() {
     limit!();
@@ -121,10 +125,10 @@ fn a_leader_keeps_what_it_gathered_while_slots_are_in_excess() {
     let mut permits = all_slots(&holder, 6);
     holder.set_capacity(5).unwrap();
     drop(permits.drain(1..5));
-    // Slot 0 is out, and slot 5 in excess: four permits need all of the five slots.
+    // Slot 0 is held, and slot 5 is in excess: four permits need all other slots below 5.
     let mut leader = peer(&path, 5, LATE_BACKSTOP);
     leader.begin(Call::Acquire(4, Block));
-    until_head(&path, &leader);
+    until_leader(&path, &leader);
     for slot in 1..5 {
         until_held(&path.join(format!("slot.{slot}")), leader.id());
     }
@@ -133,14 +137,14 @@ fn a_leader_keeps_what_it_gathered_while_slots_are_in_excess() {
         assert!(other.try_acquire().unwrap_err().is_would_block());
     }
     assert!(leader.is_silent());
-    drop(permits.pop()); // the one in excess
+    drop(permits.pop()); // The slot in excess.
     assert_eq!(leader.finish(), "1,2,3,4");
     assert!(other.try_acquire().unwrap_err().is_would_block());
     drop(permits);
     drop(other.try_acquire().unwrap());
 }
 
-/// The leader has gathered a slot that is beyond the new capacity, and another thread of its handle learns of
+/// The leader has gathered a slot beyond the new capacity, and another thread of its handle reads
 /// that capacity first.
 #[test]
 fn a_leader_returns_no_slot_beyond_a_capacity_that_shrank() {
@@ -154,7 +158,7 @@ fn a_leader_returns_no_slot_beyond_a_capacity_that_shrank() {
         let slots = crate::support::running::scope(|scope| {
             let leader = scope.spawn(|| handle.acquire_many_timeout(2, Duration::from_secs(60)));
             until_held(&path.join("gate"), std::process::id());
-            drop(permits.pop()); // slot 4
+            drop(permits.pop()); // Slot 4.
             until_held(&path.join("slot.4"), std::process::id());
             let shrunk = holder.set_capacity(3).and_then(|()| handle.capacity());
             permits.truncate(1);
@@ -165,7 +169,7 @@ fn a_leader_returns_no_slot_beyond_a_capacity_that_shrank() {
     }
 }
 
-/// As two administrators who do not know of each other.
+/// Two administrators change the capacity independently.
 #[test]
 fn waiters_acquire_while_the_capacity_keeps_changing() {
     limit!();

@@ -1,13 +1,14 @@
-//! Errors as tests look at them: that of a closure apart from flockwork's, and all that one says.
+//! Errors in the form that tests use: an error that distinguishes a closure's from flockwork's, and
+//! the full text of an error.
 
 use flockwork::Error;
 
-/// Why a call that runs a closure failed.
+/// The reason why a call that runs a closure failed.
 #[derive(Debug)]
 pub(crate) enum Failure<E> {
-    /// The closure returned this.
+    /// The closure returned this error.
     Closure(E),
-    /// The closure did not run, or what it did could not be kept.
+    /// The closure did not run, or its changes could not be stored.
     Flockwork(Error),
 }
 
@@ -17,7 +18,7 @@ impl<E> From<Error> for Failure<E> {
     }
 }
 
-/// The text of an error, with the holders that a refused attempt met and with the hint.
+/// Formats an error with the holders that a failed try found, and with its hint.
 pub(crate) fn in_full(error: &Error) -> String {
     let mut text = error.to_string();
     if error.is_would_block() && !error.holders().is_empty() {

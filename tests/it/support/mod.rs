@@ -1,5 +1,5 @@
-//! What several tests need: waiting for a condition, running a test in a process of its own, looking at
-//! what the system shows.
+//! Tools that several tests use: waiting for a condition, running a test in a process of its own,
+//! and reading the state of the system.
 
 pub(crate) mod failure;
 pub(crate) mod running;
@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// Waits until `condition` holds; a test that gets here for two minutes has failed.
+/// Waits until `condition` is true. The test fails after two minutes.
 #[track_caller]
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -24,8 +24,8 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Waits until so many requests (or more) for a lock on `path` are blocked in the kernel. Linux shows them; on
-/// other systems this is a pause, and the test then proves a little less.
+/// Waits until at least this many requests for a lock on `path` are blocked in the kernel. Only
+/// Linux shows them; on other systems this is a pause, and the test proves less.
 #[track_caller]
 pub(crate) fn until_blocked(path: &Path, requests: usize) {
     if cfg!(target_os = "linux") {
@@ -35,7 +35,7 @@ pub(crate) fn until_blocked(path: &Path, requests: usize) {
     }
 }
 
-/// Waits until that process holds the lock on `path`; on other systems than Linux a pause.
+/// Waits until that process holds the lock on `path`. On systems other than Linux this is a pause.
 #[track_caller]
 pub(crate) fn until_held(path: &Path, pid: u32) {
     if cfg!(target_os = "linux") {
@@ -48,12 +48,12 @@ pub(crate) fn until_held(path: &Path, pid: u32) {
     }
 }
 
-/// How many requests for a lock on `path` are blocked in the kernel.
+/// Returns the number of requests for a lock on `path` that are blocked in the kernel.
 pub(crate) fn blocked(path: &Path) -> usize {
     kernel_locks(path).iter().filter(|line| line.contains("->")).count()
 }
 
-/// What `/proc/locks` says of `path`.
+/// Returns the lines of `/proc/locks` about `path`.
 #[cfg(target_os = "linux")]
 fn kernel_locks(path: &Path) -> Vec<String> {
     use std::os::linux::fs::MetadataExt as _;
@@ -70,16 +70,16 @@ fn kernel_locks(_path: &Path) -> Vec<String> {
     Vec::new()
 }
 
-/// How many descriptors this process has open, and how many threads it has; zero where the system does
-/// not show them.
+/// Returns the number of descriptors that this process has open, or zero if the system does not
+/// show it.
 pub(crate) fn descriptors() -> usize {
     if !cfg!(target_os = "linux") {
-        return 0; // Wine shows those of its own server
+        return 0; // Wine lists the descriptors of its own server.
     }
     std::fs::read_dir("/proc/self/fd").map_or(0, |open| open.count() - 1)
 }
 
-/// With which flags this process has the file open, in octal digits, as open(2) has them.
+/// Returns the flags of an open file in octal digits, as in open(2).
 #[cfg(target_os = "linux")]
 pub(crate) fn flags_of(path: &Path) -> String {
     for open in std::fs::read_dir("/proc/self/fd").unwrap().flatten() {
@@ -100,7 +100,7 @@ pub(crate) fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
 }
 
-/// How often the threads of a process have gone to sleep.
+/// Returns how often the threads of a process have gone to sleep.
 #[cfg(target_os = "linux")]
 pub(crate) fn sleeps(pid: u32) -> u64 {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
@@ -112,9 +112,9 @@ pub(crate) fn sleeps(pid: u32) -> u64 {
     tasks.map(|task| of_task(task.unwrap().path())).sum()
 }
 
-/// Asserts that processes settle: that in one of several spans of three seconds the threads of each
-/// wake at most as often a second as it may. On a busy machine the first span may show how it
-/// begins to wait.
+/// Asserts that processes settle: in one of several periods of three seconds, the threads of each
+/// process wake at most this often a second. On a busy machine the first period may include the
+/// beginning of a wait.
 #[cfg(target_os = "linux")]
 #[track_caller]
 pub(crate) fn assert_sleep(processes: &[(u32, f64)]) {
@@ -135,10 +135,10 @@ pub(crate) fn assert_sleep(processes: &[(u32, f64)]) {
             return;
         }
     }
-    panic!("of {processes:?} these wake more often: {left:?}");
+    panic!("of {processes:?}, these wake more often: {left:?}");
 }
 
-/// The inotify instances of a process, each with the inodes that it watches.
+/// Returns the inotify instances of a process, each with the inodes that it watches.
 #[cfg(target_os = "linux")]
 pub(crate) fn watches(pid: u32) -> Vec<Vec<u64>> {
     let Ok(descriptors) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
@@ -158,7 +158,7 @@ pub(crate) fn watches(pid: u32) -> Vec<Vec<u64>> {
     instances
 }
 
-/// Waits until that process watches the directory; on other systems than Linux a pause.
+/// Waits until that process watches the directory. On systems other than Linux this is a pause.
 #[track_caller]
 pub(crate) fn until_watching(pid: u32, directory: &Path) {
     #[cfg(target_os = "linux")]
@@ -174,14 +174,14 @@ pub(crate) fn until_watching(pid: u32, directory: &Path) {
     }
 }
 
-/// Runs `body` as a test in a process of its own, where nothing else opens files or starts threads.
-/// `name` is the test's own, with its module.
+/// Runs `body` as a test in a process of its own, in which no other test opens files or starts
+/// threads. `name` is the test's full name.
 #[track_caller]
 pub(crate) fn alone(name: &str, body: impl FnOnce()) {
     alone_under(Command::new(std::env::current_exe().unwrap()), name, body);
 }
 
-/// The same under a wrapper: `command` ends with the program to run.
+/// Runs `body` in the same way under a wrapper. `command` ends with the program to run.
 #[track_caller]
 pub(crate) fn alone_under(mut command: Command, name: &str, body: impl FnOnce()) {
     const ALONE: &str = "FLOCKWORK_IT_ALONE";
@@ -193,7 +193,7 @@ pub(crate) fn alone_under(mut command: Command, name: &str, body: impl FnOnce())
     let output = command
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
         .env(ALONE, name)
-        .env_remove(crate::limit::TIMES) // this process counts it
+        .env_remove(crate::limit::TIMES) // This process measures it.
         .output()
         .unwrap();
     let text = format!(
@@ -205,7 +205,7 @@ pub(crate) fn alone_under(mut command: Command, name: &str, body: impl FnOnce())
     assert!(text.contains("1 passed"), "{name} is not the name of a test:\n{text}");
 }
 
-/// Whether a program can be run; says so where it cannot and a test has to be left out.
+/// Returns whether a program runs here. If not, prints that a test is left out.
 #[cfg(target_os = "linux")]
 pub(crate) fn has(program: &str, arguments: &[&str]) -> bool {
     let found =
@@ -216,21 +216,22 @@ pub(crate) fn has(program: &str, arguments: &[&str]) -> bool {
     found
 }
 
-/// Says what a test has to leave out here. Not by println, which libtest keeps to itself where a test passes.
+/// Prints which test is left out here. libtest would capture the output of `println` if the test
+/// passes.
 #[cfg(any(windows, target_os = "linux"))]
 pub(crate) fn left_out(what: &str) {
     let line = format!("left out: {what}\n");
     let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
 }
 
-/// Waits until a child has ended that was forked without exec.
+/// Waits until a child that was forked without exec has ended.
 #[cfg(unix)]
 pub(crate) fn ended(child: i32) -> rustix::process::WaitStatus {
     let child = rustix::process::Pid::from_raw(child);
     rustix::process::waitpid(child, rustix::process::WaitOptions::empty()).unwrap().unwrap().1
 }
 
-/// Polls a future once, which must be waiting then.
+/// Polls a future once. It must still be waiting then.
 #[track_caller]
 pub(crate) fn assert_waits<T: std::fmt::Debug>(future: impl Future<Output = T>) {
     let polled = futures_lite::future::block_on(futures_lite::future::poll_once(future));
@@ -239,8 +240,9 @@ pub(crate) fn assert_waits<T: std::fmt::Debug>(future: impl Future<Output = T>) 
 
 /// Copies a program to `to`, where every user may run it.
 ///
-/// Another process writes the copy. If this one did, a child that another test forks in that moment
-/// would inherit the descriptor, and until it calls exec the copy could not be run (ETXTBSY).
+/// Another process writes the copy. If this process did, a child forked by another test at that
+/// moment would inherit the descriptor, and the copy could not be run until the child calls exec
+/// (ETXTBSY).
 #[cfg(unix)]
 pub(crate) fn copy_program(from: impl AsRef<Path>, to: &Path) {
     let mut install = std::process::Command::new("install");
@@ -248,7 +250,7 @@ pub(crate) fn copy_program(from: impl AsRef<Path>, to: &Path) {
     assert!(install.status().unwrap().success());
 }
 
-/// Writes a script that can be run, by another process as well.
+/// Lets another process write a script that can be run.
 #[cfg(all(feature = "cli", target_os = "linux"))]
 pub(crate) fn write_script(path: &Path, text: &str) {
     let source = tempfile::NamedTempFile::new().unwrap();

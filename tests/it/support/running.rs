@@ -1,9 +1,6 @@
-//! The processes and threads that a test starts. They end with the test, also when it panics.
+//! The processes and threads that a test starts. They end with the test, even if it panics.
 
-#![allow(
-    dead_code,
-    reason = "without the command, and on other systems, fewer tests need all of it"
-)]
+#![allow(dead_code, reason = "without the command, and on other systems, fewer tests use this")]
 
 use std::cell::RefCell;
 use std::io::Read as _;
@@ -20,8 +17,8 @@ thread_local! {
     static STARTED: RefCell<Vec<Weak<Mutex<Child>>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A process that is killed when this is dropped, with what it has started. It has what tests use
-/// of [`Child`].
+/// A process that is killed, with its descendants, when this value is dropped. It has the methods
+/// of [`Child`] that tests use.
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Arc<Mutex<Child>>,
@@ -31,7 +28,7 @@ pub(crate) struct Running {
 }
 
 pub(crate) trait Start {
-    /// `spawn`, but the process is killed when what is returned is dropped.
+    /// Starts a process like `spawn`. Dropping the returned value kills it.
     fn start(&mut self) -> Running;
 }
 
@@ -74,7 +71,7 @@ impl Running {
         self.child().try_wait()
     }
 
-    /// Does not keep the mutex while it waits, so that [`scope`] can kill the process meanwhile.
+    /// Waits without holding the mutex, so that [`scope`] can kill the process.
     pub(crate) fn wait(&mut self) -> std::io::Result<ExitStatus> {
         drop(self.stdin.take());
         loop {
@@ -113,17 +110,17 @@ impl Drop for Running {
     }
 }
 
-/// Kills a process, should it run, with what it has started.
+/// Kills a process and its descendants if it still runs.
 fn end(child: &mut Child) {
     if matches!(child.try_wait(), Ok(None)) {
         limit::kill_family(child.id());
-        let _ = child.kill(); // on other systems than Linux
+        let _ = child.kill(); // Needed on systems other than Linux.
     }
 }
 
-/// `std::thread::scope`, which ends also when `body` panics: the processes that this thread has
-/// started are killed then, so that a thread that waits for a lock of theirs acquires it. Should a
-/// thread wait for something else, the test's time limit ends a moment later.
+/// Works like `std::thread::scope`, but also ends if `body` panics: it then kills the processes
+/// that this thread has started, so that a thread waiting for one of their locks acquires it. If a
+/// thread waits for anything else, the test's time limit ends the process a moment later.
 pub(crate) fn scope<'env, T>(body: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T) -> T {
     std::thread::scope(|scope| {
         let _end = on_panic(|| {
@@ -138,7 +135,7 @@ pub(crate) fn scope<'env, T>(body: impl for<'scope> FnOnce(&'scope Scope<'scope,
     })
 }
 
-/// Does something with each of the items, in several threads.
+/// Calls `act` with each item, in several threads.
 pub(crate) fn share<T: Sync>(threads: usize, items: &[T], act: impl Fn(&T) + Sync) {
     let (next, test) = (AtomicUsize::new(0), limit::current());
     scope(|scope| {
@@ -153,13 +150,14 @@ pub(crate) fn share<T: Sync>(threads: usize, items: &[T], act: impl Fn(&T) + Syn
     });
 }
 
-/// Does something when it is dropped, also by a panic: for threads of a [`scope`] that run until it
-/// is done.
+/// Returns a value that calls `act` when it is dropped, even in a panic. It ends the threads of a
+/// [`scope`] that run until a flag is set.
 pub(crate) fn on_drop(act: impl FnMut()) -> impl Drop {
     OnDrop(act)
 }
 
-/// Does something when it is dropped by a panic: for threads of a [`scope`] that wait for it.
+/// Returns a value that calls `act` when a panic drops it. It wakes the threads of a [`scope`] that
+/// wait.
 pub(crate) fn on_panic(mut act: impl FnMut()) -> impl Drop {
     OnDrop(move || {
         if std::thread::panicking() {

@@ -1,23 +1,23 @@
-//! Peers whose system calls fail, take long or stop them, as strace is told to do.
+//! Peers under strace, whose system calls fail, take long or stop the process.
 
 use std::process::Command;
 
 use crate::peer::{Answer, Peer};
 
-/// What fstatfs(2) says is changed into NFS's magic number.
+/// Replaces the result of fstatfs(2) with the magic number of NFS.
 pub(crate) const NFS: &str = "fstatfs:poke_exit=@arg2=6969000000000000";
 
-/// A peer whose system calls on `path` fail, or take long, as `strace -e inject=` says. `None`, with a line
-/// that says so, where there is no strace.
+/// Starts a peer whose system calls on `path` fail or take long, as `strace -e inject=` specifies.
+/// Without strace, prints so and returns `None`.
 pub(crate) fn injected(path: &std::path::Path, inject: &str) -> Option<Peer> {
     strace(&["-P".as_ref(), path.as_os_str()], inject)
 }
 
-/// The process that the strace of such a peer runs.
+/// Returns the pid of the process that the peer's strace runs.
 pub(crate) fn traced(peer: &Peer) -> u32 {
     let children = format!("/proc/{0}/task/{0}/children", peer.id());
     let mut pid = None;
-    crate::support::eventually("it runs", || {
+    crate::support::eventually("the program runs", || {
         let children = std::fs::read_to_string(&children).unwrap_or_default();
         pid = children.split_whitespace().next().map(|pid| pid.parse().unwrap());
         pid.is_some()
@@ -25,8 +25,8 @@ pub(crate) fn traced(peer: &Peer) -> u32 {
     pid.unwrap()
 }
 
-/// Waits until such a peer is stopped that `inject` stops (`CALL:signal=STOP:when=1`). strace stops
-/// it for a moment at each system call as well.
+/// Waits until a peer has stopped that `inject` stops (`CALL:signal=STOP:when=1`). strace also
+/// stops it for a moment at each system call.
 pub(crate) fn until_stopped(peer: &Peer) {
     let tasks = format!("/proc/{}/task", traced(peer));
     let is_stopped = |task: std::fs::DirEntry| {
@@ -34,18 +34,19 @@ pub(crate) fn until_stopped(peer: &Peer) {
         status.contains("State:\tt") || status.contains("State:\tT")
     };
     let mut times = 0;
-    crate::support::eventually("it is stopped", || {
+    crate::support::eventually("the peer has stopped", || {
         let stopped = std::fs::read_dir(&tasks).unwrap().flatten().all(is_stopped);
         times = if stopped { times + 1 } else { 0 };
         times == 20
     });
 }
 
-/// What a stopped peer answers. It is continued until it answers, since it may not be stopped yet.
+/// Continues a stopped peer until it answers, because it may not have stopped yet, and returns the
+/// answer.
 pub(crate) fn answer_of_stopped(peer: &mut Peer) -> Answer {
     let pid = rustix::process::Pid::from_raw(traced(peer).try_into().unwrap()).unwrap();
     let mut answer = None;
-    crate::support::eventually("it goes on", || {
+    crate::support::eventually("the peer continues", || {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::CONT);
         answer = peer.has_answered();
         answer.is_some()
@@ -53,12 +54,12 @@ pub(crate) fn answer_of_stopped(peer: &mut Peer) -> Answer {
     answer.unwrap()
 }
 
-/// The same with other arguments to strace than a path's.
+/// Starts a peer under strace with other arguments than a path.
 pub(crate) fn strace(arguments: &[&std::ffi::OsStr], inject: &str) -> Option<Peer> {
     if !crate::support::has("strace", &["-V"]) {
         return None;
     }
-    // Several, with a semicolon between them.
+    // A semicolon separates several faults.
     let injects: Vec<&str> = inject.split(';').collect();
     let calls: Vec<&str> = injects.iter().map(|it| it.split(':').next().unwrap()).collect();
     let mut command = Command::new("strace");

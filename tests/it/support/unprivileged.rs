@@ -1,15 +1,15 @@
-//! Peers that run as another user, for whom permissions count.
+//! Peers that run as another user, so that permissions apply to them.
 
 use std::process::Command;
 
 use crate::peer::{Peer, Request};
 
-/// A peer that is no superuser: permissions count for it.
+/// Starts a peer that is not the superuser.
 pub(crate) fn unprivileged() -> Peer {
     Unprivileged::new().start()
 }
 
-/// Starts such peers.
+/// Starts peers that are not the superuser.
 pub(crate) struct Unprivileged(Option<tempfile::TempDir>);
 
 impl Unprivileged {
@@ -19,7 +19,8 @@ impl Unprivileged {
         if !rustix::process::geteuid().is_root() {
             return Self(None);
         }
-        // Where this binary lies may be closed to others: a copy where it is open.
+        // The directory of this binary may be closed to others, so the peer runs a copy in a public
+        // directory.
         let dir = tempfile::Builder::new()
             .permissions(std::fs::Permissions::from_mode(0o755))
             .tempdir()
@@ -35,7 +36,7 @@ impl Unprivileged {
         let mut command = Command::new(dir.path().join("it"));
         command.uid(65534).gid(65534).current_dir("/");
         let mut peer = Peer::start_as(command);
-        // It runs: the copy may go.
+        // The copy can be removed once the peer runs.
         peer.run(Request::ProcessId);
         peer
     }

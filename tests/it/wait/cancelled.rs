@@ -1,4 +1,5 @@
-//! Waits that gave up: what their helpers leave behind is in the way of no other call of the process.
+//! Cancelled and timed-out waits: the helpers that they leave behind do not affect other calls of
+//! the process.
 
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use crate::peer::Way::Timeout;
 use crate::peer::semaphore;
 use crate::support::assert_waits;
 
-// Linux only: /proc tells how many threads there are and who waits, and strace slows system calls down.
+// Linux only: counts threads and waiters through `/proc`, and delays system calls with strace.
 #[cfg(target_os = "linux")]
 mod helpers {
     use std::path::Path;
@@ -22,8 +23,9 @@ mod helpers {
 
     const SHORT: Duration = Duration::from_millis(5);
 
-    /// Takes a lock by a path of its own each, by a handle of its own, and gives up waiting for it by another.
-    /// With how many of the waits lasted for so long that they got a helper of their own.
+    /// Acquires each of `many` locks through one handle, and lets a wait through another handle
+    /// time out. Returns the guards and the number of waits that lasted long enough to start a
+    /// helper.
     fn give_up_on(
         directory: &Path,
         many: usize,
@@ -51,14 +53,14 @@ mod helpers {
             let before = threads();
             let (held, long) = give_up_on(dir.path(), 200, SHORT);
             let left = threads() - before;
-            // On a busy machine a short wait may last long.
+            // A short wait may last longer on a busy machine.
             assert!((1..=8 + long).contains(&left), "{left} threads, {long} long waits");
             drop(held);
-            eventually("they end", || threads() == before);
+            eventually("the threads end", || threads() == before);
         });
     }
 
-    /// Also of those that lasted long enough to get a helper of their own.
+    /// This includes waits that lasted long enough to start a helper.
     #[test]
     fn cancelled_waits_do_not_turn_other_waits_into_polling() {
         limit!();
@@ -80,7 +82,7 @@ mod helpers {
                         .flat_map(|thread| thread.join().unwrap().0)
                         .collect::<Vec<_>>()
                 });
-                assert!(threads() - before > 64, "more than there may be helpers that are needed");
+                assert!(threads() - before > 64, "more than the limit of helpers");
                 let path = dir.path().join("wanted");
                 let (holder, lock) = (Lock::open(&path).unwrap(), Lock::open(&path).unwrap());
                 let held = holder.lock().unwrap();
@@ -92,19 +94,21 @@ mod helpers {
                     waiter.join().unwrap().unwrap();
                 });
                 drop(left);
-                eventually("they end", || threads() == before);
+                eventually("the threads end", || threads() == before);
             },
         );
     }
 
-    /// A helper is granted what no waiter wants any more, and does not run for a while after that.
+    /// The lock is granted to a helper whose waiter has given up, and the helper does not run for a
+    /// while afterwards.
     #[test]
     fn a_try_takes_over_what_a_late_helper_acquired() {
         limit!();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
         let held = Lock::open(&path).unwrap().lock().unwrap();
-        // The first call of each thread: of the helper, and the attempt before it.
+        // strace delays the first call of each thread: the attempt before the helper, and the
+        // helper's own.
         let late = "flock:delay_exit=1500000:when=1";
         let Some(mut other) = crate::support::strace::strace(&[], late) else { return };
         other.open_lock(&path, &[]);
@@ -118,11 +122,12 @@ mod helpers {
     }
 }
 
-/// After a release nobody has it but, for a moment, what a wait of this process left behind.
-// Unix only: a helper cannot be asked on Windows, and on macOS not safely.
+/// After a release, only the leftover of an earlier wait of this process holds the lock for a
+/// moment.
+// Unix only: a try cannot take over from a helper on Windows, and not safely on macOS.
 #[cfg(all(unix, not(target_vendor = "apple")))]
 #[test]
-fn a_try_is_not_refused_by_a_leftover_of_its_process() {
+fn a_try_is_not_blocked_by_a_leftover_of_its_process() {
     limit!();
     use flockwork::{Lock, RwLock};
     use std::time::Duration;
@@ -152,7 +157,7 @@ fn a_try_is_not_refused_by_a_leftover_of_its_process() {
         drop(lock.try_acquire().unwrap_or_else(|error| panic!("round {round}: {error}")));
     }
 
-    // In the same mode and in another one, at the lock and at its gate.
+    // The tries use the same mode and another one, at the lock file and at the turnstile.
     let path = dir.path().join("b.lock");
     let (holder, lock) = (RwLock::open(&path).unwrap(), RwLock::open(&path).unwrap());
     for round in 0..ROUNDS {
@@ -171,9 +176,10 @@ fn a_try_is_not_refused_by_a_leftover_of_its_process() {
     }
 }
 
-/// A future that was polled, and is neither polled on nor dropped, delays others and does not stop them.
+/// A future that was polled once, and is neither polled again nor dropped, delays other waiters but
+/// does not block them.
 #[test]
-fn a_future_that_is_set_aside_gives_a_permit_back() {
+fn a_future_that_is_not_polled_releases_its_permit() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.sem");
@@ -183,18 +189,18 @@ fn a_future_that_is_set_aside_gives_a_permit_back() {
         let held = semaphore.acquire_many(permits).unwrap();
         let mut aside = Box::pin(semaphore.acquire_async());
         assert_waits(aside.as_mut());
-        until_head_of_this_process(&path);
+        until_this_process_leads(&path);
         drop(held);
         for _ in 0..2 {
             let mut other = crate::peer::semaphore::peer(&path, permits, &[]);
             other.run(semaphore::Call::Acquire(1, Timeout(100_000)));
         }
-        // It goes on where it is polled again.
+        // The future continues when it is polled again.
         drop(futures_lite::future::block_on(aside).unwrap());
         drop(semaphore.acquire_many(permits).unwrap());
     }
 }
 
-fn until_head_of_this_process(path: &Path) {
+fn until_this_process_leads(path: &Path) {
     crate::support::until_held(&path.join("gate"), std::process::id());
 }

@@ -1,4 +1,4 @@
-//! The waiting engine: what a wait costs, who is served, what giving up leaves behind.
+//! The waiting engine: what a wait costs, which waiter acquires, and what a timeout leaves behind.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,8 @@ use crate::support::{
     alone, assert_waits, blocked, descriptors, eventually, threads, until_blocked,
 };
 
-/// Gives up ten thousand times while another process holds the lock, and counts what that leaves.
+/// Gives up ten thousand times while another process holds the lock, and counts the threads and
+/// descriptors that remain.
 fn ten_thousand(name: &str, give_up: impl Fn(&Lock, u32)) {
     alone(name, || {
         let dir = tempfile::tempdir().unwrap();
@@ -27,7 +28,7 @@ fn ten_thousand(name: &str, give_up: impl Fn(&Lock, u32)) {
         }
         assert!(threads() <= threads_before + 1, "{} of {threads_before}", threads());
         assert!(descriptors() <= descriptors_before, "{} of {descriptors_before}", descriptors());
-        // The helper that is left is adopted, and nothing is lost.
+        // The next wait uses the remaining helper, and no release is lost.
         crate::support::running::scope(|scope| {
             let waiter = scope.spawn(|| lock.lock_timeout(Duration::from_secs(100)).map(drop));
             until_blocked(&path, 1);
@@ -37,7 +38,7 @@ fn ten_thousand(name: &str, give_up: impl Fn(&Lock, u32)) {
         drop(lock.lock().unwrap());
         if cfg!(target_os = "linux") {
             eventually("the helper ends", || threads() <= threads_before);
-            eventually("and its descriptor", || descriptors() <= descriptors_before);
+            eventually("its descriptor is closed", || descriptors() <= descriptors_before);
         }
     });
 }
@@ -47,10 +48,11 @@ fn ten_thousand_timeouts_leave_one_thread_and_no_descriptor() {
     limit!();
     let name = "wait::engine::ten_thousand_timeouts_leave_one_thread_and_no_descriptor";
     ten_thousand(name, |lock, round| {
-        // Long enough to stand in line, all but always.
+        // The timeout is nearly always long enough for the wait to queue.
         assert!(lock.lock_timeout(Duration::from_micros(30)).unwrap_err().is_timed_out());
-        // The helper has the kept descriptor, so this one needs another for the moment. (Wine's server
-        // closes those of a locked file only when it is unlocked: not ten thousand of them.)
+        // The helper uses the kept descriptor, so this try opens another one. (Wine closes the
+        // descriptors of a locked file only after it is unlocked, and cannot keep ten thousand of
+        // them open.)
         if round % 50 == 0 {
             assert!(lock.try_lock().unwrap_err().is_would_block());
         }
@@ -65,7 +67,7 @@ fn ten_thousand_dropped_futures_leave_at_most_one_thread() {
 }
 
 #[test]
-fn two_hundred_threads_and_eight_processes_are_all_served() {
+fn two_hundred_threads_and_eight_processes_all_acquire() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let (path, file) = (dir.path().join("a.lock"), dir.path().join("number"));
@@ -84,7 +86,7 @@ fn two_hundred_threads_and_eight_processes_are_all_served() {
         for peer in &mut peers {
             peer.begin(Call::Count(file.clone(), 25, Timeout(100_000)));
         }
-        until_blocked(&path, 9); // one helper for all 200 threads
+        until_blocked(&path, 9); // One helper serves all 200 threads.
         drop(first);
     });
     for peer in &mut peers {
@@ -105,7 +107,8 @@ fn waiters_of_one_process_acquire_in_order_of_arrival() {
     }
     drop(first);
     for future in crowd {
-        // Only the one whose turn it is can end here: the others' turns come after its release.
+        // Only the future whose turn it is can finish here: the others' turns come after its
+        // release.
         drop(futures_lite::future::block_on(future).unwrap());
     }
 }
@@ -130,8 +133,8 @@ fn a_thousand_waiting_futures_cost_one_thread() {
     });
 }
 
-/// A time-out at the very moment of the grant, many times: it is a guard or an error, and in either case
-/// the lock is free afterwards.
+/// The timeout passes at the very moment of the grant. The wait returns a guard or an error, and in
+/// either case the lock is free afterwards.
 #[test]
 fn a_timeout_that_races_with_the_grant_is_a_guard_or_an_error() {
     limit!();
@@ -162,14 +165,14 @@ fn a_timeout_that_races_with_the_grant_is_a_guard_or_an_error() {
             }
         }
         releaser.join().unwrap();
-        // Had one been granted to nobody, this would wait for ever.
+        // If the lock had been granted to a cancelled wait, this would wait forever.
         drop(lock.lock_timeout(Duration::from_secs(100)).unwrap());
     }
     println!("{guards} guards, {errors} errors");
     assert!(guards > 0 && errors > 0);
 }
 
-/// The same with futures that are dropped at that moment.
+/// Futures are dropped at the very moment of the grant.
 #[test]
 fn a_future_dropped_when_granted_neither_keeps_nor_loses_it() {
     limit!();
@@ -234,7 +237,7 @@ fn on_wait_is_called_once_per_interval_of_a_wait() {
             waiter.join().unwrap().unwrap();
         });
     }
-    // A span that no clock can show is never over.
+    // An interval too large for `Instant` never ends.
     let never =
         Options::new().on_wait(Duration::MAX, |_| panic!("called")).open_lock(&path).unwrap();
     holder.lock();
@@ -248,7 +251,7 @@ fn a_panic_in_on_wait_ends_the_wait_and_holds_nothing() {
     let path = dir.path().join("a.lock");
     let plain = Lock::open(&path).unwrap();
     let lock = Options::new()
-        .on_wait(Duration::from_millis(1), |_| panic!("the callback's own"))
+        .on_wait(Duration::from_millis(1), |_| panic!("deliberate"))
         .open_lock(&path)
         .unwrap();
     let held = plain.lock().unwrap();
@@ -259,7 +262,7 @@ fn a_panic_in_on_wait_ends_the_wait_and_holds_nothing() {
 }
 
 #[test]
-fn polling_waits_as_well_and_leaves_nothing_in_the_kernel() {
+fn polling_acquires_and_leaves_nothing_in_the_kernel() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
@@ -284,11 +287,11 @@ fn polling_waits_as_well_and_leaves_nothing_in_the_kernel() {
     assert!(lock.lock_timeout(Duration::from_millis(10)).unwrap_err().is_timed_out());
 }
 
-/// More locks waited for at once than there are helpers: the rest is polled, and all are served.
+/// More locks are waited for than there are helpers: the other waits poll, and all of them succeed.
 #[test]
-fn beyond_the_cap_of_helpers_waits_go_on_by_polling() {
+fn beyond_the_limit_of_helpers_waits_poll() {
     limit!();
-    alone("wait::engine::beyond_the_cap_of_helpers_waits_go_on_by_polling", || {
+    alone("wait::engine::beyond_the_limit_of_helpers_waits_poll", || {
         let dir = tempfile::tempdir().unwrap();
         let before = threads();
         let locks: Vec<Lock> =
@@ -306,15 +309,15 @@ fn beyond_the_cap_of_helpers_waits_go_on_by_polling() {
         for wait in waits {
             drop(futures_lite::future::block_on(wait).unwrap());
         }
-        // The helpers are gone, and their places are free again.
+        // The helpers have ended, and others can start.
         if cfg!(target_os = "linux") {
             eventually("threads end", || threads() <= before + 1);
         }
     });
 }
 
-/// An idle crowd costs nothing: blocked threads burn no processor time.
-// Linux only: counts switches of threads by `/proc`.
+/// Blocked threads use no processor time.
+// Linux only: counts context switches through `/proc`.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_thousand_blocked_waiters_burn_no_processor_time() {
@@ -336,7 +339,7 @@ fn a_thousand_blocked_waiters_burn_no_processor_time() {
                     .unwrap();
             }
             until_blocked(&path, 101);
-            // Those that are on their way to sleep get there, and then their counters stand still.
+            // Threads that are about to sleep do so, and then the counters do not change.
             eventually("no thread wakes up in two seconds", || {
                 let before = switches();
                 std::thread::sleep(Duration::from_millis(50));
@@ -350,7 +353,7 @@ fn a_thousand_blocked_waiters_burn_no_processor_time() {
     });
 }
 
-/// How often threads of this process other than the calling one gave up or lost the processor.
+/// Counts the context switches of all threads of this process except the calling one.
 #[cfg(target_os = "linux")]
 fn switches() -> u64 {
     let own = std::fs::read_link("/proc/thread-self").unwrap();

@@ -1,4 +1,4 @@
-//! `lock_async` under two runtimes: the same tests under tokio and under smol.
+//! `lock_async` under two runtimes: the same tests run on tokio and on smol.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use crate::peer::Way::Try;
 use crate::peer::lock::Call;
 use crate::support::until_blocked;
 
-/// What the tests need of a runtime.
+/// The functions of a runtime that the tests need.
 trait Runtime: 'static {
     fn run<T>(body: impl Future<Output = T>) -> T;
     fn spawn<T: Send + 'static>(
         body: impl Future<Output = T> + Send + 'static,
     ) -> impl Future<Output = T> + Send;
-    /// `None` if the time ran out, with the future dropped.
+    /// Returns `None`, and drops the future, if the time has passed.
     fn limit<T: Send>(
         time: Duration,
         body: impl Future<Output = T> + Send,
@@ -105,7 +105,8 @@ fn the_runtimes_timeout_drops_the_wait_and_leaves_the_lock<R: Runtime>() {
     });
 }
 
-/// Half of a crowd is dropped, before, at and after their grants; the other half is served, one at a time.
+/// Half of the futures are dropped before, at and after their grants; the other half acquires, one
+/// at a time.
 fn half_of_a_crowd_is_dropped_and_the_other_half_is_served<R: Runtime>() {
     let dir = tempfile::tempdir().unwrap();
     let lock = Lock::open(dir.path().join("a.lock")).unwrap();
@@ -131,7 +132,7 @@ fn half_of_a_crowd_is_dropped_and_the_other_half_is_served<R: Runtime>() {
                 }));
             }
         }
-        // Those that were never polled count as well.
+        // Futures that were never polled count as well.
         let unpolled: Vec<_> = (0..10).map(|_| lock.lock_async()).collect();
         drop(held);
         for task in leavers.into_iter().collect::<Vec<_>>() {
@@ -157,7 +158,7 @@ fn many_tasks_take_turns<R: Runtime>() {
                 R::spawn(async move {
                     for _ in 0..20 {
                         let guard = lock.lock_async().await.unwrap();
-                        // Not atomic on purpose: the lock makes it so.
+                        // The increment is deliberately not atomic; the lock protects it.
                         let seen = total.load(Ordering::Relaxed);
                         futures_lite::future::yield_now().await;
                         total.store(seen + 1, Ordering::Relaxed);
