@@ -1,15 +1,16 @@
-/* The hand-over of docs/PROTOCOL.md: rules W1 to W5, Q1 to Q5, 2 and 4, as src/wait/queue.rs and queued_waiter.rs have it.
+/* The handover of a lock within a process (rules W1 to W5, Q1 to Q5, 2 and 4 of docs/PROTOCOL.md), as implemented in
+ * src/wait/queue.rs and src/wait/queued_waiter.rs.
  *
- * One process with WAITS waits (threads or futures) for one lock, and somebody else's process that also wants it. The
- * lock's file may be replaced REPLACED times, a helper may fail FAILS times, and the process be killed at any moment
- * (KILLED). Each wait may get its deadline, or be dropped, at any moment.
+ * One process has WAITS waits (threads or futures) for one lock, which another process wants as well. The lock file may
+ * be replaced REPLACED times, a helper may fail FAILS times, and the process may be killed at any moment (KILLED). Each
+ * wait may time out or be dropped at any moment.
  *
- * Abstracted: what is done under the mutex is one step (Q1), but where a breakage takes it apart; at most as many
- * helpers as places; the kernel grants in any order; who polls looks when there is something to be had.
+ * Abstractions: everything under the mutex is one step (Q1), except where a breakage splits it. There are at most as
+ * many helpers as waits. The kernel grants in any order. A polling wait tries when there is something to acquire.
  *
- * Properties: of those who passed the check of rule 2 at most one has the lock (assertion); at the end of every run
- * nothing is locked that nobody holds, there is no line and no helper, and everybody was granted or gave up: no lost
- * wake-up, no lost grant, no deadlock, whatever died.
+ * Properties: at most one of those that passed the check of rule 2 holds the lock (assertion). At the end of every run
+ * no lock is held without a holder, no queue and no helper is left, and every wait was granted or has given up: no
+ * notification and no grant is lost, and nothing deadlocks, whatever died.
  */
 
 #ifndef WAITS
@@ -22,30 +23,30 @@
 #define FAILS 0
 #endif
 #ifndef GIVE_UP
-#define GIVE_UP 7        /* who may, as bits */
+#define GIVE_UP 7        /* the waits that may give up, as bits */
 #endif
 #define FILES (REPLACED + 1)
 #define HELPERS WAITS
-#define NOBODY 0
+#define FREE 0
 #define OTHER 100
-#define OURS 50          /* plus what has it: a wait's number; HELPER plus a helper's */
+#define OURS 50          /* plus the holder: a wait's number, or HELPER plus a helper's number */
 #define HELPER 20
 
 mtype = { none, waiting, granted, replaced, no_helper };
 
-byte lock[FILES];        /* the kernel's: who has the lock of each file */
+byte lock[FILES];        /* kernel state: the holder of each file's lock */
 byte named;              /* the file that the path names */
-byte held;               /* by who passed the check, and has not let go */
+byte held;               /* the holders that passed the check and have not released */
 
-/* Under the mutex, for each file: */
-bit has_line[FILES];
+/* The mutex protects these, for each file. */
+bit has_queue[FILES];
 byte helper_of[FILES];   /* the number of its helper */
-chan line[FILES] = [WAITS] of { byte };
-mtype seat[WAITS];
+chan queue[FILES] = [WAITS] of { byte };
+mtype result[WAITS];
 bit woken[WAITS];
 bit is_over[WAITS];
 
-bit job[HELPERS];        /* a helper that is started, and for which file */
+bit job[HELPERS];        /* the helper is started, for the file file_of */
 byte file_of[HELPERS];
 bit is_busy[HELPERS];
 byte fails;
@@ -60,38 +61,38 @@ inline wake(w) {
 #endif
 }
 
-/* Gives the lock of file f to the first in its line: `w`, or WAITS where nobody stands there. */
+/* Grants the lock of file f to the first wait in its queue, which becomes `w`. If the queue is empty, `w` is WAITS. */
 inline grant(f, w) {
     w = WAITS;
     if
-    :: has_line[f] && nempty(line[f]) ->
-        line[f] ? w;
-        seat[w] = granted;
+    :: has_queue[f] && nempty(queue[f]) ->
+        queue[f] ? w;
+        result[w] = granted;
         lock[f] = OURS + w
-    :: has_line[f] && empty(line[f])
-    :: !has_line[f]
+    :: has_queue[f] && empty(queue[f])
+    :: !has_queue[f]
     fi
 }
 
 inline settle(f, w) {
     if
     :: w < WAITS -> wake(w)
-    :: else -> lock[f] = NOBODY
+    :: else -> lock[f] = FREE
     fi;
     w = 0
 }
 
-/* Q3, Q5: under the mutex, only of its own line. */
+/* A helper ends only its own queue, under the mutex (Q3, Q5). */
 inline end_if_empty(f, number) {
     if
 #ifdef BREAK_ENDS_ANOTHERS_LINE
-    :: has_line[f] ->
+    :: has_queue[f] ->
 #else
-    :: has_line[f] && helper_of[f] == number ->
+    :: has_queue[f] && helper_of[f] == number ->
 #endif
         if
-        :: empty(line[f]) -> has_line[f] = 0; is_last = 1
-        :: nempty(line[f]) -> is_last = 0
+        :: empty(queue[f]) -> has_queue[f] = 0; is_last = 1
+        :: nempty(queue[f]) -> is_last = 0
         fi
     :: else -> is_last = 1
     fi
@@ -104,26 +105,26 @@ proctype Helper(byte number) {
         skip;
 end:
         do
-        :: job[number] -> /* Q2 */
+        :: job[number] -> /* A helper starts (Q2). */
             atomic { job[number] = 0; f = file_of[number] }
             do
-            :: atomic { lock[f] == NOBODY -> lock[f] = OURS + HELPER + number }
+            :: atomic { lock[f] == FREE -> lock[f] = OURS + HELPER + number }
 #ifdef BREAK_GRANTS_OUTSIDE_THE_MUTEX
                 w = WAITS;
                 if
-                :: line[f] ? [w] -> line[f] ? <w>; lock[f] = OURS + w; seat[w] = granted; line[f] ?? eval(w)
-                :: empty(line[f])
+                :: queue[f] ? [w] -> queue[f] ? <w>; lock[f] = OURS + w; result[w] = granted; queue[f] ?? eval(w)
+                :: empty(queue[f])
                 fi;
                 atomic { end_if_empty(f, number) }
 #else
-                atomic { /* Q1, Q3 */
+                atomic { /* Grant and end of the queue are one step (Q1, Q3). */
                     grant(f, w);
 #ifdef BREAK_ENDS_LINE_LATER
-                    is_last = empty(line[f])
+                    is_last = empty(queue[f])
                 }
                 atomic {
                     if
-                    :: is_last -> has_line[f] = 0
+                    :: is_last -> has_queue[f] = 0
                     :: else
                     fi
 #else
@@ -136,18 +137,18 @@ end:
                 :: is_last -> is_last = 0; why = 0; break
                 :: else
                 fi
-            :: named != f -> why = replaced; break /* Q5 */
+            :: named != f -> why = replaced; break /* (Q5) */
             :: atomic { fails < FAILS -> fails++; why = no_helper } break
             od;
-            atomic { /* Q5: dissolves what is left of its line, under the mutex */
+            atomic { /* Dissolves the rest of its queue, under the mutex (Q5). */
 #ifndef BREAK_HELPER_LEAVES_ITS_LINE
                 if
-                :: has_line[f] && helper_of[f] == number ->
+                :: has_queue[f] && helper_of[f] == number ->
                     do
-                    :: nempty(line[f]) -> line[f] ? w; seat[w] = why; wake(w)
-                    :: empty(line[f]) -> break
+                    :: nempty(queue[f]) -> queue[f] ? w; result[w] = why; wake(w)
+                    :: empty(queue[f]) -> break
                     od;
-                    has_line[f] = 0
+                    has_queue[f] = 0
                 :: else
                 fi;
 #endif
@@ -168,14 +169,14 @@ proctype Wait(byte me) {
     {
         skip;
 begin:
-        /* W1, W3: tries, and subscribes if that was in vain. Where a line is, its helper's block is the attempt. */
+        /* Tries, and queues if that failed. If there is a queue, its blocked helper is the attempt (W1, W3). */
         if
-        :: atomic { lock[named] == NOBODY && !has_line[named] -> f = named; lock[f] = OURS + me } goto check
-        :: atomic { lock[named] != NOBODY || has_line[named] -> f = named }
+        :: atomic { lock[named] == FREE && !has_queue[named] -> f = named; lock[f] = OURS + me } goto check
+        :: atomic { lock[named] != FREE || has_queue[named] -> f = named }
         fi;
-        atomic { /* Q1, Q2 */
+        atomic { /* Queues, and becomes responsible for a helper if there is none (Q1, Q2). */
             if
-            :: has_line[f] -> h = HELPERS
+            :: has_queue[f] -> h = HELPERS
             :: else ->
                 h = 0;
                 do
@@ -184,27 +185,27 @@ begin:
                 :: h == HELPERS -> break
                 od;
                 if
-                :: h < HELPERS -> is_busy[h] = 1; has_line[f] = 1; helper_of[f] = h; file_of[h] = f
+                :: h < HELPERS -> is_busy[h] = 1; has_queue[f] = 1; helper_of[f] = h; file_of[h] = f
                 :: else -> goto polling
                 fi
             fi;
-            line[f] ! me;
-            seat[me] = waiting;
+            queue[f] ! me;
+            result[me] = waiting;
             woken[me] = 0
         }
         if
         :: h < HELPERS ->
             if
             :: job[h] = 1
-            :: atomic { fails < FAILS -> /* it could not be started */
+            :: atomic { fails < FAILS -> /* the helper could not be started */
                     fails++;
                     if
-                    :: has_line[f] && helper_of[f] == h ->
+                    :: has_queue[f] && helper_of[f] == h ->
                         do
-                        :: nempty(line[f]) -> line[f] ? w; seat[w] = no_helper; wake(w)
-                        :: empty(line[f]) -> break
+                        :: nempty(queue[f]) -> queue[f] ? w; result[w] = no_helper; wake(w)
+                        :: empty(queue[f]) -> break
                         od;
-                        has_line[f] = 0
+                        has_queue[f] = 0
                     :: else
                     fi;
                     is_busy[h] = 0
@@ -213,64 +214,64 @@ begin:
         :: else
         fi;
         h = 0; w = 0;
-standing:
+queued:
         if
-        :: seat[me] != waiting && woken[me] -> woken[me] = 0; goto seen
+        :: result[me] != waiting && woken[me] -> woken[me] = 0; goto seen
         :: MAY_GIVE_UP -> drops = 0
         :: MAY_GIVE_UP -> drops = 1
         fi;
-        /* W2, Q4: out of the line, or granted before. */
+        /* Leaves the queue, unless the lock was granted before (W2, Q4). */
 #ifdef BREAK_LOOKS_BEFORE_IT_LEAVES
         if
-        :: seat[me] == granted -> goto granted_before
+        :: result[me] == granted -> goto granted_before
         :: else
         fi;
 #endif
         atomic {
             if
-            :: seat[me] == waiting -> line[f] ?? eval(me); seat[me] = none; goto gone
+            :: result[me] == waiting -> queue[f] ?? eval(me); result[me] = none; goto gone
 #ifdef BREAK_LOOKS_BEFORE_IT_LEAVES
-            :: seat[me] == granted -> seat[me] = none; goto gone
+            :: result[me] == granted -> result[me] = none; goto gone
 #endif
-            :: seat[me] == replaced || seat[me] == no_helper -> seat[me] = none; goto gone
-            :: seat[me] == granted
+            :: result[me] == replaced || result[me] == no_helper -> result[me] = none; goto gone
+            :: result[me] == granted
             fi
         }
 granted_before:
         if
-        :: !drops -> seat[me] = none; goto check
+        :: !drops -> result[me] = none; goto check
         :: drops ->
 #ifdef BREAK_DROPS_WHAT_WAS_GRANTED
-            seat[me] = none;
+            result[me] = none;
             goto gone;
 #endif
-            /* Q4: to the next in line, or unlocked. */
-            atomic { seat[me] = none; grant(f, w) }
+            /* Grants to the next wait in the queue, or unlocks (Q4). */
+            atomic { result[me] = none; grant(f, w) }
             settle(f, w);
             goto gone
         fi;
 seen:
         if
-        :: seat[me] == granted -> seat[me] = none; goto check
-        :: seat[me] == replaced -> seat[me] = none; goto begin
-        :: seat[me] == no_helper -> seat[me] = none; goto polling
+        :: result[me] == granted -> result[me] = none; goto check
+        :: result[me] == replaced -> result[me] = none; goto begin
+        :: result[me] == no_helper -> result[me] = none; goto polling
         fi;
-polling: /* W4 */
+polling: /* Without a helper a wait polls (W4). */
         if
-        :: atomic { lock[named] == NOBODY -> f = named; lock[f] = OURS + me } goto check
+        :: atomic { lock[named] == FREE -> f = named; lock[f] = OURS + me } goto check
         :: MAY_GIVE_UP -> goto gone
         fi;
-check:  /* W5, 2: who is granted looks */
+check:  /* A wait that is granted the lock checks the path (W5, 2). */
 #ifndef BREAK_NO_LOOK_AT_THE_PATH
         if
         :: atomic { named == f -> held++; assert(held == 1) }
-        :: named != f -> lock[f] = NOBODY; goto begin
+        :: named != f -> lock[f] = FREE; goto begin
         fi;
 #else
         atomic { held++; assert(held == 1 || named != f); assert(lock[f] == OURS + me && named == f) }
 #endif
         assert(lock[f] == OURS + me);
-        atomic { held--; lock[f] = NOBODY };
+        atomic { held--; lock[f] = FREE };
 gone:
         is_over[me] = 1
     }
@@ -280,22 +281,22 @@ gone:
 #endif
 }
 
-/* Waits in the kernel, without deadline (W3). */
+/* Waits in the kernel without a deadline (W3). */
 proctype Other() {
     byte f;
     do
     :: f = named;
-        atomic { lock[f] == NOBODY -> lock[f] = OTHER }
+        atomic { lock[f] == FREE -> lock[f] = OTHER }
         if
         :: atomic { named == f -> held++; assert(held == 1) } break
-        :: named != f -> lock[f] = NOBODY
+        :: named != f -> lock[f] = FREE
         fi
     od;
-    atomic { held--; lock[f] = NOBODY };
+    atomic { held--; lock[f] = FREE };
     is_other_over = 1
 }
 
-/* Replaces the file while nobody holds it; who replaces it while it is held has unlocked it for all others (2). */
+/* Replaces the file while it is not held. Replacing a held file would unlock it for all other processes (2). */
 active proctype Fate() {
     do
 #if REPLACED
@@ -303,11 +304,11 @@ active proctype Fate() {
 #endif
 #ifdef KILLED
     :: atomic { !killed && lock[0] != OTHER -> killed = 1; held = 0 }
-        atomic { /* 4: the kernel drops what the process had */
+        atomic { /* The kernel releases the locks of the process (4). */
             skip;
 #ifndef BREAK_DEATH_KEEPS_LOCK
             if
-            :: lock[0] != OTHER -> lock[0] = NOBODY
+            :: lock[0] != OTHER -> lock[0] = FREE
             :: else
             fi
 #endif
@@ -339,7 +340,7 @@ init {
         :: else -> c = 0; break
         od;
         do
-        :: c < FILES -> assert(lock[c] == NOBODY && (killed || (!has_line[c] && empty(line[c])))); c++
+        :: c < FILES -> assert(lock[c] == FREE && (killed || (!has_queue[c] && empty(queue[c])))); c++
         :: else -> c = 0; break
         od;
         assert(held == 0)

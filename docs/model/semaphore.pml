@@ -1,18 +1,19 @@
-/* The semaphore of docs/PROTOCOL.md: rules S3 to S9, 4 and 8, the claim that no wake-up is lost, the table of deaths.
+/* The semaphore (rules S3 to S9, 4 and 8 of docs/PROTOCOL.md), the claim that no notification is lost, and the deaths
+ * of its processes.
  *
- * Abstracted: the kernel gives a free lock to any who asks, in any order. Who queues for the gate does so in the kernel
- * (the lines before it are those of handover.pml). Slots are looked at in ascending order. S1, S2 and rule 2 (files made
- * or replaced) are left out. An event is heard at once by those whose watch is up. Who polls looks when there is
- * something new to be seen. After a close the head looks until the kernel has unlocked what was closed: rule 8 gives it
- * a second. Memory is sequentially consistent, but for BREAK_NO_BARRIER.
+ * Abstractions: the kernel grants a free lock to any process that requests it, in any order. Waiters queue for the gate
+ * file in the kernel (the queues before it are those of handover.pml). Slots are checked in ascending order. S1, S2 and
+ * rule 2 (files created or replaced) are left out. A process whose watch is up is notified of an event at once. A
+ * polling process checks when there is something new. After a close the leader checks until the kernel has unlocked the
+ * closed files, for which rule 8 allows a second. Memory is sequentially consistent, except with BREAK_NO_BARRIER.
  *
  * Properties:
- * - Whenever nothing can move any more, each client that lives has had its permits, or was refused, or gave up by
- *   itself: no lost wake-up, no deadlock, progress after any death. No run goes on for ever (-l).
- * - Then every slot, the gate and `waiters` are free: no lost permit.
- * - At each grant no more permits are out than the capacity of that moment, also while it changes, and the numbers of
- *   those that are granted are below it (S3).
- * All of it without the backstop of S8, but with -DBACKSTOP.
+ * - Whenever no process can move, each living client has acquired its permits, would have blocked, or has given up: no
+ *   notification is lost, nothing deadlocks, and a death does not stop the others. No run is endless (-l).
+ * - Then every slot, the gate file and `waiters` are free: no permit is lost.
+ * - At each grant no more permits are held than the capacity of that moment, even while it changes, and the numbers of
+ *   the granted slots are below the capacity (S3).
+ * These hold without the backstop of S8, except where -DBACKSTOP is given.
  */
 
 #ifndef CLIENTS
@@ -21,26 +22,26 @@
 #ifndef CAPACITY
 #define CAPACITY 2
 #endif
-#ifndef SLOTS            /* that there may ever be */
+#ifndef SLOTS            /* the largest possible number of slots */
 #define SLOTS CAPACITY
 #endif
-#ifndef ROUNDS           /* how often each client wants a permit */
+#ifndef ROUNDS           /* the number of permits that each client acquires in turn */
 #define ROUNDS 1
 #endif
-#ifndef KILLS            /* how many processes may be killed, at any moment */
+#ifndef KILLS            /* the number of processes that may be killed, at any moment */
 #define KILLS 0
 #endif
-#ifndef VICTIMS          /* which, as bits */
+#ifndef VICTIMS          /* the processes that may be killed, as bits */
 #define VICTIMS 15
 #endif
-/* Sets of clients, as bits: who wants two permits, who only tries, who has a deadline, which may come at any moment. */
+/* Sets of clients, as bits: TWO want two permits, TRY only try, TIMED have a deadline, which may pass at any moment. */
 #ifndef TWO
 #define TWO 0
 #endif
 #ifndef TRY
 #define TRY 0
 #endif
-#ifndef QUEUE             /* who finds others of its process in line */
+#ifndef QUEUE             /* the clients whose process already has waiters, as bits */
 #define QUEUE 0
 #endif
 #ifndef TIMED
@@ -56,7 +57,7 @@
 #define HANDLE(c) (c)
 #define ONE_HANDLE_ 0
 #endif
-#ifdef MARKS             /* and know which slots their handle has */
+#ifdef MARKS             /* the threads know which slots their handle holds */
 #define MARKS_ 1
 #else
 #define MARKS_ 0
@@ -66,94 +67,92 @@
 #else
 #define TAKES_FOR_NOBODY 0
 #endif
-#ifdef RESIZE            /* to so many permits; with RESIZE_AGAIN to so many after that */
+#ifdef RESIZE            /* the new capacity; RESIZE_AGAIN is the one after that */
 #define RESIZES 1
 #else
 #define RESIZES 0
 #define held 0
 #endif
-#ifndef HELD              /* slots that another process holds from the beginning, as bits */
+#ifndef HELD              /* the slots that another process holds from the beginning, as bits */
 #define HELD 0
 #endif
 
 #define OBSERVER CLIENTS
 #define RESIZER (CLIENTS + 1)
 #define HOLDER (CLIENTS + 2)
-#define EVERYBODY (CLIENTS + 3)
+#define PROCESSES (CLIENTS + 3)
 #define BIT(n) (1 << (n))
 #define COUNT(m) (((m) & 1) + (((m) >> 1) & 1) + (((m) >> 2) & 1))
 
-/* The kernel's. A slot and the gate: who has it, plus 1. */
+/* Kernel state. A slot and the gate file contain their holder plus 1. */
 byte slot[SLOTS];
 byte gate;
-byte shared;              /* `waiters`: the handles that have it shared */
-byte exclusive;           /* `waiters`: who has it exclusively, plus 1 */
-byte closing;             /* processes that have closed their files, and not yet unlocked them */
-/* The files'. */
+byte shared;              /* the handles with a shared lock on `waiters`, as bits */
+byte exclusive;           /* the holder of the exclusive lock on `waiters`, plus 1 */
+byte closing;             /* the number of processes that have closed their files but not yet unlocked them */
+/* Files. */
 bit queued;
 byte capacity = CAPACITY;
 byte resized;
 byte made;                /* the slot files that exist */
-/* The handles'. */
+/* Handles. */
 bit table[CLIENTS];       /* a mutex */
 byte waiting[CLIENTS];
-byte heads[CLIENTS];
-byte is_out[CLIENTS];     /* slots that are marked */
-bit asks[CLIENTS];        /* a helper is about to ask whether others wait */
-bit leftover[CLIENTS];    /* a helper that nobody waits for any more is blocked for slot 0 */
-byte known[EVERYBODY] = CAPACITY;
-byte generation[EVERYBODY];
-byte excess[EVERYBODY];   /* slots */
-/* The heads'. */
-byte watch[CLIENTS];      /* 0: none, 1: asked for, 2: up, 3: not to be had */
-bit news[CLIENTS];
+byte leaders[CLIENTS];
+byte is_out[CLIENTS];     /* the marked slots, as bits */
+bit asks[CLIENTS];        /* a helper is about to check for other waiters */
+bit leftover[CLIENTS];    /* a helper without a waiter is blocked for slot 0 */
+byte known[PROCESSES] = CAPACITY;
+byte generation[PROCESSES];
+byte excess[PROCESSES];   /* the held slots beyond the capacity, as bits */
+/* Leaders. */
+byte watch[CLIENTS];      /* 0: none, 1: requested, 2: up, 3: unavailable */
+bit is_notified[CLIENTS];
 bit after_close[CLIENTS];
-/* The model's own. */
+/* The model itself. */
 bit is_over[CLIENTS];
-bit killed[EVERYBODY];
+bit killed[PROCESSES];
 byte kills;
 bit stopped[CLIENTS];
 bit has_stopped;
 bit has_lost;
-byte out;                 /* permits */
-byte granted[CLIENTS];    /* of these */
-byte effective = CAPACITY; /* what a client that asks at this moment goes by */
+byte out;                 /* the number of permits that are held */
+byte granted[CLIENTS];    /* those of each client */
+byte effective = CAPACITY; /* the capacity that applies to a request at this moment */
 
-/* ------------------------------------------------------------------------------------------ events */
-
-inline ring(is_close) {
+inline notify(is_close) {
     d_step {
-        ear = 0;
+        listener = 0;
         do
-        :: ear < CLIENTS ->
+        :: listener < CLIENTS ->
             if
-            :: watch[ear] == 2 ->
-                news[ear] = 1;
+            :: watch[listener] == 2 ->
+                is_notified[listener] = 1;
 #ifndef BREAK_NO_LOOK_AFTER_CLOSE
-                after_close[ear] = after_close[ear] | is_close
+                after_close[listener] = after_close[listener] | is_close
 #endif
             :: else
             fi;
-            ear++
+            listener++
         :: else -> break
         od;
-        ear = 0
+        listener = 0
     }
 }
 
-/* An event of the directory (S7, 8). */
+/* A file system event of the directory (S7, 8). */
 inline event(is_close) {
 #ifdef LOSES_EVENTS
     if
-    :: atomic { !has_lost -> has_lost = 1 } /* claim 5 */
-    :: ring(is_close)
+    :: atomic { !has_lost -> has_lost = 1 } /* the event is lost (claim 5) */
+    :: notify(is_close)
     fi
 #else
-    ring(is_close)
+    notify(is_close)
 #endif
 }
 
-/* S7. Made or removed, it is one event. */
+/* Creating and removing the file are one event each, of which one is enough (S7). */
 inline poke() {
 #ifdef BREAK_NO_POKE
     skip
@@ -162,19 +161,17 @@ inline poke() {
 #endif
 }
 
-/* ------------------------------------------------------------------------------------------ giving back */
-
 #define IS_CURRENT (!RESIZES || generation[me] == resized)
 #define IS_ONLY_ONE (known[me] == 1 && excess[me] == 0 && IS_CURRENT)
 
-/* S6, after the unlocking. */
-inline tell() {
+/* Notifies waiters after unlocking (S6). */
+inline notify_waiters() {
     if
 #ifdef BREAK_NO_BARRIER
     :: !saw
     :: saw ->
 #else
-    :: !queued /* after a barrier: not before the unlocking */
+    :: !queued /* read after a barrier, and so after unlocking */
     :: queued ->
 #endif
 #ifdef BREAK_RELEASE_WITHOUT_PROBE
@@ -191,7 +188,7 @@ inline tell() {
 #endif
         :: else ->
             if
-            :: IS_ONLY_ONE /* S9 */
+            :: IS_ONLY_ONE /* The leader waits in the kernel (S9). */
             :: else -> poke()
             fi
         fi
@@ -199,7 +196,7 @@ inline tell() {
     fi
 }
 
-/* Claim 4: also where S9 would not. */
+/* Notifies the leader even if it waits in the kernel (claim 4). */
 inline notify_recheck() {
     if
     :: queued -> poke()
@@ -207,7 +204,7 @@ inline notify_recheck() {
     fi
 }
 
-/* 4. Unlocks and unmarks. */
+/* Unlocks and unmarks the slots of this client (4). */
 inline unlock_mine() {
     do
     :: atomic { mine != 0 ->
@@ -222,7 +219,7 @@ inline unlock_mine() {
     od
 }
 
-inline give_back() {
+inline release_mine() {
     if
     :: mine != 0 ->
 #ifdef BREAK_NO_BARRIER
@@ -232,7 +229,7 @@ inline give_back() {
         saved = mine;
 #endif
         unlock_mine();
-        tell()
+        notify_waiters()
 #ifdef BREAK_UNMARKS_AFTER_TELLING
         ; is_out[HANDLE(me)] = is_out[HANDLE(me)] & ~saved
 #endif
@@ -240,9 +237,7 @@ inline give_back() {
     fi
 }
 
-/* ------------------------------------------------------------------------------------------ taking */
-
-/* S3. The sign first, the capacity then, what is there last. */
+/* Reads the generation first, then the capacity, then the existing slots (S3). */
 inline refresh() {
     generation[me] = resized;
     known[me] = capacity;
@@ -252,10 +247,10 @@ inline refresh() {
 inline admit(count) {
     out = out + count;
     granted[me] = count;
-    assert(out <= effective) /* S3: no more than the capacity of the moment */
+    assert(out <= effective) /* no more than the capacity of this moment (S3) */
 }
 
-/* Tries slot n, and goes on to the next. */
+/* Tries slot n, and moves on to the next. */
 inline try_slot(into) {
     made = made | BIT(n);
     if
@@ -268,8 +263,8 @@ inline try_slot(into) {
 }
 
 #if RESIZES
-/* S3. How many slots in excess are held. A slot that was seen free is not in excess any more. */
-inline count_excess(is_head) {
+/* Counts the held slots in excess. A slot that was free once is no longer in excess (S3). */
+inline count_excess(is_leader) {
     n = 0;
     do
     :: atomic { n < SLOTS && (excess[me] & BIT(n)) -> try_slot(drained) }
@@ -289,7 +284,7 @@ inline count_excess(is_head) {
             drained = 0
         }
         if
-        :: !is_head -> notify_recheck() /* the leader may have met them held */
+        :: !is_leader -> notify_recheck() /* The leader may have found them held. */
         :: else
         fi
     :: else -> held = COUNT(excess[me])
@@ -299,8 +294,8 @@ inline count_excess(is_head) {
 #endif
 }
 
-/* Gives back what was gathered under a larger capacity and is beyond the present one. */
-inline keep_valid(is_head) {
+/* Releases slots that were gathered under a larger capacity and are beyond the current one. */
+inline keep_valid(is_leader) {
 #ifndef BREAK_KEEPS_WHAT_IS_BEYOND
     if
     :: mine & ~(BIT(known[me]) - 1) ->
@@ -313,7 +308,7 @@ inline keep_valid(is_head) {
             od
         }
         if
-        :: !is_head -> tell()
+        :: !is_leader -> notify_waiters()
         :: else
         fi
     :: else
@@ -324,7 +319,7 @@ inline keep_valid(is_head) {
 }
 #endif
 
-/* Keeps `count` slots and gives back the surplus, if there are enough. */
+/* Keeps `count` slots and releases the surplus, if there are enough. */
 inline commit(count) {
     if
     :: COUNT(mine) >= count + held ->
@@ -337,13 +332,14 @@ inline commit(count) {
         :: n < SLOTS && !(COUNT(mine) > count && (mine & BIT(n))) -> n++
         :: n == SLOTS -> n = 0; break
         od;
-        assert(!(mine & ~(BIT(known[me]) - 1))) /* numbers below the capacity */
+        assert(!(mine & ~(BIT(known[me]) - 1))) /* all numbers are below the capacity */
     :: else
     fi
 }
 
-/* Adds free slots to what is `mine`, until that is `count`: `got`. Or there are not so many: `refused`. */
-inline gather(count, is_head) {
+/* Adds free slots to `mine` until there are `count` of them; then `got` is set. `is_invalid` is set if the capacity is
+ * less than that. */
+inline gather(count, is_leader) {
     do
     :: true ->
 #if RESIZES
@@ -351,36 +347,36 @@ inline gather(count, is_head) {
         :: count > known[me] ->
             refresh();
             if
-            :: count > known[me] -> refused = 1; break
+            :: count > known[me] -> is_invalid = 1; break
             :: else
             fi
         :: else
         fi;
-        keep_valid(is_head);
+        keep_valid(is_leader);
 #endif
         do
         :: atomic { n < known[me] && COUNT(mine) < count + COUNT(excess[me]) -> try_slot(mine) }
 #if MARKS_
-            /* Marked when it is had. */
+            /* A slot is marked once it is locked. */
             is_out[HANDLE(me)] = is_out[HANDLE(me)] | mine
 #endif
         :: else -> n = 0; break
         od;
 #if RESIZES && !defined(BREAK_COUNTS_EXCESS_AFTER_THE_CHECK)
-        count_excess(is_head);
+        count_excess(is_leader);
 #endif
         if
 #if defined(BREAK_NO_LOOK_AFTER_LOCKING)
         :: atomic { true -> commit(count) }
 #elif defined(BREAK_COUNTS_EXCESS_AFTER_THE_CHECK)
         :: IS_CURRENT ->
-            count_excess(is_head);
+            count_excess(is_leader);
             atomic { commit(count) }
 #else
-        :: atomic { IS_CURRENT -> commit(count) } /* S3: after locking, and after counting those in excess */
+        :: atomic { IS_CURRENT -> commit(count) } /* Checks after locking, and after counting the slots in excess (S3). */
 #endif
             if
-            :: surplus && !is_head -> surplus = 0; tell()
+            :: surplus && !is_leader -> surplus = 0; notify_waiters()
             :: else -> surplus = 0
             fi;
             break
@@ -391,8 +387,6 @@ inline gather(count, is_head) {
     od
 }
 
-/* ------------------------------------------------------------------------------------------ who waits */
-
 #if ONE_HANDLE_
 #define LOCK_TABLE(h) atomic { !table[h] -> table[h] = 1 }
 #define UNLOCK_TABLE(h) table[h] = 0
@@ -401,7 +395,7 @@ inline gather(count, is_head) {
 #define UNLOCK_TABLE(h) skip
 #endif
 
-/* S5. First `waiters`, then `queued`. */
+/* Locks `waiters` first, then sets `queued` (S5). */
 inline renew() {
     LOCK_TABLE(HANDLE(me));
     if
@@ -422,11 +416,11 @@ inline renew() {
     UNLOCK_TABLE(HANDLE(me))
 }
 
-inline leave(was_head) {
+inline leave(was_leader) {
     LOCK_TABLE(HANDLE(me));
     atomic {
         waiting[HANDLE(me)]--;
-        heads[HANDLE(me)] = heads[HANDLE(me)] - was_head;
+        leaders[HANDLE(me)] = leaders[HANDLE(me)] - was_leader;
         if
         :: waiting[HANDLE(me)] == 0 -> shared = shared & ~BIT(HANDLE(me))
         :: else
@@ -435,12 +429,12 @@ inline leave(was_head) {
     }
 }
 
-/* The kernel closes what a dead process had, which is an event, and then unlocks it (8): in any order. */
+/* The kernel closes the files of a dead process, which is an event, and then unlocks them in any order (8). */
 inline die(number) {
     atomic {
         closing++;
         if
-        :: number < CLIENTS -> waiting[number] = 0; heads[number] = 0; table[number] = 0; leftover[number] = 0
+        :: number < CLIENTS -> waiting[number] = 0; leaders[number] = 0; table[number] = 0; leftover[number] = 0
         :: else
         fi;
         n = 0
@@ -470,7 +464,7 @@ inline die(number) {
 #define HAS_FREE ((known[me] > 0 && IS_FREE(0)) || (known[me] > 1 && IS_FREE(1)) || (known[me] > 2 && IS_FREE(2)))
 #define ALL_FREE (((known[me] > 0 && IS_FREE(0)) + (known[me] > 1 && IS_FREE(1)) + (known[me] > 2 && IS_FREE(2))) >= WANT(me))
 #define FREE (IS_FREE(0) + (SLOTS > 1 && IS_FREE(1)) + (SLOTS > 2 && IS_FREE(2)))
-/* Something that a look without an event would find. */
+/* Whether a check without an event would find something. */
 #define IS_NEW (HAS_FREE || !IS_CURRENT)
 
 proctype Client(byte me)
@@ -478,11 +472,11 @@ proctype Client(byte me)
 provided (!stopped[me])
 #endif
 {
-    byte mine, n, ear, rounds;
+    byte mine, n, listener, rounds;
 #ifdef BREAK_NO_BARRIER
     bit saw;
 #endif
-    bit got, relies, refused, has_left, is_behind, surplus;
+    bit got, relies, is_invalid, has_left, is_behind, surplus;
 #if RESIZES
     byte held, drained;
 #endif
@@ -493,7 +487,7 @@ provided (!stopped[me])
         skip;
 next:
         if
-        :: rounds == ROUNDS || refused -> goto over
+        :: rounds == ROUNDS || is_invalid -> goto over
         :: else -> rounds++
         fi;
         if
@@ -502,35 +496,35 @@ next:
             if
             :: got -> goto has
             :: else ->
-                give_back();
+                release_mine();
                 if
-                :: refused -> goto over
+                :: is_invalid -> goto over
                 :: else
                 fi
             fi
-        :: (queued || ((QUEUE >> me) & 1)) && !TRIES(me) /* S5: somebody waits, here or elsewhere */
+        :: (queued || ((QUEUE >> me) & 1)) && !TRIES(me) /* another waiter is queued, in this process or another (S5) */
         fi;
         if
         :: TRIES(me) -> goto next
         :: else
         fi;
-        /* S5, before S4. */
+        /* Announces the wait (S5) before queueing (S4). */
 #ifndef BREAK_ANNOUNCES_LATE
         waiting[HANDLE(me)]++;
         renew();
 #endif
 #ifdef ASKS
-        asks[HANDLE(me)] = 1; /* who cannot have the gate at once has a helper started */
+        asks[HANDLE(me)] = 1; /* a client that cannot lock the gate file at once starts a helper */
 #endif
 queueing:
 #ifndef BREAK_GATHERS_WITHOUT_GATE
         if
-        :: atomic { gate == 0 -> gate = me + 1 } /* S4 */
+        :: atomic { gate == 0 -> gate = me + 1 } /* This client is the leader (S4). */
             is_behind = 0
-        :: GIVES_UP(me) -> /* W2: looks once more */
+        :: GIVES_UP(me) -> /* Tries once more at its deadline (W2). */
             is_behind = 1; has_left = 1
 #ifdef BACKSTOP
-        :: ALL_FREE -> is_behind = 1 /* S8 */
+        :: ALL_FREE -> is_behind = 1 /* Passes the queue after the interval (S8). */
 #endif
         fi;
         if
@@ -538,10 +532,10 @@ queueing:
             gather(WANT(me), 0);
             if
             :: got -> leave(0); goto had
-            :: else -> give_back()
+            :: else -> release_mine()
             fi;
             if
-            :: refused -> leave(0); goto had
+            :: is_invalid -> leave(0); goto had
             :: else
             fi;
             if
@@ -551,25 +545,25 @@ queueing:
         :: else
         fi;
 #endif
-looking:
-        /* W1: what rang before this look is no news after it. */
+checking:
+        /* Notifications before this attempt are forgotten (W1). */
 #ifndef BREAK_COUNTS_AFTER_THE_LOOK
-        atomic { news[me] = 0; after_close[me] = after_close[me] && closing != 0 };
+        atomic { is_notified[me] = 0; after_close[me] = after_close[me] && closing != 0 };
 #endif
 #ifndef BREAK_ANNOUNCES_LATE
         if
         :: !is_behind ->
 #ifndef BREAK_TAKES_FROM_THE_HEAD
-            heads[HANDLE(me)]++;
+            leaders[HANDLE(me)]++;
 #endif
-            is_behind = 1 /* from here on: whether it is known as the head */
+            is_behind = 1 /* from here on: whether it is known as the leader */
         :: else
         fi;
         renew();
 #endif
         gather(WANT(me), 1);
         if
-        :: got || refused -> goto leaving
+        :: got || is_invalid -> goto leaving
         :: else
         fi;
 #ifdef BREAK_ANNOUNCES_LATE
@@ -581,55 +575,55 @@ looking:
         :: else
         fi;
 resting:
-        /* Listens after the look; that it is heard is news, and that look finds what came before. */
+        /* Requests a watch after the attempt. When the watch is up, another attempt finds earlier changes. */
         if
         :: watch[me] == 0 -> watch[me] = 1
         :: else
         fi;
 #ifdef BREAK_COUNTS_AFTER_THE_LOOK
-        atomic { news[me] = 0; after_close[me] = after_close[me] && closing != 0 };
+        atomic { is_notified[me] = 0; after_close[me] = after_close[me] && closing != 0 };
 #endif
         if
-        :: news[me] -> goto looking
-        :: after_close[me] && closing == 0 -> goto looking /* 8 */
-        :: watch[me] != 2 && !IS_ONLY_ONE && IS_NEW -> goto looking /* W4 */
-        :: watch[me] == 3 && !IS_CURRENT -> goto looking
+        :: is_notified[me] -> goto checking
+        :: after_close[me] && closing == 0 -> goto checking /* the files are unlocked (8) */
+        :: watch[me] != 2 && !IS_ONLY_ONE && IS_NEW -> goto checking /* polls (W4) */
+        :: watch[me] == 3 && !IS_CURRENT -> goto checking
 #ifdef BREAK_RELIES_ON_WHAT_ANOTHER_SAID
-        :: !(shared & BIT(HANDLE(me))) && (exclusive == 0 || IS_NEW) -> goto looking
+        :: !(shared & BIT(HANDLE(me))) && (exclusive == 0 || IS_NEW) -> goto checking
 #else
-        :: !relies && (exclusive == 0 || IS_NEW) -> goto looking /* S5: it polls */
+        :: !relies && (exclusive == 0 || IS_NEW) -> goto checking /* polls, since its wait is not announced (S5) */
 #endif
 #ifdef BACKSTOP
-        :: IS_NEW -> goto looking /* S8 */
+        :: IS_NEW -> goto checking /* checks after the interval (S8) */
 #endif
 #ifndef BREAK_NOT_IN_THE_KERNEL
-        :: atomic { IS_ONLY_ONE && slot[0] == 0 -> slot[0] = me + 1 } /* S9 */
+        :: atomic { IS_ONLY_ONE && slot[0] == 0 -> slot[0] = me + 1 } /* Waits in the kernel for the only slot (S9). */
             leftover[HANDLE(me)] = 0;
             if
             :: atomic { IS_ONLY_ONE -> mine = 1; admit(1); got = 1 }
                 goto leaving
             :: else ->
                 mine = 1;
-                give_back();
+                release_mine();
 #if RESIZES
                 refresh();
 #endif
-                goto looking
+                goto checking
             fi
-        :: GIVES_UP(me) && IS_ONLY_ONE -> /* its helper stays where it is (Q4) */
+        :: GIVES_UP(me) && IS_ONLY_ONE -> /* its helper stays blocked (Q4) */
             leftover[HANDLE(me)] = 1;
             has_left = 1;
-            goto looking
+            goto checking
 #endif
-        :: GIVES_UP(me) -> has_left = 1; goto looking
+        :: GIVES_UP(me) -> has_left = 1; goto checking
         fi;
 leaving:
-        /* S4: what was not used, then `waiters`, then the gate. */
+        /* Releases unused slots, then `waiters`, then the gate file (S4). */
         if
         :: got
-        :: else -> give_back()
+        :: else -> release_mine()
         fi;
-        d_step { watch[me] = 0; news[me] = 0; after_close[me] = 0 };
+        d_step { watch[me] = 0; is_notified[me] = 0; after_close[me] = 0 };
 #ifdef BREAK_TAKES_FROM_THE_HEAD
         leave(0);
 #else
@@ -642,19 +636,19 @@ leaving:
 #endif
 had:
         if
-        :: refused || !got -> goto next
+        :: is_invalid || !got -> goto next
         :: else
         fi;
 has:
         atomic { out = out - granted[me]; granted[me] = 0; got = 0; relies = 0; is_behind = 0; has_left = 0 }
-        give_back();
+        release_mine();
         goto next;
 over:
         is_over[me] = 1
     }
 #if KILLS
     unless {
-        killed[me] -> d_step { out = out - granted[me]; granted[me] = 0; watch[me] = 0; news[me] = 0 };
+        killed[me] -> d_step { out = out - granted[me]; granted[me] = 0; watch[me] = 0; is_notified[me] = 0 };
         die(me)
     }
     ;
@@ -662,7 +656,7 @@ over:
 #endif
 }
 
-/* A helper that was started for somebody in the queue asks whether others wait (S4); they may have left meanwhile. */
+/* A helper that was started for a queued client checks for other waiters (S4), which may have left in the meantime. */
 proctype Asker(byte me) {
     bit relies;
 end:
@@ -671,7 +665,7 @@ end:
         asks[me] = 0;
         LOCK_TABLE(me);
         if
-        :: waiting[me] > 1 || heads[me] > 0 -> UNLOCK_TABLE(me)
+        :: waiting[me] > 1 || leaders[me] > 0 -> UNLOCK_TABLE(me)
         :: else ->
             shared = shared & ~BIT(me);
             if
@@ -685,9 +679,9 @@ end:
     od
 }
 
-/* A helper that nobody waits for any more: it gets the only slot some time, and gives it back (Q3). */
+/* A helper without a waiter eventually acquires the only slot, and releases it (Q3). */
 proctype Leftover(byte me) {
-    byte ear;
+    byte listener;
     {
         skip;
 end:
@@ -705,9 +699,9 @@ end:
 #endif
 }
 
-/* Counts the free slots, and has each for a moment. */
+/* Counts the free slots, and holds each for a moment. */
 proctype Observer() {
-    byte n, ear;
+    byte n, listener;
     {
         do
         :: n < known[OBSERVER] ->
@@ -729,7 +723,7 @@ proctype Observer() {
 }
 
 #if RESIZES
-/* S3. First the capacity, then the sign, then a poke. */
+/* Writes the capacity first, then the generation, then notifies (S3). */
 inline resize_to(permits) {
 #ifdef BREAK_SIGN_BEFORE_CAPACITY
     d_step { resized++; effective = permits }
@@ -744,7 +738,7 @@ inline resize_to(permits) {
 }
 
 proctype Resizer() {
-    byte ear, n;
+    byte listener, n;
     {
         resize_to(RESIZE);
 #ifdef RESIZE_AGAIN
@@ -756,33 +750,33 @@ proctype Resizer() {
 #endif
 }
 
-/* Another process has permits from the beginning, and gives them back one by one. */
+/* Another process holds permits from the beginning, and releases them one after the other. */
 proctype Holder() {
-    byte me = HOLDER, mine, n, ear;
+    byte me = HOLDER, mine, n, listener;
 #ifdef BREAK_NO_BARRIER
     bit saw;
 #endif
     do
-    :: atomic { slot[0] == HOLDER + 1 -> out--; slot[0] = 0 } tell()
+    :: atomic { slot[0] == HOLDER + 1 -> out--; slot[0] = 0 } notify_waiters()
 #if SLOTS > 1
-    :: atomic { slot[1] == HOLDER + 1 -> out--; slot[1] = 0 } tell()
+    :: atomic { slot[1] == HOLDER + 1 -> out--; slot[1] = 0 } notify_waiters()
 #endif
 #if SLOTS > 2
-    :: atomic { slot[2] == HOLDER + 1 -> out--; slot[2] = 0 } tell()
+    :: atomic { slot[2] == HOLDER + 1 -> out--; slot[2] = 0 } notify_waiters()
 #endif
     :: else -> break
     od
 }
 #endif
 
-/* Who listens for the heads. */
+/* The thread that watches for the leaders. */
 inline come_up(c) {
 #ifdef NO_WATCH
     watch[c] = 3
 #else
     watch[c] = 2;
 #ifndef BREAK_WATCH_COMES_UP_IN_SILENCE
-    news[c] = 1;
+    is_notified[c] = 1;
 #ifndef BREAK_NO_LOOK_AFTER_CLOSE
     after_close[c] = 1
 #endif
@@ -803,8 +797,8 @@ end:
     od
 }
 
-/* At any moment, or never. */
-#define MAY_DIE(c) (kills < KILLS && (VICTIMS & BIT(c)) && c < EVERYBODY && (c >= CLIENTS || !is_over[c * (c < CLIENTS)]))
+/* A process may die at any moment, or never. */
+#define MAY_DIE(c) (kills < KILLS && (VICTIMS & BIT(c)) && c < PROCESSES && (c >= CLIENTS || !is_over[c * (c < CLIENTS)]))
 
 inline end_process(c) {
     kills++;
@@ -862,11 +856,11 @@ init {
 #endif
 #endif
     }
-    timeout; /* nothing else can move */
+    timeout; /* No other process can move. */
     d_step {
         do
         :: c < CLIENTS ->
-            /* No lost wake-up, no deadlock: but what one has who is stopped. */
+            /* No notification is lost and nothing deadlocks, except for the slots of a stopped client. */
             assert(is_over[c] || stopped[c] || (has_stopped && FREE < WANT(c)));
             assert(!is_over[c] || stopped[c] || granted[c] == 0);
             c++
@@ -875,7 +869,7 @@ init {
         if
         :: !has_stopped ->
             do
-            :: c < SLOTS -> assert(slot[c] == 0); c++ /* no lost permit */
+            :: c < SLOTS -> assert(slot[c] == 0); c++ /* no permit is lost */
             :: else -> c = 0; break
             od;
             assert(gate == 0 && shared == 0 && exclusive == 0 && out == 0)
