@@ -1,5 +1,5 @@
-//! `Options::inherit`: programs started by a holder hold the lock, too. Each test runs in a process
-//! of its own, so that programs started by other tests do not inherit the lock.
+//! `Options::inherit`: programs started by a holder hold the lock, too. Each test runs in its own
+//! process, so that programs started by other tests do not inherit the lock.
 
 use std::process::{Command, Stdio};
 

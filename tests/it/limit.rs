@@ -17,8 +17,8 @@ pub(crate) const AFTER_A_PANIC: Duration = Duration::from_secs(30);
 /// The exit code of a process that the watchdog ends, which is also that of timeout(1).
 pub(crate) const CODE: i32 = 124;
 
-/// The limit of every test in seconds, instead of its own. Zero means no limit, for debuggers and
-/// emulators.
+/// The limit of every test in seconds, which replaces their own limits. Zero means no limit, for
+/// debuggers and emulators.
 pub(crate) const SECONDS: &str = "FLOCKWORK_TEST_LIMIT";
 
 /// A file to which each test appends its duration in seconds. `ci/slowest.sh` reads it.

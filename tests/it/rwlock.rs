@@ -57,7 +57,7 @@ fn without_a_turnstile_the_lock_file_alone_is_locked() {
     set_mode(0o555);
     let mut other = crate::support::unprivileged::unprivileged();
     other.open_rwlock(&path, &[]);
-    let file = flockwork::Lock::open(&path).unwrap(); // needs no turnstile
+    let file = flockwork::Lock::open(&path).unwrap(); // It needs no turnstile.
     for call in [Call::Read, Call::Write] {
         for way in [Block, Try, Timeout(100_000), Deadline(100_000), Async] {
             let held = file.lock().unwrap();

@@ -924,7 +924,7 @@ mod injected {
                     return;
                 };
                 writer.open_shared_file(&path, &[Setting::Fsync]);
-                writer.expect(Call::ReadLocked(Block), "old"); // from now on it has its lock open
+                writer.expect(Call::ReadLocked(Block), "old"); // Keeps its lock file open.
                 let descriptors = writer.run(Request::CountDescriptors);
                 let answer = writer.expect_error(Call::Write("new".into(), Block));
                 assert!(answer.contains("could not write `"), "{step}: {answer}");

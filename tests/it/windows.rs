@@ -73,7 +73,7 @@ fn started_programs_inherit_no_lock_file() {
     let lock = Lock::open(&path).unwrap();
     let held = lock.lock().unwrap();
     let mut started = Peer::start();
-    started.expect(Request::CountDescriptors, 0); // it runs
+    started.expect(Request::CountDescriptors, 0); // The program runs.
     drop((held, lock));
     std::fs::remove_file(&path).unwrap();
 }

@@ -279,7 +279,7 @@ fn the_longest_names_and_paths_work_or_are_clear_errors() {
     let lengths: Vec<_> = names.chain(paths).collect();
     for kind in KINDS.iter().copied() {
         let worked = AtomicU32::new(0);
-        // The calls spend most of their time waiting, so many run at once.
+        // Many calls run at once, because they spend most of their time waiting.
         crate::support::running::share(12, &lengths, |(length, longest)| {
             let mut deep = dir.path().join(format!("{kind:?}-{length}"));
             let mut name = *length;

@@ -1,5 +1,5 @@
 //! File systems that return errors: full disks, no free inodes, read-only mounts, quotas, no
-//! `/proc`. Each test mounts them in a namespace of its own.
+//! `/proc`. Each test mounts them in its own namespace.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

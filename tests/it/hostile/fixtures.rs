@@ -238,7 +238,7 @@ pub(crate) fn snapshot(below: &Path) -> BTreeMap<PathBuf, String> {
     seen
 }
 
-/// A planted file at a place, in a directory of its own that also contains a victim's files.
+/// A planted file at a place, in its own directory, which also contains a victim's files.
 pub(crate) struct Case {
     place: Place,
     plant: Plant,
@@ -537,7 +537,7 @@ fn shared_file(options: &Options, path: &Path, step: Step<'_>) {
 }
 
 /// Swaps the file at a path without pause until the file `until` exists: a symbolic link to a
-/// victim's file, a link to a place where no file may be created, a hard link, a file of its own,
+/// victim's file, a link to a place where no file may be created, a hard link, a new file,
 /// and nothing. Returns the number of swaps.
 pub(crate) fn plant_until(at: &Path, victim: &Path, until: &Path) -> String {
     crate::peer::report("plants");

@@ -223,7 +223,7 @@ fn churn(lock: &RwLock, witness: &Path, times: u32, writes: u32) -> Result<Answe
 }
 
 /// Reads until the file exists, and returns the number of reads. After five reads it creates a file
-/// of its own.
+/// named after its pid.
 fn read_until(lock: &RwLock, until: &Path, ms: u64) -> Result<u32, Error> {
     let mut reads = 0;
     while !until.exists() {

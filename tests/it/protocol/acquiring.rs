@@ -1,4 +1,4 @@
-//! What an acquisition opens, closes and survives (rules 3, 5, 6 and 8 of `docs/PROTOCOL.md`).
+//! What an acquisition opens, closes and survives (rules 3, 5, 6 and 8).
 
 use flockwork::Lock;
 

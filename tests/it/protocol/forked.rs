@@ -1,4 +1,4 @@
-//! A guard counts only in the process that acquired it (rule 4 of `docs/PROTOCOL.md`).
+//! A guard counts only in the process that acquired it (rule 4).
 
 use flockwork::{Error, ErrorKind, Lock};
 
@@ -139,7 +139,7 @@ fn a_forked_copy_of_a_handle_is_excluded_as_any_other_process() {
         // both calls fail.
         peer.expect(Call::Fork(what), 0);
         peer.unlock();
-        // The child now has a copy of the kept descriptor, and must lock a descriptor of its own.
+        // The child now has a copy of the kept descriptor, and must lock another descriptor.
         peer.expect(Call::Fork(InChild::Cycle), 0);
         peer.run(Call::Acquire(Try));
     }

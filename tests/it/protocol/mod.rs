@@ -1,5 +1,4 @@
-//! The rules for files on disk (rules 1 to 9 of `docs/PROTOCOL.md`). For each rule a test fails
-//! when it is broken.
+//! The rules for files on disk (rules 1 to 9). For each rule a test fails when it is broken.
 
 mod acquiring;
 // Unix only: Windows has no fork.

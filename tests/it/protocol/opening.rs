@@ -1,4 +1,4 @@
-//! What opening a lock file accepts, rejects and creates (rule 1 of `docs/PROTOCOL.md`).
+//! What opening a lock file accepts, rejects and creates (rule 1).
 
 use std::path::Path;
 

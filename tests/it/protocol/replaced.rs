@@ -1,5 +1,4 @@
-//! A holder has locked the file that the path names, even if files are replaced (rule 2 of
-//! `docs/PROTOCOL.md`).
+//! A holder has locked the file that the path names, even if files are replaced (rule 2).
 
 use std::path::Path;
 

@@ -284,7 +284,7 @@ fn a_user_who_cannot_create_slots_uses_existing_ones() {
     other.run(Call::DropPermits);
     other.expect(Call::Available, 3);
 
-    // The slot looks as if it had not been created yet.
+    // It seems that the slot has not been created yet.
     let remove = |number: u32| {
         std::fs::remove_file(path.join(format!("slot.{number}"))).unwrap();
         std::fs::remove_file(path.join(format!(".slots/{number}"))).unwrap();

@@ -1,5 +1,5 @@
-//! Tools that several tests use: waiting for a condition, running a test in a process of its own,
-//! and reading the state of the system.
+//! Tools that several tests use: waiting for a condition, running a test in its own process, and
+//! reading the state of the system.
 
 pub(crate) mod failure;
 pub(crate) mod running;
@@ -174,7 +174,7 @@ pub(crate) fn until_watching(pid: u32, directory: &Path) {
     }
 }
 
-/// Runs `body` as a test in a process of its own, in which no other test opens files or starts
+/// Runs `body` as a test in its own process, in which no other test opens files or starts
 /// threads. `name` is the test's full name.
 #[track_caller]
 pub(crate) fn alone(name: &str, body: impl FnOnce()) {
