@@ -1,4 +1,4 @@
-/* The handover of a lock within a process (rules W1 to W5, Q1 to Q5, 2 and 4 of docs/PROTOCOL.md), as implemented in
+/* The handover of a lock within a process (rules W1 to W5, Q1 to Q5, 2 and 4), as implemented in
  * src/wait/queue.rs and src/wait/queued_waiter.rs.
  *
  * One process has WAITS waits (threads or futures) for one lock, which another process wants as well. The lock file may

@@ -1,5 +1,4 @@
-/* The semaphore (rules S3 to S9, 4 and 8 of docs/PROTOCOL.md), the claim that no notification is lost, and the deaths
- * of its processes.
+/* The semaphore (rules S3 to S9, 4 and 8), the claim that no notification is lost, and the deaths of its processes.
  *
  * Abstractions: the kernel grants a free lock to any process that requests it, in any order. Waiters queue for the gate
  * file in the kernel (the queues before it are those of handover.pml). Slots are checked in ascending order. S1, S2 and

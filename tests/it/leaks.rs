@@ -68,14 +68,14 @@ fn assert_no_growth(what: &str, rounds: u32, mut round: impl FnMut()) {
             round();
         }
         // An idle helper thread and an unused watch end a moment later.
-        let mut has = Usage::now();
+        let mut usage = Usage::now();
         eventually(&format!("{what}: no more than {before_rounds:?}"), || {
-            has = Usage::now();
-            has.is_at_most(&before_rounds)
+            usage = Usage::now();
+            usage.is_at_most(&before_rounds)
         });
         grown.push(data().saturating_sub(before));
         if grown.last().is_some_and(|grown| *grown <= TOLERANCE_KIB) {
-            let line = format!("{what}: {rounds} rounds, {has:?}, {grown:?} KiB more\n");
+            let line = format!("{what}: {rounds} rounds, {usage:?}, {grown:?} KiB more\n");
             let _ = std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes());
             return;
         }

@@ -23,8 +23,8 @@ sendable! {
     #[derive(PartialEq)]
     enum Order {
         Go,
-        // First makes the call so often in this thread that the fault meant for another thread has
-        // passed.
+        // First makes the call `times` times in this thread, so that the fault hits only other
+        // threads.
         GoAndSpend(call: String, times: usize),
         // Lowers the limit, so that this much room is left.
         GoWithLimit(resource: String, room: u64),

@@ -139,7 +139,7 @@ impl Kit {
     }
 }
 
-/// What another process does at the same time. It is the harness, which uses plain `flock(2)` and
+/// The actions of another process during the operation: the harness, which uses plain `flock(2)` and
 /// plain files.
 #[derive(Clone, Copy)]
 pub(super) enum Meanwhile {

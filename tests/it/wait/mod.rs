@@ -1,4 +1,4 @@
-//! Waiting: what it costs, which waiter is served, and what a wait leaves behind.
+//! Waiting: what it costs, which waiter acquires, and what a wait leaves behind.
 
 mod cancelled;
 mod engine;
