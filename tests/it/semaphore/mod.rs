@@ -263,18 +263,18 @@ fn a_stopped_leader_delays_others_briefly() {
     let (_dir, path) = dirs();
     let semaphore = Semaphore::open(&path, 1).unwrap();
     let permit = semaphore.acquire().unwrap();
-    let mut head = peer(&path, 1, &[]);
-    head.begin(Call::Acquire(1, Block));
-    until_leader(&path, &head);
+    let mut leader = peer(&path, 1, &[]);
+    leader.begin(Call::Acquire(1, Block));
+    until_leader(&path, &leader);
     let mut behind = peer(&path, 1, &[]);
     behind.begin(Call::Acquire(1, Block));
     crate::support::until_blocked(&path.join("gate"), 1);
-    let stopped = Pid::from_raw(i32::try_from(head.id()).unwrap()).unwrap();
+    let stopped = Pid::from_raw(i32::try_from(leader.id()).unwrap()).unwrap();
     kill_process(stopped, Signal::STOP).unwrap();
     // A thread that wakes up before it stops still acquires what it waited for.
     if cfg!(target_os = "linux") {
         crate::support::eventually("the leader has stopped", || {
-            let tasks = std::fs::read_dir(format!("/proc/{}/task", head.id())).unwrap();
+            let tasks = std::fs::read_dir(format!("/proc/{}/task", leader.id())).unwrap();
             let status = |task: std::path::PathBuf| std::fs::read_to_string(task.join("status"));
             tasks
                 .flatten()
@@ -288,7 +288,7 @@ fn a_stopped_leader_delays_others_briefly() {
     behind.run(Call::Release);
     drop(semaphore.acquire_timeout(Duration::from_secs(100)).unwrap());
     kill_process(stopped, Signal::CONT).unwrap();
-    head.finish();
+    leader.finish();
 }
 
 #[test]
