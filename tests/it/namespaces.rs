@@ -160,8 +160,7 @@ fn a_holder_outside_the_namespace_has_no_local_pid() {
     }
 }
 
-/// Both processes are in a namespace that has no `/proc` of its own, so `/proc` lists other pids
-/// for them.
+/// The namespace of both processes has no separate `/proc`, so `/proc` lists other pids for them.
 #[test]
 fn a_holder_in_the_same_namespace_is_named_by_its_pid_there() {
     limit!();

@@ -139,8 +139,8 @@ impl Kit {
     }
 }
 
-/// The actions of another process during the operation: the harness, which uses plain `flock(2)` and
-/// plain files.
+/// The actions of another process during the operation: the harness, which uses plain `flock(2)`
+/// and plain files.
 #[derive(Clone, Copy)]
 pub(super) enum Meanwhile {
     Nothing,

@@ -183,7 +183,7 @@ fn a_fork_during_the_first_use_does_not_hang_the_copy() {
 /// The child inherits the kept descriptor. A lock on that descriptor would belong to the child and
 /// its parent at once.
 #[test]
-fn what_a_forked_child_locks_is_locked_for_its_parent_too() {
+fn a_lock_acquired_by_a_forked_child_excludes_its_parent() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.lock");
