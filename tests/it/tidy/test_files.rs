@@ -82,6 +82,19 @@ fn test_names_have_at_most_60_characters() {
     assert_none("the name of a test has at most 60 characters", &findings);
 }
 
+#[test]
+fn test_names_name_their_subject() {
+    limit!();
+    let mut findings = Vec::new();
+    for path in ["src", "tests/it"].into_iter().flat_map(|root| files_below(root, &["rs"])) {
+        let text = text(&path);
+        let headless =
+            test_names(&text).filter(|name| name.starts_with("who_") || name.starts_with("what_"));
+        findings.extend(headless.map(|name| format!("{}: {name}", super::name(&path))));
+    }
+    assert_none("the name of a test states a behavior, with its subject", &findings);
+}
+
 /// The messages between processes of the tests are typed (`sendable!` in `tests/it/peer/line.rs`).
 #[test]
 fn only_one_file_writes_lines_with_tabs() {
