@@ -2,6 +2,7 @@
 
 mod documents;
 mod layers;
+mod prose;
 mod test_files;
 
 use std::path::{Path, PathBuf};
