@@ -88,9 +88,9 @@
 //! # Errors
 //!
 //! Every failure is an [`Error`], and so is a lock that was not acquired.
-//! `let _guard = lock.try_lock()?;` never continues without the lock. [`Error::kind`] tells the
-//! cases apart, [`Error::holders`] returns the processes that were in the way, and [`Error::hint`]
-//! suggests what to do. An [`Error`] converts into [`std::io::Error`].
+//! `let _guard = lock.try_lock()?;` never continues without the lock. [`Error::kind`]
+//! distinguishes the cases, [`Error::holders`] returns the processes that were in the way, and
+//! [`Error::hint`] suggests what to do. An [`Error`] converts into [`std::io::Error`].
 //!
 //! # Crash safety
 //!

@@ -89,8 +89,8 @@ use crate::wait::Deadline;
 ///   one. Readers that do not check whether the action is done see it half-done. For them, do the
 ///   work under another name and rename the result at the end.
 /// * Programs that the closure started (`tar`, `git`) outlive a killed process, and may still write
-///   while the next attempt runs. Let each attempt work under a name of its own, such as a
-///   temporary directory, and rename the result at the end.
+///   while the next attempt runs. Let each attempt work in a separate temporary
+///   directory, and rename the result at the end.
 /// * After a loss of power, the action may be recorded as done although its results are lost, or
 ///   the other way round, unless [`Options::fsync`] is set.
 /// * The [caveats of `Lock`](Lock#caveats) apply: do not remove the lock file while the closure

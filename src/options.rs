@@ -57,7 +57,7 @@ impl Options {
         Self::default()
     }
 
-    /// Sets a short text that tells waiters what the holder is doing.
+    /// Sets a short text that shows waiters what the holder is doing.
     ///
     /// It is shown by [`Lock::holders`](crate::Lock::holders) and the other `holders` methods, in
     /// errors, and in [`on_wait`](Self::on_wait) callbacks. It implies
@@ -282,8 +282,9 @@ impl Options {
         options
     }
 
-    /// Sets how long a waiter waits for a notification before it checks on its own. With a long
-    /// interval, a lost notification shows as a stall.
+    /// Sets how long a waiter waits for a notification before it checks on its own.
+    ///
+    /// With a long interval, a lost notification shows as a stall.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
     #[must_use]
@@ -352,7 +353,7 @@ impl Waiting {
 
     /// Returns the current holders, as far as they are known. A semaphore can have several.
     ///
-    /// Each call looks them up again.
+    /// Each call does a new lookup.
     #[must_use]
     pub fn holders(&self) -> Vec<Holder> {
         record::find(&self.locked, true).unwrap_or_default()

@@ -1,5 +1,5 @@
-//! What the hand-over is made of: std's mutexes, conditions and threads; or, where `ci/shuttle.sh` tests it, those of a
-//! library that chooses who runs next.
+//! The mutexes, condition variables and threads of the hand-over: those of std or, in
+//! `ci/shuttle.sh`, those of a library that chooses which thread runs next.
 
 #[cfg(not(all(test, flockwork_shuttle)))]
 mod chosen {
@@ -8,7 +8,7 @@ mod chosen {
     pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
     pub(crate) use std::thread::sleep;
 
-    /// Starts a thread with so many bytes of stack, which nobody joins.
+    /// Starts a detached thread with a stack of `stack` bytes.
     pub(crate) fn start(
         name: &str,
         stack: usize,
@@ -23,7 +23,7 @@ mod chosen {
     pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
     pub(crate) use shuttle::thread::sleep;
 
-    /// One in so many threads does not start; 0: all do.
+    /// One in this number of threads does not start. 0: all threads start.
     pub(crate) static REFUSED: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
 
     pub(crate) fn start(

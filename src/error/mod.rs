@@ -313,8 +313,10 @@ impl Error {
         }
     }
 
-    /// Returns the semaphore's capacity ([`ErrorKind::CapacityMismatch`]), or the largest valid
-    /// number of permits ([`ErrorKind::InvalidPermits`]).
+    /// Returns the capacity of the semaphore, or the largest valid number of permits.
+    ///
+    /// The first is that of [`ErrorKind::CapacityMismatch`], the second that of
+    /// [`ErrorKind::InvalidPermits`].
     #[must_use]
     pub fn capacity(&self) -> Option<u32> {
         match *self.0 {

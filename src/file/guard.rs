@@ -125,7 +125,8 @@ impl RawGuard {
         let id = locked.id();
         let location = match self.mode {
             Mode::Exclusive => {
-                let _abandoned = self.abandoned(); // before this holder's record replaces a dead holder's
+                // Before this holder's record replaces that of a dead holder.
+                let _abandoned = self.abandoned();
                 record::remove_dead_sharers(self.file.path(), true);
                 RecordLocation::beside(self.file.path())
             }

@@ -141,30 +141,31 @@ struct Inner {
     wake_strategy: WakeStrategy,
     permit_options: PermitOptions,
     notice: Option<WaitCallback>,
-    /// Looking whether somebody waits, and whether the files are still the same, each time would cost as much
-    /// as the permit.
-    looks: CheckSampler,
+    /// Limits how often an acquisition checks for waiters and replaced files, since each check
+    /// costs as much as the permit.
+    checks: CheckSampler,
 }
 
 impl Inner {
-    /// Looks, where it is due, whether the files are still those that we know.
-    fn look_now_and_then(&self) -> Result<bool> {
-        let look = self.looks.is_due();
-        if look {
+    /// Checks whether the path still names the files of this handle, if a check is due, and returns
+    /// whether it was.
+    fn refresh_if_due(&self) -> Result<bool> {
+        let is_due = self.checks.is_due();
+        if is_due {
             self.slots.refresh()?;
         }
-        Ok(look)
+        Ok(is_due)
     }
 
     fn take_if_unwanted(&self, permits: u32) -> Result<Option<Batch>> {
-        let look = self.look_now_and_then()?;
-        if self.slots.is_wanted(look) { Ok(None) } else { self.take(permits, look) }
+        let check = self.refresh_if_due()?;
+        if self.slots.is_wanted(check) { Ok(None) } else { self.take(permits, check) }
     }
 
-    fn take(&self, permits: u32, look: bool) -> Result<Option<Batch>> {
+    fn take(&self, permits: u32, check: bool) -> Result<Option<Batch>> {
         let unwanted = QUEUES.unwanted();
         let mut batch = self.slots.nothing();
-        let how = Gathering { check_taken: look, ..Gathering::default() };
+        let how = Gathering { check_taken: check, ..Gathering::default() };
         if self.slots.gather(&mut batch, permits, how)? {
             return Ok(Some(batch));
         }
@@ -306,8 +307,8 @@ impl Semaphore {
     /// [`acquire_many`](Self::acquire_many).
     pub fn try_acquire_many(&self, permits: u32) -> Result<Permit> {
         self.check(permits)?;
-        let look = self.inner.look_now_and_then()?;
-        match self.inner.take(permits, look)? {
+        let check = self.inner.refresh_if_due()?;
+        match self.inner.take(permits, check)? {
             Some(batch) => self.permit(batch),
             None => Err(Error::would_block(self.inner.slots.directory())),
         }
@@ -467,7 +468,7 @@ impl Semaphore {
         }
         let deadline = deadline();
         let outcome = if deadline.is_over() {
-            // There is no wait to be had, but one try it is worth.
+            // The deadline has passed: try once.
             self.inner.take(permits, true)?.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held)
         } else {
             let turn = QueuedAcquire::new(self.request(permits));
@@ -482,7 +483,7 @@ impl Semaphore {
     }
 
     fn check(&self, permits: u32) -> Result<()> {
-        // Whether there are so many is looked at with the slots.
+        // The capacity is compared with the number of permits when the slots are examined.
         if permits == 0 {
             check_permits(self.inner.slots.directory(), permits, self.capacity()?)?;
         }
@@ -504,7 +505,8 @@ impl AsRef<Path> for Semaphore {
     }
 }
 
-// A panic in a callback leaves nothing half-changed: what is shared lies in files and in the kernel.
+// A panic in a callback leaves nothing half-changed: the shared state is in files and in the
+// kernel.
 impl UnwindSafe for Semaphore {}
 impl RefUnwindSafe for Semaphore {}
 
@@ -557,7 +559,7 @@ impl Options {
                 wake_strategy,
                 permit_options: PermitOptions::of(self),
                 notice: lock_request::notice(self, directory),
-                looks: CheckSampler::new(),
+                checks: CheckSampler::new(),
                 slots,
             }),
         })

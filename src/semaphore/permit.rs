@@ -10,7 +10,7 @@ use crate::error::{Error, Operation, Result};
 use crate::options::Options;
 use crate::record::{Record, RecordLocation};
 
-/// What the options say of permits.
+/// The options that concern permits.
 pub(super) struct PermitOptions {
     label: Option<Arc<str>>,
     is_recorded: bool,
@@ -40,7 +40,7 @@ impl PermitOptions {
 #[must_use = "if unused, the permit is released immediately"]
 #[clippy::has_significant_drop]
 pub struct Permit {
-    /// Before the batch: once a slot is free, the record beside it is another's.
+    /// Dropped before the batch: once a slot is free, its record belongs to the next holder.
     records: Vec<Record>,
     batch: Batch,
     slots: Numbers,
@@ -88,7 +88,7 @@ impl Permit {
             for (slot, locked) in batch.taken() {
                 let location = RecordLocation::of_slot(batch.directory(), *slot);
                 was_abandoned |= location.remove_abandoned(locked.id());
-                // Without its record the permit is worth as much.
+                // A permit without a record is as good.
                 records.extend(Record::publish(location, locked.id(), label, options.access).ok());
             }
         }

@@ -126,8 +126,8 @@ impl Slots {
     }
 
     /// Whether the flag shows that there are waiters. A dead process may have left it raised.
-    pub(crate) fn is_wanted(&self, look: bool) -> bool {
-        if look {
+    pub(crate) fn is_wanted(&self, check: bool) -> bool {
+        if check {
             let is_raised = self.table().flags.is_raised();
             self.wanted.store(is_raised, Ordering::Relaxed);
         }

@@ -70,7 +70,7 @@ impl Failure {
         Self::new(Exit::Usage, message)
     }
 
-    /// Sets the advice, which is printed on a line of its own.
+    /// Sets the advice, which is printed on a separate line.
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }

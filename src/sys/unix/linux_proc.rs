@@ -341,9 +341,9 @@ fn kernel_locks() -> io::Result<Option<(String, bool)>> {
     }
 }
 
-/// A lock in a line such as `7: FLOCK  ADVISORY  WRITE 4242 08:01:1337 0 EOF`, with the process that
-/// took it. A waiting request has `->` as its second word. In `fdinfo` the process is 0 if it has
-/// no number in `/proc`.
+/// A lock in a line such as `7: FLOCK  ADVISORY  WRITE 4242 08:01:1337 0 EOF`, with the process
+/// that took it. A waiting request has `->` as its second word. In `fdinfo` the process is 0 if it
+/// has no number in `/proc`.
 fn flock(line: &str) -> Option<Lock> {
     let mut words = line.split_ascii_whitespace().skip(1);
     if words.next() != Some("FLOCK") {

@@ -1,6 +1,6 @@
 //! Rejects paths that Windows does not resolve to the file that they seem to name, by Microsoft's
-//! "Naming Files, Paths, and Namespaces". The check looks only at the text, so every platform tests
-//! it.
+//! "Naming Files, Paths, and Namespaces". The check examines only the text, so every platform
+//! tests it.
 
 /// In UTF-16 units.
 const MAX_NAME_UNITS: usize = 255;

@@ -1,5 +1,5 @@
 //! The command under the name `flock`, compared with flock(1) of util-linux: each shell line runs
-//! with both, in directories of their own. Deliberate differences and newer options are tested
+//! with both, in separate directories. Deliberate differences and newer options are tested
 //! alone.
 
 use std::fs::File;

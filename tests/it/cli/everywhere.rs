@@ -131,7 +131,7 @@ fn status_shows_what_is_held() {
 // ---------------------------------------------------------------------- a job that ends on its own
 
 sendable! {
-    /// What this binary does when [`short`] starts it as a job.
+    /// A task of this binary when [`short`] starts it as a job.
     enum Task {
         Exit(code: i32),
         // Prints each argument after `--` on a line with a prefix.

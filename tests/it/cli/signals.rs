@@ -132,7 +132,7 @@ fn a_job_inherits_only_ignored_signals() {
     Ran::of(&mut ignoring).expect(7, "");
 }
 
-/// Runs a Python script on a terminal of its own.
+/// Runs a Python script on a separate terminal.
 fn on_a_terminal(dir: &std::path::Path, script: &str) -> Ran {
     let library = r#"
 import os, pty, re, sys, time, signal, select

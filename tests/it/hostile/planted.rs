@@ -140,6 +140,7 @@ fn whole_calls(log: &str) -> String {
     whole
 }
 
+// Linux only: strace.
 #[cfg(target_os = "linux")]
 #[test]
 fn calls_that_strace_splits_are_joined() {

@@ -16,7 +16,6 @@ const BANNED: &[(&[&str], &str)] = &[
     (&["give|gives|gave|given|giving", "back"], "release, return"),
     (&["in", "vain"], "failed"),
     (&["by", "itself|themselves"], "on its own"),
-    (&["of", "its|their|his", "own", ".|,|;|:|)"], "its own, separate"),
     (&[concat!("a", "new")], "again"),
     (&[concat!("like", "wise")], "also"),
     (&[concat!("be", "sides"), ".|,|;|:|)"], "also"),

@@ -172,7 +172,8 @@ impl Shared {
             if !status.stopped() {
                 return;
             }
-            let _ = waitid(WaitId::Pid(pid), stopped | WaitIdOptions::NOHANG); // consumes the status
+            // Consumes the status.
+            let _ = waitid(WaitId::Pid(pid), stopped | WaitIdOptions::NOHANG);
             if is_stopped_by_tstp(&status) {
                 // The second of the two threads to get here stops this process.
                 let _command = self.command();
