@@ -392,9 +392,15 @@ impl Error {
     }
 
     /// Whether the user lacks permission, or the file system is read-only.
-    pub(crate) fn is_refused(&self) -> bool {
+    fn is_refused(&self) -> bool {
         let kind = self.io_kind();
         matches!(kind, io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+    }
+
+    /// Whether the system does not permit this user to create a file that was missing. Another
+    /// process may have created it since, so whether it exists now does not matter.
+    pub(crate) fn is_creation_refused(&self) -> bool {
+        self.operation() == Some(Operation::Create) && self.is_refused()
     }
 
     /// The nearest kind of [`std::io::Error`].

@@ -137,7 +137,7 @@ pub(super) fn open(
                     Some(Ok(())) => continue,
                     Some(Err(error)) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                     Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(failed(Operation::Restore)(error));
+                        return Err(failed(Operation::Create)(error));
                     }
                     _ => {} // there is no spare
                 }

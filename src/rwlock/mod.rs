@@ -22,7 +22,7 @@ use crate::holder::Holder;
 use crate::holders;
 use crate::lock_request::{self, LockRequest, QUEUES};
 use crate::options::Options;
-use crate::sys::{self, FileKind, Mode};
+use crate::sys::{self, Mode};
 use crate::wait::{
     Acquire, Deadline, Outcome, QueuedWaiter, TurnstileWait, WaitCallback, acquire, pass,
 };
@@ -414,7 +414,7 @@ impl Inner {
     fn open_gate(&self) -> Result<Option<[Arc<GatedLock>; 2]>> {
         let file = match LockFile::open(&self.gate_path, self.access) {
             Ok(file) => file,
-            Err(error) if self.lacks_gate(&error) => return Ok(None),
+            Err(error) if error.is_creation_refused() => return Ok(None),
             Err(error) => return Err(error),
         };
         if sys::FILES_HAVE_NUMBERS && self.read.file.latest() == file.latest() {
@@ -428,11 +428,6 @@ impl Inner {
             let (gate, lock) = (Arc::clone(&gate), Arc::clone(lock));
             Arc::new(GatedLock { gate, lock, check_interval: self.check_interval })
         })))
-    }
-
-    fn lacks_gate(&self, error: &Error) -> bool {
-        error.is_refused()
-            && sys::file_kind(&self.gate_path).is_ok_and(|there| there == FileKind::Nothing)
     }
 
     fn try_lock(&self, request: &Arc<LockRequest>) -> Result<FileLock> {

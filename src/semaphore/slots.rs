@@ -18,8 +18,7 @@ use crate::error::{Error, Operation, Result};
 use crate::file::lock_file::{FileLock, LockFile};
 use crate::fork_safe::{ForkSafe, MutexGuard};
 use crate::paths::absolute;
-use crate::record::slot_name;
-use crate::sys::{self, Mode, Retries};
+use crate::sys::{Mode, Retries};
 
 /// A semaphore's directory.
 pub(crate) struct Slots {
@@ -193,7 +192,7 @@ impl Slots {
                     }
                 }
                 // A process that may not create a slot file takes those that exist (S1).
-                Err(error) if self.is_for_others_to_create(number, &error) => {
+                Err(error) if error.is_creation_refused() => {
                     refusal.get_or_insert(error);
                 }
                 // The error may concern only this slot, or be a lack of descriptors.
@@ -201,12 +200,6 @@ impl Slots {
             }
         }
         problem.or(refusal.filter(|_| !has_tried))
-    }
-
-    fn is_for_others_to_create(&self, number: u32, error: &Error) -> bool {
-        error.is_refused()
-            && sys::file_kind(&self.directory.join(slot_name(number)))
-                .is_ok_and(|found| found == sys::FileKind::Nothing)
     }
 
     /// Takes the slot if it is free, and marks it as this handle's. The release removes the mark,
@@ -317,7 +310,7 @@ impl Slots {
         };
         let is_free = |number: u32| -> Result<bool> {
             let slot = match self.slot(number) {
-                Err(error) if self.is_for_others_to_create(number, &error) => return Ok(false),
+                Err(error) if error.is_creation_refused() => return Ok(false),
                 slot => slot?,
             };
             if self.table().entry(number).is_held {
