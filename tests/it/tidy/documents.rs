@@ -73,3 +73,26 @@ fn is_rule_name(word: &str) -> bool {
         && matches!(word.as_bytes()[0], b'E' | b'F' | b'O' | b'Q' | b'R' | b'S' | b'W')
         && word[1..].bytes().all(|b| b.is_ascii_digit())
 }
+
+/// Documents that are pages of the crate's documentation as well, where a link to a file of the
+/// repository leads nowhere.
+#[test]
+fn documents_in_rustdoc_have_no_relative_links() {
+    limit!();
+    let library = text(&root().join("src/lib.rs"));
+    let module = library.split_once("pub mod _documentation").unwrap().1;
+    let module = module.split_once("\n}\n").unwrap().0;
+    let included = module.split("include_str!(\"../").skip(1);
+    let included: Vec<&str> = included.map(|rest| rest.split_once('"').unwrap().0).collect();
+    assert!(included.len() >= 5, "{included:?}");
+    let mut findings = Vec::new();
+    for document in included.into_iter().map(|document| root().join(document)) {
+        for (index, line) in text(&document).lines().enumerate() {
+            let targets = line.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0));
+            let dead = targets
+                .filter(|target| !target.starts_with("https://") && !target.starts_with('#'));
+            findings.extend(dead.map(|target| format!("{}: {target}", place(&document, index))));
+        }
+    }
+    assert_none("a document in rustdoc links only to pages and its own headings", &findings);
+}
