@@ -122,8 +122,8 @@ impl Holder {
 
     /// Returns `true` if the holder is the calling process.
     ///
-    /// The process ID and the host are compared and, where the system shows them (Linux), also the
-    /// pid namespace, the boot and the start time of the process.
+    /// Compares the process ID and the host and, if the system shows them (Linux), also the pid
+    /// namespace, the boot and the start time of the process.
     #[must_use]
     pub fn is_this_process(&self) -> bool {
         self.process.is_this_process()
@@ -142,7 +142,7 @@ impl Holder {
         }
     }
 
-    /// What the system knows about a process that left no record.
+    /// Returns what the system knows about a holder that left no record.
     pub(crate) fn of_owner(owner: &Owner) -> Self {
         Self {
             process: HostProcess::of_owner(owner),
@@ -154,17 +154,17 @@ impl Holder {
         }
     }
 
-    /// The holder of one slot of a semaphore, which is never shared.
+    /// Returns this holder as that of one slot of a semaphore, which is never shared.
     pub(crate) fn in_slot(self, slot: u32) -> Self {
         Self { slot: Some(slot), is_shared: false, ..self }
     }
 
-    /// One of the holders that share a lock.
+    /// Returns this holder as one of several that share a lock.
     pub(crate) fn shared(self) -> Self {
         Self { is_shared: true, ..self }
     }
 
-    /// The same lock, held by a process that inherited it.
+    /// Returns the process that inherited the lock, as the holder of that lock.
     pub(crate) fn inherited_by(self, inheritor: &Owner) -> Self {
         let Self { process, command, .. } = Self::of_owner(inheritor);
         Self { process, command, ..self }
@@ -172,7 +172,7 @@ impl Holder {
 }
 
 impl fmt::Display for Holder {
-    /// The alternate form (`{:#}`) shows the process alone, without the label, the mode and the
+    /// The alternate form (`{:#}`) shows only the process, without the label, the mode and the
     /// time.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !f.alternate() {

@@ -47,24 +47,24 @@
 //!
 //! Opening a [`Lock`], [`RwLock`] or [`Semaphore`] creates missing files and parent directories.
 //! Opening, reading or waiting for an [`Event`], [`Once`] or [`SharedFile`] creates nothing, since
-//! the program that sets or writes it may want to create that directory itself. The library never
+//! the program that sets or writes it may want to create its directory itself. The library never
 //! deletes a lock file: see the caveats of [`Lock`](Lock#caveats).
 //!
 //! # Waiting
 //!
-//! The primary verbs come in five forms, named after the plain one:
+//! The main operations come in five forms, which are named after the plain one:
 //!
 //! | Form | Waits |
 //! |---|---|
 //! | `lock()` | until the lock is available |
 //! | `try_lock()` | never |
 //! | `lock_timeout(timeout)` | at most `timeout`; zero tries once |
-//! | `lock_deadline(deadline)` | until `deadline`; one in the past tries once |
+//! | `lock_deadline(deadline)` | until `deadline`; a deadline in the past tries once |
 //! | `lock_async()` | asynchronously, until the lock is available |
 //!
-//! The other primary verbs are `read`, `write`, `acquire`, `acquire_many`, `wait`, `wait_cleared`,
-//! `consume`, `call_once`, `lock_shared` and `lock_exclusive`. Other methods that wait have a plain
-//! and an `_async` form, and a few also have a `_timeout` form.
+//! The other main operations are `read`, `write`, `acquire`, `acquire_many`, `wait`,
+//! `wait_cleared`, `consume`, `call_once`, `lock_shared` and `lock_exclusive`. Other methods that
+//! wait have a plain and an `_async` form, and a few also have a `_timeout` form.
 //!
 //! On a local file system, waits for a lock sleep in the kernel, and waits for an event sleep until
 //! the file system reports a change. Waits on a network file system poll. [`platforms`] lists what
@@ -76,8 +76,8 @@
 //!
 //! * They are `Send + 'static` and run on any executor.
 //! * They do nothing before they are polled for the first time.
-//! * Dropping a future cancels the wait. A lock that it was granted but has not returned is passed
-//!   to the next waiter.
+//! * Dropping a future cancels the wait. If it has been granted the lock but has not returned it,
+//!   the lock passes to the next waiter.
 //! * A future that has been polled must be polled to completion or dropped. It can be granted the
 //!   lock while no task polls it, and other waiters are blocked until it is polled again. So in a
 //!   `select!` with `&mut future`, the other branches must not wait for the same lock.
@@ -87,9 +87,9 @@
 //!
 //! # Errors
 //!
-//! Every failure is an [`Error`], and so is a lock that was not acquired.
+//! Every failure is an [`Error`], including a failure to acquire the lock, so
 //! `let _guard = lock.try_lock()?;` never continues without the lock. [`Error::kind`]
-//! distinguishes the cases, [`Error::holders`] returns the processes that were in the way, and
+//! distinguishes the cases, [`Error::holders`] returns the processes that blocked the call, and
 //! [`Error::hint`] suggests what to do. An [`Error`] converts into [`std::io::Error`].
 //!
 //! # Crash safety
@@ -114,9 +114,9 @@
 //! It starts threads only for these waits:
 //!
 //! * [`Lock::lock`] without a callback blocks in the calling thread. Any other wait for a lock or a
-//!   permit is served by a helper thread, one for each lock that is waited for, which sleeps in the
-//!   kernel. A helper ends once it has been granted the lock and no wait needs it any more. At most
-//!   64 helpers that waits need, and 256 in all, exist at a time; further waits poll.
+//!   permit is served by a helper thread, which sleeps in the kernel. There is one helper for each
+//!   lock with such waits. It ends once it has been granted the lock and no wait needs it any more.
+//!   A process has at most 64 helpers that a wait needs, and 256 in all; further waits poll.
 //! * One timer thread serves all futures that poll, that wait for a semaphore or an event, or that
 //!   have an [`on_wait`](Options::on_wait) callback.
 //! * While a thread or future waits for an event or is first in a semaphore's queue, the process

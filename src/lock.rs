@@ -78,8 +78,8 @@ use crate::wait::{
 /// * Do not remove or replace the lock file. Its holder is not notified, and later callers lock the
 ///   new file while the old one is still held.
 /// * After a wait has timed out or a future has been dropped, its process may still hold the lock
-///   for some microseconds. A [`try_lock`](Self::try_lock) in another process fails at that moment.
-///   In the same process, it takes the lock over (not on Windows or macOS).
+///   for a few microseconds. A [`try_lock`](Self::try_lock) in another process fails at that
+///   moment. In the same process, it takes the lock over (not on Windows or macOS).
 /// * On a network file system, a holder that is cut off from the server loses the lock and is not
 ///   notified.
 ///
@@ -322,7 +322,7 @@ impl AsRef<Path> for Lock {
     }
 }
 
-// A panic in a callback leaves no state half-changed: all shared state is in files and the kernel.
+// All shared state is in files and in the kernel, so a panic in a callback leaves it consistent.
 impl UnwindSafe for Lock {}
 impl RefUnwindSafe for Lock {}
 
@@ -374,7 +374,7 @@ impl LockGuard {
     /// [`Io`](crate::ErrorKind::Io) if the system fails to unlock the file. The descriptor is
     /// closed then, which also releases the lock unless a forked child has it open.
     ///
-    /// [`Io`](crate::ErrorKind::Io) also in a forked copy of the guard, which releases nothing.
+    /// A forked copy of the guard releases nothing and also returns [`Io`](crate::ErrorKind::Io).
     pub fn unlock(self) -> Result<()> {
         self.raw.unlock()
     }

@@ -33,7 +33,7 @@ pub(crate) struct LockRequest {
     pub(crate) coordinator: Option<Box<dyn Coordinator>>,
 }
 
-/// A lock that consists of several files, of which waiters wait for one.
+/// A lock that consists of several files. Waiters wait for only one of them.
 pub(crate) trait Coordinator: Send + Sync {
     /// Whether other processes have waiters that should acquire the lock first.
     fn others_wait(&self) -> bool;

@@ -32,8 +32,8 @@ use crate::wait::Deadline;
 /// removing the file makes it undone. While a process runs the closure it holds a [`Lock`] on the
 /// path with `.flock` appended. That lock file stays.
 ///
-/// A `Once` is a cheap handle: clone it, share it between threads and keep it. A call from within
-/// its own closure deadlocks.
+/// A `Once` is a cheap handle: clone it, share it between threads, and keep it for later use. A
+/// call from within its own closure deadlocks.
 ///
 /// # Examples
 ///
@@ -417,7 +417,7 @@ impl Once {
     }
 
     /// Checks again whether the action is done, and returns `None` if it is. The previous holder of
-    /// the lock may have done it, also if this call failed to acquire the lock (rule O1).
+    /// the lock may have done it, even if this call failed to acquire the lock (rule O1).
     fn unless_done(&self, locked: Result<LockGuard>) -> Result<Option<LockGuard>> {
         if self.is_done()? {
             return Ok(None);
@@ -469,7 +469,7 @@ impl AsRef<Path> for Once {
     }
 }
 
-// A panic in a callback leaves no state half-changed: all shared state is in files and the kernel.
+// All shared state is in files and in the kernel, so a panic in a callback leaves it consistent.
 impl UnwindSafe for Once {}
 impl RefUnwindSafe for Once {}
 

@@ -156,7 +156,7 @@ impl Options {
     /// [`Once::is_durable`](crate::Once::is_durable) return `false` from then on. Calls return any
     /// other error of syncing.
     ///
-    /// Syncing a file takes some milliseconds. For a `Once` it takes as long as writing everything
+    /// Syncing a file takes a few milliseconds. For a `Once` it takes as long as writing everything
     /// that any program has left to be written, on all file systems, including a network file
     /// system that hangs.
     ///
@@ -329,7 +329,7 @@ impl Waiting {
         Self { path, locked, elapsed, others: 0, is_any: false }
     }
 
-    /// A wait for several events, of which `path` is the first that is not set.
+    /// A wait for several events. `path` is the first of them that is not set.
     pub(crate) fn for_events(
         path: &Arc<Path>,
         others: usize,

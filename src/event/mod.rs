@@ -28,9 +28,9 @@ use crate::wait::{Deadline, is_watchable};
 /// it works as an auto-reset event: of all callers that consume, exactly one receives each setting
 /// and its payload.
 ///
-/// An `Event` is a cheap handle: clone it, share it between threads, keep it. It keeps no file
-/// descriptor open until it first consumes a setting. A process that dies while it waits leaves
-/// nothing behind.
+/// An `Event` is a cheap handle: clone it, share it between threads, and keep it for later use. It
+/// keeps no file descriptor open until it first consumes a setting. A process that dies while it
+/// waits leaves nothing behind.
 ///
 /// # Waiting
 ///
@@ -701,8 +701,7 @@ impl AsRef<Path> for Event {
     }
 }
 
-// The shared state lies in files and in the kernel, so a panic in a callback leaves no half-changed
-// value.
+// All shared state is in files and in the kernel, so a panic in a callback leaves it consistent.
 impl UnwindSafe for Event {}
 impl RefUnwindSafe for Event {}
 

@@ -82,7 +82,7 @@ impl DataFile {
             self.durability.is_wanted,
         );
         let is_synced = replaced.map_err(|source| match self.check(Operation::Write) {
-            Err(something_else) => something_else, // it is there, or replaced the file meanwhile
+            Err(something_else) => something_else, // it is at the path, or has replaced the file
             Ok(()) => Error::io(Operation::Write, &self.path, source),
         })?;
         self.durability.note(is_synced);

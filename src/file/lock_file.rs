@@ -354,8 +354,7 @@ impl BlockingLock {
 
 impl Drop for BlockingLock {
     /// A try may have acquired the lock through the request although the helper did not. It is
-    /// unlocked here, since a close alone would leave it with a child that was forked meanwhile
-    /// (rule 4).
+    /// unlocked here, since a close alone would leave it with any forked child (rule 4).
     fn drop(&mut self) {
         if let Some(open) = self.open.take().filter(|open| open.origin.is_here()) {
             let _ = sys::unlock(open.file());
@@ -369,7 +368,7 @@ pub(crate) struct FileLock {
     file: Arc<LockFile>,
     /// Taken out when released.
     open: Option<OpenFile>,
-    /// Whether programs that were started meanwhile may hold the lock as well.
+    /// Whether programs that were started since the acquisition may hold the lock as well.
     is_inherited: bool,
     /// Whether the file was unlocked already; the descriptor is still to be kept or closed.
     is_unlocked: bool,
@@ -437,8 +436,8 @@ impl FileLock {
             return Ok(()); // closed: the kernel drops the lock when no process has the file open
         }
         // Unlock before closing or keeping: a close alone leaves the lock with any child that was
-        // forked meanwhile and has not yet called exec. If unlocking fails, the file is closed
-        // (rule 4).
+        // forked while it was held and has not yet called exec. If unlocking fails, the file is
+        // closed (rule 4).
         if !self.is_unlocked {
             sys::unlock(open.file())
                 .map_err(|source| Error::io(Operation::Unlock, &self.file.path, source))?;

@@ -12,7 +12,7 @@ use crate::sys;
 
 /// The known holders of `path`. For a lock these are the process that holds it or all that share
 /// it; for a semaphore (a directory), the holder of each slot, in order. With `thorough`, processes
-/// that have only inherited the lock are found too, which may take some milliseconds.
+/// that have only inherited the lock are found too, which may take a few milliseconds.
 pub(crate) fn find(path: &Path, thorough: bool) -> io::Result<Vec<Holder>> {
     if !is_directory(path)? {
         if let Some((holder, _)) = RecordLocation::beside(path).holder()? {

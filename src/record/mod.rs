@@ -4,7 +4,7 @@
 //! The record is a small text file, `P.holder` (for a slot of a semaphore `P/holders/slot.N`, for
 //! each reader a file in `P.holders/`). It counts only while its publisher lives, and the kernel
 //! decides that ([`LivenessLock`]): a record that a killed process left is never believed, even if
-//! its process number belongs to another process by now. A file at the record's path that is not a
+//! its process number now belongs to another process. A file at the record's path that is not a
 //! record belongs to another program, and is left alone (rules 10 to 12 of `docs/PROTOCOL.md`).
 
 mod find;

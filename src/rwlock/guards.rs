@@ -28,7 +28,7 @@ impl RwLockReadGuard {
     /// [`Io`](crate::ErrorKind::Io) if the system fails to unlock the file. The descriptor is
     /// closed then, which also releases the lock unless a forked child has it open.
     ///
-    /// [`Io`](crate::ErrorKind::Io) also in a forked copy of the guard, which releases nothing.
+    /// A forked copy of the guard releases nothing and also returns [`Io`](crate::ErrorKind::Io).
     pub fn unlock(self) -> Result<()> {
         self.raw.unlock()
     }
@@ -114,7 +114,7 @@ impl RwLockWriteGuard {
     /// [`Io`](crate::ErrorKind::Io) if the system fails to unlock the file. The descriptor is
     /// closed then, which also releases the lock unless a forked child has it open.
     ///
-    /// [`Io`](crate::ErrorKind::Io) also in a forked copy of the guard, which releases nothing.
+    /// A forked copy of the guard releases nothing and also returns [`Io`](crate::ErrorKind::Io).
     pub fn unlock(self) -> Result<()> {
         self.raw.unlock()
     }

@@ -36,10 +36,10 @@ use crate::wait::{
 /// Unlike with plain `flock`, overlapping readers cannot starve a writer, and writers cannot starve
 /// readers: see [Fairness](#fairness).
 ///
-/// An `RwLock` is a cheap handle: clone it, share it between threads and keep it. It keeps two
-/// descriptors open, and one more for each guard. The lock is not reentrant. A thread that calls
-/// [`write`](Self::write) while it holds a guard deadlocks. One that calls [`read`](Self::read) a
-/// second time can deadlock with a writer that waits for its first guard.
+/// An `RwLock` is a cheap handle: clone it, share it between threads, and keep it for later use. It
+/// keeps two descriptors open, and one more for each guard. The lock is not reentrant. A thread
+/// that calls [`write`](Self::write) while it holds a guard deadlocks. One that calls
+/// [`read`](Self::read) a second time can deadlock with a writer that waits for its first guard.
 ///
 /// # Examples
 ///
@@ -456,7 +456,7 @@ impl AsRef<Path> for RwLock {
     }
 }
 
-// A panic in a callback leaves no state half-changed: all shared state is in files and the kernel.
+// All shared state is in files and in the kernel, so a panic in a callback leaves it consistent.
 impl UnwindSafe for RwLock {}
 impl RefUnwindSafe for RwLock {}
 

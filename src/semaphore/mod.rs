@@ -45,10 +45,10 @@ use crate::wait::{
 /// The path is a directory that contains one lock file, a *slot*, for each permit. The capacity N
 /// is stored there too. Opening the semaphore with a different one is an error.
 ///
-/// A `Semaphore` is a cheap handle: clone it, share it between threads and keep it. It keeps a
-/// descriptor open for each slot that it has tried, so a handle that waits for one of N permits has
-/// N open. It does not record which thread acquired a permit: a thread that acquires again while it
-/// holds permits can deadlock.
+/// A `Semaphore` is a cheap handle: clone it, share it between threads, and keep it for later use.
+/// It keeps a descriptor open for each slot that it has tried, so a handle that waits for one of N
+/// permits has N open. It does not record which thread acquired a permit: a thread that acquires
+/// again while it holds permits can deadlock.
 ///
 /// # Examples
 ///
@@ -58,11 +58,9 @@ use crate::wait::{
 /// use std::time::Duration;
 /// use flockwork::Semaphore;
 ///
-/// let compilers = Semaphore::open(&path, 4)?; // at most four at a time on this machine
-/// {
-///     let permit = compilers.acquire()?; // blocks until a permit is available
-///     println!("slot {}", permit.slot()); // 0 to 3; no other holder has the same
-/// } // released
+/// let compilers = Semaphore::open(&path, 4)?; // at most four at a time on this machine { let
+/// permit = compilers.acquire()?; // blocks until a permit is available println!("slot {}",
+/// permit.slot()); // 0 to 3; no other holder has the same slot } // released
 ///
 /// let linker = compilers.acquire_many(2)?; // counts as two
 /// match compilers.acquire_timeout(Duration::from_secs(5)) {
@@ -80,28 +78,29 @@ use crate::wait::{
 /// exceptions:
 ///
 /// * [`try_acquire`](Self::try_acquire) does not queue, so it can take a permit ahead of waiters.
-/// * Waiters that arrive close together, or while the front of the queue moves on, can change
-///   places. This is frequent where many processes hold permits for less than a millisecond each. A
-///   process that is stopped and continued loses its place.
+/// * Waiters that arrive close together, or just as the waiter at the front leaves the queue, can
+///   overtake each other. This is frequent where many processes hold permits for less than a
+///   millisecond each. A process that is stopped and continued loses its place.
 /// * A waiter that has queued for a second checks the slots itself, once per second, so that a
 ///   stopped process (SIGSTOP, Ctrl-Z) at the front does not block the others for good. The stopped
 ///   process keeps the permits that it has gathered.
 ///
 /// The waiter at the front gathers the permits it asked for, and those behind it wait until it has
-/// all. So queued small requests do not starve a large one. On a network file system the order is
-/// random.
+/// them all. So queued small requests do not starve a large one. On a network file system the order
+/// is random.
 ///
 /// # Caveats
 ///
 /// * The semaphore is advisory. It limits only programs that acquire permits from it.
 /// * Two callers that each hold permits and wait for more can deadlock. Acquire all permits in one
 ///   call of [`acquire_many`](Self::acquire_many).
-/// * Do not remove the files. A slot file that is removed is restored with the lock on it. If the
-///   whole directory is removed, the next acquisition creates a new one, in which permits of the
-///   old one do not count.
+/// * Do not remove the files. A slot file that is removed is restored, still locked by its holder.
+///   If the whole directory is removed, the next acquisition creates a new one, which does not
+///   count permits of the old one.
 /// * A process that may not write to the directory can acquire permits, but cannot notify waiters
-///   when it releases them: waiters check once per second. It uses the slot files that exist, of
-///   which the first 64 are created with the semaphore. See [`Options::access`].
+///   when it releases them; the waiters notice at their next check, once per second. Such a process
+///   can use only the slot files that exist. The first 64 are created with the semaphore. See
+///   [`Options::access`].
 /// * On a network file system, a holder that is cut off from the server loses its permits and is
 ///   not notified.
 ///
@@ -110,12 +109,12 @@ use crate::wait::{
 /// Opening and acquiring return an [`Error`] of one of these kinds, and nothing is acquired then:
 ///
 /// * [`InvalidPermits`](crate::ErrorKind::InvalidPermits) if the number of permits is 0 or exceeds
-///   the capacity, also if the capacity has been reduced during the wait. A capacity is 1 to 4096.
+///   the capacity, even if the capacity was reduced only during the wait. A capacity is 1 to 4096.
 /// * [`CapacityMismatch`](crate::ErrorKind::CapacityMismatch) if [`open`](Self::open) finds a
 ///   semaphore with a different capacity.
 /// * [`Corrupt`](crate::ErrorKind::Corrupt) if the stored capacity is not a valid number.
 /// * [`NotRegularFile`](crate::ErrorKind::NotRegularFile) if the path names something other than a
-///   directory, or one of its files is not a regular file. It is left unchanged.
+///   directory, or one of its files is not a regular file. That file is left unchanged.
 /// * [`Unsupported`](crate::ErrorKind::Unsupported) if the platform or the file system has no
 ///   locks.
 /// * [`Io`](crate::ErrorKind::Io) if the system refuses the operation, for example because a file
@@ -123,12 +122,12 @@ use crate::wait::{
 ///
 /// # Platform-specific behavior
 ///
-/// * Linux: waiters are notified of a release, and of the death of a holder, within some hundred
+/// * Linux: waiters are notified of a release, and of the death of a holder, within a few hundred
 ///   microseconds. Elsewhere the waiter at the front checks for deaths every 20 to 100
 ///   milliseconds.
 /// * Windows: while a `Semaphore` is open, its files cannot be removed.
-/// * File systems without hard links (FAT): a slot file that is removed is created again, although
-///   its holder may still hold the old one.
+/// * File systems without hard links (FAT): a slot file that is removed is created again, even
+///   though its holder may still hold the old one.
 /// * Network file systems (NFS, SMB, FUSE and others) are polled every 1 to 50 milliseconds.
 #[derive(Clone)]
 pub struct Semaphore {
@@ -142,7 +141,7 @@ struct Inner {
     permit_options: PermitOptions,
     notice: Option<WaitCallback>,
     /// Limits how often an acquisition checks for waiters and replaced files, since each check
-    /// costs as much as the permit.
+    /// costs as much as acquiring the permit.
     checks: CheckSampler,
 }
 
@@ -169,7 +168,7 @@ impl Inner {
         if self.slots.gather(&mut batch, permits, how)? {
             return Ok(Some(batch));
         }
-        // A wait of this process that gave up may have left a helper that has it (Q7).
+        // A wait of this process that gave up may have left a helper that holds the slot (Q7).
         let has_left = !QUEUES.is_empty() || QUEUES.unwanted() != unwanted;
         let one = if has_left { self.only_slot() } else { None };
         match one.map_or(Ok(None), |one| take_over(&QUEUES, &one, unwanted))? {
@@ -262,9 +261,9 @@ impl Semaphore {
 
     /// Acquires a permit asynchronously.
     ///
-    /// The future follows the [rules of all futures](crate#futures). One that has reached the front
-    /// of the queue and is neither polled nor dropped delays each other waiter by up to a second,
-    /// and keeps the permits that it has gathered.
+    /// The future follows the [rules of all futures](crate#futures). A future that has reached the
+    /// front of the queue and is neither polled nor dropped delays every other waiter by up to a
+    /// second, and keeps the permits that it has gathered.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -340,8 +339,8 @@ impl Semaphore {
 
     /// Acquires several permits together asynchronously.
     ///
-    /// The future behaves as that of [`acquire_async`](Self::acquire_async). All errors are
-    /// returned when it is polled.
+    /// The future behaves like that of [`acquire_async`](Self::acquire_async). It returns all
+    /// errors when it is polled.
     ///
     /// # Errors
     ///
@@ -372,8 +371,8 @@ impl Semaphore {
     /// Returns how many permits are available at this moment.
     ///
     /// The result is a snapshot and may be out of date when the call returns. The call acquires
-    /// nothing, but touches each slot for a microsecond, in which a
-    /// [`try_acquire`](Self::try_acquire) can fail. Waiters lose nothing by it.
+    /// nothing, but touches each slot for a microsecond, during which a
+    /// [`try_acquire`](Self::try_acquire) can fail. Waiters are not affected.
     ///
     /// # Errors
     ///
@@ -386,7 +385,7 @@ impl Semaphore {
             if available > 0 {
                 return Ok(available);
             }
-            // What a wait of this process has left behind holds nothing for anybody (Q7).
+            // A slot that only the helper of an abandoned wait holds is available (Q7).
             if self.inner.only_slot().is_some_and(|one| is_left(&QUEUES, &*one)) {
                 return Ok(1);
             }
@@ -441,13 +440,13 @@ impl Semaphore {
         holders::of(self.inner.slots.directory())
     }
 
-    /// Returns whether waiters of this process are notified by events of the file system.
+    /// Returns whether waiters of this process are notified by file system events.
     ///
     /// Without events they poll every 1 to 50 milliseconds, and try to subscribe again every 10
     /// seconds. This happens on a network file system, with [`Options::poll_interval`], if the
     /// user's inotify instances are used up, or if no thread can be started.
     ///
-    /// The call asks the system, which takes some hundred microseconds.
+    /// The call asks the system, which takes a few hundred microseconds.
     #[must_use]
     pub fn is_event_driven(&self) -> bool {
         let wake_strategy = &self.inner.wake_strategy;
@@ -505,8 +504,7 @@ impl AsRef<Path> for Semaphore {
     }
 }
 
-// A panic in a callback leaves nothing half-changed: the shared state is in files and in the
-// kernel.
+// All shared state is in files and in the kernel, so a panic in a callback leaves it consistent.
 impl UnwindSafe for Semaphore {}
 impl RefUnwindSafe for Semaphore {}
 

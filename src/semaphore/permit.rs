@@ -88,7 +88,7 @@ impl Permit {
             for (slot, locked) in batch.taken() {
                 let location = RecordLocation::of_slot(batch.directory(), *slot);
                 was_abandoned |= location.remove_abandoned(locked.id());
-                // A permit without a record is as good.
+                // A permit without a record is just as valid.
                 records.extend(Record::publish(location, locked.id(), label, options.access).ok());
             }
         }
@@ -119,7 +119,7 @@ impl Permit {
     /// [`Io`](crate::ErrorKind::Io) if the system fails to unlock a file. The descriptor is closed
     /// then, which also releases the permit unless a forked child has it open.
     ///
-    /// [`Io`](crate::ErrorKind::Io) also in a forked copy of the permit, which releases nothing.
+    /// A forked copy of the permit releases nothing and also returns [`Io`](crate::ErrorKind::Io).
     pub fn release(mut self) -> Result<()> {
         if self.batch.taken().any(|(_, locked)| !locked.is_here()) {
             return Err(Error::forked_copy(Operation::Release, self.batch.directory()));

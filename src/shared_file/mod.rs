@@ -506,8 +506,7 @@ impl AsRef<Path> for SharedFile {
     }
 }
 
-// The shared state lies in files and in the kernel, so a panic in a callback leaves no half-changed
-// value.
+// All shared state is in files and in the kernel, so a panic in a callback leaves it consistent.
 impl UnwindSafe for SharedFile {}
 impl RefUnwindSafe for SharedFile {}
 

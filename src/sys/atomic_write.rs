@@ -1,5 +1,5 @@
-//! Writes files of which no process ever sees a part, even after a loss of power: a temporary file
-//! in the same directory is written, synced, and then given the name.
+//! Writes files so that no process ever sees a part of one, even after a loss of power: a temporary
+//! file in the same directory is written, synced, and then given the name.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -37,7 +37,7 @@ pub(crate) fn replace(path: &Path, contents: &[u8], bits: Option<Bits>) -> io::R
     Ok(())
 }
 
-/// Unmarks a file that has its name by now, and removes files that killed writers left.
+/// Unmarks a file once it has its name, and removes files that killed writers left.
 fn finish(path: &Path, file: &File, is_marked: bool) {
     if is_marked {
         unmark(file);

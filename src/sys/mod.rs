@@ -5,7 +5,7 @@
 //! Every implementation provides the same names:
 //!
 //! * [`SUPPORTED`]: whether this platform has file locks at all.
-//! * [`misnamed`]: why the system would take a path for another file than the one it seems to name.
+//! * [`misnamed`]: why the system would take a path for a file other than the one it seems to name.
 //! * [`common_name`]: one path for all paths under which an existing file is known, if the system
 //!   shows that.
 //! * [`open_existing`]: opens an existing file to read and write; never creates or truncates it,
@@ -16,8 +16,8 @@
 //!   the path.
 //! * [`create_new`]: creates a file; fails with `AlreadyExists` if anything has the name.
 //! * [`create_to_lock`]: creates a file in the same way, opened as by [`open_to_lock`].
-//! * [`write_new`], [`replace`], [`replace_preserving`]: write files of which no process ever sees
-//!   a part.
+//! * [`write_new`], [`replace`], [`replace_preserving`]: write files so that no process ever sees a
+//!   part of one.
 //! * [`remove_left_by_others`]: removes files that killed writers left beside a path.
 //! * [`through_readers`]: renames or opens a file that other processes may have open.
 //! * [`rename_new`]: renames a file to a name that must not exist, if the system supports that.
@@ -52,7 +52,7 @@
 //! * [`is_bad_name`], [`advice`]: what else an error means, and what to do about it.
 //! * [`explained()`], [`hint_of`]: errors with a text and a hint of flockwork's own.
 //! * [`describe`]: the kind of a file that is not regular.
-//! * [`LivenessLock`]: a published file of which the kernel shows whether its publisher lives.
+//! * [`LivenessLock`]: a published file whose publisher the kernel shows to be alive or dead.
 //! * [`Origin`]: distinguishes a process from the copy that `fork` makes of it.
 //! * [`coarse_milliseconds`]: a clock that is fast to read and not exact.
 //! * [`this_process`], [`has_ended`], [`PID_NAMESPACES`]: identify a process among all that ever

@@ -94,7 +94,7 @@ impl KeptAttributes {
         unsupported()
     }
 
-    #[allow(clippy::unused_self, reason = "the seam's signature")]
+    #[allow(clippy::unused_self, reason = "the platforms share one signature")]
     pub(super) fn restore(&self, _file: &File) -> io::Result<()> {
         unsupported()
     }
@@ -130,7 +130,7 @@ pub(crate) fn sync_everything(_directory: &Path) -> io::Result<bool> {
 }
 
 /// Directories cannot be held here.
-#[allow(clippy::unnecessary_wraps, reason = "the seam's signature")]
+#[allow(clippy::unnecessary_wraps, reason = "the platforms share one signature")]
 pub(crate) fn hold_directory(_path: &Path) -> io::Result<Option<(File, std::path::PathBuf)>> {
     Ok(None)
 }

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::sys;
 
 /// The event of a close comes before the kernel drops the lock of the closed file. So the waiter
-/// checks again after this time, and then each time after four times as long: 50 us to 0.8 s
+/// checks again after this time, and then at intervals that grow fourfold each time: 50 us to 0.8 s
 /// (rule 8).
 const AFTER_CLOSE: Duration = Duration::from_micros(50);
 const CHECKS_AFTER_CLOSE: u32 = 8;

@@ -29,7 +29,7 @@ enum Stage<T: Target> {
     Tried,
     /// In a queue, with the time of the waiter's own next try, if there is one.
     Queued(T::Key, Ticket, Option<Instant>),
-    /// With the time from which the waiter may get a helper, if it may (Q8).
+    /// Polling, with the time from which the waiter may get a helper, if it may get one (Q8).
     Polling(Backoff, Option<Instant>),
     /// The wait has ended: granted, failed or given up.
     Done,
@@ -42,12 +42,13 @@ impl<T: Target> QueuedWaiter<T> {
         Self { queues, target, is_brief: false, stage: Stage::New }
     }
 
-    /// For a caller whose own try has just failed.
+    /// Creates a waiter for a caller whose own try has just failed.
     pub(super) fn after_a_try(queues: &'static WaitQueues<T>, target: Arc<T>) -> Self {
         Self { queues, target, is_brief: false, stage: Stage::Tried }
     }
 
-    /// For a future that its executor may set aside after a grant that other waiters need (Q9).
+    /// Sets whether a grant is revoked if it is not taken soon. This is for a future that its
+    /// executor may leave unpolled while other waiters need the slot (Q9).
     pub(crate) fn brief(mut self, is_brief: bool) -> Self {
         self.is_brief = is_brief;
         self
@@ -110,8 +111,8 @@ impl<T: Target> QueuedWaiter<T> {
 
     /// Tries, and joins the queue if that fails.
     fn begin(&mut self, waker: &Waker, has_lasted: bool) -> Result<Option<T::Held>> {
-        // If a helper is blocked already, that is the attempt: no new waiter passes an earlier one
-        // of this process, and no other descriptor is needed.
+        // A helper that is already blocked counts as the attempt: no new waiter passes an earlier
+        // one of this process, and no other descriptor is needed.
         let mut tried = matches!(self.stage, Stage::Tried);
         if !tried && !self.queues.is_empty() {
             let key = self.target.key();
@@ -122,7 +123,7 @@ impl<T: Target> QueuedWaiter<T> {
                 return Ok(Some(held));
             }
         }
-        // The attempt may have found another file at the path, and that is the one to wait for.
+        // The attempt may have found another file at the path. Then the wait is for that file.
         let key = self.target.key();
         let every = self.target.poll_every();
         let joined = match every {

@@ -1,5 +1,5 @@
-//! `--id NAME`: the path of a named semaphore. It lies in a private directory of the user, so that
-//! no other user can interfere.
+//! `--id NAME`: the path of a named semaphore. It is in a private directory of the user, so that no
+//! other user can interfere.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

@@ -46,7 +46,7 @@ pub(crate) struct StatusArgs {
     id: Vec<std::ffi::OsString>,
 }
 
-/// The status of a path, which is printed as it was given.
+/// The status of a path, which is printed as given.
 struct PathStatus {
     path: PathBuf,
     status: Status,

@@ -168,7 +168,7 @@ pub(crate) fn lock_owners(files: &[FileId], thorough: bool) -> io::Result<Vec<Ow
 }
 
 /// The processes that have a lock on one of these files open, among those that this user may
-/// inspect. This works on any file system, but takes some milliseconds.
+/// inspect. This works on any file system, but takes a few milliseconds.
 pub(crate) fn inheritors(files: &[FileId]) -> Vec<Owner> {
     owners(inherited(files))
 }

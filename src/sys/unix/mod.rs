@@ -611,7 +611,7 @@ impl LivenessLock {
             }
             io::Write::write_all(&mut &file, contents)?;
             fs::rename(aside, path)?;
-            // The holder of a file that was replaced meanwhile may publish under the same names.
+            // The holder of a file that has been replaced may publish under the same names.
             if !names(path, identity(&file)?)? {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }

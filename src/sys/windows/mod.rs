@@ -44,7 +44,8 @@ const FILE_SHARE_WRITE: u32 = 2;
 const FILE_SHARE_ALL: u32 = 7;
 /// Opens a path that may name a directory.
 const FILE_FLAG_BACKUP_SEMANTICS: u32 = 0x0200_0000;
-/// Opens a symbolic link or junction at the last component itself, which is then an error.
+/// Opens a symbolic link or junction at the last component instead of following it, so that it is
+/// found and reported as an error.
 const FILE_FLAG_OPEN_REPARSE_POINT: u32 = 0x0020_0000;
 
 const ERROR_INVALID_FUNCTION: i32 = 1;
@@ -62,8 +63,8 @@ fn is(error: &io::Error, codes: &[i32]) -> bool {
     error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
-/// The errors that may be due to another process for a moment: a virus scanner or an indexer has
-/// the file open, or a process deletes it.
+/// The errors that another process can cause for a moment: a virus scanner or an indexer has the
+/// file open, or a process deletes it.
 const TRANSIENT_ERRORS: &[i32] =
     &[ERROR_SHARING_VIOLATION, ERROR_ACCESS_DENIED, ERROR_DELETE_PENDING];
 
@@ -90,8 +91,8 @@ fn retry_transient_unless<T>(
             Err(error) if paused < limit && is(&error, TRANSIENT_ERRORS) && !is_final(&error) => {
                 std::thread::sleep(pause);
                 paused += pause;
-                // Not longer: programs that keep opening and closing a file leave only short
-                // moments in between.
+                // No longer than this, since programs that keep opening and closing a file leave
+                // only short moments in between.
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
             other => return other,
@@ -99,11 +100,12 @@ fn retry_transient_unless<T>(
     }
 }
 
-/// Does the same for opening `path`, except that a denial for this user is returned immediately.
+/// Repeats the opening of `path` in the same way, except that a denial for this user is returned
+/// immediately.
 fn opened<T>(path: &Path, mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let is_refused = |error: &io::Error| is(error, &[ERROR_ACCESS_DENIED]) && is_settled(path);
     match retry_transient_unless(SHARING_TIMEOUT, is_refused, &mut call) {
-        // The transient cause may have ended during the check.
+        // The transient cause may have gone away during the check.
         Err(error) if is(&error, &[ERROR_ACCESS_DENIED]) => call(),
         opened => opened,
     }
@@ -146,7 +148,7 @@ pub(crate) fn open_to_lock(path: &Path) -> io::Result<File> {
     open_existing(path)
 }
 
-/// Opens a file read-only that another process wrote beside the path. It shares all access, so that
+/// Opens read-only a file that another process wrote beside the path. It shares all access, so that
 /// it does not block that process.
 pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
     options().share_mode(FILE_SHARE_ALL).open(path)
@@ -206,9 +208,9 @@ pub(super) fn create_fixed(
     opened(path, || create_at(path, bits))
 }
 
-/// Does nothing: an open file is marked as being written, since another process cannot open it
+/// Does nothing: an open file is already marked as in use, since no other process can open it
 /// without sharing.
-#[allow(clippy::unnecessary_wraps, reason = "the seam's signature")]
+#[allow(clippy::unnecessary_wraps, reason = "the platforms share one signature")]
 pub(super) fn mark_in_use(
     created: tempfile::NamedTempFile,
     _path: &Path,
@@ -245,7 +247,7 @@ pub(super) const WRITERS_LOCK: bool = false;
 pub(super) struct KeptAttributes;
 
 impl KeptAttributes {
-    /// Checks the old file; `None` if there is none yet.
+    /// Checks the old file; `None` if there is none.
     pub(super) fn of(path: &Path) -> io::Result<Option<Self>> {
         match fs::symlink_metadata(path) {
             Ok(found) if found.permissions().readonly() => {
@@ -257,7 +259,11 @@ impl KeptAttributes {
         }
     }
 
-    #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "the seam's signature")]
+    #[allow(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "the platforms share one signature"
+    )]
     pub(super) fn restore(&self, _file: &File) -> io::Result<()> {
         Ok(())
     }
@@ -289,12 +295,12 @@ pub(crate) fn remove_at_once(path: &Path) -> io::Result<()> {
 }
 
 /// Does nothing: a directory cannot be opened for syncing, and NTFS keeps a journal of names.
-#[allow(clippy::unnecessary_wraps, reason = "the seam's signature")]
+#[allow(clippy::unnecessary_wraps, reason = "the platforms share one signature")]
 pub(crate) fn sync_directory(_directory: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Syncs the file. `false`: the file system does not support that (rule 13).
+/// Syncs the file. Returns `false` if the file system does not support that (rule 13).
 pub(super) fn sync_file(file: &File) -> io::Result<bool> {
     match file.sync_all() {
         Err(error) if is_unavailable(&error) => Ok(false),
@@ -303,13 +309,13 @@ pub(super) fn sync_file(file: &File) -> io::Result<bool> {
 }
 
 /// Returns `false`, since a user without special rights cannot sync everything.
-#[allow(clippy::unnecessary_wraps, reason = "the seam's signature")]
+#[allow(clippy::unnecessary_wraps, reason = "the platforms share one signature")]
 pub(crate) fn sync_everything(_directory: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Directories cannot be held here.
-#[allow(clippy::unnecessary_wraps, reason = "the seam's signature")]
+/// Returns `None`, since a directory cannot be held open here.
+#[allow(clippy::unnecessary_wraps, reason = "the platforms share one signature")]
 pub(crate) fn hold_directory(_path: &Path) -> io::Result<Option<(File, std::path::PathBuf)>> {
     Ok(None)
 }
@@ -319,8 +325,8 @@ pub(crate) fn create_directories(path: &Path, _bits: Option<Bits>) -> io::Result
     if path.is_dir() {
         return Ok(());
     }
-    // If a parent is a file, the system's error is only that the path was not found; a missing
-    // drive gives no error.
+    // If a parent is a file, the system reports only that the path was not found. A missing drive
+    // causes no error.
     let found = path.ancestors().find_map(|above| fs::metadata(above).ok());
     if found.is_some_and(|found| !found.is_dir()) {
         return Err(io::ErrorKind::NotADirectory.into());
@@ -351,7 +357,7 @@ pub(crate) fn describe(kind: FileType) -> &'static str {
 }
 
 pub(super) fn means_busy(_file: &File, _error: &io::Error) -> bool {
-    false // fs4 handles the one error that means it: ERROR_LOCK_VIOLATION
+    false // fs4 handles the only error that means busy: ERROR_LOCK_VIOLATION
 }
 
 /// Inherited handles hold no locks here.
@@ -388,8 +394,8 @@ pub(crate) fn misnamed(path: &Path) -> Option<io::Error> {
     Some(super::explained(io::ErrorKind::InvalidInput, problem, hint))
 }
 
-/// One path for the many that a file can have: in upper and lower case, with `\\?\`, through
-/// junctions, with short names.
+/// Returns one path for all the paths that a file can have: in upper and lower case, with `\\?\`,
+/// through junctions, with short names.
 pub(crate) fn common_name(path: &Arc<Path>) -> Arc<Path> {
     fs::canonicalize(path).map_or_else(|_| Arc::clone(path), Into::into)
 }
@@ -408,12 +414,12 @@ impl std::fmt::Display for FileId {
     }
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the seam's signature")]
+#[allow(clippy::unnecessary_wraps, reason = "the platforms share one signature")]
 pub(crate) fn path_identity(_path: &Path) -> io::Result<FileId> {
     Ok(FileId)
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the seam's signature")]
+#[allow(clippy::unnecessary_wraps, reason = "the platforms share one signature")]
 pub(crate) fn identity(_file: &File) -> io::Result<FileId> {
     Ok(FileId)
 }
@@ -424,7 +430,7 @@ pub(crate) fn has_one_name(_path: &Path, _id: FileId) -> io::Result<Option<bool>
     Ok(Some(true))
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the seam's signature")]
+#[allow(clippy::unnecessary_wraps, reason = "the platforms share one signature")]
 pub(crate) fn names(_path: &Path, _id: FileId) -> io::Result<bool> {
     Ok(true)
 }
@@ -445,12 +451,12 @@ pub(crate) fn directory_identity(directory: &Path) -> io::Result<DirectoryId> {
     Ok(DirectoryId { created: found.created().ok() })
 }
 
-/// Whether the resolved path is on a share, also behind a drive letter.
+/// Whether the resolved path is on a network share, even if it begins with a drive letter.
 pub(crate) fn is_network(path: &Path, _file: &File) -> bool {
     is_network_directory(path)
 }
 
-/// Whether the resolved path of the directory is on a share.
+/// Whether the resolved path of the directory is on a network share.
 pub(crate) fn is_network_directory(path: &Path) -> bool {
     let resolved = fs::canonicalize(path);
     let path = resolved.as_deref().unwrap_or(path);
@@ -474,7 +480,8 @@ impl LivenessLock {
     pub(crate) const MAY_BE_EMPTY: bool = true;
 
     /// Writes `contents` to `path` in place: a rename would fail while a process reads the file.
-    /// For a moment a reader sees a part of it. Only one process may publish at a path at a time.
+    /// For a moment a reader may see only a part of it. Only one process may publish at a path at a
+    /// time.
     pub(crate) fn publish(
         path: &Path,
         _aside: &Path,
@@ -501,8 +508,8 @@ impl LivenessLock {
     }
 
     /// Truncates the file to `length` bytes and removes it. If a reader prevents the removal, no
-    /// process takes the rest for the record of a dead holder. Only for the process that published
-    /// it.
+    /// process takes the rest for the record of a dead holder. Only the process that published the
+    /// file may call this.
     pub(crate) fn withdraw(self, path: &Path, length: u64) -> io::Result<()> {
         let cut = self.file.set_len(length);
         drop(self.file);
@@ -519,7 +526,7 @@ impl Origin {
         Self
     }
 
-    #[allow(clippy::unused_self, reason = "the seam's signature")]
+    #[allow(clippy::unused_self, reason = "the platforms share one signature")]
     pub(crate) fn is_here(&self) -> bool {
         true
     }

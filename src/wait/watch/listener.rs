@@ -77,7 +77,7 @@ impl DirListener {
                 Some(_) => self.subscribe(waker),
                 None => {}
             },
-            // The next directory on the way to it may exist by now.
+            // The next directory on the way to it may now exist.
             Watched::Yes(_) | Watched::No
                 if current.directory != *wanted && nearest() != Some(&current.directory) =>
             {

@@ -184,7 +184,7 @@ impl Subscription {
         this
     }
 
-    /// Requests a watch, also if an earlier one failed or the directory was replaced.
+    /// Requests a watch, even if an earlier one failed or the directory was replaced.
     pub(super) fn request_watch(&self) {
         if !self.origin.is_here() {
             return;

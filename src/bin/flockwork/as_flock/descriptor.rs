@@ -147,9 +147,9 @@ impl InheritedDescriptor {
     }
 }
 
-/// Duplicates a descriptor of which only the number is known, by sending it through a socket to
-/// this process. On Linux, opening `/dev/fd/9` would open the file again, and many containers
-/// forbid pidfd_getfd(2).
+/// Duplicates a descriptor that is known only by its number, by sending it through a socket to this
+/// process. On Linux, opening `/dev/fd/9` would open the file again, and many containers forbid
+/// pidfd_getfd(2).
 #[cfg(not(target_os = "solaris"))]
 fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
     use std::os::fd::AsRawFd as _;

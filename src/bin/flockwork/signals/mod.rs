@@ -2,11 +2,11 @@
 //!
 //! The signals are blocked in all threads, and one thread receives them. Before the command runs
 //! they have their default action; from then on they are forwarded. Ignored signals stay ignored,
-//! also in the command, which may run under nohup(1) or in the background of a script.
+//! even in the command, which may run under nohup(1) or in the background of a script.
 //!
 //! A child inherits the blocked signals, so the thread that starts the command unblocks them at
-//! that moment. Handlers record the signals that arrive meanwhile, and these are forwarded
-//! afterwards.
+//! that moment. Handlers record the signals that arrive while they are unblocked, and these are
+//! forwarded afterwards.
 
 #[cfg(unix)]
 mod source;

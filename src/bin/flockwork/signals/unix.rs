@@ -40,7 +40,7 @@ struct Shared {
     source: Source,
     /// SIGTSTP was forwarded, and the command has not been seen to stop since.
     stop_pending: AtomicBool,
-    /// The command has stopped by SIGTSTP, which this process has not received yet.
+    /// SIGTSTP has stopped the command, but this process has not received the signal yet.
     has_stopped: AtomicBool,
     /// The terminal has sent SIGINT.
     is_interrupted: AtomicBool,
@@ -100,7 +100,8 @@ impl Signals {
         self.finish(child)
     }
 
-    /// Starts the command. A signal that arrives meanwhile waits for the mutex and is forwarded.
+    /// Starts the command. A signal that arrives during the start waits for the mutex and is then
+    /// forwarded.
     pub(crate) fn start(&self, job: &Job) -> Result<Child, Failure> {
         let mut command = self.shared.command();
         let _ = self.set.thread_unblock();
@@ -120,7 +121,7 @@ impl Signals {
     fn handle_caught(&self, command: CommandState) {
         for (signal, flag) in &self.caught {
             if flag.swap(false, Ordering::SeqCst) {
-                // The terminal may have sent the signal, which a handler cannot find out.
+                // The terminal may have sent the signal; a handler cannot find that out.
                 let is_int = *signal == Signal::SIGINT;
                 self.shared.is_interrupted.fetch_or(is_int, Ordering::SeqCst);
                 self.shared.handle(*signal, false, true, command);
@@ -155,8 +156,8 @@ impl Shared {
         self.command.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits without reaping the command, so its pid stays valid. If the command stops by SIGTSTP,
-    /// this process stops too, so that its parent sees it. If the command ignores the signal, both
+    /// Waits without reaping the command, so its pid stays valid. If SIGTSTP stops the command,
+    /// this process stops too, so that its parent notices. If the command ignores the signal, both
     /// continue.
     #[cfg(not(target_os = "openbsd"))]
     fn wait_until_exited(&self, pid: Pid) {
@@ -186,8 +187,8 @@ impl Shared {
         }
     }
 
-    /// rustix has no `waitid` for OpenBSD. A signal at the very end may be sent to a pid that
-    /// another process has, and this process does not stop with the command.
+    /// rustix has no `waitid` for OpenBSD. A signal at the very end may be sent to a pid that now
+    /// belongs to another process, and this process does not stop with the command.
     #[cfg(target_os = "openbsd")]
     fn wait_until_exited(&self, _pid: Pid) {}
 
@@ -278,10 +279,10 @@ fn is_stopped_by_tstp(_status: &rustix::process::WaitIdStatus) -> bool {
     true
 }
 
-/// Lets signals end a verb that runs no command in a container. The kernel discards unhandled
+/// In a container, lets signals end a verb that runs no command. The kernel discards unhandled
 /// signals to the first process of a pid namespace, so handlers end this process, with the exit
-/// code of a shell. Ignored signals stay ignored. A program that replaces this process does not
-/// inherit the handlers.
+/// code that a shell reports. Ignored signals stay ignored. A program that replaces this process
+/// does not inherit the handlers.
 pub(crate) fn end_on_signals() -> Result<(), Failure> {
     if std::process::id() != 1 {
         return Ok(());
@@ -306,8 +307,8 @@ pub(crate) fn end_on_signals() -> Result<(), Failure> {
     set.thread_unblock().map_err(|error| failed(&error))
 }
 
-/// Ends this process by SIGINT, as the command was. A shell ends its loop after that signal, but
-/// not after an exit code.
+/// Kills this process with SIGINT, which also ended the command. A shell leaves its loop after that
+/// signal, but not after an exit code.
 pub(crate) fn die_by_sigint() {
     let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGINT);
 }
