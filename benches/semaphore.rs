@@ -644,7 +644,8 @@ fn measure_wake_ups(dir: &Path, extent: Extent) {
     }
 }
 
-/// Processes of which one holds a permit and waits for commands, and all others wait for a permit.
+/// Processes that share a semaphore: one holds a permit and waits for commands, and all others wait
+/// for a permit.
 struct Crowd {
     peers: Vec<Peer>,
     answers: Receiver<(usize, String)>,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Measures `count` cycles one by one, less the cost of reading the clock. One more cycle runs
-/// first and is not measured, since another contender has filled the caches.
+/// first and is not measured, since the caches still contain another contender's data.
 pub(crate) fn time_cycles(
     cycle: &mut dyn FnMut(),
     count: usize,

@@ -215,7 +215,7 @@ fn watch() {
 }
 
 /// Returns a process and its descendants. On systems other than Linux it returns that process
-/// alone, and peers end by their own limits.
+/// alone, and peers are ended by their own limits.
 #[cfg(target_os = "linux")]
 fn family(process: u32) -> Vec<u32> {
     let mut parents = Vec::new();

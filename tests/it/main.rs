@@ -1,4 +1,4 @@
-//! The integration tests, in one binary. They check what users of several processes see; `limit`,
+//! The integration tests, in one binary. They check what users see of several processes; `limit`,
 //! `peer` and `support` are the tools.
 
 // These modules come first because they define macros.
@@ -45,7 +45,7 @@ mod namespaces;
 // Unix only: mode bits, other users, limits and injected errors. `windows` tests Windows errors.
 #[cfg(unix)]
 mod os_errors;
-// Linux only: the torture reads process states from `/proc`.
+// Linux only: the torture test reads process states from `/proc`.
 #[cfg(target_os = "linux")]
 mod torture;
 // Windows only: share modes, names, attributes.

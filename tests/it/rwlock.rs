@@ -193,9 +193,9 @@ fn a_writer_waits_for_earlier_readers_and_blocks_later_ones() {
         until_blocked(&path, 1);
         assert!(second.is_silent());
         writer.run(Call::Unlock);
-        // Two neighbors at the turnstile may change places: if another caller tries the turnstile
-        // at the moment when the first of them is woken, that one begins to wait again. (Wine does
-        // not keep their order either.)
+        // Two neighbors at the turnstile may swap places: if another caller tries the turnstile at
+        // the moment when the first of them is woken, that one begins to wait again. (Wine does not
+        // keep their order either.)
         let mut first = None;
         eventually("one of them has acquired the lock", || {
             first = [&mut second, &mut third].iter_mut().position(|peer| {

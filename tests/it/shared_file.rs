@@ -720,7 +720,7 @@ mod access_lists {
     }
 
     /// Creates a file of that group with this list, in a directory where any user may create files.
-    /// Prints why and returns `None` where that is not possible.
+    /// Prints why and returns `None` if that is not possible.
     fn listed(list: &[u8]) -> Option<(tempfile::TempDir, PathBuf)> {
         if !rustix::process::geteuid().is_root() {
             crate::support::left_out("only the superuser can give files to other groups");

@@ -58,7 +58,8 @@ fn assert_none(rule: &str, findings: &[String]) {
 
 /// Returns a source file without its comments and its own tests, which may name any module.
 fn code(path: &Path) -> String {
-    // The macro of the time limit stands before the modules, and is not the beginning of the tests.
+    // The macro of the time limit is declared before the modules. It is not the beginning of the
+    // tests.
     let text = text(path).replace("#[cfg(test)]\n#[macro_use]\n", "");
     let code = text.split("#[cfg(test)]").next().unwrap().split("#[cfg(all(test").next().unwrap();
     let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));

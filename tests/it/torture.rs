@@ -1,10 +1,10 @@
-//! Runs the torture (`tests/torture/`) for a short time, and checks that it detects deliberate
+//! Runs the torture test (`tests/torture/`) for a short time, and checks that it detects deliberate
 //! breakage.
 
 use crate::examples::{run, text};
 
-/// The torture leaves the user's inotify instances to the tests that run at the same time, and ends
-/// when the tests are killed.
+/// The torture test leaves the user's inotify instances to the tests that run at the same time, and
+/// ends when the tests are killed.
 const OF_A_TEST: [&str; 2] = ["--spare-inotify", "--tied"];
 
 #[test]

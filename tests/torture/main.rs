@@ -14,7 +14,7 @@
 //!
 //! The seed decides what each thread does in each round, and in which round, at which point and
 //! after how many microseconds a process is killed or stopped. (The kernel's scheduler decides the
-//! rest.) The torture requires Linux: it reads `/proc`, and makes all processes die with their
+//! rest.) The torture test requires Linux: it reads `/proc`, and makes all processes die with their
 //! parent. `tests/it/torture.rs` runs it with few acquisitions.
 
 #[cfg(target_os = "linux")]

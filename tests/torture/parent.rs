@@ -1,4 +1,5 @@
-//! The connection of a child process to the coordinator: it dies with it, and receives the phases.
+//! The connection of a child process to the coordinator: the child dies with the coordinator, and
+//! receives the phases from it.
 
 use std::io;
 
@@ -11,7 +12,7 @@ use crate::phase::{self, Phase};
 pub(crate) fn die_with_parent() -> io::Result<()> {
     let parent = getppid();
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    // If the coordinator ended before the call, another process is the parent by now.
+    // If the coordinator ended before the call, this process already has another parent.
     if getppid() == parent { Ok(()) } else { Err(io::Error::other("the coordinator has ended")) }
 }
 

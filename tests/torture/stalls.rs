@@ -11,7 +11,7 @@ use crate::primitives::PRIMITIVES;
 use crate::probe;
 
 /// Reports each thread that makes no progress for `patience`. A process is stopped for two seconds
-/// at most, and no thread holds anything for more than some milliseconds. A process that starts
+/// at most, and no thread holds anything for more than a few milliseconds. A process that starts
 /// while files are damaged records each attempt to open them, so it is reported only if one attempt
 /// hangs.
 pub(crate) fn watch(checker: &Mutex<Checker>, patience: Duration) {

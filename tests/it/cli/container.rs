@@ -1,5 +1,5 @@
 //! `flockwork` as the first process of a pid namespace. The kernel discards unhandled signals to
-//! it, but flockwork ends by them in every wait.
+//! it. flockwork handles them, so they end it during any wait.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

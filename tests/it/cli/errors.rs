@@ -146,7 +146,7 @@ fn errors_about_another_users_files_explain_how_to_share() {
         assert_eq!(ran.code, Some(66), "{ran:?}");
         ran.assert_error("able to read the file (its creator can permit it with --access)");
     }
-    // The lock lies in a directory that was created with the same option.
+    // The lock is in a directory that was created with the same option.
     other(&["lock", "closed/f", "true"]).expect(66, "").assert_error("can permit it with --access");
     // Files that were created with `--access everyone` can be used.
     private(&["lock", "--access", "everyone", "shared", "true"]);

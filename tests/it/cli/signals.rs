@@ -1,4 +1,5 @@
-//! Signals to the command are forwarded to its job, those of a terminal only once.
+//! Signals to the command are forwarded to its job. The job receives a signal from the terminal
+//! only once.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Command, Stdio};
@@ -51,7 +52,7 @@ fn a_stop_signal_stops_flockwork_and_its_job() {
     let mut child = flockwork(dir.path());
     let job = "echo $$; exec cat";
     child.args(["lock", "f", "sh", "-c", job]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    // The kernel does not stop an orphaned process group, which that of the tests may be.
+    // The kernel does not stop an orphaned process group, and the tests may run in one.
     std::os::unix::process::CommandExt::process_group(&mut child, 0);
     let mut child = child.start();
     let mut out = BufReader::new(child.stdout.take().unwrap());
@@ -92,7 +93,7 @@ fn an_early_signal_leaves_no_job_behind() {
 }
 
 #[test]
-fn a_waiting_command_ends_by_the_signal_it_receives() {
+fn a_signal_kills_a_command_that_waits() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let holding = crate::cli::command::Holding::start(dir.path(), &["lock", "f"]);
@@ -210,7 +211,7 @@ more = rest(fd)
 assert b"INT" not in more and b"QUIT" not in more, more
 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
 
-# The signal ends a job that does not handle it, and flockwork ends by the same signal, after which a
+# The signal ends a job that does not handle it. It then ends flockwork too, after which a
 # shell ends its loops.
 for verb in ["lock", "sem", "once"]:
     pid, fd = start(verb, verb + " path", "sh", "-c", "echo runs; exec sleep 1000")

@@ -29,8 +29,8 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Each file that is read has a length of one tebibyte, and the process may use only some hundred
-/// mebibytes.
+/// Each file that is read has a length of one tebibyte, and the process may use less than one
+/// gibibyte of memory.
 // Linux only: `ulimit -v`.
 #[cfg(target_os = "linux")]
 #[test]
@@ -121,7 +121,7 @@ fn invalid_contents_are_errors_or_left_unchanged() {
     for (step, outcome) in exercise(Kind::Semaphore, &pool) {
         assert!(outcome.is_ok(), "{step}: {outcome:?}");
     }
-    // The file did not come from flockwork, and is not truncated.
+    // The file was not written by flockwork, which therefore does not truncate it.
     assert_eq!(std::fs::read(pool.join("queued")).unwrap(), nonsense);
     std::fs::write(pool.join("capacity"), &nonsense).unwrap();
     assert_eq!(Semaphore::open(&pool, 2).unwrap_err().kind(), ErrorKind::Corrupt);
@@ -232,7 +232,8 @@ fn the_command_escapes_control_characters_too() {
     }
 }
 
-/// A name is the caller's own, and the rest of the JSON does not change.
+/// A path is the caller's own, so the JSON contains exactly that path, with its control characters
+/// escaped.
 // Linux only: names that are not Unicode.
 #[cfg(all(feature = "cli", target_os = "linux"))]
 #[test]
@@ -307,7 +308,7 @@ fn names_that_are_not_text_are_accepted() {
         let name = [b"\xff\xfe\x1b[2J\n ", format!("{kind:?}").as_bytes()].concat();
         let path = dir.path().join(OsStr::from_bytes(&name));
         if std::fs::write(&path, "").is_err() {
-            return; // This file system has no such names.
+            return; // This file system does not allow such names.
         }
         std::fs::remove_file(&path).unwrap();
         for (step, outcome) in exercise(*kind, &path) {

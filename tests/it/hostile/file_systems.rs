@@ -21,7 +21,7 @@ pub(super) fn place() -> PathBuf {
 }
 
 /// Runs `body` as the test `name` in a process with its own mounts, which `script` creates at `$1`.
-/// Where that is not permitted, prints that the test is left out.
+/// If that is not permitted, prints that the test is left out.
 fn mounted(name: &str, script: &str, body: impl FnOnce()) {
     if std::env::var_os(WHERE).is_some() {
         return body();
@@ -47,7 +47,7 @@ fn mounted(name: &str, script: &str, body: impl FnOnce()) {
     alone_under(command, name, body);
 }
 
-/// Asserts that an error has one of these kinds, the path and a hint.
+/// Asserts that an error has one of these kinds and names the path.
 #[track_caller]
 pub(super) fn assert_says(step: &str, error: &Error, kinds: &[std::io::ErrorKind]) {
     assert!(kinds.contains(&error.io_error().unwrap().kind()), "{step}: {error:?}");
@@ -82,7 +82,7 @@ fn a_full_disk_fails_only_calls_that_need_room() {
         assert_says("set_with", &event.set_with(b"new").unwrap_err(), &full);
         assert_eq!(event.payload().unwrap().unwrap(), b"old");
         assert_eq!(event.try_consume().unwrap(), b"old");
-        fill(&dir.join("filler")); // The disk has some room again.
+        fill(&dir.join("filler")); // The calls above have freed some room.
         let again = Semaphore::open(dir.join("other"), 2).unwrap_err();
         assert_says("a new semaphore", &again, &full);
         assert!(!dir.join("other/capacity").exists());
@@ -222,7 +222,7 @@ fn a_read_only_mount_allows_only_locks_on_existing_files() {
     );
 }
 
-/// A container's volume for a single file is such a mount.
+/// In a container, a volume for a single file is such a mount point.
 #[test]
 fn a_mount_point_is_not_replaced_and_the_error_says_why() {
     limit!();

@@ -14,7 +14,7 @@ use crate::support::{alone_under, has};
 use super::file_systems::{WHERE, assert_says, place};
 
 /// Returns a command that runs this binary as an ordinary user, since permissions do not apply to
-/// the superuser. Prints why and returns `None` where that is not possible.
+/// the superuser. Prints why and returns `None` if that is not possible.
 fn as_unprivileged(dir: &Path) -> Option<Command> {
     let own = std::env::current_exe().unwrap();
     if !rustix::process::geteuid().is_root() {

@@ -119,7 +119,7 @@ fn assert_opens_are_careful(log: &str, work: &Path) {
 }
 
 /// Joins the two lines that strace writes of a call during which another thread makes a call. The
-/// joined line stands where the call ends.
+/// joined line is placed where the call ends.
 #[cfg(target_os = "linux")]
 fn whole_calls(log: &str) -> String {
     let mut started = std::collections::BTreeMap::new();

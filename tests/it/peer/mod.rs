@@ -45,7 +45,7 @@ impl Peer {
     pub(crate) fn start_as(mut command: Command) -> Self {
         command.args(["peer::entry", "--exact", "--nocapture", "--test-threads=1"]).env(ROLE, "1");
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        // The peer ends by its own limit if this process is killed.
+        // The peer is ended by its own limit if this process is killed.
         if let Some(remaining) = limit::remaining() {
             command.env(limit::SECONDS, (remaining.as_secs() + 60).to_string());
         }

@@ -1,4 +1,5 @@
-//! The rules for files on disk (rules 1 to 9). For each rule a test fails when it is broken.
+//! The rules for files on disk (rules 1 to 9). Each rule has a test that fails when the rule is
+//! broken.
 
 mod acquiring;
 // Unix only: Windows has no fork.

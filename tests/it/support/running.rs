@@ -110,7 +110,7 @@ impl Drop for Running {
     }
 }
 
-/// Kills a process and its descendants if it still runs.
+/// Kills a process and its descendants if it is still running.
 fn end(child: &mut Child) {
     if matches!(child.try_wait(), Ok(None)) {
         limit::kill_family(child.id());
@@ -156,8 +156,8 @@ pub(crate) fn on_drop(act: impl FnMut()) -> impl Drop {
     OnDrop(act)
 }
 
-/// Returns a value that calls `act` when a panic drops it. It wakes the threads of a [`scope`] that
-/// wait.
+/// Returns a value that calls `act` when a panic drops it. It wakes the waiting threads of a
+/// [`scope`].
 pub(crate) fn on_panic(mut act: impl FnMut()) -> impl Drop {
     OnDrop(move || {
         if std::thread::panicking() {

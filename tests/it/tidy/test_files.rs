@@ -7,7 +7,7 @@ const FEWEST_TESTS: usize = 450;
 
 /// A test that does not run on every system says why, on one line above its `cfg`.
 #[test]
-fn each_test_that_is_left_out_somewhere_says_why() {
+fn each_platform_specific_test_gives_its_reason() {
     limit!();
     let (mut seen, mut findings) = (0, Vec::new());
     for path in files_below("tests/it", &["rs"]) {

@@ -1,4 +1,5 @@
-//! The waiting engine: what a wait costs, which waiter acquires, and what a timeout leaves behind.
+//! The waiting engine: what a wait costs, which waiter acquires the lock, and what a timeout leaves
+//! behind.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -107,8 +108,8 @@ fn waiters_of_one_process_acquire_in_order_of_arrival() {
     }
     drop(first);
     for future in crowd {
-        // Only the future whose turn it is can finish here: the others' turns come after its
-        // release.
+        // Only the first remaining future can finish here: the others acquire after it has
+        // released.
         drop(futures_lite::future::block_on(future).unwrap());
     }
 }
@@ -133,8 +134,8 @@ fn a_thousand_waiting_futures_cost_one_thread() {
     });
 }
 
-/// The timeout passes at the very moment of the grant. The wait returns a guard or an error, and in
-/// either case the lock is free afterwards.
+/// The timeout expires at the very moment of the grant. The wait returns a guard or an error, and
+/// in either case the lock is free afterwards.
 #[test]
 fn a_timeout_that_races_with_the_grant_is_a_guard_or_an_error() {
     limit!();
@@ -174,7 +175,7 @@ fn a_timeout_that_races_with_the_grant_is_a_guard_or_an_error() {
 
 /// Futures are dropped at the very moment of the grant.
 #[test]
-fn a_future_dropped_when_granted_neither_keeps_nor_loses_it() {
+fn a_future_dropped_at_its_grant_passes_on_the_lock() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let lock = Lock::open(dir.path().join("a.lock")).unwrap();
@@ -287,7 +288,7 @@ fn polling_acquires_and_leaves_nothing_in_the_kernel() {
     assert!(lock.lock_timeout(Duration::from_millis(10)).unwrap_err().is_timed_out());
 }
 
-/// More locks are waited for than there are helpers: the other waits poll, and all of them succeed.
+/// There are waits for more locks than helpers are allowed: the other waits poll, and all succeed.
 #[test]
 fn beyond_the_limit_of_helpers_waits_poll() {
     limit!();
@@ -339,7 +340,7 @@ fn a_thousand_blocked_waiters_burn_no_processor_time() {
                     .unwrap();
             }
             until_blocked(&path, 101);
-            // Threads that are about to sleep do so, and then the counters do not change.
+            // Once the last threads have gone to sleep, the counters no longer change.
             eventually("no thread wakes up in two seconds", || {
                 let before = switches();
                 std::thread::sleep(Duration::from_millis(50));

@@ -15,7 +15,7 @@
 //! * *Shared file.* A reader finds what the last writer left, unless that writer died or its call
 //!   failed. An update that leaves the contents unchanged, or deliberately fails after it has
 //!   changed them in memory, is not a writer.
-//! * *Progress.* No thread stands still for longer than the patience: see `stalls.rs`.
+//! * *Progress.* No thread is stuck for longer than the patience: see `stalls.rs`.
 //!
 //! **Killed processes.** The coordinator records that a process is ending *before* it kills it, and
 //! that it has exited after `waitpid`. In between, the process may lose its locks at any moment,
