@@ -1,5 +1,5 @@
 //! The time from a release in one process until the acquisition returns in another process that was
-//! blocked meanwhile, for a lock and for a semaphore with one permit.
+//! blocked until then, for a lock and for a semaphore with one permit.
 
 #[path = "common/clock.rs"]
 mod clock;

@@ -1,5 +1,5 @@
 //! Measures the time from a release in one process until the acquisition returns in another process
-//! that was blocked meanwhile.
+//! that was blocked until then.
 //!
 //! The other process, the contender, is this program again. It receives the index of a method on
 //! its stdin, waits, reads the clock as soon as it has acquired the lock, releases it and prints

@@ -182,8 +182,8 @@ impl LockFile {
     /// for callers without a deadline.
     ///
     /// No wake-up is lost: the kernel queues the caller, and grants it the lock when the holder
-    /// releases it or dies. If the file is replaced meanwhile, the caller notices when the holder
-    /// of the old file releases it, and queues again for the new file (rule 2).
+    /// releases it or dies. If the file is replaced during the wait, the caller notices when the
+    /// holder of the old file releases it, and queues again for the new file (rule 2).
     pub(crate) fn lock(self: &Arc<Self>, mode: Mode) -> Result<FileLock> {
         let mut retries = Retries::new();
         while retries.again() {

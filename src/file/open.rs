@@ -121,9 +121,9 @@ pub(super) fn open(
                         return Ok(open);
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {} // removed meanwhile
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {} // has just been removed
                 Err(error) => match std::fs::symlink_metadata(path) {
-                    // The file was replaced meanwhile; with O_NOFOLLOW the error is ELOOP, EMLINK
+                    // The file has just been replaced; with O_NOFOLLOW the error is ELOOP, EMLINK
                     // or EFTYPE.
                     Ok(found) if !found.is_file() => {
                         return Err(not_regular(path, found.file_type()));

@@ -16,7 +16,7 @@ pub(crate) fn open(path: &Path, operation: Operation) -> Result<File> {
         Ok(file) if file.metadata().map_err(failed)?.is_file() => Ok(file),
         Ok(_) => Err(something_else(path)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(failed(error)),
-        // The file was replaced meanwhile; with O_NOFOLLOW the error is ELOOP, EMLINK or EFTYPE.
+        // The file has just been replaced; with O_NOFOLLOW the error is ELOOP, EMLINK or EFTYPE.
         Err(error) => match sys::file_kind(path) {
             Ok(FileKind::Other) => Err(something_else(path)),
             _ => Err(failed(error)),

@@ -143,7 +143,7 @@ pub(super) fn state(record: &Path) -> io::Result<RecordState> {
     }
     let file = match sys::open_to_read(record) {
         Ok(file) => file,
-        Err(error) if is_gone(&error) => return Ok(RecordState::Free), // removed meanwhile
+        Err(error) if is_gone(&error) => return Ok(RecordState::Free), // just removed
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             return Ok(RecordState::Foreign);
         }

@@ -53,7 +53,7 @@ pub(super) fn establish(
                 sys::create_directories(directory, access.bits())
                     .map_err(|source| Error::io(Operation::Create, directory, source))?;
                 match create_files(directory, permits, access) {
-                    // The directory was removed meanwhile.
+                    // The directory has been removed in the meantime.
                     Err(error) if error.kind() == ErrorKind::NotFound && !directory.exists() => {
                         continue;
                     }

@@ -123,7 +123,7 @@ pub(crate) fn print_error(message: &str) {
     write_error(&format!("flockwork: {}\n", printable(message)));
 }
 
-/// Writes all lines at once, so that those of other processes do not come in between. A failure is
+/// Writes all lines at once, so that those of other processes do not get in between. A failure is
 /// ignored, since it could not be reported anywhere.
 fn write_error(lines: &str) {
     let _ = std::io::stderr().write_all(lines.as_bytes());

@@ -1,4 +1,4 @@
-//! The options of all verbs that wait: how long they wait, and what they print meanwhile.
+//! The options of all verbs that wait: how long they wait, and what they print while waiting.
 
 use std::time::{Duration, Instant};
 

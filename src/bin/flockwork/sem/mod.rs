@@ -195,7 +195,7 @@ fn is_unrelated_directory(path: &Path) -> bool {
         std::fs::symlink_metadata(path.join("capacity"))
             .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
     };
-    // The second check is for a semaphore that another process has created meanwhile.
+    // The second check is for a semaphore that another process has just created.
     has_no_capacity() && entries.any(is_foreign) && has_no_capacity()
 }
 
@@ -260,7 +260,7 @@ fn drain(arguments: &SemArgs, path: &Path) -> Outcome {
                     return Ok(Exit::Success);
                 } // An earlier caller may hold one of the added permits.
             }
-            // Another process has reduced the capacity meanwhile.
+            // Another process has reduced the capacity in the meantime.
             Err(failure) if failure.exit == Exit::Usage && semaphore.capacity()? < all => {}
             Err(failure) => return Err(failure),
         }
