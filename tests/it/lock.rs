@@ -195,7 +195,7 @@ fn the_path_is_absolute_and_survives_a_directory_change() {
 }
 
 #[test]
-fn threads_of_one_process_never_hold_it_together() {
+fn threads_of_one_process_never_hold_the_lock_together() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let lock = Lock::open(dir.path().join("a.lock")).unwrap();

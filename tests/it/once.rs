@@ -30,7 +30,7 @@ fn call(log: &Path, work: Work, way: Way) -> Call {
 }
 
 #[test]
-fn exactly_one_of_many_concurrent_processes_does_it() {
+fn exactly_one_of_many_concurrent_processes_does_the_work() {
     limit!();
     let (_dir, path, log) = files();
     let mut peers: Vec<Peer> = (0..8).map(|_| peer(&path, &[])).collect();
@@ -46,7 +46,7 @@ fn exactly_one_of_many_concurrent_processes_does_it() {
 }
 
 #[test]
-fn one_of_many_threads_does_it_and_the_others_wait() {
+fn one_of_many_threads_does_the_work_and_the_others_wait() {
     limit!();
     let (_dir, path, _log) = files();
     let once = Once::open(&path).unwrap();
@@ -103,7 +103,7 @@ fn failed_panicked_or_killed_work_is_done_by_the_next_caller() {
 }
 
 #[test]
-fn a_waiter_behind_a_killed_caller_does_it() {
+fn a_waiter_behind_a_killed_caller_does_the_work() {
     limit!();
     for way in Way::WAITING {
         let (dir, path, log) = files();
@@ -193,7 +193,7 @@ fn every_form_passes_the_path_and_the_holder_to_the_callback() {
 }
 
 #[test]
-fn wait_returns_when_another_process_has_done_it() {
+fn wait_returns_when_another_process_has_done_the_work() {
     limit!();
     for way in Way::WAITING {
         let (dir, path, log) = files();
@@ -208,7 +208,7 @@ fn wait_returns_when_another_process_has_done_it() {
 }
 
 #[test]
-fn a_reset_waits_for_the_running_call_and_undoes_it() {
+fn a_reset_waits_for_the_running_call_and_undoes_its_work() {
     limit!();
     for way in [Block, Timeout(100_000), Async] {
         let (dir, path, log) = files();
@@ -230,7 +230,7 @@ fn a_reset_waits_for_the_running_call_and_undoes_it() {
 }
 
 #[test]
-fn the_marker_file_alone_decides_whether_it_is_done() {
+fn the_marker_file_alone_decides_whether_the_work_is_done() {
     limit!();
     let (dir, path, _log) = files();
     let once = Once::open(&path).unwrap();
@@ -267,7 +267,7 @@ fn is_send<T: Send>(_: T) {}
 fn is<T: Send + Sync + 'static>() {}
 
 #[test]
-fn a_dropped_future_leaves_it_undone_and_the_next_one_does_it() {
+fn a_dropped_future_leaves_the_work_to_the_next_one() {
     limit!();
     let (_dir, path, _log) = files();
     let once = Once::open(&path).unwrap();
@@ -321,7 +321,7 @@ fn it_is_done_exactly_once_after_each_reset() {
 
 /// Processes are killed at random moments; completed work alone is marked as done.
 #[test]
-fn random_kills_leave_it_either_done_or_not_done() {
+fn random_kills_leave_the_work_either_done_or_not_done() {
     limit!();
     let (dir, path, _) = files();
     let once = Once::open(&path).unwrap();
@@ -349,7 +349,7 @@ fn random_kills_leave_it_either_done_or_not_done() {
 // Unix only: Windows has no fork.
 #[cfg(unix)]
 #[test]
-fn returning_from_the_closure_in_a_fork_does_not_mark_it_done() {
+fn a_fork_that_returns_from_the_closure_marks_nothing_done() {
     limit!();
     let (_dir, path, log) = files();
     let mut parent = peer(&path, &[]);

@@ -16,7 +16,7 @@ fn open(path: &Path) -> Event {
 }
 
 #[test]
-fn a_directory_or_a_file_sets_it() {
+fn a_directory_or_a_file_sets_the_event() {
     limit!();
     let (_dir, path) = dirs();
     let event = open(&path);
@@ -37,7 +37,7 @@ fn a_directory_or_a_file_sets_it() {
 }
 
 #[test]
-fn setting_clearing_and_consuming_it_are_errors() {
+fn setting_clearing_and_consuming_the_event_are_errors() {
     limit!();
     let (_dir, path) = dirs();
     let event = open(&path);
@@ -65,7 +65,7 @@ fn setting_clearing_and_consuming_it_are_errors() {
 }
 
 #[test]
-fn waiting_for_it_creates_no_directory() {
+fn waiting_for_the_event_creates_no_directory() {
     limit!();
     let (dir, path) = dirs();
     let event = open(&path.join("deep/ready"));
@@ -91,7 +91,7 @@ fn a_waiter_is_woken_by_a_directory() {
 // Unix only: sockets, FIFOs and symbolic links.
 #[cfg(unix)]
 #[test]
-fn a_socket_sets_it() {
+fn a_socket_sets_the_event() {
     limit!();
     let (_dir, path) = dirs();
     let event = open(&path);
@@ -105,7 +105,7 @@ fn a_socket_sets_it() {
 // Unix only: symbolic links.
 #[cfg(unix)]
 #[test]
-fn a_symbolic_link_sets_it_while_it_leads_to_a_file() {
+fn a_symbolic_link_sets_the_event_while_it_leads_to_a_file() {
     limit!();
     use std::os::unix::fs::symlink;
     let (dir, path) = dirs();

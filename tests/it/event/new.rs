@@ -44,7 +44,7 @@ fn is_missing(error: std::io::Error) -> std::io::Result<()> {
 }
 
 #[test]
-fn exactly_one_of_many_callers_sets_it() {
+fn exactly_one_of_many_callers_sets_the_event() {
     limit!();
     let (_dir, path) = dirs();
     let event = Event::open(&path).unwrap();

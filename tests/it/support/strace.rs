@@ -54,7 +54,7 @@ pub(crate) fn answer_of_stopped(peer: &mut Peer) -> Answer {
     answer.unwrap()
 }
 
-/// Starts a peer under strace with other arguments than a path.
+/// Starts a peer under strace with arguments other than a path.
 pub(crate) fn strace(arguments: &[&std::ffi::OsStr], inject: &str) -> Option<Peer> {
     if !crate::support::has("strace", &["-V"]) {
         return None;
