@@ -58,9 +58,11 @@ use crate::wait::{
 /// use std::time::Duration;
 /// use flockwork::Semaphore;
 ///
-/// let compilers = Semaphore::open(&path, 4)?; // at most four at a time on this machine { let
-/// permit = compilers.acquire()?; // blocks until a permit is available println!("slot {}",
-/// permit.slot()); // 0 to 3; no other holder has the same slot } // released
+/// let compilers = Semaphore::open(&path, 4)?; // at most four at a time on this machine
+/// {
+///     let permit = compilers.acquire()?; // blocks until a permit is available
+///     println!("slot {}", permit.slot()); // 0 to 3; no other holder has the same slot
+/// } // released
 ///
 /// let linker = compilers.acquire_many(2)?; // counts as two
 /// match compilers.acquire_timeout(Duration::from_secs(5)) {

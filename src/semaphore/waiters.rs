@@ -89,7 +89,7 @@ impl Waiters {
         is_raised
     }
 
-    /// Whether there is another waiter than the caller. The caller's own announcement is withdrawn
+    /// Whether another process or thread waits besides the caller. The caller's own announcement is withdrawn
     /// for a moment. No notification is lost, since it is announced again before it checks any slot
     /// (S5). A leader has checked them already: it is another waiter, since the caller is queued
     /// behind it, or has left.
