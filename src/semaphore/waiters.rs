@@ -90,9 +90,9 @@ impl Waiters {
     }
 
     /// Whether another process or thread waits besides the caller. The caller's own announcement is
-    /// withdrawn for a moment. No notification is lost, since it is announced again before it checks
-    /// any slot (S5). A leader has checked them already: it is another waiter, since the caller is
-    /// queued behind it, or has left.
+    /// withdrawn for a moment. No notification is lost, since it is announced again before it
+    /// checks any slot (S5). A leader has checked them already: it is another waiter, since the
+    /// caller is queued behind it, or has left.
     pub(super) fn has_others(&self, flags: &SharedFlags) -> bool {
         let mut registration = self.registration();
         if registration.waiting > 1 || registration.leaders > 0 {
