@@ -65,7 +65,7 @@ fn every_name_that_a_primitive_touches_is_in_the_table() {
     command.args(["-f", "-qq", "-s", "4096", "-e", "trace=%file", "-o"]).arg(&log);
     command.arg(std::env::current_exe().unwrap()).env(WHERE, &work);
     alone_under(command, NAME, || ());
-    let log = whole_calls(&std::fs::read_to_string(&log).unwrap());
+    let log = crate::support::strace::whole_calls(&std::fs::read_to_string(&log).unwrap());
     assert_opens_are_careful(&log, &work);
     let below = format!("{}/", work.display());
     let mut seen = std::collections::BTreeSet::new();
@@ -116,39 +116,6 @@ fn assert_opens_are_careful(log: &str, work: &Path) {
         let is_careful = open.contains("O_NOFOLLOW") && open.contains("O_NONBLOCK");
         assert!(is_careful || open.contains("O_DIRECTORY"), "{open}");
     }
-}
-
-/// Joins the two lines that strace writes of a call during which another thread makes a call. The
-/// joined line is placed where the call ends.
-#[cfg(target_os = "linux")]
-fn whole_calls(log: &str) -> String {
-    let mut started = std::collections::BTreeMap::new();
-    let mut whole = String::new();
-    for line in log.lines() {
-        let thread = line.split(' ').next().unwrap();
-        if let Some(start) = line.strip_suffix(" <unfinished ...>") {
-            started.insert(thread, start);
-            continue;
-        }
-        let end = line.split_once(" resumed>").filter(|(before, _)| before.contains("<... "));
-        match end.and_then(|(_, end)| Some((started.remove(thread)?, end))) {
-            Some((start, end)) => whole.extend([start, end]),
-            None => whole.push_str(line),
-        }
-        whole.push('\n');
-    }
-    whole
-}
-
-// Linux only: strace.
-#[cfg(target_os = "linux")]
-#[test]
-fn calls_that_strace_splits_are_joined() {
-    limit!();
-    let log = "7 openat(AT_FDCWD, \"a\", O_PATH <unfinished ...>\n8 close(3) = 0\n\
-               7 <... openat resumed>) = 3\n8 stat(\"b\" <unfinished ...>\n9 +++ exited +++\n";
-    let whole = "8 close(3) = 0\n7 openat(AT_FDCWD, \"a\", O_PATH) = 3\n9 +++ exited +++\n";
-    assert_eq!(whole_calls(log), whole);
 }
 
 /// Replaces the random digits of a name.

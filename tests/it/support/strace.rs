@@ -71,3 +71,33 @@ pub(crate) fn strace(arguments: &[&std::ffi::OsStr], inject: &str) -> Option<Pee
         .arg(std::env::current_exe().unwrap());
     Some(Peer::start_as(command))
 }
+
+/// Joins the two lines that strace writes of a call during which another thread makes a call. The
+/// joined line is placed where the call ends.
+pub(crate) fn whole_calls(log: &str) -> String {
+    let mut started = std::collections::BTreeMap::new();
+    let mut whole = String::new();
+    for line in log.lines() {
+        let thread = line.split(' ').next().unwrap();
+        if let Some(start) = line.strip_suffix(" <unfinished ...>") {
+            started.insert(thread, start);
+            continue;
+        }
+        let end = line.split_once(" resumed>").filter(|(before, _)| before.contains("<... "));
+        match end.and_then(|(_, end)| Some((started.remove(thread)?, end))) {
+            Some((start, end)) => whole.extend([start, end]),
+            None => whole.push_str(line),
+        }
+        whole.push('\n');
+    }
+    whole
+}
+
+#[test]
+fn calls_that_strace_splits_are_joined() {
+    limit!();
+    let log = "7 openat(AT_FDCWD, \"a\", O_PATH <unfinished ...>\n8 close(3) = 0\n\
+               7 <... openat resumed>) = 3\n8 stat(\"b\" <unfinished ...>\n9 +++ exited +++\n";
+    let whole = "8 close(3) = 0\n7 openat(AT_FDCWD, \"a\", O_PATH) = 3\n9 +++ exited +++\n";
+    assert_eq!(whole_calls(log), whole);
+}
