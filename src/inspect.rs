@@ -203,17 +203,16 @@ pub fn inspect(path: impl AsRef<Path>) -> Result<Status> {
         Ok(found) if found.is_file() => {
             status.kind = StatusKind::File;
             status.len = Some(found.len());
-            if is_held(&path)? {
-                status.is_held = true;
-                status.holders = holders::of(&path)?;
-            }
+            let holders = lock_holders(&path)?;
+            status.is_held = holders.is_some();
+            status.holders = holders.unwrap_or_default();
         }
         Ok(found) if found.is_dir() => {
             status.kind = StatusKind::Semaphore;
             status.capacity = Some(capacity(&path)?);
             status.holders = holders::of(&path)?;
             // A permit may have been acquired between the two lookups.
-            let mut held = held_slots(&path)?;
+            let mut held = held_slots(&path, &status.holders)?;
             held.extend(status.holders.iter().filter_map(Holder::slot));
             held.sort_unstable();
             held.dedup();
@@ -233,28 +232,27 @@ fn capacity(path: &Arc<Path>) -> Result<u32> {
     }
 }
 
-/// Whether any process holds the lock file at `path`.
-fn is_held(path: &Arc<Path>) -> Result<bool> {
-    if let Some(listed) = listed(path, slice::from_ref(path))? {
-        return Ok(listed == [true]);
+/// The known holders of the lock file at `path`; `None` if no process holds it.
+fn lock_holders(path: &Arc<Path>) -> Result<Option<Vec<Holder>>> {
+    let is_held = match listed(path, slice::from_ref(path))? {
+        Some(listed) => Ok(Some(listed == [true])),
+        None => probe(path, true),
+    };
+    if let Ok(Some(false)) = is_held {
+        return Ok(None);
     }
-    match probe(path, true) {
-        Ok(Some(is_held)) => Ok(is_held),
-        // The lock may be shared, or this user may not open the file. A record or the system's list
-        // may still name a holder.
-        Ok(None) => Ok(!holders::of(path)?.is_empty()),
-        Err(error) => {
-            if holders::of(path)?.is_empty() {
-                Err(error)
-            } else {
-                Ok(true)
-            }
-        }
+    let holders = holders::of(path)?;
+    match is_held {
+        // The lock may be shared, or this user may not open the file. Then only a record or the
+        // system's list shows that it is held.
+        Ok(None) if holders.is_empty() => Ok(None),
+        Err(error) if holders.is_empty() => Err(error),
+        _ => Ok(Some(holders)),
     }
 }
 
-/// The slots that are held of the semaphore in the directory `path`.
-fn held_slots(path: &Arc<Path>) -> Result<Vec<u32>> {
+/// The slots that are held of the semaphore in the directory `path`, some of them by `holders`.
+fn held_slots(path: &Arc<Path>, holders: &[Holder]) -> Result<Vec<u32>> {
     let slots =
         record::slots_in(path).map_err(|source| Error::io(Operation::List, path, source))?;
     let file = |slot: u32| -> Arc<Path> { path.join(record::slot_name(slot)).into() };
@@ -267,7 +265,7 @@ fn held_slots(path: &Arc<Path>) -> Result<Vec<u32>> {
     for slot in slots {
         let is_held = probe(&file(slot), false).or_else(|error| {
             // This user may not be permitted to open the slot.
-            let is_known = holders::of(path)?.iter().any(|holder| holder.slot() == Some(slot));
+            let is_known = holders.iter().any(|holder| holder.slot() == Some(slot));
             if is_known { Ok(Some(true)) } else { Err(error) }
         })?;
         held.extend(Some(slot).filter(|_| is_held == Some(true)));

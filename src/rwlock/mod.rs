@@ -438,12 +438,12 @@ impl Inner {
         taken.ok_or_else(|| Error::would_block(request.file.path()))
     }
 
-    fn read_guard(self: &Arc<Self>, locked: FileLock) -> Result<RwLockReadGuard> {
+    fn read_guard(&self, locked: FileLock) -> Result<RwLockReadGuard> {
         let file = &self.read.file;
         Ok(RwLockReadGuard { raw: RawGuard::new(file, Mode::Shared, locked, &self.guard_options)? })
     }
 
-    fn write_guard(self: &Arc<Self>, locked: FileLock) -> Result<RwLockWriteGuard> {
+    fn write_guard(&self, locked: FileLock) -> Result<RwLockWriteGuard> {
         let file = &self.write.file;
         let raw = RawGuard::new(file, Mode::Exclusive, locked, &self.guard_options)?;
         Ok(RwLockWriteGuard { raw, options: self.guard_options.clone() })
