@@ -155,6 +155,23 @@ breaks DROPS_WHAT_WAS_GRANTED $m "$two"
 breaks NO_LOOK_AT_THE_PATH $m "$two -DREPLACED=1"
 breaks DEATH_KEEPS_LOCK $m "$two -DKILLED"
 
+m=queue
+reuse="-DPLACES=2 -DROUNDS=2 -DWAITERS=2"
+dead="-DPLACES=2 -DKILLS=1"
+holds "three waiters, three places" $m ""
+holds "three waiters, two places" $m "-DPLACES=2"
+holds "one joins twice, and takes a place again" $m "$reuse"
+holds "one dies at any moment" $m "$dead"
+holds "two die at any moment" $m "-DPLACES=2 -DKILLS=2"
+breaks NOT_CHOOSING $m ""
+breaks CLAIMS_WITHOUT_THE_LOCK $m "-DPLACES=2"
+breaks CLAIMS_WHAT_IS_WATCHED $m "-DPLACES=2 -DROUNDS=2"
+breaks NUMBER_AFTER_CLOSING $m "-DPLACES=2 -DROUNDS=2"
+breaks CLEARS_WITHOUT_THE_LOCK $m "$dead -DWAITERS=4"
+breaks CLEARS_A_CHOOSING_ONE $m "$dead"
+breaks CLEARS_AFTER_OPENING $m "$dead"
+breaks TRUSTS_AN_OLD_NUMBER $m "$dead"
+
 wait
 echo
 failures=$(find "$all" -name failed | wc -l)

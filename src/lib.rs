@@ -185,6 +185,7 @@ mod holders;
 mod options;
 mod paths;
 
+mod line;
 mod lock_request;
 
 mod event;

@@ -79,6 +79,16 @@ impl HostProcess {
     }
 }
 
+/// Whether the process is known to be stopped (SIGSTOP). That is never known of one in another pid
+/// namespace.
+pub(crate) fn is_stopped(process: &Process) -> bool {
+    let here = this_process();
+    process.numbering == here.numbering
+        && (process.numbering != Numbering::Unknown || !sys::PID_NAMESPACES)
+        && sys::started(process.pid) == process.started
+        && sys::is_stopped(process.pid)
+}
+
 /// The calling process. The result is cached, since querying the system takes some 50 microseconds.
 pub(crate) fn this_process() -> Arc<Process> {
     static KNOWN: ForkSafe<Option<Arc<Process>>> = ForkSafe::new(None, |()| None);

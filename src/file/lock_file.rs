@@ -11,7 +11,7 @@ use crate::error::{Error, Operation, Result};
 use crate::file::open::{OpenFile, Purpose, open};
 use crate::fork_safe::{ForkSafe, MutexGuard};
 use crate::paths::absolute;
-use crate::sys::{self, FileId, Mode, Retries};
+use crate::sys::{self, FileId, HeldFifo, Mode, Retries};
 
 /// A file that can be locked, named by its path.
 #[derive(Debug)]
@@ -246,6 +246,7 @@ impl LockFile {
             open: Some(open),
             is_inherited: false,
             is_unlocked: false,
+            signal: None,
         }
     }
 
@@ -372,6 +373,8 @@ pub(crate) struct FileLock {
     is_inherited: bool,
     /// Whether the file was unlocked already; the descriptor is still to be kept or closed.
     is_unlocked: bool,
+    /// Closed after the lock was released, which is a signal to a waiter.
+    signal: Option<HeldFifo>,
 }
 
 impl FileLock {
@@ -404,12 +407,33 @@ impl FileLock {
         let failed = |source| Error::io(Operation::Inherit, &self.file.path, source);
         sys::make_inheritable(self.open().file()).map_err(failed)?;
         self.is_inherited = true;
+        if let Some(signal) = &self.signal {
+            signal.make_inheritable().map_err(failed)?;
+        }
         Ok(())
     }
 
     /// Unlocks, and keeps the descriptor for the next acquisition if none is kept yet.
     pub(crate) fn release(mut self) -> Result<()> {
         self.unlock()
+    }
+
+    pub(crate) fn has_signal(&self) -> bool {
+        self.signal.is_some()
+    }
+
+    pub(crate) fn attach_signal(&mut self, signal: HeldFifo) {
+        self.signal = Some(signal);
+    }
+
+    /// The same as [`release`](Self::release), and returns what is closed after that as a signal.
+    pub(crate) fn release_before_signal(mut self) -> (Option<HeldFifo>, Result<()>) {
+        let released = self.unlock();
+        (self.signal.take(), released)
+    }
+
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.is_inherited
     }
 
     /// Unlocks and does nothing else, for a caller that must not be delayed. Not for a lock that

@@ -8,3 +8,4 @@ pub(crate) mod lock_file;
 pub(crate) mod marker;
 pub(crate) mod open;
 mod regular;
+pub(crate) mod ticket_queue;

@@ -164,7 +164,7 @@ pub(super) fn open(
 }
 
 /// Opens the directory, and creates it if it is missing. `None`: that failed.
-fn own_directory(path: &Path, access: Access) -> Option<Directory> {
+pub(super) fn own_directory(path: &Path, access: Access) -> Option<Directory> {
     match Directory::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             sys::create_directories(path, access.bits()).ok()?;

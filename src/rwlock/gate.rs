@@ -8,17 +8,22 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::file::lock_file::FileLock;
+use crate::line::Line;
 use crate::lock_request::{LockRequest, QUEUES};
-use crate::sys::Mode;
+use crate::sys::{Mode, WatchedFifo};
 use crate::wait::{QueuedWaiter, Turnstile, TurnstileWait, Waiter, try_pass};
 
 pub(super) const GATE: &str = ".gate";
+/// The directory of the waiters' queue.
+pub(super) const QUEUE: &str = ".queue";
 
 /// The lock in one mode, and the gate that a waiter passes before it.
 pub(super) struct GatedLock {
     pub(super) gate: Arc<LockRequest>,
     pub(super) lock: Arc<LockRequest>,
     pub(super) check_interval: Option<Duration>,
+    /// The order in which waiters come to the gate, where they do not poll.
+    pub(super) line: Option<Arc<Line>>,
 }
 
 impl GatedLock {
@@ -40,6 +45,11 @@ impl GatedLock {
 
 impl Turnstile for GatedLock {
     type Lock = LockRequest;
+    type Order = Line;
+
+    fn order(&self) -> Option<&Arc<Line>> {
+        self.line.as_ref()
+    }
 
     fn gate(&self) -> &Arc<LockRequest> {
         &self.gate
@@ -63,6 +73,7 @@ impl Turnstile for GatedLock {
 
     fn is_gate_stopped(&self) -> bool {
         self.gate.file.has_stopped_holder()
+            || self.line.as_ref().is_some_and(|line| line.is_first_stopped())
     }
 
     fn check_interval(&self) -> Option<Duration> {
@@ -72,7 +83,7 @@ impl Turnstile for GatedLock {
 
 /// A waiter that passes the gate, or one that locks the file alone since there is no gate.
 pub(super) enum Locking {
-    TurnstileWait(TurnstileWait<GatedLock>),
+    TurnstileWait(Box<TurnstileWait<GatedLock>>),
     Alone(QueuedWaiter<LockRequest>),
 }
 
@@ -90,6 +101,13 @@ impl Waiter for Locking {
         match self {
             Self::TurnstileWait(gated) => gated.next_tick(),
             Self::Alone(line) => line.next_tick(),
+        }
+    }
+
+    fn sources(&self) -> &[Arc<WatchedFifo>] {
+        match self {
+            Self::TurnstileWait(gated) => gated.sources(),
+            Self::Alone(line) => line.sources(),
         }
     }
 

@@ -12,14 +12,16 @@ use std::time::{Duration, Instant};
 
 use once_cell::race::OnceBox;
 
-use self::gate::{GATE, GatedLock, Locking};
+use self::gate::{GATE, GatedLock, Locking, QUEUE};
 pub use self::guards::{RwLockReadGuard, RwLockWriteGuard};
 use crate::access::Access;
 use crate::error::{Error, Result};
 use crate::file::guard::{GuardOptions, RawGuard};
 use crate::file::lock_file::{FileLock, LockFile};
+use crate::file::ticket_queue::TicketQueue;
 use crate::holder::Holder;
 use crate::holders;
+use crate::line::Line;
 use crate::lock_request::{self, LockRequest, QUEUES};
 use crate::options::Options;
 use crate::sys::{self, Mode};
@@ -82,8 +84,8 @@ use crate::wait::{
 ///
 /// Readers and writers queue for one *turnstile*, the lock file `data.lock.gate` for the path
 /// `data.lock`. The waiter at the front holds the turnstile until the readers or the writer before
-/// it have released the lock, and all later readers and writers wait behind it. The order at the
-/// turnstile is that of a [`Lock`](crate::Lock#fairness): first come, first served, except that a
+/// it have released the lock, and all later readers and writers wait behind it. On Linux they come to
+/// the turnstile in the exact order of their arrival. Elsewhere the order at the turnstile is that of a [`Lock`](crate::Lock#fairness): first come, first served, except that a
 /// new caller can barge in, and that a process that is stopped and continued loses its place. There
 /// are three more exceptions:
 ///
@@ -142,6 +144,7 @@ struct Inner {
     gated_locks: OnceBox<[Arc<GatedLock>; 2]>,
     access: Access,
     check_interval: Option<Duration>,
+    label: Option<Arc<str>>,
     guard_options: GuardOptions,
     notice: Option<WaitCallback>,
 }
@@ -391,7 +394,9 @@ impl Inner {
     /// Waits for the lock in the mode of `request`.
     async fn lock_async(&self, request: &Arc<LockRequest>) -> Result<FileLock> {
         let waiter = match self.gated(request)? {
-            Some(gated) => Locking::TurnstileWait(TurnstileWait::new(&QUEUES, Arc::clone(gated))),
+            Some(gated) => {
+                Locking::TurnstileWait(TurnstileWait::new(&QUEUES, Arc::clone(gated)).into())
+            }
             None => Locking::Alone(QueuedWaiter::new(&QUEUES, Arc::clone(request))),
         };
         Acquire::new(waiter, self.notice.clone()).await
@@ -423,10 +428,20 @@ impl Inner {
             return Err(Error::corrupt(&self.gate_path, problem, "remove the hard link"));
         }
         let (mode, poll_every) = (Mode::Exclusive, self.read.poll_every);
+        let line = (poll_every.is_none() && sys::FIFOS && !file.is_network()).then(|| {
+            let directory = sys::beside(self.read.file.path(), QUEUE).into();
+            let tickets = Arc::new(TicketQueue::new(directory, self.access));
+            Arc::new(Line { tickets, label: self.label.clone() })
+        });
         let gate = Arc::new(LockRequest { file, mode, poll_every, coordinator: None });
         Ok(Some([&self.read, &self.write].map(|lock| {
             let (gate, lock) = (Arc::clone(&gate), Arc::clone(lock));
-            Arc::new(GatedLock { gate, lock, check_interval: self.check_interval })
+            Arc::new(GatedLock {
+                gate,
+                lock,
+                check_interval: self.check_interval,
+                line: line.clone(),
+            })
         })))
     }
 
@@ -486,6 +501,7 @@ impl Options {
             gated_locks: OnceBox::new(),
             access: self.access,
             check_interval: self.backstop,
+            label: self.label.clone(),
             guard_options: GuardOptions::of(self),
             notice,
         };

@@ -10,16 +10,23 @@ use std::time::{Duration, Instant};
 use super::Inner;
 use super::batch::Batch;
 use super::notifications::Announcement;
+use super::signals::Watched;
 use super::slots::{Gathering, Slots};
 use crate::error::Result;
 use crate::file::lock_file::FileLock;
+use crate::file::ticket_queue::Ticket;
+use crate::line::Line;
 use crate::lock_request::{Coordinator, LockRequest, QUEUES};
-use crate::sys::Mode;
-use crate::wait::{Check, EventLoop, QueuedWaiter, Target, Waiter, now};
+use crate::sys::{Mode, WatchedFifo};
+use crate::wait::{
+    Check, EventLoop, OrderedWait, QueuedWaiter, SignalLoop, Target, Turn, Waiter, now,
+};
 
 /// How long a queued waiter waits at most before it checks the slots itself: the leader may have
 /// been stopped by SIGSTOP (rule S8).
 const QUEUED_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// A leader that runs has acquired a free slot after this.
+const CONFIRMATION: Duration = Duration::from_millis(3);
 
 /// A request for N permits of a semaphore together.
 pub(super) struct PermitRequest {
@@ -35,15 +42,16 @@ impl PermitRequest {
     fn gather(
         &self,
         gathered: &mut Batch,
-        announcement: &mut Announcement,
+        announcement: &mut Option<Announcement>,
         check: LeaderCheck,
     ) -> Result<Check<Batch>> {
         let slots = &self.semaphore.slots;
         if check.thorough {
             slots.refresh()?;
         }
-        let relies = announcement.renew(check.thorough);
-        let in_kernel = slots.has_only_one()?;
+        // Without an announcement FIFOs report all that happens.
+        let relies = announcement.as_mut().is_none_or(|it| it.renew(check.thorough));
+        let in_kernel = !check.has_signals && slots.has_only_one()?;
         if check.is_blocked_for_only_slot && in_kernel {
             return Ok(Check::NotYet { relies, in_kernel });
         }
@@ -51,7 +59,7 @@ impl PermitRequest {
         if slots.gather(gathered, self.permits, how)? {
             return Ok(Check::Ready(std::mem::replace(gathered, slots.nothing())));
         }
-        Ok(Check::NotYet { relies, in_kernel: slots.has_only_one()? })
+        Ok(Check::NotYet { relies, in_kernel: !check.has_signals && slots.has_only_one()? })
     }
 }
 
@@ -98,6 +106,8 @@ struct LeaderCheck {
     thorough: bool,
     /// Whether to skip the only slot, since a helper waits for it.
     is_blocked_for_only_slot: bool,
+    /// The FIFOs of the slots report everything.
+    has_signals: bool,
 }
 
 /// One waiter, from joining the queue until it has its permits.
@@ -105,35 +115,123 @@ pub(super) struct QueuedAcquire {
     request: PermitRequest,
     /// Whether it is a future, which its executor may stop polling at any moment.
     is_future: bool,
+    has_tried: bool,
     stage: Stage,
 }
 
 enum Stage {
     New,
+    Ordered(Ordered),
     Queueing(Queueing),
     Leader(Box<Leader>),
     /// The wait has ended: acquired, failed or given up.
     Done,
 }
 
+/// In the queue of tickets.
+struct Ordered {
+    wait: OrderedWait<Line>,
+    check: StoppedLeaderCheck,
+}
+
+/// Waiting for the gate in the kernel: without a ticket, or as the first of those that have one
+/// while a process without a ticket is the leader.
 struct Queueing {
     gate: QueuedWaiter<LockRequest>,
-    announcement: Announcement,
-    check_at: Instant,
+    announcement: Option<Announcement>,
+    ticket: Option<Ticket>,
+    check: StoppedLeaderCheck,
+}
+
+/// When a waiter that is not the leader tries the slots itself, since the leader may be stopped
+/// (S8): each second; and if one is free then, it must be free a few milliseconds later as well,
+/// since a leader that runs acquires it in microseconds.
+struct StoppedLeaderCheck {
+    at: Instant,
+    was_free: bool,
+}
+
+impl StoppedLeaderCheck {
+    fn new(semaphore: &Inner) -> Self {
+        Self { at: check_at(semaphore), was_free: false }
+    }
+
+    fn is_due(&self) -> bool {
+        self.at <= now()
+    }
+
+    fn try_slots(&mut self, request: &PermitRequest) -> Result<Option<Batch>> {
+        let taken = request.take()?;
+        if taken.is_some() && !self.was_free {
+            self.was_free = true;
+            self.at = now() + CONFIRMATION;
+            return Ok(None);
+        }
+        self.was_free = false;
+        self.at = check_at(&request.semaphore);
+        Ok(taken)
+    }
 }
 
 /// The fields are dropped in this order: the slots first, so that the next leader finds them free.
 struct Leader {
     one: Option<QueuedWaiter<LockRequest>>,
     gathered: Batch,
-    events: EventLoop,
-    announcement: Announcement,
+    events: Events,
+    /// Always there if the leader waits for events of the directory.
+    announcement: Option<Announcement>,
     gate: FileLock,
+    /// Wakes the next waiter when it is dropped, last.
+    _ticket: Option<Ticket>,
+}
+
+/// How the leader learns of released slots.
+enum Events {
+    /// By the FIFOs of the slots.
+    Signals(SignalLoop, Arc<Watched>),
+    /// By the events of the directory, or by polling.
+    Directory(EventLoop),
+}
+
+impl Events {
+    fn new(semaphore: &Inner) -> Self {
+        let backstop = semaphore.wake_strategy.backstop;
+        let watched = if semaphore.wake_strategy.poll_every.is_none() {
+            semaphore.slots.watch()
+        } else {
+            None
+        };
+        match watched {
+            Some(watched) => {
+                Self::Signals(SignalLoop::new(watched.fifos().to_vec(), backstop), watched)
+            }
+            None => Self::Directory(EventLoop::new(semaphore.wake_strategy.clone())),
+        }
+    }
+
+    fn next_tick(&self) -> Option<Instant> {
+        match self {
+            Self::Signals(signals, _) => signals.next_tick(),
+            Self::Directory(events) => events.next_tick(),
+        }
+    }
+
+    fn sources(&self) -> &[Arc<WatchedFifo>] {
+        match self {
+            Self::Signals(signals, _) => signals.sources(),
+            Self::Directory(_) => &[],
+        }
+    }
 }
 
 impl QueuedAcquire {
     pub(super) fn new(request: PermitRequest) -> Self {
-        Self { request, is_future: false, stage: Stage::New }
+        Self { request, is_future: false, has_tried: false, stage: Stage::New }
+    }
+
+    /// For a caller that has just been refused.
+    pub(super) fn after_a_try(request: PermitRequest) -> Self {
+        Self { has_tried: true, ..Self::new(request) }
     }
 
     pub(super) fn future(self) -> Self {
@@ -148,19 +246,35 @@ impl QueuedAcquire {
                         return Poll::Ready(got);
                     }
                 }
-                Stage::Queueing(queueing) => {
-                    match queueing.gate.poll(waker) {
-                        Poll::Ready(Ok(gate)) => self.advance(gate),
-                        Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                        Poll::Pending if queueing.check_at > now() => return Poll::Pending,
-                        // The leader may be stopped (S8).
-                        Poll::Pending => match self.request.take() {
-                            Ok(None) => queueing.check_at = check_at(&self.request.semaphore),
-                            Ok(Some(got)) => return Poll::Ready(Ok(got)),
-                            Err(error) => return Poll::Ready(Err(error)),
-                        },
+                Stage::Ordered(ordered) => match ordered.wait.poll() {
+                    Poll::Ready(turn) => {
+                        let ticket = match turn {
+                            Turn::Now(ticket) => Some(ticket),
+                            Turn::Unordered => None,
+                        };
+                        if let Err(error) = self.come_to_gate(ticket) {
+                            return Poll::Ready(Err(error));
+                        }
                     }
-                }
+                    Poll::Pending if ordered.check.is_due() => {
+                        match ordered.check.try_slots(&self.request).transpose() {
+                            None => return Poll::Pending,
+                            Some(got) => return Poll::Ready(got),
+                        }
+                    }
+                    Poll::Pending => return Poll::Pending,
+                },
+                Stage::Queueing(queueing) => match queueing.gate.poll(waker) {
+                    Poll::Ready(Ok(gate)) => self.advance(gate),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending if queueing.check.is_due() => {
+                        match queueing.check.try_slots(&self.request).transpose() {
+                            None => return Poll::Pending,
+                            Some(got) => return Poll::Ready(got),
+                        }
+                    }
+                    Poll::Pending => return Poll::Pending,
+                },
                 Stage::Leader(leader) => match leader.poll(&self.request, self.is_future, waker) {
                     Poll::Ready(Ok(None)) => self.stage = Stage::New,
                     Poll::Ready(Ok(Some(got))) => return Poll::Ready(Ok(got)),
@@ -178,32 +292,60 @@ impl QueuedAcquire {
         let PermitRequest { semaphore, permits } = &self.request;
         let gate = &semaphore.gate;
         let others = !QUEUES.is_empty() && QUEUES.has(&gate.key());
-        if !others {
+        if !others && !std::mem::take(&mut self.has_tried) {
             if let Some(got) = semaphore.take_if_unwanted(*permits)? {
                 return Ok(Some(got));
             }
         }
-        self.stage = Stage::Queueing(Queueing {
-            // Announced before it queues: no new caller passes it from now on (S5).
-            announcement: semaphore.slots.announce(),
-            gate: QueuedWaiter::new(&QUEUES, Arc::clone(gate)),
-            check_at: check_at(semaphore),
-        });
+        if semaphore.can_be_ordered() && !others {
+            self.stage = Stage::Ordered(Ordered {
+                wait: OrderedWait::new(Arc::clone(&semaphore.line)),
+                check: StoppedLeaderCheck::new(semaphore),
+            });
+            return Ok(None);
+        }
+        self.come_to_gate(None)?;
         Ok(None)
     }
 
-    /// Becomes the leader.
+    /// Becomes the leader, or waits for that in the kernel.
+    fn come_to_gate(&mut self, ticket: Option<Ticket>) -> Result<()> {
+        let semaphore = Arc::clone(&self.request.semaphore);
+        let gate = &semaphore.gate;
+        let queued = if ticket.is_some() {
+            if let Some(gate) = gate.attempt()? {
+                self.lead(gate, None, ticket);
+                return Ok(());
+            }
+            QueuedWaiter::after_a_try(&QUEUES, Arc::clone(gate))
+        } else {
+            QueuedWaiter::new(&QUEUES, Arc::clone(gate))
+        };
+        // Announced before it queues: no new caller passes it from now on (S5).
+        let announcement = ticket.is_none().then(|| semaphore.slots.announce());
+        let check = StoppedLeaderCheck::new(&semaphore);
+        self.stage = Stage::Queueing(Queueing { gate: queued, announcement, ticket, check });
+        Ok(())
+    }
+
     fn advance(&mut self, gate: FileLock) {
         if let Stage::Queueing(queueing) = std::mem::replace(&mut self.stage, Stage::Done) {
-            let semaphore = &self.request.semaphore;
-            self.stage = Stage::Leader(Box::new(Leader {
-                one: None,
-                gathered: semaphore.slots.nothing(),
-                events: EventLoop::new(semaphore.wake_strategy.clone()),
-                announcement: queueing.announcement,
-                gate,
-            }));
+            self.lead(gate, queueing.announcement, queueing.ticket);
         }
+    }
+
+    fn lead(&mut self, gate: FileLock, announcement: Option<Announcement>, ticket: Option<Ticket>) {
+        let semaphore = &self.request.semaphore;
+        let mut leader = Leader {
+            one: None,
+            gathered: semaphore.slots.nothing(),
+            events: Events::new(semaphore),
+            announcement,
+            gate,
+            _ticket: ticket,
+        };
+        leader.announce(semaphore);
+        self.stage = Stage::Leader(Box::new(leader));
     }
 }
 
@@ -213,7 +355,22 @@ fn check_at(semaphore: &Inner) -> Instant {
     now.checked_add(span).unwrap_or(now + QUEUED_CHECK_INTERVAL)
 }
 
+impl Inner {
+    /// Whether waiters may have tickets: not where they poll.
+    fn can_be_ordered(&self) -> bool {
+        self.wake_strategy.poll_every.is_none() && !self.slots.is_network()
+    }
+}
+
 impl Leader {
+    /// Processes that release cause events of the directory only for a leader that has announced
+    /// itself (S6).
+    fn announce(&mut self, semaphore: &Inner) {
+        if matches!(self.events, Events::Directory(_)) {
+            self.announcement.get_or_insert_with(|| semaphore.slots.announce());
+        }
+    }
+
     /// Returns `None` if the gate file was replaced, so that the waiter must queue again.
     fn poll(
         &mut self,
@@ -223,7 +380,21 @@ impl Leader {
     ) -> Poll<Result<Option<Batch>>> {
         let semaphore = &request.semaphore;
         loop {
-            let Self { one, gathered, events, announcement, gate } = self;
+            match self.poll_signals(request) {
+                None => {}
+                Some(Poll::Pending) if !self.are_signals_current(semaphore) => {
+                    self.events = Events::new(semaphore);
+                    self.announce(semaphore);
+                    continue;
+                }
+                Some(polled) => return polled,
+            }
+            let Self {
+                one, gathered, events: Events::Directory(events), announcement, gate, ..
+            } = &mut *self
+            else {
+                return Poll::Pending; // unreachable: `poll_signals` has returned a result
+            };
             let polled = events.poll(waker, |thorough| {
                 if thorough && !semaphore.gate.file.is_valid(gate)? {
                     return Ok(Check::Ready(None));
@@ -235,7 +406,11 @@ impl Leader {
                         return Ok(Check::Ready(Some(got)));
                     }
                 }
-                let check = LeaderCheck { thorough, is_blocked_for_only_slot: one.is_some() };
+                let check = LeaderCheck {
+                    thorough,
+                    is_blocked_for_only_slot: one.is_some(),
+                    has_signals: false,
+                };
                 Ok(request.gather(gathered, announcement, check)?.map(Some))
             });
             if polled.is_ready() {
@@ -264,6 +439,39 @@ impl Leader {
         }
     }
 
+    /// `None` if the leader waits for the events of the directory.
+    fn poll_signals(&mut self, request: &PermitRequest) -> Option<Poll<Result<Option<Batch>>>> {
+        let Self {
+            gathered, events: Events::Signals(signals, watched), announcement, gate, ..
+        } = self
+        else {
+            return None;
+        };
+        let semaphore = &request.semaphore;
+        Some(signals.poll(|first, thorough| {
+            if thorough && !semaphore.gate.file.is_valid(gate)? {
+                return Ok(Check::Ready(None));
+            }
+            if let Some(slot) = first.and_then(|index| watched.slot(index)) {
+                semaphore.slots.begin_with(slot);
+            }
+            if thorough && !watched.is_in_place(semaphore.slots.directory()) {
+                semaphore.slots.forget_watched();
+            }
+            let check =
+                LeaderCheck { thorough, is_blocked_for_only_slot: false, has_signals: true };
+            Ok(request.gather(gathered, announcement, check)?.map(Some))
+        }))
+    }
+
+    /// Whether the leader waits for the FIFOs of all slots that it needs now.
+    fn are_signals_current(&self, semaphore: &Inner) -> bool {
+        match &self.events {
+            Events::Signals(_, watched) => semaphore.slots.are_needed(watched),
+            Events::Directory(_) => true,
+        }
+    }
+
     fn next_tick(&self) -> Option<Instant> {
         let one = self.one.as_ref().and_then(Waiter::next_tick);
         [one, self.events.next_tick()].into_iter().flatten().min()
@@ -285,10 +493,22 @@ impl Waiter for QueuedAcquire {
         match &self.stage {
             Stage::Queueing(queueing) => {
                 let gate = queueing.gate.next_tick();
-                [gate, Some(queueing.check_at)].into_iter().flatten().min()
+                [gate, Some(queueing.check.at)].into_iter().flatten().min()
+            }
+            Stage::Ordered(ordered) => {
+                let turn = ordered.wait.next_tick();
+                [turn, Some(ordered.check.at)].into_iter().flatten().min()
             }
             Stage::Leader(leader) => leader.next_tick(),
             Stage::New | Stage::Done => None,
+        }
+    }
+
+    fn sources(&self) -> &[Arc<WatchedFifo>] {
+        match &self.stage {
+            Stage::Leader(leader) => leader.events.sources(),
+            Stage::Ordered(ordered) => ordered.wait.sources(),
+            Stage::New | Stage::Queueing(_) | Stage::Done => &[],
         }
     }
 
@@ -305,11 +525,18 @@ impl Waiter for QueuedAcquire {
                 if adopted.is_some() {
                     adopted
                 } else {
-                    let check = LeaderCheck { thorough: true, is_blocked_for_only_slot: false };
+                    let check = LeaderCheck {
+                        thorough: true,
+                        is_blocked_for_only_slot: false,
+                        has_signals: false,
+                    };
                     self.request.gather(gathered, announcement, check)?.ready()
                 }
             }
-            Stage::Queueing(_) => self.request.take()?,
+            Stage::Ordered(_) | Stage::Queueing(_) => {
+                self.stage = Stage::Done; // its own ticket would refuse the try
+                self.request.semaphore.try_take(self.request.permits, true)?
+            }
             Stage::New | Stage::Done => None,
         };
         self.stage = Stage::Done;

@@ -40,6 +40,13 @@ impl Batch {
         }
     }
 
+    /// Opens the FIFOs whose closing will be a signal to the leader of the queue.
+    pub(super) fn attach_signals(&mut self) {
+        for (slot, locked) in self.first.iter_mut().chain(&mut self.more) {
+            self.slots.attach_signal(*slot, locked);
+        }
+    }
+
     /// From now on the programs that this process starts hold them as well (rule 4).
     pub(crate) fn make_inheritable(&mut self) -> Result<()> {
         let mut taken = self.first.iter_mut().chain(&mut self.more);
@@ -81,11 +88,11 @@ impl Batch {
         if taken.peek().is_none() {
             return Ok(());
         }
-        let (table, result) = self.slots.give_back(taken);
+        let (table, released) = self.slots.give_back(taken);
         if notifies {
-            self.slots.notify_release(table);
+            self.slots.notify_release(table, released.signals, released.are_all_signalled);
         }
-        result
+        released.result
     }
 
     pub(crate) fn give_back(&mut self) -> Result<()> {

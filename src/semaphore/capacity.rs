@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::signals::create_signals;
 use super::slots::Slots;
 use super::table::{MAX_CREATED_AT_ONCE, create_files, create_slots};
 use crate::access::Access;
@@ -134,6 +135,7 @@ impl Slots {
         let failed = |operation| move |source| Error::io(operation, &self.directory, source);
         let known = read(&path)?;
         create_slots(&self.directory, self.access, known..permits.min(MAX_CREATED_AT_ONCE))?;
+        create_signals(&self.directory, self.access, known..permits);
         if known != permits {
             sys::replace(&path, text(permits).as_bytes(), self.access.bits())
                 .map_err(failed(Operation::SetCapacity))?;
@@ -144,6 +146,7 @@ impl Slots {
         flags.next_generation().map_err(failed(Operation::SetCapacity))?;
         drop(lock);
         self.poke(&flags);
+        self.signal_change();
         self.refresh()
     }
 }

@@ -8,7 +8,7 @@ use super::shared_flags::SharedFlags;
 use super::slots::Slots;
 use super::table::Table;
 use crate::fork_safe::MutexGuard;
-use crate::sys::{self, Origin};
+use crate::sys::{self, HeldFifo, Origin};
 
 impl Slots {
     /// Announces a waiter until the returned value is dropped (S5).
@@ -24,23 +24,32 @@ impl Slots {
         self.waiters.has_others(&flags)
     }
 
-    /// Notifies waiters after slots were unlocked (S6).
-    pub(super) fn notify_release(&self, table: MutexGuard<'_, Table>) {
+    /// Notifies waiters after slots were unlocked (S6). `signals` are closed in any case, and
+    /// `are_enough` tells whether their closing notifies a leader of each slot.
+    pub(super) fn notify_release(
+        &self,
+        table: MutexGuard<'_, Table>,
+        signals: Vec<(u32, HeldFifo)>,
+        are_enough: bool,
+    ) {
         // The unlocking before this and the check below must not be reordered: a waiter raises the
         // flag and then checks the slots. The system calls do not promise that order; a full
         // barrier does.
         fence(Ordering::SeqCst);
-        let has_waiters = table.flags.is_raised();
-        self.wanted.store(has_waiters, Ordering::Relaxed);
-        if !has_waiters {
-            return;
-        }
+        let is_raised = table.flags.is_raised();
+        self.wanted.store(is_raised, Ordering::Relaxed);
         let flags = Arc::clone(&table.flags);
         drop(table);
+        self.close_signals(signals, is_raised);
+        if !is_raised {
+            return;
+        }
         match self.waiters.lock_if_no_waiter() {
             Some(_alone) => self.wanted.store(!flags.lower(), Ordering::Relaxed),
             // The leader waits in the kernel for the only slot (S9).
             _ if self.table().is_only_one() => {}
+            // A leader that watches the directory gets an event of the closing as well.
+            _ if are_enough => {}
             _ => self.poke(&flags),
         }
     }

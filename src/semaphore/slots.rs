@@ -9,6 +9,7 @@ use super::batch::Batch;
 pub(crate) use super::capacity::check_permits;
 use super::capacity::{MAX_PERMITS, establish, stamp};
 use super::shared_flags::SharedFlags;
+use super::signals::QUEUE;
 use super::table::{
     MAX_CREATED_AT_ONCE, Opened, Snapshot, Table, create_slots, identity, open_slot,
 };
@@ -16,9 +17,10 @@ use super::waiters::Waiters;
 use crate::access::Access;
 use crate::error::{Error, Operation, Result};
 use crate::file::lock_file::{FileLock, LockFile};
+use crate::file::ticket_queue::TicketQueue;
 use crate::fork_safe::{ForkSafe, MutexGuard};
 use crate::paths::absolute;
-use crate::sys::{Mode, Retries};
+use crate::sys::{HeldFifo, Mode, Retries};
 
 /// A semaphore's directory.
 pub(crate) struct Slots {
@@ -26,9 +28,20 @@ pub(crate) struct Slots {
     pub(super) access: Access,
     network: bool,
     pub(super) waiters: Waiters,
+    /// The waiters in their order, where there can be such a queue.
+    pub(super) tickets: Arc<TicketQueue>,
     /// Whether there was a waiter when that was last checked.
     pub(super) wanted: AtomicBool,
     table: ForkSafe<Table, Arc<Opened>>,
+}
+
+/// Slots that were unlocked.
+pub(super) struct Released {
+    /// What is to be closed as a signal to the leader.
+    pub(super) signals: Vec<(u32, HeldFifo)>,
+    /// Whether each slot has such a signal.
+    pub(super) are_all_signalled: bool,
+    pub(super) result: Result<()>,
 }
 
 /// How slots are gathered.
@@ -67,11 +80,13 @@ impl Slots {
         let opened = Arc::new(Opened { directory: identity(&directory)?, flags, capacity });
         let mut table = opened.table();
         let there = table.read(&directory, access)?;
+        let tickets = Arc::new(TicketQueue::new(directory.join(QUEUE).into(), access));
         let slots = Self {
             network: waiters.is_network(),
             directory,
             access,
             waiters: Waiters::new(waiters),
+            tickets,
             wanted: AtomicBool::new(true),
             // A forked copy starts without its parent's permits (rule 4).
             table: ForkSafe::with_context(table, opened, |opened| opened.table()),
@@ -124,8 +139,12 @@ impl Slots {
         if is_current { Ok(()) } else { table.read(&self.directory, self.access).map(drop) }
     }
 
-    /// Whether the flag shows that there are waiters. A dead process may have left it raised.
+    /// Whether the flag shows that there are waiters without a ticket. A dead process may have left
+    /// it raised.
     pub(crate) fn is_wanted(&self, check: bool) -> bool {
+        if check {
+            self.tickets.refresh();
+        }
         if check {
             let is_raised = self.table().flags.is_raised();
             self.wanted.store(is_raised, Ordering::Relaxed);
@@ -160,7 +179,11 @@ impl Slots {
             let needed = count + held;
             if batch.len() >= needed {
                 batch.release_surplus(count, !how.is_leader)?;
+                batch.attach_signals();
                 return Ok(true);
+            }
+            if how.is_leader {
+                batch.attach_signals(); // the leader does not wait for what it has
             }
             return problem.or(unknown).map_or(Ok(false), Err);
         }
@@ -252,7 +275,7 @@ impl Slots {
         // At most MAX_PERMITS.
         let held = u32::try_from(seen.excess.len() - free.len()).unwrap_or(u32::MAX);
         let is_free: Vec<u32> = free.iter().map(|(number, _)| *number).collect();
-        let (mut table, result) = self.give_back(free);
+        let (mut table, released) = self.give_back(free);
         if (table.epoch, table.generation) == (seen.epoch, seen.generation) {
             table.excess.retain(|number| !is_free.contains(number));
         }
@@ -260,7 +283,7 @@ impl Slots {
         if !how.is_leader && !is_free.is_empty() {
             self.notify_recheck(); // the leader may have found them held
         }
-        result.map(|()| (held, unknown))
+        released.result.map(|()| (held, unknown))
     }
 
     /// Makes a batch of a slot that the leader waited for in the kernel, if the semaphore has not
@@ -273,6 +296,7 @@ impl Slots {
         batch.add(number, locked);
         if table.is_only_one() {
             drop(table);
+            batch.attach_signals();
             return Ok(Some(batch));
         }
         drop(table);
@@ -338,17 +362,22 @@ impl Slots {
     pub(super) fn give_back(
         &self,
         taken: impl IntoIterator<Item = (u32, FileLock)>,
-    ) -> (MutexGuard<'_, Table>, Result<()>) {
-        let mut result = Ok(());
+    ) -> (MutexGuard<'_, Table>, Released) {
+        let mut all = Released { signals: Vec::new(), are_all_signalled: true, result: Ok(()) };
         let mut table = None;
         for (number, locked) in taken {
             drop(table.take());
-            let released = locked.release();
+            // What other programs have inherited is closed here, and released by the last of them.
+            let is_inherited = locked.is_inherited();
+            let (signal, released) = locked.release_before_signal();
+            all.are_all_signalled &= signal.is_some();
+            let signal = signal.filter(|_| !is_inherited);
+            all.signals.extend(signal.map(|signal| (number, signal)));
             let table = table.insert(self.table());
             table.entry(number).is_held = false;
             table.start = number;
-            result = result.and(released);
+            all.result = all.result.and(released);
         }
-        (table.unwrap_or_else(|| self.table()), result)
+        (table.unwrap_or_else(|| self.table()), all)
     }
 }

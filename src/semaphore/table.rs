@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use super::capacity::{MAX_PERMITS, Stamp, establish, stamp};
 use super::shared_flags::SharedFlags;
+use super::signals::{QUEUE, Watched, create_signals};
 use crate::access::Access;
 use crate::error::{Error, Operation, Result};
 use crate::file::lock_file::LockFile;
+use crate::file::ticket_queue::TicketQueue;
 use crate::record::{SPARES, slot_name, slots_in};
 use crate::sys::{self, FileId};
 
@@ -38,6 +40,7 @@ impl Opened {
             stamp: None,
             excess: Vec::new(),
             entries: Vec::new(),
+            watched: None,
             start: 0,
         }
     }
@@ -57,6 +60,8 @@ pub(super) struct Table {
     /// Slots beyond the capacity that have not been seen free since it shrank (S3).
     pub(super) excess: Vec<u32>,
     pub(super) entries: Vec<SlotEntry>,
+    /// What the last leader of this handle waited for.
+    pub(super) watched: Option<Arc<Watched>>,
     /// The slot to try first: the one that was released last is likely to be free, and is open.
     pub(super) start: u32,
 }
@@ -142,7 +147,10 @@ pub(super) fn create_files(directory: &Path, permits: u32, access: Access) -> Re
         LockFile::open(&directory.join(name), access)?;
     }
     SharedFlags::open(directory, access)?;
-    create_slots(directory, access, 0..permits.min(MAX_CREATED_AT_ONCE))
+    create_slots(directory, access, 0..permits.min(MAX_CREATED_AT_ONCE))?;
+    create_signals(directory, access, 0..permits);
+    let _ = TicketQueue::new(directory.join(QUEUE).into(), access).create();
+    Ok(())
 }
 
 pub(super) fn create_slots(

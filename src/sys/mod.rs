@@ -53,6 +53,8 @@
 //! * [`explained()`], [`hint_of`]: errors with a text and a hint of flockwork's own.
 //! * [`describe`]: the kind of a file that is not regular.
 //! * [`LivenessLock`]: a published file whose publisher the kernel shows to be alive or dead.
+//! * [`FIFOS`], [`create_fifo`], [`HeldFifo`], [`WatchedFifo`], [`wait_for_fifos`]: a FIFO that
+//!   notifies a waiter when its holder closes it or dies.
 //! * [`Origin`]: distinguishes a process from the copy that `fork` makes of it.
 //! * [`coarse_milliseconds`]: a clock that is fast to read and not exact.
 //! * [`this_process`], [`has_ended`], [`PID_NAMESPACES`]: identify a process among all that ever
@@ -333,7 +335,20 @@ mod explained;
 mod random;
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
+mod no_fifo;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
 mod no_proc;
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) use self::no_fifo::{
+    FIFOS, HeldFifo, Wakeup, WatchedFifo, create_fifo, is_exhausted, is_fifo_open, may_have_forked,
+    nanoseconds, read_at, signal_fifo, wait_for_fifos, write_at,
+};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) use imp::{
+    FIFOS, HeldFifo, Wakeup, WatchedFifo, create_fifo, is_exhausted, is_fifo_open, may_have_forked,
+    nanoseconds, read_at, signal_fifo, wait_for_fifos, write_at,
+};
 
 pub(crate) use imp::{
     BACKSTOP, DirectoryId, FILES_HAVE_NUMBERS, FileId, LivenessLock, Origin, PID_NAMESPACES,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::Waiter;
 use super::deadline::now;
 use crate::error::Result;
+use crate::sys::WatchedFifo;
 
 /// Called with the time waited, after `after` and again after each further `after`.
 #[derive(Clone)]
@@ -43,6 +44,10 @@ impl<W: Waiter> WithCallback<W> {
     pub(super) fn next_tick(&self) -> Option<Instant> {
         let notice = self.notice.as_ref().and_then(|(_, next)| *next);
         [notice, self.waiter.next_tick()].into_iter().flatten().min()
+    }
+
+    pub(super) fn sources(&self) -> &[Arc<WatchedFifo>] {
+        self.waiter.sources()
     }
 
     pub(super) fn poll(&mut self, waker: &Waker) -> Poll<Result<W::Held>> {

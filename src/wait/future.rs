@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use super::Waiter;
 use super::callback::{WaitCallback, WithCallback};
+use super::reactor::Registration;
 use super::timer::Alarm;
 use crate::error::Result;
 
@@ -15,11 +16,16 @@ use crate::error::Result;
 pub(crate) struct Acquire<W> {
     wait: WithCallback<W>,
     alarm: Alarm,
+    signals: Registration,
 }
 
 impl<W: Waiter> Acquire<W> {
     pub(crate) fn new(waiter: W, notice: Option<WaitCallback>) -> Self {
-        Self { wait: WithCallback::new(waiter, notice), alarm: Alarm::default() }
+        Self {
+            wait: WithCallback::new(waiter, notice),
+            alarm: Alarm::default(),
+            signals: Registration::default(),
+        }
     }
 }
 
@@ -29,6 +35,11 @@ impl<W: Waiter> Future for Acquire<W> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let polled = this.wait.poll(context.waker());
+        if polled.is_pending() {
+            this.signals.set(this.wait.sources(), context.waker());
+        } else {
+            this.signals.cancel();
+        }
         match this.wait.next_tick().filter(|_| polled.is_pending()) {
             Some(at) => this.alarm.set(at, context.waker()),
             None => this.alarm.cancel(),

@@ -43,7 +43,7 @@ impl<T: Target> QueuedWaiter<T> {
     }
 
     /// Creates a waiter for a caller whose own try has just failed.
-    pub(super) fn after_a_try(queues: &'static WaitQueues<T>, target: Arc<T>) -> Self {
+    pub(crate) fn after_a_try(queues: &'static WaitQueues<T>, target: Arc<T>) -> Self {
         Self { queues, target, is_brief: false, stage: Stage::Tried }
     }
 

@@ -404,8 +404,40 @@ struct MemoryTurnstile {
     checks: AtomicUsize,
 }
 
+/// There is none.
+enum NoOrder {}
+
+impl Order for NoOrder {
+    type Ticket = ();
+
+    fn may_have_waiters(&self) -> bool {
+        false
+    }
+
+    fn refuses_a_try(&self) -> bool {
+        false
+    }
+
+    fn join(&self) -> Option<()> {
+        None
+    }
+
+    fn ahead(
+        &self,
+        (): &mut (),
+        _thorough: bool,
+    ) -> std::io::Result<Option<Arc<crate::sys::WatchedFifo>>> {
+        Ok(None)
+    }
+}
+
 impl Turnstile for MemoryTurnstile {
     type Lock = Memory;
+    type Order = NoOrder;
+
+    fn order(&self) -> Option<&Arc<NoOrder>> {
+        None
+    }
 
     fn gate(&self) -> &Arc<Memory> {
         &self.gate

@@ -14,6 +14,10 @@ use super::queued_waiter::QueuedWaiter;
 use super::take_over::{take_over, try_now};
 use super::{Outcome, Target, Waiter};
 use crate::error::Result;
+use crate::sys;
+
+/// How long a thread sleeps where the system cannot poll.
+const WITHOUT_POLL: Duration = Duration::from_millis(50);
 
 /// Waits for one lock in the calling thread, until the deadline. The deadline is computed only if
 /// the first try fails: most succeed, and reading the clock takes time.
@@ -70,6 +74,11 @@ pub(crate) fn wait_here<W: Waiter>(
             _ if deadline.instant().is_some_and(|at| at <= now) => {
                 let held = wait.last_chance()?;
                 return Ok(held.map_or_else(|| Outcome::TimedOut(wait.elapsed()), Outcome::Held));
+            }
+            pause if !wait.sources().is_empty() => {
+                if sys::wait_for_fifos(wait.sources(), None, pause).is_err() {
+                    std::thread::sleep(pause.unwrap_or(WITHOUT_POLL).min(WITHOUT_POLL));
+                }
             }
             Some(pause) => std::thread::park_timeout(pause),
             None => std::thread::park(),

@@ -14,8 +14,11 @@ use std::time::{Duration, Instant};
 use super::deadline::now;
 use super::queue::WaitQueues;
 use super::queued_waiter::QueuedWaiter;
-use super::{Deadline, Outcome, Target, WaitCallback, Waiter, try_now, wait_here};
+use super::{
+    Deadline, Order, OrderedWait, Outcome, Target, Turn, WaitCallback, Waiter, try_now, wait_here,
+};
 use crate::error::Result;
+use crate::sys::WatchedFifo;
 
 /// How long a waiter queues for the turnstile before it checks the lock itself: the process in the
 /// turnstile may have been stopped (rule R3).
@@ -29,9 +32,19 @@ const MAX_CHECK_FACTOR: u32 = 32;
 const PASSING_PAUSES: [Duration; 4] =
     [Duration::ZERO, Duration::ZERO, Duration::from_micros(50), Duration::from_micros(50)];
 
+/// A lock that was free at such a check is free for longer if no process is about to acquire it.
+const CONFIRMATION: Duration = Duration::from_millis(3);
+/// How often the waiter at the front tries the gate before it waits for it in the kernel: a caller
+/// that only tries, or comes first, has it for some microseconds.
+const GATE_ATTEMPTS: u32 = 4;
+
 /// A lock and its turnstile.
 pub(crate) trait Turnstile: Send + Sync + 'static {
     type Lock: Target;
+    type Order: Order;
+
+    /// The order in which waiters come to the gate; `None`: the kernel's.
+    fn order(&self) -> Option<&Arc<Self::Order>>;
 
     fn gate(&self) -> &Arc<Self::Lock>;
     fn lock(&self) -> &Arc<Self::Lock>;
@@ -45,6 +58,7 @@ pub(crate) trait Turnstile: Send + Sync + 'static {
 }
 
 type Held<P> = <<P as Turnstile>::Lock as Target>::Held;
+type Ticket<P> = <<P as Turnstile>::Order as Order>::Ticket;
 
 /// Acquires the lock without waiting for any process except those that are passing the turnstile.
 pub(crate) fn try_pass<P: Turnstile>(
@@ -52,6 +66,9 @@ pub(crate) fn try_pass<P: Turnstile>(
     turnstile: &P,
 ) -> Result<Option<Held<P>>> {
     let (gate, lock) = (turnstile.gate(), turnstile.lock());
+    if turnstile.order().is_some_and(|order| order.refuses_a_try()) {
+        return Ok(None);
+    }
     let mut pauses = PASSING_PAUSES.into_iter();
     loop {
         if let Some(_passing) = try_now(queues, gate)? {
@@ -97,9 +114,9 @@ pub(crate) fn pass<P: Turnstile>(
         // there: the kernel grants the lock when its holder releases it or dies. If this process
         // dies, the kernel unlocks the turnstile (W3).
         let _passing = match std::mem::replace(&mut wait.stage, Stage::Done) {
-            Stage::Passing { _gate: passing, .. } => passing,
-            Stage::AtGate(at_gate) => match wait_here(at_gate, deadline, None)? {
-                Outcome::Held(Passed::Gate(passing)) => passing,
+            Stage::Passing { _gate: passing, _ticket: ticket, .. } => (passing, ticket),
+            Stage::AtGate(at_gate) => match wait_here(*at_gate, deadline, None)? {
+                Outcome::Held(Passed::Gate(passing, ticket)) => (passing, ticket),
                 Outcome::Held(Passed::Lock(held)) => return Ok(Outcome::Held(held)),
                 Outcome::TimedOut(waited) => return Ok(Outcome::TimedOut(waited)),
             },
@@ -119,20 +136,76 @@ fn check_at<P: Turnstile>(turnstile: &P) -> Instant {
 
 /// A waiter that queues for the turnstile.
 struct AtGate<P: Turnstile> {
-    queued: QueuedWaiter<P::Lock>,
+    queues: &'static WaitQueues<P::Lock>,
     turnstile: Arc<P>,
+    queued: Queued<P>,
     check_at: Instant,
     /// The number of checks until the next thorough one, and from that to the one after it.
     checks: (u32, u32),
+    /// Whether the last check found the lock free.
+    was_free: bool,
 }
 
+/// Where a waiter is queued.
+enum Queued<P: Turnstile> {
+    /// In the order of tickets.
+    InOrder(OrderedWait<P::Order>),
+    /// In the kernel: without a ticket, or at the front while a caller without one is at the gate.
+    InKernel(QueuedWaiter<P::Lock>, Option<Ticket<P>>),
+}
+
+impl<P: Turnstile> Unpin for AtGate<P> {}
+
 impl<P: Turnstile> AtGate<P> {
-    fn new(queued: QueuedWaiter<P::Lock>, turnstile: &Arc<P>) -> Self {
+    fn new(queues: &'static WaitQueues<P::Lock>, turnstile: &Arc<P>, has_tried: bool) -> Self {
+        let gate = turnstile.gate();
+        let place = match turnstile.order() {
+            // Waiters of this process that are in the kernel's queue go first.
+            Some(order) if !queues.has(&gate.key()) => {
+                Queued::InOrder(OrderedWait::new(Arc::clone(order)))
+            }
+            _ => {
+                let new = if has_tried { QueuedWaiter::after_a_try } else { QueuedWaiter::new };
+                Queued::InKernel(new(queues, Arc::clone(gate)), None)
+            }
+        };
         Self {
-            queued,
+            queues,
+            queued: place,
             check_at: check_at(&**turnstile),
             turnstile: Arc::clone(turnstile),
             checks: (1, 1),
+            was_free: false,
+        }
+    }
+
+    /// Waits in the order of tickets, and then for the gate.
+    fn poll_queued(&mut self, waker: &Waker) -> Poll<Result<Passed<P>>> {
+        loop {
+            let gate = self.turnstile.gate();
+            match &mut self.queued {
+                Queued::InOrder(wait) => match wait.poll() {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Turn::Now(ticket)) => {
+                        for _ in 0..GATE_ATTEMPTS {
+                            if let Some(held) = gate.attempt()? {
+                                return Poll::Ready(Ok(Passed::Gate(held, Some(ticket))));
+                            }
+                            std::thread::yield_now();
+                        }
+                        let queued = QueuedWaiter::after_a_try(self.queues, Arc::clone(gate));
+                        self.queued = Queued::InKernel(queued, Some(ticket));
+                    }
+                    Poll::Ready(Turn::Unordered) => {
+                        let queued = QueuedWaiter::new(self.queues, Arc::clone(gate));
+                        self.queued = Queued::InKernel(queued, None);
+                    }
+                },
+                Queued::InKernel(queued, ticket) => {
+                    let polled = queued.poll(waker);
+                    return polled.map(|held| Ok(Passed::Gate(held?, ticket.take())));
+                }
+            }
         }
     }
 
@@ -145,7 +218,19 @@ impl<P: Turnstile> AtGate<P> {
             *left = *span;
         }
         match self.turnstile.take_unheld()? {
-            None if thorough && self.turnstile.is_gate_stopped() => self.turnstile.lock().attempt(),
+            None => {
+                self.was_free = false;
+                if thorough && self.turnstile.is_gate_stopped() {
+                    return self.turnstile.lock().attempt();
+                }
+                Ok(None)
+            }
+            // The waiter whose turn it is may be about to acquire it.
+            Some(held) if !self.was_free && self.turnstile.order().is_some() => {
+                self.turnstile.lock().give_back(held);
+                self.was_free = true;
+                Ok(None)
+            }
             taken => Ok(taken),
         }
     }
@@ -153,7 +238,7 @@ impl<P: Turnstile> AtGate<P> {
 
 /// The lock that a waiter in the turnstile's queue has acquired.
 enum Passed<P: Turnstile> {
-    Gate(Held<P>),
+    Gate(Held<P>, Option<Ticket<P>>),
     /// The lock itself, since the process in the turnstile does not run (R3).
     Lock(Held<P>),
 }
@@ -163,14 +248,15 @@ impl<P: Turnstile> Waiter for AtGate<P> {
 
     /// The queue follows rule W1; the check of the lock has its own time.
     fn poll(&mut self, waker: &Waker) -> Poll<Result<Passed<P>>> {
-        if let Poll::Ready(gate) = self.queued.poll(waker) {
-            return Poll::Ready(gate.map(Passed::Gate));
+        if let Poll::Ready(passed) = self.poll_queued(waker) {
+            return Poll::Ready(passed);
         }
         if self.check_at > now() {
             return Poll::Pending;
         }
         let checked = self.check_lock();
-        self.check_at = check_at(&*self.turnstile);
+        self.check_at =
+            if self.was_free { now() + CONFIRMATION } else { check_at(&*self.turnstile) };
         match checked.transpose() {
             Some(held) => Poll::Ready(held.map(Passed::Lock)),
             None => Poll::Pending,
@@ -178,12 +264,35 @@ impl<P: Turnstile> Waiter for AtGate<P> {
     }
 
     fn next_tick(&self) -> Option<Instant> {
-        [self.queued.next_tick(), Some(self.check_at)].into_iter().flatten().min()
+        let queued = match &self.queued {
+            Queued::InOrder(wait) => wait.next_tick(),
+            Queued::InKernel(queued, _) => queued.next_tick(),
+        };
+        [queued, Some(self.check_at)].into_iter().flatten().min()
+    }
+
+    fn sources(&self) -> &[Arc<WatchedFifo>] {
+        match &self.queued {
+            Queued::InOrder(wait) => wait.sources(),
+            Queued::InKernel(..) => &[],
+        }
     }
 
     fn last_chance(&mut self) -> Result<Option<Passed<P>>> {
-        if let Some(gate) = self.queued.last_chance()? {
-            return Ok(Some(Passed::Gate(gate)));
+        let gate = match &mut self.queued {
+            Queued::InOrder(wait) => match wait.poll() {
+                Poll::Ready(Turn::Now(ticket)) => {
+                    let gate = self.turnstile.gate().attempt()?;
+                    gate.map(|gate| Passed::Gate(gate, Some(ticket)))
+                }
+                _ => None,
+            },
+            Queued::InKernel(queued, ticket) => {
+                queued.last_chance()?.map(|gate| Passed::Gate(gate, ticket.take()))
+            }
+        };
+        if gate.is_some() {
+            return Ok(gate);
         }
         // Not before that time: a caller that gives up after some microseconds, and tries again,
         // would pass waiters that have waited longer.
@@ -207,11 +316,13 @@ pub(crate) struct TurnstileWait<P: Turnstile> {
 
 enum Stage<P: Turnstile> {
     New,
-    AtGate(AtGate<P>),
+    AtGate(Box<AtGate<P>>),
     /// The waiter holds the turnstile. The fields are dropped in this order.
     Passing {
         queued: QueuedWaiter<P::Lock>,
         _gate: Held<P>,
+        /// Wakes the next waiter when it is dropped, last.
+        _ticket: Option<Ticket<P>>,
     },
     /// The wait has ended: acquired, failed or given up.
     Done,
@@ -227,22 +338,26 @@ impl<P: Turnstile> TurnstileWait<P> {
     /// Acquires the lock, or queues.
     fn arrive(&mut self) -> Result<Option<Held<P>>> {
         let (gate, lock) = (self.turnstile.gate(), self.turnstile.lock());
-        // If this process has waiters, this one joins them: within a process they are served in
-        // order of arrival.
-        let tries = self.queues.is_empty();
+        // In the order of arrival: the queues of this process, and the tickets of all, know who is
+        // first.
+        let order = self.turnstile.order();
+        let tries = self.queues.is_empty() && order.is_none_or(|order| !order.may_have_waiters());
         let passing = if tries { gate.attempt()? } else { None };
-        self.stage = if let Some(gate) = passing {
-            if let Some(held) = lock.attempt()? {
-                return Ok(Some(held));
-            }
-            Stage::Passing {
-                queued: QueuedWaiter::after_a_try(self.queues, Arc::clone(lock)),
-                _gate: gate,
-            }
-        } else {
-            let new = if tries { QueuedWaiter::after_a_try } else { QueuedWaiter::new };
-            Stage::AtGate(AtGate::new(new(self.queues, Arc::clone(gate)), &self.turnstile))
+        let Some(passing) = passing else {
+            self.stage = Stage::AtGate(AtGate::new(self.queues, &self.turnstile, tries).into());
+            return Ok(None);
         };
+        if let Some(held) = lock.attempt()? {
+            return Ok(Some(held));
+        }
+        if order.is_some() {
+            // It comes back with a ticket, for which the next waiter can wait.
+            drop(passing);
+            self.stage = Stage::AtGate(AtGate::new(self.queues, &self.turnstile, false).into());
+        } else {
+            let queued = QueuedWaiter::after_a_try(self.queues, Arc::clone(lock));
+            self.stage = Stage::Passing { queued, _gate: passing, _ticket: None };
+        }
         Ok(None)
     }
 
@@ -258,10 +373,10 @@ impl<P: Turnstile> TurnstileWait<P> {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Ready(Ok(Passed::Lock(held))) => return Poll::Ready(Ok(held)),
-                    Poll::Ready(Ok(Passed::Gate(gate))) => {
+                    Poll::Ready(Ok(Passed::Gate(gate, ticket))) => {
                         let queued =
                             QueuedWaiter::new(self.queues, Arc::clone(self.turnstile.lock()));
-                        self.stage = Stage::Passing { queued, _gate: gate };
+                        self.stage = Stage::Passing { queued, _gate: gate, _ticket: ticket };
                     }
                 },
                 Stage::Passing { queued, .. } => return queued.poll(waker),
@@ -290,13 +405,20 @@ impl<P: Turnstile> Waiter for TurnstileWait<P> {
         }
     }
 
+    fn sources(&self) -> &[Arc<WatchedFifo>] {
+        match &self.stage {
+            Stage::AtGate(at_gate) => at_gate.sources(),
+            Stage::New | Stage::Passing { .. } | Stage::Done => &[],
+        }
+    }
+
     /// Leaves both queues under their mutex (W2). A waiter that is granted the turnstile at this
     /// moment tries the lock once.
     fn last_chance(&mut self) -> Result<Option<Held<P>>> {
         let result = match &mut self.stage {
             Stage::AtGate(at_gate) => match at_gate.last_chance()? {
                 Some(Passed::Lock(held)) => Some(held),
-                Some(Passed::Gate(_gate)) => self.turnstile.lock().attempt()?,
+                Some(Passed::Gate(_gate, _ticket)) => self.turnstile.lock().attempt()?,
                 None => None,
             },
             Stage::Passing { queued, .. } => queued.last_chance()?,

@@ -1,9 +1,11 @@
 //! One waiter as a state machine, which threads and futures share.
 
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
+use crate::sys::WatchedFifo;
 
 /// A waiter, for a thread or a future. Dropping it gives up.
 pub(crate) trait Waiter: Send + Unpin {
@@ -14,6 +16,10 @@ pub(crate) trait Waiter: Send + Unpin {
     fn poll(&mut self, waker: &Waker) -> Poll<Result<Self::Held>>;
     /// When to poll again without a notification.
     fn next_tick(&self) -> Option<Instant>;
+    /// FIFOs of which a report means that `poll` should be called, instead of the waker.
+    fn sources(&self) -> &[Arc<WatchedFifo>] {
+        &[]
+    }
     /// Ends the wait at its deadline, and returns what was acquired before that (W2).
     fn last_chance(&mut self) -> Result<Option<Self::Held>>;
 }

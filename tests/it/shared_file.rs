@@ -19,11 +19,12 @@ fn files() -> (tempfile::TempDir, PathBuf) {
     (dir, path)
 }
 
-/// Returns the names in the directory.
+/// Returns the names in the directory, except that of the queue, which the first waiter creates.
 fn names(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).unwrap();
     let mut names: Vec<String> =
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name.strip_suffix(".queue").is_none());
     names.sort();
     names
 }

@@ -39,6 +39,11 @@ pub(super) const LOCKS_ARE_MANDATORY: bool = false;
 pub(crate) const FILES_HAVE_NUMBERS: bool = true;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) use self::fifo::{
+    FIFOS, HeldFifo, Wakeup, WatchedFifo, create_fifo, is_exhausted, is_fifo_open, may_have_forked,
+    nanoseconds, read_at, signal_fifo, wait_for_fifos, write_at,
+};
+#[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) use self::linux_proc::{
     PID_NAMESPACES, command_of, has_ended, inheritors, is_stopped, lock_owners, locked_in_list,
     started, this_process,
@@ -58,6 +63,8 @@ pub(crate) use self::directories::{
 
 mod attributes;
 mod directories;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod fifo;
 #[cfg(any(
     target_os = "linux",
     target_os = "android",

@@ -118,6 +118,7 @@ fn without_inodes_existing_files_work_and_waiters_are_woken() {
                 assert!(outcome.is_ok(), "{kind:?}, {step}: {outcome:?}");
             }
         }
+        crate::semaphore::without_fifos(&dir.join("Semaphore"));
         for number in 0.. {
             if std::fs::write(dir.join(format!("filler{number}")), "").is_err() {
                 break;

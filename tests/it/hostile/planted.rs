@@ -123,7 +123,9 @@ fn assert_opens_are_careful(log: &str, work: &Path) {
 fn plain(name: &str) -> String {
     // Each slot behaves like the first one.
     let name = ["1", "2"].iter().fold(name.to_string(), |name, slot| {
-        name.replace(&format!("slots/{slot}"), "slots/0").replace(&format!("slot.{slot}"), "slot.0")
+        let name = name.replace(&format!("slots/{slot}"), "slots/0");
+        let name = name.replace(&format!("slot.{slot}"), "slot.0");
+        name.replace(&format!("fifo.{slot}"), "fifo.0")
     });
     match name.split_once(".flockwork.") {
         Some((before, rest)) if before.ends_with(".holders/") && rest.contains('.') => {

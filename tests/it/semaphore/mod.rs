@@ -1,12 +1,15 @@
 //! Permits of a semaphore across processes and threads: their number stays correct when holders and
 //! waiters die, time out or resize.
 
+// Linux only: no other system's FIFOs are used.
+#[cfg(target_os = "linux")]
+mod fifos;
 mod files;
 mod order;
 mod resize;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use flockwork::{ErrorKind, Options, Semaphore};
@@ -21,6 +24,17 @@ pub(crate) fn dirs() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.sem");
     (dir, path)
+}
+
+/// Makes a semaphore one whose FIFOs cannot be created or opened, so that its waiters wait as on
+/// systems without them.
+pub(crate) fn without_fifos(path: &Path) {
+    let _ = std::fs::remove_dir_all(path.join("queue"));
+    std::fs::write(path.join("queue"), "").unwrap();
+    for name in (0..4).map(|slot| format!("fifo.{slot}")).chain(["changed".into()]) {
+        let _ = std::fs::remove_file(path.join(&name));
+        std::fs::create_dir(path.join(&name)).unwrap();
+    }
 }
 
 #[test]

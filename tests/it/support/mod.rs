@@ -48,9 +48,43 @@ pub(crate) fn until_held(path: &Path, pid: u32) {
     }
 }
 
-/// Returns the number of requests for a lock on `path` that are blocked in the kernel.
+/// Returns the number of requests for a lock on `path` that are blocked in the kernel or wait with a
+/// ticket: for a gate those behind the one that has passed it, for a slot the leader.
 pub(crate) fn blocked(path: &Path) -> usize {
-    kernel_locks(path).iter().filter(|line| line.contains("->")).count()
+    let locks = kernel_locks(path);
+    let blocked = locks.iter().filter(|line| line.contains("->")).count();
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let tickets = match name.strip_suffix(".gate") {
+        Some(lock) => tickets(&path.with_file_name(format!("{lock}.queue"))),
+        None => tickets(&path.with_file_name("queue")),
+    };
+    if name.ends_with("gate") {
+        let passing = usize::from(locks.len() > blocked && tickets > 0);
+        return blocked + tickets - passing;
+    }
+    blocked + if name.starts_with("slot.") { tickets.min(1) } else { 0 }
+}
+
+/// How many processes and threads have a ticket in that queue: the FIFOs that somebody writes to.
+#[cfg(target_os = "linux")]
+pub(crate) fn tickets(queue: &Path) -> usize {
+    use std::io::Read as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let Ok(entries) = std::fs::read_dir(queue) else { return 0 };
+    let is_held = |path: std::path::PathBuf| {
+        #[allow(clippy::cast_possible_wrap, reason = "open(2) takes an int, and the flag fits")]
+        let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        let fifo = std::fs::File::options().read(true).custom_flags(flags).open(path);
+        fifo.is_ok_and(|mut fifo| {
+            fifo.read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+        })
+    };
+    entries.filter(|entry| is_held(entry.as_ref().unwrap().path())).count()
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn tickets(_queue: &Path) -> usize {
+    0
 }
 
 /// Returns the lines of `/proc/locks` about `path`.

@@ -201,7 +201,8 @@ fn is_unrelated_directory(path: &Path) -> bool {
 
 /// Whether a semaphore creates a file of that name before its `capacity`.
 fn is_semaphore_file(name: &str) -> bool {
-    matches!(name, "gate" | "waiters" | "queued" | "resized" | ".slots")
+    matches!(name, "gate" | "waiters" | "queued" | "resized" | "changed" | "queue" | ".slots")
+        || name.starts_with("fifo.")
         || name.starts_with("slot.")
         || name.starts_with(".flockwork.")
 }

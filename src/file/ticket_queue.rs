@@ -1,0 +1,558 @@
+//! A queue of processes and threads in exact order: each waiter has a place with a ticket, and
+//! keeps a FIFO open that the waiter behind it watches. Nothing here knows time: the clock only
+//! numbers the tickets. Rules T1 to T6.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+
+use crate::access::Access;
+use crate::error::Result;
+use crate::file::open::{open_plain, own_directory};
+use crate::fork_safe::ForkSafe;
+use crate::printable::printable;
+use crate::process::this_process;
+use crate::sys::{
+    self, Directory, FileId, FileKind, HeldFifo, Mode, Numbering, Origin, Process, WatchedFifo,
+};
+
+/// More waiters than this wait in another way.
+const MAX_PLACES: usize = 1024;
+/// Of the file `tickets`: the mark, the number of the latest ticket, the number of the latest one
+/// that has left; and then an entry for each place, to the end of the file.
+const HEADER: usize = 24;
+/// A file that begins with anything else is another program's, and is left as it is.
+const MARK: &[u8; 8] = b"tickets\n";
+const LATEST: u64 = 8;
+const LEFT: u64 = 16;
+/// The ticket's number, or 0, or [`CHOOSING`]; which process has it: its number, its pid namespace,
+/// and its start; and how long its label is.
+const ENTRY: usize = 40;
+/// How much of the file one read takes.
+const READ: usize = HEADER + 50 * ENTRY;
+/// The waiter is about to take a number.
+const CHOOSING: u64 = u64::MAX;
+/// A label takes at most so many bytes of the file `labels`.
+const MAX_LABEL: usize = 512;
+/// How many places of which something unexpected is found are passed over, and how many of dead
+/// waiters are looked for.
+const MAX_PROBLEMS: usize = 8;
+const MAX_PROBES: usize = 4;
+/// One in this many waiters of a handle compares the files with their names.
+const COMPARED: u32 = 16;
+
+/// A queue in a directory, which is created when somebody waits.
+pub(crate) struct TicketQueue {
+    directory: Arc<Path>,
+    /// The file `tickets`.
+    path: Arc<Path>,
+    access: Access,
+    opened: ForkSafe<Opened>,
+}
+
+struct Opened {
+    files: Option<(Arc<Files>, FileId)>,
+    /// The place that this handle had last.
+    place: usize,
+    /// The lock of a place.
+    lock: Option<(usize, Arc<File>)>,
+    /// How often a waiter of this handle has joined.
+    joined: u32,
+}
+
+impl Opened {
+    const NONE: Self = Self { files: None, place: 0, lock: None, joined: 0 };
+}
+
+/// The directory, and the file `tickets`.
+struct Files {
+    /// Held, since through a symbolic link at its path FIFOs would be created elsewhere.
+    directory: Directory,
+    tickets: File,
+}
+
+impl Files {
+    fn fifo(&self, place: usize) -> PathBuf {
+        self.directory.path().join(place.to_string())
+    }
+
+    /// The number at a place.
+    fn number(&self, place: usize) -> io::Result<u64> {
+        let mut bytes = [0; 8];
+        let read = sys::read_at(&self.tickets, &mut bytes, entry_at(place))?;
+        Ok(number_at(&bytes[..read], 0))
+    }
+
+    /// Whether the place has that ticket.
+    fn has(&self, place: usize, number: u64) -> bool {
+        self.number(place).is_ok_and(|found| found == number)
+    }
+
+    fn open_claim_lock(&self, place: usize, access: Access) -> io::Result<File> {
+        let path = self.directory.path().join(format!("{place}.lock")).into();
+        let opened = open_plain(&path, access);
+        Ok(opened.map_err(|_| io::Error::from(io::ErrorKind::PermissionDenied))?.0)
+    }
+
+    /// Clears the number of a waiter that has died. Another process may have claimed the place
+    /// meanwhile, and may be choosing a number as the dead one was (rule T4).
+    fn clear(&self, place: usize, number: u64, fifo: &WatchedFifo, access: Access) {
+        if !self.has(place, number) {
+            return;
+        }
+        let Ok(lock) = self.open_claim_lock(place, access) else { return };
+        if sys::try_lock(&lock, Mode::Exclusive).unwrap_or(false) {
+            if !fifo.has_writer() && self.has(place, number) {
+                let _ = self.set_number(place, 0);
+            }
+            let _ = sys::unlock(&lock);
+        }
+    }
+
+    fn set_number(&self, place: usize, number: u64) -> io::Result<()> {
+        sys::write_at(&self.tickets, &number.to_le_bytes(), entry_at(place))
+    }
+}
+
+/// A place in the queue. Dropping it leaves the queue, in the process that joined it.
+pub(crate) struct Ticket {
+    number: u64,
+    place: usize,
+    access: Access,
+    files: Arc<Files>,
+    /// Taken out when the ticket leaves.
+    fifo: Option<HeldFifo>,
+    origin: Origin,
+    ahead: Option<Ahead>,
+}
+
+/// The next waiter ahead of a ticket.
+struct Ahead {
+    number: u64,
+    place: usize,
+    fifo: Arc<WatchedFifo>,
+}
+
+/// A waiter as it describes itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct QueuedProcess {
+    pub(crate) process: Process,
+    /// How many nanoseconds it has waited.
+    pub(crate) waited: u64,
+    pub(crate) label: Option<String>,
+}
+
+/// The entries of the file `tickets` at one moment.
+struct Table(Vec<Entry>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Entry {
+    number: u64,
+    pid: u64,
+    namespace: u64,
+    started: u64,
+    label: u64,
+}
+
+fn number_at(bytes: &[u8], offset: usize) -> u64 {
+    let number = bytes.get(offset..offset + 8).and_then(|bytes| bytes.try_into().ok());
+    number.map_or(0, u64::from_le_bytes)
+}
+
+fn entry_at(place: usize) -> u64 {
+    (HEADER + place * ENTRY) as u64
+}
+
+impl Entry {
+    fn parse(bytes: &[u8]) -> Self {
+        let [number, pid, namespace, started, label] =
+            [0, 8, 16, 24, 32].map(|at| number_at(bytes, at));
+        Self { number, pid, namespace, started, label }
+    }
+
+    fn bytes(self) -> [u8; ENTRY] {
+        let mut bytes = [0; ENTRY];
+        let Self { number, pid, namespace, started, label } = self;
+        for (bytes, number) in bytes.chunks_mut(8).zip([number, pid, namespace, started, label]) {
+            bytes.copy_from_slice(&number.to_le_bytes());
+        }
+        bytes
+    }
+
+    fn of_this_process(number: u64, label: &str) -> Self {
+        let process = this_process();
+        let namespace = match process.numbering {
+            Numbering::Namespace(inode) => inode,
+            _ => 0,
+        };
+        let started = process.started.unwrap_or(0);
+        Self { number, pid: process.pid.into(), namespace, started, label: label.len() as u64 }
+    }
+
+    fn process(self) -> Option<Process> {
+        Some(Process {
+            pid: u32::try_from(self.pid).ok()?,
+            numbering: match self.namespace {
+                0 => Numbering::Unknown,
+                inode => Numbering::Namespace(inode),
+            },
+            started: Some(self.started).filter(|started| *started != 0),
+            boot: this_process().boot.clone(), // a waiter has a FIFO of this kernel open
+        })
+    }
+}
+
+impl Table {
+    /// A file that another program has written to is an error.
+    fn read(file: &File) -> io::Result<Self> {
+        let mut bytes = vec![0; READ];
+        let mut length = 0;
+        loop {
+            let read = sys::read_at(file, &mut bytes[length..], length as u64)?;
+            length += read;
+            if length < bytes.len() || length >= HEADER + MAX_PLACES * ENTRY {
+                break;
+            }
+            bytes.resize(length + READ, 0);
+        }
+        if !bytes[..length].starts_with(MARK) {
+            let kind = io::ErrorKind::InvalidData;
+            return if length == 0 { Ok(Self(Vec::new())) } else { Err(kind.into()) };
+        }
+        let end = length.clamp(HEADER, HEADER + MAX_PLACES * ENTRY);
+        Ok(Self(bytes[HEADER..end].chunks(ENTRY).map(Entry::parse).collect()))
+    }
+
+    /// The tickets before `number` at `place`, the last one first; and before these the places of
+    /// those that are choosing a number, which may be one of them.
+    fn ahead_of(&self, number: u64, place: usize) -> Vec<(u64, usize)> {
+        let entries = self.0.iter().enumerate();
+        let before = entries.filter(|(other, entry)| {
+            entry.number != 0
+                && *other != place
+                && (entry.number == CHOOSING || (entry.number, *other) < (number, place))
+        });
+        let mut before: Vec<_> = before.map(|(place, entry)| (entry.number, place)).collect();
+        before.sort_unstable_by(|one, other| other.cmp(one));
+        before
+    }
+}
+
+impl TicketQueue {
+    pub(crate) fn new(directory: Arc<Path>, access: Access) -> Self {
+        let path = directory.join("tickets").into();
+        Self { directory, path, access, opened: ForkSafe::new(Opened::NONE, |()| Opened::NONE) }
+    }
+
+    /// Creates what a user who may not create files needs to join the queue.
+    pub(crate) fn create(&self) -> Result<()> {
+        self.files(&mut self.opened.lock(), sys::FIFOS).map(drop)
+    }
+
+    /// Whether the files are those that are known; if not, the others are used from now on.
+    pub(crate) fn refresh(&self) {
+        let mut opened = self.opened.lock();
+        opened.files.take_if(|(_, id)| !sys::names(&self.path, *id).unwrap_or(true));
+    }
+
+    /// Whether a process may be waiting: a waiter that was killed may count until the next one has
+    /// come and gone (rule T5).
+    pub(crate) fn may_have_waiters(&self) -> bool {
+        let mut opened = self.opened.lock();
+        let Ok(Some(files)) = self.files(&mut opened, false) else { return false };
+        let mut header = [0; HEADER];
+        let read = sys::read_at(&files.tickets, &mut header, 0);
+        read.is_ok_and(|read| read == header.len())
+            && header.starts_with(MARK)
+            && number_at(&header, 8) != number_at(&header, 16)
+    }
+
+    /// The processes that wait, in their order.
+    pub(crate) fn waiters(&self) -> Vec<QueuedProcess> {
+        let files = self.files(&mut self.opened.lock(), false);
+        let Ok(Some(files)) = files else { return Vec::new() };
+        let Ok(table) = Table::read(&files.tickets) else { return Vec::new() };
+        let mut waiting = table.ahead_of(CHOOSING, MAX_PLACES);
+        waiting.retain(|(number, place)| {
+            let fifo = WatchedFifo::open_unprimed(&files.fifo(*place));
+            *number != CHOOSING
+                && fifo.is_ok_and(|fifo| fifo.has_writer())
+                && files.has(*place, *number)
+        });
+        let now = sys::nanoseconds();
+        let describe = |(number, place): (u64, usize)| {
+            let entry = table.0[place];
+            let label = Some(entry.label).filter(|length| *length > 0);
+            let label = label.and_then(|length| files.label(place, length));
+            let (process, waited) = (entry.process()?, now.saturating_sub(number));
+            Some(QueuedProcess { process, waited, label })
+        };
+        waiting.into_iter().rev().filter_map(describe).collect()
+    }
+
+    /// The process that waits at the front.
+    pub(crate) fn first(&self) -> Option<Process> {
+        self.waiters().into_iter().next().map(|first| first.process)
+    }
+
+    /// The directory and its file `tickets`, which are created only if `creates`.
+    fn files(&self, opened: &mut Opened, creates: bool) -> Result<Option<Arc<Files>>> {
+        if let Some((files, id)) = &opened.files {
+            if !creates || sys::names(&self.path, *id).unwrap_or(false) {
+                return Ok(Some(Arc::clone(files)));
+            }
+            opened.files = None;
+        }
+        let is_there = || sys::file_kind(&self.path).is_ok_and(|found| found == FileKind::File);
+        if !sys::FIFOS || !creates && !is_there() {
+            return Ok(None);
+        }
+        let Some(directory) = own_directory(&self.directory, self.access) else { return Ok(None) };
+        let path = directory.path().join("tickets").into();
+        let Some((tickets, id)) = open_own(&path, self.access)? else { return Ok(None) };
+        if !is_marked(&tickets, creates).unwrap_or(false) {
+            return Ok(None);
+        }
+        let files = Arc::new(Files { directory, tickets });
+        opened.files = Some((Arc::clone(&files), id));
+        Ok(Some(files))
+    }
+
+    /// Joins the queue at its end; never blocks. `None`: there can be no such queue here.
+    pub(crate) fn join(&self, label: Option<&str>) -> Option<Ticket> {
+        let (files, latest) = {
+            let mut opened = self.opened.lock();
+            opened.joined = opened.joined.wrapping_add(1);
+            // Whether the path still names the files is compared now and then.
+            let compares = opened.joined % COMPARED == 1;
+            let known = opened.files.as_ref().filter(|_| !compares);
+            match known.map(|(files, _)| Arc::clone(files)) {
+                Some(files) => (files, opened.place),
+                None => (self.files(&mut opened, true).ok()??, opened.place),
+            }
+        };
+        let (place, fifo) = self.claim(&files, latest).ok()??;
+        let label = label.map(shortened).unwrap_or_default();
+        let joined = self.take_number(&files, place, label);
+        let Ok(number) = joined else {
+            let _ = files.set_number(place, 0);
+            return None;
+        };
+        self.opened.lock().place = place;
+        let (fifo, origin) = (Some(fifo), Origin::here());
+        Some(Ticket { number, place, access: self.access, files, fifo, origin, ahead: None })
+    }
+
+    /// Takes a number for a claimed place, as in Lamport's bakery: who reads the entries after it
+    /// has its own number finds each lower one there, or being chosen (rule T3).
+    fn take_number(&self, files: &Files, place: usize, label: &str) -> io::Result<u64> {
+        let file = &files.tickets;
+        if !label.is_empty() {
+            let labels = open_own(&files.labels(), self.access).ok().flatten();
+            let (labels, _) = labels.ok_or(io::ErrorKind::PermissionDenied)?;
+            sys::write_at(&labels, label.as_bytes(), (place * MAX_LABEL) as u64)?;
+        }
+        sys::write_at(file, &Entry::of_this_process(CHOOSING, label).bytes(), entry_at(place))?;
+        fence(Ordering::SeqCst);
+        let number = sys::nanoseconds();
+        files.set_number(place, number)?;
+        fence(Ordering::SeqCst);
+        sys::write_at(file, &number.to_le_bytes(), LATEST)?;
+        Ok(number)
+    }
+
+    /// A place that no waiter has, and its FIFO.
+    fn claim(&self, files: &Files, latest: usize) -> io::Result<Option<(usize, HeldFifo)>> {
+        // The place that this handle had last is most probably free.
+        if let Some(fifo) = self.claim_place(files, latest).unwrap_or(None) {
+            return Ok(Some((latest, fifo)));
+        }
+        let table = Table::read(&files.tickets)?;
+        let known = table.0.iter().enumerate();
+        let empty = known.filter(|(_, entry)| entry.number == 0).map(|(place, _)| place);
+        // Waiters that were killed, of which no other has noticed that.
+        let dead = (latest + 1..table.0.len()).take(MAX_PROBES);
+        let mut problems = 0;
+        for place in empty.chain(dead).chain(table.0.len()..MAX_PLACES) {
+            match self.claim_place(files, place) {
+                Ok(Some(fifo)) => return Ok(Some((place, fifo))),
+                Ok(None) => {}
+                Err(error) if problems == MAX_PROBLEMS || sys::is_exhausted(&error) => {
+                    return Err(error);
+                }
+                Err(_) => problems += 1,
+            }
+        }
+        Ok(None)
+    }
+
+    /// The FIFO of that place, if no process has it open, neither a waiter at the place nor one
+    /// behind it.
+    fn claim_place(&self, files: &Files, place: usize) -> io::Result<Option<HeldFifo>> {
+        let lock = self.claim_lock(files, place)?;
+        if !sys::try_lock(&lock, Mode::Exclusive)? {
+            return Ok(None);
+        }
+        let claimed = self.claim_locked(files, place);
+        sys::unlock(&lock)?;
+        claimed
+    }
+
+    fn claim_locked(&self, files: &Files, place: usize) -> io::Result<Option<HeldFifo>> {
+        let path = files.fifo(place);
+        let is_open = match sys::is_fifo_open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                sys::create_fifo(&path, self.access.bits())?;
+                sys::is_fifo_open(&path)?
+            }
+            is_open => is_open?,
+        };
+        if is_open {
+            return Ok(None);
+        }
+        if files.number(place)? != 0 {
+            files.set_number(place, 0)?; // of a waiter that died
+        }
+        HeldFifo::open(&path).map(Some)
+    }
+
+    /// The lock under which a place is claimed, and the number of a dead waiter cleared. That of
+    /// the last place stays open.
+    fn claim_lock(&self, files: &Files, place: usize) -> io::Result<Arc<File>> {
+        let mut opened = self.opened.lock();
+        if let Some((_, lock)) = opened.lock.as_ref().filter(|(known, _)| *known == place) {
+            return Ok(Arc::clone(lock));
+        }
+        let lock = Arc::new(files.open_claim_lock(place, self.access)?);
+        opened.lock = Some((place, Arc::clone(&lock)));
+        Ok(lock)
+    }
+}
+
+/// A second name may be another program's file, which is not written to (rule S10).
+fn open_own(path: &Arc<Path>, access: Access) -> Result<Option<(File, FileId)>> {
+    let (file, id) = open_plain(path, access)?;
+    let has_one_name = sys::has_one_name(path, id).is_ok_and(|has_one| has_one == Some(true));
+    Ok(has_one_name.then_some((file, id)))
+}
+
+impl Files {
+    fn labels(&self) -> Arc<Path> {
+        self.directory.path().join("labels").into()
+    }
+
+    /// What a waiter has written of itself, which is not trusted.
+    fn label(&self, place: usize, length: u64) -> Option<String> {
+        let length = usize::try_from(length).unwrap_or(MAX_LABEL).min(MAX_LABEL);
+        let labels = sys::open_to_read(&self.labels()).ok()?;
+        let mut bytes = vec![0; length];
+        let read = sys::read_at(&labels, &mut bytes, (place * MAX_LABEL) as u64).ok()?;
+        Some(printable(&String::from_utf8_lossy(&bytes[..read])))
+    }
+}
+
+/// Whether it is such a file, which an empty one becomes if `creates`.
+fn is_marked(file: &File, creates: bool) -> io::Result<bool> {
+    let mut mark = [0; MARK.len()];
+    let read = sys::read_at(file, &mut mark, 0)?;
+    if read == 0 && creates {
+        sys::write_at(file, MARK, 0)?;
+        return Ok(true);
+    }
+    Ok(mark == *MARK)
+}
+
+/// The beginning of a label that is too long.
+fn shortened(label: &str) -> &str {
+    let mut end = label.len().min(MAX_LABEL);
+    while !label.is_char_boundary(end) {
+        end -= 1;
+    }
+    &label[..end]
+}
+
+impl Ticket {
+    /// The FIFO of the next waiter ahead, or `None` if this one is at the front. An error means
+    /// that it must be asked again a little later: another waiter is taking its number.
+    pub(crate) fn ahead(&mut self) -> io::Result<Option<Arc<WatchedFifo>>> {
+        let files = Arc::clone(&self.files);
+        if let Some(ahead) = &self.ahead {
+            // A copy of the FIFO in a forked process stays open.
+            if ahead.fifo.has_writer() && files.has(ahead.place, ahead.number) {
+                return Ok(Some(Arc::clone(&ahead.fifo)));
+            }
+        }
+        let mut gone = self.ahead.take();
+        for _ in 0..MAX_PROBLEMS {
+            let before = match Table::read(&files.tickets) {
+                Ok(table) => table.ahead_of(self.number, self.place),
+                // Another program has written to it: the order is lost, and nothing else.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            let mut has_changed = false;
+            for (number, place) in before {
+                let watched = match gone.take() {
+                    Some(ahead) if ahead.number == number && ahead.place == place => ahead.fifo,
+                    _ => match WatchedFifo::open_unprimed(&files.fifo(place)) {
+                        Ok(watched) => Arc::new(watched),
+                        Err(error) if sys::is_exhausted(&error) => return Err(error),
+                        // Its FIFO was removed or replaced, which costs it its turn.
+                        Err(_) => continue,
+                    },
+                };
+                if !watched.has_writer() {
+                    files.clear(place, number, &watched, self.access); // it has left, or died
+                    continue;
+                }
+                // Another waiter may have taken the place meanwhile, behind this one (rule T3).
+                if !files.has(place, number) {
+                    has_changed = true;
+                    break;
+                }
+                if number == CHOOSING {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                let fifo = Arc::clone(&watched);
+                self.ahead = Some(Ahead { number, place, fifo: watched });
+                return Ok(Some(fifo));
+            }
+            if !has_changed {
+                return Ok(None);
+            }
+        }
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    /// Looks for the next waiter ahead again: the FIFO at its place may be another by now.
+    pub(crate) fn look_again(&mut self) {
+        let files = &self.files;
+        self.ahead.take_if(|ahead| !ahead.fifo.is_at(&files.fifo(ahead.place)));
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.origin.is_here() {
+            return; // a forked copy only closes its copy of the FIFO
+        }
+        let Some(fifo) = self.fifo.take() else { return };
+        let _ = self.files.set_number(self.place, 0);
+        // Wakes the waiter behind. A forked copy keeps the FIFO open.
+        drop(fifo);
+        if sys::may_have_forked() {
+            let _ = sys::signal_fifo(&self.files.fifo(self.place));
+        }
+        // Only if no other has come since: it would not be the latest otherwise (T5).
+        let (file, mut latest) = (&self.files.tickets, [0; 8]);
+        let read = sys::read_at(file, &mut latest, LATEST);
+        if read.is_ok() && u64::from_le_bytes(latest) == self.number {
+            let is_last = |table: Table| table.0.iter().all(|entry| entry.number == 0);
+            if Table::read(file).is_ok_and(is_last) {
+                let _ = sys::write_at(file, &latest, LEFT);
+            }
+        }
+    }
+}
