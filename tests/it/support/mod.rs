@@ -65,21 +65,28 @@ pub(crate) fn blocked(path: &Path) -> usize {
     blocked + if name.starts_with("slot.") { tickets.min(1) } else { 0 }
 }
 
-/// How many processes and threads have a ticket in that queue: the FIFOs that somebody writes to.
+/// Returns how many processes and threads have a ticket in that queue. A place that was claimed has
+/// a FIFO with a writer, and a ticket only when its number is there (T1, T3).
 #[cfg(target_os = "linux")]
 pub(crate) fn tickets(queue: &Path) -> usize {
     use std::io::Read as _;
     use std::os::unix::fs::OpenOptionsExt as _;
-    let Ok(entries) = std::fs::read_dir(queue) else { return 0 };
-    let is_held = |path: std::path::PathBuf| {
+    let Ok(table) = std::fs::read(queue.join("tickets")) else { return 0 };
+    let has_writer = |place: usize| {
         #[allow(clippy::cast_possible_wrap, reason = "open(2) takes an int, and the flag fits")]
         let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        let path = queue.join(place.to_string());
         let fifo = std::fs::File::options().read(true).custom_flags(flags).open(path);
         fifo.is_ok_and(|mut fifo| {
             fifo.read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
         })
     };
-    entries.filter(|entry| is_held(entry.as_ref().unwrap().path())).count()
+    let numbers = table.get(24..).unwrap_or_default().chunks(40).map(|entry| {
+        let number = entry.first_chunk().copied().unwrap_or_default();
+        u64::from_le_bytes(number)
+    });
+    let taken = numbers.enumerate().filter(|(_, number)| ![0, u64::MAX].contains(number));
+    taken.filter(|(place, _)| has_writer(*place)).count()
 }
 
 #[cfg(not(target_os = "linux"))]
