@@ -13,6 +13,10 @@ use super::queue::{TicketState, WaitQueues};
 use super::{Target, this_thread};
 use crate::error::Result;
 
+/// How many helpers one try takes over. There is at most one for each mode, so more than two come
+/// only from other threads that give up waiting at the same time.
+const MAX_TAKE_OVERS: u32 = 8;
+
 /// Acquires the lock if no other process or thread has it. Never waits for a release by another
 /// process.
 pub(crate) fn try_now<T: Target>(
@@ -48,22 +52,31 @@ pub(super) fn take_over_by<T: Target>(
     park: impl Fn(),
 ) -> Result<Option<T::Held>> {
     let key = target.key();
-    let left = match hand_over(queues, &**target, &key, waker, &park) {
-        // Any amount of time may have passed since the helper was started (W5).
-        Leftover::Held(held) if target.is_valid(&held)? => return Ok(Some(held)),
-        Leftover::Nothing => match target.rival(&key) {
-            Some(rival) => hand_over(queues, &**target, &rival, waker, &park),
-            None => Leftover::Nothing,
-        },
-        other => other,
-    };
-    match left {
-        Leftover::Held(held) => target.give_back(held),
-        Leftover::Freed => {}
-        Leftover::Nothing if queues.unwanted() != unwanted => {} // it has been free since the try
-        Leftover::Nothing => return Ok(None),
+    let mut unwanted = unwanted;
+    for _ in 0..MAX_TAKE_OVERS {
+        let left = match hand_over(queues, &**target, &key, waker, &park) {
+            // Any amount of time may have passed since the helper was started (W5).
+            Leftover::Held(held) if target.is_valid(&held)? => return Ok(Some(held)),
+            Leftover::Nothing => match target.rival(&key) {
+                Some(rival) => hand_over(queues, &**target, &rival, waker, &park),
+                None => Leftover::Nothing,
+            },
+            other => other,
+        };
+        let latest = queues.unwanted();
+        match left {
+            Leftover::Held(held) => target.give_back(held),
+            Leftover::Freed => {}
+            Leftover::Nothing if latest != unwanted => {} // it has been free since the try
+            Leftover::Nothing => return Ok(None),
+        }
+        unwanted = latest;
+        // A helper in the other mode may be granted the lock before this try.
+        if let Some(held) = target.attempt()? {
+            return Ok(Some(held));
+        }
     }
-    target.attempt()
+    Ok(None)
 }
 
 /// Whether only an unneeded helper of this process makes an attempt fail.
