@@ -79,14 +79,22 @@ impl HostProcess {
     }
 }
 
-/// Whether the process is known to be stopped (SIGSTOP). That is never known of one in another pid
-/// namespace.
+/// Whether the process, which ran since this system was started, is known to be stopped (SIGSTOP).
+/// That is never known of one in another pid namespace.
 pub(crate) fn is_stopped(process: &Process) -> bool {
-    let here = this_process();
-    process.numbering == here.numbering
-        && (process.numbering != Numbering::Unknown || !sys::PID_NAMESPACES)
+    is_in_this_namespace(process)
         && sys::started(process.pid) == process.started
         && sys::is_stopped(process.pid)
+}
+
+/// Whether such a process is known to have ended.
+pub(crate) fn has_ended(process: &Process) -> bool {
+    is_in_this_namespace(process) && sys::has_ended(process)
+}
+
+fn is_in_this_namespace(process: &Process) -> bool {
+    process.numbering == this_process().numbering
+        && (process.numbering != Numbering::Unknown || !sys::PID_NAMESPACES)
 }
 
 /// The calling process. The result is cached, since querying the system takes some 50 microseconds.

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::file::open::{open_plain, own_directory};
 use crate::fork_safe::ForkSafe;
 use crate::printable::printable;
-use crate::process::this_process;
+use crate::process::{has_ended, this_process};
 use crate::sys::{
     self, Directory, FileId, FileKind, HeldFifo, Mode, Numbering, Origin, Process, WatchedFifo,
 };
@@ -104,11 +104,22 @@ impl Files {
         }
         let Ok(lock) = self.open_claim_lock(place, access) else { return };
         if sys::try_lock(&lock, Mode::Exclusive).unwrap_or(false) {
-            if !fifo.has_writer() && self.has(place, number) {
+            let is_dead = !fifo.has_writer() || self.has_ended(place, number);
+            if is_dead && self.has(place, number) {
                 let _ = self.set_number(place, 0);
             }
             let _ = sys::unlock(&lock);
         }
+    }
+
+    /// Whether the process that has this ticket is known to have ended. A forked copy of it may
+    /// have the FIFO open.
+    fn has_ended(&self, place: usize, number: u64) -> bool {
+        let mut bytes = [0; ENTRY];
+        let read = sys::read_at(&self.tickets, &mut bytes, entry_at(place));
+        let entry = read.is_ok_and(|read| read == ENTRY).then(|| Entry::parse(&bytes));
+        let process = entry.filter(|entry| entry.number == number).and_then(Entry::process);
+        process.is_some_and(|process| has_ended(&process))
     }
 
     fn set_number(&self, place: usize, number: u64) -> io::Result<()> {
@@ -144,8 +155,8 @@ pub(crate) struct QueuedProcess {
     pub(crate) label: Option<String>,
 }
 
-/// The entries of the file `tickets` at one moment.
-struct Table(Vec<Entry>);
+/// The file `tickets` at one moment.
+struct Table(Vec<u8>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Entry {
@@ -217,26 +228,39 @@ impl Table {
             }
             bytes.resize(length + READ, 0);
         }
-        if !bytes[..length].starts_with(MARK) {
-            let kind = io::ErrorKind::InvalidData;
-            return if length == 0 { Ok(Self(Vec::new())) } else { Err(kind.into()) };
+        bytes.truncate(length.min(HEADER + MAX_PLACES * ENTRY));
+        if length > 0 && !bytes.starts_with(MARK) {
+            return Err(io::ErrorKind::InvalidData.into());
         }
-        let end = length.clamp(HEADER, HEADER + MAX_PLACES * ENTRY);
-        Ok(Self(bytes[HEADER..end].chunks(ENTRY).map(Entry::parse).collect()))
+        Ok(Self(bytes))
+    }
+
+    /// How many places there are.
+    fn len(&self) -> usize {
+        self.0.len().saturating_sub(HEADER).div_ceil(ENTRY)
+    }
+
+    fn entry(&self, place: usize) -> &[u8] {
+        self.0.get(HEADER + place * ENTRY..).unwrap_or_default()
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = u64> {
+        (0..self.len()).map(|place| number_at(self.entry(place), 0))
     }
 
     /// The tickets before `number` at `place`, the last one first; and before these the places of
-    /// those that are choosing a number, which may be one of them.
-    fn ahead_of(&self, number: u64, place: usize) -> Vec<(u64, usize)> {
-        let entries = self.0.iter().enumerate();
-        let before = entries.filter(|(other, entry)| {
-            entry.number != 0
-                && *other != place
-                && (entry.number == CHOOSING || (entry.number, *other) < (number, place))
-        });
-        let mut before: Vec<_> = before.map(|(place, entry)| (entry.number, place)).collect();
-        before.sort_unstable_by(|one, other| other.cmp(one));
-        before
+    /// waiters that are choosing a number, which may be before it as well.
+    fn ahead_of(&self, number: u64, place: usize) -> impl Iterator<Item = (u64, usize)> {
+        let own = (number, place);
+        let before = move |bound: (u64, usize)| {
+            let tickets = self.numbers().enumerate().map(|(place, number)| (number, place));
+            let ahead = tickets.filter(|ticket| {
+                let may_be_ahead = ticket.0 == CHOOSING || *ticket < own;
+                ticket.0 != 0 && ticket.1 != own.1 && may_be_ahead && *ticket < bound
+            });
+            ahead.max()
+        };
+        std::iter::successors(before((CHOOSING, usize::MAX)), move |last| before(*last))
     }
 }
 
@@ -269,27 +293,29 @@ impl TicketQueue {
             && number_at(&header, 8) != number_at(&header, 16)
     }
 
-    /// The processes that wait, in their order.
+    /// The processes that wait, in their order. One that has died is not among them, although a
+    /// forked copy of it may have its FIFO open.
     pub(crate) fn waiters(&self) -> Vec<QueuedProcess> {
         let files = self.files(&mut self.opened.lock(), false);
         let Ok(Some(files)) = files else { return Vec::new() };
         let Ok(table) = Table::read(&files.tickets) else { return Vec::new() };
-        let mut waiting = table.ahead_of(CHOOSING, MAX_PLACES);
-        waiting.retain(|(number, place)| {
-            let fifo = WatchedFifo::open_unprimed(&files.fifo(*place));
-            *number != CHOOSING
-                && fifo.is_ok_and(|fifo| fifo.has_writer())
-                && files.has(*place, *number)
-        });
         let now = sys::nanoseconds();
         let describe = |(number, place): (u64, usize)| {
-            let entry = table.0[place];
+            let path = files.fifo(place);
+            let fifo = WatchedFifo::open_unprimed(&path).ok()?;
+            if number == CHOOSING || !fifo.has_writer_at(&path) || !files.has(place, number) {
+                return None;
+            }
+            let entry = Entry::parse(table.entry(place));
+            let process = entry.process().filter(|process| !has_ended(process))?;
             let label = Some(entry.label).filter(|length| *length > 0);
             let label = label.and_then(|length| files.label(place, length));
-            let (process, waited) = (entry.process()?, now.saturating_sub(number));
-            Some(QueuedProcess { process, waited, label })
+            Some(QueuedProcess { process, waited: now.saturating_sub(number), label })
         };
-        waiting.into_iter().rev().filter_map(describe).collect()
+        let mut waiters: Vec<_> =
+            table.ahead_of(CHOOSING, MAX_PLACES).filter_map(describe).collect();
+        waiters.reverse();
+        waiters
     }
 
     /// The process that waits at the front.
@@ -356,7 +382,11 @@ impl TicketQueue {
         }
         sys::write_at(file, &Entry::of_this_process(CHOOSING, label).bytes(), entry_at(place))?;
         fence(Ordering::SeqCst);
-        let number = sys::nanoseconds();
+        // Another time namespace has another clock.
+        let mut latest = [0; 8];
+        sys::read_at(file, &mut latest, LATEST)?;
+        let after_latest = u64::from_le_bytes(latest).saturating_add(1);
+        let number = sys::nanoseconds().max(after_latest).min(CHOOSING - 1);
         files.set_number(place, number)?;
         fence(Ordering::SeqCst);
         sys::write_at(file, &number.to_le_bytes(), LATEST)?;
@@ -370,12 +400,12 @@ impl TicketQueue {
             return Ok(Some((latest, fifo)));
         }
         let table = Table::read(&files.tickets)?;
-        let known = table.0.iter().enumerate();
-        let empty = known.filter(|(_, entry)| entry.number == 0).map(|(place, _)| place);
+        let known = table.numbers().enumerate();
+        let empty = known.filter(|(_, number)| *number == 0).map(|(place, _)| place);
         // Waiters that were killed, of which no other has noticed that.
-        let dead = (latest + 1..table.0.len()).take(MAX_PROBES);
+        let dead = (latest + 1..table.len()).take(MAX_PROBES);
         let mut problems = 0;
-        for place in empty.chain(dead).chain(table.0.len()..MAX_PLACES) {
+        for place in empty.chain(dead).chain(table.len()..MAX_PLACES) {
             match self.claim_place(files, place) {
                 Ok(Some(fifo)) => return Ok(Some((place, fifo))),
                 Ok(None) => {}
@@ -413,7 +443,7 @@ impl TicketQueue {
             return Ok(None);
         }
         if files.number(place)? != 0 {
-            files.set_number(place, 0)?; // of a waiter that died
+            files.set_number(place, 0)?; // it was a dead waiter's
         }
         HeldFifo::open(&path).map(Some)
     }
@@ -486,14 +516,14 @@ impl Ticket {
         }
         let mut gone = self.ahead.take();
         for _ in 0..MAX_PROBLEMS {
-            let before = match Table::read(&files.tickets) {
-                Ok(table) => table.ahead_of(self.number, self.place),
+            let table = match Table::read(&files.tickets) {
+                Ok(table) => table,
                 // Another program has written to it: the order is lost, and nothing else.
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(None),
                 Err(error) => return Err(error),
             };
             let mut has_changed = false;
-            for (number, place) in before {
+            for (number, place) in table.ahead_of(self.number, self.place) {
                 let watched = match gone.take() {
                     Some(ahead) if ahead.number == number && ahead.place == place => ahead.fifo,
                     _ => match WatchedFifo::open_unprimed(&files.fifo(place)) {
@@ -513,6 +543,10 @@ impl Ticket {
                     break;
                 }
                 if number == CHOOSING {
+                    if files.has_ended(place, number) {
+                        files.clear(place, number, &watched, self.access);
+                        continue;
+                    }
                     return Err(io::ErrorKind::WouldBlock.into());
                 }
                 let fifo = Arc::clone(&watched);
@@ -526,10 +560,16 @@ impl Ticket {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
-    /// Looks for the next waiter ahead again: the FIFO at its place may be another by now.
+    /// Checks what no FIFO reports: that the place of the next waiter ahead has another FIFO by now,
+    /// or that the waiter has died and a forked copy of it has the FIFO open.
     pub(crate) fn look_again(&mut self) {
+        let Some(ahead) = &self.ahead else { return };
         let files = &self.files;
-        self.ahead.take_if(|ahead| !ahead.fifo.is_at(&files.fifo(ahead.place)));
+        if !ahead.fifo.is_at(&files.fifo(ahead.place)) {
+            self.ahead = None;
+        } else if files.has_ended(ahead.place, ahead.number) {
+            files.clear(ahead.place, ahead.number, &ahead.fifo, self.access);
+        }
     }
 }
 
@@ -549,7 +589,7 @@ impl Drop for Ticket {
         let (file, mut latest) = (&self.files.tickets, [0; 8]);
         let read = sys::read_at(file, &mut latest, LATEST);
         if read.is_ok() && u64::from_le_bytes(latest) == self.number {
-            let is_last = |table: Table| table.0.iter().all(|entry| entry.number == 0);
+            let is_last = |table: Table| table.numbers().all(|number| number == 0);
             if Table::read(file).is_ok_and(is_last) {
                 let _ = sys::write_at(file, &latest, LEFT);
             }

@@ -19,7 +19,8 @@ use crate::line::Line;
 use crate::lock_request::{Coordinator, LockRequest, QUEUES};
 use crate::sys::{Mode, WatchedFifo};
 use crate::wait::{
-    Check, EventLoop, OrderedWait, QueuedWaiter, SignalLoop, Target, Turn, Waiter, now,
+    Check, EventLoop, OrderedWait, QueuedWaiter, SignalLoop, Target, Turn, Waiter,
+    attempt_at_front, now,
 };
 
 /// How long a queued waiter waits at most before it checks the slots itself: the leader may have
@@ -297,7 +298,7 @@ impl QueuedAcquire {
                 return Ok(Some(got));
             }
         }
-        if semaphore.can_be_ordered() && !others {
+        if semaphore.can_be_ordered() {
             self.stage = Stage::Ordered(Ordered {
                 wait: OrderedWait::new(Arc::clone(&semaphore.line)),
                 check: StoppedLeaderCheck::new(semaphore),
@@ -313,7 +314,7 @@ impl QueuedAcquire {
         let semaphore = Arc::clone(&self.request.semaphore);
         let gate = &semaphore.gate;
         let queued = if ticket.is_some() {
-            if let Some(gate) = gate.attempt()? {
+            if let Some(gate) = attempt_at_front(&**gate)? {
                 self.lead(gate, None, ticket);
                 return Ok(());
             }

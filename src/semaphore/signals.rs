@@ -4,7 +4,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use super::slots::Slots;
 use super::table::MAX_CREATED_AT_ONCE;
@@ -56,8 +55,6 @@ pub(super) struct Watched {
     slots: Vec<u32>,
     epoch: u64,
     fifos: Vec<Arc<WatchedFifo>>,
-    /// When the directory was last changed before that.
-    changed: Option<SystemTime>,
 }
 
 impl Watched {
@@ -104,14 +101,10 @@ impl Slots {
             return None;
         }
         let directory = &self.directory;
-        let changed = std::fs::symlink_metadata(directory).and_then(|found| found.modified()).ok();
+        // A leader notices within a second that one of them was replaced (`is_in_place`).
         let known = self.table().watched.clone();
-        // A FIFO that is replaced changes the directory. Where its clock is too coarse for that,
-        // the leader notices it within a second.
-        if let Some(known) = known.filter(|known| known.changed == changed && changed.is_some()) {
-            if self.are_needed(&known) {
-                return Some(known);
-            }
+        if let Some(known) = known.filter(|known| self.are_needed(known)) {
+            return Some(known);
         }
         let (slots, epoch) = self.needed();
         if slots.iter().any(|slot| *slot >= MAX_SIGNALLED) {
@@ -125,7 +118,7 @@ impl Slots {
         let path = directory.join(CHANGED);
         let signalled = open_or_create(&path, self.access, WatchedFifo::open_for_signals);
         fifos.push(Arc::new(signalled.ok()?));
-        let watched = Arc::new(Watched { slots, epoch, fifos, changed });
+        let watched = Arc::new(Watched { slots, epoch, fifos });
         self.table().watched = Some(Arc::clone(&watched));
         Some(watched)
     }
@@ -144,15 +137,14 @@ impl Slots {
             && watched.slots.iter().copied().eq(slots)
     }
 
-    /// Closes the FIFOs of released slots, which wakes the leader. A copy in a forked process keeps
-    /// the FIFO open, so where there may be one the leader gets a signal as well. Not only that: a
-    /// close wakes it on an idle processor, and a write on this one (`pipe_write` in `fs/pipe.c`
-    /// says that the writer is about to sleep).
+    /// Closes the FIFOs of released slots, which wakes the leader, except where a copy of the FIFO
+    /// in a forked process remains: one of this process, or of an earlier holder. Then the leader
+    /// gets a signal.
     pub(super) fn close_signals(&self, signals: Vec<(u32, HeldFifo)>, has_waiters: bool) {
         for (slot, signal) in signals {
             drop(signal);
-            if sys::may_have_forked() && (has_waiters || self.tickets.may_have_waiters()) {
-                let _ = sys::signal_fifo(&fifo(&self.directory, slot));
+            if has_waiters || self.tickets.may_have_waiters() {
+                let _ = sys::signal_unless_closed(&fifo(&self.directory, slot));
             }
         }
     }

@@ -342,12 +342,12 @@ mod no_proc;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(crate) use self::no_fifo::{
     FIFOS, HeldFifo, Wakeup, WatchedFifo, create_fifo, is_exhausted, is_fifo_open, may_have_forked,
-    nanoseconds, read_at, signal_fifo, wait_for_fifos, write_at,
+    nanoseconds, read_at, signal_fifo, signal_unless_closed, wait_for_fifos, write_at,
 };
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) use imp::{
     FIFOS, HeldFifo, Wakeup, WatchedFifo, create_fifo, is_exhausted, is_fifo_open, may_have_forked,
-    nanoseconds, read_at, signal_fifo, wait_for_fifos, write_at,
+    nanoseconds, read_at, signal_fifo, signal_unless_closed, wait_for_fifos, write_at,
 };
 
 pub(crate) use imp::{

@@ -27,6 +27,10 @@ pub(crate) fn signal_fifo(_path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+pub(crate) fn signal_unless_closed(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
 pub(crate) fn is_fifo_open(_path: &Path) -> io::Result<bool> {
     unsupported()
 }
@@ -83,6 +87,10 @@ impl WatchedFifo {
     }
 
     pub(crate) fn has_writer(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn has_writer_at(&self, _path: &Path) -> bool {
         false
     }
 

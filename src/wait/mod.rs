@@ -56,7 +56,7 @@ pub(crate) use self::take_over::{is_left, take_over, try_now};
 pub(crate) use self::target::Target;
 pub(crate) use self::thread::{acquire, wait_here};
 use self::thread::{this_thread, wake};
-pub(crate) use self::turnstile::{Turnstile, TurnstileWait, pass, try_pass};
+pub(crate) use self::turnstile::{Turnstile, TurnstileWait, attempt_at_front, pass, try_pass};
 pub(crate) use self::waiter::{Outcome, Waiter};
 pub(crate) use self::watch::{WatchTarget, is_watchable};
 

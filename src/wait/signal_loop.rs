@@ -15,13 +15,11 @@ use crate::sys::{self, WatchedFifo};
 /// after four times as long.
 const FIRST_RETRY: Duration = Duration::from_micros(50);
 const MAX_RETRY: Duration = Duration::from_millis(50);
-/// One poll checks at most this often if signals arrive meanwhile.
-const MAX_CHECKS_PER_POLL: u32 = 3;
 
 /// A waiter's FIFOs, and when it checks without a signal.
 pub(crate) struct SignalLoop {
     watched: Vec<Arc<WatchedFifo>>,
-    /// Which of them had a writer after the last check.
+    /// Which of them had a writer before the last check.
     held: Vec<bool>,
     /// Those, for which the waiter sleeps.
     sources: Vec<Arc<WatchedFifo>>,
@@ -42,7 +40,7 @@ impl SignalLoop {
         Self { watched, held, sources: Vec::new(), retries: 0, next: None, backstop, thorough_at }
     }
 
-    /// What ends the sleep of a waiter whose `poll` was pending.
+    /// The FIFOs that end the sleep of a waiter whose `poll` was pending.
     pub(crate) fn sources(&self) -> &[Arc<WatchedFifo>] {
         &self.sources
     }
@@ -57,69 +55,60 @@ impl SignalLoop {
     /// No wake-up is lost: a FIFO stays readable, and without a writer, until this has seen it.
     pub(crate) fn poll<T>(
         &mut self,
-        mut check: impl FnMut(Option<usize>, bool) -> Result<Check<T>>,
+        check: impl FnOnce(Option<usize>, bool) -> Result<Check<T>>,
     ) -> Poll<Result<T>> {
-        for _ in 0..MAX_CHECKS_PER_POLL {
-            let (first, has_signal) = self.take_signals();
-            let now = now();
-            if first.is_none() && self.next.is_some_and(|at| at > now) {
-                return Poll::Pending;
-            }
-            if has_signal {
-                self.retries = 0;
-            }
-            let thorough = self.thorough_at <= now;
-            if thorough {
-                self.thorough_at = now.checked_add(self.backstop).unwrap_or(now);
-            }
-            match check(first, thorough) {
-                Ok(Check::Ready(value)) => return Poll::Ready(Ok(value)),
-                Err(error) => return Poll::Ready(Err(error)),
-                Ok(Check::NotYet { .. }) => self.plan(),
+        let (first, has_signal) = self.take_signals();
+        let now = now();
+        if first.is_none() && self.next.is_some_and(|at| at > now) {
+            return Poll::Pending;
+        }
+        if has_signal {
+            self.retries = 0;
+        }
+        let thorough = self.thorough_at <= now;
+        if thorough {
+            self.thorough_at = now.checked_add(self.backstop).unwrap_or(now);
+        }
+        match check(first, thorough) {
+            Ok(Check::Ready(value)) => Poll::Ready(Ok(value)),
+            Err(error) => Poll::Ready(Err(error)),
+            Ok(Check::NotYet { .. }) => {
+                self.plan();
+                Poll::Pending
             }
         }
-        // Signals keep arriving, or it is time again already. The caller checks its deadline, and
-        // other tasks must run.
-        self.next = Some(now());
-        Poll::Pending
     }
 
     /// Which FIFO has reported something first since the last check, and whether that is new.
     fn take_signals(&mut self) -> (Option<usize>, bool) {
         let Ok(states) = sys::wait_for_fifos(&self.watched, None, Some(Duration::ZERO)) else {
+            self.held.fill(false); // not known, so the waiter checks again soon
             return (None, false);
         };
-        let (mut first, mut is_new) = (None, false);
-        for (index, (state, was_held)) in states.into_iter().zip(&mut self.held).enumerate() {
+        let mut first = None;
+        for (index, (state, is_held)) in states.into_iter().zip(&mut self.held).enumerate() {
             if state.has_signal {
                 self.watched[index].take_signals();
             }
-            if state.has_signal || state.has_no_writer && *was_held {
+            if state.has_signal || state.has_no_writer && *is_held {
                 first = first.or(Some(index));
-                is_new = true;
-                *was_held = false;
             }
+            *is_held = !state.has_no_writer;
         }
-        (first, is_new)
+        (first, first.is_some())
     }
 
-    /// After a failed check.
+    /// After a failed check. A FIFO that has lost its writer since the signals were taken ends the
+    /// sleep immediately.
     fn plan(&mut self) {
-        self.sources.clear();
-        let Ok(states) = sys::wait_for_fifos(&self.watched, None, Some(Duration::ZERO)) else {
-            self.next = now().checked_add(MAX_RETRY);
-            return;
-        };
-        let mut are_held = true;
-        for (index, state) in states.into_iter().enumerate() {
-            self.held[index] = !state.has_no_writer;
-            are_held &= self.held[index];
-            if self.held[index] {
-                self.sources.push(Arc::clone(&self.watched[index]));
-            }
+        let held = self.held.iter().filter(|is_held| **is_held).count();
+        if held != self.watched.len() || self.sources.len() != held {
+            let watched = self.watched.iter().zip(&self.held);
+            let sources = watched.filter(|(_, is_held)| **is_held);
+            self.sources = sources.map(|(fifo, _)| Arc::clone(fifo)).collect();
         }
         let now = now();
-        self.next = if are_held {
+        self.next = if held == self.watched.len() {
             self.retries = 0;
             Some(self.thorough_at)
         } else {

@@ -89,6 +89,18 @@ pub(crate) fn try_pass<P: Turnstile>(
     if turnstile.is_gate_stopped() { lock.attempt() } else { Ok(None) }
 }
 
+/// Tries the gate as the waiter at the front, which has no other waiter with a ticket to compete
+/// with.
+pub(crate) fn attempt_at_front<T: Target>(gate: &T) -> Result<Option<T::Held>> {
+    for _ in 1..GATE_ATTEMPTS {
+        if let Some(held) = gate.attempt()? {
+            return Ok(Some(held));
+        }
+        std::thread::yield_now();
+    }
+    gate.attempt()
+}
+
 /// Waits in the calling thread, until the deadline. The deadline is computed only if the first try
 /// fails.
 pub(crate) fn pass<P: Turnstile>(
@@ -159,15 +171,11 @@ impl<P: Turnstile> Unpin for AtGate<P> {}
 impl<P: Turnstile> AtGate<P> {
     fn new(queues: &'static WaitQueues<P::Lock>, turnstile: &Arc<P>, has_tried: bool) -> Self {
         let gate = turnstile.gate();
-        let place = match turnstile.order() {
-            // Waiters of this process that are in the kernel's queue go first.
-            Some(order) if !queues.has(&gate.key()) => {
-                Queued::InOrder(OrderedWait::new(Arc::clone(order)))
-            }
-            _ => {
-                let new = if has_tried { QueuedWaiter::after_a_try } else { QueuedWaiter::new };
-                Queued::InKernel(new(queues, Arc::clone(gate)), None)
-            }
+        let place = if let Some(order) = turnstile.order() {
+            Queued::InOrder(OrderedWait::new(Arc::clone(order)))
+        } else {
+            let new = if has_tried { QueuedWaiter::after_a_try } else { QueuedWaiter::new };
+            Queued::InKernel(new(queues, Arc::clone(gate)), None)
         };
         Self {
             queues,
@@ -187,11 +195,8 @@ impl<P: Turnstile> AtGate<P> {
                 Queued::InOrder(wait) => match wait.poll() {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Turn::Now(ticket)) => {
-                        for _ in 0..GATE_ATTEMPTS {
-                            if let Some(held) = gate.attempt()? {
-                                return Poll::Ready(Ok(Passed::Gate(held, Some(ticket))));
-                            }
-                            std::thread::yield_now();
+                        if let Some(held) = attempt_at_front(&**gate)? {
+                            return Poll::Ready(Ok(Passed::Gate(held, Some(ticket))));
                         }
                         let queued = QueuedWaiter::after_a_try(self.queues, Arc::clone(gate));
                         self.queued = Queued::InKernel(queued, Some(ticket));

@@ -124,6 +124,12 @@ pub(crate) fn may_have_forked() -> bool {
     !matches!(rustix::process::waitid(WaitId::All, options), Err(Errno::CHILD))
 }
 
+/// Sends a signal to the processes that watch the FIFO, if any process has it open for writing: they
+/// have not been notified of a close then. A signal that was there already is kept.
+pub(crate) fn signal_unless_closed(path: &Path) -> io::Result<()> {
+    if WatchedFifo::open_unprimed(path)?.has_writer() { signal_fifo(path) } else { Ok(()) }
+}
+
 /// Sends a signal to the process that has the FIFO open, if there is one.
 pub(crate) fn signal_fifo(path: &Path) -> io::Result<()> {
     match open_to_write(path)? {
@@ -187,12 +193,28 @@ impl WatchedFifo {
 
     /// Whether any process has it open for writing. Takes the signals that have come.
     pub(crate) fn has_writer(&self) -> bool {
+        self.read_all().0
+    }
+
+    /// The same for a process that does not wait: the signals, which are for a waiter, are sent
+    /// again.
+    pub(crate) fn has_writer_at(&self, path: &Path) -> bool {
+        let (has_writer, had_signals) = self.read_all();
+        if has_writer && had_signals {
+            let _ = signal_fifo(path);
+        }
+        has_writer
+    }
+
+    /// Whether there is a writer, and whether there were signals.
+    fn read_all(&self) -> (bool, bool) {
+        let mut had_signals = false;
         loop {
             match self.0.file().read(&mut [0; 64]) {
-                Ok(0) => return false,
-                Ok(_) => {}
+                Ok(0) => return (false, had_signals),
+                Ok(_) => had_signals = true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return true,
+                Err(_) => return (true, had_signals),
             }
         }
     }

@@ -41,7 +41,7 @@ pub(crate) const FILES_HAVE_NUMBERS: bool = true;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) use self::fifo::{
     FIFOS, HeldFifo, Wakeup, WatchedFifo, create_fifo, is_exhausted, is_fifo_open, may_have_forked,
-    nanoseconds, read_at, signal_fifo, wait_for_fifos, write_at,
+    nanoseconds, read_at, signal_fifo, signal_unless_closed, wait_for_fifos, write_at,
 };
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) use self::linux_proc::{

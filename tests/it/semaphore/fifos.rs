@@ -1,4 +1,4 @@
-//! Waiting by FIFOs: the exact order of waiters, and what becomes of it when they are stopped, are killed, or find
+//! Waiting by FIFOs: the exact order of waiters, also when they are stopped, are killed, or find
 //! something else in the place of a FIFO.
 
 use std::io::Write as _;
@@ -127,7 +127,7 @@ fn a_try_passes_waiters_behind_a_stopped_one() {
     stopped.finish();
 }
 
-/// One that is stopped in the middle of the queue holds the others up for about a second, by themselves.
+/// One that is stopped in the middle of the queue delays those behind it for about a second.
 #[test]
 fn a_stopped_waiter_is_passed_after_a_second() {
     limit!();
@@ -146,6 +146,70 @@ fn a_stopped_waiter_is_passed_after_a_second() {
     peers[2].run(Call::Release);
     signal(peers[1].id(), "CONT");
     peers[1].finish();
+}
+
+/// All holders of a slot use one FIFO, so a copy of an earlier holder has the FIFO of the present
+/// one open.
+#[test]
+fn a_copy_of_an_earlier_holder_hides_no_release() {
+    limit!();
+    let (_dir, path) = dirs();
+    let options = Options::new().backstop(Duration::from_secs(1000));
+    let semaphore = options.open_semaphore(&path, 1).unwrap();
+    let held = semaphore.acquire().unwrap();
+    let (mut ends, end) = std::os::unix::net::UnixStream::pair().unwrap();
+    match fork::fork().unwrap() {
+        fork::Fork::Child => {
+            drop(end);
+            std::io::Read::read(&mut ends, &mut [0]).unwrap();
+            std::process::exit(0);
+        }
+        fork::Fork::Parent(child) => {
+            held.release().unwrap();
+            let mut peers = [peer(&path, 1, LATE_BACKSTOP), peer(&path, 1, LATE_BACKSTOP)];
+            peers[0].run(Call::Acquire(1, Block));
+            for turn in 0..6 {
+                let (holder, waiter) = (turn % 2, 1 - turn % 2);
+                let way = if turn < 3 { Block } else { Async };
+                peers[waiter].begin(Call::Acquire(1, way));
+                until_leader(&path, &peers[waiter]);
+                peers[holder].run(Call::Release);
+                peers[waiter].finish();
+            }
+            drop(end);
+            crate::support::ended(child);
+        }
+    }
+}
+
+/// A copy of a waiter has its FIFO open after the waiter has died. The test stands for the copy.
+#[test]
+fn a_dead_waiter_is_passed_although_a_copy_of_it_lives() {
+    limit!();
+    let (_dir, path) = dirs();
+    let semaphore = Semaphore::open(&path, 1).unwrap();
+    let held = semaphore.acquire().unwrap();
+    let mut peers: Vec<_> = (0..3).map(|_| peer(&path, 1, &[])).collect();
+    queue_up(&path, &mut peers, 1);
+    let copies: Vec<_> = (0..3)
+        .map(|place| {
+            let path = path.join("queue").join(place.to_string());
+            std::fs::File::options().read(true).write(true).open(path).unwrap()
+        })
+        .collect();
+    peers.remove(1).kill();
+    peers.remove(0).kill();
+    drop(held);
+    peers[0].finish();
+    peers[0].run(Call::Release);
+    drop(semaphore.try_acquire().expect("a dead waiter refuses a try"));
+    let start = Instant::now();
+    for _ in 0..100 {
+        drop(semaphore.acquire().unwrap());
+    }
+    // Each took a second when the dead waiter was waited for.
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+    drop(copies);
 }
 
 /// The copy keeps the FIFO open, and has to be told apart from a holder.
@@ -195,13 +259,13 @@ fn the_end_of_the_last_inheriting_program_is_noticed() {
     job.wait().unwrap();
 }
 
-/// What happens to FIFOs and the other files of a queue while processes wait.
+/// The FIFOs and the other files of a queue are changed while processes wait.
 #[test]
 fn waiters_are_served_after_fifos_were_removed_or_replaced() {
     limit!();
     let replace_by_file = |path: &Path| {
         let _ = std::fs::remove_file(path);
-        std::fs::write(path, "somebody's").unwrap();
+        std::fs::write(path, "another program's").unwrap();
     };
     let replace_by_fifo = |path: &Path| {
         let _ = std::fs::remove_file(path);
