@@ -69,7 +69,8 @@ use crate::wait::{
 ///   instead of the caller.
 ///
 /// Within a process, waits with a timeout, waits with a deadline and futures are served in the
-/// order of their arrival.
+/// order of their arrival. An exclusive lock whose waiters keep their order across processes is
+/// [`RwLock::write`](crate::RwLock#fairness).
 ///
 /// # Caveats
 ///

@@ -102,7 +102,7 @@ claim:
 #endif
         d_step { clock++; mine = clock };
         number[place] = mine;
-        /* Who is ahead? The entries are read one after the other. */
+        /* It searches for the waiter ahead. The entries are read one after the other. */
 scan:
         j = 0;
         do

@@ -1,6 +1,6 @@
 //! A queue of processes and threads in exact order: each waiter has a place with a ticket, and
-//! keeps a FIFO open that the waiter behind it watches. Nothing here knows time: the clock only
-//! numbers the tickets. Rules T1 to T6.
+//! keeps a FIFO open that the waiter behind it watches. The clock numbers the tickets, and nothing
+//! here waits (rules T1 to T6).
 
 use std::fs::File;
 use std::io;
@@ -18,32 +18,32 @@ use crate::sys::{
     self, Directory, FileId, FileKind, HeldFifo, Mode, Numbering, Origin, Process, WatchedFifo,
 };
 
-/// More waiters than this wait in another way.
+/// A waiter that finds as many places taken waits in another way.
 const MAX_PLACES: usize = 1024;
-/// Of the file `tickets`: the mark, the number of the latest ticket, the number of the latest one
-/// that has left; and then an entry for each place, to the end of the file.
+/// The length of the beginning of the file `tickets`: the mark, the number of the latest ticket,
+/// and the number of the latest one that has left. An entry for each place follows.
 const HEADER: usize = 24;
 /// A file that begins with anything else is another program's, and is left as it is.
 const MARK: &[u8; 8] = b"tickets\n";
 const LATEST: u64 = 8;
 const LEFT: u64 = 16;
-/// The ticket's number, or 0, or [`CHOOSING`]; which process has it: its number, its pid namespace,
-/// and its start; and how long its label is.
+/// The length of an entry: the number of the ticket, 0 or [`CHOOSING`]; the ID of its process, the
+/// pid namespace and the start of the process; and the length of the label.
 const ENTRY: usize = 40;
 /// How much of the file one read takes.
 const READ: usize = HEADER + 50 * ENTRY;
 /// The waiter is about to take a number.
 const CHOOSING: u64 = u64::MAX;
-/// A label takes at most so many bytes of the file `labels`.
+/// The bytes of each place in the file `labels`.
 const MAX_LABEL: usize = 512;
-/// How many places of which something unexpected is found are passed over, and how many of dead
-/// waiters are looked for.
+/// How many places with something unexpected are passed over, and how many places are probed for a
+/// dead waiter.
 const MAX_PROBLEMS: usize = 8;
 const MAX_PROBES: usize = 4;
 /// One in this many waiters of a handle compares the files with their names.
 const COMPARED: u32 = 16;
 
-/// A queue in a directory, which is created when somebody waits.
+/// A queue in a directory, which is created by the first waiter.
 pub(crate) struct TicketQueue {
     directory: Arc<Path>,
     /// The file `tickets`.
@@ -560,8 +560,8 @@ impl Ticket {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
-    /// Checks what no FIFO reports: that the place of the next waiter ahead has another FIFO by now,
-    /// or that the waiter has died and a forked copy of it has the FIFO open.
+    /// Checks what no FIFO reports: that the place of the next waiter ahead has another FIFO by
+    /// now, or that the waiter has died and a forked copy of it has the FIFO open.
     pub(crate) fn look_again(&mut self) {
         let Some(ahead) = &self.ahead else { return };
         let files = &self.files;

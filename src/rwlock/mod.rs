@@ -84,17 +84,21 @@ use crate::wait::{
 ///
 /// Readers and writers queue for one *turnstile*, the lock file `data.lock.gate` for the path
 /// `data.lock`. The waiter at the front holds the turnstile until the readers or the writer before
-/// it have released the lock, and all later readers and writers wait behind it. On Linux they come to
-/// the turnstile in the exact order of their arrival. Elsewhere the order at the turnstile is that of a [`Lock`](crate::Lock#fairness): first come, first served, except that a
-/// new caller can barge in, and that a process that is stopped and continued loses its place. There
-/// are three more exceptions:
+/// it have released the lock, and all later readers and writers wait behind it. On Linux, waiters
+/// reach the turnstile in the order of their arrival, across processes and threads: no new caller
+/// goes before a waiter, and a waiter that is interrupted or stopped keeps its place. So
+/// [`write`](Self::write) is the fair exclusive lock, where [`Lock`](crate::Lock) is not. Elsewhere
+/// the order at the turnstile is that of a [`Lock`](crate::Lock#fairness): first come, first
+/// served, except that a new caller can barge in, and that a process that is stopped and continued
+/// loses its place. There are three more exceptions:
 ///
 /// * A waiter that has queued for a second tries the lock itself, once per second, so that a
 ///   stopped process (SIGSTOP, Ctrl-Z) that holds the turnstile does not block it for good. It
 ///   acquires the lock if no process holds it. On Linux, where the system shows that the process is
 ///   stopped, a reader also acquires it beside other readers.
-/// * The `try_` forms do not queue. They fail while a writer waits, but programs that call them in
-///   a tight loop acquire the lock ahead of waiters more often than is their turn.
+/// * The `try_` forms do not queue. They fail while a writer waits, and on Linux while any waiter
+///   that runs is ahead. Elsewhere programs that call them in a tight loop acquire the lock ahead
+///   of waiters more often than is their turn.
 /// * If the turnstile does not exist and the user cannot create it (on a read-only file system, or
 ///   in another user's directory), readers and writers lock the file itself, as `flock` does. They
 ///   are in no order then, and overlapping readers can starve a writer. The turnstile is used as
@@ -107,8 +111,8 @@ use crate::wait::{
 ///   just passing the turnstile, or makes a `try_` call at the same moment.
 /// * A stopped process that holds the turnstile costs other waiters a second or more for each
 ///   acquisition.
-/// * A waiter that queues for longer than a moment wakes once per second, and acquires the
-///   turnstile through a helper thread.
+/// * A waiter that queues for longer than a moment wakes once per second. On Linux it has two or
+///   three descriptors open; elsewhere it acquires the turnstile through a helper thread.
 /// * Removing the turnstile costs the waiters their order. It never costs the exclusion.
 ///
 /// # Errors

@@ -78,13 +78,14 @@ use crate::wait::{
 ///
 /// # Fairness
 ///
-/// Waiters of all processes form one queue and are served first come, first served, with three
-/// exceptions:
+/// Waiters of all processes and threads form one queue. On Linux they are served in the order of
+/// their arrival: no new caller goes before a waiter, a waiter that is interrupted or stopped keeps
+/// its place, and [`try_acquire`](Self::try_acquire) fails while a waiter that runs is ahead.
+/// Elsewhere they are served first come, first served, except that a `try_` call or a new caller
+/// can take a permit ahead of waiters, that waiters that arrive close together can overtake each
+/// other, and that a process that is stopped and continued loses its place. There is one more
+/// exception:
 ///
-/// * [`try_acquire`](Self::try_acquire) does not queue, so it can take a permit ahead of waiters.
-/// * Waiters that arrive close together, or just as the waiter at the front leaves the queue, can
-///   overtake each other. This is frequent where many processes hold permits for less than a
-///   millisecond each. A process that is stopped and continued loses its place.
 /// * A waiter that has queued for a second checks the slots itself, once per second, so that a
 ///   stopped process (SIGSTOP, Ctrl-Z) at the front does not block the others for good. The stopped
 ///   process keeps the permits that it has gathered.
@@ -126,12 +127,10 @@ use crate::wait::{
 ///
 /// # Platform-specific behavior
 ///
-/// * Linux: waiters are served in the exact order of their arrival: no caller barges in, and a
-///   signal or SIGSTOP costs no place. [`try_acquire`](Self::try_acquire) is refused while a waiter
-///   is ahead, unless that waiter is stopped. With up to 64 permits, waiters are notified of a
-///   release, and of the death of a holder, through a FIFO within some ten microseconds, with more
-///   permits through events of the directory. A waiter has two or three descriptors open, and the
-///   waiter at the front one more for each permit. If none are left, it waits as on other systems.
+/// * Linux: with up to 64 permits, a release or the death of a holder is reported to the waiter at
+///   the front through a FIFO within some ten microseconds, and with more permits through events of
+///   the directory. A waiter has two or three descriptors open, and the waiter at the front one
+///   more for each permit. If no descriptor is left, it waits as on other systems.
 /// * Elsewhere the waiter at the front checks for deaths every 20 to 100
 ///   milliseconds.
 /// * Windows: while a `Semaphore` is open, its files cannot be removed.

@@ -24,8 +24,8 @@ impl Slots {
         self.waiters.has_others(&flags)
     }
 
-    /// Notifies waiters after slots were unlocked (S6). `signals` are closed in any case, and
-    /// `are_enough` tells whether their closing notifies a leader of each slot.
+    /// Notifies waiters after slots were unlocked (S6). `signals` are closed in any case.
+    /// `are_enough`: whether their closing notifies a leader of each slot.
     pub(super) fn notify_release(
         &self,
         table: MutexGuard<'_, Table>,

@@ -37,7 +37,7 @@ pub(crate) struct Slots {
 
 /// Slots that were unlocked.
 pub(super) struct Released {
-    /// What is to be closed as a signal to the leader.
+    /// The FIFOs whose closing is the signal to the leader.
     pub(super) signals: Vec<(u32, HeldFifo)>,
     /// Whether each slot has such a signal.
     pub(super) are_all_signalled: bool,

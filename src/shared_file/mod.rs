@@ -122,8 +122,8 @@ use crate::sys;
 ///
 /// # Fairness
 ///
-/// The same as for an [`RwLock`]: neither readers nor writers starve, but a new caller may barge in
-/// ahead of queued waiters at the moment of release.
+/// The same as for an [`RwLock`](RwLock#fairness): neither readers nor writers starve, and on Linux
+/// they are served in the order of their arrival.
 ///
 /// # Caveats
 ///

@@ -97,7 +97,7 @@ impl WatchedFifo {
     pub(crate) fn take_signals(&self) {}
 }
 
-/// What a poll tells of a FIFO.
+/// The state of a FIFO as a poll reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FifoState {
     pub(crate) has_signal: bool,

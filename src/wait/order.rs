@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::deadline::now;
 use crate::sys::WatchedFifo;
 
-/// The pauses while another waiter takes its number, which takes less than a microsecond, but it may
-/// be interrupted.
+/// The pauses while another waiter takes its number, which takes less than a microsecond unless
+/// that waiter is interrupted.
 const MIN_PAUSE: Duration = Duration::from_micros(20);
 const MAX_PAUSE: Duration = Duration::from_millis(5);
 /// How often to check what no FIFO reports.

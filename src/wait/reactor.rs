@@ -127,7 +127,7 @@ fn run(wakeup: &Arc<Wakeup>) {
                 woken.extend(is_due.then(|| guard.waiting.remove(&number)).flatten());
             }
         } else {
-            // Each future checks by itself.
+            // The poll failed, so each future checks on its own.
             woken.extend(std::mem::take(&mut guard.waiting).into_values());
             has_failed = true;
         }

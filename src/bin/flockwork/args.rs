@@ -41,7 +41,7 @@ pub(crate) enum Verb {
     Lock(LockArgs),
     /// Run a command while holding a permit of a semaphore: at most N at a time
     ///
-    /// Permits are granted roughly in order of arrival, across all programs on the machine. The
+    /// Permits are granted in order of arrival, across all programs on the machine. The
     /// command finds the number of its slot, from 0 to N-1, in FLOCKWORK_SLOT (with -k, several
     /// numbers separated by commas). Its arguments are passed unchanged, without a shell.
     Sem(SemArgs),

@@ -1,5 +1,5 @@
-//! FIFOs as a signal from a holder to a waiter (Linux): the kernel reports to whoever polls the
-//! reading end that the last writer has gone, also if it was killed.
+//! FIFOs as a signal from a holder to a waiter (Linux): the kernel reports to a process that polls
+//! the reading end that the last writer has gone, also if it was killed.
 //!
 //! Relies on `fs/pipe.c`: `fifo_open` (opening for reading and writing never blocks and counts as
 //! both), `pipe_poll` (POLLHUP while there is no writer, for a reader that was there for the last
@@ -25,7 +25,7 @@ pub(crate) const FIFOS: bool = true;
 
 /// Creates a FIFO. One that exists is left as it is.
 pub(crate) fn create_fifo(path: &Path, bits: Option<Bits>) -> io::Result<()> {
-    // Everyone, less the umask, as for files; or nobody else until it has its mode.
+    // All users less the umask, as for files; or only this user until it has its mode.
     let mode = Mode::from_raw_mode(if bits.is_some() { 0o600 } else { 0o666 });
     match rustix::fs::mknodat(CWD, path, rustix::fs::FileType::Fifo, mode, 0) {
         Err(Errno::EXIST) => return Ok(()),
@@ -124,8 +124,8 @@ pub(crate) fn may_have_forked() -> bool {
     !matches!(rustix::process::waitid(WaitId::All, options), Err(Errno::CHILD))
 }
 
-/// Sends a signal to the processes that watch the FIFO, if any process has it open for writing: they
-/// have not been notified of a close then. A signal that was there already is kept.
+/// Sends a signal to the processes that watch the FIFO if any process has it open for writing,
+/// since they have not been notified of a close then.
 pub(crate) fn signal_unless_closed(path: &Path) -> io::Result<()> {
     if WatchedFifo::open_unprimed(path)?.has_writer() { signal_fifo(path) } else { Ok(()) }
 }
@@ -166,17 +166,17 @@ impl HeldFifo {
 pub(crate) struct WatchedFifo(Open);
 
 impl WatchedFifo {
-    /// From now on each poll tells whether the FIFO has a writer.
+    /// Each later poll reports whether the FIFO has a writer.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let open = Open::new(path, true, false)?;
-        // A reader that was opened while there was no writer is told of that only after a writer
-        // has come and gone (`fifo_open`: "can't check for EPOLLHUP accurately"). Where this user
-        // may not write, the next holder does it.
+        // The kernel does not report a missing writer to a reader that was opened without one until
+        // a writer has come and gone (`fifo_open`: "can't check for EPOLLHUP accurately"). Where
+        // this user may not write, the next holder is that writer.
         drop(open_to_write(path).ok());
         Ok(Self(open))
     }
 
-    /// A poll tells that there is no writer only if there was one after this.
+    /// A poll reports that there is no writer only if there was one after this.
     pub(crate) fn open_unprimed(path: &Path) -> io::Result<Self> {
         Open::new(path, true, false).map(Self)
     }
@@ -224,7 +224,7 @@ impl WatchedFifo {
     }
 }
 
-/// What a poll tells of a FIFO.
+/// The state of a FIFO as a poll reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FifoState {
     pub(crate) has_signal: bool,
@@ -241,7 +241,7 @@ pub(crate) fn wait_for_fifos<'a>(
     let files =
         fifos.into_iter().map(|fifo| fifo.0.file()).chain(wakeup.map(|wakeup| &wakeup.file));
     let mut polled: Vec<_> = files.map(|file| PollFd::new(file, PollFlags::IN)).collect();
-    // What is too long for the system never ends.
+    // A timeout that is too long for the system never ends.
     let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
     match rustix::event::poll(&mut polled, timeout.as_ref()) {
         Ok(_) | Err(Errno::INTR) => {}

@@ -212,7 +212,7 @@ fn a_dead_waiter_is_passed_although_a_copy_of_it_lives() {
     drop(copies);
 }
 
-/// The copy keeps the FIFO open, and has to be told apart from a holder.
+/// The copy keeps the FIFO open as a holder does, and must not count as one.
 #[test]
 fn a_release_is_noticed_although_a_forked_copy_lives() {
     limit!();

@@ -48,8 +48,8 @@ pub(crate) fn until_held(path: &Path, pid: u32) {
     }
 }
 
-/// Returns the number of requests for a lock on `path` that are blocked in the kernel or wait with a
-/// ticket: for a gate those behind the one that has passed it, for a slot the leader.
+/// Returns the number of requests for a lock on `path` that are blocked in the kernel or wait with
+/// a ticket: for a gate those behind the one that has passed it, for a slot the leader.
 pub(crate) fn blocked(path: &Path) -> usize {
     let locks = kernel_locks(path);
     let blocked = locks.iter().filter(|line| line.contains("->")).count();
