@@ -136,6 +136,7 @@ pub(crate) const PLACES: &[Place] = &[
     Place::no_effect(Kind::SharedFile, ".holders"),
     Place::fails(Kind::SharedFile, ".flock"),
     Place::fails(Kind::SharedFile, ".flock.gate"),
+    Place::no_effect(Kind::SharedFile, ".flock.queue/tickets"),
     Place::fails(Kind::SharedFile, ".flock.new"),
     Place::no_effect(Kind::SharedFile, ".flock.holder"),
     Place::no_effect(Kind::SharedFile, ".flock.holder.new"),
