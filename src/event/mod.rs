@@ -152,7 +152,8 @@ use crate::wait::{Deadline, is_watchable};
 ///
 /// * Linux: waiters are notified through inotify. If the user has no inotify instance left (the
 ///   limit is 128 by default, for all processes together), or the process may not read the
-///   directory, waiters poll every 1 to 50 milliseconds and try inotify again every 10 seconds.
+///   directory, waiters poll every 1 to 10 milliseconds for 5 seconds and up to every 50
+///   milliseconds later, and try inotify again every 10 seconds.
 /// * macOS, BSD, Windows: waiters are notified by the system, and also check every 20 to 100
 ///   milliseconds, since these systems can lose notifications.
 /// * illumos and network file systems (NFS, SMB, FUSE ...): waiters poll every 1 to 50

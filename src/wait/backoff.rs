@@ -9,6 +9,9 @@ use crate::sys;
 const MIN_PAUSE: Duration = Duration::from_millis(1);
 const MAX_PAUSE: Duration = Duration::from_millis(50);
 const MIN_QUICK_PAUSE: Duration = Duration::from_micros(100);
+/// Without a watch on a local file system, pauses are at most this long for a while (jitter makes
+/// them up to 10 ms): a check costs a few microseconds there.
+const MAX_LOCAL_PAUSE: Duration = Duration::from_millis(8);
 /// Longer intervals are reduced to this, which every platform's `Instant` can represent.
 const MAX_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
@@ -50,6 +53,14 @@ impl Backoff {
         }
     }
 
+    /// From now on the pauses are those on a local file system, short ones while `is_new`, or the
+    /// long ones.
+    pub(super) fn set_local(&mut self, is_new: bool) {
+        if self.has_jitter {
+            self.longest = if is_new { MAX_LOCAL_PAUSE } else { MAX_PAUSE };
+        }
+    }
+
     pub(super) fn next(&self) -> Instant {
         self.next
     }
@@ -82,6 +93,26 @@ mod tests {
             assert!(backoff.pause <= MAX_PAUSE);
         }
         assert_eq!(backoff.pause, MAX_PAUSE);
+    }
+
+    #[test]
+    fn local_pauses_are_short_at_first() {
+        limit!();
+        let mut backoff = Backoff::new(None);
+        for _ in 0..100 {
+            backoff.set_local(true);
+            backoff.advance();
+            assert!(backoff.pause <= MAX_LOCAL_PAUSE);
+        }
+        for _ in 0..100 {
+            backoff.set_local(false);
+            backoff.advance();
+        }
+        assert_eq!(backoff.pause, MAX_PAUSE);
+        let mut chosen = Backoff::new(Some(Duration::from_secs(7)));
+        chosen.set_local(true);
+        chosen.advance();
+        assert_eq!(chosen.pause, Duration::from_secs(7));
     }
 
     #[test]

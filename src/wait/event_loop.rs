@@ -22,6 +22,8 @@ const KERNEL_WAIT_HEAD_START: Duration = Duration::from_millis(10);
 const MAX_CHECKS_PER_POLL: u32 = 3;
 /// How often to check for changes that no event reports.
 const THOROUGH_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// For how long a waiter without a watch polls at short intervals.
+const QUICK_POLLING: Duration = Duration::from_secs(5);
 /// When to try again to watch a directory.
 const WATCH_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -54,6 +56,8 @@ pub(crate) struct EventLoop {
     /// When to check for changes that no event reports.
     thorough_at: Instant,
     retry_watch_at: Instant,
+    /// Until when a waiter without a watch polls at short intervals.
+    quick_until: Instant,
     /// Until when a waiter that is also blocked in the kernel does without a watch.
     unwatched_until: Instant,
 }
@@ -76,6 +80,7 @@ impl EventLoop {
             next: None,
             thorough_at: start + THOROUGH_CHECK_INTERVAL.max(sys::BACKSTOP),
             retry_watch_at: start + WATCH_RETRY_INTERVAL,
+            quick_until: start + QUICK_POLLING,
             unwatched_until: start + KERNEL_WAIT_HEAD_START,
         }
     }
@@ -168,6 +173,9 @@ impl EventLoop {
             self.listeners.iter().for_each(DirListener::retry_watch);
         }
         if self.backoff.next() <= now {
+            if !self.must_poll {
+                self.backoff.set_local(now < self.quick_until);
+            }
             self.backoff.advance();
         }
         self.next = Some(self.backoff.next());
