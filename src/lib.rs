@@ -70,6 +70,9 @@
 //! the file system reports a change. Waits on a network file system poll. [`platforms`] lists what
 //! each system reports, and how often waiters check on their own.
 //!
+//! A program that must be able to give up, for example on Ctrl-C, passes a [`Cancel`] token with
+//! [`Options::cancel`].
+//!
 //! # Futures
 //!
 //! All futures follow the same rules:
@@ -171,6 +174,7 @@ mod sync;
 mod sys;
 
 mod access;
+mod cancel;
 mod fork_safe;
 mod holder;
 mod printable;
@@ -197,6 +201,7 @@ mod semaphore;
 mod shared_file;
 
 pub use access::Access;
+pub use cancel::Cancel;
 pub use error::{Error, ErrorKind, Operation, Result};
 pub use event::{Event, EventFuture};
 pub use holder::Holder;

@@ -15,9 +15,7 @@ use crate::holders;
 use crate::lock_request::{self, LockRequest, QUEUES};
 use crate::options::Options;
 use crate::sys::Mode;
-use crate::wait::{
-    Acquire, CheckSampler, Deadline, Outcome, QueuedWaiter, WaitCallback, take_over,
-};
+use crate::wait::{Acquire, CheckSampler, Deadline, Outcome, QueuedWaiter, WaitHooks, take_over};
 
 /// An exclusive lock on a path, between unrelated processes and between threads.
 ///
@@ -113,7 +111,7 @@ pub struct Lock {
 struct Inner {
     request: Arc<LockRequest>,
     guard_options: GuardOptions,
-    notice: Option<WaitCallback>,
+    hooks: Option<WaitHooks>,
     /// Decides which failed tries check that the path still names the file that was tried. Such a
     /// check costs twice what the failed system call does (rule 2).
     refusals: CheckSampler,
@@ -248,7 +246,7 @@ impl Lock {
         let lock = self.clone();
         async move {
             let waiter = QueuedWaiter::new(&QUEUES, Arc::clone(&lock.inner.request));
-            let locked = Acquire::new(waiter, lock.inner.notice.clone()).await?;
+            let locked = Acquire::new(waiter, lock.inner.hooks.clone()).await?;
             lock.guard(locked)
         }
     }
@@ -305,7 +303,7 @@ impl Lock {
 
     fn wait(&self, deadline: impl FnOnce() -> Deadline) -> Result<LockGuard> {
         let inner = &self.inner;
-        match crate::wait::acquire(&QUEUES, &inner.request, deadline, inner.notice.as_ref())? {
+        match crate::wait::acquire(&QUEUES, &inner.request, deadline, inner.hooks.as_ref())? {
             Outcome::Held(locked) => self.guard(locked),
             Outcome::TimedOut(waited) => Err(Error::timed_out(inner.request.file.path(), waited)),
         }
@@ -341,14 +339,14 @@ impl Options {
     /// See [the errors of `Lock`](Lock#errors).
     pub fn open_lock(&self, path: impl AsRef<Path>) -> Result<Lock> {
         let file = LockFile::open(path.as_ref(), self.access)?;
-        let notice = lock_request::notice(self, file.path());
+        let hooks = lock_request::hooks(self, file.path());
         let (mode, poll_every) = (Mode::Exclusive, self.poll_every);
         let request = LockRequest { file, mode, poll_every, coordinator: None };
         Ok(Lock {
             inner: Arc::new(Inner {
                 request: Arc::new(request),
                 guard_options: GuardOptions::of(self),
-                notice,
+                hooks,
                 refusals: CheckSampler::new(),
             }),
         })

@@ -8,20 +8,24 @@ use std::time::Duration;
 
 use crate::error::Result;
 use crate::file::lock_file::{BlockingLock, FileLock, LockFile};
-use crate::options::{Options, Waiting};
+use crate::options::{OnWait, Options, Waiting};
 use crate::sys::{self, FileId, Mode};
-use crate::wait::{Target, WaitCallback, WaitQueues};
+use crate::wait::{Target, WaitCallback, WaitHooks, WaitQueues};
 
 /// The queues of this process: waiters for the same file in the same mode share a helper.
 pub(crate) static QUEUES: WaitQueues<LockRequest> = WaitQueues::new();
 
-/// Returns the callback of [`Options::on_wait`] as the engine calls it during a wait for `path`.
-pub(crate) fn notice(options: &Options, path: &Arc<Path>) -> Option<WaitCallback> {
-    options.notice.clone().map(|(after, callback)| {
+/// Returns the callback of [`Options::on_wait`] as the engine calls it during a wait for `path`,
+/// and the token that ends the wait.
+pub(crate) fn hooks(options: &Options, path: &Arc<Path>) -> Option<WaitHooks> {
+    let callback = options.on_wait.clone().map(|OnWait { after, every, callback }| {
         let path = Arc::clone(path);
-        let call = move |elapsed| callback(&Waiting::new(&path, elapsed));
-        WaitCallback { after, call: Arc::new(call) }
-    })
+        let call = move |elapsed, is_first| callback(&Waiting::new(&path, elapsed, is_first));
+        WaitCallback { after, every, call: Arc::new(call) }
+    });
+    let cancels = options.cancels.clone();
+    let is_needed = callback.is_some() || !cancels.is_empty();
+    is_needed.then(|| WaitHooks { path: Arc::clone(path), callback, cancels })
 }
 
 /// A lock on a file in one mode, which any number of waiters want.

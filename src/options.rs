@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::Access;
+use crate::cancel::{Cancel, Cancels};
 use crate::holder::Holder;
 use crate::record;
 
@@ -21,7 +22,7 @@ use crate::record;
 ///
 /// let options = flockwork::Options::new()
 ///     .label("cargo build")
-///     .on_wait(Duration::from_secs(1), |waiting| eprintln!("{waiting}"));
+///     .on_wait(Duration::from_secs(1), Duration::from_secs(10), |waiting| eprintln!("{waiting}"));
 /// let target = options.open_lock(dir.path().join("target.lock"))?;
 /// let cache = options.open_lock(dir.path().join("cache.lock"))?;
 /// let _guards = (target.lock()?, cache.lock()?);
@@ -37,7 +38,8 @@ pub struct Options {
     pub(crate) label: Option<Arc<str>>,
     pub(crate) record: bool,
     pub(crate) access: Access,
-    pub(crate) notice: Option<(Duration, Callback)>,
+    pub(crate) on_wait: Option<OnWait>,
+    pub(crate) cancels: Cancels,
     pub(crate) poll_every: Option<Duration>,
     pub(crate) fsync: bool,
     pub(crate) inherit: bool,
@@ -46,6 +48,14 @@ pub struct Options {
 }
 
 pub(crate) type Callback = Arc<dyn Fn(&Waiting) + Send + Sync>;
+
+/// The callback of [`Options::on_wait`] and when it is called.
+#[derive(Clone)]
+pub(crate) struct OnWait {
+    pub(crate) after: Duration,
+    pub(crate) every: Duration,
+    pub(crate) callback: Callback,
+}
 
 impl Options {
     /// Creates options with all settings at their defaults.
@@ -103,10 +113,22 @@ impl Options {
         self
     }
 
-    /// Calls `f` when a wait has lasted for `after`, and again after each further `after`.
+    /// Calls `f` when a wait has lasted for `after`, and again after each further `every`.
     ///
-    /// The callback can tell a person what the program waits for. An interval of less than a
-    /// millisecond counts as one millisecond.
+    /// The callback can tell a person what the program waits for. With an `after` of zero it is
+    /// called as soon as the call has to wait, and with an `every` of [`Duration::MAX`] only once.
+    /// An `every` of less than a millisecond counts as one millisecond.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use flockwork::Options;
+    ///
+    /// // Says once, and at once, what the program waits for.
+    /// let options = Options::new().on_wait(Duration::ZERO, Duration::MAX, |waiting| {
+    ///     eprintln!("Blocking waiting for file lock on {}", waiting.path().display());
+    /// });
+    /// # let _ = options;
+    /// ```
     ///
     /// The callback runs in the waiting thread, or where the future is polled, and the wait
     /// continues when it returns. If it panics, the wait ends, nothing is held, and the panic is
@@ -119,9 +141,24 @@ impl Options {
     pub fn on_wait(
         mut self,
         after: Duration,
+        every: Duration,
         f: impl Fn(&Waiting) + Send + Sync + 'static,
     ) -> Self {
-        self.notice = Some((after.max(Duration::from_millis(1)), Arc::new(f)));
+        let every = every.max(Duration::from_millis(1));
+        self.on_wait = Some(OnWait { after, every, callback: Arc::new(f) });
+        self
+    }
+
+    /// Makes [`token.cancel()`](Cancel::cancel) end all waits of the handles that are opened with
+    /// these settings.
+    ///
+    /// Each wait returns an error of kind [`Cancelled`](crate::ErrorKind::Cancelled), as does each
+    /// later one. A second call adds another token. With a token,
+    /// [`Lock::lock`](crate::Lock::lock) also waits through a helper thread instead of blocking in
+    /// the kernel itself, as with [`on_wait`](Self::on_wait).
+    #[must_use]
+    pub fn cancel(mut self, token: &Cancel) -> Self {
+        self.cancels.add(token);
         self
     }
 
@@ -271,12 +308,15 @@ impl Options {
     /// receives `path` and finds the holders by the lock file `locked`.
     pub(crate) fn for_parts_of(&self, path: &Arc<Path>, locked: &Arc<Path>) -> Self {
         let mut options = self.clone();
-        if let Some((_, callback)) = &mut options.notice {
+        if let Some(OnWait { callback, .. }) = &mut options.on_wait {
             let (inner, path, locked) =
                 (Arc::clone(callback), Arc::clone(path), Arc::clone(locked));
             *callback = Arc::new(move |waiting| {
                 let locked = Arc::clone(&locked);
-                inner(&Waiting { locked, ..Waiting::new(&path, waiting.elapsed) });
+                inner(&Waiting {
+                    locked,
+                    ..Waiting::new(&path, waiting.elapsed, waiting.is_first)
+                });
             });
         }
         options
@@ -300,7 +340,8 @@ impl fmt::Debug for Options {
             .field("label", &self.label)
             .field("record_holder", &self.record)
             .field("access", &self.access)
-            .field("on_wait", &self.notice.as_ref().map(|(after, _)| after))
+            .field("on_wait", &self.on_wait.as_ref().map(|on_wait| (on_wait.after, on_wait.every)))
+            .field("cancel", &self.cancels)
             .field("poll_interval", &self.poll_every)
             .field("fsync", &self.fsync)
             .field("inherit", &self.inherit)
@@ -318,25 +359,21 @@ pub struct Waiting {
     /// The path by which the holders are found.
     locked: Arc<Path>,
     elapsed: Duration,
+    is_first: bool,
     /// For several events: how many more are not set, and whether one of them is enough.
     others: usize,
     is_any: bool,
 }
 
 impl Waiting {
-    pub(crate) fn new(path: &Arc<Path>, elapsed: Duration) -> Self {
+    pub(crate) fn new(path: &Arc<Path>, elapsed: Duration, is_first: bool) -> Self {
         let (path, locked) = (Arc::clone(path), Arc::clone(path));
-        Self { path, locked, elapsed, others: 0, is_any: false }
+        Self { path, locked, elapsed, is_first, others: 0, is_any: false }
     }
 
-    /// A wait for several events. `path` is the first of them that is not set.
-    pub(crate) fn for_events(
-        path: &Arc<Path>,
-        others: usize,
-        is_any: bool,
-        elapsed: Duration,
-    ) -> Self {
-        Self { others, is_any, ..Self::new(path, elapsed) }
+    /// The same for several events. The path is the first of them that is not set.
+    pub(crate) fn for_events(self, others: usize, is_any: bool) -> Self {
+        Self { others, is_any, ..self }
     }
 
     /// Returns the path that is waited for. Of several events, it is the first that is not set.
@@ -349,6 +386,12 @@ impl Waiting {
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.elapsed
+    }
+
+    /// Returns whether this is the first call of the callback for this wait.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        self.is_first
     }
 
     /// Returns the current holders, as far as they are known. A semaphore can have several.

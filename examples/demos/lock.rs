@@ -95,7 +95,7 @@ fn worker(name: &str, directory: &Path, with_lock: bool) -> Result<(), Box<dyn E
     let me = format!("{name:>8} ({})", std::process::id());
     let lock: Lock = Options::new()
         .label(format!("the {name} worker"))
-        .on_wait(Duration::from_millis(50), {
+        .on_wait(Duration::from_millis(50), Duration::from_millis(50), {
             let me = me.clone();
             move |waiting| match waiting.holders().first().and_then(|h| h.label()) {
                 Some(holder) => println!("{me} waits, {holder} holds the lock"),

@@ -61,7 +61,7 @@ fn main() -> ExitCode {
 fn worker(number: &str, path: &Path) -> Result<(), Box<dyn Error>> {
     let semaphore = Options::new()
         .label(format!("worker {number}"))
-        .on_wait(Duration::from_millis(250), |waiting| {
+        .on_wait(Duration::from_millis(250), Duration::from_millis(250), |waiting| {
             report("still-waits", &describe(&waiting.holders()));
         })
         .open_semaphore(path, PERMITS)?;

@@ -74,6 +74,8 @@ pub enum ErrorKind {
     /// The deadline passed before the lock or permits were available, or before the event was in
     /// the state that was asked for.
     TimedOut,
+    /// A [`Cancel`](crate::Cancel) ended the wait. Nothing is held.
+    Cancelled,
     /// The semaphore exists with a different capacity: see [`Error::capacity`].
     CapacityMismatch,
     /// The number of permits is 0, exceeds the semaphore's capacity, or exceeds the maximum of any
@@ -98,6 +100,7 @@ pub enum ErrorKind {
 enum Repr {
     WouldBlock { path: Arc<Path>, contention: Contention },
     TimedOut { path: Arc<Path>, waited: Duration, contention: Contention },
+    Cancelled { path: Arc<Path>, waited: Duration },
     NotRegularFile { path: Arc<Path>, found: &'static str, expected: Expected },
     CapacityMismatch { path: Arc<Path>, capacity: u32, requested: u32 },
     InvalidPermits { path: Arc<Path>, capacity: u32, requested: u32 },
@@ -163,6 +166,10 @@ impl Error {
         Repr::TimedOut { path: Arc::clone(path), waited, contention }.into()
     }
 
+    pub(crate) fn cancelled(path: &Arc<Path>, waited: Duration) -> Self {
+        Repr::Cancelled { path: Arc::clone(path), waited }.into()
+    }
+
     /// `others` is the number of other events that are not in the state that the wait is for.
     pub(crate) fn timed_out_for(
         path: &Arc<Path>,
@@ -223,6 +230,9 @@ impl Error {
         {
             contention.set_locked(std::mem::replace(named, Arc::clone(path)));
         }
+        if let Repr::Cancelled { path: named, .. } = &mut *self.0 {
+            *named = Arc::clone(path);
+        }
         self
     }
 
@@ -245,6 +255,7 @@ impl Error {
         match &*self.0 {
             Repr::WouldBlock { .. } => ErrorKind::WouldBlock,
             Repr::TimedOut { .. } => ErrorKind::TimedOut,
+            Repr::Cancelled { .. } => ErrorKind::Cancelled,
             Repr::NotRegularFile { .. } => ErrorKind::NotRegularFile,
             Repr::CapacityMismatch { .. } => ErrorKind::CapacityMismatch,
             Repr::InvalidPermits { .. } => ErrorKind::InvalidPermits,
@@ -263,6 +274,7 @@ impl Error {
         match &*self.0 {
             Repr::WouldBlock { path, .. }
             | Repr::TimedOut { path, .. }
+            | Repr::Cancelled { path, .. }
             | Repr::NotRegularFile { path, .. }
             | Repr::CapacityMismatch { path, .. }
             | Repr::InvalidPermits { path, .. }
@@ -282,6 +294,12 @@ impl Error {
     #[must_use]
     pub fn is_timed_out(&self) -> bool {
         matches!(*self.0, Repr::TimedOut { .. })
+    }
+
+    /// Returns whether a [`Cancel`](crate::Cancel) ended the wait ([`ErrorKind::Cancelled`]).
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        matches!(*self.0, Repr::Cancelled { .. })
     }
 
     /// Returns the processes that held the lock or permits.
@@ -304,11 +322,11 @@ impl Error {
         }
     }
 
-    /// Returns how long the call waited before it timed out.
+    /// Returns how long the call waited before it timed out or was cancelled.
     #[must_use]
     pub fn waited(&self) -> Option<Duration> {
         match *self.0 {
-            Repr::TimedOut { waited, .. } => Some(waited),
+            Repr::TimedOut { waited, .. } | Repr::Cancelled { waited, .. } => Some(waited),
             _ => None,
         }
     }
@@ -386,7 +404,7 @@ impl Error {
                 Some("choose a path on another file system, preferably a local one")
             }
             Repr::Corrupt { hint, .. } => Some(hint),
-            Repr::InvalidPermits { .. } | Repr::Unsupported { .. } => None,
+            Repr::Cancelled { .. } | Repr::InvalidPermits { .. } | Repr::Unsupported { .. } => None,
             Repr::Io { operation, source, .. } => hint::of(*operation, source),
         }
     }
@@ -408,6 +426,7 @@ impl Error {
         match &*self.0 {
             Repr::WouldBlock { .. } => io::ErrorKind::WouldBlock,
             Repr::TimedOut { .. } => io::ErrorKind::TimedOut,
+            Repr::Cancelled { .. } => io::ErrorKind::Other, // callers retry `Interrupted`
             Repr::NotRegularFile { .. }
             | Repr::CapacityMismatch { .. }
             | Repr::InvalidPermits { .. } => io::ErrorKind::InvalidInput,
@@ -431,6 +450,10 @@ impl fmt::Display for Repr {
                 let (path, waited) = (path.display(), seconds(*waited));
                 write!(f, "timed out after {waited} s waiting for `{path}`: ")?;
                 contention.write_reason(f)
+            }
+            Self::Cancelled { path, waited } => {
+                let (path, waited) = (path.display(), seconds(*waited));
+                write!(f, "the wait for `{path}` was cancelled after {waited} s")
             }
             Self::NotRegularFile { path, found, expected } => {
                 let expected = match expected {

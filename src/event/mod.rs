@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 pub use self::wait::EventFuture;
 use self::wait::{CheckFn, EventWait, all_set, cleared, consumed};
+use crate::cancel::Cancels;
 use crate::error::{Error, Obstacle, Result};
 use crate::file::marker::{Consumed, Marker};
-use crate::options::{Callback, Options};
+use crate::options::{OnWait, Options};
 use crate::wait::{Deadline, is_watchable};
 
 /// A flag at a path that any program can set to wake all waiters, in all processes and threads.
@@ -170,7 +171,8 @@ struct Inner {
     marker: Marker,
     poll_every: Option<Duration>,
     backstop: Option<Duration>,
-    notice: Option<(Duration, Callback)>,
+    on_wait: Option<OnWait>,
+    cancels: Cancels,
 }
 
 impl Event {
@@ -724,7 +726,7 @@ impl Options {
     pub fn open_event(&self, path: impl AsRef<Path>) -> Result<Event> {
         let marker = Marker::open(path.as_ref(), self.access, self.any_file_type)?;
         let (poll_every, backstop) = (self.poll_every, self.backstop);
-        let notice = self.notice.clone();
-        Ok(Event { inner: Arc::new(Inner { marker, poll_every, backstop, notice }) })
+        let (on_wait, cancels) = (self.on_wait.clone(), self.cancels.clone());
+        Ok(Event { inner: Arc::new(Inner { marker, poll_every, backstop, on_wait, cancels }) })
     }
 }

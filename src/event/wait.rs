@@ -9,12 +9,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::{Event, Inner};
+use crate::cancel::Cancels;
 use crate::error::{Error, Obstacle, Operation, Result};
 use crate::file::marker::Consumed;
-use crate::options::Waiting;
+use crate::options::{OnWait, Waiting};
 use crate::wait::{
-    Acquire, Check, Condition, ConditionWait, Deadline, Outcome, WaitCallback, WakeStrategy,
-    WatchTarget, wait_for,
+    Acquire, Check, Condition, ConditionWait, Deadline, Outcome, WaitCallback, WaitHooks,
+    WakeStrategy, WatchTarget, wait_for,
 };
 
 pub(super) type CheckFn<T> = fn(&[Arc<Inner>]) -> Result<Check<T>>;
@@ -121,29 +122,38 @@ impl EventWait<()> {
 impl<T: Send + 'static> EventWait<T> {
     pub(super) fn wait(self, deadline: impl FnOnce() -> Deadline) -> Result<T> {
         let events: Box<[Arc<Inner>]> = self.events.clone();
-        let (obstacle, notice) = (self.obstacle, self.notice());
-        match wait_for(self, deadline, notice.as_ref())? {
+        let (obstacle, hooks) = (self.obstacle, self.hooks());
+        match wait_for(self, deadline, hooks.as_ref())? {
             Outcome::Held(seen) => Ok(seen),
             Outcome::TimedOut(waited) => Err(timed_out(&events, waited, obstacle)),
         }
     }
 
     pub(super) fn future(self) -> Acquire<ConditionWait<Self>> {
-        let notice = self.notice();
-        Acquire::new(ConditionWait::new(self), notice)
+        let hooks = self.hooks();
+        Acquire::new(ConditionWait::new(self), hooks)
     }
 
-    /// The callback of the first event that has one. It is called with the first event that is
-    /// still missing, and not at all if none is, because the wait is then about to end.
-    fn notice(&self) -> Option<WaitCallback> {
-        let (after, callback) = self.events.iter().find_map(|event| event.notice.clone())?;
-        let (events, obstacle, is_any) = (self.events.clone(), self.obstacle, self.is_any);
-        let call = move |elapsed| {
-            if let Some((first, others)) = missing(&events, obstacle) {
-                callback(&Waiting::for_events(first.marker.path(), others, is_any, elapsed));
-            }
-        };
-        Some(WaitCallback { after, call: Arc::new(call) })
+    /// The callback of the first event that has one, and the tokens of all. The callback is called
+    /// with the first event that is still missing, and not at all if none is, because the wait is
+    /// then about to end.
+    fn hooks(&self) -> Option<WaitHooks> {
+        let on_wait = self.events.iter().find_map(|event| event.on_wait.clone());
+        let callback = on_wait.map(|OnWait { after, every, callback }| {
+            let (events, obstacle, is_any) = (self.events.clone(), self.obstacle, self.is_any);
+            let call = move |elapsed, is_first| {
+                if let Some((first, others)) = missing(&events, obstacle) {
+                    let waiting = Waiting::new(first.marker.path(), elapsed, is_first);
+                    callback(&waiting.for_events(others, is_any));
+                }
+            };
+            WaitCallback { after, every, call: Arc::new(call) }
+        });
+        let mut cancels = Cancels::default();
+        self.events.iter().for_each(|event| cancels.extend(&event.cancels));
+        let path = Arc::clone(self.events.first()?.marker.path());
+        let is_needed = callback.is_some() || !cancels.is_empty();
+        is_needed.then_some(WaitHooks { path, callback, cancels })
     }
 }
 

@@ -26,7 +26,7 @@ use crate::lock_request::{self, LockRequest, QUEUES};
 use crate::options::Options;
 use crate::sys::{self, Mode};
 use crate::wait::{
-    Acquire, Deadline, Outcome, QueuedWaiter, TurnstileWait, WaitCallback, acquire, pass,
+    Acquire, Deadline, Outcome, QueuedWaiter, TurnstileWait, WaitHooks, acquire, pass,
 };
 
 /// A reader-writer lock on a path, between unrelated processes and between threads.
@@ -150,7 +150,7 @@ struct Inner {
     check_interval: Option<Duration>,
     label: Option<Arc<str>>,
     guard_options: GuardOptions,
-    notice: Option<WaitCallback>,
+    hooks: Option<WaitHooks>,
 }
 
 impl RwLock {
@@ -379,10 +379,10 @@ impl RwLock {
         request: &Arc<LockRequest>,
         deadline: impl FnOnce() -> Deadline,
     ) -> Result<FileLock> {
-        let (gated, notice) = (self.inner.gated(request)?, self.inner.notice.as_ref());
+        let (gated, hooks) = (self.inner.gated(request)?, self.inner.hooks.as_ref());
         let waited = match gated {
-            Some(gated) => pass(&QUEUES, gated, deadline, notice),
-            None => acquire(&QUEUES, request, deadline, notice),
+            Some(gated) => pass(&QUEUES, gated, deadline, hooks),
+            None => acquire(&QUEUES, request, deadline, hooks),
         };
         match waited? {
             Outcome::Held(locked) => Ok(locked),
@@ -403,7 +403,7 @@ impl Inner {
             }
             None => Locking::Alone(QueuedWaiter::new(&QUEUES, Arc::clone(request))),
         };
-        Acquire::new(waiter, self.notice.clone()).await
+        Acquire::new(waiter, self.hooks.clone()).await
     }
 
     /// Returns the lock behind its gate, or `None` if the gate does not exist and this user cannot
@@ -493,7 +493,7 @@ impl Options {
     /// See [the errors of `RwLock`](RwLock#errors).
     pub fn open_rwlock(&self, path: impl AsRef<Path>) -> Result<RwLock> {
         let file = LockFile::open(path.as_ref(), self.access)?;
-        let notice = lock_request::notice(self, file.path());
+        let hooks = lock_request::hooks(self, file.path());
         let (gate_path, poll_every) = (sys::beside(file.path(), GATE).into(), self.poll_every);
         let request = |mode| {
             Arc::new(LockRequest { file: Arc::clone(&file), mode, poll_every, coordinator: None })
@@ -507,7 +507,7 @@ impl Options {
             check_interval: self.backstop,
             label: self.label.clone(),
             guard_options: GuardOptions::of(self),
-            notice,
+            hooks,
         };
         inner.gated(&inner.read)?;
         Ok(RwLock { inner: Arc::new(inner) })

@@ -34,8 +34,8 @@ use crate::lock_request::{self, LockRequest, QUEUES};
 use crate::options::Options;
 use crate::sys::Mode;
 use crate::wait::{
-    Acquire, CheckSampler, Deadline, Order as _, Outcome, WaitCallback, WakeStrategy, WatchTarget,
-    is_left, is_watchable, take_over, wait_here,
+    Acquire, CheckSampler, Deadline, Order as _, Outcome, WaitHooks, WakeStrategy, WatchTarget,
+    check_cancelled, is_left, is_watchable, take_over, wait_here,
 };
 
 /// A counting semaphore on a path, between unrelated processes and between threads.
@@ -148,7 +148,7 @@ struct Inner {
     line: Arc<Line>,
     wake_strategy: WakeStrategy,
     permit_options: PermitOptions,
-    notice: Option<WaitCallback>,
+    hooks: Option<WaitHooks>,
     /// Limits how often an acquisition checks for waiters and replaced files, since each check
     /// costs as much as acquiring the permit.
     checks: CheckSampler,
@@ -370,7 +370,7 @@ impl Semaphore {
         async move {
             semaphore.check(permits)?;
             let queued = QueuedAcquire::new(semaphore.request(permits)).future();
-            let batch = Acquire::new(queued, semaphore.inner.notice.clone()).await?;
+            let batch = Acquire::new(queued, semaphore.inner.hooks.clone()).await?;
             semaphore.permit(batch)
         }
     }
@@ -482,6 +482,7 @@ impl Semaphore {
 
     fn wait(&self, permits: u32, deadline: impl FnOnce() -> Deadline) -> Result<Permit> {
         self.check(permits)?;
+        check_cancelled(self.inner.hooks.as_ref())?;
         if let Some(batch) = self.inner.take_if_unwanted(permits)? {
             return self.permit(batch);
         }
@@ -493,7 +494,7 @@ impl Semaphore {
                 .map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held)
         } else {
             let turn = QueuedAcquire::after_a_try(self.request(permits));
-            wait_here(turn, deadline, self.inner.notice.as_ref())?
+            wait_here(turn, deadline, self.inner.hooks.as_ref())?
         };
         match outcome {
             Outcome::Held(batch) => self.permit(batch),
@@ -582,7 +583,7 @@ impl Options {
                 }),
                 wake_strategy,
                 permit_options: PermitOptions::of(self),
-                notice: lock_request::notice(self, directory),
+                hooks: lock_request::hooks(self, directory),
                 checks: CheckSampler::new(),
                 slots,
             }),

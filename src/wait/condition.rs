@@ -5,7 +5,7 @@ use std::task::{Poll, Waker};
 use std::time::Instant;
 
 use super::event_loop::{Check, EventLoop, WakeStrategy};
-use super::{Deadline, Outcome, WaitCallback, Waiter, wait_here};
+use super::{Deadline, Outcome, WaitHooks, Waiter, check_cancelled, wait_here};
 use crate::error::Result;
 
 /// A condition that can be waited for.
@@ -23,8 +23,9 @@ pub(crate) trait Condition: Send + Unpin {
 pub(crate) fn wait_for<C: Condition>(
     condition: C,
     deadline: impl FnOnce() -> Deadline,
-    notice: Option<&WaitCallback>,
+    hooks: Option<&WaitHooks>,
 ) -> Result<Outcome<C::Held>> {
+    check_cancelled(hooks)?;
     if let Some(held) = condition.check()?.ready() {
         return Ok(Outcome::Held(held));
     }
@@ -35,7 +36,7 @@ pub(crate) fn wait_for<C: Condition>(
     wait_here(
         ConditionWait { condition, stage: ConditionState::New { has_checked: true } },
         deadline,
-        notice,
+        hooks,
     )
 }
 

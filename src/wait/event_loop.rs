@@ -56,10 +56,7 @@ pub(crate) struct EventLoop {
     /// When to check for changes that no event reports.
     thorough_at: Instant,
     retry_watch_at: Instant,
-    /// Until when a waiter without a watch polls at short intervals.
-    quick_until: Instant,
-    /// Until when a waiter that is also blocked in the kernel does without a watch.
-    unwatched_until: Instant,
+    start: Instant,
 }
 
 impl EventLoop {
@@ -80,8 +77,7 @@ impl EventLoop {
             next: None,
             thorough_at: start + THOROUGH_CHECK_INTERVAL.max(sys::BACKSTOP),
             retry_watch_at: start + WATCH_RETRY_INTERVAL,
-            quick_until: start + QUICK_POLLING,
-            unwatched_until: start + KERNEL_WAIT_HEAD_START,
+            start,
         }
     }
 
@@ -128,8 +124,10 @@ impl EventLoop {
                 Err(error) => return Poll::Ready(Err(error)),
                 Ok(Check::NotYet { relies, in_kernel }) => (relies, in_kernel),
             };
-            if in_kernel && now < self.unwatched_until && !self.listeners.is_empty() {
-                self.next = Some(self.unwatched_until);
+            // A waiter that is also blocked in the kernel does without a watch at first.
+            let unwatched_until = self.start + KERNEL_WAIT_HEAD_START;
+            if in_kernel && now < unwatched_until && !self.listeners.is_empty() {
+                self.next = Some(unwatched_until);
                 return Poll::Pending;
             }
             for listener in &mut self.listeners {
@@ -174,7 +172,7 @@ impl EventLoop {
         }
         if self.backoff.next() <= now {
             if !self.must_poll {
-                self.backoff.set_local(now < self.quick_until);
+                self.backoff.set_local(now < self.start + QUICK_POLLING);
             }
             self.backoff.advance();
         }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::Waiter;
-use super::callback::{WaitCallback, WithCallback};
+use super::hooks::{HookedWait, WaitHooks};
 use super::reactor::Registration;
 use super::timer::Alarm;
 use crate::error::Result;
@@ -14,15 +14,15 @@ use crate::error::Result;
 /// goes to the next waiter (rule Q4).
 #[must_use = "a future does nothing unless it is polled"]
 pub(crate) struct Acquire<W> {
-    wait: WithCallback<W>,
+    wait: HookedWait<W>,
     alarm: Alarm,
     signals: Registration,
 }
 
 impl<W: Waiter> Acquire<W> {
-    pub(crate) fn new(waiter: W, notice: Option<WaitCallback>) -> Self {
+    pub(crate) fn new(waiter: W, hooks: Option<WaitHooks>) -> Self {
         Self {
-            wait: WithCallback::new(waiter, notice),
+            wait: HookedWait::new(waiter, hooks),
             alarm: Alarm::default(),
             signals: Registration::default(),
         }

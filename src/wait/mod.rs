@@ -23,12 +23,12 @@
 //! and shows what happens if any participant dies.
 
 mod backoff;
-mod callback;
 mod check_sampler;
 mod condition;
 mod deadline;
 mod event_loop;
 mod future;
+mod hooks;
 mod order;
 mod queue;
 mod queued_waiter;
@@ -42,12 +42,12 @@ mod turnstile;
 mod waiter;
 mod watch;
 
-pub(crate) use self::callback::WaitCallback;
 pub(crate) use self::check_sampler::CheckSampler;
 pub(crate) use self::condition::{Condition, ConditionWait, wait_for};
 pub(crate) use self::deadline::{Deadline, now};
 pub(crate) use self::event_loop::{Check, EventLoop, WakeStrategy};
 pub(crate) use self::future::Acquire;
+pub(crate) use self::hooks::{WaitCallback, WaitHooks, check_cancelled};
 pub(crate) use self::order::{Order, OrderedWait, Turn};
 pub(crate) use self::queue::WaitQueues;
 pub(crate) use self::queued_waiter::QueuedWaiter;

@@ -3,19 +3,24 @@
 #![expect(clippy::disallowed_methods, reason = "the one place that puts a waiting thread to sleep")]
 
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 use std::task::{Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
 
-use super::callback::{WaitCallback, WithCallback};
+use once_cell::race::OnceBox;
+
 use super::deadline::{Deadline, now};
+use super::hooks::{HookedWait, WaitHooks};
 use super::queue::WaitQueues;
 use super::queued_waiter::QueuedWaiter;
 use super::take_over::{take_over, try_now};
-use super::{Outcome, Target, Waiter};
+use super::{Outcome, Target, Waiter, check_cancelled};
 use crate::error::Result;
-use crate::sys;
+use crate::sys::{self, Wakeup};
 
+/// How long a thread waits for FIFOs at most if a cancellation cannot end that.
+const WITHOUT_WAKEUP: Duration = Duration::from_millis(1);
 /// How long a thread sleeps where the system cannot poll.
 const WITHOUT_POLL: Duration = Duration::from_millis(50);
 
@@ -25,8 +30,9 @@ pub(crate) fn acquire<T: Target>(
     queues: &'static WaitQueues<T>,
     target: &Arc<T>,
     deadline: impl FnOnce() -> Deadline,
-    notice: Option<&WaitCallback>,
+    hooks: Option<&WaitHooks>,
 ) -> Result<Outcome<T::Held>> {
+    check_cancelled(hooks)?;
     let (tried, unwanted) = (queues.is_empty(), queues.unwanted());
     if tried {
         if let Some(held) = target.attempt()? {
@@ -40,7 +46,7 @@ pub(crate) fn acquire<T: Target>(
             if tried { take_over(queues, target, unwanted)? } else { try_now(queues, target)? };
         return Ok(held.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held));
     }
-    if deadline.is_never() && notice.is_none() && target.can_block_here() {
+    if deadline.is_never() && hooks.is_none() && target.can_block_here() {
         return target.block_here().map(Outcome::Held);
     }
     let target = Arc::clone(target);
@@ -49,19 +55,20 @@ pub(crate) fn acquire<T: Target>(
     } else {
         QueuedWaiter::new(queues, target)
     };
-    wait_here(waiter, deadline, notice)
+    wait_here(waiter, deadline, hooks)
 }
 
 /// Waits in the calling thread, until the deadline.
 pub(crate) fn wait_here<W: Waiter>(
     waiter: W,
     deadline: Deadline,
-    notice: Option<&WaitCallback>,
+    hooks: Option<&WaitHooks>,
 ) -> Result<Outcome<W::Held>> {
-    let mut wait = WithCallback::new(waiter, notice.cloned());
+    let mut wait = HookedWait::new(waiter, hooks.cloned());
     // Before the first poll, which may create a watcher.
     wait.begin(deadline.start());
-    let waker = this_thread();
+    let thread = Arc::new(WakeThread { thread: std::thread::current(), wakeup: OnceBox::new() });
+    let waker = Waker::from(Arc::clone(&thread));
     loop {
         // No wake-up is lost: `poll` registers the waker before its last check, and an unpark
         // before the park makes the park return immediately (W1).
@@ -76,8 +83,21 @@ pub(crate) fn wait_here<W: Waiter>(
                 return Ok(held.map_or_else(|| Outcome::TimedOut(wait.elapsed()), Outcome::Held));
             }
             pause if !wait.sources().is_empty() => {
-                if sys::wait_for_fifos(wait.sources(), None, pause).is_err() {
+                let (mut wakeup, mut pause) = (None, pause);
+                if wait.can_be_cancelled() {
+                    wakeup = thread.wakeup();
+                    if wakeup.is_none() {
+                        pause = Some(pause.unwrap_or(WITHOUT_WAKEUP).min(WITHOUT_WAKEUP));
+                    }
+                    if wait.is_cancelled(&waker) {
+                        continue;
+                    }
+                }
+                if sys::wait_for_fifos(wait.sources(), wakeup, pause).is_err() {
                     std::thread::sleep(pause.unwrap_or(WITHOUT_POLL).min(WITHOUT_POLL));
+                }
+                if let Some(wakeup) = wakeup {
+                    wakeup.reset();
                 }
             }
             Some(pause) => std::thread::park_timeout(pause),
@@ -102,5 +122,31 @@ struct Unpark(Thread);
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
+    }
+}
+
+/// Wakes a thread that parks or waits for FIFOs.
+struct WakeThread {
+    thread: Thread,
+    wakeup: OnceBox<Wakeup>,
+}
+
+impl WakeThread {
+    /// The eventfd that ends the thread's wait for FIFOs, if a descriptor is available.
+    fn wakeup(&self) -> Option<&Wakeup> {
+        let wakeup = self.wakeup.get_or_try_init(|| Wakeup::new().map(Box::new)).ok();
+        // A wake-up from now on either finds that, or its reason is seen by a check after this.
+        fence(Ordering::SeqCst);
+        wakeup
+    }
+}
+
+impl Wake for WakeThread {
+    fn wake(self: Arc<Self>) {
+        self.thread.unpark();
+        fence(Ordering::SeqCst);
+        if let Some(wakeup) = self.wakeup.get() {
+            wakeup.wake();
+        }
     }
 }

@@ -15,7 +15,8 @@ use super::deadline::now;
 use super::queue::WaitQueues;
 use super::queued_waiter::QueuedWaiter;
 use super::{
-    Deadline, Order, OrderedWait, Outcome, Target, Turn, WaitCallback, Waiter, try_now, wait_here,
+    Deadline, Order, OrderedWait, Outcome, Target, Turn, WaitHooks, Waiter, check_cancelled,
+    try_now, wait_here,
 };
 use crate::error::Result;
 use crate::sys::WatchedFifo;
@@ -107,8 +108,9 @@ pub(crate) fn pass<P: Turnstile>(
     queues: &'static WaitQueues<P::Lock>,
     turnstile: &Arc<P>,
     deadline: impl FnOnce() -> Deadline,
-    notice: Option<&WaitCallback>,
+    hooks: Option<&WaitHooks>,
 ) -> Result<Outcome<Held<P>>> {
+    check_cancelled(hooks)?;
     let mut wait = TurnstileWait::new(queues, Arc::clone(turnstile));
     if let Some(held) = wait.arrive()? {
         return Ok(Outcome::Held(held));
@@ -121,7 +123,7 @@ pub(crate) fn pass<P: Turnstile>(
         return Ok(held.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held));
     }
     let lock = turnstile.lock();
-    if deadline.is_never() && notice.is_none() && lock.can_block_here() {
+    if deadline.is_never() && hooks.is_none() && lock.can_block_here() {
         // The waiter queues for the turnstile, and then blocks in the kernel. No wake-up is lost
         // there: the kernel grants the lock when its holder releases it or dies. If this process
         // dies, the kernel unlocks the turnstile (W3).
@@ -137,7 +139,7 @@ pub(crate) fn pass<P: Turnstile>(
         };
         return lock.block_here().map(Outcome::Held);
     }
-    wait_here(wait, deadline, notice)
+    wait_here(wait, deadline, hooks)
 }
 
 /// When a waiter that queues for the turnstile checks the lock itself.

@@ -10,6 +10,7 @@ mod peer;
 mod support;
 
 mod api;
+mod cancel;
 mod event;
 mod examples;
 mod hanging_tests;

@@ -162,7 +162,7 @@ fn every_form_passes_the_path_and_the_holder_to_the_callback() {
     let reported = Arc::new(Mutex::new(Vec::new()));
     let record = Arc::clone(&reported);
     let once = Options::new()
-        .on_wait(Duration::from_millis(5), move |waiting| {
+        .on_wait(Duration::from_millis(5), Duration::from_millis(5), move |waiting| {
             record.lock().unwrap().push(waiting.to_string());
         })
         .open_once(&path)

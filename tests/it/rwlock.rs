@@ -482,7 +482,7 @@ fn a_callback_is_called_for_both_and_polling_works() {
     let called = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&called);
     let options = Options::new()
-        .on_wait(Duration::from_millis(5), move |waiting| {
+        .on_wait(Duration::from_millis(5), Duration::from_millis(5), move |waiting| {
             assert!(waiting.path().ends_with("data.lock"));
             count.fetch_add(1, Ordering::SeqCst);
         })

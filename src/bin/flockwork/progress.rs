@@ -40,7 +40,7 @@ impl Progress {
             return options;
         }
         let this = self.clone();
-        options.on_wait(DELAY, move |waiting| this.show(&waiting.to_string()))
+        options.on_wait(DELAY, DELAY, move |waiting| this.show(&waiting.to_string()))
     }
 
     /// The same with a line that `text` returns; `None` prints nothing.
@@ -53,7 +53,7 @@ impl Progress {
             return options;
         }
         let this = self.clone();
-        options.on_wait(DELAY, move |_| {
+        options.on_wait(DELAY, DELAY, move |_| {
             if let Some(text) = text() {
                 this.show(&text);
             }

@@ -571,7 +571,7 @@ fn the_callback_names_an_event_that_is_not_set() {
     use std::sync::Mutex;
     let (dir, _) = dirs();
     let seen = std::sync::Arc::new(Mutex::new(Vec::new()));
-    let options = Options::new().on_wait(Duration::from_millis(1), {
+    let options = Options::new().on_wait(Duration::from_millis(1), Duration::from_millis(1), {
         let seen = std::sync::Arc::clone(&seen);
         move |waiting| {
             let path = waiting.path().file_name().unwrap().to_string_lossy().into_owned();
@@ -689,7 +689,7 @@ fn on_wait_reports_a_long_wait() {
     let (_dir, path) = dirs();
     let (send, calls) = std::sync::mpsc::channel();
     let event = Options::new()
-        .on_wait(Duration::from_millis(5), move |waiting| {
+        .on_wait(Duration::from_millis(5), Duration::from_millis(5), move |waiting| {
             assert!(waiting.holders().is_empty());
             let _ = send.send((waiting.path().to_path_buf(), waiting.to_string()));
         })

@@ -425,7 +425,11 @@ fn locks() -> Vec<Operation> {
 }
 
 fn noticed_lock(kit: &mut Kit) {
-    kit.open_lock(&plain().on_wait(Duration::from_millis(1), |waiting| drop(waiting.to_string())));
+    kit.open_lock(&plain().on_wait(
+        Duration::from_millis(1),
+        Duration::from_millis(1),
+        |waiting| drop(waiting.to_string()),
+    ));
 }
 
 fn hold_lock(kit: &mut Kit) {

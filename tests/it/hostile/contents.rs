@@ -184,9 +184,13 @@ fn control_characters_of_a_forged_record_are_escaped() {
         }
         let seen = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
         let reported = std::sync::Arc::clone(&seen);
-        let waits = Options::new().on_wait(Duration::from_millis(1), move |waiting| {
-            *reported.lock().unwrap() = waiting.to_string();
-        });
+        let waits = Options::new().on_wait(
+            Duration::from_millis(1),
+            Duration::from_millis(1),
+            move |waiting| {
+                *reported.lock().unwrap() = waiting.to_string();
+            },
+        );
         let timed_out =
             waits.open_lock(&path).unwrap().lock_timeout(Duration::from_millis(50)).unwrap_err();
         assert!(seen.lock().unwrap().contains("4194303"));

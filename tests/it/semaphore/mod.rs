@@ -612,7 +612,7 @@ fn on_wait_reports_a_semaphores_holders() {
     holder.expect(Call::Acquire(1, Block), 0);
     let (send, calls) = std::sync::mpsc::channel();
     let semaphore = Options::new()
-        .on_wait(Duration::from_millis(5), move |waiting| {
+        .on_wait(Duration::from_millis(5), Duration::from_millis(5), move |waiting| {
             let _ = send.send((waiting.to_string(), waiting.holders().len()));
         })
         .open_semaphore(&path, 1)

@@ -205,7 +205,7 @@ fn on_wait_is_called_once_per_interval_of_a_wait() {
     holder.open_lock(&path, &[label("the long job")]);
     let calls = Arc::new(AtomicUsize::new(0));
     let lock = Options::new()
-        .on_wait(Duration::from_millis(20), {
+        .on_wait(Duration::from_millis(20), Duration::from_millis(20), {
             let (calls, path) = (Arc::clone(&calls), path.clone());
             move |waiting| {
                 assert_eq!(waiting.path(), path);
@@ -239,8 +239,10 @@ fn on_wait_is_called_once_per_interval_of_a_wait() {
         });
     }
     // An interval too large for `Instant` never ends.
-    let never =
-        Options::new().on_wait(Duration::MAX, |_| panic!("called")).open_lock(&path).unwrap();
+    let never = Options::new()
+        .on_wait(Duration::MAX, Duration::MAX, |_| panic!("called"))
+        .open_lock(&path)
+        .unwrap();
     holder.lock();
     assert!(never.lock_timeout(Duration::from_millis(5)).unwrap_err().is_timed_out());
 }
@@ -252,7 +254,7 @@ fn a_panic_in_on_wait_ends_the_wait_and_holds_nothing() {
     let path = dir.path().join("a.lock");
     let plain = Lock::open(&path).unwrap();
     let lock = Options::new()
-        .on_wait(Duration::from_millis(1), |_| panic!("deliberate"))
+        .on_wait(Duration::from_millis(1), Duration::from_millis(1), |_| panic!("deliberate"))
         .open_lock(&path)
         .unwrap();
     let held = plain.lock().unwrap();

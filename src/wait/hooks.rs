@@ -1,0 +1,124 @@
+//! The callback of a long wait and the tokens that may end it, and a waiter that heeds both.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use super::Waiter;
+use super::deadline::now;
+use crate::cancel::{CancelRegistration, Cancels};
+use crate::error::{Error, Result};
+use crate::sys::WatchedFifo;
+
+/// The callback and the tokens of a handle's waits.
+#[derive(Clone)]
+pub(crate) struct WaitHooks {
+    /// The path that is waited for.
+    pub(crate) path: Arc<Path>,
+    pub(crate) callback: Option<WaitCallback>,
+    pub(crate) cancels: Cancels,
+}
+
+/// Called after `after`, and again after each further `every`.
+#[derive(Clone)]
+pub(crate) struct WaitCallback {
+    pub(crate) after: Duration,
+    pub(crate) every: Duration,
+    /// The arguments are the time waited, and whether it is the wait's first call.
+    pub(crate) call: Arc<dyn Fn(Duration, bool) + Send + Sync>,
+}
+
+/// Fails if a token of these waits was cancelled before the wait.
+pub(crate) fn check_cancelled(hooks: Option<&WaitHooks>) -> Result<()> {
+    match hooks {
+        Some(hooks) if hooks.cancels.is_cancelled() => {
+            Err(Error::cancelled(&hooks.path, Duration::ZERO))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A waiter that calls a callback while it waits, and that tokens may end.
+pub(super) struct HookedWait<W> {
+    waiter: W,
+    path: Option<Arc<Path>>,
+    callback: Option<WaitCallback>,
+    /// The time of the callback's next call, if `Instant` can represent that.
+    next_call: Option<Instant>,
+    was_called: bool,
+    cancel: CancelRegistration,
+    /// When the wait began; for a future, when it was first polled.
+    since: Option<Instant>,
+}
+
+impl<W: Waiter> HookedWait<W> {
+    pub(super) fn new(waiter: W, hooks: Option<WaitHooks>) -> Self {
+        let (path, callback, cancels) = match hooks {
+            Some(hooks) => (Some(hooks.path), hooks.callback, hooks.cancels),
+            None => (None, None, Cancels::default()),
+        };
+        let cancel = CancelRegistration::new(cancels);
+        Self { waiter, path, callback, next_call: None, was_called: false, cancel, since: None }
+    }
+
+    pub(super) fn begin(&mut self, start: Instant) {
+        self.since = Some(start);
+        if let Some(callback) = &self.callback {
+            self.next_call = start.checked_add(callback.after);
+        }
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        self.since.map_or(Duration::ZERO, |since| now().saturating_duration_since(since))
+    }
+
+    pub(super) fn next_tick(&self) -> Option<Instant> {
+        [self.next_call, self.waiter.next_tick()].into_iter().flatten().min()
+    }
+
+    pub(super) fn sources(&self) -> &[Arc<WatchedFifo>] {
+        self.waiter.sources()
+    }
+
+    pub(super) fn can_be_cancelled(&self) -> bool {
+        self.cancel.is_needed()
+    }
+
+    /// Whether the wait was cancelled. If not, the waker is called when it is.
+    pub(super) fn is_cancelled(&mut self, waker: &Waker) -> bool {
+        self.cancel.is_cancelled(waker)
+    }
+
+    pub(super) fn poll(&mut self, waker: &Waker) -> Poll<Result<W::Held>> {
+        if self.is_cancelled(waker) {
+            if let Some(path) = &self.path {
+                return Poll::Ready(Err(Error::cancelled(path, self.elapsed())));
+            }
+        }
+        let polled = self.waiter.poll(waker);
+        if polled.is_pending() {
+            // Called while the waiter is still queued: if the callback panics, `drop` leaves the
+            // queue.
+            self.call();
+        }
+        polled
+    }
+
+    pub(super) fn last_chance(&mut self) -> Result<Option<W::Held>> {
+        self.waiter.last_chance()
+    }
+
+    fn call(&mut self) {
+        if self.since.is_none() {
+            self.begin(now());
+        }
+        let (Some(since), Some(callback)) = (self.since, &self.callback) else { return };
+        let now = now();
+        if self.next_call.is_some_and(|at| at <= now) {
+            self.next_call = now.checked_add(callback.every);
+            let is_first = !std::mem::replace(&mut self.was_called, true);
+            (callback.call)(now.saturating_duration_since(since), is_first);
+        }
+    }
+}
