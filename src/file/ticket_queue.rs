@@ -115,6 +115,9 @@ impl Files {
     /// Whether the process that has this ticket is known to have ended. A forked copy of it may
     /// have the FIFO open.
     fn has_ended(&self, place: usize, number: u64) -> bool {
+        if !self.has(place, number) {
+            return false; // read before the process, which is written before it
+        }
         let mut bytes = [0; ENTRY];
         let read = sys::read_at(&self.tickets, &mut bytes, entry_at(place));
         let entry = read.is_ok_and(|read| read == ENTRY).then(|| Entry::parse(&bytes));
@@ -380,13 +383,20 @@ impl TicketQueue {
             let (labels, _) = labels.ok_or(io::ErrorKind::PermissionDenied)?;
             sys::write_at(&labels, label.as_bytes(), (place * MAX_LABEL) as u64)?;
         }
-        sys::write_at(file, &Entry::of_this_process(CHOOSING, label).bytes(), entry_at(place))?;
+        // The process is there before the number: a process that reads the number first never takes
+        // this one for a dead process that had the place before.
+        let (entry, mut known) = (Entry::of_this_process(CHOOSING, label).bytes(), [0; ENTRY]);
+        sys::read_at(file, &mut known, entry_at(place))?;
+        if known[8..] != entry[8..] {
+            sys::write_at(file, &entry[8..], entry_at(place) + 8)?;
+            fence(Ordering::SeqCst);
+        }
+        files.set_number(place, CHOOSING)?;
         fence(Ordering::SeqCst);
-        // Another time namespace has another clock.
-        let mut latest = [0; 8];
-        sys::read_at(file, &mut latest, LATEST)?;
-        let after_latest = u64::from_le_bytes(latest).saturating_add(1);
-        let number = sys::nanoseconds().max(after_latest).min(CHOOSING - 1);
+        // Another time namespace has another clock, so the numbers that are there count as well.
+        let others = Table::read(file)?;
+        let highest = others.numbers().filter(|number| *number != CHOOSING).max().unwrap_or(0);
+        let number = sys::nanoseconds().max(highest.saturating_add(1)).min(CHOOSING - 1);
         files.set_number(place, number)?;
         fence(Ordering::SeqCst);
         sys::write_at(file, &number.to_le_bytes(), LATEST)?;

@@ -41,6 +41,11 @@ impl Slots {
         let flags = Arc::clone(&table.flags);
         drop(table);
         self.close_signals(signals, is_raised);
+        // A slot without a FIFO of this process's was released silently: a copy of an earlier
+        // holder may have the FIFO open, so that the leader sleeps (S11).
+        if !are_enough && (is_raised || self.tickets.may_have_waiters()) {
+            self.signal_change();
+        }
         if !is_raised {
             return;
         }
@@ -58,6 +63,9 @@ impl Slots {
     /// it.
     pub(crate) fn notify_recheck(&self) {
         fence(Ordering::SeqCst); // as in `notify_release`
+        if self.tickets.may_have_waiters() {
+            self.signal_change();
+        }
         let flags = Arc::clone(&self.table().flags);
         if flags.is_raised() {
             self.poke(&flags);

@@ -14,7 +14,8 @@ use crate::sys::{self, HeldFifo, WatchedFifo};
 /// Slots from this number on have no FIFO, and a leader that needs one of them watches the
 /// directory: a waiting process has two descriptors for each slot with a FIFO.
 const MAX_SIGNALLED: u32 = MAX_CREATED_AT_ONCE;
-/// By this FIFO a process that has changed the capacity signals the leader.
+/// By this FIFO a process that has changed the capacity, or has released a slot that has no FIFO of
+/// its own, signals the leader.
 const CHANGED: &str = "changed";
 /// The directory of the queue.
 pub(super) const QUEUE: &str = "queue";
@@ -149,7 +150,8 @@ impl Slots {
         }
     }
 
-    /// Signals the leader that the capacity was changed.
+    /// Signals the leader to check all slots: the capacity was changed, or a slot was released
+    /// without a FIFO.
     pub(super) fn signal_change(&self) {
         let _ = sys::signal_fifo(&self.directory.join(CHANGED));
     }

@@ -82,7 +82,9 @@ impl SignalLoop {
     /// Which FIFO has reported something first since the last check, and whether that is new.
     fn take_signals(&mut self) -> (Option<usize>, bool) {
         let Ok(states) = sys::wait_for_fifos(&self.watched, None, Some(Duration::ZERO)) else {
-            self.held.fill(false); // not known, so the waiter checks again soon
+            // Nothing is known, so the waiter checks now.
+            self.held.fill(true);
+            self.next = None;
             return (None, false);
         };
         let mut first = None;
