@@ -29,18 +29,21 @@ start_search() {
 }
 holds() { start_search must_hold "$@"; }
 breaks() { start_search must_break "$@"; }
+# The breakage must cause an endless run in which a waiter makes no progress.
+loops() { start_search must_break "$@" "-a -f -A -E"; }
 failed() { tail -25 "$work/output" | tee "$work/failed"; }
 
-# search MODEL "DEFINES" "ARGUMENTS OF pan": runs the search, with the output in $work/output.
+# search MODEL "DEFINES" "ARGUMENTS OF pan" [OPTIMIZATION]: runs the search, with the output in
+# $work/output.
 search() {
-    local model=$1 defines=$2 arguments=$3 flags=(-O0 -w -DMEMLIM=2000 -DVECTORSZ=1024)
+    local model=$1 defines=$2 arguments=$3 flags=("${4:--O0}" -w -DMEMLIM=2000 -DVECTORSZ=1024)
     (
         cd "$work" && rm -f pan* ./*.trail output
         # shellcheck disable=SC2086 # these hold several words
         case $arguments in
             *-l*) flags+=(-DNP) ;;
-            *-a*) ;;
-            *) flags+=(-DSAFETY) ;;
+            *-a*) flags+=(-DNFAIR=3) ;;
+            *) flags+=(-DSAFETY -DNOCLAIM) ;;
         esac
         case $defines in *-DSTOPS*) flags+=(-DNOREDUCE) ;; esac
         # shellcheck disable=SC2086
@@ -56,7 +59,7 @@ extract() { sed -nE "$1" "$work/output" | head -1; }
 # The search must visit all states and find no error.
 must_hold() {
     local name=$1 model=$2 defines=$3 arguments=${4:-}
-    search "$model" "$defines" "$arguments"
+    search "$model" "$defines" "$arguments" -O1
     local errors states depth verdict=ok
     errors=$(extract 's/.*errors: ([0-9]+).*/\1/p')
     states=$(extract 's/^ *([0-9.e+]+) states, stored.*/\1/p')
@@ -155,22 +158,116 @@ breaks DROPS_WHAT_WAS_GRANTED $m "$two"
 breaks NO_LOOK_AT_THE_PATH $m "$two -DREPLACED=1"
 breaks DEATH_KEEPS_LOCK $m "$two -DKILLED"
 
+m=signals
+copy="-DCOPIES=1 -DTRY=4"
+dies="-DKILLS=1 -DVICTIMS=1"
+stays="-DSLOTS=2 -DHELD=3 -DSTAYS=2 -DCOPIES=1 -DTWO=4 -DTRY=4 -DCLIENTS=4"
+stop="-DTRY=4 -DSTOPS=4 $dies"
+holds "one slot, two waiters" $m ""
+holds "all wait in turn, a copy remains, no check later" $m "-DNO_RETRY -DCOPIES=1"
+holds "two slots, all wait in turn, no check later" $m "-DNO_RETRY -DSLOTS=2 -DHELD=3 -DCLIENTS=4"
+holds "two copies remain" $m "-DCOPIES=2"
+holds "one process dies" $m "-DKILLS=1"
+holds "one process dies, a copy remains" $m "-DKILLS=1 $copy"
+holds "the same, with the backstop" $m "-DKILLS=1 $copy -DBACKSTOP"
+holds "the holder dies, copies of it and of another" $m "$dies -DCOPIES=2 -DCLIENTS=2"
+holds "one that only tries is stopped, the holder dies" $m "$stop" -E
+holds "a try for two permits, a copy remains" $m "$stays"
+breaks CLOSES_BEFORE_UNLOCKING $m "-DNO_RETRY"
+breaks OPENS_AFTER_LEAVING $m "-DNO_RETRY"
+breaks OPENS_BEFORE_LOCKING $m "$stop" -E
+breaks RELEASES_WITHOUT_PROBE $m "-DCOPIES=1"
+breaks ASKS_BEFORE_UNLOCKING $m "-DCOPIES=1"
+breaks SURPLUS_WITHOUT_SIGNAL $m "$stays"
+breaks CHECKS_BEFORE_OPENING $m "-DCOPIES=1"
+breaks TAKES_SIGNALS_AFTER_THE_CHECK $m "-DCOPIES=1"
+breaks NOT_PRIMED $m "-DKILLS=1"
+breaks TRUSTS_THE_FIFO $m ""
+breaks NOTHING_BUT_NO_BACKSTOP $m "-DKILLS=1 $copy"
+
 m=queue
-reuse="-DPLACES=2 -DROUNDS=2 -DWAITERS=2"
+reuse="-DPLACES=2 -DROUNDS=2"
 dead="-DPLACES=2 -DKILLS=1"
-holds "three waiters, three places" $m ""
+two="-DPLACES=2 -DWAITERS=2"
+left="-DPLACES=4 -DWAITERS=2 -DLEFTOVERS"
 holds "three waiters, two places" $m "-DPLACES=2"
-holds "one joins twice, and takes a place again" $m "$reuse"
+holds "three waiters, three places" $m ""
+holds "two waiters, again and again" $m "$two -DFOREVER"
 holds "one dies at any moment" $m "$dead"
 holds "two die at any moment" $m "-DPLACES=2 -DKILLS=2"
+holds "a copy remains, no check each second" $m "$two -DROUNDS=2 -DCOPIES=1 -DNO_SECOND"
+holds "one dies, a copy remains" $m "$two -DROUNDS=2 -DCOPIES=1 -DKILLS=1"
+holds "the numbers and copies of dead waiters remain" $m "$left -DCOPIES=1"
+holds "progress, others join again and again" $m "$two -DFOREVER" "-a -f"
+holds "progress, one dies" $m "$two -DFOREVER -DKILLS=1" "-a -f"
+holds "progress, one dies, a copy remains" $m "$two -DCOPIES=1 -DKILLS=1" "-a -f"
 breaks NOT_CHOOSING $m ""
 breaks CLAIMS_WITHOUT_THE_LOCK $m "-DPLACES=2"
-breaks CLAIMS_WHAT_IS_WATCHED $m "-DPLACES=2 -DROUNDS=2"
-breaks NUMBER_AFTER_CLOSING $m "-DPLACES=2 -DROUNDS=2"
+breaks CLAIMS_WHAT_IS_WATCHED $m "$reuse -DNO_SECOND"
+breaks NUMBER_AFTER_CLOSING $m "$reuse"
 breaks CLEARS_WITHOUT_THE_LOCK $m "$dead -DWAITERS=4"
 breaks CLEARS_A_CHOOSING_ONE $m "$dead"
-breaks CLEARS_AFTER_OPENING $m "$dead"
-breaks TRUSTS_AN_OLD_NUMBER $m "$dead"
+breaks CLEARS_AFTER_OPENING $m "$dead -DNO_SECOND"
+breaks TRUSTS_AN_OLD_NUMBER $m "$dead -DNO_SECOND"
+breaks CHOOSES_BEFORE_IT_IS_NAMED $m "-DPLACES=2"
+breaks NO_BYTE_FOR_A_COPY $m "$two -DCOPIES=1 -DNO_SECOND"
+breaks NO_CHECK_EACH_SECOND $m "$two -DCOPIES=1 -DKILLS=1"
+loops NO_CHECK_EACH_SECOND $m "$two -DCOPIES=1 -DKILLS=1"
+
+m=gate
+holds "a writer and two readers" $m ""
+holds "two writers and two readers" $m "-DCLIENTS=4 -DWRITERS=5"
+holds "some only try or give up" $m "-DCLIENTS=4 -DWRITERS=2 -DTRY=8 -DTIMED=6"
+holds "two only try" $m "-DCLIENTS=4 -DWRITERS=9 -DTRY=12"
+holds "one dies at any moment" $m "-DKILLS=1"
+holds "two die at any moment" $m "-DKILLS=2 -DWRITERS=3"
+holds "one is stopped at any moment" $m "-DSTOPS=1" -E
+holds "two are stopped, one tries, one gives up" $m "-DSTOPS=2 -DTIMED=2 -DTRY=4" -E
+holds "one dies, one is stopped, one tries" $m "-DKILLS=1 -DSTOPS=1 -DTRY=4" -E
+holds "progress of a writer, readers come again and again" $m "-DFOREVER" "-a -f"
+holds "progress of a reader, others come again and again" $m "-DFOREVER -DWRITERS=2" "-a -f"
+holds "the same, one only tries" $m "-DFOREVER -DTRY=4" "-a -f"
+holds "progress, one dies" $m "-DKILLS=1" "-a -f"
+holds "progress, one is stopped" $m "-DSTOPS=1" "-a -f -E"
+breaks BARGES $m ""
+breaks RELEASES_THE_GATE_EARLY $m ""
+breaks KEEPS_THE_GATE $m ""
+breaks TRUSTS_THE_GATE $m ""
+breaks CHECKS_SHARED $m ""
+breaks TRIES_PASS_WAITERS $m "-DTRY=4"
+breaks NO_CHECK_EACH_SECOND $m "-DSTOPS=1" -E
+loops BARGES $m "-DFOREVER"
+loops RELEASES_THE_GATE_EARLY $m "-DFOREVER"
+loops TRIES_PASS_WAITERS $m "-DFOREVER -DTRY=2"
+loops NO_CHECK_EACH_SECOND $m "-DSTOPS=1"
+
+m=event
+one="-DCONSUMERS=0 -DWAITERS=1"
+holds "two consumers, two settings" $m ""
+holds "the same, and a process that clears" $m "-DCLEARERS=1"
+holds "three settings, one consumer, one clears" $m "-DCONSUMERS=1 -DSETTERS=3 -DCLEARERS=1"
+holds "a consumer dies at any moment" $m "-DKILLS=1"
+holds "the same, one setting, one clears" $m "-DKILLS=1 -DSETTERS=1 -DCLEARERS=1"
+holds "the lock file was replaced" $m "-DTWO_LOCKS -DCONSUMERS=3 -DPAYLOADS=0"
+holds "the same, a consumer dies" $m "-DTWO_LOCKS -DKILLS=1"
+holds "a waiter and a consumer" $m "-DCONSUMERS=1 -DWAITERS=1 -DSETTERS=1"
+holds "one waits until it is set, one until it is clear" $m "$one -DCLEARED=1 -DCLEARERS=1"
+holds "a consumer, one waits until it is clear" $m \
+    "-DCONSUMERS=1 -DCLEARED=1 -DSETTERS=1 -DCLEARERS=1"
+holds "progress of consumers" $m "-DIN_TURN" "-a -f"
+holds "the same, a consumer dies" $m "-DIN_TURN -DKILLS=1" "-a -f"
+holds "progress of a waiter" $m "$one" "-a -f"
+holds "progress of one that waits until it is clear" $m \
+    "-DIN_TURN -DCONSUMERS=0 -DCLEARED=1 -DCLEARERS=1 -DSETTERS=1" "-a -f"
+breaks WATCH_COMES_UP_IN_SILENCE $m "$one"
+breaks COUNTS_AFTER_THE_CHECK $m "$one"
+breaks RELIES_ON_EVENTS_WHILE_BUSY $m "-DKILLS=1"
+breaks FORGETS_WHAT_IS_TAKEN $m "-DKILLS=1"
+breaks DELIVERS_BEFORE_THE_SECOND_RENAME $m "-DKILLS=1"
+breaks BELIEVES_WHAT_IT_READ $m "-DTWO_LOCKS -DCONSUMERS=3 -DPAYLOADS=0"
+breaks SETS_BY_A_RENAME $m "-DPAYLOADS=3"
+loops WATCH_COMES_UP_IN_SILENCE $m "$one"
+loops RELIES_ON_EVENTS_WHILE_BUSY $m "-DIN_TURN -DKILLS=1"
 
 wait
 echo
