@@ -108,7 +108,8 @@ impl Holder {
 
     /// Returns the semaphore slot that the process holds, or `None` for a lock.
     ///
-    /// Slots are numbered from 0.
+    /// Slots are numbered from 0. For a [`Barrier`](crate::Barrier), it is the number of the
+    /// participant.
     #[must_use]
     pub fn slot(&self) -> Option<u32> {
         self.slot
@@ -154,7 +155,8 @@ impl Holder {
         }
     }
 
-    /// Returns this holder as that of one slot of a semaphore, which is never shared.
+    /// Returns this holder as that of one slot of a semaphore, or of one participant's file, which
+    /// is never shared.
     pub(crate) fn in_slot(self, slot: u32) -> Self {
         Self { slot: Some(slot), is_shared: false, ..self }
     }

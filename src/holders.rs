@@ -7,6 +7,12 @@ use crate::error::{Error, Operation, Result};
 use crate::holder::Holder;
 use crate::record;
 
+/// The known processes of these participants of a barrier, in order.
+pub(crate) fn of_participants(directory: &Arc<Path>, numbers: &[u32]) -> Result<Vec<Holder>> {
+    record::participants(directory, numbers)
+        .map_err(|source| Error::io(Operation::FindHolders, directory, source))
+}
+
 /// The known holders of `path`. For a semaphore's directory, they are in the order of their slots.
 pub(crate) fn of(path: &Arc<Path>) -> Result<Vec<Holder>> {
     record::find(path, true).map_err(|source| Error::io(Operation::FindHolders, path, source))

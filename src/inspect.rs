@@ -5,6 +5,7 @@ use std::path::Path;
 use std::slice;
 use std::sync::Arc;
 
+use crate::barrier;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::file::open::not_regular;
 use crate::fork_safe::ForkSafe;
@@ -50,6 +51,7 @@ pub struct Status {
     capacity: Option<u32>,
     held_slots: Vec<u32>,
     len: Option<u64>,
+    is_broken: bool,
 }
 
 /// What kind of primitive is at a path. Returned by [`Status::kind`].
@@ -64,6 +66,8 @@ pub enum StatusKind {
     File,
     /// The directory of a [`Semaphore`](crate::Semaphore).
     Semaphore,
+    /// The directory of a [`Barrier`](crate::Barrier).
+    Barrier,
 }
 
 impl Status {
@@ -79,7 +83,8 @@ impl Status {
         self.kind
     }
 
-    /// Returns `true` if a process holds the lock, or any slot of the semaphore.
+    /// Returns `true` if a process holds the lock or any slot of the semaphore, or waits at the
+    /// barrier.
     ///
     /// This is known even if the holder is not.
     #[must_use]
@@ -91,7 +96,8 @@ impl Status {
     ///
     /// For a [`Lock`](crate::Lock) or [`RwLock`](crate::RwLock), these are the processes that hold
     /// or share it. For a [`Semaphore`](crate::Semaphore), there is one entry for each slot that is
-    /// held, in the order of the [slot numbers](Holder::slot).
+    /// held, in the order of the [slot numbers](Holder::slot). For a [`Barrier`](crate::Barrier),
+    /// these are the participants that have arrived and wait.
     ///
     /// The list is empty if nothing is known about the holder, for instance because it runs in
     /// another container and left no record. See [`Lock::holders`](crate::Lock::holders).
@@ -100,13 +106,18 @@ impl Status {
         &self.holders
     }
 
-    /// Returns the semaphore's capacity, or `None` for any other primitive.
+    /// Returns the semaphore's capacity, or the barrier's number of participants.
+    ///
+    /// Returns `None` for any other primitive.
     #[must_use]
     pub fn capacity(&self) -> Option<u32> {
         self.capacity
     }
 
     /// Returns the semaphore's slots that are held, in ascending order.
+    ///
+    /// For a [`Barrier`](crate::Barrier), these are the numbers of the participants that have
+    /// arrived and wait.
     ///
     /// They are known even if their holders are not.
     #[must_use]
@@ -124,6 +135,12 @@ impl Status {
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.is_set()
+    }
+
+    /// Returns `true` if the [`Barrier`](crate::Barrier) at the path is broken.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.is_broken
     }
 
     /// Returns the length of the file in bytes, which is the length of an [`Event`](crate::Event)'s
@@ -173,8 +190,8 @@ impl Status {
 /// # Errors
 ///
 /// * [`NotRegularFile`](ErrorKind::NotRegularFile) if the path names something else: a symbolic
-///   link, a FIFO, or a directory that is not a semaphore's.
-/// * [`Corrupt`](ErrorKind::Corrupt) if the semaphore's capacity is damaged.
+///   link, a FIFO, or a directory of neither a semaphore nor a barrier.
+/// * [`Corrupt`](ErrorKind::Corrupt) if the semaphore's capacity or the barrier's state is damaged.
 /// * [`Io`](ErrorKind::Io) if a system call fails, for instance because a file or a record cannot
 ///   be opened.
 ///
@@ -196,6 +213,7 @@ pub fn inspect(path: impl AsRef<Path>) -> Result<Status> {
         capacity: None,
         held_slots: Vec::new(),
         len: None,
+        is_broken: false,
     };
     match std::fs::symlink_metadata(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -207,29 +225,69 @@ pub fn inspect(path: impl AsRef<Path>) -> Result<Status> {
             status.is_held = holders.is_some();
             status.holders = holders.unwrap_or_default();
         }
-        Ok(found) if found.is_dir() => {
-            status.kind = StatusKind::Semaphore;
-            status.capacity = Some(capacity(&path)?);
-            status.holders = holders::of(&path)?;
-            // A permit may have been acquired between the two lookups.
-            let mut held = held_slots(&path, &status.holders)?;
-            held.extend(status.holders.iter().filter_map(Holder::slot));
-            held.sort_unstable();
-            held.dedup();
-            status.is_held = !held.is_empty();
-            status.held_slots = held;
-        }
+        Ok(found) if found.is_dir() => match read_capacity(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                inspect_barrier(&path, &mut status)?;
+            }
+            capacity => {
+                status.capacity = Some(capacity?);
+                inspect_semaphore(&path, &mut status)?;
+            }
+        },
         Ok(found) => return Err(not_regular(&path, found.file_type())),
     }
     Ok(status)
 }
 
-/// The capacity of the semaphore in the directory `path`.
-fn capacity(path: &Arc<Path>) -> Result<u32> {
-    match read_capacity(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::not_inspectable(path)),
-        read => read,
+fn inspect_semaphore(path: &Arc<Path>, status: &mut Status) -> Result<()> {
+    status.kind = StatusKind::Semaphore;
+    status.holders = holders::of(path)?;
+    // A permit may have been acquired between the two lookups.
+    let mut held = held_slots(path, &status.holders)?;
+    held.extend(status.holders.iter().filter_map(Holder::slot));
+    held.sort_unstable();
+    held.dedup();
+    status.is_held = !held.is_empty();
+    status.held_slots = held;
+    Ok(())
+}
+
+/// The directory is not a semaphore's.
+fn inspect_barrier(path: &Arc<Path>, status: &mut Status) -> Result<()> {
+    let has_participants = record::has_participants(path)
+        .map_err(|source| Error::io(Operation::LookUp, path, source))?;
+    let found = if has_participants {
+        barrier::read_status(path, |numbers| locked_participants(path, numbers))?
+    } else {
+        None
+    };
+    let Some(found) = found else { return Err(Error::not_inspectable(path)) };
+    status.kind = StatusKind::Barrier;
+    status.capacity = Some(found.parties);
+    status.is_broken = found.is_broken;
+    status.is_held = !found.waiting.is_empty();
+    status.holders = holders::of_participants(path, &found.waiting)?;
+    status.held_slots = found.waiting;
+    Ok(())
+}
+
+/// The participants whose files are locked.
+fn locked_participants(path: &Arc<Path>, numbers: &[u32]) -> Result<Vec<u32>> {
+    let file = |number: &u32| -> Arc<Path> { path.join(record::participant_name(*number)).into() };
+    let files: Vec<_> = numbers.iter().map(file).collect();
+    if let Some(listed) = listed(path, &files)? {
+        let numbers = numbers.iter().copied().zip(listed);
+        return Ok(numbers.filter_map(|(number, is)| is.then_some(number)).collect());
     }
+    let mut locked = Vec::new();
+    for (number, file) in numbers.iter().zip(&files) {
+        if probe(file, false)? == Some(true) {
+            locked.push(*number);
+        }
+    }
+    // A caller may have found a file locked by this probe.
+    barrier::notify_callers(path);
+    Ok(locked)
 }
 
 /// The known holders of the lock file at `path`; `None` if no process holds it.

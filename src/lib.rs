@@ -1,4 +1,4 @@
-//! Locks, semaphores and events between unrelated programs, identified by a path.
+//! Locks, semaphores, events and barriers between unrelated programs, identified by a path.
 //!
 //! Programs that open the same path exclude each other, limit each other or notify each other.
 //! There is no daemon and no shared memory. The locks are the kernel's advisory file locks
@@ -14,6 +14,7 @@
 //! | wait until another program is ready, and receive a message from it | [`Event`] |
 //! | do something once, however many processes need it | [`Once`] |
 //! | read and change a small file that several programs share | [`SharedFile`] |
+//! | let N processes wait for each other at a point | [`Barrier`] |
 //! | see who holds a path, without opening or creating anything | [`inspect()`] |
 //!
 //! [`Options`] opens each of these primitives with settings: a label that waiters see, permissions,
@@ -45,10 +46,10 @@
 //! effect. Symbolic links in parent directories are followed. A symbolic link as the last component
 //! is an error.
 //!
-//! Opening a [`Lock`], [`RwLock`] or [`Semaphore`] creates missing files and parent directories.
-//! Opening, reading or waiting for an [`Event`], [`Once`] or [`SharedFile`] creates nothing, since
-//! the program that sets or writes it may want to create its directory itself. The library never
-//! deletes a lock file: see the caveats of [`Lock`](Lock#caveats).
+//! Opening a [`Lock`], [`RwLock`], [`Semaphore`] or [`Barrier`] creates missing files and parent
+//! directories. Opening, reading or waiting for an [`Event`], [`Once`] or [`SharedFile`] creates
+//! nothing, since the program that sets or writes it may want to create its directory itself. The
+//! library never deletes a lock file: see the caveats of [`Lock`](Lock#caveats).
 //!
 //! # Waiting
 //!
@@ -81,6 +82,7 @@
 //! * They do nothing before they are polled for the first time.
 //! * Dropping a future cancels the wait. If it has been granted the lock but has not returned it,
 //!   the lock passes to the next waiter.
+//! * Dropping a future that waits at a [`Barrier`] breaks the barrier.
 //! * A future that has been polled must be polled to completion or dropped. It can be granted the
 //!   lock while no task polls it, and other waiters are blocked until it is polled again. So in a
 //!   `select!` with `&mut future`, the other branches must not wait for the same lock.
@@ -120,11 +122,11 @@
 //!   permit is served by a helper thread, which sleeps in the kernel. There is one helper for each
 //!   lock with such waits. It ends once it has been granted the lock and no wait needs it any more.
 //!   A process has at most 64 helpers that a wait needs, and 256 in all; further waits poll.
-//! * One timer thread serves all futures that poll, that wait for a semaphore or an event, or that
-//!   have an [`on_wait`](Options::on_wait) callback.
-//! * While a thread or future waits for an event or is first in a semaphore's queue, the process
-//!   has two more threads and one instance of the system's file watcher (through the crate
-//!   `notify`).
+//! * One timer thread serves all futures that poll, that wait for a semaphore, an event or a
+//!   barrier, or that have an [`on_wait`](Options::on_wait) callback.
+//! * While a thread or future waits for an event or at a barrier, or is first in a semaphore's
+//!   queue, the process has two more threads and one instance of the system's file watcher (through
+//!   the crate `notify`).
 //!
 //! # Cargo features
 //!
@@ -192,6 +194,7 @@ mod paths;
 mod line;
 mod lock_request;
 
+mod barrier;
 mod event;
 mod inspect;
 mod lock;
@@ -201,6 +204,7 @@ mod semaphore;
 mod shared_file;
 
 pub use access::Access;
+pub use barrier::{Barrier, BarrierWaitResult};
 pub use cancel::Cancel;
 pub use error::{Error, ErrorKind, Operation, Result};
 pub use event::{Event, EventFuture};

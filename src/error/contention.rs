@@ -20,6 +20,8 @@ pub(crate) enum Obstacle {
     BeingConsumed,
     /// The task of a `Once` is not done.
     NotDone,
+    /// Not all participants of a barrier have arrived.
+    NotComplete,
 }
 
 impl Obstacle {
@@ -30,6 +32,7 @@ impl Obstacle {
             Self::NotSet | Self::NotConsumed => "is not set",
             Self::StillSet => "is still set",
             Self::NotDone => "is not done",
+            Self::NotComplete => "is waiting for other participants",
             Self::BeingConsumed => "is being consumed by another process",
         }
     }
@@ -41,6 +44,7 @@ impl Obstacle {
             Self::NotSet => "it was not set",
             Self::StillSet => "it was still set",
             Self::NotDone => "it was not done",
+            Self::NotComplete => "not all participants arrived",
             Self::NotConsumed => "it was not set, or another process consumed it first",
             Self::BeingConsumed => "another process was consuming it",
         }
@@ -199,6 +203,9 @@ impl Contention {
             }
             Obstacle::NotSet | Obstacle::NotConsumed => {
                 "wait longer, or check that the program that sets it is running"
+            }
+            Obstacle::NotComplete => {
+                "wait longer, or check that all participants are running, and call `reset`"
             }
             Obstacle::NotDone if self.found().is_empty() => {
                 "wait longer, or check that a program that runs it is running"

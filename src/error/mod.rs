@@ -76,10 +76,11 @@ pub enum ErrorKind {
     TimedOut,
     /// A [`Cancel`](crate::Cancel) ended the wait. Nothing is held.
     Cancelled,
-    /// The semaphore exists with a different capacity: see [`Error::capacity`].
+    /// The semaphore exists with a different capacity, or the barrier with a different number of
+    /// participants: see [`Error::capacity`].
     CapacityMismatch,
     /// The number of permits is 0, exceeds the semaphore's capacity, or exceeds the maximum of any
-    /// semaphore: see [`Error::capacity`].
+    /// semaphore; or the number of a barrier's participants is invalid: see [`Error::capacity`].
     InvalidPermits,
     /// The path names something that flockwork does not open: a directory, a symbolic link, a FIFO,
     /// a socket or a device, or for a semaphore, anything other than a directory. Nothing was
@@ -92,6 +93,9 @@ pub enum ErrorKind {
     /// One of flockwork's own files is invalid, because another program changed it or the disk lost
     /// data. Nothing was changed.
     Corrupt,
+    /// A participant of the barrier died, timed out or was cancelled, or the barrier was reset or
+    /// aborted: see [`Barrier`](crate::Barrier).
+    Broken,
     /// A system call failed: see [`Error::io_error`].
     Io,
 }
@@ -102,8 +106,9 @@ enum Repr {
     TimedOut { path: Arc<Path>, waited: Duration, contention: Contention },
     Cancelled { path: Arc<Path>, waited: Duration },
     NotRegularFile { path: Arc<Path>, found: &'static str, expected: Expected },
-    CapacityMismatch { path: Arc<Path>, capacity: u32, requested: u32 },
-    InvalidPermits { path: Arc<Path>, capacity: u32, requested: u32 },
+    CapacityMismatch { path: Arc<Path>, counted: Counted, capacity: u32, requested: u32 },
+    InvalidPermits { path: Arc<Path>, counted: Counted, capacity: u32, requested: u32 },
+    Broken { path: Arc<Path> },
     Corrupt { path: Arc<Path>, problem: String, hint: &'static str },
     Unsupported { path: Arc<Path>, source: io::Error },
     Io { path: Arc<Path>, operation: Operation, source: io::Error },
@@ -114,7 +119,26 @@ enum Repr {
 enum Expected {
     File,
     Directory,
+    Semaphore,
+    Barrier,
     Inspectable,
+}
+
+/// What a number that does not match counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Counted {
+    Permits,
+    Participants,
+}
+
+impl Counted {
+    /// The primitive, and what it counts.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Permits => ("semaphore", "permit"),
+            Self::Participants => ("barrier", "participant"),
+        }
+    }
 }
 
 impl From<Repr> for Error {
@@ -201,18 +225,46 @@ impl Error {
         Repr::NotRegularFile { path: Arc::clone(path), found, expected }.into()
     }
 
-    /// The path is a directory, but not a semaphore.
+    /// The path is a directory of neither a semaphore nor a barrier.
     pub(crate) fn not_inspectable(path: &Arc<Path>) -> Self {
         let (found, expected) = ("a directory", Expected::Inspectable);
         Repr::NotRegularFile { path: Arc::clone(path), found, expected }.into()
     }
 
     pub(crate) fn capacity_mismatch(path: &Arc<Path>, capacity: u32, requested: u32) -> Self {
-        Repr::CapacityMismatch { path: Arc::clone(path), capacity, requested }.into()
+        let (path, counted) = (Arc::clone(path), Counted::Permits);
+        Repr::CapacityMismatch { path, counted, capacity, requested }.into()
     }
 
     pub(crate) fn invalid_permits(path: &Arc<Path>, capacity: u32, requested: u32) -> Self {
-        Repr::InvalidPermits { path: Arc::clone(path), capacity, requested }.into()
+        let (path, counted) = (Arc::clone(path), Counted::Permits);
+        Repr::InvalidPermits { path, counted, capacity, requested }.into()
+    }
+
+    /// The barrier has `capacity` participants.
+    pub(crate) fn parties_mismatch(path: &Arc<Path>, capacity: u32, requested: u32) -> Self {
+        let (path, counted) = (Arc::clone(path), Counted::Participants);
+        Repr::CapacityMismatch { path, counted, capacity, requested }.into()
+    }
+
+    /// A barrier has 1 to `capacity` participants.
+    pub(crate) fn invalid_parties(path: &Arc<Path>, capacity: u32, requested: u32) -> Self {
+        let (path, counted) = (Arc::clone(path), Counted::Participants);
+        Repr::InvalidPermits { path, counted, capacity, requested }.into()
+    }
+
+    pub(crate) fn not_a_semaphore(path: &Arc<Path>, found: &'static str) -> Self {
+        let expected = Expected::Semaphore;
+        Repr::NotRegularFile { path: Arc::clone(path), found, expected }.into()
+    }
+
+    pub(crate) fn not_a_barrier(path: &Arc<Path>, found: &'static str) -> Self {
+        let expected = Expected::Barrier;
+        Repr::NotRegularFile { path: Arc::clone(path), found, expected }.into()
+    }
+
+    pub(crate) fn broken(path: &Arc<Path>) -> Self {
+        Repr::Broken { path: Arc::clone(path) }.into()
     }
 
     pub(crate) fn corrupt(
@@ -260,6 +312,7 @@ impl Error {
             Repr::CapacityMismatch { .. } => ErrorKind::CapacityMismatch,
             Repr::InvalidPermits { .. } => ErrorKind::InvalidPermits,
             Repr::Corrupt { .. } => ErrorKind::Corrupt,
+            Repr::Broken { .. } => ErrorKind::Broken,
             Repr::Unsupported { .. } => ErrorKind::Unsupported,
             Repr::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 ErrorKind::NotFound
@@ -279,6 +332,7 @@ impl Error {
             | Repr::CapacityMismatch { path, .. }
             | Repr::InvalidPermits { path, .. }
             | Repr::Corrupt { path, .. }
+            | Repr::Broken { path }
             | Repr::Unsupported { path, .. }
             | Repr::Io { path, .. } => path,
         }
@@ -332,6 +386,8 @@ impl Error {
     }
 
     /// Returns the capacity of the semaphore, or the largest valid number of permits.
+    ///
+    /// For a barrier, it counts participants.
     ///
     /// The first is that of [`ErrorKind::CapacityMismatch`], the second that of
     /// [`ErrorKind::InvalidPermits`].
@@ -388,14 +444,22 @@ impl Error {
             Repr::NotRegularFile { found: "a symbolic link", .. } => Some(
                 "give the path of the link's target (links in parent directories are followed)",
             ),
-            Repr::NotRegularFile { expected: Expected::Directory, .. } => {
+            Repr::NotRegularFile {
+                expected: Expected::Directory | Expected::Semaphore, ..
+            } => {
                 Some("give the path of a semaphore's directory, or a path that does not exist yet")
+            }
+            Repr::NotRegularFile { expected: Expected::Barrier, .. } => {
+                Some("give the path of a barrier's directory, or a path that does not exist yet")
             }
             Repr::NotRegularFile { expected: Expected::File, .. } => {
                 Some("give the path of a regular file, or a path that does not exist yet")
             }
             Repr::NotRegularFile { expected: Expected::Inspectable, .. } => {
-                Some("give the path of a semaphore, a lock file or an event")
+                Some("give the path of a lock file, an event, a semaphore or a barrier")
+            }
+            Repr::CapacityMismatch { counted: Counted::Participants, .. } => {
+                Some("open it with this number, or remove its directory while it is not in use")
             }
             Repr::CapacityMismatch { .. } => Some(
                 "open it with this capacity or with `open_existing`, or change the capacity with `set_capacity`",
@@ -404,6 +468,9 @@ impl Error {
                 Some("choose a path on another file system, preferably a local one")
             }
             Repr::Corrupt { hint, .. } => Some(hint),
+            Repr::Broken { .. } => Some(
+                "check whether a participant died or timed out, and call `reset` when none waits any more",
+            ),
             Repr::Cancelled { .. } | Repr::InvalidPermits { .. } | Repr::Unsupported { .. } => None,
             Repr::Io { operation, source, .. } => hint::of(*operation, source),
         }
@@ -431,6 +498,7 @@ impl Error {
             | Repr::CapacityMismatch { .. }
             | Repr::InvalidPermits { .. } => io::ErrorKind::InvalidInput,
             Repr::Corrupt { .. } => io::ErrorKind::InvalidData,
+            Repr::Broken { .. } => io::ErrorKind::Other,
             Repr::Unsupported { .. } => io::ErrorKind::Unsupported,
             Repr::Io { source, .. } => source.kind(),
         }
@@ -459,23 +527,27 @@ impl fmt::Display for Repr {
                 let expected = match expected {
                     Expected::File => "a regular file",
                     Expected::Directory => "a directory",
-                    Expected::Inspectable => "a lock file, an event or a semaphore",
+                    Expected::Semaphore => "a semaphore's directory",
+                    Expected::Barrier => "a barrier's directory",
+                    Expected::Inspectable => "a lock file, an event, a semaphore or a barrier",
                 };
                 write!(f, "`{}` is {found}, not {expected}", path.display())
             }
-            Self::CapacityMismatch { path, capacity, requested } => {
+            Self::CapacityMismatch { path, counted, capacity, requested } => {
                 let plural = if *capacity == 1 { "" } else { "s" };
                 let path = path.display();
-                write!(f, "the semaphore `{path}` has {capacity} permit{plural}, not {requested}")
+                let (primitive, unit) = counted.names();
+                write!(f, "the {primitive} `{path}` has {capacity} {unit}{plural}, not {requested}")
             }
-            Self::InvalidPermits { path, capacity, requested } => {
-                let path = path.display();
-                write!(f, "invalid number of permits for `{path}`: {requested} (must be 1")?;
+            Self::InvalidPermits { path, counted, capacity, requested } => {
+                let (path, (_, unit)) = (path.display(), counted.names());
+                write!(f, "invalid number of {unit}s for `{path}`: {requested} (must be 1")?;
                 if *capacity > 1 { write!(f, " to {capacity})") } else { f.write_str(")") }
             }
             Self::Corrupt { path, problem, .. } => {
                 write!(f, "`{}` is damaged: {problem}", path.display())
             }
+            Self::Broken { path } => write!(f, "the barrier `{}` is broken", path.display()),
             Self::Unsupported { path, source } if sys::SUPPORTED => {
                 let path = path.display();
                 write!(

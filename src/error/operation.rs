@@ -64,6 +64,8 @@ pub enum Operation {
     WaitAny,
     /// Recording that the task of a `Once` is done.
     MarkDone,
+    /// Changing the state of a barrier.
+    ChangeState,
     /// Finding the holders of a lock or semaphore.
     FindHolders,
 }
@@ -95,6 +97,7 @@ impl Operation {
             Self::Consume => "consume",
             Self::WaitAny => "wait for any of several events",
             Self::MarkDone => "record the completion of",
+            Self::ChangeState => "change the state of",
             Self::FindHolders => "find the holders of",
         }
     }
@@ -106,7 +109,7 @@ impl Operation {
 
     /// Whether it creates, replaces or removes an entry of an existing directory.
     pub(super) fn changes_directory(self) -> bool {
-        matches!(self, Self::Set | Self::Clear | Self::Consume | Self::Write)
+        matches!(self, Self::Set | Self::Clear | Self::Consume | Self::Write | Self::ChangeState)
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::is_directory;
 use super::location::{RecordLocation, identity_of};
 use super::sharers::sharers_of;
-use super::slot_files::slots_in;
+use super::slot_files::{participant_name, slots_in};
 use crate::holder::Holder;
 use crate::sys;
 
@@ -53,6 +53,26 @@ pub(crate) fn find(path: &Path, thorough: bool) -> io::Result<Vec<Holder>> {
         let Some((slot, _)) = unrecorded.iter().find(|(_, id)| *id == owner.file) else { continue };
         if !found.iter().any(|holder| holder.slot() == Some(*slot)) {
             found.push(Holder::of_owner(&owner).in_slot(*slot));
+        }
+    }
+    found.sort_by_key(Holder::slot);
+    Ok(found)
+}
+
+/// The known processes that hold the files of these participants of the barrier in `directory`, in
+/// order. Participants leave no records.
+pub(crate) fn participants(directory: &Path, numbers: &[u32]) -> io::Result<Vec<Holder>> {
+    let mut ids = Vec::new();
+    for number in numbers {
+        let id = identity_of(&directory.join(participant_name(*number)))?;
+        ids.extend(id.map(|id| (*number, id)));
+    }
+    let files: Vec<_> = ids.iter().map(|(_, id)| *id).collect();
+    let mut found: Vec<Holder> = Vec::new();
+    for owner in sys::lock_owners(&files, true)? {
+        let Some((number, _)) = ids.iter().find(|(_, id)| *id == owner.file) else { continue };
+        if !found.iter().any(|holder| holder.slot() == Some(*number)) {
+            found.push(Holder::of_owner(&owner).in_slot(*number));
         }
     }
     found.sort_by_key(Holder::slot);

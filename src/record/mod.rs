@@ -16,12 +16,14 @@ mod slot_files;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub(crate) use self::find::find;
+pub(crate) use self::find::{find, participants};
 use self::format::FIRST_LINE;
 pub(crate) use self::location::RecordLocation;
 use self::location::{RecordState, hold, state};
 pub(crate) use self::sharers::remove_dead_sharers;
-pub(crate) use self::slot_files::{SPARES, slot_name, slots_in};
+pub(crate) use self::slot_files::{
+    SPARES, has_participants, participant_name, slot_name, slots_in,
+};
 use crate::access::Access;
 use crate::holder::Holder;
 use crate::sys::{self, FileId, LivenessLock, Origin};

@@ -13,6 +13,7 @@ use super::table::{MAX_CREATED_AT_ONCE, create_files, create_slots};
 use crate::access::Access;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::file::lock_file::LockFile;
+use crate::record;
 use crate::sys::{self, FileId, Mode, Retries};
 
 /// Each slot is a file, and a waiting process has all of them open.
@@ -50,6 +51,12 @@ pub(super) fn establish(
             _ => {}
         }
         match (read(&path), permits) {
+            (Err(error), _)
+                if error.kind() == ErrorKind::NotFound
+                    && record::has_participants(directory).unwrap_or(false) =>
+            {
+                return Err(Error::not_a_semaphore(directory, "a barrier's directory"));
+            }
             (Err(error), Some(permits)) if error.kind() == ErrorKind::NotFound => {
                 sys::create_directories(directory, access.bits())
                     .map_err(|source| Error::io(Operation::Create, directory, source))?;

@@ -119,7 +119,8 @@ use crate::wait::{
 ///   semaphore with a different capacity.
 /// * [`Corrupt`](crate::ErrorKind::Corrupt) if the stored capacity is not a valid number.
 /// * [`NotRegularFile`](crate::ErrorKind::NotRegularFile) if the path names something other than a
-///   directory, or one of its files is not a regular file. That file is left unchanged.
+///   directory, or a [`Barrier`](crate::Barrier), or if one of its files is not a regular file.
+///   That file is left unchanged.
 /// * [`Unsupported`](crate::ErrorKind::Unsupported) if the platform or the file system has no
 ///   locks.
 /// * [`Io`](crate::ErrorKind::Io) if the system refuses the operation, for example because a file

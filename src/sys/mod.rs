@@ -20,6 +20,7 @@
 //!   part of one.
 //! * [`remove_left_by_others`]: removes files that killed writers left beside a path.
 //! * [`through_readers`]: renames or opens a file that other processes may have open.
+//! * [`RENAMES_COMPARE_NAMES`]: whether a rename succeeds for only one of several processes.
 //! * [`rename_new`]: renames a file to a name that must not exist, if the system supports that.
 //! * [`remove_at_once`]: removes a file and frees its name even if other processes have the file
 //!   open.
@@ -167,6 +168,10 @@ pub(crate) fn try_lock_again(file: &std::fs::File, mode: Mode) -> io::Result<boo
 /// `bsd/kern/kern_lockf.c`, `lf_setlock` and `lf_wakelock` with `F_WAKE1_SAFE`).
 pub(crate) const SHARED_BACKSTOP: Option<Duration> =
     if cfg!(target_vendor = "apple") { Some(Duration::from_millis(250)) } else { None };
+
+/// Whether of several processes that rename the same name exactly one succeeds. Windows opens the
+/// file by its name and then renames what it has opened, even if that has another name by now.
+pub(crate) const RENAMES_COMPARE_NAMES: bool = cfg!(not(windows));
 
 /// Releases the lock.
 pub(crate) fn unlock(file: &std::fs::File) -> io::Result<()> {

@@ -6,9 +6,9 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 
 use flockwork::{
-    Access, Error, ErrorKind, Event, FileReadGuard, FileWriteGuard, Holder, Lock, LockGuard, Once,
-    Operation, Options, Permit, RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore, SharedFile,
-    Status, StatusKind,
+    Access, Barrier, BarrierWaitResult, Error, ErrorKind, Event, FileReadGuard, FileWriteGuard,
+    Holder, Lock, LockGuard, Once, Operation, Options, Permit, RwLock, RwLockReadGuard,
+    RwLockWriteGuard, Semaphore, SharedFile, Status, StatusKind,
 };
 
 fn is_handle<T>()
@@ -32,6 +32,7 @@ fn every_public_type_has_the_traits_of_its_kind() {
     is_handle::<Event>();
     is_handle::<Once>();
     is_handle::<SharedFile>();
+    is_handle::<Barrier>();
     is_guard::<LockGuard>();
     is_guard::<RwLockReadGuard>();
     is_guard::<RwLockWriteGuard>();
@@ -45,6 +46,7 @@ fn every_public_type_has_the_traits_of_its_kind() {
     is_value::<Operation>();
     is_value::<Holder>();
     is_value::<Status>();
+    is_value::<BarrierWaitResult>();
     is_value::<StatusKind>();
     assert!(size_of::<Error>() == size_of::<usize>(), "an error is one pointer");
 }
@@ -72,6 +74,7 @@ fn every_future_can_be_sent_and_borrows_nothing() {
     is_future(once.call_once_async(|| async { Ok::<(), Error>(()) }));
     is_future(once.wait_async());
     is_future(once.reset_async());
+    is_future(Barrier::open(at("barrier"), 2).unwrap().wait_async());
     let file = SharedFile::open(at("file")).unwrap();
     is_future(file.write_async("x"));
     is_future(file.update_async(|_| Ok::<(), Error>(())));

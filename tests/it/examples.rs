@@ -37,7 +37,8 @@ fn each_basic_example_works_the_first_and_the_second_time() {
     let semaphore = ["acquired slot 0", "1 of 2 permits left", "2 of 2 permits left"];
     let lock = ["lock_basic.lock", "try_lock: ", "lock_basic.lock", "released"];
     // The output of the first run, and of the second.
-    let expected: [(&str, [&[&str]; 2]); 5] = [
+    let expected: [(&str, [&[&str]; 2]); 6] = [
+        ("barrier_basic", [&["passed 0", "passed 1"], &["passed 2", "passed 3"]]),
         ("event_basic", [&["the server is ready: port 4242"]; 2]),
         ("lock_basic", [&lock; 2]),
         (

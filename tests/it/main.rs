@@ -10,6 +10,7 @@ mod peer;
 mod support;
 
 mod api;
+mod barrier;
 mod cancel;
 mod event;
 mod examples;

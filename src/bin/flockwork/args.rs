@@ -57,7 +57,8 @@ pub(crate) enum Verb {
     Once(OnceArgs),
     /// Show who holds a lock
     ///
-    /// Also shows semaphores and events. Acquires nothing, creates nothing and delays no process.
+    /// Also shows semaphores, events and barriers. Acquires nothing, creates nothing and delays no
+    /// process.
     Status(StatusArgs),
     /// Print the completions for a shell
     Completions(CompletionsArgs),

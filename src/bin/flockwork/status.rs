@@ -1,4 +1,4 @@
-//! `flockwork status`: shows the state and the holders of locks, semaphores and events.
+//! `flockwork status`: shows the state and the holders of locks, semaphores, events and barriers.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -19,9 +19,10 @@ Examples:
   flockwork status --watch deploy.lock
 
 --json prints an array with an object for each path, and for PATH.flock if it exists (the lock
-of `once`, SharedFile and consumed events). Each object has path, kind (missing, file or
-semaphore), held and holders. A file also has shared, and as an event, set and bytes. A missing
-path has set. A semaphore has permits, available and slots (those that are held).
+of `once`, SharedFile and consumed events). Each object has path, kind (missing, file,
+semaphore or barrier), held and holders. A file also has shared, and as an event, set and bytes.
+A missing path has set. A semaphore has permits, available and slots (those that are held).
+A barrier has participants, arrived (those that wait) and broken; its holders wait at it.
 A holder has pid, pid_namespace, same_pid_namespace, host, command, label, since (RFC 3339),
 slot and shared, which are null if unknown. Use its pid, for example with kill, only if
 same_pid_namespace is true: other containers and hosts number their processes separately.";
@@ -37,7 +38,7 @@ pub(crate) struct StatusArgs {
     #[arg(long)]
     watch: bool,
 
-    /// Lock files, semaphores or events
+    /// Lock files, semaphores, events or barriers
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
 
@@ -132,6 +133,7 @@ fn as_text(all: &[PathStatus]) -> String {
                 writeln!(text, "{path}: does not exist (not held; as an event, cleared)")
             }
             (StatusKind::Semaphore, _) => write_semaphore(&mut text, &path, status),
+            (StatusKind::Barrier, _) => write_barrier(&mut text, &path, status),
             _ if status.is_held() => write_held(&mut text, &path, status),
             (_, 1) => writeln!(text, "{path}: free (as an event, set, 1 byte)"),
             (_, bytes) => writeln!(text, "{path}: free (as an event, set, {bytes} bytes)"),
@@ -157,10 +159,24 @@ fn write_semaphore(text: &mut String, path: &str, status: &Status) -> std::fmt::
     let row: String =
         (0..permits).map(|slot| if held.contains(&slot) { '#' } else { '.' }).collect();
     writeln!(text, "{path}: {} of {permits} permits held [{row}]", held.len())?;
-    held.iter().try_for_each(|slot| {
+    write_slots(text, "slot", status)
+}
+
+fn write_barrier(text: &mut String, path: &str, status: &Status) -> std::fmt::Result {
+    let (count, arrived) = (status.capacity().unwrap_or_default(), status.held_slots().len());
+    if status.is_broken() {
+        return writeln!(text, "{path}: broken, a barrier for {count} participants");
+    }
+    writeln!(text, "{path}: {arrived} of {count} participants have arrived")?;
+    write_slots(text, "participant", status)
+}
+
+/// Writes a line for each slot that is held, or for each participant that has arrived.
+fn write_slots(text: &mut String, name: &str, status: &Status) -> std::fmt::Result {
+    status.held_slots().iter().try_for_each(|slot| {
         let holder = status.holders().iter().find(|holder| holder.slot() == Some(*slot));
         let who = holder.map_or("unknown process".to_string(), describe);
-        writeln!(text, "  slot {slot}: {who}")
+        writeln!(text, "  {name} {slot}: {who}")
     })
 }
 
@@ -208,6 +224,11 @@ fn as_json(PathStatus { path, status }: &PathStatus) -> Value {
     match (status.kind(), status.capacity()) {
         (StatusKind::Missing, _) => json!({
             "path": path, "kind": "missing", "held": false, "set": false, "holders": holders,
+        }),
+        (StatusKind::Barrier, participants) => json!({
+            "path": path, "kind": "barrier", "held": is_held, "participants": participants,
+            "arrived": status.held_slots().len(), "broken": status.is_broken(),
+            "holders": holders,
         }),
         (_, Some(permits)) => json!({
             "path": path, "kind": "semaphore", "held": is_held, "permits": permits,

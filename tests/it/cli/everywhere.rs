@@ -281,7 +281,11 @@ fn an_invalid_command_line_is_one_error() {
         (&["once"], 64, "PATH and COMMAND are missing"),
         (&["once", "directory", "x"], 66, "is a directory"),
         (&["status"], 64, "PATH or --id NAME is missing"),
-        (&["status", "directory"], 66, "is a directory, not a lock file, an event or a semaphore"),
+        (
+            &["status", "directory"],
+            66,
+            "is a directory, not a lock file, an event, a semaphore or a barrier",
+        ),
         (&["completions", "nosuchshell"], 64, "nosuchshell"),
     ] {
         let stderr = expect(dir, words, code, "");

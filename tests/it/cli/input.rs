@@ -88,7 +88,11 @@ fn an_invalid_command_line_is_one_error() {
         (&["once", "directory", "true"], 66, "is a directory"),
         (&["status"], 64, "PATH or --id NAME is missing"),
         (&["status", ""], 64, "PATH"),
-        (&["status", "directory"], 66, "is a directory, not a lock file, an event or a semaphore"),
+        (
+            &["status", "directory"],
+            66,
+            "is a directory, not a lock file, an event, a semaphore or a barrier",
+        ),
         (&["status", "fifo"], 66, "is a FIFO"),
         (&["completions"], 64, ""),
         (&["completions", "nosuchshell"], 64, "nosuchshell"),

@@ -90,7 +90,7 @@ fn a_semaphore_is_shown_as_a_row() {
     // A path that cannot be inspected does not hide the others.
     std::fs::create_dir(dir.join("directory")).unwrap();
     let ran = run(dir, ["status", "directory", "s"]).expect(66, "s: 0 of 5 permits held [.....]\n");
-    ran.assert_error("is a directory, not a lock file, an event or a semaphore");
+    ran.assert_error("is a directory, not a lock file, an event, a semaphore or a barrier");
     std::fs::write(dir.join("s/capacity"), "many\n").unwrap();
     run(dir, ["status", "s"]).expect(65, "").assert_error("is damaged");
 }

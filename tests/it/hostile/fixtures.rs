@@ -19,10 +19,18 @@ pub(crate) enum Kind {
     Event,
     Once,
     SharedFile,
+    Barrier,
 }
 
-pub(crate) const KINDS: &[Kind] =
-    &[Kind::Lock, Kind::RwLock, Kind::Semaphore, Kind::Event, Kind::Once, Kind::SharedFile];
+pub(crate) const KINDS: &[Kind] = &[
+    Kind::Lock,
+    Kind::RwLock,
+    Kind::Semaphore,
+    Kind::Event,
+    Kind::Once,
+    Kind::SharedFile,
+    Kind::Barrier,
+];
 
 /// The effect of an unusable file at a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +101,8 @@ pub(crate) const PLACES: &[Place] = &[
     Place::fails(Kind::Semaphore, ""),
     Place::fails(Kind::Semaphore, "/capacity"),
     Place::no_effect(Kind::Semaphore, "/.flockwork.b1aa3177ea81a5e9.0").only_foreign(),
+    // A barrier has this file.
+    Place::fails(Kind::Semaphore, "/participant.0").only_foreign(),
     Place::fails(Kind::Semaphore, "/gate"),
     Place::no_effect(Kind::Semaphore, "/fifo.0"),
     Place::no_effect(Kind::Semaphore, "/changed"),
@@ -143,6 +153,19 @@ pub(crate) const PLACES: &[Place] = &[
     Place::no_effect(Kind::SharedFile, ".flock.holders"),
     Place::no_effect(Kind::SharedFile, ".flock.holders/.flockwork.0123456789abcdef"),
     Place::no_effect(Kind::SharedFile, ".flock.holders/.flockwork.0123456789abcdef.new"),
+    Place::fails(Kind::Barrier, ""),
+    // A semaphore has this file.
+    Place::fails(Kind::Barrier, "/capacity").only_foreign(),
+    Place::fails(Kind::Barrier, "/setup"),
+    Place::fails(Kind::Barrier, "/participant.0"),
+    Place::fails(Kind::Barrier, "/arrived"),
+    // The names say everything: what is there is never opened, only renamed or removed.
+    Place::no_effect(Kind::Barrier, "/arrived/0.0").removed(),
+    Place::no_effect(Kind::Barrier, "/open.2.0").removed(),
+    Place::no_effect(Kind::Barrier, "/full.2.0").removed(),
+    Place::fails(Kind::Barrier, "/broken.2.0").removed(),
+    Place::no_effect(Kind::Barrier, "/reset.0").removed(),
+    Place::no_effect(Kind::Barrier, "/wanted").removed(),
 ];
 
 /// The kind of file that is planted.
@@ -324,8 +347,8 @@ impl Case {
         let failed: Vec<_> = outcomes.iter().filter(|(_, outcome)| outcome.is_err()).collect();
         // A primitive would create a directory at these names, too.
         let fits = self.plant == Plant::Directory
-            && (matches!(self.place.suffix, "/.slots" | "/holders" | ".holders")
-                || self.place.suffix.is_empty() && kind == Kind::Semaphore);
+            && (matches!(self.place.suffix, "/.slots" | "/holders" | ".holders" | "/arrived")
+                || self.place.suffix.is_empty() && matches!(kind, Kind::Semaphore | Kind::Barrier));
         match self.place.effect {
             Effect::Fails if !self.plant.is_regular() && !fits => {
                 assert!(!failed.is_empty(), "{what}: no call failed");
@@ -384,6 +407,7 @@ pub(crate) fn exercise(kind: Kind, path: &Path) -> Steps {
         Kind::Event => event(&options, path, &mut step),
         Kind::Once => once(&options, path, &mut step),
         Kind::SharedFile => shared_file(&options, path, &mut step),
+        Kind::Barrier => barrier(&options, path, &mut step),
     }
     // An inspection fails for a file that is not a lock file; that is not part of the exercise.
     if let Err(error) = flockwork::inspect(path) {
@@ -400,7 +424,8 @@ fn command(kind: Kind, path: &Path) {
     let verb: &[&str] = match kind {
         Kind::Lock => &["lock", "-n", "PATH", "true"],
         Kind::RwLock | Kind::SharedFile => &["lock", "-s", "-n", "PATH", "true"],
-        Kind::Semaphore => &["sem", "-n", "PATH", "true"],
+        // The command refuses a barrier.
+        Kind::Semaphore | Kind::Barrier => &["sem", "-n", "PATH", "true"],
         Kind::Event => &["event", "wait", "--consume", "-n", "PATH"],
         Kind::Once => &["once", "-n", "PATH", "true"],
     };
@@ -549,6 +574,47 @@ fn shared_file(options: &Options, path: &Path, step: Step<'_>) {
     step("lock_shared", file.lock_shared_timeout(LONG).map(drop));
     step("holders", file.holders().map(drop));
     inspect_locked(path);
+}
+
+fn barrier(options: &Options, path: &Path, step: Step<'_>) {
+    let Some(barrier) = kept(step, "open", options.open_barrier(path, 2)) else { return };
+    step("try_wait", barrier.try_wait().map(drop));
+    step("timeout", barrier.wait_timeout(SHORT).map(drop));
+    step("is_broken", barrier.is_broken().map(drop));
+    step("reset", barrier.reset());
+    step("waiting", barrier.waiting().map(drop));
+    crate::support::running::scope(|scope| {
+        // Three callers: one of them takes no part or times out.
+        let waiters = [(); 3].map(|()| scope.spawn(|| barrier.wait_timeout(SHORT * 4).map(drop)));
+        for waiter in waiters {
+            step("wait", unless_broken(waiter.join().unwrap()));
+        }
+    });
+    step("abort", barrier.abort());
+    step("reset again", barrier.reset());
+    crate::support::running::scope(|scope| {
+        let waiters = [(); 2].map(|()| {
+            scope.spawn(|| {
+                let passed = barrier.wait_with(|| Ok::<(), Error>(())).map(drop);
+                if passed.is_err() {
+                    let _ = barrier.abort(); // The other one must not wait forever.
+                }
+                passed
+            })
+        });
+        for waiter in waiters {
+            step("wait_with", waiter.join().unwrap());
+        }
+    });
+    step("reset at the end", barrier.reset());
+}
+
+/// A participant learns that another one has timed out.
+fn unless_broken(outcome: Result<(), Error>) -> Result<(), Error> {
+    match outcome {
+        Err(error) if error.kind() == ErrorKind::Broken => Ok(()),
+        outcome => outcome,
+    }
 }
 
 /// Swaps the file at a path without pause until the file `until` exists: a symbolic link to a

@@ -127,12 +127,25 @@ fn plain(name: &str) -> String {
         let name = name.replace(&format!("slot.{slot}"), "slot.0");
         name.replace(&format!("fifo.{slot}"), "fifo.0")
     });
+    let name = plain_in_barrier(&name);
     match name.split_once(".flockwork.") {
         Some((before, rest)) if before.ends_with(".holders/") && rest.contains('.') => {
             format!("{before}.flockwork.#.new")
         }
         Some((before, _)) => format!("{before}.flockwork.#"),
         None => name,
+    }
+}
+
+/// Each generation and each participant behaves like the first one.
+#[cfg(target_os = "linux")]
+fn plain_in_barrier(name: &str) -> String {
+    let Some((barrier, file)) = name.split_once("Barrier/") else { return name.to_string() };
+    let numbered = ["open.2.", "full.2.", "broken.2.", "arrived/", "participant.", "reset."];
+    match numbered.iter().find(|prefix| file.starts_with(**prefix)) {
+        Some(&"arrived/") => format!("{barrier}Barrier/arrived/0.0"),
+        Some(prefix) => format!("{barrier}Barrier/{prefix}0"),
+        None => format!("{barrier}Barrier/{file}"),
     }
 }
 

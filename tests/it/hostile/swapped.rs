@@ -28,6 +28,9 @@ fn a_file_swapped_for_a_link_never_leads_to_the_victim() {
         (Kind::Once, ""),
         (Kind::SharedFile, ""),
         (Kind::SharedFile, ".flock.new"),
+        (Kind::Barrier, "/setup"),
+        (Kind::Barrier, "/participant.0"),
+        (Kind::Barrier, "/arrived"),
     ];
     crate::support::running::share(4, &places, |(kind, suffix)| swapped(*kind, suffix));
 }
@@ -99,6 +102,12 @@ fn quick(kind: Kind, path: &Path) -> Result<(), Error> {
             let file = options.open_shared_file(path)?;
             file.try_lock_exclusive()?.replace("contents")?;
             file.read().map(drop)
+        }
+        Kind::Barrier => {
+            let barrier = options.open_barrier(path, 1)?;
+            barrier.reset()?;
+            barrier.wait_timeout(Duration::ZERO)?;
+            barrier.abort()
         }
     }
 }

@@ -5,6 +5,7 @@
 #[macro_use]
 pub(crate) mod line;
 
+pub(crate) mod barrier;
 pub(crate) mod event;
 pub(crate) mod lock;
 pub(crate) mod once;
@@ -199,6 +200,7 @@ sendable! {
         Event(call: event::Call),
         Once(call: once::Call),
         SharedFile(call: shared_file::Call),
+        Barrier(call: barrier::Call),
         IsHeld(path: PathBuf),
         // Counts how often it is reported as held, in `times` calls by each of four threads.
         CountIsHeld(path: PathBuf, times: usize),
@@ -228,7 +230,7 @@ macro_rules! calls {
 
 calls!(
     Lock: lock, RwLock: rwlock, Semaphore: semaphore,
-    Event: event, Once: once, SharedFile: shared_file
+    Event: event, Once: once, SharedFile: shared_file, Barrier: barrier
 );
 
 sendable! {
@@ -288,6 +290,7 @@ struct State {
     event: event::State,
     once: once::State,
     shared_file: shared_file::State,
+    barrier: barrier::State,
 }
 
 impl State {
@@ -299,6 +302,7 @@ impl State {
             Request::Event(call) => self.event.obey(call),
             Request::Once(call) => self.once.obey(call),
             Request::SharedFile(call) => self.shared_file.obey(call),
+            Request::Barrier(call) => self.barrier.obey(call),
             Request::IsHeld(path) => text(inspect(path).map(|status| status.is_held())),
             Request::CountIsHeld(path, times) => Ok(count_is_held(&path, times).to_string()),
             Request::HeldSlots(path) => {
@@ -372,6 +376,7 @@ fn describe(error: &Error) -> String {
         (ErrorKind::Unsupported, _) => "unsupported".to_string(),
         (ErrorKind::CapacityMismatch, _) => "mismatch".to_string(),
         (ErrorKind::InvalidPermits, _) => "invalid".to_string(),
+        (ErrorKind::Broken, _) => "broken".to_string(),
         (ErrorKind::Corrupt, _) => "corrupt".to_string(),
         (ErrorKind::NotFound | ErrorKind::Io, Some(source)) => format!("{:?}", source.kind()),
         (other, _) => format!("{other:?}"),

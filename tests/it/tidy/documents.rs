@@ -70,7 +70,7 @@ fn cited_rules_are_defined_once_in_the_documents() {
 /// Whether a word is the name of a rule, such as S8.
 fn is_rule_name(word: &str) -> bool {
     word.len() >= 2
-        && matches!(word.as_bytes()[0], b'E' | b'F' | b'O' | b'Q' | b'R' | b'S' | b'W')
+        && matches!(word.as_bytes()[0], b'B' | b'E' | b'F' | b'O' | b'Q' | b'R' | b'S' | b'W')
         && word[1..].bytes().all(|b| b.is_ascii_digit())
 }
 

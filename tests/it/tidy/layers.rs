@@ -97,7 +97,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "semaphore/acquire.rs",
         &["error", "file::lock_file", "file::ticket_queue", "line", "lock_request", "sys", "wait"],
     ),
-    ("semaphore/capacity.rs", &["access", "error", "file::lock_file", "sys"]),
+    ("semaphore/capacity.rs", &["access", "error", "file::lock_file", "record", "sys"]),
     ("semaphore/notifications.rs", &["fork_safe", "sys"]),
     ("semaphore/signals.rs", &["access", "file::lock_file", "sys"]),
     ("semaphore/shared_flags.rs", &["access", "error", "file::open", "sys"]),
@@ -120,6 +120,17 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sys",
         ],
     ),
+    (
+        "barrier/mod.rs",
+        &["access", "error", "file::lock_file", "lock_request", "options", "paths", "sys", "wait"],
+    ),
+    (
+        "barrier/participants.rs",
+        &["access", "error", "file::lock_file", "fork_safe", "record", "sys"],
+    ),
+    ("barrier/state.rs", &["access", "error", "file::lock_file", "sys"]),
+    ("barrier/status.rs", &["error"]),
+    ("barrier/wait.rs", &["error", "wait"]),
     ("event/mod.rs", &["cancel", "error", "file::marker", "options", "wait"]),
     ("event/wait.rs", &["cancel", "error", "file::marker", "options", "wait"]),
     (
@@ -145,6 +156,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "inspect.rs",
         &[
+            "barrier",
             "error",
             "file::open",
             "fork_safe",
