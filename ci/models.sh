@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # ci/models.sh [PATTERN]: checks the models of docs/model with spin. Each property must hold in all
 # states, and each deliberate breakage must be found. The searches run in parallel, one for each
-# core, and take some eight minutes of processor time. The script creates no files in the source
+# core, and take some ten minutes of processor time. The script creates no files in the source
 # tree.
 set -uo pipefail
 cd "$(dirname "$0")/../docs/model" || exit
@@ -268,6 +268,34 @@ breaks BELIEVES_WHAT_IT_READ $m "-DTWO_LOCKS -DCONSUMERS=3 -DPAYLOADS=0"
 breaks SETS_BY_A_RENAME $m "-DPAYLOADS=3"
 loops WATCH_COMES_UP_IN_SILENCE $m "$one"
 loops RELIES_ON_EVENTS_WHILE_BUSY $m "-DIN_TURN -DKILLS=1"
+m=barrier
+pair="-DCLIENTS=2"
+# Clients that wait for a third one, which never comes.
+few="-DCLIENTS=2 -DPARTIES=3 -DKILLS=1"
+limited="$pair -DTIMED=1 -DRESETS"
+crowd="-DCLIENTS=3 -DPARTIES=1"
+holds "two participants, two rounds" $m "$pair -DROUNDS=2" -E
+holds "three callers, two participants, a deadline" $m "-DCLIENTS=3 -DTIMED=1" -E
+holds "three callers, one participant" $m "$crowd" -E
+holds "one process dies at any moment" $m "$pair -DKILLS=1" -E
+holds "the same, of two that wait for a third" $m "$few" -E
+holds "the same, with an action" $m "$pair -DACTION=1 -DKILLS=1" -E
+holds "a deadline, a reset, two rounds" $m "$limited -DROUNDS=2" -E
+holds "a deadline, a reset, an action" $m "$limited -DACTION=1" -E
+breaks DEATH_IS_SILENT $m "$few" -E
+breaks NO_CHECK_AFTER_CLOSE $m "$few" -E
+breaks COUNTS_THE_DEAD $m "$pair -DKILLS=1" -E
+breaks TAKES_OVER_A_DEAD_MARK $m "$pair -DKILLS=1" -E
+breaks WITHOUT_COMPARING $m "$pair -DTIMED=1" -E
+breaks RELEASES_WITHOUT_COMPARING $m "$pair -DTIMED=1" -E
+breaks UNLOCKS_WITHOUT_BREAKING $m "$pair -DTIMED=1" -E
+breaks RELEASE_IN_SILENCE $m "$pair" -E
+breaks FORGETS_EVENTS $m "$pair" -E
+breaks WATCH_BEGINS_IN_SILENCE $m "$pair" -E
+breaks LEAVES_IN_SILENCE $m "$crowd" -E
+breaks CHECKS_BEFORE_WANTED $m "$crowd" -E
+breaks RESET_LOOKS_LIKE_RELEASE $m "$limited" -E
+breaks RESET_IS_NOT_RECORDED $m "$limited" -E
 
 wait
 echo
