@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use flockwork::{Error, Event, Lock, Once, Options, RwLock, Semaphore, SharedFile};
+use flockwork::{Barrier, Error, Event, Lock, Once, Options, RwLock, Semaphore, SharedFile};
 use futures_lite::future::block_on;
 
 use crate::support::{alone, assert_waits, descriptors, eventually, threads, watches};
@@ -155,6 +155,10 @@ fn events_once_and_shared_files_leave_nothing() {
             file.write("contents").unwrap();
             assert_eq!(file.read().unwrap(), b"contents");
         });
+        let barrier = Barrier::open(path("barrier"), 1).unwrap();
+        assert_no_growth("Barrier, wait", times(2000), || {
+            assert!(barrier.wait().unwrap().is_leader());
+        });
         let mut round = 0_u32;
         assert_no_growth("SharedFile, update", times(2000), || {
             round += 1;
@@ -164,7 +168,7 @@ fn events_once_and_shared_files_leave_nothing() {
             })
             .unwrap();
         });
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 5, "{:?}", names(dir.path()));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 6, "{:?}", names(dir.path()));
     });
 }
 
@@ -221,6 +225,15 @@ fn cancelled_waits_leave_nothing() {
             assert!(once.wait_timeout(SHORT).is_err());
         });
         assert_no_growth("Once, dropped", times(5000), || assert_waits(once.wait_async()));
+        let barrier = Barrier::open(path("barrier"), 2).unwrap();
+        assert_no_growth("Barrier, timed out and reset", times(500), || {
+            assert!(barrier.wait_timeout(SHORT).is_err());
+            barrier.reset().unwrap();
+        });
+        assert_no_growth("Barrier, dropped and reset", times(2000), || {
+            assert_waits(barrier.wait_async());
+            barrier.reset().unwrap();
+        });
         let file = SharedFile::open(path("file")).unwrap();
         let held = file.lock_exclusive().unwrap();
         assert_no_growth("SharedFile, timed out", times(500), || {
@@ -257,6 +270,9 @@ fn handles_that_are_opened_and_dropped_leave_nothing() {
         });
         assert_no_growth("Once, opened", times(2000), || {
             assert!(!Once::open(path("once")).unwrap().is_done().unwrap());
+        });
+        assert_no_growth("Barrier, opened", times(2000), || {
+            assert_eq!(Barrier::open(path("barrier"), 2).unwrap().waiting().unwrap(), 0);
         });
         assert_no_growth("SharedFile, opened", times(2000), || {
             assert!(SharedFile::open(path("file")).unwrap().read().is_err());

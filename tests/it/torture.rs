@@ -20,7 +20,7 @@ fn a_short_torture_run_finds_no_violation() {
         assert_eq!(figure(&text, count), 0, "{count}: {text}");
     }
     let mut killed_waiting = 0;
-    for primitive in ["Lock", "RwLock", "Semaphore", "Event", "Once", "SharedFile"] {
+    for primitive in ["Lock", "RwLock", "Semaphore", "Event", "Once", "SharedFile", "Barrier"] {
         let row = text.lines().find(|line| line.split_whitespace().next() == Some(primitive));
         let row = row.unwrap_or_else(|| panic!("no {primitive}: {text}"));
         let figures: Vec<u64> =
@@ -54,6 +54,7 @@ fn the_torture_reports_what_is_broken_on_purpose() {
         ("rwlock", violation),
         ("semaphore", violation),
         ("once", violation),
+        ("barrier", violation),
         ("lost-update", violation),
         ("tear", violation),
         ("event", violation),

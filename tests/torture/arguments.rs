@@ -8,7 +8,7 @@ use crate::primitives::{self, WORKERS};
 
 pub(crate) const USAGE: &str = "usage: torture [--seed N] [--acquisitions N] [--kills N] [--limit SECONDS] [--patience SECONDS] \
      [--directory PATH] [--spare-inotify] [--tied] [--only PRIMITIVE] \
-     [--break lock|rwlock|semaphore|once|lost-update|tear|event|capacity|permit|wake|crash]";
+     [--break lock|rwlock|semaphore|once|barrier|lost-update|tear|event|capacity|permit|wake|crash]";
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Role {

@@ -11,6 +11,8 @@ pub(crate) enum Breakage {
     Semaphore,
     /// Threads run the closure without the `Once`.
     Once,
+    /// Threads pass the barrier without waiting.
+    Barrier,
     /// Threads write the shared file without its lock.
     LostUpdate,
     /// Threads write an incomplete payload to the shared file.
@@ -33,6 +35,7 @@ impl Breakage {
         ("rwlock", Self::RwLock),
         ("semaphore", Self::Semaphore),
         ("once", Self::Once),
+        ("barrier", Self::Barrier),
         ("lost-update", Self::LostUpdate),
         ("tear", Self::Tear),
         ("event", Self::Event),

@@ -17,7 +17,7 @@ use crate::phase::Phase;
 use crate::record::{CHAOS, Kind, Log, Record};
 use crate::rng::Rng;
 
-const FILES: [&str; 15] = [
+const FILES: [&str; 19] = [
     "tampered/lock",
     "tampered/rwlock",
     "tampered/rwlock.gate",
@@ -33,10 +33,16 @@ const FILES: [&str; 15] = [
     "tampered/shared",
     "tampered/shared.flock",
     "tampered/shared.flock.gate",
+    "tampered/barrier/participant.0",
+    "tampered/barrier/setup",
+    "tampered/barrier/wanted",
+    "tampered/barrier/open.2.0",
 ];
-const DIRECTORIES: [&str; 5] = [
+const DIRECTORIES: [&str; 7] = [
     "tampered/semaphore",
     "tampered/semaphore/.slots",
+    "tampered/barrier",
+    "tampered/barrier/arrived",
     "tampered/deep/er",
     "tampered/deep",
     "tampered",
@@ -181,4 +187,6 @@ fn remove_damage(directory: &Path) {
     }
     let _ = fs::remove_file(directory.join("tampered/semaphore/capacity"));
     let _ = fs::remove_file(directory.join("tampered/shared"));
+    // It may have two states.
+    let _ = fs::remove_dir_all(directory.join("tampered/barrier"));
 }

@@ -72,6 +72,9 @@ fn read(reader: &mut Reader, checker: &Mutex<Checker>) -> io::Result<bool> {
         let (acquisitions, kills) = (checker.summary.acquisitions(), checker.summary.kills);
         let violations = checker.summary.violations;
         let phase = checker.paused_since().unwrap_or(0);
+        if phase > paused {
+            checker.settle_barrier();
+        }
         drop(checker);
         if acquisitions + kills >= reported + INTERVAL {
             reported = acquisitions + kills;

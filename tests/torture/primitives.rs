@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flockwork::{Event, Lock, Once, Options, RwLock, Semaphore, SharedFile};
+use flockwork::{Barrier, Event, Lock, Once, Options, RwLock, Semaphore, SharedFile};
 
 use crate::rng::Rng;
 
@@ -26,8 +26,12 @@ pub(crate) enum PrimitiveKind {
     AnyUse,
     Once,
     SharedFile,
+    /// A barrier for this number of participants.
+    Barrier(u32),
 }
 
+/// The participants of the barrier that is not tampered with.
+pub(crate) const BARRIER_PARTIES: u32 = 3;
 pub(crate) const ELASTIC_CAPACITY: std::ops::RangeInclusive<u32> = 2..=5;
 
 #[derive(Debug)]
@@ -62,12 +66,14 @@ pub(crate) const PRIMITIVES: &[Primitive] = &[
     primitive("loose", PrimitiveKind::AnyUse, 2),
     primitive("once", PrimitiveKind::Once, 4),
     primitive("shared", PrimitiveKind::SharedFile, 5),
+    primitive("barrier", PrimitiveKind::Barrier(BARRIER_PARTIES), 8),
     tampered_with("tampered/lock", PrimitiveKind::Lock),
     tampered_with("tampered/rwlock", PrimitiveKind::RwLock),
     tampered_with("tampered/semaphore", PrimitiveKind::Semaphore(2)),
     tampered_with("tampered/deep/er/event", PrimitiveKind::AnyUse),
     tampered_with("tampered/once", PrimitiveKind::Once),
     tampered_with("tampered/shared", PrimitiveKind::SharedFile),
+    tampered_with("tampered/barrier", PrimitiveKind::Barrier(2)),
 ];
 
 /// The lock that the senders to the mailbox hold, so that none overwrites another one's payload.
@@ -99,6 +105,7 @@ pub(crate) enum Handle {
     Event(Event),
     Once(Once),
     SharedFile(SharedFile),
+    Barrier(Barrier),
 }
 
 impl Handle {
@@ -129,6 +136,7 @@ impl Handle {
             }
             PrimitiveKind::Once => Self::Once(options.open_once(path)?),
             PrimitiveKind::SharedFile => Self::SharedFile(options.open_shared_file(path)?),
+            PrimitiveKind::Barrier(parties) => Self::Barrier(options.open_barrier(path, parties)?),
         })
     }
 }

@@ -47,6 +47,10 @@ fn lock_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
             | PrimitiveKind::Mailbox
             | PrimitiveKind::AnyUse
             | PrimitiveKind::Once => files.push(beside(".flock")),
+            PrimitiveKind::Barrier(parties) => {
+                files.extend((0..parties).map(|number| path.join(format!("participant.{number}"))));
+                files.push(path.join("setup"));
+            }
             PrimitiveKind::SharedFile => files.extend([beside(".flock"), beside(".flock.gate")]),
         }
     }

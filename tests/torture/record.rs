@@ -14,6 +14,10 @@ pub(crate) const COORDINATOR: u32 = 1000;
 pub(crate) const CHAOS: u32 = 1001;
 pub(crate) const EVENT_DRIVER: u32 = 1002;
 
+/// The reason of a call that found its barrier broken. The other reasons are those of
+/// `GiveUpReason`, and 3 for a closure that failed.
+pub(crate) const BROKEN: u64 = 4;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A worker has started. `a`: its pid.

@@ -91,7 +91,7 @@ impl Summary {
             HEADINGS[0],
             &HEADINGS[1..].iter().map(|head| (*head).to_owned()).collect::<Vec<_>>(),
         );
-        let kinds = ["Lock", "RwLock", "Semaphore", "Event", "Once", "SharedFile"];
+        let kinds = ["Lock", "RwLock", "Semaphore", "Event", "Once", "SharedFile", "Barrier"];
         let mut sum = Row::default();
         for (is_tampered_with, kind) in [false, true]
             .into_iter()
@@ -144,6 +144,7 @@ fn type_name(kind: PrimitiveKind) -> &'static str {
         PrimitiveKind::Flag | PrimitiveKind::Mailbox | PrimitiveKind::AnyUse => "Event",
         PrimitiveKind::Once => "Once",
         PrimitiveKind::SharedFile => "SharedFile",
+        PrimitiveKind::Barrier(_) => "Barrier",
     }
 }
 

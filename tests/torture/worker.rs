@@ -39,6 +39,8 @@ pub(crate) struct Process {
     next_fault: AtomicUsize,
     phase: Mutex<(u64, Phase)>,
     phase_changed: Condvar,
+    /// The number of the phase in which each thread pauses, or paused last.
+    paused: [AtomicU64; THREADS as usize],
     /// Holds all free descriptors during a shortage.
     reserved: Mutex<Vec<OwnedFd>>,
     /// The number of begun and ended shortages of descriptors. Odd during a shortage.
@@ -80,6 +82,7 @@ pub(crate) fn run(arguments: &Arguments, number: u32, generation: u32) -> AnyRes
         next_fault: AtomicUsize::new(0),
         phase: Mutex::new((0, Phase::Pause)),
         phase_changed: Condvar::new(),
+        paused: Default::default(),
         reserved: Mutex::new(Vec::new()),
         shortages: AtomicU64::new(0),
         arguments: arguments.clone(),
@@ -97,8 +100,10 @@ pub(crate) fn run(arguments: &Arguments, number: u32, generation: u32) -> AnyRes
             for (number, phase) in parent::phases() {
                 *process.phase.lock().unwrap_or_else(PoisonError::into_inner) = (number, phase);
                 process.phase_changed.notify_all();
-                if phase == Phase::End {
-                    return;
+                match phase {
+                    Phase::Run => {}
+                    Phase::End => return,
+                    Phase::Pause | Phase::Check => process.abort_barriers(number),
                 }
             }
             std::process::exit(70); // The coordinator has ended.
@@ -180,6 +185,19 @@ impl Process {
         }
     }
 
+    /// Ends the waits at barriers, whose other participants may pause already, until all threads
+    /// pause.
+    fn abort_barriers(&self, phase: u64) {
+        while self.paused.iter().any(|paused| paused.load(Ordering::SeqCst) < phase) {
+            for handle in &self.handles {
+                if let Handle::Barrier(barrier) = handle {
+                    let _ = barrier.abort(); // It is called again.
+                }
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Waits until the phase of that number is over.
     fn wait_for_next_phase(&self, current: u64) {
         let phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
@@ -204,6 +222,7 @@ impl Actor {
                     if phase == Phase::Check {
                         recovery::check(&mut self);
                     }
+                    process.paused[self.thread as usize].store(number, Ordering::SeqCst);
                     self.record(Kind::Paused, 0, number, 0);
                     process.wait_for_next_phase(number);
                 }

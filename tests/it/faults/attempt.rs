@@ -478,6 +478,15 @@ fn carry_out(
     let mut early_reply = None;
     match operation.meanwhile {
         Meanwhile::Nothing | Meanwhile::HeldToTheEnd(_) => {}
+        Meanwhile::Renames(from, to) => {
+            // A participant that has not arrived would wait for the next generation.
+            while child.until_it_waits(&mut early_reply)
+                && files_below(&dir.join("it/arrived")).is_empty()
+            {}
+            if early_reply.is_none() {
+                let _ = std::fs::rename(dir.join(from), dir.join(to));
+            }
+        }
         _ if child.until_it_waits(&mut early_reply) => {
             other_locks.drain(..).for_each(|file| unlock(&file));
             act_as_other(operation.meanwhile, root);

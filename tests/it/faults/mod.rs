@@ -16,7 +16,7 @@ use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::sync::Mutex;
 
 use self::attempt::{Fault, Manner, Outcome, Tried, attempt, counted};
-use self::operations::{Failed, Operation, all};
+use self::operations::{Failed, Operation, all, state_with};
 use self::report::Report;
 
 /// The child starts here. In an ordinary run this test does nothing.
@@ -287,7 +287,8 @@ fn judge(operation: &Operation, fault: &Fault, plain: &Tried, tried: &Tried) -> 
         Outcome::Err { kind, text, .. } => {
             let is_before = tried.after.is_empty()
                 || tried.after == tried.before
-                || plain.created.as_ref() == Some(&tried.after);
+                || plain.created.as_ref() == Some(&tried.after)
+                || operation.failed == Failed::Broken && is_broken(&tried.after);
             if !is_before && (operation.failed == Failed::Nothing || tried.after != plain.after) {
                 problems.push(format!("the failed operation left {:?}", tried.after));
             }
@@ -299,6 +300,12 @@ fn judge(operation: &Operation, fault: &Fault, plain: &Tried, tried: &Tried) -> 
         Outcome::Killed(signal) => problems.push(format!("killed by signal {signal}")),
     }
     problems
+}
+
+/// Whether the state of the directory is that of a broken barrier.
+fn is_broken(state: &[String]) -> bool {
+    let one = |name: &str| state_with(name, "");
+    state == one("it/broken.1.0") || state == one("it/broken.2.0")
 }
 
 fn judge_text(

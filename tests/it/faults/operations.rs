@@ -1,12 +1,15 @@
 //! Every public operation as a child runs it: the preparation, the operation itself, and what it
 //! holds or changes if it succeeds.
 
+mod barriers;
+
 use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flockwork::{
-    Access, Error, Event, Lock, Once, Options, RwLock, Semaphore, SharedFile, Status, inspect,
+    Access, Barrier, BarrierWaitResult, Error, Event, Lock, Once, Options, RwLock, Semaphore,
+    SharedFile, Status, inspect,
 };
 use futures_lite::future::block_on;
 
@@ -22,6 +25,9 @@ pub(super) struct Kit {
     event: Option<Event>,
     once: Option<Once>,
     file: Option<SharedFile>,
+    barrier: Option<Barrier>,
+    /// Whether another participant of the barrier has been marked as arrived.
+    is_marked: bool,
     /// Guards that the operation releases.
     prepared: Vec<Box<dyn Any>>,
     held: Vec<Box<dyn Any>>,
@@ -42,6 +48,8 @@ impl Kit {
             event: None,
             once: None,
             file: None,
+            barrier: None,
+            is_marked: false,
             prepared,
             held,
             is_patient: false,
@@ -151,6 +159,8 @@ pub(super) enum Meanwhile {
     /// Creates a directory and renames a file to this name when the operation waits.
     Creates(&'static str),
     Removes(&'static str),
+    /// Renames the first of these when the operation waits as a participant of a barrier.
+    Renames(&'static str, &'static str),
 }
 
 /// The changes that a failed operation may have made.
@@ -160,6 +170,8 @@ pub(super) enum Failed {
     Nothing,
     /// All changes or none.
     AllOrNothing,
+    /// The barrier may be broken as well.
+    Broken,
 }
 
 pub(super) struct Operation {
@@ -325,6 +337,7 @@ pub(super) fn all() -> Vec<Operation> {
     all.extend(events());
     all.extend(onces());
     all.extend(files());
+    all.extend(barriers::barriers());
     all
 }
 
@@ -964,7 +977,19 @@ fn files() -> Vec<Operation> {
     ]
 }
 
-const STATE: [&str; 3] = ["it", "it/capacity", "new/er/it"];
+const STATE: [&str; 11] = [
+    "it",
+    "it/capacity",
+    "new/er/it",
+    "it/open.1.0",
+    "it/full.1.0",
+    "it/broken.1.0",
+    "it/open.1.1",
+    "it/open.2.0",
+    "it/full.2.0",
+    "it/broken.2.0",
+    "it/open.2.1",
+];
 
 fn state(of: impl Fn(&str) -> Option<Vec<u8>>) -> Vec<String> {
     let text = |name| of(name).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());

@@ -15,6 +15,8 @@
 //! * *Shared file.* A reader finds what the last writer left, unless that writer died or its call
 //!   failed. An update that leaves the contents unchanged, or deliberately fails after it has
 //!   changed them in memory, is not a writer.
+//! * *Barrier.* A call passes only after all participants of its generation have begun. All of them
+//!   pass or none does, and one of them is the leader: see `barrier.rs`.
 //! * *Progress.* No thread is stuck for longer than the patience: see `stalls.rs`.
 //!
 //! **Killed processes.** The coordinator records that a process is ending *before* it kills it, and
@@ -25,6 +27,7 @@
 //! record, the process was alive, and the violation is reported. (An overlap with a process that is
 //! killed within microseconds and writes no further record stays undetected.)
 
+mod barrier;
 mod capacity;
 mod exclusion;
 mod mailbox;
@@ -37,6 +40,8 @@ use crate::operations::TO_CONSUME;
 use crate::primitives::{ELASTIC_CAPACITY, PRIMITIVES, PrimitiveKind, THREADS, WORKERS};
 use crate::record::{CHAOS, EVENT_DRIVER, Kind, Record};
 use crate::report::Summary;
+use crate::wait_modes::GiveUpReason;
+use barrier::BarrierState;
 use capacity::Capacity;
 use exclusion::Holder;
 use mailbox::Mailbox;
@@ -88,6 +93,7 @@ pub(crate) struct Checker {
     capacity: Capacity,
     contents: Contents,
     once: OnceState,
+    barrier: BarrierState,
     mailbox: Mailbox,
 }
 
@@ -116,6 +122,7 @@ impl Checker {
             capacity: Capacity::new(*ELASTIC_CAPACITY.end()),
             contents: Contents::default(),
             once: OnceState::default(),
+            barrier: BarrierState::default(),
             mailbox: Mailbox::default(),
         }
     }
@@ -248,6 +255,7 @@ impl Checker {
                     matches!(other.state, State::Waits { primitive: other, .. } | State::Inside { primitive: other } if other == primitive)
                 });
                 self.summary.rows[primitive].contended += u64::from(same.count() > 1);
+                self.begin_wait(record);
             }
             Kind::Entered => {
                 row.acquisitions += 1;
@@ -258,6 +266,10 @@ impl Checker {
             Kind::Finished => match PRIMITIVES[primitive].kind {
                 PrimitiveKind::Once => self.check_done(record, requested_at, before),
                 PrimitiveKind::Flag => row.acquisitions += 1,
+                PrimitiveKind::Barrier(_) => {
+                    row.acquisitions += 1;
+                    self.check_passed(record);
+                }
                 _ => {}
             },
             Kind::Changed => self.changed(record),
@@ -274,9 +286,13 @@ impl Checker {
                 row.acquisitions += 1;
                 self.check_reset(record);
             }
-            Kind::GaveUp => row.gave_up[usize::try_from(a).unwrap_or(0).min(3)] += 1,
+            Kind::GaveUp => {
+                row.gave_up[usize::try_from(a).unwrap_or(0).min(3)] += 1;
+                self.end_wait(record, a == GiveUpReason::Dropped as u64);
+            }
             Kind::Failed => {
                 row.failed += 1;
+                self.end_wait(record, true);
                 self.failed(record);
             }
             Kind::Violation => self.violation(&format!("detected by worker {worker}, see above")),
@@ -346,7 +362,10 @@ impl Checker {
             holders.retain(|holder| holder.worker as usize != worker);
         }
         for thread in 0..THREADS {
-            self.capacity.abandon((u32::try_from(worker).unwrap_or(0), thread));
+            let caller = (u32::try_from(worker).unwrap_or(0), thread);
+            self.end_call(caller, true);
+            self.forget_caller(caller);
+            self.capacity.abandon(caller);
         }
     }
 }

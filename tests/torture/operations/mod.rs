@@ -1,5 +1,6 @@
 //! A round of a worker thread: it picks a primitive, how to wait and what to do, and records it.
 
+mod barriers;
 mod events;
 mod locks;
 mod once;
@@ -39,6 +40,7 @@ pub(crate) fn run_round(actor: &mut Actor) {
         Handle::Semaphore(semaphore) => semaphores::run(actor, primitive, semaphore, mode, rng),
         Handle::Once(once) => once::run(actor, primitive, once, mode, rng),
         Handle::SharedFile(file) => shared_files::run(actor, primitive, file, mode, rng),
+        Handle::Barrier(barrier) => barriers::run(actor, primitive, barrier, mode, rng),
         Handle::Event(event) => match PRIMITIVES[primitive].kind {
             PrimitiveKind::Flag => events::run_flag(actor, primitive, event, mode, rng),
             PrimitiveKind::Mailbox => events::run_mailbox(actor, primitive, event, mode, rng),

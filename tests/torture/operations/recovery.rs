@@ -60,6 +60,7 @@ fn use_once(handle: &Handle) -> Result<(), Error> {
         Handle::Once(once) => {
             once.call_once_timeout(RECOVERY_TIMEOUT, || Ok::<_, Error>(())).map(|_| ())
         }
+        Handle::Barrier(barrier) => super::barriers::recover(barrier),
         Handle::SharedFile(file) => {
             file.lock_exclusive_timeout(RECOVERY_TIMEOUT)?.replace(payload::make(1))?;
             file.lock_exclusive_timeout(RECOVERY_TIMEOUT)?.update(|contents| {
