@@ -50,7 +50,7 @@ enum ConditionState {
     New {
         has_checked: bool,
     },
-    EventLoop(EventLoop),
+    EventLoop(Box<EventLoop>),
     /// The wait has ended: the condition was true, a check failed, or the waiter gave up.
     Done,
 }
@@ -71,7 +71,7 @@ impl<C: Condition> ConditionWait<C> {
             // Subscribe, and check again: the subscription notifies when it is active.
             let mut events = EventLoop::new(condition.wake_strategy());
             events.subscribe(waker);
-            self.stage = ConditionState::EventLoop(events);
+            self.stage = ConditionState::EventLoop(Box::new(events));
         }
         match &mut self.stage {
             ConditionState::EventLoop(events) => events.poll(waker, |_| condition.check()),
