@@ -52,6 +52,7 @@ pub struct Status {
     held_slots: Vec<u32>,
     len: Option<u64>,
     is_broken: bool,
+    is_set: bool,
 }
 
 /// What kind of primitive is at a path. Returned by [`Status::kind`].
@@ -126,9 +127,12 @@ impl Status {
     }
 
     /// Returns `true` if the path, used as an [`Event`](crate::Event), is set.
+    ///
+    /// The file of an [announcement](crate::Event::set_while_alive) whose process has died does not
+    /// count.
     #[must_use]
     pub fn is_set(&self) -> bool {
-        self.kind == StatusKind::File
+        self.is_set
     }
 
     /// Returns `true` if the path, used as a [`Once`](crate::Once), is done.
@@ -214,6 +218,7 @@ pub fn inspect(path: impl AsRef<Path>) -> Result<Status> {
         held_slots: Vec::new(),
         len: None,
         is_broken: false,
+        is_set: false,
     };
     match std::fs::symlink_metadata(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -221,7 +226,14 @@ pub fn inspect(path: impl AsRef<Path>) -> Result<Status> {
         Ok(found) if found.is_file() => {
             status.kind = StatusKind::File;
             status.len = Some(found.len());
-            let holders = lock_holders(&path)?;
+            let announcement = announcement(&path, &found)?;
+            status.is_set = announcement.unwrap_or(true);
+            let holders = match announcement {
+                // A probe for an exclusive lock would be taken for the process that announced it.
+                Some(true) => Some(holders::of(&path)?),
+                Some(false) => None,
+                None => lock_holders(&path)?,
+            };
             status.is_held = holders.is_some();
             status.holders = holders.unwrap_or_default();
         }
@@ -269,6 +281,26 @@ fn inspect_barrier(path: &Arc<Path>, status: &mut Status) -> Result<()> {
     status.holders = holders::of_participants(path, &found.waiting)?;
     status.held_slots = found.waiting;
     Ok(())
+}
+
+/// Whether the announcement at `path` counts, since its process lives (rule E8). `None`: the file
+/// is no announcement.
+fn announcement(path: &Arc<Path>, found: &std::fs::Metadata) -> Result<Option<bool>> {
+    if !sys::is_announcement(found) {
+        return Ok(None);
+    }
+    let failed = |operation| move |source| Error::io(operation, path, source);
+    match sys::through_readers(|| sys::open_to_read(path)) {
+        Ok(file) => {
+            let opened = file.metadata().map_err(failed(Operation::LookUp))?;
+            if !sys::is_announcement(&opened) {
+                return Ok(None); // it was replaced meanwhile
+            }
+            sys::writer_lives(path, &file).map(Some).map_err(failed(Operation::Lock))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Some(false)),
+        Err(error) => Err(failed(Operation::Open)(error)),
+    }
 }
 
 /// The participants whose files are locked.

@@ -207,7 +207,7 @@ pub use access::Access;
 pub use barrier::{Barrier, BarrierWaitResult};
 pub use cancel::Cancel;
 pub use error::{Error, ErrorKind, Operation, Result};
-pub use event::{Event, EventFuture};
+pub use event::{Announcement, Event, EventFuture};
 pub use holder::Holder;
 pub use inspect::{Status, StatusKind, inspect};
 pub use lock::{Lock, LockGuard};

@@ -1,8 +1,9 @@
 //! A client is started before its server, and learns the server's port from an event.
 //!
 //! The server binds a port that the system chooses, and sets the event with the port as its
-//! payload. The client waits for the event, so it needs neither a fixed port nor retries. The
-//! program starts itself again as the server and as the client.
+//! payload for as long as it lives. The client waits for the event, so it needs neither a fixed
+//! port nor retries. A first server is killed before the client starts: the client does not find
+//! its port. The program starts itself again as the servers and as the client.
 //!
 //! ```text
 //! cargo run --example ready_port
@@ -29,8 +30,11 @@ const STUCK_AFTER: Duration = Duration::from_secs(2 * TIMEOUT.as_secs());
 const QUESTION: &str = "hello, server";
 const ANSWER: &str = "hello, client";
 
+// The arguments of the processes, and their names in the output.
 const SERVER: &str = "server";
 const CLIENT: &str = "client";
+const FIRST: &str = "server 1";
+const SECOND: &str = "server 2";
 
 // The words of their reports.
 const WAITS: &str = "waits";
@@ -65,21 +69,19 @@ fn main() -> ExitCode {
 
 fn serve(path: &Path) -> Result<(), Box<dyn Error>> {
     let ready = Event::open(path)?;
-    // A server that was killed left its event set, although no process listens on that port.
-    ready.clear()?;
-
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let port = listener.local_addr()?.port();
+    // From here on a client can connect. It always reads the whole number, and the event is clear
+    // as soon as this process ends, even if it is killed.
+    let announcement = ready.set_while_alive(port.to_string())?;
     report(LISTENS, &port.to_string());
-    // From here on a client can connect. It always reads the whole number.
-    ready.set_with(port.to_string().as_bytes())?;
 
     let (stream, _) = listener.accept()?;
     let received = read_line(&stream)?;
     report(RECEIVES, &received);
     writeln!(&stream, "{ANSWER}")?;
 
-    ready.clear()?;
+    announcement.withdraw()?;
     report(CLEARS, "");
     Ok(())
 }
@@ -87,9 +89,7 @@ fn serve(path: &Path) -> Result<(), Box<dyn Error>> {
 fn call(path: &Path) -> Result<(), Box<dyn Error>> {
     let ready = Event::open(path)?;
     report(WAITS, "");
-    ready.wait_timeout(TIMEOUT)?;
-
-    let payload = ready.payload()?.ok_or("the server has already exited")?;
+    let payload = ready.wait_payload_timeout(TIMEOUT)?;
     let port: u16 = std::str::from_utf8(&payload)?.parse()?;
     report(FINDS, &port.to_string());
 
@@ -119,7 +119,8 @@ fn clock() -> Duration {
 
 // -------------------------------------------------------------------------------------- the parent
 
-/// Starts the client and then the server, shows their reports and checks them.
+/// Kills a first server, starts the client and then the second server, shows their reports and
+/// checks them.
 fn demo() -> Result<bool, Box<dyn Error>> {
     println!("A client waits for a server that has not been started, and learns its port.\n");
     let directory = tempfile::Builder::new().prefix("flockwork-example-").tempdir()?;
@@ -127,13 +128,19 @@ fn demo() -> Result<bool, Box<dyn Error>> {
 
     let (sender, lines) = mpsc::channel();
     let mut transcript = Transcript { start: clock(), lines, reports: Vec::new() };
-    let mut client = Role::start(CLIENT, &path, sender.clone())?;
+    let mut killed = Role::start(SERVER, FIRST, &path, sender.clone())?;
+    while transcript.find(FIRST, LISTENS).is_none() && transcript.receive_next()? {}
+    show(clock().saturating_sub(transcript.start), "main", "kills server 1");
+    killed.0.kill()?;
+    killed.0.wait()?;
+
+    let mut client = Role::start(CLIENT, CLIENT, &path, sender.clone())?;
     while transcript.find(CLIENT, WAITS).is_none() && transcript.receive_next()? {}
     std::thread::sleep(HEAD_START);
 
     let started_at = clock().saturating_sub(transcript.start);
-    show(started_at, "main", "starts the server");
-    let mut server = Role::start(SERVER, &path, sender)?;
+    show(started_at, "main", "starts server 2");
+    let mut server = Role::start(SERVER, SECOND, &path, sender)?;
     while transcript.receive_next()? {}
     let succeeded = client.0.wait()?.success() && server.0.wait()?.success();
 
@@ -151,7 +158,8 @@ struct Role(Child);
 
 impl Role {
     fn start(
-        role: &'static str,
+        role: &str,
+        name: &'static str,
         path: &Path,
         sender: Sender<(&'static str, String)>,
     ) -> io::Result<Self> {
@@ -163,7 +171,7 @@ impl Role {
         let output = process.stdout.take();
         std::thread::spawn(move || {
             for line in output.map(BufReader::new).into_iter().flat_map(BufRead::lines) {
-                let _ = line.map(|line| sender.send((role, line)));
+                let _ = line.map(|line| sender.send((name, line)));
             }
         });
         Ok(Self(process))
@@ -178,7 +186,7 @@ impl Drop for Role {
     }
 }
 
-/// The reports of both processes so far.
+/// The reports of all processes so far.
 struct Transcript {
     start: Duration,
     lines: Receiver<(&'static str, String)>,
@@ -207,7 +215,7 @@ impl Report {
 }
 
 impl Transcript {
-    /// Waits for the next report and shows it. Returns false when both processes have exited.
+    /// Waits for the next report and shows it. Returns false when all processes have exited.
     fn receive_next(&mut self) -> Result<bool, Box<dyn Error>> {
         let (role, line) = match self.lines.recv_timeout(STUCK_AFTER) {
             Ok(received) => received,
@@ -228,22 +236,22 @@ impl Transcript {
         self.reports.iter().find(|report| report.role == role && report.word == word)
     }
 
-    /// Checks that the client waited before the server was started and found its port after the
-    /// server listened there, that each received the other's message, and that the event is clear.
+    /// Checks that the client waited before the second server was started and found that server's
+    /// port, that each received the other's message, and that the event is clear.
     fn check(&self, started_at: Duration, is_set: bool) -> bool {
         let waited = self.find(CLIENT, WAITS).is_some_and(|report| report.time <= started_at);
-        let found = match (self.find(SERVER, LISTENS), self.find(CLIENT, FINDS)) {
-            (Some(set), Some(found)) => found.details == set.details && found.time >= set.time,
+        let found = match (self.find(SECOND, LISTENS), self.find(CLIENT, FINDS)) {
+            (Some(set), Some(found)) => found.details == set.details,
             _ => false,
         };
         let has_received = |role, message| {
             self.find(role, RECEIVES).is_some_and(|report| report.details == message)
         };
-        let talked = has_received(SERVER, QUESTION) && has_received(CLIENT, ANSWER);
+        let talked = has_received(SECOND, QUESTION) && has_received(CLIENT, ANSWER);
         let is_right = waited && found && talked && !is_set;
         println!();
         if is_right {
-            println!("The client found the server, and the event is clear again.");
+            println!("The client found the living server, and the event is clear again.");
         } else {
             println!(
                 "FAILED: the client waited before the server was started: {waited}, found its port: \

@@ -1,5 +1,6 @@
 //! The `Event`: a marker file, and the waits for it to appear or disappear.
 
+mod announcement;
 mod wait;
 
 use std::fmt;
@@ -9,8 +10,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use self::announcement::Announcement;
 pub use self::wait::EventFuture;
-use self::wait::{CheckFn, EventWait, all_set, cleared, consumed};
+use self::wait::{CheckFn, EventWait, all_set, cleared, consumed, with_payload};
 use crate::cancel::Cancels;
 use crate::error::{Error, Obstacle, Result};
 use crate::file::marker::{Consumed, Marker};
@@ -35,10 +37,10 @@ use crate::wait::{Deadline, is_watchable};
 ///
 /// # Waiting
 ///
-/// [`wait`](Self::wait), [`wait_cleared`](Self::wait_cleared) and [`consume`](Self::consume) each
-/// have five forms. The plain form blocks without limit, `try_` never blocks, `_timeout` and
-/// `_deadline` give up, and `_async` returns a future. All futures follow [the same
-/// rules](crate#futures).
+/// [`wait`](Self::wait), [`wait_payload`](Self::wait_payload), [`wait_cleared`](Self::wait_cleared)
+/// and [`consume`](Self::consume) each have five forms. The plain form blocks without limit, `try_`
+/// never blocks, `_timeout` and `_deadline` give up, and `_async` returns a future. All futures
+/// follow [the same rules](crate#futures).
 ///
 /// A zero timeout, or a deadline that has passed, checks once. A timeout too large for [`Instant`]
 /// waits forever. A wait follows the path, even if a parent directory is missing, removed or
@@ -46,7 +48,8 @@ use crate::wait::{Deadline, is_watchable};
 ///
 /// # Examples
 ///
-/// A server announces its port, and any number of clients wait for it:
+/// A server announces its port, and any number of clients wait for it. When the server ends, even
+/// by SIGKILL, the event is clear again:
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -55,41 +58,32 @@ use crate::wait::{Deadline, is_watchable};
 /// use flockwork::Event;
 ///
 /// // The server, once it accepts connections:
-/// Event::open(&path)?.set_with(b"40123")?;
+/// let announcement = Event::open(&path)?.set_while_alive("40123")?;
 ///
 /// // A client, started earlier or later:
 /// let ready = Event::open(&path)?;
-/// match ready.wait_timeout(Duration::from_secs(30)) {
-///     Ok(()) => println!("listens on port {:?}", ready.payload()?),
+/// match ready.wait_payload_timeout(Duration::from_secs(30)) {
+///     Ok(port) => println!("listens on port {}", String::from_utf8_lossy(&port)),
 ///     Err(error) if error.is_timed_out() => eprintln!("{error}"),
 ///     Err(error) => return Err(error.into()),
 /// }
+///
+/// drop(announcement); // the server ends
+/// assert!(!ready.is_set()?);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// The file outlives a server that is killed. If the server also holds a [`Lock`](crate::Lock) for
-/// as long as it lives, a client can check that the server is still alive:
+/// An event that is set with [`set`](Self::set) or [`set_with`](Self::set_with) outlives the
+/// process that set it:
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
-/// # let dir = dir.path();
-/// use flockwork::{Event, Lock, inspect};
+/// # let path = dir.path().join("built");
+/// use flockwork::Event;
 ///
-/// let (ready, alive) = (dir.join("server.ready"), dir.join("server.alive"));
-///
-/// // The server. It removes the file that a killed predecessor left behind.
-/// let running = Lock::open(&alive)?.try_lock()?;
-/// let event = Event::open(&ready)?;
-/// event.clear()?;
-/// event.set_with(b"40123")?;
-///
-/// // A client.
-/// let event = Event::open(&ready)?;
-/// event.wait()?;
-/// assert!(inspect(&alive)?.is_held()); // `holders` returns the process
-///
-/// drop(running); // the server dies
-/// assert!(event.is_set()? && !inspect(&alive)?.is_held());
+/// Event::open(&path)?.set_with("version 17")?;
+/// // ... in another process, later ...
+/// assert_eq!(Event::open(&path)?.wait_payload()?, b"version 17");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
@@ -128,15 +122,17 @@ use crate::wait::{Deadline, is_watchable};
 ///   must act on each setting.
 /// * The event may be clear again by the time [`wait`](Self::wait) returns. It was set at some
 ///   moment during the call.
-/// * The file stays until a program removes it, even after the process that set the event has died,
-///   and usually even after a reboot. An event that describes a running process belongs in a
-///   directory that is cleared at boot.
+/// * A setting made by [`set`](Self::set), [`set_with`](Self::set_with) or `touch` stays until a
+///   program clears it, even after the process that made it has died, and usually even after a
+///   reboot. Use [`set_while_alive`](Self::set_while_alive) for an event that describes a running
+///   process.
 /// * Only flockwork sets a payload in one step. `echo 40123 > server.ready` creates the file first
 ///   and writes to it afterwards. Write to another name in the same directory, then `mv` the file.
 /// * The event owns the names `P`, `P.flock` and `P.taken` for its path `P`. A program that creates
 ///   a file at `P` sets the event, even by opening a [`Lock`](crate::Lock) there.
-///   [`consume`](Self::consume) creates `P.flock`, which stays, and `P.taken`, which exists for a
-///   moment. Do not open another lock or event at these names.
+///   [`consume`](Self::consume), and calls that remove what a dead process announced, create
+///   `P.flock`, which stays. `P.taken` exists for a moment. Do not open another lock or event at
+///   these names.
 ///
 /// # Errors
 ///
@@ -273,6 +269,59 @@ impl Event {
         self.inner.marker.set_new(payload.as_ref())
     }
 
+    /// Sets the event with a payload until the returned [`Announcement`] is dropped or this process
+    /// ends.
+    ///
+    /// The event is clear after the process has ended in any way, SIGKILL and a loss of power
+    /// included. Callers of [`wait_cleared`](Self::wait_cleared) are woken then. A process that is
+    /// only stopped (SIGSTOP) keeps the event set.
+    ///
+    /// Any other setting of the event is replaced, also one that another living process announced:
+    /// the last call counts. Others may change an announced event too:
+    ///
+    /// * [`set`](Self::set) and [`set_new`](Self::set_new) change nothing while it is set. The
+    ///   event is still cleared when the process that announced it ends.
+    /// * [`set_with`](Self::set_with) replaces the announcement by a setting that stays.
+    /// * [`clear`](Self::clear) and [`consume`](Self::consume) end it.
+    ///
+    /// [`Announcement::still_set`] returns `false` after the last three. The file of a process that
+    /// has died stays until a call sets or clears the event, or tries to consume it. So a shell
+    /// script cannot use `test -e` for an announced event. [`inspect`](crate::inspect()) returns
+    /// the process that announced it as the holder of the path (not on Windows).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let ready = flockwork::Event::open(dir.path().join("ready"))?;
+    /// {
+    ///     let _announcement = ready.set_while_alive("40123")?;
+    ///     assert_eq!(ready.payload()?.as_deref(), Some(&b"40123"[..]));
+    ///     assert!(!ready.set()?); // it is set already
+    /// }
+    /// assert!(!ready.is_set()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// See [the errors of `Event`](Self#errors), and [`Unsupported`](crate::ErrorKind::Unsupported)
+    /// if the file system has no locks or does not store modification times. The event is unchanged
+    /// after an error. (Windows: it may be clear.)
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// * A process that checks an announced event opens its file and tests its lock, so it must be
+    ///   allowed to read the file.
+    /// * Linux: waiters are notified of the process's end. Elsewhere, and on network file systems,
+    ///   they notice it at their next check (see [above](Self#platform-specific-behavior)).
+    /// * Network file systems: other hosts see an announcement if they see locks of this host. When
+    ///   the server loses the connection to this host, it may drop the lock, and the event is clear
+    ///   then. On SMB, other hosts cannot read the payload while the file is locked.
+    /// * Windows: while an announcement is replaced, the event is clear for a moment.
+    pub fn set_while_alive(&self, payload: impl AsRef<[u8]>) -> Result<Announcement> {
+        let announced = self.inner.marker.announce(payload.as_ref())?;
+        Ok(Announcement { announced })
+    }
+
     /// Clears the event and wakes all callers of [`wait_cleared`](Self::wait_cleared). Returns
     /// `true` if the event was set.
     ///
@@ -387,6 +436,70 @@ impl Event {
     /// See [the errors of `Event`](Self#errors).
     pub fn wait_async(&self) -> impl Future<Output = Result<()>> + Send + use<> {
         self.event_wait(all_set, Obstacle::NotSet).future()
+    }
+
+    // ---------------------------------------------------------------------------- wait_payload
+
+    /// Blocks the current thread until the event is set, and returns the payload of that setting.
+    ///
+    /// [`wait`](Self::wait) followed by [`payload`](Self::payload) may find the event cleared
+    /// again. This call reads the payload when it checks the event, and continues to wait if there
+    /// is none. See [Waiting](#waiting) for what all forms share.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let ready = flockwork::Event::open(dir.path().join("ready"))?;
+    /// # let server = ready.clone();
+    /// # std::thread::spawn(move || server.set_with("40123").unwrap());
+    /// assert_eq!(ready.wait_payload()?, b"40123");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// See [the errors of `Event`](Self#errors).
+    pub fn wait_payload(&self) -> Result<Vec<u8>> {
+        self.event_wait(with_payload, Obstacle::NotSet).wait(|| Deadline::NEVER)
+    }
+
+    /// Returns the payload if the event is set, without waiting.
+    ///
+    /// [`payload`](Self::payload) returns the same as an `Option`.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`](crate::ErrorKind::WouldBlock) if the event is clear; otherwise see [the
+    /// errors of `Event`](Self#errors).
+    pub fn try_wait_payload(&self) -> Result<Vec<u8>> {
+        self.event_wait(with_payload, Obstacle::NotSet).try_now()
+    }
+
+    /// Waits for the payload like [`wait_payload`](Self::wait_payload), but at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) if the event is not set before the timeout;
+    /// otherwise see [the errors of `Event`](Self#errors).
+    pub fn wait_payload_timeout(&self, timeout: Duration) -> Result<Vec<u8>> {
+        self.event_wait(with_payload, Obstacle::NotSet).wait(|| Deadline::after(timeout))
+    }
+
+    /// Waits for the payload like [`wait_payload`](Self::wait_payload), but until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// See [`wait_payload_timeout`](Self::wait_payload_timeout).
+    pub fn wait_payload_deadline(&self, deadline: Instant) -> Result<Vec<u8>> {
+        self.event_wait(with_payload, Obstacle::NotSet).wait(|| Deadline::at(deadline))
+    }
+
+    /// Waits until the event is set and returns the payload, asynchronously.
+    ///
+    /// # Errors
+    ///
+    /// See [the errors of `Event`](Self#errors).
+    pub fn wait_payload_async(&self) -> impl Future<Output = Result<Vec<u8>>> + Send + use<> {
+        self.event_wait(with_payload, Obstacle::NotSet).future()
     }
 
     // ---------------------------------------------------------------------------- wait_cleared

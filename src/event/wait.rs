@@ -60,6 +60,16 @@ fn not_ready<T>(events: &[Arc<Inner>]) -> Check<T> {
     Check::not_yet(events.iter().all(|event| event.marker.has_events_of_changes()))
 }
 
+/// The payload of a setting. It is read in the check that finds the setting.
+pub(super) fn with_payload(events: &[Arc<Inner>]) -> Result<Check<Vec<u8>>> {
+    for event in events {
+        if let Some(payload) = event.marker.payload()? {
+            return Ok(Check::Ready(payload));
+        }
+    }
+    Ok(not_ready(events))
+}
+
 /// Consumes the event. While another process consumes it, the waiter must poll: that process may
 /// fail or die, and releasing a lock produces no event (rule E5).
 pub(super) fn consumed(events: &[Arc<Inner>]) -> Result<Check<Vec<u8>>> {
@@ -107,11 +117,11 @@ where
     events.into_iter().map(|event| Arc::clone(&event.as_ref().inner)).collect()
 }
 
-impl EventWait<()> {
+impl<T> EventWait<T> {
     /// Checks once, without waiting.
-    pub(super) fn try_now(self) -> Result<()> {
+    pub(super) fn try_now(self) -> Result<T> {
         match (self.check)(&self.events)? {
-            Check::Ready(()) => Ok(()),
+            Check::Ready(seen) => Ok(seen),
             Check::NotYet { .. } => {
                 Err(Error::would_block_for(self.events[0].marker.path(), self.obstacle))
             }
@@ -198,7 +208,9 @@ impl<T: Send + 'static> Condition for EventWait<T> {
             places,
             poll_every: self.events.iter().filter_map(|event| event.poll_every).min(),
             backstop: self.events.iter().filter_map(|event| event.backstop).min(),
-            is_unlocking: false,
+            // An announcement no longer counts when the kernel has dropped the lock of its process
+            // (rule E8).
+            is_unlocking: self.obstacle == Obstacle::StillSet,
         }
     }
 }

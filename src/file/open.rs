@@ -51,6 +51,11 @@ pub(super) struct OpenFile {
 const OPEN: &str = "only closing takes the file, and consumes or drops `self`";
 
 impl OpenFile {
+    pub(super) fn of(file: File) -> io::Result<Self> {
+        let id = sys::identity(&file)?;
+        Ok(Self { file: Some(file), id, is_kept: false, origin: Origin::here() })
+    }
+
     pub(super) fn file(&self) -> &File {
         self.file.as_ref().expect(OPEN)
     }
@@ -94,10 +99,7 @@ pub(super) fn open(
     let spare = spare.map(|(directory, name)| directory.path().join(name));
     let spare = spare.as_deref();
     let failed = |operation| move |source| Error::io(operation, path, source);
-    let opened = |file: File| {
-        let id = sys::identity(&file).map_err(failed(Operation::LookUp))?;
-        Ok::<_, Error>(OpenFile { file: Some(file), id, is_kept: false, origin: Origin::here() })
-    };
+    let opened = |file: File| OpenFile::of(file).map_err(failed(Operation::LookUp));
     // `None`: the path named a different file than `spare`.
     let kept = |file: File| {
         let mut open = opened(file)?;

@@ -10,24 +10,70 @@ use tempfile::NamedTempFile;
 
 use super::imp::{
     KeptAttributes, WRITERS_LOCK, at_any_length, create_at, create_fixed, create_unique,
-    is_network_directory, is_unavailable, mark_in_use, not_replaced, remove_if_left,
-    sync_directory, sync_file, through_readers, unmark,
+    is_network_directory, is_unavailable, lock_announcement, mark_in_use, not_replaced,
+    remove_if_left, sync_directory, sync_file, through_readers, unmark,
 };
-use super::{Bits, FileKind, Mode};
+use super::{Bits, FileKind, Mode, announcement};
 
 /// Creates `path` with these contents; fails with `AlreadyExists` if anything has the name.
 pub(crate) fn write_new(path: &Path, contents: &[u8], bits: Option<Bits>) -> io::Result<()> {
-    let (temporary, is_marked) = write_aside(path, contents, bits)?;
-    let named = match persist_new(temporary, path) {
+    let (file, is_marked) = name_new(path, || write_aside(path, contents, bits))?;
+    finish(path, &file, is_marked);
+    Ok(())
+}
+
+/// Gives the file that `write` makes a name that must not exist.
+fn name_new(
+    path: &Path,
+    write: impl Fn() -> io::Result<(NamedTempFile, bool)>,
+) -> io::Result<(File, bool)> {
+    let (temporary, is_marked) = write()?;
+    match persist_new(temporary, path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !path.exists() => {
             // The file system supports neither a rename that does not replace nor a second name
             // (exFAT, some FUSE): rename the file, since nothing had the name just now.
-            persist(write_aside(path, contents, bits)?.0, path)
+            let (temporary, is_marked) = write()?;
+            Ok((persist(temporary, path)?, is_marked))
         }
-        named => named,
+        named => Ok((named?, is_marked)),
+    }
+}
+
+/// Writes an announcement to `path`, which counts while the returned file is open (rule E8). Fails
+/// with `AlreadyExists` if anything has the name, unless it `replaces`.
+pub(crate) fn announce(
+    path: &Path,
+    contents: &[u8],
+    bits: Option<Bits>,
+    replaces: bool,
+) -> io::Result<File> {
+    let write = || {
+        let (temporary, is_marked) = create_aside(path, bits)?;
+        temporary.as_file().write_all(contents)?;
+        // Both before it has its name: a process that finds it decides by them whether it counts.
+        lock_announcement(temporary.as_file())?;
+        announcement::mark(temporary.as_file())?;
+        // The time is synced too, or it would count forever after a loss of power.
+        match temporary.as_file().sync_all() {
+            Err(error) if !is_unavailable(&error) => Err(error),
+            _ => Ok((temporary, is_marked)),
+        }
     };
-    finish(path, &named?, is_marked);
-    Ok(())
+    let (file, is_marked) = if replaces {
+        let (temporary, is_marked) = write()?;
+        (persist(temporary, path)?, is_marked)
+    } else {
+        name_new(path, write)?
+    };
+    if is_marked {
+        remove_left_files(path);
+    }
+    Ok(file)
+}
+
+/// Makes an announcement no longer count, even if another process has inherited the open file.
+pub(crate) fn end_announcement(file: &File) {
+    unmark(file);
 }
 
 /// Replaces the file at `path` with one that has these contents.
@@ -53,14 +99,19 @@ fn write_aside(
     contents: &[u8],
     bits: Option<Bits>,
 ) -> io::Result<(NamedTempFile, bool)> {
-    let is_marked = locks_show_writers(path);
-    let temporary =
-        if is_marked { create_numbered(path, bits) } else { create_unique(path, bits) }?;
+    let (temporary, is_marked) = create_aside(path, bits)?;
     temporary.as_file().write_all(contents)?;
     match temporary.as_file().sync_data() {
         Err(error) if !is_unavailable(&error) => Err(error),
         _ => Ok((temporary, is_marked)),
     }
+}
+
+fn create_aside(path: &Path, bits: Option<Bits>) -> io::Result<(NamedTempFile, bool)> {
+    let is_marked = locks_show_writers(path);
+    let temporary =
+        if is_marked { create_numbered(path, bits) } else { create_unique(path, bits) }?;
+    Ok((temporary, is_marked))
 }
 
 /// How many numbered temporary files one path can have at a time. In practice there are fewer, so

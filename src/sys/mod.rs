@@ -18,6 +18,13 @@
 //! * [`create_to_lock`]: creates a file in the same way, opened as by [`open_to_lock`].
 //! * [`write_new`], [`replace`], [`replace_preserving`]: write files so that no process ever sees a
 //!   part of one.
+//! * [`announce`], [`is_announcement`], [`end_announcement`]: write a file that counts as long as
+//!   its writer lives, recognize it, and make it no longer count.
+//! * [`writer_lives`]: whether the process that announced it lives.
+//! * [`marker_kind`]: the kind of file at a path, and whether it is an announcement.
+//! * [`still_names`], [`remove_exactly`]: whether a path still names an announcement that is open,
+//!   and its removal.
+//! * [`make_replaceable`]: prepares the replacement of an announcement that is open.
 //! * [`remove_left_by_others`]: removes files that killed writers left beside a path.
 //! * [`through_readers`]: renames or opens a file that other processes may have open.
 //! * [`RENAMES_COMPARE_NAMES`]: whether a rename succeeds for only one of several processes.
@@ -329,12 +336,14 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> std::path::PathBuf {
     name.into()
 }
 
+pub(crate) use self::announcement::{is_announcement, remove_exactly};
 pub(crate) use self::atomic_write::{
-    remove_left_by_others, replace, replace_preserving, write_new,
+    announce, end_announcement, remove_left_by_others, replace, replace_preserving, write_new,
 };
 pub(crate) use self::explained::{explained, hint_of};
 pub(crate) use self::random::{generator, is_unique_name, unique_beside};
 
+mod announcement;
 mod atomic_write;
 mod explained;
 mod random;
@@ -360,9 +369,10 @@ pub(crate) use imp::{
     SUPPORTED, advice, coarse_milliseconds, command_of, common_name, create_directories,
     create_new, create_to_lock, describe, directory_identity, file_kind, has_ended, has_one_name,
     host_name, identity, inheritors, is_bad_name, is_network, is_network_directory, is_stopped,
-    lists_locks, lock_owners, locked_in_list, locks_unsupported, make_inheritable, misnamed, names,
-    open_existing, open_to_lock, open_to_read, path_identity, remove_at_once, rename_new, started,
-    sync_directory, sync_everything, this_process, through_readers,
+    lists_locks, lock_owners, locked_in_list, locks_unsupported, make_inheritable,
+    make_replaceable, marker_kind, misnamed, names, open_existing, open_to_lock, open_to_read,
+    path_identity, remove_at_once, rename_new, started, still_names, sync_directory,
+    sync_everything, this_process, through_readers, writer_lives,
 };
 
 #[cfg(all(unix, not(any(target_os = "solaris", target_os = "emscripten"))))]

@@ -73,6 +73,26 @@ pub(super) fn mark_in_use(
 
 pub(super) fn unmark(_file: &File) {}
 
+pub(super) fn lock_announcement(_file: &File) -> io::Result<()> {
+    unsupported()
+}
+
+pub(crate) fn writer_lives(_path: &Path, _file: &File) -> io::Result<bool> {
+    unsupported()
+}
+
+pub(crate) fn still_names(_path: &Path, _file: &File) -> io::Result<bool> {
+    unsupported()
+}
+
+pub(crate) fn make_replaceable(_path: &Path) -> io::Result<()> {
+    unsupported()
+}
+
+pub(crate) fn marker_kind(_path: &Path) -> io::Result<(FileKind, bool)> {
+    unsupported()
+}
+
 pub(super) fn remove_if_left(_path: &Path) -> bool {
     false
 }

@@ -6,9 +6,9 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 
 use flockwork::{
-    Access, Barrier, BarrierWaitResult, Error, ErrorKind, Event, FileReadGuard, FileWriteGuard,
-    Holder, Lock, LockGuard, Once, Operation, Options, Permit, RwLock, RwLockReadGuard,
-    RwLockWriteGuard, Semaphore, SharedFile, Status, StatusKind,
+    Access, Announcement, Barrier, BarrierWaitResult, Error, ErrorKind, Event, FileReadGuard,
+    FileWriteGuard, Holder, Lock, LockGuard, Once, Operation, Options, Permit, RwLock,
+    RwLockReadGuard, RwLockWriteGuard, Semaphore, SharedFile, Status, StatusKind,
 };
 
 fn is_handle<T>()
@@ -39,6 +39,7 @@ fn every_public_type_has_the_traits_of_its_kind() {
     is_guard::<Permit>();
     is_guard::<FileReadGuard>();
     is_guard::<FileWriteGuard>();
+    is_guard::<Announcement>();
     is_guard::<Options>();
     is_guard::<Error>();
     is_value::<Access>();
@@ -68,6 +69,7 @@ fn every_future_can_be_sent_and_borrows_nothing() {
     is_future(event.wait_async());
     is_future(event.wait_cleared_async());
     is_future(event.consume_async());
+    is_future(event.wait_payload_async());
     is_future(Event::wait_any_async([&event]));
     is_future(Event::wait_all_async([&event]));
     let once = Once::open(at("once")).unwrap();

@@ -142,16 +142,21 @@ fn event_example_times_out_one_waiter_and_wakes_the_other() {
 }
 
 #[test]
-fn ready_port_example_passes_the_port_to_its_client() {
+fn ready_port_example_never_passes_a_dead_servers_port() {
     limit!();
     let output = run("ready_port", &[]);
     let text = text(&output);
     assert!(output.status.success(), "{text}");
-    let before = ["client waits for the server", "main starts the server"];
+    let before = [
+        "server 1 listens on port ",
+        "main kills server 1",
+        "client waits for the server",
+        "main starts server 2",
+    ];
     let of_the_server =
-        ["server listens on port ", "server receives \"hello, server\"", "server clears"];
+        ["server 2 listens on port ", "server 2 receives \"hello, server\"", "server 2 clears"];
     let of_the_client = ["client finds port ", "client receives \"hello, client\""];
-    let end = ["The client found the server, and the event is clear again."];
+    let end = ["The client found the living server, and the event is clear again."];
     // Two processes print, so only the lines of each process have a fixed order.
     for of_one in [&of_the_server[..], &of_the_client] {
         assert_in_this_order(&[&before[..], of_one, &end].concat(), &text);

@@ -135,6 +135,10 @@ fn as_text(all: &[PathStatus]) -> String {
             (StatusKind::Semaphore, _) => write_semaphore(&mut text, &path, status),
             (StatusKind::Barrier, _) => write_barrier(&mut text, &path, status),
             _ if status.is_held() => write_held(&mut text, &path, status),
+            _ if !status.is_set() => writeln!(
+                text,
+                "{path}: free (as an event, cleared: the process that announced it has ended)"
+            ),
             (_, 1) => writeln!(text, "{path}: free (as an event, set, 1 byte)"),
             (_, bytes) => writeln!(text, "{path}: free (as an event, set, {bytes} bytes)"),
         };
@@ -240,7 +244,7 @@ fn as_json(PathStatus { path, status }: &PathStatus) -> Value {
             let is_unknown = is_held && status.holders().is_empty();
             let is_shared = status.holders().iter().any(Holder::is_shared);
             json!({
-                "path": path, "kind": "file", "held": is_held, "set": true,
+                "path": path, "kind": "file", "held": is_held, "set": status.is_set(),
                 "bytes": status.payload_len(),
                 "shared": if is_unknown { Value::Null } else { is_shared.into() },
                 "holders": holders,

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use super::{Marker, something_else};
+use super::{Marker, Setting, something_else};
 use crate::error::{Error, Operation, Result};
 use crate::paths::create_parents;
 use crate::sys::{self, FileKind, Mode, Retries};
@@ -21,10 +21,20 @@ impl Marker {
             }
             // The marker exists, or a network file system returned a spurious error (rule 9).
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                self.is_set().map(|is_set| is_set.then_some(false)).transpose()
+                self.is_set_or_vacated().map(|is_set| is_set.then_some(false)).transpose()
             }
             Err(error) => self.after_failure(error, retries),
         })
+    }
+
+    /// Whether the marker is set. An announcement that no longer counts is removed.
+    fn is_set_or_vacated(&self) -> Result<bool> {
+        match self.setting()? {
+            Setting::Nothing => Ok(false),
+            Setting::Plain | Setting::Announced => Ok(true),
+            Setting::Stale(file) => self.remove_stale(Operation::Set, &file).map(|()| false),
+            Setting::Other => Err(something_else(&self.path)),
+        }
     }
 
     /// Sets the marker with a payload, unless it is set. Returns whether it was not set before. An
@@ -35,7 +45,7 @@ impl Marker {
         }
         self.may_change(Operation::Set)?;
         self.retry(|retries| {
-            match self.is_set() {
+            match self.is_set_or_vacated() {
                 Ok(true) => return Some(Ok(false)),
                 Ok(false) => {}
                 Err(error) => return Some(Err(error)),
@@ -55,9 +65,10 @@ impl Marker {
         self.may_change(Operation::Set)?;
         let bits = self.access.bits();
         self.retry(|retries| {
-            let written = match self.is_set() {
-                Ok(true) => sys::replace(&self.path, payload, bits).map(|()| false),
-                Ok(false) => sys::write_new(&self.path, payload, bits).map(|()| true),
+            let written = match self.vacated() {
+                Ok(Some(true)) => sys::replace(&self.path, payload, bits).map(|()| false),
+                Ok(Some(false)) => sys::write_new(&self.path, payload, bits).map(|()| true),
+                Ok(None) => return None,
                 Err(error) => return Some(Err(error)),
             };
             match written {
@@ -91,7 +102,8 @@ impl Marker {
         }
     }
 
-    /// Clears the marker. Returns whether it was set.
+    /// Clears the marker. Returns whether it was set. An announcement that no longer counts is
+    /// removed too.
     pub(crate) fn clear(&self) -> Result<bool> {
         self.may_change(Operation::Clear)?;
         let remove = |path: &Path| match sys::remove_at_once(path) {
@@ -99,24 +111,32 @@ impl Marker {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(Error::io(Operation::Clear, &self.path, error)),
         };
-        let (marker, taken) = self.kinds()?;
-        let mut was_set = match marker {
-            FileKind::Nothing => false,
-            FileKind::File => remove(&self.path)?,
-            FileKind::Other => return Err(something_else(&self.path)),
+        let (setting, taken) = self.setting_and_taken()?;
+        let mut was_set = match setting {
+            Setting::Nothing => false,
+            Setting::Plain | Setting::Announced => remove(&self.path)?,
+            Setting::Stale(file) => {
+                self.remove_stale(Operation::Clear, &file)?;
+                false
+            }
+            Setting::Other => return Err(something_else(&self.path)),
         };
         if taken == FileKind::File {
             // A process that consumes at this moment counts as having done so before this call. If
             // no process does, the file remains from a dead one.
             if let Some(_locked) = self.lock()?.try_lock(Mode::Exclusive)? {
-                was_set |= remove(&self.taken())?;
+                let counts = !matches!(self.setting_at(&self.taken())?, Setting::Stale(_));
+                was_set |= remove(&self.taken())? && counts;
             }
         }
         Ok(was_set)
     }
 
     /// Repeats a step of setting the marker until the step has an outcome.
-    fn retry(&self, mut step: impl FnMut(&Retries) -> Option<Result<bool>>) -> Result<bool> {
+    pub(super) fn retry<T>(
+        &self,
+        mut step: impl FnMut(&Retries) -> Option<Result<T>>,
+    ) -> Result<T> {
         let mut retries = Retries::new();
         while retries.again() {
             if let Some(done) = step(&retries) {
@@ -128,7 +148,11 @@ impl Marker {
     }
 
     /// Handles a failed creation: `None` if another try may succeed.
-    fn after_failure(&self, error: io::Error, retries: &Retries) -> Option<Result<bool>> {
+    pub(super) fn after_failure<T>(
+        &self,
+        error: io::Error,
+        retries: &Retries,
+    ) -> Option<Result<T>> {
         let is_missing = error.kind() == io::ErrorKind::NotFound;
         let failed = Error::io(Operation::Set, &self.path, error);
         if !is_missing {

@@ -2,7 +2,7 @@
 
 use std::{fs, io};
 
-use super::{Marker, something_else};
+use super::{Marker, Setting, something_else};
 use crate::error::{Error, Operation, Result};
 use crate::sys::{self, FileKind, Mode};
 
@@ -19,10 +19,15 @@ impl Marker {
     /// Takes the payload, which no other call then returns (rules E3 to E5).
     pub(crate) fn consume(&self) -> Result<Consumed> {
         self.may_change(Operation::Consume)?;
-        match self.kinds()? {
-            (FileKind::Other, _) => return Err(something_else(&self.path)),
+        match self.setting_and_taken()? {
+            (Setting::Other, _) => return Err(something_else(&self.path)),
             (_, FileKind::Other) => return Err(something_else(&self.taken())),
-            (FileKind::Nothing, FileKind::Nothing) => return Ok(Consumed::Nothing),
+            (Setting::Nothing, FileKind::Nothing) => return Ok(Consumed::Nothing),
+            (Setting::Stale(file), FileKind::Nothing) => {
+                // It does not count, even if this user may not remove it.
+                let _ = self.remove_stale(Operation::Consume, &file);
+                return Ok(Consumed::Nothing);
+            }
             _ => {}
         }
         let Some(locked) = self.lock()?.try_lock(Mode::Exclusive)? else {
@@ -37,10 +42,25 @@ impl Marker {
     fn take(&self) -> Result<Option<Vec<u8>>> {
         let failed = |source| Error::io(Operation::Consume, &self.path, source);
         let taken = self.taken();
-        let (marker, undelivered) = self.kinds()?;
+        let (setting, mut undelivered) = self.setting_and_taken()?;
+        if undelivered == FileKind::File {
+            // The process that announced it has died as well.
+            if let Setting::Stale(_) = self.setting_at(&taken)? {
+                sys::through_readers(|| fs::remove_file(&taken)).map_err(failed)?;
+                undelivered = FileKind::Nothing;
+            }
+        }
         if undelivered == FileKind::Nothing {
+            match setting {
+                Setting::Nothing => return Ok(None),
+                Setting::Stale(file) => {
+                    let _ = self.remove_stale_locked(Operation::Consume, &file);
+                    return Ok(None);
+                }
+                Setting::Plain | Setting::Announced | Setting::Other => {}
+            }
             // A process that cannot read the payload must not take it.
-            if marker == FileKind::Nothing || Self::open_file(&self.path)?.is_none() {
+            if Self::open_file(&self.path)?.is_none() {
                 return Ok(None);
             }
             // The rename takes the marker in one step: one that is set later is a different one,

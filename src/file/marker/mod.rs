@@ -1,5 +1,6 @@
 //! One marker file: whether it exists, and its payload.
 
+mod announce;
 mod change;
 mod consume;
 
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use once_cell::race::OnceBox;
 
+pub(crate) use self::announce::Announced;
 pub(crate) use self::consume::Consumed;
 use super::regular::{self, something_else};
 use crate::access::Access;
@@ -21,6 +23,20 @@ use crate::paths::{absolute_file, sidecar_lock};
 use crate::sys::{self, FileKind};
 
 const TAKEN: &str = ".taken";
+
+/// The state of a marker's path.
+#[derive(Debug)]
+enum Setting {
+    Nothing,
+    /// A regular file, whichever program created it.
+    Plain,
+    /// An announcement, whose process lives.
+    Announced,
+    /// An announcement whose process has ended, and which no longer counts. The file is open.
+    Stale(File),
+    /// A directory, a symbolic link ...
+    Other,
+}
 
 /// A marker file, which exists while the marker is set.
 #[derive(Debug)]
@@ -96,12 +112,69 @@ impl Marker {
     }
 
     pub(crate) fn is_set(&self) -> Result<bool> {
-        match self.kind()? {
-            FileKind::Nothing => Ok(false),
-            FileKind::File => Ok(true),
-            FileKind::Other if self.any_kind => self.leads_to_a_file(),
-            FileKind::Other => Err(something_else(&self.path)),
+        match self.setting()? {
+            Setting::Nothing | Setting::Stale(_) => Ok(false),
+            Setting::Plain | Setting::Announced => Ok(true),
+            Setting::Other if self.any_kind => self.leads_to_a_file(),
+            Setting::Other => Err(something_else(&self.path)),
         }
+    }
+
+    fn setting(&self) -> Result<Setting> {
+        let (kind, is_announcement) = if self.is_network.load(Ordering::Relaxed) {
+            let listed = self.listed_kinds()?.0;
+            // Reading the directory has made the client drop its cached names.
+            if listed == FileKind::File { self.marker_kind(&self.path)? } else { (listed, false) }
+        } else {
+            self.marker_kind(&self.path)?
+        };
+        self.setting_of(&self.path, kind, is_announcement)
+    }
+
+    /// The setting, and the kind of a marker that was taken and not delivered (rule E4).
+    fn setting_and_taken(&self) -> Result<(Setting, FileKind)> {
+        Ok(match self.kinds()? {
+            (FileKind::Nothing, taken) => (Setting::Nothing, taken),
+            (FileKind::File, taken) => (self.setting_at(&self.path)?, taken),
+            (FileKind::Other, taken) => (Setting::Other, taken),
+        })
+    }
+
+    /// The setting at `path`: that of the marker, or of one that was taken.
+    fn setting_at(&self, path: &Path) -> Result<Setting> {
+        let (kind, is_announcement) = self.marker_kind(path)?;
+        self.setting_of(path, kind, is_announcement)
+    }
+
+    fn setting_of(&self, path: &Path, kind: FileKind, is_announcement: bool) -> Result<Setting> {
+        match kind {
+            FileKind::Nothing => return Ok(Setting::Nothing),
+            FileKind::Other => return Ok(Setting::Other),
+            FileKind::File if !is_announcement => return Ok(Setting::Plain),
+            FileKind::File => {}
+        }
+        let Some(file) = Self::open_file(path)? else { return Ok(Setting::Nothing) };
+        let failed = |source| self.not_looked_up(source);
+        // The file may have been replaced since.
+        if !sys::is_announcement(&file.metadata().map_err(failed)?) {
+            return Ok(Setting::Plain);
+        }
+        match sys::writer_lives(path, &file) {
+            Ok(true) => Ok(Setting::Announced),
+            Ok(false) => Ok(Setting::Stale(file)),
+            Err(source) => Err(self.lock_error(source)),
+        }
+    }
+
+    fn marker_kind(&self, path: &Path) -> Result<(FileKind, bool)> {
+        sys::marker_kind(path).map_err(|source| self.not_looked_up(source))
+    }
+
+    fn lock_error(&self, source: io::Error) -> Error {
+        if sys::locks_unsupported(&source) {
+            return Error::unsupported(&self.path, source);
+        }
+        Error::io(Operation::Lock, &self.path, source)
     }
 
     /// Whether anything exists at the path, following links; the path does not name a regular file.
@@ -131,13 +204,6 @@ impl Marker {
             return Ok(None);
         }
         self.read_at(&self.path)
-    }
-
-    fn kind(&self) -> Result<FileKind> {
-        if self.is_network.load(Ordering::Relaxed) {
-            return Ok(self.listed_kinds()?.0);
-        }
-        self.kind_at(&self.path)
     }
 
     /// The kinds of the marker, and of one that was taken and not delivered (rule E4).

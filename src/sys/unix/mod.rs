@@ -318,6 +318,37 @@ pub(super) fn remove_if_left(path: &Path) -> bool {
     remove().unwrap_or(false)
 }
 
+/// Locks an announcement, which may be locked already, in the same mode and by this very open file
+/// ([`mark_in_use`]): the kernel leaves such a lock as it is (rule 3).
+pub(super) fn lock_announcement(file: &File) -> io::Result<()> {
+    if super::try_lock(file, Mode::Exclusive)? {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+}
+
+/// Whether the process that announced this open file lives: then it has the file locked. The check
+/// uses a shared lock, so that two processes that check at the same time do not take each other for
+/// that process (rule E8).
+pub(crate) fn writer_lives(_path: &Path, file: &File) -> io::Result<bool> {
+    if super::try_lock(file, Mode::Shared)? {
+        return super::unlock(file).map(|()| false);
+    }
+    Ok(true)
+}
+
+/// Whether `path` still names that open file.
+pub(crate) fn still_names(path: &Path, file: &File) -> io::Result<bool> {
+    names(path, identity(file)?)
+}
+
+/// Does nothing: a rename replaces a file that is open.
+#[allow(clippy::unnecessary_wraps, reason = "the seam's signature")]
+pub(crate) fn make_replaceable(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
 const PRIVATE: u32 = 0o600;
 
 /// Whether a writer locks its temporary file, so that other processes can check whether the writer
@@ -396,6 +427,27 @@ pub(crate) fn file_kind(path: &Path) -> io::Result<FileKind> {
         }
         // If a parent in the path is a file, the path names nothing.
         Err(Errno::NOENT | Errno::NOTDIR | Errno::STALE) => Ok(FileKind::Nothing),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The kind of file at the path, and whether it is an announcement, by one `lstat`.
+pub(crate) fn marker_kind(path: &Path) -> io::Result<(FileKind, bool)> {
+    match rustix::fs::lstat(path) {
+        Ok(stat) => {
+            let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
+            let is_file = kind == rustix::fs::FileType::RegularFile;
+            #[allow(
+                clippy::unnecessary_cast,
+                clippy::cast_sign_loss,
+                clippy::cast_lossless,
+                trivial_numeric_casts,
+                reason = "st_mtime has another type on each system"
+            )]
+            let seconds = stat.st_mtime as u64;
+            Ok((FileKind::of(is_file), is_file && seconds == super::announcement::MARK))
+        }
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::STALE) => Ok((FileKind::Nothing, false)),
         Err(error) => Err(error.into()),
     }
 }

@@ -41,6 +41,7 @@ pub(crate) const FILES_HAVE_NUMBERS: bool = false;
 
 const FILE_SHARE_READ: u32 = 1;
 const FILE_SHARE_WRITE: u32 = 2;
+const FILE_SHARE_DELETE: u32 = 4;
 const FILE_SHARE_ALL: u32 = 7;
 /// Opens a path that may name a directory.
 const FILE_FLAG_BACKUP_SEMANTICS: u32 = 0x0200_0000;
@@ -220,6 +221,44 @@ pub(super) fn mark_in_use(
 
 pub(super) fn unmark(_file: &File) {}
 
+/// Does nothing: the process that announces has the file open for writing, which shows that it
+/// lives. A lock would keep other processes from reading the file.
+#[allow(clippy::unnecessary_wraps, reason = "the seam's signature")]
+pub(super) fn lock_announcement(_file: &File) -> io::Result<()> {
+    Ok(())
+}
+
+/// Whether the process that announced the file lives: then the file cannot be opened without
+/// sharing write access (rule E8).
+pub(crate) fn writer_lives(path: &Path, _file: &File) -> io::Result<bool> {
+    match options().share_mode(FILE_SHARE_READ | FILE_SHARE_DELETE).open(path) {
+        Ok(_) => Ok(false),
+        Err(error) if is(&error, &[ERROR_SHARING_VIOLATION]) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether `path` still names that announcement. Files have no numbers here, but each announcement
+/// has a modification time of its own.
+pub(crate) fn still_names(path: &Path, file: &File) -> io::Result<bool> {
+    let announced = file.metadata()?.modified()?;
+    match retry_transient(SHARING_TIMEOUT, || fs::symlink_metadata(path)) {
+        Ok(found) => Ok(found.is_file() && found.modified()? == announced),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Frees the name, since a file that is open may not be replaced here. Until the new file has the
+/// name, nothing has it.
+pub(crate) fn make_replaceable(path: &Path) -> io::Result<()> {
+    match remove_at_once(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
 /// Removes a file that no process has open, and returns whether it is gone.
 pub(super) fn remove_if_left(path: &Path) -> bool {
     let is_left = options()
@@ -340,6 +379,17 @@ pub(crate) fn file_kind(path: &Path) -> io::Result<FileKind> {
     match retry_transient(SHARING_TIMEOUT, || fs::symlink_metadata(path)) {
         Ok(found) => Ok(FileKind::of(found.is_file())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(FileKind::Nothing),
+        Err(error) => Err(error),
+    }
+}
+
+/// The kind of file at the path, and whether it is an announcement.
+pub(crate) fn marker_kind(path: &Path) -> io::Result<(FileKind, bool)> {
+    match retry_transient(SHARING_TIMEOUT, || fs::symlink_metadata(path)) {
+        Ok(found) => {
+            Ok((FileKind::of(found.is_file()), super::announcement::is_announcement(&found)))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((FileKind::Nothing, false)),
         Err(error) => Err(error),
     }
 }

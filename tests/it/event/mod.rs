@@ -1,6 +1,7 @@
 //! Events across processes and threads: setting, clearing, waiting in each form, payloads, and
 //! errors.
 
+mod announced;
 mod consume;
 mod kinds;
 mod new;
@@ -68,6 +69,7 @@ fn handles_and_futures_can_be_sent_to_other_threads() {
     is_free(&event.wait_async());
     is_free(&event.wait_cleared_async());
     is_free(&event.consume_async());
+    is_free(&event.wait_payload_async());
     is_free(&Event::wait_any_async([&event]));
     is_free(&Event::wait_all_async([event.clone()]));
     drop(Event::wait_all_async(&[&event]));

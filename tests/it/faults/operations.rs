@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flockwork::{
-    Access, Barrier, BarrierWaitResult, Error, Event, Lock, Once, Options, RwLock, Semaphore,
-    SharedFile, Status, inspect,
+    Access, Announcement, Barrier, BarrierWaitResult, Error, Event, Lock, Once, Options, RwLock,
+    Semaphore, SharedFile, Status, inspect,
 };
 use futures_lite::future::block_on;
 
@@ -172,6 +172,8 @@ pub(super) enum Failed {
     AllOrNothing,
     /// The barrier may be broken as well.
     Broken,
+    /// The same, or the announcement of a dead process is removed and nothing else is changed.
+    NothingOrCleared,
 }
 
 pub(super) struct Operation {
@@ -283,6 +285,18 @@ fn set(kit: &mut Kit) {
     kit.event().set_with(b"payload").unwrap();
 }
 
+fn announced(kit: &mut Kit) {
+    cleared(kit);
+    kit.prepared.push(Box::new(kit.event().set_while_alive("payload").unwrap()));
+}
+
+/// Leaves what a killed process that announced the event leaves (rule E8).
+fn stale(kit: &mut Kit) {
+    cleared(kit);
+    let mark = std::time::UNIX_EPOCH + Duration::from_secs(1_097_623_926);
+    std::fs::File::create(kit.it()).unwrap().set_modified(mark).unwrap();
+}
+
 fn once(kit: &mut Kit) {
     kit.open_once(&plain());
     kit.once().reset().unwrap();
@@ -335,6 +349,7 @@ pub(super) fn all() -> Vec<Operation> {
     all.extend(permits());
     all.extend(waits_for_permits());
     all.extend(events());
+    all.extend(announcements());
     all.extend(onces());
     all.extend(files());
     all.extend(barriers::barriers());
@@ -840,6 +855,38 @@ fn events() -> Vec<Operation> {
         )
         .against(Held(LOCK))
         .all_or(Failed::Nothing),
+    ]
+}
+
+fn announcements() -> Vec<Operation> {
+    vec![
+        operation("Event::set_while_alive", cleared, |kit| {
+            kit.keep(kit.event().set_while_alive("payload"))
+        })
+        .holds(IT),
+        operation("Event::set_while_alive, when it is set", set, |kit| {
+            kit.keep(kit.event().set_while_alive("another"))
+        })
+        .holds(IT),
+        operation("Event::set_while_alive, after a process died", stale, |kit| {
+            kit.keep(kit.event().set_while_alive("payload"))
+        })
+        .holds(IT)
+        .all_or(Failed::NothingOrCleared),
+        operation("Event::set_new, after a process died", stale, |kit| {
+            said(kit.event().set_new("payload"))
+        })
+        .all_or(Failed::NothingOrCleared),
+        operation("Event::clear, after a process died", stale, |kit| said(kit.event().clear()))
+            .all_or(Failed::NothingOrCleared),
+        operation("Event::is_set, after a process died", stale, |kit| said(kit.event().is_set()))
+            .all_or(Failed::NothingOrCleared),
+        operation("Event::is_set, announced", announced, |kit| said(kit.event().is_set()))
+            .keeps(IT),
+        operation("Announcement::withdraw", announced, |kit| {
+            ok(kit.prepared::<Announcement>().withdraw())
+        }),
+        operation("Event::wait_payload", set, |kit| text(kit.event().wait_payload())),
     ]
 }
 

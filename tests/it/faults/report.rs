@@ -35,6 +35,7 @@ const COLUMNS: [(&str, &[&str]); 10] = [
             "fchmod",
             "fchmodat",
             "chmod",
+            "utimensat",
             "fsetxattr",
             "fremovexattr",
         ],

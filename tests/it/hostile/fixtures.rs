@@ -523,6 +523,10 @@ fn event(options: &Options, path: &Path, step: Step<'_>) {
     step("cleared", event.wait_cleared_timeout(SHORT));
     step("clear", event.clear().map(drop));
     step("wait for a cleared event", event.wait_timeout(SHORT));
+    if let Some(announcement) = kept(step, "announce", event.set_while_alive(b"alive")) {
+        step("wait_payload", event.wait_payload_timeout(LONG).map(drop));
+        step("withdraw", announcement.withdraw());
+    }
 }
 
 /// Inspects a file that is locked, because records are read only then.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use flockwork::{Error, Event};
+use flockwork::{Announcement, Error, Event};
 use futures_lite::future::block_on;
 
 use super::{Answer, Peer, Setting, Way, done, options, report, text};
@@ -20,6 +20,21 @@ sendable! {
         Payload,
         IsEventDriven,
         Wait(way: Way),
+        // Returns the payload.
+        WaitPayload(way: Way),
+        // Keeps the announcement, also after a later one.
+        Announce(payload: String),
+        // These concern the first announcement.
+        Withdraw,
+        DropAnnouncement,
+        StillSet,
+        // Forks a child that has copies of the announcements, and drops them unless it `keeps`
+        // them. The child answers with its number. Both processes wait for ever.
+        #[cfg(unix)]
+        ForkAndSleep(keeps: bool),
+        // Returns the exit code of a child: 0 if its copy of the announcement changes nothing.
+        #[cfg(unix)]
+        DropInFork,
         WaitCleared(way: Way),
         // Returns the payload.
         Consume(way: Way),
@@ -56,6 +71,7 @@ impl Peer {
 #[derive(Default)]
 pub(super) struct State {
     events: Vec<Event>,
+    announcements: Vec<Announcement>,
 }
 
 impl State {
@@ -77,6 +93,30 @@ impl State {
             }
             Call::IsEventDriven => text(Ok(event.is_event_driven())),
             Call::Wait(way) => done(wait(event, way)),
+            Call::WaitPayload(way) => text(wait_payload(event, way).map(of_bytes)),
+            Call::Announce(payload) => {
+                done(event.set_while_alive(payload).map(|made| self.announcements.push(made)))
+            }
+            Call::Withdraw => done(self.announcements.remove(0).withdraw()),
+            Call::DropAnnouncement => {
+                drop(self.announcements.remove(0));
+                done(Ok(()))
+            }
+            Call::StillSet => text(self.announcements[0].still_set()),
+            #[cfg(unix)]
+            Call::ForkAndSleep(keeps) => self.fork_and_sleep(keeps),
+            #[cfg(unix)]
+            Call::DropInFork => match fork::fork().unwrap() {
+                fork::Fork::Child => {
+                    let refused = !self.announcements[0].still_set().unwrap();
+                    let is_error = self.announcements.remove(0).withdraw().is_err();
+                    self.announcements.clear();
+                    std::process::exit(i32::from(!(refused && is_error)))
+                }
+                fork::Fork::Parent(child) => {
+                    text(Ok(crate::support::ended(child).exit_status().unwrap()))
+                }
+            },
             Call::WaitCleared(way) => done(wait_cleared(event, way)),
             Call::Consume(way) => text(consume(event, way).map(of_bytes)),
             Call::WaitAny(Way::Async) => text(block_on(Event::wait_any_async(&self.events))),
@@ -88,6 +128,25 @@ impl State {
             Call::Produce(name, times) => done(produce(event, &name, times)),
             Call::ConsumeAll(log) => done(consume_all(event, &log)),
             Call::SetWholePayloads(seed) => done(set_whole_payloads(event, seed)),
+        }
+    }
+
+    #[cfg(unix)]
+    fn fork_and_sleep(&mut self, keeps: bool) -> Answer {
+        match fork::fork().unwrap() {
+            fork::Fork::Child => {
+                if !keeps {
+                    self.announcements.clear();
+                }
+                // The test kills this process by its number.
+                report(&std::process::id().to_string());
+                loop {
+                    std::thread::sleep(Duration::from_secs(1000));
+                }
+            }
+            fork::Fork::Parent(_) => loop {
+                std::thread::sleep(Duration::from_secs(1000));
+            },
         }
     }
 
@@ -147,6 +206,18 @@ fn wait(event: &Event, way: Way) -> Result<(), Error> {
         Way::Timeout(ms) => event.wait_timeout(Duration::from_millis(ms)),
         Way::Deadline(ms) => event.wait_deadline(Instant::now() + Duration::from_millis(ms)),
         Way::Async => block_on(event.wait_async()),
+    }
+}
+
+fn wait_payload(event: &Event, way: Way) -> Result<Vec<u8>, Error> {
+    match way {
+        Way::Block => event.wait_payload(),
+        Way::Try => event.try_wait_payload(),
+        Way::Timeout(ms) => event.wait_payload_timeout(Duration::from_millis(ms)),
+        Way::Deadline(ms) => {
+            event.wait_payload_deadline(Instant::now() + Duration::from_millis(ms))
+        }
+        Way::Async => block_on(event.wait_payload_async()),
     }
 }
 

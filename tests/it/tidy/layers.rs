@@ -12,6 +12,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sys/mod.rs", &[]),
     ("sys/flock.rs", &[]),
     ("sys/atomic_write.rs", &[]),
+    ("sys/announcement.rs", &[]),
     ("sys/random.rs", &[]),
     ("sys/explained.rs", &[]),
     ("sys/unix/mod.rs", &[]),
@@ -57,6 +58,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("file/guard.rs", &["error", "file::lock_file", "options", "record", "sys"]),
     ("file/data_file.rs", &["error", "options", "paths", "sys"]),
     ("file/marker/mod.rs", &["access", "error", "file::lock_file", "paths", "sys"]),
+    ("file/marker/announce.rs", &["error", "file::open", "sys"]),
     ("file/marker/change.rs", &["error", "paths", "sys"]),
     ("file/marker/consume.rs", &["error", "sys"]),
     ("wait/mod.rs", &[]),
@@ -132,6 +134,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("barrier/status.rs", &["error"]),
     ("barrier/wait.rs", &["error", "wait"]),
     ("event/mod.rs", &["cancel", "error", "file::marker", "options", "wait"]),
+    ("event/announcement.rs", &["error", "file::marker"]),
     ("event/wait.rs", &["cancel", "error", "file::marker", "options", "wait"]),
     (
         "shared_file/mod.rs",
