@@ -2,6 +2,26 @@
 
 use crate::sys::Bits;
 
+/// Whether missing files and directories are created, and with which permissions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Creation {
+    pub(crate) access: Access,
+    pub(crate) files: bool,
+    pub(crate) directories: bool,
+}
+
+impl Creation {
+    pub(crate) fn bits(self) -> Option<Bits> {
+        self.access.bits()
+    }
+}
+
+impl From<Access> for Creation {
+    fn from(access: Access) -> Self {
+        Self { access, files: true, directories: true }
+    }
+}
+
 /// The permissions of the files and directories that flockwork creates.
 ///
 /// A user who may *read* a lock file can hold the lock, shared or exclusively, for any length of

@@ -44,12 +44,13 @@
 //!
 //! A path is made absolute when it is opened, so a later change of the current directory has no
 //! effect. Symbolic links in parent directories are followed. A symbolic link as the last component
-//! is an error.
+//! is an error, unless [`Options::follow_symlinks`] permits it.
 //!
 //! Opening a [`Lock`], [`RwLock`], [`Semaphore`] or [`Barrier`] creates missing files and parent
 //! directories. Opening, reading or waiting for an [`Event`], [`Once`] or [`SharedFile`] creates
-//! nothing, since the program that sets or writes it may want to create its directory itself. The
-//! library never deletes a lock file: see the caveats of [`Lock`](Lock#caveats).
+//! nothing, since the program that sets or writes it may want to create its directory itself. With
+//! [`Options::create(false)`](Options::create), a missing file is an error. The library never
+//! deletes a lock file: see the caveats of [`Lock`](Lock#caveats).
 //!
 //! # Waiting
 //!
@@ -64,8 +65,9 @@
 //! | `lock_async()` | asynchronously, until the lock is available |
 //!
 //! The other main operations are `read`, `write`, `acquire`, `acquire_many`, `wait`,
-//! `wait_cleared`, `consume`, `call_once`, `lock_shared` and `lock_exclusive`. Other methods that
-//! wait have a plain and an `_async` form, and a few also have a `_timeout` form.
+//! `wait_payload`, `wait_cleared`, `consume`, `call_once`, `lock_shared` and `lock_exclusive`.
+//! Other methods that wait have a plain and an `_async` form, and a few also have a `_timeout`
+//! form.
 //!
 //! On a local file system, waits for a lock sleep in the kernel, and waits for an event sleep until
 //! the file system reports a change. Waits on a network file system poll. [`platforms`] lists what
@@ -105,7 +107,8 @@
 //!
 //! * A holder that dies may leave the data it was changing in any state.
 //!   [`LockGuard::was_abandoned`] reports such a death if the holder left a record.
-//! * An [`Event`] stays set when the process that set it dies.
+//! * An [`Event`] stays set when the process that set it dies, except one that was set with
+//!   [`Event::set_while_alive`].
 //! * Changes survive the death of any process. They survive a loss of power only with
 //!   [`Options::fsync`].
 //! * A child that is created by `fork` without exec shares the locks of its parent until it closes

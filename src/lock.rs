@@ -14,6 +14,7 @@ use crate::holder::Holder;
 use crate::holders;
 use crate::lock_request::{self, LockRequest, QUEUES};
 use crate::options::Options;
+use crate::paths::resolved;
 use crate::sys::Mode;
 use crate::wait::{Acquire, CheckSampler, Deadline, Outcome, QueuedWaiter, WaitHooks, take_over};
 
@@ -338,7 +339,8 @@ impl Options {
     ///
     /// See [the errors of `Lock`](Lock#errors).
     pub fn open_lock(&self, path: impl AsRef<Path>) -> Result<Lock> {
-        let file = LockFile::open(path.as_ref(), self.access)?;
+        let path = resolved(path.as_ref(), self.follows_links)?;
+        let file = LockFile::open(&path, self.creation())?;
         let hooks = lock_request::hooks(self, file.path());
         let (mode, poll_every) = (Mode::Exclusive, self.poll_every);
         let request = LockRequest { file, mode, poll_every, coordinator: None };
@@ -418,6 +420,38 @@ impl LockGuard {
     #[must_use]
     pub fn was_abandoned(&self) -> bool {
         self.raw.abandoned()
+    }
+
+    /// Returns `true` while this guard excludes other callers that open the path now.
+    ///
+    /// Returns `false` if the path no longer names the locked file, since a program has removed or
+    /// replaced it, and in a copy of the guard that `fork` created: the lock belongs to the process
+    /// that acquired it. Check it before a step that cannot be undone. The file may be removed
+    /// right after the check, so this is no substitute for leaving lock files where they are.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("deploy.lock");
+    /// let guard = flockwork::Lock::open(&path)?.lock()?;
+    /// assert!(guard.still_held()?);
+    /// # #[cfg(unix)] {
+    /// std::fs::remove_file(&path)?; // a mistake of another program
+    /// assert!(!guard.still_held()?);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Io`](crate::ErrorKind::Io) if the path cannot be looked up.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// * Windows: a lock file that is open cannot be removed or replaced, so the answer is `true`.
+    /// * Network file systems: a lock that the server has dropped, because the connection to this
+    ///   host was lost, is not detected.
+    pub fn still_held(&self) -> Result<bool> {
+        self.raw.still_held()
     }
 }
 

@@ -18,7 +18,7 @@ use crate::holder::Holder;
 use crate::holders;
 use crate::lock::{Lock, LockGuard};
 use crate::options::Options;
-use crate::paths::{absolute_file, sidecar_lock};
+use crate::paths::{absolute_file, resolved, sidecar_lock};
 use crate::sys;
 use crate::wait::Deadline;
 
@@ -488,7 +488,7 @@ impl Options {
     ///
     /// See [the errors of `Once`](Once#errors).
     pub fn open_once(&self, path: impl AsRef<Path>) -> Result<Once> {
-        let path = absolute_file(path.as_ref())?;
+        let path = absolute_file(&resolved(path.as_ref(), self.follows_links)?)?;
         let lock_path = sidecar_lock(&path);
         let options = self.for_parts_of(&path, &lock_path).any_file_type(false);
         let done = options.open_event(&path)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::access::Access;
+use crate::access::{Access, Creation};
 use crate::cancel::{Cancel, Cancels};
 use crate::holder::Holder;
 use crate::record;
@@ -45,6 +45,9 @@ pub struct Options {
     pub(crate) inherit: bool,
     pub(crate) backstop: Option<Duration>,
     pub(crate) any_file_type: bool,
+    pub(crate) creates_nothing: bool,
+    pub(crate) follows_links: bool,
+    pub(crate) writes_in_place: bool,
 }
 
 pub(crate) type Callback = Arc<dyn Fn(&Waiting) + Send + Sync>;
@@ -111,6 +114,100 @@ impl Options {
     pub fn access(mut self, access: Access) -> Self {
         self.access = access;
         self
+    }
+
+    /// Sets whether missing files and directories are created. On by default.
+    ///
+    /// With `false`, a call that would create one returns an error of kind
+    /// [`NotFound`](crate::ErrorKind::NotFound) instead, at opening or later. So a mistyped path,
+    /// or a directory that is not mounted, is an error.
+    ///
+    /// * [`Lock`](crate::Lock), [`RwLock`](crate::RwLock): opening and acquiring need the lock
+    ///   file, and for an `RwLock` also `P.gate`.
+    /// * [`SharedFile`](crate::SharedFile): opening and writing need the file. Calls that lock need
+    ///   its lock files `P.flock` and `P.flock.gate`.
+    /// * [`Once`](crate::Once): a call that may run the closure needs the lock file `P.flock`. The
+    ///   file that marks the work as done is still created.
+    /// * [`Event`](crate::Event): setting the event creates its file, but not its directory.
+    ///   Consuming a setting needs the lock file `P.flock`.
+    /// * [`Semaphore`](crate::Semaphore): opening, acquiring and resizing need the semaphore. Files
+    ///   in its directory are still created, such as the slot files that a large capacity needs.
+    /// * A [record](Self::record_holder) of a holder is still written.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("app.lock");
+    /// let existing = flockwork::Options::new().create(false);
+    /// let error = existing.open_lock(&path).unwrap_err();
+    /// assert_eq!(error.kind(), flockwork::ErrorKind::NotFound);
+    /// flockwork::Lock::open(&path)?;
+    /// existing.open_lock(&path)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn create(mut self, yes: bool) -> Self {
+        self.creates_nothing = !yes;
+        self
+    }
+
+    /// Sets whether a symbolic link at the path is followed. Off by default, and then an error.
+    ///
+    /// The last component of the path is resolved once, when the primitive is opened. From then on
+    /// the primitive is the one at the link's target: its [`path`](crate::SharedFile::path) is the
+    /// target, and lock files are beside the target. So it is the same primitive for programs that
+    /// open it through the link and for programs that open the target. A link that is changed later
+    /// has no effect. The target need not exist. Links in parent directories are always followed.
+    ///
+    /// Do not use it in a directory where other users may create files, such as `/tmp`: they could
+    /// make the path lead to a file of yours.
+    ///
+    /// ```
+    /// # #[cfg(unix)] {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let (link, target) = (dir.path().join("link"), dir.path().join("settings"));
+    /// std::os::unix::fs::symlink(&target, &link)?;
+    /// let settings = flockwork::Options::new().follow_symlinks(true).open_shared_file(&link)?;
+    /// settings.write("port = 8080")?;
+    /// assert_eq!(std::fs::read(&target)?, b"port = 8080");
+    /// assert!(link.is_symlink()); // it still leads there
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn follow_symlinks(mut self, yes: bool) -> Self {
+        self.follows_links = yes;
+        self
+    }
+
+    /// Sets whether a [`SharedFile`](crate::SharedFile) overwrites an existing file instead of
+    /// replacing it. Off by default.
+    ///
+    /// A file that is a mount point, as with `mount --bind` or a container's volume of one file,
+    /// cannot be replaced. Overwriting it keeps the file itself, so its owner, attributes and hard
+    /// links stay, and a directory in which this user may not create files is enough. These
+    /// guarantees are lost:
+    ///
+    /// * A reader that holds no lock, and each program that does not use flockwork, may see a
+    ///   mixture of the old and the new contents. Read through
+    ///   [`lock_shared`](crate::SharedFile::lock_shared).
+    /// * A writer that is killed, a full disk or a loss of power may leave such a mixture, and
+    ///   nothing reports it to later readers. (After a full disk or another error, the write that
+    ///   failed returns the error.) [`fsync`](Self::fsync) makes a write durable that has returned,
+    ///   but not whole before that.
+    ///
+    /// A missing file is created as a whole. Other primitives ignore this setting.
+    ///
+    /// Do not use it in a directory where other users may create files: a hard link that they make
+    /// at the path can lead to another file of yours, which is then overwritten.
+    #[must_use]
+    pub fn write_in_place(mut self, yes: bool) -> Self {
+        self.writes_in_place = yes;
+        self
+    }
+
+    pub(crate) fn creation(&self) -> Creation {
+        let is_allowed = !self.creates_nothing;
+        Creation { access: self.access, files: is_allowed, directories: is_allowed }
     }
 
     /// Calls `f` when a wait has lasted for `after`, and again after each further `every`.
@@ -307,7 +404,7 @@ impl Options {
     /// Returns these options for the parts of the primitive at `path`, with a callback that
     /// receives `path` and finds the holders by the lock file `locked`.
     pub(crate) fn for_parts_of(&self, path: &Arc<Path>, locked: &Arc<Path>) -> Self {
-        let mut options = self.clone();
+        let mut options = self.clone().follow_symlinks(false);
         if let Some(OnWait { callback, .. }) = &mut options.on_wait {
             let (inner, path, locked) =
                 (Arc::clone(callback), Arc::clone(path), Arc::clone(locked));
@@ -346,6 +443,9 @@ impl fmt::Debug for Options {
             .field("fsync", &self.fsync)
             .field("inherit", &self.inherit)
             .field("any_file_type", &self.any_file_type)
+            .field("create", &!self.creates_nothing)
+            .field("follow_symlinks", &self.follows_links)
+            .field("write_in_place", &self.writes_in_place)
             .finish_non_exhaustive()
     }
 }

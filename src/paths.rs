@@ -2,7 +2,7 @@
 //! directories.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::access::Access;
@@ -38,6 +38,40 @@ pub(crate) fn absolute_file(path: &Path) -> Result<Arc<Path>> {
         return Err(Error::not_regular(&path, "a directory path"));
     }
     Ok(path)
+}
+
+/// The path that a symbolic link at the last component of `path` leads to, if `follows`; otherwise
+/// `path`. The target need not exist.
+pub(crate) fn resolved(path: &Path, follows: bool) -> Result<PathBuf> {
+    /// As many links as Linux follows (`path_resolution(7)`).
+    const MAX_LINKS: u32 = 40;
+    let mut path = path.to_path_buf();
+    if !follows {
+        return Ok(path);
+    }
+    for _ in 0..MAX_LINKS {
+        let failed = |operation, source| Error::io(operation, &path.as_path().into(), source);
+        match std::fs::symlink_metadata(&path) {
+            Ok(found) if found.is_symlink() => {}
+            Ok(_) => return Ok(path),
+            Err(error) => match error.kind() {
+                // The caller examines the path, too.
+                io::ErrorKind::NotFound
+                | io::ErrorKind::NotADirectory
+                | io::ErrorKind::InvalidInput => return Ok(path),
+                _ => return Err(failed(Operation::LookUp, error)),
+            },
+        }
+        let target = std::fs::read_link(&path);
+        let target = target.map_err(|source| failed(Operation::Resolve, source))?;
+        path = path.parent().unwrap_or(Path::new("")).join(target);
+    }
+    let source = sys::explained(
+        io::ErrorKind::InvalidInput,
+        "too many symbolic links",
+        "check the symbolic links in the path for a loop",
+    );
+    Err(Error::io(Operation::Resolve, &path.as_path().into(), source))
 }
 
 /// Returns the path of the lock file beside a marker or a data file. It is not `P.lock`: programs

@@ -28,6 +28,14 @@ pub(super) fn of(operation: Operation, source: &io::Error) -> Option<&'static st
         io::ErrorKind::NotFound if operation == Operation::Read => {
             "check that a program has written it, and that none has removed it"
         }
+        io::ErrorKind::NotFound
+            if matches!(
+                operation,
+                Operation::Open | Operation::Create | Operation::Set | Operation::Write
+            ) =>
+        {
+            "check the path, or open it with `Options::create(true)`"
+        }
         io::ErrorKind::NotADirectory => {
             "check which part of the path is a file instead of a directory"
         }

@@ -442,7 +442,7 @@ impl Error {
             }
             Repr::TimedOut { path, contention, .. } => Some(contention.hint_in_time(path)),
             Repr::NotRegularFile { found: "a symbolic link", .. } => Some(
-                "give the path of the link's target (links in parent directories are followed)",
+                "give the path of the link's target, or open it with `Options::follow_symlinks`",
             ),
             Repr::NotRegularFile {
                 expected: Expected::Directory | Expected::Semaphore, ..

@@ -17,6 +17,7 @@ use crate::cancel::Cancels;
 use crate::error::{Error, Obstacle, Result};
 use crate::file::marker::{Consumed, Marker};
 use crate::options::{OnWait, Options};
+use crate::paths::resolved;
 use crate::wait::{Deadline, is_watchable};
 
 /// A flag at a path that any program can set to wake all waiters, in all processes and threads.
@@ -837,7 +838,8 @@ impl Options {
     ///
     /// See [the errors of `Event`](Event#errors).
     pub fn open_event(&self, path: impl AsRef<Path>) -> Result<Event> {
-        let marker = Marker::open(path.as_ref(), self.access, self.any_file_type)?;
+        let path = resolved(path.as_ref(), self.follows_links)?;
+        let marker = Marker::open(&path, self.creation(), self.any_file_type)?;
         let (poll_every, backstop) = (self.poll_every, self.backstop);
         let (on_wait, cancels) = (self.on_wait.clone(), self.cancels.clone());
         Ok(Event { inner: Arc::new(Inner { marker, poll_every, backstop, on_wait, cancels }) })

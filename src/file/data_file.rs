@@ -9,7 +9,7 @@ use super::durability::Durability;
 use super::regular::{self, something_else};
 use crate::error::{Error, Operation, Result};
 use crate::options::Options;
-use crate::paths::{absolute_file, sidecar_lock};
+use crate::paths::{absolute_file, resolved, sidecar_lock};
 use crate::sys::{self, Bits, FileKind};
 
 /// A data file, and the path to which new contents are written first.
@@ -18,17 +18,21 @@ pub(crate) struct DataFile {
     /// `P.flock.new`.
     aside: Arc<Path>,
     bits: Option<Bits>,
+    must_exist: bool,
+    is_overwritten: bool,
     durability: Durability,
 }
 
 impl DataFile {
     /// Checks the path, and changes nothing.
     pub(crate) fn open(path: &Path, options: &Options) -> Result<Self> {
-        let path = absolute_file(path)?;
+        let path = absolute_file(&resolved(path, options.follows_links)?)?;
         let file = Self {
             aside: sys::beside(&sidecar_lock(&path), ".new").into(),
             path,
             bits: options.access.bits(),
+            must_exist: options.creates_nothing,
+            is_overwritten: options.writes_in_place,
             durability: Durability::new(options.fsync),
         };
         file.check(Operation::Read)?;
@@ -74,13 +78,18 @@ impl DataFile {
     /// (rule F2).
     pub(crate) fn replace(&self, contents: &[u8]) -> Result<()> {
         self.refresh_name();
-        let replaced = sys::replace_preserving(
-            &self.path,
-            &self.aside,
-            contents,
-            self.bits,
-            self.durability.is_wanted,
-        );
+        if self.must_exist || self.is_overwritten {
+            self.check(Operation::Write)?;
+        }
+        let durable = self.durability.is_wanted;
+        let overwritten = if self.is_overwritten {
+            sys::overwrite(&self.path, contents, durable).transpose()
+        } else {
+            None
+        };
+        let replaced = overwritten.unwrap_or_else(|| {
+            sys::replace_preserving(&self.path, &self.aside, contents, self.bits, durable)
+        });
         let is_synced = replaced.map_err(|source| match self.check(Operation::Write) {
             Err(something_else) => something_else, // it is at the path, or has replaced the file
             Ok(()) => Error::io(Operation::Write, &self.path, source),
@@ -94,6 +103,9 @@ impl DataFile {
     /// that another user chose (rule F1).
     fn check(&self, operation: Operation) -> Result<()> {
         match sys::file_kind(&self.path) {
+            Ok(FileKind::Nothing) if self.must_exist => {
+                Err(Error::io(operation, &self.path, io::ErrorKind::NotFound.into()))
+            }
             Ok(FileKind::Nothing | FileKind::File) => Ok(()),
             Ok(FileKind::Other) => Err(something_else(&self.path)),
             Err(source) => Err(Error::io(operation, &self.path, source)),

@@ -81,6 +81,11 @@ impl RawGuard {
         })
     }
 
+    /// Whether the path still names the locked file, and this is not a forked copy.
+    pub(crate) fn still_held(&self) -> Result<bool> {
+        self.locked.as_ref().map_or(Ok(false), FileLock::is_current)
+    }
+
     /// Returns an error in a forked copy, since the lock belongs to the parent process (rule 4).
     pub(crate) fn check_here(&self, operation: Operation) -> Result<()> {
         if self.is_here() { Ok(()) } else { Err(Error::forked_copy(operation, self.file.path())) }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::access::Access;
+use crate::access::{Access, Creation};
 use crate::error::{Error, Operation, Result};
 use crate::file::open::{OpenFile, Purpose, open};
 use crate::fork_safe::{ForkSafe, MutexGuard};
@@ -22,7 +22,7 @@ pub(crate) struct LockFile {
     /// A second name (a hard link) from which the file is restored. It is for a file that must not
     /// be created again while another process may hold the old one (rule S2).
     spare: Option<Box<Path>>,
-    access: Access,
+    creation: Creation,
     purpose: Purpose,
     network: bool,
     /// The identity of the file when it was opened.
@@ -60,9 +60,9 @@ impl Files {
 }
 
 impl LockFile {
-    /// Opens the file, or creates it and its missing parent directories.
-    pub(crate) fn open(path: &Path, access: Access) -> Result<Arc<Self>> {
-        Self::open_for(path, None, access, Purpose::Locking)
+    /// Opens the file, or creates it and its missing parent directories if that is allowed.
+    pub(crate) fn open(path: &Path, creation: impl Into<Creation>) -> Result<Arc<Self>> {
+        Self::open_for(path, None, creation.into(), Purpose::Locking)
     }
 
     /// Like [`open`](Self::open), but closing the file is an event in its directory, and the file
@@ -71,25 +71,25 @@ impl LockFile {
     pub(crate) fn open_kept(
         path: &Path,
         spare: Option<Box<Path>>,
-        access: Access,
+        creation: Creation,
     ) -> Result<Arc<Self>> {
-        Self::open_for(path, spare, access, Purpose::Writing)
+        Self::open_for(path, spare, creation, Purpose::Writing)
     }
 
     fn open_for(
         path: &Path,
         spare: Option<Box<Path>>,
-        access: Access,
+        creation: Creation,
         purpose: Purpose,
     ) -> Result<Arc<Self>> {
         let path = absolute(path)?;
-        let file = open(&path, spare.as_deref(), access, purpose)?;
+        let file = open(&path, spare.as_deref(), creation, purpose)?;
         let network = sys::is_network(&path, file.file());
         let opened = file.id;
         let files = ForkSafe::new(Files { idle: Some(file), ..Files::NONE }, |()| Files::NONE);
         drop(files.lock()); // belongs to this process from now on
         let common_name = sys::common_name(&path);
-        Ok(Arc::new(Self { path, common_name, spare, access, purpose, network, opened, files }))
+        Ok(Arc::new(Self { path, common_name, spare, creation, purpose, network, opened, files }))
     }
 
     pub(crate) fn path(&self) -> &Arc<Path> {
@@ -101,7 +101,7 @@ impl LockFile {
     }
 
     pub(crate) fn access(&self) -> Access {
-        self.access
+        self.creation.access
     }
 
     /// Whether blocking in the kernel is unreliable here: an NFS client sleeps for up to 30 seconds
@@ -274,7 +274,7 @@ impl LockFile {
                 drop(other);
                 // On a network file system a lock needs a descriptor that may write (rule 1).
                 let purpose = if self.network { Purpose::Writing } else { self.purpose };
-                let open = open(&self.path, self.spare.as_deref(), self.access, purpose)?;
+                let open = open(&self.path, self.spare.as_deref(), self.creation, purpose)?;
                 self.files().latest = Some(open.id);
                 Ok(open)
             }
@@ -285,6 +285,12 @@ impl LockFile {
     pub(crate) fn still_names(&self, id: FileId) -> Result<bool> {
         sys::names(&self.path, id)
             .map_err(|source| Error::io(Operation::LookUp, &self.path, source))
+    }
+
+    /// Whether the second name is that of this file.
+    fn is_spare(&self, id: FileId) -> Result<bool> {
+        let Some(spare) = &self.spare else { return Ok(false) };
+        sys::names(spare, id).map_err(|source| Error::io(Operation::LookUp, &self.path, source))
     }
 
     fn lock_error(&self, source: io::Error) -> Error {
@@ -390,6 +396,12 @@ impl FileLock {
     /// Whether the lock is this process's, and not a copy that `fork` made.
     pub(crate) fn is_here(&self) -> bool {
         self.open.as_ref().is_some_and(|open| open.origin.is_here())
+    }
+
+    /// Whether this is not a forked copy, and the path still names the locked file (rule 2) or will
+    /// be made to name it by the next process that opens it (rule S2).
+    pub(crate) fn is_current(&self) -> Result<bool> {
+        Ok(self.is_here() && (self.file.is_valid(self)? || self.file.is_spare(self.id())?))
     }
 
     /// Changes the lock from exclusive to shared, without releasing it in between. Not for a forked

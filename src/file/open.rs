@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::access::Access;
+use crate::access::{Access, Creation};
 use crate::error::{Error, Operation, Result};
 use crate::paths::create_parents;
 use crate::sys::{self, Directory, FileId, Origin, Retries};
@@ -88,13 +88,14 @@ impl Drop for OpenFile {
 pub(super) fn open(
     path: &Arc<Path>,
     spare: Option<&Path>,
-    access: Access,
+    creation: Creation,
     purpose: Purpose,
 ) -> Result<OpenFile> {
+    let access = creation.access;
     // Held open: through a symbolic link at the directory's path, the spare would be created or
     // found elsewhere.
     let directory =
-        spare.and_then(Path::parent).and_then(|directory| own_directory(directory, access));
+        spare.and_then(Path::parent).and_then(|directory| own_directory(directory, creation));
     let spare = directory.as_ref().zip(spare.and_then(Path::file_name));
     let spare = spare.map(|(directory, name)| directory.path().join(name));
     let spare = spare.as_deref();
@@ -143,6 +144,9 @@ pub(super) fn open(
                     }
                     _ => {} // there is no spare
                 }
+                if !creation.files {
+                    return Err(failed(Operation::Open)(error));
+                }
                 match purpose.create(path, access) {
                     Ok(file) => {
                         if let Some(open) = kept(file)? {
@@ -152,7 +156,9 @@ pub(super) fn open(
                     // Another process created it first, or a network file system returned a
                     // spurious error (rule 9).
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    Err(error)
+                        if error.kind() == io::ErrorKind::NotFound && creation.directories =>
+                    {
                         create_parents(path, access, failed(Operation::Create)(error), &retries)?;
                     }
                     Err(error) => return Err(failed(Operation::Create)(error)),
@@ -165,11 +171,11 @@ pub(super) fn open(
     Err(failed(Operation::Open)(source))
 }
 
-/// Opens the directory, and creates it if it is missing. `None`: that failed.
-pub(super) fn own_directory(path: &Path, access: Access) -> Option<Directory> {
+/// Opens the directory, and creates it if it is missing. `None`: that failed, or is not allowed.
+pub(super) fn own_directory(path: &Path, creation: Creation) -> Option<Directory> {
     match Directory::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            sys::create_directories(path, access.bits()).ok()?;
+        Err(error) if error.kind() == io::ErrorKind::NotFound && creation.directories => {
+            sys::create_directories(path, creation.bits()).ok()?;
             Directory::open(path).ok()
         }
         opened => opened.ok(),
@@ -177,8 +183,8 @@ pub(super) fn own_directory(path: &Path, access: Access) -> Option<Directory> {
 }
 
 /// Opens or creates a file that is written to and not locked, by the same rule.
-pub(crate) fn open_plain(path: &Arc<Path>, access: Access) -> Result<(File, FileId)> {
-    let mut open = open(path, None, access, Purpose::Writing)?;
+pub(crate) fn open_plain(path: &Arc<Path>, creation: Creation) -> Result<(File, FileId)> {
+    let mut open = open(path, None, creation, Purpose::Writing)?;
     let file = open.file.take().expect(OPEN);
     Ok((file, open.id))
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use crate::access::Access;
+use crate::access::Creation;
 use crate::error::Result;
 use crate::file::open::{open_plain, own_directory};
 use crate::fork_safe::ForkSafe;
@@ -48,7 +48,7 @@ pub(crate) struct TicketQueue {
     directory: Arc<Path>,
     /// The file `tickets`.
     path: Arc<Path>,
-    access: Access,
+    creation: Creation,
     opened: ForkSafe<Opened>,
 }
 
@@ -90,19 +90,19 @@ impl Files {
         self.number(place).is_ok_and(|found| found == number)
     }
 
-    fn open_claim_lock(&self, place: usize, access: Access) -> io::Result<File> {
+    fn open_claim_lock(&self, place: usize, creation: Creation) -> io::Result<File> {
         let path = self.directory.path().join(format!("{place}.lock")).into();
-        let opened = open_plain(&path, access);
+        let opened = open_plain(&path, creation);
         Ok(opened.map_err(|_| io::Error::from(io::ErrorKind::PermissionDenied))?.0)
     }
 
     /// Clears the number of a waiter that has died. Another process may have claimed the place
     /// meanwhile, and may be choosing a number as the dead one was (rule T4).
-    fn clear(&self, place: usize, number: u64, fifo: &WatchedFifo, access: Access) {
+    fn clear(&self, place: usize, number: u64, fifo: &WatchedFifo, creation: Creation) {
         if !self.has(place, number) {
             return;
         }
-        let Ok(lock) = self.open_claim_lock(place, access) else { return };
+        let Ok(lock) = self.open_claim_lock(place, creation) else { return };
         if sys::try_lock(&lock, Mode::Exclusive).unwrap_or(false) {
             let is_dead = !fifo.has_writer() || self.has_ended(place, number);
             if is_dead && self.has(place, number) {
@@ -134,7 +134,7 @@ impl Files {
 pub(crate) struct Ticket {
     number: u64,
     place: usize,
-    access: Access,
+    creation: Creation,
     files: Arc<Files>,
     /// Taken out when the ticket leaves.
     fifo: Option<HeldFifo>,
@@ -268,9 +268,9 @@ impl Table {
 }
 
 impl TicketQueue {
-    pub(crate) fn new(directory: Arc<Path>, access: Access) -> Self {
+    pub(crate) fn new(directory: Arc<Path>, creation: Creation) -> Self {
         let path = directory.join("tickets").into();
-        Self { directory, path, access, opened: ForkSafe::new(Opened::NONE, |()| Opened::NONE) }
+        Self { directory, path, creation, opened: ForkSafe::new(Opened::NONE, |()| Opened::NONE) }
     }
 
     /// Creates what a user who may not create files needs to join the queue.
@@ -338,9 +338,11 @@ impl TicketQueue {
         if !sys::FIFOS || !creates && !is_there() {
             return Ok(None);
         }
-        let Some(directory) = own_directory(&self.directory, self.access) else { return Ok(None) };
+        let Some(directory) = own_directory(&self.directory, self.creation) else {
+            return Ok(None);
+        };
         let path = directory.path().join("tickets").into();
-        let Some((tickets, id)) = open_own(&path, self.access)? else { return Ok(None) };
+        let Some((tickets, id)) = open_own(&path, self.creation)? else { return Ok(None) };
         if !is_marked(&tickets, creates).unwrap_or(false) {
             return Ok(None);
         }
@@ -371,7 +373,7 @@ impl TicketQueue {
         };
         self.opened.lock().place = place;
         let (fifo, origin) = (Some(fifo), Origin::here());
-        Some(Ticket { number, place, access: self.access, files, fifo, origin, ahead: None })
+        Some(Ticket { number, place, creation: self.creation, files, fifo, origin, ahead: None })
     }
 
     /// Takes a number for a claimed place, as in Lamport's bakery: who reads the entries after it
@@ -379,7 +381,7 @@ impl TicketQueue {
     fn take_number(&self, files: &Files, place: usize, label: &str) -> io::Result<u64> {
         let file = &files.tickets;
         if !label.is_empty() {
-            let labels = open_own(&files.labels(), self.access).ok().flatten();
+            let labels = open_own(&files.labels(), self.creation).ok().flatten();
             let (labels, _) = labels.ok_or(io::ErrorKind::PermissionDenied)?;
             sys::write_at(&labels, label.as_bytes(), (place * MAX_LABEL) as u64)?;
         }
@@ -444,7 +446,7 @@ impl TicketQueue {
         let path = files.fifo(place);
         let is_open = match sys::is_fifo_open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                sys::create_fifo(&path, self.access.bits())?;
+                sys::create_fifo(&path, self.creation.bits())?;
                 sys::is_fifo_open(&path)?
             }
             is_open => is_open?,
@@ -465,15 +467,15 @@ impl TicketQueue {
         if let Some((_, lock)) = opened.lock.as_ref().filter(|(known, _)| *known == place) {
             return Ok(Arc::clone(lock));
         }
-        let lock = Arc::new(files.open_claim_lock(place, self.access)?);
+        let lock = Arc::new(files.open_claim_lock(place, self.creation)?);
         opened.lock = Some((place, Arc::clone(&lock)));
         Ok(lock)
     }
 }
 
 /// A second name may be another program's file, which is not written to (rule S10).
-fn open_own(path: &Arc<Path>, access: Access) -> Result<Option<(File, FileId)>> {
-    let (file, id) = open_plain(path, access)?;
+fn open_own(path: &Arc<Path>, creation: Creation) -> Result<Option<(File, FileId)>> {
+    let (file, id) = open_plain(path, creation)?;
     let has_one_name = sys::has_one_name(path, id).is_ok_and(|has_one| has_one == Some(true));
     Ok(has_one_name.then_some((file, id)))
 }
@@ -544,7 +546,7 @@ impl Ticket {
                     },
                 };
                 if !watched.has_writer() {
-                    files.clear(place, number, &watched, self.access); // it has left, or died
+                    files.clear(place, number, &watched, self.creation); // it has left, or died
                     continue;
                 }
                 // Another waiter may have taken the place meanwhile, behind this one (rule T3).
@@ -554,7 +556,7 @@ impl Ticket {
                 }
                 if number == CHOOSING {
                     if files.has_ended(place, number) {
-                        files.clear(place, number, &watched, self.access);
+                        files.clear(place, number, &watched, self.creation);
                         continue;
                     }
                     return Err(io::ErrorKind::WouldBlock.into());
@@ -578,7 +580,7 @@ impl Ticket {
         if !ahead.fifo.is_at(&files.fifo(ahead.place)) {
             self.ahead = None;
         } else if files.has_ended(ahead.place, ahead.number) {
-            files.clear(ahead.place, ahead.number, &ahead.fifo, self.access);
+            files.clear(ahead.place, ahead.number, &ahead.fifo, self.creation);
         }
     }
 }

@@ -47,6 +47,17 @@ impl RwLockReadGuard {
     pub fn was_abandoned(&self) -> bool {
         self.raw.abandoned()
     }
+
+    /// Returns `true` while this guard excludes other callers that open the path now.
+    ///
+    /// It works as [`LockGuard::still_held`](crate::LockGuard::still_held) does.
+    ///
+    /// # Errors
+    ///
+    /// [`Io`](crate::ErrorKind::Io) if the path cannot be looked up.
+    pub fn still_held(&self) -> Result<bool> {
+        self.raw.still_held()
+    }
 }
 
 impl fmt::Debug for RwLockReadGuard {
@@ -130,6 +141,17 @@ impl RwLockWriteGuard {
     #[must_use]
     pub fn was_abandoned(&self) -> bool {
         self.raw.abandoned()
+    }
+
+    /// Returns `true` while this guard excludes other callers that open the path now.
+    ///
+    /// It works as [`LockGuard::still_held`](crate::LockGuard::still_held) does.
+    ///
+    /// # Errors
+    ///
+    /// [`Io`](crate::ErrorKind::Io) if the path cannot be looked up.
+    pub fn still_held(&self) -> Result<bool> {
+        self.raw.still_held()
     }
 }
 

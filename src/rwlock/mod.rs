@@ -14,7 +14,7 @@ use once_cell::race::OnceBox;
 
 use self::gate::{GATE, GatedLock, Locking, QUEUE};
 pub use self::guards::{RwLockReadGuard, RwLockWriteGuard};
-use crate::access::Access;
+use crate::access::Creation;
 use crate::error::{Error, Result};
 use crate::file::guard::{GuardOptions, RawGuard};
 use crate::file::lock_file::{FileLock, LockFile};
@@ -24,6 +24,7 @@ use crate::holders;
 use crate::line::Line;
 use crate::lock_request::{self, LockRequest, QUEUES};
 use crate::options::Options;
+use crate::paths::resolved;
 use crate::sys::{self, Mode};
 use crate::wait::{
     Acquire, Deadline, Outcome, QueuedWaiter, TurnstileWait, WaitHooks, acquire, pass,
@@ -146,7 +147,7 @@ struct Inner {
     gate_path: Arc<Path>,
     /// The lock behind its gate, to read and to write. Empty while the gate does not exist.
     gated_locks: OnceBox<[Arc<GatedLock>; 2]>,
-    access: Access,
+    creation: Creation,
     check_interval: Option<Duration>,
     label: Option<Arc<str>>,
     guard_options: GuardOptions,
@@ -421,7 +422,7 @@ impl Inner {
     }
 
     fn open_gate(&self) -> Result<Option<[Arc<GatedLock>; 2]>> {
-        let file = match LockFile::open(&self.gate_path, self.access) {
+        let file = match LockFile::open(&self.gate_path, self.creation) {
             Ok(file) => file,
             Err(error) if error.is_creation_refused() => return Ok(None),
             Err(error) => return Err(error),
@@ -434,7 +435,8 @@ impl Inner {
         let (mode, poll_every) = (Mode::Exclusive, self.read.poll_every);
         let line = (poll_every.is_none() && sys::FIFOS && !file.is_network()).then(|| {
             let directory = sys::beside(self.read.file.path(), QUEUE).into();
-            let tickets = Arc::new(TicketQueue::new(directory, self.access));
+            let creation = Creation { files: true, ..self.creation };
+            let tickets = Arc::new(TicketQueue::new(directory, creation));
             Arc::new(Line { tickets, label: self.label.clone() })
         });
         let gate = Arc::new(LockRequest { file, mode, poll_every, coordinator: None });
@@ -492,7 +494,8 @@ impl Options {
     ///
     /// See [the errors of `RwLock`](RwLock#errors).
     pub fn open_rwlock(&self, path: impl AsRef<Path>) -> Result<RwLock> {
-        let file = LockFile::open(path.as_ref(), self.access)?;
+        let path = resolved(path.as_ref(), self.follows_links)?;
+        let file = LockFile::open(&path, self.creation())?;
         let hooks = lock_request::hooks(self, file.path());
         let (gate_path, poll_every) = (sys::beside(file.path(), GATE).into(), self.poll_every);
         let request = |mode| {
@@ -503,7 +506,7 @@ impl Options {
             write: request(Mode::Exclusive),
             gate_path,
             gated_locks: OnceBox::new(),
-            access: self.access,
+            creation: self.creation(),
             check_interval: self.backstop,
             label: self.label.clone(),
             guard_options: GuardOptions::of(self),

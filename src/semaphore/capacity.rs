@@ -79,7 +79,7 @@ pub(super) fn establish(
                 let source = sys::explained(
                     io::ErrorKind::NotFound,
                     "there is no semaphore",
-                    "open it with a number of permits to create it",
+                    "create it first, by opening it with a number of permits",
                 );
                 return Err(Error::io(Operation::Open, directory, source));
             }
@@ -135,13 +135,14 @@ impl Slots {
     /// changed, then the notification (S3).
     pub(crate) fn set_capacity(&self, permits: u32) -> Result<()> {
         check_permits(&self.directory, permits, MAX_PERMITS)?;
-        let lock = LockFile::open(&self.directory.join("resize"), self.access)?;
+        self.refresh()?; // creates a missing semaphore again, or returns that it is missing
+        let lock = LockFile::open(&self.directory.join("resize"), self.creation)?;
         let lock = lock.lock(Mode::Exclusive)?;
         self.refresh()?;
         let path: Arc<Path> = self.directory.join("capacity").into();
         let failed = |operation| move |source| Error::io(operation, &self.directory, source);
         let known = read(&path)?;
-        create_slots(&self.directory, self.access, known..permits.min(MAX_CREATED_AT_ONCE))?;
+        create_slots(&self.directory, self.creation, known..permits.min(MAX_CREATED_AT_ONCE))?;
         create_signals(&self.directory, self.access, known..permits);
         if known != permits {
             sys::replace(&path, text(permits).as_bytes(), self.access.bits())

@@ -32,6 +32,7 @@ use crate::holders;
 use crate::line::Line;
 use crate::lock_request::{self, LockRequest, QUEUES};
 use crate::options::Options;
+use crate::paths::resolved;
 use crate::sys::Mode;
 use crate::wait::{
     Acquire, CheckSampler, Deadline, Order as _, Outcome, WaitHooks, WakeStrategy, WatchTarget,
@@ -558,9 +559,11 @@ impl Options {
     }
 
     fn semaphore(&self, path: &Path, permits: Option<u32>) -> Result<Semaphore> {
-        let slots = Slots::open(path, permits, self.access)?;
+        // A slash at the end would hide a link, so it is removed.
+        let path = resolved(path.components().as_path(), self.follows_links)?;
+        let slots = Slots::open(&path, permits, self.creation())?;
         let directory = slots.directory();
-        let gate = LockFile::open(&directory.join("gate"), self.access)?;
+        let gate = LockFile::open(&directory.join("gate"), slots.creation())?;
         let place = WatchTarget { directory: Arc::clone(directory), names: None };
         let must_poll = slots.is_network();
         let wake_strategy = WakeStrategy {

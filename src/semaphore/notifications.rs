@@ -133,7 +133,7 @@ mod tests {
     fn asking_for_other_waiters_does_not_withdraw_the_leader() {
         limit!();
         let dir = tempfile::tempdir().unwrap();
-        let open = || Slots::open(&dir.path().join("semaphore"), Some(2), Access::default());
+        let open = || Slots::open(&dir.path().join("semaphore"), Some(2), Access::default().into());
         let (slots, other) = (open().unwrap(), open().unwrap());
         let mut leader = slots.announce();
         assert!(!slots.others_wait(), "it is the only one");

@@ -139,6 +139,44 @@ impl Permit {
         self.was_abandoned
     }
 
+    /// Returns `true` while this permit counts for all processes that acquire from the path now.
+    ///
+    /// Returns `false` if the path no longer names the directory that contains the locked slots,
+    /// since a program has removed or replaced it, and in a copy of the permit that `fork` created.
+    /// A slot file that was removed alone is restored by the next process that opens it, still
+    /// locked, so the permit counts. See [`LockGuard::still_held`](crate::LockGuard::still_held).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("gpus");
+    /// let permit = flockwork::Semaphore::open(&path, 2)?.acquire()?;
+    /// assert!(permit.still_held()?);
+    /// # #[cfg(unix)] {
+    /// std::fs::remove_dir_all(&path)?; // a mistake of another program
+    /// assert!(!permit.still_held()?);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Io`](crate::ErrorKind::Io) if the path cannot be looked up.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// * Windows: the files cannot be removed or replaced, so the answer is `true`.
+    /// * File systems without hard links (FAT): a removed slot file is not restored, so the answer
+    ///   is `false`.
+    /// * Network file systems: a lock that the server has dropped is not detected.
+    pub fn still_held(&self) -> Result<bool> {
+        for (_, locked) in self.batch.taken() {
+            if !locked.is_current()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Returns the absolute path of the semaphore.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -6,7 +6,7 @@ use std::io::{self, Seek as _, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::access::Access;
+use crate::access::Creation;
 use crate::error::{Error, Operation, Result};
 use crate::file::open::open_plain;
 use crate::sys::{self, FileId, Retries};
@@ -26,10 +26,10 @@ fn length(mut file: &File) -> Option<u64> {
     file.seek(SeekFrom::End(0)).ok()
 }
 
-fn open_own(path: &Arc<Path>, access: Access) -> Result<(File, FileId)> {
+fn open_own(path: &Arc<Path>, creation: Creation) -> Result<(File, FileId)> {
     let mut retries = Retries::new();
     while retries.again() {
-        let (file, id) = open_plain(path, access)?;
+        let (file, id) = open_plain(path, creation)?;
         let failed = |source| Error::io(Operation::LookUp, path, source);
         match sys::has_one_name(path, id).map_err(failed)? {
             Some(true) => return Ok((file, id)),
@@ -49,10 +49,11 @@ impl SharedFlags {
         ["queued", "resized"].map(|name| directory.join(name).into())
     }
 
-    pub(super) fn open(directory: &Path, access: Access) -> Result<Self> {
+    pub(super) fn open(directory: &Path, creation: impl Into<Creation>) -> Result<Self> {
+        let creation = creation.into();
         let [queued, resized] = Self::names(directory);
-        let (queued, first) = open_own(&queued, access)?;
-        let (resized, second) = open_own(&resized, access)?;
+        let (queued, first) = open_own(&queued, creation)?;
+        let (resized, second) = open_own(&resized, creation)?;
         Ok(Self { queued, resized, ids: [first, second] })
     }
 

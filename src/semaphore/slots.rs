@@ -14,7 +14,7 @@ use super::table::{
     MAX_CREATED_AT_ONCE, Opened, Snapshot, Table, create_slots, identity, open_slot,
 };
 use super::waiters::Waiters;
-use crate::access::Access;
+use crate::access::{Access, Creation};
 use crate::error::{Error, Operation, Result};
 use crate::file::lock_file::{FileLock, LockFile};
 use crate::file::ticket_queue::TicketQueue;
@@ -26,6 +26,8 @@ use crate::sys::{HeldFifo, Mode, Retries};
 pub(crate) struct Slots {
     pub(super) directory: Arc<Path>,
     pub(super) access: Access,
+    /// Files in the directory are always created, and the directory itself if that is allowed.
+    pub(super) creation: Creation,
     network: bool,
     pub(super) waiters: Waiters,
     /// The waiters in their order, where there can be such a queue.
@@ -63,28 +65,31 @@ impl Gathering {
 }
 
 impl Slots {
-    /// Opens a semaphore. With `permits`, a missing one is created, and an existing one must have
-    /// that capacity.
-    pub(crate) fn open(path: &Path, permits: Option<u32>, access: Access) -> Result<Arc<Self>> {
+    /// Opens a semaphore. With `permits`, an existing one must have that capacity, and a missing
+    /// one is created if that is allowed.
+    pub(crate) fn open(path: &Path, permits: Option<u32>, creation: Creation) -> Result<Arc<Self>> {
+        let Creation { access, directories: creates, .. } = creation;
+        let creation = Creation { files: true, ..creation };
         // A slash at the end would follow a symbolic link, so it is removed.
         let directory: Arc<Path> = absolute(path)?.components().collect::<PathBuf>().into();
         if let Some(permits) = permits {
             check_permits(&directory, permits, MAX_PERMITS)?;
         }
-        let capacity = establish(&directory, permits, access)?;
+        let capacity = establish(&directory, permits.filter(|_| creates), access)?;
         if let Some(requested) = permits.filter(|permits| *permits != capacity) {
             return Err(Error::capacity_mismatch(&directory, capacity, requested));
         }
-        let waiters = LockFile::open(&directory.join("waiters"), access)?;
+        let waiters = LockFile::open(&directory.join("waiters"), creation)?;
         let flags = Arc::new(SharedFlags::open(&directory, access)?);
         let opened = Arc::new(Opened { directory: identity(&directory)?, flags, capacity });
         let mut table = opened.table();
-        let there = table.read(&directory, access)?;
-        let tickets = Arc::new(TicketQueue::new(directory.join(QUEUE).into(), access));
+        let there = table.read(&directory, creation)?;
+        let tickets = Arc::new(TicketQueue::new(directory.join(QUEUE).into(), creation));
         let slots = Self {
             network: waiters.is_network(),
             directory,
             access,
+            creation,
             waiters: Waiters::new(waiters),
             tickets,
             wanted: AtomicBool::new(true),
@@ -94,12 +99,16 @@ impl Slots {
         // The process that created the semaphore may have been killed before it had created these.
         let is_missing = |slot: &u32| there.binary_search(slot).is_err();
         let missing = (0..capacity.min(MAX_CREATED_AT_ONCE)).filter(is_missing);
-        let _ = create_slots(&slots.directory, access, missing);
+        let _ = create_slots(&slots.directory, creation, missing);
         Ok(Arc::new(slots))
     }
 
     pub(crate) fn directory(&self) -> &Arc<Path> {
         &self.directory
+    }
+
+    pub(crate) fn creation(&self) -> Creation {
+        self.creation
     }
 
     pub(crate) fn is_network(&self) -> bool {
@@ -136,7 +145,7 @@ impl Slots {
             && table.flags.are_current(&self.directory)
             && table.generation == table.flags.generation()
             && !self.network; // there, lengths and times are cached for up to a minute
-        if is_current { Ok(()) } else { table.read(&self.directory, self.access).map(drop) }
+        if is_current { Ok(()) } else { table.read(&self.directory, self.creation).map(drop) }
     }
 
     /// Whether the flag shows that there are waiters without a ticket. A dead process may have left
@@ -254,7 +263,7 @@ impl Slots {
         if let Some(slot) = &self.table().entry(number).file {
             return Ok(Arc::clone(slot));
         }
-        let opened = open_slot(&self.directory, number, self.access)?;
+        let opened = open_slot(&self.directory, number, self.creation)?;
         Ok(Arc::clone(self.table().entry(number).file.get_or_insert(opened)))
     }
 

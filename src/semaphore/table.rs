@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::capacity::{MAX_PERMITS, Stamp, establish, stamp};
 use super::shared_flags::SharedFlags;
 use super::signals::{QUEUE, Watched, create_signals};
-use crate::access::Access;
+use crate::access::{Access, Creation};
 use crate::error::{Error, Operation, Result};
 use crate::file::lock_file::LockFile;
 use crate::file::ticket_queue::TicketQueue;
@@ -105,21 +105,21 @@ impl Table {
 
     /// Reads the flag first, then the capacity, then the names of the slots: a resize changes them
     /// in the opposite order (S3). Returns the numbers of the slots that exist, in order.
-    pub(super) fn read(&mut self, directory: &Path, access: Access) -> Result<Vec<u32>> {
+    pub(super) fn read(&mut self, directory: &Path, creation: Creation) -> Result<Vec<u32>> {
         // The directory may have been removed. It is created again with the known capacity.
-        let known = Some(self.capacity);
+        let known = Some(self.capacity).filter(|_| creation.directories);
         let stamp = stamp(directory);
         if stamp.is_none() {
-            establish(&directory.into(), known, access)?;
+            establish(&directory.into(), known, creation.access)?;
         }
         let found = identity(directory)?;
         let flags = if self.flags.are_current(directory) {
             Arc::clone(&self.flags)
         } else {
-            Arc::new(SharedFlags::open(directory, access)?)
+            Arc::new(SharedFlags::open(directory, creation)?)
         };
         let generation = flags.generation();
-        let capacity = establish(&directory.into(), known, access)?;
+        let capacity = establish(&directory.into(), known, creation.access)?;
         let numbers = slots_in(directory);
         let numbers =
             numbers.map_err(|source| Error::io(Operation::List, &directory.into(), source))?;
@@ -147,24 +147,28 @@ pub(super) fn create_files(directory: &Path, permits: u32, access: Access) -> Re
         LockFile::open(&directory.join(name), access)?;
     }
     SharedFlags::open(directory, access)?;
-    create_slots(directory, access, 0..permits.min(MAX_CREATED_AT_ONCE))?;
+    create_slots(directory, access.into(), 0..permits.min(MAX_CREATED_AT_ONCE))?;
     create_signals(directory, access, 0..permits);
-    let _ = TicketQueue::new(directory.join(QUEUE).into(), access).create();
+    let _ = TicketQueue::new(directory.join(QUEUE).into(), access.into()).create();
     Ok(())
 }
 
 pub(super) fn create_slots(
     directory: &Path,
-    access: Access,
+    creation: Creation,
     numbers: impl IntoIterator<Item = u32>,
 ) -> Result<()> {
-    numbers.into_iter().try_for_each(|number| open_slot(directory, number, access).map(drop))
+    numbers.into_iter().try_for_each(|number| open_slot(directory, number, creation).map(drop))
 }
 
 /// Opens or creates a slot, with a second name in a directory that `rm slot.*` does not reach (S2).
-pub(super) fn open_slot(directory: &Path, number: u32, access: Access) -> Result<Arc<LockFile>> {
+pub(super) fn open_slot(
+    directory: &Path,
+    number: u32,
+    creation: Creation,
+) -> Result<Arc<LockFile>> {
     let spare = directory.join(SPARES).join(number.to_string());
-    LockFile::open_kept(&directory.join(slot_name(number)), Some(spare.into()), access)
+    LockFile::open_kept(&directory.join(slot_name(number)), Some(spare.into()), creation)
 }
 
 pub(super) fn identity(directory: &Path) -> Result<FileId> {

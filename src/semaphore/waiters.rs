@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use super::shared_flags::SharedFlags;
+use crate::error::Result;
 use crate::file::lock_file::{FileLock, LockFile};
 use crate::fork_safe::{ForkSafe, MutexGuard};
 use crate::sys::Mode;
@@ -99,7 +100,9 @@ impl Waiters {
             return true;
         }
         registration.locked = None;
-        let has_others = self.lock_if_no_waiter().is_none();
+        // After an error there may be none. The caller's next try then returns the error: to yield
+        // to waiters that do not exist would not end.
+        let has_others = matches!(self.try_lock_alone(), Ok(None));
         drop(registration);
         self.renew(flags, false);
         has_others
@@ -107,7 +110,11 @@ impl Waiters {
 
     /// Acquires the lock if no process waits. None begins to wait while it is held.
     pub(super) fn lock_if_no_waiter(&self) -> Option<FileLock> {
-        self.file.try_lock_checking(Mode::Exclusive, || false, true).ok().flatten()
+        self.try_lock_alone().ok().flatten()
+    }
+
+    fn try_lock_alone(&self) -> Result<Option<FileLock>> {
+        self.file.try_lock_checking(Mode::Exclusive, || false, true)
     }
 }
 

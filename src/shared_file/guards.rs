@@ -80,6 +80,17 @@ impl FileReadGuard {
         self.guard.was_abandoned()
     }
 
+    /// Returns `true` while this guard excludes other callers that open the path now.
+    ///
+    /// It works as [`LockGuard::still_held`](crate::LockGuard::still_held) does.
+    ///
+    /// # Errors
+    ///
+    /// [`Io`](crate::ErrorKind::Io) if the path cannot be looked up.
+    pub fn still_held(&self) -> Result<bool> {
+        self.guard.still_held()
+    }
+
     /// Returns the absolute path of the data file.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -217,6 +228,17 @@ impl FileWriteGuard {
     #[must_use]
     pub fn was_abandoned(&self) -> bool {
         self.guard.was_abandoned()
+    }
+
+    /// Returns `true` while this guard excludes other callers that open the path now.
+    ///
+    /// It works as [`LockGuard::still_held`](crate::LockGuard::still_held) does.
+    ///
+    /// # Errors
+    ///
+    /// [`Io`](crate::ErrorKind::Io) if the path cannot be looked up.
+    pub fn still_held(&self) -> Result<bool> {
+        self.guard.still_held()
     }
 
     /// Returns the absolute path of the data file.

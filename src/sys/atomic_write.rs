@@ -61,7 +61,8 @@ pub(crate) fn announce(
     };
     let (file, is_marked) = if replaces {
         let (temporary, is_marked) = write()?;
-        (persist(temporary, path)?, is_marked)
+        let named = persist(temporary, path).map_err(|error| not_replaced(path, error));
+        (named?, is_marked)
     } else {
         name_new(path, write)?
     };
@@ -79,7 +80,8 @@ pub(crate) fn end_announcement(file: &File) {
 /// Replaces the file at `path` with one that has these contents.
 pub(crate) fn replace(path: &Path, contents: &[u8], bits: Option<Bits>) -> io::Result<()> {
     let (temporary, is_marked) = write_aside(path, contents, bits)?;
-    finish(path, &persist(temporary, path)?, is_marked);
+    let named = persist(temporary, path).map_err(|error| not_replaced(path, error));
+    finish(path, &named?, is_marked);
     Ok(())
 }
 
@@ -236,6 +238,25 @@ pub(crate) fn replace_preserving(
         Some(directory) => Ok(sync_directory(directory)? && is_synced),
         None => Ok(is_synced),
     }
+}
+
+/// Overwrites the file at `path`, of which other processes may see a part meanwhile. `None`: there
+/// is no file. `Some(false)`: it was to be `durable`, and syncing is not available.
+///
+/// Fails with `PermissionDenied` if this user may not write to the file.
+pub(crate) fn overwrite(path: &Path, contents: &[u8], durable: bool) -> io::Result<Option<bool>> {
+    if KeptAttributes::of(path)?.is_none() {
+        return Ok(None);
+    }
+    let mut file = super::open_existing(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is no longer a regular file"));
+    }
+    file.write_all(contents)?;
+    // Shortened last: until then no byte of the old contents is lost that the new ones do not
+    // replace.
+    file.set_len(contents.len() as u64)?;
+    Ok(Some(durable && sync_file(&file)?))
 }
 
 /// Returns the file that was created at `through`, unless another writer, which should not exist,

@@ -18,6 +18,7 @@
 //! * [`create_to_lock`]: creates a file in the same way, opened as by [`open_to_lock`].
 //! * [`write_new`], [`replace`], [`replace_preserving`]: write files so that no process ever sees a
 //!   part of one.
+//! * [`overwrite`]: writes to an existing file in place.
 //! * [`announce`], [`is_announcement`], [`end_announcement`]: write a file that counts as long as
 //!   its writer lives, recognize it, and make it no longer count.
 //! * [`writer_lives`]: whether the process that announced it lives.
@@ -338,7 +339,8 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> std::path::PathBuf {
 
 pub(crate) use self::announcement::{is_announcement, remove_exactly};
 pub(crate) use self::atomic_write::{
-    announce, end_announcement, remove_left_by_others, replace, replace_preserving, write_new,
+    announce, end_announcement, overwrite, remove_left_by_others, replace, replace_preserving,
+    write_new,
 };
 pub(crate) use self::explained::{explained, hint_of};
 pub(crate) use self::random::{generator, is_unique_name, unique_beside};

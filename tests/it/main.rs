@@ -18,6 +18,7 @@ mod hanging_tests;
 mod holder;
 mod lock;
 mod once;
+mod options;
 mod protocol;
 mod rwlock;
 mod semaphore;

@@ -13,7 +13,7 @@ use crate::peer::Way::{Async, Block, Timeout, Try};
 use crate::peer::lock::Call;
 use crate::peer::{Peer, Request, event, label, semaphore};
 use crate::support::failure::in_full;
-use crate::support::left_out;
+use crate::support::{left_out, names_in};
 
 /// Windows share modes.
 const READ: u32 = 1;
@@ -38,14 +38,6 @@ fn literal(path: &Path) -> PathBuf {
 
 fn upper(path: &Path) -> PathBuf {
     path.with_file_name(path.file_name().unwrap().to_ascii_uppercase())
-}
-
-fn names_in(dir: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(dir).unwrap();
-    let mut names: Vec<_> =
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
 }
 
 #[test]

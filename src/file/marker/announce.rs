@@ -24,7 +24,7 @@ impl Marker {
     /// setting.
     pub(crate) fn announce(&self, payload: &[u8]) -> Result<Announced> {
         self.may_change(Operation::Set)?;
-        let bits = self.access.bits();
+        let bits = self.creation.bits();
         self.retry(|retries| {
             let replaces = match self.vacated() {
                 Ok(Some(replaces)) => replaces,

@@ -14,7 +14,7 @@ impl Marker {
     /// payload stays.
     pub(crate) fn set(&self) -> Result<bool> {
         self.may_change(Operation::Set)?;
-        self.retry(|retries| match sys::create_new(&self.path, self.access.bits()) {
+        self.retry(|retries| match sys::create_new(&self.path, self.creation.bits()) {
             Ok(_) => {
                 self.remove_left_files();
                 Some(Ok(true))
@@ -50,7 +50,7 @@ impl Marker {
                 Ok(false) => {}
                 Err(error) => return Some(Err(error)),
             }
-            match sys::write_new(&self.path, payload, self.access.bits()) {
+            match sys::write_new(&self.path, payload, self.creation.bits()) {
                 Ok(()) => Some(Ok(true)),
                 // Another process has set it since it was checked, and may have cleared it again.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
@@ -63,7 +63,7 @@ impl Marker {
     /// before (rule E2).
     pub(crate) fn set_with(&self, payload: &[u8]) -> Result<bool> {
         self.may_change(Operation::Set)?;
-        let bits = self.access.bits();
+        let bits = self.creation.bits();
         self.retry(|retries| {
             let written = match self.vacated() {
                 Ok(Some(true)) => sys::replace(&self.path, payload, bits).map(|()| false),
@@ -155,9 +155,9 @@ impl Marker {
     ) -> Option<Result<T>> {
         let is_missing = error.kind() == io::ErrorKind::NotFound;
         let failed = Error::io(Operation::Set, &self.path, error);
-        if !is_missing {
+        if !is_missing || !self.creation.directories {
             return Some(Err(failed));
         }
-        create_parents(&self.path, self.access, failed, retries).err().map(Err)
+        create_parents(&self.path, self.creation.access, failed, retries).err().map(Err)
     }
 }

@@ -16,7 +16,7 @@ use once_cell::race::OnceBox;
 pub(crate) use self::announce::Announced;
 pub(crate) use self::consume::Consumed;
 use super::regular::{self, something_else};
-use crate::access::Access;
+use crate::access::Creation;
 use crate::error::{Error, Operation, Result};
 use crate::file::lock_file::LockFile;
 use crate::paths::{absolute_file, sidecar_lock};
@@ -46,7 +46,7 @@ pub(crate) struct Marker {
     directory: Arc<Path>,
     /// Its name in the directory, and the name of a marker that was taken (rule E4).
     names: Arc<[OsString]>,
-    access: Access,
+    creation: Creation,
     /// Whether a file of any kind counts. Such a marker is never changed.
     any_kind: bool,
     /// Whether `stat` and events cannot be relied on there (rule E7).
@@ -60,7 +60,7 @@ pub(crate) struct Marker {
 
 impl Marker {
     /// Checks the path, and creates nothing.
-    pub(crate) fn open(path: &Path, access: Access, any_kind: bool) -> Result<Self> {
+    pub(crate) fn open(path: &Path, creation: Creation, any_kind: bool) -> Result<Self> {
         // A directory is often passed with a slash at its end.
         let path = if any_kind { path.components().as_path() } else { path };
         let path = absolute_file(path)?;
@@ -69,7 +69,7 @@ impl Marker {
         let marker = Self {
             directory: directory.into(),
             names: [name.to_os_string(), sys::beside(Path::new(name), TAKEN).into()].into(),
-            access,
+            creation,
             any_kind,
             is_network: AtomicBool::new(false),
             lock: OnceBox::new(),
@@ -289,7 +289,7 @@ impl Marker {
     }
 
     fn lock(&self) -> Result<&Arc<LockFile>> {
-        let open = || LockFile::open(&sidecar_lock(&self.path), self.access);
+        let open = || LockFile::open(&sidecar_lock(&self.path), self.creation);
         self.lock.get_or_try_init(|| open().map(Box::new))
     }
 

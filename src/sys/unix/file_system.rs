@@ -15,6 +15,23 @@ pub(super) fn is_network_directory(directory: &Path) -> Option<bool> {
     statfs(directory).ok().map(|fs| is_remote(&fs))
 }
 
+/// Whether something is mounted at the path itself. Linux shows that since 5.8 (statx(2)); `false`
+/// where it is not known.
+pub(super) fn is_mount_point(path: &Path) -> bool {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+
+        statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty())
+            .is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        let _ = path;
+        false
+    }
+}
+
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn is_remote(fs: &StatFs) -> bool {
     NETWORK.contains(&magic(fs))

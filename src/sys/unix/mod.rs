@@ -55,12 +55,15 @@ pub(crate) use super::no_proc::{
     locked_in_list, started, this_process,
 };
 
+pub(super) use self::announcement::lock_announcement;
+pub(crate) use self::announcement::{make_replaceable, marker_kind, still_names, writer_lives};
 pub(super) use self::attributes::KeptAttributes;
 
 pub(crate) use self::directories::{
     create_directories, hold_directory, sync_directory, sync_everything, sync_file,
 };
 
+mod announcement;
 mod attributes;
 mod directories;
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -93,6 +96,10 @@ mod file_system {
 
     pub(super) fn is_network_directory(_directory: &Path) -> Option<bool> {
         None
+    }
+
+    pub(super) fn is_mount_point(_path: &Path) -> bool {
+        false
     }
 }
 
@@ -318,37 +325,6 @@ pub(super) fn remove_if_left(path: &Path) -> bool {
     remove().unwrap_or(false)
 }
 
-/// Locks an announcement, which may be locked already, in the same mode and by this very open file
-/// ([`mark_in_use`]): the kernel leaves such a lock as it is (rule 3).
-pub(super) fn lock_announcement(file: &File) -> io::Result<()> {
-    if super::try_lock(file, Mode::Exclusive)? {
-        Ok(())
-    } else {
-        Err(io::ErrorKind::WouldBlock.into())
-    }
-}
-
-/// Whether the process that announced this open file lives: then it has the file locked. The check
-/// uses a shared lock, so that two processes that check at the same time do not take each other for
-/// that process (rule E8).
-pub(crate) fn writer_lives(_path: &Path, file: &File) -> io::Result<bool> {
-    if super::try_lock(file, Mode::Shared)? {
-        return super::unlock(file).map(|()| false);
-    }
-    Ok(true)
-}
-
-/// Whether `path` still names that open file.
-pub(crate) fn still_names(path: &Path, file: &File) -> io::Result<bool> {
-    names(path, identity(file)?)
-}
-
-/// Does nothing: a rename replaces a file that is open.
-#[allow(clippy::unnecessary_wraps, reason = "the seam's signature")]
-pub(crate) fn make_replaceable(_path: &Path) -> io::Result<()> {
-    Ok(())
-}
-
 const PRIVATE: u32 = 0o600;
 
 /// Whether a writer locks its temporary file, so that other processes can check whether the writer
@@ -384,6 +360,7 @@ fn make(
 /// file or the directory.
 pub(super) fn not_replaced(path: &Path, error: io::Error) -> io::Error {
     let is_sticky = || fs::metadata(directory_of(path)).is_ok_and(|it| it.mode() & 0o1000 != 0);
+    let error = explain_mount_point(path, error);
     if Errno::from_io_error(&error) == Some(Errno::PERM) && is_sticky() {
         return super::explained(
             error.kind(),
@@ -392,6 +369,18 @@ pub(super) fn not_replaced(path: &Path, error: io::Error) -> io::Error {
         );
     }
     error
+}
+
+/// The system's error is that the device or resource is busy.
+fn explain_mount_point(path: &Path, error: io::Error) -> io::Error {
+    if Errno::from_io_error(&error) != Some(Errno::BUSY) || !file_system::is_mount_point(path) {
+        return error;
+    }
+    super::explained(
+        error.kind(),
+        "it is a mount point, which cannot be replaced or removed",
+        "mount its directory instead, or write a `SharedFile` with `Options::write_in_place`",
+    )
 }
 
 /// Calls `call` once, since readers do not block a rename here, as they do on Windows.
@@ -407,15 +396,15 @@ pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
         let (here, flags) = (rustix::fs::CWD, rustix::fs::RenameFlags::NOREPLACE);
         match rustix::fs::renameat_with(here, from, here, to, flags) {
             Err(error) if is_unavailable(&error.into()) => {}
-            renamed => return renamed.map_err(Into::into),
+            renamed => return renamed.map_err(|error| explain_mount_point(from, error.into())),
         }
     }
-    fs::rename(from, to)
+    fs::rename(from, to).map_err(|error| explain_mount_point(from, error))
 }
 
 /// Removes the file and frees its name immediately, even if a process has the file open.
 pub(crate) fn remove_at_once(path: &Path) -> io::Result<()> {
-    fs::remove_file(path)
+    fs::remove_file(path).map_err(|error| explain_mount_point(path, error))
 }
 
 /// Calls `lstat` directly, without std's overhead, since this is the cost of a check of an event.
@@ -427,27 +416,6 @@ pub(crate) fn file_kind(path: &Path) -> io::Result<FileKind> {
         }
         // If a parent in the path is a file, the path names nothing.
         Err(Errno::NOENT | Errno::NOTDIR | Errno::STALE) => Ok(FileKind::Nothing),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// The kind of file at the path, and whether it is an announcement, by one `lstat`.
-pub(crate) fn marker_kind(path: &Path) -> io::Result<(FileKind, bool)> {
-    match rustix::fs::lstat(path) {
-        Ok(stat) => {
-            let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
-            let is_file = kind == rustix::fs::FileType::RegularFile;
-            #[allow(
-                clippy::unnecessary_cast,
-                clippy::cast_sign_loss,
-                clippy::cast_lossless,
-                trivial_numeric_casts,
-                reason = "st_mtime has another type on each system"
-            )]
-            let seconds = stat.st_mtime as u64;
-            Ok((FileKind::of(is_file), is_file && seconds == super::announcement::MARK))
-        }
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::STALE) => Ok((FileKind::Nothing, false)),
         Err(error) => Err(error.into()),
     }
 }

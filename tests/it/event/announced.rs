@@ -14,7 +14,7 @@ use crate::event::dirs;
 use crate::peer::Way::{Async, Block, Deadline, Timeout, Try};
 use crate::peer::event::{Call, peer};
 use crate::peer::{LATE_BACKSTOP, Peer, Setting, Way};
-use crate::support::until_watching;
+use crate::support::{names_in, until_watching};
 
 /// Linux reports the end of a process. Elsewhere a waiter notices it at its next check.
 const SETTINGS: &[Setting] = if cfg!(target_os = "linux") { LATE_BACKSTOP } else { &[] };
@@ -55,14 +55,6 @@ fn assert_announced(event: &Event, payload: &str) {
     let status = inspect(event.path()).unwrap();
     assert!(status.is_set() && status.is_held(), "{status:?}");
     assert_eq!(std::fs::read(event.path()).unwrap(), payload.as_bytes());
-}
-
-fn names_in(directory: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(directory).unwrap();
-    let name = |entry: std::fs::DirEntry| entry.file_name().into_string().unwrap();
-    let mut names: Vec<_> = entries.map(|entry| name(entry.unwrap())).collect();
-    names.sort();
-    names
 }
 
 #[test]
@@ -205,6 +197,25 @@ fn waiters_ignore_what_a_dead_process_left() {
         Event::open(&path).unwrap().set_with("alive").unwrap();
         assert_eq!(consumer.finish(), "alive");
     }
+}
+
+/// Each check locks the file for a moment.
+#[test]
+fn checks_at_the_same_time_all_find_that_a_process_died() {
+    limit!();
+    let (_dir, path) = dirs();
+    leave_stale(&path, "40123");
+    let event = Event::open(&path).unwrap();
+    crate::support::running::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..2000 {
+                    assert!(!event.is_set().unwrap());
+                    assert!(!inspect(&path).unwrap().is_set());
+                }
+            });
+        }
+    });
 }
 
 #[test]
@@ -368,7 +379,7 @@ fn a_forked_copy_keeps_the_event_set_until_it_ends() {
     let event = Event::open(&path).unwrap();
     for keeps in [false, true] {
         let mut announcer = announcer(&path, "40123");
-        let child: i32 = announcer.run(Call::ForkAndSleep(keeps)).parse().unwrap();
+        let child: i32 = announcer.run(Call::Fork(keeps)).parse().unwrap();
         let child = Pid::from_raw(child).unwrap();
         let parent = Pid::from_raw(announcer.id().try_into().unwrap()).unwrap();
         kill_process(parent, Signal::KILL).unwrap();
@@ -392,7 +403,7 @@ fn a_forked_copy_keeps_the_event_set_until_it_ends() {
     }
 }
 
-/// The directory may belong to another user by then.
+/// The directory may belong to another user by then, and a child may have the file open.
 // Unix only: modes.
 #[cfg(unix)]
 #[test]
@@ -406,6 +417,7 @@ fn an_announcement_that_cannot_be_removed_no_longer_counts() {
         mode(0o777).unwrap();
         other.open_event(&path, &[]);
         other.run(Call::Announce("40123".into()));
+        let child: i32 = other.run(Call::Fork(true)).parse().unwrap();
         mode(0o555).unwrap();
         match call {
             Call::Withdraw => {
@@ -420,6 +432,7 @@ fn an_announcement_that_cannot_be_removed_no_longer_counts() {
         other.expect_would_block(Call::Consume(Try));
         let error = other.expect_error(Call::Set);
         assert!(error.starts_with("PermissionDenied: could not set"), "{error}");
+        kill_process(Pid::from_raw(child).unwrap(), Signal::KILL).unwrap();
     }
     mode(0o777).unwrap();
     other.expect(Call::Set, true);

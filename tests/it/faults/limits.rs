@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use super::attempt::{Fault, Manner, Outcome, attempt};
 use super::operations::all;
-use super::{Sharing, is_all, judge};
+use super::{Sharing, is_all, judge, may_be_cleared};
 
 const SIGXFSZ: i32 = 25;
 
@@ -51,6 +51,7 @@ fn under(
             if is_judged(&tried.outcome) {
                 let is_half = tried.after != tried.before
                     && tried.after != plain.after
+                    && !may_be_cleared(operation, &tried)
                     && (plain.created.is_none() || plain.created.as_ref() != Some(&tried.after));
                 problems.clone_from(&tried.problems);
                 problems

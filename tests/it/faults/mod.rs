@@ -299,7 +299,7 @@ fn judge(operation: &Operation, fault: &Fault, plain: &Tried, tried: &Tried) -> 
                 || tried.after == tried.before
                 || plain.created.as_ref() == Some(&tried.after)
                 || operation.failed == Failed::Broken && is_broken(&tried.after)
-                || operation.failed == Failed::NothingOrCleared && is_cleared(tried);
+                || may_be_cleared(operation, tried);
             if !is_before && (operation.failed == Failed::Nothing || tried.after != plain.after) {
                 problems.push(format!("the failed operation left {:?}", tried.after));
             }
@@ -319,10 +319,11 @@ fn is_broken(state: &[String]) -> bool {
     state == one("it/broken.1.0") || state == one("it/broken.2.0")
 }
 
-/// Whether only the file of the event is missing, which did not count.
-fn is_cleared(tried: &Tried) -> bool {
+/// Whether only the file of the event is missing, which did not count, and the operation may have
+/// removed it.
+fn may_be_cleared(operation: &Operation, tried: &Tried) -> bool {
     let before = tried.before.iter().map(|file| file.replace("it: Some(\"\")", "it: None"));
-    before.eq(tried.after.iter().cloned())
+    operation.failed == Failed::NothingOrCleared && before.eq(tried.after.iter().cloned())
 }
 
 fn judge_text(

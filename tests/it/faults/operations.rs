@@ -353,6 +353,7 @@ pub(super) fn all() -> Vec<Operation> {
     all.extend(onces());
     all.extend(files());
     all.extend(barriers::barriers());
+    all.extend(with_options());
     all
 }
 
@@ -1021,6 +1022,52 @@ fn files() -> Vec<Operation> {
         })
         .against(Held(LOCK))
         .all_or(Failed::Nothing),
+    ]
+}
+
+/// Operations of handles that were opened with options, and checks of guards.
+fn with_options() -> Vec<Operation> {
+    vec![
+        operation("LockGuard::still_held", hold_lock, |kit| {
+            let guard: flockwork::LockGuard = kit.prepared();
+            let is_held = guard.still_held();
+            kit.held.push(Box::new(guard));
+            said(is_held)
+        })
+        .keeps(IT),
+        operation(
+            "Lock::open, through a link",
+            |kit| {
+                let _ = std::os::unix::fs::symlink("it", kit.dir.join("link"));
+            },
+            |kit| {
+                let options = plain().follow_symlinks(true);
+                kit.opened(options.open_lock(kit.dir.join("link")), |kit| &mut kit.lock)
+            },
+        ),
+        operation("Semaphore::open, without create", two_permits, |kit| {
+            let options = plain().create(false);
+            kit.opened(options.open_semaphore(kit.it(), 2), |kit| &mut kit.semaphore)
+        }),
+        operation(
+            "Permit::still_held",
+            |kit| {
+                two_permits(kit);
+                kit.prepared.push(Box::new(kit.semaphore().acquire().unwrap()));
+            },
+            |kit| {
+                let permit: flockwork::Permit = kit.prepared();
+                let is_held = permit.still_held();
+                kit.held.push(Box::new(permit));
+                said(is_held)
+            },
+        )
+        .keeps(SLOT),
+        operation(
+            "SharedFile::write, in place, with fsync",
+            |kit| kit.open_file(&synced().write_in_place(true)),
+            |kit| ok(kit.file().write("new")),
+        ),
     ]
 }
 

@@ -11,7 +11,6 @@ use crate::hostile::fixtures::{KINDS, Kind, exercise, snapshot};
 use crate::peer::Way::Block;
 use crate::peer::lock::Call;
 use crate::peer::shared_file;
-use crate::support::failure::in_full;
 use crate::support::{alone_under, has};
 
 pub(super) const WHERE: &str = "FLOCKWORK_IT_WHERE";
@@ -242,12 +241,24 @@ fn a_mount_point_is_not_replaced_and_the_error_says_why() {
             ("clear", event.clear().unwrap_err()),
             ("set_with", event.set_with(b"new").unwrap_err()),
             ("consume", event.try_consume().unwrap_err()),
+            ("set_while_alive", event.set_while_alive("new").unwrap_err()),
         ] {
             assert_says(step, &error, &[std::io::ErrorKind::ResourceBusy]);
-            assert!(in_full(&error).contains("mount point"), "{step}: {error}");
+            assert!(
+                error
+                    .to_string()
+                    .ends_with("it is a mount point, which cannot be replaced or removed"),
+                "{step}: {error}"
+            );
+            assert!(error.hint().unwrap().contains("mount its directory"), "{step}: {error}");
         }
         assert_eq!(file.read().unwrap(), b"old\n");
         assert_eq!(event.payload().unwrap().unwrap(), b"old\n");
+        let in_place =
+            Options::new().write_in_place(true).open_shared_file(dir.join("data")).unwrap();
+        in_place.write("new").unwrap();
+        assert_eq!(file.read().unwrap(), b"new");
+        assert_eq!(std::fs::read(dir.join("data.source")).unwrap(), b"new");
         drop(Lock::open(dir.join("data")).unwrap().lock().unwrap());
         let mut left: Vec<_> = std::fs::read_dir(&dir).unwrap().flatten().collect();
         left.retain(|it| {

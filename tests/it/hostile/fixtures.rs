@@ -465,6 +465,9 @@ fn kept<T>(step: Step<'_>, name: &'static str, outcome: Result<T, Error>) -> Opt
 fn lock(options: &Options, path: &Path, step: Step<'_>) {
     let Some(lock) = kept(step, "open", options.open_lock(path)) else { return };
     let held = kept(step, "lock", lock.lock());
+    if let Some(held) = &held {
+        step("still_held", held.still_held().map(drop));
+    }
     step("try", lock.try_lock().map(drop));
     step("timeout", lock.lock_timeout(SHORT).map(drop));
     step("holder", lock.holders().map(drop));
@@ -490,6 +493,9 @@ fn rwlock(options: &Options, path: &Path, step: Step<'_>) {
 fn semaphore(options: &Options, path: &Path, step: Step<'_>) {
     let Some(pool) = kept(step, "open", options.open_semaphore(path, 2)) else { return };
     let both = kept(step, "acquire_many", pool.acquire_many_timeout(2, LONG));
+    if let Some(both) = &both {
+        step("still_held", both.still_held().map(drop));
+    }
     step("try", pool.try_acquire().map(drop));
     step("timeout", pool.acquire_timeout(SHORT).map(drop));
     step("holders", pool.holders().map(drop));

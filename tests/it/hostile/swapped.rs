@@ -91,6 +91,7 @@ fn quick(kind: Kind, path: &Path) -> Result<(), Error> {
             let event = options.open_event(path)?;
             event.set()?;
             event.set_with(b"payload")?;
+            event.set_while_alive(b"payload")?.withdraw()?;
             event.clear().map(drop)
         }
         Kind::Once => {

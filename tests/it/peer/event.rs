@@ -28,10 +28,10 @@ sendable! {
         Withdraw,
         DropAnnouncement,
         StillSet,
-        // Forks a child that has copies of the announcements, and drops them unless it `keeps`
-        // them. The child answers with its number. Both processes wait for ever.
+        // Forks a child that has copies of the announcements, drops them unless it `keeps` them,
+        // and then sleeps. Returns the child's number.
         #[cfg(unix)]
-        ForkAndSleep(keeps: bool),
+        Fork(keeps: bool),
         // Returns the exit code of a child: 0 if its copy of the announcement changes nothing.
         #[cfg(unix)]
         DropInFork,
@@ -104,7 +104,7 @@ impl State {
             }
             Call::StillSet => text(self.announcements[0].still_set()),
             #[cfg(unix)]
-            Call::ForkAndSleep(keeps) => self.fork_and_sleep(keeps),
+            Call::Fork(keeps) => text(Ok(self.fork(keeps))),
             #[cfg(unix)]
             Call::DropInFork => match fork::fork().unwrap() {
                 fork::Fork::Child => {
@@ -132,21 +132,17 @@ impl State {
     }
 
     #[cfg(unix)]
-    fn fork_and_sleep(&mut self, keeps: bool) -> Answer {
+    fn fork(&mut self, keeps: bool) -> i32 {
         match fork::fork().unwrap() {
             fork::Fork::Child => {
                 if !keeps {
                     self.announcements.clear();
                 }
-                // The test kills this process by its number.
-                report(&std::process::id().to_string());
-                loop {
-                    std::thread::sleep(Duration::from_secs(1000));
-                }
+                // The test kills this process, unless it fails before that.
+                std::thread::sleep(crate::limit::LIMIT);
+                std::process::exit(3)
             }
-            fork::Fork::Parent(_) => loop {
-                std::thread::sleep(Duration::from_secs(1000));
-            },
+            fork::Fork::Parent(child) => child,
         }
     }
 

@@ -17,6 +17,7 @@ sendable! {
         Unlock,
         DropGuard,
         WasAbandoned,
+        StillHeld,
         Holder,
         LockPath,
         // Adds one to the number in a file under the lock, `times` times.
@@ -34,6 +35,8 @@ sendable! {
     enum InChild {
         DropGuard,
         Unlock,
+        // Returns 0 if the copy of the guard is not reported as held.
+        StillHeld,
         // Returns 0 if the parent's lock is held.
         Try,
         TimeOut,
@@ -92,6 +95,7 @@ impl State {
                 done(Ok(()))
             }
             Call::WasAbandoned => text(Ok(self.guard.as_ref().unwrap().was_abandoned())),
+            Call::StillHeld => text(self.guard.as_ref().unwrap().still_held()),
             Call::Holder => held_by(self.lock().holders()),
             Call::LockPath => text(Ok(self.lock().path().display())),
             Call::Count(file, times, way) => done(self.count(&file, times, way)),
@@ -131,6 +135,9 @@ impl State {
                     InChild::Unlock => i32::from(self.guard.take().unwrap().unlock().is_ok()),
                     // The child inherits the handle, and must not treat the parent's lock as its
                     // own.
+                    InChild::StillHeld => {
+                        i32::from(self.guard.as_ref().unwrap().still_held().unwrap())
+                    }
                     InChild::Try => match self.lock().try_lock() {
                         Err(error) if error.is_would_block() => 0,
                         Err(_) => 1,

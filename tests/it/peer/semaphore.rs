@@ -26,6 +26,8 @@ sendable! {
         // Acquires and releases `times` times, in the given forms by turns and with a witness in
         // the directory. Returns the longest wait.
         Churn(directory: PathBuf, permits: u32, times: u32, ways: Vec<Way>),
+        StillHeld,
+        // Returns 0 if the copies of the permits are not reported as held.
         #[cfg(unix)]
         DropPermitsInFork,
     }
@@ -91,6 +93,7 @@ impl State {
                 let acquired = released.and_then(|()| self.semaphore().acquire());
                 text(acquired.map(|permit| self.keep(permit)))
             }
+            Call::StillHeld => text(self.permits[0].still_held()),
             Call::Available => text(self.semaphore().available_permits()),
             Call::Resize(capacity) => done(self.semaphore().set_capacity(capacity)),
             Call::IsEventDriven => text(Ok(self.semaphore().is_event_driven())),
@@ -100,12 +103,12 @@ impl State {
             #[cfg(unix)]
             Call::DropPermitsInFork => match fork::fork().unwrap() {
                 fork::Fork::Child => {
+                    let are_held = self.permits.iter().any(|permit| permit.still_held().unwrap());
                     self.permits.clear();
-                    std::process::exit(0);
+                    std::process::exit(i32::from(are_held));
                 }
                 fork::Fork::Parent(child) => {
-                    crate::support::ended(child);
-                    done(Ok(()))
+                    text(Ok(crate::support::ended(child).exit_status().unwrap()))
                 }
             },
         }

@@ -213,3 +213,13 @@ fn a_release_counts_while_a_forked_child_keeps_the_descriptor() {
     let child = rustix::process::Pid::from_raw(child).unwrap();
     rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
 }
+
+#[test]
+fn a_forked_copy_of_a_guard_is_not_reported_as_held() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let mut peer = Peer::with_lock(&dir.path().join("a.lock"));
+    peer.run(Call::Acquire(crate::peer::Way::Block));
+    peer.expect(Call::Fork(InChild::StillHeld), 0);
+    peer.expect(Call::StillHeld, true);
+}

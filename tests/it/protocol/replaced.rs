@@ -216,3 +216,42 @@ fn a_file_that_is_replaced_all_the_time_never_has_two_holders() {
         }
     });
 }
+
+// Unix only: Windows refuses to remove or replace a lock file that is open.
+#[cfg(unix)]
+#[test]
+fn still_held_is_false_once_the_file_is_replaced() {
+    limit!();
+    in_each_way(|path, replace| {
+        let mut holder = Peer::with_lock(path);
+        holder.run(Call::Acquire(Block));
+        holder.expect(Call::StillHeld, true);
+        replace(path);
+        holder.expect(Call::StillHeld, false);
+        let mut other = Peer::with_lock(path);
+        other.run(Call::Acquire(Try));
+        other.expect(Call::StillHeld, true);
+        holder.expect(Call::StillHeld, false);
+    });
+}
+
+// Unix only: Windows refuses to remove or replace a lock file that is open.
+#[cfg(unix)]
+#[test]
+fn every_guard_reports_that_its_file_was_removed() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let rwlock = flockwork::RwLock::open(at("rwlock")).unwrap();
+    let file = flockwork::SharedFile::open(at("file")).unwrap();
+    let reads = (rwlock.read().unwrap(), file.lock_shared().unwrap());
+    assert!(reads.0.still_held().unwrap() && reads.1.still_held().unwrap());
+    std::fs::remove_file(at("rwlock")).unwrap();
+    std::fs::remove_file(at("file.flock")).unwrap();
+    assert!(!reads.0.still_held().unwrap() && !reads.1.still_held().unwrap());
+    let writes = (rwlock.write().unwrap(), file.lock_exclusive().unwrap());
+    assert!(writes.0.still_held().unwrap() && writes.1.still_held().unwrap());
+    std::fs::remove_file(at("rwlock")).unwrap();
+    std::fs::remove_file(at("file.flock")).unwrap();
+    assert!(!writes.0.still_held().unwrap() && !writes.1.still_held().unwrap());
+}

@@ -159,6 +159,37 @@ fn replaced_slot_files_grant_no_extra_permit() {
     });
 }
 
+// Unix only: Windows refuses to remove or replace a slot file that is open.
+#[cfg(unix)]
+#[test]
+fn a_permit_is_still_held_until_its_directory_is_replaced() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.sem");
+    let mut holder = peer(&path, 1, &[]);
+    holder.run(Call::Acquire(1, Block));
+    holder.expect(Call::StillHeld, true);
+    // The next process restores the slot file, so the permit still counts.
+    for harm in [
+        |slot: &Path| std::fs::remove_file(slot).unwrap(),
+        |slot: &Path| {
+            std::fs::write(slot.with_extension("new"), "").unwrap();
+            std::fs::rename(slot.with_extension("new"), slot).unwrap();
+        },
+    ] {
+        harm(&path.join("slot.0"));
+        holder.expect(Call::StillHeld, true);
+        peer(&path, 1, &[]).expect_would_block(Call::Acquire(1, Try));
+        holder.expect(Call::StillHeld, true);
+    }
+    std::fs::rename(&path, dir.path().join("moved")).unwrap();
+    holder.expect(Call::StillHeld, false);
+    let mut other = peer(&path, 1, &[]);
+    other.run(Call::Acquire(1, Try));
+    holder.expect(Call::StillHeld, false);
+    other.expect(Call::StillHeld, true);
+}
+
 /// The next process that needs a removed file creates it again, and no process waits forever.
 // Unix only: Windows does not remove files that are open.
 #[cfg(unix)]

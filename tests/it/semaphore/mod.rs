@@ -635,7 +635,8 @@ fn a_forked_copy_of_a_permit_releases_nothing() {
     let (_dir, path) = dirs();
     let mut holder = peer(&path, 1, &[label("x")]);
     holder.expect(Call::Acquire(1, Block), 0);
-    holder.run(Call::DropPermitsInFork);
+    holder.expect(Call::DropPermitsInFork, 0);
+    holder.expect(Call::StillHeld, true);
     let semaphore = Semaphore::open(&path, 1).unwrap();
     assert!(semaphore.try_acquire().unwrap_err().is_would_block());
     assert_eq!(semaphore.holders().unwrap().len(), 1);

@@ -272,6 +272,15 @@ pub(crate) fn ended(child: i32) -> rustix::process::WaitStatus {
     rustix::process::waitpid(child, rustix::process::WaitOptions::empty()).unwrap().unwrap().1
 }
 
+/// Returns the sorted names of the files in a directory.
+pub(crate) fn names_in(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let name = |entry: std::fs::DirEntry| entry.file_name().into_string().unwrap();
+    let mut names: Vec<_> = entries.map(|entry| name(entry.unwrap())).collect();
+    names.sort();
+    names
+}
+
 /// Polls a future once. It must still be waiting then.
 #[track_caller]
 pub(crate) fn assert_waits<T: std::fmt::Debug>(future: impl Future<Output = T>) {

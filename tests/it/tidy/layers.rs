@@ -16,6 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sys/random.rs", &[]),
     ("sys/explained.rs", &[]),
     ("sys/unix/mod.rs", &[]),
+    ("sys/unix/announcement.rs", &["sys"]),
     ("sys/unix/directories.rs", &[]),
     ("sys/unix/fifo.rs", &[]),
     ("sys/unix/attributes.rs", &[]),
@@ -103,7 +104,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("semaphore/notifications.rs", &["fork_safe", "sys"]),
     ("semaphore/signals.rs", &["access", "file::lock_file", "sys"]),
     ("semaphore/shared_flags.rs", &["access", "error", "file::open", "sys"]),
-    ("semaphore/waiters.rs", &["fork_safe", "file::lock_file", "sys"]),
+    ("semaphore/waiters.rs", &["error", "fork_safe", "file::lock_file", "sys"]),
     (
         "semaphore/table.rs",
         &["access", "error", "file::lock_file", "file::ticket_queue", "record", "sys"],
@@ -133,7 +134,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("barrier/state.rs", &["access", "error", "file::lock_file", "sys"]),
     ("barrier/status.rs", &["error"]),
     ("barrier/wait.rs", &["error", "wait"]),
-    ("event/mod.rs", &["cancel", "error", "file::marker", "options", "wait"]),
+    ("event/mod.rs", &["cancel", "error", "file::marker", "options", "paths", "wait"]),
     ("event/announcement.rs", &["error", "file::marker"]),
     ("event/wait.rs", &["cancel", "error", "file::marker", "options", "wait"]),
     (
@@ -186,6 +187,7 @@ const PRIMITIVE: &[&str] = &[
     "line",
     "lock_request",
     "options",
+    "paths",
     "sys",
     "wait",
 ];
@@ -200,6 +202,7 @@ const RESERVED: &[(&str, &[&str])] = &[
         "rustix",
         &[
             "sys/unix/mod.rs",
+            "sys/unix/announcement.rs",
             "sys/unix/directories.rs",
             "sys/unix/fifo.rs",
             "sys/unix/attributes.rs",
