@@ -41,11 +41,15 @@ impl From<Access> for Creation {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
+/// With the feature `serde`, a variant is serialized as its name in lower case, such as `"group"`.
+///
 /// # Platform-specific behavior
 ///
 /// The setting selects Unix mode bits. On Windows it has no effect: files and directories inherit
 /// the access list of the directory in which they are created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum Access {
     /// The usual permissions of a new file, limited by the umask of the process.

@@ -32,6 +32,10 @@ use crate::sys::{self, Numbering, Owner};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
+/// With the feature `serde`, a holder is serialized with the fields `pid`, `pid_namespace`, `host`,
+/// `command`, `label`, `since`, `slot` and `shared`, and further ones that identify the process.
+/// A holder that was received from another host is displayed and compared as such.
+///
 /// # Caveats
 ///
 /// * A record proves nothing. Any program that may write to the directory can claim any process,

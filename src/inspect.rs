@@ -37,6 +37,10 @@ use crate::sys::{self, FileKind};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
+/// With the feature `serde`, a status is serialized with the fields `path` (a text, in which what
+/// is not Unicode is replaced), `kind` (`"missing"`, `"file"` or `"semaphore"`), `held`, `holders`,
+/// `capacity`, `held_slots`, `set` and `payload_len`.
+///
 /// # Caveats
 ///
 /// * The status may be out of date as soon as it is returned. To acquire a lock only if it is free,
@@ -44,19 +48,21 @@ use crate::sys::{self, FileKind};
 /// * The holders of a held lock may be unknown. See [`holders`](Self::holders).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Status {
-    path: Arc<Path>,
-    kind: StatusKind,
-    is_held: bool,
-    holders: Vec<Holder>,
-    capacity: Option<u32>,
-    held_slots: Vec<u32>,
-    len: Option<u64>,
-    is_broken: bool,
-    is_set: bool,
+    pub(crate) path: Arc<Path>,
+    pub(crate) kind: StatusKind,
+    pub(crate) is_held: bool,
+    pub(crate) holders: Vec<Holder>,
+    pub(crate) capacity: Option<u32>,
+    pub(crate) held_slots: Vec<u32>,
+    pub(crate) len: Option<u64>,
+    pub(crate) is_broken: bool,
+    pub(crate) is_set: bool,
 }
 
 /// What kind of primitive is at a path. Returned by [`Status::kind`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum StatusKind {
     /// Nothing exists at the path.

@@ -133,7 +133,17 @@
 //!
 //! # Cargo features
 //!
-//! * `cli` builds the command `flockwork`. It is off by default and adds nothing to the library.
+//! All features are off by default.
+//!
+//! * `tracing` reports through the crate [`tracing`](https://docs.rs/tracing), with the target
+//!   `flockwork`. Each wait that blocks is a span `wait` of level `DEBUG` with the fields `path`
+//!   and `outcome` (`succeeded`, `timed out`, `failed`, or `given up` by a dropped future). A wait
+//!   that polls instead of being notified is an event of level `DEBUG` with the field `reason`. A
+//!   holder that is found to have died is an event of level `WARN` with the field `path`. For a
+//!   lock or a permit it is found under the conditions of [`LockGuard::was_abandoned`].
+//! * `serde` implements `Serialize` and `Deserialize` for [`Access`], [`Holder`], [`Status`] and
+//!   [`StatusKind`].
+//! * `cli` builds the command `flockwork`, and adds nothing to the library.
 //!
 //! # Platforms
 //!
@@ -177,6 +187,7 @@ mod limit;
 
 mod sync;
 mod sys;
+mod trace;
 
 mod access;
 mod cancel;
@@ -205,6 +216,9 @@ mod once;
 mod rwlock;
 mod semaphore;
 mod shared_file;
+
+#[cfg(feature = "serde")]
+mod serialized;
 
 pub use access::Access;
 pub use barrier::{Barrier, BarrierWaitResult};

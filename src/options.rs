@@ -48,6 +48,8 @@ pub struct Options {
     pub(crate) creates_nothing: bool,
     pub(crate) follows_links: bool,
     pub(crate) writes_in_place: bool,
+    /// The path of the primitive that the one to be opened is a part of.
+    pub(crate) whole: Option<Arc<Path>>,
 }
 
 pub(crate) type Callback = Arc<dyn Fn(&Waiting) + Send + Sync>;
@@ -405,6 +407,7 @@ impl Options {
     /// receives `path` and finds the holders by the lock file `locked`.
     pub(crate) fn for_parts_of(&self, path: &Arc<Path>, locked: &Arc<Path>) -> Self {
         let mut options = self.clone().follow_symlinks(false);
+        options.whole = Some(Arc::clone(path));
         if let Some(OnWait { callback, .. }) = &mut options.on_wait {
             let (inner, path, locked) =
                 (Arc::clone(callback), Arc::clone(path), Arc::clone(locked));

@@ -8,6 +8,7 @@ use crate::file::lock_file::{FileLock, LockFile};
 use crate::options::Options;
 use crate::record::{self, Record, RecordLocation};
 use crate::sys::Mode;
+use crate::trace;
 
 /// The options of a guard.
 #[derive(Clone)]
@@ -74,10 +75,14 @@ impl RawGuard {
         }
         *self.abandoned.get_or_init(|| {
             let location = RecordLocation::beside(self.path());
-            self.locked.as_ref().is_some_and(|locked| match self.mode {
+            let abandoned = self.locked.as_ref().is_some_and(|locked| match self.mode {
                 Mode::Exclusive => location.remove_abandoned(locked.id()),
                 Mode::Shared => location.is_abandoned(locked.id()),
-            })
+            });
+            if abandoned {
+                trace::dead_holder(self.path());
+            }
+            abandoned
         })
     }
 

@@ -11,6 +11,7 @@ use crate::file::lock_file::FileLock;
 use crate::line::Line;
 use crate::lock_request::{LockRequest, QUEUES};
 use crate::sys::{Mode, WatchedFifo};
+use crate::trace::PollReason;
 use crate::wait::{QueuedWaiter, Turnstile, TurnstileWait, Waiter, try_pass};
 
 pub(super) const GATE: &str = ".gate";
@@ -108,6 +109,13 @@ impl Waiter for Locking {
         match self {
             Self::TurnstileWait(gated) => gated.sources(),
             Self::Alone(line) => line.sources(),
+        }
+    }
+
+    fn polls_because(&self) -> Option<PollReason> {
+        match self {
+            Self::TurnstileWait(gated) => gated.polls_because(),
+            Self::Alone(line) => line.polls_because(),
         }
     }
 

@@ -18,6 +18,7 @@ use crate::file::ticket_queue::Ticket;
 use crate::line::Line;
 use crate::lock_request::{Coordinator, LockRequest, QUEUES};
 use crate::sys::{Mode, WatchedFifo};
+use crate::trace::PollReason;
 use crate::wait::{
     Check, EventLoop, OrderedWait, QueuedWaiter, SignalLoop, Target, Turn, Waiter,
     attempt_at_front, now,
@@ -510,6 +511,17 @@ impl Waiter for QueuedAcquire {
             Stage::Leader(leader) => leader.events.sources(),
             Stage::Ordered(ordered) => ordered.wait.sources(),
             Stage::New | Stage::Queueing(_) | Stage::Done => &[],
+        }
+    }
+
+    fn polls_because(&self) -> Option<PollReason> {
+        match &self.stage {
+            Stage::Queueing(queueing) => queueing.gate.polls_because(),
+            Stage::Leader(leader) => match &leader.events {
+                Events::Signals(..) => None,
+                Events::Directory(events) => events.polls_because(),
+            },
+            Stage::New | Stage::Ordered(_) | Stage::Done => None,
         }
     }
 

@@ -9,6 +9,7 @@ use crate::access::Access;
 use crate::error::{Error, Operation, Result};
 use crate::options::Options;
 use crate::record::{Record, RecordLocation};
+use crate::trace;
 
 /// The options that concern permits.
 pub(super) struct PermitOptions {
@@ -87,7 +88,10 @@ impl Permit {
             let label = options.label.as_deref();
             for (slot, locked) in batch.taken() {
                 let location = RecordLocation::of_slot(batch.directory(), *slot);
-                was_abandoned |= location.remove_abandoned(locked.id());
+                if location.remove_abandoned(locked.id()) {
+                    was_abandoned = true;
+                    trace::dead_holder(batch.directory());
+                }
                 // A permit without a record is just as valid.
                 records.extend(Record::publish(location, locked.id(), label, options.access).ok());
             }

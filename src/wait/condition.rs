@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::event_loop::{Check, EventLoop, WakeStrategy};
 use super::{Deadline, Outcome, WaitHooks, Waiter, check_cancelled, wait_here};
 use crate::error::Result;
+use crate::trace::PollReason;
 
 /// A condition that can be waited for.
 pub(crate) trait Condition: Send + Unpin {
@@ -94,6 +95,13 @@ impl<C: Condition> Waiter for ConditionWait<C> {
     fn next_tick(&self) -> Option<Instant> {
         match &self.stage {
             ConditionState::EventLoop(events) => events.next_tick(),
+            ConditionState::New { .. } | ConditionState::Done => None,
+        }
+    }
+
+    fn polls_because(&self) -> Option<PollReason> {
+        match &self.stage {
+            ConditionState::EventLoop(events) => events.polls_because(),
             ConditionState::New { .. } | ConditionState::Done => None,
         }
     }

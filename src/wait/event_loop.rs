@@ -9,6 +9,7 @@ use super::deadline::now;
 use super::watch::{DirListener, WatchTarget};
 use crate::error::Result;
 use crate::sys;
+use crate::trace::PollReason;
 
 /// The event of a close comes before the kernel drops the lock of the closed file. So the waiter
 /// checks again after this time, and then at intervals that grow fourfold each time: 50 us to 0.8 s
@@ -45,7 +46,10 @@ pub(crate) struct WakeStrategy {
 
 pub(crate) struct EventLoop {
     listeners: Vec<DirListener>,
-    must_poll: bool,
+    /// Why the loop always polls, if it does.
+    must_poll: Option<PollReason>,
+    /// Why the next check does not wait for an event.
+    polls: Option<PollReason>,
     is_unlocking: bool,
     backoff: Backoff,
     backstop: Duration,
@@ -68,7 +72,11 @@ impl EventLoop {
         let places =
             if wake_strategy.poll_every.is_none() { wake_strategy.places } else { Vec::new() };
         Self {
-            must_poll: wake_strategy.must_poll || wake_strategy.poll_every.is_some(),
+            must_poll: match wake_strategy.poll_every {
+                Some(_) => Some(PollReason::Interval),
+                None => wake_strategy.must_poll.then_some(PollReason::Network),
+            },
+            polls: None,
             listeners: places.into_iter().map(DirListener::new).collect(),
             is_unlocking: wake_strategy.is_unlocking,
             backoff: Backoff::new(wake_strategy.poll_every),
@@ -85,6 +93,11 @@ impl EventLoop {
     pub(crate) fn next_tick(&self) -> Option<Instant> {
         let after_close = self.after_close.map(|(_, at)| at);
         [self.next, after_close].into_iter().flatten().min()
+    }
+
+    /// Why the wait polls instead of being notified, if it does.
+    pub(crate) fn polls_because(&self) -> Option<PollReason> {
+        self.polls
     }
 
     /// Checks after an event, or when it is time. The argument of `check` is whether to check also
@@ -161,17 +174,26 @@ impl EventLoop {
             self.after_close = (later < CHECKS_AFTER_CLOSE)
                 .then(|| (later, at.max(now) + AFTER_CLOSE * 4_u32.pow(later)));
         }
-        if relies && !self.must_poll && self.listeners.iter().all(DirListener::is_up) {
+        let is_notified = relies && self.must_poll.is_none();
+        if is_notified && self.listeners.iter().all(DirListener::is_up) {
+            self.polls = None;
             self.backoff.reset();
             self.next = Some(now.checked_add(self.backstop).unwrap_or(now + sys::BACKSTOP));
             return;
         }
+        self.polls = self.must_poll.or(if relies {
+            // A watch that was requested may still be refused.
+            let is_refused = self.listeners.iter().any(DirListener::has_failed);
+            is_refused.then_some(PollReason::Unwatched)
+        } else {
+            Some(PollReason::Unreported)
+        });
         if self.retry_watch_at <= now {
             self.retry_watch_at = now + WATCH_RETRY_INTERVAL;
             self.listeners.iter().for_each(DirListener::retry_watch);
         }
         if self.backoff.next() <= now {
-            if !self.must_poll {
+            if self.must_poll.is_none() {
                 self.backoff.set_local(now < self.start + QUICK_POLLING);
             }
             self.backoff.advance();

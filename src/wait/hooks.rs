@@ -1,4 +1,5 @@
-//! The callback of a long wait and the tokens that may end it, and a waiter that heeds both.
+//! The callback of a long wait, the tokens that may end it, and the span of `tracing` that it is;
+//! and a waiter with all three.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,8 +11,9 @@ use super::deadline::now;
 use crate::cancel::{CancelRegistration, Cancels};
 use crate::error::{Error, Result};
 use crate::sys::WatchedFifo;
+use crate::trace::WaitSpan;
 
-/// The callback and the tokens of a handle's waits.
+/// The callback and the tokens of a handle's waits, and the path that errors and `tracing` name.
 #[derive(Clone)]
 pub(crate) struct WaitHooks {
     /// The path that is waited for.
@@ -39,7 +41,31 @@ pub(crate) fn check_cancelled(hooks: Option<&WaitHooks>) -> Result<()> {
     }
 }
 
-/// A waiter that calls a callback while it waits, and that tokens may end.
+/// Whether the wait must return to the calling thread while it lasts, to call a callback or to end.
+pub(super) fn must_return(hooks: Option<&WaitHooks>) -> bool {
+    hooks.is_some_and(|hooks| hooks.callback.is_some() || !hooks.cancels.is_empty())
+}
+
+/// Blocks in the calling thread, as a wait that `tracing` reports.
+pub(super) fn in_span<T>(
+    hooks: Option<&WaitHooks>,
+    block: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let mut span = WaitSpan::default();
+    if let Some(hooks) = hooks {
+        span.begin(&hooks.path);
+    }
+    let result = span.in_scope(block);
+    span.end(if result.is_ok() { SUCCEEDED } else { FAILED });
+    result
+}
+
+const SUCCEEDED: &str = "succeeded";
+const FAILED: &str = "failed";
+const TIMED_OUT: &str = "timed out";
+const CANCELLED: &str = "cancelled";
+
+/// A waiter that calls a callback while it waits, that tokens may end, and whose wait is a span.
 pub(super) struct HookedWait<W> {
     waiter: W,
     path: Option<Arc<Path>>,
@@ -50,6 +76,7 @@ pub(super) struct HookedWait<W> {
     cancel: CancelRegistration,
     /// When the wait began; for a future, when it was first polled.
     since: Option<Instant>,
+    span: WaitSpan,
 }
 
 impl<W: Waiter> HookedWait<W> {
@@ -59,13 +86,17 @@ impl<W: Waiter> HookedWait<W> {
             None => (None, None, Cancels::default()),
         };
         let cancel = CancelRegistration::new(cancels);
-        Self { waiter, path, callback, next_call: None, was_called: false, cancel, since: None }
+        let (next_call, since, span) = (None, None, WaitSpan::default());
+        Self { waiter, path, callback, next_call, was_called: false, cancel, since, span }
     }
 
     pub(super) fn begin(&mut self, start: Instant) {
         self.since = Some(start);
         if let Some(callback) = &self.callback {
             self.next_call = start.checked_add(callback.after);
+        }
+        if let Some(path) = &self.path {
+            self.span.begin(path);
         }
     }
 
@@ -93,20 +124,32 @@ impl<W: Waiter> HookedWait<W> {
     pub(super) fn poll(&mut self, waker: &Waker) -> Poll<Result<W::Held>> {
         if self.is_cancelled(waker) {
             if let Some(path) = &self.path {
+                self.span.end(CANCELLED);
                 return Poll::Ready(Err(Error::cancelled(path, self.elapsed())));
             }
         }
-        let polled = self.waiter.poll(waker);
-        if polled.is_pending() {
-            // Called while the waiter is still queued: if the callback panics, `drop` leaves the
-            // queue.
-            self.call();
+        let polled = self.span.in_scope(|| self.waiter.poll(waker));
+        match &polled {
+            Poll::Pending => {
+                // Called while the waiter is still queued: if the callback panics, `drop` leaves
+                // the queue.
+                self.call();
+                self.span.polls(self.waiter.polls_because());
+            }
+            Poll::Ready(Ok(_)) => self.span.end(SUCCEEDED),
+            Poll::Ready(Err(_)) => self.span.end(FAILED),
         }
         polled
     }
 
     pub(super) fn last_chance(&mut self) -> Result<Option<W::Held>> {
-        self.waiter.last_chance()
+        let result = self.span.in_scope(|| self.waiter.last_chance());
+        self.span.end(match &result {
+            Ok(Some(_)) => SUCCEEDED,
+            Ok(None) => TIMED_OUT,
+            Err(_) => FAILED,
+        });
+        result
     }
 
     fn call(&mut self) {
@@ -118,7 +161,8 @@ impl<W: Waiter> HookedWait<W> {
         if self.next_call.is_some_and(|at| at <= now) {
             self.next_call = now.checked_add(callback.every);
             let is_first = !std::mem::replace(&mut self.was_called, true);
-            (callback.call)(now.saturating_duration_since(since), is_first);
+            let elapsed = now.saturating_duration_since(since);
+            self.span.in_scope(|| (callback.call)(elapsed, is_first));
         }
     }
 }

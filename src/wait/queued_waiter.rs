@@ -10,6 +10,7 @@ use super::deadline::now;
 use super::queue::{Joined, Ticket, TicketState, WaitQueues, Why};
 use super::{Target, Waiter};
 use crate::error::Result;
+use crate::trace::PollReason;
 
 /// Waits for a target.
 pub(crate) struct QueuedWaiter<T: Target> {
@@ -181,6 +182,16 @@ impl<T: Target> Waiter for QueuedWaiter<T> {
                 [Some(backoff.next()), *join_at].into_iter().flatten().min()
             }
             Stage::Queued(_, _, try_at) => *try_at,
+            _ => None,
+        }
+    }
+
+    fn polls_because(&self) -> Option<PollReason> {
+        match &self.stage {
+            Stage::Polling(..) if self.target.poll_every().is_some() => Some(PollReason::Interval),
+            Stage::Polling(_, None) => Some(PollReason::NoHelper),
+            // The helper polls.
+            Stage::Queued(..) if self.target.must_poll() => Some(PollReason::Network),
             _ => None,
         }
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use once_cell::race::OnceBox;
 
 use super::deadline::{Deadline, now};
-use super::hooks::{HookedWait, WaitHooks};
+use super::hooks::{HookedWait, WaitHooks, in_span, must_return};
 use super::queue::WaitQueues;
 use super::queued_waiter::QueuedWaiter;
 use super::take_over::{take_over, try_now};
@@ -46,8 +46,8 @@ pub(crate) fn acquire<T: Target>(
             if tried { take_over(queues, target, unwanted)? } else { try_now(queues, target)? };
         return Ok(held.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held));
     }
-    if deadline.is_never() && hooks.is_none() && target.can_block_here() {
-        return target.block_here().map(Outcome::Held);
+    if deadline.is_never() && !must_return(hooks) && target.can_block_here() {
+        return in_span(hooks, || target.block_here()).map(Outcome::Held);
     }
     let target = Arc::clone(target);
     let waiter = if tried {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+use super::hooks::{in_span, must_return};
 use super::deadline::now;
 use super::queue::WaitQueues;
 use super::queued_waiter::QueuedWaiter;
@@ -20,6 +21,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::sys::WatchedFifo;
+use crate::trace::PollReason;
 
 /// How long a waiter queues for the turnstile before it checks the lock itself: the process in the
 /// turnstile may have been stopped (rule R3).
@@ -123,21 +125,23 @@ pub(crate) fn pass<P: Turnstile>(
         return Ok(held.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held));
     }
     let lock = turnstile.lock();
-    if deadline.is_never() && hooks.is_none() && lock.can_block_here() {
+    if deadline.is_never() && !must_return(hooks) && lock.can_block_here() {
         // The waiter queues for the turnstile, and then blocks in the kernel. No wake-up is lost
         // there: the kernel grants the lock when its holder releases it or dies. If this process
         // dies, the kernel unlocks the turnstile (W3).
-        let _passing = match std::mem::replace(&mut wait.stage, Stage::Done) {
-            Stage::Passing { _gate: passing, _ticket: ticket, .. } => (passing, ticket),
-            Stage::AtGate(at_gate) => match wait_here(*at_gate, deadline, None)? {
-                Outcome::Held(Passed::Gate(passing, ticket)) => (passing, ticket),
-                Outcome::Held(Passed::Lock(held)) => return Ok(Outcome::Held(held)),
-                Outcome::TimedOut(waited) => return Ok(Outcome::TimedOut(waited)),
-            },
-            // Unreachable after `arrive`.
-            Stage::New | Stage::Done => return Ok(Outcome::TimedOut(Duration::ZERO)),
-        };
-        return lock.block_here().map(Outcome::Held);
+        return in_span(hooks, || {
+            let _passing = match std::mem::replace(&mut wait.stage, Stage::Done) {
+                Stage::Passing { _gate: passing, _ticket: ticket, .. } => (passing, ticket),
+                Stage::AtGate(at_gate) => match wait_here(*at_gate, deadline, None)? {
+                    Outcome::Held(Passed::Gate(passing, ticket)) => (passing, ticket),
+                    Outcome::Held(Passed::Lock(held)) => return Ok(Outcome::Held(held)),
+                    Outcome::TimedOut(waited) => return Ok(Outcome::TimedOut(waited)),
+                },
+                // Unreachable after `arrive`.
+                Stage::New | Stage::Done => return Ok(Outcome::TimedOut(Duration::ZERO)),
+            };
+            lock.block_here().map(Outcome::Held)
+        });
     }
     wait_here(wait, deadline, hooks)
 }
@@ -285,6 +289,13 @@ impl<P: Turnstile> Waiter for AtGate<P> {
         }
     }
 
+    fn polls_because(&self) -> Option<PollReason> {
+        match &self.queued {
+            Queued::InOrder(_) => None,
+            Queued::InKernel(queued, _) => queued.polls_because(),
+        }
+    }
+
     fn last_chance(&mut self) -> Result<Option<Passed<P>>> {
         let gate = match &mut self.queued {
             Queued::InOrder(wait) => match wait.poll() {
@@ -416,6 +427,14 @@ impl<P: Turnstile> Waiter for TurnstileWait<P> {
         match &self.stage {
             Stage::AtGate(at_gate) => at_gate.sources(),
             Stage::New | Stage::Passing { .. } | Stage::Done => &[],
+        }
+    }
+
+    fn polls_because(&self) -> Option<PollReason> {
+        match &self.stage {
+            Stage::AtGate(at_gate) => at_gate.polls_because(),
+            Stage::Passing { queued, .. } => queued.polls_because(),
+            Stage::New | Stage::Done => None,
         }
     }
 

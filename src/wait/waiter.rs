@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Result;
 use crate::sys::WatchedFifo;
+use crate::trace::PollReason;
 
 /// A waiter, for a thread or a future. Dropping it gives up.
 pub(crate) trait Waiter: Send + Unpin {
@@ -20,6 +21,8 @@ pub(crate) trait Waiter: Send + Unpin {
     fn sources(&self) -> &[Arc<WatchedFifo>] {
         &[]
     }
+    /// Why the wait polls instead of being notified, if it does.
+    fn polls_because(&self) -> Option<PollReason>;
     /// Ends the wait at its deadline, and returns what was acquired before that (W2).
     fn last_chance(&mut self) -> Result<Option<Self::Held>>;
 }

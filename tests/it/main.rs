@@ -22,7 +22,9 @@ mod options;
 mod protocol;
 mod rwlock;
 mod semaphore;
+mod serialized;
 mod shared_file;
+mod tracing;
 mod wait;
 
 #[cfg(feature = "cli")]

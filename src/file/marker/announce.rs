@@ -9,6 +9,7 @@ use super::{Marker, Setting, something_else};
 use crate::error::{Error, Operation, Result};
 use crate::file::open::OpenFile;
 use crate::sys::{self, Mode, Retries};
+use crate::trace;
 
 /// An announcement of this process. Dropping it clears the marker if the marker is still this
 /// setting.
@@ -81,6 +82,9 @@ impl Marker {
     /// Does the same for a caller that holds that lock.
     pub(super) fn remove_stale_locked(&self, operation: Operation, file: &File) -> Result<()> {
         let removed = sys::remove_exactly(&self.path, file);
+        if matches!(removed, Ok(true)) {
+            trace::dead_holder(&self.path);
+        }
         removed.map(drop).map_err(|source| Error::io(operation, &self.path, source))
     }
 }

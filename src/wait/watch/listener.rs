@@ -52,6 +52,12 @@ impl DirListener {
         matches!(watched, Some(Watched::Yes(_)))
     }
 
+    /// Whether the directory exists and cannot be watched.
+    pub(in crate::wait) fn has_failed(&self) -> bool {
+        let watched = self.current.as_ref().map(|current| current.subscription.watched());
+        matches!(watched, Some(Watched::No))
+    }
+
     /// Requests a failed watch again.
     pub(in crate::wait) fn retry_watch(&self) {
         if let Some(Current { subscription, .. }) = &self.current {

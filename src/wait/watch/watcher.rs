@@ -22,6 +22,7 @@ use super::registry::{
     registry,
 };
 use crate::sys::{self, DirectoryId};
+use crate::trace;
 
 /// How long a watch and the watcher are kept without a waiter, so that ending them does not delay a
 /// woken waiter, and the next wait finds them. Not longer, since on Linux a user has only 128
@@ -293,7 +294,10 @@ impl Watches {
             return Watched::Yes(id);
         }
         if self.watcher.is_none() {
-            self.watcher = watcher();
+            match watcher() {
+                Ok(watcher) => self.watcher = watcher,
+                Err(error) => trace::unwatched(directory, &error),
+            }
         }
         let Some(watcher) = &mut self.watcher else { return Watched::No };
         // Set before the directory is watched: an event from then on may make the watch stale.
@@ -308,9 +312,13 @@ impl Watches {
                 self.insert(directory, id, Arc::clone(directory));
                 Watched::Yes(id)
             }
-            Ok(Err(_)) => {
+            Ok(Err(error)) => {
                 set_event_path(directory, None);
-                if directory.is_dir() { Watched::No } else { Watched::Missing }
+                if !directory.is_dir() {
+                    return Watched::Missing;
+                }
+                trace::unwatched(directory, &error);
+                Watched::No
             }
             Err(_) => {
                 self.abandon();
@@ -389,18 +397,18 @@ fn set_event_path(directory: &Arc<Path>, event_path: Option<Arc<Path>>) {
 /// A watcher whose thread runs. notify 8.2 does not report if the thread did not start (`let _ =
 /// spawn`, in each backend), and panics later. `configure` sends a message to that thread, and
 /// fails without a panic.
-fn watcher() -> Option<RecommendedWatcher> {
+fn watcher() -> notify::Result<Option<RecommendedWatcher>> {
     // If the system has no events (illumos), notify polls every 30 seconds. The waiters poll more
     // often.
     if matches!(RecommendedWatcher::kind(), WatcherKind::PollWatcher | WatcherKind::NullWatcher) {
-        return None;
+        return Ok(None);
     }
     // The handler of a watcher that could not be created is not the handler of this one.
     let handler = NotifyHandler { watcher: registry().next_watcher() };
-    let mut watcher = RecommendedWatcher::new(handler, Config::default()).ok()?;
+    let mut watcher = RecommendedWatcher::new(handler, Config::default())?;
     if watcher.configure(Config::default()).is_ok() {
-        return Some(watcher);
+        return Ok(Some(watcher));
     }
     std::mem::forget(watcher);
-    None
+    Ok(None)
 }
