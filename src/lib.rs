@@ -88,6 +88,8 @@
 //! * A future that has been polled must be polled to completion or dropped. It can be granted the
 //!   lock while no task polls it, and other waiters are blocked until it is polled again. So in a
 //!   `select!` with `&mut future`, the other branches must not wait for the same lock.
+//! * A future keeps its place in the queue until it is dropped. A loop that creates a new future in
+//!   each round queues again each time: see [`recipes`].
 //! * A future must not be polled after it has completed.
 //!
 //! For a timeout, use the runtime's own, such as `tokio::time::timeout`.

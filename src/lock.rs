@@ -361,6 +361,11 @@ impl Options {
 /// [`Lock`]. A copy of a guard in a child created by `fork` releases nothing.
 ///
 /// [`Lock::lock`] and its other forms return it.
+///
+/// # Caveats
+///
+/// * `let _ = lock.lock()?;` drops the guard immediately. Bind it to a name, such as `_guard`.
+/// * A panic that unwinds drops the guard and releases the lock. Nothing is poisoned.
 #[must_use = "if unused, the lock is released immediately"]
 #[clippy::has_significant_drop]
 pub struct LockGuard {
@@ -404,7 +409,8 @@ impl LockGuard {
     /// it.)
     ///
     /// A process that ends while the guard is alive counts as one that died: `std::process::exit`
-    /// and an abort run no destructors.
+    /// and an abort run no destructors. A panic that unwinds does not count, since it drops the
+    /// guard.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;

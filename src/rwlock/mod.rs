@@ -42,7 +42,9 @@ use crate::wait::{
 /// An `RwLock` is a cheap handle: clone it, share it between threads, and keep it for later use. It
 /// keeps two descriptors open, and one more for each guard. The lock is not reentrant. A thread
 /// that calls [`write`](Self::write) while it holds a guard deadlocks. One that calls
-/// [`read`](Self::read) a second time can deadlock with a writer that waits for its first guard.
+/// [`read`](Self::read) a second time can deadlock with a writer that waits for its first guard. A
+/// read guard cannot be upgraded, since two readers would wait for each other: see
+/// [`recipes`](crate::_documentation::recipes).
 ///
 /// # Examples
 ///

@@ -253,7 +253,9 @@ impl SharedFile {
 
     /// Replaces the contents asynchronously. See [`write`](Self::write).
     ///
-    /// The future writes in the poll that acquires the lock.
+    /// The future writes in the poll that acquires the lock. A large file, or [`Options::fsync`],
+    /// blocks the executor's thread for that time: call [`write`](Self::write) in a thread that may
+    /// block instead, such as that of `tokio::task::spawn_blocking`.
     ///
     /// # Errors
     ///
@@ -308,7 +310,8 @@ impl SharedFile {
 
     /// Changes the contents asynchronously. See [`update`](Self::update).
     ///
-    /// The future reads, calls `change` and writes in the poll that acquires the lock.
+    /// The future reads, calls `change` and writes in the poll that acquires the lock, so it blocks
+    /// the executor's thread like [`write_async`](Self::write_async).
     ///
     /// # Errors
     ///

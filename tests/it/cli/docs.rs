@@ -72,7 +72,7 @@ fn the_scripts_of_the_command_page_run() {
 fn the_scripts_of_the_recipes_run() {
     limit!();
     let recipes = read("docs/RECIPES.md");
-    assert_eq!(recipes.matches("```sh\n").count(), 7);
+    assert_eq!(recipes.matches("```sh\n").count(), 8);
     let dir = tempfile::tempdir().unwrap();
     let ran = run_scripts(&recipes, dir.path());
     assert_eq!((ran.code, &*ran.out, &*ran.err), (Some(0), "", ""), "{ran:?}");
