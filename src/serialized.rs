@@ -101,6 +101,8 @@ struct StatusForm {
     #[serde(default)]
     set: bool,
     #[serde(default)]
+    broken: bool,
+    #[serde(default)]
     payload_len: Option<u64>,
 }
 
@@ -115,6 +117,7 @@ impl From<&Status> for StatusForm {
             capacity: status.capacity,
             held_slots: status.held_slots.clone(),
             set: status.is_set,
+            broken: status.is_broken,
             payload_len: status.len,
         }
     }
@@ -131,6 +134,7 @@ impl From<StatusForm> for Status {
             held_slots: form.held_slots,
             len: form.payload_len,
             is_set: form.set,
+            is_broken: form.broken,
         }
     }
 }

@@ -19,14 +19,16 @@ use self::participants::{ARRIVED, Mark, Participants, marks_in};
 use self::state::{Phase, State};
 pub(crate) use self::status::read_status;
 use self::wait::{BarrierWait, Turn, try_now};
-use crate::access::Access;
+use crate::access::{Access, Creation};
 use crate::error::{Error, ErrorKind, Obstacle, Operation, Result};
 use crate::file::lock_file::LockFile;
 use crate::lock_request;
 use crate::options::Options;
-use crate::paths::absolute;
+use crate::paths::{absolute, resolved};
 use crate::sys::{self, FileKind, Mode, Retries};
-use crate::wait::{Acquire, Deadline, Outcome, WaitCallback, WakeStrategy, WatchTarget, wait_here};
+use crate::wait::{
+    Acquire, Deadline, Outcome, WaitHooks, WakeStrategy, WatchTarget, check_cancelled, wait_here,
+};
 
 /// Each participant has a file, and a waiting process has all of them open.
 const MAX_PARTIES: u32 = 4096;
@@ -145,10 +147,10 @@ pub struct Barrier {
 
 struct Inner {
     directory: Arc<Path>,
-    access: Access,
+    creation: Creation,
     participants: Participants,
     wake_strategy: WakeStrategy,
-    notice: Option<WaitCallback>,
+    hooks: Option<WaitHooks>,
 }
 
 /// The result of passing a [`Barrier`].
@@ -184,7 +186,7 @@ impl Inner {
         let found = self.read(known)?;
         let current = match found {
             Some(current) => checked(&self.directory, current, parties)?,
-            None => establish(&self.directory, parties, self.access)?,
+            None => establish(&self.directory, parties, self.creation)?,
         };
         match current.phase {
             Phase::Broken => Err(Error::broken(&self.directory)),
@@ -262,7 +264,7 @@ impl Inner {
                 }
                 Phase::Broken => {
                     self.remove_reset_marks()?;
-                    state::mark_reset(&self.directory, current.generation, self.access.bits())?;
+                    state::mark_reset(&self.directory, current.generation, self.creation.bits())?;
                     let next = current.next().ok_or_else(|| self.no_more_generations())?;
                     // If this fails, another process has reset it.
                     state::change(&self.directory, current, next)?;
@@ -404,7 +406,7 @@ impl Barrier {
         let inner = Arc::clone(&self.inner);
         async move {
             let waiter = BarrierWait::new(&inner, false);
-            finish(Acquire::new(waiter, inner.notice.clone()).await?)
+            finish(Acquire::new(waiter, inner.hooks.clone()).await?)
         }
     }
 
@@ -517,6 +519,7 @@ impl Barrier {
     }
 
     fn turn(&self, deadline: impl FnOnce() -> Deadline, has_action: bool) -> Result<Turn> {
+        check_cancelled(self.inner.hooks.as_ref())?;
         let mut wait = BarrierWait::new(&self.inner, has_action);
         if let Some(turn) = wait.check_once()? {
             return Ok(turn);
@@ -525,7 +528,7 @@ impl Barrier {
         let outcome = if deadline.is_over() {
             wait.give_up()?.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held)
         } else {
-            wait_here(wait, deadline, self.inner.notice.as_ref())?
+            wait_here(wait, deadline, self.inner.hooks.as_ref())?
         };
         match outcome {
             Outcome::Held(turn) => Ok(turn),
@@ -553,7 +556,7 @@ fn checked(directory: &Arc<Path>, current: State, parties: u32) -> Result<State>
 }
 
 /// The state of the barrier, which is created if it is missing (rule B1).
-fn establish(directory: &Arc<Path>, parties: u32, access: Access) -> Result<State> {
+fn establish(directory: &Arc<Path>, parties: u32, creation: Creation) -> Result<State> {
     let mut retries = Retries::new();
     while retries.again() {
         match std::fs::symlink_metadata(directory) {
@@ -567,7 +570,11 @@ fn establish(directory: &Arc<Path>, parties: u32, access: Access) -> Result<Stat
         }
         let found = match state::read(directory)? {
             Some(found) => Ok(found),
-            None => create(directory, parties, access),
+            None if creation.files => create(directory, parties, creation.access),
+            None => {
+                let source = io::ErrorKind::NotFound.into();
+                return Err(Error::io(Operation::Open, directory, source));
+            }
         };
         match found {
             // The directory was removed meanwhile.
@@ -595,7 +602,7 @@ fn create(directory: &Arc<Path>, parties: u32, access: Access) -> Result<State> 
         return Ok(found);
     }
     for number in 0..parties {
-        LockFile::open_kept(&participants::file(directory, number), None, access)?;
+        LockFile::open_kept(&participants::file(directory, number), None, access.into())?;
     }
     // If only the state was removed, the marks of earlier generations may still exist.
     let marks = marks_in(directory, u32::MAX)?.into_iter().map(|mark| mark.generation);
@@ -636,11 +643,11 @@ impl Options {
     ///
     /// See [the errors of `Barrier`](Barrier#errors).
     pub fn open_barrier(&self, path: impl AsRef<Path>, parties: u32) -> Result<Barrier> {
-        let directory = absolute(path.as_ref())?;
+        let directory = absolute(&resolved(path.as_ref(), self.follows_links)?)?;
         if !(1..=MAX_PARTIES).contains(&parties) {
             return Err(Error::invalid_parties(&directory, MAX_PARTIES, parties));
         }
-        establish(&directory, parties, self.access)?;
+        establish(&directory, parties, self.creation())?;
         let must_poll = sys::is_network_directory(&directory);
         let place = WatchTarget { directory: Arc::clone(&directory), names: None };
         let wake_strategy = WakeStrategy {
@@ -652,10 +659,10 @@ impl Options {
         };
         Ok(Barrier {
             inner: Arc::new(Inner {
-                access: self.access,
+                creation: self.creation(),
                 participants: Participants::new(&directory, parties, self.access, must_poll),
                 wake_strategy,
-                notice: lock_request::notice(self, &directory),
+                hooks: lock_request::hooks(self, &directory),
                 directory,
             }),
         })

@@ -9,6 +9,7 @@ use super::participants::{Mark, Taken};
 use super::state::{self, Phase, State};
 use super::{BarrierWaitResult, Inner};
 use crate::error::{Error, Operation, Result};
+use crate::trace::PollReason;
 use crate::wait::{Check, EventLoop, Waiter};
 
 /// How often a check begins again because another process has changed the state meanwhile.
@@ -325,6 +326,10 @@ impl Waiter for BarrierWait {
 
     fn next_tick(&self) -> Option<Instant> {
         self.events.as_ref().and_then(EventLoop::next_tick)
+    }
+
+    fn polls_because(&self) -> Option<PollReason> {
+        self.events.as_ref().and_then(EventLoop::polls_because)
     }
 
     fn last_chance(&mut self) -> Result<Option<Turn>> {

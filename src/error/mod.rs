@@ -493,12 +493,12 @@ impl Error {
         match &*self.0 {
             Repr::WouldBlock { .. } => io::ErrorKind::WouldBlock,
             Repr::TimedOut { .. } => io::ErrorKind::TimedOut,
-            Repr::Cancelled { .. } => io::ErrorKind::Other, // callers retry `Interrupted`
             Repr::NotRegularFile { .. }
             | Repr::CapacityMismatch { .. }
             | Repr::InvalidPermits { .. } => io::ErrorKind::InvalidInput,
             Repr::Corrupt { .. } => io::ErrorKind::InvalidData,
-            Repr::Broken { .. } => io::ErrorKind::Other,
+            // Not `Interrupted`, after which callers try again.
+            Repr::Cancelled { .. } | Repr::Broken { .. } => io::ErrorKind::Other,
             Repr::Unsupported { .. } => io::ErrorKind::Unsupported,
             Repr::Io { source, .. } => source.kind(),
         }

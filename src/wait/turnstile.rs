@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::hooks::{in_span, must_return};
 use super::deadline::now;
+use super::hooks::{in_span, must_return};
 use super::queue::WaitQueues;
 use super::queued_waiter::QueuedWaiter;
 use super::{

@@ -233,10 +233,11 @@ fn a_callback_that_panics_breaks_the_barrier() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("barrier");
-    let options = Options::new().on_wait(Duration::from_millis(1), |waiting| {
-        assert!(waiting.to_string().contains("barrier"), "{waiting}");
-        std::panic::resume_unwind(Box::new("it panicked"));
-    });
+    let options =
+        Options::new().on_wait(Duration::from_millis(1), Duration::from_millis(1), |waiting| {
+            assert!(waiting.to_string().contains("barrier"), "{waiting}");
+            std::panic::resume_unwind(Box::new("it panicked"));
+        });
     let barrier = options.open_barrier(&path, 2).unwrap();
     assert!(std::panic::catch_unwind(|| barrier.wait()).is_err());
     assert!(Barrier::open(&path, 2).unwrap().is_broken().unwrap());

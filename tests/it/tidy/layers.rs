@@ -146,7 +146,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("barrier/state.rs", &["access", "error", "file::lock_file", "sys"]),
     ("barrier/status.rs", &["error"]),
-    ("barrier/wait.rs", &["error", "wait"]),
+    ("barrier/wait.rs", &["error", "trace", "wait"]),
     ("event/mod.rs", &["cancel", "error", "file::marker", "options", "paths", "wait"]),
     ("event/announcement.rs", &["error", "file::marker"]),
     ("event/wait.rs", &["cancel", "error", "file::marker", "options", "trace", "wait"]),
