@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use crate::printable::printable;
+use crate::printable::{command_line, printable};
 use crate::process::HostProcess;
 use crate::sys::{self, Numbering, Owner};
 
@@ -92,7 +92,7 @@ impl Holder {
         &self.process.host
     }
 
-    /// Returns the holder's command line.
+    /// Returns the holder's command line, with words quoted as for a shell where necessary.
     #[must_use]
     pub fn command(&self) -> Option<&str> {
         self.command.as_deref()
@@ -139,7 +139,7 @@ impl Holder {
             std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
         Self {
             process: HostProcess::this(),
-            command: Some(printable(&command.join(" "))).filter(|text| !text.is_empty()),
+            command: Some(command_line(&command)).filter(|text| !text.is_empty()),
             label: label.map(printable),
             since: Some(SystemTime::now()),
             slot: None,
@@ -151,7 +151,7 @@ impl Holder {
     pub(crate) fn of_owner(owner: &Owner) -> Self {
         Self {
             process: HostProcess::of_owner(owner),
-            command: sys::command_of(owner.listed).as_deref().map(printable),
+            command: sys::command_of(owner.listed).map(|words| command_line(&words)),
             label: None,
             since: None,
             slot: None,

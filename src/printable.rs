@@ -29,6 +29,18 @@ pub(crate) fn printable(text: &str) -> String {
     out
 }
 
+/// Returns the words of a command as a line of shell, which is printable and may be cut.
+pub(crate) fn command_line(words: &[String]) -> String {
+    let is_plain = |word: &str| {
+        let is_plain = |c: char| c.is_alphanumeric() || "_@%+=:,./-".contains(c);
+        !word.is_empty() && word.chars().all(is_plain)
+    };
+    let quoted = words.iter().map(|word| {
+        if is_plain(word) { word.clone() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    });
+    printable(&quoted.collect::<Vec<_>>().join(" "))
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use proptest::prelude::{
@@ -45,6 +57,21 @@ pub(crate) mod tests {
 
     pub(crate) fn is_plain(text: &str) -> bool {
         !text.chars().any(|c| c.is_control() || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
+    }
+
+    #[test]
+    fn a_command_line_is_quoted_as_for_a_shell() {
+        limit!();
+        for (words, line) in [
+            (&["tar", "-cf", "b/\u{e4}.tar"][..], "tar -cf b/\u{e4}.tar"),
+            (&["sh", "-c", "echo 'a b' > f"], r"sh -c 'echo '\''a b'\'' > f'"),
+            (&["printf", "", "*"], "printf '' '*'"),
+            (&["a\nb"], r"'a\nb'"),
+            (&[], ""),
+        ] {
+            let words: Vec<_> = words.iter().map(ToString::to_string).collect();
+            assert_eq!(command_line(&words), line);
+        }
     }
 
     proptest::proptest! {

@@ -38,6 +38,6 @@ pub(crate) fn is_stopped(_pid: u32) -> bool {
     false
 }
 
-pub(crate) fn command_of(_pid: u32) -> Option<String> {
+pub(crate) fn command_of(_pid: u32) -> Option<Vec<String>> {
     None
 }

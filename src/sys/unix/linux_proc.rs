@@ -115,15 +115,14 @@ pub(crate) fn is_stopped(pid: u32) -> bool {
     matches!(Stat::of(pid), Ok(Stat { state: Some(b'T' | b't'), .. }))
 }
 
-/// The command line of a listed process, its words joined by spaces.
-pub(crate) fn command_of(pid: u32) -> Option<String> {
+/// The words of the command line of a listed process.
+pub(crate) fn command_of(pid: u32) -> Option<Vec<String>> {
     let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let words: Vec<_> = line
-        .split(|&byte| byte == 0)
-        .filter(|word| !word.is_empty())
-        .map(String::from_utf8_lossy)
-        .collect();
-    (!words.is_empty()).then(|| words.join(" "))
+    // A process that sets its own title pads it with zero bytes.
+    let used = line.len() - line.iter().rev().take_while(|byte| **byte == 0).count();
+    let words = line[..used].split(|&byte| byte == 0);
+    let words: Vec<_> = words.map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+    (used > 0).then_some(words)
 }
 
 // ----------------------------------------------------------------------------------------- locks
