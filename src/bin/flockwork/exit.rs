@@ -4,6 +4,8 @@ use std::io::Write as _;
 
 use flockwork::{Error, ErrorKind, Operation};
 
+use crate::holder_text;
+
 /// The result of a verb.
 pub(crate) type Outcome = Result<Exit, Failure>;
 
@@ -181,14 +183,22 @@ impl From<Error> for Failure {
     }
 }
 
-/// The text of an error with its holders, which the text of a failed try does not name.
+/// The text of an error with its holders, which the text of a failed try does not name. They are
+/// described by their jobs.
 fn text_with_holders(error: &Error) -> String {
-    match error.holders() {
+    let text = match error.holders() {
         [first, others @ ..] if error.is_would_block() => match others.len() {
             0 => format!("{error}: held by {first}"),
             more => format!("{error}: held by {first}, and {more} more"),
         },
         _ => error.to_string(),
+    };
+    let Some(first) = error.holders().first() else { return text };
+    match (first.command(), holder_text::job_of(first)) {
+        (Some(command), Some(job)) => {
+            text.replacen(&format!(" ({command})"), &format!(" ({})", job.line()), 1)
+        }
+        _ => text,
     }
 }
 

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use crate::exit::{Exit, Failure};
 
-/// The path of the semaphore with that name. Creates a missing directory, and checks that only this
-/// user can write to it.
-pub(crate) fn path(name: &OsStr) -> Result<PathBuf, Failure> {
-    let (path, directory) = locate(name)?;
+/// Creates the directory of the semaphore if it is missing, and checks that only this user can
+/// write to it.
+pub(crate) fn create_directory(name: &OsStr) -> Result<(), Failure> {
+    let (_, directory) = locate(name)?;
     create_private(&directory).map_err(|why| {
         let directory = directory.display();
         Failure::new(
@@ -17,12 +17,11 @@ pub(crate) fn path(name: &OsStr) -> Result<PathBuf, Failure> {
             format!("could not use the directory `{directory}` for --id: {why}"),
         )
         .hint("set XDG_RUNTIME_DIR to a private directory, or use PATH instead of --id")
-    })?;
-    Ok(path)
+    })
 }
 
-/// The same without creating or checking the directory.
-pub(crate) fn path_unchecked(name: &OsStr) -> Result<PathBuf, Failure> {
+/// The path of the semaphore with that name.
+pub(crate) fn path(name: &OsStr) -> Result<PathBuf, Failure> {
     locate(name).map(|(path, _)| path)
 }
 

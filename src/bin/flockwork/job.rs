@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 
 use crate::exit::{Exit, Failure, is_exhausted};
+use crate::holder_text::HeldJob;
 
 #[derive(Debug)]
 pub(crate) struct Job {
@@ -45,6 +46,16 @@ impl Job {
             removed_variable: None,
             is_shell: true,
             has_no_input: false,
+        }
+    }
+
+    /// The same as a holder's job is described.
+    pub(crate) fn as_held(&self) -> HeldJob {
+        match self.arguments.last() {
+            Some(string) if self.is_shell => HeldJob::Shell(string.clone()),
+            _ => HeldJob::Words(
+                [&self.program].into_iter().chain(&self.arguments).cloned().collect(),
+            ),
         }
     }
 

@@ -10,6 +10,7 @@ use flockwork::{LockGuard, RwLockReadGuard, RwLockWriteGuard};
 use crate::command_line;
 use crate::create_args::CreateArgs;
 use crate::exit::{Failure, Outcome};
+use crate::holder_text::quoted_path;
 use crate::job::Job;
 use crate::signals::Signals;
 use crate::wait_args::{Limit, WaitArgs};
@@ -87,6 +88,11 @@ pub(crate) fn run(arguments: &LockArgs) -> Outcome {
     Ok(exit)
 }
 
+/// The command to run.
+pub(crate) fn job(arguments: &LockArgs) -> Result<Job, Failure> {
+    path_and_job(arguments).map(|(_, job)| job)
+}
+
 /// The path to lock and the command to run.
 fn path_and_job(arguments: &LockArgs) -> Result<(&Path, Job), Failure> {
     let usage = |problem| command_line::usage("lock", problem);
@@ -122,7 +128,8 @@ fn acquire(arguments: &LockArgs, path: &Path) -> Result<Guard, Failure> {
     if let Some(label) = &arguments.label {
         options = options.label(label.to_string_lossy());
     }
-    let (options, progress) = wait.show_progress(options);
+    let progress = wait.progress(&quoted_path(path));
+    let options = progress.attach(options);
     let mut turnstile = path.as_os_str().to_os_string();
     turnstile.push(".gate");
     let limit = wait.limit();

@@ -18,8 +18,10 @@ mod create_args;
 mod duration;
 mod event;
 mod exit;
+mod holder_text;
 mod id;
 mod job;
+mod live_line;
 mod lock;
 mod man;
 mod once;
@@ -32,6 +34,7 @@ mod signals;
 mod status;
 mod usage_error;
 mod wait_args;
+mod wait_text;
 
 use args::{Cli, Verb};
 use clap::CommandFactory as _;
@@ -51,6 +54,7 @@ fn main() {
     if exit == Exit::Interrupted {
         signals::die_by_sigint();
     }
+    drop(live_line::erase());
     // Destructors could wait for other threads, which are still running.
     std::process::exit(exit.code())
 }

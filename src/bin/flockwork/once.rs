@@ -7,7 +7,8 @@ use flockwork::{Error, Once};
 
 use crate::command_line;
 use crate::create_args::CreateArgs;
-use crate::exit::{self, Exit, Outcome};
+use crate::exit::{self, Exit, Failure, Outcome};
+use crate::holder_text::quoted_path;
 use crate::job::Job;
 use crate::signals::{self, Signals};
 use crate::wait_args::{Limit, WaitArgs};
@@ -47,6 +48,12 @@ pub(crate) struct OnceArgs {
     words: Vec<OsString>,
 }
 
+/// The command to run.
+pub(crate) fn job(arguments: &OnceArgs) -> Result<Job, Failure> {
+    let (_, rest) = command_line::path_and_rest("once", &arguments.words, "")?;
+    Job::new(command_line::command("once", rest)?)
+}
+
 pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
     let no_path = "PATH and COMMAND are missing";
     let (path, rest) = command_line::path_and_rest("once", &arguments.words, no_path)?;
@@ -57,13 +64,14 @@ pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
     if let Some(label) = &arguments.label {
         options = options.label(label.to_string_lossy());
     }
-    let (options, progress) = wait.show_progress(options);
+    let progress = wait.progress(&quoted_path(path));
+    let options = progress.attach(options);
     if arguments.reset {
         if !words.is_empty() {
             return Err(command_line::usage("once", "--reset cannot be used with COMMAND"));
         }
+        signals::end_wait_on_signals()?;
         let once = options.open_once(path)?;
-        signals::end_on_signals()?;
         wait.run(&progress, wait.limit(), |limit| {
             Ok(match limit.timeout() {
                 Some(timeout) => once.reset_timeout(timeout),

@@ -1,14 +1,16 @@
 //! Parses the command line by the definitions in `args`.
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
 
 use crate::args::{Cli, Verb};
 use crate::exit::{Exit, Failure};
+use crate::holder_text::HeldJob;
 use crate::output;
-use crate::usage_error;
+use crate::{as_flock, lock, once, sem, usage_error};
 
 /// The result of parsing a command line.
 pub(crate) enum Parsed {
@@ -31,6 +33,25 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<Parsed, Failure> {
         }
         _ => Err(usage_error::failure(&error)),
     }
+}
+
+/// The job in the command line of a flockwork or flock(1). `None` if these words are neither, or
+/// run no job.
+pub(crate) fn job(words: &[OsString]) -> Option<HeldJob> {
+    let name = Path::new(words.first()?).file_name()?;
+    if name == "flock" {
+        return as_flock::job(words);
+    }
+    if name != "flockwork" {
+        return None;
+    }
+    let job = match parse_verb(words)? {
+        Verb::Lock(arguments) => lock::job(&arguments),
+        Verb::Sem(arguments) => sem::job(&arguments),
+        Verb::Once(arguments) => once::job(&arguments),
+        _ => return None,
+    };
+    job.ok().map(|job| job.as_held())
 }
 
 /// Parses with the definitions of the named verb alone: building those of all verbs takes a fifth

@@ -1,101 +1,136 @@
-//! The progress of a wait: a line on the standard error after a second, which a terminal shows
-//! live.
+//! The progress of a wait: a live line on a terminal, or else lines on the standard error at
+//! growing intervals.
 
-use std::io::IsTerminal as _;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use flockwork::Options;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use flockwork::{Holder, Options};
 
 use crate::exit::{Failure, print_error, printable};
+use crate::holder_text::HolderText;
+use crate::live_line::{self, Place};
+use crate::wait_text::WaitText;
 
-/// A shorter wait prints nothing.
-const DELAY: Duration = Duration::from_secs(1);
+/// A shorter wait prints nothing. The live line is drawn at this interval.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The columns that stay free at the end of the live line: the terminal prints `^C` there, and must
+/// not continue on the next line.
+const ECHO: usize = 3;
+
+/// The times at which a line is printed if there is no live line. After the last of them, a line is
+/// printed every hour.
+const LINES_AT: [Duration; 4] = [
+    Duration::from_secs(60),
+    Duration::from_secs(5 * 60),
+    Duration::from_secs(15 * 60),
+    Duration::from_secs(60 * 60),
+];
 
 /// Prints the progress of one wait. The callback that the library calls during the wait has a
 /// clone.
 #[derive(Clone)]
 pub(crate) struct Progress {
-    output: Arc<Output>,
+    /// The path or name of the primitive, as the user typed it.
+    subject: Arc<str>,
+    timeout: Option<Duration>,
     quiet: bool,
     verbose: bool,
     start: Instant,
-}
-
-#[derive(Default)]
-struct Output {
-    has_printed: AtomicBool,
-    live_line: Mutex<Option<ProgressBar>>,
+    /// How long the wait must have lasted for a live line.
+    delay: Duration,
+    /// How long the wait must have lasted for the next line.
+    next_line: Arc<Mutex<Duration>>,
 }
 
 impl Progress {
-    pub(crate) fn new(quiet: bool, verbose: bool) -> Self {
-        Self { output: Arc::default(), quiet, verbose, start: Instant::now() }
+    pub(crate) fn new(
+        subject: &str,
+        timeout: Option<Duration>,
+        quiet: bool,
+        verbose: bool,
+    ) -> Self {
+        Self {
+            subject: subject.into(),
+            timeout,
+            quiet,
+            verbose,
+            start: Instant::now(),
+            delay: INTERVAL,
+            next_line: Arc::new(Mutex::new(INTERVAL)),
+        }
+    }
+
+    /// The same, but unless `-v` is given, nothing is printed before this time.
+    pub(crate) fn after(mut self, delay: Duration) -> Self {
+        if !self.verbose {
+            self.delay = delay;
+            *self.next_line.lock().unwrap_or_else(PoisonError::into_inner) = delay;
+        }
+        self
     }
 
     pub(crate) fn attach(&self, options: Options) -> Options {
-        if self.quiet {
-            return options;
-        }
-        let this = self.clone();
-        options.on_wait(DELAY, DELAY, move |waiting| this.show(&waiting.to_string()))
+        let subject = self.subject.to_string();
+        self.attach_subject(options, move || Some(subject.clone()))
     }
 
-    /// The same with a line that `text` returns; `None` prints nothing.
-    pub(crate) fn attach_text(
+    /// The same with a subject that changes during the wait; `None` prints nothing.
+    pub(crate) fn attach_subject(
         &self,
         options: Options,
-        text: impl Fn() -> Option<String> + Send + Sync + 'static,
+        subject: impl Fn() -> Option<String> + Send + Sync + 'static,
     ) -> Options {
         if self.quiet {
             return options;
         }
         let this = self.clone();
-        options.on_wait(DELAY, DELAY, move |_| {
-            if let Some(text) = text() {
-                this.show(&text);
-            }
+        options.on_wait(INTERVAL, INTERVAL, move |waiting| {
+            this.show(|| Some((subject()?, waiting.holders())));
         })
     }
 
     /// With `-v`, prints before the wait why the first attempt failed.
     pub(crate) fn would_block(&self, failure: &Failure) {
-        if self.verbose && !self.output.has_printed.swap(true, Ordering::Relaxed) {
+        if self.verbose {
             print_error(&format!("{}; waiting", failure.message()));
+            *self.next_line.lock().unwrap_or_else(PoisonError::into_inner) = LINES_AT[0];
         }
     }
 
-    fn show(&self, waiting: &str) {
-        if !std::io::stderr().is_terminal() {
-            if !self.output.has_printed.swap(true, Ordering::Relaxed) {
-                print_error(waiting);
-            }
+    /// Shows the subject and the holders, which are looked up only if they are shown.
+    fn show(&self, look_up: impl FnOnce() -> Option<(String, Vec<Holder>)>) {
+        let elapsed = self.start.elapsed();
+        if elapsed < self.delay {
             return;
         }
-        let mut live = self.output.live_line.lock().unwrap_or_else(PoisonError::into_inner);
-        let bar = live.get_or_insert_with(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            let style = ProgressStyle::with_template("{spinner} flockwork: {wide_msg}");
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-            bar
-        });
-        bar.set_message(printable(waiting));
-        bar.tick();
+        let place = live_line::place();
+        if place == Place::Nowhere || place == Place::Lines && !self.is_line_due(elapsed) {
+            return;
+        }
+        let Some((subject, holders)) = look_up() else { return };
+        let holders = holders.iter().map(HolderText::of).collect();
+        let text = WaitText { subject, elapsed, timeout: self.timeout, holders };
+        match place {
+            Place::Live(columns) => {
+                live_line::draw(&printable(&text.fit(columns.saturating_sub(ECHO))));
+            }
+            _ => print_error(&text.full()),
+        }
     }
 
-    /// Removes the live line at the end of a wait.
-    pub(crate) fn clear(&self) {
-        let live = self.output.live_line.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(bar) = live {
-            bar.finish_and_clear();
+    fn is_line_due(&self, elapsed: Duration) -> bool {
+        let mut next = self.next_line.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = elapsed >= *next;
+        if is_due {
+            *next = line_after(elapsed);
         }
+        is_due
     }
 
     /// With `-v`, prints the outcome of a wait and how long it took.
     pub(crate) fn ended(&self, outcome: &str) {
-        self.clear();
+        drop(live_line::erase());
         if self.verbose {
             print_error(&format!("{outcome} after {} s", seconds(self.waited())));
         }
@@ -118,8 +153,38 @@ impl Progress {
     }
 }
 
+/// The time of the line that follows one printed after `elapsed`.
+fn line_after(elapsed: Duration) -> Duration {
+    let listed = LINES_AT.into_iter().find(|at| *at > elapsed);
+    listed.unwrap_or(elapsed + LINES_AT[LINES_AT.len() - 1])
+}
+
 /// Seconds with three decimals below one second, and one above.
 pub(crate) fn seconds(duration: Duration) -> String {
     let digits = if duration < Duration::from_secs(1) { 3 } else { 1 };
     format!("{:.digits$}", duration.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_printed_at_growing_intervals() {
+        limit!();
+        let mut minutes = Vec::new();
+        let mut elapsed = INTERVAL;
+        for _ in 0..6 {
+            elapsed = line_after(elapsed);
+            minutes.push(elapsed.as_secs() / 60);
+        }
+        assert_eq!(minutes, [1, 5, 15, 60, 120, 180]);
+        let progress = Progress::new("f", None, false, false);
+        assert!(!progress.is_line_due(Duration::from_millis(999)));
+        assert!(progress.is_line_due(INTERVAL));
+        assert!(!progress.is_line_due(Duration::from_secs(59)));
+        assert!(progress.is_line_due(Duration::from_secs(61)));
+        let late = progress.after(Duration::from_secs(10));
+        assert!(!late.is_line_due(Duration::from_secs(9)) && late.is_line_due(LINES_AT[0]));
+    }
 }

@@ -59,7 +59,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) fn run(arguments: &StatusArgs) -> Outcome {
     let mut paths = arguments.paths.clone();
     for name in &arguments.id {
-        paths.push(crate::id::path_unchecked(name)?);
+        paths.push(crate::id::path(name)?);
     }
     if paths.is_empty() {
         return Err(command_line::usage("status", "PATH or --id NAME is missing"));

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use flockwork::Options;
 
 use crate::exit::{Exit, Failure};
+use crate::live_line;
 use crate::progress::Progress;
 
 #[derive(Debug, Args)]
@@ -75,10 +75,9 @@ impl WaitArgs {
         }
     }
 
-    /// Options with which a wait prints its progress after a second.
-    pub(crate) fn show_progress(&self, options: Options) -> (Options, Progress) {
-        let progress = Progress::new(self.quiet, self.verbose);
-        (progress.attach(options), progress)
+    /// The progress of a wait for `subject`, as the user typed it, which begins now.
+    pub(crate) fn progress(&self, subject: &str) -> Progress {
+        Progress::new(subject, self.seconds, self.quiet, self.verbose)
     }
 
     /// Tries once or waits, as these options say. With `-v`, the first attempt does not wait, and
@@ -97,7 +96,7 @@ impl WaitArgs {
             }
         }
         let result = result.unwrap_or_else(|| attempt(limit));
-        progress.clear();
+        drop(live_line::erase());
         result.map_err(|failure| match limit {
             Limit::Now => self.adjust(failure),
             _ => self.adjust(failure.after_a_wait()),

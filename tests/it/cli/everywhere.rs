@@ -329,7 +329,7 @@ fn a_failed_acquisition_names_the_holder_and_sets_the_code() {
     let mut stderr = std::io::BufReader::new(waiting.stderr.take().unwrap());
     let mut line = String::new();
     std::io::BufRead::read_line(&mut stderr, &mut line).unwrap();
-    assert!(line.starts_with("flockwork: waiting for `"), "{line}");
+    assert!(line.starts_with("flockwork: waiting for f 0:"), "{line}");
     assert!(line.contains("nightly backup"), "{line}");
     drop(holding);
     assert_eq!(waiting.wait().unwrap().code(), Some(5));

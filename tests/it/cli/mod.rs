@@ -44,6 +44,9 @@ mod signals;
 // Linux only: sh, strace, namespaces.
 #[cfg(target_os = "linux")]
 mod status;
+// Linux only: terminals of Python.
+#[cfg(target_os = "linux")]
+mod terminal;
 // Linux only: the jobs are shell scripts.
 #[cfg(target_os = "linux")]
 mod waiting;

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 
 use crate::cli::command::{Ran, flockwork, run};
+use crate::cli::terminal::on_a_terminal;
 use crate::support::eventually;
 use crate::support::running::{Running, Start as _};
 
@@ -133,58 +134,6 @@ fn a_job_inherits_only_ignored_signals() {
     Ran::of(&mut ignoring).expect(7, "");
 }
 
-/// Runs a Python script on a separate terminal.
-fn on_a_terminal(dir: &std::path::Path, script: &str) -> Ran {
-    let library = r#"
-import os, pty, re, sys, time, signal, select
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-signal.signal(signal.SIGQUIT, signal.SIG_DFL)
-def start(*words):
-    pid, fd = pty.fork()
-    if pid == 0:
-        os.execv(sys.argv[1], ["flockwork", *words])
-    return pid, fd
-def read(fd, until, text=b""):
-    end = time.time() + 60
-    while until not in text:
-        if not select.select([fd], [], [], max(0, end - time.time()))[0]:
-            raise SystemExit(f"no {until!r} in {text!r}")
-        try:
-            text += os.read(fd, 4096)
-        except OSError:
-            break
-    return text
-def until(what, condition):
-    end = time.time() + 60
-    while not condition():
-        if time.time() > end:
-            raise SystemExit("never " + what)
-        time.sleep(0.01)
-def settled(pid):
-    # A signal during the start of the job may be forwarded although the terminal has sent it to the
-    # job too. The start is over when the main thread has blocked signals again.
-    mask = lambda: [line for line in open(f"/proc/{pid}/status") if line.startswith("SigBlk")][0].split()[1]
-    until("settled", lambda: int(mask(), 16) & 2)
-def rest(fd, text=b""):
-    while True:
-        try:
-            more = os.read(fd, 4096)
-        except OSError:
-            return text
-        if not more:
-            return text
-        text += more
-"#;
-    let mut python = Command::new("timeout");
-    python.args(["100", "python3"]).args([
-        "-c",
-        &format!("{library}{script}"),
-        env!("CARGO_BIN_EXE_flockwork"),
-    ]);
-    python.current_dir(dir).env("TERM", "xterm");
-    Ran::of(&mut python)
-}
-
 #[test]
 fn ctrl_c_reaches_the_job_once() {
     limit!();
@@ -226,26 +175,6 @@ assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
 
 # Ctrl-Z stops both. If the job ignores it, flockwork continues. Both run under a shell, since the
 # terminal cannot stop an orphaned process group.
-def start_under_a_shell(*words):
-    reader, writer = os.pipe()
-    shell, fd = pty.fork()
-    if shell == 0:
-        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-        pid = os.fork()
-        if pid == 0:
-            os.setpgid(0, 0)
-            os.tcsetpgrp(0, os.getpid())
-            signal.signal(signal.SIGTTOU, signal.SIG_DFL)
-            os.execv(sys.argv[1], ["flockwork", *words])
-        os.write(writer, str(pid).encode())
-        while True:
-            status = os.waitpid(pid, os.WUNTRACED)[1]
-            if not os.WIFSTOPPED(status):
-                os._exit(os.waitstatus_to_exitcode(status))
-    os.close(writer)
-    return shell, int(os.read(reader, 100)), fd
-def is_stopped(pid):
-    return open(f"/proc/{pid}/stat").read().rsplit(") ")[1][0] == "T"
 shell, pid, fd = start_under_a_shell("lock", "f", "sh", "-c", "echo job $$ runs; exec sleep 1000")
 job = int(read(fd, b"runs").split(b"job ")[1].split()[0])
 for _ in range(3):
@@ -305,48 +234,6 @@ print("ok")
 "#,
     );
     assert_eq!((ran.code, &*ran.out), (Some(0), "ok\n"), "{ran:?}");
-}
-
-#[test]
-fn a_terminal_shows_a_live_line_that_is_removed() {
-    limit!();
-    if !crate::support::has("python3", &["-c", "import pty"]) {
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let holding =
-        crate::cli::command::Holding::start(dir.path(), &["lock", "--label", "nightly", "f"]);
-    let waiting = crate::support::running::scope(|scope| {
-        let waiting = scope.spawn(|| {
-            on_a_terminal(
-                dir.path(),
-                r#"
-pid, fd = start("lock", "f", "echo", "acquired")
-text = read(fd, b"waiting for")
-text = read(fd, b"nightly", text)
-def two_seconds():
-    global text
-    if select.select([fd], [], [], 0)[0]:
-        text += os.read(fd, 4096)
-    return re.search(rb"for ([2-9]|[0-9]{2,})[.]", text)
-until("shown for two seconds", two_seconds)
-open("seen", "w").close()
-text = rest(fd, text)
-assert text.endswith(b"acquired\r\n"), text
-assert b"\n" not in text[:-10], text         # one line, which is drawn again
-assert b"\r\x1b[2K" in text[-30:], text      # and removed
-assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-print("ok")
-"#,
-            )
-        });
-        eventually("the progress is shown", || {
-            dir.path().join("seen").exists() || waiting.is_finished()
-        });
-        holding.end();
-        waiting.join().unwrap()
-    });
-    assert_eq!((waiting.code, &*waiting.out), (Some(0), "ok\n"), "{waiting:?}");
 }
 
 #[test]

@@ -137,7 +137,8 @@ fn line<'a>(verb: &'a Verb, options: &'a [&'a str]) -> Vec<&'a str> {
 /// The lines without hints and without the progress, which any verb prints if a loaded machine
 /// makes it wait for a second.
 fn without_progress(stderr: &str) -> Vec<&str> {
-    let is_shown = |line: &&str| !line.contains(": waiting for `") && !line.starts_with("hint: ");
+    let is_shown =
+        |line: &&str| !line.starts_with("flockwork: waiting for ") && !line.starts_with("hint: ");
     stderr.lines().filter(is_shown).collect()
 }
 
@@ -239,36 +240,36 @@ fn only_the_missing_events_of_several_are_named() {
     }
     crate::support::running::scope(|scope| {
         for (words, waiting, end) in [
-            (&["a", "b"][..], "waiting for `{b}` for ", "waiting for `{b}`: it was not set"),
+            (&["a", "b"][..], "waiting for {b} 0:", "waiting for `{b}`: it was not set"),
             (
                 &["--all", "a", "b", "c", "d"],
-                "waiting for `{b}` and 1 other for ",
+                "waiting for {b} and 1 other 0:",
                 "waiting for `{b}`: it was not set, nor was 1 other",
             ),
             (
                 &["b", "d", "e"],
-                "waiting for `{b}` and 2 others for ",
+                "waiting for {b} and 2 others 0:",
                 "waiting for `{b}`: it was not set, nor were 2 others",
             ),
             (
                 &["--any", "b", "d"],
-                "waiting for `{b}` or 1 other for ",
+                "waiting for {b} or 1 other 0:",
                 "waiting for `{b}`: it was not set, nor was 1 other",
             ),
+            (&["--exists", "a", "d"], "waiting for {d} 0:", "waiting for `{d}`: it was not set"),
             (
-                &["--exists", "a", "d"],
-                "waiting for `{d}` for ",
-                "waiting for `{d}`: it was not set",
+                &["--cleared", "b", "c"],
+                "waiting for {c} to be cleared 0:",
+                "waiting for `{c}` to be cleared",
             ),
-            (&["--cleared", "b", "c"], "waiting for `{c}` for ", "waiting for `{c}` to be cleared"),
             (
                 &["--cleared", "--all", "d", "a", "c"],
-                "waiting for `{a}` and 1 other for ",
+                "waiting for {a} and 1 other to be cleared 0:",
                 "waiting for `{a}` and 1 other to be cleared",
             ),
             (
                 &["--cleared", "--any", "a", "c"],
-                "waiting for `{a}` or 1 other for ",
+                "waiting for {a} or 1 other to be cleared 0:",
                 "waiting for `{a}` or 1 other to be cleared",
             ),
         ] {
@@ -285,7 +286,8 @@ fn only_the_missing_events_of_several_are_named() {
                 BufReader::new(waits.stderr.take().unwrap()).read_line(&mut line).unwrap();
                 waits.kill().unwrap();
                 waits.wait().unwrap();
-                assert!(line.contains(&named(waiting)), "{words:?}: {line}");
+                let waiting = format!("flockwork: {}", waiting.replace(['{', '}'], ""));
+                assert!(line.starts_with(&waiting), "{words:?}: {line}");
                 let words = [&["event", "wait", "-w", "0.5"], words].concat();
                 let ran = run(dir, &words).expect(75, "");
                 let stderr = without_progress(&ran.err);

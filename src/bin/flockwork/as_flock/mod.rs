@@ -25,6 +25,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::exit::{Exit, Failure, Outcome, printable};
+use crate::holder_text::HeldJob;
 use crate::job::Job;
 use crate::output;
 use crate::signals::{self, Signals};
@@ -48,6 +49,17 @@ pub(crate) fn name(words: &[OsString]) -> Option<String> {
     let file = Path::new(words.first()?).file_name()?;
     let is_flock = file == "flock" || file.eq_ignore_ascii_case(OsStr::new("flock.exe"));
     is_flock.then(|| "flock".to_string())
+}
+
+/// The job in a command line of flock(1), if there is one.
+pub(crate) fn job(words: &[OsString]) -> Option<HeldJob> {
+    match args::parse(words.iter().skip(1).cloned()) {
+        Ok(Parsed::Request(Request { job, .. })) => match job? {
+            JobSource::Words(words) => Some(HeldJob::Words(words)),
+            JobSource::Shell(string) => Some(HeldJob::Shell(string)),
+        },
+        _ => None,
+    }
 }
 
 /// Runs flock(1). All messages begin with `name`.

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use flockwork::{Event, Options};
 
+use super::pending::Pending;
 use super::wait::EventWaitArgs;
 use super::{open, print_path};
 use crate::exit::{Exit, Failure, Outcome, WAIT};
-use crate::progress::{Progress, seconds};
+use crate::progress::seconds;
 use crate::wait_args::Limit;
 
 /// Waits for several events to be cleared; the library waits for one.
@@ -91,21 +92,14 @@ impl ClearedWait {
 
 pub(super) fn wait_for_several(arguments: &EventWaitArgs, options: &Options) -> Outcome {
     let wait = &arguments.wait;
-    let progress = Progress::new(wait.quiet, wait.verbose);
+    let progress = wait.progress("");
     let open_all = |options: &Options| {
         arguments.paths.iter().map(|path| open(path, options)).collect::<Result<Vec<_>, Failure>>()
     };
     let is_any = arguments.any;
-    let checked = ClearedWait { events: open_all(options)?, is_any };
-    let (callback_progress, start) = (progress.clone(), Instant::now());
-    let text = move || {
-        let is_any_set = checked.events.iter().any(|event| event.is_set().unwrap_or(true));
-        is_any_set.then(|| {
-            let waited = start.elapsed().as_secs_f64();
-            format!("waiting for {} for {waited:.1} s", checked.description())
-        })
-    };
-    let events = open_all(&callback_progress.attach_text(options.clone(), text))?;
+    let pending = Pending::open(&arguments.paths, options, is_any, true)?;
+    let start = Instant::now();
+    let events = open_all(&progress.attach_subject(options.clone(), move || pending.subject()))?;
     let waiting = ClearedWait { events, is_any };
     let index = wait.run(&progress, wait.limit(), |limit| {
         let cleared = if is_any { waiting.until_any(limit) } else { waiting.until_all(limit) };

@@ -1,6 +1,7 @@
 //! `flockwork event`: sets, clears and queries events, and waits for them.
 
 mod cleared;
+mod pending;
 mod wait;
 
 use std::ffi::OsString;
@@ -62,7 +63,10 @@ pub(crate) enum EventVerb {
 }
 
 pub(crate) fn run(verb: &EventVerb) -> Outcome {
-    signals::end_on_signals()?;
+    match verb {
+        EventVerb::Wait(_) => signals::end_wait_on_signals()?,
+        _ => signals::end_on_signals()?,
+    }
     match verb {
         EventVerb::Set { path, data, new, create } => {
             let event = open(path, &create.options())?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use flockwork::Event;
 
+use super::pending::Pending;
 use super::{cleared, open, print_path};
 use crate::command_line;
 use crate::create_args::CreateArgs;
@@ -56,7 +57,9 @@ pub(super) fn run(arguments: &EventWaitArgs) -> Outcome {
     if arguments.cleared && paths.len() > 1 {
         return cleared::wait_for_several(arguments, &options);
     }
-    let (options, progress) = wait.show_progress(options);
+    let (plain, progress) = (options.clone(), wait.progress(""));
+    let pending = Pending::open(paths, &plain, arguments.any, arguments.cleared)?;
+    let options = progress.attach_subject(options, move || pending.subject());
     let open = |path: &PathBuf| {
         open(path, &options).map_err(|failure| match failure.exit {
             Exit::CannotOpen if !arguments.consume && !arguments.exists && path.exists() => {

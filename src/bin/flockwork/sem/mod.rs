@@ -8,6 +8,7 @@ mod background;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use flockwork::{ErrorKind, Options, Permit, Semaphore};
@@ -15,6 +16,7 @@ use flockwork::{ErrorKind, Options, Permit, Semaphore};
 use crate::command_line;
 use crate::create_args::CreateArgs;
 use crate::exit::{Exit, Failure, NAME_FIRST, Outcome};
+use crate::holder_text::{quoted, quoted_path};
 use crate::id;
 use crate::job::Job;
 use crate::permits::PermitCount;
@@ -99,8 +101,20 @@ pub(crate) struct SemArgs {
     words: Vec<OsString>,
 }
 
+/// How long a job waits before its progress is shown. A wait is normal here, and many jobs often
+/// wait at the same time.
+const DELAY: Duration = Duration::from_secs(10);
+
+/// The command to run.
+pub(crate) fn job(arguments: &SemArgs) -> Result<Job, Failure> {
+    Job::new(path_and_command(arguments)?.1)
+}
+
 pub(crate) fn run(arguments: &SemArgs) -> Outcome {
     let (path, words) = path_and_command(arguments)?;
+    if let Some(name) = &arguments.id {
+        id::create_directory(name)?;
+    }
     let usage = |problem| command_line::usage("sem", problem);
     if arguments.drain {
         if !words.is_empty() {
@@ -148,6 +162,14 @@ fn path_and_command(arguments: &SemArgs) -> Result<(PathBuf, &[OsString]), Failu
     let no_path = "PATH or --id NAME is missing";
     let (path, rest) = command_line::path_and_rest("sem", &arguments.words, no_path)?;
     Ok((path.into(), command_line::command("sem", rest)?))
+}
+
+/// The semaphore as the user typed it.
+fn subject(arguments: &SemArgs, path: &Path) -> String {
+    match &arguments.id {
+        Some(name) => format!("--id {}", quoted([name].into_iter())),
+        None => quoted_path(path),
+    }
 }
 
 fn open(arguments: &SemArgs, path: &Path, options: &Options) -> Result<Semaphore, Failure> {
@@ -214,7 +236,8 @@ fn acquire(arguments: &SemArgs, path: &Path) -> Result<Permit, Failure> {
     if let Some(label) = &arguments.label {
         options = options.label(label.to_string_lossy());
     }
-    let (options, progress) = wait.show_progress(options);
+    let progress = wait.progress(&subject(arguments, path)).after(DELAY);
+    let options = progress.attach(options);
     let semaphore = open(arguments, path, &options)?;
     let permits = arguments.permits;
     let permit = acquire_many(wait, &progress, wait.limit(), &semaphore, permits)?;
@@ -246,9 +269,10 @@ fn drain(arguments: &SemArgs, path: &Path) -> Outcome {
     if !path.try_exists().unwrap_or(true) {
         return Ok(Exit::Success); // the semaphore was never used
     }
-    let (options, progress) = wait.show_progress(Options::new());
+    let progress = wait.progress(&subject(arguments, path)).after(DELAY);
+    let options = progress.attach(Options::new());
+    signals::end_wait_on_signals()?;
     let semaphore = options.open_existing_semaphore(path)?;
-    signals::end_on_signals()?;
     let limit = wait.limit();
     loop {
         let all = semaphore.capacity()?;

@@ -17,7 +17,7 @@ mod unix;
 mod non_unix;
 
 #[cfg(unix)]
-pub(crate) use self::unix::{Signals, die_by_sigint, end_on_signals};
+pub(crate) use self::unix::{Signals, die_by_sigint, end_on_signals, end_wait_on_signals};
 
 #[cfg(not(unix))]
-pub(crate) use self::non_unix::{Signals, die_by_sigint, end_on_signals};
+pub(crate) use self::non_unix::{Signals, die_by_sigint, end_on_signals, end_wait_on_signals};

@@ -86,5 +86,10 @@ pub(crate) fn end_on_signals() -> Result<(), Failure> {
     Ok(())
 }
 
+/// The same for a verb that waits.
+pub(crate) fn end_wait_on_signals() -> Result<(), Failure> {
+    end_on_signals()
+}
+
 /// Has no effect, since only the exit code reports an interrupt.
 pub(crate) fn die_by_sigint() {}

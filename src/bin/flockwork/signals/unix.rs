@@ -279,6 +279,15 @@ fn is_stopped_by_tstp(_status: &rustix::process::WaitIdStatus) -> bool {
     true
 }
 
+/// Handles signals for a verb that waits and runs no command: on a terminal, they erase the live
+/// line before their default action.
+pub(crate) fn end_wait_on_signals() -> Result<(), Failure> {
+    if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+        return Signals::install().map(drop);
+    }
+    end_on_signals()
+}
+
 /// In a container, lets signals end a verb that runs no command. The kernel discards unhandled
 /// signals to the first process of a pid namespace, so handlers end this process, with the exit
 /// code that a shell reports. Ignored signals stay ignored. A program that replaces this process
@@ -318,6 +327,9 @@ fn apply_default_action(signal: Signal, has_handlers: bool) {
     if signal == Signal::SIGCONT {
         return; // the kernel has continued the process already
     }
+    // A stopped process must not leave a line on the terminal either. No line is drawn until this
+    // process continues.
+    let _line = crate::live_line::erase();
     if std::process::id() == 1 && signal != Signal::SIGTSTP {
         // The kernel discards a raised signal in the first process of a container.
         std::process::exit(128 + signal as i32);
