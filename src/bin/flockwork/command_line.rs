@@ -1,10 +1,12 @@
-//! `PATH [--] COMMAND [ARG]...`, which ends the command line of most verbs. Options end at the
-//! first of these words.
+//! `PATH [--] COMMAND [ARG]...`, which ends the command line of most verbs. Options may also stand
+//! between PATH and COMMAND.
 
 use std::ffi::OsString;
 use std::path::Path;
 
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
+use crate::holder_text::quoted;
+use crate::job::Job;
 
 /// Splits the words into the path and the rest. Without words, the error is `no_path`.
 pub(crate) fn path_and_rest<'a>(
@@ -19,18 +21,68 @@ pub(crate) fn path_and_rest<'a>(
     }
 }
 
-/// The words of the command, if there are any. A first word that looks like an option is an error
-/// unless it follows `--`.
-pub(crate) fn command<'a>(verb: &str, rest: &'a [OsString]) -> Result<&'a [OsString], Failure> {
-    match rest {
-        [separator, words @ ..] if separator == "--" => Ok(words),
-        [word, ..] if word.as_encoded_bytes().starts_with(b"-") => {
-            let word = word.to_string_lossy();
-            Err(usage(verb, &format!("unexpected option `{word}` where the command begins"))
-                .hint("put options before the path, or `--` before a command that begins with `-`"))
-        }
-        words => Ok(words),
+/// The command to run: `shell`, which is the STRING of `-c`, or the words that follow the path.
+pub(crate) fn job(
+    verb: &str,
+    rest: &[OsString],
+    shell: Option<&OsString>,
+) -> Result<Option<Job>, Failure> {
+    let words = match rest {
+        [separator, words @ ..] if separator == "--" => words,
+        words => words,
+    };
+    match (shell, words) {
+        (Some(string), []) => Ok(Some(Job::shell(string))),
+        (Some(_), _) => Err(usage(verb, "-c STRING cannot be used with COMMAND")),
+        (None, []) => Ok(None),
+        (None, words) => Job::new(words).map(Some),
     }
+}
+
+/// The error of a verb that has a path and no command.
+pub(crate) fn command_missing(verb: &str, path: &Path) -> Failure {
+    let failure = usage(verb, "COMMAND is missing");
+    let name = path.display();
+    if path.to_str().is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit())) {
+        return failure.hint(format!(
+            "to lock descriptor {name} for a shell, use `flock {name}`: flock(1), or this program \
+             under the name `flock`"
+        ));
+    }
+    if is_program_instead(path) {
+        return failure.hint(format!(
+            "`{name}` was taken as PATH; give a path first, as in `flockwork {verb} PATH {name}`"
+        ));
+    }
+    failure
+}
+
+/// Checks that the command can be found before a file is created at `path`. If something exists
+/// there, the command may be missing until the holder of the lock has created it.
+pub(crate) fn check(verb: &str, path: &Path, job: &Job) -> Result<(), Failure> {
+    if std::fs::symlink_metadata(path).is_ok() {
+        return Ok(());
+    }
+    job.check().map_err(|failure| {
+        if failure.exit != Exit::CannotRun || !is_program_instead(path) {
+            return failure;
+        }
+        let (name, program) = (path.display(), job.program().to_string_lossy());
+        let line = quoted([path.as_os_str().to_os_string()].iter().chain(job.words()));
+        failure.hint(format!(
+            "`{name}` was taken as PATH and `{program}` as COMMAND; give a path first, as in \
+             `flockwork {verb} PATH {line}`"
+        ))
+    })
+}
+
+/// Whether a path is the name of a program and of no file, so that the user probably meant the
+/// program.
+fn is_program_instead(path: &Path) -> bool {
+    let name = path.as_os_str();
+    !name.as_encoded_bytes().contains(&b'/')
+        && std::fs::symlink_metadata(path).is_err()
+        && Job::new(&[name.to_os_string()]).is_ok_and(|job| job.check().is_ok())
 }
 
 /// A usage error with a pointer to the verb's help.

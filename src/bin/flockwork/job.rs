@@ -53,9 +53,7 @@ impl Job {
     pub(crate) fn as_held(&self) -> HeldJob {
         match self.arguments.last() {
             Some(string) if self.is_shell => HeldJob::Shell(string.clone()),
-            _ => HeldJob::Words(
-                [&self.program].into_iter().chain(&self.arguments).cloned().collect(),
-            ),
+            _ => HeldJob::Words(self.words().cloned().collect()),
         }
     }
 
@@ -68,6 +66,41 @@ impl Job {
     pub(crate) fn without_environment(mut self, name: &'static str) -> Self {
         self.removed_variable = Some(name);
         self
+    }
+
+    /// The program and its arguments.
+    pub(crate) fn words(&self) -> impl Iterator<Item = &OsString> {
+        [&self.program].into_iter().chain(&self.arguments)
+    }
+
+    /// Checks that the program exists and that this user may run it, as far as that is known before
+    /// it is run.
+    #[cfg(unix)]
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        if self.is_path() {
+            return match std::fs::metadata(&self.program) {
+                Ok(_) if is_executable(Path::new(&self.program)) => Ok(()),
+                Ok(_) => Err(self.failed(&io::ErrorKind::PermissionDenied.into())),
+                Err(error) => Err(self.failed(&error)),
+            };
+        }
+        let path = std::env::var_os("PATH");
+        // Without the variable, the system decides where a program is looked up.
+        let Some(path) = path else { return Ok(()) };
+        let files = || std::env::split_paths(&path).map(|directory| directory.join(&self.program));
+        if files().any(|file| is_executable(&file)) {
+            return Ok(());
+        }
+        let exists = files().any(|file| file.exists());
+        let kind = if exists { io::ErrorKind::PermissionDenied } else { io::ErrorKind::NotFound };
+        Err(self.failed(&kind.into()))
+    }
+
+    /// The system adds extensions to the name, so only running the program shows whether it exists.
+    #[cfg(not(unix))]
+    #[expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "same signature as on Unix")]
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        Ok(())
     }
 
     /// Gives the command an empty standard input.
@@ -152,7 +185,7 @@ impl Job {
                 None if !self.is_path() => {
                     let failure = failure("there is no program of that name in PATH");
                     if name.contains(|letter: char| " \t\n|&;<>()$`*?'\"".contains(letter)) {
-                        return failure.hint("to run a line of shell, use `sh -c LINE`");
+                        return failure.hint("use -c for a shell string");
                     }
                     failure
                 }
@@ -194,14 +227,12 @@ impl Job {
 
     #[cfg(unix)]
     fn permission_failure(&self, failure: &dyn Fn(&str) -> Failure) -> Failure {
-        use rustix::fs::{Access, access};
         let Some(file) = self.file() else {
             return failure("this user may not search a directory of its path");
         };
         if file.is_dir() {
             return failure("it is a directory").hint("give the command after the path");
         }
-        let is_executable = |file: &Path| access(file, Access::EXEC_OK).is_ok() && !file.is_dir();
         if is_noexec(&file) {
             return failure(
                 "its file system is mounted without permission to run programs (noexec)",
@@ -224,6 +255,13 @@ impl Job {
     fn permission_failure(&self, failure: &dyn Fn(&str) -> Failure) -> Failure {
         failure("permission denied by the system")
     }
+}
+
+/// Whether this user may run the file.
+#[cfg(unix)]
+fn is_executable(file: &Path) -> bool {
+    use rustix::fs::{Access, access};
+    access(file, Access::EXEC_OK).is_ok() && !file.is_dir()
 }
 
 /// Whether the file is on a file system that is mounted with `noexec`.

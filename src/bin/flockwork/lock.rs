@@ -1,6 +1,6 @@
 //! `flockwork lock`: runs a command while holding a lock, exclusive or shared.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
@@ -39,9 +39,24 @@ pub(crate) struct LockArgs {
     #[command(flatten)]
     wait: WaitArgs,
 
+    /// The same as --timeout, for scripts written for flock(1)
+    #[arg(
+        long = "wait",
+        value_name = "SECS",
+        value_parser = crate::duration::parse,
+        allow_negative_numbers = true,
+        hide = true,
+        conflicts_with_all = ["seconds", "now"]
+    )]
+    flock_wait: Option<Duration>,
+
     /// Do not let the command inherit the lock, so that only flockwork holds it
     #[arg(short = 'o', long)]
     close: bool,
+
+    /// Replace flockwork by the command, which then holds the lock (without a record)
+    #[arg(short = 'F', long, conflicts_with_all = ["close", "label"])]
+    no_fork: bool,
 
     /// Show TEXT to waiters and in `flockwork status`
     #[arg(long, value_name = "TEXT")]
@@ -61,7 +76,7 @@ pub(crate) struct LockArgs {
     /// The lock file, which is created with its directories if it is missing, and the command to
     /// run
     #[arg(value_names = ["PATH", "COMMAND"], trailing_var_arg = true, num_args = 0.., value_hint = clap::ValueHint::AnyPath)]
-    words: Vec<OsString>,
+    pub(crate) words: Vec<OsString>,
 }
 
 /// The guard that is held while the command runs.
@@ -72,9 +87,16 @@ enum Guard {
 }
 
 pub(crate) fn run(arguments: &LockArgs) -> Outcome {
-    let (path, job) = path_and_job(arguments)?;
+    let no_path = "PATH and COMMAND are missing";
+    let (path, rest) = command_line::path_and_rest("lock", &arguments.words, no_path)?;
+    let job = command_line::job("lock", rest, arguments.shell.as_ref())?;
+    let job = job.ok_or_else(|| command_line::command_missing("lock", path))?;
+    command_line::check("lock", path, &job)?;
     let signals = Signals::install()?;
     let guard = acquire(arguments, path)?;
+    if arguments.no_fork {
+        return Err(signals.exec(&job));
+    }
     let ended = signals.run(&job);
     // This removes the record and then closes the descriptor, so processes that the command left
     // running keep the lock.
@@ -89,42 +111,20 @@ pub(crate) fn run(arguments: &LockArgs) -> Outcome {
 }
 
 /// The command to run.
-pub(crate) fn job(arguments: &LockArgs) -> Result<Job, Failure> {
-    path_and_job(arguments).map(|(_, job)| job)
-}
-
-/// The path to lock and the command to run.
-fn path_and_job(arguments: &LockArgs) -> Result<(&Path, Job), Failure> {
-    let usage = |problem| command_line::usage("lock", problem);
-    let no_path = "PATH and COMMAND are missing";
-    let (path, rest) = command_line::path_and_rest("lock", &arguments.words, no_path)?;
-    let job = match (&arguments.shell, rest) {
-        (Some(string), []) => Job::shell(string),
-        (Some(_), _) => return Err(usage("-c STRING cannot be used with COMMAND")),
-        (None, [flag, string]) if is_string_flag(flag) => Job::shell(string),
-        (None, [flag, ..]) if is_string_flag(flag) => {
-            return Err(usage("-c requires exactly one STRING"));
-        }
-        (None, rest) => match command_line::command("lock", rest)? {
-            [] => return Err(usage("COMMAND is missing")),
-            words => Job::new(words)?,
-        },
-    };
-    Ok((path, job))
-}
-
-/// flock(1) also accepts `-c` after the file.
-fn is_string_flag(word: &OsStr) -> bool {
-    word == "-c" || word == "--command"
+pub(crate) fn job(arguments: &LockArgs) -> Result<Option<Job>, Failure> {
+    let (_, rest) = command_line::path_and_rest("lock", &arguments.words, "")?;
+    command_line::job("lock", rest, arguments.shell.as_ref())
 }
 
 /// Readers and `-x` pass a turnstile, so that writers do not starve. Without `-s` and `-x`, the
 /// lock is a plain one unless the turnstile's file exists.
 fn acquire(arguments: &LockArgs, path: &Path) -> Result<Guard, Failure> {
-    let wait = &arguments.wait;
+    let wait =
+        WaitArgs { seconds: arguments.wait.seconds.or(arguments.flock_wait), ..arguments.wait };
     let mut options = arguments.create.options().inherit(cfg!(unix) && !arguments.close);
     // Readers' records are files in a directory that is never removed.
-    options = options.record_holder(!arguments.no_record && !arguments.shared);
+    options =
+        options.record_holder(!arguments.no_record && !arguments.shared && !arguments.no_fork);
     if let Some(label) = &arguments.label {
         options = options.label(label.to_string_lossy());
     }

@@ -45,7 +45,7 @@ fn main() {
     let words: Vec<_> = std::env::args_os().collect();
     let outcome = match as_flock::name(&words) {
         Some(name) => Ok(as_flock::run(&name, words)),
-        None => parse::parse(words).and_then(|parsed| match parsed {
+        None => parse::parse(&words).and_then(|parsed| match parsed {
             Parsed::Cli(cli) => run(cli),
             Parsed::Shown(exit) => Ok(exit),
         }),

@@ -20,7 +20,7 @@ Examples:
 
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "flockwork once [OPTIONS] PATH [--] COMMAND [ARG]...\n       flockwork once --reset PATH",
+    override_usage = "flockwork once [OPTIONS] PATH [--] COMMAND [ARG]...\n       flockwork once [OPTIONS] PATH -c STRING\n       flockwork once --reset PATH",
     after_help = EXAMPLES
 )]
 pub(crate) struct OnceArgs {
@@ -42,22 +42,26 @@ pub(crate) struct OnceArgs {
     #[arg(long)]
     reset: bool,
 
+    /// Run STRING with the shell ($SHELL, or /bin/sh)
+    #[arg(short = 'c', long = "command", value_name = "STRING")]
+    shell: Option<OsString>,
+
     /// The file that is created when the command has succeeded (its lock is PATH.flock), and the
     /// command to run
     #[arg(value_names = ["PATH", "COMMAND"], trailing_var_arg = true, num_args = 0.., value_hint = clap::ValueHint::AnyPath)]
-    words: Vec<OsString>,
+    pub(crate) words: Vec<OsString>,
 }
 
 /// The command to run.
-pub(crate) fn job(arguments: &OnceArgs) -> Result<Job, Failure> {
+pub(crate) fn job(arguments: &OnceArgs) -> Result<Option<Job>, Failure> {
     let (_, rest) = command_line::path_and_rest("once", &arguments.words, "")?;
-    Job::new(command_line::command("once", rest)?)
+    command_line::job("once", rest, arguments.shell.as_ref())
 }
 
 pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
     let no_path = "PATH and COMMAND are missing";
     let (path, rest) = command_line::path_and_rest("once", &arguments.words, no_path)?;
-    let words = command_line::command("once", rest)?;
+    let job = command_line::job("once", rest, arguments.shell.as_ref())?;
     let wait = &arguments.wait;
     let mut options =
         arguments.create.options().inherit(cfg!(unix)).record_holder(true).fsync(arguments.fsync);
@@ -67,7 +71,7 @@ pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
     let progress = wait.progress(&quoted_path(path));
     let options = progress.attach(options);
     if arguments.reset {
-        if !words.is_empty() {
+        if job.is_some() {
             return Err(command_line::usage("once", "--reset cannot be used with COMMAND"));
         }
         signals::end_wait_on_signals()?;
@@ -82,10 +86,8 @@ pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
         warn_if_not_durable(arguments, &once);
         return Ok(Exit::Success);
     }
-    if words.is_empty() {
-        return Err(command_line::usage("once", "COMMAND is missing"));
-    }
-    let job = Job::new(words)?;
+    let job = job.ok_or_else(|| command_line::command_missing("once", path))?;
+    command_line::check("once", path, &job)?;
     let signals = Signals::install()?;
     let once = options.open_once(path)?;
     // The result of the command, if this process runs it.

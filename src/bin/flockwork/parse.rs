@@ -10,7 +10,7 @@ use crate::args::{Cli, Verb};
 use crate::exit::{Exit, Failure};
 use crate::holder_text::HeldJob;
 use crate::output;
-use crate::{as_flock, lock, once, sem, usage_error};
+use crate::{as_flock, command_line, lock, once, sem, usage_error};
 
 /// The result of parsing a command line.
 pub(crate) enum Parsed {
@@ -19,8 +19,63 @@ pub(crate) enum Parsed {
     Shown(Exit),
 }
 
-pub(crate) fn parse(words: Vec<OsString>) -> Result<Parsed, Failure> {
-    if let Some(verb) = parse_verb(&words) {
+pub(crate) fn parse(words: &[OsString]) -> Result<Parsed, Failure> {
+    let mut cli = match parse_in_order(words)? {
+        Parsed::Cli(cli) => cli,
+        shown @ Parsed::Shown(_) => return Ok(shown),
+    };
+    let Some((path, again)) = options_after_path(&mut cli.verb, words) else {
+        return Ok(Parsed::Cli(cli));
+    };
+    let mut parsed = parse_in_order(&again)?;
+    if let Parsed::Cli(cli) = &mut parsed {
+        insert_path(&mut cli.verb, path, &again)?;
+    }
+    Ok(parsed)
+}
+
+/// The words after the options of a verb that runs a command. The first of them is the path.
+fn words_after_options(verb: &mut Verb) -> Option<&mut Vec<OsString>> {
+    match verb {
+        Verb::Lock(arguments) => Some(&mut arguments.words),
+        Verb::Sem(arguments) if arguments.id.is_none() => Some(&mut arguments.words),
+        Verb::Once(arguments) => Some(&mut arguments.words),
+        _ => None,
+    }
+}
+
+/// Finds options between PATH and COMMAND, where clap takes them for the command. Returns the path,
+/// and the command line without it, in which clap finds them.
+fn options_after_path(verb: &mut Verb, words: &[OsString]) -> Option<(OsString, Vec<OsString>)> {
+    let rest = words_after_options(verb)?;
+    let [path, option, ..] = &rest[..] else { return None };
+    if !option.as_encoded_bytes().starts_with(b"-") || option == "-" || option == "--" {
+        return None;
+    }
+    let (before, _) = words.split_at(words.len() - rest.len());
+    if before.last().is_some_and(|word| word == "--") {
+        rest.insert(1, "--".into()); // the options have ended before the path
+        return None;
+    }
+    Some((path.clone(), [before, &rest[1..]].concat()))
+}
+
+/// Inserts the path into the words of a verb that was parsed without it.
+fn insert_path(verb: &mut Verb, path: OsString, words: &[OsString]) -> Result<(), Failure> {
+    let Some(rest) = words_after_options(verb) else {
+        let path = path.to_string_lossy();
+        return Err(command_line::usage("sem", &format!("`{path}` was taken as PATH before --id"))
+            .hint("put --id before COMMAND"));
+    };
+    if words[words.len() - rest.len() - 1] == "--" {
+        rest.insert(0, "--".into());
+    }
+    rest.insert(0, path);
+    Ok(())
+}
+
+fn parse_in_order(words: &[OsString]) -> Result<Parsed, Failure> {
+    if let Some(verb) = parse_verb(words) {
         return Ok(Parsed::Cli(Cli { verb }));
     }
     let error = match Cli::try_parse_from(words) {
@@ -45,13 +100,18 @@ pub(crate) fn job(words: &[OsString]) -> Option<HeldJob> {
     if name != "flockwork" {
         return None;
     }
-    let job = match parse_verb(words)? {
+    let mut verb = parse_verb(words)?;
+    if let Some((path, again)) = options_after_path(&mut verb, words) {
+        verb = parse_verb(&again)?;
+        insert_path(&mut verb, path, &again).ok()?;
+    }
+    let job = match verb {
         Verb::Lock(arguments) => lock::job(&arguments),
         Verb::Sem(arguments) => sem::job(&arguments),
         Verb::Once(arguments) => once::job(&arguments),
         _ => return None,
     };
-    job.ok().map(|job| job.as_held())
+    job.ok().flatten().map(|job| job.as_held())
 }
 
 /// Parses with the definitions of the named verb alone: building those of all verbs takes a fifth
@@ -82,6 +142,47 @@ mod tests {
     use proptest::prelude::{ProptestConfig, Strategy as _, prop_assert_eq};
 
     use super::*;
+
+    #[test]
+    fn options_are_read_between_path_and_command() {
+        limit!();
+        let parsed = |line: &str| {
+            let words: Vec<OsString> = line.split(' ').map(Into::into).collect();
+            let (verb, rest) = match parse(&words) {
+                Ok(Parsed::Cli(mut cli)) => {
+                    let rest = words_after_options(&mut cli.verb).map(std::mem::take);
+                    (format!("{:?}", cli.verb), rest)
+                }
+                Ok(Parsed::Shown(_)) => ("help".into(), None),
+                Err(failure) => (failure.message().into(), None),
+            };
+            let rest = rest.unwrap_or_default();
+            (verb, rest.iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" "))
+        };
+        for (line, same, rest) in [
+            ("lock f -n true -x", "lock -n f true -x", "f true -x"),
+            ("lock -w 3 f -x -- -c", "lock -w 3 -x f -- -c", "f -- -c"),
+            ("lock f -c a", "lock -c a f", "f"),
+            ("lock f --label a -o b c", "lock --label a -o f b c", "f b c"),
+            ("lock -- f -n", "lock f -- -n", "f -- -n"),
+            ("sem s -j 2 make -j8", "sem -j 2 s make -j8", "s make -j8"),
+            ("sem --id x make -j8", "sem --id x make -j8", ""),
+            ("sem s --wait", "sem --wait s", "s"),
+            ("once o --reset", "once --reset o", "o"),
+            ("lock f - -n", "lock f - -n", "f - -n"),
+        ] {
+            let (line, same) = (format!("flockwork {line}"), format!("flockwork {same}"));
+            assert_eq!(parsed(&line), (parsed(&same).0, rest.into()), "{line}");
+        }
+        for (line, message) in [
+            ("lock f --bogus true", "unexpected argument '--bogus' found"),
+            ("lock f -n -w 1 true", "cannot be used with"),
+            ("sem make --id x", "`make` was taken as PATH before --id"),
+        ] {
+            let (failed, _) = parsed(&format!("flockwork {line}"));
+            assert!(failed.contains(message), "{line}: {failed}");
+        }
+    }
 
     #[test]
     fn one_verb_parses_as_all_verbs_together_do() {

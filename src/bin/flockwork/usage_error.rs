@@ -87,7 +87,7 @@ fn is_misspelt(word: &str, near: &str) -> bool {
 /// Advice on an option that only flock(1) or GNU sem has.
 fn alternative_option(verb: &str, option: &str) -> Option<&'static str> {
     match (verb, option.split('=').next().unwrap_or_default()) {
-        ("sem", "--semaphoretimeout" | "--semaphore-timeout" | "--st") | ("lock", "--wait") => {
+        ("sem", "--semaphoretimeout" | "--semaphore-timeout" | "--st") => {
             Some("use -w SECS, which gives up after the timeout")
         }
         ("sem", "--line-buffer" | "--linebuffer" | "--lb" | "--ungroup" | "-u") => {
@@ -96,10 +96,9 @@ fn alternative_option(verb: &str, option: &str) -> Option<&'static str> {
         ("sem", "--pipe") => {
             Some("omit it, since the command inherits the standard input (except with --bg)")
         }
-        (
-            "lock",
-            "-u" | "--unlock" | "-F" | "--no-fork" | "--fd" | "--fcntl" | "--start" | "--length",
-        ) => Some("start this program under the name `flock`, which has this option"),
+        ("lock", "-u" | "--unlock" | "--fd" | "--fcntl" | "--start" | "--length") => {
+            Some("start this program under the name `flock`, which has this option")
+        }
         _ => None,
     }
 }

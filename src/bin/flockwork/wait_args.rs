@@ -8,13 +8,13 @@ use crate::exit::{Exit, Failure};
 use crate::live_line;
 use crate::progress::Progress;
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct WaitArgs {
     /// Fail immediately instead of waiting
     #[arg(short = 'n', long = "nonblock", visible_aliases = ["nb", "nonblocking"], conflicts_with = "seconds")]
     pub(crate) now: bool,
 
-    /// Wait at most SECS: a number such as 10 or 0.5, optionally with a unit (s, m, h, d)
+    /// Wait at most SECS: a number such as 10 or 0.5, or one with units, such as 500ms or 1m30s
     #[arg(
         short = 'w',
         long = "timeout",

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use crate::cli::command::{Ran, flockwork, run};
+use crate::support::running::Start as _;
 use crate::support::{copy_program, has, write_script};
 
 #[track_caller]
@@ -36,7 +37,7 @@ fn the_reason_is_shown_when_a_command_cannot_be_run() {
             ("./missing", "no such file", "interpreter"),
             ("./plain/x", "part of its path is not a directory", ""),
             ("no-such-program", "there is no program of that name in PATH", "sh -c"),
-            ("echo hi; true", "in PATH; to run a line of shell, use `sh -c LINE`", ""),
+            ("echo hi; true", "in PATH; use -c for a shell string", ""),
         ] {
             let ran = run(dir.path(), verb.iter().copied().chain([program]));
             assert_error(ran, 69, &format!("could not run `{program}`: "), unexpected);
@@ -102,7 +103,6 @@ fn suggestions_match_the_misspelt_word() {
         (&["sem", "--semaphoretimeout", "3", "s", "true"][..], "use -w SECS", "--semaphorename"),
         (&["sem", "--st=3", "s", "true"], "use -w SECS", "did you mean"),
         (&["sem", "--line-buffer", "s", "true"], "omit it", "--nb"),
-        (&["lock", "--wait", "3", "f", "true"], "use -w SECS", "--quiet"),
         (&["lock", "--fd", "3", "true"], "under the name `flock`", "did you mean"),
         (&["lock", "--nonblok", "f", "true"], "did you mean --nonblock?", ""),
         (&["lokc", "f", "true"], "did you mean lock?", ""),
@@ -112,6 +112,33 @@ fn suggestions_match_the_misspelt_word() {
     ] {
         assert_error(run(dir.path(), words), 64, why, unexpected);
     }
+}
+
+#[test]
+fn a_program_in_place_of_the_path_is_pointed_out() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    for (words, verb) in [
+        (&["lock", "sh", "no-such-program"][..], "lock"),
+        (&["sem", "sh", "-j4", "no-such-program"], "sem"),
+        (&["once", "sh", "no-such-program"], "once"),
+    ] {
+        let hint = format!(
+            "`sh` was taken as PATH and `no-such-program` as COMMAND; give a path first, as in \
+             `flockwork {verb} PATH sh no-such-program`"
+        );
+        assert_error(run(dir.path(), words), 69, &hint, "");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    // The command may be missing until the holder of the lock has created it.
+    let script = "printf '#!/bin/sh\\necho built\\n' > tool; chmod +x tool; echo runs; exec cat";
+    let holding = crate::cli::command::Holding::of(
+        flockwork(dir.path()).args(["lock", "f", "sh", "-c", script]),
+    );
+    let waiting = flockwork(dir.path()).args(["lock", "f", "./tool"]).start();
+    crate::support::until_blocked(&dir.path().join("f"), 1);
+    holding.end();
+    assert!(waiting.wait_with_output().unwrap().status.success());
 }
 
 /// The superuser creates the files, and another user opens them.

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::cli::command::{Holding, Ran, flockwork, run};
 use crate::support::running::Start as _;
-use crate::support::{copy_program, write_script};
+use crate::support::{copy_program, eventually, write_script};
 
 #[test]
 fn a_program_can_be_locked_while_it_runs() {
@@ -52,6 +52,10 @@ fn a_command_string_is_run_by_the_shell() {
     shell(&["lock", "f", "-c", "echo a; exit 3"]).expect(3, "a\n");
     shell(&["lock", "-c", "echo a | tr a b", "f"]).expect(0, "b\n");
     shell(&["lock", "--command=exit 4", "f"]).expect(4, "");
+    shell(&["sem", "s", "-c", "echo $FLOCKWORK_SLOT; exit 3"]).expect(3, "0\n");
+    shell(&["sem", "--id", "x", "-c", "echo a"]).expect(0, "a\n");
+    shell(&["once", "o", "-c", "echo a"]).expect(0, "a\n");
+    shell(&["once", "o", "-c", "echo a"]).expect(0, "");
     let mut own = flockwork(dir.path());
     own.env("SHELL", "/bin/echo").args(["lock", "f", "-c", "x y"]);
     Ran::of(&mut own).expect(0, "-c x y\n");
@@ -59,6 +63,46 @@ fn a_command_string_is_run_by_the_shell() {
     let script = dir.path().join("script");
     write_script(&script, "echo \"$1 $#\"\n");
     run(dir.path(), ["lock", "f", "./script", "a b", "c"]).expect(0, "a b 2\n");
+}
+
+#[test]
+fn options_may_stand_between_path_and_command() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), ["lock", "f", "-n", "--label", "a", "echo", "-x"]).expect(0, "-x\n");
+    run(dir.path(), ["lock", "f", "-w", "1m30s", "--", "echo", "x"]).expect(0, "x\n");
+    run(dir.path(), ["lock", "--wait", "500ms", "f", "echo", "x"]).expect(0, "x\n");
+    run(dir.path(), ["sem", "s", "-j", "2", "echo", "-j", "9"]).expect(0, "-j 9\n");
+    run(dir.path(), ["sem", "s", "--wait"]).expect(0, "");
+    run(dir.path(), ["once", "o", "--fsync", "echo", "x"]).expect(0, "x\n");
+    run(dir.path(), ["once", "o", "--reset"]).expect(0, "");
+    let holding = Holding::start(dir.path(), &["lock", "f"]);
+    run(dir.path(), ["lock", "f", "-n", "-E", "9", "echo", "x"]).expect(9, "");
+    holding.end();
+}
+
+#[test]
+fn the_command_replaces_flockwork_with_no_fork() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    for mode in [&["-F"][..], &["-F", "-s"], &["-F", "-x"]] {
+        let words = [&["lock", "f"][..], mode].concat();
+        let holding = Holding::start(dir.path(), &words);
+        let program = format!("/proc/{}/exe", holding.0.id());
+        eventually("the job replaced flockwork", || {
+            std::fs::read_link(&program).unwrap().ends_with("cat")
+        });
+        let ran = run(dir.path(), ["lock", "-n", "f", "true"]).expect(75, "");
+        ran.assert_error(&format!("process {} (cat)", holding.0.id()));
+        holding.end();
+        run(dir.path(), ["lock", "-n", "f", "true"]).expect(0, "");
+    }
+    // Neither the mask nor the handlers of the signals are inherited.
+    let shown = run(dir.path(), ["lock", "-F", "f", "grep", "SigBlk", "/proc/self/status"]);
+    assert!(shown.out.trim_end().ends_with("0000000000000000"), "{shown:?}");
+    run(dir.path(), ["lock", "-F", "f", "sh", "-c", "kill -TERM $$"]);
+    assert!(!dir.path().join("f.holder").exists());
+    run(dir.path(), ["lock", "-F", "f", "./nothing"]).expect(69, "").assert_error("no such file");
 }
 
 #[test]

@@ -32,7 +32,7 @@ Examples:
 
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "flockwork sem [OPTIONS] PATH [--] COMMAND [ARG]...\n       flockwork sem [OPTIONS] --id NAME [--] COMMAND [ARG]...\n       flockwork sem --wait (PATH | --id NAME)",
+    override_usage = "flockwork sem [OPTIONS] PATH [--] COMMAND [ARG]...\n       flockwork sem [OPTIONS] --id NAME [--] COMMAND [ARG]...\n       flockwork sem [OPTIONS] (PATH | --id NAME) -c STRING\n       flockwork sem --wait (PATH | --id NAME)",
     after_help = EXAMPLES
 )]
 #[allow(clippy::struct_excessive_bools, reason = "flags of a command line")]
@@ -52,7 +52,7 @@ pub(crate) struct SemArgs {
 
     /// Use the semaphore NAME in the user's runtime directory
     #[arg(long, visible_aliases = ["semaphore-name", "semaphorename"], value_name = "NAME")]
-    id: Option<OsString>,
+    pub(crate) id: Option<OsString>,
 
     /// Acquire SLOTS permits at once
     #[arg(
@@ -95,10 +95,14 @@ pub(crate) struct SemArgs {
     #[arg(short = 'o', long)]
     close: bool,
 
+    /// Run STRING with the shell ($SHELL, or /bin/sh)
+    #[arg(short = 'c', long = "command", value_name = "STRING")]
+    shell: Option<OsString>,
+
     /// The semaphore's directory, which is created if it is missing (omit it with --id), and the
     /// command to run
     #[arg(value_names = ["PATH", "COMMAND"], trailing_var_arg = true, num_args = 0.., value_hint = clap::ValueHint::AnyPath)]
-    words: Vec<OsString>,
+    pub(crate) words: Vec<OsString>,
 }
 
 /// How long a job waits before its progress is shown. A wait is normal here, and many jobs often
@@ -106,31 +110,34 @@ pub(crate) struct SemArgs {
 const DELAY: Duration = Duration::from_secs(10);
 
 /// The command to run.
-pub(crate) fn job(arguments: &SemArgs) -> Result<Job, Failure> {
-    Job::new(path_and_command(arguments)?.1)
+pub(crate) fn job(arguments: &SemArgs) -> Result<Option<Job>, Failure> {
+    let rest = path_and_rest(arguments)?.1;
+    command_line::job("sem", rest, arguments.shell.as_ref())
 }
 
 pub(crate) fn run(arguments: &SemArgs) -> Outcome {
-    let (path, words) = path_and_command(arguments)?;
-    if let Some(name) = &arguments.id {
-        id::create_directory(name)?;
-    }
-    let usage = |problem| command_line::usage("sem", problem);
+    let (path, rest) = path_and_rest(arguments)?;
+    let job = command_line::job("sem", rest, arguments.shell.as_ref())?;
     if arguments.drain {
-        if !words.is_empty() {
-            return Err(usage("--wait cannot be used with COMMAND"));
+        if job.is_some() {
+            return Err(command_line::usage("sem", "--wait cannot be used with COMMAND"));
         }
         return drain(arguments, &path);
     }
-    if words.is_empty() {
+    if let Some(job) = &job {
+        command_line::check("sem", &path, job)?;
+    }
+    if let Some(name) = arguments.id.as_ref().filter(|_| job.is_some() || arguments.resize) {
+        id::create_directory(name)?;
+    }
+    let Some(job) = job else {
         if arguments.resize {
             signals::end_on_signals()?;
             open(arguments, &path, &arguments.create.options())?;
             return Ok(Exit::Success);
         }
-        return Err(usage("COMMAND is missing"));
-    }
-    let job = Job::new(words)?;
+        return Err(command_line::command_missing("sem", &path));
+    };
     if arguments.bg {
         return background::start(&job);
     }
@@ -154,14 +161,14 @@ pub(crate) fn run(arguments: &SemArgs) -> Outcome {
     Ok(exit)
 }
 
-/// The path of the semaphore, and the words of the command.
-fn path_and_command(arguments: &SemArgs) -> Result<(PathBuf, &[OsString]), Failure> {
+/// The path of the semaphore, and the words that follow it.
+fn path_and_rest(arguments: &SemArgs) -> Result<(PathBuf, &[OsString]), Failure> {
     if let Some(name) = &arguments.id {
         return Ok((id::path(name)?, &arguments.words));
     }
     let no_path = "PATH or --id NAME is missing";
     let (path, rest) = command_line::path_and_rest("sem", &arguments.words, no_path)?;
-    Ok((path.into(), command_line::command("sem", rest)?))
+    Ok((path.into(), rest))
 }
 
 /// The semaphore as the user typed it.

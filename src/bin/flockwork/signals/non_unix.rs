@@ -55,6 +55,11 @@ impl Signals {
         self.finish(child)
     }
 
+    #[expect(clippy::unused_self, reason = "same signature as on Unix")]
+    pub(crate) fn exec(&self, _job: &Job) -> Failure {
+        Failure::usage("lock: --no-fork is not supported on this system").hint("omit it")
+    }
+
     pub(crate) fn start(&self, job: &Job) -> Result<Child, Failure> {
         self.is_running.store(true, Ordering::SeqCst);
         job.spawn()

@@ -118,6 +118,13 @@ impl Signals {
         spawned
     }
 
+    /// Replaces this process by the command; returns only if that fails.
+    pub(crate) fn exec(&self, job: &Job) -> Failure {
+        let _ = self.set.thread_unblock();
+        self.handle_caught(CommandState::NotStarted);
+        job.exec()
+    }
+
     fn handle_caught(&self, command: CommandState) {
         for (signal, flag) in &self.caught {
             if flag.swap(false, Ordering::SeqCst) {
