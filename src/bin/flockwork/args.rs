@@ -75,7 +75,7 @@ Exit codes:
   65   a file is damaged or cannot be locked
   66   a file cannot be opened
   69   the command cannot be run
-  71   system error: a resource is exhausted, or the output cannot be written
+  71   system error: a resource is exhausted, the output cannot be written, or the wait would deadlock
   73   a file cannot be created
   75   timed out, or would have to wait with -n (-E changes this code)
 

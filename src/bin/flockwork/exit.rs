@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use flockwork::{Error, ErrorKind, Operation};
+use flockwork::{Error, ErrorKind, Holder, Operation};
 
 use crate::holder_text;
 
@@ -61,11 +61,14 @@ pub(crate) struct Failure {
     pub(crate) exit: Exit,
     message: String,
     hint: Option<String>,
+    /// The processes that kept a call from succeeding.
+    holders: Vec<Holder>,
+    is_reentrant: bool,
 }
 
 impl Failure {
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), hint: None }
+        Self { exit, message: message.into(), hint: None, holders: Vec::new(), is_reentrant: false }
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {
@@ -91,6 +94,20 @@ impl Failure {
     pub(crate) fn after_a_wait(self) -> Self {
         let would_block = self.hint.as_deref() == Some(WAIT);
         if would_block { self.hint("try again later, or wait longer") } else { self }
+    }
+
+    /// The known processes that kept a call from succeeding.
+    pub(crate) fn holders(&self) -> &[Holder] {
+        &self.holders
+    }
+
+    /// Marks the failure as one that `--reentrant` prevents.
+    pub(crate) fn reentrant(self) -> Self {
+        Self { is_reentrant: true, ..self }
+    }
+
+    pub(crate) fn is_reentrant(&self) -> bool {
+        self.is_reentrant
     }
 
     /// The clause without the hint.
@@ -179,7 +196,8 @@ impl From<Error> for Failure {
             // The library's hint names a function that is an option here.
             _ => error.hint().map(|hint| hint.replace("`Options::access`", "--access")),
         };
-        Self { exit, message: text_with_holders(&error), hint }
+        let failure = Self::new(exit, text_with_holders(&error));
+        Self { hint, holders: error.holders().to_vec(), ..failure }
     }
 }
 

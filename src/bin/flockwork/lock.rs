@@ -58,6 +58,10 @@ pub(crate) struct LockArgs {
     #[arg(short = 'F', long, conflicts_with_all = ["close", "label"])]
     no_fork: bool,
 
+    /// If an ancestor of this process holds the lock, run the command without acquiring it
+    #[arg(long)]
+    reentrant: bool,
+
     /// Show TEXT to waiters and in `flockwork status`
     #[arg(long, value_name = "TEXT")]
     label: Option<OsString>,
@@ -93,7 +97,10 @@ pub(crate) fn run(arguments: &LockArgs) -> Outcome {
     let job = job.ok_or_else(|| command_line::command_missing("lock", path))?;
     command_line::check("lock", path, &job)?;
     let signals = Signals::install()?;
-    let guard = acquire(arguments, path)?;
+    let guard = match acquire(arguments, path) {
+        Err(failure) if arguments.reentrant && failure.is_reentrant() => return signals.run(&job),
+        acquired => acquired?,
+    };
     if arguments.no_fork {
         return Err(signals.exec(&job));
     }
@@ -135,7 +142,7 @@ fn acquire(arguments: &LockArgs, path: &Path) -> Result<Guard, Failure> {
     let limit = wait.limit();
     let guard = if arguments.shared {
         let lock = options.open_rwlock(path)?;
-        Guard::Read(wait.run(&progress, limit, |limit| {
+        Guard::Read(wait.run_unless_deadlock(&progress, limit, true, |limit| {
             Ok(match limit {
                 // Unlike the error of `try_read`, this one names a waiting writer.
                 Limit::Now => lock.read_timeout(Duration::ZERO),
@@ -145,7 +152,7 @@ fn acquire(arguments: &LockArgs, path: &Path) -> Result<Guard, Failure> {
         })?)
     } else if arguments.exclusive || Path::new(&turnstile).is_file() {
         let lock = options.open_rwlock(path)?;
-        Guard::Write(wait.run(&progress, limit, |limit| {
+        Guard::Write(wait.run_unless_deadlock(&progress, limit, false, |limit| {
             Ok(match limit {
                 Limit::Now => lock.try_write(),
                 Limit::Never => lock.write(),
@@ -154,7 +161,7 @@ fn acquire(arguments: &LockArgs, path: &Path) -> Result<Guard, Failure> {
         })?)
     } else {
         let lock = options.open_lock(path)?;
-        Guard::Exclusive(wait.run(&progress, limit, |limit| {
+        Guard::Exclusive(wait.run_unless_deadlock(&progress, limit, false, |limit| {
             Ok(match limit {
                 Limit::Now => lock.try_lock(),
                 Limit::Never => lock.lock(),

@@ -15,6 +15,7 @@ mod as_flock;
 mod command_line;
 mod completions;
 mod create_args;
+mod deadlock;
 mod duration;
 mod event;
 mod exit;

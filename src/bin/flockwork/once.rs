@@ -31,6 +31,10 @@ pub(crate) struct OnceArgs {
     #[arg(long, value_name = "TEXT")]
     label: Option<OsString>,
 
+    /// If an ancestor of this process holds the lock, run the command without acquiring it
+    #[arg(long)]
+    reentrant: bool,
+
     /// Sync all files to the disk before PATH is created
     #[arg(long)]
     fsync: bool,
@@ -99,7 +103,7 @@ pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
         ended = Some(outcome);
         if is_done { Ok(()) } else { Err(NotDone::CommandFailed) }
     };
-    wait.run(&progress, wait.limit(), |limit| {
+    let called = wait.run_unless_deadlock(&progress, wait.limit(), false, |limit| {
         let called = match limit {
             Limit::Now => once.try_call_once(&mut run),
             Limit::Never => once.call_once(&mut run),
@@ -115,7 +119,11 @@ pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
             Err(NotDone::CommandFailed) => Ok(()),
             Err(NotDone::Library(error)) => Err(error.into()),
         }
-    })?;
+    });
+    if let Err(failure) = called {
+        let runs_anyway = arguments.reentrant && failure.is_reentrant();
+        return if runs_anyway { signals.run(&job) } else { Err(failure) };
+    }
     ended.unwrap_or_else(|| {
         progress.ended(&format!("`{}` is done", path.display()));
         Ok(Exit::Success)

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use crate::exit::{Exit, Failure};
-use crate::live_line;
 use crate::progress::Progress;
+use crate::{deadlock, live_line};
 
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct WaitArgs {
@@ -96,6 +96,38 @@ impl WaitArgs {
             }
         }
         let result = result.unwrap_or_else(|| attempt(limit));
+        self.ended(limit, result)
+    }
+
+    /// The same for a lock that an ancestor may hold. The first attempt does not wait.
+    pub(crate) fn run_unless_deadlock<T>(
+        &self,
+        progress: &Progress,
+        limit: Limit,
+        is_shared: bool,
+        mut attempt: impl FnMut(Limit) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let result = match attempt(Limit::Now) {
+            Err(failure) if failure.is_not_in_time() => {
+                let ancestors = deadlock::ancestors(failure.holders());
+                if !ancestors.is_empty() {
+                    // A lock that the ancestor shares does not permit a command to change anything.
+                    let is_reentrant = is_shared || ancestors.iter().any(|held| !held.is_shared());
+                    return Err(deadlock::failure(&ancestors, is_reentrant));
+                }
+                if matches!(limit, Limit::Now) {
+                    Err(failure)
+                } else {
+                    progress.would_block(&failure);
+                    attempt(limit)
+                }
+            }
+            result => result,
+        };
+        self.ended(limit, result)
+    }
+
+    fn ended<T>(&self, limit: Limit, result: Result<T, Failure>) -> Result<T, Failure> {
         drop(live_line::erase());
         result.map_err(|failure| match limit {
             Limit::Now => self.adjust(failure),

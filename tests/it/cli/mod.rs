@@ -11,6 +11,9 @@ pub(crate) mod command;
 // Linux only: pid namespaces.
 #[cfg(target_os = "linux")]
 mod container;
+// Linux only: other systems do not show the ancestors of a process.
+#[cfg(target_os = "linux")]
+mod deadlock;
 // Linux only: sh, mount options, strace, other users.
 #[cfg(target_os = "linux")]
 mod errors;

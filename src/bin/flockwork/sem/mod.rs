@@ -15,6 +15,7 @@ use flockwork::{ErrorKind, Options, Permit, Semaphore};
 
 use crate::command_line;
 use crate::create_args::CreateArgs;
+use crate::deadlock;
 use crate::exit::{Exit, Failure, NAME_FIRST, Outcome};
 use crate::holder_text::{quoted, quoted_path};
 use crate::id;
@@ -84,6 +85,10 @@ pub(crate) struct SemArgs {
     #[arg(long, requires = "jobs")]
     resize: bool,
 
+    /// If an ancestor of this process holds all permits, run the command without acquiring more
+    #[arg(long)]
+    reentrant: bool,
+
     /// Show TEXT to waiters and in `flockwork status`
     #[arg(long, value_name = "TEXT")]
     label: Option<OsString>,
@@ -104,6 +109,9 @@ pub(crate) struct SemArgs {
     #[arg(value_names = ["PATH", "COMMAND"], trailing_var_arg = true, num_args = 0.., value_hint = clap::ValueHint::AnyPath)]
     pub(crate) words: Vec<OsString>,
 }
+
+/// The variable with the numbers of the slots that a job holds.
+const SLOT: &str = "FLOCKWORK_SLOT";
 
 /// How long a job waits before its progress is shown. A wait is normal here, and many jobs often
 /// wait at the same time.
@@ -143,9 +151,12 @@ pub(crate) fn run(arguments: &SemArgs) -> Outcome {
     }
     let signals = Signals::install()?;
     let background = background::Starter::watch()?;
-    let permit = acquire(arguments, &path)?;
+    let permit = match acquire(arguments, &path) {
+        Err(failure) if arguments.reentrant && failure.is_reentrant() => return signals.run(&job),
+        acquired => acquired?,
+    };
     let slots: Vec<_> = permit.slots().iter().map(ToString::to_string).collect();
-    let mut job = job.with_environment("FLOCKWORK_SLOT", slots.join(","));
+    let mut job = job.with_environment(SLOT, slots.join(","));
     if background.is_some() {
         job = job.without_input().without_environment(background::STARTER);
     }
@@ -247,10 +258,26 @@ fn acquire(arguments: &SemArgs, path: &Path) -> Result<Permit, Failure> {
     let options = progress.attach(options);
     let semaphore = open(arguments, path, &options)?;
     let permits = arguments.permits;
+    refuse_deadlock(&semaphore, permits, false)?;
     let permit = acquire_many(wait, &progress, wait.limit(), &semaphore, permits)?;
     let plural = if permits == 1 { "" } else { "s" };
     progress.ended(&format!("acquired {permits} permit{plural} of `{}`", path.display()));
     Ok(permit)
+}
+
+/// Fails if too few permits remain beside those that the ancestors of this process hold. Only the
+/// jobs of a semaphore have such ancestors, and they have its variable.
+fn refuse_deadlock(semaphore: &Semaphore, permits: u32, is_drain: bool) -> Result<(), Failure> {
+    if std::env::var_os(SLOT).is_none() {
+        return Ok(());
+    }
+    let holders = semaphore.holders()?;
+    let ancestors = deadlock::ancestors(&holders);
+    let held = u32::try_from(ancestors.len()).unwrap_or(u32::MAX);
+    if held == 0 || semaphore.capacity()?.saturating_sub(held) >= permits {
+        return Ok(());
+    }
+    Err(deadlock::failure(&ancestors, held >= permits && !is_drain))
 }
 
 fn acquire_many(
@@ -283,6 +310,7 @@ fn drain(arguments: &SemArgs, path: &Path) -> Outcome {
     let limit = wait.limit();
     loop {
         let all = semaphore.capacity()?;
+        refuse_deadlock(&semaphore, all, true)?;
         match acquire_many(wait, &progress, limit, &semaphore, all) {
             Ok(permit) => {
                 let has_grown = semaphore.capacity()? > all;
