@@ -21,6 +21,44 @@ pub(crate) fn path_and_rest<'a>(
     }
 }
 
+/// The same for a verb that accepts several paths, which end at `--`.
+pub(crate) fn paths_and_rest<'a>(
+    verb: &str,
+    words: &'a [OsString],
+    no_path: &str,
+) -> Result<(&'a [OsString], &'a [OsString]), Failure> {
+    path_and_rest(verb, words, no_path)?;
+    let separator = words.iter().position(|word| word == "--").unwrap_or(1);
+    let (paths, rest) = words.split_at(separator.max(1));
+    // The user may have meant one path and a command with the argument `--`.
+    let is_program = |path: &&OsString| {
+        is_program_instead(Path::new(path))
+            || Path::new(path).is_file()
+                && Job::new(&[(*path).clone()]).is_ok_and(|job| job.check().is_ok())
+    };
+    if let Some(program) = paths.get(1).filter(is_program) {
+        let (name, line) = (program.to_string_lossy(), quoted(words[1..].iter()));
+        let path = quoted(words[..1].iter());
+        let problem = format!("`{name}` before `--` is a path, but it is a program");
+        return Err(usage(verb, &problem).hint(format!(
+            "to run it, use `flockwork {verb} {path} -- {line}`; as a path, name it first"
+        )));
+    }
+    if paths.iter().any(|path| path.is_empty()) {
+        return Err(usage(verb, "PATH is empty"));
+    }
+    if let Some(option) = paths.iter().skip(1).find(|path| is_option(path)) {
+        let option = option.to_string_lossy();
+        return Err(usage(verb, &format!("unexpected option `{option}` among several paths"))
+            .hint("put options before the paths, and `--` before COMMAND"));
+    }
+    Ok((paths, rest))
+}
+
+fn is_option(word: &OsString) -> bool {
+    word.as_encoded_bytes().starts_with(b"-") && word != "-"
+}
+
 /// The command to run: `shell`, which is the STRING of `-c`, or the words that follow the path.
 pub(crate) fn job(
     verb: &str,

@@ -12,6 +12,7 @@ use crate::create_args::CreateArgs;
 use crate::exit::{Failure, Outcome};
 use crate::holder_text::quoted_path;
 use crate::job::Job;
+use crate::progress::Progress;
 use crate::signals::Signals;
 use crate::wait_args::{Limit, WaitArgs};
 
@@ -19,11 +20,12 @@ const EXAMPLES: &str = "\
 Examples:
   flockwork lock /tmp/backup.lock -- tar czf backup.tgz data
   flockwork lock -w 10 deploy.lock -c 'git pull && make install'
-  flockwork lock -s config.lock -- cat config.toml";
+  flockwork lock -s config.lock -- cat config.toml
+  flockwork lock red.lock green.lock -- ./repaint";
 
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "flockwork lock [OPTIONS] PATH [--] COMMAND [ARG]...\n       flockwork lock [OPTIONS] PATH -c STRING",
+    override_usage = "flockwork lock [OPTIONS] PATH [--] COMMAND [ARG]...\n       flockwork lock [OPTIONS] PATH -c STRING\n       flockwork lock [OPTIONS] PATH PATH... -- COMMAND [ARG]...",
     after_help = EXAMPLES
 )]
 #[allow(clippy::struct_excessive_bools, reason = "flags of a command line")]
@@ -78,7 +80,8 @@ pub(crate) struct LockArgs {
     shell: Option<OsString>,
 
     /// The lock file, which is created with its directories if it is missing, and the command to
-    /// run
+    /// run. Several paths are followed by `--`. They are locked in the same order by all processes,
+    /// and none stays locked if one is not available in time
     #[arg(value_names = ["PATH", "COMMAND"], trailing_var_arg = true, num_args = 0.., value_hint = clap::ValueHint::AnyPath)]
     pub(crate) words: Vec<OsString>,
 }
@@ -90,44 +93,96 @@ enum Guard {
     Read(RwLockReadGuard),
 }
 
+impl Guard {
+    /// Removes the record and then closes the descriptor, so that processes which the command left
+    /// running keep the lock.
+    fn release(self) -> flockwork::Result<()> {
+        match self {
+            Self::Exclusive(guard) => guard.unlock(),
+            Self::Write(guard) => guard.unlock(),
+            Self::Read(guard) => guard.unlock(),
+        }
+    }
+
+    fn was_abandoned(&self) -> bool {
+        match self {
+            Self::Exclusive(guard) => guard.was_abandoned(),
+            Self::Write(guard) => guard.was_abandoned(),
+            Self::Read(guard) => guard.was_abandoned(),
+        }
+    }
+}
+
 pub(crate) fn run(arguments: &LockArgs) -> Outcome {
     let no_path = "PATH and COMMAND are missing";
-    let (path, rest) = command_line::path_and_rest("lock", &arguments.words, no_path)?;
+    let (paths, rest) = command_line::paths_and_rest("lock", &arguments.words, no_path)?;
     let job = command_line::job("lock", rest, arguments.shell.as_ref())?;
-    let job = job.ok_or_else(|| command_line::command_missing("lock", path))?;
-    command_line::check("lock", path, &job)?;
+    let job = job.ok_or_else(|| command_line::command_missing("lock", Path::new(&paths[0])))?;
+    for path in paths {
+        command_line::check("lock", Path::new(path), &job)?;
+    }
     let signals = Signals::install()?;
-    let guard = match acquire(arguments, path) {
-        Err(failure) if arguments.reentrant && failure.is_reentrant() => return signals.run(&job),
-        acquired => acquired?,
-    };
+    let wait =
+        WaitArgs { seconds: arguments.wait.seconds.or(arguments.flock_wait), ..arguments.wait };
+    let (limit, progress) = (wait.limit(), wait.progress(""));
+    let mut guards = Vec::new();
+    for path in in_fixed_order(paths) {
+        match acquire(arguments, path, limit, &progress.of(&quoted_path(path))) {
+            Ok(guard) => guards.push(guard),
+            Err(failure) if arguments.reentrant && failure.is_reentrant() => {}
+            // The locks that were acquired before are released.
+            Err(failure) => return Err(failure),
+        }
+    }
     if arguments.no_fork {
         return Err(signals.exec(&job));
     }
     let ended = signals.run(&job);
-    // This removes the record and then closes the descriptor, so processes that the command left
-    // running keep the lock.
-    let released = match guard {
-        Guard::Exclusive(guard) => guard.unlock(),
-        Guard::Write(guard) => guard.unlock(),
-        Guard::Read(guard) => guard.unlock(),
-    };
+    let mut released = Ok(());
+    for guard in guards.into_iter().rev() {
+        released = released.and(guard.release());
+    }
     let exit = ended?;
     released?;
     Ok(exit)
 }
 
+/// The paths in an order that is the same in all processes, so that two of them that name the same
+/// paths never deadlock. Each file occurs once.
+fn in_fixed_order(paths: &[OsString]) -> Vec<&Path> {
+    if let [path] = paths {
+        return vec![Path::new(path)];
+    }
+    let canonical = |path: &Path| {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
+        let parent = path.parent().and_then(|parent| parent.canonicalize().ok());
+        match (parent, path.file_name()) {
+            (Some(parent), Some(name)) => parent.join(name),
+            _ => path,
+        }
+    };
+    let paths = paths.iter().map(Path::new);
+    let mut paths: Vec<_> = paths.map(|path| (canonical(path), path)).collect();
+    paths.sort();
+    paths.dedup_by(|(one, _), (other, _)| one == other);
+    paths.into_iter().map(|(_, path)| path).collect()
+}
+
 /// The command to run.
 pub(crate) fn job(arguments: &LockArgs) -> Result<Option<Job>, Failure> {
-    let (_, rest) = command_line::path_and_rest("lock", &arguments.words, "")?;
+    let (_, rest) = command_line::paths_and_rest("lock", &arguments.words, "")?;
     command_line::job("lock", rest, arguments.shell.as_ref())
 }
 
 /// Readers and `-x` pass a turnstile, so that writers do not starve. Without `-s` and `-x`, the
 /// lock is a plain one unless the turnstile's file exists.
-fn acquire(arguments: &LockArgs, path: &Path) -> Result<Guard, Failure> {
-    let wait =
-        WaitArgs { seconds: arguments.wait.seconds.or(arguments.flock_wait), ..arguments.wait };
+fn acquire(
+    arguments: &LockArgs,
+    path: &Path,
+    limit: Limit,
+    progress: &Progress,
+) -> Result<Guard, Failure> {
+    let wait = &arguments.wait;
     let mut options = arguments.create.options().inherit(cfg!(unix) && !arguments.close);
     // Readers' records are files in a directory that is never removed.
     options =
@@ -135,14 +190,12 @@ fn acquire(arguments: &LockArgs, path: &Path) -> Result<Guard, Failure> {
     if let Some(label) = &arguments.label {
         options = options.label(label.to_string_lossy());
     }
-    let progress = wait.progress(&quoted_path(path));
     let options = progress.attach(options);
     let mut turnstile = path.as_os_str().to_os_string();
     turnstile.push(".gate");
-    let limit = wait.limit();
     let guard = if arguments.shared {
         let lock = options.open_rwlock(path)?;
-        Guard::Read(wait.run_unless_deadlock(&progress, limit, true, |limit| {
+        Guard::Read(wait.run_unless_deadlock(progress, limit, true, |limit| {
             Ok(match limit {
                 // Unlike the error of `try_read`, this one names a waiting writer.
                 Limit::Now => lock.read_timeout(Duration::ZERO),
@@ -152,7 +205,7 @@ fn acquire(arguments: &LockArgs, path: &Path) -> Result<Guard, Failure> {
         })?)
     } else if arguments.exclusive || Path::new(&turnstile).is_file() {
         let lock = options.open_rwlock(path)?;
-        Guard::Write(wait.run_unless_deadlock(&progress, limit, false, |limit| {
+        Guard::Write(wait.run_unless_deadlock(progress, limit, false, |limit| {
             Ok(match limit {
                 Limit::Now => lock.try_write(),
                 Limit::Never => lock.write(),
@@ -161,7 +214,7 @@ fn acquire(arguments: &LockArgs, path: &Path) -> Result<Guard, Failure> {
         })?)
     } else {
         let lock = options.open_lock(path)?;
-        Guard::Exclusive(wait.run_unless_deadlock(&progress, limit, false, |limit| {
+        Guard::Exclusive(wait.run_unless_deadlock(progress, limit, false, |limit| {
             Ok(match limit {
                 Limit::Now => lock.try_lock(),
                 Limit::Never => lock.lock(),
@@ -170,11 +223,6 @@ fn acquire(arguments: &LockArgs, path: &Path) -> Result<Guard, Failure> {
         })?)
     };
     progress.ended(&format!("acquired `{}`", path.display()));
-    let died = match &guard {
-        Guard::Exclusive(guard) => guard.was_abandoned(),
-        Guard::Write(guard) => guard.was_abandoned(),
-        Guard::Read(guard) => guard.was_abandoned(),
-    };
-    progress.previous_holder_died(died, path);
+    progress.previous_holder_died(guard.was_abandoned(), path);
     Ok(guard)
 }

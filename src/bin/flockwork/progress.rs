@@ -61,6 +61,11 @@ impl Progress {
         }
     }
 
+    /// The same wait with another subject.
+    pub(crate) fn of(&self, subject: &str) -> Self {
+        Self { subject: subject.into(), ..self.clone() }
+    }
+
     /// The same, but unless `-v` is given, nothing is printed before this time.
     pub(crate) fn after(mut self, delay: Duration) -> Self {
         if !self.verbose {

@@ -219,7 +219,7 @@ fn the_jobs_exit_code_is_returned_and_its_arguments_are_kept() {
         "ä漢",
         "^&|<>",
     ];
-    for verb in [&["lock", "f"][..], &["sem", "s", "--"], &["once", "o"]] {
+    for verb in [&["lock", "f", "--"][..], &["sem", "s", "--"], &["once", "o"]] {
         let output =
             short(dir, verb, &Task::PrintArguments).arg("--").args(words).output().unwrap();
         assert!(output.status.success(), "{output:?}");

@@ -115,6 +115,22 @@ fn an_invalid_command_line_is_one_error() {
 }
 
 #[test]
+fn several_paths_are_distinguished_from_a_command() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    for (words, expected) in [
+        (&["a", "b", "-n", "--", "true"][..], "unexpected option `-n` among several paths"),
+        (&["a", "", "--", "true"], "PATH is empty"),
+        (&["f", "cat", "--", "g"], "use `flockwork lock f -- cat -- g`"),
+        (&["f", "/bin/cat", "--", "g"], "use `flockwork lock f -- /bin/cat -- g`"),
+        (&["a", "b", "--"], "COMMAND is missing"),
+    ] {
+        run(dir.path(), ["lock"].iter().chain(words)).expect(64, "").assert_error(expected);
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn arguments_that_are_not_unicode_are_accepted() {
     limit!();
     let dir = tempfile::tempdir().unwrap();

@@ -22,11 +22,12 @@ fn arguments_are_passed_on_and_the_exit_code_is_returned() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let words = ["a b", "", "*", "$HOME", "--", "-n", "\\", "'", "\"", "c\nd"];
-    for verb in [&["lock", "f", "--"][..], &["lock", "f"], &["sem", "s", "--"], &["once", "o"]] {
+    for verb in [&["lock", "f", "--"][..], &["sem", "s", "--"], &["sem", "s"], &["once", "o"]] {
         let ran = run(dir.path(), verb.iter().chain(&["printf", "<%s>"]).chain(&words));
         let wanted = format!("<{}>", words.join("><"));
         assert_eq!(ran.expect(0, &wanted).err, "");
     }
+    run(dir.path(), ["lock", "f", "printf", "<%s>", "a b", "", "*"]).expect(0, "<a b><><*>");
     for code in [0, 1, 7, 75, 255] {
         let exit = format!("exit {code}");
         for verb in [&["lock", "f"][..], &["sem", "s"], &["once", "never"], &["lock", "-o", "f"]] {
@@ -63,6 +64,44 @@ fn a_command_string_is_run_by_the_shell() {
     let script = dir.path().join("script");
     write_script(&script, "echo \"$1 $#\"\n");
     run(dir.path(), ["lock", "f", "./script", "a b", "c"]).expect(0, "a b 2\n");
+}
+
+#[test]
+fn several_paths_are_locked_together() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let all = Holding::start(dir, &["lock", "--label", "all", "a", "b", "./a", "c", "--"]);
+    for path in ["a", "b", "c"] {
+        let ran = run(dir, ["lock", "-n", path, "true"]).expect(75, "");
+        ran.assert_error("\"all\"");
+    }
+    all.end();
+    assert!(!dir.join("a.holder").exists());
+    // A lock that is not available in time releases the others.
+    let holding = Holding::start(dir, &["lock", "b"]);
+    run(dir, ["lock", "-w", "0.05", "c", "b", "a", "--", "true"]).expect(75, "");
+    let waiting = flockwork(dir).args(["lock", "c", "b", "a", "--", "true"]).start();
+    crate::support::until_blocked(&dir.join("b"), 1);
+    // Every process locks them in the same order.
+    run(dir, ["lock", "-n", "a", "true"]).expect(75, "");
+    run(dir, ["lock", "-n", "c", "true"]).expect(0, "");
+    holding.end();
+    assert!(waiting.wait_with_output().unwrap().status.success());
+    for path in ["a", "b", "c"] {
+        run(dir, ["lock", "-n", path, "true"]).expect(0, "");
+    }
+    std::fs::create_dir(dir.join("d")).unwrap();
+    let processes: Vec<_> = [["a", "b", "d/c"], ["d/c", "b", "a"], ["d/../b", "d/c", "d/../a"]]
+        .iter()
+        .cycle()
+        .take(30)
+        .map(|paths| flockwork(dir).arg("lock").args(paths).args(["--", "true"]).start())
+        .collect();
+    for mut process in processes {
+        assert!(process.wait().unwrap().success());
+    }
+    run(dir, ["lock", "-s", "a", "b", "--", "echo", "--", "x"]).expect(0, "-- x\n");
 }
 
 #[test]
