@@ -51,7 +51,7 @@ fn ancestor_pids() -> Vec<u32> {
 
 /// The parent as in proc(5), where the name of the program precedes it in parentheses.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn parent_of(pid: u32) -> Option<u32> {
+pub(crate) fn parent_of(pid: u32) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }

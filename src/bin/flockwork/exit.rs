@@ -30,6 +30,8 @@ pub(crate) enum Exit {
     CannotCreate,
     /// The timeout passed, or an attempt would have blocked (EX_TEMPFAIL).
     NotInTime,
+    /// The command was ended after the time of `--max-run`, as by timeout(1).
+    TimedOut,
     /// An interrupt from the terminal ended the command.
     Interrupted,
     /// The command's exit code, 128 plus the number of the signal that ended it, or the code of
@@ -49,6 +51,7 @@ impl Exit {
             Self::System => 71,
             Self::CannotCreate => 73,
             Self::NotInTime => 75,
+            Self::TimedOut => 124,
             Self::Interrupted => 128 + 2,
             Self::Other(code) => code,
         }
@@ -277,6 +280,7 @@ mod tests {
             (Exit::System, 71),
             (Exit::CannotCreate, 73),
             (Exit::NotInTime, 75),
+            (Exit::TimedOut, 124),
             (Exit::Interrupted, 130),
             (Exit::Other(143), 143),
         ];

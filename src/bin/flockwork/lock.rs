@@ -13,6 +13,7 @@ use crate::exit::{Failure, Outcome};
 use crate::holder_text::quoted_path;
 use crate::job::Job;
 use crate::progress::Progress;
+use crate::run_args::RunArgs;
 use crate::signals::Signals;
 use crate::wait_args::{Limit, WaitArgs};
 
@@ -57,7 +58,7 @@ pub(crate) struct LockArgs {
     close: bool,
 
     /// Replace flockwork by the command, which then holds the lock (without a record)
-    #[arg(short = 'F', long, conflicts_with_all = ["close", "label"])]
+    #[arg(short = 'F', long, conflicts_with_all = ["close", "label", "max_run"])]
     no_fork: bool,
 
     /// If an ancestor of this process holds the lock, run the command without acquiring it
@@ -75,9 +76,8 @@ pub(crate) struct LockArgs {
     #[arg(long, conflicts_with = "label")]
     no_record: bool,
 
-    /// Run STRING with the shell ($SHELL, or /bin/sh)
-    #[arg(short = 'c', long = "command", value_name = "STRING")]
-    shell: Option<OsString>,
+    #[command(flatten)]
+    run: RunArgs,
 
     /// The lock file, which is created with its directories if it is missing, and the command to
     /// run. Several paths are followed by `--`. They are locked in the same order by all processes,
@@ -116,12 +116,12 @@ impl Guard {
 pub(crate) fn run(arguments: &LockArgs) -> Outcome {
     let no_path = "PATH and COMMAND are missing";
     let (paths, rest) = command_line::paths_and_rest("lock", &arguments.words, no_path)?;
-    let job = command_line::job("lock", rest, arguments.shell.as_ref())?;
+    let job = command_line::job("lock", rest, arguments.run.shell.as_ref())?;
     let job = job.ok_or_else(|| command_line::command_missing("lock", Path::new(&paths[0])))?;
     for path in paths {
         command_line::check("lock", Path::new(path), &job)?;
     }
-    let signals = Signals::install()?;
+    let signals = Signals::install()?.max_run(arguments.run.max_run);
     let wait =
         WaitArgs { seconds: arguments.wait.seconds.or(arguments.flock_wait), ..arguments.wait };
     let (limit, progress) = (wait.limit(), wait.progress(""));
@@ -171,7 +171,7 @@ fn in_fixed_order(paths: &[OsString]) -> Vec<&Path> {
 /// The command to run.
 pub(crate) fn job(arguments: &LockArgs) -> Result<Option<Job>, Failure> {
     let (_, rest) = command_line::paths_and_rest("lock", &arguments.words, "")?;
-    command_line::job("lock", rest, arguments.shell.as_ref())
+    command_line::job("lock", rest, arguments.run.shell.as_ref())
 }
 
 /// Readers and `-x` pass a turnstile, so that writers do not starve. Without `-s` and `-x`, the

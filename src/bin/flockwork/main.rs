@@ -30,6 +30,7 @@ mod output;
 mod parse;
 mod permits;
 mod progress;
+mod run_args;
 mod sem;
 mod signals;
 mod status;

@@ -10,6 +10,7 @@ use crate::create_args::CreateArgs;
 use crate::exit::{self, Exit, Failure, Outcome};
 use crate::holder_text::quoted_path;
 use crate::job::Job;
+use crate::run_args::RunArgs;
 use crate::signals::{self, Signals};
 use crate::wait_args::{Limit, WaitArgs};
 
@@ -46,9 +47,8 @@ pub(crate) struct OnceArgs {
     #[arg(long)]
     reset: bool,
 
-    /// Run STRING with the shell ($SHELL, or /bin/sh)
-    #[arg(short = 'c', long = "command", value_name = "STRING")]
-    shell: Option<OsString>,
+    #[command(flatten)]
+    run: RunArgs,
 
     /// The file that is created when the command has succeeded (its lock is PATH.flock), and the
     /// command to run
@@ -59,13 +59,13 @@ pub(crate) struct OnceArgs {
 /// The command to run.
 pub(crate) fn job(arguments: &OnceArgs) -> Result<Option<Job>, Failure> {
     let (_, rest) = command_line::path_and_rest("once", &arguments.words, "")?;
-    command_line::job("once", rest, arguments.shell.as_ref())
+    command_line::job("once", rest, arguments.run.shell.as_ref())
 }
 
 pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
     let no_path = "PATH and COMMAND are missing";
     let (path, rest) = command_line::path_and_rest("once", &arguments.words, no_path)?;
-    let job = command_line::job("once", rest, arguments.shell.as_ref())?;
+    let job = command_line::job("once", rest, arguments.run.shell.as_ref())?;
     let wait = &arguments.wait;
     let mut options =
         arguments.create.options().inherit(cfg!(unix)).record_holder(true).fsync(arguments.fsync);
@@ -92,7 +92,7 @@ pub(crate) fn run(arguments: &OnceArgs) -> Outcome {
     }
     let job = job.ok_or_else(|| command_line::command_missing("once", path))?;
     command_line::check("once", path, &job)?;
-    let signals = Signals::install()?;
+    let signals = Signals::install()?.max_run(arguments.run.max_run);
     let once = options.open_once(path)?;
     // The result of the command, if this process runs it.
     let mut ended = None;

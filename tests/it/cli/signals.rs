@@ -111,6 +111,31 @@ fn a_signal_kills_a_command_that_waits() {
 }
 
 #[test]
+fn max_run_ends_the_job_and_its_children() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    for verb in [&["lock", "f"][..], &["sem", "s"], &["once", "o"]] {
+        let words = [verb, &["--max-run", "0.3"]].concat();
+        let script = "trap 'echo ended' TERM; sleep 1000; exit 3";
+        let ran = run(dir.path(), words.iter().chain(&["sh", "-c", script])).expect(124, "ended\n");
+        assert!(
+            ran.err.starts_with("flockwork: the command has run for 300ms; ending it\n"),
+            "{ran:?}"
+        );
+        run(dir.path(), [verb, &["-n", "true"]].concat()).expect(0, "");
+        let _ = std::fs::remove_file(dir.path().join("o"));
+        run(dir.path(), words.iter().chain(&["sleep", "1000"])).expect(124, "");
+    }
+    run(dir.path(), ["lock", "--max-run", "1000", "f", "sh", "-c", "exit 3"]).expect(3, "");
+    // A stopped job is ended too, and one that ignores TERM is killed.
+    run(dir.path(), ["lock", "--max-run=1", "f", "sh", "-c", "kill -STOP $$"]).expect(124, "");
+    let start = std::time::Instant::now();
+    let script = "trap '' TERM; while :; do sleep 1000; done";
+    run(dir.path(), ["lock", "--max-run=0.2", "f", "sh", "-c", script]).expect(124, "");
+    assert!(start.elapsed() >= std::time::Duration::from_secs(10));
+}
+
+#[test]
 fn a_job_inherits_only_ignored_signals() {
     limit!();
     let dir = tempfile::tempdir().unwrap();

@@ -22,6 +22,7 @@ use crate::id;
 use crate::job::Job;
 use crate::permits::PermitCount;
 use crate::progress::Progress;
+use crate::run_args::RunArgs;
 use crate::signals::{self, Signals};
 use crate::wait_args::{Limit, WaitArgs};
 
@@ -100,9 +101,8 @@ pub(crate) struct SemArgs {
     #[arg(short = 'o', long)]
     close: bool,
 
-    /// Run STRING with the shell ($SHELL, or /bin/sh)
-    #[arg(short = 'c', long = "command", value_name = "STRING")]
-    shell: Option<OsString>,
+    #[command(flatten)]
+    run: RunArgs,
 
     /// The semaphore's directory, which is created if it is missing (omit it with --id), and the
     /// command to run
@@ -120,12 +120,12 @@ const DELAY: Duration = Duration::from_secs(10);
 /// The command to run.
 pub(crate) fn job(arguments: &SemArgs) -> Result<Option<Job>, Failure> {
     let rest = path_and_rest(arguments)?.1;
-    command_line::job("sem", rest, arguments.shell.as_ref())
+    command_line::job("sem", rest, arguments.run.shell.as_ref())
 }
 
 pub(crate) fn run(arguments: &SemArgs) -> Outcome {
     let (path, rest) = path_and_rest(arguments)?;
-    let job = command_line::job("sem", rest, arguments.shell.as_ref())?;
+    let job = command_line::job("sem", rest, arguments.run.shell.as_ref())?;
     if arguments.drain {
         if job.is_some() {
             return Err(command_line::usage("sem", "--wait cannot be used with COMMAND"));
@@ -149,7 +149,7 @@ pub(crate) fn run(arguments: &SemArgs) -> Outcome {
     if arguments.bg {
         return background::start(&job);
     }
-    let signals = Signals::install()?;
+    let signals = Signals::install()?.max_run(arguments.run.max_run);
     let background = background::Starter::watch()?;
     let permit = match acquire(arguments, &path) {
         Err(failure) if arguments.reentrant && failure.is_reentrant() => return signals.run(&job),

@@ -3,9 +3,13 @@
 use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::exit::{Exit, Failure, Outcome};
 use crate::job::{Job, exit_of};
+
+/// How often a command with a time limit is checked for its end.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The console sends Ctrl-C and Ctrl-Break to all attached processes. The command ends, and then
 /// this process.
@@ -15,6 +19,7 @@ pub(crate) struct Signals {
     /// on Windows.
     #[cfg(windows)]
     job: win32job::Job,
+    max_run: Option<Duration>,
 }
 
 impl Signals {
@@ -47,7 +52,14 @@ impl Signals {
             is_running,
             #[cfg(windows)]
             job,
+            max_run: None,
         })
+    }
+
+    /// Sets the time after which a running command is ended.
+    pub(crate) fn max_run(mut self, max_run: Option<Duration>) -> Self {
+        self.max_run = max_run;
+        self
     }
 
     pub(crate) fn run(&self, job: &Job) -> Outcome {
@@ -66,6 +78,18 @@ impl Signals {
     }
 
     pub(crate) fn finish(&self, mut child: Child) -> Outcome {
+        let deadline = self.max_run.and_then(|time| Instant::now().checked_add(time));
+        while let Some(deadline) = deadline {
+            if !matches!(child.try_wait(), Ok(None)) {
+                break;
+            }
+            if Instant::now() >= deadline {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Ok(Exit::TimedOut);
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
         let status = child.wait().map_err(|error| {
             Failure::new(
                 Exit::System,

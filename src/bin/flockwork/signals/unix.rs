@@ -1,16 +1,21 @@
 //! Signals on Unix: one thread receives and forwards them; the main thread starts the command and
 //! waits for its end.
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal, raise};
 use rustix::process::Pid;
 
 use super::source::{Received, Source};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use crate::deadlock::parent_of;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::job::{Job, exit_of};
 
@@ -24,6 +29,9 @@ const FORWARDED: [Signal; 8] = [
     Signal::SIGCONT,
     Signal::SIGTSTP,
 ];
+
+/// How long a command may run after SIGTERM.
+const KILL_AFTER: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy)]
 enum CommandState {
@@ -44,6 +52,8 @@ struct Shared {
     has_stopped: AtomicBool,
     /// The terminal has sent SIGINT.
     is_interrupted: AtomicBool,
+    /// The command was ended because it ran for too long.
+    has_timed_out: AtomicBool,
 }
 
 pub(crate) struct Signals {
@@ -51,6 +61,7 @@ pub(crate) struct Signals {
     set: SigSet,
     /// The flags that the handlers set. Empty if there are no handlers.
     caught: Vec<(Signal, Arc<AtomicBool>)>,
+    max_run: Option<Duration>,
 }
 
 impl Signals {
@@ -84,6 +95,7 @@ impl Signals {
             stop_pending: AtomicBool::new(false),
             has_stopped: AtomicBool::new(false),
             is_interrupted: AtomicBool::new(false),
+            has_timed_out: AtomicBool::new(false),
         });
         let receiver = Arc::clone(&shared);
         let has_handlers = !caught.is_empty();
@@ -91,7 +103,12 @@ impl Signals {
             .name("flockwork-signals".into())
             .spawn(move || receiver.receive_all(set, has_handlers))
             .map_err(|error| failed(&error))?;
-        Ok(Self { shared, set, caught })
+        Ok(Self { shared, set, caught, max_run: None })
+    }
+
+    /// Sets the time after which a running command is ended.
+    pub(crate) fn max_run(self, max_run: Option<Duration>) -> Self {
+        Self { max_run, ..self }
     }
 
     /// Starts the command and waits for its end.
@@ -115,6 +132,9 @@ impl Signals {
             *command = CommandState::Running(pid);
         }
         self.handle_caught(*command);
+        if let (Ok(_), Some(time)) = (&spawned, self.max_run) {
+            self.end_after(time)?;
+        }
         spawned
     }
 
@@ -123,6 +143,24 @@ impl Signals {
         let _ = self.set.thread_unblock();
         self.handle_caught(CommandState::NotStarted);
         job.exec()
+    }
+
+    /// Starts a thread that ends the command after this time. It ends with this process.
+    fn end_after(&self, time: Duration) -> Result<(), Failure> {
+        let shared = Arc::clone(&self.shared);
+        let end = move || {
+            std::thread::sleep(time);
+            let time = humantime::format_duration(time);
+            shared.end_running(&[Signal::SIGTERM, Signal::SIGCONT], || {
+                crate::exit::print_error(&format!("the command has run for {time}; ending it"));
+            });
+            std::thread::sleep(KILL_AFTER);
+            shared.end_running(&[Signal::SIGKILL], || ());
+        };
+        let thread = std::thread::Builder::new().name("flockwork-max-run".into()).spawn(end);
+        thread.map(drop).map_err(|error| {
+            Failure::new(Exit::System, format!("could not limit the time of the command: {error}"))
+        })
     }
 
     fn handle_caught(&self, command: CommandState) {
@@ -154,6 +192,9 @@ impl Signals {
             return Ok(Exit::Interrupted);
         }
         drop(command);
+        if self.shared.has_timed_out.load(Ordering::SeqCst) {
+            return Ok(Exit::TimedOut);
+        }
         Ok(exit_of(status))
     }
 }
@@ -161,6 +202,23 @@ impl Signals {
 impl Shared {
     fn command(&self) -> MutexGuard<'_, CommandState> {
         self.command.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends the signals to the command and its descendants, if it is running. Descendants would
+    /// otherwise keep the lock that they have inherited.
+    fn end_running(&self, signals: &[Signal], report: impl FnOnce()) {
+        let command = self.command();
+        let CommandState::Running(pid) = *command else { return };
+        self.has_timed_out.store(true, Ordering::SeqCst);
+        report();
+        for pid in descendants(pid).into_iter().chain([pid]) {
+            for signal in signals {
+                let signal = rustix::process::Signal::from_named_raw(*signal as i32);
+                if let Some(signal) = signal {
+                    let _ = rustix::process::kill_process(pid, signal);
+                }
+            }
+        }
     }
 
     /// Waits without reaping the command, so its pid stays valid. If SIGTSTP stops the command,
@@ -350,6 +408,32 @@ fn apply_default_action(signal: Signal, has_handlers: bool) {
     let _ = only.thread_unblock();
     // The signal was ignored, or the process was stopped and continued.
     let _ = only.thread_block();
+}
+
+/// The descendants of a process whose parents are still running.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn descendants(pid: Pid) -> Vec<Pid> {
+    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        if let Some((pid, parent)) = pid.and_then(|pid: u32| Some((pid, parent_of(pid)?))) {
+            let pid = i32::try_from(pid).unwrap_or_default();
+            children.entry(i32::try_from(parent).unwrap_or_default()).or_default().push(pid);
+        }
+    }
+    let (mut found, mut next) = (Vec::new(), vec![pid.as_raw_nonzero().get()]);
+    while let Some(parent) = next.pop() {
+        let of_parent = children.remove(&parent).unwrap_or_default();
+        found.extend(of_parent.iter().filter_map(|pid| Pid::from_raw(*pid)));
+        next.extend(of_parent);
+    }
+    found
+}
+
+/// Other systems do not list them without a privilege.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn descendants(_pid: Pid) -> Vec<Pid> {
+    Vec::new()
 }
 
 /// The ignored signals, one bit for each (`SigIgn` in proc(5)). `None` if the system does not
