@@ -3,9 +3,11 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::color::ColorArgs;
 use crate::completions::CompletionsArgs;
 use crate::event::EventArgs;
 use crate::lock::LockArgs;
+use crate::man::ManArgs;
 use crate::once::OnceArgs;
 use crate::sem::SemArgs;
 use crate::status::StatusArgs;
@@ -26,6 +28,9 @@ use crate::status::StatusArgs;
     max_term_width = 100
 )]
 pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) color: ColorArgs,
+
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }
@@ -62,12 +67,11 @@ pub(crate) enum Verb {
     Status(StatusArgs),
     /// Print the completions for a shell
     Completions(CompletionsArgs),
-    /// Print the manual page
-    #[command(after_help = crate::man::EXAMPLES)]
-    Man,
+    /// Print or install the manual pages
+    Man(ManArgs),
 }
 
-const EXIT_CODES: &str = "\
+pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0    success; a command that was run passes on its own code, or 128 + the signal that ended it
   1    event status: the event is cleared; event set --new: the event was already set

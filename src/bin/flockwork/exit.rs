@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use flockwork::{Error, ErrorKind, Holder, Operation};
 
-use crate::holder_text;
+use crate::{color, holder_text};
 
 /// The result of a verb.
 pub(crate) type Outcome = Result<Exit, Failure>;
@@ -130,9 +130,12 @@ impl Failure {
     /// The same with another program's name.
     pub(crate) fn report_as(self, name: &str) -> Exit {
         if !self.message.is_empty() {
-            let mut lines = format!("{name}: {}\n", printable(&self.message));
+            let is_colored = color::is_on(&std::io::stderr());
+            let (red, cyan, end) =
+                if is_colored { ("\x1b[1;31m", "\x1b[36m", "\x1b[0m") } else { ("", "", "") };
+            let mut lines = format!("{red}{name}:{end} {}\n", printable(&self.message));
             if let Some(hint) = &self.hint {
-                lines = format!("{lines}hint: {}\n", printable(hint));
+                lines = format!("{lines}{cyan}hint:{end} {}\n", printable(hint));
             }
             write_error(&lines);
         }

@@ -25,6 +25,18 @@ pub(crate) fn path(name: &OsStr) -> Result<PathBuf, Failure> {
     locate(name).map(|(path, _)| path)
 }
 
+/// The names of all semaphores of this user.
+pub(crate) fn names() -> Vec<String> {
+    let entries = std::fs::read_dir(runtime_directory()).into_iter().flatten().flatten();
+    let name = |entry: std::fs::DirEntry| {
+        let is_semaphore = entry.path().join("capacity").is_file();
+        decoded(entry.file_name().to_str()?).filter(|_| is_semaphore)
+    };
+    let mut names: Vec<_> = entries.filter_map(name).collect();
+    names.sort();
+    names
+}
+
 /// The path and its directory.
 fn locate(name: &OsStr) -> Result<(PathBuf, PathBuf), Failure> {
     if name.is_empty() {
@@ -56,6 +68,17 @@ fn encoded(name: &OsStr, is_windows: bool) -> String {
         }
     }
     out
+}
+
+/// The name that was encoded as this file name.
+fn decoded(file: &str) -> Option<String> {
+    let mut parts = file.strip_prefix(if cfg!(windows) { "id-" } else { "" })?.split('%');
+    let mut name = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        name.push(u8::from_str_radix(part.get(..2)?, 16).ok()?);
+        name.extend(&part.as_bytes()[2..]);
+    }
+    Some(String::from_utf8_lossy(&name).into_owned())
 }
 
 /// `$XDG_RUNTIME_DIR/flockwork`, or a directory of this user in the one for temporary files.
@@ -125,7 +148,9 @@ mod tests {
             ("ä ", "%C3%A4%20"),
         ] {
             assert_eq!(encoded(OsStr::new(name), false), file);
+            assert!(cfg!(windows) || decoded(file).as_deref() == Some(name), "{file}");
         }
+        assert_eq!((decoded("a%"), decoded("a%zz")), (None, None));
         for (name, file) in [
             ("cc", "id-cc"),
             ("Cc", "id-%43c"),

@@ -82,7 +82,7 @@ pub(crate) fn erase() -> impl Drop {
 }
 
 /// Whether the terminal has no cursor that can be moved, or is not known to have one.
-fn is_dumb() -> bool {
+pub(crate) fn is_dumb() -> bool {
     let term = std::env::var_os("TERM");
     term.map_or(cfg!(unix), |term| term.is_empty() || term == "dumb")
 }

@@ -12,6 +12,7 @@ mod limit;
 
 mod args;
 mod as_flock;
+mod color;
 mod command_line;
 mod completions;
 mod create_args;
@@ -69,6 +70,6 @@ fn run(cli: Cli) -> Outcome {
         Verb::Once(once) => once::run(&once),
         Verb::Status(status) => status::run(&status),
         Verb::Completions(completions) => completions::run(&completions, &mut Cli::command()),
-        Verb::Man => man::run(Cli::command()),
+        Verb::Man(arguments) => man::run(&arguments, Cli::command()),
     }
 }

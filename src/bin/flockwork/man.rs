@@ -1,70 +1,189 @@
-//! `flockwork man`: prints the manual page, generated from the definitions of the command line.
+//! `flockwork man`: prints the manual pages or installs them. They are generated from the
+//! definitions of the command line.
 
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Command};
+
+use crate::args::EXIT_CODES;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output;
 
 pub(crate) const EXAMPLES: &str = "\
 Example:
-  flockwork man > ~/.local/share/man/man1/flockwork.1";
+  flockwork man --install";
 
-/// Prints one page, with a section for each verb.
-pub(crate) fn run(mut command: clap::Command) -> Outcome {
-    command.build();
-    let mut page = Vec::new();
-    let mut render = || -> std::io::Result<()> {
-        let man = clap_mangen::Man::new(command.clone());
-        man.render_title(&mut page)?;
-        man.render_name_section(&mut page)?;
-        man.render_synopsis_section(&mut page)?;
-        man.render_description_section(&mut page)?;
-        verb_sections(&command, "flockwork", &mut page)?;
-        after_help(&command, ".SH", &mut page)
-    };
-    render().map_err(|error| {
-        Failure::new(Exit::System, format!("could not generate the manual page: {error}"))
-    })?;
-    output::write(&page)
+#[derive(Debug, Args)]
+#[expect(clippy::option_option, reason = "the value of --install is optional")]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ManArgs {
+    /// The verb whose page is printed, such as `lock` or `event wait` (without it, the overview)
+    verb: Vec<String>,
+
+    /// Write all pages to DIR, or to the user's directory for manual pages
+    #[arg(long, value_name = "DIR", num_args = 0..=1, conflicts_with = "verb")]
+    install: Option<Option<PathBuf>>,
 }
 
-fn verb_sections(command: &clap::Command, prefix: &str, page: &mut Vec<u8>) -> std::io::Result<()> {
-    use std::io::Write as _;
+/// Prints a page, or installs all.
+pub(crate) fn run(arguments: &ManArgs, mut command: Command) -> Outcome {
+    command.build();
+    let pages = pages(&command).map_err(|error| {
+        Failure::new(Exit::System, format!("could not generate the manual pages: {error}"))
+    })?;
+    if let Some(directory) = &arguments.install {
+        return install(directory.as_deref(), &pages);
+    }
+    let name = ["flockwork"].into_iter().chain(arguments.verb.iter().map(String::as_str));
+    let name = name.collect::<Vec<_>>().join("-");
+    if let Some(page) = pages.iter().find(|page| page.name == name) {
+        return output::write(&page.text);
+    }
+    let names = pages.iter().filter_map(|page| page.name.strip_prefix("flockwork-"));
+    let names = names.collect::<Vec<_>>().join(", ").replace('-', " ");
+    let verb = arguments.verb.join(" ");
+    Err(Failure::usage(format!("man: there is no verb `{verb}`"))
+        .hint(format!("use one of {names}")))
+}
+
+fn install(directory: Option<&Path>, pages: &[Page]) -> Outcome {
+    let directory =
+        directory.map(Path::to_path_buf).or_else(default_directory).ok_or_else(|| {
+            Failure::new(Exit::CannotCreate, "neither XDG_DATA_HOME nor HOME is set")
+                .hint("give a directory, as in --install DIR")
+        })?;
+    let failed = |path: &Path, error: std::io::Error| {
+        Failure::new(Exit::CannotCreate, format!("could not write `{}`: {error}", path.display()))
+    };
+    std::fs::create_dir_all(&directory).map_err(|error| failed(&directory, error))?;
+    for page in pages {
+        let path = directory.join(format!("{}.1", page.name));
+        std::fs::write(&path, &page.text).map_err(|error| failed(&path, error))?;
+    }
+    let (count, directory) = (pages.len(), directory.display());
+    output::write(format!("wrote {count} pages to {directory}\n").as_bytes())
+}
+
+/// The directory that man(1) searches because `~/.local/bin` is usually in PATH.
+fn default_directory() -> Option<PathBuf> {
+    let variable =
+        |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let data = variable("XDG_DATA_HOME").or_else(|| Some(variable("HOME")?.join(".local/share")));
+    data.map(|data| data.join("man/man1"))
+}
+
+struct Page {
+    name: String,
+    text: Vec<u8>,
+}
+
+/// The page of the program, and one for each verb.
+fn pages(command: &Command) -> std::io::Result<Vec<Page>> {
+    let mut verbs = Vec::new();
+    add_verbs(command, "flockwork", &mut verbs);
+    let names: Vec<_> = verbs.iter().map(|(name, _)| name.replace(' ', "-")).collect();
+    let mut pages = Vec::new();
+    for (name, verb) in [("flockwork".to_string(), command)].into_iter().chain(verbs) {
+        let page_name = name.replace(' ', "-");
+        let parent = page_name.rsplit_once('-').map_or("", |(parent, _)| parent);
+        let related = names.iter().map(String::as_str).chain(["flockwork"]).filter(|other| {
+            let is_child = other.rsplit_once('-').is_some_and(|(parent, _)| parent == page_name);
+            is_child || *other == parent || *other == "flockwork" && *other != page_name
+        });
+        let mut related: Vec<_> = related.collect();
+        related.dedup();
+        pages.push(Page { text: page(&name, &page_name, verb, &related)?, name: page_name });
+    }
+    Ok(pages)
+}
+
+fn add_verbs<'a>(command: &'a Command, prefix: &str, verbs: &mut Vec<(String, &'a Command)>) {
     for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
         let name = format!("{prefix} {}", verb.get_name());
-        if verb.has_subcommands() {
-            verb_sections(verb, &name, page)?;
-            continue;
-        }
-        writeln!(page, ".SH {}", escaped(&name.to_uppercase()))?;
-        let usage = verb.clone().render_usage().to_string();
-        let usage = usage.strip_prefix("Usage: ").unwrap_or(&usage);
-        unfilled_lines(usage.lines().map(str::trim_start), page)?;
-        let mut section = Vec::new();
-        let verb_man = clap_mangen::Man::new(verb.clone().mut_args(with_aliases));
-        verb_man.render_description_section(&mut section)?;
-        verb_man.render_options_section(&mut section)?;
-        let section = String::from_utf8_lossy(&section).replace(".SH ", ".SS ");
-        page.extend_from_slice(section.as_bytes());
-        after_help(verb, ".SS", page)?;
+        verbs.push((name.clone(), verb));
+        add_verbs(verb, &name, verbs);
     }
-    Ok(())
 }
 
-/// The end of a help text, which has examples or exit codes. A paragraph that begins with a title
-/// becomes a section whose lines are not filled.
-fn after_help(command: &clap::Command, heading: &str, page: &mut Vec<u8>) -> std::io::Result<()> {
-    use std::io::Write as _;
-    let Some(text) = command.get_after_long_help().or(command.get_after_help()) else {
+fn page(name: &str, page_name: &str, verb: &Command, related: &[&str]) -> std::io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    let titled = verb.clone().mut_args(with_aliases).display_name(page_name.to_string());
+    let man = clap_mangen::Man::new(titled)
+        .title(page_name.to_uppercase())
+        .source(format!("flockwork {}", env!("CARGO_PKG_VERSION")))
+        .manual("User Commands");
+    man.render_title(&mut page)?;
+    let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
+    writeln!(page, ".SH NAME\n{} \\- {}", escaped(page_name), escaped(&about))?;
+    writeln!(page, ".SH SYNOPSIS")?;
+    let usage = verb.clone().bin_name(name).render_usage().to_string();
+    let usage = usage.strip_prefix("Usage: ").unwrap_or(&usage);
+    unfilled_lines(usage.lines().map(str::trim_start), &mut page)?;
+    man.render_description_section(&mut page)?;
+    if verb.get_arguments().next().is_some() {
+        man.render_options_section(&mut page)?;
+    }
+    if verb.has_subcommands() {
+        writeln!(page, ".SH COMMANDS")?;
+        for sub in verb.get_subcommands().filter(|sub| sub.get_name() != "help") {
+            let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
+            let sub = format!("{page_name}-{}", sub.get_name());
+            writeln!(page, ".TP\n\\fB{}\\fR(1)\n{}", escaped(&sub), escaped(&about))?;
+        }
+    }
+    writeln!(page, ".SH EXIT STATUS")?;
+    unfilled_lines(EXIT_CODES.lines().skip(1).take_while(|line| !line.is_empty()), &mut page)?;
+    for (title, text) in [("ENVIRONMENT", ENVIRONMENT), ("FILES", FILES)] {
+        writeln!(page, ".SH {title}")?;
+        for (term, meaning) in text {
+            writeln!(page, ".TP\n\\fB{}\\fR\n{}", escaped(term), escaped(meaning))?;
+        }
+    }
+    after_help(verb, &mut page)?;
+    writeln!(page, ".SH SEE ALSO")?;
+    let related = related.iter().copied().chain(["flock"]);
+    let related: Vec<_> = related.map(|name| format!("\\fB{}\\fR(1)", escaped(name))).collect();
+    writeln!(page, "{}, \\fBflock\\fR(2)", related.join(", "))?;
+    Ok(page)
+}
+
+const ENVIRONMENT: &[(&str, &str)] = &[
+    ("FLOCKWORK_SLOT", "Set by `sem` for its command: the numbers of its slots, from 0 on."),
+    ("NO_COLOR", "If it is not empty, the output has no colors."),
+    ("PATH", "The directories in which a command without a slash is looked up."),
+    ("SHELL", "The shell that runs the STRING of -c. The default is /bin/sh."),
+    ("TERM", "If it is `dumb` or not set, a wait prints lines instead of a live line."),
+    ("XDG_RUNTIME_DIR, TMPDIR", "The parent of the directory with the semaphores of --id."),
+];
+
+const FILES: &[(&str, &str)] = &[
+    ("PATH", "The lock file, the event, or the marker of `once`. For `sem`, a directory."),
+    ("PATH.gate", "The turnstile of `lock -s` and `lock -x`."),
+    ("PATH.holder, PATH.holders", "The records of the holders, which `status` shows."),
+    ("PATH.flock", "The lock of `once` and of consumed events."),
+    ("$XDG_RUNTIME_DIR/flockwork/NAME", "The semaphore of `--id NAME`."),
+    ("/tmp/flockwork-UID/NAME", "The same without XDG_RUNTIME_DIR."),
+];
+
+/// The end of a help text. The lines of examples are not filled.
+fn after_help(command: &Command, page: &mut Vec<u8>) -> std::io::Result<()> {
+    let Some(text) = command.get_after_help().or(command.get_after_long_help()) else {
         return Ok(());
     };
-    for paragraph in text.to_string().split("\n\n") {
-        let title = paragraph.lines().next().and_then(|line| line.strip_suffix(':'));
-        match title.filter(|title| !title.contains(' ') || *title == "Exit codes") {
-            Some(title) => {
-                writeln!(page, "{heading} {}", escaped(&title.to_uppercase()))?;
-                unfilled_lines(paragraph.lines().skip(1), page)?;
-            }
-            None => writeln!(page, ".PP\n{}", escaped(paragraph))?,
+    let text = text.to_string();
+    let is_examples = |paragraph: &str| paragraph.starts_with("Example");
+    let (examples, notes): (Vec<_>, Vec<_>) =
+        text.split("\n\n").partition(|paragraph| is_examples(paragraph));
+    if !notes.is_empty() {
+        writeln!(page, ".SH NOTES")?;
+        for note in notes {
+            writeln!(page, ".PP\n{}", escaped(note))?;
         }
+    }
+    for example in examples {
+        writeln!(page, ".SH EXAMPLES")?;
+        unfilled_lines(example.lines().skip(1), page)?;
     }
     Ok(())
 }
@@ -73,7 +192,6 @@ fn unfilled_lines<'a>(
     lines: impl Iterator<Item = &'a str>,
     page: &mut Vec<u8>,
 ) -> std::io::Result<()> {
-    use std::io::Write as _;
     writeln!(page, ".nf")?;
     for line in lines {
         writeln!(page, "{}", escaped(line))?;

@@ -3,14 +3,15 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use clap::Parser as _;
 use clap::error::ErrorKind;
+use clap::{Args, FromArgMatches as _, Parser as _};
 
 use crate::args::{Cli, Verb};
+use crate::color::ColorArgs;
 use crate::exit::{Exit, Failure};
 use crate::holder_text::HeldJob;
 use crate::output;
-use crate::{as_flock, command_line, lock, once, sem, usage_error};
+use crate::{as_flock, color, command_line, lock, once, sem, usage_error};
 
 /// The result of parsing a command line.
 pub(crate) enum Parsed {
@@ -75,16 +76,24 @@ fn insert_path(verb: &mut Verb, path: OsString, words: &[OsString]) -> Result<()
 }
 
 fn parse_in_order(words: &[OsString]) -> Result<Parsed, Failure> {
-    if let Some(verb) = parse_verb(words) {
-        return Ok(Parsed::Cli(Cli { verb }));
+    if let Some((verb, color)) = parse_verb(words) {
+        color::choose(color.color);
+        return Ok(Parsed::Cli(Cli { color, verb }));
     }
     let error = match Cli::try_parse_from(words) {
-        Ok(cli) => return Ok(Parsed::Cli(cli)),
+        Ok(cli) => {
+            color::choose(cli.color.color);
+            return Ok(Parsed::Cli(cli));
+        }
         Err(error) => error,
     };
+    color::choose_by(words);
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            output::write(error.render().to_string().as_bytes()).map(Parsed::Shown)
+            let text = error.render();
+            let is_colored = color::is_on(&std::io::stdout());
+            let text = if is_colored { text.ansi().to_string() } else { text.to_string() };
+            output::write(text.as_bytes()).map(Parsed::Shown)
         }
         _ => Err(usage_error::failure(&error)),
     }
@@ -100,9 +109,9 @@ pub(crate) fn job(words: &[OsString]) -> Option<HeldJob> {
     if name != "flockwork" {
         return None;
     }
-    let mut verb = parse_verb(words)?;
+    let (mut verb, _) = parse_verb(words)?;
     if let Some((path, again)) = options_after_path(&mut verb, words) {
-        verb = parse_verb(&again)?;
+        (verb, _) = parse_verb(&again)?;
         insert_path(&mut verb, path, &again).ok()?;
     }
     let job = match verb {
@@ -117,24 +126,28 @@ pub(crate) fn job(words: &[OsString]) -> Option<HeldJob> {
 /// Parses with the definitions of the named verb alone: building those of all verbs takes a fifth
 /// of the instructions of a run. Returns `None` for an invalid command line and for one that asks
 /// for help, which is parsed again with all definitions.
-fn parse_verb(words: &[OsString]) -> Option<Verb> {
+fn parse_verb(words: &[OsString]) -> Option<(Verb, ColorArgs)> {
     let (name, words) = (words.get(1)?.to_str()?, &words[1..]);
     match name {
-        "lock" => parse_args(words).map(Verb::Lock),
-        "sem" => parse_args(words).map(Verb::Sem),
-        "event" => parse_args(words).map(Verb::Event),
-        "once" => parse_args(words).map(Verb::Once),
-        "status" => parse_args(words).map(Verb::Status),
+        "lock" => parse_args(words, Verb::Lock),
+        "sem" => parse_args(words, Verb::Sem),
+        "event" => parse_args(words, Verb::Event),
+        "once" => parse_args(words, Verb::Once),
+        "status" => parse_args(words, Verb::Status),
         _ => None,
     }
 }
 
 /// Parses the words after the program's name. The first of them is the verb, which clap ignores as
 /// the name of the program.
-fn parse_args<A: clap::Args>(words: &[OsString]) -> Option<A> {
-    let definitions = A::augment_args(clap::Command::new("flockwork"));
+fn parse_args<A: Args>(
+    words: &[OsString],
+    verb: impl FnOnce(A) -> Verb,
+) -> Option<(Verb, ColorArgs)> {
+    let definitions = ColorArgs::augment_args(A::augment_args(clap::Command::new("flockwork")));
     let matches = definitions.try_get_matches_from(words).ok()?;
-    A::from_arg_matches(&matches).ok()
+    let color = ColorArgs::from_arg_matches(&matches).ok()?;
+    A::from_arg_matches(&matches).ok().map(|arguments| (verb(arguments), color))
 }
 
 #[cfg(test)]
@@ -246,8 +259,8 @@ mod tests {
                 .map(Into::into)
                 .collect();
             let all_verbs = Cli::try_parse_from(&words).ok().map(|cli| format!("{:?}", cli.verb));
-            let one_verb = parse_verb(&words).map(|verb| format!("{verb:?}"));
-            let has_verb = !matches!(&all_verbs, Some(verb) if verb == "Man");
+            let one_verb = parse_verb(&words).map(|(verb, _)| format!("{verb:?}"));
+            let has_verb = !matches!(&all_verbs, Some(verb) if verb.starts_with("Man"));
             assert_eq!(one_verb, all_verbs.filter(|_| has_verb), "{line}");
         }
     }
@@ -269,11 +282,11 @@ mod tests {
             limit!();
             let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
             let all_verbs = Cli::try_parse_from(&words);
-            let one_verb = parse_verb(&words).map(|verb| format!("{verb:?}"));
+            let one_verb = parse_verb(&words).map(|(verb, _)| format!("{verb:?}"));
             match &all_verbs {
                 Ok(cli) => {
                     let verb = format!("{:?}", cli.verb);
-                    let has_own = !matches!(cli.verb, Verb::Man | Verb::Completions { .. });
+                    let has_own = !matches!(cli.verb, Verb::Man { .. } | Verb::Completions { .. });
                     prop_assert_eq!(one_verb, Some(verb).filter(|_| has_own));
                 }
                 Err(error) => {

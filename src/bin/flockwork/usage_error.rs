@@ -5,7 +5,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::exit::Failure;
 
 /// The verbs that have their own help text.
-const VERBS: [&str; 6] = ["lock", "sem", "event", "once", "status", "completions"];
+const VERBS: [&str; 7] = ["lock", "sem", "event", "once", "status", "completions", "man"];
 const EVENT_VERBS: [&str; 4] = ["set", "clear", "wait", "status"];
 
 /// The failure for an error in the command line.
@@ -47,8 +47,7 @@ fn hint(error: &clap::Error) -> String {
     let alternative = words.first().and_then(|verb| alternative_option(verb, &invalid));
     let advice = if is_without_verb(error) {
         let is_event = words.first().is_some_and(|verb| verb == "event");
-        let verbs =
-            if is_event { EVENT_VERBS.join(", ") } else { format!("{}, man", VERBS.join(", ")) };
+        let verbs = if is_event { EVENT_VERBS.join(", ") } else { VERBS.join(", ") };
         format!("use one of {verbs}; ")
     } else if let Some(alternative) = alternative {
         format!("{alternative}; ")

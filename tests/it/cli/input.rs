@@ -100,7 +100,7 @@ fn an_invalid_command_line_is_one_error() {
         (&["status", "fifo"], 66, "is a FIFO"),
         (&["completions"], 64, ""),
         (&["completions", "nosuchshell"], 64, "nosuchshell"),
-        (&["man", "x"], 64, "x"),
+        (&["man", "x"], 64, "there is no verb `x`; use one of lock, sem, event, event set"),
     ] {
         let ran = run(dir.path(), words);
         assert_eq!((ran.code, &*ran.out), (Some(code), ""), "{words:?}: {ran:?}");
@@ -335,36 +335,95 @@ fn each_verb_has_help_with_an_example_short_and_long() {
     let version = run(dir.path(), ["--version"]).expect_shown();
     assert_eq!(version, format!("flockwork {}\n", env!("CARGO_PKG_VERSION")));
     for verb in ["set", "clear", "wait", "status"] {
-        run(dir.path(), ["event", verb, "--help"]).expect_shown();
+        let help = run(dir.path(), ["event", verb, "--help"]).expect_shown();
+        assert!(help.contains(&format!("\n  flockwork event {verb} ")), "{help}");
     }
+}
+
+#[test]
+fn colors_depend_on_the_option_the_environment_and_the_output() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let is_colored = |words: &[&str]| {
+        let ran = run(dir.path(), words);
+        format!("{}{}", ran.out, ran.err).contains('\u{1b}')
+    };
+    for words in [&["--help"][..], &["lock", "--help"], &["lock"], &["lock", "--bogus"]] {
+        assert!(!is_colored(words), "{words:?}");
+        for color in ["--color=always", "--color=never"] {
+            let colored = [words, &[color]].concat();
+            assert_eq!(is_colored(&colored), color == "--color=always", "{colored:?}");
+        }
+    }
+    assert!(is_colored(&["--color", "always", "event", "wait", "-n", "e"]));
+    // The option of a command is not that of flockwork.
+    run(dir.path(), ["lock", "f", "echo", "--color=always"]).expect(0, "--color=always\n");
+    if !crate::support::has("python3", &["-c", "import pty"]) {
+        return;
+    }
+    let script = r#"
+for variables, is_colored in [
+    ({"TERM": "xterm"}, True),
+    ({"TERM": "xterm", "NO_COLOR": "1"}, False),
+    ({"TERM": "dumb"}, False),
+]:
+    os.environ.pop("NO_COLOR", None)
+    os.environ.update(variables)
+    for words in [("lock", "--help"), ("lock",)]:
+        pid, fd = start(*words)
+        assert (b"\x1b[" in rest(fd)) == is_colored, (variables, words)
+        os.waitpid(pid, 0)
+print("ok")
+"#;
+    crate::cli::terminal::on_a_terminal(dir.path(), script).expect(0, "ok\n");
 }
 
 #[test]
 fn the_manual_and_the_completions_know_every_option() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
-    let page = run(dir.path(), ["man"]).expect_shown();
-    let plain = page.replace("\\-", "-");
-    for verb in ["lock", "sem", "once", "status"] {
-        let help = run(dir.path(), [verb, "--help"]).expect_shown();
+    let pages = dir.path().join("pages");
+    let installed = run(dir.path(), ["man", "--install", "pages"]).expect_shown();
+    assert_eq!(installed, "wrote 12 pages to pages\n");
+    for verb in [
+        "",
+        "lock",
+        "sem",
+        "event",
+        "event set",
+        "event clear",
+        "event wait",
+        "event status",
+        "once",
+        "status",
+        "completions",
+        "man",
+    ] {
+        let words: Vec<_> = verb.split_whitespace().collect();
+        let page = run(dir.path(), ["man"].iter().chain(&words)).expect_shown();
+        let name = [&["flockwork"], &words[..]].concat().join("-");
+        let file = pages.join(format!("{name}.1"));
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), page);
+        let plain = page.replace("\\-", "-");
+        for section in
+            ["NAME", "SYNOPSIS", "DESCRIPTION", "EXIT STATUS", "ENVIRONMENT", "FILES", "SEE ALSO"]
+        {
+            assert!(plain.contains(&format!("\n.SH {section}\n")), "{name} {section}");
+        }
+        assert!(verb.is_empty() || plain.contains("\n.SH EXAMPLES\n"), "{name}");
+        let help = run(dir.path(), words.iter().chain(&["--help"])).expect_shown();
         let options =
             help.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 2);
         for option in options.map(|option| option.trim_end_matches([',', ']', '.', ';', ')'])) {
-            let name = option.split(['=', '`']).next().unwrap();
-            assert!(plain.contains(name), "{verb} {name} is not in the manual");
+            let option = option.split(['=', '`']).next().unwrap();
+            assert!(plain.contains(option), "{option} is not in {name}");
         }
-        assert!(plain.contains(&format!("FLOCKWORK {}", verb.to_uppercase())), "{verb}");
-    }
-    assert!(
-        plain.contains("xargs -P 16") && plain.contains("EXIT CODES"),
-        "examples and exit codes"
-    );
-    if crate::support::has("groff", &["--version"]) {
-        std::fs::write(dir.path().join("page"), &page).unwrap();
-        let mut groff = Command::new("groff");
-        groff.args(["-man", "-ww", "-Tutf8", "-z", "page"]).current_dir(dir.path());
-        let ran = Ran::of(&mut groff);
-        assert_eq!((ran.code, &*ran.err), (Some(0), ""));
+        if crate::support::has("groff", &["--version"]) {
+            let mut groff = Command::new("groff");
+            groff.args(["-man", "-ww", "-Tutf8", "-z"]).arg(&file);
+            let ran = Ran::of(&mut groff);
+            assert_eq!((ran.code, &*ran.err), (Some(0), ""), "{name}");
+        }
     }
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = run(dir.path(), ["completions", shell]).expect_shown();

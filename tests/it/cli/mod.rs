@@ -8,6 +8,9 @@ mod as_flock;
 // Linux only: the jobs are shell scripts. `everywhere` tests the same on other systems.
 #[cfg(target_os = "linux")]
 pub(crate) mod command;
+// Linux only: terminals of Python.
+#[cfg(target_os = "linux")]
+mod completions;
 // Linux only: pid namespaces.
 #[cfg(target_os = "linux")]
 mod container;

@@ -36,6 +36,7 @@ pub(crate) struct EventArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum EventVerb {
     /// Set an event: create the file PATH and wake all waiters
+    #[command(after_help = "Example:\n  flockwork event set server.ready --data 8080")]
     Set {
         /// The event
         path: PathBuf,
@@ -49,6 +50,7 @@ pub(crate) enum EventVerb {
         create: CreateArgs,
     },
     /// Clear an event: remove the file PATH
+    #[command(after_help = "Example:\n  flockwork event clear server.ready")]
     Clear {
         /// The event
         path: PathBuf,
@@ -56,6 +58,7 @@ pub(crate) enum EventVerb {
     /// Wait until an event is set
     Wait(EventWaitArgs),
     /// Print whether an event is set; exit with 0 if it is, and with 1 if it is cleared
+    #[command(after_help = "Example:\n  flockwork event status server.ready && echo ready")]
     Status {
         /// The event
         path: PathBuf,

@@ -13,7 +13,14 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::output;
 use crate::wait_args::{Limit, WaitArgs};
 
+const EXAMPLES: &str = "\
+Examples:
+  flockwork event wait -w 30 server.ready
+  job=$(flockwork event wait --consume jobs.next)
+  flockwork event wait --any build.done build.failed";
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct EventWaitArgs {
     #[command(flatten)]
