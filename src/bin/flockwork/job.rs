@@ -57,7 +57,11 @@ impl Job {
         }
     }
 
-    pub(crate) fn with_environment(mut self, name: &'static str, value: String) -> Self {
+    pub(crate) fn with_environment(
+        mut self,
+        name: &'static str,
+        value: impl Into<OsString>,
+    ) -> Self {
         self.environment.push((name, value.into()));
         self
     }

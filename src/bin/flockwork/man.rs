@@ -150,6 +150,8 @@ fn page(name: &str, page_name: &str, verb: &Command, related: &[&str]) -> std::i
 
 const ENVIRONMENT: &[(&str, &str)] = &[
     ("FLOCKWORK_SLOT", "Set by `sem` for its command: the numbers of its slots, from 0 on."),
+    ("FLOCKWORK_PAYLOAD", "Set by `event wait` for its command: the payload of the event."),
+    ("FLOCKWORK_EVENT", "Set by `event wait --any` for its command: the path of the event."),
     ("NO_COLOR", "If it is not empty, the output has no colors."),
     ("PATH", "The directories in which a command without a slash is looked up."),
     ("SHELL", "The shell that runs the STRING of -c. The default is /bin/sh."),

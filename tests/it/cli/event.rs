@@ -105,3 +105,51 @@ fn setting_an_event_wakes_a_waiting_command() {
         assert_eq!(printed, wanted, "{wait:?}");
     }
 }
+
+#[test]
+fn a_command_runs_after_the_wait_with_the_payload() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let show = ["--", "sh", "-c", "echo \"<$FLOCKWORK_PAYLOAD> ${FLOCKWORK_EVENT-none}\"; exit 3"];
+    let wait = |words: &[&str]| run(dir, ["event", "wait"].iter().chain(words).chain(&show));
+    run(dir, ["event", "set", "e", "--data", "a b"]).expect(0, "");
+    wait(&["e"]).expect(3, "<a b> none\n");
+    wait(&["-w", "10", "e"]).expect(3, "<a b> none\n");
+    wait(&["--any", "unset", "e"]).expect(3, "<a b> e\n");
+    wait(&["--exists", "e"]).expect(3, "<> none\n");
+    run(dir, ["event", "wait", "e", "-c", "echo $FLOCKWORK_PAYLOAD"]).expect(0, "a b\n");
+    run(dir, ["event", "wait", "--print", "e"]).expect(0, "a b");
+    wait(&["-n", "unset"]).expect(75, "");
+    wait(&["--cleared", "--any", "e", "unset"]).expect(3, "<> unset\n");
+    // A payload that the command cannot receive is not lost.
+    let consume = |program: &str| run(dir, ["event", "wait", "--consume", "e", "--", program]);
+    consume("./nothing").expect(69, "").assert_error("consume the event again");
+    wait(&["--consume", "e"]).expect(3, "<a b> none\n");
+    assert!(!dir.join("e").exists());
+    std::fs::write(dir.join("e"), b"a\0b").unwrap();
+    consume("true").expect(65, "").assert_error("it contains a zero byte; consume the event again");
+    wait(&["e"]).expect(65, "").assert_error("zero byte");
+    run(dir, ["event", "wait", "--print", "e"]).expect(0, "a\0b");
+    // The wait ends before the command starts.
+    let mut waiting = flockwork(dir);
+    waiting.args(["event", "wait", "later"]).args(show).stdout(std::process::Stdio::piped());
+    let waiting = waiting.start();
+    run(dir, ["event", "set", "later", "--data", "x"]).expect(0, "");
+    assert_eq!(waiting.wait_with_output().unwrap().stdout, b"<x> none\n");
+    for words in [
+        &["--print", "a", "b"][..],
+        &["--print", "a", "-c", "true"],
+        &["--print", "--any", "a"],
+        &["--max-run", "3", "a"],
+        &["a", "-c", "true", "--", "true"],
+    ] {
+        run(dir, ["event", "wait"].iter().chain(words)).expect(64, "");
+    }
+    // Several events are cleared by one call.
+    run(dir, ["event", "clear", "e", "later", "unset"]).expect(0, "");
+    assert!(!dir.join("e").exists() && !dir.join("later").exists());
+    std::fs::create_dir(dir.join("directory")).unwrap();
+    std::fs::write(dir.join("e"), "").unwrap();
+    run(dir, ["event", "clear", "directory", "e"]).expect(66, "");
+}

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use flockwork::{Event, Options};
 
+use super::open;
 use super::pending::Pending;
 use super::wait::EventWaitArgs;
-use super::{open, print_path};
-use crate::exit::{Exit, Failure, Outcome, WAIT};
+use crate::exit::{Exit, Failure, WAIT};
 use crate::progress::seconds;
 use crate::wait_args::Limit;
 
@@ -90,7 +90,11 @@ impl ClearedWait {
     }
 }
 
-pub(super) fn wait_for_several(arguments: &EventWaitArgs, options: &Options) -> Outcome {
+/// Waits for several events to be cleared. Returns the index of the one that ended a wait for any.
+pub(super) fn wait_for_several(
+    arguments: &EventWaitArgs,
+    options: &Options,
+) -> Result<Option<usize>, Failure> {
     let wait = &arguments.wait;
     let progress = wait.progress("");
     let open_all = |options: &Options| {
@@ -119,10 +123,10 @@ pub(super) fn wait_for_several(arguments: &EventWaitArgs, options: &Options) -> 
     })?;
     if is_any {
         progress.ended(&format!("`{}` is cleared", arguments.paths[index].display()));
-        return print_path(&arguments.paths[index]);
+        return Ok(Some(index));
     }
     progress.ended(&format!("all {} events are cleared", arguments.paths.len()));
-    Ok(Exit::Success)
+    Ok(None)
 }
 
 pub(super) fn wait_for_one(event: &Event, limit: Limit) -> flockwork::Result<()> {

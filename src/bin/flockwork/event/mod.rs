@@ -52,8 +52,9 @@ pub(crate) enum EventVerb {
     /// Clear an event: remove the file PATH
     #[command(after_help = "Example:\n  flockwork event clear server.ready")]
     Clear {
-        /// The event
-        path: PathBuf,
+        /// The events
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<PathBuf>,
     },
     /// Wait until an event is set
     Wait(EventWaitArgs),
@@ -67,7 +68,7 @@ pub(crate) enum EventVerb {
 
 pub(crate) fn run(verb: &EventVerb) -> Outcome {
     match verb {
-        EventVerb::Wait(_) => signals::end_wait_on_signals()?,
+        EventVerb::Wait(_) => {} // it may run a command, to which signals are forwarded
         _ => signals::end_on_signals()?,
     }
     match verb {
@@ -80,8 +81,14 @@ pub(crate) fn run(verb: &EventVerb) -> Outcome {
             };
             Ok(if *new && !was_unset { Exit::No } else { Exit::Success })
         }
-        EventVerb::Clear { path } => {
-            open(path, &Options::new())?.clear()?;
+        EventVerb::Clear { paths } => {
+            let open = |path: &PathBuf| open(path, &Options::new());
+            let events = paths.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+            // A failure does not keep the other events from being cleared.
+            let cleared: Vec<_> = events.iter().map(Event::clear).collect();
+            for result in cleared {
+                result?;
+            }
             Ok(Exit::Success)
         }
         EventVerb::Status { path } => {

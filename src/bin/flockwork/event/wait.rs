@@ -1,5 +1,6 @@
 //! `flockwork event wait`: waits until events are set, or consumes one.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -10,14 +11,18 @@ use super::{cleared, open, print_path};
 use crate::command_line;
 use crate::create_args::CreateArgs;
 use crate::exit::{Exit, Failure, Outcome};
+use crate::job::Job;
 use crate::output;
+use crate::run_args::RunArgs;
+use crate::signals::{self, Signals};
 use crate::wait_args::{Limit, WaitArgs};
 
 const EXAMPLES: &str = "\
 Examples:
   flockwork event wait -w 30 server.ready
   job=$(flockwork event wait --consume jobs.next)
-  flockwork event wait --any build.done build.failed";
+  flockwork event wait --any build.done build.failed
+  flockwork event wait server.ready -- sh -c 'curl localhost:$FLOCKWORK_PAYLOAD'";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -49,9 +54,71 @@ pub(crate) struct EventWaitArgs {
     #[command(flatten)]
     create: CreateArgs,
 
+    /// Print the payload without clearing the event
+    #[arg(long, conflicts_with_all = ["cleared", "consume", "any", "exists"])]
+    print: bool,
+
+    #[command(flatten)]
+    run: RunArgs,
+
     /// The events
     #[arg(required = true, value_name = "PATH")]
     pub(super) paths: Vec<PathBuf>,
+
+    /// Run this command after the wait. FLOCKWORK_PAYLOAD is the payload of the only event, or with
+    /// --any of the event whose path is FLOCKWORK_EVENT
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// The action after the wait.
+#[expect(clippy::large_enum_variant, reason = "only one value exists")]
+enum After {
+    Nothing,
+    Run(Job, Signals),
+}
+
+impl After {
+    fn of(arguments: &EventWaitArgs) -> Result<Self, Failure> {
+        let shell = arguments.run.shell.as_ref();
+        match command_line::job("event wait", &arguments.command, shell)? {
+            Some(_) if arguments.print => {
+                Err(command_line::usage("event wait", "--print cannot be used with COMMAND"))
+            }
+            None if arguments.run.max_run.is_some() => {
+                Err(command_line::usage("event wait", "--max-run requires COMMAND"))
+            }
+            Some(job) => Ok(Self::Run(job, Signals::install()?.max_run(arguments.run.max_run))),
+            None => {
+                signals::end_wait_on_signals()?;
+                Ok(Self::Nothing)
+            }
+        }
+    }
+
+    /// Runs the command if there is one, with the payload of an event.
+    fn run(self, payload: Option<Vec<u8>>) -> Outcome {
+        let Self::Run(mut job, signals) = self else { return Ok(Exit::Success) };
+        if let Some(payload) = payload {
+            job = job.with_environment("FLOCKWORK_PAYLOAD", as_variable(payload)?);
+        }
+        signals.run(&job)
+    }
+}
+
+/// A payload as the value of a variable, which cannot have a zero byte.
+fn as_variable(payload: Vec<u8>) -> Result<OsString, Failure> {
+    let failed = |why| {
+        Failure::new(Exit::Data, format!("could not pass the payload to the command: {why}"))
+            .hint("read the payload from the event's file, or use --print")
+    };
+    if payload.contains(&0) {
+        return Err(failed("it contains a zero byte"));
+    }
+    #[cfg(unix)]
+    return Ok(std::os::unix::ffi::OsStringExt::from_vec(payload));
+    #[cfg(not(unix))]
+    return String::from_utf8(payload).map(Into::into).map_err(|_| failed("it is not UTF-8"));
 }
 
 pub(super) fn run(arguments: &EventWaitArgs) -> Outcome {
@@ -61,8 +128,13 @@ pub(super) fn run(arguments: &EventWaitArgs) -> Outcome {
     if arguments.consume && paths.len() > 1 {
         return Err(command_line::usage("event wait", "--consume requires exactly one PATH"));
     }
+    if arguments.print && paths.len() > 1 {
+        return Err(command_line::usage("event wait", "--print requires exactly one PATH"));
+    }
+    let after = After::of(arguments)?;
     if arguments.cleared && paths.len() > 1 {
-        return cleared::wait_for_several(arguments, &options);
+        let index = cleared::wait_for_several(arguments, &options)?;
+        return any_ended(arguments, index, after, None);
     }
     let (plain, progress) = (options.clone(), wait.progress(""));
     let pending = Pending::open(paths, &plain, arguments.any, arguments.cleared)?;
@@ -86,14 +158,17 @@ pub(super) fn run(arguments: &EventWaitArgs) -> Outcome {
                 Limit::At(deadline) => first.consume_deadline(deadline),
             }?)
         })?;
-        output::deliver(&payload).map_err(|failure| restore(first, payload, failure))?;
         progress.ended(&format!("consumed `{}`", paths[0].display()));
-        return Ok(Exit::Success);
+        let delivered = match after {
+            After::Nothing => output::deliver(&payload).map(|()| Exit::Success),
+            After::Run(..) => after.run(Some(payload.clone())),
+        };
+        return delivered.map_err(|failure| restore(first, payload, failure));
     }
     if arguments.cleared {
         wait.run(&progress, limit, |limit| Ok(cleared::wait_for_one(first, limit)?))?;
         progress.ended(&format!("`{}` is cleared", paths[0].display()));
-        return if arguments.any { print_path(&paths[0]) } else { Ok(Exit::Success) };
+        return any_ended(arguments, arguments.any.then_some(0), after, None);
     }
     if arguments.any {
         let index = wait.run(&progress, limit, |limit| {
@@ -103,7 +178,8 @@ pub(super) fn run(arguments: &EventWaitArgs) -> Outcome {
             }?)
         })?;
         progress.ended(&format!("`{}` is set", paths[index].display()));
-        return print_path(&paths[index]);
+        let payload = payload(&events[index], arguments)?;
+        return any_ended(arguments, Some(index), after, payload);
     }
     wait.run(&progress, limit, |limit| {
         Ok(match limit.timeout() {
@@ -115,7 +191,41 @@ pub(super) fn run(arguments: &EventWaitArgs) -> Outcome {
         [path] => progress.ended(&format!("`{}` is set", path.display())),
         paths => progress.ended(&format!("all {} events are set", paths.len())),
     }
-    Ok(Exit::Success)
+    let payload = if paths.len() == 1 { payload(first, arguments)? } else { None };
+    if arguments.print {
+        return output::write(&payload.unwrap_or_default());
+    }
+    after.run(payload)
+}
+
+/// The payload of an event that was set, if it is needed. It is empty if the event was cleared in
+/// the meantime.
+fn payload(event: &Event, arguments: &EventWaitArgs) -> Result<Option<Vec<u8>>, Failure> {
+    let is_needed =
+        arguments.print || arguments.run.shell.is_some() || !arguments.command.is_empty();
+    if !is_needed || arguments.exists {
+        return Ok(None);
+    }
+    Ok(Some(event.payload()?.unwrap_or_default()))
+}
+
+/// Prints the path of the event that ended a wait for any of several, or runs the command.
+fn any_ended(
+    arguments: &EventWaitArgs,
+    index: Option<usize>,
+    after: After,
+    payload: Option<Vec<u8>>,
+) -> Outcome {
+    let path = index.map(|index| &arguments.paths[index]);
+    match (after, path) {
+        (After::Nothing, None) => Ok(Exit::Success),
+        (After::Nothing, Some(path)) => print_path(path),
+        (After::Run(job, signals), None) => After::Run(job, signals).run(payload),
+        (After::Run(job, signals), Some(path)) => {
+            let job = job.with_environment("FLOCKWORK_EVENT", path.clone().into_os_string());
+            After::Run(job, signals).run(payload)
+        }
+    }
 }
 
 /// Sets the event again with a payload that could not be printed, so that the next consumer
