@@ -7,12 +7,13 @@ use std::time::Duration;
 use clap::Args;
 use flockwork::{LockGuard, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::as_flock::FcntlLock;
 use crate::command_line;
 use crate::create_args::CreateArgs;
-use crate::exit::{Failure, Outcome};
+use crate::exit::{Exit, Failure, Outcome, WAIT};
 use crate::holder_text::quoted_path;
 use crate::job::Job;
-use crate::progress::Progress;
+use crate::progress::{Progress, seconds};
 use crate::run_args::RunArgs;
 use crate::signals::Signals;
 use crate::wait_args::{Limit, WaitArgs};
@@ -34,6 +35,10 @@ pub(crate) struct LockArgs {
     /// Acquire the lock shared: many readers at a time, or one writer
     #[arg(short, long, conflicts_with = "exclusive")]
     shared: bool,
+
+    /// Acquire the kind of lock that apt, dpkg and passwd use: fcntl(2) on the whole file (Linux)
+    #[arg(long, conflicts_with_all = ["label", "no_record", "exclusive", "reentrant"])]
+    fcntl: bool,
 
     /// Acquire the lock exclusively (the default), and take turns with users of -s
     #[arg(short = 'x', visible_short_alias = 'e', long)]
@@ -91,6 +96,8 @@ enum Guard {
     Exclusive(LockGuard),
     Write(RwLockWriteGuard),
     Read(RwLockReadGuard),
+    /// A lock by fcntl(2), which the end of this process releases.
+    Fcntl(FcntlLock),
 }
 
 impl Guard {
@@ -101,6 +108,10 @@ impl Guard {
             Self::Exclusive(guard) => guard.unlock(),
             Self::Write(guard) => guard.unlock(),
             Self::Read(guard) => guard.unlock(),
+            Self::Fcntl(lock) => {
+                drop(lock);
+                Ok(())
+            }
         }
     }
 
@@ -109,6 +120,7 @@ impl Guard {
             Self::Exclusive(guard) => guard.was_abandoned(),
             Self::Write(guard) => guard.was_abandoned(),
             Self::Read(guard) => guard.was_abandoned(),
+            Self::Fcntl(_) => false,
         }
     }
 }
@@ -127,7 +139,13 @@ pub(crate) fn run(arguments: &LockArgs) -> Outcome {
     let (limit, progress) = (wait.limit(), wait.progress(""));
     let mut guards = Vec::new();
     for path in in_fixed_order(paths) {
-        match acquire(arguments, path, limit, &progress.of(&quoted_path(path))) {
+        let progress = progress.of(&quoted_path(path));
+        let acquired = if arguments.fcntl {
+            acquire_fcntl(arguments, path, limit, &progress)
+        } else {
+            acquire(arguments, path, limit, &progress)
+        };
+        match acquired {
             Ok(guard) => guards.push(guard),
             Err(failure) if arguments.reentrant && failure.is_reentrant() => {}
             // The locks that were acquired before are released.
@@ -172,6 +190,33 @@ fn in_fixed_order(paths: &[OsString]) -> Vec<&Path> {
 pub(crate) fn job(arguments: &LockArgs) -> Result<Option<Job>, Failure> {
     let (_, rest) = command_line::paths_and_rest("lock", &arguments.words, "")?;
     command_line::job("lock", rest, arguments.run.shell.as_ref())
+}
+
+/// Acquires a lock by fcntl(2), which neither leaves a record nor excludes the other kind of lock.
+fn acquire_fcntl(
+    arguments: &LockArgs,
+    path: &Path,
+    limit: Limit,
+    progress: &Progress,
+) -> Result<Guard, Failure> {
+    let mut lock = FcntlLock::open(path, arguments.shared)?;
+    let busy = |why: &str| Failure::new(Exit::NotInTime, format!("`{}` {why}", path.display()));
+    arguments.wait.run(progress, limit, |limit| {
+        if lock.attempt()? {
+            return Ok(());
+        }
+        let deadline = match limit {
+            Limit::Now => return Err(busy("is busy").hint(WAIT)),
+            Limit::Never => None,
+            Limit::At(deadline) => Some(deadline),
+        };
+        let acquired = progress.show_while(|| lock.wait(deadline))?;
+        let (text, waited) = ("stayed busy until the timeout", seconds(progress.waited()));
+        if acquired { Ok(()) } else { Err(busy(&format!("{text} after {waited} s"))) }
+    })?;
+    lock.set_inheritable(arguments.close)?;
+    progress.ended(&format!("acquired `{}`", path.display()));
+    Ok(Guard::Fcntl(lock))
 }
 
 /// Readers and `-x` pass a turnstile, so that writers do not starve. Without `-s` and `-x`, the

@@ -1,6 +1,7 @@
 //! The progress of a wait: a live line on a terminal, or else lines on the standard error at
 //! growing intervals.
 
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -101,6 +102,27 @@ impl Progress {
             print_error(&format!("{}; waiting", failure.message()));
             *self.next_line.lock().unwrap_or_else(PoisonError::into_inner) = LINES_AT[0];
         }
+    }
+
+    /// Shows the progress of a wait that calls nothing back.
+    pub(crate) fn show_while<T>(&self, wait: impl FnOnce() -> T) -> T {
+        let (sender, receiver) = std::sync::mpsc::channel::<()>();
+        let this = self.clone();
+        let show = move || {
+            // The sender is dropped at the end of the wait.
+            while receiver.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                if !this.quiet {
+                    this.show(|| Some((this.subject.to_string(), Vec::new())));
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("flockwork-progress".into()).spawn(show);
+        let result = wait();
+        drop(sender);
+        if let Ok(thread) = thread {
+            let _ = thread.join();
+        }
+        result
     }
 
     /// Shows the subject and the holders, which are looked up only if they are shown.

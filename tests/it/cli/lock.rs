@@ -105,6 +105,41 @@ fn several_paths_are_locked_together() {
 }
 
 #[test]
+fn an_fcntl_lock_excludes_programs_that_use_that_kind() {
+    limit!();
+    if !crate::support::has("python3", &["-c", "import fcntl"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let python = "import fcntl, sys; f = open('f', 'r+'); fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB); print('runs', flush=True); sys.stdin.read()";
+    let try_lock = || Ran::of(Command::new("python3").args(["-c", python]).current_dir(dir));
+    let holding = Holding::start(dir, &["lock", "--fcntl", "f"]);
+    assert!(try_lock().err.contains("BlockingIOError"));
+    run(dir, ["lock", "-n", "--fcntl", "f", "true"]).expect(75, "").assert_error("is busy");
+    run(dir, ["lock", "-w", "0.1", "--fcntl", "f", "true"]).expect(75, "");
+    run(dir, ["lock", "-n", "f", "echo", "other kind"]).expect(0, "other kind\n");
+    holding.end();
+    let other = Holding::of(Command::new("python3").args(["-c", python]).current_dir(dir));
+    let mut waiting = flockwork(dir);
+    waiting.args(["lock", "--fcntl", "f", "true"]).stderr(std::process::Stdio::piped());
+    let mut waiting = waiting.start();
+    let mut line = String::new();
+    let mut stderr = std::io::BufReader::new(waiting.stderr.take().unwrap());
+    std::io::BufRead::read_line(&mut stderr, &mut line).unwrap();
+    assert!(line.starts_with("flockwork: waiting for f 0:0"), "{line}");
+    other.end();
+    assert!(waiting.wait().unwrap().success());
+    // The job inherits the lock, and readers share it.
+    let mut holding = Holding::start(dir, &["lock", "-s", "--fcntl", "f"]);
+    run(dir, ["lock", "-s", "-n", "--fcntl", "f", "echo", "x"]).expect(0, "x\n");
+    holding.0.kill().unwrap();
+    let _input = holding.0.stdin.take();
+    holding.0.wait().unwrap();
+    assert!(try_lock().err.contains("BlockingIOError"));
+}
+
+#[test]
 fn options_may_stand_between_path_and_command() {
     limit!();
     let dir = tempfile::tempdir().unwrap();

@@ -33,7 +33,7 @@ use crate::signals::{self, Signals};
 use args::Parsed;
 #[cfg(not(unix))]
 use non_unix::Target;
-use request::{JobSource, Request, Wait};
+use request::{JobSource, LockTarget, Mode, Range, Request, Wait};
 #[cfg(unix)]
 use unix::Target;
 
@@ -59,6 +59,42 @@ pub(crate) fn job(words: &[OsString]) -> Option<HeldJob> {
             JobSource::Shell(string) => Some(HeldJob::Shell(string)),
         },
         _ => None,
+    }
+}
+
+/// A lock by fcntl(2) on all bytes of a file, which `flockwork lock --fcntl` acquires. It is
+/// released when this process and all that inherited it have ended or closed it.
+pub(crate) struct FcntlLock(Target);
+
+impl FcntlLock {
+    pub(crate) fn open(path: &Path, is_shared: bool) -> Result<Self, Failure> {
+        let request = Request {
+            mode: if is_shared { Mode::Shared } else { Mode::Exclusive },
+            wait: Wait::Forever,
+            conflict: 1,
+            close: false,
+            no_fork: false,
+            verbose: false,
+            range: Some(Range::default()),
+            target: LockTarget::Path(path.as_os_str().to_os_string()),
+            job: None,
+        };
+        Target::open(&request).map(Self)
+    }
+
+    /// Returns whether the lock was acquired.
+    pub(crate) fn attempt(&mut self) -> Result<bool, Failure> {
+        Ok(self.0.attempt()? == Attempt::Acquired)
+    }
+
+    /// Waits until the deadline. Returns whether the lock was acquired.
+    pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> Result<bool, Failure> {
+        Ok(self.0.wait(deadline)? == Attempt::Acquired)
+    }
+
+    /// Lets the command inherit the lock, unless `close`.
+    pub(crate) fn set_inheritable(&mut self, close: bool) -> Result<(), Failure> {
+        self.0.set_inheritable(close)
     }
 }
 
