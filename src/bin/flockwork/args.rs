@@ -74,7 +74,8 @@ pub(crate) enum Verb {
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0    success; a command that was run passes on its own code, or 128 + the signal that ended it
-  1    event status: the event is cleared; event set --new: the event was already set
+  1    event status: cleared; event set --new: already set; status -q: free
+  2    status -q: no PATH exists
   64   invalid command line
   65   a file is damaged or cannot be locked
   66   a file cannot be opened

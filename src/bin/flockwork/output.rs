@@ -26,6 +26,22 @@ pub(crate) fn deliver(bytes: &[u8]) -> Result<(), Failure> {
     })
 }
 
+/// Whether the standard output is a pipe that no process reads any more.
+#[cfg(unix)]
+pub(crate) fn is_reader_gone() -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let stdout = io::stdout();
+    let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::ERR)
+}
+
+/// Other systems report it only at the next write.
+#[cfg(not(unix))]
+pub(crate) fn is_reader_gone() -> bool {
+    false
+}
+
 fn failed(error: &io::Error) -> Failure {
     Failure::new(Exit::System, format!("could not write to the standard output: {error}"))
 }

@@ -34,11 +34,18 @@ pub(crate) struct StatusArgs {
     #[arg(long)]
     json: bool,
 
-    /// Print the status each second until interrupted
+    /// Print nothing; exit with 0 if a lock or permit is held, 1 if all are free, and 2 if no PATH
+    /// exists
+    #[arg(short = 'q', long, conflicts_with_all = ["json", "watch"])]
+    quiet: bool,
+
+    /// Print the status until interrupted: redraw it on a terminal, or else print it when it
+    /// changes
     #[arg(long)]
     watch: bool,
 
-    /// Lock files, semaphores, events or barriers
+    /// Lock files, semaphores, events or barriers. Without PATH and --id, all semaphores of --id are
+    /// shown
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
 
@@ -62,21 +69,39 @@ pub(crate) fn run(arguments: &StatusArgs) -> Outcome {
         paths.push(crate::id::path(name)?);
     }
     if paths.is_empty() {
-        return Err(command_line::usage("status", "PATH or --id NAME is missing"));
+        for name in crate::id::names() {
+            paths.push(crate::id::path(name.as_ref())?);
+        }
     }
     if paths.iter().any(|path| path.as_os_str().is_empty()) {
         return Err(command_line::usage("status", "PATH is empty"));
     }
     crate::signals::end_on_signals()?;
+    if arguments.quiet {
+        let (seen, failed) = inspect_all(&paths);
+        return failed.map_or_else(|| Ok(summary(&seen)), Err);
+    }
+    let redraws =
+        arguments.watch && !arguments.json && std::io::IsTerminal::is_terminal(&std::io::stdout());
+    let mut last = Vec::new();
     loop {
         let (seen, failed) = inspect_all(&paths);
+        let statuses: Vec<_> = seen.iter().map(|seen| seen.status.clone()).collect();
+        if arguments.watch && !redraws && !last.is_empty() && last == statuses {
+            if output::is_reader_gone() {
+                return Ok(Exit::Other(128 + 13));
+            }
+            std::thread::sleep(WATCH_INTERVAL);
+            continue;
+        }
+        last = statuses;
         let mut text = String::new();
-        if arguments.watch
-            && !arguments.json
-            && std::io::IsTerminal::is_terminal(&std::io::stdout())
-        {
-            text.push_str("\x1b[H\x1b[2J"); // clears the screen
-            text.push_str(&as_text(&seen));
+        if redraws {
+            text.push_str("\x1b[H"); // without erasing the screen, which would flicker
+            for line in as_text(&seen).lines() {
+                let _ = writeln!(text, "{line}\x1b[K");
+            }
+            text.push_str("\x1b[J");
         } else if arguments.json {
             let json = seen.iter().map(as_json).collect::<Value>().to_string();
             let _ = writeln!(text, "{}", escaped(&json));
@@ -91,6 +116,18 @@ pub(crate) fn run(arguments: &StatusArgs) -> Outcome {
             };
         }
         std::thread::sleep(WATCH_INTERVAL);
+    }
+}
+
+/// The exit code of `-q`.
+fn summary(all: &[PathStatus]) -> Exit {
+    let mut statuses = all.iter().map(|seen| &seen.status);
+    if statuses.clone().any(Status::is_held) {
+        Exit::Success
+    } else if statuses.any(|status| status.kind() != StatusKind::Missing) {
+        Exit::No
+    } else {
+        Exit::Other(2)
     }
 }
 
@@ -130,17 +167,17 @@ fn as_text(all: &[PathStatus]) -> String {
         // Writing to a string cannot fail.
         let _ = match (status.kind(), status.payload_len().unwrap_or_default()) {
             (StatusKind::Missing, _) => {
-                writeln!(text, "{path}: does not exist (not held; as an event, cleared)")
+                writeln!(text, "{path}: does not exist")
             }
             (StatusKind::Semaphore, _) => write_semaphore(&mut text, &path, status),
             (StatusKind::Barrier, _) => write_barrier(&mut text, &path, status),
             _ if status.is_held() => write_held(&mut text, &path, status),
-            _ if !status.is_set() => writeln!(
-                text,
-                "{path}: free (as an event, cleared: the process that announced it has ended)"
-            ),
-            (_, 1) => writeln!(text, "{path}: free (as an event, set, 1 byte)"),
-            (_, bytes) => writeln!(text, "{path}: free (as an event, set, {bytes} bytes)"),
+            _ if !status.is_set() => {
+                writeln!(text, "{path}: free (the process that announced the event has ended)")
+            }
+            (_, 0) => writeln!(text, "{path}: free"),
+            (_, 1) => writeln!(text, "{path}: free, 1 byte"),
+            (_, bytes) => writeln!(text, "{path}: free, {bytes} bytes"),
         };
     }
     text
@@ -227,15 +264,15 @@ fn as_json(PathStatus { path, status }: &PathStatus) -> Value {
     let (path, is_held) = (path.to_string_lossy(), status.is_held());
     match (status.kind(), status.capacity()) {
         (StatusKind::Missing, _) => json!({
-            "path": path, "kind": "missing", "held": false, "set": false, "holders": holders,
+            "version": 1, "path": path, "kind": "missing", "held": false, "set": false, "holders": holders,
         }),
         (StatusKind::Barrier, participants) => json!({
-            "path": path, "kind": "barrier", "held": is_held, "participants": participants,
+            "version": 1, "path": path, "kind": "barrier", "held": is_held, "participants": participants,
             "arrived": status.held_slots().len(), "broken": status.is_broken(),
             "holders": holders,
         }),
         (_, Some(permits)) => json!({
-            "path": path, "kind": "semaphore", "held": is_held, "permits": permits,
+            "version": 1, "path": path, "kind": "semaphore", "held": is_held, "permits": permits,
             "available": u64::from(permits).saturating_sub(status.held_slots().len() as u64),
             "slots": status.held_slots(), "holders": holders,
         }),
@@ -244,7 +281,7 @@ fn as_json(PathStatus { path, status }: &PathStatus) -> Value {
             let is_unknown = is_held && status.holders().is_empty();
             let is_shared = status.holders().iter().any(Holder::is_shared);
             json!({
-                "path": path, "kind": "file", "held": is_held, "set": status.is_set(),
+                "version": 1, "path": path, "kind": "file", "held": is_held, "set": status.is_set(),
                 "bytes": status.payload_len(),
                 "shared": if is_unknown { Value::Null } else { is_shared.into() },
                 "holders": holders,

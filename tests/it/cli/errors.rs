@@ -92,7 +92,7 @@ fn numbers_agree_with_their_nouns() {
     let error = flockwork::Semaphore::open(dir.join("s"), 2).unwrap_err();
     assert!(error.to_string().ends_with("has 1 permit, not 2"), "{error}");
     std::fs::write(dir.join("e"), "x").unwrap();
-    run(dir, ["status", "e"]).expect(0, "e: free (as an event, set, 1 byte)\n");
+    run(dir, ["status", "e"]).expect(0, "e: free, 1 byte\n");
 }
 
 #[test]

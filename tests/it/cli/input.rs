@@ -90,7 +90,7 @@ fn an_invalid_command_line_is_one_error() {
         (&["once"], 64, "PATH and COMMAND are missing"),
         (&["once", "o"], 64, "COMMAND is missing"),
         (&["once", "directory", "true"], 66, "is a directory"),
-        (&["status"], 64, "PATH or --id NAME is missing"),
+        (&["status", "-q", "--json", "f"], 64, "--json"),
         (&["status", ""], 64, "PATH"),
         (
             &["status", "directory"],

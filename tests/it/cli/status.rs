@@ -20,8 +20,7 @@ fn a_lock_is_shown_with_its_holder() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let missing =
-        json!({"path": "f", "kind": "missing", "held": false, "set": false, "holders": []});
+    let missing = json!({"version": 1, "path": "f", "kind": "missing", "held": false, "set": false, "holders": []});
     assert_eq!(status(dir, "f"), [missing]);
     assert!(!dir.join("f").exists(), "status created it");
     let holding = Holding::start(dir, &["lock", "--label", "import", "f"]);
@@ -40,7 +39,7 @@ fn a_lock_is_shown_with_its_holder() {
     assert!(text.starts_with("f: held by process ") && text.contains("\"import\""), "{text}");
     holding.end();
     let free = json!({
-        "path": "f", "kind": "file", "held": false, "shared": false, "set": true, "bytes": 0, "holders": []
+        "version": 1, "path": "f", "kind": "file", "held": false, "shared": false, "set": true, "bytes": 0, "holders": []
     });
     assert_eq!(status(dir, "f"), [free]);
 }
@@ -208,6 +207,52 @@ fn status_acquires_nothing_and_delays_no_waiter() {
     run(dir, ["status", "--id", "never"]).expect_missing();
     assert_eq!(files(dir), before);
     holding.end();
+}
+
+#[test]
+fn quiet_status_answers_by_its_exit_code() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let quiet = |code: i32, paths: &[&str]| {
+        let ran = run(dir, ["status", "-q"].iter().chain(paths)).expect(code, "");
+        assert_eq!(ran.err, "");
+    };
+    quiet(2, &["f"]);
+    quiet(2, &["f", "g"]);
+    let holding = Holding::start(dir, &["lock", "f"]);
+    quiet(0, &["f"]);
+    quiet(0, &["g", "f"]);
+    holding.end();
+    quiet(1, &["f"]);
+    quiet(1, &["g", "f"]);
+    let holding = Holding::start(dir, &["sem", "-j", "2", "--id", "n"]);
+    quiet(0, &["--id", "n"]);
+    // Without a path, all semaphores of --id are shown.
+    let all = run(dir, ["status"]);
+    assert!(all.out.contains("/flockwork/n: 1 of 2 permits held [#.]\n"), "{all:?}");
+    quiet(0, &[]);
+    holding.end();
+    quiet(1, &[]);
+    run(dir, ["status", "f", "g"]).expect(0, "f: free\ng: does not exist\n");
+}
+
+#[test]
+fn watch_prints_only_changes_on_a_pipe() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let mut watching = flockwork(dir.path());
+    watching.args(["status", "--watch", "f"]).stdout(Stdio::piped());
+    let mut watching = watching.start();
+    let out = watching.stdout.take().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(out));
+    let mut next = || lines.next().unwrap().unwrap();
+    assert_eq!(next(), "f: does not exist");
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    let holding = Holding::start(dir.path(), &["lock", "f"]);
+    assert!(next().starts_with("f: held by process "));
+    holding.end();
+    assert_eq!(next(), "f: free");
 }
 
 impl Ran {
