@@ -217,12 +217,9 @@ fn text_with_holders(error: &Error) -> String {
         },
         _ => error.to_string(),
     };
-    let Some(first) = error.holders().first() else { return text };
-    match (first.command(), holder_text::job_of(first)) {
-        (Some(command), Some(job)) => {
-            text.replacen(&format!(" ({command})"), &format!(" ({})", job.line()), 1)
-        }
-        _ => text,
+    match error.holders() {
+        [first, ..] => holder_text::with_job(text, first),
+        [] => text,
     }
 }
 

@@ -144,6 +144,16 @@ pub(crate) fn quoted_path(path: &Path) -> String {
     quoted([path.as_os_str().to_os_string()].iter())
 }
 
+/// A text that contains the holder, with its job instead of its command line.
+pub(crate) fn with_job(text: String, holder: &Holder) -> String {
+    match (holder.command(), job_of(holder)) {
+        (Some(command), Some(job)) => {
+            text.replacen(&format!(" ({command})"), &format!(" ({})", job.line()), 1)
+        }
+        _ => text,
+    }
+}
+
 /// The job of a holder. If the holder is flockwork or flock(1), that is the command which it runs.
 pub(crate) fn job_of(holder: &Holder) -> Option<HeldJob> {
     let words = words_of_process(holder).or_else(|| {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::command_line;
 use crate::exit::{Exit, Failure, Outcome, is_printable, printable};
-use crate::output;
+use crate::{holder_text, output};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -229,16 +229,12 @@ fn date(time: SystemTime) -> Option<SystemTime> {
 }
 
 fn describe(holder: &Holder) -> String {
-    let mut text = format!("{holder:#}");
+    let mut text = holder_text::with_job(format!("{holder:#}"), holder);
     if let Some(label) = holder.label() {
         let _ = write!(text, ", \"{label}\"");
     }
-    if let Some(since) = holder.since() {
-        let held = SystemTime::now().duration_since(since).unwrap_or_default();
-        let held = Duration::from_secs(held.as_secs());
-        let at = date(since).map(|since| humantime::format_rfc3339_seconds(since).to_string());
-        let at = at.unwrap_or_else(|| "an unknown date".into());
-        let _ = write!(text, ", since {at} ({})", humantime::format_duration(held));
+    if let Some(held) = holder_text::held_for(holder) {
+        let _ = write!(text, ", for {}", holder_text::coarse(held));
     }
     printable(&text)
 }

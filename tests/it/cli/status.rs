@@ -37,6 +37,7 @@ fn a_lock_is_shown_with_its_holder() {
     assert!(since.len() == 24 && since.ends_with('Z') && since.starts_with("20"), "{since}");
     let text = run(dir, ["status", "f"]).out;
     assert!(text.starts_with("f: held by process ") && text.contains("\"import\""), "{text}");
+    assert!(text.contains(" (sh -c 'echo runs; exec cat'), \"import\", for "), "{text}");
     holding.end();
     let free = json!({
         "version": 1, "path": "f", "kind": "file", "held": false, "shared": false, "set": true, "bytes": 0, "holders": []
