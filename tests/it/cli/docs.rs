@@ -38,8 +38,11 @@ fn run_scripts(text: &str, dir: &Path) -> Ran {
     let script = scripts.fold("set -e\n".to_string(), |script, next| script + next + "\n");
     let bin = Path::new(env!("CARGO_BIN_EXE_flockwork")).parent().unwrap();
     let path = std::env::var("PATH").unwrap();
+    // Its directory `flockwork` must not be in PATH, where make would take it for the program.
+    let runtime = dir.join("runtime");
+    std::fs::create_dir(&runtime).unwrap();
     let mut sh = Command::new("sh");
-    sh.args(["-c", &script]).current_dir(dir).env("XDG_RUNTIME_DIR", dir);
+    sh.args(["-c", &script]).current_dir(dir).env("XDG_RUNTIME_DIR", runtime);
     sh.env("PATH", format!("{}:{}:{path}", dir.display(), bin.display()));
     Ran::of(&mut sh)
 }
@@ -62,6 +65,12 @@ fn the_scripts_of_the_command_page_run() {
     let ran = run_scripts(&page, dir.path());
     assert_eq!((ran.code, &*ran.err), (Some(0), ""), "{ran:?}");
     assert!(ran.out.contains("alone\n") && ran.out.contains("held by descriptor 9\n"), "{ran:?}");
+    for shown in ["synced\n", "migrated\n", "served\n"] {
+        assert!(ran.out.contains(shown), "{ran:?}");
+    }
+    if crate::support::has("make", &["--version"]) {
+        assert_eq!(ran.out.matches("tested ").count(), 4, "{ran:?}");
+    }
     for created in ["backup.tar", "a.o", "b.o", "c.o", "unpacked", "tool/bin", "gpu.log"] {
         assert!(dir.path().join(created).exists(), "{created}");
     }
