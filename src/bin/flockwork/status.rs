@@ -44,8 +44,8 @@ pub(crate) struct StatusArgs {
     #[arg(long)]
     watch: bool,
 
-    /// Lock files, semaphores, events or barriers. Without PATH and --id, all semaphores of --id are
-    /// shown
+    /// Lock files, semaphores, events or barriers. Without PATH and --id, all semaphores of --id
+    /// are shown
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
 

@@ -12,7 +12,7 @@ use crate::support::running::Start as _;
 /// How long a process may wait before it is killed.
 const MAX_WAIT: Duration = Duration::from_millis(500);
 
-const CODES: &[i32] = &[0, 1, 64, 65, 66, 69, 71, 73, 75];
+const CODES: &[i32] = &[0, 1, 2, 64, 65, 66, 69, 71, 73, 75];
 
 proptest::proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(150) })]
