@@ -126,71 +126,76 @@ fn assert_waited(seen: Vec<Seen>, path: &Path, outcome: &str) -> Vec<Seen> {
 #[test]
 fn each_wait_that_blocks_is_a_span() {
     limit!();
-    let dir = tempfile::tempdir().unwrap();
-    let at = |name: &str| dir.path().join(name);
-    let short = Duration::from_millis(20);
-    let lock = Lock::open(at("lock")).unwrap();
-    let rwlock = RwLock::open(at("rwlock")).unwrap();
-    let semaphore = Semaphore::open(at("semaphore"), 1).unwrap();
-    let event = Event::open(at("event")).unwrap();
-    let once = Once::open(at("once")).unwrap();
-    let file = SharedFile::open(at("file")).unwrap();
-    file.write("").unwrap();
+    // A wait of another test in this process would make calls join a queue that need not wait.
+    crate::support::alone("tracing::each_wait_that_blocks_is_a_span", || {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let short = Duration::from_millis(20);
+        let lock = Lock::open(at("lock")).unwrap();
+        let rwlock = RwLock::open(at("rwlock")).unwrap();
+        let semaphore = Semaphore::open(at("semaphore"), 1).unwrap();
+        let event = Event::open(at("event")).unwrap();
+        let once = Once::open(at("once")).unwrap();
+        let file = SharedFile::open(at("file")).unwrap();
+        file.write("").unwrap();
 
-    // Without a wait there is no span, also with a deadline that has passed.
-    let (held, seen) = Recorder::during(|| {
-        drop(lock.lock_timeout(Duration::ZERO).unwrap());
-        let held = (lock.lock().unwrap(), rwlock.write().unwrap(), semaphore.acquire().unwrap());
-        block_on(async { once.call_once_async(|| async { Ok::<_, Error>(()) }).await }).unwrap();
-        assert!(lock.try_lock().unwrap_err().is_would_block());
-        assert!(lock.lock_timeout(Duration::ZERO).unwrap_err().is_timed_out());
-        assert!(event.wait_timeout(Duration::ZERO).unwrap_err().is_timed_out());
-        (held, file.lock_exclusive().unwrap())
-    });
-    assert!(seen.is_empty(), "{seen:?}");
-    once.reset().unwrap();
-
-    let running = std::sync::Barrier::new(2);
-    let ended = std::sync::Barrier::new(2);
-    crate::support::running::scope(|scope| {
-        scope.spawn(|| {
-            once.call_once(|| {
-                running.wait();
-                ended.wait();
-                Ok::<_, Error>(())
-            })
+        // Without a wait there is no span, also with a deadline that has passed.
+        let (held, seen) = Recorder::during(|| {
+            drop(lock.lock_timeout(Duration::ZERO).unwrap());
+            let held =
+                (lock.lock().unwrap(), rwlock.write().unwrap(), semaphore.acquire().unwrap());
+            block_on(async { once.call_once_async(|| async { Ok::<_, Error>(()) }).await })
+                .unwrap();
+            assert!(lock.try_lock().unwrap_err().is_would_block());
+            assert!(lock.lock_timeout(Duration::ZERO).unwrap_err().is_timed_out());
+            assert!(event.wait_timeout(Duration::ZERO).unwrap_err().is_timed_out());
+            (held, file.lock_exclusive().unwrap())
         });
-        running.wait();
-        type Wait<'a> = (&'a dyn Fn() -> Result<(), Error>, &'a Path);
-        let (event_path, once_path) = (at("event"), at("once"));
-        let waits: &[Wait<'_>] = &[
-            (&|| lock.lock_timeout(short).map(drop), lock.path()),
-            (&|| rwlock.read_timeout(short).map(drop), rwlock.path()),
-            (&|| rwlock.write_timeout(short).map(drop), rwlock.path()),
-            (&|| semaphore.acquire_timeout(short).map(drop), semaphore.path()),
-            (&|| event.wait_timeout(short), &event_path),
-            (&|| event.wait_payload_timeout(short).map(drop), &event_path),
-            (&|| once.wait_timeout(short), &once_path),
-            // The lock file is beside the path.
-            (&|| once.call_once_timeout(short, || Ok::<_, Error>(())).map(drop), &once_path),
-            (&|| file.lock_shared_timeout(short).map(drop), file.path()),
-        ];
-        for (wait, path) in waits {
-            let (outcome, seen) = Recorder::during(wait);
-            assert!(outcome.unwrap_err().is_timed_out());
-            assert_waited(seen, path, "timed out");
-        }
-        ended.wait();
-    });
+        assert!(seen.is_empty(), "{seen:?}");
+        once.reset().unwrap();
 
-    let ((), seen) = Recorder::during(|| {
-        let waiting = lock.lock_async();
-        assert!(block_on(poll_once(waiting)).is_none());
-    });
-    assert_waited(seen, lock.path(), "given up");
+        let running = std::sync::Barrier::new(2);
+        let ended = std::sync::Barrier::new(2);
+        crate::support::running::scope(|scope| {
+            scope.spawn(|| {
+                once.call_once(|| {
+                    running.wait();
+                    ended.wait();
+                    Ok::<_, Error>(())
+                })
+            });
+            running.wait();
+            type Wait<'a> = (&'a dyn Fn() -> Result<(), Error>, &'a Path);
+            let (event_path, once_path) = (at("event"), at("once"));
+            let waits: &[Wait<'_>] = &[
+                (&|| lock.lock_timeout(short).map(drop), lock.path()),
+                (&|| rwlock.read_timeout(short).map(drop), rwlock.path()),
+                (&|| rwlock.write_timeout(short).map(drop), rwlock.path()),
+                (&|| semaphore.acquire_timeout(short).map(drop), semaphore.path()),
+                (&|| event.wait_timeout(short), &event_path),
+                (&|| event.wait_payload_timeout(short).map(drop), &event_path),
+                (&|| once.wait_timeout(short), &once_path),
+                // The lock file is beside the path.
+                (&|| once.call_once_timeout(short, || Ok::<_, Error>(())).map(drop), &once_path),
+                (&|| file.lock_shared_timeout(short).map(drop), file.path()),
+            ];
+            for (wait, path) in waits {
+                let (outcome, seen) = Recorder::during(wait);
+                assert!(outcome.unwrap_err().is_timed_out());
+                assert_waited(seen, path, "timed out");
+            }
+            ended.wait();
+        });
 
-    std::fs::remove_dir_all(dir.path().join("semaphore")).ok();
-    drop(held);
+        let ((), seen) = Recorder::during(|| {
+            let waiting = lock.lock_async();
+            assert!(block_on(poll_once(waiting)).is_none());
+        });
+        assert_waited(seen, lock.path(), "given up");
+
+        std::fs::remove_dir_all(dir.path().join("semaphore")).ok();
+        drop(held);
+    });
 }
 
 #[test]
