@@ -68,8 +68,8 @@ fn methods(dir: &Path) -> Vec<Method<Way>> {
         flockwork("flockwork lock_timeout", BY_HELPER, |lock| lock.lock_timeout(TIMEOUT)),
         flockwork("flockwork lock_async", BY_HELPER, |lock| block_on(lock.lock_async())),
         Method {
-            // A waiter blocks on the lock of the slot.
-            path: dir.join(SEMAPHORE).join("slot.0"),
+            // The waiter holds the gate while it waits for a slot.
+            path: dir.join(SEMAPHORE).join("gate"),
             ..new(SEMAPHORE, BY_HELPER, &|path| {
                 Way::Semaphore(Semaphore::open(path, 1).expect("open a semaphore"))
             })

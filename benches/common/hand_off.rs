@@ -26,7 +26,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 pub(crate) struct Method<H> {
     pub(crate) name: &'static str,
     pub(crate) targets: &'static [Target],
-    /// The file that a waiter blocks on.
+    /// The file that a waiter blocks on, or that it holds while it waits.
     pub(crate) path: PathBuf,
     pub(crate) handle: H,
 }
@@ -87,25 +87,27 @@ pub(crate) fn contend<H: Handle>(methods: &[Method<H>]) {
     }
 }
 
-/// Returns when a process is blocked on the file. `/proc/locks` shows blocked requests with an
-/// arrow: `1: -> FLOCK  ADVISORY  WRITE 4711 fe:00:131 0 EOF`.
+/// Returns when another process waits: it is blocked on the file, or holds it while it waits for
+/// something else, as a semaphore's waiter holds the gate. `/proc/locks` shows both, blocked
+/// requests with an arrow: `1: -> FLOCK  ADVISORY  WRITE 4711 fe:00:131 0 EOF`.
 #[cfg(target_os = "linux")]
 fn await_blocked(path: &Path) {
     use std::os::unix::fs::MetadataExt as _;
 
     let inode = std::fs::metadata(path).expect("look up the lock file").ino();
     let file = format!(":{inode} ");
-    let is_blocked = || {
+    let own = format!(" {} ", std::process::id());
+    let waits = || {
         let locks = std::fs::read_to_string("/proc/locks").expect("read /proc/locks");
-        locks.lines().any(|line| line.contains("->") && line.contains(&file))
+        locks.lines().any(|line| line.contains(&file) && !line.contains(&own))
     };
     for _ in 0..100_000 {
-        if is_blocked() {
+        if waits() {
             return;
         }
         std::thread::sleep(Duration::from_micros(50));
     }
-    panic!("the contender does not block on {}", path.display());
+    panic!("the contender does not wait at {}", path.display());
 }
 
 #[cfg(not(target_os = "linux"))]
