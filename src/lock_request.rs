@@ -10,7 +10,6 @@ use crate::error::Result;
 use crate::file::lock_file::{BlockingLock, FileLock, LockFile};
 use crate::options::{OnWait, Options, Waiting};
 use crate::sys::{self, FileId, Mode};
-use crate::trace;
 use crate::wait::{Target, WaitCallback, WaitHooks, WaitQueues};
 
 /// The queues of this process: waiters for the same file in the same mode share a helper.
@@ -26,8 +25,7 @@ pub(crate) fn hooks(options: &Options, path: &Arc<Path>) -> Option<WaitHooks> {
     });
     let cancels = options.cancels.clone();
     let path = Arc::clone(options.whole.as_ref().unwrap_or(path));
-    let is_needed = callback.is_some() || !cancels.is_empty() || trace::ENABLED;
-    is_needed.then_some(WaitHooks { path, callback, cancels })
+    WaitHooks::new(path, callback, cancels)
 }
 
 /// A lock on a file in one mode, which any number of waiters want.

@@ -9,6 +9,7 @@ use std::sync::atomic::{Ordering, fence};
 use crate::access::Access;
 use crate::error::{Error, Operation, Result};
 use crate::file::lock_file::{FileLock, LockFile};
+use crate::file::open::own_directory;
 use crate::fork_safe::{ForkSafe, MutexGuard};
 use crate::record;
 use crate::sys::{self, Directory, FileKind, Mode};
@@ -70,11 +71,11 @@ struct Entry {
 
 /// From which the table of a forked copy is made.
 #[derive(Debug, Clone)]
-struct Parties(Arc<u32>);
+struct Parties(u32);
 
 impl Table {
     fn new(parties: &Parties) -> Self {
-        Self { entries: vec![Entry::default(); *parties.0 as usize], start: 0, marked: None }
+        Self { entries: vec![Entry::default(); parties.0 as usize], start: 0, marked: None }
     }
 }
 
@@ -102,7 +103,7 @@ impl Participants {
         access: Access,
         is_network: bool,
     ) -> Self {
-        let context = Parties(Arc::new(parties));
+        let context = Parties(parties);
         let table = ForkSafe::with_context(Table::new(&context), context, Table::new);
         drop(table.lock()); // belongs to this process from now on
         Self { directory: Arc::clone(directory), access, parties, is_network, table }
@@ -248,15 +249,7 @@ impl Participants {
     fn replace_mark(&self, mark: Mark, known: &[Mark]) -> Result<()> {
         let failed = |source| Error::io(Operation::ChangeState, &self.directory, source);
         let directory = self.directory.join(ARRIVED);
-        let arrived = match Directory::open(&directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // Another program removed it.
-                sys::create_directories(&directory, self.access.bits()).map_err(failed)?;
-                Directory::open(&directory)
-            }
-            opened => opened,
-        };
-        let arrived = arrived.map_err(failed)?;
+        let arrived = own_directory(&directory, self.access.into()).map_err(failed)?;
         let path = |mark: Mark| arrived.path().join(mark.name());
         for old in known.iter().filter(|old| old.number == mark.number) {
             match sys::through_readers(|| std::fs::rename(path(*old), path(mark))) {

@@ -13,7 +13,6 @@ use crate::cancel::Cancels;
 use crate::error::{Error, Obstacle, Operation, Result};
 use crate::file::marker::Consumed;
 use crate::options::{OnWait, Waiting};
-use crate::trace;
 use crate::wait::{
     Acquire, Check, Condition, ConditionWait, Deadline, Outcome, WaitCallback, WaitHooks,
     WakeStrategy, WatchTarget, wait_for,
@@ -163,8 +162,7 @@ impl<T: Send + 'static> EventWait<T> {
         let mut cancels = Cancels::default();
         self.events.iter().for_each(|event| cancels.extend(&event.cancels));
         let path = Arc::clone(self.events.first()?.marker.path());
-        let is_needed = callback.is_some() || !cancels.is_empty() || trace::ENABLED;
-        is_needed.then_some(WaitHooks { path, callback, cancels })
+        WaitHooks::new(path, callback, cancels)
     }
 }
 

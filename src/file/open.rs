@@ -95,7 +95,7 @@ pub(super) fn open(
     // Held open: through a symbolic link at the directory's path, the spare would be created or
     // found elsewhere.
     let directory =
-        spare.and_then(Path::parent).and_then(|directory| own_directory(directory, creation));
+        spare.and_then(Path::parent).and_then(|directory| own_directory(directory, creation).ok());
     let spare = directory.as_ref().zip(spare.and_then(Path::file_name));
     let spare = spare.map(|(directory, name)| directory.path().join(name));
     let spare = spare.as_deref();
@@ -171,14 +171,14 @@ pub(super) fn open(
     Err(failed(Operation::Open)(source))
 }
 
-/// Opens the directory, and creates it if it is missing. `None`: that failed, or is not allowed.
-pub(super) fn own_directory(path: &Path, creation: Creation) -> Option<Directory> {
+/// Opens the directory, and creates it if it is missing and that is allowed.
+pub(crate) fn own_directory(path: &Path, creation: Creation) -> io::Result<Directory> {
     match Directory::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && creation.directories => {
-            sys::create_directories(path, creation.bits()).ok()?;
-            Directory::open(path).ok()
+            sys::create_directories(path, creation.bits())?;
+            Directory::open(path)
         }
-        opened => opened.ok(),
+        opened => opened,
     }
 }
 

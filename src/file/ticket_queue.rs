@@ -338,9 +338,7 @@ impl TicketQueue {
         if !sys::FIFOS || !creates && !is_there() {
             return Ok(None);
         }
-        let Some(directory) = own_directory(&self.directory, self.creation) else {
-            return Ok(None);
-        };
+        let Ok(directory) = own_directory(&self.directory, self.creation) else { return Ok(None) };
         let path = directory.path().join("tickets").into();
         let Some((tickets, id)) = open_own(&path, self.creation)? else { return Ok(None) };
         if !is_marked(&tickets, creates).unwrap_or(false) {

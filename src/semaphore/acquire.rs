@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Inner;
 use super::batch::Batch;
@@ -20,15 +20,9 @@ use crate::lock_request::{Coordinator, LockRequest, QUEUES};
 use crate::sys::{Mode, WatchedFifo};
 use crate::trace::PollReason;
 use crate::wait::{
-    Check, EventLoop, OrderedWait, QueuedWaiter, SignalLoop, Target, Turn, Waiter,
-    attempt_at_front, now,
+    Check, EventLoop, OrderedWait, OwnCheck, QueuedWaiter, SignalLoop, Target, Turn, Waiter,
+    attempt_at_front,
 };
-
-/// How long a queued waiter waits at most before it checks the slots itself: the leader may have
-/// been stopped by SIGSTOP (rule S8).
-const QUEUED_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// A leader that runs has acquired a free slot after this.
-const CONFIRMATION: Duration = Duration::from_millis(3);
 
 /// A request for N permits of a semaphore together.
 pub(super) struct PermitRequest {
@@ -39,6 +33,13 @@ pub(super) struct PermitRequest {
 impl PermitRequest {
     fn take(&self) -> Result<Option<Batch>> {
         self.semaphore.take(self.permits, true)
+    }
+
+    /// For a waiter that is not the leader: takes permits that no leader takes (S8).
+    fn take_after(&self, check: &mut OwnCheck) -> Result<Option<Batch>> {
+        let taken = self.take()?;
+        let is_confirmed = check.confirms(taken.is_some());
+        Ok(taken.filter(|_| is_confirmed))
     }
 
     fn gather(
@@ -133,7 +134,7 @@ enum Stage {
 /// In the queue of tickets.
 struct Ordered {
     wait: OrderedWait<Line>,
-    check: StoppedLeaderCheck,
+    check: OwnCheck,
 }
 
 /// Waiting for the gate in the kernel: without a ticket, or as the first of those that have one
@@ -142,37 +143,7 @@ struct Queueing {
     gate: QueuedWaiter<LockRequest>,
     announcement: Option<Announcement>,
     ticket: Option<Ticket>,
-    check: StoppedLeaderCheck,
-}
-
-/// When a waiter that is not the leader tries the slots itself, since the leader may be stopped
-/// (S8): each second; and if one is free then, it must be free a few milliseconds later as well,
-/// since a leader that runs acquires it in microseconds.
-struct StoppedLeaderCheck {
-    at: Instant,
-    was_free: bool,
-}
-
-impl StoppedLeaderCheck {
-    fn new(semaphore: &Inner) -> Self {
-        Self { at: check_at(semaphore), was_free: false }
-    }
-
-    fn is_due(&self) -> bool {
-        self.at <= now()
-    }
-
-    fn try_slots(&mut self, request: &PermitRequest) -> Result<Option<Batch>> {
-        let taken = request.take()?;
-        if taken.is_some() && !self.was_free {
-            self.was_free = true;
-            self.at = now() + CONFIRMATION;
-            return Ok(None);
-        }
-        self.was_free = false;
-        self.at = check_at(&request.semaphore);
-        Ok(taken)
-    }
+    check: OwnCheck,
 }
 
 /// The fields are dropped in this order: the slots first, so that the next leader finds them free.
@@ -259,7 +230,7 @@ impl QueuedAcquire {
                         }
                     }
                     Poll::Pending if ordered.check.is_due() => {
-                        match ordered.check.try_slots(&self.request).transpose() {
+                        match self.request.take_after(&mut ordered.check).transpose() {
                             None => return Poll::Pending,
                             Some(got) => return Poll::Ready(got),
                         }
@@ -270,7 +241,7 @@ impl QueuedAcquire {
                     Poll::Ready(Ok(gate)) => self.advance(gate),
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending if queueing.check.is_due() => {
-                        match queueing.check.try_slots(&self.request).transpose() {
+                        match self.request.take_after(&mut queueing.check).transpose() {
                             None => return Poll::Pending,
                             Some(got) => return Poll::Ready(got),
                         }
@@ -302,7 +273,7 @@ impl QueuedAcquire {
         if semaphore.can_be_ordered() {
             self.stage = Stage::Ordered(Ordered {
                 wait: OrderedWait::new(Arc::clone(&semaphore.line)),
-                check: StoppedLeaderCheck::new(semaphore),
+                check: OwnCheck::new(semaphore.wake_strategy.backstop),
             });
             return Ok(None);
         }
@@ -325,7 +296,7 @@ impl QueuedAcquire {
         };
         // Announced before it queues: no new caller passes it from now on (S5).
         let announcement = ticket.is_none().then(|| semaphore.slots.announce());
-        let check = StoppedLeaderCheck::new(&semaphore);
+        let check = OwnCheck::new(semaphore.wake_strategy.backstop);
         self.stage = Stage::Queueing(Queueing { gate: queued, announcement, ticket, check });
         Ok(())
     }
@@ -349,12 +320,6 @@ impl QueuedAcquire {
         leader.announce(semaphore);
         self.stage = Stage::Leader(Box::new(leader));
     }
-}
-
-/// The time at which a queued waiter checks the slots itself.
-fn check_at(semaphore: &Inner) -> Instant {
-    let (now, span) = (now(), semaphore.wake_strategy.backstop.unwrap_or(QUEUED_CHECK_INTERVAL));
-    now.checked_add(span).unwrap_or(now + QUEUED_CHECK_INTERVAL)
 }
 
 impl Inner {
@@ -495,11 +460,11 @@ impl Waiter for QueuedAcquire {
         match &self.stage {
             Stage::Queueing(queueing) => {
                 let gate = queueing.gate.next_tick();
-                [gate, Some(queueing.check.at)].into_iter().flatten().min()
+                [gate, Some(queueing.check.at())].into_iter().flatten().min()
             }
             Stage::Ordered(ordered) => {
                 let turn = ordered.wait.next_tick();
-                [turn, Some(ordered.check.at)].into_iter().flatten().min()
+                [turn, Some(ordered.check.at())].into_iter().flatten().min()
             }
             Stage::Leader(leader) => leader.next_tick(),
             Stage::New | Stage::Done => None,

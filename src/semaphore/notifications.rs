@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use super::shared_flags::SharedFlags;
+use super::signals::close;
 use super::slots::Slots;
 use super::table::Table;
 use crate::fork_safe::MutexGuard;
@@ -40,11 +41,14 @@ impl Slots {
         self.wanted.store(is_raised, Ordering::Relaxed);
         let flags = Arc::clone(&table.flags);
         drop(table);
-        self.close_signals(signals, is_raised);
-        // A slot without a FIFO of this process's was released silently: a copy of an earlier
-        // holder may have the FIFO open, so that the leader sleeps (S11).
-        if !are_enough && (is_raised || self.tickets.may_have_waiters()) {
-            self.signal_change();
+        let closed = close(signals);
+        if is_raised || self.tickets.may_have_waiters() {
+            self.signal_copies(&closed);
+            // A slot without a FIFO of this process's was released silently: a copy of an earlier
+            // holder may have the FIFO open, so that the leader sleeps (S11).
+            if !are_enough {
+                self.signal_change();
+            }
         }
         if !is_raised {
             return;

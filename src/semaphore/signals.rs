@@ -50,6 +50,12 @@ pub(super) fn create_signals(directory: &Path, access: Access, slots: std::ops::
     let _ = paths.into_iter().try_for_each(|path| sys::create_fifo(&path, access.bits()));
 }
 
+/// Closes the FIFOs of released slots, which wakes the leader, and returns the slots.
+pub(super) fn close(signals: Vec<(u32, HeldFifo)>) -> Vec<u32> {
+    // Each FIFO is dropped here.
+    signals.into_iter().map(|(slot, _)| slot).collect()
+}
+
 /// What a leader waits for.
 pub(super) struct Watched {
     /// The slots, in the order of their FIFOs.
@@ -90,12 +96,6 @@ impl Slots {
         }
     }
 
-    /// The slots of which one is needed by a leader.
-    fn needed(&self) -> (Vec<u32>, u64) {
-        let table = self.table();
-        ((0..table.capacity).chain(table.excess.iter().copied()).collect(), table.epoch)
-    }
-
     /// What a leader waits for. `None`: it must wait in another way.
     pub(super) fn watch(&self) -> Option<Arc<Watched>> {
         if !sys::FIFOS || self.is_network() {
@@ -107,7 +107,10 @@ impl Slots {
         if let Some(known) = known.filter(|known| self.are_needed(known)) {
             return Some(known);
         }
-        let (slots, epoch) = self.needed();
+        let (slots, epoch) = {
+            let table = self.table();
+            (table.needed().collect::<Vec<_>>(), table.epoch)
+        };
         if slots.iter().any(|slot| *slot >= MAX_SIGNALLED) {
             return None;
         }
@@ -132,21 +135,16 @@ impl Slots {
     /// Whether these are still the FIFOs that a leader needs.
     pub(super) fn are_needed(&self, watched: &Watched) -> bool {
         let table = self.table();
-        let slots = (0..table.capacity).chain(table.excess.iter().copied());
         watched.epoch == table.epoch
             && table.watched.is_some()
-            && watched.slots.iter().copied().eq(slots)
+            && watched.slots.iter().copied().eq(table.needed())
     }
 
-    /// Closes the FIFOs of released slots, which wakes the leader, except where a copy of the FIFO
-    /// in a forked process remains: one of this process, or of an earlier holder. Then the leader
-    /// gets a signal.
-    pub(super) fn close_signals(&self, signals: Vec<(u32, HeldFifo)>, has_waiters: bool) {
-        for (slot, signal) in signals {
-            drop(signal);
-            if has_waiters || self.tickets.may_have_waiters() {
-                let _ = sys::signal_unless_closed(&fifo(&self.directory, slot));
-            }
+    /// Signals the leader where the close of a slot's FIFO has not woken it: a copy of the FIFO in
+    /// a forked process remains, one of this process or of an earlier holder.
+    pub(super) fn signal_copies(&self, closed: &[u32]) {
+        for slot in closed {
+            let _ = sys::signal_unless_closed(&fifo(&self.directory, *slot));
         }
     }
 

@@ -95,6 +95,11 @@ impl Table {
         self.capacity == 1 && self.excess.is_empty() && self.generation == self.flags.generation()
     }
 
+    /// The slots of which a leader may need one.
+    pub(super) fn needed(&self) -> impl Iterator<Item = u32> {
+        (0..self.capacity).chain(self.excess.iter().copied())
+    }
+
     pub(super) fn entry(&mut self, number: u32) -> &mut SlotEntry {
         let index = number as usize;
         if index >= self.entries.len() {

@@ -11,7 +11,7 @@ use super::deadline::now;
 use crate::cancel::{CancelRegistration, Cancels};
 use crate::error::{Error, Result};
 use crate::sys::WatchedFifo;
-use crate::trace::WaitSpan;
+use crate::trace::{self, WaitSpan};
 
 /// The callback and the tokens of a handle's waits, and the path that errors and `tracing` name.
 #[derive(Clone)]
@@ -20,6 +20,18 @@ pub(crate) struct WaitHooks {
     pub(crate) path: Arc<Path>,
     pub(crate) callback: Option<WaitCallback>,
     pub(crate) cancels: Cancels,
+}
+
+impl WaitHooks {
+    /// `None`: nothing happens during the wait.
+    pub(crate) fn new(
+        path: Arc<Path>,
+        callback: Option<WaitCallback>,
+        cancels: Cancels,
+    ) -> Option<Self> {
+        let is_needed = callback.is_some() || !cancels.is_empty() || trace::ENABLED;
+        is_needed.then_some(Self { path, callback, cancels })
+    }
 }
 
 /// Called after `after`, and again after each further `every`.

@@ -57,12 +57,12 @@ impl SignalLoop {
         &mut self,
         check: impl FnOnce(Option<usize>, bool) -> Result<Check<T>>,
     ) -> Poll<Result<T>> {
-        let (first, has_signal) = self.take_signals();
+        let first = self.take_signals();
         let now = now();
         if first.is_none() && self.next.is_some_and(|at| at > now) {
             return Poll::Pending;
         }
-        if has_signal {
+        if first.is_some() {
             self.retries = 0;
         }
         let thorough = self.thorough_at <= now;
@@ -79,13 +79,13 @@ impl SignalLoop {
         }
     }
 
-    /// Which FIFO has reported something first since the last check, and whether that is new.
-    fn take_signals(&mut self) -> (Option<usize>, bool) {
+    /// The first FIFO that has reported something since the last check.
+    fn take_signals(&mut self) -> Option<usize> {
         let Ok(states) = sys::wait_for_fifos(&self.watched, None, Some(Duration::ZERO)) else {
             // Nothing is known, so the waiter checks now.
             self.held.fill(true);
             self.next = None;
-            return (None, false);
+            return None;
         };
         let mut first = None;
         for (index, (state, is_held)) in states.into_iter().zip(&mut self.held).enumerate() {
@@ -97,7 +97,7 @@ impl SignalLoop {
             }
             *is_held = !state.has_no_writer;
         }
-        (first, first.is_some())
+        first
     }
 
     /// After a failed check. A FIFO that has lost its writer since the signals were taken ends the

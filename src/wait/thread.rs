@@ -67,7 +67,7 @@ pub(crate) fn wait_here<W: Waiter>(
     let mut wait = HookedWait::new(waiter, hooks.cloned());
     // Before the first poll, which may create a watcher.
     wait.begin(deadline.start());
-    let thread = Arc::new(WakeThread { thread: std::thread::current(), wakeup: OnceBox::new() });
+    let thread = WakeThread::here();
     let waker = Waker::from(Arc::clone(&thread));
     loop {
         // No wake-up is lost: `poll` registers the waker before its last check, and an unpark
@@ -114,15 +114,7 @@ pub(super) fn wake(waker: Waker) {
 
 /// A waker that unparks the calling thread.
 pub(super) fn this_thread() -> Waker {
-    Waker::from(Arc::new(Unpark(std::thread::current())))
-}
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
+    Waker::from(WakeThread::here())
 }
 
 /// Wakes a thread that parks or waits for FIFOs.
@@ -132,6 +124,10 @@ struct WakeThread {
 }
 
 impl WakeThread {
+    fn here() -> Arc<Self> {
+        Arc::new(Self { thread: std::thread::current(), wakeup: OnceBox::new() })
+    }
+
     /// The eventfd that ends the thread's wait for FIFOs, if a descriptor is available.
     fn wakeup(&self) -> Option<&Wakeup> {
         let wakeup = self.wakeup.get_or_try_init(|| Wakeup::new().map(Box::new)).ok();

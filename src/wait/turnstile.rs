@@ -11,22 +11,18 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::deadline::now;
 use super::hooks::{in_span, must_return};
 use super::queue::WaitQueues;
 use super::queued_waiter::QueuedWaiter;
 use super::{
-    Deadline, Order, OrderedWait, Outcome, Target, Turn, WaitHooks, Waiter, check_cancelled,
-    try_now, wait_here,
+    Deadline, Order, OrderedWait, Outcome, OwnCheck, Target, Turn, WaitHooks, Waiter,
+    check_cancelled, try_now, wait_here,
 };
 use crate::error::Result;
 use crate::sys::WatchedFifo;
 use crate::trace::PollReason;
 
-/// How long a waiter queues for the turnstile before it checks the lock itself: the process in the
-/// turnstile may have been stopped (rule R3).
-const QUEUED_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// The maximum number of such checks from one thorough check to the next. A thorough check costs
+/// The maximum number of own checks from one thorough check to the next. A thorough check costs
 /// more than a system call, and each failed one doubles the number: a thousand waiters all read a
 /// list that has a line for each of them.
 const MAX_CHECK_FACTOR: u32 = 32;
@@ -35,8 +31,6 @@ const MAX_CHECK_FACTOR: u32 = 32;
 const PASSING_PAUSES: [Duration; 4] =
     [Duration::ZERO, Duration::ZERO, Duration::from_micros(50), Duration::from_micros(50)];
 
-/// A lock that was free at such a check is free for longer if no process is about to acquire it.
-const CONFIRMATION: Duration = Duration::from_millis(3);
 /// How often the waiter at the front tries the gate before it waits for it in the kernel: a caller
 /// that only tries, or comes first, has it for some microseconds.
 const GATE_ATTEMPTS: u32 = 4;
@@ -146,22 +140,14 @@ pub(crate) fn pass<P: Turnstile>(
     wait_here(wait, deadline, hooks)
 }
 
-/// When a waiter that queues for the turnstile checks the lock itself.
-fn check_at<P: Turnstile>(turnstile: &P) -> Instant {
-    let (now, span) = (now(), turnstile.check_interval().unwrap_or(QUEUED_CHECK_INTERVAL));
-    now.checked_add(span).unwrap_or(now + QUEUED_CHECK_INTERVAL)
-}
-
 /// A waiter that queues for the turnstile.
 struct AtGate<P: Turnstile> {
     queues: &'static WaitQueues<P::Lock>,
     turnstile: Arc<P>,
     queued: Queued<P>,
-    check_at: Instant,
+    check: OwnCheck,
     /// The number of checks until the next thorough one, and from that to the one after it.
     checks: (u32, u32),
-    /// Whether the last check found the lock free.
-    was_free: bool,
 }
 
 /// Where a waiter is queued.
@@ -186,10 +172,9 @@ impl<P: Turnstile> AtGate<P> {
         Self {
             queues,
             queued: place,
-            check_at: check_at(&**turnstile),
+            check: OwnCheck::new(turnstile.check_interval()),
             turnstile: Arc::clone(turnstile),
             checks: (1, 1),
-            was_free: false,
         }
     }
 
@@ -230,16 +215,15 @@ impl<P: Turnstile> AtGate<P> {
         }
         match self.turnstile.take_unheld()? {
             None => {
-                self.was_free = false;
+                self.check.confirms(false);
                 if thorough && self.turnstile.is_gate_stopped() {
                     return self.turnstile.lock().attempt();
                 }
                 Ok(None)
             }
             // The waiter whose turn it is may be about to acquire it.
-            Some(held) if !self.was_free && self.turnstile.order().is_some() => {
+            Some(held) if self.turnstile.order().is_some() && !self.check.confirms(true) => {
                 self.turnstile.lock().give_back(held);
-                self.was_free = true;
                 Ok(None)
             }
             taken => Ok(taken),
@@ -262,13 +246,10 @@ impl<P: Turnstile> Waiter for AtGate<P> {
         if let Poll::Ready(passed) = self.poll_queued(waker) {
             return Poll::Ready(passed);
         }
-        if self.check_at > now() {
+        if !self.check.is_due() {
             return Poll::Pending;
         }
-        let checked = self.check_lock();
-        self.check_at =
-            if self.was_free { now() + CONFIRMATION } else { check_at(&*self.turnstile) };
-        match checked.transpose() {
+        match self.check_lock().transpose() {
             Some(held) => Poll::Ready(held.map(Passed::Lock)),
             None => Poll::Pending,
         }
@@ -279,7 +260,7 @@ impl<P: Turnstile> Waiter for AtGate<P> {
             Queued::InOrder(wait) => wait.next_tick(),
             Queued::InKernel(queued, _) => queued.next_tick(),
         };
-        [queued, Some(self.check_at)].into_iter().flatten().min()
+        [queued, Some(self.check.at())].into_iter().flatten().min()
     }
 
     fn sources(&self) -> &[Arc<WatchedFifo>] {
@@ -314,7 +295,7 @@ impl<P: Turnstile> Waiter for AtGate<P> {
         }
         // Not before that time: a caller that gives up after some microseconds, and tries again,
         // would pass waiters that have waited longer.
-        let held = if self.check_at <= now() {
+        let held = if self.check.is_due() {
             self.check_lock()?
         } else if self.turnstile.is_gate_stopped() {
             self.turnstile.lock().attempt()?

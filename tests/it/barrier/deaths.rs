@@ -256,22 +256,33 @@ mod stopped {
         }
     }
 
-    #[test]
-    fn a_death_while_leaving_breaks_nothing() {
-        limit!();
+    /// A barrier, and processes of which the first is stopped while it waits there.
+    fn with_one_stopped(parties: u32, processes: u32) -> (tempfile::TempDir, Barrier, Vec<Peer>) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("barrier");
-        let barrier = Barrier::open(&path, 2).unwrap();
-        let mut peers = peers(&path, 2, 3, LATE_BACKSTOP);
+        let barrier = Barrier::open(&path, parties).unwrap();
+        let mut peers = peers(&path, parties, processes, LATE_BACKSTOP);
         peers[0].begin(Call::Wait(Way::Block));
         until_waiting(&barrier, 1);
         signal(&peers[0], Signal::STOP);
+        (dir, barrier, peers)
+    }
+
+    /// The generation ends, and one of the two next callers finds no free participant's file, since
+    /// the stopped process has not left.
+    fn let_a_caller_wait(barrier: &Barrier, peers: &mut [Peer]) {
         assert_eq!(peers[1].run(Call::Wait(Way::Block)), "0 leader");
-        // Two callers, and one file is still locked by the participant that has not left.
         peers[1].begin(Call::Wait(Way::Block));
         peers[2].begin(Call::Wait(Way::Block));
-        eventually("a caller waits for a file", || path.join("wanted").exists());
+        eventually("a caller waits for a file", || barrier.path().join("wanted").exists());
         until_waiters_rely_on_events();
+    }
+
+    #[test]
+    fn a_death_while_leaving_breaks_nothing() {
+        limit!();
+        let (_dir, barrier, mut peers) = with_one_stopped(2, 3);
+        let_a_caller_wait(&barrier, &mut peers);
         peers[0].kill();
         let passed = [peers[1].finish(), peers[2].finish()];
         assert!(passed.iter().all(|text| text.starts_with('1')), "{passed:?}");
@@ -281,18 +292,8 @@ mod stopped {
     #[test]
     fn a_participant_that_leaves_late_lets_a_caller_in() {
         limit!();
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("barrier");
-        let barrier = Barrier::open(&path, 2).unwrap();
-        let mut peers = peers(&path, 2, 3, LATE_BACKSTOP);
-        peers[0].begin(Call::Wait(Way::Block));
-        until_waiting(&barrier, 1);
-        signal(&peers[0], Signal::STOP);
-        assert_eq!(peers[1].run(Call::Wait(Way::Block)), "0 leader");
-        peers[1].begin(Call::Wait(Way::Block));
-        peers[2].begin(Call::Wait(Way::Block));
-        eventually("a caller waits for a file", || path.join("wanted").exists());
-        until_waiters_rely_on_events();
+        let (_dir, barrier, mut peers) = with_one_stopped(2, 3);
+        let_a_caller_wait(&barrier, &mut peers);
         signal(&peers[0], Signal::CONT);
         assert_eq!(peers[0].finish(), "0");
         peers[1].finish();
@@ -303,13 +304,7 @@ mod stopped {
     #[test]
     fn a_stopped_participant_learns_that_its_generation_was_reset() {
         limit!();
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("barrier");
-        let barrier = Barrier::open(&path, 2).unwrap();
-        let mut peers = peers(&path, 2, 1, LATE_BACKSTOP);
-        peers[0].begin(Call::Wait(Way::Block));
-        until_waiting(&barrier, 1);
-        signal(&peers[0], Signal::STOP);
+        let (_dir, barrier, mut peers) = with_one_stopped(2, 1);
         for _ in 0..5 {
             barrier.abort().unwrap();
             barrier.reset().unwrap();
@@ -323,13 +318,7 @@ mod stopped {
     #[test]
     fn a_stopped_participant_learns_that_all_have_passed() {
         limit!();
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("barrier");
-        let barrier = Barrier::open(&path, 2).unwrap();
-        let mut peers = peers(&path, 2, 1, LATE_BACKSTOP);
-        peers[0].begin(Call::Wait(Way::Block));
-        until_waiting(&barrier, 1);
-        signal(&peers[0], Signal::STOP);
+        let (_dir, barrier, mut peers) = with_one_stopped(2, 1);
         assert!(barrier.wait().unwrap().is_leader());
         for _ in 0..5 {
             barrier.abort().unwrap();
@@ -342,13 +331,7 @@ mod stopped {
     #[test]
     fn a_stopped_participant_does_not_delay_the_timeouts_of_others() {
         limit!();
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("barrier");
-        let barrier = Barrier::open(&path, 3).unwrap();
-        let mut peers = peers(&path, 3, 2, LATE_BACKSTOP);
-        peers[0].begin(Call::Wait(Way::Block));
-        until_waiting(&barrier, 1);
-        signal(&peers[0], Signal::STOP);
+        let (_dir, _barrier, mut peers) = with_one_stopped(3, 2);
         peers[1].expect_timed_out(Call::Wait(Way::Timeout(50)));
         signal(&peers[0], Signal::CONT);
         let error = peers[0].answer().unwrap_err();

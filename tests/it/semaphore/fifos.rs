@@ -28,6 +28,23 @@ fn signal(pid: u32, name: &str) {
     }
 }
 
+/// Runs `body` while a forked copy of this process lives.
+fn beside_a_copy(body: impl FnOnce()) {
+    let (mut ends, end) = std::os::unix::net::UnixStream::pair().unwrap();
+    match fork::fork().unwrap() {
+        fork::Fork::Child => {
+            drop(end);
+            std::io::Read::read(&mut ends, &mut [0]).unwrap();
+            std::process::exit(0);
+        }
+        fork::Fork::Parent(child) => {
+            body();
+            drop(end);
+            crate::support::ended(child);
+        }
+    }
+}
+
 /// Each peer in turn is served when the one before has released, and none before that.
 #[track_caller]
 fn assert_served_in_order(peers: &mut [Peer]) {
@@ -157,29 +174,19 @@ fn a_copy_of_an_earlier_holder_hides_no_release() {
     let options = Options::new().backstop(Duration::from_secs(1000));
     let semaphore = options.open_semaphore(&path, 1).unwrap();
     let held = semaphore.acquire().unwrap();
-    let (mut ends, end) = std::os::unix::net::UnixStream::pair().unwrap();
-    match fork::fork().unwrap() {
-        fork::Fork::Child => {
-            drop(end);
-            std::io::Read::read(&mut ends, &mut [0]).unwrap();
-            std::process::exit(0);
+    beside_a_copy(|| {
+        held.release().unwrap();
+        let mut peers = [peer(&path, 1, LATE_BACKSTOP), peer(&path, 1, LATE_BACKSTOP)];
+        peers[0].run(Call::Acquire(1, Block));
+        for turn in 0..6 {
+            let (holder, waiter) = (turn % 2, 1 - turn % 2);
+            let way = if turn < 3 { Block } else { Async };
+            peers[waiter].begin(Call::Acquire(1, way));
+            until_leader(&path, &peers[waiter]);
+            peers[holder].run(Call::Release);
+            peers[waiter].finish();
         }
-        fork::Fork::Parent(child) => {
-            held.release().unwrap();
-            let mut peers = [peer(&path, 1, LATE_BACKSTOP), peer(&path, 1, LATE_BACKSTOP)];
-            peers[0].run(Call::Acquire(1, Block));
-            for turn in 0..6 {
-                let (holder, waiter) = (turn % 2, 1 - turn % 2);
-                let way = if turn < 3 { Block } else { Async };
-                peers[waiter].begin(Call::Acquire(1, way));
-                until_leader(&path, &peers[waiter]);
-                peers[holder].run(Call::Release);
-                peers[waiter].finish();
-            }
-            drop(end);
-            crate::support::ended(child);
-        }
-    }
+    });
 }
 
 /// A copy of a waiter has its FIFO open after the waiter has died. The test stands for the copy.
@@ -224,20 +231,10 @@ fn a_release_is_noticed_although_a_forked_copy_lives() {
         let mut waiter = peer(&path, 1, LATE_BACKSTOP);
         waiter.begin(Call::Acquire(1, way));
         until_leader(&path, &waiter);
-        let (mut ends, end) = std::os::unix::net::UnixStream::pair().unwrap();
-        match fork::fork().unwrap() {
-            fork::Fork::Child => {
-                drop(end);
-                std::io::Read::read(&mut ends, &mut [0]).unwrap();
-                std::process::exit(0);
-            }
-            fork::Fork::Parent(child) => {
-                held.release().unwrap();
-                waiter.finish();
-                drop(end);
-                crate::support::ended(child);
-            }
-        }
+        beside_a_copy(|| {
+            held.release().unwrap();
+            waiter.finish();
+        });
     }
 }
 

@@ -74,6 +74,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("wait/thread.rs", &["error", "sys"]),
     ("wait/future.rs", &["error"]),
     ("wait/order.rs", &["sys"]),
+    ("wait/own_check.rs", &[]),
     ("wait/signal_loop.rs", &["error", "sys"]),
     ("wait/reactor.rs", &["fork_safe", "sys"]),
     ("wait/queue.rs", &["error", "fork_safe", "sync", "sys"]),
@@ -90,7 +91,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("line.rs", &["file::ticket_queue", "process", "sys", "wait"]),
     ("wait/tests.rs", &["error", "sys"]),
     ("wait/schedules.rs", &["sync"]),
-    ("lock_request.rs", &["error", "file::lock_file", "options", "sys", "trace", "wait"]),
+    ("lock_request.rs", &["error", "file::lock_file", "options", "sys", "wait"]),
     ("lock.rs", PRIMITIVE),
     ("rwlock/mod.rs", PRIMITIVE),
     (
@@ -142,14 +143,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "barrier/participants.rs",
-        &["access", "error", "file::lock_file", "fork_safe", "record", "sys"],
+        &["access", "error", "file::lock_file", "file::open", "fork_safe", "record", "sys"],
     ),
     ("barrier/state.rs", &["access", "error", "file::lock_file", "sys"]),
     ("barrier/status.rs", &["error"]),
     ("barrier/wait.rs", &["error", "trace", "wait"]),
     ("event/mod.rs", &["cancel", "error", "file::marker", "options", "paths", "wait"]),
     ("event/announcement.rs", &["error", "file::marker"]),
-    ("event/wait.rs", &["cancel", "error", "file::marker", "options", "trace", "wait"]),
+    ("event/wait.rs", &["cancel", "error", "file::marker", "options", "wait"]),
     (
         "shared_file/mod.rs",
         &["error", "file::data_file", "holder", "holders", "options", "paths", "rwlock", "sys"],
