@@ -759,6 +759,7 @@ mod tools {
     use std::process::{Command, Stdio};
 
     use super::*;
+    use crate::peer::rwlock::until_turnstile_is_held;
     use crate::support::running::{Running, Start as _};
 
     fn flock(arguments: &[&str], path: &Path, command: &[&str]) -> Running {
@@ -838,7 +839,7 @@ mod tools {
                 let reading = (!is_reading).then(|| lock.read().unwrap());
                 let call = if is_reading { Call::Read } else { Call::Write };
                 other.begin(call(way));
-                until_in_turnstile(&path);
+                until_turnstile_is_held(&path);
                 assert_eq!(crate::support::blocked(&path), 0, "{way:?} blocks in the kernel");
                 assert!(other.is_silent());
                 drop((reading, writing));

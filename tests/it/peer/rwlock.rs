@@ -57,9 +57,17 @@ pub(crate) fn gate(path: &Path) -> std::path::PathBuf {
     gate.into()
 }
 
-/// Waits until a waiter holds the turnstile.
+/// Waits until a waiter holds the turnstile for good. One that arrives holds it for a moment, and
+/// comes back with a ticket; then it is blocked on the lock itself.
 #[track_caller]
 pub(crate) fn until_in_turnstile(path: &Path) {
+    until_turnstile_is_held(path);
+    crate::support::until_blocked(path, 1);
+}
+
+/// The same for a waiter that polls, which has no ticket and is not blocked.
+#[track_caller]
+pub(crate) fn until_turnstile_is_held(path: &Path) {
     let gate = flockwork::Lock::open(gate(path)).unwrap();
     crate::support::eventually("a waiter holds the turnstile", || gate.try_lock().is_err());
 }
