@@ -66,13 +66,13 @@ impl Marker {
     ///
     /// The lock of the consumers makes callers that find it at the same time remove it one after
     /// the other, so that none of them renames a file that another one has set since. A holder that
-    /// keeps that lock (it may be stopped) delays this for a tenth of a second at most.
+    /// keeps that lock (it may be stopped) delays this for about three seconds.
     pub(super) fn remove_stale(&self, operation: Operation, file: &File) -> Result<()> {
         let mut retries = Retries::new();
         let _locked = loop {
             match self.lock().and_then(|lock| lock.try_lock(Mode::Exclusive)) {
                 Ok(Some(locked)) => break Some(locked),
-                Ok(None) if retries.again() && !retries.are_many() => {}
+                Ok(None) if retries.again() => {}
                 Ok(None) | Err(_) => break None,
             }
         };
