@@ -9,12 +9,17 @@ pub(crate) fn run(example: &str, arguments: &[&str]) -> Output {
     run_in(Path::new("."), example, arguments)
 }
 
-fn run_in(directory: &Path, example: &str, arguments: &[&str]) -> Output {
+fn path_of(example: &str) -> PathBuf {
     let mut path: PathBuf = std::env::current_exe().unwrap();
     path.pop();
     path.pop();
     path.push("examples");
     path.push(format!("{example}{}", std::env::consts::EXE_SUFFIX));
+    path
+}
+
+fn run_in(directory: &Path, example: &str, arguments: &[&str]) -> Output {
+    let path = path_of(example);
     let mut command = Command::new(&path);
     command.args(arguments).current_dir(directory);
     command.output().unwrap_or_else(|error| {
@@ -37,8 +42,9 @@ fn each_basic_example_works_the_first_and_the_second_time() {
     let semaphore = ["acquired slot 0", "1 of 2 permits left", "2 of 2 permits left"];
     let lock = ["lock_basic.lock", "try_lock: ", "lock_basic.lock", "released"];
     // The output of the first run, and of the second.
-    let expected: [(&str, [&[&str]; 2]); 6] = [
+    let expected: [(&str, [&[&str]; 2]); 7] = [
         ("barrier_basic", [&["passed 0", "passed 1"], &["passed 2", "passed 3"]]),
+        ("cancel_basic", [&["press Ctrl-C to give up", "timed out"]; 2]),
         ("event_basic", [&["the server is ready: port 4242"]; 2]),
         ("lock_basic", [&lock; 2]),
         (
@@ -70,6 +76,31 @@ fn each_basic_example_works_the_first_and_the_second_time() {
             assert_in_this_order(pieces, &text);
         }
     }
+}
+
+// Unix only: only a console sends Ctrl-C on Windows.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_the_wait_of_an_example_that_then_goes_on() {
+    limit!();
+    use std::io::Read as _;
+
+    use crate::support::running::Start as _;
+
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(path_of("cancel_basic"));
+    let mut waiting = command.current_dir(&dir).stdout(std::process::Stdio::piped()).start();
+    let mut out = waiting.stdout.take().unwrap();
+    let mut text = String::new();
+    while !text.contains('\n') {
+        let mut byte = [0];
+        out.read_exact(&mut byte).unwrap();
+        text.push(byte[0].into());
+    }
+    waiting.signal(rustix::process::Signal::INT);
+    out.read_to_string(&mut text).unwrap();
+    assert!(waiting.wait().unwrap().success());
+    assert_in_this_order(&["press Ctrl-C", "gave up: ", "cancelled"], &text);
 }
 
 #[test]

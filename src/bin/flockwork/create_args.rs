@@ -3,6 +3,8 @@
 use clap::{Args, ValueEnum};
 use flockwork::{Access, Options};
 
+use crate::signals;
+
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
     /// Set who may use created files: as the umask says, only this user, also the group, or
@@ -21,7 +23,7 @@ enum AccessLevel {
 
 impl CreateArgs {
     pub(crate) fn options(&self) -> Options {
-        Options::new().access(match self.access {
+        Options::new().cancel(signals::cancel()).access(match self.access {
             AccessLevel::Umask => Access::Umask,
             AccessLevel::Private => Access::Private,
             AccessLevel::Group => Access::Group,

@@ -32,7 +32,7 @@ pub(crate) enum Exit {
     NotInTime,
     /// The command was ended after the time of `--max-run`, as by timeout(1).
     TimedOut,
-    /// An interrupt from the terminal ended the command.
+    /// An interrupt from the terminal ended the command, or a signal ended the wait.
     Interrupted,
     /// The command's exit code, 128 plus the number of the signal that ended it, or the code of
     /// `-E`.
@@ -187,6 +187,8 @@ impl From<Error> for Failure {
             ErrorKind::CapacityMismatch | ErrorKind::InvalidPermits => Exit::Usage,
             ErrorKind::Corrupt => Exit::Data,
             ErrorKind::NotRegularFile => Exit::CannotOpen,
+            // A signal has ended the wait, and then ends this process.
+            ErrorKind::Cancelled => return Self::new(Exit::Interrupted, String::new()),
             _ => match (error.operation(), error.io_error()) {
                 (Some(operation), Some(source)) => exit_of_io(operation, source),
                 _ => Exit::System,

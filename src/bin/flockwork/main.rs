@@ -41,7 +41,7 @@ mod wait_text;
 
 use args::{Cli, Verb};
 use clap::CommandFactory as _;
-use exit::{Exit, Outcome};
+use exit::Outcome;
 use parse::Parsed;
 
 fn main() {
@@ -54,10 +54,8 @@ fn main() {
         }),
     };
     let exit = outcome.unwrap_or_else(exit::Failure::report);
-    if exit == Exit::Interrupted {
-        signals::die_by_sigint();
-    }
     drop(live_line::erase());
+    signals::die_by_signal(exit);
     // Destructors could wait for other threads, which are still running.
     std::process::exit(exit.code())
 }

@@ -110,6 +110,24 @@ fn a_signal_kills_a_command_that_waits() {
     holding.end();
 }
 
+/// A process that a signal kills at once leaves the record of the lock that it had acquired.
+#[test]
+fn a_signal_during_a_wait_abandons_no_earlier_lock() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let holding = crate::cli::command::Holding::start(dir.path(), &["lock", "b"]);
+    for (signal, number) in [(Signal::TERM, 15), (Signal::INT, 2), (Signal::QUIT, 3)] {
+        let mut child = flockwork(dir.path()).args(["lock", "a", "b", "--", "true"]).start();
+        crate::support::until_blocked(&dir.path().join("b"), 1);
+        child.signal(signal);
+        let status = child.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(number));
+        let ran = run(dir.path(), ["lock", "-v", "a", "true"]).expect(0, "");
+        assert!(!ran.err.contains("died"), "{ran:?}");
+    }
+    holding.end();
+}
+
 #[test]
 fn max_run_ends_the_job_and_its_children() {
     limit!();

@@ -5,11 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+#[cfg(windows)]
+use super::CANCEL;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::job::{Job, exit_of};
 
 /// How often a command with a time limit is checked for its end.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How long this process may take to release what it holds after Ctrl-C has ended its wait.
+#[cfg(windows)]
+const END_AFTER: Duration = Duration::from_secs(1);
 
 /// The console sends Ctrl-C and Ctrl-Break to all attached processes. The command ends, and then
 /// this process.
@@ -32,8 +38,16 @@ impl Signals {
         {
             let shared = Arc::clone(&is_running);
             let handler = move || {
+                if shared.load(Ordering::SeqCst) {
+                    return;
+                }
+                // The command does not run yet. This process releases what it holds.
+                if let Some(cancel) = CANCEL.get() {
+                    cancel.cancel();
+                    std::thread::sleep(END_AFTER);
+                }
                 if !shared.load(Ordering::SeqCst) {
-                    std::process::exit(130); // the command does not run yet
+                    std::process::exit(Exit::Interrupted.code());
                 }
             };
             ctrlc::set_handler(handler).map_err(|why| failed("handle Ctrl-C", &why))?;
@@ -73,6 +87,10 @@ impl Signals {
     }
 
     pub(crate) fn start(&self, job: &Job) -> Result<Child, Failure> {
+        #[cfg(windows)]
+        if CANCEL.get().is_some_and(flockwork::Cancel::is_cancelled) {
+            return Err(Failure::new(Exit::Interrupted, String::new()));
+        }
         self.is_running.store(true, Ordering::SeqCst);
         job.spawn()
     }
@@ -121,4 +139,4 @@ pub(crate) fn end_wait_on_signals() -> Result<(), Failure> {
 }
 
 /// Has no effect, since only the exit code reports an interrupt.
-pub(crate) fn die_by_sigint() {}
+pub(crate) fn die_by_signal(_exit: Exit) {}

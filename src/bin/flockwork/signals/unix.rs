@@ -6,18 +6,25 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::process::Child;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal, raise};
 use rustix::process::Pid;
 
+use super::CANCEL;
 use super::source::{Received, Source};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use crate::deadlock::parent_of;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::job::{Job, exit_of};
+
+/// How long this process may take to release what it holds after a signal has ended its wait.
+const END_AFTER: Duration = Duration::from_secs(1);
+
+/// The signal that has ended the wait of this process, or zero.
+static ENDED_BY: AtomicI32 = AtomicI32::new(0);
 
 const FORWARDED: [Signal; 8] = [
     Signal::SIGTERM,
@@ -125,6 +132,9 @@ impl Signals {
         // These signals arrived before the start of the command, so the terminal did not send them
         // to it.
         self.handle_caught(*command);
+        if let Some(failure) = ended() {
+            return Err(failure);
+        }
         let spawned = job.spawn();
         let _ = self.set.thread_block();
         let pid = spawned.as_ref().ok().and_then(|child| i32::try_from(child.id()).ok());
@@ -142,7 +152,7 @@ impl Signals {
     pub(crate) fn exec(&self, job: &Job) -> Failure {
         let _ = self.set.thread_unblock();
         self.handle_caught(CommandState::NotStarted);
-        job.exec()
+        ended().unwrap_or_else(|| job.exec())
     }
 
     /// Starts a thread that ends the command after this time. It ends with this process.
@@ -305,7 +315,7 @@ impl Shared {
         command: CommandState,
     ) {
         match command {
-            CommandState::NotStarted => apply_default_action(signal, has_handlers),
+            CommandState::NotStarted => end_wait(signal, has_handlers),
             CommandState::Running(pid) => {
                 // The terminal sends a signal to its whole foreground group.
                 let has_received_it = is_from_terminal && is_in_own_group(pid);
@@ -365,11 +375,8 @@ pub(crate) fn end_on_signals() -> Result<(), Failure> {
         Failure::new(Exit::System, format!("could not handle signals: {why}"))
     };
     let ignored = ignored().unwrap_or_default();
-    let ends = |signal: &Signal| {
-        !matches!(signal, Signal::SIGCONT | Signal::SIGTSTP)
-            && ignored & (1 << (*signal as i32 - 1)) == 0
-    };
-    let set: SigSet = FORWARDED.into_iter().filter(ends).collect();
+    let is_handled = |signal: &Signal| ends(*signal) && ignored & (1 << (*signal as i32 - 1)) == 0;
+    let set: SigSet = FORWARDED.into_iter().filter(is_handled).collect();
     // signal-hook installs its handler before it registers the action: a signal in between would be
     // lost.
     set.thread_block().map_err(|error| failed(&error))?;
@@ -381,10 +388,48 @@ pub(crate) fn end_on_signals() -> Result<(), Failure> {
     set.thread_unblock().map_err(|error| failed(&error))
 }
 
-/// Kills this process with SIGINT, which also ended the command. A shell leaves its loop after that
-/// signal, but not after an exit code.
-pub(crate) fn die_by_sigint() {
-    let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGINT);
+/// The failure of a process whose wait a signal has ended.
+fn ended() -> Option<Failure> {
+    (ENDED_BY.load(Ordering::SeqCst) != 0).then(|| Failure::new(Exit::Interrupted, String::new()))
+}
+
+/// Kills this process with the signal that ended its wait, or with the SIGINT that ended the
+/// command. A shell leaves its loop after that signal, but not after an exit code.
+pub(crate) fn die_by_signal(exit: Exit) {
+    let signal = match ENDED_BY.load(Ordering::SeqCst) {
+        0 if exit == Exit::Interrupted => signal_hook::consts::SIGINT,
+        0 => return,
+        signal => signal,
+    };
+    if std::process::id() == 1 {
+        // The kernel discards a raised signal in the first process of a container.
+        std::process::exit(128 + signal);
+    }
+    let _ = signal_hook::low_level::emulate_default_handler(signal);
+}
+
+/// Ends the wait of this process, which then releases what it holds and dies by the signal. A
+/// second signal, or a second without progress, ends the process at once.
+fn end_wait(signal: Signal, has_handlers: bool) {
+    let Some(cancel) = CANCEL.get().filter(|_| has_handlers && ends(signal)) else {
+        return apply_default_action(signal, has_handlers);
+    };
+    if ENDED_BY.swap(signal as i32, Ordering::SeqCst) != 0 {
+        return apply_default_action(signal, has_handlers);
+    }
+    let end = move || {
+        std::thread::sleep(END_AFTER);
+        apply_default_action(signal, has_handlers);
+    };
+    if std::thread::Builder::new().name("flockwork-end".into()).spawn(end).is_err() {
+        apply_default_action(signal, has_handlers);
+    }
+    cancel.cancel();
+}
+
+/// Whether the default action of the signal ends the process.
+fn ends(signal: Signal) -> bool {
+    !matches!(signal, Signal::SIGCONT | Signal::SIGTSTP)
 }
 
 /// Applies the default action of the signal.
