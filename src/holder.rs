@@ -1,13 +1,13 @@
 //! A process that holds a primitive: what is known about it, and how it is displayed.
 
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::printable::{command_line, printable};
-use crate::process::HostProcess;
-use crate::sys::{self, Numbering, Owner};
+use crate::process::{HostProcess, this_process};
+use crate::sys::{self, Numbering, Owner, Process};
 
-/// A process that holds a lock or a permit, as far as it is known.
+/// A process that holds a lock or a permit, or waits for one, as far as it is known.
 ///
 /// A process that opened its primitive with a [`label`](crate::Options::label) or
 /// [`record_holder`](crate::Options::record_holder) leaves a record, from which all fields are
@@ -105,6 +105,8 @@ impl Holder {
     }
 
     /// Returns the time at which the process acquired the lock or permit, by its own host's clock.
+    ///
+    /// For a [waiter](crate::Status::waiters), it is the time at which the process began to wait.
     #[must_use]
     pub fn since(&self) -> Option<SystemTime> {
         self.since
@@ -156,6 +158,23 @@ impl Holder {
             since: None,
             slot: None,
             is_shared: owner.is_shared,
+        }
+    }
+
+    /// Returns a process that waits in a queue of tickets, with how many nanoseconds it has waited.
+    pub(crate) fn queued(process: Process, waited: u64, label: Option<String>) -> Self {
+        // Another process may have the number by now, or in this pid namespace.
+        let is_listed = process.started.is_some()
+            && sys::started(process.pid) == process.started
+            && process.numbering == this_process().numbering;
+        let words = is_listed.then(|| sys::command_of(process.pid)).flatten();
+        Self {
+            process: HostProcess { identity: process, host: printable(&sys::host_name()) },
+            command: words.map(|words| command_line(&words)),
+            label,
+            since: SystemTime::now().checked_sub(Duration::from_nanos(waited)),
+            slot: None,
+            is_shared: false,
         }
     }
 
@@ -213,7 +232,6 @@ impl fmt::Display for Holder {
 #[cfg(all(test, any(target_os = "linux", target_os = "android")))]
 mod tests {
     use super::*;
-    use crate::sys::Process;
 
     /// A change to this process's holder, how it is then displayed, whether its process ID is valid
     /// here, and whether it is this process.

@@ -13,8 +13,10 @@ use crate::holder::Holder;
 use crate::holders;
 use crate::paths::absolute;
 use crate::record;
-use crate::semaphore::read_capacity;
+use crate::rwlock::{GATE, QUEUE};
+use crate::semaphore::{self, read_capacity};
 use crate::sys::{self, FileKind};
+use crate::waiter_list;
 
 /// The state of a path at one moment, and the processes that held it.
 ///
@@ -38,8 +40,8 @@ use crate::sys::{self, FileKind};
 /// ```
 ///
 /// With the feature `serde`, a status is serialized with the fields `path` (a text, in which what
-/// is not Unicode is replaced), `kind` (`"missing"`, `"file"` or `"semaphore"`), `held`, `holders`,
-/// `capacity`, `held_slots`, `set` and `payload_len`.
+/// is not Unicode is replaced), `kind` (`"missing"`, `"file"`, `"semaphore"` or `"barrier"`),
+/// `held`, `holders`, `waiters`, `capacity`, `held_slots`, `set`, `broken` and `payload_len`.
 ///
 /// # Caveats
 ///
@@ -52,6 +54,7 @@ pub struct Status {
     pub(crate) kind: StatusKind,
     pub(crate) is_held: bool,
     pub(crate) holders: Vec<Holder>,
+    pub(crate) waiters: Vec<Holder>,
     pub(crate) capacity: Option<u32>,
     pub(crate) held_slots: Vec<u32>,
     pub(crate) len: Option<u64>,
@@ -111,6 +114,37 @@ impl Status {
     #[must_use]
     pub fn holders(&self) -> &[Holder] {
         &self.holders
+    }
+
+    /// Returns the processes that wait for the lock or for permits, in the order in which they are
+    /// served.
+    ///
+    /// [`Holder::since`] is the time at which the process began to wait. It is known, as is the
+    /// label, of a process that waits for a semaphore or an [`RwLock`](crate::RwLock). A process
+    /// that waits for several permits, or in several threads, may occur several times.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let lock = flockwork::Lock::open(dir.path().join("a.lock"))?;
+    /// let status = flockwork::inspect(lock.path())?;
+    /// for (place, waiter) in status.waiters().iter().enumerate() {
+    ///     println!("{}: {waiter}", place + 1);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// * Linux: all waiters of a semaphore or an `RwLock` on a local file system are known, and all
+    ///   processes that wait in the kernel for a lock that the system lists (see
+    ///   [`inspect`](crate::inspect())). Whether a waiter of an `RwLock` wants to
+    ///   [share](Holder::is_shared) the lock is known only of the first. Waiters that poll,
+    ///   and those of a [`Barrier`](crate::Barrier), an [`Event`](crate::Event) or on a network
+    ///   file system, are not known.
+    /// * Other systems: no waiter is known.
+    #[must_use]
+    pub fn waiters(&self) -> &[Holder] {
+        &self.waiters
     }
 
     /// Returns the semaphore's capacity, or the barrier's number of participants.
@@ -220,6 +254,7 @@ pub fn inspect(path: impl AsRef<Path>) -> Result<Status> {
         kind: StatusKind::Missing,
         is_held: false,
         holders: Vec::new(),
+        waiters: Vec::new(),
         capacity: None,
         held_slots: Vec::new(),
         len: None,
@@ -242,6 +277,11 @@ pub fn inspect(path: impl AsRef<Path>) -> Result<Status> {
             };
             status.is_held = holders.is_some();
             status.holders = holders.unwrap_or_default();
+            // A lock that is free has no waiters for longer than a moment.
+            if status.is_held {
+                let (queue, gate) = (sys::beside(&path, QUEUE), sys::beside(&path, GATE));
+                status.waiters = waiters(&path, &[&path], &queue, &gate)?;
+            }
         }
         Ok(found) if found.is_dir() => match read_capacity(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -267,7 +307,15 @@ fn inspect_semaphore(path: &Arc<Path>, status: &mut Status) -> Result<()> {
     held.dedup();
     status.is_held = !held.is_empty();
     status.held_slots = held;
+    // The leader waits in the kernel for the only slot (rule S9).
+    let (only, queue) = (path.join(record::slot_name(0)), path.join(semaphore::QUEUE));
+    status.waiters = waiters(path, &[&only], &queue, &path.join("gate"))?;
     Ok(())
+}
+
+fn waiters(path: &Arc<Path>, locked: &[&Path], queue: &Path, gate: &Path) -> Result<Vec<Holder>> {
+    waiter_list::waiters(locked, queue, gate)
+        .map_err(|source| Error::io(Operation::FindHolders, path, source))
 }
 
 /// The directory is not a semaphore's.

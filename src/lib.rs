@@ -209,6 +209,7 @@ mod paths;
 
 mod line;
 mod lock_request;
+mod waiter_list;
 
 mod barrier;
 mod event;

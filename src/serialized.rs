@@ -95,6 +95,8 @@ struct StatusForm {
     #[serde(default)]
     holders: Vec<Holder>,
     #[serde(default)]
+    waiters: Vec<Holder>,
+    #[serde(default)]
     capacity: Option<u32>,
     #[serde(default)]
     held_slots: Vec<u32>,
@@ -114,6 +116,7 @@ impl From<&Status> for StatusForm {
             kind: status.kind,
             held: status.is_held,
             holders: status.holders.clone(),
+            waiters: status.waiters.clone(),
             capacity: status.capacity,
             held_slots: status.held_slots.clone(),
             set: status.is_set,
@@ -130,6 +133,7 @@ impl From<StatusForm> for Status {
             kind: form.kind,
             is_held: form.held,
             holders: form.holders,
+            waiters: form.waiters,
             capacity: form.capacity,
             held_slots: form.held_slots,
             len: form.payload_len,

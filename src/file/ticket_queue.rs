@@ -128,6 +128,42 @@ impl Files {
     fn set_number(&self, place: usize, number: u64) -> io::Result<()> {
         sys::write_at(&self.tickets, &number.to_le_bytes(), entry_at(place))
     }
+
+    fn waiters(&self) -> io::Result<Vec<QueuedProcess>> {
+        let table = Table::read(&self.tickets)?;
+        let now = sys::nanoseconds();
+        let describe = |(number, place): (u64, usize)| {
+            let path = self.fifo(place);
+            let fifo = WatchedFifo::open_unprimed(&path).ok()?;
+            if number == CHOOSING || !fifo.has_writer_at(&path) || !self.has(place, number) {
+                return None;
+            }
+            let entry = Entry::parse(table.entry(place));
+            let process = entry.process().filter(|process| !has_ended(process))?;
+            let label = Some(entry.label).filter(|length| *length > 0);
+            let label = label.and_then(|length| self.label(place, length));
+            Some(QueuedProcess { process, waited: now.saturating_sub(number), label })
+        };
+        let mut waiters: Vec<_> =
+            table.ahead_of(CHOOSING, MAX_PLACES).filter_map(describe).collect();
+        waiters.reverse();
+        Ok(waiters)
+    }
+}
+
+/// The processes that wait in the queue in `directory`, for a process that does not use the queue.
+/// It opens the files only to read them. A queue that is missing, or that this user may not read,
+/// has no known waiters.
+pub(crate) fn waiters_in(directory: &Path) -> Vec<QueuedProcess> {
+    let opened = Directory::open(directory).and_then(|directory| {
+        let path = directory.path().join("tickets");
+        if !sys::FIFOS || sys::file_kind(&path)? != FileKind::File {
+            return Err(io::ErrorKind::NotFound.into()); // opening a FIFO could block (rule 1)
+        }
+        let tickets = sys::open_to_read(&path)?;
+        Ok(Files { directory, tickets })
+    });
+    opened.and_then(|files| files.waiters()).unwrap_or_default()
 }
 
 /// A place in the queue. Dropping it leaves the queue, in the process that joined it.
@@ -298,27 +334,10 @@ impl TicketQueue {
 
     /// The processes that wait, in their order. One that has died is not among them, although a
     /// forked copy of it may have its FIFO open.
-    pub(crate) fn waiters(&self) -> Vec<QueuedProcess> {
+    fn waiters(&self) -> Vec<QueuedProcess> {
         let files = self.files(&mut self.opened.lock(), false);
         let Ok(Some(files)) = files else { return Vec::new() };
-        let Ok(table) = Table::read(&files.tickets) else { return Vec::new() };
-        let now = sys::nanoseconds();
-        let describe = |(number, place): (u64, usize)| {
-            let path = files.fifo(place);
-            let fifo = WatchedFifo::open_unprimed(&path).ok()?;
-            if number == CHOOSING || !fifo.has_writer_at(&path) || !files.has(place, number) {
-                return None;
-            }
-            let entry = Entry::parse(table.entry(place));
-            let process = entry.process().filter(|process| !has_ended(process))?;
-            let label = Some(entry.label).filter(|length| *length > 0);
-            let label = label.and_then(|length| files.label(place, length));
-            Some(QueuedProcess { process, waited: now.saturating_sub(number), label })
-        };
-        let mut waiters: Vec<_> =
-            table.ahead_of(CHOOSING, MAX_PLACES).filter_map(describe).collect();
-        waiters.reverse();
-        waiters
+        files.waiters().unwrap_or_default()
     }
 
     /// The process that waits at the front.

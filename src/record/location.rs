@@ -161,7 +161,7 @@ pub(super) fn state(record: &Path) -> io::Result<RecordState> {
 }
 
 /// The identity of the file at `path`; `None` if there is none.
-pub(super) fn identity_of(path: &Path) -> io::Result<Option<FileId>> {
+pub(crate) fn identity_of(path: &Path) -> io::Result<Option<FileId>> {
     match sys::path_identity(path) {
         Err(error) if is_gone(&error) => Ok(None),
         found => found.map(Some),

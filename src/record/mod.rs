@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use self::find::{find, participants};
 use self::format::FIRST_LINE;
-pub(crate) use self::location::RecordLocation;
+pub(crate) use self::location::{RecordLocation, identity_of};
 use self::location::{RecordState, hold, state};
 pub(crate) use self::sharers::remove_dead_sharers;
 pub(crate) use self::slot_files::{

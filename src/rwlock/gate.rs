@@ -14,9 +14,9 @@ use crate::sys::{Mode, WatchedFifo};
 use crate::trace::PollReason;
 use crate::wait::{QueuedWaiter, Turnstile, TurnstileWait, Waiter, try_pass};
 
-pub(super) const GATE: &str = ".gate";
+pub(crate) const GATE: &str = ".gate";
 /// The directory of the waiters' queue.
-pub(super) const QUEUE: &str = ".queue";
+pub(crate) const QUEUE: &str = ".queue";
 
 /// The lock in one mode, and the gate that a waiter passes before it.
 pub(super) struct GatedLock {

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use once_cell::race::OnceBox;
 
-use self::gate::{GATE, GatedLock, Locking, QUEUE};
+pub(crate) use self::gate::{GATE, QUEUE};
+use self::gate::{GatedLock, Locking};
 pub use self::guards::{RwLockReadGuard, RwLockWriteGuard};
 use crate::access::Creation;
 use crate::error::{Error, Result};

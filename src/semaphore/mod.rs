@@ -24,6 +24,7 @@ use self::capacity::check_permits;
 pub(crate) use self::capacity::read_in as read_capacity;
 pub use self::permit::Permit;
 use self::permit::PermitOptions;
+pub(crate) use self::signals::QUEUE;
 use self::slots::{Gathering, Slots};
 use crate::error::{Error, Result};
 use crate::file::lock_file::LockFile;

@@ -18,7 +18,7 @@ const MAX_SIGNALLED: u32 = MAX_CREATED_AT_ONCE;
 /// its own, signals the leader.
 const CHANGED: &str = "changed";
 /// The directory of the queue.
-pub(super) const QUEUE: &str = "queue";
+pub(crate) const QUEUE: &str = "queue";
 
 fn fifo(directory: &Path, slot: u32) -> PathBuf {
     directory.join(format!("fifo.{slot}"))

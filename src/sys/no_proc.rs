@@ -22,6 +22,10 @@ pub(crate) fn lock_owners(_files: &[FileId], _thorough: bool) -> std::io::Result
     Ok(Vec::new())
 }
 
+pub(crate) fn lock_waiters(_files: &[FileId]) -> std::io::Result<Vec<Owner>> {
+    Ok(Vec::new())
+}
+
 pub(crate) fn inheritors(_files: &[FileId]) -> Vec<Owner> {
     Vec::new()
 }

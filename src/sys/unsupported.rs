@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 pub(crate) use super::no_proc::{
     PID_NAMESPACES, command_of, has_ended, inheritors, is_stopped, lists_locks, lock_owners,
-    locked_in_list, started, this_process,
+    lock_waiters, locked_in_list, started, this_process,
 };
 use super::{Bits, FileKind, Mode};
 

@@ -16,6 +16,7 @@ mod event;
 mod examples;
 mod hanging_tests;
 mod holder;
+mod inspect;
 mod lock;
 mod once;
 mod options;

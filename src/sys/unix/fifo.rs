@@ -196,9 +196,12 @@ impl WatchedFifo {
         self.read_all().0
     }
 
-    /// The same for a process that does not wait: the signals, which are for a waiter, are sent
-    /// again.
+    /// The same for a process that does not wait. It leaves the signals, which are for a waiter,
+    /// and sends those again that arrive during the check.
     pub(crate) fn has_writer_at(&self, path: &Path) -> bool {
+        if rustix::io::ioctl_fionread(self.0.file()).is_ok_and(|bytes| bytes > 0) {
+            return true;
+        }
         let (has_writer, had_signals) = self.read_all();
         if has_writer && had_signals {
             let _ = signal_fifo(path);

@@ -166,6 +166,24 @@ pub(crate) fn lock_owners(files: &[FileId], thorough: bool) -> io::Result<Vec<Ow
     Ok(owners(locks))
 }
 
+/// The processes whose requests wait for a lock on one of these files, in the order in which the
+/// kernel lists them: it grants the requests of each file in that order. A shared request may be
+/// granted earlier. A long list, which is read in pieces, may miss some.
+pub(crate) fn lock_waiters(files: &[FileId]) -> io::Result<Vec<Owner>> {
+    let Some((list, is_whole)) = kernel_locks()? else { return Ok(Vec::new()) };
+    let requests = list.lines().filter_map(waiting_flock);
+    let requests = requests.filter(|lock| lock.process != 0 && files.contains(&lock.file));
+    let mut waiting: Vec<Lock> = Vec::new();
+    for lock in requests {
+        // A line of a long list may have been read twice.
+        if is_whole || !waiting.contains(&lock) {
+            waiting.push(lock);
+        }
+    }
+    waiting.sort_by_key(|lock| files.iter().position(|file| *file == lock.file));
+    Ok(owners(waiting))
+}
+
 /// The processes that have a lock on one of these files open, among those that this user may
 /// inspect. This works on any file system, but takes a few milliseconds.
 pub(crate) fn inheritors(files: &[FileId]) -> Vec<Owner> {
@@ -341,10 +359,21 @@ fn kernel_locks() -> io::Result<Option<(String, bool)>> {
 }
 
 /// A lock in a line such as `7: FLOCK  ADVISORY  WRITE 4242 08:01:1337 0 EOF`, with the process
-/// that took it. A waiting request has `->` as its second word. In `fdinfo` the process is 0 if it
-/// has no number in `/proc`.
+/// that took it. In `fdinfo` the process is 0 if it has no number in `/proc`.
 fn flock(line: &str) -> Option<Lock> {
+    lock_in(line.split_ascii_whitespace().skip(1))
+}
+
+/// A waiting request, in a line with `->` as its second word: the holder's line is above it.
+fn waiting_flock(line: &str) -> Option<Lock> {
     let mut words = line.split_ascii_whitespace().skip(1);
+    if words.next() != Some("->") {
+        return None;
+    }
+    lock_in(words)
+}
+
+fn lock_in<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Lock> {
     if words.next() != Some("FLOCK") {
         return None;
     }
@@ -374,7 +403,14 @@ mod tests {
         assert!(!shares("1: FLOCK  ADVISORY  WRITE 4242 fe:01:77 0 EOF"));
         assert_eq!(owner("1: FLOCK  ADVISORY  WRITE 4242 fe:01:77 0 EOF"), Some(4242));
         assert_eq!(owner("1: FLOCK  ADVISORY  READ 4242 fe:01:77 0 EOF"), Some(4242));
-        assert_eq!(owner("1: -> FLOCK  ADVISORY  WRITE 4242 fe:01:77 0 EOF"), None);
+        let waiting = "1:  -> FLOCK  ADVISORY  WRITE 4242 fe:01:77 0 EOF";
+        assert_eq!(owner(waiting), None);
+        assert_eq!(
+            waiting_flock(waiting),
+            Some(Lock { file: id, is_shared: false, process: 4242 })
+        );
+        assert_eq!(waiting_flock("1: FLOCK  ADVISORY  WRITE 4242 fe:01:77 0 EOF"), None);
+        assert_eq!(waiting_flock("1: -> POSIX  ADVISORY  WRITE 4242 fe:01:77 0 EOF"), None);
         assert_eq!(owner("1: POSIX  ADVISORY  WRITE 4242 fe:01:77 0 EOF"), None);
         assert_eq!(owner("1: FLOCK  ADVISORY  WRITE 4242 fe:02:77 0 EOF"), None);
         assert_eq!(owner("1: FLOCK  ADVISORY  WRITE 0 fe:01:77 0 EOF"), Some(0));
@@ -401,8 +437,10 @@ mod tests {
             let arrow = if waits { "-> " } else { "" };
             let line = format!("{number}: {arrow}{kind} ADVISORY  {mode} {owner} {major:02x}:{minor:02x}:{inode} 0 EOF");
             let file = FileId { device: rustix::fs::makedev(major, minor), inode };
-            let pid = u32::try_from(owner).ok().filter(|_| kind == "FLOCK " && !waits);
-            let wanted = pid.map(|process| Lock { file, process, is_shared: mode == "READ " });
+            let pid = u32::try_from(owner).ok().filter(|_| kind == "FLOCK ");
+            let known = pid.map(|process| Lock { file, process, is_shared: mode == "READ " });
+            prop_assert_eq!(waiting_flock(&line), known.filter(|_| waits));
+            let wanted = known.filter(|_| !waits);
             prop_assert_eq!(flock(&line), wanted);
             let info = format!("lock:\t{line}");
             prop_assert_eq!(info.strip_prefix("lock:").and_then(flock), wanted);

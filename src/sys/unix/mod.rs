@@ -45,14 +45,14 @@ pub(crate) use self::fifo::{
 };
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) use self::linux_proc::{
-    PID_NAMESPACES, command_of, has_ended, inheritors, is_stopped, lock_owners, locked_in_list,
-    started, this_process,
+    PID_NAMESPACES, command_of, has_ended, inheritors, is_stopped, lock_owners, lock_waiters,
+    locked_in_list, started, this_process,
 };
 pub(crate) use self::processes::{Origin, coarse_milliseconds, host_name};
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(crate) use super::no_proc::{
     PID_NAMESPACES, command_of, has_ended, inheritors, is_stopped, lists_locks, lock_owners,
-    locked_in_list, started, this_process,
+    lock_waiters, locked_in_list, started, this_process,
 };
 
 pub(super) use self::announcement::lock_announcement;
