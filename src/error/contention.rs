@@ -136,6 +136,18 @@ impl Contention {
         write!(f, "`{path}` {now}")
     }
 
+    /// Writes the same, with the holders if any were found.
+    pub(super) fn write_now_if_known(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        path: &Path,
+    ) -> fmt::Result {
+        if self.found().is_empty() {
+            return self.write_now(f, path);
+        }
+        self.write_now_with_holders(f, path)
+    }
+
     /// Writes the same with the holders that were looked up.
     pub(super) fn write_now_with_holders(
         &self,

@@ -47,7 +47,6 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(thiserror::Error)]
-#[error("{0}")]
 pub struct Error(Box<Repr>);
 
 /// The kind of an error: see [`Error::kind`].
@@ -365,7 +364,8 @@ impl Error {
     /// The holders of a [`TimedOut`](ErrorKind::TimedOut) error are looked up when the error is
     /// made, and its text names the first. Those of a [`WouldBlock`](ErrorKind::WouldBlock) error
     /// are looked up by the first call of this method, which stores them: a failed `try_` call
-    /// takes half a microsecond, and looking up the holders takes twenty.
+    /// takes half a microsecond, and looking up the holders takes twenty. After that
+    /// call, the alternate text (`{:#}`) names the first, too.
     #[must_use]
     pub fn holders(&self) -> &[Holder] {
         match &*self.0 {
@@ -507,9 +507,18 @@ impl Error {
 
 // -------------------------------------------------------------------------------------------- text
 
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
 impl fmt::Display for Repr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::WouldBlock { path, contention } if f.alternate() => {
+                contention.write_now_if_known(f, path)
+            }
             Self::WouldBlock { path, contention } => contention.write_now(f, path),
             Self::TimedOut { path, waited, contention } if waited.is_zero() => {
                 contention.write_now_with_holders(f, path)

@@ -566,7 +566,7 @@ fn readers_are_distinguished_and_a_blocking_waiter_is_named() {
     assert_eq!(failed.to_string(), format!("`{}` is busy", path.display()));
     let at_once = lock.read_timeout(Duration::ZERO).unwrap_err();
     let waits = format!("waited for by process {}", writer.id());
-    for text in [late.to_string(), at_once.to_string()] {
+    for text in [late.to_string(), at_once.to_string(), format!("{failed:#}")] {
         assert!(text.contains("\"reading\"") && text.contains(", shared"), "{text}");
         // Only Linux names the holder of a lock without a record.
         assert!(text.contains(&waits) || !cfg!(target_os = "linux"), "{text}");

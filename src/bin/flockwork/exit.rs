@@ -209,17 +209,12 @@ impl From<Error> for Failure {
     }
 }
 
-/// The text of an error with its holders, which the text of a failed try does not name. They are
-/// described by their jobs.
+/// The text of an error with its holders, of which the first is described by its job.
 fn text_with_holders(error: &Error) -> String {
-    let text = match error.holders() {
-        [first, others @ ..] if error.is_would_block() => match others.len() {
-            0 => format!("{error}: held by {first}"),
-            more => format!("{error}: held by {first}, and {more} more"),
-        },
-        _ => error.to_string(),
-    };
-    match error.holders() {
+    // The text of a failed try names them only after they were looked up.
+    let holders = error.holders();
+    let text = format!("{error:#}");
+    match holders {
         [first, ..] => holder_text::with_job(text, first),
         [] => text,
     }

@@ -242,8 +242,7 @@ fn acquire(
         let lock = options.open_rwlock(path)?;
         Guard::Read(wait.run_unless_deadlock(progress, limit, true, |limit| {
             Ok(match limit {
-                // Unlike the error of `try_read`, this one names a waiting writer.
-                Limit::Now => lock.read_timeout(Duration::ZERO),
+                Limit::Now => lock.try_read(),
                 Limit::Never => lock.read(),
                 Limit::At(deadline) => lock.read_deadline(deadline),
             }?)

@@ -220,7 +220,13 @@ fn readers_share_and_a_writer_does_not_starve() {
     // A waiting writer precedes readers that arrive after it.
     let waiting = flockwork(dir.path()).args(["lock", "f", "true"]).start();
     crate::support::until_held(&dir.path().join("f.gate"), waiting.id());
-    run(dir.path(), ["lock", "-s", "-n", "f", "echo", "x"]).expect(75, "");
+    let refused = run(dir.path(), ["lock", "-s", "-n", "f", "echo", "x"]).expect(75, "");
+    refused.assert_error("is busy: held by process ");
+    assert!(
+        refused.err.contains(&format!("waited for by process {}", waiting.id())),
+        "{refused:?}"
+    );
+    assert_eq!(refused.err.matches("held by").count(), 1, "{refused:?}");
     one.end();
     assert!(waiting.wait_with_output().unwrap().status.success());
     run(dir.path(), ["lock", "-s", "-n", "f", "echo", "x"]).expect(0, "x\n");
