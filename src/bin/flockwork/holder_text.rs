@@ -156,7 +156,8 @@ pub(crate) fn with_job(text: String, holder: &Holder) -> String {
 
 /// The job of a holder. If the holder is flockwork or flock(1), that is the command which it runs.
 pub(crate) fn job_of(holder: &Holder) -> Option<HeldJob> {
-    let words = words_of_process(holder).or_else(|| {
+    let is_here = holder.same_pid_namespace();
+    let words = is_here.then(|| command_words(holder.pid())).flatten().or_else(|| {
         let command = holder.command()?;
         let split = || command.split_whitespace().map(String::from).collect();
         let words = shlex::split(command).unwrap_or_else(split);
@@ -165,25 +166,22 @@ pub(crate) fn job_of(holder: &Holder) -> Option<HeldJob> {
     (!words.is_empty()).then(|| job_in(words))
 }
 
-/// The command line of a process, which the record of a holder may have cut.
+/// The command line of a process. The record of a holder may have cut it.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn words_of_process(holder: &Holder) -> Option<Vec<OsString>> {
+pub(crate) fn command_words(pid: u32) -> Option<Vec<OsString>> {
     use std::os::unix::ffi::OsStringExt as _;
-    if !holder.same_pid_namespace() {
-        return None;
-    }
-    let line = std::fs::read(format!("/proc/{}/cmdline", holder.pid())).ok()?;
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let line = line.strip_suffix(b"\0")?;
     Some(line.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec())).collect())
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn words_of_process(_holder: &Holder) -> Option<Vec<OsString>> {
+pub(crate) fn command_words(_pid: u32) -> Option<Vec<OsString>> {
     None
 }
 
 /// The command that these words run, through any number of flockwork and flock(1).
-fn job_in(words: Vec<OsString>) -> HeldJob {
+pub(crate) fn job_in(words: Vec<OsString>) -> HeldJob {
     match parse::job(&words) {
         Some(HeldJob::Words(inner)) if !inner.is_empty() => job_in(inner),
         Some(HeldJob::Words(_)) | None => HeldJob::Words(words),

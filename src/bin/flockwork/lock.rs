@@ -72,7 +72,7 @@ pub(crate) struct LockArgs {
 
     /// Show TEXT to waiters and in `flockwork status`
     #[arg(long, value_name = "TEXT")]
-    label: Option<OsString>,
+    pub(crate) label: Option<OsString>,
 
     #[command(flatten)]
     create: CreateArgs,

@@ -140,6 +140,9 @@ fn page(name: &str, page_name: &str, verb: &Command, related: &[&str]) -> std::i
             writeln!(page, ".TP\n\\fB{}\\fR\n{}", escaped(term), escaped(meaning))?;
         }
     }
+    if ["flockwork", "flockwork-lock", "flockwork-status"].contains(&page_name) {
+        writeln!(page, ".SH KINDS OF LOCKS\n{}", escaped(KINDS))?;
+    }
     after_help(verb, &mut page)?;
     writeln!(page, ".SH SEE ALSO")?;
     let related = related.iter().copied().chain(["flock"]);
@@ -167,6 +170,13 @@ const FILES: &[(&str, &str)] = &[
     ("$XDG_RUNTIME_DIR/flockwork/NAME", "The semaphore of `--id NAME`."),
     ("/tmp/flockwork-UID/NAME", "The same without XDG_RUNTIME_DIR."),
 ];
+
+/// Which programs exclude each other. For the pages of `lock` and `status`, and the overview.
+const KINDS: &str = "\
+There are two kinds of locks, which do not exclude each other. flock(1), systemd, cargo, Python's \
+fcntl.flock and most lock files use flock(2), as flockwork does. apt, dpkg, passwd, useradd, rpm, \
+SQLite and mail programs use fcntl(2). `flockwork lock --fcntl` acquires the second kind, and \
+`flockwork status` shows both (Linux).";
 
 /// The end of a help text. The lines of examples are not filled.
 fn after_help(command: &Command, page: &mut Vec<u8>) -> std::io::Result<()> {

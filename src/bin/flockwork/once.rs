@@ -30,7 +30,7 @@ pub(crate) struct OnceArgs {
 
     /// Show TEXT to waiters and in `flockwork status`
     #[arg(long, value_name = "TEXT")]
-    label: Option<OsString>,
+    pub(crate) label: Option<OsString>,
 
     /// If an ancestor of this process holds the lock, run the command without acquiring it
     #[arg(long)]

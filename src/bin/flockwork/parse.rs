@@ -109,12 +109,7 @@ pub(crate) fn job(words: &[OsString]) -> Option<HeldJob> {
     if name != "flockwork" {
         return None;
     }
-    let (mut verb, _) = parse_verb(words)?;
-    if let Some((path, again)) = options_after_path(&mut verb, words) {
-        (verb, _) = parse_verb(&again)?;
-        insert_path(&mut verb, path, &again).ok()?;
-    }
-    let job = match verb {
+    let job = match verb_in(words)? {
         Verb::Lock(arguments) => lock::job(&arguments),
         Verb::Sem(arguments) => sem::job(&arguments),
         Verb::Once(arguments) => once::job(&arguments),
@@ -124,6 +119,28 @@ pub(crate) fn job(words: &[OsString]) -> Option<HeldJob> {
 }
 
 /// Parses with the definitions of the named verb alone: building those of all verbs takes a fifth
+/// The label in the command line of a flockwork that waits for a lock.
+pub(crate) fn label(words: &[OsString]) -> Option<OsString> {
+    if Path::new(words.first()?).file_name()? != "flockwork" {
+        return None;
+    }
+    match verb_in(words)? {
+        Verb::Lock(arguments) => arguments.label,
+        Verb::Once(arguments) => arguments.label,
+        _ => None,
+    }
+}
+
+/// The verb and its arguments in the command line of another process.
+fn verb_in(words: &[OsString]) -> Option<Verb> {
+    let (mut verb, _) = parse_verb(words)?;
+    if let Some((path, again)) = options_after_path(&mut verb, words) {
+        (verb, _) = parse_verb(&again)?;
+        insert_path(&mut verb, path, &again).ok()?;
+    }
+    Some(verb)
+}
+
 /// of the instructions of a run. Returns `None` for an invalid command line and for one that asks
 /// for help, which is parsed again with all definitions.
 fn parse_verb(words: &[OsString]) -> Option<(Verb, ColorArgs)> {

@@ -83,7 +83,7 @@ fn width(text: &str) -> usize {
 
 /// The text with its middle replaced by `…` if it has more columns. The end is the longer part,
 /// since it names the file.
-fn elided(text: &str, columns: usize) -> String {
+pub(crate) fn elided(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.into();
     }

@@ -20,7 +20,10 @@ fn a_lock_is_shown_with_its_holder() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let missing = json!({"version": 1, "path": "f", "kind": "missing", "held": false, "set": false, "holders": []});
+    let missing = json!({
+        "version": 1, "path": "f", "kind": "missing", "held": false, "set": false, "done": false,
+        "holders": [], "waiters": [], "removed": [],
+    });
     assert_eq!(status(dir, "f"), [missing]);
     assert!(!dir.join("f").exists(), "status created it");
     let holding = Holding::start(dir, &["lock", "--label", "import", "f"]);
@@ -37,10 +40,11 @@ fn a_lock_is_shown_with_its_holder() {
     assert!(since.len() == 24 && since.ends_with('Z') && since.starts_with("20"), "{since}");
     let text = run(dir, ["status", "f"]).out;
     assert!(text.starts_with("f: held by process ") && text.contains("\"import\""), "{text}");
-    assert!(text.contains(" (sh -c 'echo runs; exec cat'), \"import\", for "), "{text}");
+    assert!(text.contains(" (sh -c 'echo runs; exec cat'), \"import\", since "), "{text}");
     holding.end();
     let free = json!({
-        "version": 1, "path": "f", "kind": "file", "held": false, "shared": false, "set": true, "bytes": 0, "holders": []
+        "version": 1, "path": "f", "kind": "file", "held": false, "shared": false, "set": true,
+        "done": true, "bytes": 0, "holders": [], "waiters": [], "removed": [],
     });
     assert_eq!(status(dir, "f"), [free]);
 }
@@ -128,6 +132,253 @@ fn a_killed_holder_is_not_shown_as_alive() {
         crate::support::eventually("the job has ended", || status(dir, path)[0]["held"] == false);
         assert_eq!(status(dir, path)[0]["holders"], json!([]));
     }
+}
+
+#[test]
+fn waiters_are_shown_in_their_order() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let wait = |words: &[&str]| {
+        let mut waiting = flockwork(dir);
+        waiting.arg("lock").args(words).args(["-q", "-c", "exit 3"]);
+        waiting.start()
+    };
+    for (path, kind, queue) in [("f", &[][..], "f"), ("g", &["-x"], "g.gate")] {
+        let holding = Holding::start(dir, &[&["lock"], kind, &[path]].concat());
+        let mut waiting = Vec::new();
+        for (index, label) in ["first", "second", "third"].into_iter().enumerate() {
+            waiting.push(wait(&[kind, &["--label", label, path]].concat()));
+            // The first waiter of a turnstile has passed it.
+            let (queue, ahead) = if index == 0 { (path, 1) } else { (queue, index) };
+            let count = if queue == path { index + 1 } else { ahead };
+            crate::support::until_blocked(&dir.join(queue), count);
+        }
+        let seen = &status(dir, path)[0];
+        let shown = seen["waiters"].as_array().unwrap();
+        let pids: Vec<_> = shown.iter().map(|waiter| waiter["pid"].as_u64().unwrap()).collect();
+        let expected: Vec<_> = waiting.iter().map(|waiter| u64::from(waiter.id())).collect();
+        assert_eq!(pids, expected, "{seen}");
+        for (waiter, label) in shown.iter().zip(["first", "second", "third"]) {
+            assert_eq!((&waiter["label"], &waiter["user"].is_string()), (&json!(label), &true));
+            assert!(waiter["command"].as_str().unwrap().contains("lock "), "{waiter}");
+            assert!(waiter["since"].as_str().unwrap().ends_with('Z'), "{waiter}");
+        }
+        let text = run(dir, ["status", path]).out;
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 4, "{text}");
+        let pid = waiting[1].id();
+        let start = format!("  waiting 2: process {pid} (exit 3), \"second\", since ");
+        assert!(lines[2].starts_with(&start), "{text}");
+        holding.end();
+        for mut waiting in waiting {
+            assert_eq!(waiting.wait().unwrap().code(), Some(3));
+        }
+    }
+}
+
+#[test]
+fn a_lock_of_fcntl_is_shown_as_held() {
+    limit!();
+    if !crate::support::has("python3", &["-c", "import fcntl"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    // As apt and dpkg lock.
+    let mut python = Command::new("python3");
+    let script = "import fcntl, sys; f = open('p', 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('runs'); sys.stdin.read()";
+    python.args(["-uc", script]).current_dir(dir);
+    let python = Holding::of(&mut python);
+    let ours = Holding::start(dir, &["lock", "--fcntl", "o"]);
+    let readers = [(); 2].map(|()| Holding::start(dir, &["lock", "--fcntl", "-s", "r"]));
+    for (path, pid) in [("p", python.0.id()), ("o", ours.0.id())] {
+        let seen = &status(dir, path)[0];
+        assert_eq!((&seen["held"], &seen["shared"]), (&json!(true), &json!(false)), "{seen}");
+        let holder = &seen["holders"][0];
+        assert_eq!((&holder["pid"], &holder["fcntl"]), (&json!(pid), &json!(true)), "{seen}");
+        let text = run(dir, ["status", path]).out;
+        assert!(text.starts_with(&format!("{path}: held by process {pid} (")), "{text}");
+        assert!(text.contains(", by fcntl(2)"), "{text}");
+        run(dir, ["status", "-q", path]).expect(0, "");
+    }
+    let seen = &status(dir, "r")[0];
+    assert_eq!((&seen["held"], &seen["shared"]), (&json!(true), &json!(true)), "{seen}");
+    python.end();
+    ours.end();
+    readers.into_iter().for_each(Holding::end);
+    run(dir, ["status", "p", "o", "r"]).expect(0, "p: free\no: free\nr: free\n");
+}
+
+#[test]
+fn a_holder_of_a_removed_file_is_shown() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let holding = Holding::start(dir, &["lock", "f"]);
+    let pool = Holding::start(dir, &["sem", "s"]);
+    std::fs::remove_file(dir.join("f")).unwrap();
+    std::fs::rename(dir.join("s"), dir.join("t")).unwrap();
+    std::fs::remove_dir_all(dir.join("t")).unwrap();
+    let pid = holding.0.id();
+    let seen = &status(dir, "f")[0];
+    assert_eq!((&seen["kind"], &seen["held"]), (&json!("missing"), &json!(false)), "{seen}");
+    assert_eq!(seen["removed"][0]["pid"], pid, "{seen}");
+    let text = run(dir, ["status", "f"]).out;
+    let start =
+        format!("f: does not exist\n  a removed file of that name is held by process {pid} (");
+    assert!(text.starts_with(&start), "{text}");
+    // The removed slot is shown under the name that the directory had last.
+    assert_eq!(status(dir, "t")[0]["removed"][0]["pid"], pool.0.id());
+    // Another process locks a new file.
+    let other = Holding::start(dir, &["lock", "--no-record", "f"]);
+    let seen = &status(dir, "f")[0];
+    assert_eq!(seen["holders"][0]["pid"], other.0.id(), "{seen}");
+    assert_eq!(seen["removed"][0]["pid"], pid, "{seen}");
+    run(dir, ["status", "-q", "f"]).expect(0, "");
+    other.end();
+    holding.end();
+    pool.end();
+    assert_eq!(status(dir, "f")[0]["removed"], json!([]));
+}
+
+#[test]
+fn a_once_is_shown_as_done_or_not() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    run(dir, ["status", "o"]).expect(0, "o: does not exist\n");
+    run(dir, ["once", "o", "false"]).expect(1, "");
+    run(dir, ["status", "o"]).expect(0, "o: not done (as an event: cleared)\n");
+    run(dir, ["status", "-q", "o"]).expect(1, "");
+    let running = Holding::start(dir, &["once", "--label", "unpack", "o"]);
+    let text = run(dir, ["status", "o"]).out;
+    let start = format!("o: not done, run by process {} (", running.0.id());
+    assert!(text.starts_with(&start) && text.contains("\"unpack\""), "{text}");
+    assert_eq!(status(dir, "o")[0]["done"], false);
+    running.end();
+    run(dir, ["status", "o"]).expect(0, "o: done (as an event: set)\n");
+    assert_eq!(status(dir, "o")[0]["done"], true);
+    assert_eq!(status(dir, "o")[1]["path"], "o.flock");
+}
+
+/// Runs programs as a user of no other test. Only root can do that.
+struct OtherUser {
+    dir: tempfile::TempDir,
+}
+
+impl OtherUser {
+    const ID: &str = "54321";
+
+    fn new() -> Option<Self> {
+        let is_root = rustix::process::geteuid().is_root();
+        if !is_root || !crate::support::has("setpriv", &["--version"]) {
+            crate::support::left_out("only root can run a program as another user");
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(dir.path(), open).unwrap();
+        std::fs::create_dir(dir.path().join("bin")).unwrap();
+        let program = dir.path().join("bin/flockwork");
+        crate::support::copy_program(env!("CARGO_BIN_EXE_flockwork"), &program);
+        Some(Self { dir })
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", Self::ID, "--clear-groups", program]);
+        command.current_dir(&self.dir).env("XDG_RUNTIME_DIR", self.dir.path());
+        command.stdin(Stdio::null());
+        command
+    }
+
+    fn flockwork(&self) -> Command {
+        self.command(self.dir.path().join("bin/flockwork").to_str().unwrap())
+    }
+
+    fn hold(&self, words: &[&str]) -> Holding {
+        Holding::of(self.flockwork().args(words).args(["sh", "-c", "echo runs; exec cat"]))
+    }
+}
+
+#[test]
+fn without_a_path_everything_of_the_user_is_shown() {
+    limit!();
+    let Some(user) = OtherUser::new() else { return };
+    // The path as the kernel shows it.
+    let dir = &user.dir.path().canonicalize().unwrap();
+    let status = |words: &[&str]| Ran::of(user.flockwork().arg("status").args(words));
+    status(&[]).expect(0, "nothing is held or waited for\n");
+    status(&["--json"]).expect(0, "[]\n");
+    status(&["-q"]).expect(2, "");
+    let holdings = [
+        user.hold(&["lock", "plain"]),
+        user.hold(&["lock", "--no-record", "silent"]),
+        user.hold(&["lock", "-x", "queued"]),
+        user.hold(&["sem", "-j", "2", "pool"]),
+        user.hold(&["once", "work"]),
+    ];
+    let mut killed = user.hold(&["lock", "inherited"]);
+    let input = killed.0.stdin.take();
+    killed.0.kill().unwrap();
+    killed.0.wait().unwrap();
+    let mut waiting = user.flockwork().args(["lock", "-q", "-x", "queued", "true"]).start();
+    crate::support::until_blocked(&dir.join("queued"), 1);
+    Ran::of(user.flockwork().args(["sem", "--id", "idle", "true"])).expect(0, "");
+    // A path that cannot be inspected was only found.
+    let foreign = user.hold(&["lock", "d.flock"]);
+    std::fs::create_dir(dir.join("d")).unwrap();
+    let mut unrelated = user.command("flock");
+    let unrelated = Holding::of(unrelated.args(["unrelated", "-c", "echo runs; exec cat"]));
+    let lines = || {
+        let ran = status(&[]).out;
+        let lines = ran.lines().filter_map(|line| line.strip_prefix(dir.to_str()?));
+        lines.map(|line| line.split(" (").next().unwrap().to_string()).collect::<Vec<_>>()
+    };
+    let pid = |index: usize| holdings[index].0.id();
+    let shown = lines();
+    for line in [
+        "/flockwork/idle: 0 of 1 permits held [.]".to_string(),
+        format!("/plain: held by process {}", pid(0)),
+        "/pool: 1 of 2 permits held [#.]".to_string(),
+        format!("/queued: held by process {}", pid(2)),
+        format!("/silent: held by process {}", pid(1)),
+        format!("/work: not done, run by process {}", pid(4)),
+    ] {
+        assert!(shown.contains(&line), "{line}: {shown:?}");
+    }
+    assert!(shown.iter().any(|line| line.starts_with("/inherited: held by ")), "{shown:?}");
+    assert!(shown.iter().any(|line| line.starts_with("/d.flock: held by ")), "{shown:?}");
+    assert_eq!(shown.len(), 8, "{shown:?}");
+    status(&["-q"]).expect(0, "");
+    unrelated.end();
+    foreign.end();
+    holdings.into_iter().for_each(Holding::end);
+    waiting.wait().unwrap();
+    drop(input);
+    crate::support::eventually("only the idle semaphore is left", || lines().len() == 1);
+    status(&["-q"]).expect(1, "");
+}
+
+#[test]
+fn another_user_and_the_local_time_are_shown() {
+    limit!();
+    let Some(user) = OtherUser::new() else { return };
+    let dir = &user.dir;
+    let holding = user.hold(&["lock", "f"]);
+    let mut shown = flockwork(dir.path());
+    // A time zone that differs from every real one in its minutes.
+    let text = Ran::of(shown.args(["status", "f"]).env("TZ", "XXX-01:17")).out;
+    let json = &status(dir.path(), "f")[0]["holders"][0];
+    let name = json["user"].as_str().unwrap();
+    assert!(text.contains(&format!(") of user {name}, since ")), "{text}");
+    assert_ne!(name, "root");
+    let minutes = |text: &str| text.split(':').nth(1).unwrap().parse::<u32>().unwrap();
+    let utc = minutes(json["since"].as_str().unwrap());
+    let local = minutes(text.split("since ").nth(1).unwrap());
+    assert_eq!((utc + 17) % 60, local, "{text} {json}");
+    holding.end();
 }
 
 /// In a container, the kernel's list omits locks that dead processes acquired.
@@ -229,12 +480,8 @@ fn quiet_status_answers_by_its_exit_code() {
     quiet(1, &["g", "f"]);
     let holding = Holding::start(dir, &["sem", "-j", "2", "--id", "n"]);
     quiet(0, &["--id", "n"]);
-    // Without a path, all semaphores of --id are shown.
-    let all = run(dir, ["status"]);
-    assert!(all.out.contains("/flockwork/n: 1 of 2 permits held [#.]\n"), "{all:?}");
-    quiet(0, &[]);
     holding.end();
-    quiet(1, &[]);
+    quiet(1, &["--id", "n"]);
     run(dir, ["status", "f", "g"]).expect(0, "f: free\ng: does not exist\n");
 }
 

@@ -237,3 +237,35 @@ for columns in (40, 80, 200):
 "#,
     );
 }
+
+#[test]
+fn a_watched_status_is_drawn_in_its_place() {
+    limit!();
+    while_held(
+        "xterm",
+        r#"
+import fcntl, struct, termios
+for columns in (40, 80, 200):
+    pid, fd = pty.fork()
+    if pid == 0:
+        fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        os.execv(sys.argv[1], ["flockwork", "status", "--watch", "f", "new"])
+    text = read(fd, b"new: does not exist")
+    text = read(fd, b"\x1b[2A", text)
+    open("new", "w").close()
+    text = read(fd, b"new: free", text)
+    os.remove("new")
+    os.kill(pid, signal.SIGINT)
+    text = rest(fd, text)
+    assert b"\x1b[H" not in text and b"\x1b[2J" not in text, text
+    drawn = text.split(b"\x1b[2A")
+    assert len(drawn) >= 3, text
+    for lines in drawn[:-1]:
+        first, second = re.sub(rb"\x1b\[[A-Z]|\r", b"", lines).decode().splitlines()[:2]
+        assert first.startswith("f: held by process ") and second.startswith("new: "), text
+        assert len(first) == 40 if columns == 40 else len(first) <= columns, first
+        assert columns < 200 or '"nightly", since ' in first, first
+    os.waitpid(pid, 0)
+"#,
+    );
+}

@@ -98,6 +98,15 @@ impl FcntlLock {
     }
 }
 
+/// The lock by fcntl(2) that keeps this process from locking an existing file. Creates and acquires
+/// nothing.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn fcntl_conflict(path: &Path) -> Option<byte_range::Conflict> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    byte_range::conflict(&rustix::fs::open(path, flags, Mode::empty()).ok()?)
+}
+
 /// Runs flock(1). All messages begin with `name`.
 pub(crate) fn run(name: &str, words: Vec<OsString>) -> Exit {
     #[cfg(unix)]
