@@ -320,7 +320,8 @@ impl Options {
     /// up only this process's share. Waiters for a [`Semaphore`](crate::Semaphore) notice the end
     /// of the last program within a second, which is later than they notice a release. The setting
     /// applies to a [`Once`](crate::Once) and the guards of a [`SharedFile`](crate::SharedFile)
-    /// too.
+    /// too. An event [announced](crate::Event::set_while_alive) with it stays set if this process
+    /// is killed while such a program runs; dropping the announcement clears it all the same.
     ///
     /// ```
     /// # #[cfg(unix)] {

@@ -170,6 +170,8 @@ struct Inner {
     backstop: Option<Duration>,
     on_wait: Option<OnWait>,
     cancels: Cancels,
+    /// Whether programs that this process starts keep an announcement.
+    inherits: bool,
 }
 
 impl Event {
@@ -320,6 +322,9 @@ impl Event {
     /// * Windows: while an announcement is replaced, the event is clear for a moment.
     pub fn set_while_alive(&self, payload: impl AsRef<[u8]>) -> Result<Announcement> {
         let announced = self.inner.marker.announce(payload.as_ref())?;
+        if self.inner.inherits {
+            announced.make_inheritable()?;
+        }
         Ok(Announcement { announced })
     }
 
@@ -842,6 +847,8 @@ impl Options {
         let marker = Marker::open(&path, self.creation(), self.any_file_type)?;
         let (poll_every, backstop) = (self.poll_every, self.backstop);
         let (on_wait, cancels) = (self.on_wait.clone(), self.cancels.clone());
-        Ok(Event { inner: Arc::new(Inner { marker, poll_every, backstop, on_wait, cancels }) })
+        let inherits = self.inherit;
+        let inner = Inner { marker, poll_every, backstop, on_wait, cancels, inherits };
+        Ok(Event { inner: Arc::new(inner) })
     }
 }

@@ -11,7 +11,7 @@ use crate::color::ColorArgs;
 use crate::exit::{Exit, Failure};
 use crate::holder_text::HeldJob;
 use crate::output;
-use crate::{as_flock, color, command_line, lock, once, sem, usage_error};
+use crate::{as_flock, color, command_line, event, lock, once, sem, usage_error};
 
 /// The result of parsing a command line.
 pub(crate) enum Parsed {
@@ -113,12 +113,12 @@ pub(crate) fn job(words: &[OsString]) -> Option<HeldJob> {
         Verb::Lock(arguments) => lock::job(&arguments),
         Verb::Sem(arguments) => sem::job(&arguments),
         Verb::Once(arguments) => once::job(&arguments),
+        Verb::Event(arguments) => event::job(&arguments.verb),
         _ => return None,
     };
     job.ok().flatten().map(|job| job.as_held())
 }
 
-/// Parses with the definitions of the named verb alone: building those of all verbs takes a fifth
 /// The label in the command line of a flockwork that waits for a lock.
 pub(crate) fn label(words: &[OsString]) -> Option<OsString> {
     if Path::new(words.first()?).file_name()? != "flockwork" {
@@ -141,6 +141,7 @@ fn verb_in(words: &[OsString]) -> Option<Verb> {
     Some(verb)
 }
 
+/// Parses with the definitions of the named verb alone: building those of all verbs takes a fifth
 /// of the instructions of a run. Returns `None` for an invalid command line and for one that asks
 /// for help, which is parsed again with all definitions.
 fn parse_verb(words: &[OsString]) -> Option<(Verb, ColorArgs)> {

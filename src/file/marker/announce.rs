@@ -106,6 +106,14 @@ impl Announced {
             .map_err(|source| Error::io(Operation::LookUp, &self.path, source))
     }
 
+    /// Makes the programs that this process starts from now on keep the marker set if this process
+    /// is killed.
+    pub(crate) fn make_inheritable(&self) -> Result<()> {
+        let Some(open) = &self.open else { return Ok(()) };
+        sys::make_inheritable(open.file())
+            .map_err(|source| Error::io(Operation::Inherit, &self.path, source))
+    }
+
     /// Clears the marker if it is still this setting. Returns an error in a forked copy, which
     /// clears nothing (rule 4).
     pub(crate) fn withdraw(mut self) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use crate::cli::command::{Ran, flockwork, run};
+use crate::cli::command::{Holding, Ran, flockwork, run};
 use crate::support::running::Start as _;
 
 #[test]
@@ -152,4 +152,132 @@ fn a_command_runs_after_the_wait_with_the_payload() {
     std::fs::create_dir(dir.join("directory")).unwrap();
     std::fs::write(dir.join("e"), "").unwrap();
     run(dir, ["event", "clear", "directory", "e"]).expect(66, "");
+}
+
+#[test]
+fn an_event_is_set_while_a_command_runs() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let is_set = |name: &str| run(dir, ["event", "status", name]).code == Some(0);
+    let check = "\"$0\" event status e && cat e && echo; exit 3";
+    let words = ["event", "set", "e", "--data", "8080", "--", "sh", "-c", check];
+    let program = env!("CARGO_BIN_EXE_flockwork");
+    run(dir, words.iter().chain([&program])).expect(3, "set\n8080\n");
+    assert!(!dir.join("e").exists());
+    run(dir, ["event", "set", "e", "-c", "exit 4"]).expect(4, "");
+    let ran = run(dir, ["event", "set", "--max-run", "0.1", "e", "--", "sleep", "1000"]);
+    assert_eq!((ran.code, is_set("e")), (Some(124), false), "{ran:?}");
+    // A command that cannot run sets nothing.
+    run(dir, ["event", "set", "new/e", "--", "./nothing"]).expect(69, "");
+    assert!(!dir.join("new").exists());
+
+    // The command keeps the event set if flockwork is killed, and what it left running does not.
+    let mut holding = Holding::start(dir, &["event", "set", "e", "--"]);
+    let shown = run(dir, ["status", "e"]).out;
+    assert!(
+        shown.starts_with(&format!("e: held by process {} (sh -c ", holding.0.id())),
+        "{shown}"
+    );
+    let input = holding.0.stdin.take();
+    holding.0.kill().unwrap();
+    holding.0.wait().unwrap();
+    assert!(is_set("e"));
+    drop(input);
+    run(dir, ["event", "wait", "-w", "100", "--cleared", "e"]).expect(0, "");
+    let mut left = flockwork(dir);
+    left.args(["event", "set", "e", "-c", "sleep 1000 & echo $!"]).stdout(Stdio::piped());
+    let mut left = left.start();
+    let mut pid = String::new();
+    std::io::BufRead::read_line(
+        &mut std::io::BufReader::new(left.stdout.take().unwrap()),
+        &mut pid,
+    )
+    .unwrap();
+    assert!(left.wait().unwrap().success() && !is_set("e"));
+    let pid = rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    for words in [
+        &["--new", "e", "-c", "true"][..],
+        &["--max-run", "3", "e"],
+        &["e", "-c", "true", "--", "true"],
+        &["--while", "1", "e", "--", "true"],
+        &["--while", "1", "--new", "e"],
+        &["--while", "0", "e"],
+        &["--while", "me", "e"],
+    ] {
+        run(dir, ["event", "set"].iter().chain(words)).expect(64, "");
+    }
+}
+
+#[test]
+fn an_event_is_set_while_another_process_lives() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let is_set = |name: &str| run(dir, ["event", "status", name]).code == Some(0);
+    for reaps_at_once in [true, false] {
+        let mut process = std::process::Command::new("sleep").arg("1000").start();
+        let pid = process.id().to_string();
+        // The call returns although the standard output and error are pipes that are read to the
+        // end.
+        let set = ["event", "set", "--while", &pid, "e", "--data", "8080"];
+        run(dir, set).expect(0, "");
+        run(dir, ["event", "wait", "--print", "-n", "e"]).expect(0, "8080");
+        let shown = run(dir, ["status", "e"]).out;
+        assert!(shown.contains(&format!("event set --while {pid} e --data 8080")), "{shown}");
+        process.kill().unwrap();
+        if reaps_at_once {
+            process.wait().unwrap();
+        }
+        // A process that has ended does not live, even if its parent has not noticed its end.
+        run(dir, ["event", "wait", "-w", "100", "--cleared", "e"]).expect(0, "");
+        crate::support::eventually("the file is removed", || !dir.join("e").exists());
+        let ran = run(dir, set).expect(64, "");
+        ran.assert_error(&format!("there is no process {pid}; give the number"));
+        assert!(!dir.join("e").exists());
+        process.wait().unwrap();
+    }
+    // The standard input is the payload, and the setting ends when another process replaces it.
+    let mut set = flockwork(dir);
+    let own = std::process::id().to_string();
+    std::fs::write(dir.join("input"), "x".repeat(300_000)).unwrap();
+    set.args(["event", "set", "--while", &own, "long", "--data", "-"]);
+    set.stdin(std::fs::File::open(dir.join("input")).unwrap());
+    Ran::of(&mut set).expect(0, "");
+    assert_eq!(run(dir, ["event", "wait", "--print", "long"]).out.len(), 300_000);
+    run(dir, ["event", "clear", "long"]).expect(0, "");
+    assert!(!is_set("long"));
+    // An error of the process in the background is reported.
+    std::fs::create_dir(dir.join("directory")).unwrap();
+    let ran = run(dir, ["event", "set", "--while", &own, "directory"]);
+    assert_eq!((ran.code, ran.lines().len()), (Some(66), 1), "{ran:?}");
+}
+
+/// A script that checks an event and then reads it may find it cleared in between.
+#[test]
+fn a_command_receives_the_payload_that_ended_its_wait() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    crate::support::running::scope(|scope| {
+        let event = flockwork::Event::open(dir.join("e")).unwrap();
+        let is_over = &is_over;
+        let _end = crate::support::running::on_drop(|| {
+            is_over.store(true, std::sync::atomic::Ordering::SeqCst);
+        });
+        scope.spawn(move || {
+            while !is_over.load(std::sync::atomic::Ordering::SeqCst) {
+                event.set_with("x").unwrap();
+                event.clear().unwrap();
+            }
+        });
+        for _ in 0..20 {
+            run(dir, ["event", "wait", "--print", "e"]).expect(0, "x");
+            run(dir, ["event", "wait", "e", "-c", "echo $FLOCKWORK_PAYLOAD"]).expect(0, "x\n");
+            let any = ["event", "wait", "--any", "d", "e", "-c", "echo $FLOCKWORK_PAYLOAD"];
+            run(dir, any).expect(0, "x\n");
+        }
+    });
 }

@@ -2,26 +2,32 @@
 
 mod cleared;
 mod pending;
+mod set;
 mod wait;
+#[cfg(unix)]
+mod while_process;
+#[cfg(not(unix))]
+#[path = "while_process_non_unix.rs"]
+mod while_process;
 
-use std::ffi::OsString;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use flockwork::{Event, Options};
 
 use crate::command_line;
-use crate::create_args::CreateArgs;
 use crate::exit::{Exit, Failure, Outcome};
+use crate::job::Job;
 use crate::output;
 use crate::signals;
+use set::EventSetArgs;
 use wait::EventWaitArgs;
 
 const EXAMPLES: &str = "\
 Examples:
   flockwork event wait -w 30 server.ready
   flockwork event set server.ready --data 8080
+  flockwork event set server.running -- ./server
   job=$(flockwork event wait --consume jobs.next)
   flockwork event wait --exists -w 30 /run/database.sock
   flockwork event wait --any build.done build.failed";
@@ -36,19 +42,10 @@ pub(crate) struct EventArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum EventVerb {
     /// Set an event: create the file PATH and wake all waiters
-    #[command(after_help = "Example:\n  flockwork event set server.ready --data 8080")]
-    Set {
-        /// The event
-        path: PathBuf,
-        /// Store TEXT as the payload (- reads the payload from the standard input)
-        #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
-        data: Option<OsString>,
-        /// Set the event only if it is cleared, atomically; exit with 1 if it is set
-        #[arg(long)]
-        new: bool,
-        #[command(flatten)]
-        create: CreateArgs,
-    },
+    ///
+    /// With --while or COMMAND, the event is set until a process ends, also if it is killed. The
+    /// file PATH may then remain, so use `flockwork event status` and not `test -e`.
+    Set(EventSetArgs),
     /// Clear an event: remove the file PATH
     #[command(after_help = "Example:\n  flockwork event clear server.ready")]
     Clear {
@@ -66,21 +63,22 @@ pub(crate) enum EventVerb {
     },
 }
 
+/// The command that runs while the event is set.
+pub(crate) fn job(verb: &EventVerb) -> Result<Option<Job>, Failure> {
+    match verb {
+        EventVerb::Set(arguments) => set::job(arguments),
+        _ => Ok(None),
+    }
+}
+
 pub(crate) fn run(verb: &EventVerb) -> Outcome {
     match verb {
-        EventVerb::Wait(_) => {} // it may run a command, to which signals are forwarded
+        // These may run a command, to which signals are forwarded.
+        EventVerb::Wait(_) | EventVerb::Set(_) => {}
         _ => signals::end_on_signals()?,
     }
     match verb {
-        EventVerb::Set { path, data, new, create } => {
-            let event = open(path, &create.options())?;
-            let was_unset = match (data, new) {
-                (None, _) => event.set()?,
-                (Some(data), true) => event.set_new(payload(data)?)?,
-                (Some(data), false) => event.set_with(&payload(data)?)?,
-            };
-            Ok(if *new && !was_unset { Exit::No } else { Exit::Success })
-        }
+        EventVerb::Set(arguments) => set::run(arguments),
         EventVerb::Clear { paths } => {
             let open = |path: &PathBuf| open(path, &Options::new());
             let events = paths.iter().map(open).collect::<Result<Vec<_>, _>>()?;
@@ -109,18 +107,6 @@ fn open(path: &Path, options: &Options) -> Result<Event, Failure> {
         return Err(command_line::usage("event", "PATH is empty"));
     }
     Ok(options.open_event(path)?)
-}
-
-/// The payload given on the command line, or read from the standard input for `-`.
-fn payload(data: &OsString) -> Result<Vec<u8>, Failure> {
-    if data != "-" {
-        return Ok(data.as_encoded_bytes().to_vec());
-    }
-    let mut bytes = Vec::new();
-    std::io::stdin().lock().read_to_end(&mut bytes).map_err(|error| {
-        Failure::new(Exit::CannotOpen, format!("could not read the standard input: {error}"))
-    })?;
-    Ok(bytes)
 }
 
 /// Prints the path of the event that ended a wait for any of several events.

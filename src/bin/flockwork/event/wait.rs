@@ -171,15 +171,37 @@ pub(super) fn run(arguments: &EventWaitArgs) -> Outcome {
         return any_ended(arguments, arguments.any.then_some(0), after, None);
     }
     if arguments.any {
-        let index = wait.run(&progress, limit, |limit| {
-            Ok(match limit.timeout() {
-                Some(timeout) => Event::wait_any_timeout(&events, timeout),
-                None => Event::wait_any(&events),
-            }?)
+        let (index, payload) = wait.run(&progress, limit, |limit| {
+            loop {
+                let index = match limit.timeout() {
+                    Some(timeout) => Event::wait_any_timeout(&events, timeout),
+                    None => Event::wait_any(&events),
+                }?;
+                if !needs_payload(arguments) {
+                    return Ok((index, None));
+                }
+                // If the event was cleared in the meantime, the wait continues.
+                if let Some(payload) = events[index].payload()? {
+                    return Ok((index, Some(payload)));
+                }
+            }
         })?;
         progress.ended(&format!("`{}` is set", paths[index].display()));
-        let payload = payload(&events[index], arguments)?;
         return any_ended(arguments, Some(index), after, payload);
+    }
+    if paths.len() == 1 && needs_payload(arguments) {
+        let payload = wait.run(&progress, limit, |limit| {
+            Ok(match limit {
+                Limit::Now => first.try_wait_payload(),
+                Limit::Never => first.wait_payload(),
+                Limit::At(deadline) => first.wait_payload_deadline(deadline),
+            }?)
+        })?;
+        progress.ended(&format!("`{}` is set", paths[0].display()));
+        if arguments.print {
+            return output::write(&payload);
+        }
+        return after.run(Some(payload));
     }
     wait.run(&progress, limit, |limit| {
         Ok(match limit.timeout() {
@@ -191,22 +213,13 @@ pub(super) fn run(arguments: &EventWaitArgs) -> Outcome {
         [path] => progress.ended(&format!("`{}` is set", path.display())),
         paths => progress.ended(&format!("all {} events are set", paths.len())),
     }
-    let payload = if paths.len() == 1 { payload(first, arguments)? } else { None };
-    if arguments.print {
-        return output::write(&payload.unwrap_or_default());
-    }
-    after.run(payload)
+    after.run(None)
 }
 
-/// The payload of an event that was set, if it is needed. It is empty if the event was cleared in
-/// the meantime.
-fn payload(event: &Event, arguments: &EventWaitArgs) -> Result<Option<Vec<u8>>, Failure> {
-    let is_needed =
-        arguments.print || arguments.run.shell.is_some() || !arguments.command.is_empty();
-    if !is_needed || arguments.exists {
-        return Ok(None);
-    }
-    Ok(Some(event.payload()?.unwrap_or_default()))
+/// Whether the payload is printed or passed to a command.
+fn needs_payload(arguments: &EventWaitArgs) -> bool {
+    let runs = arguments.run.shell.is_some() || !arguments.command.is_empty();
+    (arguments.print || runs) && !arguments.exists
 }
 
 /// Prints the path of the event that ended a wait for any of several, or runs the command.
