@@ -99,6 +99,21 @@ impl Failure {
         if would_block { self.hint("try again later, or wait longer") } else { self }
     }
 
+    /// Names the first of the holders in the message.
+    pub(crate) fn held_by(self, holders: Vec<Holder>) -> Self {
+        let message = match &holders[..] {
+            [] => self.message,
+            [first, others @ ..] => {
+                let text = match others.len() {
+                    0 => format!("{}: held by {first}", self.message),
+                    more => format!("{}: held by {first}, and {more} more", self.message),
+                };
+                holder_text::with_job(text, first)
+            }
+        };
+        Self { message, holders, ..self }
+    }
+
     /// The known processes that kept a call from succeeding.
     pub(crate) fn holders(&self) -> &[Holder] {
         &self.holders

@@ -45,13 +45,17 @@ fn locate(name: &OsStr) -> Result<(PathBuf, PathBuf), Failure> {
         );
     }
     let directory = runtime_directory();
-    Ok((directory.join(encoded(name, cfg!(windows))), directory))
+    Ok((directory.join(encoded(name)), directory))
 }
 
 /// Encodes a name as a file name: a byte other than a letter, digit, `-`, `_` or `.` becomes `%`
 /// and two hexadecimal digits, so every name is valid and different names stay different. Windows
 /// ignores case and final dots, and reserves names such as `con`.
-fn encoded(name: &OsStr, is_windows: bool) -> String {
+pub(crate) fn encoded(name: &OsStr) -> String {
+    encoded_for(name, cfg!(windows))
+}
+
+fn encoded_for(name: &OsStr, is_windows: bool) -> String {
     use std::fmt::Write as _;
     let mut out = String::from(if is_windows { "id-" } else { "" });
     let bytes = name.as_encoded_bytes();
@@ -147,7 +151,7 @@ mod tests {
             ("a%2Fb", "a%252Fb"),
             ("ä ", "%C3%A4%20"),
         ] {
-            assert_eq!(encoded(OsStr::new(name), false), file);
+            assert_eq!(encoded_for(OsStr::new(name), false), file);
             assert!(cfg!(windows) || decoded(file).as_deref() == Some(name), "{file}");
         }
         assert_eq!((decoded("a%"), decoded("a%zz")), (None, None));
@@ -158,7 +162,7 @@ mod tests {
             ("a.b.", "id-a.b%2E"),
             (".", "id-%2E"),
         ] {
-            assert_eq!(encoded(OsStr::new(name), true), file);
+            assert_eq!(encoded_for(OsStr::new(name), true), file);
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::live_line::{self, Place};
 use crate::wait_text::WaitText;
 
 /// A shorter wait prints nothing. The live line is drawn at this interval.
-const INTERVAL: Duration = Duration::from_secs(1);
+pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The columns that stay free at the end of the live line: the terminal prints `^C` there, and must
 /// not continue on the next line.
@@ -123,6 +123,13 @@ impl Progress {
             let _ = thread.join();
         }
         result
+    }
+
+    /// Shows the progress of a wait that looks up the holders itself.
+    pub(crate) fn show_holders(&self, holders: &[Holder]) {
+        if !self.quiet {
+            self.show(|| Some((self.subject.to_string(), holders.to_vec())));
+        }
     }
 
     /// Shows the subject and the holders, which are looked up only if they are shown.

@@ -44,6 +44,9 @@ mod docs;
 // Linux only: the jobs are shell scripts.
 #[cfg(target_os = "linux")]
 mod sem;
+// Linux only: the jobs are shell scripts.
+#[cfg(target_os = "linux")]
+mod sem_wait;
 // Linux only: signals and terminals.
 #[cfg(target_os = "linux")]
 mod signals;

@@ -8,29 +8,33 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Exit, Failure, Outcome, print_error};
 use crate::job::{Job, exit_of};
 
 /// The variable with the pid of the process that waits until the command runs. The command does not
 /// inherit it.
 pub(super) const STARTER: &str = "FLOCKWORK_STARTER";
 
-pub(super) fn start(job: &Job) -> Outcome {
+/// Whether this process was started by `start`.
+pub(super) fn is_started() -> bool {
+    std::env::var_os(STARTER).is_some()
+}
+
+/// Starts the process with the same command line, and waits until it has started the command.
+pub(super) fn start(job: &Job, is_quiet: bool) -> Outcome {
     let failed = |error: std::io::Error| {
         let name = job.program().to_string_lossy();
         Failure::new(Exit::System, format!("could not run `{name}` in the background: {error}"))
     };
+    if !is_quiet && is_pipe() {
+        print_error("the command does not read the pipe: --bg gives it an empty standard input");
+    }
     let (mut socket, child_socket) = UnixStream::pair().map_err(failed)?;
     let program = std::env::current_exe().map_err(failed)?;
     let mut command = Command::new(program);
     // The file of this program may be named `flock`, under which it would be flock(1).
     std::os::unix::process::CommandExt::arg0(&mut command, "flockwork");
-    // Only the first `--bg` is removed, since a later one belongs to the command.
-    let mut words: Vec<_> = std::env::args_os().skip(1).collect();
-    if let Some(at) = words.iter().position(|word| word == "--bg") {
-        words.remove(at);
-    }
-    command.args(words);
+    command.args(std::env::args_os().skip(1));
     command.env(STARTER, std::process::id().to_string());
     let mut child = command.stdin(OwnedFd::from(child_socket)).spawn().map_err(failed)?;
     drop(command); // closes this process's copy of the child's socket
@@ -38,6 +42,14 @@ pub(super) fn start(job: &Job) -> Outcome {
         Ok(1) => Ok(Exit::Success),
         _ => child.wait().map(exit_of).map_err(failed),
     }
+}
+
+/// Whether the standard input is a pipe.
+fn is_pipe() -> bool {
+    let status = rustix::fs::fstat(std::io::stdin());
+    status.is_ok_and(|status| {
+        rustix::fs::FileType::from_raw_mode(status.st_mode) == rustix::fs::FileType::Fifo
+    })
 }
 
 /// The process that started this one, connected by the standard input.
@@ -49,7 +61,7 @@ pub(super) struct Starter {
 impl Starter {
     /// Returns `None` if this process was not started by `--bg`.
     pub(super) fn watch() -> Result<Option<Self>, Failure> {
-        if std::env::var_os(STARTER).is_none() {
+        if !is_started() {
             return Ok(None);
         }
         let failed = |error: std::io::Error| {

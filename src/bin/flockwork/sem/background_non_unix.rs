@@ -3,7 +3,11 @@
 use crate::exit::{Failure, Outcome};
 use crate::job::Job;
 
-pub(super) fn start(_job: &Job) -> Outcome {
+pub(super) fn is_started() -> bool {
+    false
+}
+
+pub(super) fn start(_job: &Job, _is_quiet: bool) -> Outcome {
     Err(Failure::usage("sem: --bg is not supported on this system")
         .hint("start it in the background with `start /b flockwork sem ...`"))
 }

@@ -5,18 +5,24 @@ mod background;
 #[cfg(not(unix))]
 #[path = "background_non_unix.rs"]
 mod background;
+mod drain;
+mod group;
+mod jobs;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use group::Group;
+use jobs::Registration;
+
 use flockwork::{ErrorKind, Options, Permit, Semaphore};
 
 use crate::command_line;
 use crate::create_args::CreateArgs;
 use crate::deadlock;
-use crate::exit::{Exit, Failure, NAME_FIRST, Outcome};
+use crate::exit::{self, Exit, Failure, NAME_FIRST, Outcome};
 use crate::holder_text::{quoted, quoted_path};
 use crate::id;
 use crate::job::Job;
@@ -74,13 +80,19 @@ pub(crate) struct SemArgs {
     #[arg(long)]
     fg: bool,
 
-    /// Return as soon as the command has started, and discard its exit code
+    /// Return as soon as the command has started; --wait reports whether it fails
     #[arg(long, conflicts_with = "fg")]
     bg: bool,
 
-    /// Wait until all permits that are held or were requested earlier are released; run nothing
+    /// Wait until the jobs that now hold or request permits have ended, and exit with the number of
+    /// --bg jobs of this session that failed (at most 101)
     #[arg(long = "wait", conflicts_with_all = ["bg", "fg", "resize"])]
     drain: bool,
+
+    /// With --bg, put the job into the group NAME; with --wait, count its failed jobs instead of
+    /// those of this session
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["fg", "resize"])]
+    group: Option<OsString>,
 
     /// Change the stored number of permits to that of -j
     #[arg(long, requires = "jobs")]
@@ -130,7 +142,11 @@ pub(crate) fn run(arguments: &SemArgs) -> Outcome {
         if job.is_some() {
             return Err(command_line::usage("sem", "--wait cannot be used with COMMAND"));
         }
-        return drain(arguments, &path);
+        let group = Group::of(arguments.group.as_deref())?;
+        return drain::run(&arguments.wait, &path, &subject(arguments, &path), &group);
+    }
+    if arguments.group.is_some() && !arguments.bg {
+        return Err(command_line::usage("sem", "--group requires --bg or --wait"));
     }
     if let Some(job) = &job {
         command_line::check("sem", &path, job)?;
@@ -146,30 +162,58 @@ pub(crate) fn run(arguments: &SemArgs) -> Outcome {
         }
         return Err(command_line::command_missing("sem", &path));
     };
-    if arguments.bg {
-        return background::start(&job);
+    let group = if arguments.bg { Some(Group::of(arguments.group.as_deref())?) } else { None };
+    if arguments.bg && !background::is_started() {
+        return background::start(&job, arguments.wait.quiet);
     }
     let signals = Signals::install()?.max_run(arguments.run.max_run);
-    let background = background::Starter::watch()?;
-    let permit = match acquire(arguments, &path) {
-        Err(failure) if arguments.reentrant && failure.is_reentrant() => return signals.run(&job),
-        acquired => acquired?,
+    let background = if arguments.bg { background::Starter::watch()? } else { None };
+    let wait = &arguments.wait;
+    let progress = wait.progress(&subject(arguments, &path)).after(DELAY);
+    let options = progress.attach(holder_options(arguments));
+    let semaphore = open(arguments, &path, &options)?;
+    let registration = register(arguments, &path, group.as_ref());
+    let permit = match acquire(arguments, &progress, &semaphore) {
+        Err(failure) if arguments.reentrant && failure.is_reentrant() => None,
+        acquired => Some(acquired?),
     };
-    let slots: Vec<_> = permit.slots().iter().map(ToString::to_string).collect();
-    let mut job = job.with_environment(SLOT, slots.join(","));
+    let mut job = job;
+    if let Some(permit) = &permit {
+        let slots: Vec<_> = permit.slots().iter().map(ToString::to_string).collect();
+        job = job.with_environment(SLOT, slots.join(","));
+    }
     if background.is_some() {
         job = job.without_input().without_environment(background::STARTER);
     }
+    if let Some(registration) = &registration {
+        registration.starts();
+    }
+    let mut is_started = false;
     let ended = signals.start(&job).and_then(|child| {
+        is_started = true;
         if let Some(starter) = background {
             starter.notify();
         }
         signals.finish(child)
     });
-    let released = permit.release();
+    let released = permit.map_or(Ok(()), Permit::release);
+    if let Some(registration) = registration {
+        let exit = ended.as_ref().map_or_else(|failure| failure.exit, |exit| *exit);
+        registration.ended(is_started.then_some(exit));
+    }
     let exit = ended?;
     released?;
     Ok(exit)
+}
+
+/// Registers the job of this process, so that `--wait` waits for it.
+fn register(arguments: &SemArgs, path: &Path, group: Option<&Group>) -> Option<Registration> {
+    let options = arguments.create.options().inherit(cfg!(unix) && !arguments.close);
+    let registration = Registration::new(path, group, &options);
+    if registration.is_none() && group.is_some() && !arguments.wait.quiet {
+        exit::print_error("no file could be created for the job: --wait will not count it");
+    }
+    registration
 }
 
 /// The path of the semaphore, and the words that follow it.
@@ -247,21 +291,26 @@ fn is_semaphore_file(name: &str) -> bool {
         || name.starts_with(".flockwork.")
 }
 
-fn acquire(arguments: &SemArgs, path: &Path) -> Result<Permit, Failure> {
-    let wait = &arguments.wait;
-    let mut options =
+fn holder_options(arguments: &SemArgs) -> Options {
+    let options =
         arguments.create.options().inherit(cfg!(unix) && !arguments.close).record_holder(true);
-    if let Some(label) = &arguments.label {
-        options = options.label(label.to_string_lossy());
+    match &arguments.label {
+        Some(label) => options.label(label.to_string_lossy()),
+        None => options,
     }
-    let progress = wait.progress(&subject(arguments, path)).after(DELAY);
-    let options = progress.attach(options);
-    let semaphore = open(arguments, path, &options)?;
-    let permits = arguments.permits;
-    refuse_deadlock(&semaphore, permits, false)?;
-    let permit = acquire_many(wait, &progress, wait.limit(), &semaphore, permits)?;
+}
+
+fn acquire(
+    arguments: &SemArgs,
+    progress: &Progress,
+    semaphore: &Semaphore,
+) -> Result<Permit, Failure> {
+    let (wait, permits) = (&arguments.wait, arguments.permits);
+    refuse_deadlock(semaphore, permits, false)?;
+    let permit = acquire_many(wait, progress, wait.limit(), semaphore, permits)?;
     let plural = if permits == 1 { "" } else { "s" };
-    progress.ended(&format!("acquired {permits} permit{plural} of `{}`", path.display()));
+    progress
+        .ended(&format!("acquired {permits} permit{plural} of `{}`", semaphore.path().display()));
     Ok(permit)
 }
 
@@ -294,35 +343,4 @@ fn acquire_many(
             Limit::At(deadline) => semaphore.acquire_many_deadline(permits, deadline),
         }?)
     })
-}
-
-/// Acquires all permits at once. Since permits are granted in the order of arrival, all earlier
-/// callers have then released theirs.
-fn drain(arguments: &SemArgs, path: &Path) -> Outcome {
-    let wait = &arguments.wait;
-    if !path.try_exists().unwrap_or(true) {
-        return Ok(Exit::Success); // the semaphore was never used
-    }
-    let progress = wait.progress(&subject(arguments, path)).after(DELAY);
-    let options = progress.attach(Options::new());
-    signals::end_wait_on_signals()?;
-    let semaphore = options.open_existing_semaphore(path)?;
-    let limit = wait.limit();
-    loop {
-        let all = semaphore.capacity()?;
-        refuse_deadlock(&semaphore, all, true)?;
-        match acquire_many(wait, &progress, limit, &semaphore, all) {
-            Ok(permit) => {
-                let has_grown = semaphore.capacity()? > all;
-                permit.release()?;
-                if !has_grown {
-                    progress.ended(&format!("all permits of `{}` were free", path.display()));
-                    return Ok(Exit::Success);
-                } // An earlier caller may hold one of the added permits.
-            }
-            // Another process has reduced the capacity in the meantime.
-            Err(failure) if failure.exit == Exit::Usage && semaphore.capacity()? < all => {}
-            Err(failure) => return Err(failure),
-        }
-    }
 }
