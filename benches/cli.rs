@@ -115,7 +115,7 @@ impl Contender {
 /// A command whose files, including those of named semaphores, are in `dir`.
 fn in_directory(program: impl AsRef<OsStr>, dir: &Path) -> Command {
     let mut command = Command::new(program);
-    command.current_dir(dir).env("XDG_RUNTIME_DIR", dir).env("PARALLEL_HOME", dir);
+    command.current_dir(dir).env("FLOCKWORK_ID_DIR", dir.join("id")).env("PARALLEL_HOME", dir);
     command
 }
 

@@ -159,7 +159,7 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("PATH", "The directories in which a command without a slash is looked up."),
     ("SHELL", "The shell that runs the STRING of -c. The default is /bin/sh."),
     ("TERM", "If it is `dumb` or not set, a wait prints lines instead of a live line."),
-    ("XDG_RUNTIME_DIR, TMPDIR", "The parent of the directory with the semaphores of --id."),
+    ("FLOCKWORK_ID_DIR", "The directory with the semaphores of --id, if it is an absolute path."),
 ];
 
 const FILES: &[(&str, &str)] = &[
@@ -167,8 +167,8 @@ const FILES: &[(&str, &str)] = &[
     ("PATH.gate", "The turnstile of `lock -s` and `lock -x`."),
     ("PATH.holder, PATH.holders", "The records of the holders, which `status` shows."),
     ("PATH.flock", "The lock of `once` and of consumed events."),
-    ("$XDG_RUNTIME_DIR/flockwork/NAME", "The semaphore of `--id NAME`."),
-    ("/tmp/flockwork-UID/NAME", "The same without XDG_RUNTIME_DIR."),
+    ("~/.local/state/flockwork/NAME", "The semaphore of `--id NAME`."),
+    ("/var/tmp/flockwork-UID/NAME", "The same for users without a local home directory."),
 ];
 
 /// Which programs exclude each other. For the pages of `lock` and `status`, and the overview.

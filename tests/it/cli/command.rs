@@ -11,7 +11,7 @@ use crate::support::running::{Running, Start as _};
 pub(crate) fn flockwork(dir: &Path) -> Command {
     let mut command = Command::new("env");
     command.arg("--default-signal").arg(env!("CARGO_BIN_EXE_flockwork"));
-    command.current_dir(dir).stdin(Stdio::null()).env("XDG_RUNTIME_DIR", dir);
+    command.current_dir(dir).stdin(Stdio::null()).env("FLOCKWORK_ID_DIR", dir.join("flockwork"));
     command
 }
 

@@ -37,7 +37,7 @@ fn complete_in(shell: &[&str], script: &str, setup: &str) {
     let python = format!(
         r#"
 os.environ["PATH"] = os.path.dirname(sys.argv[1]) + ":" + os.environ["PATH"]
-os.environ.update(XDG_RUNTIME_DIR=os.getcwd(), HOME=os.getcwd(), PS1="", TERM="dumb")
+os.environ.update(FLOCKWORK_ID_DIR=os.getcwd() + "/flockwork", HOME=os.getcwd(), PS1="", TERM="dumb")
 for line, completed in {lines}:
     pid, fd = pty.fork()
     if pid == 0:

@@ -43,7 +43,11 @@ fn start(dir: &Path, program: &Path, words: &[&str]) -> Running {
     // Tests that run in the background of a script inherit ignored signals.
     let mut command = Command::new("env");
     command.args(["--default-signal", "unshare"]).args(UNSHARE).arg(program).args(words);
-    command.current_dir(dir).env("XDG_RUNTIME_DIR", dir).stdin(Stdio::null()).stdout(Stdio::null());
+    command
+        .current_dir(dir)
+        .env("FLOCKWORK_ID_DIR", dir.join("id"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
     command.stderr(Stdio::null()).start()
 }
 

@@ -38,11 +38,9 @@ fn run_scripts(text: &str, dir: &Path) -> Ran {
     let script = scripts.fold("set -e\n".to_string(), |script, next| script + next + "\n");
     let bin = Path::new(env!("CARGO_BIN_EXE_flockwork")).parent().unwrap();
     let path = std::env::var("PATH").unwrap();
-    // Its directory `flockwork` must not be in PATH, where make would take it for the program.
     let runtime = dir.join("runtime");
-    std::fs::create_dir(&runtime).unwrap();
     let mut sh = Command::new("sh");
-    sh.args(["-c", &script]).current_dir(dir).env("XDG_RUNTIME_DIR", runtime);
+    sh.args(["-c", &script]).current_dir(dir).env("FLOCKWORK_ID_DIR", runtime);
     sh.env("PATH", format!("{}:{}:{path}", dir.display(), bin.display()));
     Ran::of(&mut sh)
 }

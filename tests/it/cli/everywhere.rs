@@ -10,7 +10,8 @@ use crate::support::running::Start as _;
 
 fn flockwork(dir: &Path, words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_flockwork"));
-    command.current_dir(dir).args(words).stdin(Stdio::null()).env("XDG_RUNTIME_DIR", dir);
+    command.current_dir(dir).args(words).stdin(Stdio::null());
+    command.env("FLOCKWORK_ID_DIR", dir.join("flockwork"));
     command
 }
 

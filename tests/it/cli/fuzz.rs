@@ -32,7 +32,7 @@ proptest::proptest! {
         arguments.extend(options.iter().flat_map(|option| option.splitn(2, ' ')));
         arguments.extend(words.iter().map(String::as_str));
         let mut command = Command::new(env!("CARGO_BIN_EXE_flockwork"));
-        command.current_dir(dir.path()).env("XDG_RUNTIME_DIR", dir.path()).args(&arguments);
+        command.current_dir(dir.path()).env("FLOCKWORK_ID_DIR", dir.path().join("id")).args(&arguments);
         // Only these programs can be run.
         let programs = dir.path().join("bin");
         std::fs::create_dir(&programs).unwrap();

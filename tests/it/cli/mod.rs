@@ -26,6 +26,9 @@ mod event;
 // Linux only: runs sh.
 #[cfg(target_os = "linux")]
 mod fuzz;
+// Linux only: other users, systemd-tmpfiles.
+#[cfg(target_os = "linux")]
+mod id;
 // Linux only: sh, FIFOs, mode bits, other users, file names that are not Unicode.
 #[cfg(target_os = "linux")]
 mod input;

@@ -14,10 +14,10 @@ fn at_most_four_of_sixteen_jobs_run_at_once() {
     let line = format!("seq 100 | xargs -P 16 -n 1 \"$0\" sem -j 4 --id cc -- sh -c '{job}'");
     let mut xargs = Command::new("sh");
     xargs.args(["-c", &line, env!("CARGO_BIN_EXE_flockwork")]);
-    xargs.current_dir(dir.path()).env("XDG_RUNTIME_DIR", dir.path());
+    xargs.current_dir(dir.path()).env("FLOCKWORK_ID_DIR", dir.path().join("flockwork"));
     let ran = Ran::of(&mut xargs);
     assert_eq!((ran.code, &*ran.out), (Some(0), ""), "{ran:?}");
-    assert!(dir.path().join("flockwork/cc/capacity").exists(), "not in the runtime directory");
+    assert!(dir.path().join("flockwork/cc/capacity").exists(), "not in the directory for --id");
 }
 
 #[test]
@@ -48,11 +48,31 @@ fn a_different_capacity_is_an_error_without_resize() {
     run(dir.path(), ["sem", "-j", "3", "--resize", "s"]).expect(0, "");
     run(dir.path(), ["sem", "-j", "3", "-k", "3", "s", "echo", "x"]).expect(0, "x\n");
     run(dir.path(), ["sem", "-j", "1", "--resize", "s", "echo", "x"]).expect(0, "x\n");
+    let exact = "change the number with `flockwork sem --resize -j 3 'a b'`";
+    run(dir.path(), ["sem", "-j", "2", "a b", "true"]).expect(0, "");
+    run(dir.path(), ["sem", "-j", "3", "a b", "true"]).expect(64, "").assert_error(exact);
+    run(dir.path(), ["sem", "--resize", "-j", "3", "a b"]).expect(0, "");
     for (count, ok) in [("100%", true), ("+1", true), ("-1", true), ("0", false), ("x", false)] {
         let name = format!("s{count}");
         let ran = run(dir.path(), ["sem", "-j", count, &name, "true"]);
         assert_eq!(ran.code, Some(if ok { 0 } else { 64 }), "{ran:?}");
     }
+}
+
+#[test]
+fn a_relative_count_is_not_compared_with_the_stored_one() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let many = ["sem", "-j", "+100", "s", "true"];
+    run(dir.path(), many).expect(0, "");
+    for count in ["50%", "+1", "-1", "300%"] {
+        run(dir.path(), ["sem", "-j", count, "s", "true"]).expect(0, "");
+    }
+    let processors = std::thread::available_parallelism().unwrap().get();
+    let stored = || std::fs::read_to_string(dir.path().join("s/capacity")).unwrap();
+    assert_eq!(stored().trim(), (processors + 100).to_string());
+    run(dir.path(), ["sem", "--resize", "-j", "100%", "s"]).expect(0, "");
+    assert_eq!(stored().trim(), processors.to_string());
 }
 
 #[test]

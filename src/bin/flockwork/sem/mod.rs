@@ -58,7 +58,7 @@ pub(crate) struct SemArgs {
     )]
     jobs: Option<PermitCount>,
 
-    /// Use the semaphore NAME in the user's runtime directory
+    /// Use the semaphore NAME of this user, which is the same in cron, sudo and ssh
     #[arg(long, visible_aliases = ["semaphore-name", "semaphorename"], value_name = "NAME")]
     pub(crate) id: Option<OsString>,
 
@@ -177,6 +177,9 @@ pub(crate) fn run(arguments: &SemArgs) -> Outcome {
         Err(failure) if arguments.reentrant && failure.is_reentrant() => None,
         acquired => Some(acquired?),
     };
+    if let Some(name) = &arguments.id {
+        id::protect(name);
+    }
     let mut job = job;
     if let Some(permit) = &permit {
         let slots: Vec<_> = permit.slots().iter().map(ToString::to_string).collect();
@@ -243,11 +246,15 @@ fn open(arguments: &SemArgs, path: &Path, options: &Options) -> Result<Semaphore
         .hint(NAME_FIRST));
     }
     let requested = arguments.jobs.map(PermitCount::on_this_machine);
+    // A number relative to the processors has another value elsewhere, for example in a container.
+    let is_fixed = matches!(arguments.jobs, Some(PermitCount::Fixed(_)));
     let opened = match requested {
         // If several processes start at the same time, one of them creates it.
-        Some(permits) => options.open_semaphore(path, permits),
-        None => match options.open_existing_semaphore(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => options.open_semaphore(path, 1),
+        Some(permits) if is_fixed || arguments.resize => options.open_semaphore(path, permits),
+        _ => match options.open_existing_semaphore(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                open_as_created(options, path, requested.unwrap_or(1))
+            }
             opened => opened,
         },
     };
@@ -259,12 +266,33 @@ fn open(arguments: &SemArgs, path: &Path, options: &Options) -> Result<Semaphore
                 semaphore.set_capacity(requested)?;
                 Ok(semaphore)
             }
+            (ErrorKind::CapacityMismatch, Some(requested)) => {
+                let advice = match error.capacity() {
+                    Some(stored) => format!("use -j {stored}, omit -j, or"),
+                    None => "omit -j, or".into(),
+                };
+                let subject = subject(arguments, path);
+                Err(Failure::from(error).hint(format!(
+                    "{advice} change the number with `flockwork sem --resize -j {requested} {subject}`"
+                )))
+            }
             // The error is about the path itself, not about a file of the semaphore.
             (ErrorKind::NotRegularFile, _) if error.path().file_name() == path.file_name() => {
                 Err(Failure::from(error).hint(NAME_FIRST))
             }
             _ => Err(error.into()),
         },
+    }
+}
+
+/// Creates the semaphore. If another process creates it at the same time with another number, that
+/// number counts.
+fn open_as_created(options: &Options, path: &Path, permits: u32) -> flockwork::Result<Semaphore> {
+    match options.open_semaphore(path, permits) {
+        Err(error) if error.kind() == ErrorKind::CapacityMismatch => {
+            options.open_existing_semaphore(path)
+        }
+        opened => opened,
     }
 }
 
