@@ -149,6 +149,8 @@ impl Status {
 
     /// Returns the semaphore's capacity, or the barrier's number of participants.
     ///
+    /// The capacity is 0 while the semaphore is [paused](crate::Semaphore::set_capacity).
+    ///
     /// Returns `None` for any other primitive.
     #[must_use]
     pub fn capacity(&self) -> Option<u32> {

@@ -234,7 +234,7 @@ pub use lock::{Lock, LockGuard};
 pub use once::Once;
 pub use options::{Options, Waiting};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
-pub use semaphore::{Permit, Semaphore};
+pub use semaphore::{MergeError, Permit, Semaphore};
 pub use shared_file::{FileReadGuard, FileWriteGuard, SharedFile};
 
 /// Documentation beyond the API: the files of the project's `docs` directory, and the changelog.

@@ -66,7 +66,7 @@
 #else
 #define TAKES_FOR_NOBODY 0
 #endif
-#ifdef RESIZE            /* the new capacity; RESIZE_AGAIN is the one after that */
+#ifdef RESIZE            /* the new capacity (0: a pause); RESIZE_AGAIN is the one after that */
 #define RESIZES 1
 #else
 #define RESIZES 0
@@ -238,9 +238,17 @@ inline release_mine() {
 
 /* Reads the generation first, then the capacity, then the existing slots (S3). */
 inline refresh() {
+#ifdef BREAK_PAUSE_ENDS_EXCESS
+    d_step { generation[me] = resized; was_paused = (known[me] == 0) }
+#else
     generation[me] = resized;
+#endif
     known[me] = capacity;
-    excess[me] = made & ~(BIT(known[me]) - 1)
+    /* While the semaphore is paused, no permit is granted and no slot is in excess. */
+    excess[me] = (known[me] == 0 -> 0 : made & ~(BIT(known[me]) - 1))
+#ifdef BREAK_PAUSE_ENDS_EXCESS
+    ; excess[me] = (was_paused -> 0 : excess[me])
+#endif
 }
 
 inline admit(count) {
@@ -346,7 +354,10 @@ inline gather(count, is_leader) {
         :: count > known[me] ->
             refresh();
             if
-            :: count > known[me] -> is_invalid = 1; break
+            :: known[me] == 0 -> /* Paused: the capacity that follows is not known (S3). */
+                keep_valid(is_leader);
+                break
+            :: known[me] != 0 && count > known[me] -> is_invalid = 1; break
             :: else
             fi
         :: else
@@ -478,6 +489,9 @@ provided (!stopped[me])
     bit got, relies, is_invalid, has_left, is_behind, surplus;
 #if RESIZES
     byte held, drained;
+#endif
+#ifdef BREAK_PAUSE_ENDS_EXCESS
+    bit was_paused;
 #endif
 #ifdef BREAK_UNMARKS_AFTER_TELLING
     byte saved;
@@ -728,7 +742,8 @@ inline resize_to(permits) {
     d_step { resized++; effective = permits }
     capacity = permits;
 #else
-    capacity = permits;
+    /* A process that reads it because of an earlier change may grant added permits from here on. */
+    d_step { capacity = permits; effective = (permits > effective -> permits : effective) }
     d_step { resized++; effective = permits }
 #endif
 #ifndef BREAK_RESIZE_DOES_NOT_POKE

@@ -22,6 +22,8 @@ pub(crate) enum Obstacle {
     NotDone,
     /// Not all participants of a barrier have arrived.
     NotComplete,
+    /// The capacity of the semaphore is 0.
+    Paused,
 }
 
 impl Obstacle {
@@ -32,6 +34,7 @@ impl Obstacle {
             Self::NotSet | Self::NotConsumed => "is not set",
             Self::StillSet => "is still set",
             Self::NotDone => "is not done",
+            Self::Paused => "is paused",
             Self::NotComplete => "is waiting for other participants",
             Self::BeingConsumed => "is being consumed by another process",
         }
@@ -44,6 +47,7 @@ impl Obstacle {
             Self::NotSet => "it was not set",
             Self::StillSet => "it was still set",
             Self::NotDone => "it was not done",
+            Self::Paused => "it was paused",
             Self::NotComplete => "not all participants arrived",
             Self::NotConsumed => "it was not set, or another process consumed it first",
             Self::BeingConsumed => "another process was consuming it",
@@ -197,6 +201,9 @@ impl Contention {
         if self.is_own(path) {
             return "release this process's own guard first, or use a call that waits if another thread holds it";
         }
+        if self.obstacle == Obstacle::Paused {
+            return "raise its capacity with `set_capacity`, or use a call that waits until it is raised";
+        }
         "try again later, or use a call that waits"
     }
 
@@ -207,6 +214,7 @@ impl Contention {
                 "release this process's own guard first, or wait longer if another thread holds it"
             }
             Obstacle::Held => "wait longer, or check what the holder is doing",
+            Obstacle::Paused => "wait longer, or raise its capacity with `set_capacity`",
             Obstacle::StillSet => {
                 "wait longer, or check that the program that clears it is running"
             }

@@ -4,6 +4,7 @@ mod contention;
 mod hint;
 mod operation;
 
+use std::cmp::Ordering::{Equal, Greater, Less};
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -79,7 +80,8 @@ pub enum ErrorKind {
     /// participants: see [`Error::capacity`].
     CapacityMismatch,
     /// The number of permits is 0, exceeds the semaphore's capacity, or exceeds the maximum of any
-    /// semaphore; or the number of a barrier's participants is invalid: see [`Error::capacity`].
+    /// semaphore; or that number cannot be split off a permit; or the number of a barrier's
+    /// participants is invalid: see [`Error::capacity`].
     InvalidPermits,
     /// The path names something that flockwork does not open: a directory, a symbolic link, a FIFO,
     /// a socket or a device, or for a semaphore, anything other than a directory. Nothing was
@@ -106,7 +108,7 @@ enum Repr {
     Cancelled { path: Arc<Path>, waited: Duration },
     NotRegularFile { path: Arc<Path>, found: &'static str, expected: Expected },
     CapacityMismatch { path: Arc<Path>, counted: Counted, capacity: u32, requested: u32 },
-    InvalidPermits { path: Arc<Path>, counted: Counted, capacity: u32, requested: u32 },
+    InvalidPermits { path: Arc<Path>, counted: Counted, range: (u32, u32), requested: i64 },
     Broken { path: Arc<Path> },
     Corrupt { path: Arc<Path>, problem: String, hint: &'static str },
     Unsupported { path: Arc<Path>, source: io::Error },
@@ -236,8 +238,26 @@ impl Error {
     }
 
     pub(crate) fn invalid_permits(path: &Arc<Path>, capacity: u32, requested: u32) -> Self {
-        let (path, counted) = (Arc::clone(path), Counted::Permits);
-        Repr::InvalidPermits { path, counted, capacity, requested }.into()
+        Self::invalid_number(path, Counted::Permits, (1, capacity), requested.into())
+    }
+
+    /// At most `most` permits can be split off.
+    pub(crate) fn invalid_split(path: &Arc<Path>, most: u32, requested: u32) -> Self {
+        Self::invalid_number(path, Counted::Permits, (1, most), requested.into())
+    }
+
+    /// A semaphore can have at most `most` permits, and none while it is paused.
+    pub(crate) fn invalid_capacity(path: &Arc<Path>, most: u32, requested: i64) -> Self {
+        Self::invalid_number(path, Counted::Permits, (0, most), requested)
+    }
+
+    fn invalid_number(
+        path: &Arc<Path>,
+        counted: Counted,
+        range: (u32, u32),
+        requested: i64,
+    ) -> Self {
+        Repr::InvalidPermits { path: Arc::clone(path), counted, range, requested }.into()
     }
 
     /// The barrier has `capacity` participants.
@@ -248,8 +268,7 @@ impl Error {
 
     /// A barrier has 1 to `capacity` participants.
     pub(crate) fn invalid_parties(path: &Arc<Path>, capacity: u32, requested: u32) -> Self {
-        let (path, counted) = (Arc::clone(path), Counted::Participants);
-        Repr::InvalidPermits { path, counted, capacity, requested }.into()
+        Self::invalid_number(path, Counted::Participants, (1, capacity), requested.into())
     }
 
     pub(crate) fn not_a_semaphore(path: &Arc<Path>, found: &'static str) -> Self {
@@ -394,9 +413,8 @@ impl Error {
     #[must_use]
     pub fn capacity(&self) -> Option<u32> {
         match *self.0 {
-            Repr::CapacityMismatch { capacity, .. } | Repr::InvalidPermits { capacity, .. } => {
-                Some(capacity)
-            }
+            Repr::CapacityMismatch { capacity, .. } => Some(capacity),
+            Repr::InvalidPermits { range: (_, most), .. } => Some(most),
             _ => None,
         }
     }
@@ -548,10 +566,14 @@ impl fmt::Display for Repr {
                 let (primitive, unit) = counted.names();
                 write!(f, "the {primitive} `{path}` has {capacity} {unit}{plural}, not {requested}")
             }
-            Self::InvalidPermits { path, counted, capacity, requested } => {
+            Self::InvalidPermits { path, counted, range: (least, most), requested } => {
                 let (path, (_, unit)) = (path.display(), counted.names());
-                write!(f, "invalid number of {unit}s for `{path}`: {requested} (must be 1")?;
-                if *capacity > 1 { write!(f, " to {capacity})") } else { f.write_str(")") }
+                write!(f, "invalid number of {unit}s for `{path}`: {requested} ")?;
+                match least.cmp(most) {
+                    Less => write!(f, "(must be {least} to {most})"),
+                    Equal => write!(f, "(must be {least})"),
+                    Greater => f.write_str("(a single permit cannot be split)"),
+                }
             }
             Self::Corrupt { path, problem, .. } => {
                 write!(f, "`{}` is damaged: {problem}", path.display())

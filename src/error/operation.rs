@@ -52,6 +52,10 @@ pub enum Operation {
     Acquire,
     /// Releasing permits of a semaphore.
     Release,
+    /// Splitting a permit of a semaphore.
+    Split,
+    /// Merging permits of a semaphore.
+    Merge,
     /// Changing the capacity of a semaphore.
     SetCapacity,
     /// Setting an event.
@@ -91,6 +95,8 @@ impl Operation {
             Self::Inherit => "let child processes inherit",
             Self::Acquire => "acquire a permit of",
             Self::Release => "release",
+            Self::Split => "split a permit of",
+            Self::Merge => "merge permits of",
             Self::SetCapacity => "set the capacity of",
             Self::Set => "set",
             Self::Clear => "clear",

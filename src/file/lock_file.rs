@@ -389,6 +389,11 @@ impl FileLock {
         self.open().id
     }
 
+    /// The name by which all waiters of this process refer to the file.
+    pub(crate) fn common_name(&self) -> &Arc<Path> {
+        self.file.common_name()
+    }
+
     fn open(&self) -> &OpenFile {
         self.open.as_ref().expect("only a release takes it, and that consumes `self`")
     }

@@ -69,13 +69,50 @@ impl Batch {
         if self.taken().all(|(number, _)| *number < seen.capacity) {
             return Ok(());
         }
+        self.split(|number| number >= seen.capacity).release_surplus(0, notifies)
+    }
+
+    /// Whether this process acquired the slots, and did not inherit them by a fork (rule 4).
+    pub(super) fn is_here(&self) -> bool {
+        self.taken().all(|(_, locked)| locked.is_here())
+    }
+
+    /// Moves the slots for which `is_beyond` returns `true` to a batch of their own.
+    pub(super) fn split(&mut self, is_beyond: impl Fn(u32) -> bool) -> Self {
+        let mut moved = self.slots.nothing();
+        moved.epoch = self.epoch;
         let taken = self.first.take().into_iter().chain(std::mem::take(&mut self.more));
-        let (kept, beyond): (Vec<_>, Vec<_>) =
-            taken.partition(|(number, _)| *number < seen.capacity);
-        for (number, locked) in kept {
+        for (number, locked) in taken {
+            let batch = if is_beyond(number) { &mut moved } else { &mut *self };
+            batch.add(number, locked);
+        }
+        moved
+    }
+
+    /// Whether the slots of both are in one directory.
+    pub(super) fn has_directory_of(&self, other: &Self) -> bool {
+        if Arc::ptr_eq(&self.slots, &other.slots) {
+            return self.epoch == other.epoch;
+        }
+        let directory = |batch: &Self| {
+            let (_, locked) = batch.taken().next()?;
+            batch.slots.directory_identity(batch.epoch, locked)
+        };
+        directory(self).is_some_and(|own| Some(own) == directory(other))
+    }
+
+    /// Moves all slots of `other`, which are in the same directory, to this batch.
+    pub(super) fn merge(&mut self, mut other: Self) {
+        let moved = other.first.take().into_iter().chain(std::mem::take(&mut other.more));
+        for (number, locked) in moved {
+            // The handle that releases a slot has it marked as held. No waiter misses the slot when
+            // the other handle's mark is removed: it stays locked, and its release notifies.
+            if !Arc::ptr_eq(&self.slots, &other.slots) {
+                self.slots.table().entry(number).is_held = true;
+                other.slots.table().entry(number).is_held = false;
+            }
             self.add(number, locked);
         }
-        self.release_these(beyond, notifies)
     }
 
     fn release_these(

@@ -21,11 +21,21 @@ pub(super) const MAX_PERMITS: u32 = 4096;
 /// The longest text of a capacity that is read.
 const MAX_BYTES: u64 = 32;
 
-pub(crate) fn check_permits(directory: &Arc<Path>, requested: u32, most: u32) -> Result<()> {
+/// The capacity of a paused semaphore: no permit is granted until another one is set (S3).
+pub(super) const PAUSED: u32 = 0;
+
+pub(super) fn check_permits(directory: &Arc<Path>, requested: u32, most: u32) -> Result<()> {
     if (1..=most).contains(&requested) {
         return Ok(());
     }
     Err(Error::invalid_permits(directory, most, requested))
+}
+
+/// Checks a request for that number of permits. While the semaphore is paused, the capacity that
+/// it will have is not known.
+pub(super) fn check_requested(directory: &Arc<Path>, requested: u32, capacity: u32) -> Result<()> {
+    let most = if capacity == PAUSED { MAX_PERMITS } else { capacity };
+    check_permits(directory, requested, most)
 }
 
 pub(super) fn text(permits: u32) -> String {
@@ -112,7 +122,7 @@ pub(super) fn read(path: &Arc<Path>) -> Result<u32> {
         let shown =
             String::from_utf8_lossy(&bytes[..bytes.len().min(16)]).escape_debug().to_string();
         let problem = format!(
-            "it begins with \"{shown}\" instead of a number of permits (1 to {MAX_PERMITS})"
+            "it begins with \"{shown}\" instead of a number of permits (0 to {MAX_PERMITS})"
         );
         let hint =
             "write the number into it, or remove the semaphore's directory while it is not in use";
@@ -127,14 +137,14 @@ fn parse(bytes: &[u8]) -> Option<u32> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    digits.parse().ok().filter(|permits| (1..=MAX_PERMITS).contains(permits))
+    digits.parse().ok().filter(|permits| *permits <= MAX_PERMITS)
 }
 
 impl Slots {
-    /// Changes the capacity, one process at a time: the capacity first, then the flag that it has
-    /// changed, then the notification (S3).
-    pub(crate) fn set_capacity(&self, permits: u32) -> Result<()> {
-        check_permits(&self.directory, permits, MAX_PERMITS)?;
+    /// Changes the capacity to what `new` returns for the current one, one process at a time: the
+    /// capacity first, then the flag that it has changed, then the notification (S3). Returns the
+    /// new capacity.
+    pub(crate) fn change_capacity(&self, new: impl Fn(u32) -> i64) -> Result<u32> {
         self.refresh()?; // creates a missing semaphore again, or returns that it is missing
         let lock = LockFile::open(&self.directory.join("resize"), self.creation)?;
         let lock = lock.lock(Mode::Exclusive)?;
@@ -142,6 +152,11 @@ impl Slots {
         let path: Arc<Path> = self.directory.join("capacity").into();
         let failed = |operation| move |source| Error::io(operation, &self.directory, source);
         let known = read(&path)?;
+        let requested = new(known);
+        let permits = u32::try_from(requested).ok().filter(|permits| *permits <= MAX_PERMITS);
+        let Some(permits) = permits else {
+            return Err(Error::invalid_capacity(&self.directory, MAX_PERMITS, requested));
+        };
         create_slots(&self.directory, self.creation, known..permits.min(MAX_CREATED_AT_ONCE))?;
         create_signals(&self.directory, self.access, known..permits);
         if known != permits {
@@ -155,7 +170,8 @@ impl Slots {
         drop(lock);
         self.poke(&flags);
         self.signal_change();
-        self.refresh()
+        self.refresh()?;
+        Ok(permits)
     }
 }
 
@@ -177,24 +193,14 @@ mod tests {
     #[test]
     fn a_capacity_is_digits_and_nothing_else() {
         limit!();
-        for (text, permits) in [("1", 1), ("4\n", 4), ("12\r\n", 12), ("4096\n", 4096), ("0004", 4)]
+        for (text, permits) in
+            [("0\n", 0), ("1", 1), ("4\n", 4), ("12\r\n", 12), ("4096\n", 4096), ("0004", 4)]
         {
             assert_eq!(parse(text.as_bytes()), Some(permits), "{text:?}");
         }
-        for text in [
-            "",
-            "\n",
-            "0\n",
-            "-1",
-            "+1",
-            " 1",
-            "1 ",
-            "1.0",
-            "0x4",
-            "4097",
-            "99999999999999999999",
-            "١",
-        ] {
+        for text in
+            ["", "\n", "-1", "+1", " 1", "1 ", "1.0", "0x4", "4097", "99999999999999999999", "١"]
+        {
             assert_eq!(parse(text.as_bytes()), None, "{text:?}");
         }
         assert_eq!(parse(b"\xff\xfe"), None);
@@ -206,7 +212,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
 
         #[test]
-        fn a_written_capacity_is_read_back(permits in 1..=MAX_PERMITS) {
+        fn a_written_capacity_is_read_back(permits in 0..=MAX_PERMITS) {
             limit!();
             prop_assert_eq!(parse(text(permits).as_bytes()), Some(permits));
         }
@@ -232,7 +238,7 @@ mod tests {
             let digit = char::from(*byte).to_digit(10).map(u64::from);
             number = number.zip(digit).map(|(number, digit)| number.saturating_mul(10) + digit);
         }
-        let wanted = number.filter(|number| (1..=4096).contains(number));
+        let wanted = number.filter(|number| *number <= 4096);
         prop_assert_eq!(parse(bytes).map(u64::from), wanted);
         Ok(())
     }

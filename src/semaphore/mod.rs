@@ -20,13 +20,13 @@ use std::time::{Duration, Instant};
 
 use self::acquire::{Gate, PermitRequest, QueuedAcquire};
 use self::batch::Batch;
-use self::capacity::check_permits;
+use self::capacity::check_requested;
 pub(crate) use self::capacity::read_in as read_capacity;
-pub use self::permit::Permit;
 use self::permit::PermitOptions;
+pub use self::permit::{MergeError, Permit};
 pub(crate) use self::signals::QUEUE;
 use self::slots::{Gathering, Slots};
-use crate::error::{Error, Result};
+use crate::error::{Error, Obstacle, Result};
 use crate::file::lock_file::LockFile;
 use crate::holder::Holder;
 use crate::holders;
@@ -116,9 +116,10 @@ use crate::wait::{
 /// Opening and acquiring return an [`Error`] of one of these kinds, and nothing is acquired then:
 ///
 /// * [`InvalidPermits`](crate::ErrorKind::InvalidPermits) if the number of permits is 0 or exceeds
-///   the capacity, even if the capacity was reduced only during the wait. A capacity is 1 to 4096.
+///   the capacity, even if the capacity was reduced only during the wait. A capacity is 1 to 4096,
+///   or 0 while the semaphore is [paused](Self::set_capacity).
 /// * [`CapacityMismatch`](crate::ErrorKind::CapacityMismatch) if [`open`](Self::open) finds a
-///   semaphore with a different capacity.
+///   semaphore with a different capacity that is not paused.
 /// * [`Corrupt`](crate::ErrorKind::Corrupt) if the stored capacity is not a valid number.
 /// * [`NotRegularFile`](crate::ErrorKind::NotRegularFile) if the path names something other than a
 ///   directory, or a [`Barrier`](crate::Barrier), or if one of its files is not a regular file.
@@ -329,7 +330,10 @@ impl Semaphore {
         let check = self.inner.refresh_if_due()?;
         match self.inner.try_take(permits, check)? {
             Some(batch) => self.permit(batch),
-            None => Err(Error::would_block(self.inner.slots.directory())),
+            None => Err(Error::would_block_for(
+                self.inner.slots.directory(),
+                self.inner.slots.obstacle(),
+            )),
         }
     }
 
@@ -380,6 +384,8 @@ impl Semaphore {
 
     /// Returns the capacity: how many permits the semaphore has, held or available.
     ///
+    /// It is 0 while the semaphore is [paused](Self::set_capacity).
+    ///
     /// # Errors
     ///
     /// [`Corrupt`](crate::ErrorKind::Corrupt) or [`Io`](crate::ErrorKind::Io) if the stored
@@ -422,6 +428,12 @@ impl Semaphore {
     /// A waiter that asked for more permits than the new capacity fails with
     /// [`InvalidPermits`](crate::ErrorKind::InvalidPermits).
     ///
+    /// A capacity of 0 *pauses* the semaphore: holders keep their permits, and none is granted.
+    /// `try_` calls would block. Waiters keep their places in the queue, and continue when any
+    /// process sets another capacity. Until then the semaphore stays paused, also if this process
+    /// ends. [`open`](Self::open) opens a paused semaphore with any number of permits, since the
+    /// number that it had is not stored.
+    ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
     /// # let path = dir.path().join("jobs");
@@ -433,17 +445,50 @@ impl Semaphore {
     /// drop(two);
     /// let one = jobs.try_acquire()?;
     /// assert!(jobs.try_acquire().is_err());
-    /// # drop(one);
+    ///
+    /// jobs.set_capacity(0)?; // no new jobs, until the capacity is raised
+    /// drop(one);
+    /// assert_eq!(jobs.available_permits()?, 0);
+    /// assert!(jobs.try_acquire().unwrap_err().is_would_block());
+    /// jobs.set_capacity(4)?;
+    /// assert_eq!(jobs.available_permits()?, 4);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// [`InvalidPermits`](crate::ErrorKind::InvalidPermits) if `permits` is 0 or more than 4096;
+    /// [`InvalidPermits`](crate::ErrorKind::InvalidPermits) if `permits` is more than 4096;
     /// [`Corrupt`](crate::ErrorKind::Corrupt) if the stored capacity is not a valid number;
     /// [`Io`](crate::ErrorKind::Io) if it cannot be written.
     pub fn set_capacity(&self, permits: u32) -> Result<()> {
-        self.inner.slots.set_capacity(permits)
+        self.inner.slots.change_capacity(|_| permits.into()).map(drop)
+    }
+
+    /// Adds `delta` to the capacity, for all programs that use the semaphore, and returns the new
+    /// capacity.
+    ///
+    /// Any number of callers can do this at the same time, in any processes, and no change is lost.
+    /// Otherwise it is like [`set_capacity`](Self::set_capacity). The capacity of a paused
+    /// semaphore is 0, so adding to it resumes the semaphore.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("jobs");
+    /// let jobs = flockwork::Semaphore::open(&path, 4)?;
+    /// assert_eq!(jobs.adjust_capacity(1)?, 5); // a machine joins
+    /// assert_eq!(jobs.adjust_capacity(-2)?, 3);
+    /// assert!(jobs.adjust_capacity(-4).is_err()); // unchanged
+    /// assert_eq!(jobs.capacity()?, 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidPermits`](crate::ErrorKind::InvalidPermits) if the new capacity would be less than
+    /// 0 or more than 4096, and the capacity is unchanged then; otherwise as for
+    /// [`set_capacity`](Self::set_capacity).
+    pub fn adjust_capacity(&self, delta: i32) -> Result<u32> {
+        self.inner.slots.change_capacity(|capacity| i64::from(capacity) + i64::from(delta))
     }
 
     /// Returns the holders of permits at this moment, as far as they are known.
@@ -502,17 +547,21 @@ impl Semaphore {
         match outcome {
             Outcome::Held(batch) => self.permit(batch),
             Outcome::TimedOut(waited) => {
-                Err(Error::timed_out(self.inner.slots.directory(), waited))
+                let slots = &self.inner.slots;
+                Err(match slots.obstacle() {
+                    Obstacle::Held => Error::timed_out(slots.directory(), waited),
+                    other => Error::timed_out_for(slots.directory(), waited, other, 0),
+                })
             }
         }
     }
 
     fn check(&self, permits: u32) -> Result<()> {
         // The capacity is compared with the number of permits when the slots are examined.
-        if permits == 0 {
-            check_permits(self.inner.slots.directory(), permits, self.capacity()?)?;
+        if permits > 0 {
+            return Ok(());
         }
-        Ok(())
+        check_requested(self.inner.slots.directory(), permits, self.capacity()?).map(drop)
     }
 
     fn request(&self, permits: u32) -> PermitRequest {

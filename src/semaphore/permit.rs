@@ -1,6 +1,7 @@
 //! [`Permit`]: slots of a semaphore that are held, and the records beside them.
 
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -41,11 +42,13 @@ impl PermitOptions {
 #[must_use = "if unused, the permit is released immediately"]
 #[clippy::has_significant_drop]
 pub struct Permit {
-    /// Dropped before the batch: once a slot is free, its record belongs to the next holder.
-    records: Vec<Record>,
+    /// The records of slots. Dropped before the batch: once a slot is free, its record belongs to
+    /// the next holder.
+    records: Vec<(u32, Record)>,
     batch: Batch,
     slots: Numbers,
-    was_abandoned: bool,
+    /// The slots whose earlier holder died.
+    abandoned: Vec<u32>,
 }
 
 /// The numbers of the slots, in ascending order. Most permits have one, which needs no allocation.
@@ -82,22 +85,22 @@ impl Permit {
         if options.is_inherited {
             batch.make_inheritable()?;
         }
-        let mut records = Vec::new();
-        let mut was_abandoned = false;
+        let (mut records, mut abandoned) = (Vec::new(), Vec::new());
         if options.is_recorded {
             let label = options.label.as_deref();
             for (slot, locked) in batch.taken() {
                 let location = RecordLocation::of_slot(batch.directory(), *slot);
                 if location.remove_abandoned(locked.id()) {
-                    was_abandoned = true;
+                    abandoned.push(*slot);
                     trace::dead_holder(batch.directory());
                 }
                 // A permit without a record is just as valid.
-                records.extend(Record::publish(location, locked.id(), label, options.access).ok());
+                let record = Record::publish(location, locked.id(), label, options.access);
+                records.extend(record.ok().map(|record| (*slot, record)));
             }
         }
         let slots = Numbers::of(&batch);
-        Ok(Self { records, batch, slots, was_abandoned })
+        Ok(Self { records, batch, slots, abandoned })
     }
 
     /// Returns the numbers of the slots that this permit holds, in ascending order.
@@ -114,6 +117,105 @@ impl Permit {
     #[must_use]
     pub fn slot(&self) -> u32 {
         self.slots()[0]
+    }
+
+    /// Returns how many permits this guard holds: one for each of its [`slots`](Self::slots).
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.batch.len()
+    }
+
+    /// Splits off `n` permits, which are then released on their own.
+    ///
+    /// The returned permit has the `n` highest [`slots`](Self::slots), and this one keeps the rest.
+    /// No permit is released and none is acquired, so no waiter can take one in between.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("cores");
+    /// let cores = flockwork::Semaphore::open(&path, 8)?;
+    /// let mut build = cores.acquire_many(4)?;
+    /// let link = build.split(3)?; // compiling needs one core from now on
+    /// assert_eq!((build.count(), link.count()), (1, 3));
+    /// std::thread::spawn(move || drop(link)).join().unwrap();
+    /// assert_eq!(cores.available_permits()?, 7);
+    /// # drop(build);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidPermits`](crate::ErrorKind::InvalidPermits) if `n` is 0 or not less than the
+    /// [`count`](Self::count); [`Io`](crate::ErrorKind::Io) for a copy of the permit that `fork`
+    /// created. This permit is unchanged then.
+    pub fn split(&mut self, n: u32) -> Result<Self> {
+        let kept = self.count().saturating_sub(n);
+        if n == 0 || kept == 0 {
+            return Err(Error::invalid_split(
+                self.batch.directory(),
+                self.count().saturating_sub(1),
+                n,
+            ));
+        }
+        if !self.batch.is_here() {
+            return Err(Error::forked_copy(Operation::Split, self.batch.directory()));
+        }
+        let first = self.slots()[kept as usize]; // the lowest number that moves
+        let batch = self.batch.split(|slot| slot >= first);
+        let (records, kept) =
+            std::mem::take(&mut self.records).into_iter().partition(|(slot, _)| *slot >= first);
+        self.records = kept;
+        let (abandoned, kept) =
+            std::mem::take(&mut self.abandoned).into_iter().partition(|slot| *slot >= first);
+        self.abandoned = kept;
+        self.slots = Numbers::of(&self.batch);
+        Ok(Self { records, slots: Numbers::of(&batch), batch, abandoned })
+    }
+
+    /// Adds the permits of `other` to this one, so that they are released together.
+    ///
+    /// Both must be permits of the same semaphore, but different handles may have acquired them.
+    /// No permit is released and none is acquired.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("cores");
+    /// let cores = flockwork::Semaphore::open(&path, 8)?;
+    /// let mut permit = cores.acquire_many(3)?;
+    /// permit.merge(cores.acquire()?)?;
+    /// assert_eq!(permit.slots(), [0, 1, 2, 3]);
+    ///
+    /// let disks = flockwork::Semaphore::open(dir.path().join("disks"), 1)?;
+    /// let failed = permit.merge(disks.acquire()?).unwrap_err();
+    /// let disk = failed.into_permit(); // still held
+    /// # assert_eq!(disk.path(), disks.path());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A [`MergeError`], which returns `other`, if it is a permit of another semaphore, or if one
+    /// of them is a copy that `fork` created. This permit is unchanged then.
+    pub fn merge(&mut self, other: Self) -> std::result::Result<(), MergeError> {
+        let directory = self.batch.directory();
+        let problem = if !(self.batch.is_here() && other.batch.is_here()) {
+            Error::forked_copy(Operation::Merge, directory)
+        } else if !self.batch.has_directory_of(&other.batch) {
+            let reason = "the permits are of different semaphores";
+            Error::io(
+                Operation::Merge,
+                directory,
+                io::Error::new(io::ErrorKind::InvalidInput, reason),
+            )
+        } else {
+            let Self { records, batch, slots: _, abandoned } = other;
+            self.records.extend(records);
+            self.batch.merge(batch);
+            self.abandoned.extend(abandoned);
+            self.slots = Numbers::of(&self.batch);
+            return Ok(());
+        };
+        Err(MergeError { error: problem, permit: Box::new(other) })
     }
 
     /// Releases the permits and reports errors, which dropping the guard cannot do.
@@ -140,7 +242,7 @@ impl Permit {
     /// is alive counts as one that died.
     #[must_use]
     pub fn was_abandoned(&self) -> bool {
-        self.was_abandoned
+        !self.abandoned.is_empty()
     }
 
     /// Returns `true` while this permit counts for all processes that acquire from the path now.
@@ -194,5 +296,40 @@ impl fmt::Debug for Permit {
             .field("path", &self.path())
             .field("slots", &self.slots())
             .finish_non_exhaustive()
+    }
+}
+
+/// Two permits that could not be merged. It holds the one that was passed to [`Permit::merge`].
+///
+/// Dropping the error releases that permit, as does its conversion to an [`Error`] by `?`.
+#[derive(Debug)]
+#[must_use = "if unused, the permit is released immediately"]
+pub struct MergeError {
+    error: Error,
+    permit: Box<Permit>,
+}
+
+impl MergeError {
+    /// Returns the permit that was not merged, which is still held.
+    pub fn into_permit(self) -> Permit {
+        *self.permit
+    }
+}
+
+impl fmt::Display for MergeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for MergeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
+impl From<MergeError> for Error {
+    fn from(failed: MergeError) -> Self {
+        failed.error
     }
 }

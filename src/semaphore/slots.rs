@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::batch::Batch;
-pub(crate) use super::capacity::check_permits;
-use super::capacity::{MAX_PERMITS, establish, stamp};
+use super::capacity::{MAX_PERMITS, PAUSED, check_permits, check_requested, establish, stamp};
 use super::shared_flags::SharedFlags;
 use super::signals::QUEUE;
 use super::table::{
@@ -15,12 +14,12 @@ use super::table::{
 };
 use super::waiters::Waiters;
 use crate::access::{Access, Creation};
-use crate::error::{Error, Operation, Result};
+use crate::error::{Error, Obstacle, Operation, Result};
 use crate::file::lock_file::{FileLock, LockFile};
 use crate::file::ticket_queue::TicketQueue;
 use crate::fork_safe::{ForkSafe, MutexGuard};
 use crate::paths::absolute;
-use crate::sys::{HeldFifo, Mode, Retries};
+use crate::sys::{self, FileId, HeldFifo, Mode, Retries};
 
 /// A semaphore's directory.
 pub(crate) struct Slots {
@@ -76,7 +75,9 @@ impl Slots {
             check_permits(&directory, permits, MAX_PERMITS)?;
         }
         let capacity = establish(&directory, permits.filter(|_| creates), access)?;
-        if let Some(requested) = permits.filter(|permits| *permits != capacity) {
+        // The capacity from before a pause is not stored, so there is nothing to compare with.
+        let is_other = |permits: &u32| capacity != PAUSED && *permits != capacity;
+        if let Some(requested) = permits.filter(is_other) {
             return Err(Error::capacity_mismatch(&directory, capacity, requested));
         }
         let waiters = LockFile::open(&directory.join("waiters"), creation)?;
@@ -137,6 +138,23 @@ impl Slots {
         Ok(self.table().capacity)
     }
 
+    /// The identity of the directory of a slot that was locked in that epoch, and its name where
+    /// directories have no numbers. `None`: the path names another directory by now.
+    pub(super) fn directory_identity(
+        &self,
+        epoch: Option<u64>,
+        locked: &FileLock,
+    ) -> Option<(FileId, Option<PathBuf>)> {
+        let name = if sys::FILES_HAVE_NUMBERS { None } else { locked.common_name().parent() };
+        let table = self.table();
+        (Some(table.epoch) == epoch).then(|| (table.directory, name.map(Path::to_path_buf)))
+    }
+
+    /// Why no permit was granted, as far as is known.
+    pub(super) fn obstacle(&self) -> Obstacle {
+        if self.table().capacity == PAUSED { Obstacle::Paused } else { Obstacle::Held }
+    }
+
     /// Checks whether the files are the known ones, and reads them again if they changed.
     pub(crate) fn refresh(&self) -> Result<()> {
         let mut table = self.table();
@@ -171,8 +189,13 @@ impl Slots {
             if count > seen.capacity {
                 self.refresh()?;
                 let capacity = self.table().capacity;
-                check_permits(&self.directory, count, capacity)?;
-                continue;
+                check_requested(&self.directory, count, capacity)?;
+                if capacity != PAUSED {
+                    continue;
+                }
+                // No permit is granted now, and the capacity that follows is not known.
+                batch.release_surplus(0, !how.is_leader)?;
+                return Ok(false);
             }
             batch.keep_valid(&seen, !how.is_leader)?;
             let problem = self.take_free(batch, count, &seen, how);

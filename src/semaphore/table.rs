@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::capacity::{MAX_PERMITS, Stamp, establish, stamp};
+use super::capacity::{MAX_PERMITS, PAUSED, Stamp, establish, stamp};
 use super::shared_flags::SharedFlags;
 use super::signals::{QUEUE, Watched, create_signals};
 use crate::access::{Access, Creation};
@@ -138,8 +138,9 @@ impl Table {
         }
         (self.flags, self.stamp) = (flags, stamp);
         (self.generation, self.capacity) = (generation, capacity);
-        // A file whose number no semaphore can have is not a slot (S10).
-        let beyond = capacity..MAX_PERMITS;
+        // A file whose number no semaphore can have is not a slot (S10). While the semaphore is
+        // paused, none is in excess: a leader would wake up for each that is released (S3).
+        let beyond = if capacity == PAUSED { 0..0 } else { capacity..MAX_PERMITS };
         self.excess = numbers.iter().copied().filter(|slot| beyond.contains(slot)).collect();
         Ok(numbers)
     }

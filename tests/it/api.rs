@@ -7,7 +7,7 @@ use std::path::Path;
 
 use flockwork::{
     Access, Announcement, Barrier, BarrierWaitResult, Error, ErrorKind, Event, FileReadGuard,
-    FileWriteGuard, Holder, Lock, LockGuard, Once, Operation, Options, Permit, RwLock,
+    FileWriteGuard, Holder, Lock, LockGuard, MergeError, Once, Operation, Options, Permit, RwLock,
     RwLockReadGuard, RwLockWriteGuard, Semaphore, SharedFile, Status, StatusKind,
 };
 
@@ -37,6 +37,7 @@ fn every_public_type_has_the_traits_of_its_kind() {
     is_guard::<RwLockReadGuard>();
     is_guard::<RwLockWriteGuard>();
     is_guard::<Permit>();
+    is_guard::<MergeError>();
     is_guard::<FileReadGuard>();
     is_guard::<FileWriteGuard>();
     is_guard::<Announcement>();

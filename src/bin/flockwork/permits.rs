@@ -34,14 +34,13 @@ pub(crate) fn parse(text: &str) -> Result<PermitCount, String> {
         return Err(invalid());
     }
     match text.parse() {
-        Ok(0) => Err("must be at least 1".into()),
         Ok(count) => Ok(PermitCount::Fixed(count)),
         Err(_) => Err("exceeds the maximum number of permits".into()),
     }
 }
 
 impl PermitCount {
-    /// The number of permits for that number of processors, at least one.
+    /// The number of permits for that number of processors: at least one, unless it is a fixed 0.
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -81,6 +80,7 @@ mod tests {
         limit!();
         let eight = NonZeroU32::new(8).unwrap();
         for (text, count) in [
+            ("0", 0),
             ("1", 1),
             ("4", 4),
             ("+1", 9),
@@ -105,7 +105,6 @@ mod tests {
         limit!();
         for text in [
             "",
-            "0",
             "x",
             "+",
             "-",
@@ -133,8 +132,8 @@ mod tests {
             limit!();
             let on = |text: String| parse(&text).ok().map(|count| i64::from(count.for_processors(NonZeroU32::new(processors).unwrap())));
             let own = i64::from(processors);
-            let fixed = u32::try_from(count).ok().filter(|count| *count > 0);
-            prop_assert_eq!(on(count.unsigned_abs().to_string()), u32::try_from(count.unsigned_abs()).ok().filter(|count| *count > 0).map(i64::from));
+            let fixed = u32::try_from(count).ok();
+            prop_assert_eq!(on(count.unsigned_abs().to_string()), u32::try_from(count.unsigned_abs()).ok().map(i64::from));
             prop_assert!(count < 0 || on(count.to_string()) == fixed.map(i64::from));
             let wanted = own.saturating_add(count).clamp(1, i64::from(u32::MAX));
             prop_assert_eq!(on(format!("{count:+}")), Some(wanted));
@@ -149,7 +148,8 @@ mod tests {
             for text in [text, nearly] {
                 let Ok(count) = parse(&text) else { continue };
                 prop_assert!(text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.%".contains(&byte)), "{:?}", text);
-                prop_assert!(count.for_processors(NonZeroU32::MIN) > 0 && count.for_processors(NonZeroU32::MAX) > 0, "{:?}", text);
+                let has_permits = count.for_processors(NonZeroU32::MIN) > 0 && count.for_processors(NonZeroU32::MAX) > 0;
+                prop_assert!(has_permits || count == PermitCount::Fixed(0), "{:?}", text);
             }
         }
     }

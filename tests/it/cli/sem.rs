@@ -76,6 +76,32 @@ fn a_relative_count_is_not_compared_with_the_stored_one() {
 }
 
 #[test]
+fn a_paused_semaphore_starts_no_command() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), ["sem", "-j", "0", "--resize", "s"]).expect(66, "").assert_error("create it");
+    run(dir.path(), ["sem", "-j", "2", "s", "true"]).expect(0, "");
+    let held = Holding::start(dir.path(), &["sem", "s"]);
+    for wrong in [&["-j", "0", "s", "true"][..], &["-j", "0", "--resize", "s", "true"]] {
+        let arguments = ["sem"].iter().chain(wrong);
+        run(dir.path(), arguments).expect(64, "").assert_error("at least 1");
+    }
+    run(dir.path(), ["sem", "-j", "0", "--resize", "s"]).expect(0, "");
+    let status = run(dir.path(), ["status", "s"]);
+    assert!(status.out.starts_with("s: paused, 1 permit held\n  slot "), "{status:?}");
+    let status = run(dir.path(), ["status", "--json", "s"]);
+    assert!(status.out.contains("\"permits\":0") && status.out.contains("\"available\":0"));
+    for arguments in [&["sem", "-n", "s", "true"][..], &["sem", "-j", "5", "-n", "s", "true"]] {
+        run(dir.path(), arguments).expect(75, "").assert_error("is paused");
+    }
+    let waiter = flockwork(dir.path()).args(["sem", "s", "echo", "waited"]).start();
+    held.end();
+    run(dir.path(), ["sem", "-j", "2", "--resize", "s", "echo", "resumed"]).expect(0, "resumed\n");
+    assert_eq!(waiter.wait_with_output().unwrap().status.code(), Some(0));
+    run(dir.path(), ["sem", "-j", "2", "s", "true"]).expect(0, "");
+}
+
+#[test]
 fn sem_wait_waits_for_background_jobs() {
     limit!();
     let dir = tempfile::tempdir().unwrap();

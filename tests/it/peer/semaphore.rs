@@ -22,6 +22,12 @@ sendable! {
         ReleaseAndAcquire,
         Available,
         Resize(capacity: u32),
+        // Adds to the capacity `times` times.
+        Adjust(delta: i32, times: u32),
+        // Splits `n` permits off the first permit, which become the last one. Returns their slots.
+        Split(n: u32),
+        // Merges the second permit into the first one. Returns the slots.
+        Merge,
         IsEventDriven,
         // Acquires and releases `times` times, in the given forms by turns and with a witness in
         // the directory. Returns the longest wait.
@@ -30,6 +36,9 @@ sendable! {
         // Returns 0 if the copies of the permits are not reported as held.
         #[cfg(unix)]
         DropPermitsInFork,
+        // Returns 0 if the copies of the first two permits can be neither split nor merged.
+        #[cfg(unix)]
+        SplitAndMergeInFork,
     }
 }
 
@@ -96,6 +105,15 @@ impl State {
             Call::StillHeld => text(self.permits[0].still_held()),
             Call::Available => text(self.semaphore().available_permits()),
             Call::Resize(capacity) => done(self.semaphore().set_capacity(capacity)),
+            Call::Adjust(delta, times) => {
+                done((0..times).try_for_each(|_| self.semaphore().adjust_capacity(delta).map(drop)))
+            }
+            Call::Split(n) => text(self.permits[0].split(n).map(|permit| self.keep(permit))),
+            Call::Merge => {
+                let other = self.permits.remove(1);
+                let merged = self.permits[0].merge(other).map_err(Error::from);
+                text(merged.map(|()| slots(&self.permits[0])))
+            }
             Call::IsEventDriven => text(Ok(self.semaphore().is_event_driven())),
             Call::Churn(directory, permits, times, ways) => {
                 self.churn(&directory, permits, times, &ways)
@@ -111,6 +129,21 @@ impl State {
                     text(Ok(crate::support::ended(child).exit_status().unwrap()))
                 }
             },
+            #[cfg(unix)]
+            Call::SplitAndMergeInFork => match fork::fork().unwrap() {
+                fork::Fork::Child => {
+                    let second = self.permits.remove(1);
+                    let is_split = self.permits[0].split(1).is_ok();
+                    let is_merged = match self.permits[0].merge(second) {
+                        Ok(()) => true,
+                        Err(failed) => failed.into_permit().release().is_ok(),
+                    };
+                    std::process::exit(i32::from(is_split || is_merged));
+                }
+                fork::Fork::Parent(child) => {
+                    text(Ok(crate::support::ended(child).exit_status().unwrap()))
+                }
+            },
         }
     }
 
@@ -119,9 +152,9 @@ impl State {
     }
 
     fn keep(&mut self, permit: Permit) -> String {
-        let slots: Vec<_> = permit.slots().iter().map(u32::to_string).collect();
+        let slots = slots(&permit);
         self.permits.push(permit);
-        slots.join(",")
+        slots
     }
 
     fn churn(&self, directory: &Path, permits: u32, times: u32, ways: &[Way]) -> Answer {
@@ -155,6 +188,11 @@ impl State {
         }
         Ok(longest.as_millis().to_string())
     }
+}
+
+fn slots(permit: &Permit) -> String {
+    let slots: Vec<_> = permit.slots().iter().map(u32::to_string).collect();
+    slots.join(",")
 }
 
 fn acquire(semaphore: &Semaphore, permits: u32, way: Way) -> Result<Permit, Error> {

@@ -17,7 +17,7 @@ fn an_invalid_capacity_file_is_corrupt() {
     limit!();
     let long = "9".repeat(1 << 20);
     for text in
-        ["", "\n", "0", "-1", "4 permits", "4097", "18446744073709551616", "\u{1b}[2J", &long]
+        ["", "\n", "-0", "-1", "4 permits", "4097", "18446744073709551616", "\u{1b}[2J", &long]
     {
         let (_dir, path) = dirs();
         std::fs::create_dir(&path).unwrap();
@@ -27,7 +27,7 @@ fn an_invalid_capacity_file_is_corrupt() {
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
             assert_eq!(error.path(), path.join("capacity"));
             assert!(!error.to_string().contains('\u{1b}'));
-            assert!(error.to_string().contains("1 to 4096"), "{error}");
+            assert!(error.to_string().contains("0 to 4096"), "{error}");
         }
         assert_eq!(std::fs::read_to_string(path.join("capacity")).unwrap(), text);
         assert_eq!(std::fs::read_dir(&path).unwrap().count(), 1, "no other file is created");

@@ -94,7 +94,8 @@ pub(crate) struct SemArgs {
     #[arg(long, value_name = "NAME", conflicts_with_all = ["fg", "resize"])]
     group: Option<OsString>,
 
-    /// Change the stored number of permits to that of -j
+    /// Change the stored number of permits to that of -j; 0 pauses the semaphore: commands that run
+    /// continue, and none starts until the number is changed again
     #[arg(long, requires = "jobs")]
     resize: bool,
 
@@ -125,6 +126,9 @@ pub(crate) struct SemArgs {
 /// The variable with the numbers of the slots that a job holds.
 const SLOT: &str = "FLOCKWORK_SLOT";
 
+/// The number of permits of a paused semaphore.
+const PAUSE: PermitCount = PermitCount::Fixed(0);
+
 /// How long a job waits before its progress is shown. A wait is normal here, and many jobs often
 /// wait at the same time.
 const DELAY: Duration = Duration::from_secs(10);
@@ -147,6 +151,11 @@ pub(crate) fn run(arguments: &SemArgs) -> Outcome {
     }
     if arguments.group.is_some() && !arguments.bg {
         return Err(command_line::usage("sem", "--group requires --bg or --wait"));
+    }
+    if arguments.jobs == Some(PAUSE) && (!arguments.resize || job.is_some()) {
+        let problem =
+            "-j must be at least 1 (0 pauses the semaphore, with --resize and no COMMAND)";
+        return Err(command_line::usage("sem", problem));
     }
     if let Some(job) = &job {
         command_line::check("sem", &path, job)?;
@@ -249,6 +258,8 @@ fn open(arguments: &SemArgs, path: &Path, options: &Options) -> Result<Semaphore
     // A number relative to the processors has another value elsewhere, for example in a container.
     let is_fixed = matches!(arguments.jobs, Some(PermitCount::Fixed(_)));
     let opened = match requested {
+        // Nothing is created to be paused.
+        Some(0) => options.open_existing_semaphore(path),
         // If several processes start at the same time, one of them creates it.
         Some(permits) if is_fixed || arguments.resize => options.open_semaphore(path, permits),
         _ => match options.open_existing_semaphore(path) {
@@ -259,7 +270,15 @@ fn open(arguments: &SemArgs, path: &Path, options: &Options) -> Result<Semaphore
         },
     };
     match opened {
-        Ok(semaphore) => Ok(semaphore),
+        // A paused semaphore is opened with any number.
+        Ok(semaphore) => {
+            if let Some(requested) = requested.filter(|_| arguments.resize) {
+                if semaphore.capacity()? != requested {
+                    semaphore.set_capacity(requested)?;
+                }
+            }
+            Ok(semaphore)
+        }
         Err(error) => match (error.kind(), requested) {
             (ErrorKind::CapacityMismatch, Some(requested)) if arguments.resize => {
                 let semaphore = options.open_existing_semaphore(path)?;
@@ -351,7 +370,9 @@ fn refuse_deadlock(semaphore: &Semaphore, permits: u32, is_drain: bool) -> Resul
     let holders = semaphore.holders()?;
     let ancestors = deadlock::ancestors(&holders);
     let held = u32::try_from(ancestors.len()).unwrap_or(u32::MAX);
-    if held == 0 || semaphore.capacity()?.saturating_sub(held) >= permits {
+    let capacity = semaphore.capacity()?;
+    // How many permits there will be after a pause is not known.
+    if held == 0 || capacity == 0 || capacity.saturating_sub(held) >= permits {
         return Ok(());
     }
     Err(deadlock::failure(&ancestors, held >= permits && !is_drain))
