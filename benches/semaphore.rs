@@ -57,6 +57,7 @@ fn main() {
     if extent != Extent::List {
         let dir = tempfile::tempdir().expect("create a temporary directory");
         measure_cycles(dir.path(), extent);
+        measure_batches(dir.path(), extent);
         measure_commands(dir.path(), extent);
         measure_hand_off(dir.path(), extent);
         measure_fairness(dir.path(), extent);
@@ -189,6 +190,50 @@ fn measure_cycles(dir: &Path, extent: Extent) {
     for name in left_out {
         println!("{name}: left out, not available");
     }
+}
+
+// --------------------------------------------------------------------------------- large batches
+
+const BATCH_ROUNDS: usize = 100;
+/// The largest capacity. Each contender has this number of descriptors open.
+const BATCH_PERMITS: u32 = 4096;
+const BARE_FILES: &str = "bare open+flock+close of 4096 files";
+const BATCH_TARGETS: &[Target] = &[Target { baseline: BARE_FILES, at_most: 3.0 }];
+
+/// Measures the acquisition and the release of all permits together.
+fn measure_batches(dir: &Path, extent: Extent) {
+    let slots = dir.join("many");
+    std::fs::create_dir(&slots).expect("create a directory");
+    let slots: Vec<_> = (0..BATCH_PERMITS).map(|slot| slots.join(slot.to_string())).collect();
+    drop(slots.iter().map(|slot| open(slot)).collect::<Vec<_>>());
+    let path = dir.join("many.sem");
+    let semaphore = Semaphore::open(&path, BATCH_PERMITS).expect("open a semaphore");
+    let acquire = |semaphore: &Semaphore| {
+        drop(semaphore.try_acquire_many(BATCH_PERMITS).expect("acquire"));
+    };
+    let time = |cycle: &dyn Fn()| {
+        let before = Instant::now();
+        cycle();
+        before.elapsed()
+    };
+    let mut times = [Vec::new(), Vec::new(), Vec::new()];
+    for _ in 0..extent.times(BATCH_ROUNDS) {
+        times[0].push(time(&|| {
+            let files: Vec<_> = slots.iter().map(|slot| open(slot)).collect();
+            files.iter().for_each(bare::lock);
+        }));
+        let new = Semaphore::open_existing(&path).expect("open a semaphore");
+        times[1].push(time(&|| acquire(&new)));
+        times[2].push(time(&|| acquire(&semaphore)));
+    }
+    let [bare, new, kept] = times;
+    let rows = [
+        Row::new(BARE_FILES, &[], bare),
+        Row::new("flockwork try_acquire_many(4096), new handle", BATCH_TARGETS, new),
+        Row::new("flockwork try_acquire_many(4096), again", BATCH_TARGETS, kept),
+    ];
+    let title = format!("All of {BATCH_PERMITS} permits together");
+    print_table(&title, &rows, &[BARE_FILES]);
 }
 
 type Run = Box<dyn FnMut(usize) -> Vec<Duration>>;

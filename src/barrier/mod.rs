@@ -602,7 +602,7 @@ fn create(directory: &Arc<Path>, parties: u32, access: Access) -> Result<State> 
         return Ok(found);
     }
     for number in 0..parties {
-        LockFile::open_kept(&participants::file(directory, number), None, access.into())?;
+        LockFile::open_noticed(&participants::file(directory, number), access.into())?;
     }
     // If only the state was removed, the marks of earlier generations may still exist.
     let marks = marks_in(directory, u32::MAX)?.into_iter().map(|mark| mark.generation);

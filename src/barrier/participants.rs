@@ -152,7 +152,7 @@ impl Participants {
                 own
             } else {
                 let path = file(&self.directory, number);
-                let opened = LockFile::open_kept(&path, None, self.access.into())?;
+                let opened = LockFile::open_noticed(&path, self.access.into())?;
                 Arc::clone(self.table().entries[number as usize].own.get_or_insert(opened))
             };
             if let Some(locked) = own.try_lock(Mode::Exclusive)? {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::access::{Access, Creation};
 use crate::error::{Error, Operation, Result};
-use crate::file::open::{OpenFile, Purpose, open};
+use crate::file::open::{OpenFile, Purpose, Spares, open, open_beside};
 use crate::fork_safe::{ForkSafe, MutexGuard};
 use crate::paths::absolute;
 use crate::sys::{self, FileId, HeldFifo, Mode, Retries};
@@ -59,32 +59,48 @@ impl Files {
     }
 }
 
+/// What a caller that opens many files of one directory need not find out for each of them.
+#[derive(Default)]
+pub(crate) struct Siblings {
+    spares: Spares,
+    is_network: Option<bool>,
+}
+
 impl LockFile {
     /// Opens the file, or creates it and its missing parent directories if that is allowed.
     pub(crate) fn open(path: &Path, creation: impl Into<Creation>) -> Result<Arc<Self>> {
-        Self::open_for(path, None, creation.into(), Purpose::Locking)
+        let siblings = &mut Siblings::default();
+        Self::open_for(absolute(path)?, None, siblings, creation.into(), Purpose::Locking)
     }
 
-    /// Like [`open`](Self::open), but closing the file is an event in its directory, and the file
-    /// also gets the name `spare`. If `path` is missing or names another file, it is made to name
-    /// the file at `spare` again.
+    /// Like [`open`](Self::open), but closing the file is an event in its directory.
+    pub(crate) fn open_noticed(path: &Path, creation: Creation) -> Result<Arc<Self>> {
+        let siblings = &mut Siblings::default();
+        Self::open_for(absolute(path)?, None, siblings, creation, Purpose::Writing)
+    }
+
+    /// Like [`open_noticed`](Self::open_noticed), but the file also gets the name `spare`. If
+    /// `path`, which is absolute, is missing or names another file, it is made to name the file at
+    /// `spare` again.
     pub(crate) fn open_kept(
-        path: &Path,
-        spare: Option<Box<Path>>,
+        path: Arc<Path>,
+        spare: Box<Path>,
+        siblings: &mut Siblings,
         creation: Creation,
     ) -> Result<Arc<Self>> {
-        Self::open_for(path, spare, creation, Purpose::Writing)
+        Self::open_for(path, Some(spare), siblings, creation, Purpose::Writing)
     }
 
     fn open_for(
-        path: &Path,
+        path: Arc<Path>,
         spare: Option<Box<Path>>,
+        siblings: &mut Siblings,
         creation: Creation,
         purpose: Purpose,
     ) -> Result<Arc<Self>> {
-        let path = absolute(path)?;
-        let file = open(&path, spare.as_deref(), creation, purpose)?;
-        let network = sys::is_network(&path, file.file());
+        let file = open_beside(&path, spare.as_deref(), &mut siblings.spares, creation, purpose)?;
+        let is_network = &mut siblings.is_network;
+        let network = *is_network.get_or_insert_with(|| sys::is_network(&path, file.file()));
         let opened = file.id;
         let files = ForkSafe::new(Files { idle: Some(file), ..Files::NONE }, |()| Files::NONE);
         drop(files.lock()); // belongs to this process from now on

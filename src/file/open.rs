@@ -53,7 +53,11 @@ const OPEN: &str = "only closing takes the file, and consumes or drops `self`";
 impl OpenFile {
     pub(super) fn of(file: File) -> io::Result<Self> {
         let id = sys::identity(&file)?;
-        Ok(Self { file: Some(file), id, is_kept: false, origin: Origin::here() })
+        Ok(Self::with(file, id))
+    }
+
+    fn with(file: File, id: FileId) -> Self {
+        Self { file: Some(file), id, is_kept: false, origin: Origin::here() }
     }
 
     pub(super) fn file(&self) -> &File {
@@ -91,19 +95,42 @@ pub(super) fn open(
     creation: Creation,
     purpose: Purpose,
 ) -> Result<OpenFile> {
+    open_beside(path, spare, &mut Spares::default(), creation, purpose)
+}
+
+/// The directory of second names, for a caller that opens many files. It is held open: through a
+/// symbolic link at its path, a spare would be created or found elsewhere.
+#[derive(Default)]
+pub(crate) struct Spares(Option<Directory>);
+
+impl Spares {
+    /// The directory at the path; `None` if it is missing and cannot be created.
+    fn at(&mut self, path: &Path, creation: Creation) -> Option<&Directory> {
+        if !self.0.as_ref().is_some_and(|directory| directory.is_at(path)) {
+            self.0 = own_directory(path, creation).ok();
+        }
+        self.0.as_ref()
+    }
+}
+
+/// The same for a caller that opens other files with a second name in the same directory.
+pub(super) fn open_beside(
+    path: &Arc<Path>,
+    spare: Option<&Path>,
+    spares: &mut Spares,
+    creation: Creation,
+    purpose: Purpose,
+) -> Result<OpenFile> {
     let access = creation.access;
-    // Held open: through a symbolic link at the directory's path, the spare would be created or
-    // found elsewhere.
     let directory =
-        spare.and_then(Path::parent).and_then(|directory| own_directory(directory, creation).ok());
-    let spare = directory.as_ref().zip(spare.and_then(Path::file_name));
+        spare.and_then(Path::parent).and_then(|directory| spares.at(directory, creation));
+    let spare = directory.zip(spare.and_then(Path::file_name));
     let spare = spare.map(|(directory, name)| directory.path().join(name));
     let spare = spare.as_deref();
     let failed = |operation| move |source| Error::io(operation, path, source);
     let opened = |file: File| OpenFile::of(file).map_err(failed(Operation::LookUp));
     // `None`: the path named a different file than `spare`.
-    let kept = |file: File| {
-        let mut open = opened(file)?;
+    let kept = |mut open: OpenFile| {
         let Some(spare) = spare else { return Ok::<_, Error>(Some(open)) };
         let kept = restore(path, open.id, spare).map_err(failed(Operation::Restore))?;
         Ok(kept.map(|is_kept| {
@@ -116,11 +143,12 @@ pub(super) fn open(
         match std::fs::symlink_metadata(path) {
             Ok(found) if found.is_file() => match purpose.open(path) {
                 Ok(file) => {
-                    let found = file.metadata().map_err(failed(Operation::LookUp))?;
-                    if !found.is_file() {
+                    let id = sys::regular_identity(&file).map_err(failed(Operation::LookUp))?;
+                    let Some(id) = id else {
+                        let found = file.metadata().map_err(failed(Operation::LookUp))?;
                         return Err(not_regular(path, found.file_type()));
-                    }
-                    if let Some(open) = kept(file)? {
+                    };
+                    if let Some(open) = kept(OpenFile::with(file, id))? {
                         return Ok(open);
                     }
                 }
@@ -149,7 +177,7 @@ pub(super) fn open(
                 }
                 match purpose.create(path, access) {
                     Ok(file) => {
-                        if let Some(open) = kept(file)? {
+                        if let Some(open) = kept(opened(file)?)? {
                             return Ok(open);
                         }
                     }
@@ -230,4 +258,24 @@ fn restore(path: &Path, id: FileId, spare: &Path) -> io::Result<Option<bool>> {
 /// The error for a path that does not name a regular file.
 pub(crate) fn not_regular(path: &Arc<Path>, kind: std::fs::FileType) -> Error {
     Error::not_regular(path, sys::describe(kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A spare of the old directory would otherwise take the place of a file of the new one.
+    #[test]
+    fn a_replaced_directory_of_spares_is_opened_again() {
+        limit!();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("spares");
+        let mut spares = Spares::default();
+        for round in ["first", "second", "third"] {
+            let directory = spares.at(&path, Access::Umask.into()).unwrap();
+            std::fs::write(directory.path().join(round), "").unwrap();
+            assert!(path.join(round).exists(), "{round}");
+            std::fs::rename(&path, dir.path().join(round)).unwrap();
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use super::signals::create_signals;
 use super::slots::Slots;
-use super::table::{MAX_CREATED_AT_ONCE, create_files, create_slots};
+use super::table::{create_files, create_slots, created_at_once};
 use crate::access::Access;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::file::lock_file::LockFile;
@@ -157,7 +157,8 @@ impl Slots {
         let Some(permits) = permits else {
             return Err(Error::invalid_capacity(&self.directory, MAX_PERMITS, requested));
         };
-        create_slots(&self.directory, self.creation, known..permits.min(MAX_CREATED_AT_ONCE))?;
+        let created = created_at_once(permits, self.is_network());
+        create_slots(&self.directory, self.creation, known..created)?;
         create_signals(&self.directory, self.access, known..permits);
         if known != permits {
             sys::replace(&path, text(permits).as_bytes(), self.access.bits())

@@ -106,8 +106,8 @@ use crate::wait::{
 ///   count permits of the old one.
 /// * A process that may not write to the directory can acquire permits, but cannot notify waiters
 ///   when it releases them; the waiters notice at their next check, once per second. Such a process
-///   can use only the slot files that exist. The first 64 are created with the semaphore. See
-///   [`Options::access`].
+///   can use only the slot files that exist. All are created with the semaphore, on a network file
+///   system the first 64. See [`Options::access`].
 /// * On a network file system, a holder that is cut off from the server loses its permits and is
 ///   not notified.
 ///
@@ -201,6 +201,9 @@ impl Inner {
 
 impl Semaphore {
     /// Opens the semaphore at `path`, or creates it with the given number of permits.
+    ///
+    /// Creating a semaphore creates a file with two names for each permit, which takes up to a
+    /// second for 4096 permits.
     ///
     /// Missing parent directories are created too. If several processes create the semaphore at the
     /// same time, one of them does and the others open it. How paths are resolved is described in

@@ -6,14 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::slots::Slots;
-use super::table::MAX_CREATED_AT_ONCE;
 use crate::access::Access;
 use crate::file::lock_file::FileLock;
 use crate::sys::{self, HeldFifo, WatchedFifo};
 
 /// Slots from this number on have no FIFO, and a leader that needs one of them watches the
 /// directory: a waiting process has two descriptors for each slot with a FIFO.
-const MAX_SIGNALLED: u32 = MAX_CREATED_AT_ONCE;
+const MAX_SIGNALLED: u32 = 64;
 /// By this FIFO a process that has changed the capacity, or has released a slot that has no FIFO of
 /// its own, signals the leader.
 const CHANGED: &str = "changed";

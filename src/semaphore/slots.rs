@@ -9,13 +9,11 @@ use super::batch::Batch;
 use super::capacity::{MAX_PERMITS, PAUSED, check_permits, check_requested, establish, stamp};
 use super::shared_flags::SharedFlags;
 use super::signals::QUEUE;
-use super::table::{
-    MAX_CREATED_AT_ONCE, Opened, Snapshot, Table, create_slots, identity, open_slot,
-};
+use super::table::{Opened, Snapshot, Table, create_slots, created_at_once, identity, open_slot};
 use super::waiters::Waiters;
 use crate::access::{Access, Creation};
 use crate::error::{Error, Obstacle, Operation, Result};
-use crate::file::lock_file::{FileLock, LockFile};
+use crate::file::lock_file::{FileLock, LockFile, Siblings};
 use crate::file::ticket_queue::TicketQueue;
 use crate::fork_safe::{ForkSafe, MutexGuard};
 use crate::paths::absolute;
@@ -99,7 +97,7 @@ impl Slots {
         };
         // The process that created the semaphore may have been killed before it had created these.
         let is_missing = |slot: &u32| there.binary_search(slot).is_err();
-        let missing = (0..capacity.min(MAX_CREATED_AT_ONCE)).filter(is_missing);
+        let missing = (0..created_at_once(capacity, slots.network)).filter(is_missing);
         let _ = create_slots(&slots.directory, creation, missing);
         Ok(Arc::new(slots))
     }
@@ -234,12 +232,13 @@ impl Slots {
     ) -> Option<Error> {
         let most = count as usize + seen.excess.len();
         let (mut problem, mut refusal, mut has_tried) = (None, None, false);
+        let mut siblings = Siblings::default();
         for step in 0..seen.capacity {
             if batch.len() as usize >= most {
                 break;
             }
             let number = (seen.start % seen.capacity + step) % seen.capacity;
-            match self.try_slot(number, how) {
+            match self.try_slot(number, how, &mut siblings) {
                 Ok(taken) => {
                     has_tried = true;
                     if let Some(locked) = taken {
@@ -259,7 +258,12 @@ impl Slots {
 
     /// Takes the slot if it is free, and marks it as this handle's. The release removes the mark,
     /// and then notifies waiters. The table is not locked during system calls.
-    fn try_slot(&self, number: u32, how: Gathering) -> Result<Option<FileLock>> {
+    fn try_slot(
+        &self,
+        number: u32,
+        how: Gathering,
+        siblings: &mut Siblings,
+    ) -> Result<Option<FileLock>> {
         let mut table = self.table();
         let entry = table.entry(number);
         if entry.is_held {
@@ -269,7 +273,7 @@ impl Slots {
         drop(table);
         let slot = match known {
             Some(slot) => slot,
-            None => self.slot(number)?,
+            None => self.slot_beside(number, siblings)?,
         };
         let taken =
             slot.try_lock_checking(Mode::Exclusive, || how.check_refused, how.check_taken)?;
@@ -283,10 +287,14 @@ impl Slots {
 
     /// Returns the slot file, and opens it if it is not open yet.
     pub(crate) fn slot(&self, number: u32) -> Result<Arc<LockFile>> {
+        self.slot_beside(number, &mut Siblings::default())
+    }
+
+    fn slot_beside(&self, number: u32, siblings: &mut Siblings) -> Result<Arc<LockFile>> {
         if let Some(slot) = &self.table().entry(number).file {
             return Ok(Arc::clone(slot));
         }
-        let opened = open_slot(&self.directory, number, self.creation)?;
+        let opened = open_slot(&self.directory, number, siblings, self.creation)?;
         Ok(Arc::clone(self.table().entry(number).file.get_or_insert(opened)))
     }
 
@@ -298,8 +306,9 @@ impl Slots {
             return Ok((0, None));
         }
         let (mut free, mut unknown) = (Vec::new(), None);
+        let mut siblings = Siblings::default();
         for number in &seen.excess {
-            match self.try_slot(*number, Gathering::CAREFUL) {
+            match self.try_slot(*number, Gathering::CAREFUL, &mut siblings) {
                 Ok(taken) => free.extend(taken.map(|locked| (*number, locked))),
                 Err(error) => unknown = Some(error),
             }
@@ -364,8 +373,9 @@ impl Slots {
             let table = self.table();
             (table.capacity, table.excess.clone())
         };
-        let is_free = |number: u32| -> Result<bool> {
-            let slot = match self.slot(number) {
+        let mut siblings = Siblings::default();
+        let mut is_free = |number: u32| -> Result<bool> {
+            let slot = match self.slot_beside(number, &mut siblings) {
                 Err(error) if error.is_creation_refused() => return Ok(false),
                 slot => slot?,
             };

@@ -9,15 +9,14 @@ use super::shared_flags::SharedFlags;
 use super::signals::{QUEUE, Watched, create_signals};
 use crate::access::{Access, Creation};
 use crate::error::{Error, Operation, Result};
-use crate::file::lock_file::LockFile;
+use crate::file::lock_file::{LockFile, Siblings};
 use crate::file::ticket_queue::TicketQueue;
 use crate::record::{SPARES, slot_name, slots_in};
 use crate::sys::{self, FileId};
 
-/// How many slot files are created with the semaphore, so that a process of another user finds
-/// them. Further ones are created when they are first tried, since creating a file takes up to a
-/// millisecond (S1).
-pub(super) const MAX_CREATED_AT_ONCE: u32 = 64;
+/// How many slot files are created with the semaphore on a network file system, where creating one
+/// takes some milliseconds. Further ones are created when they are first tried (S1).
+const MAX_CREATED_REMOTELY: u32 = 64;
 /// A length that the file `resized` never has.
 const UNREAD: u64 = u64::MAX - 1;
 
@@ -149,32 +148,39 @@ impl Table {
 /// Creates the files of a semaphore before `capacity` has its name. Every process that finds the
 /// semaphore then finds them, even one that may not create files (S1).
 pub(super) fn create_files(directory: &Path, permits: u32, access: Access) -> Result<()> {
-    for name in ["gate", "waiters"] {
-        LockFile::open(&directory.join(name), access)?;
-    }
+    let gate = LockFile::open(&directory.join("gate"), access)?;
+    LockFile::open(&directory.join("waiters"), access)?;
     SharedFlags::open(directory, access)?;
-    create_slots(directory, access.into(), 0..permits.min(MAX_CREATED_AT_ONCE))?;
+    create_slots(directory, access.into(), 0..created_at_once(permits, gate.is_network()))?;
     create_signals(directory, access, 0..permits);
     let _ = TicketQueue::new(directory.join(QUEUE).into(), access.into()).create();
     Ok(())
 }
 
+/// How many of these slot files are created before they are needed. So a process of another user
+/// finds them, and no acquisition takes the time to create files (S1).
+pub(super) fn created_at_once(permits: u32, is_network: bool) -> u32 {
+    if is_network { permits.min(MAX_CREATED_REMOTELY) } else { permits }
+}
+
 pub(super) fn create_slots(
     directory: &Path,
     creation: Creation,
-    numbers: impl IntoIterator<Item = u32>,
+    mut numbers: impl Iterator<Item = u32>,
 ) -> Result<()> {
-    numbers.into_iter().try_for_each(|number| open_slot(directory, number, creation).map(drop))
+    let mut siblings = Siblings::default();
+    numbers.try_for_each(|number| open_slot(directory, number, &mut siblings, creation).map(drop))
 }
 
 /// Opens or creates a slot, with a second name in a directory that `rm slot.*` does not reach (S2).
 pub(super) fn open_slot(
     directory: &Path,
     number: u32,
+    siblings: &mut Siblings,
     creation: Creation,
 ) -> Result<Arc<LockFile>> {
-    let spare = directory.join(SPARES).join(number.to_string());
-    LockFile::open_kept(&directory.join(slot_name(number)), Some(spare.into()), creation)
+    let spare = directory.join(SPARES).join(number.to_string()).into();
+    LockFile::open_kept(directory.join(slot_name(number)).into(), spare, siblings, creation)
 }
 
 pub(super) fn identity(directory: &Path) -> Result<FileId> {

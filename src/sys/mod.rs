@@ -49,8 +49,8 @@
 //!   its lock.
 //! * [`downgrade`]: changes an exclusive lock into a shared one; no other process acquires the lock
 //!   in between.
-//! * [`FileId`], [`identity`], [`path_identity`], [`names`]: the identity of an open file, and
-//!   whether a path names it.
+//! * [`FileId`], [`identity`], [`regular_identity`], [`path_identity`], [`names`]: the identity of
+//!   an open file, and whether a path names it.
 //! * [`has_one_name`]: whether the file has no other name, such as a hard link by another user.
 //! * [`DirectoryId`], [`directory_identity`]: the identity of the directory that a path leads to.
 //! * [`is_network`], [`is_network_directory`]: whether blocking in the kernel, or events, cannot be
@@ -297,22 +297,29 @@ impl Retries {
 /// meanwhile (rule S10).
 pub(crate) struct Directory {
     path: std::path::PathBuf,
-    _held: Option<std::fs::File>,
+    held: Option<(std::fs::File, FileId)>,
 }
 
 impl Directory {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         if let Some((held, path)) = imp::hold_directory(path)? {
-            return Ok(Self { path, _held: Some(held) });
+            let id = identity(&held)?;
+            return Ok(Self { path, held: Some((held, id)) });
         }
         if std::fs::symlink_metadata(path)?.is_dir() {
-            return Ok(Self { path: path.into(), _held: None });
+            return Ok(Self { path: path.into(), held: None });
         }
         Err(io::ErrorKind::NotADirectory.into())
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether `path` still names this directory. It does where none is held open, since the path
+    /// is looked up each time there.
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
+        self.held.as_ref().is_none_or(|(_held, id)| names(path, *id).unwrap_or(false))
     }
 }
 
@@ -373,7 +380,7 @@ pub(crate) use imp::{
     host_name, identity, inheritors, is_bad_name, is_network, is_network_directory, is_stopped,
     lists_locks, lock_owners, lock_waiters, locked_in_list, locks_unsupported, make_inheritable,
     make_replaceable, marker_kind, misnamed, names, open_existing, open_to_lock, open_to_read,
-    path_identity, remove_at_once, rename_new, started, still_names, sync_directory,
+    path_identity, regular_identity, remove_at_once, rename_new, started, still_names, sync_directory,
     sync_everything, this_process, through_readers, writer_lives,
 };
 

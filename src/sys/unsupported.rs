@@ -230,6 +230,10 @@ pub(crate) fn identity(_file: &File) -> io::Result<FileId> {
     unsupported()
 }
 
+pub(crate) fn regular_identity(_file: &File) -> io::Result<Option<FileId>> {
+    unsupported()
+}
+
 /// The names of a file are not known here.
 #[allow(clippy::unnecessary_wraps, reason = "Unix checks, which can fail")]
 pub(crate) fn has_one_name(_path: &Path, _id: FileId) -> io::Result<Option<bool>> {

@@ -536,6 +536,13 @@ pub(crate) fn identity(file: &File) -> io::Result<FileId> {
     Ok(FileId::of(&rustix::fs::fstat(file)?))
 }
 
+/// The identity of a regular file; `None` if it is of another kind.
+pub(crate) fn regular_identity(file: &File) -> io::Result<Option<FileId>> {
+    let stat = rustix::fs::fstat(file)?;
+    let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
+    Ok((kind == rustix::fs::FileType::RegularFile).then(|| FileId::of(&stat)))
+}
+
 /// Whether `path` still names that file. `lstat` is used so that a symbolic link in its place does
 /// not count. A path that does not exist, or whose parents do not, names nothing; NFS returns
 /// ESTALE for that (rule 2).

@@ -474,6 +474,11 @@ pub(crate) fn identity(_file: &File) -> io::Result<FileId> {
     Ok(FileId)
 }
 
+/// The identity of a regular file; `None` if it is of another kind.
+pub(crate) fn regular_identity(file: &File) -> io::Result<Option<FileId>> {
+    Ok(file.metadata()?.is_file().then_some(FileId))
+}
+
 /// Always true here: only a user who may change a file's attributes can give it another name.
 #[allow(clippy::unnecessary_wraps, reason = "Unix checks, which can fail")]
 pub(crate) fn has_one_name(_path: &Path, _id: FileId) -> io::Result<Option<bool>> {
