@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use crate::printable::{command_line, printable};
+use crate::printable::{command_line, printable, tenths};
 use crate::process::{HostProcess, this_process};
 use crate::sys::{self, Numbering, Owner, Process};
 
@@ -222,7 +222,7 @@ impl fmt::Display for Holder {
             f.write_str(", shared")?;
         }
         match self.since.and_then(|at| SystemTime::now().duration_since(at).ok()) {
-            Some(held) => write!(f, ", for {:.1} s", held.as_secs_f64()),
+            Some(held) => write!(f, ", for {} s", tenths(held)),
             None => Ok(()),
         }
     }

@@ -135,8 +135,13 @@
 //!
 //! # Cargo features
 //!
-//! All features are off by default.
+//! Only `watch` is on by default.
 //!
+//! * `watch` notifies waiters for an event, at a barrier and (in some cases) for a permit through
+//!   the crate [`notify`](https://docs.rs/notify). Without it everything works, but those waits
+//!   poll: at most 10 milliseconds apart for 5 seconds, and 50 milliseconds apart from then on. A
+//!   program with only a [`Lock`] or an [`RwLock`] does not need it, and compiles 8 crates fewer
+//!   with `default-features = false`.
 //! * `tracing` reports through the crate [`tracing`](https://docs.rs/tracing), with the target
 //!   `flockwork`. Each wait that blocks is a span `wait` of level `DEBUG` with the fields `path`
 //!   and `outcome` (`succeeded`, `timed out`, `failed`, or `given up` by a dropped future). A wait
@@ -145,7 +150,7 @@
 //!   lock or a permit it is found under the conditions of [`LockGuard::was_abandoned`].
 //! * `serde` implements `Serialize` and `Deserialize` for [`Access`], [`Holder`], [`Status`] and
 //!   [`StatusKind`].
-//! * `cli` builds the command `flockwork`, and adds nothing to the library.
+//! * `cli` builds the command `flockwork`, and adds nothing to the library. It enables `watch`.
 //!
 //! # Platforms
 //!
@@ -157,6 +162,15 @@
 //! # Minimum supported Rust version
 //!
 //! 1.85. It is raised only in a minor version, and the [`changelog`] says so.
+//!
+//! Newer versions of the crate `notify` and of its dependency `notify-types` need Rust 1.88 and
+//! 1.91. Cargo selects versions that fit the compiler if the package that it builds has the edition
+//! 2024 or `resolver = "3"`. With an older edition, run this once (with Cargo 1.84 or newer), or do
+//! without the feature `watch`:
+//!
+//! ```sh
+//! CARGO_RESOLVER_INCOMPATIBLE_RUST_VERSIONS=fallback cargo update notify notify-types
+//! ```
 //!
 //! # More documentation
 //!
@@ -187,6 +201,7 @@
 #[path = "../tests/it/limit.rs"]
 mod limit;
 
+mod sorted_map;
 mod sync;
 mod sys;
 mod trace;

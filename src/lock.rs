@@ -16,7 +16,7 @@ use crate::lock_request::{self, LockRequest, QUEUES};
 use crate::options::Options;
 use crate::paths::resolved;
 use crate::sys::Mode;
-use crate::wait::{Acquire, CheckSampler, Deadline, Outcome, QueuedWaiter, WaitHooks, take_over};
+use crate::wait::{Acquire, CheckSampler, Limit, Outcome, QueuedWaiter, WaitHooks, take_over};
 
 /// An exclusive lock on a path, between unrelated processes and between threads.
 ///
@@ -140,7 +140,7 @@ impl Lock {
     ///
     /// See [the errors of `Lock`](Self#errors).
     pub fn lock(&self) -> Result<LockGuard> {
-        self.wait(|| Deadline::NEVER)
+        self.wait(Limit::Never)
     }
 
     /// Attempts to acquire the lock without waiting.
@@ -193,7 +193,7 @@ impl Lock {
     /// [`TimedOut`](crate::ErrorKind::TimedOut) if another process or thread held the lock until
     /// the timeout; otherwise see [the errors of `Lock`](Self#errors).
     pub fn lock_timeout(&self, timeout: Duration) -> Result<LockGuard> {
-        self.wait(|| Deadline::after(timeout))
+        self.wait(Limit::After(timeout))
     }
 
     /// Attempts to acquire the lock, waiting until `deadline`.
@@ -219,7 +219,7 @@ impl Lock {
     /// [`TimedOut`](crate::ErrorKind::TimedOut) if another process or thread held the lock until
     /// the deadline; otherwise see [the errors of `Lock`](Self#errors).
     pub fn lock_deadline(&self, deadline: Instant) -> Result<LockGuard> {
-        self.wait(|| Deadline::at(deadline))
+        self.wait(Limit::At(deadline))
     }
 
     /// Acquires the lock asynchronously.
@@ -302,9 +302,9 @@ impl Lock {
         holders::of(self.inner.request.file.path())
     }
 
-    fn wait(&self, deadline: impl FnOnce() -> Deadline) -> Result<LockGuard> {
+    fn wait(&self, limit: Limit) -> Result<LockGuard> {
         let inner = &self.inner;
-        match crate::wait::acquire(&QUEUES, &inner.request, deadline, inner.hooks.as_ref())? {
+        match crate::wait::acquire(&QUEUES, &inner.request, limit, inner.hooks.as_ref())? {
             Outcome::Held(locked) => self.guard(locked),
             Outcome::TimedOut(waited) => Err(Error::timed_out(inner.request.file.path(), waited)),
         }

@@ -20,7 +20,7 @@ use crate::lock::{Lock, LockGuard};
 use crate::options::Options;
 use crate::paths::{absolute_file, resolved, sidecar_lock};
 use crate::sys;
-use crate::wait::Deadline;
+use crate::wait::Limit;
 
 /// A one-time action for all processes and threads that need it, such as unpacking a toolchain.
 ///
@@ -336,7 +336,7 @@ impl Once {
     ///
     /// See [the errors of `Once`](Self#errors).
     pub fn wait(&self) -> Result<()> {
-        self.until_done(|| Deadline::NEVER)
+        self.until_done(Limit::Never)
     }
 
     /// Waits at most `timeout` until the action is done, without doing it.
@@ -348,7 +348,7 @@ impl Once {
     /// [`TimedOut`](crate::ErrorKind::TimedOut) if the action was not done before the timeout;
     /// otherwise see [the errors of `Once`](Self#errors).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<()> {
-        self.until_done(|| Deadline::after(timeout))
+        self.until_done(Limit::After(timeout))
     }
 
     /// Waits asynchronously until the action is done, without doing it.
@@ -390,11 +390,8 @@ impl Once {
         holders::of(&self.inner.lock_path)
     }
 
-    fn until_done(&self, deadline: impl FnOnce() -> Deadline) -> Result<()> {
-        self.inner
-            .done
-            .until_done(deadline)
-            .map_err(|error| error.depending_on(&self.inner.lock_path))
+    fn until_done(&self, limit: Limit) -> Result<()> {
+        self.inner.done.until_done(limit).map_err(|error| error.depending_on(&self.inner.lock_path))
     }
 
     fn lock(&self) -> Result<&Lock> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::access::{Access, Creation};
 use crate::cancel::{Cancel, Cancels};
 use crate::holder::Holder;
+use crate::printable::tenths;
 use crate::record;
 
 /// Settings for opening a primitive.
@@ -509,14 +510,13 @@ impl Waiting {
 
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let waited = self.elapsed.as_secs_f64();
         write!(f, "waiting for `{}`", self.path.display())?;
         if self.others > 0 {
             let (joined, plural) =
                 (if self.is_any { "or" } else { "and" }, if self.others == 1 { "" } else { "s" });
             write!(f, " {joined} {} other{plural}", self.others)?;
         }
-        write!(f, " for {waited:.1} s")?;
+        write!(f, " for {} s", tenths(self.elapsed))?;
         match &*self.holders() {
             [] => Ok(()),
             [holder] => write!(f, " (held by {holder})"),

@@ -1,5 +1,14 @@
 //! Escapes text from other programs so that it is safe to print on a terminal.
 
+use std::time::Duration;
+
+/// Seconds with one decimal. A floating-point number would add the code that formats it, 20 kB, to
+/// each program.
+pub(crate) fn tenths(span: Duration) -> String {
+    let tenths = (span.as_millis() + 50) / 100;
+    format!("{}.{}", tenths / 10, tenths % 10)
+}
+
 /// The maximum length of a text after escaping.
 pub(crate) const MAX_CHARACTERS: usize = 512;
 

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use self::imp::Span;
-pub(crate) use self::imp::{dead_holder, unwatched};
+pub(crate) use self::imp::dead_holder;
+#[cfg(feature = "watch")]
+pub(crate) use self::imp::unwatched;
 
 /// Whether anything is reported.
 pub(crate) const ENABLED: bool = cfg!(feature = "tracing");
@@ -111,6 +113,7 @@ mod imp {
     }
 
     /// Reports that waiters for changes of `directory` must poll.
+    #[allow(dead_code, reason = "only the feature `watch` needs it")]
     pub(crate) fn unwatched(directory: &Path, error: &dyn Display) {
         let directory = directory.display();
         tracing::debug!(target: "flockwork", %directory, %error, "cannot watch the directory");
@@ -145,5 +148,6 @@ mod imp {
 
     pub(crate) fn dead_holder(_path: &Path) {}
 
+    #[allow(dead_code, reason = "only the feature `watch` needs it")]
     pub(crate) fn unwatched(_directory: &Path, _error: &dyn Display) {}
 }

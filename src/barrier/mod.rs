@@ -27,7 +27,7 @@ use crate::options::Options;
 use crate::paths::{absolute, resolved};
 use crate::sys::{self, FileKind, Mode, Retries};
 use crate::wait::{
-    Acquire, Deadline, Outcome, WaitHooks, WakeStrategy, WatchTarget, check_cancelled, wait_here,
+    Acquire, Limit, Outcome, WaitHooks, WakeStrategy, WatchTarget, check_cancelled, wait_here,
 };
 
 /// Each participant has a file, and a waiting process has all of them open.
@@ -138,8 +138,8 @@ const MAX_CHANGES: u32 = 1000;
 ///   milliseconds.
 /// * macOS, BSD, Windows: no event reports a death. Waiters notice it when they check, every 20 to
 ///   100 milliseconds.
-/// * illumos and network file systems (NFS, SMB, FUSE and others): waiters poll every 1 to 50
-///   milliseconds.
+/// * illumos, network file systems (NFS, SMB, FUSE and others), and every system without the
+///   feature `watch`: waiters poll every 1 to 50 milliseconds.
 #[derive(Clone)]
 pub struct Barrier {
     inner: Arc<Inner>,
@@ -330,7 +330,7 @@ impl Barrier {
     /// [`Broken`](crate::ErrorKind::Broken) if the barrier is broken, or breaks during the wait;
     /// otherwise see [the errors of `Barrier`](Self#errors).
     pub fn wait(&self) -> Result<BarrierWaitResult> {
-        self.pass(|| Deadline::NEVER)
+        self.pass(Limit::Never)
     }
 
     /// Passes the barrier without waiting, if all other participants have arrived.
@@ -367,7 +367,7 @@ impl Barrier {
     /// [`TimedOut`](crate::ErrorKind::TimedOut) if a participant had not arrived before the
     /// timeout; otherwise as for [`wait`](Self::wait).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<BarrierWaitResult> {
-        self.pass(|| Deadline::after(timeout))
+        self.pass(Limit::After(timeout))
     }
 
     /// Waits until `deadline` for all participants to arrive.
@@ -379,7 +379,7 @@ impl Barrier {
     /// [`TimedOut`](crate::ErrorKind::TimedOut) if a participant had not arrived before the
     /// deadline; otherwise as for [`wait`](Self::wait).
     pub fn wait_deadline(&self, deadline: Instant) -> Result<BarrierWaitResult> {
-        self.pass(|| Deadline::at(deadline))
+        self.pass(Limit::At(deadline))
     }
 
     /// Waits asynchronously until all participants have arrived.
@@ -437,7 +437,7 @@ impl Barrier {
         &self,
         action: impl FnOnce() -> Result<(), E>,
     ) -> Result<BarrierWaitResult, E> {
-        match self.turn(|| Deadline::NEVER, true)? {
+        match self.turn(Limit::Never, true)? {
             Turn::Passed(passed) => Ok(passed),
             Turn::Elected(participation) => {
                 action()?;
@@ -514,17 +514,17 @@ impl Barrier {
         &self.inner.directory
     }
 
-    fn pass(&self, deadline: impl FnOnce() -> Deadline) -> Result<BarrierWaitResult> {
-        finish(self.turn(deadline, false)?)
+    fn pass(&self, limit: Limit) -> Result<BarrierWaitResult> {
+        finish(self.turn(limit, false)?)
     }
 
-    fn turn(&self, deadline: impl FnOnce() -> Deadline, has_action: bool) -> Result<Turn> {
+    fn turn(&self, limit: Limit, has_action: bool) -> Result<Turn> {
         check_cancelled(self.inner.hooks.as_ref())?;
         let mut wait = BarrierWait::new(&self.inner, has_action);
         if let Some(turn) = wait.check_once()? {
             return Ok(turn);
         }
-        let deadline = deadline();
+        let deadline = limit.deadline();
         let outcome = if deadline.is_over() {
             wait.give_up()?.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held)
         } else {

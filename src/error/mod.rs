@@ -15,6 +15,7 @@ use self::contention::Contention;
 pub(crate) use self::contention::Obstacle;
 pub use self::operation::Operation;
 use crate::holder::Holder;
+use crate::printable::tenths;
 use crate::sys;
 
 /// A result with flockwork's [`Error`] by default.
@@ -603,8 +604,11 @@ impl fmt::Display for Repr {
 
 /// Seconds with three decimals below one second, and one above.
 fn seconds(span: Duration) -> String {
-    let digits = if span < Duration::from_secs(1) { 3 } else { 1 };
-    format!("{:.digits$}", span.as_secs_f64())
+    if span >= Duration::from_secs(1) {
+        return tenths(span);
+    }
+    let milliseconds = (span.as_micros() + 500) / 1000;
+    format!("{}.{:03}", milliseconds / 1000, milliseconds % 1000)
 }
 
 impl fmt::Debug for Error {

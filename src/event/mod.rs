@@ -18,7 +18,7 @@ use crate::error::{Error, Obstacle, Result};
 use crate::file::marker::{Consumed, Marker};
 use crate::options::{OnWait, Options};
 use crate::paths::resolved;
-use crate::wait::{Deadline, is_watchable};
+use crate::wait::{Limit, is_watchable};
 
 /// A flag at a path that any program can set to wake all waiters, in all processes and threads.
 ///
@@ -157,6 +157,7 @@ use crate::wait::{Deadline, is_watchable};
 /// * illumos and network file systems (NFS, SMB, FUSE ...): waiters poll every 1 to 50
 ///   milliseconds. On a network file system each check reads the directory, so use a separate
 ///   directory for events there.
+/// * Without the feature `watch`, waiters poll on every system.
 /// * Windows: [`clear`](Self::clear) and [`consume`](Self::consume) retry for about a second, and
 ///   then fail, while another program has the file open without sharing deletion.
 #[derive(Clone)]
@@ -379,7 +380,7 @@ impl Event {
     ///
     /// See [the errors of `Event`](Self#errors).
     pub fn wait(&self) -> Result<()> {
-        self.event_wait(all_set, Obstacle::NotSet).wait(|| Deadline::NEVER)
+        self.event_wait(all_set, Obstacle::NotSet).wait(Limit::Never)
     }
 
     /// Checks whether the event is set, without waiting.
@@ -411,7 +412,7 @@ impl Event {
     /// [`TimedOut`](crate::ErrorKind::TimedOut) if the event is not set before the timeout;
     /// otherwise see [the errors of `Event`](Self#errors).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<()> {
-        self.event_wait(all_set, Obstacle::NotSet).wait(|| Deadline::after(timeout))
+        self.event_wait(all_set, Obstacle::NotSet).wait(Limit::After(timeout))
     }
 
     /// Blocks the current thread until the event is set, or until `deadline`.
@@ -420,7 +421,7 @@ impl Event {
     ///
     /// See [`wait_timeout`](Self::wait_timeout).
     pub fn wait_deadline(&self, deadline: Instant) -> Result<()> {
-        self.event_wait(all_set, Obstacle::NotSet).wait(|| Deadline::at(deadline))
+        self.event_wait(all_set, Obstacle::NotSet).wait(Limit::At(deadline))
     }
 
     /// Waits until the event is set, asynchronously.
@@ -465,7 +466,7 @@ impl Event {
     ///
     /// See [the errors of `Event`](Self#errors).
     pub fn wait_payload(&self) -> Result<Vec<u8>> {
-        self.event_wait(with_payload, Obstacle::NotSet).wait(|| Deadline::NEVER)
+        self.event_wait(with_payload, Obstacle::NotSet).wait(Limit::Never)
     }
 
     /// Returns the payload if the event is set, without waiting.
@@ -487,7 +488,7 @@ impl Event {
     /// [`TimedOut`](crate::ErrorKind::TimedOut) if the event is not set before the timeout;
     /// otherwise see [the errors of `Event`](Self#errors).
     pub fn wait_payload_timeout(&self, timeout: Duration) -> Result<Vec<u8>> {
-        self.event_wait(with_payload, Obstacle::NotSet).wait(|| Deadline::after(timeout))
+        self.event_wait(with_payload, Obstacle::NotSet).wait(Limit::After(timeout))
     }
 
     /// Waits for the payload like [`wait_payload`](Self::wait_payload), but until `deadline`.
@@ -496,7 +497,7 @@ impl Event {
     ///
     /// See [`wait_payload_timeout`](Self::wait_payload_timeout).
     pub fn wait_payload_deadline(&self, deadline: Instant) -> Result<Vec<u8>> {
-        self.event_wait(with_payload, Obstacle::NotSet).wait(|| Deadline::at(deadline))
+        self.event_wait(with_payload, Obstacle::NotSet).wait(Limit::At(deadline))
     }
 
     /// Waits until the event is set and returns the payload, asynchronously.
@@ -529,7 +530,7 @@ impl Event {
     ///
     /// See [the errors of `Event`](Self#errors).
     pub fn wait_cleared(&self) -> Result<()> {
-        self.event_wait(cleared, Obstacle::StillSet).wait(|| Deadline::NEVER)
+        self.event_wait(cleared, Obstacle::StillSet).wait(Limit::Never)
     }
 
     /// Checks whether the event is clear, without waiting.
@@ -549,7 +550,7 @@ impl Event {
     /// [`TimedOut`](crate::ErrorKind::TimedOut) if the event is not cleared before the timeout;
     /// otherwise see [the errors of `Event`](Self#errors).
     pub fn wait_cleared_timeout(&self, timeout: Duration) -> Result<()> {
-        self.event_wait(cleared, Obstacle::StillSet).wait(|| Deadline::after(timeout))
+        self.event_wait(cleared, Obstacle::StillSet).wait(Limit::After(timeout))
     }
 
     /// Blocks the current thread until the event is clear, or until `deadline`.
@@ -558,7 +559,7 @@ impl Event {
     ///
     /// See [`wait_cleared_timeout`](Self::wait_cleared_timeout).
     pub fn wait_cleared_deadline(&self, deadline: Instant) -> Result<()> {
-        self.event_wait(cleared, Obstacle::StillSet).wait(|| Deadline::at(deadline))
+        self.event_wait(cleared, Obstacle::StillSet).wait(Limit::At(deadline))
     }
 
     /// Waits until the event is clear, asynchronously.
@@ -609,7 +610,7 @@ impl Event {
     ///
     /// After an error nothing has been consumed.
     pub fn consume(&self) -> Result<Vec<u8>> {
-        self.event_wait(consumed, Obstacle::NotConsumed).wait(|| Deadline::NEVER)
+        self.event_wait(consumed, Obstacle::NotConsumed).wait(Limit::Never)
     }
 
     /// Attempts to consume a setting without waiting.
@@ -641,7 +642,7 @@ impl Event {
     /// [`TimedOut`](crate::ErrorKind::TimedOut) if the caller consumes nothing before the timeout;
     /// otherwise see [`consume`](Self::consume).
     pub fn consume_timeout(&self, timeout: Duration) -> Result<Vec<u8>> {
-        self.event_wait(consumed, Obstacle::NotConsumed).wait(|| Deadline::after(timeout))
+        self.event_wait(consumed, Obstacle::NotConsumed).wait(Limit::After(timeout))
     }
 
     /// Blocks the current thread until it has consumed a setting, or until `deadline`.
@@ -650,7 +651,7 @@ impl Event {
     ///
     /// See [`consume_timeout`](Self::consume_timeout).
     pub fn consume_deadline(&self, deadline: Instant) -> Result<Vec<u8>> {
-        self.event_wait(consumed, Obstacle::NotConsumed).wait(|| Deadline::at(deadline))
+        self.event_wait(consumed, Obstacle::NotConsumed).wait(Limit::At(deadline))
     }
 
     /// Waits until it has consumed a setting, asynchronously.
@@ -690,7 +691,7 @@ impl Event {
         I: IntoIterator,
         I::Item: AsRef<Self>,
     {
-        EventWait::any(events)?.wait(|| Deadline::NEVER)
+        EventWait::any(events)?.wait(Limit::Never)
     }
 
     /// Blocks the current thread until one of several events is set, waiting at most `timeout`.
@@ -704,7 +705,7 @@ impl Event {
         I: IntoIterator,
         I::Item: AsRef<Self>,
     {
-        EventWait::any(events)?.wait(|| Deadline::after(timeout))
+        EventWait::any(events)?.wait(Limit::After(timeout))
     }
 
     /// Waits until one of several events is set, asynchronously.
@@ -747,7 +748,7 @@ impl Event {
         I: IntoIterator,
         I::Item: AsRef<Self>,
     {
-        EventWait::all(events).wait(|| Deadline::NEVER)
+        EventWait::all(events).wait(Limit::Never)
     }
 
     /// Blocks the current thread until all of several events are set, waiting at most `timeout`.
@@ -761,7 +762,7 @@ impl Event {
         I: IntoIterator,
         I::Item: AsRef<Self>,
     {
-        EventWait::all(events).wait(|| Deadline::after(timeout))
+        EventWait::all(events).wait(Limit::After(timeout))
     }
 
     /// Waits until all of several events are set, asynchronously.
@@ -781,10 +782,10 @@ impl Event {
 
     /// Returns `true` if the system notifies this process's waiters, and `false` if they poll.
     ///
-    /// Waiters poll every 1 to 50 milliseconds on a network file system, or if the system provides
-    /// no notifications, for instance because the user has no inotify instance left or no thread
-    /// can be started. In the latter case they try again every 10 seconds. With
-    /// [`Options::poll_interval`] they poll at that interval.
+    /// Waiters poll every 1 to 50 milliseconds on a network file system, without the feature
+    /// `watch`, or if the system provides no notifications, for instance because the user has no
+    /// inotify instance left or no thread can be started. In the latter case they try again every
+    /// 10 seconds. With [`Options::poll_interval`] they poll at that interval.
     ///
     /// This method queries the system, which takes a few hundred microseconds.
     #[must_use]
@@ -802,8 +803,8 @@ impl Event {
     }
 
     /// Waits for an event that marks finished work, as a [`Once`](crate::Once) does.
-    pub(crate) fn until_done(&self, deadline: impl FnOnce() -> Deadline) -> Result<()> {
-        self.event_wait(all_set, Obstacle::NotDone).wait(deadline)
+    pub(crate) fn until_done(&self, limit: Limit) -> Result<()> {
+        self.event_wait(all_set, Obstacle::NotDone).wait(limit)
     }
 
     fn event_wait<T>(&self, check: CheckFn<T>, obstacle: Obstacle) -> EventWait<T> {

@@ -14,7 +14,7 @@ use crate::error::{Error, Obstacle, Operation, Result};
 use crate::file::marker::Consumed;
 use crate::options::{OnWait, Waiting};
 use crate::wait::{
-    Acquire, Check, Condition, ConditionWait, Deadline, Outcome, WaitCallback, WaitHooks,
+    Acquire, Check, Condition, ConditionWait, Limit, Outcome, WaitCallback, WaitHooks,
     WakeStrategy, WatchTarget, wait_for,
 };
 
@@ -130,10 +130,10 @@ impl<T> EventWait<T> {
 }
 
 impl<T: Send + 'static> EventWait<T> {
-    pub(super) fn wait(self, deadline: impl FnOnce() -> Deadline) -> Result<T> {
+    pub(super) fn wait(self, limit: Limit) -> Result<T> {
         let events: Box<[Arc<Inner>]> = self.events.clone();
         let (obstacle, hooks) = (self.obstacle, self.hooks());
-        match wait_for(self, deadline, hooks.as_ref())? {
+        match wait_for(self, limit, hooks.as_ref())? {
             Outcome::Held(seen) => Ok(seen),
             Outcome::TimedOut(waited) => Err(timed_out(&events, waited, obstacle)),
         }

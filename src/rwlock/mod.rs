@@ -27,9 +27,7 @@ use crate::lock_request::{self, LockRequest, QUEUES};
 use crate::options::Options;
 use crate::paths::resolved;
 use crate::sys::{self, Mode};
-use crate::wait::{
-    Acquire, Deadline, Outcome, QueuedWaiter, TurnstileWait, WaitHooks, acquire, pass,
-};
+use crate::wait::{Acquire, Limit, Outcome, QueuedWaiter, TurnstileWait, WaitHooks, acquire, pass};
 
 /// A reader-writer lock on a path, between unrelated processes and between threads.
 ///
@@ -181,7 +179,7 @@ impl RwLock {
     ///
     /// See [the errors of `RwLock`](Self#errors).
     pub fn read(&self) -> Result<RwLockReadGuard> {
-        self.reading(|| Deadline::NEVER)
+        self.reading(Limit::Never)
     }
 
     /// Attempts to acquire the lock for reading without waiting.
@@ -217,7 +215,7 @@ impl RwLock {
     /// [`TimedOut`](crate::ErrorKind::TimedOut) if the lock was not available before the timeout;
     /// otherwise see [the errors of `RwLock`](Self#errors).
     pub fn read_timeout(&self, timeout: Duration) -> Result<RwLockReadGuard> {
-        self.reading(|| Deadline::after(timeout))
+        self.reading(Limit::After(timeout))
     }
 
     /// Attempts to acquire the lock for reading, waiting until `deadline`.
@@ -229,7 +227,7 @@ impl RwLock {
     /// [`TimedOut`](crate::ErrorKind::TimedOut) if the lock was not available before the deadline;
     /// otherwise see [the errors of `RwLock`](Self#errors).
     pub fn read_deadline(&self, deadline: Instant) -> Result<RwLockReadGuard> {
-        self.reading(|| Deadline::at(deadline))
+        self.reading(Limit::At(deadline))
     }
 
     /// Acquires the lock for reading asynchronously.
@@ -255,7 +253,7 @@ impl RwLock {
     ///
     /// See [the errors of `RwLock`](Self#errors).
     pub fn write(&self) -> Result<RwLockWriteGuard> {
-        self.writing(|| Deadline::NEVER)
+        self.writing(Limit::Never)
     }
 
     /// Attempts to acquire the lock for writing without waiting.
@@ -293,7 +291,7 @@ impl RwLock {
     /// [`TimedOut`](crate::ErrorKind::TimedOut) if the lock was not available before the timeout;
     /// otherwise see [the errors of `RwLock`](Self#errors).
     pub fn write_timeout(&self, timeout: Duration) -> Result<RwLockWriteGuard> {
-        self.writing(|| Deadline::after(timeout))
+        self.writing(Limit::After(timeout))
     }
 
     /// Attempts to acquire the lock for writing, waiting until `deadline`.
@@ -305,7 +303,7 @@ impl RwLock {
     /// [`TimedOut`](crate::ErrorKind::TimedOut) if the lock was not available before the deadline;
     /// otherwise see [the errors of `RwLock`](Self#errors).
     pub fn write_deadline(&self, deadline: Instant) -> Result<RwLockWriteGuard> {
-        self.writing(|| Deadline::at(deadline))
+        self.writing(Limit::At(deadline))
     }
 
     /// Acquires the lock for writing asynchronously.
@@ -370,23 +368,19 @@ impl RwLock {
         holders::of(self.inner.read.file.path())
     }
 
-    fn reading(&self, deadline: impl FnOnce() -> Deadline) -> Result<RwLockReadGuard> {
-        self.wait(&self.inner.read, deadline).and_then(|locked| self.inner.read_guard(locked))
+    fn reading(&self, limit: Limit) -> Result<RwLockReadGuard> {
+        self.wait(&self.inner.read, limit).and_then(|locked| self.inner.read_guard(locked))
     }
 
-    fn writing(&self, deadline: impl FnOnce() -> Deadline) -> Result<RwLockWriteGuard> {
-        self.wait(&self.inner.write, deadline).and_then(|locked| self.inner.write_guard(locked))
+    fn writing(&self, limit: Limit) -> Result<RwLockWriteGuard> {
+        self.wait(&self.inner.write, limit).and_then(|locked| self.inner.write_guard(locked))
     }
 
-    fn wait(
-        &self,
-        request: &Arc<LockRequest>,
-        deadline: impl FnOnce() -> Deadline,
-    ) -> Result<FileLock> {
+    fn wait(&self, request: &Arc<LockRequest>, limit: Limit) -> Result<FileLock> {
         let (gated, hooks) = (self.inner.gated(request)?, self.inner.hooks.as_ref());
         let waited = match gated {
-            Some(gated) => pass(&QUEUES, gated, deadline, hooks),
-            None => acquire(&QUEUES, request, deadline, hooks),
+            Some(gated) => pass(&QUEUES, gated, limit, hooks),
+            None => acquire(&QUEUES, request, limit, hooks),
         };
         match waited? {
             Outcome::Held(locked) => Ok(locked),

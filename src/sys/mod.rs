@@ -374,15 +374,18 @@ pub(crate) use imp::{
 };
 
 pub(crate) use imp::{
-    BACKSTOP, DirectoryId, FILES_HAVE_NUMBERS, FileId, LivenessLock, Origin, PID_NAMESPACES,
-    SUPPORTED, advice, coarse_milliseconds, command_of, common_name, create_directories,
-    create_new, create_to_lock, describe, directory_identity, file_kind, has_ended, has_one_name,
-    host_name, identity, inheritors, is_bad_name, is_network, is_network_directory, is_stopped,
-    lists_locks, lock_owners, lock_waiters, locked_in_list, locks_unsupported, make_inheritable,
-    make_replaceable, marker_kind, misnamed, names, open_existing, open_to_lock, open_to_read,
-    path_identity, regular_identity, remove_at_once, rename_new, started, still_names, sync_directory,
-    sync_everything, this_process, through_readers, writer_lives,
+    BACKSTOP, FILES_HAVE_NUMBERS, FileId, LivenessLock, Origin, PID_NAMESPACES, SUPPORTED, advice,
+    coarse_milliseconds, command_of, common_name, create_directories, create_new, create_to_lock,
+    describe, file_kind, has_ended, has_one_name, host_name, identity, inheritors, is_bad_name,
+    is_network, is_network_directory, is_stopped, lists_locks, lock_owners, lock_waiters,
+    locked_in_list, locks_unsupported, make_inheritable, make_replaceable, marker_kind, misnamed,
+    names, open_existing, open_to_lock, open_to_read, path_identity, regular_identity,
+    remove_at_once, rename_new, started, still_names, sync_directory, sync_everything,
+    this_process, through_readers, writer_lives,
 };
+
+#[cfg(feature = "watch")]
+pub(crate) use imp::{DirectoryId, directory_identity};
 
 #[cfg(all(unix, not(any(target_os = "solaris", target_os = "emscripten"))))]
 #[path = "unix/mod.rs"]

@@ -245,8 +245,10 @@ pub(crate) fn names(_path: &Path, _id: FileId) -> io::Result<bool> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "only the feature `watch` needs it")]
 pub(crate) struct DirectoryId;
 
+#[allow(dead_code, reason = "only the feature `watch` needs it")]
 pub(crate) fn directory_identity(_directory: &Path) -> io::Result<DirectoryId> {
     unsupported()
 }

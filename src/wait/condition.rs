@@ -5,7 +5,7 @@ use std::task::{Poll, Waker};
 use std::time::Instant;
 
 use super::event_loop::{Check, EventLoop, WakeStrategy};
-use super::{Deadline, Outcome, WaitHooks, Waiter, check_cancelled, wait_here};
+use super::{Limit, Outcome, WaitHooks, Waiter, check_cancelled, wait_here};
 use crate::error::Result;
 use crate::trace::PollReason;
 
@@ -19,18 +19,18 @@ pub(crate) trait Condition: Send + Unpin {
     fn wake_strategy(&self) -> WakeStrategy;
 }
 
-/// Waits for the condition in the calling thread, until the deadline. The deadline is computed only
+/// Waits for the condition in the calling thread, until the deadline. The clock is read only
 /// if the first check fails.
 pub(crate) fn wait_for<C: Condition>(
     condition: C,
-    deadline: impl FnOnce() -> Deadline,
+    limit: Limit,
     hooks: Option<&WaitHooks>,
 ) -> Result<Outcome<C::Held>> {
     check_cancelled(hooks)?;
     if let Some(held) = condition.check()?.ready() {
         return Ok(Outcome::Held(held));
     }
-    let deadline = deadline();
+    let deadline = limit.deadline();
     if deadline.is_over() {
         return Ok(Outcome::TimedOut(std::time::Duration::ZERO));
     }

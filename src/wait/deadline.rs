@@ -4,6 +4,25 @@
 
 use std::time::{Duration, Instant};
 
+/// How long a caller waits. The deadline is computed after the first try has failed: most succeed,
+/// and reading the clock takes time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Limit {
+    Never,
+    After(Duration),
+    At(Instant),
+}
+
+impl Limit {
+    pub(crate) fn deadline(self) -> Deadline {
+        match self {
+            Self::Never => Deadline::NEVER,
+            Self::After(timeout) => Deadline::after(timeout),
+            Self::At(instant) => Deadline::at(instant),
+        }
+    }
+}
+
 /// When a wait gives up.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {

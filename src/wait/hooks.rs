@@ -1,16 +1,15 @@
 //! The callback of a long wait, the tokens that may end it, and the span of `tracing` that it is;
-//! and a waiter with all three.
+//! and a wait with all three.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::Waiter;
+use super::AnyWaiter;
 use super::deadline::now;
 use crate::cancel::{CancelRegistration, Cancels};
 use crate::error::{Error, Result};
-use crate::sys::WatchedFifo;
 use crate::trace::{self, WaitSpan};
 
 /// The callback and the tokens of a handle's waits, and the path that errors and `tracing` name.
@@ -77,9 +76,8 @@ const FAILED: &str = "failed";
 const TIMED_OUT: &str = "timed out";
 const CANCELLED: &str = "cancelled";
 
-/// A waiter that calls a callback while it waits, that tokens may end, and whose wait is a span.
-pub(super) struct HookedWait<W> {
-    waiter: W,
+/// A wait that calls a callback while it lasts, that tokens may end, and that is a span.
+pub(super) struct HookedWait {
     path: Option<Arc<Path>>,
     callback: Option<WaitCallback>,
     /// The time of the callback's next call, if `Instant` can represent that.
@@ -91,15 +89,15 @@ pub(super) struct HookedWait<W> {
     span: WaitSpan,
 }
 
-impl<W: Waiter> HookedWait<W> {
-    pub(super) fn new(waiter: W, hooks: Option<WaitHooks>) -> Self {
+impl HookedWait {
+    pub(super) fn new(hooks: Option<WaitHooks>) -> Self {
         let (path, callback, cancels) = match hooks {
             Some(hooks) => (Some(hooks.path), hooks.callback, hooks.cancels),
             None => (None, None, Cancels::default()),
         };
         let cancel = CancelRegistration::new(cancels);
         let (next_call, since, span) = (None, None, WaitSpan::default());
-        Self { waiter, path, callback, next_call, was_called: false, cancel, since, span }
+        Self { path, callback, next_call, was_called: false, cancel, since, span }
     }
 
     pub(super) fn begin(&mut self, start: Instant) {
@@ -116,12 +114,8 @@ impl<W: Waiter> HookedWait<W> {
         self.since.map_or(Duration::ZERO, |since| now().saturating_duration_since(since))
     }
 
-    pub(super) fn next_tick(&self) -> Option<Instant> {
-        [self.next_call, self.waiter.next_tick()].into_iter().flatten().min()
-    }
-
-    pub(super) fn sources(&self) -> &[Arc<WatchedFifo>] {
-        self.waiter.sources()
+    pub(super) fn next_tick(&self, waiter: &dyn AnyWaiter) -> Option<Instant> {
+        [self.next_call, waiter.next_tick()].into_iter().flatten().min()
     }
 
     pub(super) fn can_be_cancelled(&self) -> bool {
@@ -133,32 +127,32 @@ impl<W: Waiter> HookedWait<W> {
         self.cancel.is_cancelled(waker)
     }
 
-    pub(super) fn poll(&mut self, waker: &Waker) -> Poll<Result<W::Held>> {
+    pub(super) fn poll(&mut self, waiter: &mut dyn AnyWaiter, waker: &Waker) -> Poll<Result<()>> {
         if self.is_cancelled(waker) {
             if let Some(path) = &self.path {
                 self.span.end(CANCELLED);
                 return Poll::Ready(Err(Error::cancelled(path, self.elapsed())));
             }
         }
-        let polled = self.span.in_scope(|| self.waiter.poll(waker));
+        let polled = self.span.in_scope(|| waiter.poll(waker));
         match &polled {
             Poll::Pending => {
                 // Called while the waiter is still queued: if the callback panics, `drop` leaves
                 // the queue.
                 self.call();
-                self.span.polls(self.waiter.polls_because());
+                self.span.polls(waiter.polls_because());
             }
-            Poll::Ready(Ok(_)) => self.span.end(SUCCEEDED),
+            Poll::Ready(Ok(())) => self.span.end(SUCCEEDED),
             Poll::Ready(Err(_)) => self.span.end(FAILED),
         }
         polled
     }
 
-    pub(super) fn last_chance(&mut self) -> Result<Option<W::Held>> {
-        let result = self.span.in_scope(|| self.waiter.last_chance());
+    pub(super) fn last_chance(&mut self, waiter: &mut dyn AnyWaiter) -> Result<bool> {
+        let result = self.span.in_scope(|| waiter.last_chance());
         self.span.end(match &result {
-            Ok(Some(_)) => SUCCEEDED,
-            Ok(None) => TIMED_OUT,
+            Ok(true) => SUCCEEDED,
+            Ok(false) => TIMED_OUT,
             Err(_) => FAILED,
         });
         result

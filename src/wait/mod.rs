@@ -45,7 +45,7 @@ mod watch;
 
 pub(crate) use self::check_sampler::CheckSampler;
 pub(crate) use self::condition::{Condition, ConditionWait, wait_for};
-pub(crate) use self::deadline::Deadline;
+pub(crate) use self::deadline::{Deadline, Limit};
 pub(crate) use self::event_loop::{Check, EventLoop, WakeStrategy};
 pub(crate) use self::future::Acquire;
 pub(crate) use self::hooks::{WaitCallback, WaitHooks, check_cancelled};
@@ -59,6 +59,7 @@ pub(crate) use self::target::Target;
 pub(crate) use self::thread::{acquire, wait_here};
 use self::thread::{this_thread, wake};
 pub(crate) use self::turnstile::{Turnstile, TurnstileWait, attempt_at_front, pass, try_pass};
+use self::waiter::{AnyWaiter, Keeper};
 pub(crate) use self::waiter::{Outcome, Waiter};
 pub(crate) use self::watch::{WatchTarget, is_watchable};
 

@@ -26,7 +26,7 @@
     reason = "a helper sleeps between two tries; not `expect`, since shuttle has its own `sleep`"
 )]
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::Waker;
@@ -35,6 +35,7 @@ use std::time::Duration;
 use super::backoff::Backoff;
 use super::{Target, deadline, wake};
 use crate::fork_safe::{ForkSafe, MutexGuard};
+use crate::sorted_map::SortedMap;
 use crate::sync;
 
 /// The maximum number of helpers that a waiter needs, and of all helpers. Each is a thread and has
@@ -75,8 +76,8 @@ pub(crate) struct WaitQueues<T: Target> {
 struct State<T: Target> {
     /// Whether this state is new, in a process forked from one that had its own.
     is_forked: bool,
-    queues: BTreeMap<T::Key, WaitQueue<T::Request>>,
-    states: BTreeMap<Ticket, WaiterState<T::Held>>,
+    queues: SortedMap<T::Key, WaitQueue<T::Request>>,
+    states: SortedMap<Ticket, WaiterState<T::Held>>,
 }
 
 struct WaitQueue<R> {
@@ -90,7 +91,7 @@ struct WaitQueue<R> {
 
 impl<T: Target> State<T> {
     const fn new(is_forked: bool) -> Self {
-        Self { is_forked, queues: BTreeMap::new(), states: BTreeMap::new() }
+        Self { is_forked, queues: SortedMap::new(), states: SortedMap::new() }
     }
 
     /// The queue of that helper, or `None` if it no longer has one.

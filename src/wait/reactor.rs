@@ -3,26 +3,26 @@
 
 #![expect(clippy::disallowed_methods, reason = "starts the reactor's thread")]
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
 use super::wake;
 use crate::fork_safe::{ForkSafe, MutexGuard};
+use crate::sorted_map::SortedMap;
 use crate::sys::{self, Wakeup, WatchedFifo};
 
 struct Reactor {
     is_running: bool,
     next_number: u64,
-    waiting: BTreeMap<u64, (Vec<Arc<WatchedFifo>>, Waker)>,
+    waiting: SortedMap<u64, (Vec<Arc<WatchedFifo>>, Waker)>,
     /// Ends the thread's poll.
     wakeup: Option<Arc<Wakeup>>,
 }
 
 impl Reactor {
     const fn new() -> Self {
-        Self { is_running: false, next_number: 0, waiting: BTreeMap::new(), wakeup: None }
+        Self { is_running: false, next_number: 0, waiting: SortedMap::new(), wakeup: None }
     }
 }
 
@@ -103,7 +103,7 @@ fn run(wakeup: &Arc<Wakeup>) {
         let mut guard = reactor();
         let mut all: Vec<Arc<WatchedFifo>> = Vec::new();
         let mut ends = Vec::new();
-        for (number, (sources, _)) in &guard.waiting {
+        for (number, (sources, _)) in guard.waiting.iter() {
             all.extend(sources.iter().cloned());
             ends.push((*number, all.len()));
         }
@@ -128,7 +128,8 @@ fn run(wakeup: &Arc<Wakeup>) {
             }
         } else {
             // The poll failed, so each future checks on its own.
-            woken.extend(std::mem::take(&mut guard.waiting).into_values());
+            let all = std::mem::take(&mut guard.waiting).into_pairs();
+            woken.extend(all.into_iter().map(|(_, waiting)| waiting));
             has_failed = true;
         }
         drop(guard);

@@ -372,12 +372,12 @@ fn a_waiter_that_the_kernel_may_not_wake_also_tries_itself() {
     static QUEUES: WaitQueues<Memory> = WaitQueues::new();
     let backstop = Some(Duration::from_millis(1));
     let target = Arc::new(Memory { backstop, ..Memory::default() });
-    for deadline in [Deadline::NEVER, Deadline::after(Duration::from_secs(60))] {
+    for limit in [Limit::Never, Limit::After(Duration::from_secs(60))] {
         target.state.0.lock().unwrap().sleeps_on = true;
         let held = target.attempt().unwrap().unwrap();
         let waiter = {
             let target = Arc::clone(&target);
-            std::thread::spawn(move || acquire(&QUEUES, &target, || deadline, None))
+            std::thread::spawn(move || acquire(&QUEUES, &target, limit, None))
         };
         while !QUEUES.has(&target.key()) {
             std::thread::yield_now();
@@ -471,7 +471,7 @@ fn short_timeouts_do_not_bypass_the_turnstile_and_long_waits_do() {
     let passing = turnstile.gate.attempt().unwrap();
     for timeout in [0, 1, 20] {
         let given_up =
-            pass(&QUEUES, &turnstile, || Deadline::after(Duration::from_millis(timeout)), None);
+            pass(&QUEUES, &turnstile, Limit::After(Duration::from_millis(timeout)), None);
         assert!(matches!(given_up, Ok(Outcome::TimedOut(_))));
         assert_eq!(turnstile.checks.load(Ordering::SeqCst), 0);
         assert!(!turnstile.lock.is_held());
@@ -485,7 +485,7 @@ fn short_timeouts_do_not_bypass_the_turnstile_and_long_waits_do() {
     let check_interval = Some(Duration::from_millis(1));
     let turnstile =
         Arc::new(MemoryTurnstile { gate, check_interval, ..MemoryTurnstile::default() });
-    let outcome = pass(&QUEUES, &turnstile, || Deadline::NEVER, None);
+    let outcome = pass(&QUEUES, &turnstile, Limit::Never, None);
     assert!(matches!(outcome, Ok(Outcome::Held(_))));
     assert!(turnstile.checks.load(Ordering::SeqCst) > 0);
     turnstile.gate.fail("refuse"); // otherwise its helper would stay blocked
@@ -546,10 +546,10 @@ impl Condition for Arc<Flag> {
 }
 
 #[test]
-fn a_true_condition_needs_one_check_and_no_deadline() {
+fn a_true_condition_needs_one_check() {
     limit!();
     let flag = Arc::new(Flag { true_after: 1, ..Flag::default() });
-    let waited = wait_for(flag, || panic!("the clock is not needed"), None);
+    let waited = wait_for(flag, Limit::After(Duration::ZERO), None);
     assert!(matches!(waited, Ok(Outcome::Held(1))));
 }
 
@@ -559,7 +559,7 @@ fn a_condition_is_checked_again_after_the_subscription() {
     limit!();
     for checks in [2, 3] {
         let flag = Arc::new(Flag { true_after: checks, ..Flag::default() });
-        let waited = wait_for(flag, || Deadline::NEVER, None);
+        let waited = wait_for(flag, Limit::Never, None);
         assert!(matches!(waited, Ok(Outcome::Held(seen)) if seen == checks));
     }
 }
@@ -575,6 +575,6 @@ fn a_condition_is_checked_once_more_at_the_deadline() {
     assert!(wait.last_chance().unwrap().is_some());
     assert!(wait.next_tick().is_none(), "the wait has ended");
     let given_up =
-        wait_for(Arc::new(Flag::default()), || Deadline::after(Duration::from_millis(1)), None);
+        wait_for(Arc::new(Flag::default()), Limit::After(Duration::from_millis(1)), None);
     assert!(matches!(given_up, Ok(Outcome::TimedOut(_))));
 }

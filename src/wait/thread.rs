@@ -15,7 +15,7 @@ use super::hooks::{HookedWait, WaitHooks, in_span, must_return};
 use super::queue::WaitQueues;
 use super::queued_waiter::QueuedWaiter;
 use super::take_over::{take_over, try_now};
-use super::{Outcome, Target, Waiter, check_cancelled};
+use super::{AnyWaiter, Keeper, Limit, Outcome, Target, Waiter, check_cancelled};
 use crate::error::Result;
 use crate::sys::{self, Wakeup};
 
@@ -24,12 +24,12 @@ const WITHOUT_WAKEUP: Duration = Duration::from_millis(1);
 /// How long a thread sleeps where the system cannot poll.
 const WITHOUT_POLL: Duration = Duration::from_millis(50);
 
-/// Waits for one lock in the calling thread, until the deadline. The deadline is computed only if
+/// Waits for one lock in the calling thread, until the deadline. The clock is read only if
 /// the first try fails: most succeed, and reading the clock takes time.
 pub(crate) fn acquire<T: Target>(
     queues: &'static WaitQueues<T>,
     target: &Arc<T>,
-    deadline: impl FnOnce() -> Deadline,
+    limit: Limit,
     hooks: Option<&WaitHooks>,
 ) -> Result<Outcome<T::Held>> {
     check_cancelled(hooks)?;
@@ -39,7 +39,7 @@ pub(crate) fn acquire<T: Target>(
             return Ok(Outcome::Held(held));
         }
     }
-    let deadline = deadline();
+    let deadline = limit.deadline();
     if deadline.is_over() {
         // The deadline has passed: try once.
         let held =
@@ -64,7 +64,18 @@ pub(crate) fn wait_here<W: Waiter>(
     deadline: Deadline,
     hooks: Option<&WaitHooks>,
 ) -> Result<Outcome<W::Held>> {
-    let mut wait = HookedWait::new(waiter, hooks.cloned());
+    let mut keeper = Keeper::new(waiter);
+    let elapsed = wait_for_any(&mut keeper, deadline, hooks)?;
+    Ok(keeper.held.map_or(Outcome::TimedOut(elapsed), Outcome::Held))
+}
+
+/// Returns how long it has waited if it timed out.
+fn wait_for_any(
+    waiter: &mut dyn AnyWaiter,
+    deadline: Deadline,
+    hooks: Option<&WaitHooks>,
+) -> Result<Duration> {
+    let mut wait = HookedWait::new(hooks.cloned());
     // Before the first poll, which may create a watcher.
     wait.begin(deadline.start());
     let thread = WakeThread::here();
@@ -72,17 +83,17 @@ pub(crate) fn wait_here<W: Waiter>(
     loop {
         // No wake-up is lost: `poll` registers the waker before its last check, and an unpark
         // before the park makes the park return immediately (W1).
-        if let Poll::Ready(held) = wait.poll(&waker) {
-            return held.map(Outcome::Held);
+        if let Poll::Ready(acquired) = wait.poll(waiter, &waker) {
+            return acquired.map(|()| Duration::ZERO);
         }
         let now = now();
-        let wake_at = [deadline.instant(), wait.next_tick()].into_iter().flatten().min();
+        let wake_at = [deadline.instant(), wait.next_tick(waiter)].into_iter().flatten().min();
         match wake_at.map(|at| at.saturating_duration_since(now)) {
             _ if deadline.instant().is_some_and(|at| at <= now) => {
-                let held = wait.last_chance()?;
-                return Ok(held.map_or_else(|| Outcome::TimedOut(wait.elapsed()), Outcome::Held));
+                wait.last_chance(waiter)?;
+                return Ok(wait.elapsed());
             }
-            pause if !wait.sources().is_empty() => {
+            pause if !waiter.sources().is_empty() => {
                 let (mut wakeup, mut pause) = (None, pause);
                 if wait.can_be_cancelled() {
                     wakeup = thread.wakeup();
@@ -93,7 +104,7 @@ pub(crate) fn wait_here<W: Waiter>(
                         continue;
                     }
                 }
-                if sys::wait_for_fifos(wait.sources(), wakeup, pause).is_err() {
+                if sys::wait_for_fifos(waiter.sources(), wakeup, pause).is_err() {
                     std::thread::sleep(pause.unwrap_or(WITHOUT_POLL).min(WITHOUT_POLL));
                 }
                 if let Some(wakeup) = wakeup {

@@ -15,8 +15,8 @@ use super::hooks::{in_span, must_return};
 use super::queue::WaitQueues;
 use super::queued_waiter::QueuedWaiter;
 use super::{
-    Deadline, Order, OrderedWait, Outcome, OwnCheck, Target, Turn, WaitHooks, Waiter,
-    check_cancelled, try_now, wait_here,
+    Limit, Order, OrderedWait, Outcome, OwnCheck, Target, Turn, WaitHooks, Waiter, check_cancelled,
+    try_now, wait_here,
 };
 use crate::error::Result;
 use crate::sys::WatchedFifo;
@@ -98,12 +98,12 @@ pub(crate) fn attempt_at_front<T: Target>(gate: &T) -> Result<Option<T::Held>> {
     gate.attempt()
 }
 
-/// Waits in the calling thread, until the deadline. The deadline is computed only if the first try
+/// Waits in the calling thread, until the deadline. The clock is read only if the first try
 /// fails.
 pub(crate) fn pass<P: Turnstile>(
     queues: &'static WaitQueues<P::Lock>,
     turnstile: &Arc<P>,
-    deadline: impl FnOnce() -> Deadline,
+    limit: Limit,
     hooks: Option<&WaitHooks>,
 ) -> Result<Outcome<Held<P>>> {
     check_cancelled(hooks)?;
@@ -111,7 +111,7 @@ pub(crate) fn pass<P: Turnstile>(
     if let Some(held) = wait.arrive()? {
         return Ok(Outcome::Held(held));
     }
-    let deadline = deadline();
+    let deadline = limit.deadline();
     if deadline.is_over() {
         let is_in_gate = matches!(wait.stage, Stage::Passing { .. });
         drop(wait);

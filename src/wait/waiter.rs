@@ -27,6 +27,54 @@ pub(crate) trait Waiter: Send + Unpin {
     fn last_chance(&mut self) -> Result<Option<Self::Held>>;
 }
 
+/// A waiter of any kind, so that the loops which poll it are compiled once. It keeps what it
+/// acquires.
+pub(super) trait AnyWaiter: Send {
+    fn poll(&mut self, waker: &Waker) -> Poll<Result<()>>;
+    fn next_tick(&self) -> Option<Instant>;
+    fn sources(&self) -> &[Arc<WatchedFifo>];
+    fn polls_because(&self) -> Option<PollReason>;
+    /// Whether something was acquired.
+    fn last_chance(&mut self) -> Result<bool>;
+}
+
+/// A waiter, and what it has acquired.
+pub(super) struct Keeper<W: Waiter> {
+    waiter: W,
+    pub(super) held: Option<W::Held>,
+}
+
+impl<W: Waiter> Keeper<W> {
+    pub(super) fn new(waiter: W) -> Self {
+        Self { waiter, held: None }
+    }
+}
+
+impl<W: Waiter> Unpin for Keeper<W> {}
+
+impl<W: Waiter> AnyWaiter for Keeper<W> {
+    fn poll(&mut self, waker: &Waker) -> Poll<Result<()>> {
+        self.waiter.poll(waker).map_ok(|held| self.held = Some(held))
+    }
+
+    fn next_tick(&self) -> Option<Instant> {
+        self.waiter.next_tick()
+    }
+
+    fn sources(&self) -> &[Arc<WatchedFifo>] {
+        self.waiter.sources()
+    }
+
+    fn polls_because(&self) -> Option<PollReason> {
+        self.waiter.polls_because()
+    }
+
+    fn last_chance(&mut self) -> Result<bool> {
+        self.held = self.waiter.last_chance()?;
+        Ok(self.held.is_some())
+    }
+}
+
 /// How a wait ended, unless it failed.
 #[derive(Debug)]
 pub(crate) enum Outcome<H> {

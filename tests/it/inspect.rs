@@ -11,16 +11,11 @@ use crate::support::{eventually, until_blocked};
 fn assert_waiters(path: &Path, peers: &[&Peer]) -> Vec<Holder> {
     let status = inspect(path).unwrap();
     let pids: Vec<_> = status.waiters().iter().map(Holder::pid).collect();
-    // Only Linux shows waiters.
     let expected: Vec<_> = peers.iter().map(|peer| peer.id()).collect();
-    if cfg!(target_os = "linux") {
-        assert_eq!(pids, expected, "{status:?}");
-        for waiter in status.waiters() {
-            assert!(waiter.same_pid_namespace() && waiter.slot().is_none(), "{waiter:?}");
-            assert!(waiter.command().unwrap().contains("peer::entry"), "{waiter}");
-        }
-    } else {
-        assert!(pids.is_empty(), "{status:?}");
+    assert_eq!(pids, expected, "{status:?}");
+    for waiter in status.waiters() {
+        assert!(waiter.same_pid_namespace() && waiter.slot().is_none(), "{waiter:?}");
+        assert!(waiter.command().unwrap().contains("peer::entry"), "{waiter}");
     }
     status.waiters().to_vec()
 }
@@ -45,9 +40,7 @@ fn waiters_of_a_lock_are_listed_in_their_order() {
     peers[0].finish();
     let status = inspect(&path).unwrap();
     assert_waiters(&path, &[&peers[2]]);
-    if cfg!(target_os = "linux") {
-        assert_eq!(status.holders()[0].pid(), peers[0].id());
-    }
+    assert_eq!(status.holders()[0].pid(), peers[0].id());
     peers[0].unlock();
     peers[2].finish();
     assert_waiters(&path, &[]);
@@ -75,14 +68,12 @@ fn waiters_of_an_rwlock_are_listed_in_their_order() {
     until_blocked(&path, 2);
     let order = [&readers[0], &plain, &writers[0], &readers[1], &writers[1]];
     let listed = assert_waiters(&path, &order);
-    if cfg!(target_os = "linux") {
-        let labels: Vec<_> = listed.iter().map(Holder::label).collect();
-        assert_eq!(labels, [Some("first"), None, Some("second"), Some("third"), Some("fourth")]);
-        let known: Vec<_> = listed.iter().map(|waiter| waiter.since().is_some()).collect();
-        assert_eq!(known, [true, false, true, true, true]);
-        assert!(listed[0].is_shared() && !listed[1].is_shared());
-        assert!(listed[0].since() <= listed[2].since() && listed[2].since() <= listed[3].since());
-    }
+    let labels: Vec<_> = listed.iter().map(Holder::label).collect();
+    assert_eq!(labels, [Some("first"), None, Some("second"), Some("third"), Some("fourth")]);
+    let known: Vec<_> = listed.iter().map(|waiter| waiter.since().is_some()).collect();
+    assert_eq!(known, [true, false, true, true, true]);
+    assert!(listed[0].is_shared() && !listed[1].is_shared());
+    assert!(listed[0].since() <= listed[2].since() && listed[2].since() <= listed[3].since());
     held.unlock().unwrap();
     readers[0].finish();
     readers[0].run(rwlock::Call::Unlock);
@@ -112,11 +103,9 @@ fn waiters_of_a_semaphore_are_listed_in_their_order() {
             ["a", "b", "c"].map(|name| semaphore::peer(&path, capacity, &[label(name)]));
         semaphore::queue_up(&path, &mut peers, 1);
         let waiters = assert_waiters(&path, &[&peers[0], &peers[1], &peers[2]]);
-        if cfg!(target_os = "linux") {
-            let labels: Vec<_> = waiters.iter().filter_map(Holder::label).collect();
-            assert_eq!(labels, ["a", "b", "c"]);
-            assert!(waiters.iter().all(|waiter| waiter.since().is_some()));
-        }
+        let labels: Vec<_> = waiters.iter().filter_map(Holder::label).collect();
+        assert_eq!(labels, ["a", "b", "c"]);
+        assert!(waiters.iter().all(|waiter| waiter.since().is_some()));
         // Listing them takes no signal that wakes one of them.
         held.release().unwrap();
         for peer in &mut peers {

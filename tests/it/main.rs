@@ -16,7 +16,6 @@ mod event;
 mod examples;
 mod hanging_tests;
 mod holder;
-mod inspect;
 mod lock;
 mod once;
 mod options;
@@ -39,6 +38,9 @@ mod hostile;
 // Unix only: programs do not inherit locks on Windows.
 #[cfg(unix)]
 mod inherit;
+// Linux only: other systems show no waiters.
+#[cfg(target_os = "linux")]
+mod inspect;
 // Linux only: flock(1) and Python lock the same file.
 #[cfg(target_os = "linux")]
 mod interop;

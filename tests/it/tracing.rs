@@ -270,7 +270,7 @@ fn assert_polls(events: &[Seen], reason: &str) {
 }
 
 // Linux only: the process may have no inotify instance.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "watch"))]
 #[test]
 fn a_directory_that_cannot_be_watched_is_reported() {
     limit!();

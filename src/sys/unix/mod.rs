@@ -573,12 +573,14 @@ pub(crate) fn has_one_name(path: &Path, id: FileId) -> io::Result<Option<bool>> 
 /// for the next directory, so the identity includes the creation time, if the file system stores
 /// that (rule E6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "only the feature `watch` needs it")]
 pub(crate) struct DirectoryId {
     id: FileId,
     created: Option<SystemTime>,
 }
 
 /// The identity of the directory; follows symbolic links, as a watch does.
+#[allow(dead_code, reason = "only the feature `watch` needs it")]
 pub(crate) fn directory_identity(directory: &Path) -> io::Result<DirectoryId> {
     let found = fs::metadata(directory)?;
     if !found.is_dir() {

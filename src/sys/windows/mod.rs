@@ -494,10 +494,12 @@ pub(crate) fn names(_path: &Path, _id: FileId) -> io::Result<bool> {
 /// is its creation time. A directory that is created again within seconds may get the time of the
 /// old one (file system tunneling); then the backstop applies (rule E6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "only the feature `watch` needs it")]
 pub(crate) struct DirectoryId {
     created: Option<SystemTime>,
 }
 
+#[allow(dead_code, reason = "only the feature `watch` needs it")]
 pub(crate) fn directory_identity(directory: &Path) -> io::Result<DirectoryId> {
     let found = fs::metadata(directory)?;
     if !found.is_dir() {

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::registry::{Subscription, WatchTarget, Watched};
+use super::WatchTarget;
+use super::registry::{Subscription, Watched};
 use crate::sys;
 
 /// The events of one directory, for one waiter.

@@ -1,8 +1,6 @@
 //! The waiters of each directory, shared by the waiters, the thread that calls notify and notify's
 //! own thread. Nothing here reads a directory.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +8,9 @@ use std::task::Waker;
 
 use super::super::wake;
 use super::watcher;
+use super::{Names, WatchTarget};
 use crate::fork_safe::{ForkSafe, MutexGuard};
+use crate::sorted_map::SortedMap;
 use crate::sys::{DirectoryId, Origin};
 
 /// Under one mutex, which is never held while notify is called: on some platforms that waits for
@@ -18,10 +18,10 @@ use crate::sys::{DirectoryId, Origin};
 pub(super) struct WatchRegistry {
     /// Whether the thread runs.
     pub(super) is_running: bool,
-    pub(super) directories: BTreeMap<Arc<Path>, WatchedDir>,
+    pub(super) directories: SortedMap<Arc<Path>, WatchedDir>,
     /// Directories that may have been replaced since they were watched: a watch stays with a
     /// directory that was moved away, and ends with one that was removed.
-    pub(super) stale: BTreeSet<Arc<Path>>,
+    pub(super) stale: Vec<Arc<Path>>,
     /// Whether the thread sleeps until it is notified that a waiter has left, or will leave soon.
     pub(super) sleeps_long: bool,
     /// How many new names were reported.
@@ -39,18 +39,7 @@ pub(super) struct WatchedDir {
     pub(super) event_path: Option<Arc<Path>>,
     /// The waiters, grouped by their names of interest, so that an event is compared with each
     /// group once.
-    users: BTreeMap<Names, BTreeMap<u64, Arc<EventCounter>>>,
-}
-
-/// The names within a directory whose events are of interest; `None`: all. Events of the directory
-/// itself always are.
-pub(crate) type Names = Option<Arc<[OsString]>>;
-
-/// The events that one waiter needs.
-#[derive(Debug, Clone)]
-pub(crate) struct WatchTarget {
-    pub(crate) directory: Arc<Path>,
-    pub(crate) names: Names,
+    users: SortedMap<Names, SortedMap<u64, Arc<EventCounter>>>,
 }
 
 pub(super) static REGISTRY: ForkSafe<WatchRegistry> =
@@ -67,8 +56,8 @@ impl WatchRegistry {
     const fn new() -> Self {
         Self {
             is_running: false,
-            directories: BTreeMap::new(),
-            stale: BTreeSet::new(),
+            directories: SortedMap::new(),
+            stale: Vec::new(),
             sleeps_long: false,
             new_names: 0,
             watcher: 0,
@@ -82,6 +71,14 @@ impl WatchRegistry {
         self.watcher
     }
 
+    pub(super) fn add_stale(&mut self, directories: impl IntoIterator<Item = Arc<Path>>) {
+        for directory in directories {
+            if !self.stale.contains(&directory) {
+                self.stale.push(directory);
+            }
+        }
+    }
+
     pub(super) fn has_users(&self) -> bool {
         self.directories.values().any(WatchedDir::is_used)
     }
@@ -93,7 +90,7 @@ impl WatchedDir {
     }
 
     pub(super) fn counters(&self) -> impl Iterator<Item = &Arc<EventCounter>> {
-        self.users.values().flat_map(BTreeMap::values)
+        self.users.values().flat_map(SortedMap::values)
     }
 
     /// The counters of waiters whose names `matches` accepts.
@@ -194,8 +191,8 @@ impl Subscription {
             // Under the registry's mutex, under which the thread reads it.
             self.counter.inner().0 = Watched::Requested;
             let watched_dir =
-                registry.directories.entry(Arc::clone(&self.target.directory)).or_default();
-            let counters = watched_dir.users.entry(self.target.names.clone()).or_default();
+                registry.directories.get_or_default(Arc::clone(&self.target.directory));
+            let counters = watched_dir.users.get_or_default(self.target.names.clone());
             counters.insert(self.number, Arc::clone(&self.counter));
         }
         drop(registry);

@@ -7,7 +7,6 @@
 
 #![expect(clippy::disallowed_methods, reason = "starts the thread that calls notify")]
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -18,9 +17,10 @@ use notify::{Config, RecommendedWatcher, RecursiveMode, Watcher as _, WatcherKin
 
 use super::super::deadline::now;
 use super::registry::{
-    EventCounter, Names, REGISTRY, Subscription, WatchRegistry, WatchTarget, Watched, WatchedDir,
-    registry,
+    EventCounter, REGISTRY, Subscription, WatchRegistry, Watched, WatchedDir, registry,
 };
+use super::{Names, WatchTarget};
+use crate::sorted_map::SortedMap;
 use crate::sys::{self, DirectoryId};
 use crate::trace;
 
@@ -72,7 +72,7 @@ pub(crate) fn is_watchable(directory: &Path) -> bool {
 #[derive(Default)]
 struct Watches {
     watcher: Option<RecommendedWatcher>,
-    directories: BTreeMap<Arc<Path>, Directory>,
+    directories: SortedMap<Arc<Path>, Directory>,
 }
 
 struct Directory {
@@ -109,7 +109,7 @@ fn run() {
         let now = now();
         let mut unused = Vec::new();
         let mut is_lingering = false;
-        for (path, directory) in &mut watches.directories {
+        for (path, directory) in watches.directories.iter_mut() {
             if guard.directories.get(path).is_some_and(WatchedDir::is_used) {
                 directory.unused_since = None;
             } else {
@@ -124,19 +124,19 @@ fn run() {
         }
         if !guard.has_users() && !is_lingering {
             guard.is_running = false;
-            guard.directories.clear();
+            guard.directories = SortedMap::new();
             guard.next_watcher();
             drop(guard);
             watches.end();
             return;
         }
         let is_requested = |counter: &Arc<_>| EventCounter::watched(counter) == Watched::Requested;
-        let requested: BTreeSet<Arc<Path>> = guard
+        let requested: Vec<Arc<Path>> = guard
             .directories
             .iter()
             .filter(|(path, watched_dir)| {
                 watched_dir.is_used()
-                    && (stale.contains(*path) || watched_dir.counters().any(is_requested))
+                    && (stale.contains(path) || watched_dir.counters().any(is_requested))
             })
             .map(|(path, _)| Arc::clone(path))
             .collect();
@@ -223,7 +223,7 @@ fn handle(event: notify::Result<notify::Event>) {
     let mut is_known = false;
     let mut counters: Vec<_> = Vec::new();
     let mut stale: Vec<_> = Vec::new();
-    for (directory, watched_dir) in &registry.directories {
+    for (directory, watched_dir) in registry.directories.iter() {
         let Some(event_path) = &watched_dir.event_path else { continue };
         let is_itself = paths.iter().any(|path| *path == **event_path);
         let is_within = paths.iter().any(|path| path.parent() == Some(event_path));
@@ -246,7 +246,7 @@ fn handle(event: notify::Result<notify::Event>) {
         counters.extend(registry.directories.values().flat_map(WatchedDir::counters).cloned());
     }
     let has_stale = !stale.is_empty();
-    registry.stale.extend(stale);
+    registry.add_stale(stale);
     let leaks_descriptor = matches!(kind, Some(EventKind::Create(_)))
         && matches!(RecommendedWatcher::kind(), WatcherKind::Kqueue);
     registry.new_names += u32::from(leaks_descriptor);
@@ -347,7 +347,7 @@ impl Watches {
             self.directories.remove(path);
             set_event_path(path, None);
         }
-        registry().stale.extend(same);
+        registry().add_stale(same);
         let Some(watcher) = &mut self.watcher else { return };
         // An error means that the directory was no longer watched, because it is gone.
         if catch_unwind(AssertUnwindSafe(|| watcher.unwatch(directory))).is_err() {
@@ -360,7 +360,7 @@ impl Watches {
         let mut registry = registry();
         registry.next_watcher();
         registry.new_names = 0;
-        registry.stale.extend(self.directories.keys().cloned());
+        registry.add_stale(self.directories.iter().map(|(path, _)| Arc::clone(path)));
         drop(registry);
         std::mem::take(self).end();
     }
@@ -373,7 +373,7 @@ impl Watches {
         registry.has_ended = false;
         drop(registry);
         std::mem::forget(self.watcher.take());
-        for directory in std::mem::take(&mut self.directories).into_keys() {
+        for (directory, _) in std::mem::take(&mut self.directories).into_pairs() {
             set_event_path(&directory, None);
             answer(&directory, Watched::No);
         }
@@ -387,7 +387,7 @@ impl Watches {
 /// Sets the path under which notify reports events of the directory.
 fn set_event_path(directory: &Arc<Path>, event_path: Option<Arc<Path>>) {
     let mut registry = registry();
-    let watched_dir = registry.directories.entry(Arc::clone(directory)).or_default();
+    let watched_dir = registry.directories.get_or_default(Arc::clone(directory));
     watched_dir.event_path = event_path;
     if watched_dir.event_path.is_none() && !watched_dir.is_used() {
         registry.directories.remove(directory);

@@ -361,6 +361,23 @@ fn without_a_path_everything_of_the_user_is_shown() {
     status(&["-q"]).expect(1, "");
 }
 
+/// The open files of another user's process are hidden, but its record is not.
+#[test]
+fn a_record_shows_the_holder_of_a_removed_file() {
+    limit!();
+    let Some(user) = OtherUser::new() else { return };
+    let holding = Holding::start(user.dir.path(), &["lock", "--access", "everyone", "f"]);
+    std::fs::remove_file(user.dir.path().join("f")).unwrap();
+    let shown = || Ran::of(user.flockwork().args(["status", "f"])).out;
+    let pid = holding.0.id();
+    let start =
+        format!("f: does not exist\n  a removed file of that name is held by process {pid} (");
+    let text = shown();
+    assert!(text.starts_with(&start), "{text}");
+    holding.end();
+    assert_eq!(shown(), "f: does not exist\n");
+}
+
 #[test]
 fn another_user_and_the_local_time_are_shown() {
     limit!();

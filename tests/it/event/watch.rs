@@ -4,16 +4,20 @@
 use std::path::Path;
 use std::time::Duration;
 
-use flockwork::{Event, Options};
-#[cfg(target_os = "linux")]
+use flockwork::Event;
+#[cfg(feature = "watch")]
+use flockwork::Options;
+#[cfg(all(target_os = "linux", feature = "watch"))]
 use futures_lite::future::block_on;
 
 use crate::event::dirs;
+use crate::peer::LATE_BACKSTOP;
 #[cfg(target_os = "linux")]
 use crate::peer::Peer;
+#[cfg(feature = "watch")]
+use crate::peer::Setting;
 use crate::peer::Way::{Async, Block};
 use crate::peer::event::{Call, peer};
-use crate::peer::{LATE_BACKSTOP, Setting};
 #[cfg(unix)]
 use crate::support::alone;
 #[cfg(target_os = "linux")]
@@ -294,6 +298,7 @@ fn a_process_forked_during_waits_can_wait() {
     });
 }
 
+#[cfg(feature = "watch")]
 #[test]
 fn waits_are_event_driven_where_the_system_supports_it() {
     limit!();
@@ -314,7 +319,7 @@ fn waits_are_event_driven_where_the_system_supports_it() {
 }
 
 // Linux only: counts descriptors, threads and watches through `/proc`.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "watch"))]
 #[test]
 fn a_thousand_waiters_share_one_watcher_and_leave_nothing() {
     limit!();
@@ -393,7 +398,7 @@ fn ten_thousand_waits_and_dropped_futures_leave_nothing() {
 }
 
 // Linux only: counts wake-ups through `/proc`.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "watch"))]
 #[test]
 fn an_idle_waiter_wakes_at_most_once_a_second() {
     limit!();
@@ -422,7 +427,7 @@ fn an_idle_waiter_wakes_at_most_once_a_second() {
 
 /// No number of other files in the directory wakes a waiter.
 // Linux only: counts wake-ups through `/proc`.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "watch"))]
 #[test]
 fn other_files_do_not_wake_a_waiter() {
     limit!();
@@ -461,7 +466,7 @@ fn other_files_do_not_wake_a_waiter() {
 /// The kernel's queue of events overflows, so the kernel reports `IN_Q_OVERFLOW` and all events are
 /// checked.
 // Linux only: fills the inotify queue, whose length `/proc` shows.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "watch"))]
 #[test]
 fn an_overflow_of_the_systems_queue_is_noticed() {
     limit!();
@@ -569,6 +574,7 @@ mod scarce {
 
     /// notify does not report that its thread has ended. (It panics, and the message appears on
     /// standard error.)
+    #[cfg(feature = "watch")]
     #[test]
     fn when_notifys_own_thread_ends_waits_are_polled() {
         limit!();
@@ -621,6 +627,7 @@ mod scarce {
     }
 
     /// The waiter adds the watch after ten seconds, and sleeps from then on.
+    #[cfg(feature = "watch")]
     #[test]
     fn a_watch_that_failed_is_retried_later() {
         limit!();

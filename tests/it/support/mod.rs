@@ -200,16 +200,17 @@ pub(crate) fn watches(pid: u32) -> Vec<Vec<u64>> {
     instances
 }
 
-/// Waits until that process watches the directory. On systems other than Linux this is a pause.
+/// Waits until that process watches the directory. On systems other than Linux, and if flockwork
+/// watches nothing, this is a pause.
 #[track_caller]
 pub(crate) fn until_watching(pid: u32, directory: &Path) {
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", feature = "watch"))]
     eventually(&format!("{} watched", directory.display()), || {
         use std::os::linux::fs::MetadataExt as _;
         let inode = std::fs::metadata(directory).unwrap().st_ino();
         watches(pid).iter().flatten().any(|watched| *watched == inode)
     });
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(all(target_os = "linux", feature = "watch")))]
     {
         let _ = (pid, directory);
         std::thread::sleep(Duration::from_millis(100));
