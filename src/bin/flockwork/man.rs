@@ -111,6 +111,8 @@ fn page(name: &str, page_name: &str, verb: &Command, related: &[&str]) -> std::i
     let titled = verb.clone().mut_args(with_aliases).display_name(page_name.to_string());
     let man = clap_mangen::Man::new(titled)
         .title(page_name.to_uppercase())
+        // Without a date, clap_mangen leaves out the argument, and man takes the next one for it.
+        .date(" ")
         .source(format!("flockwork {}", env!("CARGO_PKG_VERSION")))
         .manual("User Commands");
     man.render_title(&mut page)?;

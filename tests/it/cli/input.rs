@@ -393,6 +393,10 @@ fn the_manual_and_the_completions_know_every_option() {
     ] {
         let words: Vec<_> = verb.split_whitespace().collect();
         let page = run(dir.path(), ["man"].iter().chain(&words)).expect_shown();
+        // The date, the version and the title of the manual are separate arguments.
+        let title = page.lines().find(|line| line.starts_with(".TH ")).unwrap();
+        let version = concat!("\"flockwork ", env!("CARGO_PKG_VERSION"), "\" \"User Commands\"");
+        assert!(title.ends_with(&format!(" 1 \" \" {version}")), "{title}");
         let name = [&["flockwork"], &words[..]].concat().join("-");
         let file = pages.join(format!("{name}.1"));
         assert_eq!(std::fs::read_to_string(&file).unwrap(), page);
