@@ -20,7 +20,9 @@
 //! [`Options`] opens each of these primitives with settings: a label that waiters see, permissions,
 //! a callback during long waits, and more.
 //!
-//! # Example
+//! # Examples
+//!
+//! A [`Lock`] has one holder at a time, and the threads of one process exclude each other as well:
 //!
 //! ```
 //! # let dir = tempfile::tempdir()?;
@@ -31,12 +33,89 @@
 //! let lock = Lock::open(&path)?;
 //! let guard = lock.lock()?; // every other program that locks the path waits
 //!
-//! // The lock is taken now, for other threads of this process as well.
 //! let error = lock.lock_timeout(Duration::from_millis(20)).unwrap_err();
 //! assert!(error.is_timed_out());
 //!
 //! guard.unlock()?; // dropping the guard also releases the lock
 //! assert!(lock.try_lock().is_ok());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! An [`RwLock`] has many readers or one writer:
+//!
+//! ```
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("index.lock");
+//! let index = flockwork::RwLock::open(&path)?;
+//! let readers = (index.read()?, index.read()?);
+//! drop(readers);
+//! let writing = index.write()?;
+//! let reading = writing.downgrade()?; // no other writer gets in between
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A [`Semaphore`] has N permits, and each permit has a slot that no other holder has:
+//!
+//! ```
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("gpus");
+//! let gpus = flockwork::Semaphore::open(&path, 2)?;
+//! let permit = gpus.acquire()?;
+//! assert!(permit.slot() < 2);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! An [`Event`] is set for all waiters, with a payload if needed. This one is set until the server
+//! withdraws it or dies:
+//!
+//! ```
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("server.ready");
+//! let ready = flockwork::Event::open(&path)?;
+//! let announcement = ready.set_while_alive("40123")?;
+//! assert_eq!(ready.wait_payload()?, b"40123"); // in any other program
+//! announcement.withdraw()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A [`Once`] runs its closure in one of all processes, and the others wait until it is done:
+//!
+//! ```
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("tools.unpacked");
+//! # let tools = dir.path().join("tools");
+//! let unpacked = flockwork::Once::open(&path)?;
+//! let by_us = unpacked.call_once(|| std::fs::create_dir(&tools))?;
+//! assert!(by_us && !unpacked.call_once(|| std::fs::create_dir(&tools))?);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A [`SharedFile`] is read, changed and replaced under one lock:
+//!
+//! ```
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("builds");
+//! let log = flockwork::SharedFile::open(&path)?;
+//! log.update(|contents| {
+//!     contents.extend(b"one more build\n");
+//!     std::io::Result::Ok(())
+//! })?;
+//! assert_eq!(log.read_to_string()?, "one more build\n");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A [`Barrier`] lets N participants pass together, and exactly one of them is the leader:
+//!
+//! ```
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("step");
+//! let step = flockwork::Barrier::open(&path, 2)?;
+//! let other = std::thread::spawn({
+//!     let step = step.clone();
+//!     move || step.wait()
+//! });
+//! let passed = step.wait()?; // returns when both have arrived
+//! assert_ne!(passed.is_leader(), other.join().unwrap()?.is_leader());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

@@ -138,8 +138,8 @@ const MAX_CHANGES: u32 = 1000;
 ///   milliseconds.
 /// * macOS, BSD, Windows: no event reports a death. Waiters notice it when they check, every 20 to
 ///   100 milliseconds.
-/// * illumos, network file systems (NFS, SMB, FUSE and others), and every system without the
-///   feature `watch`: waiters poll every 1 to 50 milliseconds.
+/// * illumos and network file systems (NFS, SMB, FUSE and others): waiters poll every 1 to 50
+///   milliseconds. Without the feature `watch` they do so on every system.
 #[derive(Clone)]
 pub struct Barrier {
     inner: Arc<Inner>,
