@@ -72,6 +72,7 @@ enum Pool {
     Flockwork(Semaphore),
 }
 
+#[expect(clippy::large_enum_variant, reason = "only a few values exist")]
 enum Held<'a> {
     Bare(&'a File),
     Flockwork(Permit),

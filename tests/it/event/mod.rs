@@ -724,7 +724,7 @@ mod injected {
     use super::*;
     use crate::support::strace::{NFS, strace};
 
-    const SLOW: &str = "fdatasync:delay_enter=400000:when=1";
+    const SLOW: &str = "fdatasync:delay_enter=4000000:when=1";
 
     #[test]
     fn the_file_of_a_living_setter_is_not_removed() {
