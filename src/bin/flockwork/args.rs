@@ -85,7 +85,8 @@ Exit codes:
   75   timed out, or would have to wait with -n (-E changes this code)
   124  --max-run ended the command
 
-When started under the name `flock`, this program is flock(1), with its options and exit codes.";
+When started under the name `flock` or `sem`, this program is flock(1) or GNU sem, with its options
+and exit codes.";
 
 #[cfg(test)]
 mod tests {

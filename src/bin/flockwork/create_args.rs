@@ -5,7 +5,7 @@ use flockwork::{Access, Options};
 
 use crate::signals;
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct CreateArgs {
     /// Set who may use created files: as the umask says, only this user, also the group, or
     /// everyone
@@ -13,8 +13,9 @@ pub(crate) struct CreateArgs {
     access: AccessLevel,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Default, Clone, Copy, ValueEnum)]
 enum AccessLevel {
+    #[default]
     Umask,
     Private,
     Group,

@@ -38,7 +38,7 @@ pub(crate) fn failure(ancestors: &[&Holder], is_reentrant: bool) -> Failure {
 
 /// The parent of this process, its parent, and so on.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn ancestor_pids() -> Vec<u32> {
+pub(crate) fn ancestor_pids() -> Vec<u32> {
     let mut pids = Vec::new();
     let mut pid = std::os::unix::process::parent_id();
     // A pid that is read twice belongs to another process by now.
@@ -58,11 +58,11 @@ pub(crate) fn parent_of(pid: u32) -> Option<u32> {
 
 /// Other systems show only the parent without a privilege.
 #[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
-fn ancestor_pids() -> Vec<u32> {
+pub(crate) fn ancestor_pids() -> Vec<u32> {
     vec![std::os::unix::process::parent_id()]
 }
 
 #[cfg(not(unix))]
-fn ancestor_pids() -> Vec<u32> {
+pub(crate) fn ancestor_pids() -> Vec<u32> {
     Vec::new()
 }

@@ -1,6 +1,7 @@
 //! The command to run: how it is started, why its start failed, and its exit code.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
@@ -16,6 +17,9 @@ pub(crate) struct Job {
     removed_variable: Option<&'static str>,
     is_shell: bool,
     has_no_input: bool,
+    input: Option<File>,
+    /// The files that get the standard output and the standard error.
+    output: Option<[File; 2]>,
 }
 
 impl Job {
@@ -29,6 +33,8 @@ impl Job {
                 removed_variable: None,
                 is_shell: false,
                 has_no_input: false,
+                input: None,
+                output: None,
             }),
             _ => Err(Failure::new(Exit::CannotRun, "could not run the command: its name is empty")),
         }
@@ -46,7 +52,14 @@ impl Job {
             removed_variable: None,
             is_shell: true,
             has_no_input: false,
+            input: None,
+            output: None,
         }
+    }
+
+    /// The same, run by this shell.
+    pub(crate) fn by_shell(self, shell: impl Into<OsString>) -> Self {
+        Self { program: shell.into(), ..self }
     }
 
     /// The same as a holder's job is described.
@@ -113,6 +126,21 @@ impl Job {
         self
     }
 
+    /// Lets the command read this standard input.
+    pub(crate) fn with_input(self, input: impl Into<File>) -> Self {
+        Self { input: Some(input.into()), ..self }
+    }
+
+    /// Writes the standard output and the standard error of the command to files.
+    pub(crate) fn with_output(self, files: [File; 2]) -> Self {
+        Self { output: Some(files), ..self }
+    }
+
+    /// Lets the command inherit the standard output and the standard error.
+    pub(crate) fn with_inherited_output(self) -> Self {
+        Self { output: None, ..self }
+    }
+
     pub(crate) fn program(&self) -> &OsStr {
         &self.program
     }
@@ -151,6 +179,14 @@ impl Job {
         });
         if self.has_no_input {
             command.stdin(std::process::Stdio::null());
+        }
+        if let Some(Ok(input)) = self.input.as_ref().map(File::try_clone) {
+            command.stdin(input);
+        }
+        if let Some([Ok(out), Ok(err)]) =
+            self.output.as_ref().map(|files| files.each_ref().map(File::try_clone))
+        {
+            command.stdout(out).stderr(err);
         }
         command
     }

@@ -12,6 +12,7 @@ mod limit;
 
 mod args;
 mod as_flock;
+mod as_sem;
 mod color;
 mod command_line;
 mod completions;
@@ -20,6 +21,7 @@ mod deadlock;
 mod duration;
 mod event;
 mod exit;
+mod getopt;
 mod holder_text;
 mod id;
 mod job;
@@ -29,6 +31,8 @@ mod man;
 mod once;
 mod output;
 mod parse;
+#[cfg(all(unix, not(target_os = "solaris")))]
+mod passing;
 mod permits;
 mod progress;
 mod run_args;
@@ -39,6 +43,9 @@ mod usage_error;
 mod wait_args;
 mod wait_text;
 
+use std::ffi::OsString;
+use std::path::Path;
+
 use args::{Cli, Verb};
 use clap::CommandFactory as _;
 use exit::Outcome;
@@ -46,9 +53,10 @@ use parse::Parsed;
 
 fn main() {
     let words: Vec<_> = std::env::args_os().collect();
-    let outcome = match as_flock::name(&words) {
-        Some(name) => Ok(as_flock::run(&name, words)),
-        None => parse::parse(&words).and_then(|parsed| match parsed {
+    let outcome = match program(&words) {
+        Program::Flock => Ok(as_flock::run("flock", words)),
+        Program::Sem => Ok(as_sem::run(&words)),
+        Program::Flockwork => parse::parse(&words).and_then(|parsed| match parsed {
             Parsed::Cli(cli) => run(cli),
             Parsed::Shown(exit) => Ok(exit),
         }),
@@ -60,6 +68,27 @@ fn main() {
     std::process::exit(exit.code())
 }
 
+/// The program whose command line this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Program {
+    Flock,
+    Sem,
+    Flockwork,
+}
+
+/// The program, by the name under which this one was started.
+pub(crate) fn program(words: &[OsString]) -> Program {
+    let name = words.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
+    let is = |program: &str| {
+        name == program || name.eq_ignore_ascii_case(format!("{program}.exe").as_str())
+    };
+    match () {
+        () if is("flock") => Program::Flock,
+        () if is("sem") => Program::Sem,
+        () => Program::Flockwork,
+    }
+}
+
 fn run(cli: Cli) -> Outcome {
     match cli.verb {
         Verb::Lock(lock) => lock::run(&lock),
@@ -69,5 +98,31 @@ fn run(cli: Cli) -> Outcome {
         Verb::Status(status) => status::run(&status),
         Verb::Completions(completions) => completions::run(&completions, &mut Cli::command()),
         Verb::Man(arguments) => man::run(&arguments, Cli::command()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_name_decides() {
+        limit!();
+        for (word, expected) in [
+            ("flock", Program::Flock),
+            ("/usr/bin/flock", Program::Flock),
+            ("./flock.exe", Program::Flock),
+            ("FLOCK.EXE", Program::Flock),
+            ("sem", Program::Sem),
+            ("/usr/bin/sem", Program::Sem),
+            ("Sem.exe", Program::Sem),
+            ("flockwork", Program::Flockwork),
+            ("flock/flockwork", Program::Flockwork),
+            ("Flock", Program::Flockwork),
+            ("", Program::Flockwork),
+        ] {
+            assert_eq!(program(&[word.into()]), expected, "{word}");
+        }
+        assert_eq!(program(&[]), Program::Flockwork);
     }
 }

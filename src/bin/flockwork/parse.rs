@@ -11,7 +11,7 @@ use crate::color::ColorArgs;
 use crate::exit::{Exit, Failure};
 use crate::holder_text::HeldJob;
 use crate::output;
-use crate::{as_flock, color, command_line, event, lock, once, sem, usage_error};
+use crate::{Program, as_flock, as_sem, color, command_line, event, lock, once, sem, usage_error};
 
 /// The result of parsing a command line.
 pub(crate) enum Parsed {
@@ -102,11 +102,12 @@ fn parse_in_order(words: &[OsString]) -> Result<Parsed, Failure> {
 /// The job in the command line of a flockwork or flock(1). `None` if these words are neither, or
 /// run no job.
 pub(crate) fn job(words: &[OsString]) -> Option<HeldJob> {
-    let name = Path::new(words.first()?).file_name()?;
-    if name == "flock" {
-        return as_flock::job(words);
+    match crate::program(words) {
+        Program::Flock => return as_flock::job(words),
+        Program::Sem => return as_sem::job(words),
+        Program::Flockwork => {}
     }
-    if name != "flockwork" {
+    if Path::new(words.first()?).file_name()? != "flockwork" {
         return None;
     }
     let job = match verb_in(words)? {

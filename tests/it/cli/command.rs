@@ -39,6 +39,12 @@ impl Ran {
         self
     }
 
+    #[track_caller]
+    pub(crate) fn expect_code(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        self
+    }
+
     /// Asserts that the standard error is an error, perhaps with a hint, and contains `expected`.
     /// In `expected`, "; " separates the two.
     #[track_caller]

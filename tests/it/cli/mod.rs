@@ -5,6 +5,9 @@ mod everywhere;
 // Linux only: compares with flock(1), and uses sh.
 #[cfg(target_os = "linux")]
 mod as_flock;
+// Linux only: the jobs are lines of shell.
+#[cfg(target_os = "linux")]
+mod as_sem;
 // Linux only: the jobs are shell scripts. `everywhere` tests the same on other systems.
 #[cfg(target_os = "linux")]
 pub(crate) mod command;

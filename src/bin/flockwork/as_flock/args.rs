@@ -5,9 +5,10 @@ use std::ffi::OsString;
 use lexopt::{Arg, Parser};
 
 use crate::exit::Failure;
+use crate::getopt::Match;
 
 use super::numbers;
-use super::options::{self, Match, Opt};
+use super::options::{self, Opt};
 use super::request::{JobSource, LockTarget, Mode, Range, Request, Wait};
 
 #[derive(Debug, PartialEq, Eq)]

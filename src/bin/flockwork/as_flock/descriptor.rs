@@ -22,6 +22,8 @@ use super::request::{Mode, Range};
 use super::timeout::{self, reason};
 use super::unix::{self, failed, flock, retry_eintr};
 use crate::exit::{Exit, Failure};
+#[cfg(not(target_os = "solaris"))]
+use crate::passing;
 
 /// The first argument of a helper process.
 const HELPER: &str = "--as-helper-of-flock";
@@ -153,28 +155,12 @@ impl InheritedDescriptor {
 #[cfg(not(target_os = "solaris"))]
 fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
     use std::os::fd::AsRawFd as _;
-
-    use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
-    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
     let (sender, receiver) = UnixStream::pair()?;
     if [sender.as_raw_fd(), receiver.as_raw_fd()].contains(&number) {
         return Err(Errno::BADF.into()); // the number was closed before
     }
-    let (message, numbers) = ([io::IoSlice::new(b".")], [number]);
-    let rights = [ControlMessage::ScmRights(&numbers)];
-    sendmsg::<UnixAddr>(sender.as_raw_fd(), &message, &rights, MsgFlags::empty(), None)?;
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0];
-    recvmsg(&receiver, &mut [io::IoSliceMut::new(&mut byte)], &mut control, RecvFlags::empty())?;
-    let mut messages = control.drain();
-    let duplicate = messages.find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut files) => files.next(),
-        _ => None,
-    });
-    let duplicate = duplicate.ok_or_else(|| io::Error::from(Errno::MFILE))?;
-    rustix::io::fcntl_setfd(&duplicate, rustix::io::FdFlags::CLOEXEC)?;
-    Ok(duplicate)
+    passing::send(&sender, number)?;
+    passing::receive(&receiver)
 }
 
 /// Solaris has no flock(2).

@@ -20,7 +20,7 @@ mod non_unix;
 #[cfg(unix)]
 mod unix;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::Instant;
 
@@ -42,13 +42,6 @@ use unix::Target;
 enum Attempt {
     Acquired,
     WouldBlock,
-}
-
-/// The name in messages, if this program was started as `flock`.
-pub(crate) fn name(words: &[OsString]) -> Option<String> {
-    let file = Path::new(words.first()?).file_name()?;
-    let is_flock = file == "flock" || file.eq_ignore_ascii_case(OsStr::new("flock.exe"));
-    is_flock.then(|| "flock".to_string())
 }
 
 /// The job in a command line of flock(1), if there is one.
@@ -207,27 +200,4 @@ fn replace_process(job: &Job) -> Failure {
 #[cfg(not(unix))]
 fn replace_process(_job: &Job) -> Failure {
     unreachable!("a command is always started on this system")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_file_name_decides() {
-        limit!();
-        for (word, is_flock) in [
-            ("flock", true),
-            ("/usr/bin/flock", true),
-            ("./flock.exe", true),
-            ("FLOCK.EXE", true),
-            ("flockwork", false),
-            ("flock/flockwork", false),
-            ("Flock", false),
-            ("", false),
-        ] {
-            assert_eq!(name(&[word.into()]).is_some(), is_flock, "{word}");
-        }
-        assert!(name(&[]).is_none());
-    }
 }

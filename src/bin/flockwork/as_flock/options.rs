@@ -1,5 +1,7 @@
 //! The options of flock(1), with their letters, long names and abbreviations (`getopt_long(3)`).
 
+use crate::getopt::{self, Match};
+
 /// An option, in any of its spellings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Opt {
@@ -75,29 +77,19 @@ const LONG_OF_2_38: [(&str, Opt); 14] = [
 const LONG_OF_2_43: [(&str, Opt); 4] =
     [("fcntl", Opt::Fcntl), ("start", Opt::Start), ("length", Opt::Length), ("fd", Opt::Fd)];
 
-pub(super) enum Match {
-    One(&'static str, Opt),
-    None,
-    Several(Vec<&'static str>),
-}
-
 /// Finds an option by its name or by an unambiguous abbreviation.
-pub(super) fn find(name: &str, has_descriptor: bool) -> Match {
+pub(super) fn find(name: &str, has_descriptor: bool) -> Match<Opt> {
     if has_descriptor && name == "command" {
         return Match::One("command", Opt::Command);
     }
-    let known = || LONG_OF_2_38.iter().chain(&LONG_OF_2_43);
-    if let Some((full, option)) = known().find(|(full, _)| *full == name) {
-        return Match::One(full, *option);
+    let newer = getopt::find(&LONG_OF_2_43, name);
+    match getopt::find(&LONG_OF_2_38, name) {
+        // An abbreviation of an older option is not its full name.
+        Match::One(full, option) if full == name => Match::One(full, option),
+        _ if matches!(&newer, Match::One(full, _) if *full == name) => newer,
+        Match::None => newer,
+        older => older,
     }
-    for table in [&LONG_OF_2_38[..], &LONG_OF_2_43[..]] {
-        let mut matching = table.iter().filter(|(full, _)| full.starts_with(name));
-        let Some((first, option)) = matching.next() else { continue };
-        let others = matching.filter(|(_, other)| other != option).map(|(full, _)| *full);
-        let names: Vec<_> = std::iter::once(*first).chain(others).collect();
-        return if names.len() == 1 { Match::One(first, *option) } else { Match::Several(names) };
-    }
-    Match::None
 }
 
 /// The full name of an abbreviated option.

@@ -1,8 +1,9 @@
 //! `flockwork sem --bg`: starts this program again, which waits for the permit and the command. It
 //! writes a byte to a socket pair when the command runs, and ends if the starter ends before that.
 
+use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::sync::Arc;
@@ -10,34 +11,54 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::exit::{Exit, Failure, Outcome, print_error};
 use crate::job::{Job, exit_of};
+use crate::passing;
 
 /// The variable with the pid of the process that waits until the command runs. The command does not
 /// inherit it.
 pub(super) const STARTER: &str = "FLOCKWORK_STARTER";
 
 /// Whether this process was started by `start`.
-pub(super) fn is_started() -> bool {
+pub(crate) fn is_started() -> bool {
     std::env::var_os(STARTER).is_some()
 }
 
-/// Starts the process with the same command line, and waits until it has started the command.
-pub(super) fn start(job: &Job, is_quiet: bool) -> Outcome {
+/// The command line of the process in the background.
+pub(crate) struct CommandLine<'a> {
+    pub(crate) program: &'a str,
+    pub(crate) words: Vec<OsString>,
+    /// Whether the command reads the standard input of this process.
+    pub(crate) passes_input: bool,
+}
+
+impl CommandLine<'_> {
+    /// That of this process, which gives the command an empty input.
+    pub(super) fn own() -> Self {
+        let words = std::env::args_os().skip(1).collect();
+        Self { program: "flockwork", words, passes_input: false }
+    }
+}
+
+/// Starts the process, and waits until it has started the command.
+pub(crate) fn start(job: &Job, line: CommandLine<'_>, warns: bool) -> Outcome {
     let failed = |error: std::io::Error| {
         let name = job.program().to_string_lossy();
         Failure::new(Exit::System, format!("could not run `{name}` in the background: {error}"))
     };
-    if !is_quiet && is_pipe() {
+    if warns && is_pipe() {
         print_error("the command does not read the pipe: --bg gives it an empty standard input");
     }
     let (mut socket, child_socket) = UnixStream::pair().map_err(failed)?;
     let program = std::env::current_exe().map_err(failed)?;
     let mut command = Command::new(program);
     // The file of this program may be named `flock`, under which it would be flock(1).
-    std::os::unix::process::CommandExt::arg0(&mut command, "flockwork");
-    command.args(std::env::args_os().skip(1));
+    std::os::unix::process::CommandExt::arg0(&mut command, line.program);
+    command.args(line.words);
     command.env(STARTER, std::process::id().to_string());
     let mut child = command.stdin(OwnedFd::from(child_socket)).spawn().map_err(failed)?;
     drop(command); // closes this process's copy of the child's socket
+    if line.passes_input {
+        passing::send(&socket, std::io::stdin().as_raw_fd()).map_err(failed)?;
+    }
     match socket.read(&mut [0]) {
         Ok(1) => Ok(Exit::Success),
         _ => child.wait().map(exit_of).map_err(failed),
@@ -54,13 +75,15 @@ fn is_pipe() -> bool {
 
 /// The process that started this one, connected by the standard input.
 pub(super) struct Starter {
+    /// The standard input of the starter, if the command reads that.
+    pub(super) input: Option<OwnedFd>,
     socket: UnixStream,
     has_started: Arc<AtomicBool>,
 }
 
 impl Starter {
     /// Returns `None` if this process was not started by `--bg`.
-    pub(super) fn watch() -> Result<Option<Self>, Failure> {
+    pub(super) fn watch(passes_input: bool) -> Result<Option<Self>, Failure> {
         if !is_started() {
             return Ok(None);
         }
@@ -72,6 +95,8 @@ impl Starter {
         };
         let socket = std::io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
         let socket = UnixStream::from(socket);
+        let input =
+            if passes_input { Some(passing::receive(&socket).map_err(failed)?) } else { None };
         let mut reader = socket.try_clone().map_err(failed)?;
         let has_started = Arc::new(AtomicBool::new(false));
         let shared = Arc::clone(&has_started);
@@ -85,7 +110,7 @@ impl Starter {
             .name("flockwork-starter".into())
             .spawn(watch)
             .map_err(failed)?;
-        Ok(Some(Self { socket, has_started }))
+        Ok(Some(Self { input, socket, has_started }))
     }
 
     pub(super) fn notify(mut self) {

@@ -17,7 +17,7 @@ use crate::wait_args::{Limit, WaitArgs};
 const POLL_INTERVALS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
 /// Waits, and then counts the failed jobs of the group.
-pub(super) fn run(wait: &WaitArgs, path: &Path, subject: &str, group: &Group) -> Outcome {
+pub(crate) fn run(wait: &WaitArgs, path: &Path, subject: &str, group: &Group) -> Outcome {
     if !path.try_exists().unwrap_or(true) {
         return Ok(Exit::Success); // the semaphore was never used
     }

@@ -1,18 +1,19 @@
 //! `flockwork sem`: runs a command while holding permits of a semaphore.
 
 #[cfg(unix)]
-mod background;
+pub(crate) mod background;
 #[cfg(not(unix))]
 #[path = "background_non_unix.rs"]
-mod background;
-mod drain;
-mod group;
+pub(crate) mod background;
+pub(crate) mod drain;
+pub(crate) mod group;
 mod jobs;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use background::Starter;
 use clap::Args;
 use group::Group;
 use jobs::Registration;
@@ -56,7 +57,7 @@ pub(crate) struct SemArgs {
         value_parser = crate::permits::parse,
         allow_hyphen_values = true
     )]
-    jobs: Option<PermitCount>,
+    pub(crate) jobs: Option<PermitCount>,
 
     /// Use the semaphore NAME of this user, which is the same in cron, sudo and ssh
     #[arg(long, visible_aliases = ["semaphore-name", "semaphorename"], value_name = "NAME")]
@@ -71,51 +72,51 @@ pub(crate) struct SemArgs {
         value_parser = clap::value_parser!(u32).range(1..),
         allow_negative_numbers = true
     )]
-    permits: u32,
+    pub(crate) permits: u32,
 
     #[command(flatten)]
-    wait: WaitArgs,
+    pub(crate) wait: WaitArgs,
 
     /// Wait for the command and exit with its code (the default)
     #[arg(long)]
-    fg: bool,
+    pub(crate) fg: bool,
 
     /// Return as soon as the command has started; --wait reports whether it fails
     #[arg(long, conflicts_with = "fg")]
-    bg: bool,
+    pub(crate) bg: bool,
 
     /// Wait until the jobs that now hold or request permits have ended, and exit with the number of
     /// --bg jobs of this session that failed (at most 101)
     #[arg(long = "wait", conflicts_with_all = ["bg", "fg", "resize"])]
-    drain: bool,
+    pub(crate) drain: bool,
 
     /// With --bg, put the job into the group NAME; with --wait, count its failed jobs instead of
     /// those of this session
     #[arg(long, value_name = "NAME", conflicts_with_all = ["fg", "resize"])]
-    group: Option<OsString>,
+    pub(crate) group: Option<OsString>,
 
     /// Change the stored number of permits to that of -j; 0 pauses the semaphore: commands that run
     /// continue, and none starts until the number is changed again
     #[arg(long, requires = "jobs")]
-    resize: bool,
+    pub(crate) resize: bool,
 
     /// If an ancestor of this process holds all permits, run the command without acquiring more
     #[arg(long)]
-    reentrant: bool,
+    pub(crate) reentrant: bool,
 
     /// Show TEXT to waiters and in `flockwork status`
     #[arg(long, value_name = "TEXT")]
-    label: Option<OsString>,
+    pub(crate) label: Option<OsString>,
 
     #[command(flatten)]
-    create: CreateArgs,
+    pub(crate) create: CreateArgs,
 
     /// Do not let the command inherit the permit, so that only flockwork holds it
     #[arg(short = 'o', long)]
-    close: bool,
+    pub(crate) close: bool,
 
     #[command(flatten)]
-    run: RunArgs,
+    pub(crate) run: RunArgs,
 
     /// The semaphore's directory, which is created if it is missing (omit it with --id), and the
     /// command to run
@@ -173,15 +174,30 @@ pub(crate) fn run(arguments: &SemArgs) -> Outcome {
     };
     let group = if arguments.bg { Some(Group::of(arguments.group.as_deref())?) } else { None };
     if arguments.bg && !background::is_started() {
-        return background::start(&job, arguments.wait.quiet);
+        let warns = !arguments.wait.quiet;
+        return background::start(&job, background::CommandLine::own(), warns);
     }
+    run_job(arguments, &path, job, group.as_ref(), false, || ())
+}
+
+/// Waits for the permits and runs the job, in this process or in one that was started for it. The
+/// latter reads the input of its starter, or none. `at_end` is called before the permits are
+/// released.
+pub(crate) fn run_job(
+    arguments: &SemArgs,
+    path: &Path,
+    mut job: Job,
+    group: Option<&Group>,
+    reads_input: bool,
+    at_end: impl FnOnce(),
+) -> Outcome {
     let signals = Signals::install()?.max_run(arguments.run.max_run);
-    let background = if arguments.bg { background::Starter::watch()? } else { None };
+    let mut starter = if arguments.bg { Starter::watch(reads_input)? } else { None };
     let wait = &arguments.wait;
-    let progress = wait.progress(&subject(arguments, &path)).after(DELAY);
+    let progress = wait.progress(&subject(arguments, path)).after(DELAY);
     let options = progress.attach(holder_options(arguments));
-    let semaphore = open(arguments, &path, &options)?;
-    let registration = register(arguments, &path, group.as_ref());
+    let semaphore = open(arguments, path, &options)?;
+    let registration = register(arguments, path, group);
     let permit = match acquire(arguments, &progress, &semaphore) {
         Err(failure) if arguments.reentrant && failure.is_reentrant() => None,
         acquired => Some(acquired?),
@@ -189,13 +205,16 @@ pub(crate) fn run(arguments: &SemArgs) -> Outcome {
     if let Some(name) = &arguments.id {
         id::protect(name);
     }
-    let mut job = job;
     if let Some(permit) = &permit {
         let slots: Vec<_> = permit.slots().iter().map(ToString::to_string).collect();
         job = job.with_environment(SLOT, slots.join(","));
     }
-    if background.is_some() {
-        job = job.without_input().without_environment(background::STARTER);
+    if let Some(starter) = &mut starter {
+        job = job.without_environment(background::STARTER);
+        job = match starter.input.take() {
+            Some(input) => job.with_input(input),
+            None => job.without_input(),
+        };
     }
     if let Some(registration) = &registration {
         registration.starts();
@@ -203,11 +222,12 @@ pub(crate) fn run(arguments: &SemArgs) -> Outcome {
     let mut is_started = false;
     let ended = signals.start(&job).and_then(|child| {
         is_started = true;
-        if let Some(starter) = background {
+        if let Some(starter) = starter {
             starter.notify();
         }
         signals.finish(child)
     });
+    at_end();
     let released = permit.map_or(Ok(()), Permit::release);
     if let Some(registration) = registration {
         let exit = ended.as_ref().map_or_else(|failure| failure.exit, |exit| *exit);
