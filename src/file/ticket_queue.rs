@@ -56,8 +56,8 @@ struct Opened {
     files: Option<(Arc<Files>, FileId)>,
     /// The place that this handle had last.
     place: usize,
-    /// The lock of a place.
-    lock: Option<(usize, Arc<File>)>,
+    /// The lock of a place, unless a thread is claiming that place.
+    lock: Option<(usize, File)>,
     /// How often a waiter of this handle has joined.
     joined: u32,
 }
@@ -450,12 +450,13 @@ impl TicketQueue {
     /// The FIFO of that place, if no process has it open, neither a waiter at the place nor one
     /// behind it.
     fn claim_place(&self, files: &Files, place: usize) -> io::Result<Option<HeldFifo>> {
-        let lock = self.claim_lock(files, place)?;
+        let lock = self.take_claim_lock(files, place)?;
         if !sys::try_lock(&lock, Mode::Exclusive)? {
             return Ok(None);
         }
         let claimed = self.claim_locked(files, place);
         sys::unlock(&lock)?;
+        self.opened.lock().lock = Some((place, lock));
         claimed
     }
 
@@ -478,15 +479,13 @@ impl TicketQueue {
     }
 
     /// The lock under which a place is claimed, and the number of a dead waiter cleared. That of
-    /// the last place stays open.
-    fn claim_lock(&self, files: &Files, place: usize) -> io::Result<Arc<File>> {
-        let mut opened = self.opened.lock();
-        if let Some((_, lock)) = opened.lock.as_ref().filter(|(known, _)| *known == place) {
-            return Ok(Arc::clone(lock));
+    /// the last place stays open. It is taken out while it is locked: the threads of a process
+    /// would not exclude each other through one open file, and two could claim the same place.
+    fn take_claim_lock(&self, files: &Files, place: usize) -> io::Result<File> {
+        match self.opened.lock().lock.take_if(|(known, _)| *known == place) {
+            Some((_, lock)) => Ok(lock),
+            None => files.open_claim_lock(place, self.creation),
         }
-        let lock = Arc::new(files.open_claim_lock(place, self.creation)?);
-        opened.lock = Some((place, Arc::clone(&lock)));
-        Ok(lock)
     }
 }
 
@@ -622,6 +621,37 @@ impl Drop for Ticket {
             if Table::read(file).is_ok_and(is_last) {
                 let _ = sys::write_at(file, &latest, LEFT);
             }
+        }
+    }
+}
+
+// Only Linux has this queue.
+#[cfg(all(test, any(target_os = "linux", target_os = "android")))]
+mod tests {
+    use std::collections::HashSet;
+    use std::sync::Barrier;
+    use std::thread;
+
+    use super::*;
+    use crate::Access;
+
+    #[test]
+    fn threads_that_share_a_handle_claim_different_places() {
+        limit!();
+        let dir = tempfile::tempdir().unwrap();
+        let queue = TicketQueue::new(dir.path().join("queue").into(), Access::default().into());
+        let start = Barrier::new(4);
+        let join = || {
+            start.wait();
+            queue.join(None).unwrap()
+        };
+        for _ in 0..1000 {
+            let tickets: Vec<_> = thread::scope(|scope| {
+                let threads: Vec<_> = (0..4).map(|_| scope.spawn(join)).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            let places: HashSet<_> = tickets.iter().map(|ticket| ticket.place).collect();
+            assert_eq!(places.len(), tickets.len());
         }
     }
 }
