@@ -167,6 +167,24 @@ fn a_killed_background_job_is_a_failure_and_no_hang() {
 }
 
 #[test]
+fn sem_wait_ignores_files_of_other_programs_among_the_jobs() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), ["sem", "s", "true"]).expect(0, "");
+    let jobs = dir.path().join("s/jobs");
+    std::fs::create_dir(jobs.join("x@1")).unwrap();
+    std::fs::write(jobs.join("n-g@1.x"), "junk").unwrap();
+    std::fs::write(jobs.join("junk"), "").unwrap();
+    std::os::unix::fs::symlink("junk", jobs.join("link@1")).unwrap();
+    run(dir.path(), ["sem", "--wait", "--group", "g", "s"]).expect(0, "");
+    run(dir.path(), ["sem", "--bg", "--group", "g", "s", "true"]).expect(0, "");
+    std::fs::remove_dir_all(&jobs).unwrap();
+    std::os::unix::fs::symlink(dir.path(), &jobs).unwrap();
+    run(dir.path(), ["sem", "s", "echo", "ran"]).expect(0, "ran\n");
+    run(dir.path(), ["sem", "--wait", "s"]).expect(0, "");
+}
+
+#[test]
 fn bg_warns_that_it_does_not_read_a_pipe() {
     limit!();
     let dir = tempfile::tempdir().unwrap();

@@ -118,8 +118,8 @@ impl Drop for Registration {
 /// The files of all jobs.
 pub(crate) fn list(semaphore: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory(semaphore)).into_iter().flatten().flatten();
-    let is_job = |path: &PathBuf| group_of(path).is_some();
-    entries.map(|entry| entry.path()).filter(is_job).collect()
+    let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+    files.map(|entry| entry.path()).filter(|path| group_of(path).is_some()).collect()
 }
 
 /// The group in the name of a file, which is empty for a job in the foreground.
