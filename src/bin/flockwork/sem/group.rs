@@ -50,7 +50,8 @@ impl Group {
 /// The session, with all that distinguishes it from earlier ones of the same number.
 #[cfg(unix)]
 fn session() -> String {
-    let session = rustix::process::getsid(None).map_or(0, |pid| pid.as_raw_nonzero().get());
+    // It is 0 in a container whose session began outside, which rustix takes for a fault.
+    let session = nix::unistd::getsid(None).map_or(0, nix::unistd::Pid::as_raw);
     let boot = read("/proc/sys/kernel/random/boot_id");
     let boot = boot.split('-').next().unwrap_or_default();
     let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
