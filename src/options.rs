@@ -123,7 +123,8 @@ impl Options {
     ///
     /// With `false`, a call that would create one returns an error of kind
     /// [`NotFound`](crate::ErrorKind::NotFound) instead, at opening or later. So a mistyped path,
-    /// or a directory that is not mounted, is an error.
+    /// or a directory that is not mounted, is an error. No setting creates files without their
+    /// directories: a program that wants that checks first whether the directory exists.
     ///
     /// * [`Lock`](crate::Lock), [`RwLock`](crate::RwLock): opening and acquiring need the lock
     ///   file, and for an `RwLock` also `P.gate`.
@@ -219,12 +220,17 @@ impl Options {
     /// called as soon as the call has to wait, and with an `every` of [`Duration::MAX`] only once.
     /// An `every` of less than a millisecond counts as one millisecond.
     ///
+    /// Some calls wait for a moment although no process excludes them: the readers of an
+    /// [`RwLock`](crate::RwLock) or a [`SharedFile`](crate::SharedFile) pass its turnstile one
+    /// after the other. An `after` of some 100 milliseconds leaves such waits out.
+    ///
     /// ```
     /// use std::time::Duration;
     /// use flockwork::Options;
     ///
-    /// // Says once, and at once, what the program waits for.
-    /// let options = Options::new().on_wait(Duration::ZERO, Duration::MAX, |waiting| {
+    /// // Prints once what the program waits for.
+    /// let after = Duration::from_millis(100);
+    /// let options = Options::new().on_wait(after, Duration::MAX, |waiting| {
     ///     eprintln!("Blocking waiting for file lock on {}", waiting.path().display());
     /// });
     /// # let _ = options;
@@ -318,8 +324,8 @@ impl Options {
     ///
     /// Every program that any thread starts while the guard is alive inherits the lock, and so does
     /// every program that those start, unless they close it. Releasing or dropping the guard gives
-    /// up only this process's share. Waiters for a [`Semaphore`](crate::Semaphore) notice the end
-    /// of the last program within a second, which is later than they notice a release. The setting
+    /// up only this process's share. Waiters notice the end of the last program as they notice the
+    /// death of a holder. The programs have no guard and hold the lock until they end. The setting
     /// applies to a [`Once`](crate::Once) and the guards of a [`SharedFile`](crate::SharedFile)
     /// too. An event [announced](crate::Event::set_while_alive) with it stays set if this process
     /// is killed while such a program runs; dropping the announcement clears it all the same.
@@ -457,7 +463,11 @@ impl fmt::Debug for Options {
 
 /// A wait in progress, which [`Options::on_wait`] passes to its callback.
 ///
-/// Its [`Display`](fmt::Display) text says what is waited for, for how long, and who holds it.
+/// Its [`Display`](fmt::Display) text names the path, the time so far and the first holder:
+///
+/// ```text
+/// waiting for `a.lock` for 1.0 s (held by "nightly build", process 4242 (make all), for 3.2 s)
+/// ```
 #[derive(Debug)]
 pub struct Waiting {
     path: Arc<Path>,
