@@ -18,7 +18,8 @@ use crate::fork_safe::ForkSafe;
 ///
 /// Clones are the same token, and one token may serve any number of handles. A token stays
 /// cancelled: later waits of its handles fail immediately, even if they would not have to wait.
-/// The `try_` forms ignore it, and so do locks that are held already.
+/// The `try_` forms ignore it, and so do locks that are held already. Work that the program does
+/// under a lock can check [`is_cancelled`](Self::is_cancelled).
 ///
 /// # Examples
 ///

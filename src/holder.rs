@@ -17,6 +17,10 @@ use crate::sys::{self, Numbering, Owner, Process};
 /// The command line, label and host name come from other processes and are not trustworthy. Control
 /// characters in them are escaped, so they can be printed on a terminal.
 ///
+/// The [`Display`](fmt::Display) text contains what is known, such as `"nightly build", process
+/// 4242 (make all), for 3.2 s`. The alternate form (`{:#}`) shows only the process, as in `process
+/// 4242 (make all)`.
+///
 /// # Examples
 ///
 /// ```

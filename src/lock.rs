@@ -24,7 +24,7 @@ use crate::wait::{Acquire, CheckSampler, Limit, Outcome, QueuedWaiter, WaitHooks
 /// across all of their processes and threads. The contents of the file are never touched.
 ///
 /// When a holder dies, even by SIGKILL, the kernel releases the lock and the next waiter acquires
-/// it. There is no stale lock file to remove.
+/// it. There is no stale lock file to remove. A holder that is stopped (SIGSTOP) keeps the lock.
 ///
 /// A `Lock` is a cheap handle that keeps one descriptor open. Clone it, share it between threads
 /// and keep it: threads exclude each other through one handle just as they do through several. The

@@ -32,6 +32,10 @@ use crate::wait::Limit;
 /// removing the file makes it undone. While a process runs the closure it holds a [`Lock`] on the
 /// path with `.flock` appended. That lock file stays.
 ///
+/// The closure may create the file itself, as its last step. So the file can be the result of the
+/// work, such as a download that is renamed to the path when it is complete: see
+/// [`recipes`](crate::_documentation::recipes).
+///
 /// A `Once` is a cheap handle: clone it, share it between threads, and keep it for later use. A
 /// call from within its own closure deadlocks.
 ///
@@ -226,8 +230,12 @@ impl Once {
     /// Runs the future that `f` returns if the action is not done, asynchronously.
     ///
     /// The future follows the [rules of all futures](crate#futures). If it is dropped while the
-    /// future of `f` runs, the action is not done. Otherwise it works as
-    /// [`call_once`](Self::call_once) does.
+    /// future of `f` runs, that future is dropped too, and the action is not done. Otherwise it
+    /// works as [`call_once`](Self::call_once) does.
+    ///
+    /// To let the work go on when its caller gives up, spawn the whole call as a task. Do not spawn
+    /// the work within `f`: if the call is then dropped, the next caller runs its closure beside
+    /// it.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;

@@ -32,7 +32,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// [`source()`](std::error::Error::source) returns `None`, since the text already contains the
 /// system's error: use [`io_error`](Self::io_error).
 ///
-/// An error converts into a [`std::io::Error`] of the nearest kind.
+/// An error converts into a [`std::io::Error`] of the nearest kind. A `main` that returns an error
+/// prints its `Debug` form, without the advice.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;

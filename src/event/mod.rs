@@ -281,7 +281,8 @@ impl Event {
     /// only stopped (SIGSTOP) keeps the event set.
     ///
     /// Any other setting of the event is replaced, also one that another living process announced:
-    /// the last call counts. Others may change an announced event too:
+    /// the last call counts. A server of which only one may run acquires a [`Lock`](crate::Lock)
+    /// first. Other calls change an announced event too:
     ///
     /// * [`set`](Self::set) and [`set_new`](Self::set_new) change nothing while it is set. The
     ///   event is still cleared when the process that announced it ends.
@@ -292,6 +293,9 @@ impl Event {
     /// has died stays until a call sets or clears the event, or tries to consume it. So a shell
     /// script cannot use `test -e` for an announced event. [`inspect`](crate::inspect()) returns
     /// the process that announced it as the holder of the path (not on Windows).
+    ///
+    /// The modification time of the file, which is in the year 2004, marks an announcement. A
+    /// program that touches the file or writes to it makes it a setting that stays.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
