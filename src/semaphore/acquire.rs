@@ -271,9 +271,10 @@ impl QueuedAcquire {
             }
         }
         if semaphore.can_be_ordered() {
+            let check_interval = semaphore.wake_strategy.backstop;
             self.stage = Stage::Ordered(Ordered {
-                wait: OrderedWait::new(Arc::clone(&semaphore.line)),
-                check: OwnCheck::new(semaphore.wake_strategy.backstop),
+                wait: OrderedWait::new(Arc::clone(&semaphore.line), check_interval),
+                check: OwnCheck::new(check_interval),
             });
             return Ok(None);
         }

@@ -63,6 +63,11 @@ pub(crate) struct EventLoop {
     start: Instant,
 }
 
+fn next_thorough(now: Instant, backstop: Duration) -> Instant {
+    let interval = THOROUGH_CHECK_INTERVAL.max(backstop);
+    now.checked_add(interval).unwrap_or(now + THOROUGH_CHECK_INTERVAL)
+}
+
 impl EventLoop {
     /// The first `poll` checks, and subscribes if that fails, unless [`subscribe`](Self::subscribe)
     /// was called.
@@ -83,7 +88,7 @@ impl EventLoop {
             backstop,
             after_close: None,
             next: None,
-            thorough_at: start + THOROUGH_CHECK_INTERVAL.max(sys::BACKSTOP),
+            thorough_at: next_thorough(start, backstop),
             retry_watch_at: start + WATCH_RETRY_INTERVAL,
             start,
         }
@@ -130,7 +135,7 @@ impl EventLoop {
             }
             let thorough = self.thorough_at <= now;
             if thorough {
-                self.thorough_at = now + THOROUGH_CHECK_INTERVAL;
+                self.thorough_at = next_thorough(now, self.backstop);
             }
             let (relies, in_kernel) = match check(thorough) {
                 Ok(Check::Ready(value)) => return Poll::Ready(Ok(value)),

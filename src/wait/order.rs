@@ -48,6 +48,7 @@ pub(crate) struct OrderedWait<O: Order> {
     order: Arc<O>,
     stage: Stage<O::Ticket>,
     sources: Vec<Arc<WatchedFifo>>,
+    check_interval: Duration,
 }
 
 enum Stage<T> {
@@ -59,8 +60,10 @@ enum Stage<T> {
 impl<O: Order> Unpin for OrderedWait<O> {}
 
 impl<O: Order> OrderedWait<O> {
-    pub(crate) fn new(order: Arc<O>) -> Self {
-        Self { order, stage: Stage::New, sources: Vec::new() }
+    /// `check_interval`: for tests, how often to check what no FIFO reports.
+    pub(crate) fn new(order: Arc<O>, check_interval: Option<Duration>) -> Self {
+        let check_interval = check_interval.unwrap_or(CHECK_INTERVAL);
+        Self { order, stage: Stage::New, sources: Vec::new(), check_interval }
     }
 
     /// Polled again when a source reports something, or at `next_tick`.
@@ -69,7 +72,7 @@ impl<O: Order> OrderedWait<O> {
         let (mut ticket, failures, mut thorough_at) =
             match std::mem::replace(&mut self.stage, Stage::Done) {
                 Stage::New => match self.order.join() {
-                    Some(ticket) => (ticket, 0, now + CHECK_INTERVAL),
+                    Some(ticket) => (ticket, 0, self.next_check(now)),
                     None => return Poll::Ready(Turn::Unordered),
                 },
                 Stage::Queued { ticket, failures, thorough_at, .. } => {
@@ -79,7 +82,7 @@ impl<O: Order> OrderedWait<O> {
             };
         let thorough = thorough_at <= now;
         if thorough {
-            thorough_at = now + CHECK_INTERVAL;
+            thorough_at = self.next_check(now);
         }
         self.sources.clear();
         let (failures, check_at) = match self.order.ahead(&mut ticket, thorough) {
@@ -95,6 +98,10 @@ impl<O: Order> OrderedWait<O> {
         };
         self.stage = Stage::Queued { ticket, failures, check_at, thorough_at };
         Poll::Pending
+    }
+
+    fn next_check(&self, now: Instant) -> Instant {
+        now.checked_add(self.check_interval).unwrap_or(now + CHECK_INTERVAL)
     }
 
     pub(crate) fn next_tick(&self) -> Option<Instant> {

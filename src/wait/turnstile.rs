@@ -164,7 +164,7 @@ impl<P: Turnstile> AtGate<P> {
     fn new(queues: &'static WaitQueues<P::Lock>, turnstile: &Arc<P>, has_tried: bool) -> Self {
         let gate = turnstile.gate();
         let place = if let Some(order) = turnstile.order() {
-            Queued::InOrder(OrderedWait::new(Arc::clone(order)))
+            Queued::InOrder(OrderedWait::new(Arc::clone(order), turnstile.check_interval()))
         } else {
             let new = if has_tried { QueuedWaiter::after_a_try } else { QueuedWaiter::new };
             Queued::InKernel(new(queues, Arc::clone(gate)), None)

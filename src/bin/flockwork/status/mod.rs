@@ -63,7 +63,7 @@ pub(crate) struct StatusArgs {
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
 
-    /// The semaphore NAME in the user's runtime directory
+    /// The semaphore NAME of this user
     #[arg(long, value_name = "NAME")]
     id: Vec<std::ffi::OsString>,
 }
