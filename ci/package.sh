@@ -16,6 +16,7 @@ copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 tar -xzf "$crate" -C "$copy"
 cd "$copy/flockwork-$version"
-export CARGO_TARGET_DIR=$target/packaged
+# The dependencies are those of the repository, so they are not built again.
+export CARGO_TARGET_DIR=$target
 cargo build --locked --no-default-features
 cargo test --locked --features cli
