@@ -89,8 +89,9 @@ use crate::wait::{
 /// exception:
 ///
 /// * A waiter that has queued for a second checks the slots itself, once per second, so that a
-///   stopped process (SIGSTOP, Ctrl-Z) at the front does not block the others for good. The stopped
-///   process keeps the permits that it has gathered.
+///   stopped process (SIGSTOP, Ctrl-Z) at the front does not block the others for good. Each
+///   acquisition can take a second longer then. The stopped process keeps the permits that it has
+///   gathered.
 ///
 /// The waiter at the front gathers the permits it asked for, and those behind it wait until it has
 /// them all. So queued small requests do not starve a large one. On a network file system the order
@@ -119,7 +120,8 @@ use crate::wait::{
 ///   the capacity, even if the capacity was reduced only during the wait. A capacity is 1 to 4096,
 ///   or 0 while the semaphore is [paused](Self::set_capacity).
 /// * [`CapacityMismatch`](crate::ErrorKind::CapacityMismatch) if [`open`](Self::open) finds a
-///   semaphore with a different capacity that is not paused.
+///   semaphore with a different capacity that is not paused. A program whose semaphore may be
+///   resized then opens it with [`open_existing`](Self::open_existing).
 /// * [`Corrupt`](crate::ErrorKind::Corrupt) if the stored capacity is not a valid number.
 /// * [`NotRegularFile`](crate::ErrorKind::NotRegularFile) if the path names something other than a
 ///   directory, or a [`Barrier`](crate::Barrier), or if one of its files is not a regular file.
@@ -237,7 +239,8 @@ impl Semaphore {
 
     /// Attempts to acquire a permit without waiting.
     ///
-    /// The call does not queue, so it can take a permit ahead of waiters.
+    /// The call does not queue. On Linux it fails while a waiter is ahead; elsewhere it can take a
+    /// permit ahead of waiters.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -429,7 +432,8 @@ impl Semaphore {
     /// Added permits are available immediately, to waiters as well. If the capacity is reduced,
     /// holders keep their permits, and no new ones are granted until fewer than `permits` are out.
     /// A waiter that asked for more permits than the new capacity fails with
-    /// [`InvalidPermits`](crate::ErrorKind::InvalidPermits).
+    /// [`InvalidPermits`](crate::ErrorKind::InvalidPermits), and can ask again for
+    /// [`Error::capacity`](crate::Error::capacity) permits.
     ///
     /// A capacity of 0 *pauses* the semaphore: holders keep their permits, and none is granted.
     /// `try_` calls would block. Waiters keep their places in the queue, and continue when any
