@@ -256,11 +256,13 @@
 //!
 //! * [`recipes`]: solutions to common tasks, in Rust and for the shell.
 //! * [`platforms`]: what each operating system and file system provides.
+//! * [`distributed`]: locks between hosts, on each network file system.
 //! * [`reliability`]: how the crate is tested, and what the tests found.
 //! * [`protocol`]: the files on disk, and what other programs can rely on.
 //! * [`changelog`]: what changed in each version.
 //!
 //! [`changelog`]: _documentation::changelog
+//! [`distributed`]: _documentation::distributed
 //! [`platforms`]: _documentation::platforms
 //! [`protocol`]: _documentation::protocol
 //! [`recipes`]: _documentation::recipes
@@ -340,6 +342,9 @@ pub mod _documentation {
 
     #[doc = include_str!("../docs/PLATFORMS.md")]
     pub mod platforms {}
+
+    #[doc = include_str!("../docs/DISTRIBUTED.md")]
+    pub mod distributed {}
 
     #[doc = include_str!("../docs/RELIABILITY.md")]
     pub mod reliability {}

@@ -377,8 +377,12 @@ impl LockGuard {
     ///
     /// # Errors
     ///
-    /// [`Io`](crate::ErrorKind::Io) if the system fails to unlock the file. The descriptor is
-    /// closed then, which also releases the lock unless a forked child has it open.
+    /// * [`Lost`](crate::ErrorKind::Lost) if the server of a network file system had dropped the
+    ///   lock before, so that another host may have held it at the same time: see
+    ///   [`still_held`](Self::still_held). On such a file system the call therefore asks the server
+    ///   first. Dropping the guard does not.
+    /// * [`Io`](crate::ErrorKind::Io) if the system fails to unlock the file. The descriptor is
+    ///   closed then, which also releases the lock unless a forked child has it open.
     ///
     /// A forked copy of the guard releases nothing and also returns [`Io`](crate::ErrorKind::Io).
     pub fn unlock(self) -> Result<()> {
@@ -400,7 +404,8 @@ impl LockGuard {
     /// Returns whether an earlier holder died without releasing the lock.
     ///
     /// The data that the lock protects may then be half-changed. A robust mutex reports the same as
-    /// `EOWNERDEAD`.
+    /// `EOWNERDEAD`. On a network file system the earlier holder may also have been cut off from
+    /// the server, and may still run.
     ///
     /// Only the death of a holder that left a record ([`Options::label`],
     /// [`Options::record_holder`]) is known, so `false` means "no evidence". It is reported once,
@@ -435,6 +440,11 @@ impl LockGuard {
     /// that acquired it. Check it before a step that cannot be undone. The file may be removed
     /// right after the check, so this is no substitute for leaving lock files where they are.
     ///
+    /// Returns `false` also if the lock was lost: the server of a network file system has dropped
+    /// it, since this host was cut off or suspended for too long. This host learns that only from
+    /// the server, so the call asks it. Another host may acquire the lock between this answer and
+    /// the next step; only a [fencing token](Self::fencing_token) excludes that.
+    ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
     /// # let path = dir.path().join("deploy.lock");
@@ -449,15 +459,57 @@ impl LockGuard {
     ///
     /// # Errors
     ///
-    /// [`Io`](crate::ErrorKind::Io) if the path cannot be looked up.
+    /// [`Io`](crate::ErrorKind::Io) if the path cannot be looked up, or the server cannot be asked.
+    /// It may have dropped the lock then.
     ///
     /// # Platform-specific behavior
     ///
     /// * Windows: a lock file that is open cannot be removed or replaced, so the answer is `true`.
-    /// * Network file systems: a lock that the server has dropped, because the connection to this
-    ///   host was lost, is not detected.
+    /// * Network file systems: a lost lock is detected on Linux with `NFSv4`, `GlusterFS`,
+    ///   `MooseFS` and `CephFS`; not with SMB and others. The call waits while the server does not
+    ///   respond. See [`distributed`](crate::_documentation::distributed).
     pub fn still_held(&self) -> Result<bool> {
         self.raw.still_held()
+    }
+
+    /// Returns the fencing token of this acquisition.
+    ///
+    /// The token is a number that grows with each acquisition that asks for one.
+    /// A holder on a network file system can lose the lock without noticing, for example while its
+    /// host is suspended or cut off, and act on what the lock protects after the next holder has
+    /// begun. A service that receives the token with each request, and rejects a request whose
+    /// token is lower than the highest it has seen, is safe from that.
+    ///
+    /// The first call takes the token; later calls return the same. Ask before the first request.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("a.lock");
+    /// let lock = flockwork::Lock::open(&path)?;
+    /// let first = lock.lock()?.fencing_token()?;
+    /// let guard = lock.lock()?;
+    /// assert!(guard.fencing_token()? > first);
+    /// # drop(guard);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Caveats
+    ///
+    /// * The latest token is the name of a file in the directory `P.fence` beside the lock. Do not
+    ///   remove it: the tokens would start again at 1.
+    /// * The call reads the directory, renames the file and syncs the names, which takes about as
+    ///   long as syncing a small file. No other call has this cost.
+    ///
+    /// # Errors
+    ///
+    /// * [`Lost`](crate::ErrorKind::Lost) if this guard does not hold the lock any more: see
+    ///   [`still_held`](Self::still_held).
+    /// * [`NotFound`](crate::ErrorKind::NotFound) with [`Options::create(false)`](Options::create)
+    ///   if no token was taken before.
+    /// * [`Io`](crate::ErrorKind::Io) if the directory cannot be created, read or changed, or in a
+    ///   forked copy of the guard.
+    pub fn fencing_token(&self) -> Result<u64> {
+        self.raw.fencing_token()
     }
 }
 

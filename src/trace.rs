@@ -107,7 +107,8 @@ mod imp {
         }
     }
 
-    /// Reports that a holder of `path` died without releasing it.
+    /// Reports that a holder of `path` died, or was cut off from its file server, without releasing
+    /// it.
     pub(crate) fn dead_holder(path: &Path) {
         tracing::warn!(target: "flockwork", path = %path.display(), "found a dead holder");
     }

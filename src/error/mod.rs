@@ -91,7 +91,8 @@ pub enum ErrorKind {
     NotRegularFile,
     /// The file or a directory of its path does not exist, and the call does not create it.
     NotFound,
-    /// The file system or the platform does not support file locks. Nothing was locked.
+    /// The file system or the platform does not support file locks, or the mount keeps locks to
+    /// this host, so that they would exclude no other one. Nothing was locked.
     Unsupported,
     /// One of flockwork's own files is invalid, because another program changed it or the disk lost
     /// data. Nothing was changed.
@@ -99,6 +100,10 @@ pub enum ErrorKind {
     /// A participant of the barrier died, timed out or was cancelled, or the barrier was reset or
     /// aborted: see [`Barrier`](crate::Barrier).
     Broken,
+    /// The guard or permit no longer held its lock: the server of a network file system had dropped
+    /// it, since this host was cut off. Another host may have held the lock meanwhile, and worked
+    /// at the same time.
+    Lost,
     /// A system call failed: see [`Error::io_error`].
     Io,
 }
@@ -112,6 +117,7 @@ enum Repr {
     CapacityMismatch { path: Arc<Path>, counted: Counted, capacity: u32, requested: u32 },
     InvalidPermits { path: Arc<Path>, counted: Counted, range: (u32, u32), requested: i64 },
     Broken { path: Arc<Path> },
+    Lost { path: Arc<Path> },
     Corrupt { path: Arc<Path>, problem: String, hint: &'static str },
     Unsupported { path: Arc<Path>, source: io::Error },
     Io { path: Arc<Path>, operation: Operation, source: io::Error },
@@ -287,6 +293,11 @@ impl Error {
         Repr::Broken { path: Arc::clone(path) }.into()
     }
 
+    /// The server of a network file system has dropped a lock that a guard held.
+    pub(crate) fn lost(path: &Arc<Path>) -> Self {
+        Repr::Lost { path: Arc::clone(path) }.into()
+    }
+
     pub(crate) fn corrupt(
         path: &Arc<Path>,
         problem: impl Into<String>,
@@ -333,6 +344,7 @@ impl Error {
             Repr::InvalidPermits { .. } => ErrorKind::InvalidPermits,
             Repr::Corrupt { .. } => ErrorKind::Corrupt,
             Repr::Broken { .. } => ErrorKind::Broken,
+            Repr::Lost { .. } => ErrorKind::Lost,
             Repr::Unsupported { .. } => ErrorKind::Unsupported,
             Repr::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 ErrorKind::NotFound
@@ -353,6 +365,7 @@ impl Error {
             | Repr::InvalidPermits { path, .. }
             | Repr::Corrupt { path, .. }
             | Repr::Broken { path }
+            | Repr::Lost { path }
             | Repr::Unsupported { path, .. }
             | Repr::Io { path, .. } => path,
         }
@@ -484,12 +497,16 @@ impl Error {
             Repr::CapacityMismatch { .. } => Some(
                 "open it with this capacity or with `open_existing`, or change the capacity with `set_capacity`",
             ),
-            Repr::Unsupported { .. } if sys::SUPPORTED => {
-                Some("choose a path on another file system, preferably a local one")
+            Repr::Unsupported { source, .. } if sys::SUPPORTED => {
+                let otherwise = "choose a path on another file system, preferably a local one";
+                Some(sys::hint_of(source).unwrap_or(otherwise))
             }
             Repr::Corrupt { hint, .. } => Some(hint),
             Repr::Broken { .. } => Some(
                 "check whether a participant died or timed out, and call `reset` when none waits any more",
+            ),
+            Repr::Lost { .. } => Some(
+                "check the work that was done under the lock, and use `fencing_token` to reject such work",
             ),
             Repr::Cancelled { .. } | Repr::InvalidPermits { .. } | Repr::Unsupported { .. } => None,
             Repr::Io { operation, source, .. } => hint::of(*operation, source),
@@ -518,7 +535,9 @@ impl Error {
             | Repr::InvalidPermits { .. } => io::ErrorKind::InvalidInput,
             Repr::Corrupt { .. } => io::ErrorKind::InvalidData,
             // Not `Interrupted`, after which callers try again.
-            Repr::Cancelled { .. } | Repr::Broken { .. } => io::ErrorKind::Other,
+            Repr::Cancelled { .. } | Repr::Broken { .. } | Repr::Lost { .. } => {
+                io::ErrorKind::Other
+            }
             Repr::Unsupported { .. } => io::ErrorKind::Unsupported,
             Repr::Io { source, .. } => source.kind(),
         }
@@ -581,6 +600,13 @@ impl fmt::Display for Repr {
                 write!(f, "`{}` is damaged: {problem}", path.display())
             }
             Self::Broken { path } => write!(f, "the barrier `{}` is broken", path.display()),
+            Self::Lost { path } => {
+                let path = path.display();
+                write!(f, "the lock of `{path}` was lost: the file server had dropped it")
+            }
+            Self::Unsupported { path, source } if sys::hint_of(source).is_some() => {
+                write!(f, "could not lock `{}`: {source}", path.display())
+            }
             Self::Unsupported { path, source } if sys::SUPPORTED => {
                 let path = path.display();
                 write!(

@@ -42,6 +42,8 @@ pub enum Operation {
     Sync,
     /// Locking a file.
     Lock,
+    /// Checking whether the server of a network file system still grants a lock.
+    CheckLock,
     /// Unlocking a file.
     Unlock,
     /// Turning an exclusive lock into a shared one.
@@ -90,6 +92,7 @@ impl Operation {
             Self::Write => "write",
             Self::Sync => "sync the directory of",
             Self::Lock => "lock",
+            Self::CheckLock => "check the lock of",
             Self::Unlock => "unlock",
             Self::Downgrade => "downgrade",
             Self::Inherit => "let child processes inherit",

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, Operation, Result};
+use crate::file::fence::{self, Token};
 use crate::file::lock_file::{FileLock, LockFile};
 use crate::options::Options;
 use crate::record::{self, Record, RecordLocation};
@@ -38,6 +39,7 @@ pub(crate) struct RawGuard {
     locked: Option<FileLock>,
     record: Option<Record>,
     abandoned: OnceLock<bool>,
+    token: Token,
 }
 
 impl RawGuard {
@@ -57,6 +59,7 @@ impl RawGuard {
             locked: Some(locked),
             record: None,
             abandoned: OnceLock::new(),
+            token: Token::default(),
         };
         guard.leave_record(options);
         Ok(guard)
@@ -86,9 +89,46 @@ impl RawGuard {
         })
     }
 
-    /// Whether the path still names the locked file, and this is not a forked copy.
+    /// Whether the path still names the locked file, this is not a forked copy, and the server of a
+    /// network file system has not dropped the lock.
     pub(crate) fn still_held(&self) -> Result<bool> {
-        self.locked.as_ref().map_or(Ok(false), FileLock::is_current)
+        let Some(locked) = &self.locked else { return Ok(false) };
+        Ok(locked.is_current(self.mode)? && !self.is_overtaken(locked))
+    }
+
+    /// Whether the server of a network file system has dropped the lock (rule 16).
+    fn is_lost(&self) -> Result<bool> {
+        let Some(locked) = self.locked.as_ref().filter(|locked| locked.is_here()) else {
+            return Ok(false);
+        };
+        Ok(locked.is_lost(self.mode)? || self.is_overtaken(locked))
+    }
+
+    /// Whether a later holder has taken a fencing token, although this guard holds the lock
+    /// (rule 16).
+    fn is_overtaken(&self, locked: &FileLock) -> bool {
+        let own = self.token.get().filter(|_| locked.is_on_network());
+        own.is_some_and(|own| fence::latest(&fence::beside(self.path())) > Some(own))
+    }
+
+    /// Returns an error if the server of a network file system has dropped the lock, so that
+    /// nothing is changed without it.
+    pub(crate) fn check_held(&self, operation: Operation) -> Result<()> {
+        self.check_here(operation)?;
+        if self.is_lost()? { Err(Error::lost(self.file.path())) } else { Ok(()) }
+    }
+
+    /// The fencing token of this acquisition, which is taken by the first call (rule 17). The check
+    /// comes last: a holder that has lost the lock must not get a token higher than that of the
+    /// next one.
+    pub(crate) fn fencing_token(&self) -> Result<u64> {
+        self.check_here(Operation::CheckLock)?;
+        if let Some(token) = self.token.get() {
+            return Ok(token);
+        }
+        let taken = fence::take(&fence::beside(self.path()), self.file.creation())?;
+        let is_held = self.locked.as_ref().map_or(Ok(false), |it| it.is_current(self.mode))?;
+        if is_held { Ok(self.token.keep(taken)) } else { Err(Error::lost(self.file.path())) }
     }
 
     /// Returns an error in a forked copy, since the lock belongs to the parent process (rule 4).
@@ -100,10 +140,21 @@ impl RawGuard {
         self.locked.as_ref().is_some_and(FileLock::is_here)
     }
 
-    /// Unlocks. Returns an error in a forked copy, which releases nothing (rule 4).
+    /// Unlocks. Returns an error in a forked copy, which releases nothing (rule 4), and if the lock
+    /// was lost before.
     pub(crate) fn unlock(mut self) -> Result<()> {
         self.check_here(Operation::Unlock)?;
-        self.release()
+        let lost = self.is_lost();
+        if let Ok(true) = lost {
+            // The record at the path may be that of the next holder.
+            if let Some(record) = self.record.take() {
+                record.leave();
+            }
+            let _ = self.release();
+            return Err(Error::lost(self.file.path()));
+        }
+        self.release()?;
+        lost.map(drop)
     }
 
     fn release(&mut self) -> Result<()> {

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::access::{Access, Creation};
 use crate::error::{Error, Operation, Result};
@@ -25,6 +26,8 @@ pub(crate) struct LockFile {
     creation: Creation,
     purpose: Purpose,
     network: bool,
+    /// Whether it is still to be checked that the file system forwards the lock to its server.
+    is_unchecked: AtomicBool,
     /// The identity of the file when it was opened.
     opened: FileId,
     files: ForkSafe<Files>,
@@ -101,11 +104,25 @@ impl LockFile {
         let file = open_beside(&path, spare.as_deref(), &mut siblings.spares, creation, purpose)?;
         let is_network = &mut siblings.is_network;
         let network = *is_network.get_or_insert_with(|| sys::is_network(&path, file.file()));
+        // Once for each handle: a mount that excludes no other host is refused (rule 9).
+        let is_unchecked =
+            network && sys::check_mount(file.file()).map_err(|source| unshared(&path, source))?;
+        let is_unchecked = AtomicBool::new(is_unchecked);
         let opened = file.id;
         let files = ForkSafe::new(Files { idle: Some(file), ..Files::NONE }, |()| Files::NONE);
         drop(files.lock()); // belongs to this process from now on
         let common_name = sys::common_name(&path);
-        Ok(Arc::new(Self { path, common_name, spare, creation, purpose, network, opened, files }))
+        Ok(Arc::new(Self {
+            path,
+            common_name,
+            spare,
+            creation,
+            purpose,
+            network,
+            is_unchecked,
+            opened,
+            files,
+        }))
     }
 
     pub(crate) fn path(&self) -> &Arc<Path> {
@@ -118,6 +135,11 @@ impl LockFile {
 
     pub(crate) fn access(&self) -> Access {
         self.creation.access
+    }
+
+    /// The options with which files are created beside the locked file.
+    pub(crate) fn creation(&self) -> Creation {
+        self.creation
     }
 
     /// Whether blocking in the kernel is unreliable here: an NFS client sleeps for up to 30 seconds
@@ -167,6 +189,7 @@ impl LockFile {
                     drop(files);
                     let needs_no_check = open.is_kept && !check_taken;
                     let locked = self.file_lock(open);
+                    self.check_forwarded(&locked)?;
                     if needs_no_check || self.still_names(id)? {
                         return Ok(Some(locked));
                     }
@@ -210,6 +233,7 @@ impl LockFile {
                 continue;
             }
             let locked = self.block(mode, open)?;
+            self.check_forwarded(&locked)?;
             if self.is_valid(&locked)? {
                 return Ok(locked);
             }
@@ -245,8 +269,12 @@ impl LockFile {
         Ok(is_free)
     }
 
-    /// Whether all holders are known, and are stopped (SIGSTOP).
+    /// Whether all holders are known, and are stopped (SIGSTOP). On a network file system the
+    /// holders are not known: the list of this host has only its own processes.
     pub(crate) fn has_stopped_holder(&self) -> bool {
+        if self.network {
+            return false;
+        }
         let owners = sys::lock_owners(&[self.latest()], false).unwrap_or_default();
         !owners.is_empty() && owners.iter().all(|owner| sys::is_stopped(owner.listed))
     }
@@ -264,6 +292,18 @@ impl LockFile {
             is_unlocked: false,
             signal: None,
         }
+    }
+
+    /// Fails if the file system has left the lock to the kernel of this host. This is checked once
+    /// for each handle, and only where the mount table does not show it.
+    fn check_forwarded(&self, locked: &FileLock) -> Result<()> {
+        if !self.is_unchecked.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        sys::check_forwarded(locked.open().file())
+            .map_err(|source| unshared(&self.path, source))?;
+        self.is_unchecked.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Whether the path still names the locked file (rule 2).
@@ -316,6 +356,13 @@ impl LockFile {
         Error::io(Operation::Lock, &self.path, source)
     }
 
+    fn unlock_error(&self, source: io::Error) -> Error {
+        if self.network && sys::means_lost(&source) {
+            return Error::lost(&self.path);
+        }
+        Error::io(Operation::Unlock, &self.path, source)
+    }
+
     fn replaced_too_often(&self) -> Error {
         let source = sys::explained(
             io::ErrorKind::Other,
@@ -324,6 +371,14 @@ impl LockFile {
         );
         Error::io(Operation::Lock, &self.path, source)
     }
+}
+
+/// The error for a mount that keeps locks to this host.
+fn unshared(path: &Arc<Path>, source: io::Error) -> Error {
+    if source.kind() == io::ErrorKind::Unsupported {
+        return Error::unsupported(path, source);
+    }
+    Error::io(Operation::LookUp, path, source)
 }
 
 /// Counts a descriptor as borrowed while a helper is blocked on it.
@@ -419,10 +474,27 @@ impl FileLock {
         self.open.as_ref().is_some_and(|open| open.origin.is_here())
     }
 
-    /// Whether this is not a forked copy, and the path still names the locked file (rule 2) or will
-    /// be made to name it by the next process that opens it (rule S2).
-    pub(crate) fn is_current(&self) -> Result<bool> {
-        Ok(self.is_here() && (self.file.is_valid(self)? || self.file.is_spare(self.id())?))
+    /// Whether this is not a forked copy, the path still names the locked file (rule 2) or will be
+    /// made to name it by the next process that opens it (rule S2), and the server of a network
+    /// file system has not dropped the lock (rule 16).
+    pub(crate) fn is_current(&self, mode: Mode) -> Result<bool> {
+        let is_named =
+            self.is_here() && (self.file.is_valid(self)? || self.file.is_spare(self.id())?);
+        Ok(is_named && !self.is_lost(mode)?)
+    }
+
+    /// Whether the server of a network file system has dropped the lock, as far as it shows that
+    /// (rule 16). Local file systems drop no locks.
+    pub(crate) fn is_lost(&self, mode: Mode) -> Result<bool> {
+        if !self.file.network {
+            return Ok(false);
+        }
+        sys::has_lost_lock(&self.file.path, self.open().file(), mode)
+            .map_err(|source| Error::io(Operation::CheckLock, &self.file.path, source))
+    }
+
+    pub(crate) fn is_on_network(&self) -> bool {
+        self.file.network
     }
 
     /// Changes the lock from exclusive to shared, without releasing it in between. Not for a forked
@@ -496,8 +568,7 @@ impl FileLock {
         // forked while it was held and has not yet called exec. If unlocking fails, the file is
         // closed (rule 4).
         if !self.is_unlocked {
-            sys::unlock(open.file())
-                .map_err(|source| Error::io(Operation::Unlock, &self.file.path, source))?;
+            sys::unlock(open.file()).map_err(|source| self.file.unlock_error(source))?;
         }
         Files::return_file(self.file.files(), open);
         Ok(())

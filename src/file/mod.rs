@@ -3,6 +3,7 @@
 
 pub(crate) mod data_file;
 pub(crate) mod durability;
+pub(crate) mod fence;
 pub(crate) mod guard;
 pub(crate) mod lock_file;
 pub(crate) mod marker;

@@ -153,6 +153,8 @@ pub(super) fn open_beside(
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {} // has just been removed
+                // Another host has just replaced it.
+                Err(error) if sys::is_stale(&error) && !retries.are_many() => {}
                 Err(error) => match std::fs::symlink_metadata(path) {
                     // The file has just been replaced; with O_NOFOLLOW the error is ELOOP, EMLINK
                     // or EFTYPE.
@@ -192,6 +194,7 @@ pub(super) fn open_beside(
                     Err(error) => return Err(failed(Operation::Create)(error)),
                 }
             }
+            Err(error) if sys::is_stale(&error) && !retries.are_many() => {}
             Err(error) => return Err(failed(Operation::LookUp)(error)),
         }
     }

@@ -24,6 +24,17 @@ pub(crate) fn open(path: &Path, operation: Operation) -> Result<File> {
     }
 }
 
+/// Opens the file `from` and reads it to its end; `path` is the path that errors name. Another host
+/// may replace the file in between: then the one that has the name by then is opened (rule 9).
+pub(crate) fn open_and_read(
+    from: &Path,
+    path: &Arc<Path>,
+    operation: Operation,
+) -> Result<Vec<u8>> {
+    let is_stale = |error: &Error| error.io_error().is_some_and(sys::is_stale);
+    sys::through_replacements_of(is_stale, || read(&mut open(from, operation)?, path, operation))
+}
+
 /// Reads the file to its end; `path` is the path that errors name.
 pub(crate) fn read(file: &mut File, path: &Arc<Path>, operation: Operation) -> Result<Vec<u8>> {
     let mut contents = Vec::new();

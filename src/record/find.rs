@@ -8,7 +8,7 @@ use super::location::{RecordLocation, identity_of};
 use super::sharers::sharers_of;
 use super::slot_files::{participant_name, slots_in};
 use crate::holder::Holder;
-use crate::sys;
+use crate::sys::{self, FileId, Owner};
 
 /// The known holders of `path`. For a lock these are the process that holds it or all that share
 /// it; for a semaphore (a directory), the holder of each slot, in order. With `thorough`, processes
@@ -24,7 +24,7 @@ pub(crate) fn find(path: &Path, thorough: bool) -> io::Result<Vec<Holder>> {
         // numbers that are valid here.
         let mut ids: Vec<_> = recorded.iter().map(|(_, record)| *record).collect();
         ids.extend(locked);
-        let owners = sys::lock_owners(&ids, thorough && recorded.is_empty())?;
+        let owners = listed_owners(path, &ids, thorough && recorded.is_empty())?;
         let (holding, recording): (Vec<_>, Vec<_>) =
             owners.into_iter().partition(|owner| Some(owner.file) == locked);
         // List each process once: while other processes lock and unlock, a line of the system's
@@ -49,7 +49,7 @@ pub(crate) fn find(path: &Path, thorough: bool) -> io::Result<Vec<Holder>> {
         }
     }
     let ids: Vec<_> = unrecorded.iter().map(|(_, id)| *id).collect();
-    for owner in sys::lock_owners(&ids, thorough)? {
+    for owner in listed_owners(path, &ids, thorough)? {
         let Some((slot, _)) = unrecorded.iter().find(|(_, id)| *id == owner.file) else { continue };
         if !found.iter().any(|holder| holder.slot() == Some(*slot)) {
             found.push(Holder::of_owner(&owner).in_slot(*slot));
@@ -69,7 +69,7 @@ pub(crate) fn participants(directory: &Path, numbers: &[u32]) -> io::Result<Vec<
     }
     let files: Vec<_> = ids.iter().map(|(_, id)| *id).collect();
     let mut found: Vec<Holder> = Vec::new();
-    for owner in sys::lock_owners(&files, true)? {
+    for owner in listed_owners(directory, &files, true)? {
         let Some((number, _)) = ids.iter().find(|(_, id)| *id == owner.file) else { continue };
         if !found.iter().any(|holder| holder.slot() == Some(*number)) {
             found.push(Holder::of_owner(&owner).in_slot(*number));
@@ -77,4 +77,15 @@ pub(crate) fn participants(directory: &Path, numbers: &[u32]) -> io::Result<Vec<
     }
     found.sort_by_key(Holder::slot);
     Ok(found)
+}
+
+/// The processes that the system lists as owners of a lock on one of these files, which are at
+/// `path` or in it. On a network file system the server decides who holds a lock: the list of this
+/// host has at most its own processes, and shows a lock that the server has dropped.
+fn listed_owners(path: &Path, files: &[FileId], thorough: bool) -> io::Result<Vec<Owner>> {
+    let is_on_network = || path.parent().is_some_and(sys::is_network_directory);
+    if files.is_empty() || is_on_network() {
+        return Ok(Vec::new());
+    }
+    sys::lock_owners(files, thorough)
 }

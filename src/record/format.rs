@@ -14,7 +14,12 @@ const LAST_LINE: &str = "end";
 /// its end.
 pub(super) const MAX_BYTES: u64 = 8192;
 
-pub(super) fn write(holder: &Holder, locked: FileId) -> String {
+/// A file on a network file system has another device number on each mount, so its record has only
+/// the inode.
+const ANY_DEVICE: &str = "network";
+
+/// The text of a record. `on_network`: the locked file is on a network file system.
+pub(super) fn write(holder: &Holder, locked: FileId, on_network: bool) -> String {
     use std::fmt::Write as _;
     let Process { pid, numbering, started, boot } = &holder.process.identity;
     let mut text = format!("{FIRST_LINE}\npid {pid}\nhost {}\n", holder.process.host);
@@ -28,7 +33,11 @@ pub(super) fn write(holder: &Holder, locked: FileId) -> String {
     if let Some(boot) = boot {
         let _ = writeln!(text, "boot {boot}");
     }
-    let _ = writeln!(text, "file {locked}");
+    let locked = locked.to_string();
+    let _ = match locked.rsplit_once(':').filter(|_| on_network) {
+        Some((_, inode)) => writeln!(text, "file {ANY_DEVICE}:{inode}"),
+        None => writeln!(text, "file {locked}"),
+    };
     let since = holder.since.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
     if let Some(since) = since {
         let _ = writeln!(text, "since {}.{:09}", since.as_secs(), since.subsec_nanos());
@@ -89,16 +98,23 @@ fn time(text: &str) -> Option<SystemTime> {
 }
 
 /// Whether a record is of the file `id`. Device numbers are valid within one boot of one machine,
-/// and inode numbers belong to the file system. So only the inode is compared with a record that
-/// another machine wrote, or this one before its last boot (rule 10).
-pub(super) fn is_for(text: &str, id: FileId) -> bool {
+/// and on a network file system within one mount; inode numbers belong to the file system. So only
+/// the inode is compared with a record that another machine wrote, or this one before its last
+/// boot, and where the file is on a network file system by the record or for this process
+/// (rule 10).
+pub(super) fn is_for(text: &str, id: FileId, on_network: impl FnOnce() -> bool) -> bool {
     let value = |key| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
-    let is_of_this_boot = value("boot").map(printable) == this_process().boot;
+    let Some(file) = value("file") else { return false };
     let id = id.to_string();
-    let inode = |id: &str| id.rsplit_once(':').map(|(_, inode)| inode.to_string());
-    value("file").is_some_and(|file| {
-        file == id || !is_of_this_boot && inode(file).is_some() && inode(file) == inode(&id)
-    })
+    if file == id {
+        return true;
+    }
+    let (Some((device, inode)), Some((_, own))) = (file.rsplit_once(':'), id.rsplit_once(':'))
+    else {
+        return false;
+    };
+    let is_of_this_boot = || value("boot").map(printable) == this_process().boot;
+    inode == own && (device == ANY_DEVICE || !is_of_this_boot() || on_network())
 }
 
 #[cfg(test)]
@@ -133,7 +149,7 @@ mod tests {
 
     fn record(holder: &Holder) -> String {
         let file = tempfile::tempfile().unwrap();
-        write(holder, sys::identity(&file).unwrap())
+        write(holder, sys::identity(&file).unwrap(), false)
     }
 
     #[test]
@@ -156,30 +172,42 @@ mod tests {
         assert_eq!(parse(&more), Some(holder()));
     }
 
-    /// A device has a different number on another machine, and may have one after the next boot.
+    /// A device has a different number on another machine, and may have one after the next boot; a
+    /// network file system has one on each mount.
     // Unix only: on Windows a file has no number.
     #[cfg(unix)]
     #[test]
-    fn only_the_inode_is_compared_with_a_record_of_another_boot() {
+    fn only_the_inode_is_compared_with_another_boot_or_mount() {
         limit!();
         let id = sys::identity(&tempfile::tempfile().unwrap()).unwrap();
         let (device, inode) =
             id.to_string().split_once(':').map(|(d, i)| (d.to_string(), i.to_string())).unwrap();
         let mut holder = Holder::of_this_process(None);
-        let own = write(&holder, id);
+        let own = write(&holder, id, false);
+        let on_network = write(&holder, id, true);
         holder.process.identity.boot = Some("another".into());
-        let others = write(&holder, id);
+        let others = write(&holder, id, false);
         let on = |record: &str, file: String| {
             record.replace(&format!("file {id}\n"), &format!("file {file}\n"))
         };
         for record in [&own, &others] {
-            assert!(is_for(record, id));
-            assert!(!is_for(&on(record, format!("{device}:7{inode}")), id), "{record}");
-            assert!(!is_for(&on(record, inode.clone()), id), "{record}");
-            assert!(!is_for("boot another\nend\n", id));
+            assert!(is_for(record, id, || false));
+            for is_network in [false, true] {
+                let is_for = |record: &str| is_for(record, id, || is_network);
+                assert!(!is_for(&on(record, format!("{device}:7{inode}"))), "{record}");
+                assert!(!is_for(&on(record, inode.clone())), "{record}");
+                assert!(!is_for("boot another\nend\n"));
+            }
         }
-        assert!(!is_for(&on(&own, format!("7{device}:{inode}")), id));
-        assert!(is_for(&on(&others, format!("7{device}:{inode}")), id));
+        let elsewhere = on(&own, format!("7{device}:{inode}"));
+        assert!(!is_for(&elsewhere, id, || false));
+        assert!(is_for(&on(&others, format!("7{device}:{inode}")), id, || false));
+        // A network file system has another device number on each mount.
+        assert!(is_for(&elsewhere, id, || true));
+        assert!(!on_network.contains(&device), "{on_network}");
+        assert!(is_for(&on_network, id, || false));
+        let another = on_network.replace(&inode, &format!("7{inode}"));
+        assert!(!is_for(&another, id, || true), "{another}");
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl<'a> RecordLocation<'a> {
             return Ok(None);
         };
         // The holder of a file that the path no longer names does not hold the path.
-        let Some(locked) = identity_of(&self.locked)?.filter(|locked| is_for(&text, *locked))
+        let Some(locked) = identity_of(&self.locked)?.filter(|locked| self.is_for(&text, *locked))
         else {
             return Ok(None);
         };
@@ -89,7 +89,34 @@ impl<'a> RecordLocation<'a> {
     /// Checks the same without removing the record. Also for a process that shares the file: no
     /// living process can hold it exclusively at the same time.
     pub(crate) fn is_abandoned(&self, locked: FileId) -> bool {
-        matches!(self.state(), Ok(RecordState::Record { text, .. }) if is_for(&text, locked))
+        let is_record = || matches!(self.state(), Ok(RecordState::Record { text, .. }) if self.is_for(&text, locked));
+        is_record() && self.is_listed()
+    }
+
+    /// Whether a record is of the locked file `id` (rule 10).
+    fn is_for(&self, text: &str, id: FileId) -> bool {
+        is_for(text, id, || self.is_on_network())
+    }
+
+    /// Whether the locked file is on a network file system.
+    pub(super) fn is_on_network(&self) -> bool {
+        self.locked.parent().is_some_and(sys::is_network_directory)
+    }
+
+    /// Whether the directory lists the record, which could be opened. A client of a network file
+    /// system may open a file that another host has removed, from its cache (`GlusterFS`: for up to
+    /// a second), and lists it no more (rule 12).
+    fn is_listed(&self) -> bool {
+        let (Some(directory), Some(name)) = (self.record.parent(), self.record.file_name()) else {
+            return true;
+        };
+        if !self.is_on_network() {
+            return true;
+        }
+        match sys::read_dir(directory) {
+            Ok(entries) => entries.flatten().any(|entry| entry.file_name() == name),
+            Err(_) => true, // this user may search the directory but not list it
+        }
     }
 
     fn state(&self) -> io::Result<RecordState> {
@@ -131,11 +158,19 @@ pub(super) fn hold(record: &Path, has_directory: bool) -> io::Result<(Option<Dir
     }
 }
 
-/// Examines what exists at the path `record`.
+/// Examines what exists at the path `record`, which another host may replace meanwhile.
 pub(super) fn state(record: &Path) -> io::Result<RecordState> {
+    match sys::through_replacements(|| examine(record)) {
+        // It is replaced all the time.
+        Err(error) if sys::is_stale(&error) => Ok(RecordState::Free),
+        found => found,
+    }
+}
+
+fn examine(record: &Path) -> io::Result<RecordState> {
     let found = match std::fs::symlink_metadata(record) {
         Ok(found) => found,
-        Err(error) if is_gone(&error) => return Ok(RecordState::Free),
+        Err(error) if is_gone(&error) && !sys::is_stale(&error) => return Ok(RecordState::Free),
         Err(error) => return Err(error),
     };
     if !found.is_file() {
@@ -143,7 +178,8 @@ pub(super) fn state(record: &Path) -> io::Result<RecordState> {
     }
     let file = match sys::open_to_read(record) {
         Ok(file) => file,
-        Err(error) if is_gone(&error) => return Ok(RecordState::Free), // just removed
+        // It was just removed.
+        Err(error) if is_gone(&error) && !sys::is_stale(&error) => return Ok(RecordState::Free),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             return Ok(RecordState::Foreign);
         }

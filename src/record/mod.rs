@@ -74,7 +74,8 @@ impl Record {
             }
             std::fs::remove_file(&unfinished)?;
         }
-        let text = format::write(&Holder::of_this_process(label), locked);
+        let holder = Holder::of_this_process(label);
+        let text = format::write(&holder, locked, location.is_on_network());
         let liveness = LivenessLock::publish(&record, &unfinished, text.as_bytes(), access.bits())?;
         let has_directory = directory.is_some();
         Ok(Self {
@@ -83,6 +84,14 @@ impl Record {
             has_directory,
             origin: Origin::here(),
         })
+    }
+}
+
+impl Record {
+    /// Leaves the record as it is, for a process that has lost its lock: the name may belong to the
+    /// next holder's record by now, which a client of a network file system may not show yet.
+    pub(crate) fn leave(mut self) {
+        self.liveness = None;
     }
 }
 
@@ -112,5 +121,6 @@ fn is_directory(path: &Path) -> io::Result<bool> {
 
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        || sys::is_stale(error)
         || sys::is_bad_name(error) // the path itself is valid, and too long only with the suffix
 }

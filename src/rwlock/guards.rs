@@ -114,8 +114,8 @@ impl RwLockWriteGuard {
 
     /// Returns an error if `fork` created this copy of the guard, since the lock then belongs to
     /// the process that acquired it (rule 4).
-    pub(crate) fn check_here(&self, operation: Operation) -> Result<()> {
-        self.raw.check_here(operation)
+    pub(crate) fn check_held(&self, operation: Operation) -> Result<()> {
+        self.raw.check_held(operation)
     }
 
     /// Releases the lock and reports errors, which dropping the guard cannot do.
@@ -152,6 +152,17 @@ impl RwLockWriteGuard {
     /// [`Io`](crate::ErrorKind::Io) if the path cannot be looked up.
     pub fn still_held(&self) -> Result<bool> {
         self.raw.still_held()
+    }
+
+    /// Returns the fencing token of this acquisition.
+    ///
+    /// It works as [`LockGuard::fencing_token`](crate::LockGuard::fencing_token) does.
+    ///
+    /// # Errors
+    ///
+    /// See [`LockGuard::fencing_token`](crate::LockGuard::fencing_token#errors).
+    pub fn fencing_token(&self) -> Result<u64> {
+        self.raw.fencing_token()
     }
 }
 

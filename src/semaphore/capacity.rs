@@ -112,12 +112,18 @@ pub(super) fn read(path: &Arc<Path>) -> Result<u32> {
     if !found.is_file() {
         return Err(Error::not_regular(path, sys::describe(found.file_type())));
     }
-    let file = sys::through_readers(|| sys::open_to_read(path)).map_err(failed)?;
-    if !file.metadata().map_err(failed)?.is_file() {
+    let contents = sys::through_replacements(|| {
+        let file = sys::through_readers(|| sys::open_to_read(path))?;
+        if !file.metadata()?.is_file() {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    });
+    let Some(bytes) = contents.map_err(failed)? else {
         return Err(Error::not_regular(path, "a special file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    };
     parse(&bytes).ok_or_else(|| {
         let shown =
             String::from_utf8_lossy(&bytes[..bytes.len().min(16)]).escape_debug().to_string();

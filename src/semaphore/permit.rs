@@ -6,10 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::batch::Batch;
-use crate::access::Access;
+use crate::access::Creation;
 use crate::error::{Error, Operation, Result};
+use crate::file::fence::{self, Token};
 use crate::options::Options;
 use crate::record::{Record, RecordLocation};
+use crate::sys::Mode;
 use crate::trace;
 
 /// The options that concern permits.
@@ -17,7 +19,7 @@ pub(super) struct PermitOptions {
     label: Option<Arc<str>>,
     is_recorded: bool,
     is_inherited: bool,
-    access: Access,
+    creation: Creation,
 }
 
 impl PermitOptions {
@@ -26,7 +28,7 @@ impl PermitOptions {
             label: options.label.clone(),
             is_recorded: options.record,
             is_inherited: options.inherit,
-            access: options.access,
+            creation: options.creation(),
         }
     }
 }
@@ -49,6 +51,8 @@ pub struct Permit {
     slots: Numbers,
     /// The slots whose earlier holder died.
     abandoned: Vec<u32>,
+    token: Token,
+    creation: Creation,
 }
 
 /// The numbers of the slots, in ascending order. Most permits have one, which needs no allocation.
@@ -95,12 +99,13 @@ impl Permit {
                     trace::dead_holder(batch.directory());
                 }
                 // A permit without a record is just as valid.
-                let record = Record::publish(location, locked.id(), label, options.access);
+                let record = Record::publish(location, locked.id(), label, options.creation.access);
                 records.extend(record.ok().map(|record| (*slot, record)));
             }
         }
         let slots = Numbers::of(&batch);
-        Ok(Self { records, batch, slots, abandoned })
+        let (token, creation) = (Token::default(), options.creation);
+        Ok(Self { records, batch, slots, abandoned, token, creation })
     }
 
     /// Returns the numbers of the slots that this permit holds, in ascending order.
@@ -169,7 +174,8 @@ impl Permit {
             std::mem::take(&mut self.abandoned).into_iter().partition(|slot| *slot >= first);
         self.abandoned = kept;
         self.slots = Numbers::of(&self.batch);
-        Ok(Self { records, slots: Numbers::of(&batch), batch, abandoned })
+        let (token, creation) = (Token::default(), self.creation);
+        Ok(Self { records, slots: Numbers::of(&batch), batch, abandoned, token, creation })
     }
 
     /// Adds the permits of `other` to this one, so that they are released together.
@@ -208,7 +214,7 @@ impl Permit {
                 io::Error::new(io::ErrorKind::InvalidInput, reason),
             )
         } else {
-            let Self { records, batch, slots: _, abandoned } = other;
+            let Self { records, batch, abandoned, .. } = other;
             self.records.extend(records);
             self.batch.merge(batch);
             self.abandoned.extend(abandoned);
@@ -227,11 +233,35 @@ impl Permit {
     ///
     /// A forked copy of the permit releases nothing and also returns [`Io`](crate::ErrorKind::Io).
     pub fn release(mut self) -> Result<()> {
+        self.check_here()?;
+        let lost = self.is_lost();
+        if let Ok(true) = lost {
+            // The records may be those of the next holders.
+            self.records.drain(..).for_each(|(_, record)| record.leave());
+            let _ = self.batch.give_back();
+            return Err(Error::lost(self.batch.directory()));
+        }
+        self.records.clear();
+        self.batch.give_back()?;
+        lost.map(drop)
+    }
+
+    /// Returns an error in a forked copy, whose slots belong to the parent process (rule 4).
+    fn check_here(&self) -> Result<()> {
         if self.batch.taken().any(|(_, locked)| !locked.is_here()) {
             return Err(Error::forked_copy(Operation::Release, self.batch.directory()));
         }
-        self.records.clear();
-        self.batch.give_back()
+        Ok(())
+    }
+
+    /// Whether the server of a network file system has dropped one of the locks (rule 16).
+    fn is_lost(&self) -> Result<bool> {
+        for (_, locked) in self.batch.taken() {
+            if locked.is_lost(Mode::Exclusive)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Returns whether an earlier holder of one of these slots died without releasing it.
@@ -276,11 +306,32 @@ impl Permit {
     /// * Network file systems: a lock that the server has dropped is not detected.
     pub fn still_held(&self) -> Result<bool> {
         for (_, locked) in self.batch.taken() {
-            if !locked.is_current()? {
+            if !locked.is_current(Mode::Exclusive)? {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Returns the fencing token of this acquisition.
+    ///
+    /// The token is a number that grows with each acquisition of the semaphore that asks for one.
+    /// It works as [`LockGuard::fencing_token`](crate::LockGuard::fencing_token) does. Several
+    /// permits are held at the same time, so a service that checks the tokens compares them for
+    /// each [slot](Self::slot) separately. The latest token is in the directory `fence` of the
+    /// semaphore.
+    ///
+    /// # Errors
+    ///
+    /// See [`LockGuard::fencing_token`](crate::LockGuard::fencing_token#errors).
+    pub fn fencing_token(&self) -> Result<u64> {
+        self.check_here()?;
+        if let Some(token) = self.token.get() {
+            return Ok(token);
+        }
+        let directory = self.batch.directory();
+        let taken = fence::take(&fence::within(directory), self.creation)?;
+        if self.still_held()? { Ok(self.token.keep(taken)) } else { Err(Error::lost(directory)) }
     }
 
     /// Returns the absolute path of the semaphore.

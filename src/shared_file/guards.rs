@@ -166,7 +166,7 @@ impl FileWriteGuard {
     ///
     /// See [`SharedFile::write`](crate::SharedFile::write).
     pub fn replace(&mut self, contents: impl AsRef<[u8]>) -> Result<()> {
-        self.guard.check_here(Operation::Write)?;
+        self.guard.check_held(Operation::Write)?;
         self.contents.replace(contents.as_ref())
     }
 
@@ -239,6 +239,17 @@ impl FileWriteGuard {
     /// [`Io`](crate::ErrorKind::Io) if the path cannot be looked up.
     pub fn still_held(&self) -> Result<bool> {
         self.guard.still_held()
+    }
+
+    /// Returns the fencing token of this acquisition.
+    ///
+    /// It works as [`LockGuard::fencing_token`](crate::LockGuard::fencing_token) does.
+    ///
+    /// # Errors
+    ///
+    /// See [`LockGuard::fencing_token`](crate::LockGuard::fencing_token#errors).
+    pub fn fencing_token(&self) -> Result<u64> {
+        self.guard.fencing_token()
     }
 
     /// Returns the absolute path of the data file.

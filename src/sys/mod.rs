@@ -27,6 +27,7 @@
 //!   and its removal.
 //! * [`make_replaceable`]: prepares the replacement of an announcement that is open.
 //! * [`remove_left_by_others`]: removes files that killed writers left beside a path.
+//! * [`through_replacements`], [`is_stale`]: read a file that another host may replace meanwhile.
 //! * [`through_readers`]: renames or opens a file that other processes may have open.
 //! * [`RENAMES_COMPARE_NAMES`]: whether a rename succeeds for only one of several processes.
 //! * [`rename_new`]: renames a file to a name that must not exist, if the system supports that.
@@ -55,6 +56,9 @@
 //! * [`DirectoryId`], [`directory_identity`]: the identity of the directory that a path leads to.
 //! * [`is_network`], [`is_network_directory`]: whether blocking in the kernel, or events, cannot be
 //!   relied on.
+//! * [`check_mount`], [`check_forwarded`]: fail if locks there exclude only processes of this host.
+//! * [`has_lost_lock`], [`means_lost`]: whether the server of a network file system has dropped a
+//!   lock, and whether an error says so.
 //! * [`lists_locks`], [`locked_in_list`]: whether the system lists all locks on files in a
 //!   directory, and which files it lists if the list is complete.
 //! * [`locks_unsupported`]: whether an error means that the file system has no locks.
@@ -232,6 +236,33 @@ fn retry_eintr<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
+/// Whether the error is that another host has removed or replaced the file (ESTALE).
+pub(crate) fn is_stale(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::StaleNetworkFileHandle
+}
+
+/// Repeats a call that opens a file by its name and reads it, while another host replaces the file
+/// in between. The next call opens the file that has the name then. After 64 calls the error counts
+/// (rule 9).
+pub(crate) fn through_replacements<T>(call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    through_replacements_of(is_stale, call)
+}
+
+/// The same for errors of another type.
+pub(crate) fn through_replacements_of<T, E>(
+    is_stale: impl Fn(&E) -> bool,
+    mut call: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    const REPEATED: usize = 63;
+    for _ in 0..REPEATED {
+        match call() {
+            Err(error) if is_stale(&error) => std::thread::yield_now(),
+            done => return done,
+        }
+    }
+    call()
+}
+
 /// Reads a directory. std does not retry EINTR here (rule 5).
 pub(crate) fn read_dir(directory: &Path) -> io::Result<std::fs::ReadDir> {
     retry_eintr(|| std::fs::read_dir(directory))
@@ -375,13 +406,13 @@ pub(crate) use imp::{
 
 pub(crate) use imp::{
     BACKSTOP, FILES_HAVE_NUMBERS, FileId, LivenessLock, Origin, PID_NAMESPACES, SUPPORTED, advice,
-    coarse_milliseconds, command_of, common_name, create_directories, create_new, create_to_lock,
-    describe, file_kind, has_ended, has_one_name, host_name, identity, inheritors, is_bad_name,
-    is_network, is_network_directory, is_stopped, lists_locks, lock_owners, lock_waiters,
-    locked_in_list, locks_unsupported, make_inheritable, make_replaceable, marker_kind, misnamed,
-    names, open_existing, open_to_lock, open_to_read, path_identity, regular_identity,
-    remove_at_once, rename_new, started, still_names, sync_directory, sync_everything,
-    this_process, through_readers, writer_lives,
+    check_forwarded, check_mount, coarse_milliseconds, command_of, common_name, create_directories,
+    create_new, create_to_lock, describe, file_kind, has_ended, has_lost_lock, has_one_name,
+    host_name, identity, inheritors, is_bad_name, is_network, is_network_directory, is_stopped,
+    lists_locks, lock_owners, lock_waiters, locked_in_list, locks_unsupported, make_inheritable,
+    make_replaceable, marker_kind, means_lost, misnamed, names, open_existing, open_to_lock,
+    open_to_read, path_identity, regular_identity, remove_at_once, rename_new, started,
+    still_names, sync_directory, sync_everything, this_process, through_readers, writer_lives,
 };
 
 #[cfg(feature = "watch")]
@@ -413,7 +444,31 @@ use imp::flock;
 
 #[cfg(test)]
 mod retries {
-    use super::Retries;
+    use super::{Retries, io, is_stale, through_replacements};
+
+    #[test]
+    fn a_file_that_another_host_replaces_is_opened_again() {
+        limit!();
+        let stale = || io::Error::from(io::ErrorKind::StaleNetworkFileHandle);
+        let mut calls = 0;
+        let mut fails = |times: usize| {
+            calls = 0;
+            through_replacements(|| {
+                calls += 1;
+                if calls <= times { Err(stale()) } else { Ok(calls) }
+            })
+        };
+        assert_eq!(fails(0).unwrap(), 1);
+        assert_eq!(fails(20).unwrap(), 21);
+        // A server that no longer knows the directory answers in the same way for ever.
+        assert!(is_stale(&fails(usize::MAX).unwrap_err()));
+        let mut calls = 0;
+        let missing = through_replacements(|| {
+            calls += 1;
+            Err::<(), _>(io::Error::from(io::ErrorKind::NotFound))
+        });
+        assert_eq!((missing.unwrap_err().kind(), calls), (io::ErrorKind::NotFound, 1));
+    }
 
     #[test]
     fn retries_end_after_many_tries_and_not_before_a_time() {

@@ -45,3 +45,25 @@ pub(crate) fn is_stopped(_pid: u32) -> bool {
 pub(crate) fn command_of(_pid: u32) -> Option<Vec<String>> {
     None
 }
+
+/// Nothing shows here whether a mount keeps locks to this host.
+pub(crate) fn check_mount(_file: &std::fs::File) -> std::io::Result<bool> {
+    Ok(false)
+}
+
+pub(crate) fn check_forwarded(_file: &std::fs::File) -> std::io::Result<()> {
+    Ok(())
+}
+
+/// Nothing shows here that a server has dropped a lock.
+pub(crate) fn has_lost_lock(
+    _path: &std::path::Path,
+    _file: &std::fs::File,
+    _mode: super::Mode,
+) -> std::io::Result<bool> {
+    Ok(false)
+}
+
+pub(crate) fn means_lost(_error: &std::io::Error) -> bool {
+    false
+}

@@ -27,6 +27,9 @@ mod shared_file;
 mod tracing;
 mod wait;
 
+// Linux only: the hosts run on one machine in network namespaces or in guests.
+#[cfg(target_os = "linux")]
+mod between_hosts;
 #[cfg(feature = "cli")]
 mod cli;
 // Linux only: strace injects the errors.

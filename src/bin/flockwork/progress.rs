@@ -180,7 +180,7 @@ impl Progress {
     pub(crate) fn previous_holder_died(&self, died: bool, path: &std::path::Path) {
         if died && self.verbose {
             print_error(&format!(
-                "the last holder of `{}` died without releasing it",
+                "the last holder of `{}` died or was cut off before it released it",
                 path.display()
             ));
         }

@@ -20,7 +20,7 @@ use crate::access::Creation;
 use crate::error::{Error, Operation, Result};
 use crate::file::lock_file::LockFile;
 use crate::paths::{absolute_file, sidecar_lock};
-use crate::sys::{self, FileKind};
+use crate::sys::{self, FileKind, Retries};
 
 const TAKEN: &str = ".taken";
 
@@ -200,10 +200,15 @@ impl Marker {
     }
 
     pub(crate) fn payload(&self) -> Result<Option<Vec<u8>>> {
-        if !self.is_set()? {
-            return Ok(None);
+        // Another process may clear the marker after the check, and set it again.
+        let mut retries = Retries::new();
+        while self.is_set()? {
+            let payload = self.read_at(&self.path)?;
+            if payload.is_some() || !retries.again() {
+                return Ok(payload);
+            }
         }
-        self.read_at(&self.path)
+        Ok(None)
     }
 
     /// The kinds of the marker, and of one that was taken and not delivered (rule E4).
@@ -285,7 +290,8 @@ impl Marker {
 
     /// The payload at `path`; `None` if the file is gone.
     fn read_at(&self, path: &Path) -> Result<Option<Vec<u8>>> {
-        Self::open_file(path)?.map(|mut file| self.read(&mut file)).transpose()
+        let read = regular::open_and_read(path, &self.path, Operation::ReadPayload);
+        regular::if_there(read)
     }
 
     fn lock(&self) -> Result<&Arc<LockFile>> {

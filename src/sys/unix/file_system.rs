@@ -3,16 +3,27 @@
 use std::fs::File;
 use std::path::Path;
 
-use rustix::fs::{StatFs, fstatfs, statfs};
+use rustix::fs::{Stat, StatFs, fstat, fstatfs, stat, statfs};
 
 /// Whether the file is on a network file system; `None` if the system does not show that.
 pub(super) fn is_network_file(file: &File) -> Option<bool> {
-    fstatfs(file).ok().map(|fs| is_remote(&fs))
+    fstatfs(file).ok().map(|fs| is_remote(&fs) && !is_local_fuse(&fs, || fstat(file)))
 }
 
 /// Whether the directory is on a network file system; `None` if the system does not show that.
 pub(super) fn is_network_directory(directory: &Path) -> Option<bool> {
-    statfs(directory).ok().map(|fs| is_remote(&fs))
+    statfs(directory).ok().map(|fs| is_remote(&fs) && !is_local_fuse(&fs, || stat(directory)))
+}
+
+/// Whether it is a FUSE that is known to be local. The mount table is read only for a FUSE.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn is_local_fuse(fs: &StatFs, stat: impl FnOnce() -> rustix::io::Result<Stat>) -> bool {
+    magic(fs) == FUSE && stat().is_ok_and(|stat| super::mounts::is_local_fuse(stat.st_dev))
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn is_local_fuse(_fs: &StatFs, _stat: impl FnOnce() -> rustix::io::Result<Stat>) -> bool {
+    false
 }
 
 /// Whether something is mounted at the path itself. Linux shows that since 5.8 (statx(2)); `false`
@@ -30,6 +41,24 @@ pub(super) fn is_mount_point(path: &Path) -> bool {
         let _ = path;
         false
     }
+}
+
+/// The file systems whose clients show a lost lock in different ways.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Fuse,
+    Ceph,
+    Other,
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn protocol_of(file: &File) -> std::io::Result<Protocol> {
+    Ok(match magic(&fstatfs(file)?) {
+        FUSE => Protocol::Fuse,
+        CEPH => Protocol::Ceph,
+        _ => Protocol::Other,
+    })
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -70,14 +99,21 @@ fn is_remote(fs: &StatFs) -> bool {
     fs.f_flags as u64 & MNT_LOCAL == 0
 }
 
+/// FUSE and virtiofs.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const FUSE: u32 = 0x6573_5546;
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const CEPH: u32 = 0x00C3_6400;
+
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const NETWORK: &[u32] = &[
     0x0000_6969, // nfs
     0x0000_517B, // smb
     0xFF53_4D42, // cifs
     0xFE53_4D42, // smb2
-    0x6573_5546, // fuse, virtiofs
-    0x00C3_6400, // ceph
+    FUSE,
+    CEPH,
     0x0102_1997, // 9p
     0x5346_414F, // afs
     0x6B41_4653, // kafs

@@ -48,11 +48,16 @@ pub(crate) use self::linux_proc::{
     PID_NAMESPACES, command_of, has_ended, inheritors, is_stopped, lock_owners, lock_waiters,
     locked_in_list, started, this_process,
 };
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) use self::lost_locks::{has_lost_lock, means_lost};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) use self::mounts::{check_forwarded, check_mount};
 pub(crate) use self::processes::{Origin, coarse_milliseconds, host_name};
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(crate) use super::no_proc::{
-    PID_NAMESPACES, command_of, has_ended, inheritors, is_stopped, lists_locks, lock_owners,
-    lock_waiters, locked_in_list, started, this_process,
+    PID_NAMESPACES, check_forwarded, check_mount, command_of, has_ended, has_lost_lock, inheritors,
+    is_stopped, lists_locks, lock_owners, lock_waiters, locked_in_list, means_lost, started,
+    this_process,
 };
 
 pub(super) use self::announcement::lock_announcement;
@@ -78,6 +83,10 @@ mod fifo;
 mod file_system;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod linux_proc;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod lost_locks;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod mounts;
 mod processes;
 
 #[cfg(not(any(
@@ -591,9 +600,9 @@ pub(crate) fn directory_identity(directory: &Path) -> io::Result<DirectoryId> {
 }
 
 /// Whether the file is on a network file system. Linux: by the magic number, with the list of GNU
-/// coreutils' `fs-is-local` (which `tail -f` uses) and 9p; every FUSE counts, since its kind is not
-/// known. Apple, FreeBSD, OpenBSD: by `MNT_LOCAL`. On other systems nothing is known, and "local"
-/// is assumed.
+/// coreutils' `fs-is-local` (which `tail -f` uses) and 9p; every FUSE counts whose type in the
+/// mount table is not known to be local. Apple, FreeBSD, OpenBSD: by `MNT_LOCAL`. On other systems
+/// nothing is known, and "local" is assumed.
 pub(crate) fn is_network(_path: &Path, file: &File) -> bool {
     file_system::is_network_file(file) == Some(true)
 }
@@ -646,6 +655,11 @@ impl LivenessLock {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
             io::Write::write_all(&mut &file, contents)?;
+            // Other hosts read the file while it is open here, and a client may keep what was
+            // written to an open file (MooseFS).
+            if file_system::is_network_file(&file) == Some(true) {
+                let _ = file.sync_all();
+            }
             fs::rename(aside, path)?;
             // The holder of a file that has been replaced may publish under the same names.
             if !names(path, identity(&file)?)? {

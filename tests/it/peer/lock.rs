@@ -18,6 +18,7 @@ sendable! {
         DropGuard,
         WasAbandoned,
         StillHeld,
+        FencingToken,
         Holder,
         LockPath,
         // Adds one to the number in a file under the lock, `times` times.
@@ -96,6 +97,7 @@ impl State {
             }
             Call::WasAbandoned => text(Ok(self.guard.as_ref().unwrap().was_abandoned())),
             Call::StillHeld => text(self.guard.as_ref().unwrap().still_held()),
+            Call::FencingToken => text(self.guard.as_ref().unwrap().fencing_token()),
             Call::Holder => held_by(self.lock().holders()),
             Call::LockPath => text(Ok(self.lock().path().display())),
             Call::Count(file, times, way) => done(self.count(&file, times, way)),

@@ -1,0 +1,191 @@
+//! Linux: what the mount table (`/proc/self/mountinfo`, proc(5)) says about the file system of a
+//! file: whether a FUSE is local, and whether locks reach the server of a network file system.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+
+use rustix::fs::{fstat, major, minor};
+
+/// FUSE file systems whose files are only on this host, and that leave locks to the kernel. Any
+/// other FUSE counts as a network file system.
+const LOCAL_FUSE: &[&str] = &[
+    "fuseblk",
+    "fuse.bindfs",
+    "fuse.cryfs",
+    "fuse.encfs",
+    "fuse.fuse-overlayfs",
+    "fuse.gocryptfs",
+    "fuse.mergerfs",
+    "fuse.ntfs-3g",
+    "fuse.securefs",
+    "fuse.unionfs",
+];
+
+/// FUSE file systems that forward locks to a server, unless an option of the mount forbids it,
+/// which the kernel does not show.
+const FORWARDING_FUSE: &[&str] = &["fuse.ceph-fuse", "fuse.glusterfs", "fuse.juicefs", "fuse.mfs"];
+
+/// The beginning of the source of a `MooseFS` mount, whose type is plain `fuse`. The mount table
+/// escapes the number sign.
+const MOOSEFS: &str = r"mfs\043";
+
+/// The options with which a mount keeps locks to this host, by its type without a version.
+const LOCAL_LOCKS: &[(&str, &[&str])] = &[
+    ("nfs", &["nolock", "local_lock=flock", "local_lock=all"]),
+    ("cifs", &["nobrl"]),
+    ("smb3", &["nobrl"]),
+    ("lustre", &["localflock"]),
+    ("ocfs2", &["localflocks"]),
+    ("gfs2", &["localflocks"]),
+    ("afs", &["flock=local"]),
+];
+
+/// A line of the mount table.
+#[derive(Debug, PartialEq, Eq)]
+struct Mount<'a> {
+    kind: &'a str,
+    source: &'a str,
+    /// The options of the file system.
+    options: &'a str,
+}
+
+impl<'a> Mount<'a> {
+    /// The mount of the file system with this device number. All mounts of one file system have the
+    /// same type, source and options.
+    fn of_device(table: &'a str, device: u64) -> Option<Self> {
+        let wanted = format!("{}:{}", major(device), minor(device));
+        table.lines().find_map(|line| {
+            let (mount, file_system) = line.split_once(" - ")?;
+            let mut words = file_system.split(' ');
+            let is_wanted = mount.split(' ').nth(2)? == wanted;
+            let mount = Self {
+                kind: words.next()?,
+                source: words.next()?,
+                options: words.next().unwrap_or_default(),
+            };
+            is_wanted.then_some(mount)
+        })
+    }
+
+    fn is_local_fuse(&self) -> bool {
+        LOCAL_FUSE.contains(&self.kind)
+    }
+
+    fn forwards_locks(&self) -> bool {
+        FORWARDING_FUSE.contains(&self.kind)
+            || self.kind == "fuse" && self.source.starts_with(MOOSEFS)
+    }
+
+    /// The option that keeps locks to this host.
+    fn local_locks(&self) -> Option<&'static str> {
+        let kind = self.kind.strip_suffix('4').unwrap_or(self.kind); // NFSv4 has its own type
+        let (_, options) = LOCAL_LOCKS.iter().find(|(known, _)| *known == kind)?;
+        options.iter().copied().find(|option| self.options.split(',').any(|has| has == *option))
+    }
+}
+
+/// The mount table. It is read when a lock file is opened, and only on a network file system or a
+/// FUSE.
+fn table() -> Option<String> {
+    fs::read("/proc/self/mountinfo").ok().map(|it| String::from_utf8_lossy(&it).into_owned())
+}
+
+/// Whether the FUSE file system with this device number is known to be local.
+pub(super) fn is_local_fuse(device: u64) -> bool {
+    table().is_some_and(|table| {
+        Mount::of_device(&table, device).is_some_and(|mount| mount.is_local_fuse())
+    })
+}
+
+/// Fails if the mount keeps locks to this host. Otherwise returns whether
+/// [`check_forwarded`] is to be called as soon as the file is locked.
+pub(crate) fn check_mount(file: &File) -> io::Result<bool> {
+    let table = table().unwrap_or_default();
+    let found = Mount::of_device(&table, fstat(file)?.st_dev);
+    match found.as_ref().and_then(Mount::local_locks) {
+        Some(option) => Err(super::super::explained(
+            io::ErrorKind::Unsupported,
+            format!("it is mounted with `{option}`, so its locks exclude no other host"),
+            "mount it without this option, or choose a path on a local file system",
+        )),
+        None => Ok(found.is_some_and(|mount| mount.forwards_locks())),
+    }
+}
+
+/// Fails if the kernel itself has the lock of this locked file: the file system has not forwarded
+/// it. A FUSE that forwards locks leaves none in the kernel (`fuse_setlk` and `fuse_file_flock` in
+/// Linux's `fs/fuse/file.c`), and the kernel lists its own in `fdinfo`.
+pub(crate) fn check_forwarded(file: &File) -> io::Result<()> {
+    let info = format!("/proc/self/fdinfo/{}", file.as_fd().as_raw_fd());
+    let info = fs::read_to_string(info).unwrap_or_default();
+    if !info.lines().any(|line| line.starts_with("lock:") && line.contains("FLOCK")) {
+        return Ok(());
+    }
+    Err(super::super::explained(
+        io::ErrorKind::Unsupported,
+        "it is mounted without locks on its server, so they exclude no other host",
+        "mount it with locks (MooseFS: without `mfsnobsdlocks`), or choose a path on a local file \
+         system",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = r"21 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda rw
+25 16 0:22 / /mnt/a rw,relatime - nfs4 10.0.0.1:/ rw,vers=4.2,hard,local_lock=none,addr=10.0.0.1
+26 16 0:23 / /mnt/b rw,relatime shared:7 master:1 - nfs4 10.0.0.1:/ rw,vers=4.2,local_lock=flock
+27 16 0:24 / /mnt/c rw - nfs 10.0.0.1:/x rw,vers=3,nolock,local_lock=all
+28 16 0:25 / /mnt/d rw - nfs 10.0.0.1:/x rw,vers=3,local_lock=posix
+55 27 0:41 / /mnt/e rw,nosuid - fuse mfs\04310.0.0.1:9421 rw,user_id=0,allow_other
+56 27 0:42 / /mnt/f\040g rw - fuse.glusterfs 10.0.0.1:shv rw
+57 27 0:43 / /mnt/h rw - fuse.gocryptfs /home/x rw
+58 27 0:44 / /mnt/i rw - fuseblk /dev/sdb1 rw
+59 27 0:45 / /mnt/j rw - fuse.sshfs host: rw
+60 27 0:46 / /mnt/k rw - cifs //host/x rw,vers=3.1.1,nobrl
+61 27 0:47 / /mnt/l rw - fuse something rw
+";
+
+    fn mount(minor: u32) -> Mount<'static> {
+        Mount::of_device(TABLE, rustix::fs::makedev(0, minor)).unwrap()
+    }
+
+    #[test]
+    fn a_mount_with_local_locks_is_found_by_its_options() {
+        limit!();
+        let options = [22, 23, 24, 25, 41, 42, 46].map(|minor| mount(minor).local_locks());
+        let wanted =
+            [None, Some("local_lock=flock"), Some("nolock"), None, None, None, Some("nobrl")];
+        assert_eq!(options, wanted);
+        assert_eq!(Mount::of_device(TABLE, rustix::fs::makedev(254, 1)).unwrap().kind, "ext4");
+        assert_eq!(Mount::of_device(TABLE, rustix::fs::makedev(254, 2)), None);
+        for cut in 0..TABLE.len() {
+            let _ = Mount::of_device(&TABLE[..cut], rustix::fs::makedev(0, 46));
+        }
+    }
+
+    #[test]
+    fn an_unknown_fuse_counts_as_a_network_file_system() {
+        limit!();
+        let local = [41, 42, 43, 44, 45, 47].map(|minor| mount(minor).is_local_fuse());
+        assert_eq!(local, [false, false, true, true, false, false]);
+        let forwarding = [41, 42, 43, 44, 45, 47].map(|minor| mount(minor).forwards_locks());
+        assert_eq!(forwarding, [true, true, false, false, false, false]);
+    }
+
+    /// A FUSE that forwards locks has none in the kernel; this file system is local.
+    #[test]
+    fn a_lock_that_only_the_kernel_has_is_recognized() {
+        limit!();
+        let file = tempfile::tempfile().unwrap();
+        assert!(!check_mount(&file).unwrap());
+        check_forwarded(&file).unwrap();
+        assert!(crate::sys::try_lock(&file, crate::sys::Mode::Exclusive).unwrap());
+        let refused = check_forwarded(&file).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::Unsupported);
+        crate::sys::unlock(&file).unwrap();
+        check_forwarded(&file).unwrap();
+    }
+}
