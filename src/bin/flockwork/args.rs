@@ -83,6 +83,7 @@ Exit codes:
   71   system error: a resource is exhausted, the output cannot be written, or the wait would deadlock
   73   a file cannot be created
   75   timed out, or would have to wait with -n (-E changes this code)
+  76   The lock was lost while the command ran
   124  --max-run ended the command
 
 When started under the name `flock` or `sem`, this program is flock(1) or GNU sem, with its options

@@ -30,6 +30,8 @@ pub(crate) enum Exit {
     CannotCreate,
     /// The timeout passed, or an attempt would have blocked (EX_TEMPFAIL).
     NotInTime,
+    /// The lock was lost while the command ran (EX_PROTOCOL).
+    Lost,
     /// The command was ended after the time of `--max-run`, as by timeout(1).
     TimedOut,
     /// An interrupt from the terminal ended the command, or a signal ended the wait.
@@ -51,6 +53,7 @@ impl Exit {
             Self::System => 71,
             Self::CannotCreate => 73,
             Self::NotInTime => 75,
+            Self::Lost => 76,
             Self::TimedOut => 124,
             Self::Interrupted => 128 + 2,
             Self::Other(code) => code,
@@ -202,6 +205,7 @@ impl From<Error> for Failure {
             ErrorKind::CapacityMismatch | ErrorKind::InvalidPermits => Exit::Usage,
             ErrorKind::Corrupt => Exit::Data,
             ErrorKind::NotRegularFile => Exit::CannotOpen,
+            ErrorKind::Lost => Exit::Lost,
             // A signal has ended the wait, and then ends this process.
             ErrorKind::Cancelled => return Self::new(Exit::Interrupted, String::new()),
             _ => match (error.operation(), error.io_error()) {
@@ -216,7 +220,8 @@ impl From<Error> for Failure {
             (ErrorKind::CapacityMismatch, Some(capacity)) => {
                 Some(format!("use -j {capacity}, omit -j, or change the capacity with --resize"))
             }
-            // The library's hint names a function that is an option here.
+            // The library's hints name functions.
+            (ErrorKind::Lost, _) => Some("another host may have run at the same time".into()),
             _ => error.hint().map(|hint| hint.replace("`Options::access`", "--access")),
         };
         let failure = Self::new(exit, text_with_holders(&error));
@@ -292,6 +297,7 @@ mod tests {
             (Exit::System, 71),
             (Exit::CannotCreate, 73),
             (Exit::NotInTime, 75),
+            (Exit::Lost, 76),
             (Exit::TimedOut, 124),
             (Exit::Interrupted, 130),
             (Exit::Other(143), 143),

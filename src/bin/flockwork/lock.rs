@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clap::Args;
@@ -15,7 +16,7 @@ use crate::holder_text::quoted_path;
 use crate::job::Job;
 use crate::progress::{Progress, seconds};
 use crate::run_args::RunArgs;
-use crate::signals::Signals;
+use crate::signals::{LossCheck, Signals};
 use crate::wait_args::{Limit, WaitArgs};
 
 const EXAMPLES: &str = "\
@@ -66,6 +67,11 @@ pub(crate) struct LockArgs {
     #[arg(short = 'F', long, conflicts_with_all = ["close", "label", "max_run"])]
     no_fork: bool,
 
+    /// End the command with TERM, and 10 s later with KILL, if the lock is lost: a file server has
+    /// dropped it, or its file was replaced. It is checked once a second; exit with 76
+    #[arg(long, conflicts_with_all = ["no_fork", "fcntl"])]
+    end_on_loss: bool,
+
     /// If an ancestor of this process holds the lock, run the command without acquiring it
     #[arg(long)]
     reentrant: bool,
@@ -115,6 +121,17 @@ impl Guard {
         }
     }
 
+    /// Whether the guard is known to hold its lock no more.
+    fn is_lost(&self) -> bool {
+        let still_held = match self {
+            Self::Exclusive(guard) => guard.still_held(),
+            Self::Write(guard) => guard.still_held(),
+            Self::Read(guard) => guard.still_held(),
+            Self::Fcntl(_) => Ok(true),
+        };
+        matches!(still_held, Ok(false))
+    }
+
     fn was_abandoned(&self) -> bool {
         match self {
             Self::Exclusive(guard) => guard.was_abandoned(),
@@ -155,14 +172,24 @@ pub(crate) fn run(arguments: &LockArgs) -> Outcome {
     if arguments.no_fork {
         return Err(signals.exec(&job));
     }
+    let guards = Arc::new(Mutex::new(guards));
+    let checked = Arc::clone(&guards);
+    let is_lost = move || locked(&checked).iter().any(Guard::is_lost);
+    let check: LossCheck = Arc::new(is_lost);
+    let signals = signals.end_on_loss(Some(check).filter(|_| arguments.end_on_loss));
     let ended = signals.run(&job);
     let mut released = Ok(());
+    let guards = std::mem::take(&mut *locked(&guards));
     for guard in guards.into_iter().rev() {
         released = released.and(guard.release());
     }
     let exit = ended?;
     released?;
     Ok(exit)
+}
+
+fn locked(guards: &Mutex<Vec<Guard>>) -> MutexGuard<'_, Vec<Guard>> {
+    guards.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The paths in an order that is the same in all processes, so that two of them that name the same

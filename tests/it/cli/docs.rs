@@ -139,7 +139,7 @@ fn the_exit_codes_of_the_command_page_are_complete() {
     let codes = help.split_once("Exit codes:\n").unwrap().1;
     let codes = codes.lines().map_while(|line| line.split_whitespace().next());
     let codes: Vec<_> = codes.filter(|code| code.parse::<u8>().is_ok()).collect();
-    assert_eq!(codes, ["0", "1", "2", "64", "65", "66", "69", "71", "73", "75", "124"]);
+    assert_eq!(codes, ["0", "1", "2", "64", "65", "66", "69", "71", "73", "75", "76", "124"]);
     for code in codes {
         assert!(page.contains(&format!("\n| {code} |")), "{code}");
     }

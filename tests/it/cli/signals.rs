@@ -159,6 +159,22 @@ fn max_run_ends_the_job_and_its_children() {
     assert!(start.elapsed() >= std::time::Duration::from_secs(10));
 }
 
+/// A replaced lock file is a lost lock on any file system.
+#[test]
+fn a_job_whose_lock_is_lost_is_ended_on_request() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let script = "trap 'echo ended; exit 3' TERM; rm $0; echo removed; while :; do sleep 0.01; done";
+    for verb in [&["lock", "--end-on-loss", "f"][..], &["lock", "--end-on-loss", "-s", "f"]] {
+        let words = [verb, &["--", "sh", "-c", script, "f"]].concat();
+        let ran = run(dir.path(), words).expect(76, "removed\nended\n");
+        assert_eq!(ran.err, "flockwork: the lock was lost; ending the command\n");
+    }
+    let script = "rm $0; sleep 1.5; exit 3";
+    run(dir.path(), ["lock", "f", "sh", "-c", script, "f"]).expect(3, "");
+    run(dir.path(), ["lock", "--end-on-loss", "f", "sh", "-c", "sleep 1.5; exit 3"]).expect(3, "");
+}
+
 #[test]
 fn a_job_inherits_only_ignored_signals() {
     limit!();

@@ -9,7 +9,8 @@
 //! that moment. Handlers record the signals that arrive while they are unblocked, and these are
 //! forwarded afterwards.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use flockwork::Cancel;
 
@@ -26,6 +27,12 @@ pub(crate) use self::unix::{Signals, die_by_signal, end_on_signals, end_wait_on_
 
 #[cfg(not(unix))]
 pub(crate) use self::non_unix::{Signals, die_by_signal, end_on_signals, end_wait_on_signals};
+
+/// Whether a lock that is held for the running command was lost.
+pub(crate) type LossCheck = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// How often a running command's lock is checked.
+const LOSS_CHECKS: Duration = Duration::from_secs(1);
 
 /// Set if a wait of this process can be cancelled.
 static CANCEL: OnceLock<Cancel> = OnceLock::new();

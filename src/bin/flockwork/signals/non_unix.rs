@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 #[cfg(windows)]
 use super::CANCEL;
+use super::{LOSS_CHECKS, LossCheck};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::job::{Job, exit_of};
 
@@ -26,6 +27,7 @@ pub(crate) struct Signals {
     #[cfg(windows)]
     job: win32job::Job,
     max_run: Option<Duration>,
+    loss_check: Option<LossCheck>,
 }
 
 impl Signals {
@@ -67,12 +69,19 @@ impl Signals {
             #[cfg(windows)]
             job,
             max_run: None,
+            loss_check: None,
         })
     }
 
     /// Sets the time after which a running command is ended.
     pub(crate) fn max_run(mut self, max_run: Option<Duration>) -> Self {
         self.max_run = max_run;
+        self
+    }
+
+    /// Makes a running command end when the check returns `true`.
+    pub(crate) fn end_on_loss(mut self, check: Option<LossCheck>) -> Self {
+        self.loss_check = check;
         self
     }
 
@@ -97,14 +106,23 @@ impl Signals {
 
     pub(crate) fn finish(&self, mut child: Child) -> Outcome {
         let deadline = self.max_run.and_then(|time| Instant::now().checked_add(time));
-        while let Some(deadline) = deadline {
+        let mut next_check = Instant::now();
+        while deadline.is_some() || self.loss_check.is_some() {
             if !matches!(child.try_wait(), Ok(None)) {
                 break;
             }
-            if Instant::now() >= deadline {
+            let now = Instant::now();
+            let mut ended_for = None;
+            if deadline.is_some_and(|deadline| now >= deadline) {
+                ended_for = Some(Exit::TimedOut);
+            } else if let Some(is_lost) = self.loss_check.as_ref().filter(|_| now >= next_check) {
+                next_check = now + LOSS_CHECKS;
+                ended_for = is_lost().then_some(Exit::Lost);
+            }
+            if let Some(exit) = ended_for {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Ok(Exit::TimedOut);
+                return Ok(exit);
             }
             std::thread::sleep(POLL_INTERVAL);
         }

@@ -13,8 +13,8 @@ use std::time::Duration;
 use nix::sys::signal::{SigSet, Signal, raise};
 use rustix::process::Pid;
 
-use super::CANCEL;
 use super::source::{Received, Source};
+use super::{CANCEL, LOSS_CHECKS, LossCheck};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use crate::deadlock::parent_of;
 use crate::exit::{Exit, Failure, Outcome};
@@ -61,6 +61,8 @@ struct Shared {
     is_interrupted: AtomicBool,
     /// The command was ended because it ran for too long.
     has_timed_out: AtomicBool,
+    /// The command was ended because its lock was lost.
+    has_lost: AtomicBool,
 }
 
 pub(crate) struct Signals {
@@ -69,6 +71,7 @@ pub(crate) struct Signals {
     /// The flags that the handlers set. Empty if there are no handlers.
     caught: Vec<(Signal, Arc<AtomicBool>)>,
     max_run: Option<Duration>,
+    loss_check: Option<LossCheck>,
 }
 
 impl Signals {
@@ -103,6 +106,7 @@ impl Signals {
             has_stopped: AtomicBool::new(false),
             is_interrupted: AtomicBool::new(false),
             has_timed_out: AtomicBool::new(false),
+            has_lost: AtomicBool::new(false),
         });
         let receiver = Arc::clone(&shared);
         let has_handlers = !caught.is_empty();
@@ -110,12 +114,17 @@ impl Signals {
             .name("flockwork-signals".into())
             .spawn(move || receiver.receive_all(set, has_handlers))
             .map_err(|error| failed(&error))?;
-        Ok(Self { shared, set, caught, max_run: None })
+        Ok(Self { shared, set, caught, max_run: None, loss_check: None })
     }
 
     /// Sets the time after which a running command is ended.
     pub(crate) fn max_run(self, max_run: Option<Duration>) -> Self {
         Self { max_run, ..self }
+    }
+
+    /// Makes a running command end when the check returns `true`.
+    pub(crate) fn end_on_loss(self, check: Option<LossCheck>) -> Self {
+        Self { loss_check: check, ..self }
     }
 
     /// Starts the command and waits for its end.
@@ -145,6 +154,9 @@ impl Signals {
         if let (Ok(_), Some(time)) = (&spawned, self.max_run) {
             self.end_after(time)?;
         }
+        if let (Ok(_), Some(check)) = (&spawned, &self.loss_check) {
+            self.end_when_lost(Arc::clone(check))?;
+        }
         spawned
     }
 
@@ -161,15 +173,26 @@ impl Signals {
         let end = move || {
             std::thread::sleep(time);
             let time = humantime::format_duration(time);
-            shared.end_running(&[Signal::SIGTERM, Signal::SIGCONT], || {
-                crate::exit::print_error(&format!("the command has run for {time}; ending it"));
-            });
-            std::thread::sleep(KILL_AFTER);
-            shared.end_running(&[Signal::SIGKILL], || ());
+            shared.end_running(&shared.has_timed_out, &format!("the command has run for {time}"));
         };
         let thread = std::thread::Builder::new().name("flockwork-max-run".into()).spawn(end);
         thread.map(drop).map_err(|error| {
             Failure::new(Exit::System, format!("could not limit the time of the command: {error}"))
+        })
+    }
+
+    /// Starts a thread that ends the command when its lock is lost. It ends with this process.
+    fn end_when_lost(&self, is_lost: LossCheck) -> Result<(), Failure> {
+        let shared = Arc::clone(&self.shared);
+        let end = move || {
+            while !is_lost() {
+                std::thread::sleep(LOSS_CHECKS);
+            }
+            shared.end_running(&shared.has_lost, "the lock was lost");
+        };
+        let thread = std::thread::Builder::new().name("flockwork-loss".into()).spawn(end);
+        thread.map(drop).map_err(|error| {
+            Failure::new(Exit::System, format!("could not watch the lock: {error}"))
         })
     }
 
@@ -202,6 +225,9 @@ impl Signals {
             return Ok(Exit::Interrupted);
         }
         drop(command);
+        if self.shared.has_lost.load(Ordering::SeqCst) {
+            return Ok(Exit::Lost);
+        }
         if self.shared.has_timed_out.load(Ordering::SeqCst) {
             return Ok(Exit::TimedOut);
         }
@@ -214,12 +240,20 @@ impl Shared {
         self.command.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends the signals to the command and its descendants, if it is running. Descendants would
-    /// otherwise keep the lock that they have inherited.
-    fn end_running(&self, signals: &[Signal], report: impl FnOnce()) {
+    /// Ends the command and its descendants, if it is running, for a reason that `why` records.
+    /// Descendants would otherwise keep the lock that they have inherited.
+    fn end_running(&self, why: &AtomicBool, reason: &str) {
+        self.signal_running(why, &[Signal::SIGTERM, Signal::SIGCONT], || {
+            crate::exit::print_error(&format!("{reason}; ending the command"));
+        });
+        std::thread::sleep(KILL_AFTER);
+        self.signal_running(why, &[Signal::SIGKILL], || ());
+    }
+
+    fn signal_running(&self, why: &AtomicBool, signals: &[Signal], report: impl FnOnce()) {
         let command = self.command();
         let CommandState::Running(pid) = *command else { return };
-        self.has_timed_out.store(true, Ordering::SeqCst);
+        why.store(true, Ordering::SeqCst);
         report();
         for pid in descendants(pid).into_iter().chain([pid]) {
             for signal in signals {
