@@ -64,8 +64,11 @@ impl DataFile {
 
     /// Reads the contents; the error is `NotFound` if there is no file.
     pub(crate) fn read(&self) -> Result<Vec<u8>> {
-        self.refresh_name();
-        regular::open_and_read(&self.path, &self.path, Operation::Read)
+        regular::through_replacements(|| {
+            self.refresh_name();
+            let mut file = regular::open(&self.path, Operation::Read)?;
+            regular::read(&mut file, &self.path, Operation::Read)
+        })
     }
 
     /// Reads the contents, which are empty if there is no file.

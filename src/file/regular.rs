@@ -13,7 +13,7 @@ use crate::sys::{self, FileKind};
 pub(crate) fn open(path: &Path, operation: Operation) -> Result<File> {
     let failed = |source| Error::io(operation, &path.into(), source);
     match sys::through_readers(|| sys::open_to_read(path)) {
-        Ok(file) if file.metadata().map_err(failed)?.is_file() => Ok(file),
+        Ok(file) if is_regular(&file).map_err(failed)? => Ok(file),
         Ok(_) => Err(something_else(path)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(failed(error)),
         // The file has just been replaced; with O_NOFOLLOW the error is ELOOP, EMLINK or EFTYPE.
@@ -24,15 +24,14 @@ pub(crate) fn open(path: &Path, operation: Operation) -> Result<File> {
     }
 }
 
-/// Opens the file `from` and reads it to its end; `path` is the path that errors name. Another host
-/// may replace the file in between: then the one that has the name by then is opened (rule 9).
-pub(crate) fn open_and_read(
-    from: &Path,
-    path: &Arc<Path>,
-    operation: Operation,
-) -> Result<Vec<u8>> {
+fn is_regular(file: &File) -> io::Result<bool> {
+    file.metadata().map(|found| found.is_file()).map_err(sys::of_open_file)
+}
+
+/// Repeats a call that opens a file and reads it, while another host replaces the file (rule 9).
+pub(crate) fn through_replacements<T>(call: impl FnMut() -> Result<T>) -> Result<T> {
     let is_stale = |error: &Error| error.io_error().is_some_and(sys::is_stale);
-    sys::through_replacements_of(is_stale, || read(&mut open(from, operation)?, path, operation))
+    sys::through_replacements_of(is_stale, call)
 }
 
 /// Reads the file to its end; `path` is the path that errors name.
@@ -40,7 +39,7 @@ pub(crate) fn read(file: &mut File, path: &Arc<Path>, operation: Operation) -> R
     let mut contents = Vec::new();
     match file.read_to_end(&mut contents) {
         Ok(_) => Ok(contents),
-        Err(source) => Err(Error::io(operation, path, source)),
+        Err(source) => Err(Error::io(operation, path, sys::of_open_file(source))),
     }
 }
 

@@ -186,13 +186,13 @@ fn examine(record: &Path) -> io::Result<RecordState> {
         Err(error) => return Err(error),
     };
     let mut bytes = Vec::new();
-    (&file).take(MAX_BYTES).read_to_end(&mut bytes)?;
+    (&file).take(MAX_BYTES).read_to_end(&mut bytes).map_err(sys::of_open_file)?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let is_begun = text.starts_with(FIRST_LINE) || FIRST_LINE.starts_with(&text);
     if !is_begun || text.is_empty() && !LivenessLock::MAY_BE_EMPTY {
         return Ok(RecordState::Foreign);
     }
-    let id = sys::identity(&file)?;
+    let id = sys::identity(&file).map_err(sys::of_open_file)?;
     Ok(RecordState::Record { is_alive: LivenessLock::is_alive(record, &file), text, id })
 }
 

@@ -160,7 +160,7 @@ impl RwLockWriteGuard {
     ///
     /// # Errors
     ///
-    /// See [`LockGuard::fencing_token`](crate::LockGuard::fencing_token#errors).
+    /// See [`LockGuard::fencing_token`](crate::LockGuard::fencing_token).
     pub fn fencing_token(&self) -> Result<u64> {
         self.raw.fencing_token()
     }

@@ -114,11 +114,11 @@ pub(super) fn read(path: &Arc<Path>) -> Result<u32> {
     }
     let contents = sys::through_replacements(|| {
         let file = sys::through_readers(|| sys::open_to_read(path))?;
-        if !file.metadata()?.is_file() {
+        if !file.metadata().map_err(sys::of_open_file)?.is_file() {
             return Ok(None);
         }
         let mut bytes = Vec::new();
-        file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+        file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(sys::of_open_file)?;
         Ok(Some(bytes))
     });
     let Some(bytes) = contents.map_err(failed)? else {

@@ -323,7 +323,7 @@ impl Permit {
     ///
     /// # Errors
     ///
-    /// See [`LockGuard::fencing_token`](crate::LockGuard::fencing_token#errors).
+    /// See [`LockGuard::fencing_token`](crate::LockGuard::fencing_token).
     pub fn fencing_token(&self) -> Result<u64> {
         self.check_here()?;
         if let Some(token) = self.token.get() {

@@ -247,7 +247,7 @@ impl FileWriteGuard {
     ///
     /// # Errors
     ///
-    /// See [`LockGuard::fencing_token`](crate::LockGuard::fencing_token#errors).
+    /// See [`LockGuard::fencing_token`](crate::LockGuard::fencing_token).
     pub fn fencing_token(&self) -> Result<u64> {
         self.guard.fencing_token()
     }

@@ -27,7 +27,8 @@
 //!   and its removal.
 //! * [`make_replaceable`]: prepares the replacement of an announcement that is open.
 //! * [`remove_left_by_others`]: removes files that killed writers left beside a path.
-//! * [`through_replacements`], [`is_stale`]: read a file that another host may replace meanwhile.
+//! * [`through_replacements`], [`is_stale`], [`of_open_file`]: read a file that another host may
+//!   replace meanwhile.
 //! * [`through_readers`]: renames or opens a file that other processes may have open.
 //! * [`RENAMES_COMPARE_NAMES`]: whether a rename succeeds for only one of several processes.
 //! * [`rename_new`]: renames a file to a name that must not exist, if the system supports that.
@@ -241,8 +242,18 @@ pub(crate) fn is_stale(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::StaleNetworkFileHandle
 }
 
+/// The error of reading an open file. A client that opens a file only when it is read (`GlusterFS`,
+/// `performance.open-behind`) returns ENOENT by then for one that was replaced.
+pub(crate) fn of_open_file(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => io::ErrorKind::StaleNetworkFileHandle.into(),
+        _ => error,
+    }
+}
+
 /// Repeats a call that opens a file by its name and reads it, while another host replaces the file
-/// in between. The next call opens the file that has the name then. After 64 calls the error counts
+/// in between. The next call opens the file that has the name then. A client may find the old file
+/// by that name for a second (`GlusterFS`), so the calls are repeated for at least three seconds
 /// (rule 9).
 pub(crate) fn through_replacements<T>(call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     through_replacements_of(is_stale, call)
@@ -253,14 +264,13 @@ pub(crate) fn through_replacements_of<T, E>(
     is_stale: impl Fn(&E) -> bool,
     mut call: impl FnMut() -> Result<T, E>,
 ) -> Result<T, E> {
-    const REPEATED: usize = 63;
-    for _ in 0..REPEATED {
+    let mut retries = Retries::new();
+    loop {
         match call() {
-            Err(error) if is_stale(&error) => std::thread::yield_now(),
+            Err(error) if is_stale(&error) && retries.again() => {}
             done => return done,
         }
     }
-    call()
 }
 
 /// Reads a directory. std does not retry EINTR here (rule 5).

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use flockwork::{Lock, LockGuard};
+use flockwork::{ErrorKind, Lock, LockGuard, Options, RwLock, Semaphore, SharedFile};
 
 use crate::peer::Way::{Async, Block, Timeout, Try};
 use crate::peer::lock::Call;
@@ -223,4 +223,61 @@ fn threads_of_one_process_never_hold_the_lock_together() {
             });
         }
     });
+}
+
+#[test]
+fn fencing_tokens_grow_with_each_acquisition() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let lock = Lock::open(&path).unwrap();
+    let mut peer = Peer::with_lock(&path);
+    let mut last = 0;
+    for _ in 0..5 {
+        let guard = lock.lock().unwrap();
+        let token = guard.fencing_token().unwrap();
+        assert!(token > last, "{token} after {last}");
+        assert_eq!(guard.fencing_token().unwrap(), token);
+        guard.unlock().unwrap();
+        peer.lock();
+        last = peer.run(Call::FencingToken).parse().unwrap();
+        assert!(last > token, "{last} after {token}");
+        peer.unlock();
+    }
+    // A write guard of the same path takes its tokens from the same place.
+    let guard = RwLock::open(&path).unwrap().write().unwrap();
+    assert!(guard.fencing_token().unwrap() > last);
+    drop(guard);
+    let file = SharedFile::open(dir.path().join("file")).unwrap();
+    let tokens = [(); 2].map(|()| file.lock_exclusive().unwrap().fencing_token().unwrap());
+    assert_eq!(tokens, [1, 2]);
+    let pool = Semaphore::open(dir.path().join("pool"), 2).unwrap();
+    let permits = [pool.acquire().unwrap(), pool.acquire().unwrap()];
+    let tokens = [1, 0, 1].map(|permit: usize| permits[permit].fencing_token().unwrap());
+    assert_eq!(tokens, [1, 2, 1]);
+}
+
+#[test]
+fn no_token_is_created_where_nothing_may_be_created() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    std::fs::write(&path, "").unwrap();
+    let guard = Options::new().create(false).open_lock(&path).unwrap().lock().unwrap();
+    let error = guard.fencing_token().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+/// A holder that has lost its lock must not get a token higher than that of the next one.
+// Unix only: on Windows a lock file that is open cannot be replaced.
+#[cfg(unix)]
+#[test]
+fn a_guard_without_its_lock_gets_no_token() {
+    limit!();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.lock");
+    let guard = Lock::open(&path).unwrap().lock().unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(guard.fencing_token().unwrap_err().kind(), ErrorKind::Lost);
 }

@@ -202,13 +202,18 @@ impl Marker {
     pub(crate) fn payload(&self) -> Result<Option<Vec<u8>>> {
         // Another process may clear the marker after the check, and set it again.
         let mut retries = Retries::new();
-        while self.is_set()? {
-            let payload = self.read_at(&self.path)?;
-            if payload.is_some() || !retries.again() {
-                return Ok(payload);
+        loop {
+            // Each time the check reads the directory on a network file system, since a client may
+            // find an old file by the name until then.
+            let payload = regular::through_replacements(|| {
+                let is_set = self.is_set()?;
+                is_set.then(|| self.read_once(&self.path)).transpose()
+            })?;
+            match payload {
+                Some(None) if retries.again() => {}
+                payload => return Ok(payload.flatten()),
             }
         }
-        Ok(None)
     }
 
     /// The kinds of the marker, and of one that was taken and not delivered (rule E4).
@@ -290,8 +295,11 @@ impl Marker {
 
     /// The payload at `path`; `None` if the file is gone.
     fn read_at(&self, path: &Path) -> Result<Option<Vec<u8>>> {
-        let read = regular::open_and_read(path, &self.path, Operation::ReadPayload);
-        regular::if_there(read)
+        regular::through_replacements(|| self.read_once(path))
+    }
+
+    fn read_once(&self, path: &Path) -> Result<Option<Vec<u8>>> {
+        Self::open_file(path)?.map(|mut file| self.read(&mut file)).transpose()
     }
 
     fn lock(&self) -> Result<&Arc<LockFile>> {

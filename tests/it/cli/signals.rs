@@ -164,7 +164,8 @@ fn max_run_ends_the_job_and_its_children() {
 fn a_job_whose_lock_is_lost_is_ended_on_request() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
-    let script = "trap 'echo ended; exit 3' TERM; rm $0; echo removed; while :; do sleep 0.01; done";
+    let script =
+        "trap 'echo ended; exit 3' TERM; rm $0; echo removed; while :; do sleep 0.01; done";
     for verb in [&["lock", "--end-on-loss", "f"][..], &["lock", "--end-on-loss", "-s", "f"]] {
         let words = [verb, &["--", "sh", "-c", script, "f"]].concat();
         let ran = run(dir.path(), words).expect(76, "removed\nended\n");
