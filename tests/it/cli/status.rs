@@ -288,7 +288,7 @@ impl OtherUser {
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new("setpriv");
         command.args(["--reuid", Self::ID, "--clear-groups", program]);
-        command.current_dir(&self.dir).env("XDG_RUNTIME_DIR", self.dir.path());
+        command.current_dir(&self.dir).env("FLOCKWORK_ID_DIR", self.dir.path().join("flockwork"));
         command.stdin(Stdio::null());
         command
     }

@@ -255,13 +255,8 @@ impl Shared {
         let CommandState::Running(pid) = *command else { return };
         why.store(true, Ordering::SeqCst);
         report();
-        for pid in descendants(pid).into_iter().chain([pid]) {
-            for signal in signals {
-                let signal = rustix::process::Signal::from_named_raw(*signal as i32);
-                if let Some(signal) = signal {
-                    let _ = rustix::process::kill_process(pid, signal);
-                }
-            }
+        for pid in stopped_tree(pid) {
+            signals.iter().for_each(|signal| send(pid, *signal));
         }
     }
 
@@ -487,6 +482,27 @@ fn apply_default_action(signal: Signal, has_handlers: bool) {
     let _ = only.thread_unblock();
     // The signal was ignored, or the process was stopped and continued.
     let _ = only.thread_block();
+}
+
+fn send(pid: Pid, signal: Signal) {
+    if let Some(signal) = rustix::process::Signal::from_named_raw(signal as i32) {
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+}
+
+/// The process and its descendants, parents first. All of them are stopped, so that none starts
+/// another process that would not receive the signal.
+fn stopped_tree(pid: Pid) -> Vec<Pid> {
+    let mut stopped: Vec<Pid> = Vec::new();
+    loop {
+        let tree = [pid].into_iter().chain(descendants(pid));
+        let new: Vec<_> = tree.filter(|pid| !stopped.contains(pid)).collect();
+        if new.is_empty() {
+            return stopped;
+        }
+        new.iter().for_each(|pid| send(*pid, Signal::SIGSTOP));
+        stopped.extend(new);
+    }
 }
 
 /// The descendants of a process whose parents are still running.

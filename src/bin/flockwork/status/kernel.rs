@@ -285,6 +285,12 @@ fn primitive_of(file: &Path, runs_flockwork: bool) -> Option<PathBuf> {
             return Some(directory.into());
         }
     }
+    if directory.file_name().is_some_and(|it| it == "jobs") {
+        // The files of the command's jobs.
+        if let Some(semaphore) = directory.parent().filter(|it| is_semaphore(it)) {
+            return Some(semaphore.into());
+        }
+    }
     if name.starts_with("participant.") {
         return Some(directory.into());
     }
@@ -404,6 +410,7 @@ mod tests {
             ("s/slot.0", Some("s")),
             ("s/waiters", Some("s")),
             ("s/queue/3", Some("s")),
+            ("s/jobs/@7.0000beef", Some("s")),
             ("l", Some("l")),
             ("l.holder", Some("l")),
             ("l.gate", Some("l")),
