@@ -25,8 +25,10 @@ impl RwLockReadGuard {
     ///
     /// # Errors
     ///
-    /// [`Io`](crate::ErrorKind::Io) if the system fails to unlock the file. The descriptor is
-    /// closed then, which also releases the lock unless a forked child has it open.
+    /// * [`Lost`](crate::ErrorKind::Lost) if the server of a network file system had dropped the
+    ///   lock before: see [`LockGuard::unlock`](crate::LockGuard::unlock).
+    /// * [`Io`](crate::ErrorKind::Io) if the system fails to unlock the file. The descriptor is
+    ///   closed then, which also releases the lock unless a forked child has it open.
     ///
     /// A forked copy of the guard releases nothing and also returns [`Io`](crate::ErrorKind::Io).
     pub fn unlock(self) -> Result<()> {
@@ -122,8 +124,10 @@ impl RwLockWriteGuard {
     ///
     /// # Errors
     ///
-    /// [`Io`](crate::ErrorKind::Io) if the system fails to unlock the file. The descriptor is
-    /// closed then, which also releases the lock unless a forked child has it open.
+    /// * [`Lost`](crate::ErrorKind::Lost) if the server of a network file system had dropped the
+    ///   lock before: see [`LockGuard::unlock`](crate::LockGuard::unlock).
+    /// * [`Io`](crate::ErrorKind::Io) if the system fails to unlock the file. The descriptor is
+    ///   closed then, which also releases the lock unless a forked child has it open.
     ///
     /// A forked copy of the guard releases nothing and also returns [`Io`](crate::ErrorKind::Io).
     pub fn unlock(self) -> Result<()> {

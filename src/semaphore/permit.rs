@@ -228,8 +228,10 @@ impl Permit {
     ///
     /// # Errors
     ///
-    /// [`Io`](crate::ErrorKind::Io) if the system fails to unlock a file. The descriptor is closed
-    /// then, which also releases the permit unless a forked child has it open.
+    /// * [`Lost`](crate::ErrorKind::Lost) if the server of a network file system had dropped the
+    ///   lock of a slot before: see [`LockGuard::unlock`](crate::LockGuard::unlock).
+    /// * [`Io`](crate::ErrorKind::Io) if the system fails to unlock a file. The descriptor is
+    ///   closed then, which also releases the permit unless a forked child has it open.
     ///
     /// A forked copy of the permit releases nothing and also returns [`Io`](crate::ErrorKind::Io).
     pub fn release(mut self) -> Result<()> {

@@ -164,7 +164,9 @@ impl FileWriteGuard {
     ///
     /// # Errors
     ///
-    /// See [`SharedFile::write`](crate::SharedFile::write).
+    /// [`Lost`](crate::ErrorKind::Lost) if the server of a network file system has dropped the
+    /// lock. The file is not changed then. Otherwise see
+    /// [`SharedFile::write`](crate::SharedFile::write).
     pub fn replace(&mut self, contents: impl AsRef<[u8]>) -> Result<()> {
         self.guard.check_held(Operation::Write)?;
         self.contents.replace(contents.as_ref())
