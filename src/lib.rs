@@ -11,7 +11,7 @@
 //! | let one process at a time do something | [`Lock`] |
 //! | let many processes read, or one write | [`RwLock`] |
 //! | limit how many processes do something at the same time | [`Semaphore`] |
-//! | let one of several processes lead, and another take over when it dies | [`Lock`]: see [`recipes`] |
+//! | let one of several processes lead, until it dies | [`Lock`]: see [`recipes`] |
 //! | wait until another program is ready, and receive a message from it | [`Event`] |
 //! | do something once, however many processes need it | [`Once`] |
 //! | read and change a small file that several programs share | [`SharedFile`] |

@@ -9,10 +9,13 @@ use crate::support::{eventually, until_blocked};
 
 #[track_caller]
 fn assert_waiters(path: &Path, peers: &[&Peer]) -> Vec<Holder> {
-    let status = inspect(path).unwrap();
-    let pids: Vec<_> = status.waiters().iter().map(Holder::pid).collect();
     let expected: Vec<_> = peers.iter().map(|peer| peer.id()).collect();
-    assert_eq!(pids, expected, "{status:?}");
+    let mut status = inspect(path).unwrap();
+    // The list of the kernel, which has the locks of all tests, is read in pieces.
+    eventually(&format!("the waiters are {expected:?}"), || {
+        status = inspect(path).unwrap();
+        status.waiters().iter().map(Holder::pid).eq(expected.iter().copied())
+    });
     for waiter in status.waiters() {
         assert!(waiter.same_pid_namespace() && waiter.slot().is_none(), "{waiter:?}");
         assert!(waiter.command().unwrap().contains("peer::entry"), "{waiter}");

@@ -168,21 +168,34 @@ pub(crate) fn lock_owners(files: &[FileId], thorough: bool) -> io::Result<Vec<Ow
 
 /// The processes whose requests wait for a lock on one of these files, in the order in which the
 /// kernel lists them: it grants the requests of each file in that order. A shared request may be
-/// granted earlier. A long list, which is read in pieces, may miss some.
+/// granted earlier. A long list, which is read in pieces, may miss some, so it is read several
+/// times.
 pub(crate) fn lock_waiters(files: &[FileId]) -> io::Result<Vec<Owner>> {
-    let Some((list, is_whole)) = kernel_locks()? else { return Ok(Vec::new()) };
-    let requests = list.lines().filter_map(waiting_flock);
-    let requests = requests.filter(|lock| lock.process != 0 && files.contains(&lock.file));
-    let mut waiting: Vec<Lock> = Vec::new();
-    for lock in requests {
-        // A line of a long list may have been read twice.
-        if is_whole || !waiting.contains(&lock) {
-            waiting.push(lock);
+    let mut most: Vec<Lock> = Vec::new();
+    for _ in 0..READINGS {
+        let Some((list, is_whole)) = kernel_locks()? else { break };
+        let requests = list.lines().filter_map(waiting_flock);
+        let requests = requests.filter(|lock| lock.process != 0 && files.contains(&lock.file));
+        let mut waiting: Vec<Lock> = Vec::new();
+        for lock in requests {
+            // A line of a long list may have been read twice.
+            if is_whole || !waiting.contains(&lock) {
+                waiting.push(lock);
+            }
+        }
+        if waiting.len() > most.len() {
+            most = waiting;
+        }
+        if is_whole {
+            break;
         }
     }
-    waiting.sort_by_key(|lock| files.iter().position(|file| *file == lock.file));
-    Ok(owners(waiting))
+    most.sort_by_key(|lock| files.iter().position(|file| *file == lock.file));
+    Ok(owners(most))
 }
+
+/// How often a long list of waiters is read.
+const READINGS: u32 = 3;
 
 /// The processes that have a lock on one of these files open, among those that this user may
 /// inspect. This works on any file system, but takes a few milliseconds.

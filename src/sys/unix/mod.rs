@@ -96,21 +96,8 @@ mod processes;
     target_os = "freebsd",
     target_os = "openbsd"
 )))]
-mod file_system {
-    use super::{File, Path};
-
-    pub(super) fn is_network_file(_file: &File) -> Option<bool> {
-        None
-    }
-
-    pub(super) fn is_network_directory(_directory: &Path) -> Option<bool> {
-        None
-    }
-
-    pub(super) fn is_mount_point(_path: &Path) -> bool {
-        false
-    }
-}
+#[path = "no_file_system.rs"]
+mod file_system;
 
 // ---------------------------------------------------------------------------------------- opening
 

@@ -27,6 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sys/unix/lost_locks.rs", &[]),
     ("sys/unix/mounts.rs", &["sys"]),
     ("sys/no_proc.rs", &[]),
+    ("sys/unix/no_file_system.rs", &[]),
     ("sys/no_fifo.rs", &[]),
     ("sys/unix/file_system.rs", &[]),
     ("sys/windows/mod.rs", &[]),

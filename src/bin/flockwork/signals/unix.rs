@@ -256,7 +256,9 @@ impl Shared {
         why.store(true, Ordering::SeqCst);
         report();
         for pid in stopped_tree(pid) {
-            signals.iter().for_each(|signal| send(pid, *signal));
+            for signal in signals {
+                send(pid, *signal);
+            }
         }
     }
 
@@ -500,7 +502,9 @@ fn stopped_tree(pid: Pid) -> Vec<Pid> {
         if new.is_empty() {
             return stopped;
         }
-        new.iter().for_each(|pid| send(*pid, Signal::SIGSTOP));
+        for pid in &new {
+            send(*pid, Signal::SIGSTOP);
+        }
         stopped.extend(new);
     }
 }
