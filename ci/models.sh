@@ -46,6 +46,8 @@ search() {
             *) flags+=(-DSAFETY -DNOCLAIM) ;;
         esac
         case $defines in *-DSTOPS*) flags+=(-DNOREDUCE) ;; esac
+        # Another order of the search, where it finds the error in the memory that it may use.
+        case $defines in *-DREVERSE*) flags+=(-DREVERSE) ;; esac
         # shellcheck disable=SC2086
         spin $defines -a "$models/$model.pml" > spin.output 2>&1 && [ -s pan.c ] || { cat spin.output; exit 1; }
         gcc "${flags[@]}" -o pan pan.c || exit 1
@@ -143,7 +145,7 @@ breaks KEEPS_WHAT_IS_BEYOND $m "-DCAPACITY=3 -DRESIZE=2 -DCLIENTS=1 -DTWO=1 -DHE
 breaks COUNTS_EXCESS_AFTER_THE_CHECK $m "$again -DCLIENTS=1 -DTRY=1 -DHELD=6"
 breaks RESIZE_DOES_NOT_POKE $m "$grow"
 breaks PAUSE_ENDS_EXCESS $m "$paused"
-breaks HELPER_DOES_NOT_TELL $m "-DCLIENTS=3 -DTWO=4 -DCAPACITY=1 -DSLOTS=2 -DRESIZE=2 -DLEFTOVERS -DTIMED=1"
+breaks HELPER_DOES_NOT_TELL $m "-DREVERSE -DCLIENTS=3 -DTWO=4 -DCAPACITY=1 -DSLOTS=2 -DRESIZE=2 -DLEFTOVERS -DTIMED=1"
 breaks NOTHING_BUT_NO_BACKSTOP $m "-DCLIENTS=3 -DTWO=1 -DSTOPS" -E
 breaks NOTHING_BUT_DEAF_WITHOUT_BACKSTOP $m "$death -DDEAF"
 breaks NOTHING_BUT_LOST_EVENT_WITHOUT_BACKSTOP $m "$many -DLOSES_EVENTS"
