@@ -357,10 +357,13 @@ impl Directory {
         &self.path
     }
 
-    /// Whether `path` still names this directory. It does where none is held open, since the path
-    /// is looked up each time there.
+    /// Whether `path` still names this directory. Where none is held open, the path is looked up
+    /// each time, so any directory will do.
     pub(crate) fn is_at(&self, path: &Path) -> bool {
-        self.held.as_ref().is_none_or(|(_held, id)| names(path, *id).unwrap_or(false))
+        match &self.held {
+            Some((_held, id)) => names(path, *id).unwrap_or(false),
+            None => path.is_dir(),
+        }
     }
 }
 
