@@ -36,7 +36,7 @@ use crate::options::Options;
 use crate::paths::resolved;
 use crate::sys::Mode;
 use crate::wait::{
-    Acquire, CheckSampler, Deadline, Order as _, Outcome, WaitHooks, WakeStrategy, WatchTarget,
+    Acquire, CheckSampler, Limit, Order as _, Outcome, WaitHooks, WakeStrategy, WatchTarget,
     check_cancelled, is_left, is_watchable, take_over, wait_here,
 };
 
@@ -322,7 +322,7 @@ impl Semaphore {
     /// [`InvalidPermits`](crate::ErrorKind::InvalidPermits) immediately if `permits` is 0 or
     /// exceeds the capacity; otherwise see [the errors of `Semaphore`](Self#errors).
     pub fn acquire_many(&self, permits: u32) -> Result<Permit> {
-        self.wait(permits, || Deadline::NEVER)
+        self.wait(permits, Limit::Never)
     }
 
     /// Attempts to acquire several permits together without waiting, all of them or none.
@@ -352,7 +352,7 @@ impl Semaphore {
     /// [`TimedOut`](crate::ErrorKind::TimedOut) if they were not available before the timeout;
     /// otherwise as for [`acquire_many`](Self::acquire_many).
     pub fn acquire_many_timeout(&self, permits: u32, timeout: Duration) -> Result<Permit> {
-        self.wait(permits, || Deadline::after(timeout))
+        self.wait(permits, Limit::After(timeout))
     }
 
     /// Attempts to acquire several permits together, waiting until `deadline`.
@@ -364,7 +364,7 @@ impl Semaphore {
     /// [`TimedOut`](crate::ErrorKind::TimedOut) if they were not available before the deadline;
     /// otherwise as for [`acquire_many`](Self::acquire_many).
     pub fn acquire_many_deadline(&self, permits: u32, deadline: Instant) -> Result<Permit> {
-        self.wait(permits, || Deadline::at(deadline))
+        self.wait(permits, Limit::At(deadline))
     }
 
     /// Acquires several permits together asynchronously.
@@ -535,13 +535,13 @@ impl Semaphore {
         self.inner.slots.directory()
     }
 
-    fn wait(&self, permits: u32, deadline: impl FnOnce() -> Deadline) -> Result<Permit> {
+    fn wait(&self, permits: u32, limit: Limit) -> Result<Permit> {
         self.check(permits)?;
         check_cancelled(self.inner.hooks.as_ref())?;
         if let Some(batch) = self.inner.take_if_unwanted(permits)? {
             return self.permit(batch);
         }
-        let deadline = deadline();
+        let deadline = limit.deadline();
         let outcome = if deadline.is_over() {
             // The deadline has passed: try once.
             self.inner

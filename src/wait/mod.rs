@@ -45,7 +45,7 @@ mod watch;
 
 pub(crate) use self::check_sampler::CheckSampler;
 pub(crate) use self::condition::{Condition, ConditionWait, wait_for};
-pub(crate) use self::deadline::{Deadline, Limit};
+pub(crate) use self::deadline::Limit;
 pub(crate) use self::event_loop::{Check, EventLoop, WakeStrategy};
 pub(crate) use self::future::Acquire;
 pub(crate) use self::hooks::{WaitCallback, WaitHooks, check_cancelled};
