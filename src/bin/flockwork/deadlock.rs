@@ -4,6 +4,8 @@
 use flockwork::Holder;
 
 use crate::exit::{Exit, Failure};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use crate::process_stat;
 
 /// The holders that are ancestors of this process.
 pub(crate) fn ancestors(holders: &[Holder]) -> Vec<&Holder> {
@@ -49,11 +51,9 @@ pub(crate) fn ancestor_pids() -> Vec<u32> {
     pids
 }
 
-/// The parent as in proc(5), where the name of the program precedes it in parentheses.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn parent_of(pid: u32) -> Option<u32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+    process_stat::field(pid, process_stat::PARENT)?.parse().ok()
 }
 
 /// Other systems show only the parent without a privilege.

@@ -10,6 +10,8 @@
 #[path = "../../../tests/it/limit.rs"]
 mod limit;
 
+#[cfg(unix)]
+mod again;
 mod args;
 mod as_flock;
 mod as_sem;
@@ -34,6 +36,8 @@ mod parse;
 #[cfg(all(unix, not(target_os = "solaris")))]
 mod passing;
 mod permits;
+#[cfg(unix)]
+mod process_stat;
 mod progress;
 mod run_args;
 mod sem;

@@ -7,15 +7,16 @@
 //! again.
 
 use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::net::UnixStream;
+#[cfg(target_os = "linux")]
+use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use flockwork::Options;
 
 use super::open;
+use crate::again;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::job::exit_of;
 
@@ -41,14 +42,10 @@ pub(super) fn set(
     let failed = |error: std::io::Error| {
         Failure::new(Exit::System, format!("could not start a process in the background: {error}"))
     };
-    let (mut socket, child_socket) = UnixStream::pair().map_err(failed)?;
-    let mut command = Command::new(std::env::current_exe().map_err(failed)?);
-    // The file of this program may be named `flock`, under which it would be flock(1).
-    std::os::unix::process::CommandExt::arg0(&mut command, "flockwork");
-    command.args(std::env::args_os().skip(1)).env(BACKGROUND, "1");
-    command.stdin(OwnedFd::from(child_socket)).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(failed)?;
-    drop(command); // closes this process's copy of the child's socket
+    let started = again::start("flockwork", std::env::args_os().skip(1), |command| {
+        command.env(BACKGROUND, "1").stdout(Stdio::null()).stderr(Stdio::piped());
+    });
+    let (mut socket, mut child) = started.map_err(failed)?;
     let length = payload.len() as u64;
     let sent = socket.write_all(&length.to_le_bytes()).and_then(|()| socket.write_all(&payload));
     let is_set = sent.is_ok() && socket.read_exact(&mut [0]).is_ok();
@@ -77,8 +74,7 @@ fn keep_set(path: &Path, pid: u32, options: &Options) -> Outcome {
     let failed = |error: std::io::Error| {
         Failure::new(Exit::System, format!("could not receive the payload: {error}"))
     };
-    let socket = std::io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
-    let mut socket = UnixStream::from(socket);
+    let mut socket = again::socket_to_starter().map_err(failed)?;
     let mut length = [0; 8];
     socket.read_exact(&mut length).map_err(failed)?;
     let mut payload = Vec::new();

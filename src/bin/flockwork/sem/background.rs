@@ -3,15 +3,14 @@
 
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::exit::{Exit, Failure, Outcome, print_error};
 use crate::job::{Job, exit_of};
-use crate::passing;
+use crate::{again, passing};
 
 /// The variable with the pid of the process that waits until the command runs. The command does not
 /// inherit it.
@@ -47,15 +46,10 @@ pub(crate) fn start(job: &Job, line: CommandLine<'_>, warns: bool) -> Outcome {
     if warns && is_pipe() {
         print_error("the command does not read the pipe: --bg gives it an empty standard input");
     }
-    let (mut socket, child_socket) = UnixStream::pair().map_err(failed)?;
-    let program = std::env::current_exe().map_err(failed)?;
-    let mut command = Command::new(program);
-    // The file of this program may be named `flock`, under which it would be flock(1).
-    std::os::unix::process::CommandExt::arg0(&mut command, line.program);
-    command.args(line.words);
-    command.env(STARTER, std::process::id().to_string());
-    let mut child = command.stdin(OwnedFd::from(child_socket)).spawn().map_err(failed)?;
-    drop(command); // closes this process's copy of the child's socket
+    let started = again::start(line.program, line.words, |command| {
+        command.env(STARTER, std::process::id().to_string());
+    });
+    let (mut socket, mut child) = started.map_err(failed)?;
     if line.passes_input {
         passing::send(&socket, std::io::stdin().as_raw_fd()).map_err(failed)?;
     }
@@ -93,8 +87,7 @@ impl Starter {
                 format!("could not watch the process that started this one: {error}"),
             )
         };
-        let socket = std::io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
-        let socket = UnixStream::from(socket);
+        let socket = again::socket_to_starter().map_err(failed)?;
         let input =
             if passes_input { Some(passing::receive(&socket).map_err(failed)?) } else { None };
         let mut reader = socket.try_clone().map_err(failed)?;

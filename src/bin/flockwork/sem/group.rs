@@ -5,6 +5,8 @@ use std::ffi::OsStr;
 
 use crate::exit::Failure;
 use crate::id;
+#[cfg(unix)]
+use crate::process_stat;
 
 /// The name of a group, which is part of a file name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,10 +59,9 @@ fn session() -> String {
     let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
     let namespace = namespace.to_string_lossy();
     let namespace: String = namespace.chars().filter(char::is_ascii_digit).collect();
-    let fields = read(&format!("/proc/{session}/stat"));
-    // The 22nd field in proc(5); the name of the program precedes the third, in parentheses.
-    let start = fields.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(19));
-    format!("s-{session}-{boot}-{namespace}-{}", start.unwrap_or("0"))
+    let pid = u32::try_from(session).unwrap_or_default();
+    let start = process_stat::field(pid, process_stat::START).unwrap_or_else(|| "0".into());
+    format!("s-{session}-{boot}-{namespace}-{start}")
 }
 
 /// The contents of a small file, or nothing on systems without it.

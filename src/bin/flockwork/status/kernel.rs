@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::process::Process;
-use crate::as_flock;
 use crate::holder_text::command_words;
+use crate::{as_flock, process_stat};
 
 #[derive(Clone)]
 pub(super) struct User {
@@ -31,9 +31,7 @@ pub(super) fn start_of(pid: u32) -> Option<SystemTime> {
     /// The unit of times in `/proc`, which is the same on all architectures that Rust supports
     /// (`USER_HZ` in Linux's `include/asm-generic/param.h`).
     const TICKS: f64 = 100.0;
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let stat = String::from_utf8_lossy(&stat);
-    let ticks: f64 = stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()?;
+    let ticks: f64 = process_stat::field(pid, process_stat::START)?.parse().ok()?;
     let uptime = fs::read_to_string("/proc/uptime").ok()?;
     let uptime: f64 = uptime.split(' ').next()?.parse().ok()?;
     let age = Duration::try_from_secs_f64((uptime - ticks / TICKS).max(0.0)).ok()?;
