@@ -432,11 +432,16 @@ pub(crate) fn die_by_signal(exit: Exit) {
         0 => return,
         signal => signal,
     };
+    exit_as_first_process(signal);
+    let _ = signal_hook::low_level::emulate_default_handler(signal);
+}
+
+/// Ends the first process of a container with the code that a shell reports: the kernel discards a
+/// signal that such a process raises.
+fn exit_as_first_process(signal: i32) {
     if std::process::id() == 1 {
-        // The kernel discards a raised signal in the first process of a container.
         std::process::exit(128 + signal);
     }
-    let _ = signal_hook::low_level::emulate_default_handler(signal);
 }
 
 /// Ends the wait of this process, which then releases what it holds and dies by the signal. A
@@ -471,9 +476,8 @@ fn apply_default_action(signal: Signal, has_handlers: bool) {
     // A stopped process must not leave a line on the terminal either. No line is drawn until this
     // process continues.
     let _line = crate::live_line::erase();
-    if std::process::id() == 1 && signal != Signal::SIGTSTP {
-        // The kernel discards a raised signal in the first process of a container.
-        std::process::exit(128 + signal as i32);
+    if signal != Signal::SIGTSTP {
+        exit_as_first_process(signal as i32);
     }
     if has_handlers {
         let _ = signal_hook::low_level::emulate_default_handler(signal as i32);
