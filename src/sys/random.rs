@@ -54,9 +54,11 @@ mod tests {
                 fork::Fork::Child => {
                     let name = super::unique_beside(dir.path());
                     let name = name.file_name().unwrap().to_string_lossy();
-                    let is_unique = super::is_unique_name(&name);
-                    let written = std::fs::write(dir.path().join(child.to_string()), &*name);
-                    std::process::exit(i32::from(!is_unique || written.is_err()))
+                    let _ = std::fs::write(dir.path().join(child.to_string()), &*name);
+                    // `std::process::exit` would wait forever for a mutex of the standard library
+                    // if another thread was starting or ending during the fork.
+                    let mut end = std::process::Command::new("true");
+                    panic!("{}", std::os::unix::process::CommandExt::exec(&mut end));
                 }
                 fork::Fork::Parent(child) => {
                     let child = rustix::process::Pid::from_raw(child);
@@ -66,7 +68,9 @@ mod tests {
                 }
             }
         }
-        let name = |child: i32| std::fs::read(dir.path().join(child.to_string())).unwrap();
+        let name =
+            |child: i32| std::fs::read_to_string(dir.path().join(child.to_string())).unwrap();
+        assert!((0..3).all(|child| super::is_unique_name(&name(child))));
         assert!(name(0) != name(1) && name(1) != name(2) && name(0) != name(2));
     }
 

@@ -290,7 +290,7 @@ fn a_process_forked_during_waits_can_wait() {
                     fork::Fork::Child => {
                         let waited = event.wait_timeout(Duration::from_millis(2));
                         let is_right = waited.is_err_and(|error| error.is_timed_out());
-                        std::process::exit(i32::from(!is_right));
+                        crate::support::exit_copy(i32::from(!is_right));
                     }
                 }
             }

@@ -111,7 +111,7 @@ impl State {
                     let refused = !self.announcements[0].still_set().unwrap();
                     let is_error = self.announcements.remove(0).withdraw().is_err();
                     self.announcements.clear();
-                    std::process::exit(i32::from(!(refused && is_error)))
+                    crate::support::exit_copy(i32::from(!(refused && is_error)))
                 }
                 fork::Fork::Parent(child) => {
                     text(Ok(crate::support::ended(child).exit_status().unwrap()))
@@ -140,7 +140,7 @@ impl State {
                 }
                 // The test kills this process, unless it fails before that.
                 std::thread::sleep(crate::limit::LIMIT);
-                std::process::exit(3)
+                crate::support::exit_copy(3)
             }
             fork::Fork::Parent(child) => child,
         }

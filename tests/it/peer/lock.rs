@@ -163,7 +163,7 @@ impl State {
                         3
                     }
                 };
-                std::process::exit(code)
+                crate::support::exit_copy(code)
             }
         }
     }

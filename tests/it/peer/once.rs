@@ -119,8 +119,9 @@ fn call_once(once: &Once, log: &Path, work: Work, way: Way) -> Answer {
     };
     let own = std::process::id();
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call));
+    #[cfg(unix)]
     if std::process::id() != own {
-        std::process::exit(i32::from(!matches!(outcome, Ok(Err(_)))));
+        crate::support::exit_copy(i32::from(!matches!(outcome, Ok(Err(_)))));
     }
     outcome.map_or(Err("panicked".into()), called)
 }

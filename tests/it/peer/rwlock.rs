@@ -133,7 +133,7 @@ impl State {
             fork::Fork::Child => {
                 let copy = self.writing.take();
                 self.reading.clear();
-                std::process::exit(i32::from(!what(copy)))
+                crate::support::exit_copy(i32::from(!what(copy)))
             }
             fork::Fork::Parent(child) => {
                 text(Ok(crate::support::ended(child).exit_status().unwrap()))
@@ -159,7 +159,7 @@ fn fork_while_busy(lock: &RwLock, times: u32) -> Answer {
             match fork::fork().unwrap() {
                 fork::Fork::Child => {
                     let read = lock.read_timeout(Duration::from_secs(100));
-                    std::process::exit(i32::from(read.is_err()))
+                    crate::support::exit_copy(i32::from(read.is_err()))
                 }
                 fork::Fork::Parent(child) => {
                     let status = crate::support::ended(child);

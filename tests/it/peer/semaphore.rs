@@ -123,7 +123,7 @@ impl State {
                 fork::Fork::Child => {
                     let are_held = self.permits.iter().any(|permit| permit.still_held().unwrap());
                     self.permits.clear();
-                    std::process::exit(i32::from(are_held));
+                    crate::support::exit_copy(i32::from(are_held));
                 }
                 fork::Fork::Parent(child) => {
                     text(Ok(crate::support::ended(child).exit_status().unwrap()))
@@ -138,7 +138,7 @@ impl State {
                         Ok(()) => true,
                         Err(failed) => failed.into_permit().release().is_ok(),
                     };
-                    std::process::exit(i32::from(is_split || is_merged));
+                    crate::support::exit_copy(i32::from(is_split || is_merged));
                 }
                 fork::Fork::Parent(child) => {
                     text(Ok(crate::support::ended(child).exit_status().unwrap()))

@@ -102,7 +102,7 @@ impl State {
             Call::ReplaceInFork(contents) => match fork::fork().unwrap() {
                 fork::Fork::Child => {
                     let failed = self.writing.as_mut().unwrap().replace(contents).is_err();
-                    std::process::exit(i32::from(!failed))
+                    crate::support::exit_copy(i32::from(!failed))
                 }
                 fork::Fork::Parent(child) => {
                     text(Ok(crate::support::ended(child).exit_status().unwrap()))

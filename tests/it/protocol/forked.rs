@@ -41,7 +41,7 @@ fn fails_in_a_fork<G>(guard: G, release: impl FnOnce(G) -> Result<(), Error>) ->
                     && error.to_string().contains("`fork`")
                     && !error.path().as_os_str().is_empty()
             });
-            std::process::exit(if is_right { 0 } else { 7 })
+            crate::support::exit_copy(if is_right { 0 } else { 7 })
         }
         fork::Fork::Parent(child) => {
             let status = crate::support::ended(child).exit_status();
@@ -112,7 +112,7 @@ fn a_forked_copy_of_a_guard_reports_no_abandoned_lock() {
                 fork::Fork::Child => {
                     drop(sender);
                     let _ = std::io::Read::read(&mut signal, &mut [0]);
-                    std::process::exit(if held.was_abandoned() { 7 } else { 0 })
+                    crate::support::exit_copy(if held.was_abandoned() { 7 } else { 0 })
                 }
                 fork::Fork::Parent(child) => {
                     held.unlock().unwrap();
@@ -168,11 +168,13 @@ fn a_fork_during_the_first_use_does_not_hang_the_copy() {
                         });
                         start.wait();
                         match fork::fork().unwrap() {
-                            fork::Fork::Child => std::process::exit(i32::from(!locks(&by_copy))),
+                            fork::Fork::Child => {
+                                crate::support::exit_copy(i32::from(!locks(&by_copy)))
+                            }
                             fork::Fork::Parent(copy) => crate::support::ended(copy).exit_status(),
                         }
                     });
-                    std::process::exit(status.unwrap_or(7))
+                    crate::support::exit_copy(status.unwrap_or(7))
                 };
                 assert_eq!(crate::support::ended(child).exit_status(), Some(0), "in round {round}");
             }

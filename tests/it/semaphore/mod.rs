@@ -691,7 +691,7 @@ fn in_a_fork(semaphore: &Semaphore) -> Result<(), String> {
             if let Err(error) = &used {
                 eprintln!("in the child: {error}");
             }
-            std::process::exit(i32::from(used.is_err()))
+            crate::support::exit_copy(i32::from(used.is_err()))
         }
         fork::Fork::Parent(child) => {
             let pid = rustix::process::Pid::from_raw(child).unwrap();

@@ -267,6 +267,18 @@ pub(crate) fn left_out(what: &str) {
     let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
 }
 
+/// Ends a child that was forked without exec. `std::process::exit` would wait forever for a mutex
+/// of the standard library if another thread was starting or ending during the fork.
+#[cfg(unix)]
+pub(crate) fn exit_copy(code: i32) -> ! {
+    let mut shell = Command::new("/bin/sh");
+    let error = std::os::unix::process::CommandExt::exec(
+        shell.args(["-c", "exit $0"]).arg(code.to_string()),
+    );
+    eprintln!("{shell:?}: {error}");
+    std::process::abort()
+}
+
 /// Waits until a child that was forked without exec has ended.
 #[cfg(unix)]
 pub(crate) fn ended(child: i32) -> rustix::process::WaitStatus {
