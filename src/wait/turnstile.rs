@@ -35,6 +35,9 @@ const PASSING_PAUSES: [Duration; 4] =
 /// that only tries, or comes first, has it for some microseconds.
 const GATE_ATTEMPTS: u32 = 4;
 
+/// How often a caller tries the gate that finds it held and no other waiter.
+const PASSING_ATTEMPTS: u32 = 16;
+
 /// A lock and its turnstile.
 pub(crate) trait Turnstile: Send + Sync + 'static {
     type Lock: Target;
@@ -340,8 +343,20 @@ impl<P: Turnstile> TurnstileWait<P> {
         // In the order of arrival: the queues of this process, and the tickets of all, know who is
         // first.
         let order = self.turnstile.order();
-        let tries = self.queues.is_empty() && order.is_none_or(|order| !order.may_have_waiters());
-        let passing = if tries { gate.attempt()? } else { None };
+        let is_alone = || self.queues.is_empty() && order.is_none_or(|it| !it.may_have_waiters());
+        let tries = is_alone();
+        let mut passing = if tries { gate.attempt()? } else { None };
+        // Without a waiter with a ticket, the gate is held only by callers that pass it. A caller
+        // that queued behind one of them would make all later ones queue.
+        if tries && order.is_some() {
+            for _ in 1..PASSING_ATTEMPTS {
+                if passing.is_some() || !is_alone() {
+                    break;
+                }
+                std::thread::yield_now();
+                passing = gate.attempt()?;
+            }
+        }
         let Some(passing) = passing else {
             self.stage = Stage::AtGate(AtGate::new(self.queues, &self.turnstile, tries).into());
             return Ok(None);

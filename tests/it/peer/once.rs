@@ -117,6 +117,7 @@ fn call_once(once: &Once, log: &Path, work: Work, way: Way) -> Answer {
             block_on(once.call_once_async(move || async move { do_work(&log, work) }))
         }
     };
+    #[cfg(unix)]
     let own = std::process::id();
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call));
     #[cfg(unix)]

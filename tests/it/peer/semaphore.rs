@@ -241,7 +241,8 @@ impl Drop for Witness {
 }
 
 /// Whether the process whose pid is in the file has ended, or is about to (`PF_EXITING` among the
-/// flags in `/proc/PID/stat`, proc(5)). The file is empty if it was killed before it had written it.
+/// flags in `/proc/PID/stat`, proc(5)). The file is empty if it was killed before it had written
+/// it.
 fn is_ending(pid: &Path) -> bool {
     let Ok(pid) = std::fs::read_to_string(pid) else { return true };
     if pid.is_empty() {
