@@ -92,9 +92,21 @@ pub(crate) fn try_pass<P: Turnstile>(
 /// Tries the gate as the waiter at the front, which has no other waiter with a ticket to compete
 /// with.
 pub(crate) fn attempt_at_front<T: Target>(gate: &T) -> Result<Option<T::Held>> {
-    for _ in 1..GATE_ATTEMPTS {
+    attempt_while(gate, GATE_ATTEMPTS, || true)
+}
+
+/// Tries the gate that often, and lets other threads run in between, while `goes_on`.
+fn attempt_while<T: Target>(
+    gate: &T,
+    attempts: u32,
+    goes_on: impl Fn() -> bool,
+) -> Result<Option<T::Held>> {
+    for _ in 1..attempts {
         if let Some(held) = gate.attempt()? {
             return Ok(Some(held));
+        }
+        if !goes_on() {
+            return Ok(None);
         }
         std::thread::yield_now();
     }
@@ -345,18 +357,10 @@ impl<P: Turnstile> TurnstileWait<P> {
         let order = self.turnstile.order();
         let is_alone = || self.queues.is_empty() && order.is_none_or(|it| !it.may_have_waiters());
         let tries = is_alone();
-        let mut passing = if tries { gate.attempt()? } else { None };
         // Without a waiter with a ticket, the gate is held only by callers that pass it. A caller
         // that queued behind one of them would make all later ones queue.
-        if tries && order.is_some() {
-            for _ in 1..PASSING_ATTEMPTS {
-                if passing.is_some() || !is_alone() {
-                    break;
-                }
-                std::thread::yield_now();
-                passing = gate.attempt()?;
-            }
-        }
+        let attempts = if order.is_some() { PASSING_ATTEMPTS } else { 1 };
+        let passing = if tries { attempt_while(&**gate, attempts, is_alone)? } else { None };
         let Some(passing) = passing else {
             self.stage = Stage::AtGate(AtGate::new(self.queues, &self.turnstile, tries).into());
             return Ok(None);
