@@ -35,6 +35,9 @@ mod cli;
 // Linux only: strace injects the errors.
 #[cfg(target_os = "linux")]
 mod faults;
+// Linux only: a server in user space is mounted.
+#[cfg(target_os = "linux")]
+mod fuse;
 // Unix only: symbolic links, FIFOs, sockets and hard links planted by another process.
 #[cfg(unix)]
 mod hostile;
