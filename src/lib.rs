@@ -292,6 +292,8 @@ mod access;
 mod cancel;
 mod fork_safe;
 mod holder;
+#[allow(dead_code, reason = "used from the next change on")]
+mod host_directory;
 mod printable;
 mod process;
 mod record;

@@ -160,6 +160,23 @@ pub(crate) fn create_directories(_path: &Path, _bits: Option<Bits>) -> io::Resul
     unsupported()
 }
 
+/// There is no number for a user here, and no directory that only one user may use.
+pub(crate) fn user_number() -> Option<u32> {
+    None
+}
+
+pub(crate) fn create_private_directory(_path: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+pub(crate) fn is_private_directory(_path: &Path) -> bool {
+    false
+}
+
+pub(crate) fn protects_names(_directory: &Path) -> bool {
+    false
+}
+
 pub(crate) fn file_kind(_path: &Path) -> io::Result<FileKind> {
     unsupported()
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -99,6 +99,41 @@ pub(crate) fn create_directories(path: &Path, bits: Option<Bits>) -> io::Result<
     }
     Ok(())
 }
+
+/// The number of the user whose rights this process has.
+#[allow(clippy::unnecessary_wraps, reason = "other systems have none")]
+pub(crate) fn user_number() -> Option<u32> {
+    Some(rustix::process::geteuid().as_raw())
+}
+
+/// Creates a directory that only this user may use.
+pub(crate) fn create_private_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(PRIVATE_DIRECTORY).create(path)
+}
+
+/// Whether the path is a directory on a local file system, and not a symbolic link, that belongs to
+/// this user and that no other user may use.
+pub(crate) fn is_private_directory(path: &Path) -> bool {
+    let is_private = || -> io::Result<bool> {
+        let found = open_directory(path, OFlags::empty())?.metadata()?;
+        Ok(found.uid() == rustix::process::geteuid().as_raw()
+            && found.mode() & 0o777 == PRIVATE_DIRECTORY
+            && !super::is_network_directory(path))
+    };
+    is_private().unwrap_or(false)
+}
+
+/// Whether no user but this one and the superuser can rename or remove an entry of this user in the
+/// directory, as in one with the sticky bit.
+pub(crate) fn protects_names(directory: &Path) -> bool {
+    let user = rustix::process::geteuid().as_raw();
+    fs::metadata(directory).is_ok_and(|found| {
+        [0, user].contains(&found.uid())
+            && (found.mode() & 0o022 == 0 || found.mode() & 0o1000 != 0)
+    })
+}
+
+const PRIVATE_DIRECTORY: u32 = 0o700;
 
 /// Opens the directory itself, and not one that a symbolic link in its place leads to.
 fn open_directory(path: &Path, flags: OFlags) -> io::Result<File> {

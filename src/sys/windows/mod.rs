@@ -374,6 +374,23 @@ pub(crate) fn create_directories(path: &Path, _bits: Option<Bits>) -> io::Result
     Err(created.err().unwrap_or_else(|| io::ErrorKind::NotFound.into()))
 }
 
+/// There is no number for a user here, and no directory that only one user may use.
+pub(crate) fn user_number() -> Option<u32> {
+    None
+}
+
+pub(crate) fn create_private_directory(_path: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+pub(crate) fn is_private_directory(_path: &Path) -> bool {
+    false
+}
+
+pub(crate) fn protects_names(_directory: &Path) -> bool {
+    false
+}
+
 /// The kind of file at `path`. A file whose deletion waits for its last handle still exists, and
 /// cannot be examined.
 pub(crate) fn file_kind(path: &Path) -> io::Result<FileKind> {

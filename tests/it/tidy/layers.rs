@@ -35,6 +35,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sys/unsupported.rs", &[]),
     ("fork_safe.rs", &["sync", "sys"]),
     ("cancel.rs", &["fork_safe"]),
+    ("host_directory.rs", &["sys"]),
     ("access.rs", &["sys"]),
     ("printable.rs", &[]),
     ("process.rs", &["fork_safe", "printable", "sys"]),
