@@ -156,7 +156,8 @@ use crate::wait::{Limit, is_watchable};
 ///   milliseconds, since these systems can lose notifications.
 /// * illumos and network file systems (NFS, SMB, FUSE ...): waiters poll every 1 to 50
 ///   milliseconds. On a network file system each check reads the directory, so use a separate
-///   directory for events there.
+///   directory for events there. After 5 seconds without a change, pauses grow to a twentieth of
+///   that time, and to a second at most, unless [`Options::poll_interval`] is set.
 /// * Without the feature `watch`, waiters poll on every system.
 /// * Windows: [`clear`](Self::clear) and [`consume`](Self::consume) retry for about a second, and
 ///   then fail, while another program has the file open without sharing deletion.

@@ -204,6 +204,7 @@ impl<T: Send + 'static> Condition for EventWait<T> {
         let places: Vec<WatchTarget> = self.events.iter().filter(is_local).map(place).collect();
         WakeStrategy {
             must_poll: places.len() < self.events.len(),
+            is_costly: places.len() < self.events.len(),
             places,
             poll_every: self.events.iter().filter_map(|event| event.poll_every).min(),
             backstop: self.events.iter().filter_map(|event| event.backstop).min(),

@@ -1,5 +1,6 @@
 //! How long a waiter that polls pauses between tries: 1 to 50 ms, growing, with jitter so that
-//! waiters that failed together do not try again together.
+//! waiters that failed together do not try again together. Where each try costs the server of a
+//! network file system several requests, pauses may grow to a second.
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,12 @@ const MIN_QUICK_PAUSE: Duration = Duration::from_micros(100);
 /// Without a watch on a local file system, pauses are at most this long for a while (jitter makes
 /// them up to 10 ms): a check costs a few microseconds there.
 const MAX_LOCAL_PAUSE: Duration = Duration::from_millis(8);
+/// For how long pauses are at most [`MAX_PAUSE`] on a network file system, after a wait has begun
+/// or something has changed.
+const QUICK_NETWORK_POLLING: Duration = Duration::from_secs(5);
+/// After that, pauses are at most this part of the time in which nothing has happened.
+const NETWORK_PART: u32 = 20;
+const MAX_NETWORK_PAUSE: Duration = Duration::from_secs(1);
 /// Longer intervals are reduced to this, which every platform's `Instant` can represent.
 const MAX_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
@@ -58,6 +65,20 @@ impl Backoff {
     pub(super) fn set_local(&mut self, is_new: bool) {
         if self.has_jitter {
             self.longest = if is_new { MAX_LOCAL_PAUSE } else { MAX_PAUSE };
+        }
+    }
+
+    /// From now on the pauses are those on a network file system where nothing has happened for
+    /// `idle`: up to 50 ms in the first 5 seconds, then up to a twentieth of that time, and at most
+    /// a second.
+    pub(super) fn set_network(&mut self, idle: Duration) {
+        if self.has_jitter {
+            self.longest = if idle < QUICK_NETWORK_POLLING {
+                MAX_PAUSE
+            } else {
+                (idle / NETWORK_PART).min(MAX_NETWORK_PAUSE)
+            };
+            self.pause = self.pause.min(self.longest);
         }
     }
 
@@ -116,12 +137,31 @@ mod tests {
     }
 
     #[test]
+    fn network_pauses_grow_to_a_second_with_the_idle_time() {
+        limit!();
+        let mut backoff = Backoff::new(None);
+        for (idle, longest) in
+            [(0, 50), (4_999, 50), (5_000, 250), (10_000, 500), (20_000, 1000), (3_600_000, 1000)]
+        {
+            backoff.set_network(Duration::from_millis(idle));
+            for _ in 0..20 {
+                backoff.advance();
+            }
+            assert_eq!(backoff.pause, Duration::from_millis(longest), "{idle}");
+        }
+        backoff.set_network(Duration::ZERO);
+        assert_eq!(backoff.pause, MAX_PAUSE, "something has changed");
+    }
+
+    #[test]
     fn a_chosen_interval_is_kept() {
         limit!();
         let mut backoff = Backoff::new(Some(Duration::from_secs(7)));
         let before = now();
         backoff.advance();
         assert!(backoff.next - before >= Duration::from_secs(7));
+        assert_eq!(backoff.pause, Duration::from_secs(7));
+        backoff.set_network(Duration::from_secs(3600));
         assert_eq!(backoff.pause, Duration::from_secs(7));
         let absurd = Backoff::new(Some(Duration::MAX));
         assert!(absurd.next - before >= MAX_INTERVAL);

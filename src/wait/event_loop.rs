@@ -35,6 +35,9 @@ pub(crate) struct WakeStrategy {
     pub(crate) places: Vec<WatchTarget>,
     /// Whether some changes have no event, so that the waiter polls as well.
     pub(crate) must_poll: bool,
+    /// Whether each check costs the server of a network file system several requests, so that
+    /// pauses between them grow to a second.
+    pub(crate) is_costly: bool,
     /// The user's own interval for polling.
     pub(crate) poll_every: Option<Duration>,
     /// For tests: a backstop that replaces the platform's.
@@ -51,7 +54,10 @@ pub(crate) struct EventLoop {
     /// Why the next check does not wait for an event.
     polls: Option<PollReason>,
     is_unlocking: bool,
+    is_costly: bool,
     backoff: Backoff,
+    /// Since when it has polled without a pause in which it was notified.
+    polls_since: Option<Instant>,
     backstop: Duration,
     /// How many checks were made since the last close, and when the next one is.
     after_close: Option<(u32, Instant)>,
@@ -84,6 +90,8 @@ impl EventLoop {
             polls: None,
             listeners: places.into_iter().map(DirListener::new).collect(),
             is_unlocking: wake_strategy.is_unlocking,
+            is_costly: wake_strategy.is_costly,
+            polls_since: None,
             backoff: Backoff::new(wake_strategy.poll_every),
             backstop,
             after_close: None,
@@ -182,6 +190,7 @@ impl EventLoop {
         let is_notified = relies && self.must_poll.is_none();
         if is_notified && self.listeners.iter().all(DirListener::is_up) {
             self.polls = None;
+            self.polls_since = None;
             self.backoff.reset();
             self.next = Some(now.checked_add(self.backstop).unwrap_or(now + sys::BACKSTOP));
             return;
@@ -197,8 +206,11 @@ impl EventLoop {
             self.retry_watch_at = now + WATCH_RETRY_INTERVAL;
             self.listeners.iter().for_each(DirListener::retry_watch);
         }
+        let polls_since = *self.polls_since.get_or_insert(now);
         if self.backoff.next() <= now {
-            if self.must_poll.is_none() {
+            if self.is_costly {
+                self.backoff.set_network(now.saturating_duration_since(polls_since));
+            } else if self.must_poll.is_none() {
                 self.backoff.set_local(now < self.start + QUICK_POLLING);
             }
             self.backoff.advance();

@@ -538,6 +538,7 @@ impl Condition for Arc<Flag> {
         WakeStrategy {
             places: Vec::new(),
             must_poll: true,
+            is_costly: false,
             poll_every: None,
             backstop: None,
             is_unlocking: false,
