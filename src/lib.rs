@@ -292,7 +292,6 @@ mod access;
 mod cancel;
 mod fork_safe;
 mod holder;
-#[allow(dead_code, reason = "used from the next change on")]
 mod host_directory;
 mod printable;
 mod process;

@@ -653,7 +653,7 @@ impl Options {
         let wake_strategy = WakeStrategy {
             places: if must_poll { Vec::new() } else { vec![place] },
             must_poll,
-            is_costly: false,
+            polled: Vec::new(),
             poll_every: self.poll_every,
             backstop: self.backstop,
             is_unlocking: true,

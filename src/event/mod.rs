@@ -157,7 +157,8 @@ use crate::wait::{Limit, is_watchable};
 /// * illumos and network file systems (NFS, SMB, FUSE ...): waiters poll every 1 to 50
 ///   milliseconds. On a network file system each check reads the directory, so use a separate
 ///   directory for events there. After 5 seconds without a change, pauses grow to a twentieth of
-///   that time, and to a second at most, unless [`Options::poll_interval`] is set.
+///   that time, and to a second at most. One process of a host polls for all others of the same
+///   user. With [`Options::poll_interval`] each waiter polls at that interval instead.
 /// * Without the feature `watch`, waiters poll on every system.
 /// * Windows: [`clear`](Self::clear) and [`consume`](Self::consume) retry for about a second, and
 ///   then fail, while another program has the file open without sharing deletion.

@@ -14,8 +14,8 @@ use crate::error::{Error, Obstacle, Operation, Result};
 use crate::file::marker::Consumed;
 use crate::options::{OnWait, Waiting};
 use crate::wait::{
-    Acquire, Check, Condition, ConditionWait, Limit, Outcome, WaitCallback, WaitHooks,
-    WakeStrategy, WatchTarget, wait_for,
+    Acquire, Check, Condition, ConditionWait, Limit, Outcome, PolledTarget, WaitCallback,
+    WaitHooks, WakeStrategy, WatchTarget, wait_for,
 };
 
 pub(super) type CheckFn<T> = fn(&[Arc<Inner>]) -> Result<Check<T>>;
@@ -54,8 +54,9 @@ pub(super) fn cleared(events: &[Arc<Inner>]) -> Result<Check<()>> {
     Ok(set.map_or(Check::Ready(()), |_| not_ready(events)))
 }
 
-/// Not ready yet. A change of the file that a symbolic link leads to produces no event in the
-/// link's directory, so the waiter must poll as well (rule E1).
+/// Not ready yet. Some changes are not reported, and then the waiter must poll as well: those of
+/// the file that a symbolic link leads to (rule E1), and on a network file system the end of a
+/// process that has announced (rule E8).
 fn not_ready<T>(events: &[Arc<Inner>]) -> Check<T> {
     Check::not_yet(events.iter().all(|event| event.marker.has_events_of_changes()))
 }
@@ -80,7 +81,7 @@ pub(super) fn consumed(events: &[Arc<Inner>]) -> Result<Check<Vec<u8>>> {
             Consumed::Busy => return Ok(Check::not_yet(false)),
         }
     }
-    Ok(Check::not_yet(true))
+    Ok(not_ready(events))
 }
 
 impl EventWait<usize> {
@@ -152,7 +153,9 @@ impl<T: Send + 'static> EventWait<T> {
         let callback = on_wait.map(|OnWait { after, every, callback }| {
             let (events, obstacle, is_any) = (self.events.clone(), self.obstacle, self.is_any);
             let call = move |elapsed, is_first| {
-                if let Some((first, others)) = missing(&events, obstacle) {
+                // A report once a second would otherwise cost the server as much as the wait.
+                let is_set = |event: &Inner| event.marker.seems_set();
+                if let Some((first, others)) = missing(&events, obstacle, is_set) {
                     let waiting = Waiting::new(first.marker.path(), elapsed, is_first);
                     callback(&waiting.for_events(others, is_any));
                 }
@@ -171,7 +174,11 @@ fn is_set(event: &Inner) -> bool {
 }
 
 /// The first event that is missing, and the number of further missing events.
-fn missing(events: &[Arc<Inner>], obstacle: Obstacle) -> Option<(&Arc<Inner>, usize)> {
+fn missing(
+    events: &[Arc<Inner>],
+    obstacle: Obstacle,
+    is_set: impl Fn(&Inner) -> bool,
+) -> Option<(&Arc<Inner>, usize)> {
     let mut missing = events.iter().filter(|event| obstacle != Obstacle::NotSet || !is_set(event));
     let first = missing.next()?;
     Some((first, missing.count()))
@@ -179,7 +186,7 @@ fn missing(events: &[Arc<Inner>], obstacle: Obstacle) -> Option<(&Arc<Inner>, us
 
 fn timed_out(events: &[Arc<Inner>], waited: Duration, obstacle: Obstacle) -> Error {
     // If no event is missing any more, the error names the first one.
-    let named = missing(events, obstacle).or(events.first().map(|first| (first, 0)));
+    let named = missing(events, obstacle, is_set).or(events.first().map(|first| (first, 0)));
     let Some((first, others)) = named else {
         return Error::timed_out_for(&Path::new("").into(), waited, obstacle, 0);
     };
@@ -196,15 +203,22 @@ impl<T: Send + 'static> Condition for EventWait<T> {
     }
 
     fn wake_strategy(&self) -> WakeStrategy {
-        let is_local = |event: &&Arc<Inner>| !event.marker.refresh_is_network();
-        let place = |event: &Arc<Inner>| WatchTarget {
-            directory: Arc::clone(event.marker.directory()),
-            names: Some(Arc::clone(event.marker.names())),
-        };
-        let places: Vec<WatchTarget> = self.events.iter().filter(is_local).map(place).collect();
+        let (mut places, mut polled) = (Vec::new(), Vec::new());
+        for event in &self.events {
+            let (marker, directory) = (&event.marker, Arc::clone(event.marker.directory()));
+            if marker.refresh_is_network() {
+                // Only a consumer needs to know of a marker that was taken and not delivered.
+                let count = if self.obstacle == Obstacle::NotConsumed { 2 } else { 1 };
+                let names = marker.names().iter().take(count).cloned().collect();
+                let until_absent = self.obstacle == Obstacle::StillSet;
+                polled.push(PolledTarget { directory, names, until_absent });
+            } else {
+                places.push(WatchTarget { directory, names: Some(Arc::clone(marker.names())) });
+            }
+        }
         WakeStrategy {
-            must_poll: places.len() < self.events.len(),
-            is_costly: places.len() < self.events.len(),
+            must_poll: false,
+            polled,
             places,
             poll_every: self.events.iter().filter_map(|event| event.poll_every).min(),
             backstop: self.events.iter().filter_map(|event| event.backstop).min(),

@@ -44,6 +44,7 @@
 //! * [`read_dir`]: the entries of a directory; EINTR is retried.
 //! * [`Retries`]: how long to repeat a step that another program undoes each time.
 //! * [`Directory`]: a directory of flockwork that no other process can redirect while it is used.
+//! * [`ListedDirectory`]: a directory of a network file system that is listed again and again.
 //! * [`create_directories`]: creates a directory and its missing ancestors.
 //! * [`user_number`], [`create_private_directory`], [`is_private_directory`], [`protects_names`]: a
 //!   directory that only this user may use.
@@ -420,15 +421,16 @@ pub(crate) use imp::{
 };
 
 pub(crate) use imp::{
-    BACKSTOP, FILES_HAVE_NUMBERS, FileId, LivenessLock, Origin, PID_NAMESPACES, SUPPORTED, advice,
-    check_forwarded, check_mount, coarse_milliseconds, command_of, common_name, create_directories,
-    create_new, create_private_directory, create_to_lock, describe, file_kind, has_ended,
-    has_lost_lock, has_one_name, host_name, identity, inheritors, is_bad_name, is_network,
-    is_network_directory, is_private_directory, is_stopped, lists_locks, lock_owners, lock_waiters,
-    locked_in_list, locks_unsupported, make_inheritable, make_replaceable, marker_kind, means_lost,
-    misnamed, names, open_existing, open_to_lock, open_to_read, path_identity, protects_names,
-    regular_identity, remove_at_once, rename_new, started, still_names, sync_directory,
-    sync_everything, this_process, through_readers, user_number, writer_lives,
+    BACKSTOP, FILES_HAVE_NUMBERS, FileId, ListedDirectory, LivenessLock, Origin, PID_NAMESPACES,
+    SUPPORTED, advice, check_forwarded, check_mount, coarse_milliseconds, command_of, common_name,
+    create_directories, create_new, create_private_directory, create_to_lock, describe, file_kind,
+    has_ended, has_lost_lock, has_one_name, host_name, identity, inheritors, is_bad_name,
+    is_network, is_network_directory, is_private_directory, is_stopped, lists_locks, lock_owners,
+    lock_waiters, locked_in_list, locks_unsupported, make_inheritable, make_replaceable,
+    marker_kind, means_lost, misnamed, names, open_existing, open_to_lock, open_to_read,
+    path_identity, protects_names, regular_identity, remove_at_once, rename_new, started,
+    still_names, sync_directory, sync_everything, this_process, through_readers, user_number,
+    writer_lives,
 };
 
 #[cfg(feature = "watch")]

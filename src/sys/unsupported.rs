@@ -177,6 +177,31 @@ pub(crate) fn protects_names(_directory: &Path) -> bool {
     false
 }
 
+/// A directory that is listed again and again.
+pub(crate) struct ListedDirectory {
+    path: std::path::PathBuf,
+}
+
+impl ListedDirectory {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        super::read_dir(path).map(|_| Self { path: path.into() })
+    }
+
+    /// Processes do not share what they find here.
+    #[allow(clippy::unused_self, reason = "other systems have a key")]
+    pub(crate) fn key(&self) -> Option<String> {
+        None
+    }
+
+    pub(crate) fn names(&mut self) -> io::Result<Vec<std::ffi::OsString>> {
+        super::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name())).collect()
+    }
+
+    pub(crate) fn is_at_its_path(&self) -> bool {
+        self.path.is_dir()
+    }
+}
+
 pub(crate) fn file_kind(_path: &Path) -> io::Result<FileKind> {
     unsupported()
 }

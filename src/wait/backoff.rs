@@ -86,6 +86,16 @@ impl Backoff {
         self.next
     }
 
+    /// The pause before the try after the next one, without jitter.
+    pub(super) fn pause(&self) -> Duration {
+        self.pause
+    }
+
+    /// Makes the next try due.
+    pub(super) fn check_now(&mut self) {
+        self.next = now();
+    }
+
     /// Sets the time of the next try, after one that failed.
     pub(super) fn advance(&mut self) {
         let mut pause = self.pause;

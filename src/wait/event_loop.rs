@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
 use super::deadline::now;
+use super::shared_poll::{PollListener, PolledTarget};
 use super::watch::{DirListener, WatchTarget};
 use crate::error::Result;
 use crate::sys;
@@ -25,19 +26,23 @@ const MAX_CHECKS_PER_POLL: u32 = 3;
 const THOROUGH_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// For how long a waiter without a watch polls at short intervals.
 const QUICK_POLLING: Duration = Duration::from_secs(5);
+/// How long a waiter relies on the thread that polls a directory for it.
+const POLLED_BACKSTOP: Duration = Duration::from_secs(300);
+/// How long a waiter waits for the answer whether a thread polls for it.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(50);
 /// When to try again to watch a directory.
 const WATCH_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The ways in which a waiter is woken.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct WakeStrategy {
     /// The directories whose events wake it.
     pub(crate) places: Vec<WatchTarget>,
     /// Whether some changes have no event, so that the waiter polls as well.
     pub(crate) must_poll: bool,
-    /// Whether each check costs the server of a network file system several requests, so that
-    /// pauses between them grow to a second.
-    pub(crate) is_costly: bool,
+    /// The directories on network file systems, which one thread polls for all waiters. A check
+    /// costs the server several requests.
+    pub(crate) polled: Vec<PolledTarget>,
     /// The user's own interval for polling.
     pub(crate) poll_every: Option<Duration>,
     /// For tests: a backstop that replaces the platform's.
@@ -49,12 +54,12 @@ pub(crate) struct WakeStrategy {
 
 pub(crate) struct EventLoop {
     listeners: Vec<DirListener>,
+    pollers: Vec<PollListener>,
     /// Why the loop always polls, if it does.
     must_poll: Option<PollReason>,
     /// Why the next check does not wait for an event.
     polls: Option<PollReason>,
     is_unlocking: bool,
-    is_costly: bool,
     backoff: Backoff,
     /// Since when it has polled without a pause in which it was notified.
     polls_since: Option<Instant>,
@@ -80,8 +85,13 @@ impl EventLoop {
     pub(crate) fn new(wake_strategy: WakeStrategy) -> Self {
         let start = now();
         let backstop = wake_strategy.backstop.unwrap_or(sys::BACKSTOP);
-        let places =
-            if wake_strategy.poll_every.is_none() { wake_strategy.places } else { Vec::new() };
+        let (places, polled) = match wake_strategy.poll_every {
+            None => (wake_strategy.places, wake_strategy.polled),
+            Some(_) => (Vec::new(), Vec::new()),
+        };
+        // A check of a polled directory is made after a report of the thread that polls it.
+        let is_polled = places.is_empty() && !polled.is_empty();
+        let backstop = if is_polled { backstop.max(POLLED_BACKSTOP) } else { backstop };
         Self {
             must_poll: match wake_strategy.poll_every {
                 Some(_) => Some(PollReason::Interval),
@@ -90,7 +100,7 @@ impl EventLoop {
             polls: None,
             listeners: places.into_iter().map(DirListener::new).collect(),
             is_unlocking: wake_strategy.is_unlocking,
-            is_costly: wake_strategy.is_costly,
+            pollers: polled.into_iter().map(PollListener::new).collect(),
             polls_since: None,
             backoff: Backoff::new(wake_strategy.poll_every),
             backstop,
@@ -126,12 +136,18 @@ impl EventLoop {
         for listener in &self.listeners {
             listener.register(waker);
         }
+        for poller in &self.pollers {
+            poller.register(waker);
+        }
         for _ in 0..MAX_CHECKS_PER_POLL {
             let (mut has_events, mut has_closed) = (false, false);
             for listener in &mut self.listeners {
                 let (events, closes) = listener.take_events();
                 has_events |= events;
                 has_closed |= closes;
+            }
+            for poller in &mut self.pollers {
+                has_events |= poller.take_hints();
             }
             let now = now();
             let is_time = self.next_tick().is_none_or(|at| at <= now);
@@ -159,6 +175,7 @@ impl EventLoop {
             for listener in &mut self.listeners {
                 listener.update(thorough, waker);
             }
+            self.pollers.iter_mut().for_each(|poller| poller.subscribe(waker));
             self.plan(now, relies);
         }
         // Events keep arriving. Other tasks must run, and the caller checks its deadline.
@@ -171,6 +188,7 @@ impl EventLoop {
         for listener in &mut self.listeners {
             listener.update(false, waker);
         }
+        self.pollers.iter_mut().for_each(|poller| poller.subscribe(waker));
         self.plan(now(), true);
     }
 
@@ -188,14 +206,17 @@ impl EventLoop {
                 .then(|| (later, at.max(now) + AFTER_CLOSE * 4_u32.pow(later)));
         }
         let is_notified = relies && self.must_poll.is_none();
-        if is_notified && self.listeners.iter().all(DirListener::is_up) {
-            self.polls = None;
+        let is_reported = self.listeners.iter().all(DirListener::is_up)
+            && self.pollers.iter().all(PollListener::is_polled);
+        let polls_network = (!self.pollers.is_empty()).then_some(PollReason::Network);
+        if is_notified && is_reported {
+            self.polls = polls_network;
             self.polls_since = None;
             self.backoff.reset();
             self.next = Some(now.checked_add(self.backstop).unwrap_or(now + sys::BACKSTOP));
             return;
         }
-        self.polls = self.must_poll.or(if relies {
+        self.polls = self.must_poll.or(polls_network).or(if relies {
             // A watch that was requested may still be refused.
             let is_refused = self.listeners.iter().any(DirListener::has_failed);
             is_refused.then_some(PollReason::Unwatched)
@@ -205,10 +226,11 @@ impl EventLoop {
         if self.retry_watch_at <= now {
             self.retry_watch_at = now + WATCH_RETRY_INTERVAL;
             self.listeners.iter().for_each(DirListener::retry_watch);
+            self.pollers.iter().for_each(PollListener::retry);
         }
         let polls_since = *self.polls_since.get_or_insert(now);
         if self.backoff.next() <= now {
-            if self.is_costly {
+            if !self.pollers.is_empty() {
                 self.backoff.set_network(now.saturating_duration_since(polls_since));
             } else if self.must_poll.is_none() {
                 self.backoff.set_local(now < self.start + QUICK_POLLING);
@@ -216,6 +238,10 @@ impl EventLoop {
             self.backoff.advance();
         }
         self.next = Some(self.backoff.next());
+        if relies && self.pollers.iter().any(PollListener::is_pending) {
+            // The answer takes as long as one listing of the directory.
+            self.next = Some(now + ANSWER_TIMEOUT);
+        }
     }
 }
 

@@ -535,14 +535,7 @@ impl Condition for Arc<Flag> {
     }
 
     fn wake_strategy(&self) -> WakeStrategy {
-        WakeStrategy {
-            places: Vec::new(),
-            must_poll: true,
-            is_costly: false,
-            poll_every: None,
-            backstop: None,
-            is_unlocking: false,
-        }
+        WakeStrategy { must_poll: true, ..WakeStrategy::default() }
     }
 }
 

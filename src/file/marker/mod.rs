@@ -51,6 +51,10 @@ pub(crate) struct Marker {
     any_kind: bool,
     /// Whether `stat` and events cannot be relied on there (rule E7).
     is_network: AtomicBool,
+    /// Whether the marker was set at the last check.
+    was_set: AtomicBool,
+    /// Whether the last check found an announcement (rule E8).
+    found_announcement: AtomicBool,
     /// Opened by the first call that finds something to consume.
     lock: OnceBox<Arc<LockFile>>,
     /// When this handle last removed files that killed processes left, by the coarse clock. Zero:
@@ -72,6 +76,8 @@ impl Marker {
             creation,
             any_kind,
             is_network: AtomicBool::new(false),
+            was_set: AtomicBool::new(false),
+            found_announcement: AtomicBool::new(false),
             lock: OnceBox::new(),
             swept: AtomicU64::new(0),
             path: Arc::clone(&path),
@@ -112,12 +118,22 @@ impl Marker {
     }
 
     pub(crate) fn is_set(&self) -> Result<bool> {
-        match self.setting()? {
-            Setting::Nothing | Setting::Stale(_) => Ok(false),
-            Setting::Plain | Setting::Announced => Ok(true),
-            Setting::Other if self.any_kind => self.leads_to_a_file(),
-            Setting::Other => Err(something_else(&self.path)),
+        let is_set = match self.setting()? {
+            Setting::Nothing | Setting::Stale(_) => false,
+            Setting::Plain | Setting::Announced => true,
+            Setting::Other if self.any_kind => self.leads_to_a_file()?,
+            Setting::Other => return Err(something_else(&self.path)),
+        };
+        self.was_set.store(is_set, Ordering::Relaxed);
+        Ok(is_set)
+    }
+
+    /// Whether the marker is set, for a report: on a network file system at the last check.
+    pub(crate) fn seems_set(&self) -> bool {
+        if self.is_network.load(Ordering::Relaxed) {
+            return self.was_set.load(Ordering::Relaxed);
         }
+        self.is_set().unwrap_or(false)
     }
 
     fn setting(&self) -> Result<Setting> {
@@ -134,7 +150,9 @@ impl Marker {
     /// The setting, and the kind of a marker that was taken and not delivered (rule E4).
     fn setting_and_taken(&self) -> Result<(Setting, FileKind)> {
         Ok(match self.kinds()? {
-            (FileKind::Nothing, taken) => (Setting::Nothing, taken),
+            (FileKind::Nothing, taken) => {
+                (self.setting_of(&self.path, FileKind::Nothing, false)?, taken)
+            }
             (FileKind::File, taken) => (self.setting_at(&self.path)?, taken),
             (FileKind::Other, taken) => (Setting::Other, taken),
         })
@@ -147,6 +165,7 @@ impl Marker {
     }
 
     fn setting_of(&self, path: &Path, kind: FileKind, is_announcement: bool) -> Result<Setting> {
+        self.found_announcement.store(is_announcement, Ordering::Relaxed);
         match kind {
             FileKind::Nothing => return Ok(Setting::Nothing),
             FileKind::Other => return Ok(Setting::Other),
@@ -193,9 +212,14 @@ impl Marker {
         }
     }
 
-    /// Whether the file system reports each change of the marker. It does not report changes of
-    /// what a symbolic link leads to.
+    /// Whether each change of the marker is reported. Changes of what a symbolic link leads to are
+    /// not, and on a network file system, where only names are compared, neither are those of an
+    /// announcement: its end, and its replacement while no process compares (rule E9).
     pub(crate) fn has_events_of_changes(&self) -> bool {
+        let is_announcement = self.found_announcement.load(Ordering::Relaxed);
+        if is_announcement && self.is_network.load(Ordering::Relaxed) {
+            return false;
+        }
         !self.any_kind || !fs::symlink_metadata(&self.path).is_ok_and(|found| found.is_symlink())
     }
 

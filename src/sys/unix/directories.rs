@@ -1,5 +1,6 @@
 //! Unix: creates, holds and syncs directories.
 
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 use super::super::retry_eintr;
-use super::{Bits, is_unavailable, set_access};
+use super::{Bits, FileId, is_unavailable, set_access};
 
 /// Syncs the names in the directory. `false`: they cannot be synced here (rule 13).
 pub(crate) fn sync_directory(directory: &Path) -> io::Result<bool> {
@@ -134,6 +135,81 @@ pub(crate) fn protects_names(directory: &Path) -> bool {
 }
 
 const PRIVATE_DIRECTORY: u32 = 0o700;
+
+/// A directory of a network file system that is listed again and again, with as few requests to
+/// the server as possible.
+pub(crate) struct ListedDirectory {
+    path: PathBuf,
+    id: FileId,
+    /// Holds the directory, so that its number is not reused.
+    held: File,
+    /// Whether the client answers from its cache unless it is made to ask the server.
+    caches: bool,
+}
+
+impl ListedDirectory {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let held = open_to_list(path)?;
+        let id = super::identity(&held)?;
+        let caches = !super::file_system::is_fuse(&held);
+        Ok(Self { path: path.into(), id, held, caches })
+    }
+
+    /// Identifies the directory on this host, while it is open.
+    #[allow(clippy::unnecessary_wraps, reason = "other systems have none")]
+    pub(crate) fn key(&self) -> Option<String> {
+        Some(self.id.to_string().replace(':', "."))
+    }
+
+    /// The names in the directory at this moment. A FUSE lists an open directory again with two
+    /// requests, and with some ten if it is opened by its path.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(crate) fn names(&mut self) -> io::Result<Vec<OsString>> {
+        use std::os::unix::ffi::OsStringExt as _;
+
+        use rustix::fs::{AtFlags, Dir, StatxFlags, statx};
+
+        let mut directory = if self.caches {
+            // An NFS client compares the attributes then, and drops what it knows if they differ.
+            let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC;
+            match statx(&self.held, "", flags, StatxFlags::MTIME | StatxFlags::CTIME) {
+                Ok(_) => Dir::new(self.held.try_clone()?)?,
+                // It does the same when the directory is opened.
+                Err(_) => Dir::read_from(&self.held)?,
+            }
+        } else {
+            Dir::new(self.held.try_clone()?)?
+        };
+        directory.rewind();
+        let mut names = Vec::new();
+        while let Some(entry) = directory.read() {
+            names.push(OsString::from_vec(entry?.file_name().to_bytes().to_vec()));
+        }
+        Ok(names)
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub(crate) fn names(&mut self) -> io::Result<Vec<OsString>> {
+        super::super::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name())).collect()
+    }
+
+    /// Whether the path still leads to this directory.
+    pub(crate) fn is_at_its_path(&self) -> bool {
+        let found = if self.caches {
+            open_to_list(&self.path).and_then(|file| super::identity(&file))
+        } else {
+            rustix::fs::stat(&self.path).map(|stat| FileId::of(&stat)).map_err(io::Error::from)
+        };
+        found.is_ok_and(|id| id == self.id)
+    }
+}
+
+/// Follows symbolic links, as a path to a file in the directory does.
+fn open_to_list(path: &Path) -> io::Result<File> {
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = || rustix::fs::open(path, flags, rustix::fs::Mode::empty());
+    Ok(rustix::io::retry_on_intr(open)?.into())
+}
 
 /// Opens the directory itself, and not one that a symbolic link in its place leads to.
 fn open_directory(path: &Path, flags: OFlags) -> io::Result<File> {

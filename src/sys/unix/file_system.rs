@@ -43,6 +43,17 @@ pub(super) fn is_mount_point(path: &Path) -> bool {
     }
 }
 
+/// Whether it is on a FUSE.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn is_fuse(file: &File) -> bool {
+    fstatfs(file).is_ok_and(|fs| magic(&fs) == FUSE)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(super) fn is_fuse(_file: &File) -> bool {
+    false
+}
+
 /// The file systems whose clients show a lost lock in different ways.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -65,8 +65,8 @@ pub(crate) use self::announcement::{make_replaceable, marker_kind, still_names, 
 pub(super) use self::attributes::KeptAttributes;
 
 pub(crate) use self::directories::{
-    create_directories, create_private_directory, hold_directory, is_private_directory,
-    protects_names, sync_directory, sync_everything, sync_file, user_number,
+    ListedDirectory, create_directories, create_private_directory, hold_directory,
+    is_private_directory, protects_names, sync_directory, sync_everything, sync_file, user_number,
 };
 
 mod announcement;

@@ -14,3 +14,7 @@ pub(super) fn is_network_directory(_directory: &Path) -> Option<bool> {
 pub(super) fn is_mount_point(_path: &Path) -> bool {
     false
 }
+
+pub(super) fn is_fuse(_file: &File) -> bool {
+    false
+}

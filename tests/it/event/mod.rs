@@ -5,6 +5,9 @@ mod announced;
 mod consume;
 mod kinds;
 mod new;
+// Linux only: a server in user space is mounted.
+#[cfg(target_os = "linux")]
+mod shared_poll;
 mod watch;
 
 use std::path::{Path, PathBuf};
