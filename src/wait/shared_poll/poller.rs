@@ -28,7 +28,7 @@ const CHECK: Duration = Duration::from_millis(500);
 const UNWATCHED_CHECK: Duration = Duration::from_millis(20);
 /// How often a process that does not poll lists the directory itself (in seconds), in case its
 /// listings differ from those of the poller.
-const OWN_LISTING: std::ops::Range<u64> = 20..40;
+const OWN_LISTING: std::ops::Range<u64> = 30..60;
 /// How often the poller checks whether the path still leads to the directory: after this many of
 /// its pauses, and at most once per second.
 const PAUSES_PER_PATH_CHECK: u32 = 10;
@@ -223,11 +223,14 @@ impl Thread {
         };
         let target =
             WatchTarget { directory: Arc::clone(&meeting.directory), names: Some([name].into()) };
+        let is_poller = matches!(role, Role::Polls(_));
         self.role = role;
         self.listener = Some(DirListener::new(target));
         self.start_again();
         self.next_check = now();
         self.next_own_listing = self.next_check + self.own_listing();
+        self.next_path_check =
+            self.next_check + if is_poller { MIN_PATH_CHECK } else { OWN_PATH_CHECK };
     }
 
     fn own_listing(&mut self) -> Duration {
@@ -315,7 +318,7 @@ impl Thread {
     fn list(&mut self) -> io::Result<Listing> {
         let listing = Listing::of(&self.directory.names()?);
         let version = listing.version();
-        let has_changed = self.listed.replace(version) != Some(version);
+        let has_changed = self.listed.replace(version).is_some_and(|known| known != version);
         let now = now();
         if has_changed {
             self.quiet_since = now;
@@ -326,7 +329,9 @@ impl Thread {
             }
             let pause = match self.role {
                 Role::Follows(_) => OWN_PATH_CHECK,
-                _ => (self.backoff.pause() * PAUSES_PER_PATH_CHECK).max(MIN_PATH_CHECK),
+                Role::None | Role::Polls(_) => {
+                    (self.backoff.pause() * PAUSES_PER_PATH_CHECK).max(MIN_PATH_CHECK)
+                }
             };
             self.next_path_check = now + pause;
         }

@@ -14,7 +14,7 @@ use crate::peer::event::{Call, peer};
 use crate::support::strace::traced;
 use crate::support::{eventually, names_in};
 
-/// The other processes take over within a second, and would find the event after 20 seconds
+/// The other processes take over within a second, and would find the event after 30 seconds
 /// otherwise.
 const TAKE_OVER: Duration = Duration::from_secs(15);
 
@@ -94,21 +94,52 @@ impl Host {
         eventually("the process polls", || self.poller() == Some(pid));
     }
 
-    /// Starts two waiters in processes that leave the polling to another one.
-    fn followers(&self) -> [Peer; 2] {
-        let begun =
-            || std::fs::metadata(self.shared(".events.1")).is_ok() && self.poller().is_some();
-        eventually("a process polls and has listed the directory", begun);
+    /// Starts two waiters in processes that leave the polling to the process `poller`. `None` if
+    /// another one polls by then, since that process did not run for a second.
+    fn followers(&self, poller: u32) -> Option<[Peer; 2]> {
+        eventually("a listing is shared", || self.shared(".events.1").exists());
         let mut wanted = self.shared(".events.1").into_os_string();
         wanted.push(".wanted");
-        let length = || std::fs::metadata(&wanted).map_or(0, |found| found.len());
-        let _ = std::fs::remove_file(&wanted); // an earlier poller may have left it
+        let _ = std::fs::remove_file(&wanted); // An earlier poller may have left it.
         let mut followers = [self.peer(), self.peer()];
         begin_to_wait(&mut followers);
-        eventually("both processes follow", || length() == 2);
+        let length = || std::fs::metadata(&wanted).map_or(0, |found| found.len());
+        eventually("both processes follow", || length() >= 2 || self.poller() != Some(poller));
         // They check the event once more when they know that a process polls.
         std::thread::sleep(Duration::from_millis(200));
-        followers
+        if self.poller() == Some(poller) {
+            return Some(followers);
+        }
+        self.set();
+        finish(&mut followers);
+        self.clear();
+        None
+    }
+
+    /// Starts a peer that polls, and two that follow it. Begins again if another one polls, or if
+    /// the poller ended before the others followed it; `start` gets the number of the attempt.
+    fn led(&self, start: impl Fn(u32) -> Option<(Peer, u32)>) -> Option<(Peer, u32, [Peer; 2])> {
+        for attempt in 0.. {
+            let (mut poller, pid) = start(attempt)?;
+            poller.begin(Call::Wait(Block));
+            self.until_polled_by(pid);
+            if let Some(followers) = self.followers(pid) {
+                return Some((poller, pid, followers));
+            }
+            poller.kill();
+        }
+        None
+    }
+
+    /// The same without strace.
+    fn led_by_a_peer(&self) -> (Peer, [Peer; 2]) {
+        let start = |_| {
+            let peer = self.peer();
+            let pid = peer.id();
+            Some((peer, pid))
+        };
+        let (poller, _, followers) = self.led(start).unwrap();
+        (poller, followers)
     }
 
     fn set(&self) {
@@ -251,7 +282,7 @@ fn an_idle_wait_on_a_network_mount_costs_ever_less() {
     let mut waiters = [host.peer(), host.peer(), host.peer()];
     begin_to_wait(&mut waiters);
     let mut fewest = u64::MAX;
-    // Each process may list the directory on its own every 20 to 40 seconds.
+    // Each process may list the directory on its own every 30 to 60 seconds.
     eventually("the server gets few requests", || {
         let before = host.mount.operations();
         std::thread::sleep(Duration::from_secs(3));
@@ -266,10 +297,7 @@ fn another_process_polls_when_the_poller_is_killed() {
     limit!();
     let Some(host) = Host::new() else { return };
     for _ in 0..3 {
-        let mut poller = host.peer();
-        poller.begin(Call::Wait(Block));
-        host.until_polled_by(poller.id());
-        let mut waiters = host.followers();
+        let (mut poller, mut waiters) = host.led_by_a_peer();
         poller.kill();
         assert_woken(&host, &mut waiters);
     }
@@ -280,10 +308,7 @@ fn another_process_polls_when_the_poller_is_stopped() {
     limit!();
     let Some(host) = Host::new() else { return };
     for _ in 0..3 {
-        let mut poller = host.peer();
-        poller.begin(Call::Wait(Block));
-        host.until_polled_by(poller.id());
-        let mut waiters = host.followers();
+        let (mut poller, mut waiters) = host.led_by_a_peer();
         send(poller.id(), rustix::process::Signal::STOP);
         eventually("the poller is stopped", || is_out(poller.id()));
         assert_woken(&host, &mut waiters);
@@ -307,22 +332,28 @@ fn a_poller_may_end_or_stop_at_any_step() {
     let Some(host) = Host::new() else { return };
     for signal in ["KILL", "STOP"] {
         for (calls, when) in [
-            ("write", 30),
-            ("write", 31),
-            ("write", 32),
-            ("newfstatat,lstat,stat,statx", 40),
-            ("newfstatat,lstat,stat,statx", 41),
-            ("newfstatat,lstat,stat,statx", 42),
+            ("write", 100),
+            ("write", 101),
+            ("write", 102),
+            ("newfstatat,lstat,stat,statx", 100),
+            ("newfstatat,lstat,stat,statx", 101),
+            ("newfstatat,lstat,stat,statx", 102),
             // The listing with the event is published.
             ("rename,renameat,renameat2", 2),
         ] {
-            let fault = format!("signal={signal}:when={when}");
-            let Some(mut poller) = host.faulty_peer(calls, &fault) else { return };
-            let pid = traced(&poller);
-            poller.begin(Call::Wait(Block));
-            host.until_polled_by(pid);
-            let mut waiters = host.followers();
-            let is_out = || eventually(&format!("out at {calls} {when} {signal}"), || is_out(pid));
+            let start = |attempt| {
+                let when = if when == 2 { 2 } else { when + attempt * 100 };
+                let fault = format!("signal={signal}:when={when}");
+                let poller = host.faulty_peer(calls, &fault)?;
+                let pid = traced(&poller);
+                Some((poller, pid))
+            };
+            let Some((mut poller, pid, mut waiters)) = host.led(start) else { return };
+            // Another process may have replaced it before it has come to that call.
+            let is_out = || {
+                let what = format!("it is out at {calls} {when} {signal}");
+                eventually(&what, || is_out(pid) || host.poller() != Some(pid));
+            };
             if when == 2 {
                 assert_woken(&host, &mut waiters);
                 is_out();
