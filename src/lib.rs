@@ -150,8 +150,9 @@
 //! form.
 //!
 //! On a local file system, waits for a lock sleep in the kernel, and waits for an event sleep until
-//! the file system reports a change. Waits on a network file system poll. [`platforms`] lists what
-//! each system reports, and how often waiters check on their own.
+//! the file system reports a change. On a network file system the waiters of one host take turns,
+//! and many poll. [`platforms`] lists what each system reports, and how often waiters check on
+//! their own.
 //!
 //! A program that must be able to give up, for example on Ctrl-C, passes a [`Cancel`] token with
 //! [`Options::cancel`].

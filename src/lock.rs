@@ -12,11 +12,15 @@ use crate::file::guard::{GuardOptions, RawGuard};
 use crate::file::lock_file::{FileLock, LockFile};
 use crate::holder::Holder;
 use crate::holders;
+use crate::line::HostLine;
 use crate::lock_request::{self, LockRequest, QUEUES};
 use crate::options::Options;
 use crate::paths::resolved;
 use crate::sys::Mode;
-use crate::wait::{Acquire, CheckSampler, Limit, Outcome, QueuedWaiter, WaitHooks, take_over};
+use crate::wait::{
+    Acquire, CheckSampler, HostWait, Limit, Outcome, QueuedWaiter, Target as _, TryNow, WaitHooks,
+    acquire, take_over, wait_on_host,
+};
 
 /// An exclusive lock on a path, between unrelated processes and between threads.
 ///
@@ -113,6 +117,7 @@ struct Inner {
     request: Arc<LockRequest>,
     guard_options: GuardOptions,
     hooks: Option<WaitHooks>,
+    host_line: HostLine,
     /// Decides which failed tries check that the path still names the file that was tried. Such a
     /// check costs twice what the failed system call does (rule 2).
     refusals: CheckSampler,
@@ -246,8 +251,14 @@ impl Lock {
     pub fn lock_async(&self) -> impl Future<Output = Result<LockGuard>> + Send + use<> {
         let lock = self.clone();
         async move {
-            let waiter = QueuedWaiter::new(&QUEUES, Arc::clone(&lock.inner.request));
-            let locked = Acquire::new(waiter, lock.inner.hooks.clone()).await?;
+            let (waiter, hooks) = (lock.inner.waiter(), lock.inner.hooks.clone());
+            let locked = match lock.inner.host_line.of(&lock.inner.request) {
+                Some(line) => {
+                    let waiter = HostWait::new(line, lock.inner.try_now(), waiter);
+                    Acquire::new(waiter, hooks).await?
+                }
+                None => Acquire::new(waiter, hooks).await?,
+            };
             lock.guard(locked)
         }
     }
@@ -304,7 +315,15 @@ impl Lock {
 
     fn wait(&self, limit: Limit) -> Result<LockGuard> {
         let inner = &self.inner;
-        match crate::wait::acquire(&QUEUES, &inner.request, limit, inner.hooks.as_ref())? {
+        let hooks = inner.hooks.as_ref();
+        let waited = match inner.host_line.of(&inner.request) {
+            Some(line) => {
+                let wait = HostWait::new(line, inner.try_now(), inner.waiter());
+                wait_on_host(wait, || inner.request.attempt(), limit, hooks)
+            }
+            None => acquire(&QUEUES, &inner.request, limit, hooks),
+        };
+        match waited? {
             Outcome::Held(locked) => self.guard(locked),
             Outcome::TimedOut(waited) => Err(Error::timed_out(inner.request.file.path(), waited)),
         }
@@ -313,6 +332,17 @@ impl Lock {
     fn guard(&self, locked: FileLock) -> Result<LockGuard> {
         let Inner { request, guard_options, .. } = &*self.inner;
         Ok(LockGuard { raw: RawGuard::new(&request.file, request.mode, locked, guard_options)? })
+    }
+}
+
+impl Inner {
+    fn waiter(&self) -> QueuedWaiter<LockRequest> {
+        QueuedWaiter::new(&QUEUES, Arc::clone(&self.request))
+    }
+
+    fn try_now(&self) -> TryNow<FileLock> {
+        let request = Arc::clone(&self.request);
+        Box::new(move || request.attempt())
     }
 }
 
@@ -349,6 +379,7 @@ impl Options {
                 request: Arc::new(request),
                 guard_options: GuardOptions::of(self),
                 hooks,
+                host_line: HostLine::new(self.label.clone()),
                 refusals: CheckSampler::new(),
             }),
         })

@@ -15,6 +15,10 @@ use crate::wait::{Target, WaitCallback, WaitHooks, WaitQueues};
 /// The queues of this process: waiters for the same file in the same mode share a helper.
 pub(crate) static QUEUES: WaitQueues<LockRequest> = WaitQueues::new();
 
+/// How often a waiter tries while a thread is blocked in the kernel for it on a network file
+/// system: the server may not have the request any more, for example since it was restarted.
+const NETWORK_BACKSTOP: Duration = Duration::from_secs(1);
+
 /// Returns the callback of [`Options::on_wait`] as the engine calls it during a wait for `path`,
 /// and the token that ends the wait.
 pub(crate) fn hooks(options: &Options, path: &Arc<Path>) -> Option<WaitHooks> {
@@ -46,6 +50,13 @@ pub(crate) trait Coordinator: Send + Sync {
     fn was_given_back(&self);
 }
 
+impl LockRequest {
+    /// For the file alone, exclusively.
+    pub(crate) fn alone(file: Arc<LockFile>) -> Self {
+        Self { file, mode: Mode::Exclusive, poll_every: None, coordinator: None }
+    }
+}
+
 impl Target for LockRequest {
     type Key = (Arc<Path>, FileId, Mode);
     type Held = FileLock;
@@ -75,8 +86,9 @@ impl Target for LockRequest {
         request.block()
     }
 
+    /// Not on a network file system, where the call could wait for the server under the mutex.
     fn is_granted(&self, request: &BlockingLock) -> bool {
-        request.is_granted()
+        !self.file.is_network() && request.is_granted()
     }
 
     fn granted(&self, request: BlockingLock) -> FileLock {
@@ -96,6 +108,7 @@ impl Target for LockRequest {
     }
 
     fn is_valid(&self, held: &FileLock) -> Result<bool> {
+        self.file.check_forwarded(held)?;
         self.file.is_valid(held)
     }
 
@@ -115,7 +128,11 @@ impl Target for LockRequest {
     }
 
     fn must_poll(&self) -> bool {
-        self.file.is_network()
+        !self.file.are_grants_prompt()
+    }
+
+    fn may_block(&self) -> bool {
+        self.file.may_block()
     }
 
     fn poll_every(&self) -> Option<Duration> {
@@ -123,6 +140,9 @@ impl Target for LockRequest {
     }
 
     fn backstop(&self) -> Option<Duration> {
+        if self.file.is_network() {
+            return self.file.are_grants_prompt().then_some(NETWORK_BACKSTOP);
+        }
         if self.mode == Mode::Shared { sys::SHARED_BACKSTOP } else { None }
     }
 }

@@ -273,8 +273,9 @@ impl Options {
     /// An interval of less than 100 microseconds counts as 100 microseconds. Polling is not fair:
     /// the first waiter to try after a release acquires the lock.
     ///
-    /// This is for file systems that wake waiters late and are not known to flockwork. On those it
-    /// knows (NFS, SMB, FUSE and others) it polls without this setting.
+    /// This is for file systems that wake waiters late and are not known to flockwork. On network
+    /// file systems that it knows it polls without this setting where that is necessary. With it,
+    /// the waiters of one host do not queue on their host, and each sends requests to the server.
     #[must_use]
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.poll_every = Some(interval.max(Duration::from_micros(100)));

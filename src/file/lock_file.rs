@@ -11,8 +11,9 @@ use crate::access::{Access, Creation};
 use crate::error::{Error, Operation, Result};
 use crate::file::open::{OpenFile, Purpose, Spares, open, open_beside};
 use crate::fork_safe::{ForkSafe, MutexGuard};
+use crate::host_directory::host_directory;
 use crate::paths::absolute;
-use crate::sys::{self, FileId, HeldFifo, Mode, Retries};
+use crate::sys::{self, FileId, HeldFifo, Mode, RemoteLocks, Retries};
 
 /// A file that can be locked, named by its path.
 #[derive(Debug)]
@@ -26,6 +27,9 @@ pub(crate) struct LockFile {
     creation: Creation,
     purpose: Purpose,
     network: bool,
+    /// Whether a request that is blocked in the kernel is granted soon after the release.
+    are_grants_prompt: bool,
+    is_one_blocked: bool,
     /// Whether it is still to be checked that the file system forwards the lock to its server.
     is_unchecked: AtomicBool,
     /// The identity of the file when it was opened.
@@ -45,15 +49,18 @@ struct Files {
     borrowed: usize,
     /// The file that the path named when this process last checked it.
     latest: Option<FileId>,
+    /// The right to be blocked in the kernel, for the next helper.
+    blocking: Option<FileLock>,
 }
 
 impl Files {
     /// A forked process starts without descriptors and helpers of its parent.
-    const NONE: Self = Self { idle: None, borrowed: 0, latest: None };
+    const NONE: Self = Self { idle: None, borrowed: 0, latest: None, blocking: None };
 
-    /// Keeps the descriptor if none is kept yet, and closes it otherwise.
-    fn return_file(mut this: MutexGuard<'_, Self>, open: OpenFile) {
-        if this.idle.is_none() && this.borrowed == 0 {
+    /// Keeps the descriptor if none is kept yet, and closes it otherwise. On a network file system
+    /// one is kept also beside those of helpers, since each waiter tries once a second.
+    fn return_file(mut this: MutexGuard<'_, Self>, open: OpenFile, is_network: bool) {
+        if this.idle.is_none() && (is_network || this.borrowed == 0) {
             this.idle = Some(open);
             return;
         }
@@ -105,9 +112,12 @@ impl LockFile {
         let is_network = &mut siblings.is_network;
         let network = *is_network.get_or_insert_with(|| sys::is_network(&path, file.file()));
         // Once for each handle: a mount that excludes no other host is refused (rule 9).
-        let is_unchecked =
-            network && sys::check_mount(file.file()).map_err(|source| unshared(&path, source))?;
-        let is_unchecked = AtomicBool::new(is_unchecked);
+        let remote = if network {
+            sys::check_mount(file.file()).map_err(|source| unshared(&path, source))?
+        } else {
+            RemoteLocks::default()
+        };
+        let is_unchecked = AtomicBool::new(remote.is_unchecked);
         let opened = file.id;
         let files = ForkSafe::new(Files { idle: Some(file), ..Files::NONE }, |()| Files::NONE);
         drop(files.lock()); // belongs to this process from now on
@@ -119,6 +129,8 @@ impl LockFile {
             creation,
             purpose,
             network,
+            are_grants_prompt: !network || remote.are_prompt,
+            is_one_blocked: remote.is_one_blocked,
             is_unchecked,
             opened,
             files,
@@ -142,10 +154,35 @@ impl LockFile {
         self.creation
     }
 
-    /// Whether blocking in the kernel is unreliable here: an NFS client sleeps for up to 30 seconds
-    /// in it.
     pub(crate) fn is_network(&self) -> bool {
         self.network
+    }
+
+    /// Whether a request that is blocked in the kernel is granted soon after the release. An NFS
+    /// client may sleep for up to 30 seconds in it.
+    pub(crate) fn are_grants_prompt(&self) -> bool {
+        self.are_grants_prompt
+    }
+
+    /// Whether a helper may block in the kernel now. If only one process of this host may, this one
+    /// keeps the right to do so until the next request ends (rule 18).
+    pub(crate) fn may_block(&self) -> bool {
+        if !self.is_one_blocked {
+            return self.are_grants_prompt;
+        }
+        let lock = || {
+            let path = host_directory()?.join("blocked.lock");
+            let file = Self::open(&path, Access::Private).ok()?;
+            file.try_lock(Mode::Exclusive).ok()?
+        };
+        let has_right = self.files().blocking.is_some();
+        if has_right {
+            return true;
+        }
+        let right = lock();
+        let has_right = right.is_some();
+        self.files().blocking = right;
+        has_right
     }
 
     /// The file that the path named when that was last checked.
@@ -207,7 +244,7 @@ impl LockFile {
                         files.latest = Some(id);
                     }
                     if let Some(open) = own {
-                        Files::return_file(files, open);
+                        Files::return_file(files, open, self.network);
                     }
                     return Ok(None);
                 }
@@ -249,12 +286,13 @@ impl LockFile {
         id: FileId,
         mode: Mode,
     ) -> Result<Option<BlockingLock>> {
+        let right = self.files().blocking.take();
         let borrowed = BorrowedFile::new(self);
         let open = self.take_file()?;
         if open.id != id {
             return Ok(None);
         }
-        Ok(Some(BlockingLock { open: Some(open), mode, borrowed }))
+        Ok(Some(BlockingLock { open: Some(open), mode, borrowed, _right: right }))
     }
 
     /// Whether the lock is free at this moment. The check holds it for half a microsecond.
@@ -265,7 +303,7 @@ impl LockFile {
             sys::unlock(open.file())
                 .map_err(|source| Error::io(Operation::Unlock, &self.path, source))?;
         }
-        Files::return_file(self.files(), open);
+        Files::return_file(self.files(), open, self.network);
         Ok(is_free)
     }
 
@@ -296,7 +334,7 @@ impl LockFile {
 
     /// Fails if the file system has left the lock to the kernel of this host. This is checked once
     /// for each handle, and only where the mount table does not show it.
-    fn check_forwarded(&self, locked: &FileLock) -> Result<()> {
+    pub(crate) fn check_forwarded(&self, locked: &FileLock) -> Result<()> {
         if !self.is_unchecked.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -406,6 +444,8 @@ pub(crate) struct BlockingLock {
     open: Option<OpenFile>,
     mode: Mode,
     borrowed: BorrowedFile,
+    /// The right to be blocked in the kernel, where only one process of a host may be.
+    _right: Option<FileLock>,
 }
 
 impl BlockingLock {
@@ -570,7 +610,7 @@ impl FileLock {
         if !self.is_unlocked {
             sys::unlock(open.file()).map_err(|source| self.file.unlock_error(source))?;
         }
-        Files::return_file(self.file.files(), open);
+        Files::return_file(self.file.files(), open, self.file.network);
         Ok(())
     }
 }

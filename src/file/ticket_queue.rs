@@ -129,7 +129,8 @@ impl Files {
         sys::write_at(&self.tickets, &number.to_le_bytes(), entry_at(place))
     }
 
-    fn waiters(&self) -> io::Result<Vec<QueuedProcess>> {
+    /// The waiters in their order, at most that many.
+    fn waiters(&self, most: usize) -> io::Result<Vec<QueuedProcess>> {
         let table = Table::read(&self.tickets)?;
         let now = sys::nanoseconds();
         let describe = |(number, place): (u64, usize)| {
@@ -144,10 +145,8 @@ impl Files {
             let label = label.and_then(|length| self.label(place, length));
             Some(QueuedProcess { process, waited: now.saturating_sub(number), label })
         };
-        let mut waiters: Vec<_> =
-            table.ahead_of(CHOOSING, MAX_PLACES).filter_map(describe).collect();
-        waiters.reverse();
-        Ok(waiters)
+        let places: Vec<_> = table.ahead_of(CHOOSING, MAX_PLACES).collect();
+        Ok(places.into_iter().rev().filter_map(describe).take(most).collect())
     }
 }
 
@@ -163,7 +162,7 @@ pub(crate) fn waiters_in(directory: &Path) -> Vec<QueuedProcess> {
         let tickets = sys::open_to_read(&path)?;
         Ok(Files { directory, tickets })
     });
-    opened.and_then(|files| files.waiters()).unwrap_or_default()
+    opened.and_then(|files| files.waiters(MAX_PLACES)).unwrap_or_default()
 }
 
 /// A place in the queue. Dropping it leaves the queue, in the process that joined it.
@@ -332,17 +331,17 @@ impl TicketQueue {
             && number_at(&header, 8) != number_at(&header, 16)
     }
 
-    /// The processes that wait, in their order. One that has died is not among them, although a
-    /// forked copy of it may have its FIFO open.
-    fn waiters(&self) -> Vec<QueuedProcess> {
+    /// The processes that wait, in their order, at most that many. One that has died is not among
+    /// them, although a forked copy of it may have its FIFO open.
+    fn waiters(&self, most: usize) -> Vec<QueuedProcess> {
         let files = self.files(&mut self.opened.lock(), false);
         let Ok(Some(files)) = files else { return Vec::new() };
-        files.waiters().unwrap_or_default()
+        files.waiters(most).unwrap_or_default()
     }
 
     /// The process that waits at the front.
     pub(crate) fn first(&self) -> Option<Process> {
-        self.waiters().into_iter().next().map(|first| first.process)
+        self.waiters(1).into_iter().next().map(|first| first.process)
     }
 
     /// The directory and its file `tickets`, which are created only if `creates`.

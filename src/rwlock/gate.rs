@@ -18,6 +18,10 @@ pub(crate) const GATE: &str = ".gate";
 /// The directory of the waiters' queue.
 pub(crate) const QUEUE: &str = ".queue";
 
+/// How often a waiter in the gate's queue checks on a network file system whether the process in
+/// the gate does not run. Each check is a request to the server.
+const NETWORK_CHECKS: Duration = Duration::from_secs(5);
+
 /// The lock in one mode, and the gate that a waiter passes before it.
 pub(super) struct GatedLock {
     pub(super) gate: Arc<LockRequest>,
@@ -78,7 +82,7 @@ impl Turnstile for GatedLock {
     }
 
     fn check_interval(&self) -> Option<Duration> {
-        self.check_interval
+        self.check_interval.or_else(|| self.gate.file.is_network().then_some(NETWORK_CHECKS))
     }
 }
 

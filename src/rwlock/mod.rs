@@ -22,12 +22,15 @@ use crate::file::lock_file::{FileLock, LockFile};
 use crate::file::ticket_queue::TicketQueue;
 use crate::holder::Holder;
 use crate::holders;
-use crate::line::Line;
+use crate::line::{HostLine, Line};
 use crate::lock_request::{self, LockRequest, QUEUES};
 use crate::options::Options;
 use crate::paths::resolved;
 use crate::sys::{self, Mode};
-use crate::wait::{Acquire, Limit, Outcome, QueuedWaiter, TurnstileWait, WaitHooks, acquire, pass};
+use crate::wait::{
+    Acquire, HostWait, Limit, Outcome, QueuedWaiter, Target as _, TryNow, TurnstileWait, WaitHooks,
+    acquire, pass, try_pass, wait_on_host,
+};
 
 /// A reader-writer lock on a path, between unrelated processes and between threads.
 ///
@@ -153,6 +156,7 @@ struct Inner {
     label: Option<Arc<str>>,
     guard_options: GuardOptions,
     hooks: Option<WaitHooks>,
+    host_line: HostLine,
 }
 
 impl RwLock {
@@ -378,9 +382,14 @@ impl RwLock {
 
     fn wait(&self, request: &Arc<LockRequest>, limit: Limit) -> Result<FileLock> {
         let (gated, hooks) = (self.inner.gated(request)?, self.inner.hooks.as_ref());
-        let waited = match gated {
-            Some(gated) => pass(&QUEUES, gated, limit, hooks),
-            None => acquire(&QUEUES, request, limit, hooks),
+        let waited = match (self.inner.host_line.of(request), gated) {
+            (Some(line), _) => {
+                let try_now = || try_now(request, gated);
+                let wait = HostWait::new(line, try_now(), waiter(request, gated));
+                wait_on_host(wait, try_now(), limit, hooks)
+            }
+            (None, Some(gated)) => pass(&QUEUES, gated, limit, hooks),
+            (None, None) => acquire(&QUEUES, request, limit, hooks),
         };
         match waited? {
             Outcome::Held(locked) => Ok(locked),
@@ -392,16 +401,36 @@ impl RwLock {
     }
 }
 
+/// A waiter for the lock in the mode of `request`.
+fn waiter(request: &Arc<LockRequest>, gated: Option<&Arc<GatedLock>>) -> Locking {
+    match gated {
+        Some(gated) => {
+            Locking::TurnstileWait(TurnstileWait::new(&QUEUES, Arc::clone(gated)).into())
+        }
+        None => Locking::Alone(QueuedWaiter::new(&QUEUES, Arc::clone(request))),
+    }
+}
+
+fn try_now(request: &Arc<LockRequest>, gated: Option<&Arc<GatedLock>>) -> TryNow<FileLock> {
+    let (request, gated) = (Arc::clone(request), gated.cloned());
+    Box::new(move || match &gated {
+        Some(gated) => try_pass(&QUEUES, &**gated),
+        None => request.attempt(),
+    })
+}
+
 impl Inner {
     /// Waits for the lock in the mode of `request`.
     async fn lock_async(&self, request: &Arc<LockRequest>) -> Result<FileLock> {
-        let waiter = match self.gated(request)? {
-            Some(gated) => {
-                Locking::TurnstileWait(TurnstileWait::new(&QUEUES, Arc::clone(gated)).into())
+        let (gated, hooks) = (self.gated(request)?, self.hooks.clone());
+        let waiter = waiter(request, gated);
+        match self.host_line.of(request) {
+            Some(line) => {
+                let waiter = HostWait::new(line, try_now(request, gated), waiter);
+                Acquire::new(waiter, hooks).await
             }
-            None => Locking::Alone(QueuedWaiter::new(&QUEUES, Arc::clone(request))),
-        };
-        Acquire::new(waiter, self.hooks.clone()).await
+            None => Acquire::new(waiter, hooks).await,
+        }
     }
 
     /// Returns the lock behind its gate, or `None` if the gate does not exist and this user cannot
@@ -508,6 +537,7 @@ impl Options {
             label: self.label.clone(),
             guard_options: GuardOptions::of(self),
             hooks,
+            host_line: HostLine::new(self.label.clone()),
         };
         inner.gated(&inner.read)?;
         Ok(RwLock { inner: Arc::new(inner) })

@@ -30,14 +30,14 @@ use crate::error::{Error, Obstacle, Result};
 use crate::file::lock_file::LockFile;
 use crate::holder::Holder;
 use crate::holders;
-use crate::line::Line;
+use crate::line::{HostLine, Line};
 use crate::lock_request::{self, LockRequest, QUEUES};
 use crate::options::Options;
 use crate::paths::resolved;
 use crate::sys::Mode;
 use crate::wait::{
-    Acquire, CheckSampler, Limit, Order as _, Outcome, WaitHooks, WakeStrategy, WatchTarget,
-    check_cancelled, is_left, is_watchable, take_over, wait_here,
+    Acquire, CheckSampler, HostWait, Limit, Order as _, Outcome, TryNow, WaitHooks, WakeStrategy,
+    WatchTarget, check_cancelled, is_left, is_watchable, take_over, wait_here, wait_on_host,
 };
 
 /// A counting semaphore on a path, between unrelated processes and between threads.
@@ -155,6 +155,7 @@ struct Inner {
     wake_strategy: WakeStrategy,
     permit_options: PermitOptions,
     hooks: Option<WaitHooks>,
+    host_line: HostLine,
     /// Limits how often an acquisition checks for waiters and replaced files, since each check
     /// costs as much as acquiring the permit.
     checks: CheckSampler,
@@ -383,7 +384,14 @@ impl Semaphore {
         async move {
             semaphore.check(permits)?;
             let queued = QueuedAcquire::new(semaphore.request(permits)).future();
-            let batch = Acquire::new(queued, semaphore.inner.hooks.clone()).await?;
+            let hooks = semaphore.inner.hooks.clone();
+            let batch = match semaphore.inner.host_line.of(&semaphore.inner.gate) {
+                Some(line) => {
+                    let waiter = HostWait::new(line, semaphore.try_now(permits), queued);
+                    Acquire::new(waiter, hooks).await?
+                }
+                None => Acquire::new(queued, hooks).await?,
+            };
             semaphore.permit(batch)
         }
     }
@@ -537,21 +545,16 @@ impl Semaphore {
 
     fn wait(&self, permits: u32, limit: Limit) -> Result<Permit> {
         self.check(permits)?;
-        check_cancelled(self.inner.hooks.as_ref())?;
-        if let Some(batch) = self.inner.take_if_unwanted(permits)? {
-            return self.permit(batch);
-        }
-        let deadline = limit.deadline();
-        let outcome = if deadline.is_over() {
-            // The deadline has passed: try once.
-            self.inner
-                .try_take(permits, true)?
-                .map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held)
-        } else {
-            let turn = QueuedAcquire::after_a_try(self.request(permits));
-            wait_here(turn, deadline, self.inner.hooks.as_ref())?
+        let outcome = match self.inner.host_line.of(&self.inner.gate) {
+            Some(line) => {
+                let waiter = QueuedAcquire::after_a_try(self.request(permits));
+                let wait = HostWait::new(line, self.try_now(permits), waiter);
+                let arrive = || self.inner.take_if_unwanted(permits);
+                wait_on_host(wait, arrive, limit, self.inner.hooks.as_ref())
+            }
+            None => self.wait_here(permits, limit),
         };
-        match outcome {
+        match outcome? {
             Outcome::Held(batch) => self.permit(batch),
             Outcome::TimedOut(waited) => {
                 let slots = &self.inner.slots;
@@ -561,6 +564,26 @@ impl Semaphore {
                 })
             }
         }
+    }
+
+    fn wait_here(&self, permits: u32, limit: Limit) -> Result<Outcome<Batch>> {
+        check_cancelled(self.inner.hooks.as_ref())?;
+        if let Some(batch) = self.inner.take_if_unwanted(permits)? {
+            return Ok(Outcome::Held(batch));
+        }
+        let deadline = limit.deadline();
+        if deadline.is_over() {
+            // The deadline has passed: try once.
+            let taken = self.inner.try_take(permits, true)?;
+            return Ok(taken.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held));
+        }
+        let turn = QueuedAcquire::after_a_try(self.request(permits));
+        wait_here(turn, deadline, self.inner.hooks.as_ref())
+    }
+
+    fn try_now(&self, permits: u32) -> TryNow<Batch> {
+        let inner = Arc::clone(&self.inner);
+        Box::new(move || inner.try_take(permits, true))
     }
 
     fn check(&self, permits: u32) -> Result<()> {
@@ -646,6 +669,7 @@ impl Options {
                 wake_strategy,
                 permit_options: PermitOptions::of(self),
                 hooks: lock_request::hooks(self, directory),
+                host_line: HostLine::new(self.label.clone()),
                 checks: CheckSampler::new(),
                 slots,
             }),

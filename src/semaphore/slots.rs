@@ -348,13 +348,13 @@ impl Slots {
 
     /// Whether the semaphore has only one slot. Checks whether it was resized.
     pub(crate) fn has_only_one(&self) -> Result<bool> {
-        let has_changed = {
+        {
             let table = self.table();
-            table.generation != table.flags.generation()
-        };
-        if has_changed {
-            self.refresh()?;
+            if table.generation == table.flags.generation() {
+                return Ok(table.capacity == 1 && table.excess.is_empty());
+            }
         }
+        self.refresh()?;
         Ok(self.table().is_only_one())
     }
 

@@ -86,6 +86,17 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+/// What the mount table says about the locks of a network file system.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct RemoteLocks {
+    /// Whether [`check_forwarded`] is to be called as soon as a file is locked.
+    pub(crate) is_unchecked: bool,
+    /// Whether a blocked request is known to be granted soon after the release.
+    pub(crate) are_prompt: bool,
+    /// Whether only one process of a host may be blocked at a time.
+    pub(crate) is_one_blocked: bool,
+}
+
 /// The mode of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Mode {

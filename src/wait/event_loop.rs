@@ -20,10 +20,15 @@ const CHECKS_AFTER_CLOSE: u32 = 8;
 /// How long a waiter that is also blocked in the kernel does without a watch: a watch costs six
 /// context switches, and most waits in the kernel end sooner.
 const KERNEL_WAIT_HEAD_START: Duration = Duration::from_millis(10);
+/// How often a waiter on a network file system checks that is also blocked in the kernel. Each
+/// check is several requests to the server.
+const KERNEL_WAIT_CHECKS: Duration = Duration::from_secs(5);
 /// The maximum number of checks in one poll, if events keep arriving.
 const MAX_CHECKS_PER_POLL: u32 = 3;
 /// How often to check for changes that no event reports.
 const THOROUGH_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The same where a check costs a server several requests.
+const COSTLY_THOROUGH_INTERVAL: Duration = Duration::from_secs(60);
 /// For how long a waiter without a watch polls at short intervals.
 const QUICK_POLLING: Duration = Duration::from_secs(5);
 /// How long a waiter relies on the thread that polls a directory for it.
@@ -159,7 +164,11 @@ impl EventLoop {
             }
             let thorough = self.thorough_at <= now;
             if thorough {
-                self.thorough_at = next_thorough(now, self.backstop);
+                self.thorough_at = if self.must_poll == Some(PollReason::Network) {
+                    now + COSTLY_THOROUGH_INTERVAL
+                } else {
+                    next_thorough(now, self.backstop)
+                };
             }
             let (relies, in_kernel) = match check(thorough) {
                 Ok(Check::Ready(value)) => return Poll::Ready(Ok(value)),
@@ -170,6 +179,11 @@ impl EventLoop {
             let unwatched_until = self.start + KERNEL_WAIT_HEAD_START;
             if in_kernel && now < unwatched_until && !self.listeners.is_empty() {
                 self.next = Some(unwatched_until);
+                return Poll::Pending;
+            }
+            if in_kernel && self.must_poll == Some(PollReason::Network) {
+                self.polls = None;
+                self.next = Some(now + KERNEL_WAIT_CHECKS);
                 return Poll::Pending;
             }
             for listener in &mut self.listeners {
@@ -230,7 +244,7 @@ impl EventLoop {
         }
         let polls_since = *self.polls_since.get_or_insert(now);
         if self.backoff.next() <= now {
-            if !self.pollers.is_empty() {
+            if !self.pollers.is_empty() || self.must_poll == Some(PollReason::Network) {
                 self.backoff.set_network(now.saturating_duration_since(polls_since));
             } else if self.must_poll.is_none() {
                 self.backoff.set_local(now < self.start + QUICK_POLLING);

@@ -477,30 +477,35 @@ impl<T: Target> Helper<T> {
         true
     }
 
-    /// Blocks in the kernel; if the kernel's queue cannot be relied on, polls while there are
-    /// waiters.
+    /// Blocks in the kernel; where the kernel's queue cannot be relied on, or another process of
+    /// this host is blocked and only one may be, polls while there are waiters.
     fn obtain(&self) -> crate::error::Result<Obtained<T>> {
         if !self.target.must_poll() {
             self.yield_to_woken()?;
-            let Some(request) = self.target.prepare(&self.key)?.map(Arc::new) else {
-                return Ok(Obtained::Replaced);
-            };
-            // This process's tries use the request that the helper is blocked for (Q7).
-            if let Some(queue) = self.queues.state().queue_of(self) {
-                queue.request = Some(Arc::clone(&request));
-            }
-            self.target.block(&request)?;
-            return Ok(Obtained::Granted(request));
         }
         let mut backoff = Backoff::new(None);
+        let start = deadline::now();
         loop {
+            if self.target.may_block() {
+                let Some(request) = self.target.prepare(&self.key)?.map(Arc::new) else {
+                    return Ok(Obtained::Replaced);
+                };
+                // This process's tries use the request that the helper is blocked for (Q7).
+                if let Some(queue) = self.queues.state().queue_of(self) {
+                    queue.request = Some(Arc::clone(&request));
+                }
+                self.target.block(&request)?;
+                return Ok(Obtained::Granted(request));
+            }
             if self.end_if_empty(&mut self.queues.state()) {
                 return Ok(Obtained::Unwanted);
             }
             if let Some(held) = self.target.attempt()? {
                 return Ok(Obtained::Held(held));
             }
-            sync::sleep(backoff.next().saturating_duration_since(deadline::now()));
+            let now = deadline::now();
+            backoff.set_network(now.saturating_duration_since(start));
+            sync::sleep(backoff.next().saturating_duration_since(now));
             backoff.advance();
         }
     }

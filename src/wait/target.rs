@@ -53,6 +53,10 @@ pub(crate) trait Target: Send + Sync + Sized + 'static {
     }
     /// Whether the kernel's queue cannot be relied on here.
     fn must_poll(&self) -> bool;
+    /// Whether a helper may block in the kernel now; if not, it polls.
+    fn may_block(&self) -> bool {
+        !self.must_poll()
+    }
     /// The user's own interval for polling.
     fn poll_every(&self) -> Option<Duration>;
     /// How often a waiter also tries while a thread is blocked in the kernel for it, where the

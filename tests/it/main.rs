@@ -47,6 +47,9 @@ mod inherit;
 // Linux only: other systems show no waiters.
 #[cfg(target_os = "linux")]
 mod inspect;
+// Linux only: a server in user space is mounted.
+#[cfg(target_os = "linux")]
+mod host_queue;
 // Linux only: flock(1) and Python lock the same file.
 #[cfg(target_os = "linux")]
 mod interop;

@@ -516,6 +516,11 @@ impl FileId {
     fn of(stat: &rustix::fs::Stat) -> Self {
         Self { device: stat.st_dev as u64, inode: stat.st_ino as u64 }
     }
+
+    /// A file name that stands for the file on this host.
+    pub(crate) fn name(self) -> String {
+        format!("{:x}-{:x}", self.device, self.inode)
+    }
 }
 
 impl std::fmt::Display for FileId {

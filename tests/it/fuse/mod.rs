@@ -15,6 +15,11 @@ use crate::support::running::{Running, Start as _};
 /// The directory to mount on, for a process that is a server.
 const ROLE: &str = "FLOCKWORK_IT_FUSE";
 
+/// The type of the file system.
+const KIND: &str = "FLOCKWORK_IT_FUSE_TYPE";
+/// A type that flockwork does not know, and takes for a network file system.
+pub(crate) const UNKNOWN: &str = "fuse.flockwork-test";
+
 /// A mounted file system. Dropping it ends the server, and each request that it has not answered
 /// fails then. So it is dropped before the processes that use it.
 pub(crate) struct Mount {
@@ -27,6 +32,11 @@ pub(crate) struct Mount {
 impl Mount {
     /// Returns `None` where the file system cannot be mounted, and says so.
     pub(crate) fn start() -> Option<Self> {
+        Self::start_as(UNKNOWN)
+    }
+
+    /// Mounts a file system of that type.
+    pub(crate) fn start_as(kind: &str) -> Option<Self> {
         if !rustix::process::geteuid().is_root() || !Path::new("/dev/fuse").exists() {
             left_out("a file system of a test's own needs root and /dev/fuse");
             return None;
@@ -34,7 +44,11 @@ impl Mount {
         let directory = tempfile::tempdir().unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["fuse::entry", "--exact", "--nocapture", "--test-threads=1"]);
-        command.env(ROLE, directory.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+            .env(ROLE, directory.path())
+            .env(KIND, kind)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         command.env(limit::SECONDS, "0"); // It ends with its input.
         let mut server = command.start();
         let (input, output) = (server.stdin.take(), server.stdout.take().unwrap());
@@ -100,7 +114,7 @@ impl Drop for Mount {
 fn entry() {
     limit!();
     if let Some(directory) = std::env::var_os(ROLE) {
-        server::run(Path::new(&directory));
+        server::run(Path::new(&directory), &std::env::var(KIND).unwrap());
         std::process::exit(0);
     }
 }

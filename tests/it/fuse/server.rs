@@ -14,8 +14,6 @@ use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::store::{Locked, Store};
 
-/// A type that flockwork does not know, and takes for a network file system.
-const TYPE: &str = "fuse.flockwork-test";
 const MAX_WRITE: u32 = 1 << 16;
 const POSIX_LOCKS: u32 = 1 << 1;
 const FLOCK_LOCKS: u32 = 1 << 10;
@@ -24,8 +22,8 @@ const OF_FLOCK: u32 = 1;
 const RELEASE_UNLOCKS: u32 = 1 << 1;
 
 /// Answers requests until the standard input ends.
-pub(super) fn run(directory: &Path) {
-    match mount(directory) {
+pub(super) fn run(directory: &Path, kind: &str) {
+    match mount(directory, kind) {
         Ok(device) => {
             let server = Arc::new(Mutex::new(Server::new(device.try_clone().unwrap())));
             let reading = Arc::clone(&server);
@@ -52,12 +50,12 @@ fn say(answer: &str) {
     out.flush().unwrap();
 }
 
-fn mount(directory: &Path) -> std::io::Result<File> {
+fn mount(directory: &Path, kind: &str) -> std::io::Result<File> {
     let device = File::options().read(true).write(true).open("/dev/fuse")?;
     let options =
         format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
     let options = CString::new(options)?;
-    rustix::mount::mount("test", directory, TYPE, MountFlags::empty(), options.as_c_str())?;
+    rustix::mount::mount("test", directory, kind, MountFlags::empty(), options.as_c_str())?;
     Ok(device)
 }
 

@@ -1,0 +1,262 @@
+//! Waiters of one host for a file on a network file system: they queue on their host, and only the
+//! first of them sends requests to the server.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::fuse::{Mount, UNKNOWN};
+use crate::peer::{Peer, Way, lock, rwlock, semaphore};
+use crate::support::eventually;
+
+/// A type of which blocked requests are known to be granted promptly.
+const PROMPT: &str = "fuse.ceph-fuse";
+/// A type of which one process of a host may be blocked.
+const ONE_BLOCKED: &str = "fuse.glusterfs";
+
+/// A mount, and a directory for the queues of the processes that are its host.
+struct Host {
+    mount: Mount,
+    local: tempfile::TempDir,
+}
+
+impl Host {
+    fn start(kind: &str) -> Option<Self> {
+        let mount = Mount::start_as(kind)?;
+        Some(Self { mount, local: tempfile::tempdir().unwrap() })
+    }
+
+    fn peer(&self) -> Peer {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.env("TMPDIR", self.local.path());
+        Peer::start_as(command)
+    }
+
+    fn lock_peer(&self, path: &Path) -> Peer {
+        let mut peer = self.peer();
+        peer.open_lock(path, &[]);
+        peer
+    }
+
+    /// Lets the peers wait for the lock, one after the other.
+    fn queue_up(&self, path: &Path, ways: &[Way]) -> Vec<Peer> {
+        let wait = |way: &Way| {
+            let mut peer = self.lock_peer(path);
+            peer.begin(lock::Call::Acquire(*way));
+            until_queued(&peer);
+            peer
+        };
+        ways.iter().map(wait).collect()
+    }
+
+    /// Waits until the server has at most that many requests in each of three seconds.
+    fn until_idle(&mut self, most: u64) {
+        let mut idle = 0;
+        eventually("the waiters are idle", || {
+            let before = self.mount.operations();
+            std::thread::sleep(Duration::from_secs(1));
+            let operations = self.mount.operations() - before;
+            idle = if operations <= most { idle + 1 } else { 0 };
+            idle == 3
+        });
+    }
+}
+
+/// Waits until the process has a place in a queue on its host.
+fn until_queued(peer: &Peer) {
+    eventually("a waiter has queued", || places_of(peer.id()) > 0);
+}
+
+/// How many places in queues on its host the process uses: its own, and those that it watches.
+fn places_of(pid: u32) -> usize {
+    let Ok(descriptors) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return 0 };
+    let paths = descriptors.filter_map(|it| std::fs::read_link(it.ok()?.path()).ok());
+    let is_place = |path: &PathBuf| {
+        let is_queue = path.parent().is_some_and(|it| it.extension() == Some("queue".as_ref()));
+        let name = path.file_name().and_then(|name| name.to_str());
+        is_queue && name.is_some_and(|name| name.parse::<u32>().is_ok())
+    };
+    paths.filter(is_place).collect::<std::collections::BTreeSet<_>>().len()
+}
+
+#[test]
+fn idle_waiters_of_a_host_cost_a_server_what_one_does() {
+    limit!();
+    for (kind, waiters) in [(PROMPT, 12), (ONE_BLOCKED, 4), (UNKNOWN, 4)] {
+        let Some(mut host) = Host::start(kind) else { return };
+        let path = host.mount.at("a.lock");
+        let mut holder = host.lock_peer(&path);
+        holder.lock();
+        let mut peers = host.queue_up(&path, &[Way::Block, Way::Async].repeat(waiters / 2));
+        host.until_idle(6);
+        holder.unlock();
+        for peer in &mut peers {
+            peer.finish();
+            peer.unlock();
+        }
+    }
+}
+
+#[test]
+fn idle_writers_and_permit_waiters_cost_a_server_no_more() {
+    limit!();
+    let Some(mut host) = Host::start(PROMPT) else { return };
+    let path = host.mount.at("a.lock");
+    let mut peers: Vec<_> = (0..6).map(|_| host.peer()).collect();
+    for (index, peer) in peers.iter_mut().enumerate() {
+        peer.open_rwlock(&path, &[]);
+        peer.begin(rwlock::Call::Write(Way::Block));
+        if index == 0 { drop(peer.finish()) } else { until_queued(peer) }
+    }
+    host.until_idle(6);
+    for (index, peer) in peers.iter_mut().enumerate() {
+        if index > 0 {
+            peer.finish();
+        }
+        peer.run(rwlock::Call::Unlock);
+    }
+    for capacity in [1, 2] {
+        let path = host.mount.at(&format!("{capacity}"));
+        let mut holder = semaphore::peer(&path, capacity, &[]);
+        holder.run(semaphore::Call::Acquire(capacity, Way::Block));
+        let mut peers: Vec<_> = (0..6).map(|_| host.peer()).collect();
+        for peer in &mut peers {
+            peer.open_semaphore(&path, capacity, &[]);
+            peer.begin(semaphore::Call::Acquire(1, Way::Timeout(100_000)));
+            until_queued(peer);
+        }
+        host.until_idle(if capacity == 1 { 6 } else { 12 });
+        holder.run(semaphore::Call::Release);
+        for peer in &mut peers {
+            peer.finish();
+            peer.run(semaphore::Call::Release);
+        }
+    }
+}
+
+#[test]
+fn waiters_of_a_host_acquire_in_their_order() {
+    limit!();
+    for kind in [PROMPT, ONE_BLOCKED, UNKNOWN] {
+        let Some(host) = Host::start(kind) else { return };
+        let path = host.mount.at("a.lock");
+        let mut holder = host.lock_peer(&path);
+        holder.lock();
+        let ways = [Way::Block, Way::Async, Way::Timeout(100_000), Way::Block];
+        let mut peers = host.queue_up(&path, &ways);
+        holder.unlock();
+        for index in 0..peers.len() {
+            peers[index].finish();
+            assert!(peers[index + 1..].iter_mut().all(Peer::is_silent), "{kind}: {index}");
+            peers[index].unlock();
+        }
+    }
+}
+
+#[test]
+fn a_dead_waiter_holds_up_no_other_of_its_host() {
+    limit!();
+    for kind in [PROMPT, ONE_BLOCKED, UNKNOWN] {
+        let Some(host) = Host::start(kind) else { return };
+        let path = host.mount.at("a.lock");
+        let mut holder = host.lock_peer(&path);
+        holder.lock();
+        let mut peers = host.queue_up(&path, &[Way::Block; 4]);
+        peers[0].kill(); // the one that waits for the server
+        peers[2].kill();
+        holder.unlock();
+        for index in [1, 3] {
+            peers[index].finish();
+            peers[index].unlock();
+        }
+    }
+}
+
+#[test]
+fn a_stopped_waiter_is_passed_by_others_of_its_host() {
+    limit!();
+    let Some(host) = Host::start(UNKNOWN) else { return };
+    let path = host.mount.at("a.lock");
+    let mut holder = host.lock_peer(&path);
+    holder.lock();
+    let mut peers = host.queue_up(&path, &[Way::Block, Way::Async, Way::Block]);
+    let signal = |peer: &Peer, signal| {
+        let pid = i32::try_from(peer.id()).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.unwrap(), signal).unwrap();
+    };
+    signal(&peers[0], rustix::process::Signal::STOP);
+    holder.unlock();
+    for peer in &mut peers[1..] {
+        peer.finish();
+        peer.unlock();
+    }
+    signal(&peers[0], rustix::process::Signal::CONT);
+    peers[0].finish();
+    peers[0].unlock();
+}
+
+#[test]
+fn a_waiter_that_times_out_leaves_its_hosts_queue() {
+    limit!();
+    for kind in [PROMPT, ONE_BLOCKED, UNKNOWN] {
+        let Some(host) = Host::start(kind) else { return };
+        let path = host.mount.at("a.lock");
+        let mut holder = host.lock_peer(&path);
+        holder.lock();
+        let mut first = host.lock_peer(&path);
+        first.expect_timed_out(lock::Call::Acquire(Way::Timeout(50)));
+        let mut peers = host.queue_up(&path, &[Way::Block]);
+        first.expect_timed_out(lock::Call::Acquire(Way::Timeout(50)));
+        first.expect_would_block(lock::Call::Acquire(Way::Try));
+        holder.unlock();
+        peers[0].finish();
+        peers[0].unlock();
+        first.lock();
+    }
+}
+
+#[test]
+fn waiters_for_two_files_of_a_host_both_acquire() {
+    limit!();
+    let Some(host) = Host::start(ONE_BLOCKED) else { return };
+    let paths = ["a.lock", "b.lock"].map(|name| host.mount.at(name));
+    let mut holders = paths.each_ref().map(|path| host.lock_peer(path));
+    holders.iter_mut().for_each(Peer::lock);
+    let mut waiters = paths.each_ref().map(|path| host.queue_up(path, &[Way::Block]));
+    for index in [1, 0] {
+        holders[index].unlock();
+        waiters[index][0].finish();
+        waiters[index][0].unlock();
+    }
+}
+
+/// Its turn comes, and no thread polls it.
+#[test]
+fn a_future_that_is_not_polled_is_passed_by_others_of_its_host() {
+    limit!();
+    let local = tempfile::tempdir().unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.env("TMPDIR", local.path());
+    let name = "host_queue::a_future_that_is_not_polled_is_passed_by_others_of_its_host";
+    crate::support::alone_under(command, name, || {
+        let Some(mount) = Mount::start_as(PROMPT) else { return };
+        let lock = flockwork::Lock::open(mount.at("a.lock")).unwrap();
+        let held = lock.lock().unwrap();
+        let until_places = |count| {
+            eventually("a waiter has queued", || places_of(std::process::id()) == count);
+        };
+        crate::support::running::scope(|scope| {
+            let first = scope.spawn(|| lock.lock().unwrap().unlock().unwrap());
+            until_places(1);
+            let mut future = Box::pin(lock.lock_async());
+            crate::support::assert_waits(&mut future);
+            until_places(2);
+            let third = scope.spawn(|| lock.lock().unwrap().unlock().unwrap());
+            until_places(3);
+            held.unlock().unwrap();
+            first.join().unwrap();
+            third.join().unwrap();
+            futures_lite::future::block_on(future).unwrap().unlock().unwrap();
+        });
+    });
+}
