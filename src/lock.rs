@@ -107,7 +107,9 @@ use crate::wait::{
 /// * Windows: `LockFileEx` locks the whole file, so no other process can read or write the lock
 ///   file while it is locked. Use a separate file for the lock. While a `Lock` is open, its file
 ///   cannot be removed or renamed.
-/// * Network file systems (NFS, SMB, FUSE and others) are polled every 1 to 50 milliseconds.
+/// * Network file systems (NFS, SMB, FUSE and others): the waiters of one user and host queue on
+///   their host, and the first of them waits for the server. How soon it acquires a released lock
+///   is listed in [`distributed`](crate::_documentation::distributed).
 #[derive(Clone)]
 pub struct Lock {
     inner: Arc<Inner>,

@@ -142,7 +142,10 @@ use crate::wait::{
 /// * Windows: while a `Semaphore` is open, its files cannot be removed.
 /// * File systems without hard links (FAT): a slot file that is removed is created again, even
 ///   though its holder may still hold the old one.
-/// * Network file systems (NFS, SMB, FUSE and others) are polled every 1 to 50 milliseconds.
+/// * Network file systems (NFS, SMB, FUSE and others): the waiters of one user and host queue on
+///   their host. The first of them waits for the server, and polls if the semaphore has more than
+///   one permit: every 1 to 50 milliseconds, and up to a second apart when it has waited for 20
+///   seconds. See [`distributed`](crate::_documentation::distributed).
 #[derive(Clone)]
 pub struct Semaphore {
     inner: Arc<Inner>,
