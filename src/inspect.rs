@@ -11,11 +11,13 @@ use crate::file::open::not_regular;
 use crate::fork_safe::ForkSafe;
 use crate::holder::Holder;
 use crate::holders;
+use crate::options::Options;
 use crate::paths::absolute;
 use crate::record;
 use crate::rwlock::{GATE, QUEUE};
 use crate::semaphore::{self, read_capacity};
 use crate::sys::{self, FileKind};
+use crate::wait::{note_progress, open};
 use crate::waiter_list;
 
 /// The state of a path at one moment, and the processes that held it.
@@ -238,6 +240,8 @@ impl Status {
 /// * [`NotRegularFile`](ErrorKind::NotRegularFile) if the path names something else: a symbolic
 ///   link, a FIFO, or a directory of neither a semaphore nor a barrier.
 /// * [`Corrupt`](ErrorKind::Corrupt) if the semaphore's capacity or the barrier's state is damaged.
+/// * [`TimedOut`](ErrorKind::TimedOut) if the server of a network file system does not respond for
+///   a second.
 /// * [`Io`](ErrorKind::Io) if a system call fails, for instance because a file or a record cannot
 ///   be opened.
 ///
@@ -250,7 +254,11 @@ impl Status {
 /// * Windows, and NFS where a read-only descriptor cannot be locked exclusively: a reader is
 ///   noticed only if it left a record.
 pub fn inspect(path: impl AsRef<Path>) -> Result<Status> {
-    let path = absolute(path.as_ref())?;
+    open(&Options::new(), path.as_ref(), |_, path| inspect_here(path))
+}
+
+fn inspect_here(path: &Path) -> Result<Status> {
+    let path = absolute(path)?;
     let mut status = Status {
         path: Arc::clone(&path),
         kind: StatusKind::Missing,
@@ -447,6 +455,7 @@ fn listed(path: &Arc<Path>, files: &[Arc<Path>]) -> Result<Option<Vec<bool>>> {
 fn probe(path: &Arc<Path>, readers: bool) -> Result<Option<bool>> {
     static PROBING: ForkSafe<()> = ForkSafe::new((), |()| ());
     let failed = |operation| move |source| Error::io(operation, path, source);
+    note_progress();
     // Opening a device or a FIFO can have side effects or block (rule 1).
     if sys::file_kind(path).map_err(failed(Operation::LookUp))? != FileKind::File {
         return Ok(Some(false));

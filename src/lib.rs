@@ -336,6 +336,15 @@ pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{MergeError, Permit, Semaphore};
 pub use shared_file::{FileReadGuard, FileWriteGuard, SharedFile};
 
+/// For the command of this package alone.
+#[doc(hidden)]
+pub mod _command {
+    /// Whether the path is on a network file system, found out without asking its server.
+    pub fn leads_to_network(path: &std::path::Path) -> bool {
+        super::wait::leads_to_network(path)
+    }
+}
+
 /// Documentation beyond the API: the files of the project's `docs` directory, and the changelog.
 #[allow(clippy::doc_markdown, reason = "the files are for readers outside rustdoc as well")]
 pub mod _documentation {

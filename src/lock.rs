@@ -18,8 +18,8 @@ use crate::options::Options;
 use crate::paths::resolved;
 use crate::sys::Mode;
 use crate::wait::{
-    Acquire, CheckSampler, HostWait, Limit, Outcome, QueuedWaiter, Target as _, TryNow, WaitHooks,
-    acquire, take_over, wait_on_host,
+    Acquire, CheckSampler, HostWait, Kept, Limit, Outcome, QueuedWaiter, Server, Target as _,
+    TryNow, WaitHooks, acquire, open, take_over, wait_on_host,
 };
 
 /// An exclusive lock on a path, between unrelated processes and between threads.
@@ -109,7 +109,8 @@ use crate::wait::{
 ///   cannot be removed or renamed.
 /// * Network file systems (NFS, SMB, FUSE and others): the waiters of one user and host queue on
 ///   their host, and the first of them waits for the server. How soon it acquires a released lock
-///   is listed in [`distributed`](crate::_documentation::distributed).
+///   is listed in [`distributed`](crate::_documentation::distributed). If the server does not
+///   respond, calls end as [`Options::server_timeout`] describes.
 #[derive(Clone)]
 pub struct Lock {
     inner: Arc<Inner>,
@@ -120,6 +121,7 @@ struct Inner {
     guard_options: GuardOptions,
     hooks: Option<WaitHooks>,
     host_line: HostLine,
+    server: Option<Server>,
     /// Decides which failed tries check that the path still names the file that was tried. Such a
     /// check costs twice what the failed system call does (rule 2).
     refusals: CheckSampler,
@@ -169,6 +171,12 @@ impl Lock {
     /// [`WouldBlock`](crate::ErrorKind::WouldBlock) if another process or thread holds the lock;
     /// otherwise see [the errors of `Lock`](Self#errors).
     pub fn try_lock(&self) -> Result<LockGuard> {
+        let Some(server) = &self.inner.server else { return self.try_here() };
+        let lock = self.clone();
+        server.ask(move || lock.try_here())
+    }
+
+    fn try_here(&self) -> Result<LockGuard> {
         let request = &self.inner.request;
         let check_refusal = || self.inner.refusals.is_due();
         let unwanted = QUEUES.unwanted();
@@ -253,10 +261,18 @@ impl Lock {
     pub fn lock_async(&self) -> impl Future<Output = Result<LockGuard>> + Send + use<> {
         let lock = self.clone();
         async move {
-            let (waiter, hooks) = (lock.inner.waiter(), lock.inner.hooks.clone());
-            let locked = match lock.inner.host_line.of(&lock.inner.request) {
+            let inner = &lock.inner;
+            if let Some(server) = &inner.server {
+                let waiting = lock.clone();
+                let wait = move |limit, hooks: Option<&_>| waiting.wait_here(limit, hooks);
+                if let Some(waiting) = server.future(inner.hooks.as_ref(), wait) {
+                    return waiting.await;
+                }
+            }
+            let (waiter, hooks) = (inner.waiter(), inner.hooks.clone());
+            let locked = match inner.host_line.of(&inner.request) {
                 Some(line) => {
-                    let waiter = HostWait::new(line, lock.inner.try_now(), waiter);
+                    let waiter = HostWait::new(line, inner.try_now(), waiter);
                     Acquire::new(waiter, hooks).await?
                 }
                 None => Acquire::new(waiter, hooks).await?,
@@ -312,12 +328,18 @@ impl Lock {
     /// A holder in another pid namespace that left a record is shown with its process number in
     /// that namespace: see [`Holder::same_pid_namespace`].
     pub fn holders(&self) -> Result<Vec<Holder>> {
-        holders::of(self.inner.request.file.path())
+        holders::asking(self.inner.server.as_ref(), self.inner.request.file.path())
     }
 
-    fn wait(&self, limit: Limit) -> Result<LockGuard> {
+    pub(crate) fn wait(&self, limit: Limit) -> Result<LockGuard> {
+        let (server, hooks) = (self.inner.server.as_ref(), self.inner.hooks.as_ref());
+        let Some(server) = server else { return self.wait_here(limit, hooks) };
+        let lock = self.clone();
+        server.wait(limit, hooks, move |limit, hooks| lock.wait_here(limit, hooks))
+    }
+
+    fn wait_here(&self, limit: Limit, hooks: Option<&WaitHooks>) -> Result<LockGuard> {
         let inner = &self.inner;
-        let hooks = inner.hooks.as_ref();
         let waited = match inner.host_line.of(&inner.request) {
             Some(line) => {
                 let wait = HostWait::new(line, inner.try_now(), inner.waiter());
@@ -332,8 +354,9 @@ impl Lock {
     }
 
     fn guard(&self, locked: FileLock) -> Result<LockGuard> {
-        let Inner { request, guard_options, .. } = &*self.inner;
-        Ok(LockGuard { raw: RawGuard::new(&request.file, request.mode, locked, guard_options)? })
+        let Inner { request, guard_options, server, .. } = &*self.inner;
+        let raw = RawGuard::new(&request.file, request.mode, locked, guard_options)?;
+        Ok(LockGuard { raw: Kept::new(raw, server.as_ref()) })
     }
 }
 
@@ -371,9 +394,14 @@ impl Options {
     ///
     /// See [the errors of `Lock`](Lock#errors).
     pub fn open_lock(&self, path: impl AsRef<Path>) -> Result<Lock> {
-        let path = resolved(path.as_ref(), self.follows_links)?;
+        open(self, path.as_ref(), Self::open_lock_here)
+    }
+
+    fn open_lock_here(&self, path: &Path) -> Result<Lock> {
+        let path = resolved(path, self.follows_links)?;
         let file = LockFile::open(&path, self.creation())?;
-        let hooks = lock_request::hooks(self, file.path());
+        let server = Server::of(self, file.path(), file.is_network());
+        let hooks = lock_request::hooks(self, file.path(), server.as_ref());
         let (mode, poll_every) = (Mode::Exclusive, self.poll_every);
         let request = LockRequest { file, mode, poll_every, coordinator: None };
         Ok(Lock {
@@ -382,6 +410,7 @@ impl Options {
                 guard_options: GuardOptions::of(self),
                 hooks,
                 host_line: HostLine::new(self.label.clone()),
+                server,
                 refusals: CheckSampler::new(),
             }),
         })
@@ -402,7 +431,7 @@ impl Options {
 #[must_use = "if unused, the lock is released immediately"]
 #[clippy::has_significant_drop]
 pub struct LockGuard {
-    raw: RawGuard,
+    raw: Kept<RawGuard>,
 }
 
 impl LockGuard {
@@ -414,24 +443,26 @@ impl LockGuard {
     ///   lock before, so that another host may have held it at the same time: see
     ///   [`still_held`](Self::still_held). On such a file system the call therefore asks the server
     ///   first. Dropping the guard does not.
+    /// * [`TimedOut`](crate::ErrorKind::TimedOut) if the server of a network file system did not
+    ///   respond in time ([`Options::server_timeout`]). The release is completed later.
     /// * [`Io`](crate::ErrorKind::Io) if the system fails to unlock the file. The descriptor is
     ///   closed then, which also releases the lock unless a forked child has it open.
     ///
     /// A forked copy of the guard releases nothing and also returns [`Io`](crate::ErrorKind::Io).
     pub fn unlock(self) -> Result<()> {
-        self.raw.unlock()
+        self.raw.finish(RawGuard::unlock)
     }
 
     /// Returns whether this process acquired the lock. It did not if `fork` created this copy of
     /// the guard.
     pub(crate) fn is_here(&self) -> bool {
-        self.raw.is_here()
+        self.raw.get().is_here()
     }
 
     /// Returns the absolute path of the lock.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.raw.path()
+        self.raw.get().path()
     }
 
     /// Returns whether an earlier holder died without releasing the lock.
@@ -463,7 +494,7 @@ impl LockGuard {
     /// ```
     #[must_use]
     pub fn was_abandoned(&self) -> bool {
-        self.raw.abandoned()
+        self.raw.ask(|raw| Ok(raw.abandoned())).unwrap_or(false)
     }
 
     /// Returns `true` while this guard excludes other callers that open the path now.
@@ -499,10 +530,11 @@ impl LockGuard {
     ///
     /// * Windows: a lock file that is open cannot be removed or replaced, so the answer is `true`.
     /// * Network file systems: a lost lock is detected on Linux with `NFSv4`, `GlusterFS`,
-    ///   `MooseFS` and `CephFS`; not with SMB and others. The call waits while the server does not
-    ///   respond. See [`distributed`](crate::_documentation::distributed).
+    ///   `MooseFS` and `CephFS`; not with SMB and others. If the server does not respond, the call
+    ///   returns an error of kind [`TimedOut`](crate::ErrorKind::TimedOut) after
+    ///   [`Options::server_timeout`]. See [`distributed`](crate::_documentation::distributed).
     pub fn still_held(&self) -> Result<bool> {
-        self.raw.still_held()
+        self.raw.ask(RawGuard::still_held)
     }
 
     /// Returns the fencing token of this acquisition.
@@ -542,7 +574,7 @@ impl LockGuard {
     /// * [`Io`](crate::ErrorKind::Io) if the directory cannot be created, read or changed, or in a
     ///   forked copy of the guard.
     pub fn fencing_token(&self) -> Result<u64> {
-        self.raw.fencing_token()
+        self.raw.ask(RawGuard::fencing_token)
     }
 }
 

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use crate::error::Result;
 use crate::file::lock_file::{BlockingLock, FileLock, LockFile};
-use crate::options::{OnWait, Options, Waiting};
+use crate::holders;
+use crate::options::{FindHolders, OnWait, Options, Waiting};
 use crate::sys::{self, FileId, Mode};
-use crate::wait::{Target, WaitCallback, WaitHooks, WaitQueues};
+use crate::wait::{Server, Target, WaitCallback, WaitHooks, WaitQueues};
 
 /// The queues of this process: waiters for the same file in the same mode share a helper.
 pub(crate) static QUEUES: WaitQueues<LockRequest> = WaitQueues::new();
@@ -21,15 +22,32 @@ const NETWORK_BACKSTOP: Duration = Duration::from_secs(1);
 
 /// Returns the callback of [`Options::on_wait`] as the engine calls it during a wait for `path`,
 /// and the token that ends the wait.
-pub(crate) fn hooks(options: &Options, path: &Arc<Path>) -> Option<WaitHooks> {
+pub(crate) fn hooks(
+    options: &Options,
+    path: &Arc<Path>,
+    server: Option<&Server>,
+) -> Option<WaitHooks> {
     let callback = options.on_wait.clone().map(|OnWait { after, every, callback }| {
-        let path = Arc::clone(path);
-        let call = move |elapsed, is_first| callback(&Waiting::new(&path, elapsed, is_first));
+        let (path, find) = (Arc::clone(path), server.map(finder));
+        let call = move |elapsed, is_first| {
+            callback(&Waiting::new(&path, elapsed, is_first).finding(find.clone()));
+        };
         WaitCallback { after, every, call: Arc::new(call) }
     });
     let cancels = options.cancels.clone();
     let path = Arc::clone(options.whole.as_ref().unwrap_or(path));
     WaitHooks::new(path, callback, cancels)
+}
+
+/// The lookup of holders for a callback, which runs in the waiting thread and must not delay the
+/// end of its wait.
+fn finder(server: &Server) -> FindHolders {
+    const LOOKUP: Duration = Duration::from_millis(200);
+    let server = server.within(LOOKUP);
+    Arc::new(move |path| {
+        let path = Arc::clone(path);
+        server.ask(move || holders::of(&path)).unwrap_or_default()
+    })
 }
 
 /// A lock on a file in one mode, which any number of waiters want.

@@ -20,7 +20,7 @@ use crate::lock::{Lock, LockGuard};
 use crate::options::Options;
 use crate::paths::{absolute_file, resolved, sidecar_lock};
 use crate::sys;
-use crate::wait::Limit;
+use crate::wait::{Limit, open};
 
 /// A one-time action for all processes and threads that need it, such as unpacking a toolchain.
 ///
@@ -130,6 +130,22 @@ struct Inner {
     durability: Durability,
 }
 
+/// How long a call waits for the lock.
+#[derive(Debug, Clone, Copy)]
+enum Patience {
+    Try,
+    Until(Limit),
+}
+
+impl Patience {
+    fn acquire(self, lock: &Lock) -> Result<LockGuard> {
+        match self {
+            Self::Try => lock.try_lock(),
+            Self::Until(limit) => lock.wait(limit),
+        }
+    }
+}
+
 impl Once {
     /// Opens the action at `path` without creating anything.
     ///
@@ -160,7 +176,7 @@ impl Once {
     ///   `f` may have run. With [`Options::fsync`], if only the directory could not be synced, the
     ///   action may be done but not survive a loss of power.
     pub fn call_once<E: From<Error>>(&self, f: impl FnOnce() -> Result<(), E>) -> Result<bool, E> {
-        self.call(f, Lock::lock)
+        self.call(f, Patience::Until(Limit::Never))
     }
 
     /// Runs `f` if the action is not done and no other process or thread is running it, without
@@ -176,7 +192,7 @@ impl Once {
         &self,
         f: impl FnOnce() -> Result<(), E>,
     ) -> Result<bool, E> {
-        self.call(f, Lock::try_lock)
+        self.call(f, Patience::Try)
     }
 
     /// Runs `f` if the action is not done, waiting at most `timeout` for another process or thread.
@@ -207,7 +223,7 @@ impl Once {
         timeout: Duration,
         f: impl FnOnce() -> Result<(), E>,
     ) -> Result<bool, E> {
-        self.call(f, |lock| lock.lock_timeout(timeout))
+        self.call(f, Patience::Until(Limit::After(timeout)))
     }
 
     /// Runs `f` if the action is not done, waiting until `deadline` for another process or thread.
@@ -224,7 +240,7 @@ impl Once {
         deadline: Instant,
         f: impl FnOnce() -> Result<(), E>,
     ) -> Result<bool, E> {
-        self.call(f, |lock| lock.lock_deadline(deadline))
+        self.call(f, Patience::Until(Limit::At(deadline)))
     }
 
     /// Runs the future that `f` returns if the action is not done, asynchronously.
@@ -265,8 +281,10 @@ impl Once {
             if once.is_done()? {
                 return Ok(false);
             }
-            let locking = once.lock()?.lock_async();
-            let Some(locked) = once.unless_done(locking.await)? else { return Ok(false) };
+            let locking = once.lock(Patience::Try)?.lock_async().await;
+            let Some(locked) = once.unless_done(locking, Patience::Try)? else {
+                return Ok(false);
+            };
             f().await?;
             once.finish(locked)?;
             Ok(true)
@@ -305,7 +323,7 @@ impl Once {
     ///
     /// See [the errors of `Once`](Self#errors).
     pub fn reset(&self) -> Result<bool> {
-        self.undo(self.lock()?.lock())
+        self.undo(Patience::Until(Limit::Never))
     }
 
     /// Makes the action undone, waiting at most `timeout` for a closure that is running.
@@ -315,7 +333,7 @@ impl Once {
     /// [`TimedOut`](crate::ErrorKind::TimedOut) if another process or thread was running its
     /// closure until the timeout; otherwise see [the errors of `Once`](Self#errors).
     pub fn reset_timeout(&self, timeout: Duration) -> Result<bool> {
-        self.undo(self.lock()?.lock_timeout(timeout))
+        self.undo(Patience::Until(Limit::After(timeout)))
     }
 
     /// Makes the action undone asynchronously: see [`reset`](Self::reset).
@@ -328,8 +346,8 @@ impl Once {
     pub fn reset_async(&self) -> impl Future<Output = Result<bool>> + Send + use<> {
         let once = self.clone();
         async move {
-            let locking = once.lock()?.lock_async();
-            once.undo(locking.await)
+            let locking = once.lock(Patience::Try)?.lock_async();
+            once.undo_with(locking.await)
         }
     }
 
@@ -395,36 +413,67 @@ impl Once {
     /// [`Io`](crate::ErrorKind::Io) if a record cannot be read or the system refuses to list
     /// holders.
     pub fn holders(&self) -> Result<Vec<Holder>> {
-        holders::of(&self.inner.lock_path)
+        holders::asking(self.inner.done.server(), &self.inner.lock_path)
     }
 
     fn until_done(&self, limit: Limit) -> Result<()> {
         self.inner.done.until_done(limit).map_err(|error| error.depending_on(&self.inner.lock_path))
     }
 
-    fn lock(&self) -> Result<&Lock> {
+    fn lock(&self, patience: Patience) -> Result<&Lock> {
         let Inner { lock, options, lock_path, .. } = &*self.inner;
-        lock.get_or_try_init(|| options.open_lock(lock_path).map(Box::new))
+        lock.get_or_try_init(|| {
+            let options = match patience {
+                Patience::Until(limit) => options.clone().server_timeout_at_most(limit.remaining()),
+                Patience::Try => options.clone(),
+            };
+            options.open_lock(lock_path).map(Box::new)
+        })
     }
 
     fn call<E: From<Error>>(
         &self,
         f: impl FnOnce() -> Result<(), E>,
-        lock: impl FnOnce(&Lock) -> Result<LockGuard>,
+        patience: Patience,
     ) -> Result<bool, E> {
-        if self.is_done()? {
+        let patience = self.fixed(patience);
+        if self.is_done_within(patience)? {
             return Ok(false);
         }
-        let Some(locked) = self.unless_done(lock(self.lock()?))? else { return Ok(false) };
+        let locked = self.lock(patience)?;
+        let Some(locked) = self.unless_done(patience.acquire(locked), patience)? else {
+            return Ok(false);
+        };
         f()?;
         self.finish(locked)?;
         Ok(true)
     }
 
+    /// The same limit for all steps, which need more than one on a network file system.
+    fn fixed(&self, patience: Patience) -> Patience {
+        match patience {
+            Patience::Until(limit) if self.inner.done.is_on_network() => {
+                Patience::Until(limit.fixed())
+            }
+            other => other,
+        }
+    }
+
+    fn is_done_within(&self, patience: Patience) -> Result<bool> {
+        match patience {
+            Patience::Try => self.is_done(),
+            Patience::Until(limit) => self.inner.done.is_set_within(limit),
+        }
+    }
+
     /// Checks again whether the action is done, and returns `None` if it is. The previous holder of
     /// the lock may have done it, even if this call failed to acquire the lock (rule O1).
-    fn unless_done(&self, locked: Result<LockGuard>) -> Result<Option<LockGuard>> {
-        if self.is_done()? {
+    fn unless_done(
+        &self,
+        locked: Result<LockGuard>,
+        patience: Patience,
+    ) -> Result<Option<LockGuard>> {
+        if self.is_done_within(patience)? {
             return Ok(None);
         }
         self.about_path(locked).map(Some)
@@ -444,13 +493,18 @@ impl Once {
             return Err(Error::forked_copy(Operation::MarkDone, &self.inner.path));
         }
         self.sync(sys::sync_everything)?;
-        self.inner.done.set()?;
+        self.inner.done.set_here()?;
         self.sync(sys::sync_directory)?;
         drop(locked); // returning an error of unlocking would mean that the action is not done
         Ok(())
     }
 
-    fn undo(&self, locked: Result<LockGuard>) -> Result<bool> {
+    fn undo(&self, patience: Patience) -> Result<bool> {
+        let patience = self.fixed(patience);
+        self.undo_with(patience.acquire(self.lock(patience)?))
+    }
+
+    fn undo_with(&self, locked: Result<LockGuard>) -> Result<bool> {
         let locked = self.about_path(locked)?;
         let was_done = self.inner.done.clear()?;
         self.sync(sys::sync_directory)?;
@@ -493,7 +547,11 @@ impl Options {
     ///
     /// See [the errors of `Once`](Once#errors).
     pub fn open_once(&self, path: impl AsRef<Path>) -> Result<Once> {
-        let path = absolute_file(&resolved(path.as_ref(), self.follows_links)?)?;
+        open(self, path.as_ref(), Self::open_once_here)
+    }
+
+    fn open_once_here(&self, path: &Path) -> Result<Once> {
+        let path = absolute_file(&resolved(path, self.follows_links)?)?;
         let lock_path = sidecar_lock(&path);
         let options = self.for_parts_of(&path, &lock_path).any_file_type(false);
         let done = options.open_event(&path)?;

@@ -33,7 +33,7 @@ use crate::record;
 /// assert_eq!(holders[0].pid(), std::process::id());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a separate setting")]
 pub struct Options {
     pub(crate) label: Option<Arc<str>>,
@@ -49,8 +49,34 @@ pub struct Options {
     pub(crate) creates_nothing: bool,
     pub(crate) follows_links: bool,
     pub(crate) writes_in_place: bool,
+    pub(crate) server_timeout: Duration,
     /// The path of the primitive that the one to be opened is a part of.
     pub(crate) whole: Option<Arc<Path>>,
+}
+
+/// The default of [`Options::server_timeout`].
+pub(crate) const SERVER_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            label: None,
+            record: false,
+            access: Access::default(),
+            on_wait: None,
+            cancels: Cancels::default(),
+            poll_every: None,
+            fsync: false,
+            inherit: false,
+            backstop: None,
+            any_file_type: false,
+            creates_nothing: false,
+            follows_links: false,
+            writes_in_place: false,
+            server_timeout: SERVER_TIMEOUT,
+            whole: None,
+        }
+    }
 }
 
 pub(crate) type Callback = Arc<dyn Fn(&Waiting) + Send + Sync>;
@@ -282,6 +308,58 @@ impl Options {
         self
     }
 
+    /// Sets how long calls take at most while a file server does not respond. One second by
+    /// default.
+    ///
+    /// This is for calls without a time limit of their own, on a network file system. Such a call
+    /// then returns an error of kind [`TimedOut`](crate::ErrorKind::TimedOut), whose text says that
+    /// the server did not respond:
+    ///
+    /// * Opening, and the `try_` forms. Nothing is held; what the server grants later is released.
+    /// * Calls that answer a question, such as `still_held`, `is_set` and `holders`.
+    /// * Calls that change something, such as `set` and `clear`. They may still take effect later.
+    /// * Calls that release something, such as `unlock`. The release is completed once the server
+    ///   responds, if this process still runs then. Dropping a guard waits for the same time, and
+    ///   never longer than ten seconds.
+    ///
+    /// A wait with a timeout or a deadline returns at most a quarter of a second late. A wait with
+    /// a [token](Self::cancel) ends with its cancellation, within some 50 milliseconds. The future
+    /// of a wait does not block its executor. These calls have no limit: a wait without a timeout
+    /// and without a token, and reading or writing the contents of a
+    /// [`SharedFile`](crate::SharedFile).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("a.lock");
+    /// use std::time::Duration;
+    ///
+    /// let options = flockwork::Options::new().server_timeout(Duration::from_millis(200));
+    /// let lock = options.open_lock(&path)?;
+    /// # let _ = lock;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// On such a file system a helper thread makes the calls. A process has at most 64 helpers
+    /// whose callers have given up; further calls wait for their time and fail. Calls on local file
+    /// systems are not affected.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Linux shows where network file systems are mounted without asking their servers
+    /// (`/proc/self/mountinfo`). Elsewhere opening has no limit. A mount is noticed within a
+    /// second.
+    #[must_use]
+    pub fn server_timeout(mut self, timeout: Duration) -> Self {
+        self.server_timeout = timeout;
+        self
+    }
+
+    /// The same for a call that has less time left.
+    pub(crate) fn server_timeout_at_most(mut self, left: Duration) -> Self {
+        self.server_timeout = self.server_timeout.min(left);
+        self
+    }
+
     /// Sets whether changes are synced to disk, so that a loss of power cannot undo them. Off by
     /// default.
     ///
@@ -422,10 +500,9 @@ impl Options {
                 (Arc::clone(callback), Arc::clone(path), Arc::clone(locked));
             *callback = Arc::new(move |waiting| {
                 let locked = Arc::clone(&locked);
-                inner(&Waiting {
-                    locked,
-                    ..Waiting::new(&path, waiting.elapsed, waiting.is_first)
-                });
+                let find = waiting.find.clone();
+                let waiting = Waiting::new(&path, waiting.elapsed, waiting.is_first);
+                inner(&Waiting { locked, find, ..waiting });
             });
         }
         options
@@ -458,6 +535,7 @@ impl fmt::Debug for Options {
             .field("create", &!self.creates_nothing)
             .field("follow_symlinks", &self.follows_links)
             .field("write_in_place", &self.writes_in_place)
+            .field("server_timeout", &self.server_timeout)
             .finish_non_exhaustive()
     }
 }
@@ -469,7 +547,6 @@ impl fmt::Debug for Options {
 /// ```text
 /// waiting for `a.lock` for 1.0 s (held by "nightly build", process 4242 (make all), for 3.2 s)
 /// ```
-#[derive(Debug)]
 pub struct Waiting {
     path: Arc<Path>,
     /// The path by which the holders are found.
@@ -479,12 +556,32 @@ pub struct Waiting {
     /// For several events: how many more are not set, and whether one of them is enough.
     others: usize,
     is_any: bool,
+    /// Finds the holders on a network file system.
+    find: Option<FindHolders>,
+}
+
+/// Finds the holders of a path, in a limited time.
+pub(crate) type FindHolders = Arc<dyn Fn(&Arc<Path>) -> Vec<Holder> + Send + Sync>;
+
+impl fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiting")
+            .field("path", &self.path)
+            .field("elapsed", &self.elapsed)
+            .field("is_first", &self.is_first)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Waiting {
     pub(crate) fn new(path: &Arc<Path>, elapsed: Duration, is_first: bool) -> Self {
         let (path, locked) = (Arc::clone(path), Arc::clone(path));
-        Self { path, locked, elapsed, is_first, others: 0, is_any: false }
+        Self { path, locked, elapsed, is_first, others: 0, is_any: false, find: None }
+    }
+
+    /// The same on a network file system.
+    pub(crate) fn finding(self, find: Option<FindHolders>) -> Self {
+        Self { find, ..self }
     }
 
     /// The same for several events. The path is the first of them that is not set.
@@ -512,10 +609,14 @@ impl Waiting {
 
     /// Returns the current holders, as far as they are known. A semaphore can have several.
     ///
-    /// Each call does a new lookup.
+    /// Each call does a new lookup. On a network file system it takes at most 0.2 seconds; if the
+    /// server does not respond by then, the result is empty.
     #[must_use]
     pub fn holders(&self) -> Vec<Holder> {
-        record::find(&self.locked, true).unwrap_or_default()
+        match &self.find {
+            Some(find) => find(&self.locked),
+            None => record::find(&self.locked, true).unwrap_or_default(),
+        }
     }
 }
 

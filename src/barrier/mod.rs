@@ -27,7 +27,8 @@ use crate::options::Options;
 use crate::paths::{absolute, resolved};
 use crate::sys::{self, FileKind, Mode, Retries};
 use crate::wait::{
-    Acquire, Limit, Outcome, WaitHooks, WakeStrategy, WatchTarget, check_cancelled, wait_here,
+    Acquire, Limit, Outcome, Server, WaitHooks, WakeStrategy, WatchTarget, check_cancelled,
+    note_progress, open, wait_here,
 };
 
 /// Each participant has a file, and a waiting process has all of them open.
@@ -151,6 +152,7 @@ struct Inner {
     participants: Participants,
     wake_strategy: WakeStrategy,
     hooks: Option<WaitHooks>,
+    server: Option<Server>,
 }
 
 /// The result of passing a [`Barrier`].
@@ -297,6 +299,19 @@ impl Inner {
         Ok(())
     }
 
+    fn waiting(&self) -> Result<u32> {
+        let current = state::read(&self.directory)?;
+        let Some(current) = current.filter(|current| current.phase != Phase::Broken) else {
+            return Ok(0);
+        };
+        let mut waiting = 0;
+        for number in self.arrived(current.generation)? {
+            waiting += u32::from(self.participants.is_held(number)?);
+            note_progress();
+        }
+        Ok(waiting)
+    }
+
     fn no_more_generations(&self) -> Error {
         let hint = "remove the barrier's directory while it is not in use";
         Error::corrupt(&self.directory, "its generation is the largest number", hint)
@@ -350,10 +365,10 @@ impl Barrier {
     /// [`WouldBlock`](crate::ErrorKind::WouldBlock) if another participant has not arrived;
     /// otherwise as for [`wait`](Self::wait).
     pub fn try_wait(&self) -> Result<BarrierWaitResult> {
-        match try_now(&self.inner)? {
+        self.ask(|inner| match try_now(inner)? {
             Some(turn) => finish(turn),
-            None => Err(Error::would_block_for(&self.inner.directory, Obstacle::NotComplete)),
-        }
+            None => Err(Error::would_block_for(&inner.directory, Obstacle::NotComplete)),
+        })
     }
 
     /// Waits at most `timeout` until all participants have arrived.
@@ -405,6 +420,14 @@ impl Barrier {
     pub fn wait_async(&self) -> impl Future<Output = Result<BarrierWaitResult>> + Send + use<> {
         let inner = Arc::clone(&self.inner);
         async move {
+            if let Some(server) = &inner.server {
+                let waiting = Arc::clone(&inner);
+                let wait =
+                    move |limit, hooks: Option<&_>| finish(turn(&waiting, limit, hooks, false)?);
+                if let Some(waiting) = server.future(inner.hooks.as_ref(), wait) {
+                    return waiting.await;
+                }
+            }
             let waiter = BarrierWait::new(&inner, false);
             finish(Acquire::new(waiter, inner.hooks.clone()).await?)
         }
@@ -458,7 +481,7 @@ impl Barrier {
     /// See [the errors of `Barrier`](Self#errors). A barrier that is broken already is not an
     /// error.
     pub fn abort(&self) -> Result<()> {
-        self.inner.abort()
+        self.ask(|inner| inner.abort())
     }
 
     /// Makes a broken barrier usable again.
@@ -471,7 +494,7 @@ impl Barrier {
     ///
     /// See [the errors of `Barrier`](Self#errors).
     pub fn reset(&self) -> Result<()> {
-        self.inner.reset()
+        self.ask(|inner| inner.reset())
     }
 
     /// Returns whether the barrier is broken at this moment.
@@ -480,7 +503,7 @@ impl Barrier {
     ///
     /// See [the errors of `Barrier`](Self#errors).
     pub fn is_broken(&self) -> Result<bool> {
-        self.inner.is_broken()
+        self.ask(|inner| inner.is_broken())
     }
 
     /// Returns how many participants of the current generation have arrived and wait.
@@ -491,15 +514,7 @@ impl Barrier {
     ///
     /// See [the errors of `Barrier`](Self#errors).
     pub fn waiting(&self) -> Result<u32> {
-        let current = state::read(&self.inner.directory)?;
-        let Some(current) = current.filter(|current| current.phase != Phase::Broken) else {
-            return Ok(0);
-        };
-        let mut waiting = 0;
-        for number in self.inner.arrived(current.generation)? {
-            waiting += u32::from(self.inner.participants.is_held(number)?);
-        }
-        Ok(waiting)
+        self.ask(|inner| inner.waiting())
     }
 
     /// Returns the number of participants that pass the barrier together.
@@ -519,23 +534,41 @@ impl Barrier {
     }
 
     fn turn(&self, limit: Limit, has_action: bool) -> Result<Turn> {
-        check_cancelled(self.inner.hooks.as_ref())?;
-        let mut wait = BarrierWait::new(&self.inner, has_action);
-        if let Some(turn) = wait.check_once()? {
-            return Ok(turn);
-        }
-        let deadline = limit.deadline();
-        let outcome = if deadline.is_over() {
-            wait.give_up()?.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held)
-        } else {
-            wait_here(wait, deadline, self.inner.hooks.as_ref())?
-        };
-        match outcome {
-            Outcome::Held(turn) => Ok(turn),
-            Outcome::TimedOut(waited) => {
-                let (path, obstacle) = (&self.inner.directory, Obstacle::NotComplete);
-                Err(Error::timed_out_for(path, waited, obstacle, 0))
-            }
+        let (server, hooks) = (self.inner.server.as_ref(), self.inner.hooks.as_ref());
+        let Some(server) = server else { return turn(&self.inner, limit, hooks, has_action) };
+        let inner = Arc::clone(&self.inner);
+        server.wait(limit, hooks, move |limit, hooks| turn(&inner, limit, hooks, has_action))
+    }
+
+    fn ask<T: Send + 'static>(&self, call: fn(&Arc<Inner>) -> Result<T>) -> Result<T> {
+        let Some(server) = &self.inner.server else { return call(&self.inner) };
+        let inner = Arc::clone(&self.inner);
+        server.ask(move || call(&inner))
+    }
+}
+
+/// Waits in the calling thread.
+fn turn(
+    inner: &Arc<Inner>,
+    limit: Limit,
+    hooks: Option<&WaitHooks>,
+    has_action: bool,
+) -> Result<Turn> {
+    check_cancelled(hooks)?;
+    let mut wait = BarrierWait::new(inner, has_action);
+    if let Some(turn) = wait.check_once()? {
+        return Ok(turn);
+    }
+    let deadline = limit.deadline();
+    let outcome = if deadline.is_over() {
+        wait.give_up()?.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held)
+    } else {
+        wait_here(wait, deadline, hooks)?
+    };
+    match outcome {
+        Outcome::Held(turn) => Ok(turn),
+        Outcome::TimedOut(waited) => {
+            Err(Error::timed_out_for(&inner.directory, waited, Obstacle::NotComplete, 0))
         }
     }
 }
@@ -602,6 +635,7 @@ fn create(directory: &Arc<Path>, parties: u32, access: Access) -> Result<State> 
         return Ok(found);
     }
     for number in 0..parties {
+        note_progress();
         LockFile::open_noticed(&participants::file(directory, number), access.into())?;
     }
     // If only the state was removed, the marks of earlier generations may still exist.
@@ -643,12 +677,17 @@ impl Options {
     ///
     /// See [the errors of `Barrier`](Barrier#errors).
     pub fn open_barrier(&self, path: impl AsRef<Path>, parties: u32) -> Result<Barrier> {
-        let directory = absolute(&resolved(path.as_ref(), self.follows_links)?)?;
+        open(self, path.as_ref(), move |options, path| options.open_barrier_here(path, parties))
+    }
+
+    fn open_barrier_here(&self, path: &Path, parties: u32) -> Result<Barrier> {
+        let directory = absolute(&resolved(path, self.follows_links)?)?;
         if !(1..=MAX_PARTIES).contains(&parties) {
             return Err(Error::invalid_parties(&directory, MAX_PARTIES, parties));
         }
         establish(&directory, parties, self.creation())?;
         let must_poll = sys::is_network_directory(&directory);
+        let server = Server::of(self, &directory, must_poll);
         let place = WatchTarget { directory: Arc::clone(&directory), names: None };
         let wake_strategy = WakeStrategy {
             places: if must_poll { Vec::new() } else { vec![place] },
@@ -663,7 +702,8 @@ impl Options {
                 creation: self.creation(),
                 participants: Participants::new(&directory, parties, self.access, must_poll),
                 wake_strategy,
-                hooks: lock_request::hooks(self, &directory),
+                hooks: lock_request::hooks(self, &directory, server.as_ref()),
+                server,
                 directory,
             }),
         })

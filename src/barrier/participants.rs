@@ -13,6 +13,7 @@ use crate::file::open::own_directory;
 use crate::fork_safe::{ForkSafe, MutexGuard};
 use crate::record;
 use crate::sys::{self, Directory, FileKind, Mode};
+use crate::wait::note_progress;
 
 /// The directory of the marks. No waiter watches it, so an arrival wakes none.
 pub(super) const ARRIVED: &str = "arrived";
@@ -143,6 +144,7 @@ impl Participants {
     pub(super) fn take_free(&self) -> Result<Option<Taken>> {
         let start = self.table().start;
         for step in 0..self.parties {
+            note_progress();
             let number = (start % self.parties + step) % self.parties;
             let entry = self.table().entries[number as usize].clone();
             if entry.is_held {
@@ -189,6 +191,7 @@ impl Participants {
     /// Whether a process holds the lock of that file. The test shares the lock, so that two
     /// processes that test do not mistake each other for the holder.
     pub(super) fn is_held(&self, number: u32) -> Result<bool> {
+        note_progress();
         let entry = self.table().entries[number as usize].clone();
         if entry.is_held {
             return Ok(true);

@@ -24,6 +24,10 @@ pub(crate) enum Obstacle {
     NotComplete,
     /// The capacity of the semaphore is 0.
     Paused,
+    /// The server of a network file system did not respond.
+    NotResponding,
+    /// It has not responded to a release or a change, which a helper thread completes.
+    NotReleased,
 }
 
 impl Obstacle {
@@ -37,6 +41,7 @@ impl Obstacle {
             Self::Paused => "is paused",
             Self::NotComplete => "is waiting for other participants",
             Self::BeingConsumed => "is being consumed by another process",
+            Self::NotResponding | Self::NotReleased => "is on a file server that does not respond",
         }
     }
 
@@ -51,6 +56,10 @@ impl Obstacle {
             Self::NotComplete => "not all participants arrived",
             Self::NotConsumed => "it was not set, or another process consumed it first",
             Self::BeingConsumed => "another process was consuming it",
+            Self::NotResponding => "the server of its file system did not respond",
+            Self::NotReleased => {
+                "the server of its file system did not respond, and the release is still under way"
+            }
         }
     }
 
@@ -231,6 +240,12 @@ impl Contention {
                 "wait longer, or check that a program that runs it is running"
             }
             Obstacle::NotDone => "wait longer, or check what that process is doing",
+            Obstacle::NotResponding => {
+                "check the network and the file server, or wait longer with `Options::server_timeout`"
+            }
+            Obstacle::NotReleased => {
+                "check the network and the file server, and keep this process running until then"
+            }
         }
     }
 }

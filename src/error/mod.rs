@@ -74,7 +74,8 @@ pub enum ErrorKind {
     /// event is not in the state that was asked for.
     WouldBlock,
     /// The deadline passed before the lock or permits were available, or before the event was in
-    /// the state that was asked for.
+    /// the state that was asked for. Or the server of a network file system did not respond in time
+    /// ([`Options::server_timeout`](crate::Options::server_timeout)), to any call.
     TimedOut,
     /// A [`Cancel`](crate::Cancel) ended the wait. Nothing is held.
     Cancelled,

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::error::Result;
 use crate::file::marker::Announced;
+use crate::wait::Kept;
 
 /// A setting of an [`Event`](crate::Event) that ends with its process.
 ///
@@ -22,7 +23,7 @@ use crate::file::marker::Announced;
 #[must_use = "if unused, the event is cleared immediately"]
 #[clippy::has_significant_drop]
 pub struct Announcement {
-    pub(super) announced: Announced,
+    pub(super) announced: Kept<Announced>,
 }
 
 impl Announcement {
@@ -46,7 +47,7 @@ impl Announcement {
     /// a forked copy, the event is clear nevertheless: its file no longer counts, and the next
     /// call that sets or clears the event removes it.
     pub fn withdraw(self) -> Result<()> {
-        self.announced.withdraw()
+        self.announced.finish(Announced::withdraw)
     }
 
     /// Returns `true` while the event still has this setting.
@@ -70,13 +71,13 @@ impl Announcement {
     ///
     /// [`Io`](crate::ErrorKind::Io) if the path cannot be looked up.
     pub fn still_set(&self) -> Result<bool> {
-        self.announced.is_current()
+        self.announced.ask(Announced::is_current)
     }
 
     /// Returns the event's absolute path.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.announced.path()
+        self.announced.get().path()
     }
 }
 

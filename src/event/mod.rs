@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 pub use self::announcement::Announcement;
 pub use self::wait::EventFuture;
-use self::wait::{CheckFn, EventWait, all_set, cleared, consumed, with_payload};
+use self::wait::{CheckFn, EventWait, Taken, all_set, cleared, consumed, with_payload};
 use crate::cancel::Cancels;
 use crate::error::{Error, Obstacle, Result};
 use crate::file::marker::{Consumed, Marker};
 use crate::options::{OnWait, Options};
 use crate::paths::resolved;
-use crate::wait::{Limit, is_watchable};
+use crate::wait::{Kept, Limit, Server, WaitHooks, is_watchable, open};
 
 /// A flag at a path that any program can set to wake all waiters, in all processes and threads.
 ///
@@ -175,6 +175,7 @@ struct Inner {
     cancels: Cancels,
     /// Whether programs that this process starts keep an announcement.
     inherits: bool,
+    server: Option<Server>,
 }
 
 impl Event {
@@ -213,7 +214,7 @@ impl Event {
     ///
     /// See [the errors of `Event`](Self#errors).
     pub fn set(&self) -> Result<bool> {
-        self.inner.marker.set()
+        self.ask(|inner| inner.marker.set())
     }
 
     /// Sets the event with a payload, replacing any previous one. Returns `true` if the event was
@@ -240,7 +241,12 @@ impl Event {
     ///
     /// See [the errors of `Event`](Self#errors). The event is unchanged after an error.
     pub fn set_with(&self, payload: impl AsRef<[u8]>) -> Result<bool> {
-        self.inner.marker.set_with(payload.as_ref())
+        let payload = payload.as_ref();
+        if self.inner.server.is_none() {
+            return self.inner.marker.set_with(payload);
+        }
+        let payload = payload.to_vec();
+        self.ask(move |inner| inner.marker.set_with(&payload))
     }
 
     /// Sets the event with a payload only if it is clear, in one step. Returns `true` if it did.
@@ -272,7 +278,12 @@ impl Event {
     /// FUSE file systems) has no single step for this. There, a setting that another process makes
     /// between the check and the rename is replaced.
     pub fn set_new(&self, payload: impl AsRef<[u8]>) -> Result<bool> {
-        self.inner.marker.set_new(payload.as_ref())
+        let payload = payload.as_ref();
+        if self.inner.server.is_none() {
+            return self.inner.marker.set_new(payload);
+        }
+        let payload = payload.to_vec();
+        self.ask(move |inner| inner.marker.set_new(&payload))
     }
 
     /// Sets the event with a payload until the returned [`Announcement`] is dropped or this process
@@ -328,11 +339,21 @@ impl Event {
     ///   then. On SMB, other hosts cannot read the payload while the file is locked.
     /// * Windows: while an announcement is replaced, the event is clear for a moment.
     pub fn set_while_alive(&self, payload: impl AsRef<[u8]>) -> Result<Announcement> {
-        let announced = self.inner.marker.announce(payload.as_ref())?;
-        if self.inner.inherits {
-            announced.make_inheritable()?;
-        }
-        Ok(Announcement { announced })
+        let announce = |inner: &Inner, payload: &[u8]| {
+            let announced = inner.marker.announce(payload)?;
+            if inner.inherits {
+                announced.make_inheritable()?;
+            }
+            Ok(announced)
+        };
+        let server = self.inner.server.as_ref();
+        let announced = if server.is_none() {
+            announce(&self.inner, payload.as_ref())?
+        } else {
+            let payload = payload.as_ref().to_vec();
+            self.ask(move |inner| announce(inner, &payload))?
+        };
+        Ok(Announcement { announced: Kept::new(announced, server) })
     }
 
     /// Clears the event and wakes all callers of [`wait_cleared`](Self::wait_cleared). Returns
@@ -351,7 +372,7 @@ impl Event {
     ///
     /// See [the errors of `Event`](Self#errors).
     pub fn clear(&self) -> Result<bool> {
-        self.inner.marker.clear()
+        self.ask(|inner| inner.marker.clear())
     }
 
     /// Returns `true` if the event is set at this moment.
@@ -360,7 +381,7 @@ impl Event {
     ///
     /// See [the errors of `Event`](Self#errors).
     pub fn is_set(&self) -> Result<bool> {
-        self.inner.marker.is_set()
+        self.ask(|inner| inner.marker.is_set())
     }
 
     /// Returns the event's payload, or `None` if the event is clear.
@@ -372,7 +393,7 @@ impl Event {
     ///
     /// See [the errors of `Event`](Self#errors).
     pub fn payload(&self) -> Result<Option<Vec<u8>>> {
-        self.inner.marker.payload()
+        self.ask(|inner| inner.marker.payload())
     }
 
     // ------------------------------------------------------------------------------------ wait
@@ -616,7 +637,7 @@ impl Event {
     ///
     /// After an error nothing has been consumed.
     pub fn consume(&self) -> Result<Vec<u8>> {
-        self.event_wait(consumed, Obstacle::NotConsumed).wait(Limit::Never)
+        self.event_wait(consumed, Obstacle::NotConsumed).wait(Limit::Never).map(Taken::payload)
     }
 
     /// Attempts to consume a setting without waiting.
@@ -633,12 +654,19 @@ impl Event {
     /// [`WouldBlock`](crate::ErrorKind::WouldBlock) if the event is clear, or another caller is
     /// consuming it at this moment; otherwise see [`consume`](Self::consume).
     pub fn try_consume(&self) -> Result<Vec<u8>> {
-        let marker = &self.inner.marker;
-        match marker.consume()? {
-            Consumed::Payload(payload) => Ok(payload),
-            Consumed::Nothing => Err(Error::would_block_for(marker.path(), Obstacle::NotConsumed)),
-            Consumed::Busy => Err(Error::would_block_for(marker.path(), Obstacle::BeingConsumed)),
-        }
+        self.ask(|inner| {
+            let marker = &inner.marker;
+            match marker.consume()? {
+                Consumed::Payload(payload) => Ok(Taken::new(inner, payload)),
+                Consumed::Nothing => {
+                    Err(Error::would_block_for(marker.path(), Obstacle::NotConsumed))
+                }
+                Consumed::Busy => {
+                    Err(Error::would_block_for(marker.path(), Obstacle::BeingConsumed))
+                }
+            }
+        })
+        .map(Taken::payload)
     }
 
     /// Blocks the current thread until it has consumed a setting, waiting at most `timeout`.
@@ -648,7 +676,9 @@ impl Event {
     /// [`TimedOut`](crate::ErrorKind::TimedOut) if the caller consumes nothing before the timeout;
     /// otherwise see [`consume`](Self::consume).
     pub fn consume_timeout(&self, timeout: Duration) -> Result<Vec<u8>> {
-        self.event_wait(consumed, Obstacle::NotConsumed).wait(Limit::After(timeout))
+        self.event_wait(consumed, Obstacle::NotConsumed)
+            .wait(Limit::After(timeout))
+            .map(Taken::payload)
     }
 
     /// Blocks the current thread until it has consumed a setting, or until `deadline`.
@@ -657,7 +687,9 @@ impl Event {
     ///
     /// See [`consume_timeout`](Self::consume_timeout).
     pub fn consume_deadline(&self, deadline: Instant) -> Result<Vec<u8>> {
-        self.event_wait(consumed, Obstacle::NotConsumed).wait(Limit::At(deadline))
+        self.event_wait(consumed, Obstacle::NotConsumed)
+            .wait(Limit::At(deadline))
+            .map(Taken::payload)
     }
 
     /// Waits until it has consumed a setting, asynchronously.
@@ -668,7 +700,7 @@ impl Event {
     ///
     /// See [`consume`](Self::consume).
     pub fn consume_async(&self) -> impl Future<Output = Result<Vec<u8>>> + Send + use<> {
-        self.event_wait(consumed, Obstacle::NotConsumed).future()
+        self.event_wait(consumed, Obstacle::NotConsumed).future_of(Taken::payload)
     }
 
     // --------------------------------------------------------------------------------- several
@@ -798,6 +830,7 @@ impl Event {
     pub fn is_event_driven(&self) -> bool {
         let inner = &self.inner;
         inner.poll_every.is_none()
+            && inner.server.is_none()
             && !inner.marker.refresh_is_network()
             && is_watchable(inner.marker.directory())
     }
@@ -811,6 +844,36 @@ impl Event {
     /// Waits for an event that marks finished work, as a [`Once`](crate::Once) does.
     pub(crate) fn until_done(&self, limit: Limit) -> Result<()> {
         self.event_wait(all_set, Obstacle::NotDone).wait(limit)
+    }
+
+    /// Sets the event, however long that takes.
+    pub(crate) fn set_here(&self) -> Result<bool> {
+        self.inner.marker.set()
+    }
+
+    /// Whether the event is set, found out within the limit of a wait.
+    pub(crate) fn is_set_within(&self, limit: Limit) -> Result<bool> {
+        let Some(server) = &self.inner.server else { return self.inner.marker.is_set() };
+        let (inner, cancels) = (Arc::clone(&self.inner), self.inner.cancels.clone());
+        let hooks = WaitHooks::new(Arc::clone(self.inner.marker.path()), None, cancels);
+        server.wait(limit, hooks.as_ref(), move |_, _| inner.marker.is_set())
+    }
+
+    pub(crate) fn is_on_network(&self) -> bool {
+        self.inner.server.is_some()
+    }
+
+    pub(crate) fn server(&self) -> Option<&Server> {
+        self.inner.server.as_ref()
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Arc<Inner>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let Some(server) = &self.inner.server else { return call(&self.inner) };
+        let inner = Arc::clone(&self.inner);
+        server.ask(move || call(&inner))
     }
 
     fn event_wait<T>(&self, check: CheckFn<T>, obstacle: Obstacle) -> EventWait<T> {
@@ -850,12 +913,17 @@ impl Options {
     ///
     /// See [the errors of `Event`](Event#errors).
     pub fn open_event(&self, path: impl AsRef<Path>) -> Result<Event> {
-        let path = resolved(path.as_ref(), self.follows_links)?;
+        open(self, path.as_ref(), Self::open_event_here)
+    }
+
+    fn open_event_here(&self, path: &Path) -> Result<Event> {
+        let path = resolved(path, self.follows_links)?;
         let marker = Marker::open(&path, self.creation(), self.any_file_type)?;
         let (poll_every, backstop) = (self.poll_every, self.backstop);
         let (on_wait, cancels) = (self.on_wait.clone(), self.cancels.clone());
         let inherits = self.inherit;
-        let inner = Inner { marker, poll_every, backstop, on_wait, cancels, inherits };
+        let server = Server::of(self, marker.path(), marker.refresh_is_network());
+        let inner = Inner { marker, poll_every, backstop, on_wait, cancels, inherits, server };
         Ok(Event { inner: Arc::new(inner) })
     }
 }

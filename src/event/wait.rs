@@ -14,8 +14,8 @@ use crate::error::{Error, Obstacle, Operation, Result};
 use crate::file::marker::Consumed;
 use crate::options::{OnWait, Waiting};
 use crate::wait::{
-    Acquire, Check, Condition, ConditionWait, Limit, Outcome, PolledTarget, WaitCallback,
-    WaitHooks, WakeStrategy, WatchTarget, wait_for,
+    Acquire, Check, Condition, ConditionWait, Limit, Outcome, PolledTarget, RemoteCall, Server,
+    WaitCallback, WaitHooks, WakeStrategy, WatchTarget, wait_for,
 };
 
 pub(super) type CheckFn<T> = fn(&[Arc<Inner>]) -> Result<Check<T>>;
@@ -73,10 +73,10 @@ pub(super) fn with_payload(events: &[Arc<Inner>]) -> Result<Check<Vec<u8>>> {
 
 /// Consumes the event. While another process consumes it, the waiter must poll: that process may
 /// fail or die, and releasing a lock produces no event (rule E5).
-pub(super) fn consumed(events: &[Arc<Inner>]) -> Result<Check<Vec<u8>>> {
+pub(super) fn consumed(events: &[Arc<Inner>]) -> Result<Check<Taken>> {
     for event in events {
         match event.marker.consume()? {
-            Consumed::Payload(payload) => return Ok(Check::Ready(payload)),
+            Consumed::Payload(payload) => return Ok(Check::Ready(Taken::new(event, payload))),
             Consumed::Nothing => {}
             Consumed::Busy => return Ok(Check::not_yet(false)),
         }
@@ -118,9 +118,25 @@ where
     events.into_iter().map(|event| Arc::clone(&event.as_ref().inner)).collect()
 }
 
-impl<T> EventWait<T> {
-    /// Checks once, without waiting.
+impl<T: Send + 'static> EventWait<T> {
+    /// The server of the first event that is on a network file system.
+    fn server(&self) -> Option<&Server> {
+        self.events.iter().find_map(|event| event.server.as_ref())
+    }
+
+    fn clone_of(&self) -> Self {
+        Self { events: self.events.clone(), ..*self }
+    }
+
+    /// Checks without waiting.
     pub(super) fn try_now(self) -> Result<T> {
+        match self.server().cloned() {
+            Some(server) => server.ask(move || self.try_here()),
+            None => self.try_here(),
+        }
+    }
+
+    fn try_here(&self) -> Result<T> {
         match (self.check)(&self.events)? {
             Check::Ready(seen) => Ok(seen),
             Check::NotYet { .. } => {
@@ -128,34 +144,53 @@ impl<T> EventWait<T> {
             }
         }
     }
-}
 
-impl<T: Send + 'static> EventWait<T> {
     pub(super) fn wait(self, limit: Limit) -> Result<T> {
-        let events: Box<[Arc<Inner>]> = self.events.clone();
-        let (obstacle, hooks) = (self.obstacle, self.hooks());
-        match wait_for(self, limit, hooks.as_ref())? {
+        let hooks = self.hooks();
+        match self.server().cloned() {
+            Some(server) => {
+                server.wait(limit, hooks.as_ref(), move |limit, hooks| self.wait_here(limit, hooks))
+            }
+            None => self.wait_here(limit, hooks.as_ref()),
+        }
+    }
+
+    fn wait_here(self, limit: Limit, hooks: Option<&WaitHooks>) -> Result<T> {
+        let (events, obstacle): (Box<[Arc<Inner>]>, _) = (self.events.clone(), self.obstacle);
+        match wait_for(self, limit, hooks)? {
             Outcome::Held(seen) => Ok(seen),
             Outcome::TimedOut(waited) => Err(timed_out(&events, waited, obstacle)),
         }
     }
 
-    pub(super) fn future(self) -> Acquire<ConditionWait<Self>> {
-        let hooks = self.hooks();
-        Acquire::new(ConditionWait::new(self), hooks)
+    pub(super) fn future(self) -> WaitFuture<T> {
+        self.future_of(|seen| seen)
     }
 
-    /// The callback of the first event that has one, and the tokens of all. The callback is called
-    /// with the first event that is still missing, and not at all if none is, because the wait is
-    /// then about to end.
+    /// The future of what `map` returns for the result of the wait.
+    pub(super) fn future_of<R>(self, map: fn(T) -> R) -> WaitFuture<T, R> {
+        WaitFuture { stage: FutureStage::New(self), map }
+    }
+
+    /// The wait as a future on a network file system, which a helper makes.
+    fn remote(&self) -> Option<Acquire<RemoteCall<T>>> {
+        let (server, hooks, own) = (self.server()?, self.hooks(), self.clone_of());
+        server.future(hooks.as_ref(), move |limit, hooks| own.wait_here(limit, hooks))
+    }
+
     fn hooks(&self) -> Option<WaitHooks> {
         let on_wait = self.events.iter().find_map(|event| event.on_wait.clone());
         let callback = on_wait.map(|OnWait { after, every, callback }| {
             let (events, obstacle, is_any) = (self.events.clone(), self.obstacle, self.is_any);
+            let is_remote = self.server().is_some();
             let call = move |elapsed, is_first| {
-                // A report once a second would otherwise cost the server as much as the wait.
-                let is_set = |event: &Inner| event.marker.seems_set();
-                if let Some((first, others)) = missing(&events, obstacle, is_set) {
+                // The calling thread does not ask a server, which may not respond.
+                let missing = if is_remote {
+                    events.first().map(|first| (first, events.len() - 1))
+                } else {
+                    missing(&events, obstacle, |event: &Inner| event.marker.seems_set())
+                };
+                if let Some((first, others)) = missing {
                     let waiting = Waiting::new(first.marker.path(), elapsed, is_first);
                     callback(&waiting.for_events(others, is_any));
                 }
@@ -225,6 +260,73 @@ impl<T: Send + 'static> Condition for EventWait<T> {
             // An announcement no longer counts when the kernel has dropped the lock of its process
             // (rule E8).
             is_unlocking: self.obstacle == Obstacle::StillSet,
+        }
+    }
+}
+
+/// A wait as a future.
+pub(super) struct WaitFuture<T: Send + 'static, R = T> {
+    stage: FutureStage<T>,
+    map: fn(T) -> R,
+}
+
+enum FutureStage<T: Send + 'static> {
+    New(EventWait<T>),
+    Here(Box<Acquire<ConditionWait<EventWait<T>>>>),
+    Remote(Box<Acquire<RemoteCall<T>>>),
+    /// It has returned its result.
+    Done,
+}
+
+impl<T: Send + 'static, R> Future for WaitFuture<T, R> {
+    type Output = Result<R>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<R>> {
+        if let FutureStage::New(_) = self.stage {
+            if let FutureStage::New(wait) = std::mem::replace(&mut self.stage, FutureStage::Done) {
+                self.stage = if let Some(call) = wait.remote() {
+                    FutureStage::Remote(Box::new(call))
+                } else {
+                    let hooks = wait.hooks();
+                    let wait = Acquire::new(ConditionWait::new(wait), hooks);
+                    FutureStage::Here(Box::new(wait))
+                };
+            }
+        }
+        let polled = match &mut self.stage {
+            FutureStage::Here(wait) => Pin::new(&mut **wait).poll(context),
+            FutureStage::Remote(call) => Pin::new(&mut **call).poll(context),
+            FutureStage::New(_) | FutureStage::Done => Poll::Pending,
+        };
+        if polled.is_ready() {
+            self.stage = FutureStage::Done;
+        }
+        let map = self.map;
+        polled.map_ok(map)
+    }
+}
+
+/// A payload that was consumed. If the caller has given up by then, it is set again, unless a new
+/// one was set meanwhile.
+pub(super) struct Taken {
+    event: Arc<Inner>,
+    payload: Option<Vec<u8>>,
+}
+
+impl Taken {
+    pub(super) fn new(event: &Arc<Inner>, payload: Vec<u8>) -> Self {
+        Self { event: Arc::clone(event), payload: Some(payload) }
+    }
+
+    pub(super) fn payload(mut self) -> Vec<u8> {
+        self.payload.take().unwrap_or_default()
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if let Some(payload) = self.payload.take() {
+            let _ = self.event.marker.set_new(&payload);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::error::{Operation, Result};
 use crate::file::guard::{GuardOptions, RawGuard};
+use crate::wait::Kept;
 
 /// A guard that holds an [`RwLock`](crate::RwLock) for reading and releases it when dropped.
 ///
@@ -17,7 +18,7 @@ use crate::file::guard::{GuardOptions, RawGuard};
 #[must_use = "if unused, the lock is released immediately"]
 #[clippy::has_significant_drop]
 pub struct RwLockReadGuard {
-    pub(super) raw: RawGuard,
+    pub(super) raw: Kept<RawGuard>,
 }
 
 impl RwLockReadGuard {
@@ -32,13 +33,13 @@ impl RwLockReadGuard {
     ///
     /// A forked copy of the guard releases nothing and also returns [`Io`](crate::ErrorKind::Io).
     pub fn unlock(self) -> Result<()> {
-        self.raw.unlock()
+        self.raw.finish(RawGuard::unlock)
     }
 
     /// Returns the absolute path of the lock.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.raw.path()
+        self.raw.get().path()
     }
 
     /// Returns whether an earlier writer died without releasing the lock.
@@ -47,7 +48,7 @@ impl RwLockReadGuard {
     /// a reader does not settle the matter: every reader reports the death until a writer has.
     #[must_use]
     pub fn was_abandoned(&self) -> bool {
-        self.raw.abandoned()
+        self.raw.ask(|raw| Ok(raw.abandoned())).unwrap_or(false)
     }
 
     /// Returns `true` while this guard excludes other callers that open the path now.
@@ -58,7 +59,7 @@ impl RwLockReadGuard {
     ///
     /// [`Io`](crate::ErrorKind::Io) if the path cannot be looked up.
     pub fn still_held(&self) -> Result<bool> {
-        self.raw.still_held()
+        self.raw.ask(RawGuard::still_held)
     }
 }
 
@@ -77,7 +78,7 @@ impl fmt::Debug for RwLockReadGuard {
 #[must_use = "if unused, the lock is released immediately"]
 #[clippy::has_significant_drop]
 pub struct RwLockWriteGuard {
-    pub(super) raw: RawGuard,
+    pub(super) raw: Kept<RawGuard>,
     pub(super) options: GuardOptions,
 }
 
@@ -111,13 +112,15 @@ impl RwLockWriteGuard {
     /// writer can acquire it.
     pub fn downgrade(self) -> Result<RwLockReadGuard> {
         let Self { raw, options } = self;
-        raw.share(&options).map(|raw| RwLockReadGuard { raw })
+        let server = raw.server().cloned();
+        let shared = raw.finish(move |raw| raw.share(&options))?;
+        Ok(RwLockReadGuard { raw: Kept::new(shared, server.as_ref()) })
     }
 
     /// Returns an error if `fork` created this copy of the guard, since the lock then belongs to
     /// the process that acquired it (rule 4).
     pub(crate) fn check_held(&self, operation: Operation) -> Result<()> {
-        self.raw.check_held(operation)
+        self.raw.get().check_held(operation)
     }
 
     /// Releases the lock and reports errors, which dropping the guard cannot do.
@@ -131,20 +134,20 @@ impl RwLockWriteGuard {
     ///
     /// A forked copy of the guard releases nothing and also returns [`Io`](crate::ErrorKind::Io).
     pub fn unlock(self) -> Result<()> {
-        self.raw.unlock()
+        self.raw.finish(RawGuard::unlock)
     }
 
     /// Returns the absolute path of the lock.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.raw.path()
+        self.raw.get().path()
     }
 
     /// Returns whether an earlier writer died without releasing the lock: see
     /// [`LockGuard::was_abandoned`](crate::LockGuard::was_abandoned).
     #[must_use]
     pub fn was_abandoned(&self) -> bool {
-        self.raw.abandoned()
+        self.raw.ask(|raw| Ok(raw.abandoned())).unwrap_or(false)
     }
 
     /// Returns `true` while this guard excludes other callers that open the path now.
@@ -155,7 +158,7 @@ impl RwLockWriteGuard {
     ///
     /// [`Io`](crate::ErrorKind::Io) if the path cannot be looked up.
     pub fn still_held(&self) -> Result<bool> {
-        self.raw.still_held()
+        self.raw.ask(RawGuard::still_held)
     }
 
     /// Returns the fencing token of this acquisition.
@@ -166,7 +169,7 @@ impl RwLockWriteGuard {
     ///
     /// See [`LockGuard::fencing_token`](crate::LockGuard::fencing_token).
     pub fn fencing_token(&self) -> Result<u64> {
-        self.raw.fencing_token()
+        self.raw.ask(RawGuard::fencing_token)
     }
 }
 

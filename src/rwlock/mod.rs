@@ -28,8 +28,8 @@ use crate::options::Options;
 use crate::paths::resolved;
 use crate::sys::{self, Mode};
 use crate::wait::{
-    Acquire, HostWait, Limit, Outcome, QueuedWaiter, Target as _, TryNow, TurnstileWait, WaitHooks,
-    acquire, pass, try_pass, wait_on_host,
+    Acquire, HostWait, Kept, Limit, Outcome, QueuedWaiter, RemoteCall, Server, Target as _, TryNow,
+    TurnstileWait, WaitHooks, acquire, open, pass, try_pass, wait_on_host,
 };
 
 /// A reader-writer lock on a path, between unrelated processes and between threads.
@@ -157,6 +157,7 @@ struct Inner {
     guard_options: GuardOptions,
     hooks: Option<WaitHooks>,
     host_line: HostLine,
+    server: Option<Server>,
 }
 
 impl RwLock {
@@ -207,7 +208,7 @@ impl RwLock {
     /// [`WouldBlock`](crate::ErrorKind::WouldBlock) if the lock is not available, also because of
     /// another thread of this process; otherwise see [the errors of `RwLock`](Self#errors).
     pub fn try_read(&self) -> Result<RwLockReadGuard> {
-        self.inner.try_lock(&self.inner.read).and_then(|locked| self.inner.read_guard(locked))
+        self.attempt(|inner| inner.read_guard(inner.try_lock(&inner.read)?))
     }
 
     /// Attempts to acquire the lock for reading, waiting at most `timeout`.
@@ -244,7 +245,12 @@ impl RwLock {
     /// See [the errors of `RwLock`](Self#errors).
     pub fn read_async(&self) -> impl Future<Output = Result<RwLockReadGuard>> + Send + use<> {
         let inner = Arc::clone(&self.inner);
-        async move { inner.read_guard(inner.lock_async(&inner.read).await?) }
+        async move {
+            match inner.future(Inner::reading) {
+                Some(waiting) => waiting.await,
+                None => inner.read_guard(inner.lock_async(&inner.read).await?),
+            }
+        }
     }
 
     // ---------------------------------------------------------------------------------- writing
@@ -270,7 +276,7 @@ impl RwLock {
     /// [`WouldBlock`](crate::ErrorKind::WouldBlock) if the lock is not available, also because of
     /// another thread of this process; otherwise see [the errors of `RwLock`](Self#errors).
     pub fn try_write(&self) -> Result<RwLockWriteGuard> {
-        self.inner.try_lock(&self.inner.write).and_then(|locked| self.inner.write_guard(locked))
+        self.attempt(|inner| inner.write_guard(inner.try_lock(&inner.write)?))
     }
 
     /// Attempts to acquire the lock for writing, waiting at most `timeout`.
@@ -332,7 +338,12 @@ impl RwLock {
     /// See [the errors of `RwLock`](Self#errors).
     pub fn write_async(&self) -> impl Future<Output = Result<RwLockWriteGuard>> + Send + use<> {
         let inner = Arc::clone(&self.inner);
-        async move { inner.write_guard(inner.lock_async(&inner.write).await?) }
+        async move {
+            match inner.future(Inner::writing) {
+                Some(waiting) => waiting.await,
+                None => inner.write_guard(inner.lock_async(&inner.write).await?),
+            }
+        }
     }
 
     // ------------------------------------------------------------------------- path and holders
@@ -369,37 +380,33 @@ impl RwLock {
     /// [`Io`](crate::ErrorKind::Io) if a record cannot be read or the system refuses to list
     /// holders.
     pub fn holders(&self) -> Result<Vec<Holder>> {
-        holders::of(self.inner.read.file.path())
+        holders::asking(self.inner.server.as_ref(), self.inner.read.file.path())
     }
 
-    fn reading(&self, limit: Limit) -> Result<RwLockReadGuard> {
-        self.wait(&self.inner.read, limit).and_then(|locked| self.inner.read_guard(locked))
+    pub(crate) fn reading(&self, limit: Limit) -> Result<RwLockReadGuard> {
+        self.wait(limit, Inner::reading)
     }
 
-    fn writing(&self, limit: Limit) -> Result<RwLockWriteGuard> {
-        self.wait(&self.inner.write, limit).and_then(|locked| self.inner.write_guard(locked))
+    pub(crate) fn writing(&self, limit: Limit) -> Result<RwLockWriteGuard> {
+        self.wait(limit, Inner::writing)
     }
 
-    fn wait(&self, request: &Arc<LockRequest>, limit: Limit) -> Result<FileLock> {
-        let (gated, hooks) = (self.inner.gated(request)?, self.inner.hooks.as_ref());
-        let waited = match (self.inner.host_line.of(request), gated) {
-            (Some(line), _) => {
-                let try_now = || try_now(request, gated);
-                let wait = HostWait::new(line, try_now(), waiter(request, gated));
-                wait_on_host(wait, try_now(), limit, hooks)
-            }
-            (None, Some(gated)) => pass(&QUEUES, gated, limit, hooks),
-            (None, None) => acquire(&QUEUES, request, limit, hooks),
-        };
-        match waited? {
-            Outcome::Held(locked) => Ok(locked),
-            Outcome::TimedOut(waited) => {
-                let behind = gated.and_then(|gated| gated.readers_turnstile());
-                Err(Error::timed_out_behind(request.file.path(), waited, behind))
-            }
-        }
+    fn wait<G: Send + 'static>(&self, limit: Limit, wait: WaitFn<G>) -> Result<G> {
+        let (server, hooks) = (self.inner.server.as_ref(), self.inner.hooks.as_ref());
+        let Some(server) = server else { return wait(&self.inner, limit, hooks) };
+        let inner = Arc::clone(&self.inner);
+        server.wait(limit, hooks, move |limit, hooks| wait(&inner, limit, hooks))
+    }
+
+    fn attempt<G: Send + 'static>(&self, attempt: fn(&Inner) -> Result<G>) -> Result<G> {
+        let Some(server) = &self.inner.server else { return attempt(&self.inner) };
+        let inner = Arc::clone(&self.inner);
+        server.ask(move || attempt(&inner))
     }
 }
+
+/// A wait in the calling thread.
+type WaitFn<G> = fn(&Inner, Limit, Option<&WaitHooks>) -> Result<G>;
 
 /// A waiter for the lock in the mode of `request`.
 fn waiter(request: &Arc<LockRequest>, gated: Option<&Arc<GatedLock>>) -> Locking {
@@ -420,6 +427,49 @@ fn try_now(request: &Arc<LockRequest>, gated: Option<&Arc<GatedLock>>) -> TryNow
 }
 
 impl Inner {
+    fn reading(&self, limit: Limit, hooks: Option<&WaitHooks>) -> Result<RwLockReadGuard> {
+        self.wait(&self.read, limit, hooks).and_then(|locked| self.read_guard(locked))
+    }
+
+    fn writing(&self, limit: Limit, hooks: Option<&WaitHooks>) -> Result<RwLockWriteGuard> {
+        self.wait(&self.write, limit, hooks).and_then(|locked| self.write_guard(locked))
+    }
+
+    /// A wait on a network file system as a future, which a helper makes.
+    fn future<G: Send + 'static>(
+        self: &Arc<Self>,
+        wait: WaitFn<G>,
+    ) -> Option<Acquire<RemoteCall<G>>> {
+        let inner = Arc::clone(self);
+        let wait = move |limit, hooks: Option<&_>| wait(&inner, limit, hooks);
+        self.server.as_ref()?.future(self.hooks.as_ref(), wait)
+    }
+
+    fn wait(
+        &self,
+        request: &Arc<LockRequest>,
+        limit: Limit,
+        hooks: Option<&WaitHooks>,
+    ) -> Result<FileLock> {
+        let gated = self.gated(request)?;
+        let waited = match (self.host_line.of(request), gated) {
+            (Some(line), _) => {
+                let try_now = || try_now(request, gated);
+                let wait = HostWait::new(line, try_now(), waiter(request, gated));
+                wait_on_host(wait, try_now(), limit, hooks)
+            }
+            (None, Some(gated)) => pass(&QUEUES, gated, limit, hooks),
+            (None, None) => acquire(&QUEUES, request, limit, hooks),
+        };
+        match waited? {
+            Outcome::Held(locked) => Ok(locked),
+            Outcome::TimedOut(waited) => {
+                let behind = gated.and_then(|gated| gated.readers_turnstile());
+                Err(Error::timed_out_behind(request.file.path(), waited, behind))
+            }
+        }
+    }
+
     /// Waits for the lock in the mode of `request`.
     async fn lock_async(&self, request: &Arc<LockRequest>) -> Result<FileLock> {
         let (gated, hooks) = (self.gated(request)?, self.hooks.clone());
@@ -487,12 +537,14 @@ impl Inner {
 
     fn read_guard(&self, locked: FileLock) -> Result<RwLockReadGuard> {
         let file = &self.read.file;
-        Ok(RwLockReadGuard { raw: RawGuard::new(file, Mode::Shared, locked, &self.guard_options)? })
+        let raw = RawGuard::new(file, Mode::Shared, locked, &self.guard_options)?;
+        Ok(RwLockReadGuard { raw: Kept::new(raw, self.server.as_ref()) })
     }
 
     fn write_guard(&self, locked: FileLock) -> Result<RwLockWriteGuard> {
         let file = &self.write.file;
         let raw = RawGuard::new(file, Mode::Exclusive, locked, &self.guard_options)?;
+        let raw = Kept::new(raw, self.server.as_ref());
         Ok(RwLockWriteGuard { raw, options: self.guard_options.clone() })
     }
 }
@@ -520,9 +572,14 @@ impl Options {
     ///
     /// See [the errors of `RwLock`](RwLock#errors).
     pub fn open_rwlock(&self, path: impl AsRef<Path>) -> Result<RwLock> {
-        let path = resolved(path.as_ref(), self.follows_links)?;
+        open(self, path.as_ref(), Self::open_rwlock_here)
+    }
+
+    fn open_rwlock_here(&self, path: &Path) -> Result<RwLock> {
+        let path = resolved(path, self.follows_links)?;
         let file = LockFile::open(&path, self.creation())?;
-        let hooks = lock_request::hooks(self, file.path());
+        let server = Server::of(self, file.path(), file.is_network());
+        let hooks = lock_request::hooks(self, file.path(), server.as_ref());
         let (gate_path, poll_every) = (sys::beside(file.path(), GATE).into(), self.poll_every);
         let request = |mode| {
             Arc::new(LockRequest { file: Arc::clone(&file), mode, poll_every, coordinator: None })
@@ -538,6 +595,7 @@ impl Options {
             guard_options: GuardOptions::of(self),
             hooks,
             host_line: HostLine::new(self.label.clone()),
+            server,
         };
         inner.gated(&inner.read)?;
         Ok(RwLock { inner: Arc::new(inner) })

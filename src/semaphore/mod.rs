@@ -36,8 +36,9 @@ use crate::options::Options;
 use crate::paths::resolved;
 use crate::sys::Mode;
 use crate::wait::{
-    Acquire, CheckSampler, HostWait, Limit, Order as _, Outcome, TryNow, WaitHooks, WakeStrategy,
-    WatchTarget, check_cancelled, is_left, is_watchable, take_over, wait_here, wait_on_host,
+    Acquire, CheckSampler, HostWait, Limit, Order as _, Outcome, Server, TryNow, WaitHooks,
+    WakeStrategy, WatchTarget, check_cancelled, is_left, is_watchable, open, take_over, wait_here,
+    wait_on_host,
 };
 
 /// A counting semaphore on a path, between unrelated processes and between threads.
@@ -159,6 +160,7 @@ struct Inner {
     permit_options: PermitOptions,
     hooks: Option<WaitHooks>,
     host_line: HostLine,
+    server: Option<Server>,
     /// Limits how often an acquisition checks for waiters and replaced files, since each check
     /// costs as much as acquiring the permit.
     checks: CheckSampler,
@@ -336,6 +338,10 @@ impl Semaphore {
     /// [`WouldBlock`](crate::ErrorKind::WouldBlock) if fewer are available; otherwise as for
     /// [`acquire_many`](Self::acquire_many).
     pub fn try_acquire_many(&self, permits: u32) -> Result<Permit> {
+        self.ask(move |semaphore| semaphore.try_here(permits))
+    }
+
+    fn try_here(&self, permits: u32) -> Result<Permit> {
         self.check(permits)?;
         let check = self.inner.refresh_if_due()?;
         match self.inner.try_take(permits, check)? {
@@ -385,6 +391,14 @@ impl Semaphore {
     ) -> impl Future<Output = Result<Permit>> + Send + use<> {
         let semaphore = self.clone();
         async move {
+            let (server, hooks) = (&semaphore.inner.server, semaphore.inner.hooks.as_ref());
+            if let Some(server) = server {
+                let waiting = semaphore.clone();
+                let wait = move |limit, hooks: Option<&_>| waiting.wait_here(permits, limit, hooks);
+                if let Some(waiting) = server.future(hooks, wait) {
+                    return waiting.await;
+                }
+            }
             semaphore.check(permits)?;
             let queued = QueuedAcquire::new(semaphore.request(permits)).future();
             let hooks = semaphore.inner.hooks.clone();
@@ -408,7 +422,7 @@ impl Semaphore {
     /// [`Corrupt`](crate::ErrorKind::Corrupt) or [`Io`](crate::ErrorKind::Io) if the stored
     /// capacity cannot be read.
     pub fn capacity(&self) -> Result<u32> {
-        self.inner.slots.capacity()
+        self.ask(|semaphore| semaphore.inner.slots.capacity())
     }
 
     /// Returns how many permits are available at this moment.
@@ -422,6 +436,10 @@ impl Semaphore {
     /// As for [`capacity`](Self::capacity), and [`Io`](crate::ErrorKind::Io) if a slot cannot be
     /// opened.
     pub fn available_permits(&self) -> Result<u32> {
+        self.ask(Self::available_here)
+    }
+
+    fn available_here(&self) -> Result<u32> {
         loop {
             let unwanted = QUEUES.unwanted();
             let available = self.inner.slots.available()?;
@@ -479,7 +497,8 @@ impl Semaphore {
     /// [`Corrupt`](crate::ErrorKind::Corrupt) if the stored capacity is not a valid number;
     /// [`Io`](crate::ErrorKind::Io) if it cannot be written.
     pub fn set_capacity(&self, permits: u32) -> Result<()> {
-        self.inner.slots.change_capacity(|_| permits.into()).map(drop)
+        let change = move |_| permits.into();
+        self.ask(move |semaphore| semaphore.inner.slots.change_capacity(change).map(drop))
     }
 
     /// Adds `delta` to the capacity, for all programs that use the semaphore, and returns the new
@@ -506,7 +525,8 @@ impl Semaphore {
     /// 0 or more than 4096, and the capacity is unchanged then; otherwise as for
     /// [`set_capacity`](Self::set_capacity).
     pub fn adjust_capacity(&self, delta: i32) -> Result<u32> {
-        self.inner.slots.change_capacity(|capacity| i64::from(capacity) + i64::from(delta))
+        let change = move |capacity| i64::from(capacity) + i64::from(delta);
+        self.ask(move |semaphore| semaphore.inner.slots.change_capacity(change))
     }
 
     /// Returns the holders of permits at this moment, as far as they are known.
@@ -520,7 +540,7 @@ impl Semaphore {
     /// [`Io`](crate::ErrorKind::Io) if a record cannot be read or the system refuses to list
     /// holders.
     pub fn holders(&self) -> Result<Vec<Holder>> {
-        holders::of(self.inner.slots.directory())
+        holders::asking(self.inner.server.as_ref(), self.inner.slots.directory())
     }
 
     /// Returns whether waiters of this process are notified by FIFOs or by file system events.
@@ -546,16 +566,33 @@ impl Semaphore {
         self.inner.slots.directory()
     }
 
+    fn ask<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Self) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let Some(server) = &self.inner.server else { return call(self) };
+        let semaphore = self.clone();
+        server.ask(move || call(&semaphore))
+    }
+
     fn wait(&self, permits: u32, limit: Limit) -> Result<Permit> {
+        let (server, hooks) = (self.inner.server.as_ref(), self.inner.hooks.as_ref());
+        let Some(server) = server else { return self.wait_here(permits, limit, hooks) };
+        let semaphore = self.clone();
+        let wait = move |limit, hooks: Option<&_>| semaphore.wait_here(permits, limit, hooks);
+        server.wait(limit, hooks, wait)
+    }
+
+    fn wait_here(&self, permits: u32, limit: Limit, hooks: Option<&WaitHooks>) -> Result<Permit> {
         self.check(permits)?;
         let outcome = match self.inner.host_line.of(&self.inner.gate) {
             Some(line) => {
                 let waiter = QueuedAcquire::after_a_try(self.request(permits));
                 let wait = HostWait::new(line, self.try_now(permits), waiter);
                 let arrive = || self.inner.take_if_unwanted(permits);
-                wait_on_host(wait, arrive, limit, self.inner.hooks.as_ref())
+                wait_on_host(wait, arrive, limit, hooks)
             }
-            None => self.wait_here(permits, limit),
+            None => self.wait_locally(permits, limit, hooks),
         };
         match outcome? {
             Outcome::Held(batch) => self.permit(batch),
@@ -569,8 +606,13 @@ impl Semaphore {
         }
     }
 
-    fn wait_here(&self, permits: u32, limit: Limit) -> Result<Outcome<Batch>> {
-        check_cancelled(self.inner.hooks.as_ref())?;
+    fn wait_locally(
+        &self,
+        permits: u32,
+        limit: Limit,
+        hooks: Option<&WaitHooks>,
+    ) -> Result<Outcome<Batch>> {
+        check_cancelled(hooks)?;
         if let Some(batch) = self.inner.take_if_unwanted(permits)? {
             return Ok(Outcome::Held(batch));
         }
@@ -581,7 +623,7 @@ impl Semaphore {
             return Ok(taken.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held));
         }
         let turn = QueuedAcquire::after_a_try(self.request(permits));
-        wait_here(turn, deadline, self.inner.hooks.as_ref())
+        wait_here(turn, deadline, hooks)
     }
 
     fn try_now(&self, permits: u32) -> TryNow<Batch> {
@@ -594,7 +636,8 @@ impl Semaphore {
         if permits > 0 {
             return Ok(());
         }
-        check_requested(self.inner.slots.directory(), permits, self.capacity()?).map(drop)
+        let capacity = self.inner.slots.capacity()?;
+        check_requested(self.inner.slots.directory(), permits, capacity).map(drop)
     }
 
     fn request(&self, permits: u32) -> PermitRequest {
@@ -602,7 +645,7 @@ impl Semaphore {
     }
 
     fn permit(&self, batch: Batch) -> Result<Permit> {
-        Permit::new(batch, &self.inner.permit_options)
+        Permit::new(batch, &self.inner.permit_options, self.inner.server.as_ref())
     }
 }
 
@@ -642,6 +685,10 @@ impl Options {
     }
 
     fn semaphore(&self, path: &Path, permits: Option<u32>) -> Result<Semaphore> {
+        open(self, path, move |options, path| options.semaphore_here(path, permits))
+    }
+
+    fn semaphore_here(&self, path: &Path, permits: Option<u32>) -> Result<Semaphore> {
         // A slash at the end would hide a link, so it is removed.
         let path = resolved(path.components().as_path(), self.follows_links)?;
         let slots = Slots::open(&path, permits, self.creation())?;
@@ -649,6 +696,7 @@ impl Options {
         let gate = LockFile::open(&directory.join("gate"), slots.creation())?;
         let place = WatchTarget { directory: Arc::clone(directory), names: None };
         let must_poll = slots.is_network();
+        let server = Server::of(self, directory, must_poll);
         let wake_strategy = WakeStrategy {
             places: if must_poll { Vec::new() } else { vec![place] },
             must_poll,
@@ -671,8 +719,9 @@ impl Options {
                 }),
                 wake_strategy,
                 permit_options: PermitOptions::of(self),
-                hooks: lock_request::hooks(self, directory),
+                hooks: lock_request::hooks(self, directory, server.as_ref()),
                 host_line: HostLine::new(self.label.clone()),
+                server,
                 checks: CheckSampler::new(),
                 slots,
             }),

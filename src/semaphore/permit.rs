@@ -13,6 +13,7 @@ use crate::options::Options;
 use crate::record::{Record, RecordLocation};
 use crate::sys::Mode;
 use crate::trace;
+use crate::wait::{Kept, Server, note_progress};
 
 /// The options that concern permits.
 pub(super) struct PermitOptions {
@@ -44,6 +45,11 @@ impl PermitOptions {
 #[must_use = "if unused, the permit is released immediately"]
 #[clippy::has_significant_drop]
 pub struct Permit {
+    held: Kept<HeldSlots>,
+}
+
+/// The slots of a permit.
+struct HeldSlots {
     /// The records of slots. Dropped before the batch: once a slot is free, its record belongs to
     /// the next holder.
     records: Vec<(u32, Record)>,
@@ -85,7 +91,11 @@ impl Numbers {
 
 impl Permit {
     /// A permit for the slots of `batch`, with the records that `options` ask for.
-    pub(super) fn new(mut batch: Batch, options: &PermitOptions) -> Result<Self> {
+    pub(super) fn new(
+        mut batch: Batch,
+        options: &PermitOptions,
+        server: Option<&Server>,
+    ) -> Result<Self> {
         if options.is_inherited {
             batch.make_inheritable()?;
         }
@@ -105,7 +115,8 @@ impl Permit {
         }
         let slots = Numbers::of(&batch);
         let (token, creation) = (Token::default(), options.creation);
-        Ok(Self { records, batch, slots, abandoned, token, creation })
+        let held = HeldSlots { records, batch, slots, abandoned, token, creation };
+        Ok(Self { held: Kept::new(held, server) })
     }
 
     /// Returns the numbers of the slots that this permit holds, in ascending order.
@@ -115,7 +126,7 @@ impl Permit {
     /// that are still out can have higher numbers.)
     #[must_use]
     pub fn slots(&self) -> &[u32] {
-        self.slots.as_slice()
+        self.held.get().slots.as_slice()
     }
 
     /// Returns the lowest of the [`slots`](Self::slots), the only one of a permit acquired alone.
@@ -127,7 +138,7 @@ impl Permit {
     /// Returns how many permits this guard holds: one for each of its [`slots`](Self::slots).
     #[must_use]
     pub fn count(&self) -> u32 {
-        self.batch.len()
+        self.held.get().batch.len()
     }
 
     /// Splits off `n` permits, which are then released on their own.
@@ -154,28 +165,12 @@ impl Permit {
     /// [`count`](Self::count); [`Io`](crate::ErrorKind::Io) for a copy of the permit that `fork`
     /// created. This permit is unchanged then.
     pub fn split(&mut self, n: u32) -> Result<Self> {
-        let kept = self.count().saturating_sub(n);
-        if n == 0 || kept == 0 {
-            return Err(Error::invalid_split(
-                self.batch.directory(),
-                self.count().saturating_sub(1),
-                n,
-            ));
-        }
-        if !self.batch.is_here() {
-            return Err(Error::forked_copy(Operation::Split, self.batch.directory()));
-        }
-        let first = self.slots()[kept as usize]; // the lowest number that moves
-        let batch = self.batch.split(|slot| slot >= first);
-        let (records, kept) =
-            std::mem::take(&mut self.records).into_iter().partition(|(slot, _)| *slot >= first);
-        self.records = kept;
-        let (abandoned, kept) =
-            std::mem::take(&mut self.abandoned).into_iter().partition(|slot| *slot >= first);
-        self.abandoned = kept;
-        self.slots = Numbers::of(&self.batch);
-        let (token, creation) = (Token::default(), self.creation);
-        Ok(Self { records, slots: Numbers::of(&batch), batch, abandoned, token, creation })
+        let server = self.held.server().cloned();
+        let split = match self.held.change() {
+            Some(held) => held.split(n)?,
+            None => return Err(still_asking(Operation::Split, self.held.get())),
+        };
+        Ok(Self { held: Kept::new(split, server.as_ref()) })
     }
 
     /// Adds the permits of `other` to this one, so that they are released together.
@@ -203,25 +198,19 @@ impl Permit {
     /// A [`MergeError`], which returns `other`, if it is a permit of another semaphore, or if one
     /// of them is a copy that `fork` created. This permit is unchanged then.
     pub fn merge(&mut self, other: Self) -> std::result::Result<(), MergeError> {
-        let directory = self.batch.directory();
-        let problem = if !(self.batch.is_here() && other.batch.is_here()) {
-            Error::forked_copy(Operation::Merge, directory)
-        } else if !self.batch.has_directory_of(&other.batch) {
-            let reason = "the permits are of different semaphores";
-            Error::io(
-                Operation::Merge,
-                directory,
-                io::Error::new(io::ErrorKind::InvalidInput, reason),
-            )
-        } else {
-            let Self { records, batch, abandoned, .. } = other;
-            self.records.extend(records);
-            self.batch.merge(batch);
-            self.abandoned.extend(abandoned);
-            self.slots = Numbers::of(&self.batch);
-            return Ok(());
+        let failed = |error, held| Err(MergeError { error, permit: Box::new(Self { held }) });
+        let Some(held) = self.held.change() else {
+            let error = still_asking(Operation::Merge, self.held.get());
+            return failed(error, other.held);
         };
-        Err(MergeError { error: problem, permit: Box::new(other) })
+        if let Some(problem) = held.merge_problem(other.held.get()) {
+            return failed(problem, other.held);
+        }
+        match other.held.take_now() {
+            Ok(other) => held.merge(other),
+            Err(other) => return failed(still_asking(Operation::Merge, held), other),
+        }
+        Ok(())
     }
 
     /// Releases the permits and reports errors, which dropping the guard cannot do.
@@ -234,36 +223,8 @@ impl Permit {
     ///   closed then, which also releases the permit unless a forked child has it open.
     ///
     /// A forked copy of the permit releases nothing and also returns [`Io`](crate::ErrorKind::Io).
-    pub fn release(mut self) -> Result<()> {
-        self.check_here()?;
-        let lost = self.is_lost();
-        if let Ok(true) = lost {
-            // The records may be those of the next holders.
-            self.records.drain(..).for_each(|(_, record)| record.leave());
-            let _ = self.batch.give_back();
-            return Err(Error::lost(self.batch.directory()));
-        }
-        self.records.clear();
-        self.batch.give_back()?;
-        lost.map(drop)
-    }
-
-    /// Returns an error in a forked copy, whose slots belong to the parent process (rule 4).
-    fn check_here(&self) -> Result<()> {
-        if self.batch.taken().any(|(_, locked)| !locked.is_here()) {
-            return Err(Error::forked_copy(Operation::Release, self.batch.directory()));
-        }
-        Ok(())
-    }
-
-    /// Whether the server of a network file system has dropped one of the locks (rule 16).
-    fn is_lost(&self) -> Result<bool> {
-        for (_, locked) in self.batch.taken() {
-            if locked.is_lost(Mode::Exclusive)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    pub fn release(self) -> Result<()> {
+        self.held.finish(HeldSlots::release)
     }
 
     /// Returns whether an earlier holder of one of these slots died without releasing it.
@@ -274,7 +235,7 @@ impl Permit {
     /// is alive counts as one that died.
     #[must_use]
     pub fn was_abandoned(&self) -> bool {
-        !self.abandoned.is_empty()
+        !self.held.get().abandoned.is_empty()
     }
 
     /// Returns `true` while this permit counts for all processes that acquire from the path now.
@@ -307,12 +268,7 @@ impl Permit {
     ///   is `false`.
     /// * Network file systems: a lock that the server has dropped is not detected.
     pub fn still_held(&self) -> Result<bool> {
-        for (_, locked) in self.batch.taken() {
-            if !locked.is_current(Mode::Exclusive)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        self.held.ask(HeldSlots::still_held)
     }
 
     /// Returns the fencing token of this acquisition.
@@ -327,6 +283,109 @@ impl Permit {
     ///
     /// See [`LockGuard::fencing_token`](crate::LockGuard::fencing_token).
     pub fn fencing_token(&self) -> Result<u64> {
+        self.held.ask(HeldSlots::fencing_token)
+    }
+
+    /// Returns the absolute path of the semaphore.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.held.get().batch.directory()
+    }
+}
+
+/// The error for a permit that a call has which was given up, since the server did not respond.
+fn still_asking(operation: Operation, held: &HeldSlots) -> Error {
+    let source = io::Error::new(io::ErrorKind::TimedOut, "an earlier call waits for its server");
+    Error::io(operation, held.batch.directory(), source)
+}
+
+impl HeldSlots {
+    fn split(&mut self, n: u32) -> Result<Self> {
+        let (all, directory) = (self.batch.len(), self.batch.directory());
+        let kept = all.saturating_sub(n);
+        if n == 0 || kept == 0 {
+            return Err(Error::invalid_split(directory, all.saturating_sub(1), n));
+        }
+        if !self.batch.is_here() {
+            return Err(Error::forked_copy(Operation::Split, directory));
+        }
+        let first = self.slots.as_slice()[kept as usize]; // the lowest number that moves
+        let batch = self.batch.split(|slot| slot >= first);
+        let (records, kept) =
+            std::mem::take(&mut self.records).into_iter().partition(|(slot, _)| *slot >= first);
+        self.records = kept;
+        let (abandoned, kept) =
+            std::mem::take(&mut self.abandoned).into_iter().partition(|slot| *slot >= first);
+        self.abandoned = kept;
+        self.slots = Numbers::of(&self.batch);
+        let (token, creation) = (Token::default(), self.creation);
+        Ok(Self { records, slots: Numbers::of(&batch), batch, abandoned, token, creation })
+    }
+
+    fn merge_problem(&self, other: &Self) -> Option<Error> {
+        let directory = self.batch.directory();
+        if !(self.batch.is_here() && other.batch.is_here()) {
+            return Some(Error::forked_copy(Operation::Merge, directory));
+        }
+        (!self.batch.has_directory_of(&other.batch)).then(|| {
+            let reason = "the permits are of different semaphores";
+            let source = io::Error::new(io::ErrorKind::InvalidInput, reason);
+            Error::io(Operation::Merge, directory, source)
+        })
+    }
+
+    fn merge(&mut self, other: Self) {
+        let Self { records, batch, abandoned, .. } = other;
+        self.records.extend(records);
+        self.batch.merge(batch);
+        self.abandoned.extend(abandoned);
+        self.slots = Numbers::of(&self.batch);
+    }
+
+    fn release(mut self) -> Result<()> {
+        self.check_here()?;
+        let lost = self.is_lost();
+        if let Ok(true) = lost {
+            // The records may be those of the next holders.
+            self.records.drain(..).for_each(|(_, record)| record.leave());
+            let _ = self.batch.give_back();
+            return Err(Error::lost(self.batch.directory()));
+        }
+        self.records.clear();
+        self.batch.give_back()?;
+        lost.map(drop)
+    }
+
+    /// Returns an error in a forked copy, whose slots belong to the parent process (rule 4).
+    fn check_here(&self) -> Result<()> {
+        if self.batch.taken().any(|(_, locked)| !locked.is_here()) {
+            return Err(Error::forked_copy(Operation::Release, self.batch.directory()));
+        }
+        Ok(())
+    }
+
+    /// Whether the server of a network file system has dropped one of the locks (rule 16).
+    fn is_lost(&self) -> Result<bool> {
+        for (_, locked) in self.batch.taken() {
+            if locked.is_lost(Mode::Exclusive)? {
+                return Ok(true);
+            }
+            note_progress();
+        }
+        Ok(false)
+    }
+
+    fn still_held(&self) -> Result<bool> {
+        for (_, locked) in self.batch.taken() {
+            if !locked.is_current(Mode::Exclusive)? {
+                return Ok(false);
+            }
+            note_progress();
+        }
+        Ok(true)
+    }
+
+    fn fencing_token(&self) -> Result<u64> {
         self.check_here()?;
         if let Some(token) = self.token.get() {
             return Ok(token);
@@ -334,12 +393,6 @@ impl Permit {
         let directory = self.batch.directory();
         let taken = fence::take(&fence::within(directory), self.creation)?;
         if self.still_held()? { Ok(self.token.keep(taken)) } else { Err(Error::lost(directory)) }
-    }
-
-    /// Returns the absolute path of the semaphore.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        self.batch.directory()
     }
 }
 

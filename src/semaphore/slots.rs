@@ -18,6 +18,7 @@ use crate::file::ticket_queue::TicketQueue;
 use crate::fork_safe::{ForkSafe, MutexGuard};
 use crate::paths::absolute;
 use crate::sys::{self, FileId, HeldFifo, Mode, Retries};
+use crate::wait::note_progress;
 
 /// A semaphore's directory.
 pub(crate) struct Slots {
@@ -264,6 +265,7 @@ impl Slots {
         how: Gathering,
         siblings: &mut Siblings,
     ) -> Result<Option<FileLock>> {
+        note_progress();
         let mut table = self.table();
         let entry = table.entry(number);
         if entry.is_held {
@@ -375,6 +377,7 @@ impl Slots {
         };
         let mut siblings = Siblings::default();
         let mut is_free = |number: u32| -> Result<bool> {
+            note_progress();
             let slot = match self.slot_beside(number, &mut siblings) {
                 Err(error) if error.is_creation_refused() => return Ok(false),
                 slot => slot?,

@@ -13,6 +13,7 @@ use crate::file::lock_file::{LockFile, Siblings};
 use crate::file::ticket_queue::TicketQueue;
 use crate::record::{SPARES, slot_name, slots_in};
 use crate::sys::{self, FileId};
+use crate::wait::note_progress;
 
 /// How many slot files are created with the semaphore on a network file system, where creating one
 /// takes some milliseconds. Further ones are created when they are first tried (S1).
@@ -179,6 +180,7 @@ pub(super) fn open_slot(
     siblings: &mut Siblings,
     creation: Creation,
 ) -> Result<Arc<LockFile>> {
+    note_progress();
     let spare = directory.join(SPARES).join(number.to_string()).into();
     LockFile::open_kept(directory.join(slot_name(number)).into(), spare, siblings, creation)
 }

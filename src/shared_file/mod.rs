@@ -20,6 +20,7 @@ use crate::options::Options;
 use crate::paths::sidecar_lock;
 use crate::rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::sys;
+use crate::wait::{Limit, Server, open};
 
 /// A file that many programs read and change as a whole, without lost updates or partial reads.
 ///
@@ -182,6 +183,7 @@ struct Inner {
     lock_path: Arc<Path>,
     /// Opened by the first call that needs it, because reading takes no lock.
     lock: OnceBox<RwLock>,
+    server: Option<Server>,
 }
 
 impl SharedFile {
@@ -338,7 +340,7 @@ impl SharedFile {
     ///
     /// See [`RwLock::read`].
     pub fn lock_shared(&self) -> Result<FileReadGuard> {
-        self.reading(self.lock()?.read())
+        self.reading(Limit::Never)
     }
 
     /// Attempts to acquire the lock shared without waiting.
@@ -347,7 +349,7 @@ impl SharedFile {
     ///
     /// See [`RwLock::try_read`].
     pub fn try_lock_shared(&self) -> Result<FileReadGuard> {
-        self.reading(self.lock()?.try_read())
+        self.read_guard(self.lock(None)?.try_read())
     }
 
     /// Acquires the lock shared, waiting at most `timeout`.
@@ -356,7 +358,7 @@ impl SharedFile {
     ///
     /// See [`RwLock::read_timeout`].
     pub fn lock_shared_timeout(&self, timeout: Duration) -> Result<FileReadGuard> {
-        self.reading(self.lock()?.read_timeout(timeout))
+        self.reading(Limit::After(timeout))
     }
 
     /// Acquires the lock shared, waiting until `deadline`.
@@ -365,7 +367,7 @@ impl SharedFile {
     ///
     /// See [`RwLock::read_deadline`].
     pub fn lock_shared_deadline(&self, deadline: Instant) -> Result<FileReadGuard> {
-        self.reading(self.lock()?.read_deadline(deadline))
+        self.reading(Limit::At(deadline))
     }
 
     /// Acquires the lock shared, asynchronously.
@@ -376,8 +378,8 @@ impl SharedFile {
     pub fn lock_shared_async(&self) -> impl Future<Output = Result<FileReadGuard>> + Send + use<> {
         let file = self.clone();
         async move {
-            let locking = file.lock()?.read_async();
-            file.reading(locking.await)
+            let locking = file.lock(None)?.read_async();
+            file.read_guard(locking.await)
         }
     }
 
@@ -404,7 +406,7 @@ impl SharedFile {
     ///
     /// See [`RwLock::write`].
     pub fn lock_exclusive(&self) -> Result<FileWriteGuard> {
-        self.writing(self.lock()?.write())
+        self.writing(Limit::Never)
     }
 
     /// Attempts to acquire the lock exclusively without waiting.
@@ -413,7 +415,7 @@ impl SharedFile {
     ///
     /// See [`RwLock::try_write`].
     pub fn try_lock_exclusive(&self) -> Result<FileWriteGuard> {
-        self.writing(self.lock()?.try_write())
+        self.write_guard(self.lock(None)?.try_write())
     }
 
     /// Acquires the lock exclusively, waiting at most `timeout`.
@@ -422,7 +424,7 @@ impl SharedFile {
     ///
     /// See [`RwLock::write_timeout`].
     pub fn lock_exclusive_timeout(&self, timeout: Duration) -> Result<FileWriteGuard> {
-        self.writing(self.lock()?.write_timeout(timeout))
+        self.writing(Limit::After(timeout))
     }
 
     /// Acquires the lock exclusively, waiting until `deadline`.
@@ -431,7 +433,7 @@ impl SharedFile {
     ///
     /// See [`RwLock::write_deadline`].
     pub fn lock_exclusive_deadline(&self, deadline: Instant) -> Result<FileWriteGuard> {
-        self.writing(self.lock()?.write_deadline(deadline))
+        self.writing(Limit::At(deadline))
     }
 
     /// Acquires the lock exclusively, asynchronously.
@@ -444,8 +446,8 @@ impl SharedFile {
     ) -> impl Future<Output = Result<FileWriteGuard>> + Send + use<> {
         let file = self.clone();
         async move {
-            let locking = file.lock()?.write_async();
-            file.writing(locking.await)
+            let locking = file.lock(None)?.write_async();
+            file.write_guard(locking.await)
         }
     }
 
@@ -476,27 +478,51 @@ impl SharedFile {
     /// [`Io`](crate::ErrorKind::Io) if a record cannot be read or the system cannot list the
     /// holders.
     pub fn holders(&self) -> Result<Vec<Holder>> {
-        holders::of(&self.inner.lock_path)
+        holders::asking(self.inner.server.as_ref(), &self.inner.lock_path)
     }
 
-    fn lock(&self) -> Result<&RwLock> {
-        let Inner { contents, options, lock_path, lock } = &*self.inner;
-        lock.get_or_try_init(|| {
+    fn lock(&self, limit: Option<Limit>) -> Result<&RwLock> {
+        if let Some(lock) = self.inner.lock.get() {
+            return Ok(lock);
+        }
+        let Inner { contents, options, lock_path, lock, .. } = &*self.inner;
+        let mut options = options.clone();
+        if let Some(limit) = limit {
+            options = options.server_timeout_at_most(limit.remaining());
+        }
+        let contents = Arc::clone(contents);
+        let opened = open(&options, lock_path, move |options, lock_path| {
             let directory = contents.path().parent();
             let above = directory.and_then(sys::nearest_directory).map(Path::to_path_buf);
             let opened = options.open_rwlock(lock_path)?;
             contents.sync_directories(above.as_deref())?;
-            Ok(Box::new(opened))
-        })
+            Ok(opened)
+        })?;
+        Ok(lock.get_or_init(|| Box::new(opened)))
     }
 
-    fn reading(&self, locked: Result<RwLockReadGuard>) -> Result<FileReadGuard> {
+    fn reading(&self, limit: Limit) -> Result<FileReadGuard> {
+        let limit = self.fixed(limit);
+        self.read_guard(self.lock(Some(limit))?.reading(limit))
+    }
+
+    fn writing(&self, limit: Limit) -> Result<FileWriteGuard> {
+        let limit = self.fixed(limit);
+        self.write_guard(self.lock(Some(limit))?.writing(limit))
+    }
+
+    /// The same limit for both steps, opening and locking, on a network file system.
+    fn fixed(&self, limit: Limit) -> Limit {
+        if self.inner.server.is_some() { limit.fixed() } else { limit }
+    }
+
+    fn read_guard(&self, locked: Result<RwLockReadGuard>) -> Result<FileReadGuard> {
         let contents = Arc::clone(&self.inner.contents);
         let guard = locked.map_err(|error| error.about(contents.path()))?;
         Ok(FileReadGuard { guard, contents })
     }
 
-    fn writing(&self, locked: Result<RwLockWriteGuard>) -> Result<FileWriteGuard> {
+    fn write_guard(&self, locked: Result<RwLockWriteGuard>) -> Result<FileWriteGuard> {
         let contents = Arc::clone(&self.inner.contents);
         let guard = locked.map_err(|error| error.about(contents.path()))?;
         Ok(FileWriteGuard { guard, contents })
@@ -526,10 +552,15 @@ impl Options {
     ///
     /// See [`SharedFile::open`].
     pub fn open_shared_file(&self, path: impl AsRef<Path>) -> Result<SharedFile> {
-        let contents = Arc::new(DataFile::open(path.as_ref(), self)?);
+        open(self, path.as_ref(), Self::open_shared_file_here)
+    }
+
+    fn open_shared_file_here(&self, path: &Path) -> Result<SharedFile> {
+        let contents = Arc::new(DataFile::open(path, self)?);
         let lock_path = sidecar_lock(contents.path());
         let options = self.for_parts_of(contents.path(), &lock_path);
-        let inner = Inner { contents, options, lock_path, lock: OnceBox::new() };
+        let server = Server::of(self, contents.path(), false);
+        let inner = Inner { contents, options, lock_path, lock: OnceBox::new(), server };
         Ok(SharedFile { inner: Arc::new(inner) })
     }
 }

@@ -11,14 +11,28 @@ pub(crate) enum Limit {
     Never,
     After(Duration),
     At(Instant),
+    /// The limit of a wait that has begun.
+    By(Deadline),
 }
 
 impl Limit {
+    /// The same limit for several steps, from now on.
+    pub(crate) fn fixed(self) -> Self {
+        Self::By(self.deadline())
+    }
+
+    /// The time that is left; the greatest one without a limit.
+    pub(crate) fn remaining(self) -> Duration {
+        let left = |at: Instant| at.saturating_duration_since(Instant::now());
+        self.deadline().instant().map_or(Duration::MAX, left)
+    }
+
     pub(crate) fn deadline(self) -> Deadline {
         match self {
             Self::Never => Deadline::NEVER,
             Self::After(timeout) => Deadline::after(timeout),
             Self::At(instant) => Deadline::at(instant),
+            Self::By(deadline) => deadline,
         }
     }
 }
@@ -55,6 +69,11 @@ impl Deadline {
 
     pub(crate) fn instant(self) -> Option<Instant> {
         self.at
+    }
+
+    /// The same wait, with a deadline that is later.
+    pub(super) fn later(self, by: Duration) -> Self {
+        Self { at: self.at.and_then(|at| at.checked_add(by)), ..self }
     }
 
     /// When the wait began.

@@ -1,5 +1,5 @@
 //! Waiting for a lock on a network file system: the waiters of one host queue on that host first,
-//! and only the one at the front sends requests to the server (rule W6).
+//! and only the one at the front sends requests to the server (rule W10).
 
 use std::sync::Arc;
 use std::task::{Poll, Waker};

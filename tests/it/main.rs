@@ -38,6 +38,9 @@ mod faults;
 // Linux only: a server in user space is mounted.
 #[cfg(target_os = "linux")]
 mod fuse;
+// Linux only: a server in user space is mounted.
+#[cfg(target_os = "linux")]
+mod hanging_mounts;
 // Unix only: symbolic links, FIFOs, sockets and hard links planted by another process.
 #[cfg(unix)]
 mod hostile;

@@ -98,7 +98,8 @@ pub(crate) fn command_missing(verb: &str, path: &Path) -> Failure {
 /// Checks that the command can be found before a file is created at `path`. If something exists
 /// there, the command may be missing until the holder of the lock has created it.
 pub(crate) fn check(verb: &str, path: &Path, job: &Job) -> Result<(), Failure> {
-    if std::fs::symlink_metadata(path).is_ok() {
+    // The main thread does not examine a path on a network file system.
+    if crate::front::is_behind() || std::fs::symlink_metadata(path).is_ok() {
         return Ok(());
     }
     job.check().map_err(|failure| {

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use flockwork::{Access, Options};
 
-use crate::signals;
+use crate::{front, signals};
 
 #[derive(Debug, Default, Args)]
 pub(crate) struct CreateArgs {
@@ -24,7 +24,11 @@ enum AccessLevel {
 
 impl CreateArgs {
     pub(crate) fn options(&self) -> Options {
-        Options::new().cancel(signals::cancel()).access(match self.access {
+        let mut options = Options::new().cancel(signals::cancel());
+        if let Some(timeout) = front::server_timeout() {
+            options = options.server_timeout(timeout);
+        }
+        options.access(match self.access {
             AccessLevel::Umask => Access::Umask,
             AccessLevel::Private => Access::Private,
             AccessLevel::Group => Access::Group,

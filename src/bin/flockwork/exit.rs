@@ -221,11 +221,27 @@ impl From<Error> for Failure {
                 Some(format!("use -j {capacity}, omit -j, or change the capacity with --resize"))
             }
             // The library's hints name functions.
+            (ErrorKind::TimedOut, _) => {
+                let function = ", or wait longer with `Options::server_timeout`";
+                error.hint().map(|hint| hint.replace(function, ""))
+            }
             (ErrorKind::Lost, _) => Some("another host may have run at the same time".into()),
             _ => error.hint().map(|hint| hint.replace("`Options::access`", "--access")),
         };
         let failure = Self::new(exit, text_with_holders(&error));
         Self { hint, holders: error.holders().to_vec(), ..failure }
+    }
+}
+
+/// The result of a release after the command has run. If the file server does not respond, the end
+/// of this process releases the lock, and the exit code stays that of the command.
+pub(crate) fn released(result: flockwork::Result<()>) -> flockwork::Result<()> {
+    match result {
+        Err(error) if error.is_timed_out() => {
+            print_error(&error.to_string());
+            Ok(())
+        }
+        other => other,
     }
 }
 

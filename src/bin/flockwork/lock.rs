@@ -11,7 +11,7 @@ use flockwork::{LockGuard, RwLockReadGuard, RwLockWriteGuard};
 use crate::as_flock::FcntlLock;
 use crate::command_line;
 use crate::create_args::CreateArgs;
-use crate::exit::{Exit, Failure, Outcome, WAIT};
+use crate::exit::{self, Exit, Failure, Outcome, WAIT};
 use crate::holder_text::quoted_path;
 use crate::job::Job;
 use crate::progress::{Progress, seconds};
@@ -46,7 +46,7 @@ pub(crate) struct LockArgs {
     exclusive: bool,
 
     #[command(flatten)]
-    wait: WaitArgs,
+    pub(crate) wait: WaitArgs,
 
     /// The same as --timeout, for scripts written for flock(1)
     #[arg(
@@ -65,7 +65,7 @@ pub(crate) struct LockArgs {
 
     /// Replace flockwork by the command, which then holds the lock (without a record)
     #[arg(short = 'F', long, conflicts_with_all = ["close", "label", "max_run"])]
-    no_fork: bool,
+    pub(crate) no_fork: bool,
 
     /// End the command with TERM, and 10 s later with KILL, if the lock is lost: a file server has
     /// dropped it, or its file was replaced. It is checked once a second; exit with 76
@@ -181,7 +181,7 @@ pub(crate) fn run(arguments: &LockArgs) -> Outcome {
     let mut released = Ok(());
     let guards = std::mem::take(&mut *locked(&guards));
     for guard in guards.into_iter().rev() {
-        released = released.and(guard.release());
+        released = released.and(exit::released(guard.release()));
     }
     let exit = ended?;
     released?;

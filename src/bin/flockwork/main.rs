@@ -23,6 +23,11 @@ mod deadlock;
 mod duration;
 mod event;
 mod exit;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod front;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[path = "no_front.rs"]
+mod front;
 mod getopt;
 mod holder_text;
 mod id;
@@ -61,13 +66,14 @@ fn main() {
         Program::Flock => Ok(as_flock::run("flock", words)),
         Program::Sem => Ok(as_sem::run(&words)),
         Program::Flockwork => parse::parse(&words).and_then(|parsed| match parsed {
-            Parsed::Cli(cli) => run(cli),
+            Parsed::Cli(cli) => front::run(&cli, &words).unwrap_or_else(|| run(cli)),
             Parsed::Shown(exit) => Ok(exit),
         }),
     };
     let exit = outcome.unwrap_or_else(exit::Failure::report);
     drop(live_line::erase());
     signals::die_by_signal(exit);
+    front::exits(exit.code());
     // Destructors could wait for other threads, which are still running.
     std::process::exit(exit.code())
 }

@@ -26,7 +26,7 @@ Examples:
 )]
 pub(crate) struct OnceArgs {
     #[command(flatten)]
-    wait: WaitArgs,
+    pub(crate) wait: WaitArgs,
 
     /// Show TEXT to waiters and in `flockwork status`
     #[arg(long, value_name = "TEXT")]

@@ -136,7 +136,7 @@ impl WaitArgs {
     }
 
     /// Applies `-E` and `-q` to a failure.
-    fn adjust(&self, mut failure: Failure) -> Failure {
+    pub(crate) fn adjust(&self, mut failure: Failure) -> Failure {
         if failure.is_not_in_time() {
             if self.quiet {
                 failure = failure.silent();

@@ -51,13 +51,13 @@ pub(crate) use self::linux_proc::{
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) use self::lost_locks::{has_lost_lock, means_lost};
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(crate) use self::mounts::{check_forwarded, check_mount};
+pub(crate) use self::mounts::{NetworkMounts, check_forwarded, check_mount};
 pub(crate) use self::processes::{Origin, coarse_milliseconds, host_name};
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(crate) use super::no_proc::{
-    PID_NAMESPACES, check_forwarded, check_mount, command_of, has_ended, has_lost_lock, inheritors,
-    is_stopped, lists_locks, lock_owners, lock_waiters, locked_in_list, means_lost, started,
-    this_process,
+    NetworkMounts, PID_NAMESPACES, check_forwarded, check_mount, command_of, has_ended,
+    has_lost_lock, inheritors, is_stopped, lists_locks, lock_owners, lock_waiters, locked_in_list,
+    means_lost, started, this_process,
 };
 
 pub(super) use self::announcement::lock_announcement;

@@ -1,9 +1,12 @@
 //! Linux: what the mount table (`/proc/self/mountinfo`, proc(5)) says about the file system of a
 //! file: whether a FUSE is local, and whether locks reach the server of a network file system.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{fstat, major, minor};
 
@@ -54,6 +57,112 @@ const LOCAL_LOCKS: &[(&str, &[&str])] = &[
     ("gfs2", &["localflocks"]),
     ("afs", &["flock=local"]),
 ];
+
+/// The types of network file systems, and of one that mounts others when a path is used. A FUSE
+/// counts as one unless its type is that of a local one.
+const NETWORK_TYPES: &[&str] = &[
+    "9p", "acfs", "afs", "autofs", "beegfs", "ceph", "cifs", "coda", "fuse", "gfs2", "gpfs",
+    "ibrix", "kafs", "lustre", "ncpfs", "nfs", "ocfs2", "panfs", "prl_fs", "smb3", "smbfs", "snfs",
+    "vboxsf", "virtiofs", "vmhgfs", "vxfs",
+];
+
+/// Where file systems are mounted, if one of them is a network file system.
+#[derive(Debug)]
+pub(crate) struct NetworkMounts {
+    /// The mount points in the order in which they were mounted. A later one hides an earlier one.
+    mounts: Vec<(PathBuf, bool)>,
+}
+
+impl NetworkMounts {
+    /// Asks only the kernel of this host.
+    pub(crate) fn read() -> Option<Self> {
+        Self::of(&table()?)
+    }
+
+    fn of(table: &str) -> Option<Self> {
+        let mounts: Vec<_> = table
+            .lines()
+            .filter_map(|line| {
+                let (mount, file_system) = line.split_once(" - ")?;
+                let point = unescaped(mount.split(' ').nth(4)?);
+                let kind = file_system.split(' ').next()?;
+                let is_fuse = kind.starts_with("fuse.") && !LOCAL_FUSE.contains(&kind);
+                let kind = kind.strip_suffix('4').unwrap_or(kind); // NFSv4 has its own type
+                Some((point, is_fuse || NETWORK_TYPES.contains(&kind)))
+            })
+            .collect();
+        let has_one = mounts.iter().any(|(_, is_network)| *is_network);
+        has_one.then_some(Self { mounts })
+    }
+
+    /// Whether a path, or a symbolic link in it, leads to a network file system. Nothing is
+    /// examined that is on one.
+    pub(crate) fn has(&self, path: &Path) -> bool {
+        const MAX_LINKS: u32 = 40;
+        let Ok(path) = std::path::absolute(path) else { return false };
+        let mut links = 0;
+        let mut rest: Vec<OsString> = components(&path);
+        let mut reached = PathBuf::from("/");
+        while let Some(name) = rest.pop() {
+            if name == ".." {
+                reached.pop();
+                continue;
+            }
+            reached.push(name);
+            if self.is_network(&reached) {
+                return true;
+            }
+            if let Ok(target) = fs::read_link(&reached) {
+                links += 1;
+                if links > MAX_LINKS {
+                    return false;
+                }
+                reached.pop();
+                if target.is_absolute() {
+                    reached = PathBuf::from("/");
+                }
+                rest.extend(components(&target));
+            }
+        }
+        false
+    }
+
+    /// Whether the mount that this absolute path without links is on is that of a network file
+    /// system.
+    fn is_network(&self, path: &Path) -> bool {
+        let above = self.mounts.iter().filter(|(point, _)| path.starts_with(point));
+        let nearest = above.max_by_key(|(point, _)| point.as_os_str().len()); // the last of equals
+        nearest.is_some_and(|(_, is_network)| *is_network)
+    }
+}
+
+/// The names of a path, the last one first.
+fn components(path: &Path) -> Vec<OsString> {
+    let name = |component| match component {
+        Component::Normal(name) => Some(name.to_os_string()),
+        Component::ParentDir => Some("..".into()),
+        _ => None,
+    };
+    path.components().rev().filter_map(name).collect()
+}
+
+/// A path in the mount table, which has blanks and backslashes as three octal digits.
+fn unescaped(text: &str) -> PathBuf {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let digits = after.get(..3).filter(|_| *first == b'\\');
+        let code = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+        if let Some(code) = code.and_then(|code| u8::from_str_radix(code, 8).ok()) {
+            bytes.push(code);
+            rest = &after[3..];
+        } else {
+            bytes.push(*first);
+            rest = after;
+        }
+    }
+    OsString::from_vec(bytes).into()
+}
 
 /// A line of the mount table.
 #[derive(Debug, PartialEq, Eq)]
@@ -203,6 +312,34 @@ mod tests {
         assert_eq!(prompt, [true, false, false, true, true, false, true]);
         let forwarding = [41, 42, 43, 44, 45, 47].map(|minor| mount(minor).forwards_locks());
         assert_eq!(forwarding, [true, true, false, false, false, false]);
+    }
+
+    #[test]
+    fn a_path_leads_to_the_mount_that_is_nearest() {
+        limit!();
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        std::fs::create_dir_all(dir.join("local/remote/over")).unwrap();
+        for (link, target) in [("link", "local/remote"), ("local/up", "../local/remote/x")] {
+            std::os::unix::fs::symlink(target, dir.join(link)).unwrap();
+        }
+        std::os::unix::fs::symlink("loop", dir.join("loop")).unwrap();
+        let root = dir.display();
+        let table = format!(
+            "21 1 254:1 / / rw - ext4 /dev/vda rw\n22 21 0:30 / {root}/local/remote rw - nfs4 a:/ rw\n\
+             23 22 0:31 / {root}/local/remote/over rw - tmpfs tmpfs rw\n\
+             24 21 0:32 / {root}/a\\040b rw shared:1 - fuse.sshfs a: rw\n"
+        );
+        let mounts = NetworkMounts::of(&table).unwrap();
+        // The way to a local file system below leads through the network file system.
+        let remote = ["local/remote", "local/remote/over/x", "link", "link/x", "local/up", "a b/c"];
+        assert_eq!(remote.map(|path| mounts.has(&dir.join(path))), [true; 6]);
+        let local = ["", "local", "local/remotely", "loop/x", "a", "link2"];
+        assert_eq!(local.map(|path| mounts.has(&dir.join(path))), [false; 6]);
+        assert!(mounts.has(&dir.join("x/../local/remote/x")));
+        let hidden = format!("{table}25 22 0:33 / {root}/local/remote rw - tmpfs tmpfs rw\n");
+        assert!(!NetworkMounts::of(&hidden).unwrap().has(&dir.join("link/x")));
+        assert!(NetworkMounts::of("21 1 254:1 / / rw - ext4 /dev/vda rw\n").is_none());
     }
 
     /// A FUSE that forwards locks has none in the kernel; this file system is local.

@@ -194,7 +194,11 @@ impl Server {
                 let valid = request.u32();
                 request.skip(12);
                 let size = request.u64();
-                request.skip(44);
+                request.skip(16);
+                let seconds = request.u64();
+                request.skip(12);
+                let modified = (seconds, request.u32());
+                request.skip(4);
                 let mode = request.u32();
                 request.skip(4);
                 let owner = (request.u32(), request.u32());
@@ -208,6 +212,9 @@ impl Server {
                 }
                 if is_set(4) {
                     of_node.owner.1 = owner.1;
+                }
+                if is_set(1 << 5) {
+                    of_node.modified = modified;
                 }
                 if is_set(8) {
                     of_node.data.resize(usize::try_from(size).unwrap(), 0);
@@ -355,10 +362,12 @@ fn attributes(store: &mut Store, node: u64) -> Vec<u8> {
 fn attribute(store: &mut Store, number: u64) -> Vec<u8> {
     let node = store.node(number);
     let mut reply = Vec::new();
-    for number in [number, node.data.len() as u64, 1, 0, 0, 0] {
+    let (seconds, nanoseconds) = node.modified;
+    for number in [number, node.data.len() as u64, 1, 0, seconds, 0] {
         reply.extend(number.to_le_bytes());
     }
-    for number in [0, 0, 0, node.mode, node.links, node.owner.0, node.owner.1, 0, 4096, 0] {
+    for number in [0, nanoseconds, 0, node.mode, node.links, node.owner.0, node.owner.1, 0, 4096, 0]
+    {
         reply.extend(number.to_le_bytes());
     }
     reply

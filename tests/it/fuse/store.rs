@@ -9,6 +9,7 @@ use rustix::io::Errno;
 pub(super) struct Node {
     pub(super) mode: u32,
     pub(super) owner: (u32, u32),
+    pub(super) modified: (u64, u32),
     pub(super) links: u32,
     pub(super) data: Vec<u8>,
     pub(super) names: BTreeMap<String, u64>,

@@ -51,7 +51,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("error/contention.rs", &["holder", "record"]),
     ("error/hint.rs", &["sys"]),
     ("error/operation.rs", &[]),
-    ("holders.rs", &["error", "holder", "record"]),
+    ("holders.rs", &["error", "holder", "record", "wait"]),
     ("paths.rs", &["access", "error", "sys"]),
     ("file/mod.rs", &[]),
     ("file/durability.rs", &[]),
@@ -90,6 +90,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("wait/own_check.rs", &[]),
     ("wait/signal_loop.rs", &["error", "sys"]),
     ("wait/reactor.rs", &["fork_safe", "sorted_map", "sys"]),
+    (
+        "wait/remote.rs",
+        &["cancel", "error", "fork_safe", "options", "sorted_map", "sync", "sys", "trace"],
+    ),
     ("wait/queue.rs", &["error", "fork_safe", "sorted_map", "sync", "sys"]),
     ("wait/queued_waiter.rs", &["error", "trace"]),
     ("wait/take_over.rs", &["error"]),
@@ -111,7 +115,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("wait/tests.rs", &["error", "sys"]),
     ("wait/schedules.rs", &["sync"]),
     ("waiter_list.rs", &["file::ticket_queue", "holder", "record", "sys"]),
-    ("lock_request.rs", &["error", "file::lock_file", "options", "sys", "wait"]),
+    ("lock_request.rs", &["error", "file::lock_file", "holders", "options", "sys", "wait"]),
     (
         "line.rs",
         &[
@@ -131,11 +135,11 @@ const LAYERS: &[(&str, &[&str])] = &[
         "rwlock/gate.rs",
         &["error", "file::lock_file", "line", "lock_request", "sys", "trace", "wait"],
     ),
-    ("rwlock/guards.rs", &["error", "file::guard"]),
+    ("rwlock/guards.rs", &["error", "file::guard", "wait"]),
     ("semaphore/mod.rs", PRIMITIVE),
     (
         "semaphore/permit.rs",
-        &["access", "error", "file::fence", "options", "record", "sys", "trace"],
+        &["access", "error", "file::fence", "options", "record", "sys", "trace", "wait"],
     ),
     (
         "semaphore/acquire.rs",
@@ -157,7 +161,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("semaphore/waiters.rs", &["error", "fork_safe", "file::lock_file", "sys"]),
     (
         "semaphore/table.rs",
-        &["access", "error", "file::lock_file", "file::ticket_queue", "record", "sys"],
+        &["access", "error", "file::lock_file", "file::ticket_queue", "record", "sys", "wait"],
     ),
     ("semaphore/batch.rs", &["error", "file::lock_file"]),
     (
@@ -171,6 +175,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "paths",
             "record",
             "sys",
+            "wait",
         ],
     ),
     (
@@ -179,17 +184,27 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "barrier/participants.rs",
-        &["access", "error", "file::lock_file", "file::open", "fork_safe", "record", "sys"],
+        &["access", "error", "file::lock_file", "file::open", "fork_safe", "record", "sys", "wait"],
     ),
     ("barrier/state.rs", &["access", "error", "file::lock_file", "sys"]),
     ("barrier/status.rs", &["error"]),
     ("barrier/wait.rs", &["error", "trace", "wait"]),
     ("event/mod.rs", &["cancel", "error", "file::marker", "options", "paths", "wait"]),
-    ("event/announcement.rs", &["error", "file::marker"]),
+    ("event/announcement.rs", &["error", "file::marker", "wait"]),
     ("event/wait.rs", &["cancel", "error", "file::marker", "options", "wait"]),
     (
         "shared_file/mod.rs",
-        &["error", "file::data_file", "holder", "holders", "options", "paths", "rwlock", "sys"],
+        &[
+            "error",
+            "file::data_file",
+            "holder",
+            "holders",
+            "options",
+            "paths",
+            "rwlock",
+            "sys",
+            "wait",
+        ],
     ),
     ("shared_file/guards.rs", &["error", "file::data_file", "rwlock"]),
     (
@@ -220,7 +235,9 @@ const LAYERS: &[(&str, &[&str])] = &[
             "record",
             "rwlock",
             "semaphore",
+            "options",
             "sys",
+            "wait",
             "waiter_list",
         ],
     ),

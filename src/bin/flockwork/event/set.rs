@@ -27,7 +27,7 @@ Examples:
 )]
 pub(crate) struct EventSetArgs {
     /// The event
-    pub(super) path: PathBuf,
+    pub(crate) path: PathBuf,
 
     /// Store TEXT as the payload (- reads the payload from the standard input)
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
@@ -45,7 +45,7 @@ pub(crate) struct EventSetArgs {
         value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)),
         conflicts_with_all = ["new", "shell", "max_run", "command"]
     )]
-    pid: Option<u32>,
+    pub(crate) pid: Option<u32>,
 
     #[command(flatten)]
     create: CreateArgs,

@@ -29,7 +29,7 @@ Examples:
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct EventWaitArgs {
     #[command(flatten)]
-    pub(super) wait: WaitArgs,
+    pub(crate) wait: WaitArgs,
 
     /// Wait until the event is cleared instead
     #[arg(long)]
@@ -63,7 +63,7 @@ pub(crate) struct EventWaitArgs {
 
     /// The events
     #[arg(required = true, value_name = "PATH")]
-    pub(super) paths: Vec<PathBuf>,
+    pub(crate) paths: Vec<PathBuf>,
 
     /// Run this command after the wait. FLOCKWORK_PAYLOAD is the payload of the only event, or with
     /// --any of the event whose path is FLOCKWORK_EVENT

@@ -144,6 +144,7 @@ impl Signals {
         if let Some(failure) = ended() {
             return Err(failure);
         }
+        crate::front::has_waited();
         let spawned = job.spawn();
         let _ = self.set.thread_block();
         let pid = spawned.as_ref().ok().and_then(|child| i32::try_from(child.id()).ok());
@@ -368,6 +369,9 @@ impl Shared {
                 if let Some(number) = number.filter(|_| !has_received_it) {
                     let _ = rustix::process::kill_process(pid, number);
                 }
+                if ends(signal) {
+                    crate::front::has_forwarded(signal as i32);
+                }
             }
             CommandState::Ended => {}
         }
@@ -388,7 +392,7 @@ fn is_stopped_by_tstp(_status: &rustix::process::WaitIdStatus) -> bool {
 /// Handles signals for a verb that waits and runs no command: on a terminal, they erase the live
 /// line before their default action.
 pub(crate) fn end_wait_on_signals() -> Result<(), Failure> {
-    if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+    if std::io::IsTerminal::is_terminal(&std::io::stderr()) || crate::front::is_behind() {
         return Signals::install().map(drop);
     }
     end_on_signals()
@@ -399,6 +403,9 @@ pub(crate) fn end_wait_on_signals() -> Result<(), Failure> {
 /// code that a shell reports. Ignored signals stay ignored. A program that replaces this process
 /// does not inherit the handlers.
 pub(crate) fn end_on_signals() -> Result<(), Failure> {
+    if crate::front::is_behind() {
+        return Signals::install().map(drop);
+    }
     if std::process::id() != 1 {
         return Ok(());
     }
@@ -433,6 +440,7 @@ pub(crate) fn die_by_signal(exit: Exit) {
         signal => signal,
     };
     exit_as_first_process(signal);
+    crate::front::dies(signal);
     let _ = signal_hook::low_level::emulate_default_handler(signal);
 }
 
@@ -478,6 +486,7 @@ fn apply_default_action(signal: Signal, has_handlers: bool) {
     let _line = crate::live_line::erase();
     if signal != Signal::SIGTSTP {
         exit_as_first_process(signal as i32);
+        crate::front::dies(signal as i32);
     }
     if has_handlers {
         let _ = signal_hook::low_level::emulate_default_handler(signal as i32);

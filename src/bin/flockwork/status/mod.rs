@@ -61,7 +61,7 @@ pub(crate) struct StatusArgs {
     /// Lock files, semaphores, events or barriers. Without PATH and --id, everything that this user
     /// holds or waits for is shown (on Linux), and all semaphores of --id
     #[arg(value_name = "PATH")]
-    paths: Vec<PathBuf>,
+    pub(crate) paths: Vec<PathBuf>,
 
     /// The semaphore NAME of this user
     #[arg(long, value_name = "NAME")]

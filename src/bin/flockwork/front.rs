@@ -1,0 +1,282 @@
+//! A process in front of this one, if a path is on a network file system whose server may not
+//! respond. A process that waits for such a server may not be able to end, not even by SIGKILL
+//! (Linux's `fs/fuse/dev.c`, `request_wait_answer`). So the front examines no path. It starts the
+//! same command line again, forwards signals to it, and ends in its place.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::time::{Duration, Instant};
+
+use flockwork::_command::leads_to_network;
+use nix::sys::signal::{SigSet, SigmaskHow};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::args::{Cli, Verb};
+use crate::event::EventVerb;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::job::Job;
+use crate::progress::seconds;
+use crate::signals::Signals;
+use crate::wait_args::{Limit, WaitArgs};
+
+/// The variable with the descriptor of the pipe to the front and the front's process number.
+const BEHIND: &str = "FLOCKWORK_BEHIND";
+/// How long after its deadline a wait may take to return from the library.
+const GRACE: Duration = Duration::from_millis(300);
+/// How long `-n` may take.
+const NOW: Duration = Duration::from_secs(1);
+/// How long the process behind may take to end after it has said that it ends.
+const END_AFTER: Duration = Duration::from_millis(50);
+/// How long it may take to say so after a signal.
+const SIGNAL_AFTER: Duration = Duration::from_millis(1500);
+
+/// The pipe to the front, in the process behind it.
+static PIPE: OnceLock<File> = OnceLock::new();
+/// Whether the command line waits, without the option -n.
+static WAITS: AtomicBool = AtomicBool::new(false);
+/// Whether the wait is over.
+static HAS_WAITED: AtomicBool = AtomicBool::new(false);
+/// In the front, the process behind it.
+static PROCESS_BEHIND: OnceLock<Pid> = OnceLock::new();
+/// The signal by which the process behind has ended, or zero.
+static ENDED_BY: AtomicI32 = AtomicI32::new(0);
+
+/// A message to the front: its kind, and the exit code or the number of the signal.
+type Message = [u8; 5];
+const WAITED: u8 = b'w';
+const EXITS: u8 = b'x';
+const DIES: u8 = b'd';
+
+/// Runs the command line in a process behind this one, if a path needs that. `None`: this process
+/// is to run it.
+pub(crate) fn run(cli: &Cli, words: &[OsString]) -> Option<Outcome> {
+    let (paths, wait) = paths_and_wait(cli)?;
+    let first = paths.iter().find(|path| leads_to_network(path))?;
+    if be_behind() {
+        if let Some(wait) = wait {
+            end_at_deadline(*wait, first);
+        }
+        return None;
+    }
+    let (program, front) = (std::env::current_exe().ok()?, std::process::id());
+    let (reading, writing) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).ok()?;
+    let front = format!("{}:{front}", writing.as_raw_fd());
+    let command = [program.into_os_string()].into_iter().chain(words[1..].iter().cloned());
+    let command: Vec<_> = command.collect();
+    let job = Job::new(&command).ok()?.with_environment(BEHIND, front);
+    Some(run_behind(&job, reading, writing))
+}
+
+/// The paths that a command line names, and how long it waits. `None` for a command line that
+/// replaces this process or leaves one in the background.
+fn paths_and_wait(cli: &Cli) -> Option<(Vec<PathBuf>, Option<&WaitArgs>)> {
+    let one = |words: &[OsString]| words.first().map(PathBuf::from).into_iter().collect();
+    Some(match &cli.verb {
+        Verb::Lock(arguments) if !arguments.no_fork => {
+            let end = arguments.words.iter().position(|word| word == "--").unwrap_or(1);
+            let paths = arguments.words.iter().take(end.max(1)).map(PathBuf::from).collect();
+            (paths, Some(&arguments.wait))
+        }
+        Verb::Sem(arguments) if !arguments.bg && arguments.id.is_none() => {
+            (one(&arguments.words), Some(&arguments.wait))
+        }
+        Verb::Once(arguments) => (one(&arguments.words), Some(&arguments.wait)),
+        Verb::Event(event) => match &event.verb {
+            EventVerb::Wait(arguments) => (arguments.paths.clone(), Some(&arguments.wait)),
+            EventVerb::Clear { paths } => (paths.clone(), None),
+            EventVerb::Status { path } => (vec![path.clone()], None),
+            EventVerb::Set(arguments) if arguments.pid.is_none() => {
+                (vec![arguments.path.clone()], None)
+            }
+            EventVerb::Set(_) => return None,
+        },
+        Verb::Status(arguments) => (arguments.paths.clone(), None),
+        _ => return None,
+    })
+}
+
+// --------------------------------------------------------------------------- the process behind it
+
+/// Whether this process is behind a front, with which it then ends. A variable that a job has
+/// inherited names another process than its parent.
+fn be_behind() -> bool {
+    let Some(value) = std::env::var_os(BEHIND) else { return false };
+    let parse = || {
+        let (descriptor, front) = value.to_str()?.split_once(':')?;
+        Some((descriptor.parse::<i32>().ok()?, front.parse::<i32>().ok()?))
+    };
+    let parent = rustix::process::getppid().map_or(0, |parent| parent.as_raw_nonzero().get());
+    let Some((descriptor, _)) = parse().filter(|(_, front)| *front == parent) else {
+        return false;
+    };
+    // The new descriptor is not inherited by the command.
+    let pipe = File::options().write(true).open(format!("/proc/self/fd/{descriptor}"));
+    let _ = nix::unistd::close(descriptor);
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    pipe.is_ok_and(|pipe| PIPE.set(pipe).is_ok())
+}
+
+/// Whether this process is behind a front.
+pub(crate) fn is_behind() -> bool {
+    PIPE.get().is_some()
+}
+
+/// The time that the library gives the server, if this process has a front. A wait that has a
+/// deadline ends then.
+pub(crate) fn server_timeout() -> Option<Duration> {
+    (is_behind() && WAITS.load(Ordering::SeqCst)).then_some(Duration::MAX)
+}
+
+/// Starts a thread that ends this process when the wait should have ended, although the main thread
+/// waits for the server.
+fn end_at_deadline(wait: WaitArgs, path: &Path) {
+    let start = Instant::now();
+    let limit = wait.limit();
+    WAITS.store(!matches!(limit, Limit::Now), Ordering::SeqCst);
+    let deadline = match limit {
+        Limit::Now => start + NOW,
+        Limit::At(deadline) => deadline,
+        Limit::Never => return,
+    };
+    let path = path.display().to_string();
+    let end = move || {
+        std::thread::sleep((deadline + GRACE).saturating_duration_since(Instant::now()));
+        if HAS_WAITED.load(Ordering::SeqCst) {
+            return;
+        }
+        if std::io::stderr().is_terminal() {
+            let _ = std::io::stderr().write_all(b"\r\x1b[K"); // the live line
+        }
+        let waited = seconds(start.elapsed());
+        let text = format!(
+            "timed out after {waited} s waiting for `{path}`: the server of its file system did \
+             not respond"
+        );
+        let failure = Failure::new(Exit::NotInTime, text);
+        let code = wait.adjust(failure.hint("check the network and the file server")).report();
+        exits(code.code());
+        std::process::exit(code.code())
+    };
+    // The thread that receives signals is started later, and the other threads block them.
+    let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
+    let _ = std::thread::Builder::new().name("flockwork-deadline".into()).spawn(end);
+    if let Ok(mask) = mask {
+        let _ = mask.thread_set_mask();
+    }
+}
+
+fn report(kind: u8, number: i32) {
+    if let Some(mut pipe) = PIPE.get() {
+        let [a, b, c, d] = number.to_le_bytes();
+        let _ = pipe.write_all(&[kind, a, b, c, d]);
+    }
+}
+
+/// Reports to the front that the wait is over.
+pub(crate) fn has_waited() {
+    HAS_WAITED.store(true, Ordering::SeqCst);
+    report(WAITED, 0);
+}
+
+/// Reports to the front that this process exits.
+pub(crate) fn exits(code: i32) {
+    close_output();
+    report(EXITS, code);
+}
+
+/// Reports to the front that this process dies by a signal.
+pub(crate) fn dies(signal: i32) {
+    close_output();
+    report(DIES, signal);
+}
+
+/// Another process may read until the output ends, and this one may not be able to end.
+fn close_output() {
+    if is_behind() {
+        if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
+            let _ = rustix::stdio::dup2_stdin(&null);
+            let _ = rustix::stdio::dup2_stdout(&null);
+            let _ = rustix::stdio::dup2_stderr(&null);
+        }
+    }
+}
+
+// --------------------------------------------------------------------------------------- the front
+
+fn run_behind(job: &Job, reading: OwnedFd, writing: OwnedFd) -> Outcome {
+    let failed = |error: std::io::Error| {
+        Failure::new(Exit::System, format!("could not watch the wait: {error}"))
+    };
+    let signals = Signals::install()?;
+    // This process starts nothing else that could inherit the descriptor.
+    let inherited = rustix::io::fcntl_setfd(&writing, rustix::io::FdFlags::empty());
+    inherited.map_err(|error| failed(error.into()))?;
+    let child = signals.start(job)?;
+    drop(writing);
+    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        let _ = PROCESS_BEHIND.set(pid);
+    }
+    let watch = move || watch(reading.into());
+    let started = std::thread::Builder::new().name("flockwork-front".into()).spawn(watch);
+    started.map_err(failed)?;
+    let exit = signals.finish(child)?;
+    die(ENDED_BY.load(Ordering::SeqCst));
+    Ok(exit)
+}
+
+/// Ends this process if the one behind it says that it ends, and cannot.
+fn watch(mut pipe: File) {
+    let mut message = Message::default();
+    // The pipe ends with the process behind.
+    while pipe.read_exact(&mut message).is_ok() {
+        let [kind, number @ ..] = message;
+        let number = i32::from_le_bytes(number);
+        match kind {
+            WAITED => HAS_WAITED.store(true, Ordering::SeqCst),
+            EXITS => {
+                std::thread::sleep(END_AFTER);
+                kill_process_behind();
+                std::process::exit(number);
+            }
+            _ => {
+                ENDED_BY.store(number, Ordering::SeqCst);
+                std::thread::sleep(END_AFTER);
+                kill_process_behind();
+                die(number);
+            }
+        }
+    }
+}
+
+/// Called when a signal was forwarded. The process behind may be unable to handle it.
+pub(crate) fn has_forwarded(signal: i32) {
+    if PROCESS_BEHIND.get().is_none() || HAS_WAITED.load(Ordering::SeqCst) {
+        return;
+    }
+    let end = move || {
+        std::thread::sleep(SIGNAL_AFTER);
+        if !HAS_WAITED.load(Ordering::SeqCst) {
+            kill_process_behind();
+            die(signal);
+        }
+    };
+    let _ = std::thread::Builder::new().name("flockwork-end".into()).spawn(end);
+}
+
+fn kill_process_behind() {
+    if let Some(pid) = PROCESS_BEHIND.get() {
+        let _ = kill_process(*pid, Signal::KILL);
+    }
+}
+
+fn die(signal: i32) {
+    if signal != 0 {
+        let _ = signal_hook::low_level::emulate_default_handler(signal);
+        std::process::exit(128 + signal);
+    }
+}

@@ -1,0 +1,627 @@
+//! Calls that need the server of a network file system, which may not respond: a helper thread
+//! makes the call, and the caller waits for the result until its own limit (rules W6 to W9).
+
+#![expect(clippy::disallowed_methods, reason = "starts the helpers, and waits for shared values")]
+
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use super::deadline::{Deadline, Limit};
+use super::hooks::{WaitHooks, check_cancelled, must_return};
+use super::{Acquire, Outcome, Waiter, wait_here, wake};
+use crate::cancel::{Cancel, Cancels};
+use crate::error::{Error, Obstacle, Result};
+use crate::fork_safe::{ForkSafe, MutexGuard};
+use crate::options::Options;
+use crate::sorted_map::SortedMap;
+use crate::sync::{self, Mutex};
+use crate::sys::{self, NetworkMounts, Origin};
+use crate::trace::PollReason;
+
+/// How long after a wait's own deadline its result may arrive: the last try of a wait asks the
+/// server.
+const GRACE: Duration = Duration::from_millis(250);
+/// How long a cancelled wait may take to release what it has, so that the caller finds it free.
+const SETTLE: Duration = Duration::from_millis(50);
+/// How long a release waits at most that has no other limit.
+const MAX_RELEASE: Duration = Duration::from_secs(10);
+/// The number of helpers that no caller waits for any more, and of helpers that futures have.
+const MAX_ABANDONED: usize = 64;
+const MAX_FUTURES: usize = 64;
+const KEEPALIVE: Duration = Duration::from_secs(1);
+const STACK: usize = 512 * 1024;
+
+/// The server of the network file system that a handle's path is on.
+#[derive(Debug, Clone)]
+pub(crate) struct Server {
+    path: Arc<Path>,
+    timeout: Duration,
+}
+
+impl Server {
+    /// `None` if the path is on a local file system: neither the mount table nor the handle, once
+    /// it was opened, shows a network file system.
+    pub(crate) fn of(options: &Options, path: &Arc<Path>, is_network: bool) -> Option<Self> {
+        let is_remote = is_network || leads_to_network(path);
+        is_remote.then(|| Self { path: Arc::clone(path), timeout: options.server_timeout })
+    }
+
+    /// The same server, which is given less time.
+    pub(crate) fn within(&self, most: Duration) -> Self {
+        Self { path: Arc::clone(&self.path), timeout: self.timeout.min(most) }
+    }
+
+    /// Makes a call that has no deadline of its own.
+    pub(crate) fn ask<T: Send + 'static>(
+        &self,
+        call: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.call(call, Kind::Question, None)
+    }
+
+    /// Makes a call that is completed later if the server does not respond in time.
+    pub(crate) fn finish<T: Send + 'static>(
+        &self,
+        call: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.call(call, Kind::Release, None)
+    }
+
+    fn call<T: Send + 'static>(
+        &self,
+        call: impl FnOnce() -> Result<T> + Send + 'static,
+        kind: Kind,
+        hooks: Option<&WaitHooks>,
+    ) -> Result<T> {
+        if is_helper() {
+            return call();
+        }
+        check_cancelled(hooks)?;
+        let mut call = RemoteCall::start(self, kind, None, call);
+        let start = Deadline::after(Duration::ZERO).start();
+        loop {
+            let progress = call.shared.progress();
+            let deadline = match kind {
+                // A drop cannot be cancelled.
+                Kind::Release => Deadline::after(self.timeout.min(MAX_RELEASE)),
+                Kind::Question => Deadline::after(self.timeout),
+            };
+            match wait_here(Borrowed(&mut call), deadline, hooks)? {
+                Outcome::Held(result) => return Ok(result),
+                Outcome::TimedOut(_) if call.shared.progress() != progress => {}
+                Outcome::TimedOut(_) => {
+                    let waited = super::deadline::now().saturating_duration_since(start);
+                    return Err(self.not_responding(waited, kind));
+                }
+            }
+        }
+    }
+
+    /// Waits, with a deadline or a callback or a token. `wait` gets the limit and the hooks of the
+    /// wait that the helper makes. A wait without any of these stays in this thread.
+    pub(crate) fn wait<T: Send + 'static>(
+        &self,
+        limit: Limit,
+        hooks: Option<&WaitHooks>,
+        wait: impl FnOnce(Limit, Option<&WaitHooks>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let deadline = limit.deadline();
+        if is_helper() || (deadline.is_never() && !must_return(hooks)) {
+            return wait(limit, hooks);
+        }
+        check_cancelled(hooks)?;
+        let mut call = self.start_wait(Limit::By(deadline), wait);
+        let outcome = wait_here(Borrowed(&mut call), deadline.later(GRACE), hooks);
+        match outcome {
+            Ok(Outcome::Held(held)) => Ok(held),
+            Ok(Outcome::TimedOut(waited)) => Err(self.not_responding(waited, Kind::Question)),
+            Err(error) => {
+                if error.is_cancelled() {
+                    call.token.cancel();
+                    let settled = Deadline::after(SETTLE);
+                    drop(wait_here(Borrowed(&mut call), settled, None));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The same as a future, which does not block its executor. `None` if too many futures wait in
+    /// this way: the caller then polls in its executor's thread.
+    pub(crate) fn future<T: Send + 'static>(
+        &self,
+        hooks: Option<&WaitHooks>,
+        wait: impl FnOnce(Limit, Option<&WaitHooks>) -> Result<T> + Send + 'static,
+    ) -> Option<Acquire<RemoteCall<T>>> {
+        if is_helper() {
+            return None;
+        }
+        let place = FuturePlace::take()?;
+        let call = self.start_wait(Limit::Never, move |limit, hooks| {
+            let _place = place;
+            wait(limit, hooks)
+        });
+        Some(Acquire::new(call, hooks.cloned()))
+    }
+
+    fn start_wait<T: Send + 'static>(
+        &self,
+        limit: Limit,
+        wait: impl FnOnce(Limit, Option<&WaitHooks>) -> Result<T> + Send + 'static,
+    ) -> RemoteCall<T> {
+        let token = Cancel::new();
+        let mut cancels = Cancels::default();
+        cancels.add(&token);
+        let hooks = WaitHooks { path: Arc::clone(&self.path), callback: None, cancels };
+        RemoteCall::start(self, Kind::Question, Some(token), move || wait(limit, Some(&hooks)))
+    }
+
+    fn not_responding(&self, waited: Duration, kind: Kind) -> Error {
+        let obstacle = match kind {
+            Kind::Question => Obstacle::NotResponding,
+            Kind::Release => Obstacle::NotReleased,
+        };
+        Error::timed_out_for(&self.path, waited, obstacle, 0)
+    }
+}
+
+/// Opens something at `path`. Before the mount table was read nothing touches the path: if it is on
+/// a network file system, a helper does.
+pub(crate) fn open<T: Send + 'static>(
+    options: &Options,
+    path: &Path,
+    open: impl FnOnce(&Options, &Path) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    if is_helper() || !leads_to_network(path) {
+        return open(options, path);
+    }
+    let path: Arc<Path> = path.into();
+    let server = Server { path: Arc::clone(&path), timeout: options.server_timeout };
+    let whole = options.whole.as_ref().unwrap_or(&path);
+    let hooks = WaitHooks::new(Arc::clone(whole), None, options.cancels.clone());
+    let options = options.clone();
+    server.call(move || open(&options, &path), Kind::Question, hooks.as_ref())
+}
+
+/// The mounts of network file systems, and when they were read.
+struct Mounts {
+    read_at: Option<u64>,
+    mounts: Option<Arc<NetworkMounts>>,
+}
+
+impl Mounts {
+    const NONE: Self = Self { read_at: None, mounts: None };
+}
+
+/// Reading the mount table takes longer than opening a file, so it is read at most once a second.
+static MOUNTS: ForkSafe<Mounts> = ForkSafe::new(Mounts::NONE, |()| Mounts::NONE);
+const MOUNTS_VALID: u64 = 1000;
+
+/// Whether the path is on a network file system, found out without asking its server.
+pub(crate) fn leads_to_network(path: &Path) -> bool {
+    let now = sys::coarse_milliseconds();
+    let mut known = MOUNTS.lock();
+    let is_new = |read_at: u64| now.saturating_sub(read_at) < MOUNTS_VALID;
+    if !known.read_at.is_some_and(is_new) {
+        known.mounts = NetworkMounts::read().map(Arc::new);
+        known.read_at = Some(now);
+    }
+    let mounts = known.mounts.clone();
+    drop(known);
+    mounts.is_some_and(|mounts| mounts.has(path))
+}
+
+/// Notes that the server has responded to a part of a call, so that the time for the next part
+/// begins.
+pub(crate) fn note_progress() {
+    PROGRESS.with_borrow(|progress| {
+        if let Some(progress) = progress {
+            progress.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+}
+
+/// Decides about a call whose caller has given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// It is not begun, and its result is dropped.
+    Question,
+    /// It is made all the same.
+    Release,
+}
+
+// ------------------------------------------------------------------------------------------- calls
+
+/// A call that a helper makes. Dropping it gives up.
+pub(crate) struct RemoteCall<T: Send + 'static> {
+    shared: Arc<Shared<T>>,
+    /// Ends the wait that the helper makes.
+    token: Cancel,
+    kind: Kind,
+    number: u64,
+    origin: Origin,
+    path: Arc<Path>,
+}
+
+struct Shared<T> {
+    slot: Mutex<Slot<T>>,
+    progress: Arc<AtomicUsize>,
+}
+
+struct Slot<T> {
+    state: State<T>,
+    waker: Option<Waker>,
+}
+
+enum State<T> {
+    Running,
+    Done(std::thread::Result<Result<T>>),
+    /// The result was taken.
+    Taken,
+    /// The caller has given up. The helper drops the result.
+    Abandoned,
+}
+
+impl<T> Shared<T> {
+    fn slot(&self) -> sync::MutexGuard<'_, Slot<T>> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn progress(&self) -> usize {
+        self.progress.load(Ordering::Relaxed)
+    }
+
+    /// Makes the call, in the helper.
+    fn run(&self, kind: Kind, call: impl FnOnce() -> Result<T>) {
+        let is_abandoned = matches!(self.slot().state, State::Abandoned);
+        if !is_abandoned || kind == Kind::Release {
+            PROGRESS.set(Some(Arc::clone(&self.progress)));
+            let result = catch_unwind(AssertUnwindSafe(call));
+            PROGRESS.set(None);
+            let mut slot = self.slot();
+            if matches!(slot.state, State::Running) {
+                slot.state = State::Done(result);
+                let waker = slot.waker.take();
+                drop(slot);
+                if let Some(waker) = waker {
+                    wake(waker);
+                }
+                return;
+            }
+            drop(slot);
+            // Dropping what was acquired after all releases it. It may take as long as the call.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(result)));
+        } else {
+            drop(call);
+        }
+        let mut helpers = HELPERS.lock();
+        helpers.abandoned = helpers.abandoned.saturating_sub(1);
+    }
+}
+
+impl<T: Send + 'static> RemoteCall<T> {
+    fn start(
+        server: &Server,
+        kind: Kind,
+        token: Option<Cancel>,
+        call: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Self {
+        let slot = Mutex::new(Slot { state: State::Running, waker: None });
+        let shared = Arc::new(Shared { slot, progress: Arc::default() });
+        let helped = Arc::clone(&shared);
+        let number = start(Box::new(move || helped.run(kind, call)));
+        let (origin, path) = (Origin::here(), Arc::clone(&server.path));
+        Self { shared, token: token.unwrap_or_default(), kind, number, origin, path }
+    }
+
+    fn take(slot: &mut Slot<T>) -> Option<std::thread::Result<Result<T>>> {
+        match std::mem::replace(&mut slot.state, State::Taken) {
+            State::Done(result) => Some(result),
+            other => {
+                slot.state = other;
+                None
+            }
+        }
+    }
+}
+
+impl<T: Send + 'static> Waiter for RemoteCall<T> {
+    type Held = T;
+
+    fn poll(&mut self, waker: &Waker) -> Poll<Result<T>> {
+        if !self.origin.is_here() {
+            // A forked copy has no helper.
+            return Poll::Ready(Err(Error::cancelled(&self.path, Duration::ZERO)));
+        }
+        let mut slot = self.shared.slot();
+        let Some(result) = Self::take(&mut slot) else {
+            let replaced = slot.waker.replace(waker.clone());
+            drop(slot);
+            drop(replaced);
+            return Poll::Pending;
+        };
+        drop(slot);
+        Poll::Ready(result.unwrap_or_else(|panic| resume_unwind(panic)))
+    }
+
+    fn next_tick(&self) -> Option<Instant> {
+        None
+    }
+
+    fn polls_because(&self) -> Option<PollReason> {
+        None
+    }
+
+    fn last_chance(&mut self) -> Result<Option<T>> {
+        let result = Self::take(&mut self.shared.slot());
+        result.map(|result| result.unwrap_or_else(|panic| resume_unwind(panic))).transpose()
+    }
+}
+
+impl<T: Send + 'static> Drop for RemoteCall<T> {
+    fn drop(&mut self) {
+        if !self.origin.is_here() {
+            return;
+        }
+        let mut slot = self.shared.slot();
+        match std::mem::replace(&mut slot.state, State::Taken) {
+            State::Running => slot.state = State::Abandoned,
+            other => {
+                drop(slot);
+                drop(other); // a result that was not taken, which is released here
+                return;
+            }
+        }
+        let waker = slot.waker.take();
+        // The helper finds the call abandoned only after this, so the number is never too low.
+        let mut helpers = HELPERS.lock();
+        let job =
+            if self.kind == Kind::Question { helpers.jobs.remove(&self.number) } else { None };
+        if job.is_none() {
+            helpers.abandoned += 1;
+        }
+        drop(helpers);
+        drop(slot);
+        drop((job, waker));
+        self.token.cancel();
+    }
+}
+
+/// A call that its caller keeps after the wait.
+struct Borrowed<'a, T: Send + 'static>(&'a mut RemoteCall<T>);
+
+impl<T: Send + 'static> Waiter for Borrowed<'_, T> {
+    type Held = T;
+
+    fn poll(&mut self, waker: &Waker) -> Poll<Result<T>> {
+        self.0.poll(waker)
+    }
+
+    fn next_tick(&self) -> Option<Instant> {
+        self.0.next_tick()
+    }
+
+    fn polls_because(&self) -> Option<PollReason> {
+        self.0.polls_because()
+    }
+
+    fn last_chance(&mut self) -> Result<Option<T>> {
+        self.0.last_chance()
+    }
+}
+
+// ----------------------------------------------------------------------------------------- helpers
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The helper threads of this process.
+struct Helpers {
+    /// Those that wait for a job.
+    idle: usize,
+    /// Those that make a call whose caller has given up.
+    abandoned: usize,
+    futures: usize,
+    latest: u64,
+    /// The calls that no helper has begun.
+    jobs: SortedMap<u64, Job>,
+}
+
+impl Helpers {
+    const NONE: Self =
+        Self { idle: 0, abandoned: 0, futures: 0, latest: 0, jobs: SortedMap::new() };
+
+    fn next_job(&mut self) -> Option<Job> {
+        let first = self.jobs.iter().next().map(|(number, _)| *number)?;
+        self.jobs.remove(&first)
+    }
+}
+
+static HELPERS: ForkSafe<Helpers> = ForkSafe::new(Helpers::NONE, |()| Helpers::NONE);
+
+thread_local! {
+    static IS_HELPER: Cell<bool> = const { Cell::new(false) };
+    /// The progress of the call that this helper makes.
+    static PROGRESS: RefCell<Option<Arc<AtomicUsize>>> = const { RefCell::new(None) };
+}
+
+/// Whether this thread is a helper. What it calls stays in this thread.
+fn is_helper() -> bool {
+    IS_HELPER.get()
+}
+
+/// Lets a helper run the job. If no helper can be started, this thread runs it.
+fn start(job: Job) -> u64 {
+    let mut helpers = HELPERS.lock();
+    helpers.latest += 1;
+    let number = helpers.latest;
+    helpers.jobs.insert(number, job);
+    if helpers.idle >= helpers.jobs.len() {
+        drop(helpers);
+        HELPERS.notify();
+    } else if helpers.abandoned < MAX_ABANDONED
+        && sync::start("flockwork-remote", STACK, run_jobs).is_err()
+    {
+        let job = helpers.jobs.remove(&number);
+        drop(helpers);
+        if let Some(job) = job {
+            job();
+        }
+    }
+    // Otherwise the first helper that is free takes the job.
+    number
+}
+
+fn run_jobs() {
+    IS_HELPER.set(true);
+    let mut helpers: MutexGuard<'_, Helpers> = HELPERS.lock();
+    loop {
+        if let Some(job) = helpers.next_job() {
+            drop(helpers);
+            job();
+            helpers = HELPERS.lock();
+            continue;
+        }
+        helpers.idle += 1;
+        let (woken, timed_out) = HELPERS.wait(helpers, KEEPALIVE);
+        helpers = woken;
+        helpers.idle = helpers.idle.saturating_sub(1);
+        if timed_out && helpers.jobs.is_empty() {
+            return;
+        }
+    }
+}
+
+/// One of the helpers that futures may have.
+struct FuturePlace;
+
+impl FuturePlace {
+    fn take() -> Option<Self> {
+        let mut helpers = HELPERS.lock();
+        let is_free = helpers.futures + helpers.abandoned < MAX_FUTURES;
+        helpers.futures += usize::from(is_free);
+        is_free.then_some(Self)
+    }
+}
+
+impl Drop for FuturePlace {
+    fn drop(&mut self) {
+        let mut helpers = HELPERS.lock();
+        helpers.futures = helpers.futures.saturating_sub(1);
+    }
+}
+
+// ------------------------------------------------------------------------------------------ values
+
+/// A guard or another value whose calls need the server, if it is on a network file system. On a
+/// local one it is the value itself.
+pub(crate) struct Kept<T: Send + Sync + 'static>(Place<T>);
+
+enum Place<T> {
+    Local(T),
+    /// Calls that were given up share the value with the guard.
+    Remote(Arc<T>, Server),
+    /// Taken out.
+    Nowhere,
+}
+
+const HERE: &str = "only a call that consumes `self` takes the value out";
+
+impl<T: Send + Sync + 'static> Kept<T> {
+    pub(crate) fn new(value: T, server: Option<&Server>) -> Self {
+        Self(match server {
+            None => Place::Local(value),
+            Some(server) => Place::Remote(Arc::new(value), server.clone()),
+        })
+    }
+
+    /// The value, for what needs no server.
+    pub(crate) fn get(&self) -> &T {
+        match &self.0 {
+            Place::Local(value) => value,
+            Place::Remote(value, _) => value,
+            Place::Nowhere => unreachable!("{HERE}"),
+        }
+    }
+
+    pub(crate) fn ask<R: Send + 'static>(
+        &self,
+        call: impl FnOnce(&T) -> Result<R> + Send + 'static,
+    ) -> Result<R> {
+        match &self.0 {
+            Place::Local(value) => call(value),
+            Place::Remote(value, server) => {
+                let value = Arc::clone(value);
+                server.ask(move || call(&value))
+            }
+            Place::Nowhere => unreachable!("{HERE}"),
+        }
+    }
+
+    /// Takes the value out for a call that consumes it. It is made in any case, if need be later.
+    pub(crate) fn finish<R: Send + 'static>(
+        mut self,
+        call: impl FnOnce(T) -> Result<R> + Send + 'static,
+    ) -> Result<R> {
+        match std::mem::replace(&mut self.0, Place::Nowhere) {
+            Place::Local(value) => call(value),
+            Place::Remote(value, server) => server.finish(move || call(alone(value))),
+            Place::Nowhere => unreachable!("{HERE}"),
+        }
+    }
+
+    /// Changes the value, in this thread. `None` while a call that was given up has it.
+    pub(crate) fn change(&mut self) -> Option<&mut T> {
+        match &mut self.0 {
+            Place::Local(value) => Some(value),
+            Place::Remote(value, _) => Arc::get_mut(value),
+            Place::Nowhere => unreachable!("{HERE}"),
+        }
+    }
+
+    /// Takes the value out, or returns `self` while a call that was given up has it.
+    pub(crate) fn take_now(mut self) -> std::result::Result<T, Self> {
+        match std::mem::replace(&mut self.0, Place::Nowhere) {
+            Place::Local(value) => Ok(value),
+            Place::Remote(value, server) => Arc::try_unwrap(value).map_err(|shared| {
+                self.0 = Place::Remote(shared, server);
+                self
+            }),
+            Place::Nowhere => unreachable!("{HERE}"),
+        }
+    }
+
+    pub(crate) fn server(&self) -> Option<&Server> {
+        match &self.0 {
+            Place::Remote(_, server) => Some(server),
+            _ => None,
+        }
+    }
+}
+
+/// Waits until the calls that were given up have ended, in a helper.
+fn alone<T>(mut value: Arc<T>) -> T {
+    loop {
+        match Arc::try_unwrap(value) {
+            Ok(value) => return value,
+            Err(shared) => value = shared,
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+impl<T: Send + Sync + 'static> Drop for Kept<T> {
+    /// Waits at most for the bound. The helper completes the release.
+    fn drop(&mut self) {
+        if let Place::Remote(value, server) = std::mem::replace(&mut self.0, Place::Nowhere) {
+            let _ = server.finish(move || {
+                drop(alone(value));
+                Ok(())
+            });
+        }
+    }
+}

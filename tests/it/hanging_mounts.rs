@@ -1,0 +1,457 @@
+//! Calls on a network file system whose server does not respond keep their limits, and what they
+//! gave up leaves nothing held.
+
+use std::time::{Duration, Instant};
+
+use flockwork::{
+    Barrier, Cancel, Error, Event, Lock, Once, Options, RwLock, Semaphore, SharedFile, inspect,
+};
+
+use crate::fuse::Mount;
+use crate::support::{alone, eventually, threads};
+
+const SERVER_TIMEOUT: Duration = Duration::from_millis(200);
+const TIMEOUT: Duration = Duration::from_millis(100);
+/// A busy machine runs a thread late. A call that waits for the server would never return.
+const SLACK: Duration = Duration::from_secs(20);
+
+type Call<'a> = (&'a str, Duration, Box<dyn FnOnce() -> Result<(), Error> + 'a>);
+
+fn call<'a, T>(
+    name: &'a str,
+    limit: Duration,
+    call: impl FnOnce() -> Result<T, Error> + 'a,
+) -> Call<'a> {
+    (name, limit, Box::new(move || call().map(drop)))
+}
+
+/// Runs the calls. Each of them must time out within its limit.
+#[track_caller]
+fn expect_time_outs(calls: Vec<Call<'_>>) {
+    for (name, limit, call) in calls {
+        let start = Instant::now();
+        let result = call();
+        let elapsed = start.elapsed();
+        println!("{name}: {} ms late", elapsed.saturating_sub(limit).as_millis());
+        let error = result.expect_err(name);
+        assert!(error.is_timed_out(), "{name}: {error}");
+        assert!(error.to_string().contains("did not respond"), "{name}: {error}");
+        assert!(elapsed < limit + SLACK, "{name}: {elapsed:?}");
+    }
+}
+
+fn options() -> Options {
+    Options::new().server_timeout(SERVER_TIMEOUT)
+}
+
+#[test]
+fn locks_on_a_hanging_mount_keep_their_limits() {
+    limit!();
+    alone("hanging_mounts::locks_on_a_hanging_mount_keep_their_limits", || {
+        let Some(mut mount) = Mount::start() else { return };
+        let (path, both) = (mount.at("a.lock"), mount.at("b.lock"));
+        let lock = options().open_lock(&path).unwrap();
+        let rwlock = options().open_rwlock(&both).unwrap();
+        let held = options().label("held").open_lock(mount.at("held.lock")).unwrap();
+        let (guard, dropped) = (held.lock().unwrap(), lock.lock().unwrap());
+        let (writing, reading) = {
+            let open = |name| options().open_rwlock(mount.at(name)).unwrap();
+            (open("w.lock").write().unwrap(), open("r.lock").read().unwrap())
+        };
+        mount.hang();
+        let calls = vec![
+            call("Lock::try_lock", SERVER_TIMEOUT, || lock.try_lock()),
+            call("Lock::lock_timeout", TIMEOUT, || lock.lock_timeout(TIMEOUT)),
+            call("Lock::lock_timeout zero", Duration::ZERO, || lock.lock_timeout(Duration::ZERO)),
+            call("Lock::lock_deadline", TIMEOUT, || lock.lock_deadline(Instant::now() + TIMEOUT)),
+            call("Lock::holders", SERVER_TIMEOUT, || lock.holders()),
+            call("Options::open_lock", SERVER_TIMEOUT, || options().open_lock(mount.at("new"))),
+            call("RwLock::try_read", SERVER_TIMEOUT, || rwlock.try_read()),
+            call("RwLock::try_write", SERVER_TIMEOUT, || rwlock.try_write()),
+            call("RwLock::read_timeout", TIMEOUT, || rwlock.read_timeout(TIMEOUT)),
+            call("RwLock::write_timeout", TIMEOUT, || rwlock.write_timeout(TIMEOUT)),
+            call("RwLock::holders", SERVER_TIMEOUT, || rwlock.holders()),
+            call("Options::open_rwlock", SERVER_TIMEOUT, || options().open_rwlock(mount.at("new"))),
+            call("LockGuard::still_held", SERVER_TIMEOUT, || guard.still_held()),
+            call("LockGuard::fencing_token", SERVER_TIMEOUT, || guard.fencing_token()),
+            call("RwLockReadGuard::still_held", SERVER_TIMEOUT, || reading.still_held()),
+            call("inspect", Duration::from_secs(1), || inspect(&path)),
+        ];
+        expect_time_outs(calls);
+        let calls = vec![
+            call("LockGuard::unlock", SERVER_TIMEOUT, || guard.unlock()),
+            call("RwLockWriteGuard::downgrade", SERVER_TIMEOUT, || writing.downgrade()),
+            call("RwLockReadGuard::unlock", SERVER_TIMEOUT, || reading.unlock()),
+        ];
+        expect_time_outs(calls);
+        let start = Instant::now();
+        drop(dropped);
+        assert!(start.elapsed() < SERVER_TIMEOUT + SLACK);
+        mount.resume();
+        for name in ["a.lock", "held.lock", "new"] {
+            eventually(name, || Lock::open(mount.at(name)).unwrap().try_lock().is_ok());
+        }
+        for name in ["b.lock", "w.lock", "r.lock"] {
+            eventually(name, || RwLock::open(mount.at(name)).unwrap().try_write().is_ok());
+        }
+    });
+}
+
+#[test]
+fn permits_on_a_hanging_mount_keep_their_limits() {
+    limit!();
+    alone("hanging_mounts::permits_on_a_hanging_mount_keep_their_limits", || {
+        let Some(mut mount) = Mount::start() else { return };
+        let pool = options().open_semaphore(mount.at("pool"), 4).unwrap();
+        let mut permit = pool.acquire_many(2).unwrap();
+        let dropped = pool.acquire().unwrap();
+        let barrier = options().open_barrier(mount.at("barrier"), 2).unwrap();
+        mount.hang();
+        let at = mount.at("new");
+        let calls = vec![
+            call("Semaphore::try_acquire", SERVER_TIMEOUT, || pool.try_acquire()),
+            call("Semaphore::acquire_timeout", TIMEOUT, || pool.acquire_timeout(TIMEOUT)),
+            call("Semaphore::available_permits", SERVER_TIMEOUT, || pool.available_permits()),
+            call("Semaphore::capacity", SERVER_TIMEOUT, || pool.capacity()),
+            call("Semaphore::set_capacity", SERVER_TIMEOUT, || pool.set_capacity(4)),
+            call("Semaphore::holders", SERVER_TIMEOUT, || pool.holders()),
+            call("Options::open_semaphore", SERVER_TIMEOUT, || options().open_semaphore(&at, 4)),
+            call("Permit::still_held", SERVER_TIMEOUT, || permit.still_held()),
+            call("Permit::fencing_token", SERVER_TIMEOUT, || permit.fencing_token()),
+            call("Barrier::try_wait", SERVER_TIMEOUT, || barrier.try_wait()),
+            call("Barrier::wait_timeout", TIMEOUT, || barrier.wait_timeout(TIMEOUT)),
+            call("Barrier::waiting", SERVER_TIMEOUT, || barrier.waiting()),
+            call("Barrier::is_broken", SERVER_TIMEOUT, || barrier.is_broken()),
+            call("Barrier::abort", SERVER_TIMEOUT, || barrier.abort()),
+            call("Options::open_barrier", SERVER_TIMEOUT, || options().open_barrier(&at, 4)),
+        ];
+        expect_time_outs(calls);
+        // A call that was given up has the permit.
+        assert!(permit.split(1).unwrap_err().to_string().contains("waits for its server"));
+        expect_time_outs(vec![call("Permit::release", SERVER_TIMEOUT, || permit.release())]);
+        drop(dropped);
+        mount.resume();
+        let pool = Semaphore::open_existing(mount.at("pool")).unwrap();
+        eventually("all permits are free", || pool.try_acquire_many(4).is_ok());
+        let barrier = Barrier::open(mount.at("barrier"), 2).unwrap();
+        eventually("no participant waits", || barrier.waiting().unwrap() == 0);
+    });
+}
+
+#[test]
+fn events_on_a_hanging_mount_keep_their_limits() {
+    limit!();
+    alone("hanging_mounts::events_on_a_hanging_mount_keep_their_limits", || {
+        let Some(mut mount) = Mount::start() else { return };
+        let open = |name| options().open_event(mount.at(name)).unwrap();
+        let (event, set, once) = (open("event"), open("set"), mount.at("once"));
+        set.set_with("payload").unwrap();
+        let announced = open("announced").set_while_alive("").unwrap();
+        let once = options().open_once(&once).unwrap();
+        let file = options().open_shared_file(mount.at("file")).unwrap();
+        let fails = || -> Result<(), Error> { panic!("the work must not run") };
+        mount.hang();
+        let at = mount.at("new");
+        let calls = vec![
+            call("Event::is_set", SERVER_TIMEOUT, || event.is_set()),
+            call("Event::payload", SERVER_TIMEOUT, || set.payload()),
+            call("Event::try_wait", SERVER_TIMEOUT, || event.try_wait()),
+            call("Event::wait_timeout", TIMEOUT, || event.wait_timeout(TIMEOUT)),
+            call("Event::wait_cleared_timeout", TIMEOUT, || set.wait_cleared_timeout(TIMEOUT)),
+            call("Event::try_consume", SERVER_TIMEOUT, || set.try_consume()),
+            call("Event::consume_timeout", TIMEOUT, || set.consume_timeout(TIMEOUT)),
+            call("Event::wait_any_timeout", TIMEOUT, || {
+                Event::wait_any_timeout([&event, &set], TIMEOUT)
+            }),
+            call("Event::set", SERVER_TIMEOUT, || set.set()),
+            call("Event::clear", SERVER_TIMEOUT, || event.clear()),
+            call("Options::open_event", SERVER_TIMEOUT, || options().open_event(&at)),
+            call("Announcement::still_set", SERVER_TIMEOUT, || announced.still_set()),
+            call("Once::is_done", SERVER_TIMEOUT, || once.is_done()),
+            call("Once::try_call_once", SERVER_TIMEOUT, || once.try_call_once(fails)),
+            call("Once::call_once_timeout", TIMEOUT, || once.call_once_timeout(TIMEOUT, fails)),
+            call("Once::reset_timeout", TIMEOUT, || once.reset_timeout(TIMEOUT)),
+            call("Once::wait_timeout", TIMEOUT, || once.wait_timeout(TIMEOUT)),
+            call("Options::open_once", SERVER_TIMEOUT, || options().open_once(&at)),
+            call("SharedFile::try_lock_shared", SERVER_TIMEOUT, || file.try_lock_shared()),
+            call("SharedFile::lock_exclusive_timeout", TIMEOUT, || {
+                file.lock_exclusive_timeout(TIMEOUT)
+            }),
+            call("SharedFile::holders", SERVER_TIMEOUT, || file.holders()),
+            call("Options::open_shared_file", SERVER_TIMEOUT, || options().open_shared_file(&at)),
+        ];
+        expect_time_outs(calls);
+        let withdraw = call("Announcement::withdraw", SERVER_TIMEOUT, || announced.withdraw());
+        expect_time_outs(vec![withdraw]);
+        mount.resume();
+        let announced = Event::open(mount.at("announced")).unwrap();
+        eventually("the announcement is withdrawn", || !announced.is_set().unwrap());
+        let once = Once::open(mount.at("once")).unwrap();
+        assert!(once.call_once(|| Ok::<_, Error>(())).unwrap());
+        let file = SharedFile::open(mount.at("file")).unwrap();
+        eventually("the file is not locked", || file.try_lock_exclusive().is_ok());
+    });
+}
+
+/// A payload that a call takes after it was given up would be lost.
+#[test]
+fn a_payload_that_comes_too_late_is_set_again() {
+    limit!();
+    alone("hanging_mounts::a_payload_that_comes_too_late_is_set_again", || {
+        let Some(mut mount) = Mount::start() else { return };
+        let event = options().open_event(mount.at("event")).unwrap();
+        for _ in 0..5 {
+            event.set_with("payload").unwrap();
+            mount.hang();
+            assert!(event.try_consume().unwrap_err().is_timed_out());
+            mount.resume();
+            let patient = Event::open(mount.at("event")).unwrap();
+            let payload = patient.consume_timeout(Duration::from_secs(60)).unwrap();
+            assert_eq!(payload, b"payload");
+        }
+    });
+}
+
+#[test]
+fn many_calls_on_a_hanging_mount_start_few_threads() {
+    limit!();
+    alone("hanging_mounts::many_calls_on_a_hanging_mount_start_few_threads", || {
+        let Some(mut mount) = Mount::start() else { return };
+        let path = mount.at("a.lock");
+        let lock = Options::new().server_timeout(Duration::from_millis(1)).open_lock(&path);
+        let lock = lock.or_else(|_| Lock::open(&path)).unwrap();
+        let quick = loop {
+            let options = Options::new().server_timeout(Duration::from_millis(1));
+            match options.open_lock(&path) {
+                Ok(lock) => break lock,
+                Err(error) => assert!(error.is_timed_out(), "{error}"),
+            }
+        };
+        drop(lock);
+        let before = threads();
+        mount.hang();
+        for _ in 0..1000 {
+            assert!(quick.try_lock().unwrap_err().is_timed_out());
+        }
+        let more = threads() - before;
+        assert!((1..=70).contains(&more), "{more} threads more");
+        mount.resume();
+        let lock = Lock::open(&path).unwrap();
+        eventually("nothing is held", || lock.try_lock().is_ok());
+        eventually("the threads end", || threads() <= before + 2);
+    });
+}
+
+#[test]
+fn a_token_ends_waits_and_opening_on_a_hanging_mount() {
+    limit!();
+    alone("hanging_mounts::a_token_ends_waits_and_opening_on_a_hanging_mount", || {
+        let Some(mut mount) = Mount::start() else { return };
+        let path = mount.at("a.lock");
+        let token = Cancel::new();
+        let patient = Options::new().server_timeout(Duration::MAX).cancel(&token);
+        let lock = patient.open_lock(&path).unwrap();
+        mount.hang();
+        let (opening, other) = (patient.clone(), mount.at("b.lock"));
+        let waits = [
+            std::thread::spawn(move || lock.lock().map(drop)),
+            std::thread::spawn(move || opening.open_lock(other).map(drop)),
+        ];
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(waits.iter().all(|wait| !wait.is_finished()));
+        token.cancel();
+        for wait in waits {
+            assert!(wait.join().unwrap().unwrap_err().is_cancelled());
+        }
+        mount.resume();
+        let lock = Lock::open(&path).unwrap();
+        eventually("nothing is held", || lock.try_lock().is_ok());
+    });
+}
+
+/// One thread polls all futures. It would not run the last one while another blocks.
+#[test]
+fn futures_on_a_hanging_mount_do_not_block_their_executor() {
+    limit!();
+    alone("hanging_mounts::futures_on_a_hanging_mount_do_not_block_their_executor", || {
+        let Some(mut mount) = Mount::start() else { return };
+        let lock = options().open_lock(mount.at("a.lock")).unwrap();
+        let rwlock = options().open_rwlock(mount.at("b.lock")).unwrap();
+        let pool = options().open_semaphore(mount.at("pool"), 1).unwrap();
+        let event = options().open_event(mount.at("event")).unwrap();
+        let barrier = options().open_barrier(mount.at("barrier"), 2).unwrap();
+        event.set().unwrap();
+        mount.hang();
+        let local = tempfile::tempdir().unwrap();
+        let local = Lock::open(local.path().join("a.lock")).unwrap();
+        futures_lite::future::block_on(async {
+            use futures_lite::future::{or, poll_once};
+            let mut locking = Box::pin(lock.lock_async());
+            let mut waiting = Box::pin(event.wait_async());
+            assert!(poll_once(&mut locking).await.is_none());
+            assert!(poll_once(&mut waiting).await.is_none());
+            assert!(poll_once(rwlock.read_async()).await.is_none());
+            assert!(poll_once(pool.acquire_async()).await.is_none());
+            assert!(poll_once(barrier.wait_async()).await.is_none());
+            let hanging = async {
+                let _guard = lock.lock_async().await;
+                panic!("acquired on a hanging mount");
+            };
+            or(hanging, async { drop(local.lock_async().await.unwrap()) }).await;
+            mount.resume();
+            drop(locking.await.unwrap());
+            waiting.await.unwrap();
+            drop(pool.acquire_async().await.unwrap());
+        });
+        eventually("nothing is held", || lock.try_lock().is_ok() && rwlock.try_write().is_ok());
+    });
+}
+
+/// A wait on a network file system that responds reads as any other.
+#[test]
+fn waits_on_a_mount_that_responds_end_as_elsewhere() {
+    limit!();
+    alone("hanging_mounts::waits_on_a_mount_that_responds_end_as_elsewhere", || {
+        let Some(mount) = Mount::start() else { return };
+        let path = mount.at("a.lock");
+        let lock = Options::new().label("holder").open_lock(&path).unwrap();
+        let held = lock.lock().unwrap();
+        let error = lock.lock_timeout(Duration::from_millis(300)).unwrap_err();
+        assert!(
+            error.is_timed_out() && error.to_string().contains("held by \"holder\""),
+            "{error}"
+        );
+        assert!(error.waited().unwrap() >= Duration::from_millis(300));
+        assert!(lock.try_lock().unwrap_err().is_would_block());
+        let waiting = lock.clone();
+        let waiter = std::thread::spawn(move || waiting.lock_timeout(Duration::from_secs(100)));
+        std::thread::sleep(Duration::from_millis(50));
+        held.unlock().unwrap();
+        drop(waiter.join().unwrap().unwrap());
+        assert!(lock.try_lock().is_ok());
+    });
+}
+
+#[cfg(feature = "cli")]
+mod command {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::{Command, Stdio};
+
+    use rustix::process::Signal;
+
+    use super::*;
+    use crate::support::running::{Running, Start as _};
+
+    fn start(words: &[&str]) -> Running {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_flockwork"));
+        command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.start()
+    }
+
+    /// The output of the command ends too, although its process may be unable to end.
+    #[test]
+    fn limits_of_the_command_hold_on_a_hanging_mount() {
+        limit!();
+        let Some(mut mount) = Mount::start() else { return };
+        let at = |name: &str| mount.at(name).to_str().unwrap().to_string();
+        let (lock, pool, event, once) = (at("a.lock"), at("pool"), at("event"), at("once"));
+        assert!(start(&["lock", &lock, "true"]).wait().unwrap().success());
+        mount.hang();
+        for words in [
+            &["lock", "-w", "0.2", &lock, "true"][..],
+            &["lock", "-s", "-w", "0.2", &lock, "true"],
+            &["lock", "-n", &lock, "true"],
+            &["sem", "-j", "2", "-w", "0.2", &pool, "true"],
+            &["once", "-w", "0.2", &once, "true"],
+            &["event", "wait", "-w", "0.2", &event],
+            &["event", "set", &event],
+            &["event", "status", &event],
+        ] {
+            let (running, began) = (start(words), Instant::now());
+            let output = running.wait_with_output().unwrap();
+            println!("{words:?}: {:?}", began.elapsed());
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(75), "{words:?}: {text}");
+            assert!(text.contains("did not respond"), "{words:?}: {text}");
+            assert!(began.elapsed() < SLACK, "{words:?}: {:?}", began.elapsed());
+        }
+        let other_code = ["lock", "-q", "-E", "9", "-w", "0.1", &lock, "true"];
+        let output = start(&other_code).wait_with_output().unwrap();
+        assert_eq!((output.status.code(), &*output.stderr), (Some(9), &b""[..]));
+        mount.resume();
+        eventually("nothing is held", || {
+            start(&["lock", "-n", &lock, "true"]).wait().unwrap().success()
+        });
+    }
+
+    #[test]
+    fn signals_end_the_command_on_a_hanging_mount() {
+        limit!();
+        let Some(mut mount) = Mount::start() else { return };
+        let at = |name: &str| mount.at(name).to_str().unwrap().to_string();
+        let (lock, pool, event, once) = (at("a.lock"), at("pool"), at("event"), at("once"));
+        mount.hang();
+        for signal in [Signal::TERM, Signal::INT] {
+            for words in [
+                &["lock", &lock, "true"][..],
+                &["lock", "-x", &lock, "true"],
+                &["sem", "-j", "2", &pool, "true"],
+                &["once", &once, "true"],
+                &["event", "wait", &event],
+                &["status", &event],
+            ] {
+                let running = start(words);
+                std::thread::sleep(Duration::from_millis(100));
+                running.signal(signal);
+                let began = Instant::now();
+                let output = running.wait_with_output().unwrap();
+                println!("{words:?} {signal:?}: {:?}", began.elapsed());
+                assert_eq!(output.status.signal(), Some(signal.as_raw()), "{words:?}: {output:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_command_on_a_network_file_system_runs_as_elsewhere() {
+        limit!();
+        let Some(mut mount) = Mount::start() else { return };
+        let lock = mount.at("a.lock").to_str().unwrap().to_string();
+        let run = |words: &[&str]| start(words).wait_with_output().unwrap();
+        let output = run(&["lock", &lock, "-c", "echo out; echo err >&2; exit 7"]);
+        assert_eq!(output.status.code(), Some(7), "{output:?}");
+        assert_eq!((&*output.stdout, &*output.stderr), (&b"out\n"[..], &b"err\n"[..]));
+        // The command inherits no descriptor of the pipe, and a nested one is independent.
+        let nested =
+            format!("{} lock -w 5 {lock}.2 ls /proc/self/fd", env!("CARGO_BIN_EXE_flockwork"));
+        let output = run(&["lock", "-o", &lock, "-c", &nested]);
+        assert!(output.status.success(), "{output:?}");
+        let output = run(&["lock", &lock, "-c", "kill -USR1 $$"]);
+        assert_eq!(output.status.code(), Some(128 + Signal::USR1.as_raw()), "{output:?}");
+        // The limit of the wait does not limit the command, and a signal is forwarded to it.
+        let mut running =
+            start(&["lock", "-w", "0.1", &lock, "-c", "echo on; sleep 1.5; echo end"]);
+        let mut byte = [0; 2];
+        std::io::Read::read_exact(running.stdout.as_mut().unwrap(), &mut byte).unwrap();
+        assert_eq!(run(&["lock", "-n", &lock, "true"]).status.code(), Some(75));
+        assert!(running.wait().unwrap().success());
+        let mut running = start(&["lock", &lock, "-c", "echo on; sleep 1000"]);
+        std::io::Read::read_exact(running.stdout.as_mut().unwrap(), &mut byte).unwrap();
+        running.signal(Signal::TERM);
+        assert_eq!(running.wait().unwrap().code(), Some(128 + Signal::TERM.as_raw()));
+        // The server stops while the command runs. Its exit code counts, and the end of the process
+        // releases the lock.
+        let hold =
+            ["lock", "-n", "-o", &lock, "-c", "echo on; while [ -e $0.on ]; do :; done; exit 3"];
+        let flag = tempfile::NamedTempFile::with_suffix(".on").unwrap();
+        let name = flag.path().to_str().unwrap().strip_suffix(".on").unwrap();
+        let script = hold[5].replace("$0", name);
+        let mut running = start(&[&hold[..5], &[&*script]].concat());
+        std::io::Read::read_exact(running.stdout.as_mut().unwrap(), &mut byte).unwrap();
+        mount.hang();
+        drop(flag);
+        let output = running.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("still under way"), "{output:?}");
+        mount.resume();
+    }
+}
