@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use crate::error::Result;
 use crate::file::lock_file::{BlockingLock, FileLock, LockFile};
-use crate::holders;
-use crate::options::{FindHolders, OnWait, Options, Waiting};
+use crate::options::{OnWait, Options, Waiting};
 use crate::sys::{self, FileId, Mode};
 use crate::wait::{Server, Target, WaitCallback, WaitHooks, WaitQueues};
 
@@ -28,7 +27,7 @@ pub(crate) fn hooks(
     server: Option<&Server>,
 ) -> Option<WaitHooks> {
     let callback = options.on_wait.clone().map(|OnWait { after, every, callback }| {
-        let (path, find) = (Arc::clone(path), server.map(finder));
+        let (path, find) = (Arc::clone(path), server.map(Server::finder));
         let call = move |elapsed, is_first| {
             callback(&Waiting::new(&path, elapsed, is_first).finding(find.clone()));
         };
@@ -37,17 +36,6 @@ pub(crate) fn hooks(
     let cancels = options.cancels.clone();
     let path = Arc::clone(options.whole.as_ref().unwrap_or(path));
     WaitHooks::new(path, callback, cancels)
-}
-
-/// The lookup of holders for a callback, which runs in the waiting thread and must not delay the
-/// end of its wait.
-fn finder(server: &Server) -> FindHolders {
-    const LOOKUP: Duration = Duration::from_millis(200);
-    let server = server.within(LOOKUP);
-    Arc::new(move |path| {
-        let path = Arc::clone(path);
-        server.ask(move || holders::of(&path)).unwrap_or_default()
-    })
 }
 
 /// A lock on a file in one mode, which any number of waiters want.

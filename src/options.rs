@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::access::{Access, Creation};
 use crate::cancel::{Cancel, Cancels};
+use crate::error::FindHolders;
 use crate::holder::Holder;
 use crate::printable::tenths;
 use crate::record;
@@ -560,9 +561,6 @@ pub struct Waiting {
     find: Option<FindHolders>,
 }
 
-/// Finds the holders of a path, in a limited time.
-pub(crate) type FindHolders = Arc<dyn Fn(&Arc<Path>) -> Vec<Holder> + Send + Sync>;
-
 impl fmt::Debug for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Waiting")
@@ -614,7 +612,7 @@ impl Waiting {
     #[must_use]
     pub fn holders(&self) -> Vec<Holder> {
         match &self.find {
-            Some(find) => find(&self.locked),
+            Some(find) => find(&self.locked).unwrap_or_default(),
             None => record::find(&self.locked, true).unwrap_or_default(),
         }
     }

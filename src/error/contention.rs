@@ -68,8 +68,10 @@ impl Obstacle {
     }
 }
 
+/// Finds the holders of a path on a network file system, in a limited time.
+pub(crate) type FindHolders = Arc<dyn Fn(&Arc<Path>) -> Option<Vec<Holder>> + Send + Sync>;
+
 /// An obstacle and the processes that cause it, which are looked up once.
-#[derive(Debug)]
 pub(super) struct Contention {
     obstacle: Obstacle,
     /// How many other events of the wait are not in the state that it waits for.
@@ -78,7 +80,16 @@ pub(super) struct Contention {
     locked: Option<Arc<Path>>,
     /// The turnstile of a reader-writer lock, if the call was a reader's.
     turnstile: Option<Arc<Path>>,
+    find: Option<FindHolders>,
     processes: OnceBox<Processes>,
+}
+
+impl fmt::Debug for Contention {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Contention");
+        debug.field("obstacle", &self.obstacle).field("processes", &self.processes);
+        debug.finish_non_exhaustive()
+    }
 }
 
 /// The processes that kept the call from succeeding.
@@ -91,7 +102,8 @@ struct Processes {
 
 impl Contention {
     pub(super) fn new(obstacle: Obstacle, others: usize) -> Self {
-        Self { obstacle, others, locked: None, turnstile: None, processes: OnceBox::new() }
+        let (locked, turnstile, find) = (None, None, None);
+        Self { obstacle, others, locked, turnstile, find, processes: OnceBox::new() }
     }
 
     pub(super) fn set_locked(&mut self, locked: Arc<Path>) {
@@ -104,8 +116,12 @@ impl Contention {
         self
     }
 
+    pub(super) fn find_with(&mut self, find: FindHolders) {
+        self.find = Some(find);
+    }
+
     /// The holders, which the first call looks up.
-    pub(super) fn holders(&self, path: &Path) -> &[Holder] {
+    pub(super) fn holders(&self, path: &Arc<Path>) -> &[Holder] {
         if !self.obstacle.has_holders() {
             return &[];
         }
@@ -113,8 +129,11 @@ impl Contention {
         &processes.holders
     }
 
-    fn look_up(&self, path: &Path) -> Processes {
-        let locked = self.locked.as_deref().unwrap_or(path);
+    fn look_up(&self, path: &Arc<Path>) -> Processes {
+        let locked = self.locked.as_ref().unwrap_or(path);
+        if let Some(find) = &self.find {
+            return Processes { holders: find(locked).unwrap_or_default(), waiter: None };
+        }
         let holders = record::find(locked, true).unwrap_or_default();
         // Readers do not block a reader, so a waiting writer does.
         let waiter =
@@ -134,7 +153,7 @@ impl Contention {
         Some(format!("waited for by {waiter}"))
     }
 
-    fn is_own(&self, path: &Path) -> bool {
+    fn is_own(&self, path: &Arc<Path>) -> bool {
         self.holders(path).iter().any(Holder::is_this_process)
     }
 
@@ -206,7 +225,7 @@ impl Contention {
     }
 
     /// The hint for a call that did not wait.
-    pub(super) fn hint_at_once(&self, path: &Path) -> &'static str {
+    pub(super) fn hint_at_once(&self, path: &Arc<Path>) -> &'static str {
         if self.is_own(path) {
             return "release this process's own guard first, or use a call that waits if another thread holds it";
         }
@@ -217,7 +236,7 @@ impl Contention {
     }
 
     /// The hint for a wait that timed out.
-    pub(super) fn hint_in_time(&self, path: &Path) -> &'static str {
+    pub(super) fn hint_in_time(&self, path: &Arc<Path>) -> &'static str {
         match self.obstacle {
             Obstacle::Held if self.is_own(path) => {
                 "release this process's own guard first, or wait longer if another thread holds it"

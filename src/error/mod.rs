@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::contention::Contention;
-pub(crate) use self::contention::Obstacle;
+pub(crate) use self::contention::{FindHolders, Obstacle};
 pub use self::operation::Operation;
 use crate::holder::Holder;
 use crate::printable::tenths;
@@ -316,6 +316,14 @@ impl Error {
         }
         if let Repr::Cancelled { path: named, .. } = &mut *self.0 {
             *named = Arc::clone(path);
+        }
+        self
+    }
+
+    /// Makes the first call of [`holders`](Self::holders) find them in this way.
+    pub(crate) fn finding(mut self, find: FindHolders) -> Self {
+        if let Repr::WouldBlock { contention, .. } = &mut *self.0 {
+            contention.find_with(find);
         }
         self
     }

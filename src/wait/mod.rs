@@ -18,8 +18,11 @@
 //! and then for another, each in one of the first three ways. The leader of a semaphore's queue
 //! uses the event loop directly (`src/semaphore/acquire.rs`).
 //!
+//! On a network file system a helper thread makes the whole wait ([`remote`]), since any of its
+//! calls may not return.
+//!
 //! Threads and futures share one state machine for each way ([`Waiter`]): a thread polls it with a
-//! waker that unparks it. `docs/INTERNALS.md` has the rules of this engine (W1 to W5, Q1 to Q9),
+//! waker that unparks it. `docs/INTERNALS.md` has the rules of this engine (W1 to W9, Q1 to Q9),
 //! and shows what happens if any participant dies.
 
 mod backoff;
@@ -30,6 +33,7 @@ mod event_loop;
 mod future;
 mod hooks;
 mod host_wait;
+mod kept;
 mod order;
 mod own_check;
 mod queue;
@@ -53,11 +57,12 @@ pub(crate) use self::event_loop::{Check, EventLoop, WakeStrategy};
 pub(crate) use self::future::Acquire;
 pub(crate) use self::hooks::{WaitCallback, WaitHooks, check_cancelled};
 pub(crate) use self::host_wait::{HostQueue, HostWait, TryNow, wait_on_host};
+pub(crate) use self::kept::Kept;
 pub(crate) use self::order::{Order, OrderedWait, Turn};
 pub(crate) use self::own_check::OwnCheck;
 pub(crate) use self::queue::WaitQueues;
 pub(crate) use self::queued_waiter::QueuedWaiter;
-pub(crate) use self::remote::{Kept, RemoteCall, Server, leads_to_network, note_progress, open};
+pub(crate) use self::remote::{RemoteCall, Server, leads_to_network, note_progress, open};
 pub(crate) use self::shared_poll::PolledTarget;
 pub(crate) use self::signal_loop::SignalLoop;
 pub(crate) use self::take_over::{is_left, take_over, try_now};

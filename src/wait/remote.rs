@@ -1,8 +1,6 @@
 //! Calls that need the server of a network file system, which may not respond: a helper thread
 //! makes the call, and the caller waits for the result until its own limit (rules W6 to W9).
 
-#![expect(clippy::disallowed_methods, reason = "starts the helpers, and waits for shared values")]
-
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
@@ -15,9 +13,10 @@ use super::deadline::{Deadline, Limit};
 use super::hooks::{WaitHooks, check_cancelled, must_return};
 use super::{Acquire, Outcome, Waiter, wait_here, wake};
 use crate::cancel::{Cancel, Cancels};
-use crate::error::{Error, Obstacle, Result};
+use crate::error::{Error, FindHolders, Obstacle, Result};
 use crate::fork_safe::{ForkSafe, MutexGuard};
 use crate::options::Options;
+use crate::record;
 use crate::sorted_map::SortedMap;
 use crate::sync::{self, Mutex};
 use crate::sys::{self, NetworkMounts, Origin};
@@ -30,6 +29,8 @@ const GRACE: Duration = Duration::from_millis(250);
 const SETTLE: Duration = Duration::from_millis(50);
 /// How long a release waits at most that has no other limit.
 const MAX_RELEASE: Duration = Duration::from_secs(10);
+/// How long a lookup of holders takes at most.
+const LOOKUP: Duration = Duration::from_millis(200);
 /// The number of helpers that no caller waits for any more, and of helpers that futures have.
 const MAX_ABANDONED: usize = 64;
 const MAX_FUTURES: usize = 64;
@@ -47,13 +48,24 @@ impl Server {
     /// `None` if the path is on a local file system: neither the mount table nor the handle, once
     /// it was opened, shows a network file system.
     pub(crate) fn of(options: &Options, path: &Arc<Path>, is_network: bool) -> Option<Self> {
-        let is_remote = is_network || leads_to_network(path);
+        let is_remote = is_network || is_helper() && leads_to_network(path);
         is_remote.then(|| Self { path: Arc::clone(path), timeout: options.server_timeout })
     }
 
     /// The same server, which is given less time.
-    pub(crate) fn within(&self, most: Duration) -> Self {
+    fn within(&self, most: Duration) -> Self {
         Self { path: Arc::clone(&self.path), timeout: self.timeout.min(most) }
+    }
+
+    /// Finds the holders of a path in a time that does not matter to a wait: for a callback, which
+    /// runs in the waiting thread, and for errors, whose holders are looked up when they are asked
+    /// for.
+    pub(crate) fn finder(&self) -> FindHolders {
+        let server = self.within(LOOKUP);
+        Arc::new(move |path| {
+            let path = Arc::clone(path);
+            server.ask(move || Ok(record::find(&path, true))).ok()?.ok()
+        })
     }
 
     /// Makes a call that has no deadline of its own.
@@ -91,7 +103,8 @@ impl Server {
                 Kind::Release => Deadline::after(self.timeout.min(MAX_RELEASE)),
                 Kind::Question => Deadline::after(self.timeout),
             };
-            match wait_here(Borrowed(&mut call), deadline, hooks)? {
+            let waited = wait_here(Borrowed(&mut call), deadline, hooks);
+            match waited.map_err(|error| self.finding(error))? {
                 Outcome::Held(result) => return Ok(result),
                 Outcome::TimedOut(_) if call.shared.progress() != progress => {}
                 Outcome::TimedOut(_) => {
@@ -159,6 +172,11 @@ impl Server {
         cancels.add(&token);
         let hooks = WaitHooks { path: Arc::clone(&self.path), callback: None, cancels };
         RemoteCall::start(self, Kind::Question, Some(token), move || wait(limit, Some(&hooks)))
+    }
+
+    /// The error of a call that did not wait has no holders yet.
+    fn finding(&self, error: Error) -> Error {
+        if error.is_would_block() { error.finding(self.finder()) } else { error }
     }
 
     fn not_responding(&self, waited: Duration, kind: Kind) -> Error {
@@ -469,7 +487,9 @@ fn start(job: Job) -> u64 {
         let job = helpers.jobs.remove(&number);
         drop(helpers);
         if let Some(job) = job {
+            IS_HELPER.set(true);
             job();
+            IS_HELPER.set(false);
         }
     }
     // Otherwise the first helper that is free takes the job.
@@ -512,116 +532,5 @@ impl Drop for FuturePlace {
     fn drop(&mut self) {
         let mut helpers = HELPERS.lock();
         helpers.futures = helpers.futures.saturating_sub(1);
-    }
-}
-
-// ------------------------------------------------------------------------------------------ values
-
-/// A guard or another value whose calls need the server, if it is on a network file system. On a
-/// local one it is the value itself.
-pub(crate) struct Kept<T: Send + Sync + 'static>(Place<T>);
-
-enum Place<T> {
-    Local(T),
-    /// Calls that were given up share the value with the guard.
-    Remote(Arc<T>, Server),
-    /// Taken out.
-    Nowhere,
-}
-
-const HERE: &str = "only a call that consumes `self` takes the value out";
-
-impl<T: Send + Sync + 'static> Kept<T> {
-    pub(crate) fn new(value: T, server: Option<&Server>) -> Self {
-        Self(match server {
-            None => Place::Local(value),
-            Some(server) => Place::Remote(Arc::new(value), server.clone()),
-        })
-    }
-
-    /// The value, for what needs no server.
-    pub(crate) fn get(&self) -> &T {
-        match &self.0 {
-            Place::Local(value) => value,
-            Place::Remote(value, _) => value,
-            Place::Nowhere => unreachable!("{HERE}"),
-        }
-    }
-
-    pub(crate) fn ask<R: Send + 'static>(
-        &self,
-        call: impl FnOnce(&T) -> Result<R> + Send + 'static,
-    ) -> Result<R> {
-        match &self.0 {
-            Place::Local(value) => call(value),
-            Place::Remote(value, server) => {
-                let value = Arc::clone(value);
-                server.ask(move || call(&value))
-            }
-            Place::Nowhere => unreachable!("{HERE}"),
-        }
-    }
-
-    /// Takes the value out for a call that consumes it. It is made in any case, if need be later.
-    pub(crate) fn finish<R: Send + 'static>(
-        mut self,
-        call: impl FnOnce(T) -> Result<R> + Send + 'static,
-    ) -> Result<R> {
-        match std::mem::replace(&mut self.0, Place::Nowhere) {
-            Place::Local(value) => call(value),
-            Place::Remote(value, server) => server.finish(move || call(alone(value))),
-            Place::Nowhere => unreachable!("{HERE}"),
-        }
-    }
-
-    /// Changes the value, in this thread. `None` while a call that was given up has it.
-    pub(crate) fn change(&mut self) -> Option<&mut T> {
-        match &mut self.0 {
-            Place::Local(value) => Some(value),
-            Place::Remote(value, _) => Arc::get_mut(value),
-            Place::Nowhere => unreachable!("{HERE}"),
-        }
-    }
-
-    /// Takes the value out, or returns `self` while a call that was given up has it.
-    pub(crate) fn take_now(mut self) -> std::result::Result<T, Self> {
-        match std::mem::replace(&mut self.0, Place::Nowhere) {
-            Place::Local(value) => Ok(value),
-            Place::Remote(value, server) => Arc::try_unwrap(value).map_err(|shared| {
-                self.0 = Place::Remote(shared, server);
-                self
-            }),
-            Place::Nowhere => unreachable!("{HERE}"),
-        }
-    }
-
-    pub(crate) fn server(&self) -> Option<&Server> {
-        match &self.0 {
-            Place::Remote(_, server) => Some(server),
-            _ => None,
-        }
-    }
-}
-
-/// Waits until the calls that were given up have ended, in a helper.
-fn alone<T>(mut value: Arc<T>) -> T {
-    loop {
-        match Arc::try_unwrap(value) {
-            Ok(value) => return value,
-            Err(shared) => value = shared,
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-impl<T: Send + Sync + 'static> Drop for Kept<T> {
-    /// Waits at most for the bound. The helper completes the release.
-    fn drop(&mut self) {
-        if let Place::Remote(value, server) = std::mem::replace(&mut self.0, Place::Nowhere) {
-            let _ = server.finish(move || {
-                drop(alone(value));
-                Ok(())
-            });
-        }
     }
 }

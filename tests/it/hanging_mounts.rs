@@ -269,6 +269,39 @@ fn a_token_ends_waits_and_opening_on_a_hanging_mount() {
     });
 }
 
+/// The callback runs in the waiting thread.
+#[test]
+fn lookups_of_holders_do_not_delay_a_wait() {
+    limit!();
+    alone("hanging_mounts::lookups_of_holders_do_not_delay_a_wait", || {
+        let Some(mut mount) = Mount::start() else { return };
+        let path = mount.at("a.lock");
+        let held = Options::new().label("holder").open_lock(&path).unwrap();
+        let held = held.lock().unwrap();
+        let second = Duration::from_secs(1);
+        let waiting = options().on_wait(Duration::from_millis(10), second, |waiting| {
+            assert!(waiting.to_string().starts_with("waiting for"));
+        });
+        let waiting = waiting.open_lock(&path).unwrap();
+        let refused = waiting.try_lock().unwrap_err();
+        let other = waiting.try_lock().unwrap_err();
+        assert_eq!(other.holders()[0].label(), Some("holder"));
+        let open = |name| options().on_wait(TIMEOUT, TIMEOUT, |_| ()).open_event(mount.at(name));
+        let events = [open("one").unwrap(), open("two").unwrap()];
+        mount.hang();
+        assert_eq!(refused.holders().len(), 0);
+        expect_time_outs(vec![
+            call("Lock::lock_timeout", TIMEOUT, || waiting.lock_timeout(TIMEOUT)),
+            call("Event::wait_all_timeout", 3 * TIMEOUT, || {
+                Event::wait_all_timeout(&events, 3 * TIMEOUT)
+            }),
+        ]);
+        mount.resume();
+        held.unlock().unwrap();
+        eventually("nothing is held", || waiting.try_lock().is_ok());
+    });
+}
+
 /// One thread polls all futures. It would not run the last one while another blocks.
 #[test]
 fn futures_on_a_hanging_mount_do_not_block_their_executor() {

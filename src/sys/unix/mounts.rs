@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{fstat, major, minor};
 
+use crate::sorted_map::SortedMap;
 use crate::sys::RemoteLocks;
 
 /// FUSE file systems whose files are only on this host, and that leave locks to the kernel. Any
@@ -69,8 +70,8 @@ const NETWORK_TYPES: &[&str] = &[
 /// Where file systems are mounted, if one of them is a network file system.
 #[derive(Debug)]
 pub(crate) struct NetworkMounts {
-    /// The mount points in the order in which they were mounted. A later one hides an earlier one.
-    mounts: Vec<(PathBuf, bool)>,
+    /// Each mount point, and whether what is mounted there last is a network file system.
+    mounts: SortedMap<PathBuf, bool>,
 }
 
 impl NetworkMounts {
@@ -80,18 +81,22 @@ impl NetworkMounts {
     }
 
     fn of(table: &str) -> Option<Self> {
-        let mounts: Vec<_> = table
-            .lines()
-            .filter_map(|line| {
-                let (mount, file_system) = line.split_once(" - ")?;
-                let point = unescaped(mount.split(' ').nth(4)?);
-                let kind = file_system.split(' ').next()?;
-                let is_fuse = kind.starts_with("fuse.") && !LOCAL_FUSE.contains(&kind);
-                let kind = kind.strip_suffix('4').unwrap_or(kind); // NFSv4 has its own type
-                Some((point, is_fuse || NETWORK_TYPES.contains(&kind)))
-            })
-            .collect();
-        let has_one = mounts.iter().any(|(_, is_network)| *is_network);
+        let (mut mounts, mut has_one) = (SortedMap::new(), false);
+        for line in table.lines() {
+            let Some((mount, file_system)) = line.split_once(" - ") else { continue };
+            let (Some(point), Some(kind)) =
+                (mount.split(' ').nth(4).map(unescaped), file_system.split(' ').next())
+            else {
+                continue;
+            };
+            let is_fuse = kind.starts_with("fuse.") && !LOCAL_FUSE.contains(&kind);
+            let kind = kind.strip_suffix('4').unwrap_or(kind); // NFSv4 has its own type
+            let is_network = is_fuse || NETWORK_TYPES.contains(&kind);
+            // Many systems have some that no lock is on.
+            let is_of_system = ["/proc", "/sys", "/dev"].iter().any(|it| point.starts_with(it));
+            has_one |= is_network && !is_of_system;
+            mounts.insert(point, is_network);
+        }
         has_one.then_some(Self { mounts })
     }
 
@@ -103,13 +108,16 @@ impl NetworkMounts {
         let mut links = 0;
         let mut rest: Vec<OsString> = components(&path);
         let mut reached = PathBuf::from("/");
+        if self.mounts.get(&reached).is_some_and(|is_network| *is_network) {
+            return true;
+        }
         while let Some(name) = rest.pop() {
             if name == ".." {
                 reached.pop();
                 continue;
             }
             reached.push(name);
-            if self.is_network(&reached) {
+            if self.mounts.get(&reached).is_some_and(|is_network| *is_network) {
                 return true;
             }
             if let Ok(target) = fs::read_link(&reached) {
@@ -125,14 +133,6 @@ impl NetworkMounts {
             }
         }
         false
-    }
-
-    /// Whether the mount that this absolute path without links is on is that of a network file
-    /// system.
-    fn is_network(&self, path: &Path) -> bool {
-        let above = self.mounts.iter().filter(|(point, _)| path.starts_with(point));
-        let nearest = above.max_by_key(|(point, _)| point.as_os_str().len()); // the last of equals
-        nearest.is_some_and(|(_, is_network)| *is_network)
     }
 }
 
