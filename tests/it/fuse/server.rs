@@ -15,6 +15,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use super::store::{Locked, Store};
 
 const MAX_WRITE: u32 = 1 << 16;
+const INIT: u32 = 26;
 const POSIX_LOCKS: u32 = 1 << 1;
 const FLOCK_LOCKS: u32 = 1 << 10;
 const DIRECT_IO: u32 = 1;
@@ -144,7 +145,8 @@ impl Server {
 
     fn receive(&mut self, request: Request) {
         self.operations += 1;
-        if self.hangs {
+        // Until the first request is answered, the kernel sends no other one.
+        if self.hangs && request.operation() != INIT {
             self.withheld.push_back(request);
         } else {
             self.answer(request);
@@ -299,7 +301,7 @@ impl Server {
             }
             // FSYNC, FLUSH, RELEASEDIR, FSYNCDIR and ACCESS.
             20 | 25 | 29 | 30 | 34 => nothing,
-            26 => Ok(Some(initial(request))),
+            INIT => Ok(Some(initial(request))),
             28 => {
                 request.skip(8);
                 let (offset, size) = (request.u64(), request.u32());
