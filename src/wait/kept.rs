@@ -109,10 +109,7 @@ impl<T: Send + Sync + 'static> Drop for Kept<T> {
     /// Waits at most for the bound. The helper completes the release.
     fn drop(&mut self) {
         if let Place::Remote(value, server) = std::mem::replace(&mut self.0, Place::Nowhere) {
-            let _ = server.finish(move || {
-                drop(alone(value));
-                Ok(())
-            });
+            server.drop_later(move || drop(alone(value)));
         }
     }
 }

@@ -27,8 +27,8 @@ use crate::trace::PollReason;
 const GRACE: Duration = Duration::from_millis(250);
 /// How long a cancelled wait may take to release what it has, so that the caller finds it free.
 const SETTLE: Duration = Duration::from_millis(50);
-/// How long a release waits at most that has no other limit.
-const MAX_RELEASE: Duration = Duration::from_secs(10);
+/// How long dropping a guard waits at most, since nothing can end that.
+const MAX_DROP: Duration = Duration::from_secs(10);
 /// How long a lookup of holders takes at most.
 const LOOKUP: Duration = Duration::from_millis(200);
 /// The number of helpers that no caller waits for any more, and of helpers that futures have.
@@ -76,6 +76,15 @@ impl Server {
         self.call(call, Kind::Question, None)
     }
 
+    /// Completes a release whose result no caller gets.
+    pub(super) fn drop_later(&self, release: impl FnOnce() + Send + 'static) {
+        let release = move || {
+            release();
+            Ok(())
+        };
+        let _ = self.within(MAX_DROP).finish(release);
+    }
+
     /// Makes a call that is completed later if the server does not respond in time.
     pub(crate) fn finish<T: Send + 'static>(
         &self,
@@ -98,11 +107,7 @@ impl Server {
         let start = Deadline::after(Duration::ZERO).start();
         loop {
             let progress = call.shared.progress();
-            let deadline = match kind {
-                // A drop cannot be cancelled.
-                Kind::Release => Deadline::after(self.timeout.min(MAX_RELEASE)),
-                Kind::Question => Deadline::after(self.timeout),
-            };
+            let deadline = Deadline::after(self.timeout);
             let waited = wait_here(Borrowed(&mut call), deadline, hooks);
             match waited.map_err(|error| self.finding(error))? {
                 Outcome::Held(result) => return Ok(result),

@@ -471,20 +471,25 @@ mod command {
         std::io::Read::read_exact(running.stdout.as_mut().unwrap(), &mut byte).unwrap();
         running.signal(Signal::TERM);
         assert_eq!(running.wait().unwrap().code(), Some(128 + Signal::TERM.as_raw()));
-        // The server stops while the command runs. Its exit code counts, and the end of the process
-        // releases the lock.
-        let hold =
-            ["lock", "-n", "-o", &lock, "-c", "echo on; while [ -e $0.on ]; do :; done; exit 3"];
-        let flag = tempfile::NamedTempFile::with_suffix(".on").unwrap();
-        let name = flag.path().to_str().unwrap().strip_suffix(".on").unwrap();
-        let script = hold[5].replace("$0", name);
-        let mut running = start(&[&hold[..5], &[&*script]].concat());
-        std::io::Read::read_exact(running.stdout.as_mut().unwrap(), &mut byte).unwrap();
-        mount.hang();
-        drop(flag);
-        let output = running.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(3), "{output:?}");
-        assert!(String::from_utf8_lossy(&output.stderr).contains("still under way"), "{output:?}");
-        mount.resume();
+        // The server stops while the command runs. The release waits for it, or for a signal.
+        for is_ended in [true, false] {
+            let flag = tempfile::NamedTempFile::new().unwrap();
+            let script =
+                format!("echo on; while [ -e {} ]; do :; done; exit 3", flag.path().display());
+            let mut running = start(&["lock", "-n", "-o", &lock, "-c", &script]);
+            std::io::Read::read_exact(running.stdout.as_mut().unwrap(), &mut byte).unwrap();
+            mount.hang();
+            drop(flag);
+            std::thread::sleep(Duration::from_millis(1500));
+            assert!(running.try_wait().unwrap().is_none());
+            if is_ended {
+                running.signal(Signal::TERM);
+                assert_eq!(running.wait().unwrap().signal(), Some(Signal::TERM.as_raw()));
+                mount.resume();
+            } else {
+                mount.resume();
+                assert_eq!(running.wait().unwrap().code(), Some(3));
+            }
+        }
     }
 }

@@ -233,18 +233,6 @@ impl From<Error> for Failure {
     }
 }
 
-/// The result of a release after the command has run. If the file server does not respond, the end
-/// of this process releases the lock, and the exit code stays that of the command.
-pub(crate) fn released(result: flockwork::Result<()>) -> flockwork::Result<()> {
-    match result {
-        Err(error) if error.is_timed_out() => {
-            print_error(&error.to_string());
-            Ok(())
-        }
-        other => other,
-    }
-}
-
 /// The text of an error with its holders, of which the first is described by its job.
 fn text_with_holders(error: &Error) -> String {
     // The text of a failed try names them only after they were looked up.

@@ -37,7 +37,7 @@ const SIGNAL_AFTER: Duration = Duration::from_millis(1500);
 
 /// The pipe to the front, in the process behind it.
 static PIPE: OnceLock<File> = OnceLock::new();
-/// Whether the command line waits, without the option -n.
+/// Whether the command line waits.
 static WAITS: AtomicBool = AtomicBool::new(false);
 /// Whether the wait is over.
 static HAS_WAITED: AtomicBool = AtomicBool::new(false);
@@ -126,8 +126,9 @@ pub(crate) fn is_behind() -> bool {
     PIPE.get().is_some()
 }
 
-/// The time that the library gives the server, if this process has a front. A wait that has a
-/// deadline ends then.
+/// The time that the library gives the server, if this process has a front: no limit, since the
+/// deadline of a wait and signals end this process, and the end of a job waits until the server
+/// says whether the lock was lost.
 pub(crate) fn server_timeout() -> Option<Duration> {
     (is_behind() && WAITS.load(Ordering::SeqCst)).then_some(Duration::MAX)
 }
@@ -136,9 +137,8 @@ pub(crate) fn server_timeout() -> Option<Duration> {
 /// waits for the server.
 fn end_at_deadline(wait: WaitArgs, path: &Path) {
     let start = Instant::now();
-    let limit = wait.limit();
-    WAITS.store(!matches!(limit, Limit::Now), Ordering::SeqCst);
-    let deadline = match limit {
+    WAITS.store(true, Ordering::SeqCst);
+    let deadline = match wait.limit() {
         Limit::Now => start + NOW,
         Limit::At(deadline) => deadline,
         Limit::Never => return,

@@ -11,7 +11,7 @@ use flockwork::{LockGuard, RwLockReadGuard, RwLockWriteGuard};
 use crate::as_flock::FcntlLock;
 use crate::command_line;
 use crate::create_args::CreateArgs;
-use crate::exit::{self, Exit, Failure, Outcome, WAIT};
+use crate::exit::{Exit, Failure, Outcome, WAIT};
 use crate::holder_text::quoted_path;
 use crate::job::Job;
 use crate::progress::{Progress, seconds};
@@ -181,7 +181,7 @@ pub(crate) fn run(arguments: &LockArgs) -> Outcome {
     let mut released = Ok(());
     let guards = std::mem::take(&mut *locked(&guards));
     for guard in guards.into_iter().rev() {
-        released = released.and(exit::released(guard.release()));
+        released = released.and(guard.release());
     }
     let exit = ended?;
     released?;

@@ -228,7 +228,7 @@ pub(crate) fn run_job(
         signals.finish(child)
     });
     at_end();
-    let released = exit::released(permit.map_or(Ok(()), Permit::release));
+    let released = permit.map_or(Ok(()), Permit::release);
     if let Some(registration) = registration {
         let exit = ended.as_ref().map_or_else(|failure| failure.exit, |exit| *exit);
         registration.ended(is_started.then_some(exit));

@@ -373,6 +373,10 @@ impl Shared {
                     crate::front::has_forwarded(signal as i32);
                 }
             }
+            // The release may wait for a file server that does not respond.
+            CommandState::Ended if crate::front::is_behind() && ends(signal) => {
+                end_soon(signal, has_handlers);
+            }
             CommandState::Ended => {}
         }
     }
@@ -461,6 +465,12 @@ fn end_wait(signal: Signal, has_handlers: bool) {
     if ENDED_BY.swap(signal as i32, Ordering::SeqCst) != 0 {
         return apply_default_action(signal, has_handlers);
     }
+    end_soon(signal, has_handlers);
+    cancel.cancel();
+}
+
+/// Ends this process by the signal if it has not ended a second later.
+fn end_soon(signal: Signal, has_handlers: bool) {
     let end = move || {
         std::thread::sleep(END_AFTER);
         apply_default_action(signal, has_handlers);
@@ -468,7 +478,6 @@ fn end_wait(signal: Signal, has_handlers: bool) {
     if std::thread::Builder::new().name("flockwork-end".into()).spawn(end).is_err() {
         apply_default_action(signal, has_handlers);
     }
-    cancel.cancel();
 }
 
 /// Whether the default action of the signal ends the process.
