@@ -185,6 +185,14 @@ fn a_stopped_waiter_is_passed_by_others_of_its_host() {
         rustix::process::kill_process(pid.unwrap(), signal).unwrap();
     };
     signal(&peers[0], rustix::process::Signal::STOP);
+    // A thread of it may be about to acquire the lock.
+    eventually("all its threads are stopped", || {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", peers[0].id())).unwrap();
+        threads.flatten().all(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+        })
+    });
     holder.unlock();
     for peer in &mut peers[1..] {
         peer.finish();
@@ -228,35 +236,4 @@ fn waiters_for_two_files_of_a_host_both_acquire() {
         waiters[index][0].finish();
         waiters[index][0].unlock();
     }
-}
-
-/// Its turn comes, and no thread polls it.
-#[test]
-fn a_future_that_is_not_polled_is_passed_by_others_of_its_host() {
-    limit!();
-    let local = tempfile::tempdir().unwrap();
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.env("TMPDIR", local.path());
-    let name = "host_queue::a_future_that_is_not_polled_is_passed_by_others_of_its_host";
-    crate::support::alone_under(command, name, || {
-        let Some(mount) = Mount::start_as(PROMPT) else { return };
-        let lock = flockwork::Lock::open(mount.at("a.lock")).unwrap();
-        let held = lock.lock().unwrap();
-        let until_places = |count| {
-            eventually("a waiter has queued", || places_of(std::process::id()) == count);
-        };
-        crate::support::running::scope(|scope| {
-            let first = scope.spawn(|| lock.lock().unwrap().unlock().unwrap());
-            until_places(1);
-            let mut future = Box::pin(lock.lock_async());
-            crate::support::assert_waits(&mut future);
-            until_places(2);
-            let third = scope.spawn(|| lock.lock().unwrap().unlock().unwrap());
-            until_places(3);
-            held.unlock().unwrap();
-            first.join().unwrap();
-            third.join().unwrap();
-            futures_lite::future::block_on(future).unwrap().unlock().unwrap();
-        });
-    });
 }

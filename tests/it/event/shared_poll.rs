@@ -218,11 +218,12 @@ fn every_form_of_wait_is_woken_on_a_network_mount() {
         assert_eq!(first.finish(), "consumed");
     }
     first.expect_timed_out(Call::Wait(Timeout(20)));
-    drop((first, second));
-    // Without a waiter there is nothing left to share.
+    // The peers still run. One that ends at once may leave files.
     let shared = |directory| names_in(host.shared(directory).parent().unwrap());
-    assert_eq!(shared(".events.1.lock"), [""; 0]);
-    assert_eq!(shared(".events.1"), [""; 0]);
+    eventually("without a waiter there is nothing to share", || {
+        shared(".events.1.lock").is_empty() && shared(".events.1").is_empty()
+    });
+    drop((first, second));
 }
 
 /// The process of an announcement ends without a change of the directory.
