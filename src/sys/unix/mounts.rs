@@ -45,7 +45,7 @@ const PROMPT_NFS: &[&str] = &["vers=4.1", "vers=4.2"];
 
 /// A FUSE client that does not answer for 42 seconds if two blocked requests are interrupted at the
 /// same moment, for example because both processes are killed (seen with `GlusterFS` 10.3 and
-/// flock(1) in 3 of 3 series of at most 12 trials; with one request it was not seen).
+/// flock(1) in 2 of 2 series of at most 12 trials; with one request it was not seen).
 const ONE_BLOCKED: &str = "fuse.glusterfs";
 
 /// The options with which a mount keeps locks to this host, by its type without a version.
