@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::fuse::{Mount, UNKNOWN};
 use crate::peer::{Peer, Way, lock, rwlock, semaphore};
-use crate::support::eventually;
+use crate::support::{eventually, open_files};
 
 /// A type of which blocked requests are known to be granted promptly.
 const PROMPT: &str = "fuse.ceph-fuse";
@@ -69,14 +69,12 @@ fn until_queued(peer: &Peer) {
 
 /// How many places in queues on its host the process uses: its own, and those that it watches.
 fn places_of(pid: u32) -> usize {
-    let Ok(descriptors) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return 0 };
-    let paths = descriptors.filter_map(|it| std::fs::read_link(it.ok()?.path()).ok());
     let is_place = |path: &PathBuf| {
         let is_queue = path.parent().is_some_and(|it| it.extension() == Some("queue".as_ref()));
         let name = path.file_name().and_then(|name| name.to_str());
         is_queue && name.is_some_and(|name| name.parse::<u32>().is_ok())
     };
-    paths.filter(is_place).collect::<std::collections::BTreeSet<_>>().len()
+    open_files(pid).into_iter().filter(is_place).collect::<std::collections::BTreeSet<_>>().len()
 }
 
 #[test]

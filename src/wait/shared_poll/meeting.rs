@@ -19,7 +19,7 @@ const STATES: &str = ".events.1";
 const BEATS: &str = ".events.1.lock";
 const WANTED: &str = ".wanted";
 
-/// The file of new waiters grows by a byte for each, and begins again at this length.
+/// The file of new waiters grows, and begins again at this length.
 const MAX_WANTED: u64 = 1000;
 /// A poller that shows no life for this time has stopped.
 const LIFELESS: Duration = Duration::from_secs(1);

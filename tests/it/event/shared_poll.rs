@@ -12,7 +12,7 @@ use crate::peer::Peer;
 use crate::peer::Way::{Async, Block, Timeout};
 use crate::peer::event::{Call, peer};
 use crate::support::strace::traced;
-use crate::support::{eventually, names_in};
+use crate::support::{eventually, names_in, open_files};
 
 /// The other processes take over within a second, and would find the event after 30 seconds
 /// otherwise.
@@ -98,13 +98,13 @@ impl Host {
     /// another one polls by then, since that process did not run for a second.
     fn followers(&self, poller: u32) -> Option<[Peer; 2]> {
         eventually("a listing is shared", || self.shared(".events.1").exists());
-        let mut wanted = self.shared(".events.1").into_os_string();
-        wanted.push(".wanted");
-        let _ = std::fs::remove_file(&wanted); // An earlier poller may have left it.
         let mut followers = [self.peer(), self.peer()];
         begin_to_wait(&mut followers);
-        let length = || std::fs::metadata(&wanted).map_or(0, |found| found.len());
-        eventually("both processes follow", || length() >= 2 || self.poller() != Some(poller));
+        let beat = self.shared(".events.1.lock");
+        let follows = |peer: &Peer| open_files(peer.id()).contains(&beat);
+        eventually("both processes follow", || {
+            followers.iter().all(follows) || self.poller() != Some(poller)
+        });
         // They check the event once more when they know that a process polls.
         std::thread::sleep(Duration::from_millis(200));
         if self.poller() == Some(poller) {

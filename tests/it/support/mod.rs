@@ -180,6 +180,13 @@ pub(crate) fn assert_sleep(processes: &[(u32, f64)]) {
     panic!("of {processes:?}, these wake more often: {left:?}");
 }
 
+/// Returns the files that a process has open.
+#[cfg(target_os = "linux")]
+pub(crate) fn open_files(pid: u32) -> Vec<std::path::PathBuf> {
+    let Ok(descriptors) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
+    descriptors.filter_map(|it| std::fs::read_link(it.ok()?.path()).ok()).collect()
+}
+
 /// Returns the inotify instances of a process, each with the inodes that it watches.
 #[cfg(target_os = "linux")]
 pub(crate) fn watches(pid: u32) -> Vec<Vec<u64>> {
