@@ -25,6 +25,8 @@ const MAX_WANTED: u64 = 1000;
 const LIFELESS: Duration = Duration::from_secs(1);
 /// The same while it lists the directory, which takes long if the server is slow.
 const LIFELESS_LISTING: Duration = Duration::from_secs(5);
+/// How often a process tries to open a file that others create and remove.
+const ATTEMPTS: u32 = 4;
 /// Files of directories that no process polls are removed, this many at most.
 const MAX_REMOVED: usize = 64;
 /// A temporary file remains from a killed process if it is this old.
@@ -104,10 +106,18 @@ pub(super) struct Meeting {
 }
 
 fn open_or_create(path: &Path) -> io::Result<File> {
-    match sys::open_existing(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => sys::create_new(path, None),
-        opened => opened,
+    let is = |result: &io::Result<File>, kind| result.as_ref().is_err_and(|it| it.kind() == kind);
+    let mut opened = sys::open_existing(path);
+    // Another process may create or remove the file between the two calls.
+    for _ in 0..ATTEMPTS {
+        if is(&opened, io::ErrorKind::NotFound) {
+            opened = sys::create_new(path, None);
+        }
+        if is(&opened, io::ErrorKind::AlreadyExists) {
+            opened = sys::open_existing(path);
+        }
     }
+    opened
 }
 
 impl Meeting {
@@ -148,19 +158,8 @@ impl Meeting {
         if replaces {
             let _ = std::fs::remove_file(&self.beat);
         }
-        for _ in 0..4 {
-            let file = match open_or_create(&self.beat) {
-                // Another process has created or removed it meanwhile.
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound
-                    ) =>
-                {
-                    continue;
-                }
-                file => file?,
-            };
+        for _ in 0..ATTEMPTS {
+            let file = open_or_create(&self.beat)?;
             if !sys::try_lock(&file, Mode::Exclusive)? {
                 return Ok(None);
             }
