@@ -34,6 +34,9 @@ pub(crate) struct Peer {
     child: Running,
     input: Option<ChildStdin>,
     answers: Receiver<Answer>,
+    /// Whether the child is strace, which leaves the program running when it is killed, and stopped
+    /// if it was stopped.
+    is_traced: bool,
 }
 
 impl Peer {
@@ -50,6 +53,7 @@ impl Peer {
         if let Some(remaining) = limit::remaining() {
             command.env(limit::SECONDS, (remaining.as_secs() + 60).to_string());
         }
+        let is_traced = command.get_program() == "strace";
         let mut child = command.start();
         let output = BufReader::new(child.stdout.take().unwrap());
         let (send, answers) = channel();
@@ -62,7 +66,7 @@ impl Peer {
             }
         });
         let input = child.stdin.take();
-        Self { child, input, answers }
+        Self { child, input, answers, is_traced }
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -149,13 +153,31 @@ impl Peer {
 
     /// Kills the peer with SIGKILL or `TerminateProcess`, and waits until it has ended.
     pub(crate) fn kill(&mut self) {
+        self.kill_traced();
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    fn kill_traced(&self) {
+        #[cfg(target_os = "linux")]
+        if self.is_traced {
+            let children = format!("/proc/{0}/task/{0}/children", self.id());
+            let children = std::fs::read_to_string(children).unwrap_or_default();
+            for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+                let pid = rustix::process::Pid::from_raw(pid).unwrap();
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = self.is_traced;
     }
 }
 
 impl Drop for Peer {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.kill_traced();
+        }
         drop(self.input.take()); // The peer ends at the end of its input.
         if !std::thread::panicking() {
             let _ = self.child.wait();
