@@ -540,7 +540,7 @@ impl Barrier {
         server.wait(limit, hooks, move |limit, hooks| turn(&inner, limit, hooks, has_action))
     }
 
-    fn ask<T: Send + 'static>(&self, call: fn(&Arc<Inner>) -> Result<T>) -> Result<T> {
+    fn ask<T: Send + Sync + 'static>(&self, call: fn(&Arc<Inner>) -> Result<T>) -> Result<T> {
         let Some(server) = &self.inner.server else { return call(&self.inner) };
         let inner = Arc::clone(&self.inner);
         server.ask(move || call(&inner))

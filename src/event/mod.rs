@@ -1,6 +1,7 @@
 //! The `Event`: a marker file, and the waits for it to appear or disappear.
 
 mod announcement;
+mod seen;
 mod wait;
 
 use std::fmt;
@@ -11,8 +12,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use self::announcement::Announcement;
+use self::seen::Seen;
 pub use self::wait::EventFuture;
-use self::wait::{CheckFn, EventWait, Taken, all_set, cleared, consumed, with_payload};
+use self::wait::{CheckFn, EventWait, all_set, cleared, consumed, with_payload};
 use crate::cancel::Cancels;
 use crate::error::{Error, Obstacle, Result};
 use crate::file::marker::{Consumed, Marker};
@@ -637,7 +639,7 @@ impl Event {
     ///
     /// After an error nothing has been consumed.
     pub fn consume(&self) -> Result<Vec<u8>> {
-        self.event_wait(consumed, Obstacle::NotConsumed).wait(Limit::Never).map(Taken::payload)
+        self.event_wait(consumed, Obstacle::NotConsumed).wait(Limit::Never)
     }
 
     /// Attempts to consume a setting without waiting.
@@ -657,7 +659,7 @@ impl Event {
         self.ask(|inner| {
             let marker = &inner.marker;
             match marker.consume()? {
-                Consumed::Payload(payload) => Ok(Taken::new(inner, payload)),
+                Consumed::Payload(payload) => Ok(Seen::consumed(inner, payload)),
                 Consumed::Nothing => {
                     Err(Error::would_block_for(marker.path(), Obstacle::NotConsumed))
                 }
@@ -666,7 +668,7 @@ impl Event {
                 }
             }
         })
-        .map(Taken::payload)
+        .map(Vec::from)
     }
 
     /// Blocks the current thread until it has consumed a setting, waiting at most `timeout`.
@@ -676,9 +678,7 @@ impl Event {
     /// [`TimedOut`](crate::ErrorKind::TimedOut) if the caller consumes nothing before the timeout;
     /// otherwise see [`consume`](Self::consume).
     pub fn consume_timeout(&self, timeout: Duration) -> Result<Vec<u8>> {
-        self.event_wait(consumed, Obstacle::NotConsumed)
-            .wait(Limit::After(timeout))
-            .map(Taken::payload)
+        self.event_wait(consumed, Obstacle::NotConsumed).wait(Limit::After(timeout))
     }
 
     /// Blocks the current thread until it has consumed a setting, or until `deadline`.
@@ -687,9 +687,7 @@ impl Event {
     ///
     /// See [`consume_timeout`](Self::consume_timeout).
     pub fn consume_deadline(&self, deadline: Instant) -> Result<Vec<u8>> {
-        self.event_wait(consumed, Obstacle::NotConsumed)
-            .wait(Limit::At(deadline))
-            .map(Taken::payload)
+        self.event_wait(consumed, Obstacle::NotConsumed).wait(Limit::At(deadline))
     }
 
     /// Waits until it has consumed a setting, asynchronously.
@@ -700,7 +698,7 @@ impl Event {
     ///
     /// See [`consume`](Self::consume).
     pub fn consume_async(&self) -> impl Future<Output = Result<Vec<u8>>> + Send + use<> {
-        self.event_wait(consumed, Obstacle::NotConsumed).future_of(Taken::payload)
+        self.event_wait(consumed, Obstacle::NotConsumed).future()
     }
 
     // --------------------------------------------------------------------------------- several
@@ -867,7 +865,7 @@ impl Event {
         self.inner.server.as_ref()
     }
 
-    fn ask<T: Send + 'static>(
+    fn ask<T: Send + Sync + 'static>(
         &self,
         call: impl FnOnce(&Arc<Inner>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
@@ -876,7 +874,7 @@ impl Event {
         server.ask(move || call(&inner))
     }
 
-    fn event_wait<T>(&self, check: CheckFn<T>, obstacle: Obstacle) -> EventWait<T> {
+    fn event_wait(&self, check: CheckFn, obstacle: Obstacle) -> EventWait {
         EventWait { events: Box::new([Arc::clone(&self.inner)]), check, obstacle, is_any: false }
     }
 }

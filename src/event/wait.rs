@@ -2,28 +2,30 @@
 
 use std::fmt;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::seen::Seen;
 use super::{Event, Inner};
 use crate::cancel::Cancels;
 use crate::error::{Error, Obstacle, Operation, Result};
 use crate::file::marker::Consumed;
 use crate::options::{OnWait, Waiting};
 use crate::wait::{
-    Acquire, Check, Condition, ConditionWait, Limit, Outcome, PolledTarget, RemoteCall, Server,
+    Acquire, Check, Condition, ConditionWait, Limit, Outcome, PolledTarget, RemoteFuture, Server,
     WaitCallback, WaitHooks, WakeStrategy, WatchTarget, wait_for,
 };
 
-pub(super) type CheckFn<T> = fn(&[Arc<Inner>]) -> Result<Check<T>>;
+pub(super) type CheckFn = fn(&[Arc<Inner>]) -> Result<Check<Seen>>;
 
 /// A wait for one or more events.
-pub(super) struct EventWait<T> {
+pub(super) struct EventWait {
     pub(super) events: Box<[Arc<Inner>]>,
-    pub(super) check: CheckFn<T>,
+    pub(super) check: CheckFn,
     /// What a timeout error reports.
     pub(super) obstacle: Obstacle,
     /// Whether one of the events is enough.
@@ -40,32 +42,33 @@ fn first(events: &[Arc<Inner>], is_set: bool) -> Result<Option<usize>> {
     Ok(None)
 }
 
-pub(super) fn all_set(events: &[Arc<Inner>]) -> Result<Check<()>> {
+pub(super) fn all_set(events: &[Arc<Inner>]) -> Result<Check<Seen>> {
     let unset = first(events, false)?;
-    Ok(unset.map_or(Check::Ready(()), |_| not_ready(events)))
+    Ok(unset.map_or(Check::Ready(Seen::default()), |_| not_ready(events)))
 }
 
-fn any_set(events: &[Arc<Inner>]) -> Result<Check<usize>> {
-    Ok(first(events, true)?.map_or_else(|| not_ready(events), Check::Ready))
-}
-
-pub(super) fn cleared(events: &[Arc<Inner>]) -> Result<Check<()>> {
+fn any_set(events: &[Arc<Inner>]) -> Result<Check<Seen>> {
     let set = first(events, true)?;
-    Ok(set.map_or(Check::Ready(()), |_| not_ready(events)))
+    Ok(set.map_or_else(|| not_ready(events), |index| Check::Ready(Seen::event(index))))
+}
+
+pub(super) fn cleared(events: &[Arc<Inner>]) -> Result<Check<Seen>> {
+    let set = first(events, true)?;
+    Ok(set.map_or(Check::Ready(Seen::default()), |_| not_ready(events)))
 }
 
 /// Not ready yet. Some changes are not reported, and then the waiter must poll as well: those of
 /// the file that a symbolic link leads to (rule E1), and on a network file system the end of a
 /// process that has announced (rule E8).
-fn not_ready<T>(events: &[Arc<Inner>]) -> Check<T> {
+fn not_ready(events: &[Arc<Inner>]) -> Check<Seen> {
     Check::not_yet(events.iter().all(|event| event.marker.has_events_of_changes()))
 }
 
 /// The payload of a setting. It is read in the check that finds the setting.
-pub(super) fn with_payload(events: &[Arc<Inner>]) -> Result<Check<Vec<u8>>> {
+pub(super) fn with_payload(events: &[Arc<Inner>]) -> Result<Check<Seen>> {
     for event in events {
         if let Some(payload) = event.marker.payload()? {
-            return Ok(Check::Ready(payload));
+            return Ok(Check::Ready(Seen::payload(payload)));
         }
     }
     Ok(not_ready(events))
@@ -73,10 +76,10 @@ pub(super) fn with_payload(events: &[Arc<Inner>]) -> Result<Check<Vec<u8>>> {
 
 /// Consumes the event. While another process consumes it, the waiter must poll: that process may
 /// fail or die, and releasing a lock produces no event (rule E5).
-pub(super) fn consumed(events: &[Arc<Inner>]) -> Result<Check<Taken>> {
+pub(super) fn consumed(events: &[Arc<Inner>]) -> Result<Check<Seen>> {
     for event in events {
         match event.marker.consume()? {
-            Consumed::Payload(payload) => return Ok(Check::Ready(Taken::new(event, payload))),
+            Consumed::Payload(payload) => return Ok(Check::Ready(Seen::consumed(event, payload))),
             Consumed::Nothing => {}
             Consumed::Busy => return Ok(Check::not_yet(false)),
         }
@@ -84,7 +87,8 @@ pub(super) fn consumed(events: &[Arc<Inner>]) -> Result<Check<Taken>> {
     Ok(not_ready(events))
 }
 
-impl EventWait<usize> {
+impl EventWait {
+    /// A wait for one of them, whose result is its index.
     pub(super) fn any<I>(events: I) -> Result<Self>
     where
         I: IntoIterator,
@@ -98,9 +102,7 @@ impl EventWait<usize> {
         }
         Ok(Self { events, check: any_set, obstacle: Obstacle::NotSet, is_any: true })
     }
-}
 
-impl EventWait<()> {
     pub(super) fn all<I>(events: I) -> Self
     where
         I: IntoIterator,
@@ -108,35 +110,26 @@ impl EventWait<()> {
     {
         Self { events: inner(events), check: all_set, obstacle: Obstacle::NotSet, is_any: false }
     }
-}
 
-fn inner<I>(events: I) -> Box<[Arc<Inner>]>
-where
-    I: IntoIterator,
-    I::Item: AsRef<Event>,
-{
-    events.into_iter().map(|event| Arc::clone(&event.as_ref().inner)).collect()
-}
-
-impl<T: Send + 'static> EventWait<T> {
     /// The server of the first event that is on a network file system.
     fn server(&self) -> Option<&Server> {
         self.events.iter().find_map(|event| event.server.as_ref())
+    }
+
+    /// Checks without waiting.
+    pub(super) fn try_now<T: From<Seen>>(self) -> Result<T> {
+        match self.server().cloned() {
+            Some(server) => server.ask(move || self.try_here()),
+            None => self.try_here(),
+        }
+        .map(T::from)
     }
 
     fn clone_of(&self) -> Self {
         Self { events: self.events.clone(), ..*self }
     }
 
-    /// Checks without waiting.
-    pub(super) fn try_now(self) -> Result<T> {
-        match self.server().cloned() {
-            Some(server) => server.ask(move || self.try_here()),
-            None => self.try_here(),
-        }
-    }
-
-    fn try_here(&self) -> Result<T> {
+    fn try_here(&self) -> Result<Seen> {
         match (self.check)(&self.events)? {
             Check::Ready(seen) => Ok(seen),
             Check::NotYet { .. } => {
@@ -145,7 +138,7 @@ impl<T: Send + 'static> EventWait<T> {
         }
     }
 
-    pub(super) fn wait(self, limit: Limit) -> Result<T> {
+    pub(super) fn wait<T: From<Seen>>(self, limit: Limit) -> Result<T> {
         let hooks = self.hooks();
         match self.server().cloned() {
             Some(server) => {
@@ -153,9 +146,10 @@ impl<T: Send + 'static> EventWait<T> {
             }
             None => self.wait_here(limit, hooks.as_ref()),
         }
+        .map(T::from)
     }
 
-    fn wait_here(self, limit: Limit, hooks: Option<&WaitHooks>) -> Result<T> {
+    fn wait_here(self, limit: Limit, hooks: Option<&WaitHooks>) -> Result<Seen> {
         let (events, obstacle): (Box<[Arc<Inner>]>, _) = (self.events.clone(), self.obstacle);
         match wait_for(self, limit, hooks)? {
             Outcome::Held(seen) => Ok(seen),
@@ -163,17 +157,12 @@ impl<T: Send + 'static> EventWait<T> {
         }
     }
 
-    pub(super) fn future(self) -> WaitFuture<T> {
-        self.future_of(|seen| seen)
-    }
-
-    /// The future of what `map` returns for the result of the wait.
-    pub(super) fn future_of<R>(self, map: fn(T) -> R) -> WaitFuture<T, R> {
-        WaitFuture { stage: FutureStage::New(self), map }
+    pub(super) fn future<T>(self) -> WaitFuture<T> {
+        WaitFuture { stage: FutureStage::New(self), result: PhantomData }
     }
 
     /// The wait as a future on a network file system, which a helper makes.
-    fn remote(&self) -> Option<Acquire<RemoteCall<T>>> {
+    fn remote(&self) -> Option<RemoteFuture<Seen>> {
         let (server, hooks, own) = (self.server()?, self.hooks(), self.clone_of());
         server.future(hooks.as_ref(), move |limit, hooks| own.wait_here(limit, hooks))
     }
@@ -204,6 +193,14 @@ impl<T: Send + 'static> EventWait<T> {
     }
 }
 
+fn inner<I>(events: I) -> Box<[Arc<Inner>]>
+where
+    I: IntoIterator,
+    I::Item: AsRef<Event>,
+{
+    events.into_iter().map(|event| Arc::clone(&event.as_ref().inner)).collect()
+}
+
 fn is_set(event: &Inner) -> bool {
     event.marker.is_set().unwrap_or(false)
 }
@@ -230,10 +227,10 @@ fn timed_out(events: &[Arc<Inner>], waited: Duration, obstacle: Obstacle) -> Err
     Error::timed_out_for(first.marker.path(), waited, obstacle, others)
 }
 
-impl<T: Send + 'static> Condition for EventWait<T> {
-    type Held = T;
+impl Condition for EventWait {
+    type Held = Seen;
 
-    fn check(&self) -> Result<Check<T>> {
+    fn check(&self) -> Result<Check<Seen>> {
         (self.check)(&self.events)
     }
 
@@ -265,69 +262,48 @@ impl<T: Send + 'static> Condition for EventWait<T> {
 }
 
 /// A wait as a future.
-pub(super) struct WaitFuture<T: Send + 'static, R = T> {
-    stage: FutureStage<T>,
-    map: fn(T) -> R,
+pub(super) struct WaitFuture<T> {
+    stage: FutureStage,
+    result: PhantomData<fn() -> T>,
 }
 
-enum FutureStage<T: Send + 'static> {
-    New(EventWait<T>),
-    Here(Box<Acquire<ConditionWait<EventWait<T>>>>),
-    Remote(Box<Acquire<RemoteCall<T>>>),
+enum FutureStage {
+    New(EventWait),
+    Here(Box<Acquire<ConditionWait<EventWait>>>),
+    Remote(Box<RemoteFuture<Seen>>),
     /// It has returned its result.
     Done,
 }
 
-impl<T: Send + 'static, R> Future for WaitFuture<T, R> {
-    type Output = Result<R>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<R>> {
-        if let FutureStage::New(_) = self.stage {
-            if let FutureStage::New(wait) = std::mem::replace(&mut self.stage, FutureStage::Done) {
-                self.stage = if let Some(call) = wait.remote() {
-                    FutureStage::Remote(Box::new(call))
+impl FutureStage {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Seen>> {
+        if let Self::New(_) = self {
+            if let Self::New(wait) = std::mem::replace(self, Self::Done) {
+                *self = if let Some(call) = wait.remote() {
+                    Self::Remote(Box::new(call))
                 } else {
                     let hooks = wait.hooks();
-                    let wait = Acquire::new(ConditionWait::new(wait), hooks);
-                    FutureStage::Here(Box::new(wait))
+                    Self::Here(Box::new(Acquire::new(ConditionWait::new(wait), hooks)))
                 };
             }
         }
-        let polled = match &mut self.stage {
-            FutureStage::Here(wait) => Pin::new(&mut **wait).poll(context),
-            FutureStage::Remote(call) => Pin::new(&mut **call).poll(context),
-            FutureStage::New(_) | FutureStage::Done => Poll::Pending,
+        let polled = match self {
+            Self::Here(wait) => Pin::new(&mut **wait).poll(context),
+            Self::Remote(call) => Pin::new(&mut **call).poll(context),
+            Self::New(_) | Self::Done => Poll::Pending,
         };
         if polled.is_ready() {
-            self.stage = FutureStage::Done;
+            *self = Self::Done;
         }
-        let map = self.map;
-        polled.map_ok(map)
+        polled
     }
 }
 
-/// A payload that was consumed. If the caller has given up by then, it is set again, unless a new
-/// one was set meanwhile.
-pub(super) struct Taken {
-    event: Arc<Inner>,
-    payload: Option<Vec<u8>>,
-}
+impl<T: From<Seen>> Future for WaitFuture<T> {
+    type Output = Result<T>;
 
-impl Taken {
-    pub(super) fn new(event: &Arc<Inner>, payload: Vec<u8>) -> Self {
-        Self { event: Arc::clone(event), payload: Some(payload) }
-    }
-
-    pub(super) fn payload(mut self) -> Vec<u8> {
-        self.payload.take().unwrap_or_default()
-    }
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        if let Some(payload) = self.payload.take() {
-            let _ = self.event.marker.set_new(&payload);
-        }
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
+        self.stage.poll(context).map_ok(T::from)
     }
 }
 
@@ -353,8 +329,11 @@ impl Drop for Taken {
 #[must_use = "a future does nothing unless it is polled"]
 pub struct EventFuture<T>(Pin<Box<dyn Future<Output = Result<T>> + Send>>);
 
-impl<T: Send + 'static> EventFuture<T> {
-    pub(super) fn new(wait: Result<EventWait<T>>) -> Self {
+impl<T: 'static> EventFuture<T> {
+    pub(super) fn new(wait: Result<EventWait>) -> Self
+    where
+        T: From<Seen>,
+    {
         Self(Box::pin(async move { wait?.future().await }))
     }
 }

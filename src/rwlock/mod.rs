@@ -28,8 +28,8 @@ use crate::options::Options;
 use crate::paths::resolved;
 use crate::sys::{self, Mode};
 use crate::wait::{
-    Acquire, HostWait, Kept, Limit, Outcome, QueuedWaiter, RemoteCall, Server, Target as _, TryNow,
-    TurnstileWait, WaitHooks, acquire, open, pass, try_pass, wait_on_host,
+    Acquire, HostWait, Kept, Limit, Outcome, QueuedWaiter, RemoteFuture, Server, Target as _,
+    TryNow, TurnstileWait, WaitHooks, acquire, open, pass, try_pass, wait_on_host,
 };
 
 /// A reader-writer lock on a path, between unrelated processes and between threads.
@@ -391,14 +391,14 @@ impl RwLock {
         self.wait(limit, Inner::writing)
     }
 
-    fn wait<G: Send + 'static>(&self, limit: Limit, wait: WaitFn<G>) -> Result<G> {
+    fn wait<G: Send + Sync + 'static>(&self, limit: Limit, wait: WaitFn<G>) -> Result<G> {
         let (server, hooks) = (self.inner.server.as_ref(), self.inner.hooks.as_ref());
         let Some(server) = server else { return wait(&self.inner, limit, hooks) };
         let inner = Arc::clone(&self.inner);
         server.wait(limit, hooks, move |limit, hooks| wait(&inner, limit, hooks))
     }
 
-    fn attempt<G: Send + 'static>(&self, attempt: fn(&Inner) -> Result<G>) -> Result<G> {
+    fn attempt<G: Send + Sync + 'static>(&self, attempt: fn(&Inner) -> Result<G>) -> Result<G> {
         let Some(server) = &self.inner.server else { return attempt(&self.inner) };
         let inner = Arc::clone(&self.inner);
         server.ask(move || attempt(&inner))
@@ -436,10 +436,10 @@ impl Inner {
     }
 
     /// A wait on a network file system as a future, which a helper makes.
-    fn future<G: Send + 'static>(
+    fn future<G: Send + Sync + 'static>(
         self: &Arc<Self>,
         wait: WaitFn<G>,
-    ) -> Option<Acquire<RemoteCall<G>>> {
+    ) -> Option<RemoteFuture<G>> {
         let inner = Arc::clone(self);
         let wait = move |limit, hooks: Option<&_>| wait(&inner, limit, hooks);
         self.server.as_ref()?.future(self.hooks.as_ref(), wait)

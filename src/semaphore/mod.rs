@@ -566,7 +566,7 @@ impl Semaphore {
         self.inner.slots.directory()
     }
 
-    fn ask<T: Send + 'static>(
+    fn ask<T: Send + Sync + 'static>(
         &self,
         call: impl FnOnce(&Self) -> Result<T> + Send + 'static,
     ) -> Result<T> {

@@ -39,7 +39,7 @@ impl<T: Send + Sync + 'static> Kept<T> {
         }
     }
 
-    pub(crate) fn ask<R: Send + 'static>(
+    pub(crate) fn ask<R: Send + Sync + 'static>(
         &self,
         call: impl FnOnce(&T) -> Result<R> + Send + 'static,
     ) -> Result<R> {
@@ -54,7 +54,7 @@ impl<T: Send + Sync + 'static> Kept<T> {
     }
 
     /// Takes the value out for a call that consumes it. It is made in any case, if need be later.
-    pub(crate) fn finish<R: Send + 'static>(
+    pub(crate) fn finish<R: Send + Sync + 'static>(
         mut self,
         call: impl FnOnce(T) -> Result<R> + Send + 'static,
     ) -> Result<R> {

@@ -62,7 +62,7 @@ pub(crate) use self::order::{Order, OrderedWait, Turn};
 pub(crate) use self::own_check::OwnCheck;
 pub(crate) use self::queue::WaitQueues;
 pub(crate) use self::queued_waiter::QueuedWaiter;
-pub(crate) use self::remote::{RemoteCall, Server, leads_to_network, note_progress, open};
+pub(crate) use self::remote::{RemoteFuture, Server, leads_to_network, note_progress, open};
 pub(crate) use self::shared_poll::PolledTarget;
 pub(crate) use self::signal_loop::SignalLoop;
 pub(crate) use self::take_over::{is_left, take_over, try_now};

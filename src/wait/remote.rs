@@ -1,12 +1,16 @@
 //! Calls that need the server of a network file system, which may not respond: a helper thread
 //! makes the call, and the caller waits for the result until its own limit (rules W6 to W9).
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::deadline::{Deadline, Limit};
@@ -36,6 +40,19 @@ const MAX_ABANDONED: usize = 64;
 const MAX_FUTURES: usize = 64;
 const KEEPALIVE: Duration = Duration::from_secs(1);
 const STACK: usize = 512 * 1024;
+
+/// What a call returns. It is boxed so that the code which waits for it is compiled once.
+type Answer = Box<dyn Any + Send + Sync>;
+type Call = Box<dyn FnOnce() -> Result<Answer> + Send>;
+type Wait = Box<dyn FnOnce(Limit, Option<&WaitHooks>) -> Result<Answer> + Send>;
+
+fn boxed<T: Send + Sync + 'static>(value: T) -> Answer {
+    Box::new(value)
+}
+
+fn unboxed<T: 'static>(answer: Answer) -> T {
+    *answer.downcast().unwrap_or_else(|_| unreachable!("the caller made the call"))
+}
 
 /// The server of the network file system that a handle's path is on.
 #[derive(Debug, Clone)]
@@ -69,36 +86,31 @@ impl Server {
     }
 
     /// Makes a call that has no deadline of its own.
-    pub(crate) fn ask<T: Send + 'static>(
+    pub(crate) fn ask<T: Send + Sync + 'static>(
         &self,
         call: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.call(call, Kind::Question, None)
+        self.call(Box::new(|| call().map(boxed)), Kind::Question, None).map(unboxed)
     }
 
     /// Completes a release whose result no caller gets.
     pub(super) fn drop_later(&self, release: impl FnOnce() + Send + 'static) {
         let release = move || {
             release();
-            Ok(())
+            Ok(boxed(()))
         };
-        let _ = self.within(MAX_DROP).finish(release);
+        let _ = self.within(MAX_DROP).call(Box::new(release), Kind::Release, None);
     }
 
     /// Makes a call that is completed later if the server does not respond in time.
-    pub(crate) fn finish<T: Send + 'static>(
+    pub(crate) fn finish<T: Send + Sync + 'static>(
         &self,
         call: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.call(call, Kind::Release, None)
+        self.call(Box::new(|| call().map(boxed)), Kind::Release, None).map(unboxed)
     }
 
-    fn call<T: Send + 'static>(
-        &self,
-        call: impl FnOnce() -> Result<T> + Send + 'static,
-        kind: Kind,
-        hooks: Option<&WaitHooks>,
-    ) -> Result<T> {
+    fn call(&self, call: Call, kind: Kind, hooks: Option<&WaitHooks>) -> Result<Answer> {
         if is_helper() {
             return call();
         }
@@ -122,12 +134,22 @@ impl Server {
 
     /// Waits, with a deadline or a callback or a token. `wait` gets the limit and the hooks of the
     /// wait that the helper makes. A wait without any of these stays in this thread.
-    pub(crate) fn wait<T: Send + 'static>(
+    pub(crate) fn wait<T: Send + Sync + 'static>(
         &self,
         limit: Limit,
         hooks: Option<&WaitHooks>,
         wait: impl FnOnce(Limit, Option<&WaitHooks>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.wait_for_answer(limit, hooks, Box::new(|limit, hooks| wait(limit, hooks).map(boxed)))
+            .map(unboxed)
+    }
+
+    fn wait_for_answer(
+        &self,
+        limit: Limit,
+        hooks: Option<&WaitHooks>,
+        wait: Wait,
+    ) -> Result<Answer> {
         let deadline = limit.deadline();
         if is_helper() || (deadline.is_never() && !must_return(hooks)) {
             return wait(limit, hooks);
@@ -151,32 +173,30 @@ impl Server {
 
     /// The same as a future, which does not block its executor. `None` if too many futures wait in
     /// this way: the caller then polls in its executor's thread.
-    pub(crate) fn future<T: Send + 'static>(
+    pub(crate) fn future<T: Send + Sync + 'static>(
         &self,
         hooks: Option<&WaitHooks>,
         wait: impl FnOnce(Limit, Option<&WaitHooks>) -> Result<T> + Send + 'static,
-    ) -> Option<Acquire<RemoteCall<T>>> {
+    ) -> Option<RemoteFuture<T>> {
         if is_helper() {
             return None;
         }
         let place = FuturePlace::take()?;
-        let call = self.start_wait(Limit::Never, move |limit, hooks| {
+        let wait = |limit: Limit, hooks: Option<&WaitHooks>| {
             let _place = place;
-            wait(limit, hooks)
-        });
-        Some(Acquire::new(call, hooks.cloned()))
+            wait(limit, hooks).map(boxed)
+        };
+        let call = self.start_wait(Limit::Never, Box::new(wait));
+        Some(RemoteFuture { answer: Acquire::new(call, hooks.cloned()), result: PhantomData })
     }
 
-    fn start_wait<T: Send + 'static>(
-        &self,
-        limit: Limit,
-        wait: impl FnOnce(Limit, Option<&WaitHooks>) -> Result<T> + Send + 'static,
-    ) -> RemoteCall<T> {
+    fn start_wait(&self, limit: Limit, wait: Wait) -> RemoteCall {
         let token = Cancel::new();
         let mut cancels = Cancels::default();
         cancels.add(&token);
         let hooks = WaitHooks { path: Arc::clone(&self.path), callback: None, cancels };
-        RemoteCall::start(self, Kind::Question, Some(token), move || wait(limit, Some(&hooks)))
+        let call = Box::new(move || wait(limit, Some(&hooks)));
+        RemoteCall::start(self, Kind::Question, Some(token), call)
     }
 
     /// The error of a call that did not wait has no holders yet.
@@ -195,7 +215,7 @@ impl Server {
 
 /// Opens something at `path`. Before the mount table was read nothing touches the path: if it is on
 /// a network file system, a helper does.
-pub(crate) fn open<T: Send + 'static>(
+pub(crate) fn open<T: Send + Sync + 'static>(
     options: &Options,
     path: &Path,
     open: impl FnOnce(&Options, &Path) -> Result<T> + Send + 'static,
@@ -208,7 +228,8 @@ pub(crate) fn open<T: Send + 'static>(
     let whole = options.whole.as_ref().unwrap_or(&path);
     let hooks = WaitHooks::new(Arc::clone(whole), None, options.cancels.clone());
     let options = options.clone();
-    server.call(move || open(&options, &path), Kind::Question, hooks.as_ref())
+    let call = Box::new(move || open(&options, &path).map(boxed));
+    server.call(call, Kind::Question, hooks.as_ref()).map(unboxed)
 }
 
 /// The mounts of network file systems, and when they were read.
@@ -260,9 +281,24 @@ enum Kind {
 
 // ------------------------------------------------------------------------------------------- calls
 
+/// A wait that a helper makes, as a future. Dropping it gives up.
+#[must_use = "a future does nothing unless it is polled"]
+pub(crate) struct RemoteFuture<T> {
+    answer: Acquire<RemoteCall>,
+    result: PhantomData<fn() -> T>,
+}
+
+impl<T: 'static> Future for RemoteFuture<T> {
+    type Output = Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
+        Pin::new(&mut self.answer).poll(context).map_ok(unboxed)
+    }
+}
+
 /// A call that a helper makes. Dropping it gives up.
-pub(crate) struct RemoteCall<T: Send + 'static> {
-    shared: Arc<Shared<T>>,
+struct RemoteCall {
+    shared: Arc<Shared>,
     /// Ends the wait that the helper makes.
     token: Cancel,
     kind: Kind,
@@ -271,27 +307,27 @@ pub(crate) struct RemoteCall<T: Send + 'static> {
     path: Arc<Path>,
 }
 
-struct Shared<T> {
-    slot: Mutex<Slot<T>>,
+struct Shared {
+    slot: Mutex<Slot>,
     progress: Arc<AtomicUsize>,
 }
 
-struct Slot<T> {
-    state: State<T>,
+struct Slot {
+    state: State,
     waker: Option<Waker>,
 }
 
-enum State<T> {
+enum State {
     Running,
-    Done(std::thread::Result<Result<T>>),
+    Done(std::thread::Result<Result<Answer>>),
     /// The result was taken.
     Taken,
     /// The caller has given up. The helper drops the result.
     Abandoned,
 }
 
-impl<T> Shared<T> {
-    fn slot(&self) -> sync::MutexGuard<'_, Slot<T>> {
+impl Shared {
+    fn slot(&self) -> sync::MutexGuard<'_, Slot> {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -300,7 +336,7 @@ impl<T> Shared<T> {
     }
 
     /// Makes the call, in the helper.
-    fn run(&self, kind: Kind, call: impl FnOnce() -> Result<T>) {
+    fn run(&self, kind: Kind, call: Call) {
         let is_abandoned = matches!(self.slot().state, State::Abandoned);
         if !is_abandoned || kind == Kind::Release {
             PROGRESS.set(Some(Arc::clone(&self.progress)));
@@ -327,13 +363,8 @@ impl<T> Shared<T> {
     }
 }
 
-impl<T: Send + 'static> RemoteCall<T> {
-    fn start(
-        server: &Server,
-        kind: Kind,
-        token: Option<Cancel>,
-        call: impl FnOnce() -> Result<T> + Send + 'static,
-    ) -> Self {
+impl RemoteCall {
+    fn start(server: &Server, kind: Kind, token: Option<Cancel>, call: Call) -> Self {
         let slot = Mutex::new(Slot { state: State::Running, waker: None });
         let shared = Arc::new(Shared { slot, progress: Arc::default() });
         let helped = Arc::clone(&shared);
@@ -342,7 +373,7 @@ impl<T: Send + 'static> RemoteCall<T> {
         Self { shared, token: token.unwrap_or_default(), kind, number, origin, path }
     }
 
-    fn take(slot: &mut Slot<T>) -> Option<std::thread::Result<Result<T>>> {
+    fn take(slot: &mut Slot) -> Option<std::thread::Result<Result<Answer>>> {
         match std::mem::replace(&mut slot.state, State::Taken) {
             State::Done(result) => Some(result),
             other => {
@@ -353,10 +384,10 @@ impl<T: Send + 'static> RemoteCall<T> {
     }
 }
 
-impl<T: Send + 'static> Waiter for RemoteCall<T> {
-    type Held = T;
+impl Waiter for RemoteCall {
+    type Held = Answer;
 
-    fn poll(&mut self, waker: &Waker) -> Poll<Result<T>> {
+    fn poll(&mut self, waker: &Waker) -> Poll<Result<Answer>> {
         if !self.origin.is_here() {
             // A forked copy has no helper.
             return Poll::Ready(Err(Error::cancelled(&self.path, Duration::ZERO)));
@@ -380,13 +411,13 @@ impl<T: Send + 'static> Waiter for RemoteCall<T> {
         None
     }
 
-    fn last_chance(&mut self) -> Result<Option<T>> {
+    fn last_chance(&mut self) -> Result<Option<Answer>> {
         let result = Self::take(&mut self.shared.slot());
         result.map(|result| result.unwrap_or_else(|panic| resume_unwind(panic))).transpose()
     }
 }
 
-impl<T: Send + 'static> Drop for RemoteCall<T> {
+impl Drop for RemoteCall {
     fn drop(&mut self) {
         if !self.origin.is_here() {
             return;
@@ -416,12 +447,12 @@ impl<T: Send + 'static> Drop for RemoteCall<T> {
 }
 
 /// A call that its caller keeps after the wait.
-struct Borrowed<'a, T: Send + 'static>(&'a mut RemoteCall<T>);
+struct Borrowed<'a>(&'a mut RemoteCall);
 
-impl<T: Send + 'static> Waiter for Borrowed<'_, T> {
-    type Held = T;
+impl Waiter for Borrowed<'_> {
+    type Held = Answer;
 
-    fn poll(&mut self, waker: &Waker) -> Poll<Result<T>> {
+    fn poll(&mut self, waker: &Waker) -> Poll<Result<Answer>> {
         self.0.poll(waker)
     }
 
@@ -433,7 +464,7 @@ impl<T: Send + 'static> Waiter for Borrowed<'_, T> {
         self.0.polls_because()
     }
 
-    fn last_chance(&mut self) -> Result<Option<T>> {
+    fn last_chance(&mut self) -> Result<Option<Answer>> {
         self.0.last_chance()
     }
 }
