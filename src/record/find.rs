@@ -8,6 +8,7 @@ use super::location::{RecordLocation, identity_of};
 use super::sharers::sharers_of;
 use super::slot_files::{participant_name, slots_in};
 use crate::holder::Holder;
+use crate::sorted_map::insert_by_key;
 use crate::sys::{self, FileId, Owner};
 
 /// The known holders of `path`. For a lock these are the process that holds it or all that share
@@ -52,10 +53,9 @@ pub(crate) fn find(path: &Path, thorough: bool) -> io::Result<Vec<Holder>> {
     for owner in listed_owners(path, &ids, thorough)? {
         let Some((slot, _)) = unrecorded.iter().find(|(_, id)| *id == owner.file) else { continue };
         if !found.iter().any(|holder| holder.slot() == Some(*slot)) {
-            found.push(Holder::of_owner(&owner).in_slot(*slot));
+            insert_by_key(&mut found, Holder::of_owner(&owner).in_slot(*slot), Holder::slot);
         }
     }
-    found.sort_by_key(Holder::slot);
     Ok(found)
 }
 
@@ -72,10 +72,9 @@ pub(crate) fn participants(directory: &Path, numbers: &[u32]) -> io::Result<Vec<
     for owner in listed_owners(directory, &files, true)? {
         let Some((number, _)) = ids.iter().find(|(_, id)| *id == owner.file) else { continue };
         if !found.iter().any(|holder| holder.slot() == Some(*number)) {
-            found.push(Holder::of_owner(&owner).in_slot(*number));
+            insert_by_key(&mut found, Holder::of_owner(&owner).in_slot(*number), Holder::slot);
         }
     }
-    found.sort_by_key(Holder::slot);
     Ok(found)
 }
 

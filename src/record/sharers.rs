@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::location::{RecordLocation, RecordState, SHARERS, state};
 use super::{UNFINISHED, is_gone};
 use crate::holder::Holder;
+use crate::sorted_map::insert_by_key;
 use crate::sys::{self, Directory, FileId};
 
 /// The maximum number of entries of the directory that are read.
@@ -21,9 +22,10 @@ pub(super) fn sharers_of(path: &Path) -> io::Result<Vec<(Holder, FileId)>> {
         let location =
             RecordLocation { locked: path.into(), record, is_shared: true, has_directory: false };
         let holder = location.holder()?;
-        found.extend(holder.map(|(holder, id)| (holder.shared(), id)));
+        if let Some((holder, id)) = holder {
+            insert_by_key(&mut found, (holder.shared(), id), |(holder, _)| holder.since());
+        }
     }
-    found.sort_by_key(|(holder, _)| holder.since());
     Ok(found)
 }
 

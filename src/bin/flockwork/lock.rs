@@ -1,7 +1,7 @@
 //! `flockwork lock`: runs a command while holding a lock, exclusive or shared.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -207,10 +207,14 @@ fn in_fixed_order(paths: &[OsString]) -> Vec<&Path> {
         }
     };
     let paths = paths.iter().map(Path::new);
-    let mut paths: Vec<_> = paths.map(|path| (canonical(path), path)).collect();
-    paths.sort();
-    paths.dedup_by(|(one, _), (other, _)| one == other);
-    paths.into_iter().map(|(_, path)| path).collect()
+    let mut ordered: Vec<(PathBuf, &Path)> = Vec::new();
+    for path in paths {
+        let canonical = canonical(path);
+        if let Err(at) = ordered.binary_search_by(|(other, _)| other.cmp(&canonical)) {
+            ordered.insert(at, (canonical, path));
+        }
+    }
+    ordered.into_iter().map(|(_, path)| path).collect()
 }
 
 /// The command to run.

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 
 use super::super::{Numbering, Owner, Process};
 use super::FileId;
+use crate::sorted_map::insert_by_key;
 
 /// Whether process numbers are valid only within a pid namespace. There may be many
 /// (`pid_namespaces(7)`).
@@ -190,8 +191,11 @@ pub(crate) fn lock_waiters(files: &[FileId]) -> io::Result<Vec<Owner>> {
             break;
         }
     }
-    most.sort_by_key(|lock| files.iter().position(|file| *file == lock.file));
-    Ok(owners(most))
+    let mut ordered = Vec::new();
+    for lock in most {
+        insert_by_key(&mut ordered, lock, |it| files.iter().position(|file| *file == it.file));
+    }
+    Ok(owners(ordered))
 }
 
 /// How often a long list of waiters is read.

@@ -13,21 +13,20 @@ pub(super) fn run_until<T: Send + 'static>(
     deadline: Instant,
     blocking: impl FnOnce() -> T + Send + 'static,
 ) -> Result<Option<T>, Failure> {
-    let (sender, receiver) = channel();
-    std::thread::Builder::new()
+    let (at_work, receiver) = channel::<()>();
+    let thread = std::thread::Builder::new()
         .name("flock-wait".into())
         .spawn(move || {
-            let _ = sender.send(blocking());
+            let answer = blocking();
+            drop(at_work);
+            answer
         })
         .map_err(|error| {
             Failure::new(Exit::System, format!("cannot set up timer: {}", reason(&error)))
         })?;
     match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-        Ok(answer) => Ok(Some(answer)),
         Err(RecvTimeoutError::Timeout) => Ok(None),
-        Err(RecvTimeoutError::Disconnected) => {
-            unreachable!("the thread sends a result, or the process has ended")
-        }
+        _ => Ok(Some(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))),
     }
 }
 

@@ -2,7 +2,6 @@
 //! waits for its end.
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::process::Child;
@@ -534,19 +533,26 @@ fn stopped_tree(pid: Pid) -> Vec<Pid> {
 /// The descendants of a process whose parents are still running.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn descendants(pid: Pid) -> Vec<Pid> {
-    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+    let mut processes: Vec<(i32, i32)> = Vec::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
         if let Some((pid, parent)) = pid.and_then(|pid: u32| Some((pid, parent_of(pid)?))) {
-            let pid = i32::try_from(pid).unwrap_or_default();
-            children.entry(i32::try_from(parent).unwrap_or_default()).or_default().push(pid);
+            let number = |number: u32| i32::try_from(number).unwrap_or_default();
+            processes.push((number(pid), number(parent)));
         }
     }
     let (mut found, mut next) = (Vec::new(), vec![pid.as_raw_nonzero().get()]);
     while let Some(parent) = next.pop() {
-        let of_parent = children.remove(&parent).unwrap_or_default();
-        found.extend(of_parent.iter().filter_map(|pid| Pid::from_raw(*pid)));
-        next.extend(of_parent);
+        let first = next.len();
+        // Each process is found once, even if the numbers changed while the list was read.
+        processes.retain(|(pid, its_parent)| {
+            let is_child = *its_parent == parent;
+            if is_child {
+                next.push(*pid);
+            }
+            !is_child
+        });
+        found.extend(next[first..].iter().filter_map(|pid| Pid::from_raw(*pid)));
     }
     found
 }

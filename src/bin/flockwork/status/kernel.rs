@@ -254,12 +254,13 @@ impl LockList {
                     self.0.iter().any(|lock| lock.kind != Kind::Posix && Some(lock.file) == id)
                 };
                 if is_queued || is_locked() {
-                    paths.extend(primitive_of(&file.path, runs_flockwork));
+                    let Some(path) = primitive_of(&file.path, runs_flockwork) else { continue };
+                    if let Err(at) = paths.binary_search(&path) {
+                        paths.insert(at, path);
+                    }
                 }
             }
         }
-        paths.sort();
-        paths.dedup();
         paths
     }
 }
