@@ -3,8 +3,6 @@
 
 #[cfg(not(all(test, flockwork_shuttle)))]
 mod chosen {
-    #![expect(clippy::disallowed_methods, reason = "named here for src/wait")]
-
     pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
     pub(crate) use std::thread::sleep;
 
@@ -14,7 +12,7 @@ mod chosen {
         stack: usize,
         run: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<()> {
-        std::thread::Builder::new().name(name.into()).stack_size(stack).spawn(run).map(drop)
+        super::start_thread(name, Some(stack), run)
     }
 }
 
@@ -41,3 +39,19 @@ mod chosen {
 }
 
 pub(crate) use chosen::*;
+
+/// Starts a detached thread, also in `ci/shuttle.sh`. The closure is boxed, so that the code which
+/// starts a thread is compiled once.
+#[expect(clippy::disallowed_methods, reason = "called by src/wait alone")]
+pub(crate) fn start_thread(
+    name: &str,
+    stack: Option<usize>,
+    run: impl FnOnce() + Send + 'static,
+) -> std::io::Result<()> {
+    let thread = std::thread::Builder::new().name(name.into());
+    let thread = match stack {
+        Some(stack) => thread.stack_size(stack),
+        None => thread,
+    };
+    thread.spawn(Box::new(run) as Box<dyn FnOnce() + Send>).map(drop)
+}

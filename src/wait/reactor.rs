@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::wake;
 use crate::fork_safe::{ForkSafe, MutexGuard};
 use crate::sorted_map::SortedMap;
+use crate::sync::start_thread;
 use crate::sys::{self, Wakeup, WatchedFifo};
 
 struct Reactor {
@@ -54,8 +55,7 @@ impl Registration {
             let wakeup = Wakeup::new().map(Arc::new);
             let started = wakeup.and_then(|wakeup| {
                 reactor.wakeup = Some(Arc::clone(&wakeup));
-                let thread = std::thread::Builder::new().name("flockwork-poll".into());
-                thread.stack_size(super::queue::STACK).spawn(move || run(&wakeup))
+                start_thread("flockwork-poll", Some(super::queue::STACK), move || run(&wakeup))
             });
             if started.is_err() {
                 // The future asks to be polled again itself, after a short sleep that keeps this

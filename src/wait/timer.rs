@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::deadline::now;
 use super::wake;
 use crate::fork_safe::{ForkSafe, MutexGuard};
+use crate::sync::start_thread;
 
 /// Identifies an alarm: its time, and a number that distinguishes alarms of the same time.
 type Key = (Instant, u64);
@@ -54,7 +55,7 @@ impl Alarm {
         let waker = waker.clone(); // runs the executor's code, so not under the mutex (Q6)
         let mut timers = timers();
         if !timers.is_running {
-            let started = std::thread::Builder::new().name("flockwork-timer".into()).spawn(run);
+            let started = start_thread("flockwork-timer", None, run);
             if started.is_err() {
                 // Without the thread the future must still be polled again. It wakes its own task,
                 // after a short sleep that prevents a busy loop.

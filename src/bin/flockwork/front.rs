@@ -22,6 +22,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::job::Job;
 use crate::progress::seconds;
 use crate::signals::Signals;
+use crate::thread;
 use crate::wait_args::{Limit, WaitArgs};
 
 /// The variable with the descriptor of the pipe to the front and the front's process number.
@@ -164,7 +165,7 @@ fn end_at_deadline(wait: WaitArgs, path: &Path) {
     };
     // The thread that receives signals is started later, and the other threads block them.
     let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
-    let _ = std::thread::Builder::new().name("flockwork-deadline".into()).spawn(end);
+    let _ = thread::start("flockwork-deadline", end);
     if let Ok(mask) = mask {
         let _ = mask.thread_set_mask();
     }
@@ -222,7 +223,7 @@ fn run_behind(job: &Job, reading: OwnedFd, writing: OwnedFd) -> Outcome {
         let _ = PROCESS_BEHIND.set(pid);
     }
     let watch = move || watch(reading.into());
-    let started = std::thread::Builder::new().name("flockwork-front".into()).spawn(watch);
+    let started = thread::start("flockwork-front", watch);
     started.map_err(failed)?;
     let exit = signals.finish(child)?;
     die(ENDED_BY.load(Ordering::SeqCst));
@@ -265,7 +266,7 @@ pub(crate) fn has_forwarded(signal: i32) {
             die(signal);
         }
     };
-    let _ = std::thread::Builder::new().name("flockwork-end".into()).spawn(end);
+    let _ = thread::start("flockwork-end", end);
 }
 
 fn kill_process_behind() {

@@ -48,6 +48,7 @@ mod run_args;
 mod sem;
 mod signals;
 mod status;
+mod thread;
 mod usage_error;
 mod wait_args;
 mod wait_text;

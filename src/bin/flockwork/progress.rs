@@ -10,6 +10,7 @@ use flockwork::{Holder, Options};
 use crate::exit::{Failure, print_error, printable};
 use crate::holder_text::HolderText;
 use crate::live_line::{self, Place};
+use crate::thread;
 use crate::wait_text::WaitText;
 
 /// A shorter wait prints nothing. The live line is drawn at this interval.
@@ -116,7 +117,7 @@ impl Progress {
                 }
             }
         };
-        let thread = std::thread::Builder::new().name("flockwork-progress".into()).spawn(show);
+        let thread = thread::start("flockwork-progress", show);
         let result = wait();
         drop(sender);
         if let Ok(thread) = thread {

@@ -21,6 +21,7 @@ use super::registry::{
 };
 use super::{Names, WatchTarget};
 use crate::sorted_map::SortedMap;
+use crate::sync::start_thread;
 use crate::sys::{self, DirectoryId};
 use crate::trace;
 
@@ -40,8 +41,7 @@ const MAX_NEW_NAMES: u32 = 64;
 /// Whether the thread runs; starts it if it does not.
 pub(super) fn is_running(registry: &mut WatchRegistry) -> bool {
     if !registry.is_running {
-        let thread = std::thread::Builder::new().name("flockwork-watch".into());
-        registry.is_running = thread.spawn(run).is_ok();
+        registry.is_running = start_thread("flockwork-watch", None, run).is_ok();
     }
     registry.is_running
 }

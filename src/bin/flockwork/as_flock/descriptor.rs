@@ -23,7 +23,7 @@ use super::timeout::{self, reason};
 use super::unix::{self, failed, flock, retry_eintr};
 use crate::exit::{Exit, Failure};
 #[cfg(not(target_os = "solaris"))]
-use crate::passing;
+use crate::{passing, thread};
 
 /// The first argument of a helper process.
 const HELPER: &str = "--as-helper-of-flock";
@@ -92,7 +92,7 @@ impl InheritedDescriptor {
         let ended = timeout::run_until(deadline, move || {
             let _ = socket.read(&mut [0]);
         });
-        if !matches!(ended, Ok(Some(()))) {
+        if !matches!(ended, Ok(true)) {
             let _ = helper.kill();
         }
         let status = helper.wait();
@@ -103,8 +103,8 @@ impl InheritedDescriptor {
         match (ended?, status) {
             // The helper acquired the lock, and another process that shares the open file has
             // released it since.
-            (Some(()), Ok(status)) if status.success() => self.wait(Some(deadline)),
-            (Some(()), Ok(status)) => {
+            (true, Ok(status)) if status.success() => self.wait(Some(deadline)),
+            (true, Ok(status)) => {
                 Err(no_helper(&io::Error::other(format!("helper process: {status}"))))
             }
             _ => Ok(Attempt::WouldBlock),
@@ -197,7 +197,7 @@ impl Helper {
 
     pub(super) fn run(mut self) -> Exit {
         let is_input = self.0.number == 0;
-        let watcher = std::thread::Builder::new().spawn(move || {
+        let watcher = thread::start("flock-watch", move || {
             let mut byte = [0];
             let liveness_socket =
                 if is_input { rustix::stdio::stdout() } else { rustix::stdio::stdin() };

@@ -3,31 +3,28 @@
 
 use std::io;
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::Attempt;
 use crate::exit::{Exit, Failure};
+use crate::thread;
 
-/// The result of `blocking`, or `None` at the deadline.
-pub(super) fn run_until<T: Send + 'static>(
+/// Whether `blocking` has returned before the deadline.
+pub(super) fn run_until(
     deadline: Instant,
-    blocking: impl FnOnce() -> T + Send + 'static,
-) -> Result<Option<T>, Failure> {
+    blocking: impl FnOnce() + Send + 'static,
+) -> Result<bool, Failure> {
     let (at_work, receiver) = channel::<()>();
-    let thread = std::thread::Builder::new()
-        .name("flock-wait".into())
-        .spawn(move || {
-            let answer = blocking();
-            drop(at_work);
-            answer
-        })
-        .map_err(|error| {
-            Failure::new(Exit::System, format!("cannot set up timer: {}", reason(&error)))
-        })?;
-    match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-        Err(RecvTimeoutError::Timeout) => Ok(None),
-        _ => Ok(Some(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))),
-    }
+    let run = move || {
+        blocking();
+        drop(at_work);
+    };
+    thread::start("flock-wait", run).map_err(|error| {
+        Failure::new(Exit::System, format!("cannot set up timer: {}", reason(&error)))
+    })?;
+    let waited = receiver.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+    Ok(waited != Err(RecvTimeoutError::Timeout))
 }
 
 /// Locks in a thread of this process. The end of the process releases a lock that is granted after
@@ -36,11 +33,16 @@ pub(super) fn lock(
     deadline: Option<Instant>,
     blocking: impl FnOnce() -> io::Result<()> + Send + 'static,
 ) -> Result<io::Result<Attempt>, Failure> {
-    let result = match deadline {
-        None => Some(blocking()),
-        Some(deadline) => run_until(deadline, blocking)?,
-    };
-    Ok(result.map_or(Ok(Attempt::WouldBlock), |locked| locked.map(|()| Attempt::Acquired)))
+    let Some(deadline) = deadline else { return Ok(blocking().map(|()| Attempt::Acquired)) };
+    let result = Arc::new(OnceLock::new());
+    let locked = Arc::clone(&result);
+    let has_ended = run_until(deadline, move || {
+        let _ = locked.set(blocking());
+    })?;
+    Ok(match Arc::into_inner(result).and_then(OnceLock::into_inner) {
+        Some(locked) if has_ended => locked.map(|()| Attempt::Acquired),
+        _ => Ok(Attempt::WouldBlock),
+    })
 }
 
 /// The message of strerror(3).

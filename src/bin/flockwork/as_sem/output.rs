@@ -11,7 +11,7 @@ use tempfile::NamedTempFile;
 
 use super::args::Buffering;
 use crate::job::Job;
-use crate::output;
+use crate::{output, thread};
 
 /// How often lines are printed while the command runs.
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -40,7 +40,7 @@ impl Output {
             }
             printer.print(false);
         };
-        match std::thread::Builder::new().name("sem-output".into()).spawn(print) {
+        match thread::start("sem-output", print) {
             Ok(thread) => (Self::Lines(sender, thread), job),
             Err(_) => (Self::Inherited, job.with_inherited_output()),
         }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::exit::{Exit, Failure, Outcome, print_error};
 use crate::job::{Job, exit_of};
-use crate::{again, passing};
+use crate::{again, passing, thread};
 
 /// The variable with the pid of the process that waits until the command runs. The command does not
 /// inherit it.
@@ -99,10 +99,7 @@ impl Starter {
                 std::process::exit(Exit::NotInTime.code()); // the starter has ended
             }
         };
-        std::thread::Builder::new()
-            .name("flockwork-starter".into())
-            .spawn(watch)
-            .map_err(failed)?;
+        thread::start("flockwork-starter", watch).map_err(failed)?;
         Ok(Some(Self { input, socket, has_started }))
     }
 

@@ -18,6 +18,7 @@ use super::{CANCEL, LOSS_CHECKS, LossCheck};
 use crate::deadlock::parent_of;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::job::{Job, exit_of};
+use crate::thread;
 
 /// How long this process may take to release what it holds after a signal has ended its wait.
 const END_AFTER: Duration = Duration::from_secs(1);
@@ -109,9 +110,7 @@ impl Signals {
         });
         let receiver = Arc::clone(&shared);
         let has_handlers = !caught.is_empty();
-        std::thread::Builder::new()
-            .name("flockwork-signals".into())
-            .spawn(move || receiver.receive_all(set, has_handlers))
+        thread::start("flockwork-signals", move || receiver.receive_all(set, has_handlers))
             .map_err(|error| failed(&error))?;
         Ok(Self { shared, set, caught, max_run: None, loss_check: None })
     }
@@ -175,7 +174,7 @@ impl Signals {
             let time = humantime::format_duration(time);
             shared.end_running(&shared.has_timed_out, &format!("the command has run for {time}"));
         };
-        let thread = std::thread::Builder::new().name("flockwork-max-run".into()).spawn(end);
+        let thread = thread::start("flockwork-max-run", end);
         thread.map(drop).map_err(|error| {
             Failure::new(Exit::System, format!("could not limit the time of the command: {error}"))
         })
@@ -190,7 +189,7 @@ impl Signals {
             }
             shared.end_running(&shared.has_lost, "the lock was lost");
         };
-        let thread = std::thread::Builder::new().name("flockwork-loss".into()).spawn(end);
+        let thread = thread::start("flockwork-loss", end);
         thread.map(drop).map_err(|error| {
             Failure::new(Exit::System, format!("could not watch the lock: {error}"))
         })
@@ -474,7 +473,7 @@ fn end_soon(signal: Signal, has_handlers: bool) {
         std::thread::sleep(END_AFTER);
         apply_default_action(signal, has_handlers);
     };
-    if std::thread::Builder::new().name("flockwork-end".into()).spawn(end).is_err() {
+    if thread::start("flockwork-end", end).is_err() {
         apply_default_action(signal, has_handlers);
     }
 }
