@@ -693,6 +693,7 @@ impl Options {
             places: if must_poll { Vec::new() } else { vec![place] },
             must_poll,
             polled: Vec::new(),
+            requests: 1,
             poll_every: self.poll_every,
             backstop: self.backstop,
             is_unlocking: true,

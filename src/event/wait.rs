@@ -252,6 +252,7 @@ impl Condition for EventWait {
             must_poll: false,
             polled,
             places,
+            requests: 1,
             poll_every: self.events.iter().filter_map(|event| event.poll_every).min(),
             backstop: self.events.iter().filter_map(|event| event.backstop).min(),
             // An announcement no longer counts when the kernel has dropped the lock of its process

@@ -21,7 +21,7 @@ use crate::sys::{Mode, WatchedFifo};
 use crate::trace::PollReason;
 use crate::wait::{
     Check, EventLoop, OrderedWait, OwnCheck, QueuedWaiter, SignalLoop, Target, Turn, Waiter,
-    attempt_at_front,
+    WakeStrategy, attempt_at_front,
 };
 
 /// A request for N permits of a semaphore together.
@@ -174,12 +174,14 @@ impl Events {
         } else {
             None
         };
-        match watched {
-            Some(watched) => {
-                Self::Signals(SignalLoop::new(watched.fifos().to_vec(), backstop), watched)
-            }
-            None => Self::Directory(EventLoop::new(semaphore.wake_strategy.clone())),
+        if let Some(watched) = watched {
+            let signals = SignalLoop::new(watched.fifos().to_vec(), backstop);
+            return Self::Signals(signals, watched);
         }
+        // A check tries all slots, and checks whether their number has changed.
+        let requests = semaphore.slots.table().capacity.saturating_add(1);
+        let wake_strategy = semaphore.wake_strategy.clone();
+        Self::Directory(EventLoop::new(WakeStrategy { requests, ..wake_strategy }))
     }
 
     fn next_tick(&self) -> Option<Instant> {

@@ -19,6 +19,8 @@ const QUICK_NETWORK_POLLING: Duration = Duration::from_secs(5);
 /// After that, pauses are at most this part of the time in which nothing has happened.
 const NETWORK_PART: u32 = 20;
 const MAX_NETWORK_PAUSE: Duration = Duration::from_secs(1);
+/// The same for each request that a try sends to the server, if there are more.
+const MAX_PAUSE_PER_REQUEST: Duration = Duration::from_millis(250);
 /// Longer intervals are reduced to this, which every platform's `Instant` can represent.
 const MAX_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
@@ -70,13 +72,14 @@ impl Backoff {
 
     /// From now on the pauses are those on a network file system where nothing has happened for
     /// `idle`: up to 50 ms in the first 5 seconds, then up to a twentieth of that time, and at most
-    /// a second.
-    pub(super) fn set_network(&mut self, idle: Duration) {
+    /// a second, or a quarter of a second for each of the `requests` that a try sends.
+    pub(super) fn set_network(&mut self, idle: Duration, requests: u32) {
         if self.has_jitter {
             self.longest = if idle < QUICK_NETWORK_POLLING {
                 MAX_PAUSE
             } else {
-                (idle / NETWORK_PART).min(MAX_NETWORK_PAUSE)
+                let longest = MAX_NETWORK_PAUSE.max(MAX_PAUSE_PER_REQUEST * requests);
+                (idle / NETWORK_PART).min(longest)
             };
             self.pause = self.pause.min(self.longest);
         }
@@ -150,16 +153,23 @@ mod tests {
     fn network_pauses_grow_to_a_second_with_the_idle_time() {
         limit!();
         let mut backoff = Backoff::new(None);
-        for (idle, longest) in
-            [(0, 50), (4_999, 50), (5_000, 250), (10_000, 500), (20_000, 1000), (3_600_000, 1000)]
-        {
-            backoff.set_network(Duration::from_millis(idle));
+        for (idle, requests, longest) in [
+            (0, 1, 50),
+            (4_999, 100, 50),
+            (5_000, 1, 250),
+            (10_000, 1, 500),
+            (20_000, 100, 1000),
+            (3_600_000, 4, 1000),
+            (3_600_000, 10, 2500),
+            (40_000, 100, 2000),
+        ] {
+            backoff.set_network(Duration::from_millis(idle), requests);
             for _ in 0..20 {
                 backoff.advance();
             }
             assert_eq!(backoff.pause, Duration::from_millis(longest), "{idle}");
         }
-        backoff.set_network(Duration::ZERO);
+        backoff.set_network(Duration::ZERO, 1);
         assert_eq!(backoff.pause, MAX_PAUSE, "something has changed");
     }
 
@@ -171,7 +181,7 @@ mod tests {
         backoff.advance();
         assert!(backoff.next - before >= Duration::from_secs(7));
         assert_eq!(backoff.pause, Duration::from_secs(7));
-        backoff.set_network(Duration::from_secs(3600));
+        backoff.set_network(Duration::from_secs(3600), 1);
         assert_eq!(backoff.pause, Duration::from_secs(7));
         let absurd = Backoff::new(Some(Duration::MAX));
         assert!(absurd.next - before >= MAX_INTERVAL);

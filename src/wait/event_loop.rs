@@ -48,6 +48,8 @@ pub(crate) struct WakeStrategy {
     /// The directories on network file systems, which one thread polls for all waiters. A check
     /// costs the server several requests.
     pub(crate) polled: Vec<PolledTarget>,
+    /// How many requests a check sends to the server of a network file system.
+    pub(crate) requests: u32,
     /// The user's own interval for polling.
     pub(crate) poll_every: Option<Duration>,
     /// For tests: a backstop that replaces the platform's.
@@ -65,6 +67,7 @@ pub(crate) struct EventLoop {
     /// Why the next check does not wait for an event.
     polls: Option<PollReason>,
     is_unlocking: bool,
+    requests: u32,
     backoff: Backoff,
     /// Since when it has polled without a pause in which it was notified.
     polls_since: Option<Instant>,
@@ -105,6 +108,7 @@ impl EventLoop {
             polls: None,
             listeners: places.into_iter().map(DirListener::new).collect(),
             is_unlocking: wake_strategy.is_unlocking,
+            requests: wake_strategy.requests,
             pollers: polled.into_iter().map(PollListener::new).collect(),
             polls_since: None,
             backoff: Backoff::new(wake_strategy.poll_every),
@@ -245,7 +249,8 @@ impl EventLoop {
         let polls_since = *self.polls_since.get_or_insert(now);
         if self.backoff.next() <= now {
             if !self.pollers.is_empty() || self.must_poll == Some(PollReason::Network) {
-                self.backoff.set_network(now.saturating_duration_since(polls_since));
+                let idle = now.saturating_duration_since(polls_since);
+                self.backoff.set_network(idle, self.requests);
             } else if self.must_poll.is_none() {
                 self.backoff.set_local(now < self.start + QUICK_POLLING);
             }

@@ -504,7 +504,7 @@ impl<T: Target> Helper<T> {
                 return Ok(Obtained::Held(held));
             }
             let now = deadline::now();
-            backoff.set_network(now.saturating_duration_since(start));
+            backoff.set_network(now.saturating_duration_since(start), 1);
             sync::sleep(backoff.next().saturating_duration_since(now));
             backoff.advance();
         }

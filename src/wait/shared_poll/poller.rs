@@ -29,6 +29,8 @@ const UNWATCHED_CHECK: Duration = Duration::from_millis(20);
 /// How often a process that does not poll lists the directory itself (in seconds), in case its
 /// listings differ from those of the poller.
 const OWN_LISTING: std::ops::Range<u64> = 30..60;
+/// How many requests a listing sends to the server.
+const REQUESTS: u32 = 2;
 /// How often the poller checks whether the path still leads to the directory: after this many of
 /// its pauses, and at most once per second.
 const PAUSES_PER_PATH_CHECK: u32 = 10;
@@ -308,7 +310,7 @@ impl Thread {
                 self.poll_alone();
             }
             let now = now();
-            self.backoff.set_network(now.saturating_duration_since(self.quiet_since));
+            self.backoff.set_network(now.saturating_duration_since(self.quiet_since), REQUESTS);
             self.backoff.advance();
         }
         Ok(self.backoff.next().saturating_duration_since(now()).min(BEAT))

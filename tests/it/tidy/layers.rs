@@ -79,7 +79,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("wait/deadline.rs", &[]),
     ("wait/check_sampler.rs", &["sys"]),
     ("wait/backoff.rs", &["sys"]),
-    ("wait/timer.rs", &["fork_safe", "sys"]),
+    ("wait/timer.rs", &["fork_safe", "sync", "sys"]),
     ("wait/target.rs", &["error"]),
     ("wait/waiter.rs", &["error", "sys", "trace"]),
     ("wait/hooks.rs", &["cancel", "error", "sys", "trace"]),
@@ -89,7 +89,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("wait/host_wait.rs", &["error", "sys", "trace"]),
     ("wait/own_check.rs", &[]),
     ("wait/signal_loop.rs", &["error", "sys"]),
-    ("wait/reactor.rs", &["fork_safe", "sorted_map", "sys"]),
+    ("wait/reactor.rs", &["fork_safe", "sorted_map", "sync", "sys"]),
     (
         "wait/remote.rs",
         &[
@@ -111,7 +111,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("wait/turnstile.rs", &["error", "sys", "trace"]),
     ("wait/watch/mod.rs", &[]),
     ("wait/watch/registry.rs", &["fork_safe", "sorted_map", "sys"]),
-    ("wait/watch/watcher.rs", &["sorted_map", "sys", "trace"]),
+    ("wait/watch/watcher.rs", &["sorted_map", "sync", "sys", "trace"]),
     ("wait/watch/listener.rs", &["sys", "wait"]),
     ("wait/watch/unwatched.rs", &["wait"]),
     ("wait/shared_poll/mod.rs", &[]),
