@@ -88,7 +88,10 @@ pub(crate) fn is_dumb() -> bool {
 }
 
 /// The result of claiming the terminal.
-#[cfg_attr(not(unix), expect(dead_code, reason = "only Unix can lock a terminal"))]
+#[cfg_attr(
+    not(all(unix, not(target_os = "solaris"))),
+    expect(dead_code, reason = "no terminal can be locked here")
+)]
 enum Claim {
     Locked(File),
     /// Another process has claimed it.

@@ -38,7 +38,7 @@ mod man;
 mod once;
 mod output;
 mod parse;
-#[cfg(all(unix, not(target_os = "solaris")))]
+#[cfg(unix)]
 mod passing;
 mod permits;
 #[cfg(unix)]

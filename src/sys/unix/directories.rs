@@ -142,6 +142,7 @@ pub(crate) struct ListedDirectory {
     path: PathBuf,
     id: FileId,
     /// Holds the directory, so that its number is not reused.
+    #[allow(dead_code, reason = "read on Linux only")]
     held: File,
     /// Whether the client answers from its cache unless it is made to ask the server.
     caches: bool,

@@ -22,7 +22,6 @@ use super::request::{Mode, Range};
 use super::timeout::{self, reason};
 use super::unix::{self, failed, flock, retry_eintr};
 use crate::exit::{Exit, Failure};
-#[cfg(not(target_os = "solaris"))]
 use crate::{passing, thread};
 
 /// The first argument of a helper process.
@@ -152,7 +151,6 @@ impl InheritedDescriptor {
 /// Duplicates a descriptor that is known only by its number, by sending it through a socket to this
 /// process. On Linux, opening `/dev/fd/9` would open the file again, and many containers forbid
 /// pidfd_getfd(2).
-#[cfg(not(target_os = "solaris"))]
 fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
     use std::os::fd::AsRawFd as _;
     let (sender, receiver) = UnixStream::pair()?;
@@ -161,12 +159,6 @@ fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
     }
     passing::send(&sender, number)?;
     passing::receive(&receiver)
-}
-
-/// Solaris has no flock(2).
-#[cfg(target_os = "solaris")]
-fn duplicate(_number: RawFd) -> io::Result<OwnedFd> {
-    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// This process is a helper, which waits for a lock on behalf of its parent.

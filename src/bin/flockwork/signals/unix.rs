@@ -1,7 +1,6 @@
 //! Signals on Unix: one thread receives and forwards them; the main thread starts the command and
 //! waits for its end.
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::process::Child;
