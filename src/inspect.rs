@@ -13,7 +13,7 @@ use crate::holder::Holder;
 use crate::holders;
 use crate::options::Options;
 use crate::paths::absolute;
-use crate::record;
+use crate::record::{self, Claim};
 use crate::rwlock::{GATE, QUEUE};
 use crate::semaphore::{self, read_capacity};
 use crate::sys::{self, FileKind};
@@ -43,7 +43,8 @@ use crate::waiter_list;
 ///
 /// With the feature `serde`, a status is serialized with the fields `path` (a text, in which what
 /// is not Unicode is replaced), `kind` (`"missing"`, `"file"`, `"semaphore"` or `"barrier"`),
-/// `held`, `holders`, `waiters`, `capacity`, `held_slots`, `set`, `broken` and `payload_len`.
+/// `held`, `holders`, `lost`, `waiters`, `capacity`, `held_slots`, `set`, `broken` and
+/// `payload_len`.
 ///
 /// # Caveats
 ///
@@ -56,6 +57,7 @@ pub struct Status {
     pub(crate) kind: StatusKind,
     pub(crate) is_held: bool,
     pub(crate) holders: Vec<Holder>,
+    pub(crate) lost: Vec<Holder>,
     pub(crate) waiters: Vec<Holder>,
     pub(crate) capacity: Option<u32>,
     pub(crate) held_slots: Vec<u32>,
@@ -116,6 +118,38 @@ impl Status {
     #[must_use]
     pub fn holders(&self) -> &[Holder] {
         &self.holders
+    }
+
+    /// Returns the processes of this host that have lost the lock or a permit and do not know it.
+    ///
+    /// The server of a network file system drops the locks of a host that was cut off from it. The
+    /// process still counts itself as the holder, but another one may acquire the lock. It stays in
+    /// this list until it releases its guard, until it ends, or until another process acquires the
+    /// lock. These processes are not among the [`holders`](Self::holders).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let lock = flockwork::Lock::open(dir.path().join("a.lock"))?;
+    /// for holder in flockwork::inspect(lock.path())?.lost_holders() {
+    ///     println!("{holder} has lost the lock");
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// [`LockGuard::still_held`]: crate::LockGuard::still_held
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// * Linux: a process is listed if it left a record, runs on this host and in this pid
+    ///   namespace, and belongs to this user (the superuser finds those of all users). A reader is
+    ///   not listed while other readers hold the lock. On a FUSE such as `GlusterFS` or `MooseFS`
+    ///   the list shows a loss as soon as the server has dropped the lock. An NFS client, and that
+    ///   of the kernel for `CephFS`, keep showing the lock to the processes of their host, so there
+    ///   the process is listed as a holder. It can use [`LockGuard::still_held`].
+    /// * Other systems, and local file systems: the list is empty.
+    #[must_use]
+    pub fn lost_holders(&self) -> &[Holder] {
+        &self.lost
     }
 
     /// Returns the processes that wait for the lock or for permits, in the order in which they are
@@ -264,6 +298,7 @@ fn inspect_here(path: &Path) -> Result<Status> {
         kind: StatusKind::Missing,
         is_held: false,
         holders: Vec::new(),
+        lost: Vec::new(),
         waiters: Vec::new(),
         capacity: None,
         held_slots: Vec::new(),
@@ -288,6 +323,9 @@ fn inspect_here(path: &Path) -> Result<Status> {
             status.is_held = holders.is_some();
             status.holders = holders.unwrap_or_default();
             // A lock that is free has no waiters for longer than a moment.
+            if announcement.is_none() {
+                status.lost = lost_locks(&path)?;
+            }
             if status.is_held {
                 let (queue, gate) = (sys::beside(&path, QUEUE), sys::beside(&path, GATE));
                 status.waiters = waiters(&path, &[&path], &queue, &gate)?;
@@ -316,6 +354,7 @@ fn inspect_semaphore(path: &Arc<Path>, status: &mut Status) -> Result<()> {
     held.sort_unstable();
     held.dedup();
     status.is_held = !held.is_empty();
+    status.lost = lost_slots(path, &held)?;
     status.held_slots = held;
     // The leader waits in the kernel for the only slot (rule S9).
     let (only, queue) = (path.join(record::slot_name(0)), path.join(semaphore::QUEUE));
@@ -323,9 +362,56 @@ fn inspect_semaphore(path: &Arc<Path>, status: &mut Status) -> Result<()> {
     Ok(())
 }
 
+/// The processes that count themselves as holders of the lock, which the server has dropped.
+fn lost_locks(path: &Arc<Path>) -> Result<Vec<Holder>> {
+    if !path.parent().is_some_and(sys::is_network_directory) {
+        return Ok(Vec::new());
+    }
+    let claims = record::claims_to_lock(path).map_err(|source| no_holders(path, source))?;
+    let (shared, exclusive) = claims.into_iter().partition(Claim::is_shared);
+    let mut lost = lost(path, exclusive, false)?;
+    lost.extend(self::lost(path, shared, true)?);
+    Ok(lost)
+}
+
+/// The same for the slots of the semaphore in the directory `path`, some of which are `held`.
+fn lost_slots(path: &Arc<Path>, held: &[u32]) -> Result<Vec<Holder>> {
+    let mut found = Vec::new();
+    if !sys::is_network_directory(path) {
+        return Ok(found);
+    }
+    let slots =
+        record::slots_in(path).map_err(|source| Error::io(Operation::List, path, source))?;
+    for slot in slots.into_iter().filter(|slot| !held.contains(slot)) {
+        note_progress();
+        let claim = record::claim_to_slot(path, slot).map_err(|source| no_holders(path, source))?;
+        let file = path.join(record::slot_name(slot)).into();
+        found.extend(lost(&file, claim.into_iter().collect(), false)?);
+    }
+    Ok(found)
+}
+
+/// The holders whose claims stand before and after a moment in which `file` is not locked. A holder
+/// that acquires or releases the lock has no claim at one of the two times.
+fn lost(file: &Arc<Path>, claims: Vec<Claim<'_>>, readers: bool) -> Result<Vec<Holder>> {
+    let mut lost = Vec::new();
+    if claims.is_empty() || probe(file, readers)? != Some(false) {
+        return Ok(lost);
+    }
+    for claim in claims {
+        if claim.still_stands().map_err(|source| no_holders(file, source))? {
+            lost.push(claim.into_holder());
+        }
+    }
+    Ok(lost)
+}
+
+fn no_holders(path: &Arc<Path>, source: std::io::Error) -> Error {
+    Error::io(Operation::FindHolders, path, source)
+}
+
 fn waiters(path: &Arc<Path>, locked: &[&Path], queue: &Path, gate: &Path) -> Result<Vec<Holder>> {
-    waiter_list::waiters(locked, queue, gate)
-        .map_err(|source| Error::io(Operation::FindHolders, path, source))
+    waiter_list::waiters(locked, queue, gate).map_err(|source| no_holders(path, source))
 }
 
 /// The directory is not a semaphore's.
@@ -443,7 +529,7 @@ fn listed(path: &Arc<Path>, files: &[Arc<Path>]) -> Result<Option<Vec<bool>>> {
     }
     let existing: Vec<_> = ids.iter().copied().flatten().collect();
     let locked = sys::locked_in_list(&existing);
-    let locked = locked.map_err(|source| Error::io(Operation::FindHolders, path, source))?;
+    let locked = locked.map_err(|source| no_holders(path, source))?;
     let is_locked = |locked: Vec<_>| {
         ids.into_iter().map(|id| id.is_some_and(|id| locked.contains(&id))).collect()
     };

@@ -95,6 +95,8 @@ struct StatusForm {
     #[serde(default)]
     holders: Vec<Holder>,
     #[serde(default)]
+    lost: Vec<Holder>,
+    #[serde(default)]
     waiters: Vec<Holder>,
     #[serde(default)]
     capacity: Option<u32>,
@@ -116,6 +118,7 @@ impl From<&Status> for StatusForm {
             kind: status.kind,
             held: status.is_held,
             holders: status.holders.clone(),
+            lost: status.lost.clone(),
             waiters: status.waiters.clone(),
             capacity: status.capacity,
             held_slots: status.held_slots.clone(),
@@ -133,6 +136,7 @@ impl From<StatusForm> for Status {
             kind: form.kind,
             is_held: form.held,
             holders: form.holders,
+            lost: form.lost,
             waiters: form.waiters,
             capacity: form.capacity,
             held_slots: form.held_slots,

@@ -42,11 +42,11 @@ impl<'a> RecordLocation<'a> {
     }
 
     /// The record of one slot of the semaphore in `directory`.
-    pub(crate) fn of_slot(directory: &Path, slot: u32) -> Self {
+    pub(crate) fn of_slot(directory: &Path, slot: u32) -> RecordLocation<'static> {
         let name = slot_name(slot);
         let record = directory.join(RECORDS).join(&name);
         let locked = directory.join(name).into();
-        Self { locked, record, is_shared: false, has_directory: true }
+        RecordLocation { locked, record, is_shared: false, has_directory: true }
     }
 
     /// The holder that the record names, if it lives, and the identity of the record file.
@@ -54,12 +54,8 @@ impl<'a> RecordLocation<'a> {
         let RecordState::Record { text, is_alive: true, id } = self.state()? else {
             return Ok(None);
         };
-        // The holder of a file that the path no longer names does not hold the path.
-        let Some(locked) = identity_of(&self.locked)?.filter(|locked| self.is_for(&text, *locked))
-        else {
-            return Ok(None);
-        };
-        let Some(holder) = parse(&text) else { return Ok(None) };
+        let Some(locked) = identity_of(&self.locked)? else { return Ok(None) };
+        let Some(holder) = self.holder_in(&text, locked) else { return Ok(None) };
         if !holder.process.has_ended() {
             return Ok(Some((holder, id)));
         }
@@ -71,6 +67,12 @@ impl<'a> RecordLocation<'a> {
         let has_lock = |owner: &Owner| locks.iter().any(|lock| lock.listed == owner.listed);
         let inheritor = records.into_iter().find(has_lock);
         Ok(inheritor.map(|inheritor| (holder.inherited_by(&inheritor), id)))
+    }
+
+    /// The holder that a record names. The holder of a file that the path no longer names does not
+    /// hold the path, which names the file `locked`.
+    pub(super) fn holder_in(&self, text: &str, locked: FileId) -> Option<Holder> {
+        self.is_for(text, locked).then(|| parse(text)).flatten()
     }
 
     /// Whether a holder of the file `locked` died and left its record, which is then removed. (If
@@ -119,7 +121,7 @@ impl<'a> RecordLocation<'a> {
         }
     }
 
-    fn state(&self) -> io::Result<RecordState> {
+    pub(super) fn state(&self) -> io::Result<RecordState> {
         match self.hold() {
             Ok((_directory, record)) => state(&record),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(RecordState::Free),

@@ -7,6 +7,7 @@
 //! its process number now belongs to another process. A file at the record's path that is not a
 //! record belongs to another program, and is left alone (rules 10 to 12 of `docs/PROTOCOL.md`).
 
+mod claims;
 mod find;
 mod format;
 mod location;
@@ -16,6 +17,7 @@ mod slot_files;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub(crate) use self::claims::{Claim, claim_to_slot, claims_to_lock};
 pub(crate) use self::find::{find, participants};
 use self::format::FIRST_LINE;
 pub(crate) use self::location::{RecordLocation, identity_of};

@@ -29,6 +29,18 @@ pub(super) fn sharers_of(path: &Path) -> io::Result<Vec<(Holder, FileId)>> {
     Ok(found)
 }
 
+/// Where the records of processes that share the lock on `path` are.
+pub(super) fn locations_of(path: &Path) -> io::Result<Vec<RecordLocation<'_>>> {
+    let Some(directory) = own_directory(path)? else { return Ok(Vec::new()) };
+    let records = sys::beside(path, SHARERS);
+    let found = entries(&directory)?.into_iter().filter(|record| !is_unfinished(record));
+    let location = |found: PathBuf| {
+        let record = records.join(found.file_name()?);
+        Some(RecordLocation { locked: path.into(), record, is_shared: true, has_directory: true })
+    };
+    Ok(found.filter_map(location).collect())
+}
+
 /// Removes the records of dead holders of the shared lock on `path`. `all` removes unfinished
 /// records too: only for a process that holds the lock exclusively, since no other process then
 /// writes there.

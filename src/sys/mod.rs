@@ -76,8 +76,8 @@
 //! * [`coarse_milliseconds`]: a clock that is fast to read and not exact.
 //! * [`this_process`], [`has_ended`], [`PID_NAMESPACES`]: identify a process among all that ever
 //!   had its number.
-//! * [`lock_owners`], [`lock_waiters`], [`inheritors`], [`is_stopped`], [`command_of`],
-//!   [`started`], [`host_name`]: what the system shows of holders and waiters.
+//! * [`lock_owners`], [`lock_waiters`], [`inheritors`], [`has_open`], [`is_stopped`],
+//!   [`command_of`], [`started`], [`host_name`]: what the system shows of holders and waiters.
 
 #![expect(clippy::disallowed_methods, reason = "the one place that opens and locks files")]
 
@@ -435,13 +435,13 @@ pub(crate) use imp::{
     BACKSTOP, FILES_HAVE_NUMBERS, FileId, ListedDirectory, LivenessLock, NetworkMounts, Origin,
     PID_NAMESPACES, SUPPORTED, advice, check_forwarded, check_mount, coarse_milliseconds,
     command_of, common_name, create_directories, create_new, create_private_directory,
-    create_to_lock, describe, file_kind, has_ended, has_lost_lock, has_one_name, host_name,
-    identity, inheritors, is_bad_name, is_network, is_network_directory, is_private_directory,
-    is_stopped, lists_locks, lock_owners, lock_waiters, locked_in_list, locks_unsupported,
-    make_inheritable, make_replaceable, marker_kind, means_lost, misnamed, names, open_existing,
-    open_to_lock, open_to_read, path_identity, protects_names, regular_identity, remove_at_once,
-    rename_new, started, still_names, sync_directory, sync_everything, this_process,
-    through_readers, user_number, writer_lives,
+    create_to_lock, describe, file_kind, has_ended, has_lost_lock, has_one_name, has_open,
+    host_name, identity, inheritors, is_bad_name, is_network, is_network_directory,
+    is_private_directory, is_stopped, lists_locks, lock_owners, lock_waiters, locked_in_list,
+    locks_unsupported, make_inheritable, make_replaceable, marker_kind, means_lost, misnamed,
+    names, open_existing, open_to_lock, open_to_read, path_identity, protects_names,
+    regular_identity, remove_at_once, rename_new, started, still_names, sync_directory,
+    sync_everything, this_process, through_readers, user_number, writer_lives,
 };
 
 #[cfg(feature = "watch")]

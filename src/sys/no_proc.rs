@@ -40,6 +40,10 @@ pub(crate) fn lock_waiters(_files: &[FileId]) -> std::io::Result<Vec<Owner>> {
     Ok(Vec::new())
 }
 
+pub(crate) fn has_open(_process: &Process, _file: FileId, _written: FileId) -> bool {
+    false
+}
+
 pub(crate) fn inheritors(_files: &[FileId]) -> Vec<Owner> {
     Vec::new()
 }

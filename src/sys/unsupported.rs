@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 pub(crate) use super::no_proc::{
     NetworkMounts, PID_NAMESPACES, check_forwarded, check_mount, command_of, has_ended,
-    has_lost_lock, inheritors, is_stopped, lists_locks, lock_owners, lock_waiters, locked_in_list,
-    means_lost, started, this_process,
+    has_lost_lock, has_open, inheritors, is_stopped, lists_locks, lock_owners, lock_waiters,
+    locked_in_list, means_lost, started, this_process,
 };
 use super::{Bits, FileKind, Mode};
 

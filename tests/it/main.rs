@@ -59,6 +59,9 @@ mod interop;
 // Linux only: counts resources through `/proc`.
 #[cfg(target_os = "linux")]
 mod leaks;
+// Linux only: a server in user space is mounted.
+#[cfg(target_os = "linux")]
+mod lost;
 // Linux only: other systems have no pid namespaces.
 #[cfg(target_os = "linux")]
 mod namespaces;

@@ -316,6 +316,29 @@ fn locks_held_by(pid: u32, files: &[FileId]) -> Vec<Lock> {
     found
 }
 
+/// Whether a process, whose number belongs to the calling process's namespace, has one file open,
+/// and another one for writing. `false` for a process that this user may not inspect. A process
+/// that ends shows no open files from before the first of them is closed (`exit_files` in Linux's
+/// `kernel/exit.c`).
+pub(crate) fn has_open(process: &Process, file: FileId, written: FileId) -> bool {
+    let Process { pid, started: Some(then), .. } = *process else { return false };
+    if started(pid) != Some(then) || !lists_own_numbers() {
+        return false;
+    }
+    // The mode of the link is that of the descriptor.
+    let is_writable = |descriptor: u32| {
+        let link = fs::symlink_metadata(format!("/proc/{pid}/fd/{descriptor}"));
+        link.is_ok_and(|link| link.mode() & 0o200 != 0)
+    };
+    let (mut has_file, mut has_written) = (false, false);
+    for descriptor in numbers(&format!("/proc/{pid}/fd")) {
+        let found = file_of(pid, descriptor);
+        has_file |= found == Some(file);
+        has_written |= found == Some(written) && is_writable(descriptor);
+    }
+    has_file && has_written
+}
+
 /// The entries of a directory that are numbers.
 fn numbers(directory: &str) -> impl Iterator<Item = u32> + use<> {
     let entries = super::super::read_dir(directory.as_ref()).into_iter().flatten().flatten();

@@ -45,8 +45,8 @@ pub(crate) use self::fifo::{
 };
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) use self::linux_proc::{
-    PID_NAMESPACES, command_of, has_ended, inheritors, is_stopped, lock_owners, lock_waiters,
-    locked_in_list, started, this_process,
+    PID_NAMESPACES, command_of, has_ended, has_open, inheritors, is_stopped, lock_owners,
+    lock_waiters, locked_in_list, started, this_process,
 };
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) use self::lost_locks::{has_lost_lock, means_lost};
@@ -56,8 +56,8 @@ pub(crate) use self::processes::{Origin, coarse_milliseconds, host_name};
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(crate) use super::no_proc::{
     NetworkMounts, PID_NAMESPACES, check_forwarded, check_mount, command_of, has_ended,
-    has_lost_lock, inheritors, is_stopped, lists_locks, lock_owners, lock_waiters, locked_in_list,
-    means_lost, started, this_process,
+    has_lost_lock, has_open, inheritors, is_stopped, lists_locks, lock_owners, lock_waiters,
+    locked_in_list, means_lost, started, this_process,
 };
 
 pub(super) use self::announcement::lock_announcement;

@@ -88,7 +88,7 @@ fn the_command_shows_a_barrier() {
     };
     let free = json!({
         "path": "b", "kind": "barrier", "held": false, "participants": 3, "arrived": 0,
-        "broken": false, "holders": [], "waiters": [], "removed": [], "version": 1
+        "broken": false, "holders": [], "waiters": [], "removed": [], "lost": [], "version": 1
     });
     assert_eq!(as_json(), [free]);
     run(dir, ["status", "b"]).expect(0, "b: 0 of 3 participants have arrived\n");

@@ -22,7 +22,7 @@ fn a_lock_is_shown_with_its_holder() {
     let dir = dir.path();
     let missing = json!({
         "version": 1, "path": "f", "kind": "missing", "held": false, "set": false, "done": false,
-        "holders": [], "waiters": [], "removed": [],
+        "holders": [], "waiters": [], "removed": [], "lost": [],
     });
     assert_eq!(status(dir, "f"), [missing]);
     assert!(!dir.join("f").exists(), "status created it");
@@ -44,7 +44,7 @@ fn a_lock_is_shown_with_its_holder() {
     holding.end();
     let free = json!({
         "version": 1, "path": "f", "kind": "file", "held": false, "shared": false, "set": true,
-        "done": true, "bytes": 0, "holders": [], "waiters": [], "removed": [],
+        "done": true, "bytes": 0, "holders": [], "waiters": [], "removed": [], "lost": [],
     });
     assert_eq!(status(dir, "f"), [free]);
 }

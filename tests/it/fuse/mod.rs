@@ -79,6 +79,11 @@ impl Mount {
         self.ask("resume");
     }
 
+    /// Makes the server drop all locks, as one does whose clients were cut off for too long.
+    pub(crate) fn forget_locks(&mut self) {
+        self.ask("forget");
+    }
+
     /// Returns how many requests the server has read.
     pub(crate) fn operations(&mut self) -> u64 {
         self.ask("count").parse().unwrap()

@@ -35,6 +35,7 @@ pub(super) fn run(directory: &Path, kind: &str) {
                 match &*line {
                     "hang" => server.hangs = true,
                     "resume" => server.resume(),
+                    "forget" => server.forget_locks(),
                     _ => {}
                 }
                 say(&server.operations.to_string());
@@ -160,6 +161,11 @@ impl Server {
         }
     }
 
+    fn forget_locks(&mut self) {
+        self.store.forget_locks();
+        self.grant();
+    }
+
     fn answer(&mut self, mut request: Request) {
         let unique = request.unique();
         match self.reply(&mut request) {
@@ -167,6 +173,10 @@ impl Server {
             Ok(None) => {}
             Err(error) => self.send(unique, error.raw_os_error(), &[]),
         }
+        self.grant();
+    }
+
+    fn grant(&mut self) {
         for granted in self.store.granted() {
             self.send(granted, 0, &[]);
         }

@@ -144,6 +144,10 @@ impl Store {
         self.held.retain(|held| (held.node, held.owner) != (node, owner));
     }
 
+    pub(super) fn forget_locks(&mut self) {
+        self.held.clear();
+    }
+
     /// Grants the locks that are available to the requests that wait for them.
     pub(super) fn granted(&mut self) -> Vec<u64> {
         let mut granted = Vec::new();

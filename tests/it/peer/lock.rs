@@ -25,6 +25,9 @@ sendable! {
         Count(file: PathBuf, times: u32, way: Way),
         #[cfg(unix)]
         Fork(what: InChild),
+        // Replaces the process by sleep(1), and never answers.
+        #[cfg(unix)]
+        Exec,
     }
 }
 
@@ -103,6 +106,11 @@ impl State {
             Call::Count(file, times, way) => done(self.count(&file, times, way)),
             #[cfg(unix)]
             Call::Fork(what) => self.fork(what),
+            #[cfg(unix)]
+            Call::Exec => {
+                use std::os::unix::process::CommandExt as _;
+                Err(std::process::Command::new("sleep").arg("1000").exec().to_string())
+            }
         }
     }
 

@@ -41,6 +41,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("process.rs", &["fork_safe", "printable", "sys"]),
     ("holder.rs", &["printable", "process", "sys"]),
     ("record/mod.rs", &["access", "holder", "sys"]),
+    ("record/claims.rs", &["holder", "sys"]),
     ("record/find.rs", &["holder", "sorted_map", "sys"]),
     ("record/format.rs", &["holder", "printable", "process", "sys"]),
     ("record/location.rs", &["holder", "sys"]),

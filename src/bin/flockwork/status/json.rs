@@ -48,6 +48,7 @@ fn of(seen: &PathStatus) -> Value {
         "holders": processes(&seen.holders),
         "waiters": processes(&seen.waiters),
         "removed": processes(&seen.removed),
+        "lost": processes(&seen.lost),
     });
     let held = status.held_slots();
     match status.kind() {

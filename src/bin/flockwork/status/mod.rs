@@ -33,10 +33,12 @@ Examples:
 
 --json prints an array with an object for each path, and for PATH.flock if it exists (the lock
 of `once`, SharedFile and consumed events). Each object has version (1), path, kind (missing,
-file, semaphore or barrier), held, holders, waiters (in their order) and removed (holders of a
-removed file of that name). A file also has shared and bytes. A file and a missing path have
-set (as an event) and done (as a once). A semaphore has permits, available and slots (those that
-are held). A barrier has participants, arrived (those that wait) and broken.
+file, semaphore or barrier), held, holders, waiters (in their order), removed (holders of a
+removed file of that name) and lost (processes of this host that count themselves as holders,
+although a file server has dropped their lock). A file also has shared and bytes. A file and a
+missing path have set (as an event) and done (as a once). A semaphore has permits, available
+and slots (those that are held). A barrier has participants, arrived (those that wait) and
+broken.
 A holder has pid, pid_namespace, same_pid_namespace, host, user, command, label, since (RFC
 3339), slot, shared and fcntl, which are null if unknown. Use its pid, for example with kill,
 only if same_pid_namespace is true: other containers and hosts number their processes separately.";
@@ -75,6 +77,8 @@ struct PathStatus {
     status: Status,
     holders: Vec<Process>,
     waiters: Vec<Process>,
+    /// The processes that do not know that a file server has dropped their lock.
+    lost: Vec<Process>,
     /// The holders of a file that was removed from the path.
     removed: Vec<Process>,
     /// The lock beside the path, if there is one.
@@ -87,6 +91,7 @@ struct Sidecar {
     is_held: bool,
     holders: Vec<Process>,
     waiters: Vec<Process>,
+    lost: Vec<Process>,
     /// Whether it is the lock of a data file.
     is_data_file: bool,
 }
@@ -109,6 +114,7 @@ impl PartialEq for PathStatus {
             && state(self) == state(other)
             && self.holders == other.holders
             && self.waiters == other.waiters
+            && self.lost == other.lost
             && self.removed == other.removed
             && self.sidecar == other.sidecar
     }
@@ -118,7 +124,7 @@ impl PathStatus {
     fn inspect(path: &Path, locks: &LockList) -> Result<Self, Failure> {
         let mut status = flockwork::inspect(path)?;
         let mut removed = locks.removed(path);
-        if !status.is_held() && removed.is_empty() {
+        if !status.is_held() && removed.is_empty() && status.lost_holders().is_empty() {
             if let Some(holders) = recorded_holders(path) {
                 // A process may have acquired the lock in the meantime.
                 status = flockwork::inspect(path)?;
@@ -127,11 +133,12 @@ impl PathStatus {
         }
         let mut holders: Vec<_> = status.holders().iter().map(Process::holder).collect();
         let mut waiters: Vec<_> = status.waiters().iter().map(Process::waiter).collect();
+        let lost = status.lost_holders().iter().map(Process::holder).collect();
         // The other kind of lock, which flockwork acquires only with `lock --fcntl`.
         let others = locks.fcntl(path);
         holders.extend(others.holders);
         waiters.extend(others.waiters);
-        Ok(Self { path: path.into(), status, holders, waiters, removed, sidecar: None })
+        Ok(Self { path: path.into(), status, holders, waiters, lost, removed, sidecar: None })
     }
 
     /// Whether a process holds the path, by either kind of lock.
@@ -141,6 +148,10 @@ impl PathStatus {
 
     fn all_waiters(&self) -> impl Iterator<Item = &Process> {
         self.waiters.iter().chain(self.sidecar.iter().flat_map(|sidecar| &sidecar.waiters))
+    }
+
+    fn all_lost(&self) -> impl Iterator<Item = &Process> {
+        self.lost.iter().chain(self.sidecar.iter().flat_map(|sidecar| &sidecar.lost))
     }
 }
 
@@ -198,6 +209,7 @@ impl Seen {
                     is_held: beside.is_held(),
                     holders: beside.holders.clone(),
                     waiters: beside.waiters.clone(),
+                    lost: beside.lost.clone(),
                     is_data_file: Path::new(&gate).is_file(),
                 });
             }

@@ -122,6 +122,15 @@ impl Process {
 
     /// `process 4242 (tar cf backup.tar data), "nightly backup", since 14:03:22 (4m)`.
     pub(super) fn text(&self) -> String {
+        self.text_with("")
+    }
+
+    /// The same of a process that acquired its lock at that time, and has lost it since.
+    pub(super) fn text_of_lost(&self) -> String {
+        self.text_with("held ")
+    }
+
+    fn text_with(&self, before_time: &str) -> String {
         let mut text = match &self.job {
             // The host follows the command.
             Some(job) => match self.name.split_once(" on ") {
@@ -140,7 +149,7 @@ impl Process {
             text.push_str(", by fcntl(2)");
         }
         if let Some(since) = self.since {
-            let _ = write!(text, ", {}", clock::since(since));
+            let _ = write!(text, ", {before_time}{}", clock::since(since));
         }
         printable(&text)
     }

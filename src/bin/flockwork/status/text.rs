@@ -23,6 +23,10 @@ fn of(seen: &PathStatus, path_columns: usize) -> String {
     let mut text = format!("{path}: ");
     // Writing to a string cannot fail.
     let _ = write_state(&mut text, seen);
+    for holder in seen.all_lost() {
+        let slot = holder.slot.map(|slot| format!("slot {slot}, ")).unwrap_or_default();
+        let _ = writeln!(text, "  {slot}lost by {}", holder.text_of_lost());
+    }
     for (place, waiter) in seen.all_waiters().enumerate() {
         let _ = writeln!(text, "  waiting {}: {}", place + 1, waiter.text());
     }
