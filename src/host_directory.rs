@@ -7,6 +7,7 @@ use crate::sys;
 
 /// Where systemd and others create a directory for each user who is logged in.
 const RUNTIME_DIRECTORIES: &str = "/run/user";
+const NAME: &str = "flockwork";
 
 /// The directory of this user on this host, which is created if it does not exist. `None` if there
 /// is none that no other user can write to. Other processes of the user may get another one, or
@@ -17,18 +18,36 @@ pub(crate) fn host_directory() -> Option<PathBuf> {
     within(&runtime, &std::env::temp_dir(), user)
 }
 
+/// The directories of this user on this host that exist. Each process uses one of them.
+pub(crate) fn host_directories() -> Vec<PathBuf> {
+    let Some(user) = sys::user_number() else { return Vec::new() };
+    let runtime = Path::new(RUNTIME_DIRECTORIES).join(user.to_string());
+    existing(&runtime, &std::env::temp_dir(), user)
+}
+
+fn existing(runtime: &Path, temporary: &Path, user: u32) -> Vec<PathBuf> {
+    let in_runtime = sys::is_private_directory(runtime).then(|| runtime.join(NAME));
+    let in_temporary = sys::protects_names(temporary).then(|| of_user(temporary, user));
+    let both = [in_runtime, in_temporary].into_iter().flatten();
+    both.filter(|directory| sys::is_private_directory(directory)).collect()
+}
+
+fn of_user(temporary: &Path, user: u32) -> PathBuf {
+    temporary.join(format!("{NAME}-{user}"))
+}
+
 /// The directory `flockwork` in `runtime` if that is private, or else `flockwork-USER` in
 /// `temporary`.
 fn within(runtime: &Path, temporary: &Path, user: u32) -> Option<PathBuf> {
     if sys::is_private_directory(runtime) {
-        if let Some(own) = private(runtime.join("flockwork")) {
+        if let Some(own) = private(runtime.join(NAME)) {
             return Some(own);
         }
     }
     if !sys::protects_names(temporary) {
         return None;
     }
-    private(temporary.join(format!("flockwork-{user}")))
+    private(of_user(temporary, user))
 }
 
 /// The directory at `path`, which is created if nothing has that name. `None` if the name belongs
@@ -44,6 +63,7 @@ fn private(path: PathBuf) -> Option<PathBuf> {
 mod tests {
     use super::*;
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    use std::slice;
 
     type Plant<'a> = (&'a str, Box<dyn Fn() + 'a>);
 
@@ -68,6 +88,7 @@ mod tests {
         let (_dir, runtime, temporary) = directories();
         let user = sys::user_number().unwrap();
         let fallback = temporary.join(format!("flockwork-{user}"));
+        assert_eq!(existing(&runtime, &temporary, user), Vec::<PathBuf>::new());
         for _ in 0..2 {
             let found = within(&runtime, &temporary, user).unwrap();
             assert_eq!(found, runtime.join("flockwork"));
@@ -80,9 +101,13 @@ mod tests {
             assert_eq!(within(&runtime, &temporary, user), Some(fallback.clone()), "{mode:o}");
         }
         assert_eq!(fallback.symlink_metadata().unwrap().mode() & 0o777, 0o700);
+        assert_eq!(existing(&runtime, &temporary, user), slice::from_ref(&fallback));
         set_mode(&runtime, 0o700);
+        let both = [runtime.join("flockwork"), fallback.clone()];
+        assert_eq!(existing(&runtime, &temporary, user), both);
         set_mode(&runtime.join("flockwork"), 0o777);
         assert_eq!(within(&runtime, &temporary, user), Some(fallback.clone()));
+        assert_eq!(existing(&runtime, &temporary, user), slice::from_ref(&fallback));
         std::fs::remove_dir_all(&runtime).unwrap();
         assert_eq!(within(&runtime, &temporary, user), Some(fallback.clone()));
         // A link to a private directory may be changed at any time.

@@ -1,7 +1,7 @@
 //! Reports what is at a path and which processes hold it, without opening a primitive or creating a
 //! file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::slice;
 use std::sync::Arc;
 
@@ -174,9 +174,11 @@ impl Status {
     /// * Linux: all waiters of a semaphore or an `RwLock` on a local file system are known, and all
     ///   processes that wait in the kernel for a lock that the system lists (see
     ///   [`inspect`](crate::inspect())). Whether a waiter of an `RwLock` wants to
-    ///   [share](Holder::is_shared) the lock is known only of the first. Waiters that poll,
-    ///   and those of a [`Barrier`](crate::Barrier), an [`Event`](crate::Event) or on a network
-    ///   file system, are not known.
+    ///   [share](Holder::is_shared) the lock is known only of the first. On a network file system
+    ///   the waiters of this user on this host are known, of which the first one waits for the
+    ///   server; those of other users and hosts are not. Waiters that poll at an interval of
+    ///   [`Options::poll_interval`](crate::Options::poll_interval), and those of a
+    ///   [`Barrier`](crate::Barrier) or an [`Event`](crate::Event), are not known.
     /// * Other systems: no waiter is known.
     #[must_use]
     pub fn waiters(&self) -> &[Holder] {
@@ -328,7 +330,7 @@ fn inspect_here(path: &Path) -> Result<Status> {
             }
             if status.is_held {
                 let (queue, gate) = (sys::beside(&path, QUEUE), sys::beside(&path, GATE));
-                status.waiters = waiters(&path, &[&path], &queue, &gate)?;
+                status.waiters = waiters(&path, &path, &path, queue, &gate)?;
             }
         }
         Ok(found) if found.is_dir() => match read_capacity(&path) {
@@ -358,7 +360,8 @@ fn inspect_semaphore(path: &Arc<Path>, status: &mut Status) -> Result<()> {
     status.held_slots = held;
     // The leader waits in the kernel for the only slot (rule S9).
     let (only, queue) = (path.join(record::slot_name(0)), path.join(semaphore::QUEUE));
-    status.waiters = waiters(path, &[&only], &queue, &path.join("gate"))?;
+    let gate = path.join("gate");
+    status.waiters = waiters(path, &only, &gate, queue, &gate)?;
     Ok(())
 }
 
@@ -410,8 +413,15 @@ fn no_holders(path: &Arc<Path>, source: std::io::Error) -> Error {
     Error::io(Operation::FindHolders, path, source)
 }
 
-fn waiters(path: &Arc<Path>, locked: &[&Path], queue: &Path, gate: &Path) -> Result<Vec<Holder>> {
-    waiter_list::waiters(locked, queue, gate).map_err(|source| no_holders(path, source))
+/// The waiters for `path`, which queue for the file `queued`.
+fn waiters(
+    path: &Arc<Path>,
+    locked: &Path,
+    queued: &Path,
+    queue: PathBuf,
+    gate: &Path,
+) -> Result<Vec<Holder>> {
+    waiter_list::waiters(locked, queued, queue, gate).map_err(|source| no_holders(path, source))
 }
 
 /// The directory is not a semaphore's.

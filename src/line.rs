@@ -1,7 +1,7 @@
 //! A queue of tickets as the engine waits in it.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use once_cell::race::OnceBox;
@@ -9,7 +9,7 @@ use once_cell::race::OnceBox;
 use crate::access::Access;
 use crate::file::lock_file::LockFile;
 use crate::file::ticket_queue::{Ticket, TicketQueue};
-use crate::host_directory::host_directory;
+use crate::host_directory::{host_directories, host_directory};
 use crate::lock_request::LockRequest;
 use crate::process::is_stopped;
 use crate::sys::{self, FileId, WatchedFifo};
@@ -30,8 +30,7 @@ impl Line {
 }
 
 /// The queue in which the waiters of one host for one file of a network file system wait on their
-/// host (rule 18). It is created when the
-/// first of them waits with a handle.
+/// host (rule 18). It is created when the first of them waits with a handle.
 pub(crate) struct HostLine {
     label: Option<Arc<str>>,
     queue: OnceBox<Option<Arc<HostQueue<Line, LockRequest>>>>,
@@ -53,7 +52,7 @@ impl HostLine {
 
     fn open(&self, id: FileId) -> Option<Arc<HostQueue<Line, LockRequest>>> {
         let directory = if sys::FIFOS { host_directory()? } else { return None };
-        let directory: Arc<Path> = directory.join(format!("{}.queue", id.name())).into();
+        let directory: Arc<Path> = queue_in(&directory, id).into();
         let tickets = TicketQueue::new(Arc::clone(&directory), Access::Private.into());
         let order = Line { tickets: Arc::new(tickets), label: self.label.clone() };
         let open_front = move || {
@@ -62,6 +61,17 @@ impl HostLine {
         };
         Some(Arc::new(HostQueue::new(Arc::new(order), open_front)))
     }
+}
+
+/// The queues of this host that exist for a file of a network file system, for a process that only
+/// lists the waiters.
+pub(crate) fn host_queues(id: FileId) -> Vec<PathBuf> {
+    let queues = host_directories().into_iter().map(|directory| queue_in(&directory, id));
+    queues.filter(|queue| queue.is_dir()).collect()
+}
+
+fn queue_in(host_directory: &Path, id: FileId) -> PathBuf {
+    host_directory.join(format!("{}.queue", id.name()))
 }
 
 impl Order for Line {

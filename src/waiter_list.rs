@@ -1,28 +1,42 @@
 //! Lists the processes that wait for a path, for [`inspect`](crate::inspect()): those that queue in
 //! the kernel, and those that have a ticket.
 
+use std::cmp::Reverse;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::file::ticket_queue::{QueuedProcess, waiters_in};
 use crate::holder::Holder;
+use crate::line::host_queues;
 use crate::record;
 use crate::sys;
 
 /// The processes that wait, in order: first those whose requests for one of the files `locked` wait
 /// in the kernel, then those in the queue of tickets, and then those that wait for the `gate`
-/// without a ticket.
+/// without a ticket. On a network file system, the tickets are those of this host and user for the
+/// file `queued` (rule W10).
 ///
 /// A process at the front of the queue keeps its ticket while it waits in the kernel, and is listed
 /// once.
-pub(crate) fn waiters(locked: &[&Path], queue: &Path, gate: &Path) -> io::Result<Vec<Holder>> {
+pub(crate) fn waiters(
+    locked: &Path,
+    queued: &Path,
+    queue: PathBuf,
+    gate: &Path,
+) -> io::Result<Vec<Holder>> {
     let mut files = Vec::new();
-    for path in locked.iter().chain([&gate]) {
-        files.extend(record::identity_of(path)?.map(|id| (id, path == &gate)));
+    for path in [locked, gate] {
+        files.extend(record::identity_of(path)?.map(|id| (id, path == gate)));
+    }
+    let mut directories = vec![queue];
+    if queued.parent().is_some_and(sys::is_network_directory) {
+        directories.extend(record::identity_of(queued)?.into_iter().flat_map(host_queues));
     }
     // The tickets are read first, so that a process that comes to the front meanwhile is found in
     // the kernel's list too, and not missed.
-    let mut tickets: Vec<_> = waiters_in(queue).into_iter().map(Some).collect();
+    let mut tickets: Vec<_> = directories.iter().flat_map(|it| waiters_in(it)).collect();
+    tickets.sort_by_key(|ticket| Reverse(ticket.waited));
+    let mut tickets: Vec<_> = tickets.into_iter().map(Some).collect();
     let ids: Vec<_> = files.iter().map(|(id, _)| *id).collect();
     let (mut waiters, mut at_gate) = (Vec::new(), Vec::new());
     for owner in sys::lock_waiters(&ids)? {

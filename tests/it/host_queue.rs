@@ -235,3 +235,65 @@ fn waiters_for_two_files_of_a_host_both_acquire() {
         waiters[index][0].unlock();
     }
 }
+
+/// The waiters have their tickets in a queue beside which there is nothing at the path.
+#[cfg(feature = "cli")]
+#[test]
+fn the_status_lists_the_waiters_of_a_host_in_their_order() {
+    limit!();
+    let Some(host) = Host::start(UNKNOWN) else { return };
+    let other_user = tempfile::tempdir().unwrap();
+    let status = |path: &Path, directory: &Path| -> serde_json::Value {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_flockwork"));
+        command.args(["status", "--json"]).arg(path).env("TMPDIR", directory);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()[0].take()
+    };
+    let waiters = |path: &Path| {
+        let status = status(path, host.local.path());
+        let pid = |waiter: &serde_json::Value| u32::try_from(waiter["pid"].as_u64().unwrap());
+        status["waiters"].as_array().unwrap().iter().map(|it| pid(it).unwrap()).collect::<Vec<_>>()
+    };
+    let ids = |peers: &[Peer]| peers.iter().map(Peer::id).collect::<Vec<_>>();
+    let (lock, pool) = (host.mount.at("a.lock"), host.mount.at("pool"));
+    let mut holder = host.lock_peer(&lock);
+    holder.open_semaphore(&pool, 2, &[]);
+    assert_eq!((waiters(&lock), waiters(&pool)), (vec![], vec![]));
+    assert_eq!(crate::support::names_in(host.local.path()), Vec::<String>::new());
+    holder.lock();
+    holder.run(semaphore::Call::Acquire(2, Way::Block));
+    let mut locking = host.queue_up(&lock, &[Way::Block, Way::Async, Way::Timeout(100_000)]);
+    let acquire = |_| {
+        let mut peer = host.peer();
+        peer.open_semaphore(&pool, 2, &[crate::peer::label("permits")]);
+        peer.begin(semaphore::Call::Acquire(1, Way::Block));
+        until_queued(&peer);
+        peer
+    };
+    let mut acquiring: Vec<_> = (0..3).map(acquire).collect();
+    eventually("all waiters of the lock are listed", || waiters(&lock) == ids(&locking));
+    eventually("all waiters of the pool are listed", || waiters(&pool) == ids(&acquiring));
+    let shown = status(&pool, host.local.path());
+    assert_eq!(
+        (&shown["waiters"][2]["label"], &shown["kind"]),
+        (&"permits".into(), &"semaphore".into())
+    );
+    assert!(shown["waiters"][0]["since"].is_string(), "{shown}");
+    // Another user has another directory, which a lookup does not create.
+    assert_eq!(status(&lock, other_user.path())["waiters"], serde_json::json!([]));
+    assert_eq!(crate::support::names_in(other_user.path()), Vec::<String>::new());
+    holder.unlock();
+    locking[0].finish();
+    eventually("the next waiters are listed", || waiters(&lock) == ids(&locking[1..]));
+    locking[0].unlock();
+    holder.run(semaphore::Call::Release);
+    for peer in &mut locking[1..] {
+        peer.finish();
+        peer.unlock();
+    }
+    for peer in &mut acquiring {
+        peer.finish();
+        peer.run(semaphore::Call::Release);
+    }
+}

@@ -126,7 +126,6 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("wait/memory.rs", &["error", "sync"]),
     ("wait/tests.rs", &["error", "sys"]),
     ("wait/schedules.rs", &["sync"]),
-    ("waiter_list.rs", &["file::ticket_queue", "holder", "record", "sys"]),
     ("lock_request.rs", &["error", "file::lock_file", "options", "sys", "wait"]),
     (
         "line.rs",
@@ -141,6 +140,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "wait",
         ],
     ),
+    ("waiter_list.rs", &["file::ticket_queue", "holder", "line", "record", "sys"]),
     ("lock.rs", PRIMITIVE),
     ("rwlock/mod.rs", PRIMITIVE),
     (
