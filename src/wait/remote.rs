@@ -560,7 +560,7 @@ impl FuturePlace {
         let mut helpers = HELPERS.lock();
         let is_free = helpers.futures + helpers.abandoned < MAX_FUTURES;
         helpers.futures += usize::from(is_free);
-        is_free.then_some(Self)
+        is_free.then(|| Self) // `then_some` would also create and drop one that is not free
     }
 }
 

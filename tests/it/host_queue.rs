@@ -201,6 +201,30 @@ fn a_stopped_waiter_is_passed_by_others_of_its_host() {
     peers[0].unlock();
 }
 
+/// A process has at most 64 helpers for futures. A further one takes its turn when it is polled.
+#[test]
+fn a_future_that_is_not_polled_holds_up_no_other_of_its_host() {
+    limit!();
+    let Some(host) = Host::start(UNKNOWN) else { return };
+    let (path, other) = (host.mount.at("a.lock"), host.mount.at("b.lock"));
+    let mut holder = host.lock_peer(&path);
+    holder.lock();
+    let mut other_holder = host.lock_peer(&other);
+    other_holder.lock();
+    let mut first = host.queue_up(&path, &[Way::Block]);
+    let mut unpolled = host.lock_peer(&path);
+    unpolled.run(lock::Call::StopPolling(other, 64));
+    let mut peers = host.queue_up(&path, &[Way::Block, Way::Async, Way::Timeout(100_000)]);
+    holder.unlock();
+    first[0].finish();
+    first[0].unlock(); // it is the turn of the future
+    for peer in &mut peers {
+        peer.finish();
+        peer.unlock();
+    }
+    unpolled.kill();
+}
+
 #[test]
 fn a_waiter_that_times_out_leaves_its_hosts_queue() {
     limit!();

@@ -23,6 +23,9 @@ sendable! {
         LockPath,
         // Adds one to the number in a file under the lock, `times` times.
         Count(file: PathBuf, times: u32, way: Way),
+        // Begins waits with futures that are polled once and then kept: the given number for the
+        // lock at `other`, and then one for the lock.
+        StopPolling(other: PathBuf, futures: usize),
         #[cfg(unix)]
         Fork(what: InChild),
         // Replaces the process by sleep(1), and never answers.
@@ -80,6 +83,7 @@ pub(super) struct State {
     lock: Option<Lock>,
     guard: Option<LockGuard>,
     more: Vec<Lock>,
+    unpolled: Vec<futures_lite::future::Boxed<Result<LockGuard, Error>>>,
 }
 
 impl State {
@@ -104,6 +108,15 @@ impl State {
             Call::Holder => held_by(self.lock().holders()),
             Call::LockPath => text(Ok(self.lock().path().display())),
             Call::Count(file, times, way) => done(self.count(&file, times, way)),
+            Call::StopPolling(other, futures) => done(Lock::open(other).map(|other| {
+                let locks = std::iter::repeat_n(&other, futures).chain([self.lock()]);
+                let futures = locks.map(|lock| Box::pin(lock.lock_async()) as _);
+                let mut futures: Vec<futures_lite::future::Boxed<_>> = futures.collect();
+                for future in &mut futures {
+                    crate::support::assert_waits(future);
+                }
+                self.unpolled = futures;
+            })),
             #[cfg(unix)]
             Call::Fork(what) => self.fork(what),
             #[cfg(unix)]
