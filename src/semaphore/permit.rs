@@ -242,6 +242,7 @@ impl Permit {
     ///
     /// Returns `false` if the path no longer names the directory that contains the locked slots,
     /// since a program has removed or replaced it, and in a copy of the permit that `fork` created.
+    /// Returns `false` also if the server of a network file system has dropped the lock of a slot.
     /// A slot file that was removed alone is restored by the next process that opens it, still
     /// locked, so the permit counts. See [`LockGuard::still_held`](crate::LockGuard::still_held).
     ///
@@ -259,14 +260,16 @@ impl Permit {
     ///
     /// # Errors
     ///
-    /// [`Io`](crate::ErrorKind::Io) if the path cannot be looked up.
+    /// [`Io`](crate::ErrorKind::Io) if the path cannot be looked up, or the server cannot be asked.
     ///
     /// # Platform-specific behavior
     ///
     /// * Windows: the files cannot be removed or replaced, so the answer is `true`.
     /// * File systems without hard links (FAT): a removed slot file is not restored, so the answer
     ///   is `false`.
-    /// * Network file systems: a lock that the server has dropped is not detected.
+    /// * Network file systems: a lost permit is detected where a lost lock is, and the call returns
+    ///   an error of kind [`TimedOut`](crate::ErrorKind::TimedOut) if the server does not respond.
+    ///   See [`LockGuard::still_held`](crate::LockGuard::still_held).
     pub fn still_held(&self) -> Result<bool> {
         self.held.ask(HeldSlots::still_held)
     }
