@@ -343,6 +343,22 @@ pub mod _command {
     pub fn leads_to_network(path: &std::path::Path) -> bool {
         super::wait::leads_to_network(path)
     }
+
+    /// Whether any network file system is mounted, as far as the system shows that.
+    pub fn has_network_mounts() -> bool {
+        super::sys::NetworkMounts::read().is_some()
+    }
+
+    /// Makes a call about the path.
+    ///
+    /// If that is on a network file system whose server does not respond, the call fails after a
+    /// second.
+    pub fn ask<T: Send + Sync + 'static>(
+        path: &std::path::Path,
+        call: impl FnOnce(&std::path::Path) -> T + Send + 'static,
+    ) -> super::Result<T> {
+        super::wait::open(&super::Options::new(), path, |_, path| Ok(call(path)))
+    }
 }
 
 /// Documentation beyond the API: the files of the project's `docs` directory, and the changelog.

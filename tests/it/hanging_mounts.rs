@@ -399,6 +399,15 @@ mod command {
             &["event", "wait", "-w", "0.2", &event],
             &["event", "set", &event],
             &["event", "status", &event],
+            &["status", &lock],
+            &["status", "--json", &pool],
+            &["status", "-q", &event],
+            &["event", "clear", &event],
+            &["event", "wait", "--exists", "-w", "0.2", &event],
+            &["event", "wait", "--print", "-w", "0.2", &event],
+            &["event", "wait", "--consume", "-w", "0.2", &event],
+            &["sem", "--wait", "-w", "0.2", &pool],
+            &["sem", "--resize", "-j", "3", &pool],
         ] {
             let (running, began) = (start(words), Instant::now());
             let output = running.wait_with_output().unwrap();

@@ -321,3 +321,42 @@ fn the_status_lists_the_waiters_of_a_host_in_their_order() {
         peer.run(semaphore::Call::Release);
     }
 }
+
+/// The queue and the files of the shared poller are no locks of the user's.
+#[cfg(feature = "cli")]
+#[test]
+fn a_status_of_everything_names_the_files_that_are_waited_for() {
+    limit!();
+    let Some(host) = Host::start(ONE_BLOCKED) else { return };
+    let (path, pool) = (host.mount.at("a.lock"), host.mount.at("pool"));
+    let mut holder = host.lock_peer(&path);
+    holder.open_semaphore(&pool, 1, &[]);
+    holder.lock();
+    holder.run(semaphore::Call::Acquire(1, Way::Block));
+    let mut peers = host.queue_up(&path, &[Way::Block; 2]);
+    let mut acquiring = host.peer();
+    acquiring.open_semaphore(&pool, 1, &[]);
+    acquiring.begin(semaphore::Call::Acquire(1, Way::Block));
+    until_queued(&acquiring);
+    let mut event = host.peer();
+    event.run(crate::peer::event::Call::Open(host.mount.at("event"), vec![]));
+    event.begin(crate::peer::event::Call::Wait(Way::Block));
+    let directory =
+        host.local.path().join(format!("flockwork-{}", rustix::process::geteuid().as_raw()));
+    eventually("an event is polled", || directory.join(".events.1.lock").exists());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flockwork"));
+    let output = command.args(["status", "--json"]).env("TMPDIR", host.local.path()).output();
+    let output = output.unwrap();
+    let all: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let all: Vec<_> = all.iter().map(|it| Path::new(it["path"].as_str().unwrap())).collect();
+    assert!(all.contains(&&*path) && all.contains(&&*pool), "{all:?}");
+    assert!(!all.iter().any(|path| path.starts_with(host.local.path())), "{all:?}");
+    event.kill();
+    holder.unlock();
+    holder.run(semaphore::Call::Release);
+    acquiring.finish();
+    for peer in &mut peers {
+        peer.finish();
+        peer.unlock();
+    }
+}

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
-use flockwork::_command::leads_to_network;
+use flockwork::_command::{has_network_mounts, leads_to_network};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -33,11 +33,13 @@ const GRACE: Duration = Duration::from_millis(300);
 const NOW: Duration = Duration::from_secs(1);
 /// How long the process behind may take to end after it has said that it ends.
 const END_AFTER: Duration = Duration::from_millis(50);
-/// How long it may take to say so after a signal.
+/// How long it may take to say so after a signal, if it may hold something that it releases first.
 const SIGNAL_AFTER: Duration = Duration::from_millis(1500);
 
 /// The pipe to the front, in the process behind it.
 static PIPE: OnceLock<File> = OnceLock::new();
+/// Whether the command line holds nothing, and ends at once after a signal.
+static HOLDS_NOTHING: AtomicBool = AtomicBool::new(false);
 /// Whether the command line waits.
 static WAITS: AtomicBool = AtomicBool::new(false);
 /// Whether the wait is over.
@@ -57,13 +59,17 @@ const DIES: u8 = b'd';
 /// is to run it.
 pub(crate) fn run(cli: &Cli, words: &[OsString]) -> Option<Outcome> {
     let (paths, wait) = paths_and_wait(cli)?;
-    let first = paths.iter().find(|path| leads_to_network(path))?;
+    let first = paths.iter().find(|path| leads_to_network(path));
+    if first.is_none() && !(shows_all(cli) && has_network_mounts()) {
+        return None;
+    }
     if be_behind() {
-        if let Some(wait) = wait {
+        if let (Some(wait), Some(first)) = (wait, first) {
             end_at_deadline(*wait, first);
         }
         return None;
     }
+    HOLDS_NOTHING.store(only_reads(cli), Ordering::SeqCst);
     let (program, front) = (std::env::current_exe().ok()?, std::process::id());
     let (reading, writing) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).ok()?;
     let front = format!("{}:{front}", writing.as_raw_fd());
@@ -71,6 +77,19 @@ pub(crate) fn run(cli: &Cli, words: &[OsString]) -> Option<Outcome> {
     let command: Vec<_> = command.collect();
     let job = Job::new(&command).ok()?.with_environment(BEHIND, front);
     Some(run_behind(&job, reading, writing))
+}
+
+/// Whether the command line shows everything that this user holds, anywhere.
+fn shows_all(cli: &Cli) -> bool {
+    matches!(&cli.verb, Verb::Status(arguments) if arguments.paths.is_empty())
+}
+
+fn only_reads(cli: &Cli) -> bool {
+    match &cli.verb {
+        Verb::Status(_) => true,
+        Verb::Event(event) => matches!(event.verb, EventVerb::Status { .. }),
+        _ => false,
+    }
 }
 
 /// The paths that a command line names, and how long it waits. `None` for a command line that
@@ -84,7 +103,7 @@ fn paths_and_wait(cli: &Cli) -> Option<(Vec<PathBuf>, Option<&WaitArgs>)> {
             (paths, Some(&arguments.wait))
         }
         Verb::Sem(arguments) if !arguments.bg && arguments.id.is_none() => {
-            (one(&arguments.words), Some(&arguments.wait))
+            (one(&arguments.words), Some(&arguments.wait).filter(|_| !arguments.only_resizes()))
         }
         Verb::Once(arguments) => (one(&arguments.words), Some(&arguments.wait)),
         Verb::Event(event) => match &event.verb {
@@ -259,8 +278,9 @@ pub(crate) fn has_forwarded(signal: i32) {
     if PROCESS_BEHIND.get().is_none() || HAS_WAITED.load(Ordering::SeqCst) {
         return;
     }
+    let holds_nothing = HOLDS_NOTHING.load(Ordering::SeqCst);
     let end = move || {
-        std::thread::sleep(SIGNAL_AFTER);
+        std::thread::sleep(if holds_nothing { END_AFTER } else { SIGNAL_AFTER });
         if !HAS_WAITED.load(Ordering::SeqCst) {
             kill_process_behind();
             die(signal);

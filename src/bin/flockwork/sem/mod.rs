@@ -127,6 +127,13 @@ pub(crate) struct SemArgs {
 /// The variable with the numbers of the slots that a job holds.
 const SLOT: &str = "FLOCKWORK_SLOT";
 
+impl SemArgs {
+    /// Whether there is no command, so that nothing waits.
+    pub(crate) fn only_resizes(&self) -> bool {
+        self.resize && self.words.len() <= 1 && self.run.shell.is_none()
+    }
+}
+
 /// The number of permits of a paused semaphore.
 const PAUSE: PermitCount = PermitCount::Fixed(0);
 
@@ -267,7 +274,13 @@ fn subject(arguments: &SemArgs, path: &Path) -> String {
 }
 
 fn open(arguments: &SemArgs, path: &Path, options: &Options) -> Result<Semaphore, Failure> {
-    if is_unrelated_directory(path) {
+    // A wait is ended in another way if the file server does not respond.
+    let is_unrelated = if arguments.only_resizes() {
+        flockwork::_command::ask(path, is_unrelated_directory)?
+    } else {
+        is_unrelated_directory(path)
+    };
+    if is_unrelated {
         return Err(Failure::new(
             Exit::CannotOpen,
             format!("`{}` is a directory with other files in it, not a semaphore", path.display()),

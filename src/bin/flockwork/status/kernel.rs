@@ -245,16 +245,25 @@ impl LockList {
                 && fs::metadata(format!("/proc/{pid}")).is_ok_and(|found| found.uid() == user)
         };
         let mut paths = Vec::new();
+        // A server that does not respond is asked once.
+        let mut responds = true;
         for pid in numbers("/proc").filter(is_own) {
             let runs_flockwork = command_words(pid).is_some_and(|words| is_flockwork(&words));
-            for file in open_files(pid) {
+            for mut file in open_files(pid) {
+                if is_of_host_directory(&file.path) {
+                    let Some(queued) = queued_for(&file) else { continue };
+                    file.path = queued;
+                    paths.extend(responding(&mut responds, &file.path, true));
+                    continue;
+                }
                 let is_queued = has_suffix(file.path.parent().unwrap_or(&file.path), ".queue");
                 let is_locked = || {
                     let id = file.id();
                     self.0.iter().any(|lock| lock.kind != Kind::Posix && Some(lock.file) == id)
                 };
                 if is_queued || is_locked() {
-                    let Some(path) = primitive_of(&file.path, runs_flockwork) else { continue };
+                    let found = responding(&mut responds, &file.path, runs_flockwork);
+                    let Some(path) = found else { continue };
                     if let Err(at) = paths.binary_search(&path) {
                         paths.insert(at, path);
                     }
@@ -263,6 +272,48 @@ impl LockList {
         }
         paths
     }
+}
+
+/// The same as [`primitive_of`], unless a file server does not respond.
+fn responding(responds: &mut bool, file: &Path, runs_flockwork: bool) -> Option<PathBuf> {
+    if !*responds && flockwork::_command::leads_to_network(file) {
+        return None;
+    }
+    let found = flockwork::_command::ask(file, move |file| primitive_of(file, runs_flockwork));
+    *responds &= found.is_ok();
+    found.ok().flatten()
+}
+
+/// Whether the file is one by which the processes of this host take turns at a file server (rule 18
+/// of `docs/PROTOCOL.md`), and not a primitive's.
+fn is_of_host_directory(file: &Path) -> bool {
+    let is_host_directory = |directory: &Path| {
+        let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name == "flockwork" || name.starts_with("flockwork-")
+    };
+    let Some(directory) = file.parent() else { return false };
+    let is_blocked = file.file_name().is_some_and(|name| name == "blocked.lock");
+    if is_blocked && is_host_directory(directory) {
+        return true;
+    }
+    let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let is_of_hosts = name.starts_with(".events.") || id_of_queue(directory).is_some();
+    is_of_hosts && directory.parent().is_some_and(is_host_directory)
+}
+
+/// The file whose waiters are in a queue of the host directory, `DEVICE-INODE.queue`.
+fn id_of_queue(queue: &Path) -> Option<FileId> {
+    let name = queue.file_name()?.to_str()?.strip_suffix(".queue")?;
+    let (device, inode) = name.split_once('-')?;
+    let number = |text: &str| u64::from_str_radix(text, 16).ok();
+    Some((number(device)?, number(inode)?))
+}
+
+/// The path of the file for which a process has a place in a queue of the host directory. The
+/// process has that file open as well.
+fn queued_for(place: &OpenFile) -> Option<PathBuf> {
+    let id = id_of_queue(place.path.parent()?)?;
+    open_files(place.pid).find(|file| file.id() == Some(id)).map(|file| file.path)
 }
 
 /// Whether a command line is that of this program, under any of its names.
@@ -423,5 +474,24 @@ mod tests {
             assert_eq!(primitive_of(&at(file), false), primitive.map(at), "{file}");
         }
         assert_eq!(primitive_of(&at("other"), true), Some(at("other")));
+    }
+
+    #[test]
+    fn files_of_the_host_directory_are_no_primitives() {
+        limit!();
+        for (file, is_of_it) in [
+            ("/run/user/1/flockwork/2f-1a.queue/3", true),
+            ("/tmp/flockwork-1/2f-1a.queue/front", true),
+            ("/tmp/flockwork-1/.events.1.lock/47.3", true),
+            ("/tmp/flockwork-1/blocked.lock", true),
+            ("/tmp/flockwork-1/build/slot.0", false),
+            ("/tmp/flockwork-1/build/queue/3", false),
+            ("/tmp/flockwork-1/build.queue/3", false),
+            ("/tmp/2f-1a.queue/3", false),
+            ("/tmp/blocked.lock", false),
+        ] {
+            assert_eq!(is_of_host_directory(Path::new(file)), is_of_it, "{file}");
+        }
+        assert_eq!(id_of_queue(Path::new("/tmp/2f-1a.queue")), Some((0x2f, 0x1a)));
     }
 }

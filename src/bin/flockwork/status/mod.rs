@@ -13,6 +13,7 @@ mod screen;
 mod text;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -121,11 +122,13 @@ impl PartialEq for PathStatus {
 }
 
 impl PathStatus {
-    fn inspect(path: &Path, locks: &LockList) -> Result<Self, Failure> {
+    /// Each call that asks a file server is limited.
+    fn inspect(path: &Path, locks: &Arc<LockList>) -> Result<Self, Failure> {
         let mut status = flockwork::inspect(path)?;
-        let mut removed = locks.removed(path);
+        let all = Arc::clone(locks);
+        let mut removed = ask(path, move |path| all.removed(path))?;
         if !status.is_held() && removed.is_empty() && status.lost_holders().is_empty() {
-            if let Some(holders) = recorded_holders(path) {
+            if let Some(holders) = ask(path, recorded_holders)? {
                 // A process may have acquired the lock in the meantime.
                 status = flockwork::inspect(path)?;
                 removed = if status.is_held() { Vec::new() } else { holders };
@@ -135,7 +138,8 @@ impl PathStatus {
         let mut waiters: Vec<_> = status.waiters().iter().map(Process::waiter).collect();
         let lost = status.lost_holders().iter().map(Process::holder).collect();
         // The other kind of lock, which flockwork acquires only with `lock --fcntl`.
-        let others = locks.fcntl(path);
+        let all = Arc::clone(locks);
+        let others = ask(path, move |path| all.fcntl(path))?;
         holders.extend(others.holders);
         waiters.extend(others.waiters);
         Ok(Self { path: path.into(), status, holders, waiters, lost, removed, sidecar: None })
@@ -158,9 +162,7 @@ impl PathStatus {
 /// The process whose record is beside the path, if it lives: it keeps its record locked. `None`:
 /// the record is missing, or remains from a dead process.
 fn recorded_holders(path: &Path) -> Option<Vec<Process>> {
-    let mut record = path.as_os_str().to_os_string();
-    record.push(".holder");
-    let record = PathBuf::from(record);
+    let record = with_suffix(path, ".holder");
     if !std::fs::symlink_metadata(&record).is_ok_and(|found| found.is_file()) {
         return None;
     }
@@ -168,6 +170,20 @@ fn recorded_holders(path: &Path) -> Option<Vec<Process>> {
     let holders: Vec<_> = status.holders().iter().map(Process::holder).collect();
     let unknown = || vec![Process::listed(None, false, false)];
     Some(if holders.is_empty() { unknown() } else { holders })
+}
+
+/// Makes a call about the path, which fails if a file server does not respond.
+fn ask<T: Send + Sync + 'static>(
+    path: &Path,
+    call: impl FnOnce(&Path) -> T + Send + 'static,
+) -> Result<T, Failure> {
+    Ok(flockwork::_command::ask(path, call)?)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(suffix);
+    name.into()
 }
 
 /// The statuses of all paths that can be inspected, and why others cannot.
@@ -180,7 +196,7 @@ struct Seen {
 impl Seen {
     /// With `separate`, the lock beside a path is an entry of its own.
     fn of(paths: &Paths, separate: bool) -> Self {
-        let locks = LockList::read();
+        let locks = Arc::new(LockList::read());
         let mut seen = Self::default();
         seen.add(&paths.named, &locks, separate);
         // A path that was only found may be another program's, or may be removed by now.
@@ -190,27 +206,28 @@ impl Seen {
         seen
     }
 
-    fn add(&mut self, paths: &[PathBuf], locks: &LockList, separate: bool) {
+    fn add(&mut self, paths: &[PathBuf], locks: &Arc<LockList>, separate: bool) {
         for path in paths {
-            let mut inspected = self.keep(PathStatus::inspect(path, locks));
+            let inspected = PathStatus::inspect(path, locks);
+            let has_server_failed = inspected.as_ref().is_err_and(Failure::is_not_in_time);
+            let mut inspected = self.keep(inspected);
+            if has_server_failed {
+                continue;
+            }
             // `Once`, `SharedFile` and `Event::consume` lock a file beside the path.
-            let mut sidecar = path.as_os_str().to_os_string();
-            sidecar.push(".flock");
-            let sidecar = PathBuf::from(sidecar);
-            let beside = if sidecar.is_file() {
-                self.keep(PathStatus::inspect(&sidecar, locks))
-            } else {
-                None
-            };
+            let sidecar = with_suffix(path, ".flock");
+            let is_file = |path: &Path| (path.is_file(), with_suffix(path, ".gate").is_file());
+            let (has_sidecar, has_gate) =
+                self.keep(ask(&sidecar, is_file)).unwrap_or((false, false));
+            let beside =
+                if has_sidecar { self.keep(PathStatus::inspect(&sidecar, locks)) } else { None };
             if let (Some(inspected), Some(beside)) = (&mut inspected, &beside) {
-                let mut gate = sidecar.into_os_string();
-                gate.push(".gate");
                 inspected.sidecar = Some(Sidecar {
                     is_held: beside.is_held(),
                     holders: beside.holders.clone(),
                     waiters: beside.waiters.clone(),
                     lost: beside.lost.clone(),
-                    is_data_file: Path::new(&gate).is_file(),
+                    is_data_file: has_gate,
                 });
             }
             let is_described = inspected.is_some() && !separate;
@@ -219,7 +236,7 @@ impl Seen {
         }
     }
 
-    fn keep(&mut self, inspected: Result<PathStatus, Failure>) -> Option<PathStatus> {
+    fn keep<T>(&mut self, inspected: Result<T, Failure>) -> Option<T> {
         inspected.map_err(|failure| self.failures.push(failure)).ok()
     }
 
