@@ -9,6 +9,7 @@ use crate::file::ticket_queue::{QueuedProcess, waiters_in};
 use crate::holder::Holder;
 use crate::line::host_queues;
 use crate::record;
+use crate::sorted_map::insert_by_key;
 use crate::sys;
 
 /// The processes that wait, in order: first those whose requests for one of the files `locked` wait
@@ -34,8 +35,10 @@ pub(crate) fn waiters(
     }
     // The tickets are read first, so that a process that comes to the front meanwhile is found in
     // the kernel's list too, and not missed.
-    let mut tickets: Vec<_> = directories.iter().flat_map(|it| waiters_in(it)).collect();
-    tickets.sort_by_key(|ticket| Reverse(ticket.waited));
+    let mut tickets = Vec::new();
+    for ticket in directories.iter().flat_map(|it| waiters_in(it)) {
+        insert_by_key(&mut tickets, ticket, |it| Reverse(it.waited));
+    }
     let mut tickets: Vec<_> = tickets.into_iter().map(Some).collect();
     let ids: Vec<_> = files.iter().map(|(id, _)| *id).collect();
     let (mut waiters, mut at_gate) = (Vec::new(), Vec::new());

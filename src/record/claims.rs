@@ -7,6 +7,7 @@ use std::path::Path;
 use super::location::{RecordLocation, RecordState, identity_of};
 use super::sharers::locations_of;
 use crate::holder::Holder;
+use crate::sorted_map::insert_by_key;
 use crate::sys::{self, FileId};
 
 /// The record of a process of this host that has the record open, and the locked file as well. A
@@ -62,9 +63,10 @@ impl<'a> Claim<'a> {
 pub(crate) fn claims_to_lock(path: &Path) -> io::Result<Vec<Claim<'_>>> {
     let mut claims: Vec<_> = Claim::read(RecordLocation::beside(path))?.into_iter().collect();
     for location in locations_of(path)? {
-        claims.extend(Claim::read(location)?);
+        if let Some(claim) = Claim::read(location)? {
+            insert_by_key(&mut claims, claim, |it| (it.is_shared(), it.holder.since()));
+        }
     }
-    claims.sort_by_key(|claim| (claim.is_shared(), claim.holder.since()));
     Ok(claims)
 }
 

@@ -41,7 +41,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("process.rs", &["fork_safe", "printable", "sys"]),
     ("holder.rs", &["printable", "process", "sys"]),
     ("record/mod.rs", &["access", "holder", "sys"]),
-    ("record/claims.rs", &["holder", "sys"]),
+    ("record/claims.rs", &["holder", "sorted_map", "sys"]),
     ("record/find.rs", &["holder", "sorted_map", "sys"]),
     ("record/format.rs", &["holder", "printable", "process", "sys"]),
     ("record/location.rs", &["holder", "sys"]),
@@ -140,7 +140,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "wait",
         ],
     ),
-    ("waiter_list.rs", &["file::ticket_queue", "holder", "line", "record", "sys"]),
+    ("waiter_list.rs", &["file::ticket_queue", "holder", "line", "record", "sorted_map", "sys"]),
     ("lock.rs", PRIMITIVE),
     ("rwlock/mod.rs", PRIMITIVE),
     (

@@ -1,26 +1,25 @@
 //! `flockwork event wait --cleared`: waits until one or several events are cleared.
 
-use std::future::Future as _;
 use std::path::Path;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use flockwork::{Event, Options};
+use flockwork::{Cancel, Event, Options};
 
 use super::open;
 use super::pending::Pending;
 use super::wait::EventWaitArgs;
 use crate::exit::{Exit, Failure, WAIT};
 use crate::progress::seconds;
+use crate::thread;
 use crate::wait_args::Limit;
 
 /// Waits for several events to be cleared; the library waits for one.
 struct ClearedWait {
     events: Vec<Event>,
     is_any: bool,
+    /// Ends the other waits when the wait for any of them has ended.
+    stop: Cancel,
 }
 
 impl ClearedWait {
@@ -59,34 +58,46 @@ impl ClearedWait {
         Ok(0)
     }
 
-    /// Polls a future for each event. No notification is lost, since an `unpark` before the `park`
-    /// makes it return immediately.
-    fn until_any(&self, limit: Limit) -> flockwork::Result<usize> {
-        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-        let mut context = Context::from_waker(&waker);
-        let mut waits: Vec<_> = self.events.iter().map(Event::wait_cleared_async).collect();
-        loop {
-            for (index, wait) in waits.iter_mut().enumerate() {
-                if let Poll::Ready(cleared) = Pin::new(wait).poll(&mut context) {
-                    return cleared.map(|()| index);
-                }
-            }
-            match limit {
-                Limit::Never => std::thread::park(),
-                Limit::At(deadline) if Instant::now() < deadline => {
-                    std::thread::park_timeout(deadline.saturating_duration_since(Instant::now()));
-                }
-                Limit::Now | Limit::At(_) => {
-                    let last = self.events.len() - 1;
-                    for (index, event) in self.events.iter().enumerate() {
-                        match wait_for_one(event, Limit::Now) {
-                            Err(error) if error.is_timed_out() && index < last => {}
-                            result => return result.map(|()| index),
-                        }
-                    }
-                }
+    /// Waits for each event in a thread of its own.
+    fn until_any(&self, limit: Limit) -> Result<flockwork::Result<usize>, Failure> {
+        let is_timed_out =
+            |it: &flockwork::Result<usize>| it.as_ref().is_err_and(flockwork::Error::is_timed_out);
+        let mut result = Ok(0);
+        for (index, event) in self.events.iter().enumerate() {
+            result = wait_for_one(event, Limit::Now).map(|()| index);
+            if !is_timed_out(&result) {
+                return Ok(result);
             }
         }
+        if matches!(limit, Limit::Now) {
+            return Ok(result);
+        }
+        let ended = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
+        let mut threads = Vec::new();
+        for (index, event) in self.events.iter().cloned().enumerate() {
+            let results = Arc::clone(&ended);
+            let wait = move || {
+                let result = wait_for_one(&event, limit).map(|()| index);
+                results.0.lock().unwrap_or_else(PoisonError::into_inner).push(result);
+                results.1.notify_one();
+            };
+            threads.push(thread::start("flockwork-event", wait).map_err(|error| {
+                let why = format!("could not start a thread for each event: {error}");
+                Failure::new(Exit::System, why)
+            })?);
+        }
+        let is_undecided = |results: &mut Vec<flockwork::Result<usize>>| {
+            results.len() < self.events.len() && results.iter().all(is_timed_out)
+        };
+        let results = ended.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let results = ended.1.wait_while(results, is_undecided);
+        let mut results = std::mem::take(&mut *results.unwrap_or_else(PoisonError::into_inner));
+        let decisive = results.iter().position(|it| !is_timed_out(it)).unwrap_or(0);
+        self.stop.cancel();
+        for thread in threads {
+            let _ = thread.join();
+        }
+        Ok(results.swap_remove(decisive))
     }
 }
 
@@ -103,10 +114,12 @@ pub(super) fn wait_for_several(
     let is_any = arguments.any;
     let pending = Pending::open(&arguments.paths, options, is_any, true)?;
     let start = Instant::now();
-    let events = open_all(&progress.attach_subject(options.clone(), move || pending.subject()))?;
-    let waiting = ClearedWait { events, is_any };
+    let stop = Cancel::new();
+    let options = options.clone().cancel(&stop);
+    let events = open_all(&progress.attach_subject(options, move || pending.subject()))?;
+    let waiting = ClearedWait { events, is_any, stop };
     let index = wait.run(&progress, wait.limit(), |limit| {
-        let cleared = if is_any { waiting.until_any(limit) } else { waiting.until_all(limit) };
+        let cleared = if is_any { waiting.until_any(limit)? } else { waiting.until_all(limit) };
         cleared.map_err(|error| match limit {
             _ if !error.is_timed_out() => error.into(),
             Limit::Now => {
@@ -134,13 +147,5 @@ pub(super) fn wait_for_one(event: &Event, limit: Limit) -> flockwork::Result<()>
         Limit::Now => event.wait_cleared_timeout(Duration::ZERO),
         Limit::Never => event.wait_cleared(),
         Limit::At(deadline) => event.wait_cleared_deadline(deadline),
-    }
-}
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
     }
 }
