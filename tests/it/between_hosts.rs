@@ -6,7 +6,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::peer::Way::{Block, Timeout, Try};
-use crate::peer::{Peer, Request, event, label, lock, semaphore, shared_file};
+use crate::peer::{
+    Peer, Request, barrier, event, label, lock, once, rwlock, semaphore, shared_file,
+};
 use crate::support::{eventually, left_out};
 
 /// The command that controls the hosts, the directory of each of them, and (if it is not 1) the
@@ -126,6 +128,123 @@ fn hosts_exclude_each_other() {
     b.begin(semaphore::Call::Acquire(1, Block));
     a.run(semaphore::Call::Release);
     b.finish();
+}
+
+#[test]
+fn every_other_primitive_works_between_hosts() {
+    limit!();
+    let Some(hosts) = Hosts::new("others") else { return };
+    let [mut a, mut b] = [Host::A, Host::B].map(|host| hosts.peer(host));
+    let at = |name: &str| [Host::A, Host::B].map(|host| hosts.at(host, name));
+
+    let [file_a, file_b] = at("a.rwlock");
+    a.open_rwlock(&file_a, &[]);
+    b.open_rwlock(&file_b, &[]);
+    a.run(rwlock::Call::Read(Block));
+    b.run(rwlock::Call::Read(Try));
+    b.run(rwlock::Call::Unlock);
+    b.expect_would_block(rwlock::Call::Write(Try));
+    b.begin(rwlock::Call::Write(Block));
+    a.run(rwlock::Call::Unlock);
+    b.finish();
+    a.expect_would_block(rwlock::Call::Read(Try));
+    b.run(rwlock::Call::Unlock);
+
+    let [file_a, file_b] = at("event");
+    a.open_event(&file_a, &[]);
+    b.open_event(&file_b, &[]);
+    b.begin(event::Call::Wait(Block));
+    a.run(event::Call::Set);
+    b.finish();
+    b.begin(event::Call::WaitCleared(Block));
+    a.run(event::Call::Clear);
+    b.finish();
+    b.begin(event::Call::Consume(Block));
+    a.run(event::Call::SetWith("payload".into()));
+    assert_eq!(b.finish(), "payload");
+    // A client may answer from its cache for a second.
+    eventually("the event is clear", || a.ask(event::Call::IsSet) == Ok("false".into()));
+
+    let [file_a, file_b] = at("once");
+    a.open_once(&file_a, &[]);
+    b.open_once(&file_b, &[]);
+    let [log_a, log_b] = at("log");
+    a.begin(once::Call::Run(log_a, once::Work::Slow, Block));
+    let ran_b = b.run(once::Call::Run(log_b, once::Work::Slow, Block));
+    let ran_a = a.finish();
+    assert_ne!(ran_a, ran_b, "one of the two ran the work");
+
+    let [file_a, file_b] = at("barrier");
+    a.run(barrier::Call::Open(file_a, 2, vec![]));
+    b.run(barrier::Call::Open(file_b, 2, vec![]));
+    for _ in 0..3 {
+        a.begin(barrier::Call::Wait(Block));
+        b.run(barrier::Call::Wait(Block));
+        a.finish();
+    }
+}
+
+/// The waiter is blocked in the kernel. Where it polled instead, once a second, the median would be
+/// half a second.
+#[test]
+fn a_released_lock_goes_to_the_other_host_at_once() {
+    limit!();
+    let Some(hosts) = Hosts::new("hand-off") else { return };
+    let [mut a, mut b] = hosts.lock_peers("a.lock");
+    let mut waits = Vec::new();
+    a.lock();
+    for _ in 0..15 {
+        for [holder, other] in [[0, 1], [1, 0]] {
+            let peers = [&mut a, &mut b];
+            peers[other].begin(lock::Call::Acquire(Block));
+            std::thread::sleep(Duration::from_millis(150));
+            let start = Instant::now();
+            peers[holder].unlock();
+            peers[other].finish();
+            waits.push(start.elapsed());
+        }
+    }
+    waits.sort_unstable();
+    let (median, longest) = (waits[waits.len() / 2], waits[waits.len() - 1]);
+    eprintln!(
+        "hand-off, with the messages of the test: median {median:.1?}, longest {longest:.1?}"
+    );
+    assert!(median < Duration::from_millis(250), "{waits:?}");
+}
+
+/// Each call ends in time in at least one of three attempts: the machine may be busy.
+#[test]
+fn limits_hold_on_a_host_that_is_cut_off() {
+    limit!(LEASES);
+    let Some(hosts) = Hosts::new("limits") else { return };
+    let [mut a, mut b] = hosts.lock_peers("a.lock");
+    a.open_event(&hosts.at(Host::A, "event"), &[]);
+    a.open_semaphore(&hosts.at(Host::A, "pool"), 2, &[]);
+    b.lock();
+    hosts.control("cut");
+    let calls: [(&str, Request, u64); 6] = [
+        ("lock_timeout", lock::Call::Acquire(Timeout(2000)).into(), 2000),
+        ("try_lock", lock::Call::Acquire(Try).into(), 1000),
+        ("wait_timeout", event::Call::Wait(Timeout(2000)).into(), 2000),
+        ("is_set", event::Call::IsSet.into(), 1000),
+        ("acquire_timeout", semaphore::Call::Acquire(1, Timeout(2000)).into(), 2000),
+        ("try_acquire", semaphore::Call::Acquire(1, Try).into(), 1000),
+    ];
+    for (name, call, limit) in calls {
+        let latest = Duration::from_millis(limit + 500);
+        let mut took = Vec::new();
+        while took.iter().all(|time| *time > latest) {
+            assert!(took.len() < 3, "{name}: {took:?}");
+            let start = Instant::now();
+            a.expect_error(call.clone());
+            took.push(start.elapsed());
+        }
+        eprintln!("{name}, cut off: {took:.2?}, with a limit of {limit} ms");
+    }
+    hosts.control("heal");
+    b.unlock();
+    let acquire = lock::Call::Acquire(Timeout(1000));
+    eventually("the host takes part again", || a.ask(acquire.clone()).is_ok());
 }
 
 /// The mounts have different device numbers, also if both are on this machine.
