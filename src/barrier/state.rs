@@ -140,7 +140,13 @@ pub(super) fn change(directory: &Arc<Path>, from: State, to: State) -> Result<bo
     }
     match sys::rename_new(&directory.join(from.name()), &directory.join(to.name())) {
         Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        // A client of a network file system may show a name that another host has changed, for as
+        // long as it caches it. Only the new name shows then that the change was made.
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) =>
+        {
+            Ok(false)
+        }
         Err(source) => Err(Error::io(Operation::ChangeState, directory, source)),
     }
 }
@@ -206,6 +212,23 @@ pub(super) fn remove_reset_mark(directory: &Arc<Path>, generation: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_change_that_another_process_has_made_is_not_made_again() {
+        limit!();
+        let dir = tempfile::tempdir().unwrap();
+        let directory: Arc<Path> = dir.path().into();
+        let open = State { phase: Phase::Open, parties: 2, generation: 7 };
+        let (full, next) = (open.with(Phase::Full), open.next().unwrap());
+        create(&directory, open, None).unwrap();
+        assert!(change(&directory, open, full).unwrap());
+        assert!(!change(&directory, open, full).unwrap());
+        assert!(change(&directory, full, next).unwrap());
+        // As a client with a cache shows it: the old name as well as the new one.
+        create(&directory, full, None).unwrap();
+        assert!(!change(&directory, full, next).unwrap());
+        assert!(exists(&directory, next).unwrap());
+    }
 
     #[test]
     fn a_state_is_read_from_the_name_that_it_has() {

@@ -177,7 +177,7 @@ fn every_other_primitive_works_between_hosts() {
     let [file_a, file_b] = at("barrier");
     a.run(barrier::Call::Open(file_a, 2, vec![]));
     b.run(barrier::Call::Open(file_b, 2, vec![]));
-    for _ in 0..3 {
+    for _ in 0..20 {
         a.begin(barrier::Call::Wait(Block));
         b.run(barrier::Call::Wait(Block));
         a.finish();
