@@ -7,13 +7,17 @@ use std::time::{Duration, Instant};
 
 use crate::peer::Way::{Block, Timeout, Try};
 use crate::peer::{
-    Peer, Request, barrier, event, label, lock, once, rwlock, semaphore, shared_file,
+    Peer, Request, Setting, barrier, event, label, lock, once, rwlock, semaphore, shared_file,
 };
 use crate::support::{eventually, left_out};
 
 /// The command that controls the hosts, the directory of each of them, and (if it is not 1) the
 /// number of trials of the tests that wait for a lease: separated by spaces.
 const HOSTS: &str = "FLOCKWORK_HOSTS";
+
+/// The file servers and this test share a machine, which may be busy for more than the second that
+/// a server has by default.
+const PATIENT: Setting = Setting::ServerTimeoutSeconds(30);
 
 /// `MooseFS` drops the locks of a host after two minutes.
 const LEASES: Duration = Duration::from_secs(3000);
@@ -74,7 +78,7 @@ impl Hosts {
     fn lock_peers(&self, name: &str) -> [Peer; 2] {
         [Host::A, Host::B].map(|host| {
             let mut peer = self.peer(host);
-            peer.open_lock(&self.at(host, name), &[label(host.name())]);
+            peer.open_lock(&self.at(host, name), &[label(host.name()), PATIENT]);
             peer
         })
     }
@@ -112,8 +116,8 @@ fn hosts_exclude_each_other() {
         peers[other].unlock();
     }
     let [file_a, file_b] = [Host::A, Host::B].map(|host| hosts.at(host, "count"));
-    a.run(shared_file::Call::Open(file_a, vec![]));
-    b.run(shared_file::Call::Open(file_b, vec![]));
+    a.run(shared_file::Call::Open(file_a, vec![PATIENT]));
+    b.run(shared_file::Call::Open(file_b, vec![PATIENT]));
     a.run(shared_file::Call::Write("0".into(), Block));
     a.begin(shared_file::Call::Count(hosts.at(Host::A, "log.a"), 100));
     b.begin(shared_file::Call::Count(hosts.at(Host::B, "log.b"), 100));
@@ -121,8 +125,8 @@ fn hosts_exclude_each_other() {
     b.finish();
     b.expect(shared_file::Call::Read, "200");
     let [pool_a, pool_b] = [Host::A, Host::B].map(|host| hosts.at(host, "pool"));
-    a.open_semaphore(&pool_a, 2, &[]);
-    b.open_semaphore(&pool_b, 2, &[]);
+    a.open_semaphore(&pool_a, 2, &[PATIENT]);
+    b.open_semaphore(&pool_b, 2, &[PATIENT]);
     a.run(semaphore::Call::Acquire(2, Block));
     b.expect_would_block(semaphore::Call::Acquire(1, Try));
     b.begin(semaphore::Call::Acquire(1, Block));
@@ -138,8 +142,8 @@ fn every_other_primitive_works_between_hosts() {
     let at = |name: &str| [Host::A, Host::B].map(|host| hosts.at(host, name));
 
     let [file_a, file_b] = at("a.rwlock");
-    a.open_rwlock(&file_a, &[]);
-    b.open_rwlock(&file_b, &[]);
+    a.open_rwlock(&file_a, &[PATIENT]);
+    b.open_rwlock(&file_b, &[PATIENT]);
     a.run(rwlock::Call::Read(Block));
     b.run(rwlock::Call::Read(Try));
     b.run(rwlock::Call::Unlock);
@@ -151,8 +155,8 @@ fn every_other_primitive_works_between_hosts() {
     b.run(rwlock::Call::Unlock);
 
     let [file_a, file_b] = at("event");
-    a.open_event(&file_a, &[]);
-    b.open_event(&file_b, &[]);
+    a.open_event(&file_a, &[PATIENT]);
+    b.open_event(&file_b, &[PATIENT]);
     b.begin(event::Call::Wait(Block));
     a.run(event::Call::Set);
     b.finish();
@@ -166,8 +170,8 @@ fn every_other_primitive_works_between_hosts() {
     eventually("the event is clear", || a.ask(event::Call::IsSet) == Ok("false".into()));
 
     let [file_a, file_b] = at("once");
-    a.open_once(&file_a, &[]);
-    b.open_once(&file_b, &[]);
+    a.open_once(&file_a, &[PATIENT]);
+    b.open_once(&file_b, &[PATIENT]);
     let [log_a, log_b] = at("log");
     a.begin(once::Call::Run(log_a, once::Work::Slow, Block));
     let ran_b = b.run(once::Call::Run(log_b, once::Work::Slow, Block));
@@ -175,8 +179,8 @@ fn every_other_primitive_works_between_hosts() {
     assert_ne!(ran_a, ran_b, "one of the two ran the work");
 
     let [file_a, file_b] = at("barrier");
-    a.run(barrier::Call::Open(file_a, 2, vec![]));
-    b.run(barrier::Call::Open(file_b, 2, vec![]));
+    a.run(barrier::Call::Open(file_a, 2, vec![PATIENT]));
+    b.run(barrier::Call::Open(file_b, 2, vec![PATIENT]));
     for _ in 0..20 {
         a.begin(barrier::Call::Wait(Block));
         b.run(barrier::Call::Wait(Block));
@@ -217,7 +221,11 @@ fn a_released_lock_goes_to_the_other_host_at_once() {
 fn limits_hold_on_a_host_that_is_cut_off() {
     limit!(LEASES);
     let Some(hosts) = Hosts::new("limits") else { return };
-    let [mut a, mut b] = hosts.lock_peers("a.lock");
+    let [mut a, mut b] = [Host::A, Host::B].map(|host| {
+        let mut peer = hosts.peer(host);
+        peer.open_lock(&hosts.at(host, "a.lock"), &[]);
+        peer
+    });
     a.open_event(&hosts.at(Host::A, "event"), &[]);
     a.open_semaphore(&hosts.at(Host::A, "pool"), 2, &[]);
     b.lock();
@@ -255,7 +263,7 @@ fn a_holder_killed_on_another_host_is_reported() {
     let [_, mut b] = hosts.lock_peers("a.lock");
     for trial in 0..10 {
         let mut a = hosts.peer(Host::A);
-        a.open_lock(&hosts.at(Host::A, "a.lock"), &[label("doomed")]);
+        a.open_lock(&hosts.at(Host::A, "a.lock"), &[label("doomed"), PATIENT]);
         a.lock();
         let shown = b.run(lock::Call::Holder);
         assert!(shown.contains("\"doomed\""), "{trial}: {shown}");
@@ -276,8 +284,8 @@ fn files_that_another_host_replaces_are_readable() {
     let Some(hosts) = Hosts::new("replaced") else { return };
     let [mut a, mut b] = hosts.lock_peers("a.lock");
     let [event_a, event_b] = [Host::A, Host::B].map(|host| hosts.at(host, "event"));
-    a.run(event::Call::Open(event_a, vec![]));
-    b.run(event::Call::Open(event_b, vec![]));
+    a.run(event::Call::Open(event_a, vec![PATIENT]));
+    b.run(event::Call::Open(event_b, vec![PATIENT]));
     a.run(event::Call::SetWith("first".into()));
     a.begin(event::Call::SetWholePayloads(1));
     let mut read = std::collections::BTreeSet::new();
@@ -288,9 +296,9 @@ fn files_that_another_host_replaces_are_readable() {
     assert!(read.len() > 1, "the payload never changed");
     a.kill();
     let mut a = hosts.peer(Host::A);
-    a.open_lock(&hosts.at(Host::A, "a.lock"), &[label("busy")]);
+    a.open_lock(&hosts.at(Host::A, "a.lock"), &[label("busy"), PATIENT]);
     let count = hosts.at(Host::A, "count");
-    a.run(shared_file::Call::Open(count.clone(), vec![]));
+    a.run(shared_file::Call::Open(count.clone(), vec![PATIENT]));
     a.run(shared_file::Call::Write("0".into(), Block));
     a.begin(lock::Call::Count(count, 150, Block));
     for _ in 0..150 {
@@ -308,8 +316,8 @@ fn a_holder_that_was_cut_off_learns_that_it_lost() {
         let [mut a, mut b] = hosts.lock_peers(&format!("{trial}.lock"));
         let [pool_a, pool_b] =
             [Host::A, Host::B].map(|host| hosts.at(host, &format!("{trial}.pool")));
-        a.open_semaphore(&pool_a, 1, &[label("a")]);
-        b.open_semaphore(&pool_b, 1, &[label("b")]);
+        a.open_semaphore(&pool_a, 1, &[label("a"), PATIENT]);
+        b.open_semaphore(&pool_b, 1, &[label("b"), PATIENT]);
         a.lock();
         a.run(semaphore::Call::Acquire(1, Block));
         let first: u64 = a.run(lock::Call::FencingToken).parse().unwrap();

@@ -280,6 +280,7 @@ sendable! {
         BackstopSeconds(seconds: u64),
         Fsync,
         PollMilliseconds(milliseconds: u64),
+        ServerTimeoutSeconds(seconds: u64),
         AnyFileType,
     }
 }
@@ -300,6 +301,7 @@ pub(crate) fn options(settings: &[Setting]) -> Options {
         Setting::BackstopSeconds(seconds) => options.backstop(Duration::from_secs(*seconds)),
         Setting::Fsync => options.fsync(true),
         Setting::PollMilliseconds(ms) => options.poll_interval(Duration::from_millis(*ms)),
+        Setting::ServerTimeoutSeconds(s) => options.server_timeout(Duration::from_secs(*s)),
         Setting::AnyFileType => options.any_file_type(true),
     })
 }
