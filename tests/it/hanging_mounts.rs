@@ -44,18 +44,28 @@ fn options() -> Options {
     Options::new().server_timeout(SERVER_TIMEOUT)
 }
 
+/// Repeats a call while the server responds, which a busy machine may slow down.
+fn responded<T>(call: impl Fn() -> flockwork::Result<T>) -> T {
+    loop {
+        match call() {
+            Err(error) if error.is_timed_out() => {}
+            result => return result.unwrap(),
+        }
+    }
+}
+
 #[test]
 fn locks_on_a_hanging_mount_keep_their_limits() {
     limit!();
     alone("hanging_mounts::locks_on_a_hanging_mount_keep_their_limits", || {
         let Some(mut mount) = Mount::start() else { return };
         let (path, both) = (mount.at("a.lock"), mount.at("b.lock"));
-        let lock = options().open_lock(&path).unwrap();
-        let rwlock = options().open_rwlock(&both).unwrap();
-        let held = options().label("held").open_lock(mount.at("held.lock")).unwrap();
+        let lock = responded(|| options().open_lock(&path));
+        let rwlock = responded(|| options().open_rwlock(&both));
+        let held = responded(|| options().label("held").open_lock(mount.at("held.lock")));
         let (guard, dropped) = (held.lock().unwrap(), lock.lock().unwrap());
         let (writing, reading) = {
-            let open = |name| options().open_rwlock(mount.at(name)).unwrap();
+            let open = |name| responded(|| options().open_rwlock(mount.at(name)));
             (open("w.lock").write().unwrap(), open("r.lock").read().unwrap())
         };
         mount.hang();
@@ -102,10 +112,10 @@ fn permits_on_a_hanging_mount_keep_their_limits() {
     limit!();
     alone("hanging_mounts::permits_on_a_hanging_mount_keep_their_limits", || {
         let Some(mut mount) = Mount::start() else { return };
-        let pool = options().open_semaphore(mount.at("pool"), 4).unwrap();
+        let pool = responded(|| options().open_semaphore(mount.at("pool"), 4));
         let mut permit = pool.acquire_many(2).unwrap();
         let dropped = pool.acquire().unwrap();
-        let barrier = options().open_barrier(mount.at("barrier"), 2).unwrap();
+        let barrier = responded(|| options().open_barrier(mount.at("barrier"), 2));
         mount.hang();
         let at = mount.at("new");
         let calls = vec![
@@ -131,7 +141,7 @@ fn permits_on_a_hanging_mount_keep_their_limits() {
         expect_time_outs(vec![call("Permit::release", SERVER_TIMEOUT, || permit.release())]);
         drop(dropped);
         mount.resume();
-        let pool = Semaphore::open_existing(mount.at("pool")).unwrap();
+        let pool = responded(|| Semaphore::open_existing(mount.at("pool")));
         eventually("all permits are free", || pool.try_acquire_many(4).is_ok());
         let barrier = Barrier::open(mount.at("barrier"), 2).unwrap();
         eventually("no participant waits", || barrier.waiting().unwrap() == 0);
@@ -143,12 +153,12 @@ fn events_on_a_hanging_mount_keep_their_limits() {
     limit!();
     alone("hanging_mounts::events_on_a_hanging_mount_keep_their_limits", || {
         let Some(mut mount) = Mount::start() else { return };
-        let open = |name| options().open_event(mount.at(name)).unwrap();
+        let open = |name| responded(|| options().open_event(mount.at(name)));
         let (event, set, once) = (open("event"), open("set"), mount.at("once"));
         set.set_with("payload").unwrap();
         let announced = open("announced").set_while_alive("").unwrap();
-        let once = options().open_once(&once).unwrap();
-        let file = options().open_shared_file(mount.at("file")).unwrap();
+        let once = responded(|| options().open_once(&once));
+        let file = responded(|| options().open_shared_file(mount.at("file")));
         let fails = || -> Result<(), Error> { panic!("the work must not run") };
         mount.hang();
         let at = mount.at("new");
@@ -199,7 +209,7 @@ fn a_payload_that_comes_too_late_is_set_again() {
     limit!();
     alone("hanging_mounts::a_payload_that_comes_too_late_is_set_again", || {
         let Some(mut mount) = Mount::start() else { return };
-        let event = options().open_event(mount.at("event")).unwrap();
+        let event = responded(|| options().open_event(mount.at("event")));
         for _ in 0..5 {
             event.set_with("payload").unwrap();
             mount.hang();
@@ -250,7 +260,7 @@ fn a_token_ends_waits_and_opening_on_a_hanging_mount() {
         let path = mount.at("a.lock");
         let token = Cancel::new();
         let patient = Options::new().server_timeout(Duration::MAX).cancel(&token);
-        let lock = patient.open_lock(&path).unwrap();
+        let lock = responded(|| patient.open_lock(&path));
         mount.hang();
         let (opening, other) = (patient.clone(), mount.at("b.lock"));
         let waits = [
@@ -276,13 +286,13 @@ fn lookups_of_holders_do_not_delay_a_wait() {
     alone("hanging_mounts::lookups_of_holders_do_not_delay_a_wait", || {
         let Some(mut mount) = Mount::start() else { return };
         let path = mount.at("a.lock");
-        let held = Options::new().label("holder").open_lock(&path).unwrap();
+        let held = responded(|| Options::new().label("holder").open_lock(&path));
         let held = held.lock().unwrap();
         let second = Duration::from_secs(1);
         let waiting = options().on_wait(Duration::from_millis(10), second, |waiting| {
             assert!(waiting.to_string().starts_with("waiting for"));
         });
-        let waiting = waiting.open_lock(&path).unwrap();
+        let waiting = responded(|| waiting.open_lock(&path));
         let refused = waiting.try_lock().unwrap_err();
         let other = waiting.try_lock().unwrap_err();
         assert_eq!(other.holders()[0].label(), Some("holder"));
@@ -308,12 +318,12 @@ fn futures_on_a_hanging_mount_do_not_block_their_executor() {
     limit!();
     alone("hanging_mounts::futures_on_a_hanging_mount_do_not_block_their_executor", || {
         let Some(mut mount) = Mount::start() else { return };
-        let lock = options().open_lock(mount.at("a.lock")).unwrap();
-        let rwlock = options().open_rwlock(mount.at("b.lock")).unwrap();
-        let pool = options().open_semaphore(mount.at("pool"), 1).unwrap();
-        let event = options().open_event(mount.at("event")).unwrap();
-        let barrier = options().open_barrier(mount.at("barrier"), 2).unwrap();
-        event.set().unwrap();
+        let lock = responded(|| options().open_lock(mount.at("a.lock")));
+        let rwlock = responded(|| options().open_rwlock(mount.at("b.lock")));
+        let pool = responded(|| options().open_semaphore(mount.at("pool"), 1));
+        let event = responded(|| options().open_event(mount.at("event")));
+        let barrier = responded(|| options().open_barrier(mount.at("barrier"), 2));
+        responded(|| event.set());
         mount.hang();
         let local = tempfile::tempdir().unwrap();
         let local = Lock::open(local.path().join("a.lock")).unwrap();
@@ -347,7 +357,7 @@ fn waits_on_a_mount_that_responds_end_as_elsewhere() {
     alone("hanging_mounts::waits_on_a_mount_that_responds_end_as_elsewhere", || {
         let Some(mount) = Mount::start() else { return };
         let path = mount.at("a.lock");
-        let lock = Options::new().label("holder").open_lock(&path).unwrap();
+        let lock = responded(|| Options::new().label("holder").open_lock(&path));
         let held = lock.lock().unwrap();
         let error = lock.lock_timeout(Duration::from_millis(300)).unwrap_err();
         assert!(
