@@ -26,6 +26,8 @@ pub(crate) enum Obstacle {
     Paused,
     /// The server of a network file system did not respond.
     NotResponding,
+    /// It responded, and more slowly than the time that a wait has for its last requests.
+    Slow,
     /// It has not responded to a release or a change, which a helper thread completes.
     NotReleased,
 }
@@ -41,6 +43,7 @@ impl Obstacle {
             Self::Paused => "is paused",
             Self::NotComplete => "is waiting for other participants",
             Self::BeingConsumed => "is being consumed by another process",
+            Self::Slow => "is on a slow file server",
             Self::NotResponding | Self::NotReleased => "is on a file server that does not respond",
         }
     }
@@ -57,6 +60,7 @@ impl Obstacle {
             Self::NotConsumed => "it was not set, or another process consumed it first",
             Self::BeingConsumed => "another process was consuming it",
             Self::NotResponding => "the server of its file system did not respond",
+            Self::Slow => "it was not available, and the server of its file system was slow",
             Self::NotReleased => {
                 "the server of its file system did not respond, and the release is still under way"
             }
@@ -262,6 +266,7 @@ impl Contention {
             Obstacle::NotResponding => {
                 "check the network and the file server, or wait longer with `Options::server_timeout`"
             }
+            Obstacle::Slow => "wait longer, or check what the other processes are doing",
             Obstacle::NotReleased => {
                 "check the network and the file server, and keep this process running until then"
             }

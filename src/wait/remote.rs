@@ -155,11 +155,25 @@ impl Server {
             return wait(limit, hooks);
         }
         check_cancelled(hooks)?;
+        let start = deadline.start();
         let mut call = self.start_wait(Limit::By(deadline), wait);
-        let outcome = wait_here(Borrowed(&mut call), deadline.later(GRACE), hooks);
+        let mut outcome = wait_here(Borrowed(&mut call), deadline, hooks);
+        let progress = call.shared.progress();
+        if matches!(outcome, Ok(Outcome::TimedOut(_))) {
+            // The helper makes the last requests of the wait. The callback has had its time.
+            let ending = hooks.map(|hooks| WaitHooks { callback: None, ..hooks.clone() });
+            outcome = wait_here(Borrowed(&mut call), deadline.later(GRACE), ending.as_ref());
+        }
         match outcome {
             Ok(Outcome::Held(held)) => Ok(held),
-            Ok(Outcome::TimedOut(waited)) => Err(self.not_responding(waited, Kind::Question)),
+            Ok(Outcome::TimedOut(_)) => {
+                let waited = super::deadline::now().saturating_duration_since(start);
+                if call.shared.progress() == progress {
+                    return Err(self.not_responding(waited, Kind::Question));
+                }
+                let error = Error::timed_out_for(&self.path, waited, Obstacle::Slow, 0);
+                Err(error.finding(self.finder()))
+            }
             Err(error) => {
                 if error.is_cancelled() {
                     call.token.cancel();

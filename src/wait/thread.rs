@@ -14,6 +14,7 @@ use super::deadline::{Deadline, now};
 use super::hooks::{HookedWait, WaitHooks, in_span, must_return};
 use super::queue::WaitQueues;
 use super::queued_waiter::QueuedWaiter;
+use super::remote::note_progress;
 use super::take_over::{take_over, try_now};
 use super::{AnyWaiter, Keeper, Limit, Outcome, Target, Waiter, check_cancelled};
 use crate::error::Result;
@@ -91,6 +92,7 @@ fn wait_for_any(
         match wake_at.map(|at| at.saturating_duration_since(now)) {
             _ if deadline.instant().is_some_and(|at| at <= now) => {
                 wait.last_chance(waiter)?;
+                note_progress();
                 return Ok(wait.elapsed());
             }
             pause if !waiter.sources().is_empty() => {

@@ -163,8 +163,8 @@ mod injected {
     use crate::peer::once::Work;
     use crate::peer::shared_file::Change;
     use crate::peer::{event, label, once, rwlock, semaphore, shared_file};
-    use crate::support::{eventually, has};
     use crate::support::strace::{NFS, injected, strace};
+    use crate::support::{eventually, has};
 
     fn open(peer: &mut Peer, path: &std::path::Path) {
         peer.open_lock(path, &[]);

@@ -469,7 +469,7 @@ pub(crate) fn advice(error: &io::Error) -> Option<&'static str> {
         }
         Errno::LOOP => "check the symbolic links in the path for a loop",
         Errno::NOTCONN | Errno::STALE | Errno::HOSTDOWN => {
-            "mount the file system again, since its server does not respond"
+            "try again when the server of the file system responds, or mount the file system again"
         }
         Errno::NOLCK => {
             "free some locks, or check that the network file system's lock service runs"

@@ -212,7 +212,7 @@ fn a_mount_without_a_server_is_reported() {
         let ran = Ran::of(&mut strace);
         assert_eq!(ran.code, Some(66), "{words:?}: {ran:?}");
         ran.assert_error("could not look up `");
-        ran.assert_error("mount the file system again");
+        ran.assert_error("or mount the file system again");
         assert!(!ran.err.contains("File exists"), "{ran:?}");
     }
 }

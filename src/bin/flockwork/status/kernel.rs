@@ -156,8 +156,8 @@ impl LockList {
         Self(list.lines().filter_map(KernelLock::parse).collect())
     }
 
-    /// The locks of fcntl(2) on the file at `path`.
-    pub(super) fn fcntl(&self, path: &Path) -> FcntlLocks {
+    /// The locks of fcntl(2) on the file at `path`, for which another kind of lock may be held.
+    pub(super) fn fcntl(&self, path: &Path, is_held: bool) -> FcntlLocks {
         let Some(found) = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file) else {
             return FcntlLocks::default();
         };
@@ -171,7 +171,10 @@ impl LockList {
             known.push(*lock);
             is_new
         });
-        if !locks.iter().any(|lock| !lock.is_waiting) {
+        // GlusterFS and an NFS server keep both kinds in one list, so that a lock of flock(2) is a
+        // conflict there too.
+        let may_conflict = is_held && flockwork::_command::leads_to_network(path);
+        if !may_conflict && !locks.iter().any(|lock| !lock.is_waiting) {
             // The list has no locks of other containers, and its numbers of devices are not those
             // of stat(2) on some file systems. The kernel reports a conflict all the same.
             let conflict = as_flock::fcntl_conflict(path);
@@ -244,29 +247,32 @@ impl LockList {
             *pid != own
                 && fs::metadata(format!("/proc/{pid}")).is_ok_and(|found| found.uid() == user)
         };
-        let mut paths = Vec::new();
-        // A server that does not respond is asked once.
-        let mut responds = true;
+        let mut paths: Vec<PathBuf> = Vec::new();
+        // The directories whose server does not respond, which is asked once about each.
+        let mut silent = Vec::new();
         for pid in numbers("/proc").filter(is_own) {
             let runs_flockwork = command_words(pid).is_some_and(|words| is_flockwork(&words));
             for mut file in open_files(pid) {
-                if is_of_host_directory(&file.path) {
+                let is_of_host = is_of_host_directory(&file.path);
+                let is_at_work = if is_of_host {
                     let Some(queued) = queued_for(&file) else { continue };
                     file.path = queued;
-                    paths.extend(responding(&mut responds, &file.path, true));
+                    true
+                } else {
+                    let is_queued = has_suffix(file.path.parent().unwrap_or(&file.path), ".queue");
+                    is_queued || {
+                        let id = file.id();
+                        self.0.iter().any(|lock| lock.kind != Kind::Posix && Some(lock.file) == id)
+                    }
+                };
+                if !is_at_work {
                     continue;
                 }
-                let is_queued = has_suffix(file.path.parent().unwrap_or(&file.path), ".queue");
-                let is_locked = || {
-                    let id = file.id();
-                    self.0.iter().any(|lock| lock.kind != Kind::Posix && Some(lock.file) == id)
-                };
-                if is_queued || is_locked() {
-                    let found = responding(&mut responds, &file.path, runs_flockwork);
-                    let Some(path) = found else { continue };
-                    if let Err(at) = paths.binary_search(&path) {
-                        paths.insert(at, path);
-                    }
+                let is_own = is_of_host || runs_flockwork;
+                let found = responding(&mut silent, &file.path, is_own);
+                let Some(path) = found else { continue };
+                if let Err(at) = paths.binary_search(&path) {
+                    paths.insert(at, path);
                 }
             }
         }
@@ -274,14 +280,18 @@ impl LockList {
     }
 }
 
-/// The same as [`primitive_of`], unless a file server does not respond.
-fn responding(responds: &mut bool, file: &Path, runs_flockwork: bool) -> Option<PathBuf> {
-    if !*responds && flockwork::_command::leads_to_network(file) {
-        return None;
+/// The same as [`primitive_of`]. If a file server does not respond, it is the file itself, whose
+/// status reports that.
+fn responding(silent: &mut Vec<PathBuf>, file: &Path, runs_flockwork: bool) -> Option<PathBuf> {
+    let directory = file.parent()?;
+    if silent.iter().any(|it| it == directory) {
+        return Some(file.into());
     }
     let found = flockwork::_command::ask(file, move |file| primitive_of(file, runs_flockwork));
-    *responds &= found.is_ok();
-    found.ok().flatten()
+    found.unwrap_or_else(|_| {
+        silent.push(directory.into());
+        Some(file.into())
+    })
 }
 
 /// Whether the file is one by which the processes of this host take turns at a file server (rule 18

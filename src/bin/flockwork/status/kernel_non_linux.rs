@@ -28,7 +28,7 @@ impl LockList {
     }
 
     #[expect(clippy::unused_self, reason = "same signature as on Linux")]
-    pub(super) fn fcntl(&self, _path: &Path) -> FcntlLocks {
+    pub(super) fn fcntl(&self, _path: &Path, _is_held: bool) -> FcntlLocks {
         FcntlLocks::default()
     }
 

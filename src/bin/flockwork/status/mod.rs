@@ -138,8 +138,8 @@ impl PathStatus {
         let mut waiters: Vec<_> = status.waiters().iter().map(Process::waiter).collect();
         let lost = status.lost_holders().iter().map(Process::holder).collect();
         // The other kind of lock, which flockwork acquires only with `lock --fcntl`.
-        let all = Arc::clone(locks);
-        let others = ask(path, move |path| all.fcntl(path))?;
+        let (all, is_held) = (Arc::clone(locks), status.is_held());
+        let others = ask(path, move |path| all.fcntl(path, is_held))?;
         holders.extend(others.holders);
         waiters.extend(others.waiters);
         Ok(Self { path: path.into(), status, holders, waiters, lost, removed, sidecar: None })
@@ -203,6 +203,7 @@ impl Seen {
         let mut found = Self::default();
         found.add(&paths.found, &locks, separate);
         seen.all.extend(found.all);
+        seen.failures.extend(found.failures.into_iter().filter(Failure::is_not_in_time));
         seen
     }
 
