@@ -417,6 +417,8 @@ mod random;
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 mod no_fifo;
+#[cfg(not(all(unix, not(any(target_os = "solaris", target_os = "emscripten")))))]
+mod no_private_directory;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 mod no_proc;
 

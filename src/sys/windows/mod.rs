@@ -14,6 +14,9 @@ use std::path::{Component, Path, PathBuf, Prefix};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+pub(crate) use super::no_private_directory::{
+    ListedDirectory, create_private_directory, is_private_directory, protects_names, user_number,
+};
 pub(crate) use super::no_proc::{
     NetworkMounts, PID_NAMESPACES, check_forwarded, check_mount, command_of, has_ended,
     has_lost_lock, has_open, inheritors, is_stopped, lists_locks, lock_owners, lock_waiters,
@@ -372,48 +375,6 @@ pub(crate) fn create_directories(path: &Path, _bits: Option<Bits>) -> io::Result
         return Err(io::ErrorKind::NotADirectory.into());
     }
     Err(created.err().unwrap_or_else(|| io::ErrorKind::NotFound.into()))
-}
-
-/// There is no number for a user here, and no directory that only one user may use.
-pub(crate) fn user_number() -> Option<u32> {
-    None
-}
-
-pub(crate) fn create_private_directory(_path: &Path) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-pub(crate) fn is_private_directory(_path: &Path) -> bool {
-    false
-}
-
-pub(crate) fn protects_names(_directory: &Path) -> bool {
-    false
-}
-
-/// A directory that is listed again and again.
-pub(crate) struct ListedDirectory {
-    path: std::path::PathBuf,
-}
-
-impl ListedDirectory {
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        super::read_dir(path).map(|_| Self { path: path.into() })
-    }
-
-    /// Processes do not share what they find here.
-    #[allow(clippy::unused_self, reason = "other systems have a key")]
-    pub(crate) fn key(&self) -> Option<String> {
-        None
-    }
-
-    pub(crate) fn names(&mut self) -> io::Result<Vec<std::ffi::OsString>> {
-        super::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name())).collect()
-    }
-
-    pub(crate) fn is_at_its_path(&self) -> bool {
-        self.path.is_dir()
-    }
 }
 
 /// The kind of file at `path`. A file whose deletion waits for its last handle still exists, and

@@ -26,6 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sys/unix/linux_proc.rs", &["sorted_map"]),
     ("sys/unix/lost_locks.rs", &[]),
     ("sys/unix/mounts.rs", &["sorted_map", "sys"]),
+    ("sys/no_private_directory.rs", &[]),
     ("sys/no_proc.rs", &[]),
     ("sys/unix/no_file_system.rs", &[]),
     ("sys/no_fifo.rs", &[]),
