@@ -21,7 +21,5 @@ pub(crate) fn of(path: &Arc<Path>) -> Result<Vec<Holder>> {
 
 /// The same. On a network file system the lookup takes at most as long as a call may.
 pub(crate) fn asking(server: Option<&Server>, path: &Arc<Path>) -> Result<Vec<Holder>> {
-    let Some(server) = server else { return of(path) };
-    let path = Arc::clone(path);
-    server.ask(move || of(&path))
+    Server::ask_about(server, path, of)
 }

@@ -171,9 +171,7 @@ impl Lock {
     /// [`WouldBlock`](crate::ErrorKind::WouldBlock) if another process or thread holds the lock;
     /// otherwise see [the errors of `Lock`](Self#errors).
     pub fn try_lock(&self) -> Result<LockGuard> {
-        let Some(server) = &self.inner.server else { return self.try_here() };
-        let lock = self.clone();
-        server.ask(move || lock.try_here())
+        Server::ask_about(self.inner.server.as_ref(), self, Self::try_here)
     }
 
     fn try_here(&self) -> Result<LockGuard> {
@@ -262,12 +260,9 @@ impl Lock {
         let lock = self.clone();
         async move {
             let inner = &lock.inner;
-            if let Some(server) = &inner.server {
-                let waiting = lock.clone();
-                let wait = move |limit, hooks: Option<&_>| waiting.wait_here(limit, hooks);
-                if let Some(waiting) = server.future(inner.hooks.as_ref(), wait) {
-                    return waiting.await;
-                }
+            let (server, hooks) = (inner.server.as_ref(), inner.hooks.as_ref());
+            if let Some(waiting) = Server::future_about(server, &lock, hooks, Self::wait_here) {
+                return waiting.await;
             }
             let (waiter, hooks) = (inner.waiter(), inner.hooks.clone());
             let locked = match inner.host_line.of(&inner.request) {
@@ -333,9 +328,7 @@ impl Lock {
 
     pub(crate) fn wait(&self, limit: Limit) -> Result<LockGuard> {
         let (server, hooks) = (self.inner.server.as_ref(), self.inner.hooks.as_ref());
-        let Some(server) = server else { return self.wait_here(limit, hooks) };
-        let lock = self.clone();
-        server.wait(limit, hooks, move |limit, hooks| lock.wait_here(limit, hooks))
+        Server::wait_about(server, self, limit, hooks, Self::wait_here)
     }
 
     fn wait_here(&self, limit: Limit, hooks: Option<&WaitHooks>) -> Result<LockGuard> {

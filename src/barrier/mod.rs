@@ -420,13 +420,12 @@ impl Barrier {
     pub fn wait_async(&self) -> impl Future<Output = Result<BarrierWaitResult>> + Send + use<> {
         let inner = Arc::clone(&self.inner);
         async move {
-            if let Some(server) = &inner.server {
-                let waiting = Arc::clone(&inner);
-                let wait =
-                    move |limit, hooks: Option<&_>| finish(turn(&waiting, limit, hooks, false)?);
-                if let Some(waiting) = server.future(inner.hooks.as_ref(), wait) {
-                    return waiting.await;
-                }
+            let wait = |inner: &Arc<Inner>, limit, hooks: Option<&_>| {
+                finish(turn(inner, limit, hooks, false)?)
+            };
+            let (server, hooks) = (inner.server.as_ref(), inner.hooks.as_ref());
+            if let Some(waiting) = Server::future_about(server, &inner, hooks, wait) {
+                return waiting.await;
             }
             let waiter = BarrierWait::new(&inner, false);
             finish(Acquire::new(waiter, inner.hooks.clone()).await?)
@@ -535,15 +534,13 @@ impl Barrier {
 
     fn turn(&self, limit: Limit, has_action: bool) -> Result<Turn> {
         let (server, hooks) = (self.inner.server.as_ref(), self.inner.hooks.as_ref());
-        let Some(server) = server else { return turn(&self.inner, limit, hooks, has_action) };
-        let inner = Arc::clone(&self.inner);
-        server.wait(limit, hooks, move |limit, hooks| turn(&inner, limit, hooks, has_action))
+        Server::wait_about(server, &self.inner, limit, hooks, move |inner, limit, hooks| {
+            turn(inner, limit, hooks, has_action)
+        })
     }
 
     fn ask<T: Send + Sync + 'static>(&self, call: fn(&Arc<Inner>) -> Result<T>) -> Result<T> {
-        let Some(server) = &self.inner.server else { return call(&self.inner) };
-        let inner = Arc::clone(&self.inner);
-        server.ask(move || call(&inner))
+        Server::ask_about(self.inner.server.as_ref(), &self.inner, call)
     }
 }
 

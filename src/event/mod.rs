@@ -869,9 +869,7 @@ impl Event {
         &self,
         call: impl FnOnce(&Arc<Inner>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let Some(server) = &self.inner.server else { return call(&self.inner) };
-        let inner = Arc::clone(&self.inner);
-        server.ask(move || call(&inner))
+        Server::ask_about(self.inner.server.as_ref(), &self.inner, call)
     }
 
     fn event_wait(&self, check: CheckFn, obstacle: Obstacle) -> EventWait {

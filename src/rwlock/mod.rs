@@ -393,15 +393,13 @@ impl RwLock {
 
     fn wait<G: Send + Sync + 'static>(&self, limit: Limit, wait: WaitFn<G>) -> Result<G> {
         let (server, hooks) = (self.inner.server.as_ref(), self.inner.hooks.as_ref());
-        let Some(server) = server else { return wait(&self.inner, limit, hooks) };
-        let inner = Arc::clone(&self.inner);
-        server.wait(limit, hooks, move |limit, hooks| wait(&inner, limit, hooks))
+        let wait = move |inner: &Arc<Inner>, limit, hooks: Option<&_>| wait(inner, limit, hooks);
+        Server::wait_about(server, &self.inner, limit, hooks, wait)
     }
 
     fn attempt<G: Send + Sync + 'static>(&self, attempt: fn(&Inner) -> Result<G>) -> Result<G> {
-        let Some(server) = &self.inner.server else { return attempt(&self.inner) };
-        let inner = Arc::clone(&self.inner);
-        server.ask(move || attempt(&inner))
+        let server = self.inner.server.as_ref();
+        Server::ask_about(server, &self.inner, move |inner| attempt(inner))
     }
 }
 
@@ -440,9 +438,8 @@ impl Inner {
         self: &Arc<Self>,
         wait: WaitFn<G>,
     ) -> Option<RemoteFuture<G>> {
-        let inner = Arc::clone(self);
-        let wait = move |limit, hooks: Option<&_>| wait(&inner, limit, hooks);
-        self.server.as_ref()?.future(self.hooks.as_ref(), wait)
+        let wait = move |inner: &Arc<Self>, limit, hooks: Option<&_>| wait(inner, limit, hooks);
+        Server::future_about(self.server.as_ref(), self, self.hooks.as_ref(), wait)
     }
 
     fn wait(

@@ -392,13 +392,12 @@ impl Semaphore {
     ) -> impl Future<Output = Result<Permit>> + Send + use<> {
         let semaphore = self.clone();
         async move {
-            let (server, hooks) = (&semaphore.inner.server, semaphore.inner.hooks.as_ref());
-            if let Some(server) = server {
-                let waiting = semaphore.clone();
-                let wait = move |limit, hooks: Option<&_>| waiting.wait_here(permits, limit, hooks);
-                if let Some(waiting) = server.future(hooks, wait) {
-                    return waiting.await;
-                }
+            let (server, hooks) = (semaphore.inner.server.as_ref(), semaphore.inner.hooks.as_ref());
+            let wait = move |semaphore: &Self, limit, hooks: Option<&_>| {
+                semaphore.wait_here(permits, limit, hooks)
+            };
+            if let Some(waiting) = Server::future_about(server, &semaphore, hooks, wait) {
+                return waiting.await;
             }
             semaphore.check(permits)?;
             let queued = QueuedAcquire::new(semaphore.request(permits)).future();
@@ -571,17 +570,14 @@ impl Semaphore {
         &self,
         call: impl FnOnce(&Self) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let Some(server) = &self.inner.server else { return call(self) };
-        let semaphore = self.clone();
-        server.ask(move || call(&semaphore))
+        Server::ask_about(self.inner.server.as_ref(), self, call)
     }
 
     fn wait(&self, permits: u32, limit: Limit) -> Result<Permit> {
         let (server, hooks) = (self.inner.server.as_ref(), self.inner.hooks.as_ref());
-        let Some(server) = server else { return self.wait_here(permits, limit, hooks) };
-        let semaphore = self.clone();
-        let wait = move |limit, hooks: Option<&_>| semaphore.wait_here(permits, limit, hooks);
-        server.wait(limit, hooks, wait)
+        Server::wait_about(server, self, limit, hooks, move |semaphore, limit, hooks| {
+            semaphore.wait_here(permits, limit, hooks)
+        })
     }
 
     fn wait_here(&self, permits: u32, limit: Limit, hooks: Option<&WaitHooks>) -> Result<Permit> {

@@ -93,6 +93,17 @@ impl Server {
         self.call(Box::new(|| call().map(boxed)), Kind::Question, None).map(unboxed)
     }
 
+    /// Makes a call about `subject`. Without a server this thread makes it.
+    pub(crate) fn ask_about<S: Clone + Send + 'static, T: Send + Sync + 'static>(
+        server: Option<&Self>,
+        subject: &S,
+        call: impl FnOnce(&S) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let Some(server) = server else { return call(subject) };
+        let subject = subject.clone();
+        server.ask(move || call(&subject))
+    }
+
     /// Completes a release whose result no caller gets.
     pub(super) fn drop_later(&self, release: impl FnOnce() + Send + 'static) {
         let release = move || {
@@ -142,6 +153,19 @@ impl Server {
     ) -> Result<T> {
         self.wait_for_answer(limit, hooks, Box::new(|limit, hooks| wait(limit, hooks).map(boxed)))
             .map(unboxed)
+    }
+
+    /// Waits for `subject`. Without a server this thread makes the wait.
+    pub(crate) fn wait_about<S: Clone + Send + 'static, T: Send + Sync + 'static>(
+        server: Option<&Self>,
+        subject: &S,
+        limit: Limit,
+        hooks: Option<&WaitHooks>,
+        wait: impl FnOnce(&S, Limit, Option<&WaitHooks>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let Some(server) = server else { return wait(subject, limit, hooks) };
+        let subject = subject.clone();
+        server.wait(limit, hooks, move |limit, hooks| wait(&subject, limit, hooks))
     }
 
     fn wait_for_answer(
@@ -202,6 +226,17 @@ impl Server {
         };
         let call = self.start_wait(Limit::Never, Box::new(wait));
         Some(RemoteFuture { answer: Acquire::new(call, hooks.cloned()), result: PhantomData })
+    }
+
+    /// The wait for `subject` as a future. `None` also without a server.
+    pub(crate) fn future_about<S: Clone + Send + 'static, T: Send + Sync + 'static>(
+        server: Option<&Self>,
+        subject: &S,
+        hooks: Option<&WaitHooks>,
+        wait: impl FnOnce(&S, Limit, Option<&WaitHooks>) -> Result<T> + Send + 'static,
+    ) -> Option<RemoteFuture<T>> {
+        let (server, subject) = (server?, subject.clone());
+        server.future(hooks, move |limit, hooks| wait(&subject, limit, hooks))
     }
 
     fn start_wait(&self, limit: Limit, wait: Wait) -> RemoteCall {
