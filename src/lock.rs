@@ -18,8 +18,8 @@ use crate::options::Options;
 use crate::paths::resolved;
 use crate::sys::Mode;
 use crate::wait::{
-    Acquire, CheckSampler, HostWait, Kept, Limit, Outcome, QueuedWaiter, Server, Target as _,
-    TryNow, WaitHooks, acquire, open, take_over, wait_on_host,
+    CheckSampler, HostWait, Kept, Limit, Outcome, QueuedWaiter, Server, Target as _, TryNow,
+    WaitHooks, acquire, acquire_on_host, open, take_over, wait_on_host,
 };
 
 /// An exclusive lock on a path, between unrelated processes and between threads.
@@ -264,15 +264,9 @@ impl Lock {
             if let Some(waiting) = Server::future_about(server, &lock, hooks, Self::wait_here) {
                 return waiting.await;
             }
+            let line = inner.host_line.of(&inner.request);
             let (waiter, hooks) = (inner.waiter(), inner.hooks.clone());
-            let locked = match inner.host_line.of(&inner.request) {
-                Some(line) => {
-                    let waiter = HostWait::new(line, inner.try_now(), waiter);
-                    Acquire::new(waiter, hooks).await?
-                }
-                None => Acquire::new(waiter, hooks).await?,
-            };
-            lock.guard(locked)
+            lock.guard(acquire_on_host(line, || inner.try_now(), waiter, hooks).await?)
         }
     }
 

@@ -28,8 +28,8 @@ use crate::options::Options;
 use crate::paths::resolved;
 use crate::sys::{self, Mode};
 use crate::wait::{
-    Acquire, HostWait, Kept, Limit, Outcome, QueuedWaiter, RemoteFuture, Server, Target as _,
-    TryNow, TurnstileWait, WaitHooks, acquire, open, pass, try_pass, wait_on_host,
+    HostWait, Kept, Limit, Outcome, QueuedWaiter, RemoteFuture, Server, Target as _, TryNow,
+    TurnstileWait, WaitHooks, acquire, acquire_on_host, open, pass, try_pass, wait_on_host,
 };
 
 /// A reader-writer lock on a path, between unrelated processes and between threads.
@@ -470,14 +470,8 @@ impl Inner {
     /// Waits for the lock in the mode of `request`.
     async fn lock_async(&self, request: &Arc<LockRequest>) -> Result<FileLock> {
         let (gated, hooks) = (self.gated(request)?, self.hooks.clone());
-        let waiter = waiter(request, gated);
-        match self.host_line.of(request) {
-            Some(line) => {
-                let waiter = HostWait::new(line, try_now(request, gated), waiter);
-                Acquire::new(waiter, hooks).await
-            }
-            None => Acquire::new(waiter, hooks).await,
-        }
+        let (line, waiter) = (self.host_line.of(request), waiter(request, gated));
+        acquire_on_host(line, || try_now(request, gated), waiter, hooks).await
     }
 
     /// Returns the lock behind its gate, or `None` if the gate does not exist and this user cannot

@@ -36,9 +36,9 @@ use crate::options::Options;
 use crate::paths::resolved;
 use crate::sys::Mode;
 use crate::wait::{
-    Acquire, CheckSampler, HostWait, Limit, Order as _, Outcome, Server, TryNow, WaitHooks,
-    WakeStrategy, WatchTarget, check_cancelled, is_left, is_watchable, open, take_over, wait_here,
-    wait_on_host,
+    CheckSampler, HostWait, Limit, Order as _, Outcome, Server, TryNow, WaitHooks, WakeStrategy,
+    WatchTarget, acquire_on_host, check_cancelled, is_left, is_watchable, open, take_over,
+    wait_here, wait_on_host,
 };
 
 /// A counting semaphore on a path, between unrelated processes and between threads.
@@ -402,14 +402,9 @@ impl Semaphore {
             semaphore.check(permits)?;
             let queued = QueuedAcquire::new(semaphore.request(permits)).future();
             let hooks = semaphore.inner.hooks.clone();
-            let batch = match semaphore.inner.host_line.of(&semaphore.inner.gate) {
-                Some(line) => {
-                    let waiter = HostWait::new(line, semaphore.try_now(permits), queued);
-                    Acquire::new(waiter, hooks).await?
-                }
-                None => Acquire::new(queued, hooks).await?,
-            };
-            semaphore.permit(batch)
+            let line = semaphore.inner.host_line.of(&semaphore.inner.gate);
+            let try_now = || semaphore.try_now(permits);
+            semaphore.permit(acquire_on_host(line, try_now, queued, hooks).await?)
         }
     }
 

@@ -9,7 +9,8 @@ use once_cell::race::OnceBox;
 
 use super::deadline::now;
 use super::{
-    Limit, Order, OrderedWait, Outcome, Target, Turn, WaitHooks, Waiter, check_cancelled, wait_here,
+    Acquire, Limit, Order, OrderedWait, Outcome, Target, Turn, WaitHooks, Waiter, check_cancelled,
+    wait_here,
 };
 use crate::error::Result;
 use crate::sys::WatchedFifo;
@@ -91,6 +92,19 @@ pub(crate) fn wait_on_host<O: Order, T: Target, W: Waiter>(
         return Ok(held.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held));
     }
     wait_here(wait, deadline, hooks)
+}
+
+/// Waits asynchronously, first among the waiters of this host if they have a queue.
+pub(crate) async fn acquire_on_host<O: Order, T: Target, W: Waiter>(
+    queue: Option<&Arc<HostQueue<O, T>>>,
+    try_now: impl FnOnce() -> TryNow<W::Held>,
+    waiter: W,
+    hooks: Option<WaitHooks>,
+) -> Result<W::Held> {
+    match queue {
+        Some(queue) => Acquire::new(HostWait::new(queue, try_now(), waiter), hooks).await,
+        None => Acquire::new(waiter, hooks).await,
+    }
 }
 
 impl<O: Order, T: Target, W: Waiter> HostWait<O, T, W> {

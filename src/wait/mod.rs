@@ -56,7 +56,7 @@ pub(crate) use self::deadline::Limit;
 pub(crate) use self::event_loop::{Check, EventLoop, WakeStrategy};
 pub(crate) use self::future::Acquire;
 pub(crate) use self::hooks::{WaitCallback, WaitHooks, check_cancelled};
-pub(crate) use self::host_wait::{HostQueue, HostWait, TryNow, wait_on_host};
+pub(crate) use self::host_wait::{HostQueue, HostWait, TryNow, acquire_on_host, wait_on_host};
 pub(crate) use self::kept::Kept;
 pub(crate) use self::order::{Order, OrderedWait, Turn};
 pub(crate) use self::own_check::OwnCheck;
