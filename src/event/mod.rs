@@ -243,12 +243,7 @@ impl Event {
     ///
     /// See [the errors of `Event`](Self#errors). The event is unchanged after an error.
     pub fn set_with(&self, payload: impl AsRef<[u8]>) -> Result<bool> {
-        let payload = payload.as_ref();
-        if self.inner.server.is_none() {
-            return self.inner.marker.set_with(payload);
-        }
-        let payload = payload.to_vec();
-        self.ask(move |inner| inner.marker.set_with(&payload))
+        self.ask_with(payload.as_ref(), |inner, payload| inner.marker.set_with(payload))
     }
 
     /// Sets the event with a payload only if it is clear, in one step. Returns `true` if it did.
@@ -280,12 +275,7 @@ impl Event {
     /// FUSE file systems) has no single step for this. There, a setting that another process makes
     /// between the check and the rename is replaced.
     pub fn set_new(&self, payload: impl AsRef<[u8]>) -> Result<bool> {
-        let payload = payload.as_ref();
-        if self.inner.server.is_none() {
-            return self.inner.marker.set_new(payload);
-        }
-        let payload = payload.to_vec();
-        self.ask(move |inner| inner.marker.set_new(&payload))
+        self.ask_with(payload.as_ref(), |inner, payload| inner.marker.set_new(payload))
     }
 
     /// Sets the event with a payload until the returned [`Announcement`] is dropped or this process
@@ -341,21 +331,14 @@ impl Event {
     ///   then. On SMB, other hosts cannot read the payload while the file is locked.
     /// * Windows: while an announcement is replaced, the event is clear for a moment.
     pub fn set_while_alive(&self, payload: impl AsRef<[u8]>) -> Result<Announcement> {
-        let announce = |inner: &Inner, payload: &[u8]| {
+        let announced = self.ask_with(payload.as_ref(), |inner, payload| {
             let announced = inner.marker.announce(payload)?;
             if inner.inherits {
                 announced.make_inheritable()?;
             }
             Ok(announced)
-        };
-        let server = self.inner.server.as_ref();
-        let announced = if server.is_none() {
-            announce(&self.inner, payload.as_ref())?
-        } else {
-            let payload = payload.as_ref().to_vec();
-            self.ask(move |inner| announce(inner, &payload))?
-        };
-        Ok(Announcement { announced: Kept::new(announced, server) })
+        })?;
+        Ok(Announcement { announced: Kept::new(announced, self.inner.server.as_ref()) })
     }
 
     /// Clears the event and wakes all callers of [`wait_cleared`](Self::wait_cleared). Returns
@@ -870,6 +853,19 @@ impl Event {
         call: impl FnOnce(&Arc<Inner>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         Server::ask_about(self.inner.server.as_ref(), &self.inner, call)
+    }
+
+    /// The same for a call with a payload, which is copied only for a helper.
+    fn ask_with<T: Send + Sync + 'static>(
+        &self,
+        payload: &[u8],
+        call: fn(&Inner, &[u8]) -> Result<T>,
+    ) -> Result<T> {
+        if self.inner.server.is_none() {
+            return call(&self.inner, payload);
+        }
+        let payload = payload.to_vec();
+        self.ask(move |inner| call(inner, &payload))
     }
 
     fn event_wait(&self, check: CheckFn, obstacle: Obstacle) -> EventWait {

@@ -23,6 +23,7 @@ use crate::wait::{
 pub(super) type CheckFn = fn(&[Arc<Inner>]) -> Result<Check<Seen>>;
 
 /// A wait for one or more events.
+#[derive(Clone)]
 pub(super) struct EventWait {
     pub(super) events: Box<[Arc<Inner>]>,
     pub(super) check: CheckFn,
@@ -125,10 +126,6 @@ impl EventWait {
         .map(T::from)
     }
 
-    fn clone_of(&self) -> Self {
-        Self { events: self.events.clone(), ..*self }
-    }
-
     fn try_here(&self) -> Result<Seen> {
         match (self.check)(&self.events)? {
             Check::Ready(seen) => Ok(seen),
@@ -163,7 +160,7 @@ impl EventWait {
 
     /// The wait as a future on a network file system, which a helper makes.
     fn remote(&self) -> Option<RemoteFuture<Seen>> {
-        let (server, hooks, own) = (self.server()?, self.hooks(), self.clone_of());
+        let (server, hooks, own) = (self.server()?, self.hooks(), self.clone());
         server.future(hooks.as_ref(), move |limit, hooks| own.wait_here(limit, hooks))
     }
 
