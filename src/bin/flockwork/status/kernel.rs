@@ -252,31 +252,29 @@ impl LockList {
         let mut silent = Vec::new();
         for pid in numbers("/proc").filter(is_own) {
             let runs_flockwork = command_words(pid).is_some_and(|words| is_flockwork(&words));
-            for mut file in open_files(pid) {
-                let is_of_host = is_of_host_directory(&file.path);
-                let is_at_work = if is_of_host {
-                    let Some(queued) = queued_for(&file) else { continue };
-                    file.path = queued;
-                    true
-                } else {
-                    let is_queued = has_suffix(file.path.parent().unwrap_or(&file.path), ".queue");
-                    is_queued || {
-                        let id = file.id();
-                        self.0.iter().any(|lock| lock.kind != Kind::Posix && Some(lock.file) == id)
-                    }
-                };
-                if !is_at_work {
-                    continue;
+            let own_files = open_files(pid).filter_map(|file| {
+                if is_of_host_directory(&file.path) {
+                    return Some((queued_for(&file)?, true));
                 }
-                let is_own = is_of_host || runs_flockwork;
-                let found = responding(&mut silent, &file.path, is_own);
-                let Some(path) = found else { continue };
+                self.is_in_use(&file).then_some((file.path, runs_flockwork))
+            });
+            for (file, is_own) in own_files {
+                let Some(path) = responding(&mut silent, &file, is_own) else { continue };
                 if let Err(at) = paths.binary_search(&path) {
                     paths.insert(at, path);
                 }
             }
         }
         paths
+    }
+
+    /// Whether the file is locked, or is one of a queue.
+    fn is_in_use(&self, file: &OpenFile) -> bool {
+        if has_suffix(file.path.parent().unwrap_or(&file.path), ".queue") {
+            return true;
+        }
+        let id = file.id();
+        self.0.iter().any(|lock| lock.kind != Kind::Posix && Some(lock.file) == id)
     }
 }
 
