@@ -49,6 +49,17 @@ impl Host {
         ways.iter().map(wait).collect()
     }
 
+    /// Starts a host on which a peer holds `a.lock`, and others wait for it. Returns `None` where
+    /// no file system can be mounted.
+    fn with_queue(kind: &str, ways: &[Way]) -> Option<(Self, Peer, Vec<Peer>)> {
+        let host = Self::start(kind)?;
+        let path = host.mount.at("a.lock");
+        let mut holder = host.lock_peer(&path);
+        holder.lock();
+        let peers = host.queue_up(&path, ways);
+        Some((host, holder, peers))
+    }
+
     /// Waits until the server has at most that many requests in each of three seconds.
     fn until_idle(&mut self, most: u64) {
         let mut idle = 0;
@@ -81,11 +92,8 @@ fn places_of(pid: u32) -> usize {
 fn idle_waiters_of_a_host_cost_a_server_what_one_does() {
     limit!();
     for (kind, waiters) in [(PROMPT, 12), (ONE_BLOCKED, 4), (UNKNOWN, 4)] {
-        let Some(mut host) = Host::start(kind) else { return };
-        let path = host.mount.at("a.lock");
-        let mut holder = host.lock_peer(&path);
-        holder.lock();
-        let mut peers = host.queue_up(&path, &[Way::Block, Way::Async].repeat(waiters / 2));
+        let ways = [Way::Block, Way::Async].repeat(waiters / 2);
+        let Some((mut host, mut holder, mut peers)) = Host::with_queue(kind, &ways) else { return };
         host.until_idle(6);
         holder.unlock();
         for peer in &mut peers {
@@ -136,12 +144,8 @@ fn idle_writers_and_permit_waiters_cost_a_server_no_more() {
 fn waiters_of_a_host_acquire_in_their_order() {
     limit!();
     for kind in [PROMPT, ONE_BLOCKED, UNKNOWN] {
-        let Some(host) = Host::start(kind) else { return };
-        let path = host.mount.at("a.lock");
-        let mut holder = host.lock_peer(&path);
-        holder.lock();
         let ways = [Way::Block, Way::Async, Way::Timeout(100_000), Way::Block];
-        let mut peers = host.queue_up(&path, &ways);
+        let Some((_host, mut holder, mut peers)) = Host::with_queue(kind, &ways) else { return };
         holder.unlock();
         for index in 0..peers.len() {
             peers[index].finish();
@@ -155,11 +159,8 @@ fn waiters_of_a_host_acquire_in_their_order() {
 fn a_dead_waiter_holds_up_no_other_of_its_host() {
     limit!();
     for kind in [PROMPT, ONE_BLOCKED, UNKNOWN] {
-        let Some(host) = Host::start(kind) else { return };
-        let path = host.mount.at("a.lock");
-        let mut holder = host.lock_peer(&path);
-        holder.lock();
-        let mut peers = host.queue_up(&path, &[Way::Block; 4]);
+        let ways = [Way::Block; 4];
+        let Some((_host, mut holder, mut peers)) = Host::with_queue(kind, &ways) else { return };
         peers[0].kill(); // the one that waits for the server
         peers[2].kill();
         holder.unlock();
@@ -173,11 +174,8 @@ fn a_dead_waiter_holds_up_no_other_of_its_host() {
 #[test]
 fn a_stopped_waiter_is_passed_by_others_of_its_host() {
     limit!();
-    let Some(host) = Host::start(UNKNOWN) else { return };
-    let path = host.mount.at("a.lock");
-    let mut holder = host.lock_peer(&path);
-    holder.lock();
-    let mut peers = host.queue_up(&path, &[Way::Block, Way::Async, Way::Block]);
+    let ways = [Way::Block, Way::Async, Way::Block];
+    let Some((_host, mut holder, mut peers)) = Host::with_queue(UNKNOWN, &ways) else { return };
     let signal = |peer: &Peer, signal| {
         let pid = i32::try_from(peer.id()).ok().and_then(rustix::process::Pid::from_raw);
         rustix::process::kill_process(pid.unwrap(), signal).unwrap();
