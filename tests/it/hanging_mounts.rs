@@ -99,10 +99,10 @@ fn locks_on_a_hanging_mount_keep_their_limits() {
         assert!(start.elapsed() < SERVER_TIMEOUT + SLACK);
         mount.resume();
         for name in ["a.lock", "held.lock", "new"] {
-            eventually(name, || Lock::open(mount.at(name)).unwrap().try_lock().is_ok());
+            eventually(name, || responded(|| Lock::open(mount.at(name))).try_lock().is_ok());
         }
         for name in ["b.lock", "w.lock", "r.lock"] {
-            eventually(name, || RwLock::open(mount.at(name)).unwrap().try_write().is_ok());
+            eventually(name, || responded(|| RwLock::open(mount.at(name))).try_write().is_ok());
         }
     });
 }
@@ -143,8 +143,8 @@ fn permits_on_a_hanging_mount_keep_their_limits() {
         mount.resume();
         let pool = responded(|| Semaphore::open_existing(mount.at("pool")));
         eventually("all permits are free", || pool.try_acquire_many(4).is_ok());
-        let barrier = Barrier::open(mount.at("barrier"), 2).unwrap();
-        eventually("no participant waits", || barrier.waiting().unwrap() == 0);
+        let barrier = responded(|| Barrier::open(mount.at("barrier"), 2));
+        eventually("no participant waits", || responded(|| barrier.waiting()) == 0);
     });
 }
 
@@ -195,10 +195,10 @@ fn events_on_a_hanging_mount_keep_their_limits() {
         expect_time_outs(vec![withdraw]);
         mount.resume();
         let announced = Event::open(mount.at("announced")).unwrap();
-        eventually("the announcement is withdrawn", || !announced.is_set().unwrap());
-        let once = Once::open(mount.at("once")).unwrap();
-        assert!(once.call_once(|| Ok::<_, Error>(())).unwrap());
-        let file = SharedFile::open(mount.at("file")).unwrap();
+        eventually("the announcement is withdrawn", || !responded(|| announced.is_set()));
+        let once = responded(|| Once::open(mount.at("once")));
+        assert!(responded(|| once.call_once(|| Ok::<_, Error>(()))));
+        let file = responded(|| SharedFile::open(mount.at("file")));
         eventually("the file is not locked", || file.try_lock_exclusive().is_ok());
     });
 }
@@ -377,7 +377,9 @@ fn waits_on_a_mount_that_responds_end_as_elsewhere() {
 
 #[cfg(feature = "cli")]
 mod command {
+    use std::io::{BufRead as _, BufReader};
     use std::os::unix::process::ExitStatusExt as _;
+    use std::path::Path;
     use std::process::{Command, Stdio};
 
     use rustix::process::Signal;
@@ -480,10 +482,16 @@ mod command {
         let output = run(&["lock", &lock, "-c", "kill -USR1 $$"]);
         assert_eq!(output.status.code(), Some(128 + Signal::USR1.as_raw()), "{output:?}");
         // The limit of the wait does not limit the command, and a signal is forwarded to it.
-        let mut running =
-            start(&["lock", "-w", "0.1", &lock, "-c", "echo on; sleep 1.5; echo end"]);
         let mut byte = [0; 2];
-        std::io::Read::read_exact(running.stdout.as_mut().unwrap(), &mut byte).unwrap();
+        let runs_beyond = |limit: u32| {
+            let (limit, script) =
+                (limit.to_string(), format!("echo on; sleep {}; echo end", limit + 1));
+            let mut running = start(&["lock", "-w", &limit, &lock, "-c", &script]);
+            let on = std::io::Read::read_exact(running.stdout.as_mut().unwrap(), &mut byte);
+            on.map(|()| running).map_err(|error| println!("a limit of {limit} s: {error}"))
+        };
+        // On a busy machine, the command may take a second to begin.
+        let mut running = [1, 5, 25].into_iter().map(runs_beyond).find_map(Result::ok).unwrap();
         assert_eq!(run(&["lock", "-n", &lock, "true"]).status.code(), Some(75));
         assert!(running.wait().unwrap().success());
         let mut running = start(&["lock", &lock, "-c", "echo on; sleep 1000"]);
@@ -494,12 +502,15 @@ mod command {
         for is_ended in [true, false] {
             let flag = tempfile::NamedTempFile::new().unwrap();
             let script =
-                format!("echo on; while [ -e {} ]; do :; done; exit 3", flag.path().display());
-            let mut running = start(&["lock", "-n", "-o", &lock, "-c", &script]);
-            std::io::Read::read_exact(running.stdout.as_mut().unwrap(), &mut byte).unwrap();
+                format!("echo $$; while [ -e {} ]; do :; done; exit 3", flag.path().display());
+            let mut running = start(&["lock", "-w", "30", "-o", &lock, "-c", &script]);
+            let mut pid = String::new();
+            BufReader::new(running.stdout.as_mut().unwrap()).read_line(&mut pid).unwrap();
             mount.hang();
             drop(flag);
-            std::thread::sleep(Duration::from_millis(1500));
+            let process = Path::new("/proc").join(pid.trim());
+            eventually("the command has ended", || !process.exists());
+            std::thread::sleep(Duration::from_millis(500));
             assert!(running.try_wait().unwrap().is_none());
             if is_ended {
                 running.signal(Signal::TERM);

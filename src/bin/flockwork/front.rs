@@ -9,11 +9,13 @@ use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use flockwork::_command::{has_network_mounts, leads_to_network};
 use nix::sys::signal::{SigSet, SigmaskHow};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::args::{Cli, Verb};
@@ -46,8 +48,15 @@ static WAITS: AtomicBool = AtomicBool::new(false);
 static HAS_WAITED: AtomicBool = AtomicBool::new(false);
 /// In the front, the process behind it.
 static PROCESS_BEHIND: OnceLock<Pid> = OnceLock::new();
-/// The signal by which the process behind has ended, or zero.
-static ENDED_BY: AtomicI32 = AtomicI32::new(0);
+/// How the front ends. It is set before the process behind is killed, whose own end then says
+/// nothing.
+static ENDING: OnceLock<Ending> = OnceLock::new();
+
+#[derive(Debug, Clone, Copy)]
+enum Ending {
+    Exits(i32),
+    Dies(i32),
+}
 
 /// A message to the front: its kind, and the exit code or the number of the signal.
 type Message = [u8; 5];
@@ -243,10 +252,16 @@ fn run_behind(job: &Job, reading: OwnedFd, writing: OwnedFd) -> Outcome {
     }
     let watch = move || watch(reading.into());
     let started = thread::start("flockwork-front", watch);
-    started.map_err(failed)?;
+    let watching = started.map_err(failed)?;
     let exit = signals.finish(child)?;
-    die(ENDED_BY.load(Ordering::SeqCst));
-    Ok(exit)
+    // The last message may still be in the pipe.
+    let _ = watching.join();
+    match (ENDING.get(), exit) {
+        (Some(ending), _) => end(*ending),
+        // A signal ended the process before it could handle it.
+        (None, Exit::Other(code)) if code > 128 => end(Ending::Dies(code - 128)),
+        (None, exit) => Ok(exit),
+    }
 }
 
 /// Ends this process if the one behind it says that it ends, and cannot.
@@ -256,19 +271,31 @@ fn watch(mut pipe: File) {
     while pipe.read_exact(&mut message).is_ok() {
         let [kind, number @ ..] = message;
         let number = i32::from_le_bytes(number);
-        match kind {
-            WAITED => HAS_WAITED.store(true, Ordering::SeqCst),
-            EXITS => {
-                std::thread::sleep(END_AFTER);
-                kill_process_behind();
-                std::process::exit(number);
+        let ending = match kind {
+            WAITED => {
+                HAS_WAITED.store(true, Ordering::SeqCst);
+                continue;
             }
-            _ => {
-                ENDED_BY.store(number, Ordering::SeqCst);
-                std::thread::sleep(END_AFTER);
-                kill_process_behind();
-                die(number);
-            }
+            EXITS => Ending::Exits(number),
+            _ => Ending::Dies(number),
+        };
+        let _ = ENDING.set(ending);
+        if !ends_within(&pipe, END_AFTER) {
+            kill_process_behind();
+            end(ending);
+        }
+    }
+}
+
+/// Whether the pipe ends, or has another message, within this time.
+fn ends_within(pipe: &File, time: Duration) -> bool {
+    let deadline = Instant::now() + time;
+    loop {
+        let mut polled = [PollFd::new(pipe, PollFlags::IN)];
+        let time = deadline.saturating_duration_since(Instant::now());
+        match poll(&mut polled, Timespec::try_from(time).ok().as_ref()) {
+            Err(Errno::INTR) => {}
+            answer => return answer.is_ok_and(|ready| ready > 0),
         }
     }
 }
@@ -282,8 +309,9 @@ pub(crate) fn has_forwarded(signal: i32) {
     let end = move || {
         std::thread::sleep(if holds_nothing { END_AFTER } else { SIGNAL_AFTER });
         if !HAS_WAITED.load(Ordering::SeqCst) {
+            let _ = ENDING.set(Ending::Dies(signal));
             kill_process_behind();
-            die(signal);
+            end(Ending::Dies(signal));
         }
     };
     let _ = thread::start("flockwork-end", end);
@@ -295,9 +323,12 @@ fn kill_process_behind() {
     }
 }
 
-fn die(signal: i32) {
-    if signal != 0 {
-        let _ = signal_hook::low_level::emulate_default_handler(signal);
-        std::process::exit(128 + signal);
-    }
+fn end(ending: Ending) -> ! {
+    std::process::exit(match ending {
+        Ending::Exits(code) => code,
+        Ending::Dies(signal) => {
+            let _ = signal_hook::low_level::emulate_default_handler(signal);
+            128 + signal
+        }
+    })
 }
