@@ -32,8 +32,9 @@ fn run_in(directory: &Path, example: &str, arguments: &[&str]) -> Output {
 }
 
 pub(crate) fn text(output: &Output) -> String {
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{text}");
+    text
 }
 
 #[test]

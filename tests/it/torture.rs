@@ -10,7 +10,11 @@ const OF_A_TEST: [&str; 2] = ["--spare-inotify", "--tied"];
 #[test]
 fn a_short_torture_run_finds_no_violation() {
     limit!(4 * crate::limit::LIMIT); // each waiter in turn waits for a processor
-    let output = run("torture", &with(&["--acquisitions", "10000", "--kills", "150"]));
+    let mut output = run("torture", &with(&["--acquisitions", "10000", "--kills", "150"]));
+    // On a busy machine it may take a while until a file that was tampered with is restored.
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    let is_failure = |line: &&str| !line.contains(" cannot be opened yet: ");
+    output.stderr = errors.split_inclusive('\n').filter(is_failure).collect::<String>().into();
     let text = text(&output);
     assert!(output.status.success(), "{text}");
     assert!(text.starts_with("seed "), "{text}");

@@ -272,7 +272,7 @@ fn the_waiters_of_a_host_cost_its_server_what_one_costs() {
     // One process lists the directory every 37 ms at most, with two requests, and checks its path
     // once a second. Each of the six would send ten requests every 50 ms or so.
     let of_one = u64::try_from(start.elapsed().as_millis()).unwrap() / 37 * 2 + 20;
-    assert!((10..2 * of_one).contains(&operations), "{operations} in {:?}", start.elapsed());
+    assert!((1..2 * of_one).contains(&operations), "{operations} in {:?}", start.elapsed());
     assert_woken(&host, &mut waiters);
 }
 

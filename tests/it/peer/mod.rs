@@ -295,8 +295,12 @@ pub(crate) fn label(label: &str) -> Setting {
 pub(crate) const LATE_BACKSTOP: &[Setting] =
     if cfg!(windows) { &[] } else { &[Setting::BackstopSeconds(1000)] };
 
+/// How long a server of a test that responds may take on a busy machine.
+pub(crate) const SLOW_SERVER: Duration = Duration::from_secs(60);
+
 pub(crate) fn options(settings: &[Setting]) -> Options {
-    settings.iter().fold(Options::new(), |options, setting| match setting {
+    let options = Options::new().server_timeout(SLOW_SERVER);
+    settings.iter().fold(options, |options, setting| match setting {
         Setting::Label(label) => options.label(label),
         Setting::BackstopSeconds(seconds) => options.backstop(Duration::from_secs(*seconds)),
         Setting::Fsync => options.fsync(true),
