@@ -7,7 +7,7 @@ use flockwork::{
     Barrier, Cancel, Error, Event, Lock, Once, Options, RwLock, Semaphore, SharedFile, inspect,
 };
 
-use crate::fuse::Mount;
+use crate::fuse::{Mount, responded};
 use crate::peer::SLOW_SERVER;
 use crate::support::{alone, eventually, threads};
 
@@ -43,16 +43,6 @@ fn expect_time_outs(calls: Vec<Call<'_>>) {
 
 fn options() -> Options {
     Options::new().server_timeout(SERVER_TIMEOUT)
-}
-
-/// Repeats a call while the server responds, which a busy machine may slow down.
-fn responded<T>(call: impl Fn() -> flockwork::Result<T>) -> T {
-    loop {
-        match call() {
-            Err(error) if error.is_timed_out() => {}
-            result => return result.unwrap(),
-        }
-    }
 }
 
 #[test]
@@ -195,7 +185,7 @@ fn events_on_a_hanging_mount_keep_their_limits() {
         let withdraw = call("Announcement::withdraw", SERVER_TIMEOUT, || announced.withdraw());
         expect_time_outs(vec![withdraw]);
         mount.resume();
-        let announced = Event::open(mount.at("announced")).unwrap();
+        let announced = responded(|| Event::open(mount.at("announced")));
         eventually("the announcement is withdrawn", || !responded(|| announced.is_set()));
         let once = responded(|| Once::open(mount.at("once")));
         assert!(responded(|| once.call_once(|| Ok::<_, Error>(()))));
@@ -216,7 +206,7 @@ fn a_payload_that_comes_too_late_is_set_again() {
             mount.hang();
             assert!(event.try_consume().unwrap_err().is_timed_out());
             mount.resume();
-            let patient = Event::open(mount.at("event")).unwrap();
+            let patient = responded(|| Event::open(mount.at("event")));
             let payload = patient.consume_timeout(Duration::from_secs(60)).unwrap();
             assert_eq!(payload, b"payload");
         }
@@ -230,7 +220,7 @@ fn many_calls_on_a_hanging_mount_start_few_threads() {
         let Some(mut mount) = Mount::start() else { return };
         let path = mount.at("a.lock");
         let lock = Options::new().server_timeout(Duration::from_millis(1)).open_lock(&path);
-        let lock = lock.or_else(|_| Lock::open(&path)).unwrap();
+        let lock = lock.unwrap_or_else(|_| responded(|| Lock::open(&path)));
         let quick = loop {
             let options = Options::new().server_timeout(Duration::from_millis(1));
             match options.open_lock(&path) {
@@ -247,7 +237,7 @@ fn many_calls_on_a_hanging_mount_start_few_threads() {
         let more = threads() - before;
         assert!((1..=70).contains(&more), "{more} threads more");
         mount.resume();
-        let lock = Lock::open(&path).unwrap();
+        let lock = responded(|| Lock::open(&path));
         eventually("nothing is held", || lock.try_lock().is_ok());
         eventually("the threads end", || threads() <= before + 2);
     });
@@ -275,7 +265,7 @@ fn a_token_ends_waits_and_opening_on_a_hanging_mount() {
             assert!(wait.join().unwrap().unwrap_err().is_cancelled());
         }
         mount.resume();
-        let lock = Lock::open(&path).unwrap();
+        let lock = responded(|| Lock::open(&path));
         eventually("nothing is held", || lock.try_lock().is_ok());
     });
 }

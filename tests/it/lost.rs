@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use flockwork::{Holder, Status, inspect};
 
-use crate::fuse::Mount;
+use crate::fuse::{Mount, responded};
 use crate::peer::{Peer, Way, label, lock, rwlock, semaphore};
 use crate::support::eventually;
 use crate::support::running::scope;
 
 fn lost(path: &Path) -> Vec<(u32, Option<u32>, bool)> {
-    let status = inspect(path).unwrap();
+    let status = responded(|| inspect(path));
     let shown = |holder: &Holder| {
         assert!(holder.label().is_some() && holder.same_pid_namespace(), "{holder:?}");
         (holder.pid(), holder.slot(), holder.is_shared())
@@ -38,10 +38,10 @@ fn a_lost_lock_is_shown_until_its_holder_learns_of_the_loss() {
     let mut holder = lock_peer(&path, "first");
     for _ in 0..2 {
         holder.lock();
-        let status = inspect(&path).unwrap();
+        let status = responded(|| inspect(&path));
         assert_eq!((holders(&status), status.lost_holders()), (vec![holder.id()], &[][..]));
         mount.forget_locks();
-        let status = inspect(&path).unwrap();
+        let status = responded(|| inspect(&path));
         assert!(!status.is_held() && status.holders().is_empty(), "{status:?}");
         holder.expect(lock::Call::StillHeld, false);
         assert_eq!(lost(&path), [(holder.id(), None, false)]);
@@ -65,7 +65,7 @@ fn a_lost_lock_is_not_shown_once_another_process_has_it() {
             Some(next).filter(|next| !next.is_empty()).map(label).into_iter().collect();
         second.open_lock(&path, &settings);
         second.lock();
-        let status = inspect(&path).unwrap();
+        let status = responded(|| inspect(&path));
         assert!(status.is_held() && status.lost_holders().is_empty(), "{status:?}");
         assert!(!holders(&status).contains(&first.id()), "{status:?}");
         second.unlock();
@@ -100,7 +100,7 @@ fn lost_locks_of_readers_writers_and_permits_are_shown() {
     assert_eq!(lost(&pool), [second]);
     let mut reader = rwlock::peer(&written, &[label("reader")]);
     reader.run(rwlock::Call::Read(Way::Block));
-    let status = inspect(&written).unwrap();
+    let status = responded(|| inspect(&written));
     assert_eq!((status.is_held(), holders(&status)), (true, vec![reader.id()]));
     assert_eq!(lost(&written), [(writer.id(), None, false)]);
     permits.expect_error(semaphore::Call::Release);
@@ -162,7 +162,7 @@ fn a_holder_that_dies_or_runs_another_program_is_not_shown() {
                 let is_replaced = || std::fs::read_to_string(&name).unwrap() == "sleep\n";
                 eventually("another program runs", is_replaced);
             }
-            eventually("the lock is free", || !inspect(&path).unwrap().is_held());
+            eventually("the lock is free", || !responded(|| inspect(&path)).is_held());
             assert!(mount.at("a.lock.holder").exists());
             assert_eq!(lost(&path), []);
             if !dies {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use flockwork::Event;
 
-use crate::fuse::Mount;
+use crate::fuse::{Mount, responded};
 use crate::peer::Peer;
 use crate::peer::Way::{Async, Block, Timeout};
 use crate::peer::event::{Call, peer};
@@ -189,7 +189,7 @@ fn is_out(pid: u32) -> bool {
 fn every_form_of_wait_is_woken_on_a_network_mount() {
     limit!();
     let Some(host) = Host::new() else { return };
-    let event = Event::open(host.event()).unwrap();
+    let event = responded(|| Event::open(host.event()));
     let (mut first, mut second) = (host.peer(), host.peer());
     for call in [
         Call::Wait(Block),

@@ -107,6 +107,16 @@ impl Mount {
     }
 }
 
+/// Repeats a call while the server responds, which a busy machine may slow down.
+pub(crate) fn responded<T>(call: impl Fn() -> flockwork::Result<T>) -> T {
+    loop {
+        match call() {
+            Err(error) if error.is_timed_out() => {}
+            result => return result.unwrap(),
+        }
+    }
+}
+
 impl Drop for Mount {
     fn drop(&mut self) {
         drop(self.input.take());
