@@ -455,6 +455,35 @@ mod command {
         }
     }
 
+    /// The server responds at the moment at which the wait times out.
+    #[test]
+    fn a_command_never_runs_if_its_wait_has_timed_out() {
+        limit!();
+        let Some(mut mount) = Mount::start() else { return };
+        let lock = mount.at("a.lock").to_str().unwrap().to_string();
+        assert!(start(&["lock", &lock, "true"]).wait().unwrap().success());
+        for round in 0..12 {
+            let directory = tempfile::tempdir().unwrap();
+            let has_run = directory.path().join("has_run");
+            let job = format!("sleep 0.1; : > {}", has_run.display());
+            mount.hang();
+            let running = start(&["lock", "-w", "0.2", "-o", &lock, "-c", &job]);
+            // The wait ends 0.3 s after its deadline.
+            std::thread::sleep(Duration::from_millis(490 + 5 * round));
+            mount.resume();
+            let output = running.wait_with_output().unwrap();
+            println!("{round}: {:?}", output.status);
+            match output.status.code() {
+                Some(0) => assert!(has_run.exists(), "{output:?}"),
+                code => {
+                    assert_eq!(code, Some(75), "{output:?}");
+                    std::thread::sleep(Duration::from_millis(300));
+                    assert!(!has_run.exists(), "{output:?}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_command_on_a_network_file_system_runs_as_elsewhere() {
         limit!();
@@ -466,7 +495,7 @@ mod command {
         assert_eq!((&*output.stdout, &*output.stderr), (&b"out\n"[..], &b"err\n"[..]));
         // The command inherits no descriptor of the pipe, and a nested one is independent.
         let nested =
-            format!("{} lock -w 5 {lock}.2 ls /proc/self/fd", env!("CARGO_BIN_EXE_flockwork"));
+            format!("{} lock -w 100 {lock}.2 ls /proc/self/fd", env!("CARGO_BIN_EXE_flockwork"));
         let output = run(&["lock", "-o", &lock, "-c", &nested]);
         assert!(output.status.success(), "{output:?}");
         let output = run(&["lock", &lock, "-c", "kill -USR1 $$"]);
@@ -493,9 +522,10 @@ mod command {
             let flag = tempfile::NamedTempFile::new().unwrap();
             let script =
                 format!("echo $$; while [ -e {} ]; do :; done; exit 3", flag.path().display());
-            let mut running = start(&["lock", "-w", "30", "-o", &lock, "-c", &script]);
+            let mut running = start(&["lock", "-w", "100", "-o", &lock, "-c", &script]);
             let mut pid = String::new();
             BufReader::new(running.stdout.as_mut().unwrap()).read_line(&mut pid).unwrap();
+            assert!(pid.trim().parse::<u32>().is_ok(), "{pid:?}");
             mount.hang();
             drop(flag);
             let process = Path::new("/proc").join(pid.trim());

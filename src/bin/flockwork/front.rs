@@ -4,9 +4,10 @@
 //! same command line again, forwards signals to it, and ends in its place.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal as _, Read as _, Write as _};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use flockwork::_command::{has_network_mounts, leads_to_network};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -27,7 +29,7 @@ use crate::signals::Signals;
 use crate::thread;
 use crate::wait_args::{Limit, WaitArgs};
 
-/// The variable with the descriptor of the pipe to the front and the front's process number.
+/// The variable with the descriptors of the two pipes and the front's process number.
 const BEHIND: &str = "FLOCKWORK_BEHIND";
 /// How long after its deadline a wait may take to return from the library.
 const GRACE: Duration = Duration::from_millis(300);
@@ -44,7 +46,11 @@ static PIPE: OnceLock<File> = OnceLock::new();
 static HOLDS_NOTHING: AtomicBool = AtomicBool::new(false);
 /// Whether the command line waits.
 static WAITS: AtomicBool = AtomicBool::new(false);
-/// Whether the wait is over.
+/// A pipe with one byte, in both processes. Whoever reads the byte decides how the wait ends: it was
+/// successful, its time is over, or a signal ends it. So no command runs beside an end by the other
+/// two.
+static DECISION: OnceLock<File> = OnceLock::new();
+/// Whether the process behind has decided that its wait is over.
 static HAS_WAITED: AtomicBool = AtomicBool::new(false);
 /// In the front, the process behind it.
 static PROCESS_BEHIND: OnceLock<Pid> = OnceLock::new();
@@ -60,7 +66,6 @@ enum Ending {
 
 /// A message to the front: its kind, and the exit code or the number of the signal.
 type Message = [u8; 5];
-const WAITED: u8 = b'w';
 const EXITS: u8 = b'x';
 const DIES: u8 = b'd';
 
@@ -81,11 +86,15 @@ pub(crate) fn run(cli: &Cli, words: &[OsString]) -> Option<Outcome> {
     HOLDS_NOTHING.store(only_reads(cli), Ordering::SeqCst);
     let (program, front) = (std::env::current_exe().ok()?, std::process::id());
     let (reading, writing) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).ok()?;
-    let front = format!("{}:{front}", writing.as_raw_fd());
+    let decision = new_decision().ok()?;
+    let inherited = [writing, decision.try_clone().ok()?.into()];
+    let _ = DECISION.set(decision);
+    let [messages, decision] = inherited.each_ref().map(AsRawFd::as_raw_fd);
+    let front = format!("{messages}:{decision}:{front}");
     let command = [program.into_os_string()].into_iter().chain(words[1..].iter().cloned());
     let command: Vec<_> = command.collect();
     let job = Job::new(&command).ok()?.with_environment(BEHIND, front);
-    Some(run_behind(&job, reading, writing))
+    Some(run_behind(&job, reading, inherited))
 }
 
 /// Whether the command line shows everything that this user holds, anywhere.
@@ -129,25 +138,49 @@ fn paths_and_wait(cli: &Cli) -> Option<(Vec<PathBuf>, Option<&WaitArgs>)> {
     })
 }
 
+/// A pipe with one byte and no writer, so that no read of it waits.
+fn new_decision() -> std::io::Result<File> {
+    let (reading, writing) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    File::from(writing).write_all(b"1")?;
+    Ok(reading.into())
+}
+
+/// Whether nobody has decided how the wait ends.
+fn is_undecided() -> bool {
+    DECISION.get().is_some_and(|decision| events(decision, Duration::ZERO).contains(PollFlags::IN))
+}
+
+/// Whether it is this call that decides how the wait ends.
+fn decide() -> bool {
+    DECISION.get().is_some_and(|mut decision| matches!(decision.read(&mut [0]), Ok(1)))
+}
+
 // --------------------------------------------------------------------------- the process behind it
 
 /// Whether this process is behind a front, with which it then ends. A variable that a job has
 /// inherited names another process than its parent.
 fn be_behind() -> bool {
     let Some(value) = std::env::var_os(BEHIND) else { return false };
-    let parse = || {
-        let (descriptor, front) = value.to_str()?.split_once(':')?;
-        Some((descriptor.parse::<i32>().ok()?, front.parse::<i32>().ok()?))
-    };
+    let numbers = value.to_str().unwrap_or_default().split(':').map(str::parse);
+    let numbers: Vec<i32> = numbers.map_while(Result::ok).collect();
+    let [messages, decision, front] = numbers[..] else { return false };
     let parent = rustix::process::getppid().map_or(0, |parent| parent.as_raw_nonzero().get());
-    let Some((descriptor, _)) = parse().filter(|(_, front)| *front == parent) else {
+    if front != parent {
         return false;
+    }
+    // The new descriptors are not inherited by the command.
+    let reopen = |options: &mut OpenOptions, descriptor: i32| {
+        let file = options.open(format!("/proc/self/fd/{descriptor}"));
+        let _ = nix::unistd::close(descriptor);
+        file
     };
-    // The new descriptor is not inherited by the command.
-    let pipe = File::options().write(true).open(format!("/proc/self/fd/{descriptor}"));
-    let _ = nix::unistd::close(descriptor);
+    let pipe = reopen(File::options().write(true), messages);
+    // Without the flag, this would wait for a writer.
+    let nonblock = OFlags::NONBLOCK.bits().cast_signed();
+    let decision = reopen(File::options().read(true).custom_flags(nonblock), decision);
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-    pipe.is_ok_and(|pipe| PIPE.set(pipe).is_ok())
+    decision.is_ok_and(|decision| DECISION.set(decision).is_ok())
+        && pipe.is_ok_and(|pipe| PIPE.set(pipe).is_ok())
 }
 
 /// Whether this process is behind a front.
@@ -175,7 +208,7 @@ fn end_at_deadline(wait: WaitArgs, path: &Path) {
     let path = path.display().to_string();
     let end = move || {
         std::thread::sleep((deadline + GRACE).saturating_duration_since(Instant::now()));
-        if HAS_WAITED.load(Ordering::SeqCst) {
+        if !decide() {
             return;
         }
         if std::io::stderr().is_terminal() {
@@ -188,7 +221,7 @@ fn end_at_deadline(wait: WaitArgs, path: &Path) {
         );
         let failure = Failure::new(Exit::NotInTime, text);
         let code = wait.adjust(failure.hint("check the network and the file server")).report();
-        exits(code.code());
+        report(EXITS, code.code());
         std::process::exit(code.code())
     };
     // The thread that receives signals is started later, and the other threads block them.
@@ -199,28 +232,35 @@ fn end_at_deadline(wait: WaitArgs, path: &Path) {
     }
 }
 
+/// Reports to the front how this process ends.
 fn report(kind: u8, number: i32) {
+    close_output();
     if let Some(mut pipe) = PIPE.get() {
         let [a, b, c, d] = number.to_le_bytes();
         let _ = pipe.write_all(&[kind, a, b, c, d]);
     }
 }
 
-/// Reports to the front that the wait is over.
+/// Decides that the wait was successful. If it was decided that the wait ends otherwise, this
+/// process ends now, and the call does not return.
 pub(crate) fn has_waited() {
+    if !is_behind() || HAS_WAITED.load(Ordering::SeqCst) {
+        return;
+    }
+    while !decide() {
+        std::thread::park();
+    }
     HAS_WAITED.store(true, Ordering::SeqCst);
-    report(WAITED, 0);
 }
 
 /// Reports to the front that this process exits.
 pub(crate) fn exits(code: i32) {
-    close_output();
+    has_waited();
     report(EXITS, code);
 }
 
 /// Reports to the front that this process dies by a signal.
 pub(crate) fn dies(signal: i32) {
-    close_output();
     report(DIES, signal);
 }
 
@@ -237,16 +277,18 @@ fn close_output() {
 
 // --------------------------------------------------------------------------------------- the front
 
-fn run_behind(job: &Job, reading: OwnedFd, writing: OwnedFd) -> Outcome {
+fn run_behind(job: &Job, reading: OwnedFd, inherited: [OwnedFd; 2]) -> Outcome {
     let failed = |error: std::io::Error| {
         Failure::new(Exit::System, format!("could not watch the wait: {error}"))
     };
     let signals = Signals::install()?;
-    // This process starts nothing else that could inherit the descriptor.
-    let inherited = rustix::io::fcntl_setfd(&writing, rustix::io::FdFlags::empty());
-    inherited.map_err(|error| failed(error.into()))?;
+    for descriptor in &inherited {
+        // This process starts nothing else that could inherit the descriptor.
+        let inherits = rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::empty());
+        inherits.map_err(|error| failed(error.into()))?;
+    }
     let child = signals.start(job)?;
-    drop(writing);
+    drop(inherited);
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         let _ = PROCESS_BEHIND.set(pid);
     }
@@ -271,56 +313,49 @@ fn watch(mut pipe: File) {
     while pipe.read_exact(&mut message).is_ok() {
         let [kind, number @ ..] = message;
         let number = i32::from_le_bytes(number);
-        let ending = match kind {
-            WAITED => {
-                HAS_WAITED.store(true, Ordering::SeqCst);
-                continue;
-            }
-            EXITS => Ending::Exits(number),
-            _ => Ending::Dies(number),
-        };
+        let ending = if kind == EXITS { Ending::Exits(number) } else { Ending::Dies(number) };
         let _ = ENDING.set(ending);
-        if !ends_within(&pipe, END_AFTER) {
-            kill_process_behind();
-            end(ending);
+        if events(&pipe, END_AFTER).is_empty() {
+            end_both(ending);
         }
     }
 }
 
-/// Whether the pipe ends, or has another message, within this time.
-fn ends_within(pipe: &File, time: Duration) -> bool {
+/// What happens on the pipe within this time: it has something to read, or it has ended.
+fn events(pipe: &File, time: Duration) -> PollFlags {
     let deadline = Instant::now() + time;
     loop {
         let mut polled = [PollFd::new(pipe, PollFlags::IN)];
         let time = deadline.saturating_duration_since(Instant::now());
         match poll(&mut polled, Timespec::try_from(time).ok().as_ref()) {
             Err(Errno::INTR) => {}
-            answer => return answer.is_ok_and(|ready| ready > 0),
+            _ => return polled[0].revents(),
         }
     }
 }
 
 /// Called when a signal was forwarded. The process behind may be unable to handle it.
 pub(crate) fn has_forwarded(signal: i32) {
-    if PROCESS_BEHIND.get().is_none() || HAS_WAITED.load(Ordering::SeqCst) {
+    if PROCESS_BEHIND.get().is_none() || !is_undecided() {
         return;
     }
     let holds_nothing = HOLDS_NOTHING.load(Ordering::SeqCst);
     let end = move || {
         std::thread::sleep(if holds_nothing { END_AFTER } else { SIGNAL_AFTER });
-        if !HAS_WAITED.load(Ordering::SeqCst) {
-            let _ = ENDING.set(Ending::Dies(signal));
-            kill_process_behind();
-            end(Ending::Dies(signal));
+        if decide() {
+            end_both(Ending::Dies(signal));
         }
     };
     let _ = thread::start("flockwork-end", end);
 }
 
-fn kill_process_behind() {
+/// Ends the process behind and this one.
+fn end_both(ending: Ending) -> ! {
+    let _ = ENDING.set(ending);
     if let Some(pid) = PROCESS_BEHIND.get() {
         let _ = kill_process(*pid, Signal::KILL);
     }
+    end(ending)
 }
 
 fn end(ending: Ending) -> ! {

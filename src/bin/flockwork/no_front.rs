@@ -18,7 +18,6 @@ pub(crate) fn is_behind() -> bool {
     false
 }
 
-#[allow(dead_code, reason = "Windows runs no command behind a front")]
 pub(crate) fn has_waited() {}
 
 #[allow(dead_code, reason = "Windows forwards no signals")]

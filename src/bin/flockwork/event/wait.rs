@@ -158,6 +158,7 @@ pub(super) fn run(arguments: &EventWaitArgs) -> Outcome {
                 Limit::At(deadline) => first.consume_deadline(deadline),
             }?)
         })?;
+        crate::front::has_waited();
         progress.ended(&format!("consumed `{}`", paths[0].display()));
         let delivered = match after {
             After::Nothing => output::deliver(&payload).map(|()| Exit::Success),
