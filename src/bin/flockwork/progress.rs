@@ -136,7 +136,8 @@ impl Progress {
     /// Shows the subject and the holders, which are looked up only if they are shown.
     fn show(&self, look_up: impl FnOnce() -> Option<(String, Vec<Holder>)>) {
         let elapsed = self.start.elapsed();
-        if elapsed < self.delay {
+        // After the timeout the wait ends at any moment, and says so.
+        if elapsed < self.delay || self.timeout.is_some_and(|timeout| elapsed >= timeout) {
             return;
         }
         let place = live_line::place();
