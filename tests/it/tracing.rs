@@ -13,6 +13,7 @@ use tracing::{Metadata, Subscriber};
 
 use crate::peer::Way::Block;
 use crate::peer::{Peer, label};
+use crate::support::eventually;
 
 /// Records the spans and events of flockwork, in the order in which they began.
 #[derive(Clone, Default)]
@@ -105,8 +106,11 @@ impl Recorder {
     fn during<T>(call: impl FnOnce() -> T) -> (T, Vec<Seen>) {
         let recorder = Self::default();
         let result = tracing::subscriber::with_default(recorder.clone(), call);
-        let seen = recorder.seen.lock().unwrap().clone();
-        (result, seen)
+        (result, recorder.seen())
+    }
+
+    fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
     }
 }
 
@@ -206,26 +210,22 @@ fn a_wait_that_acquires_is_a_span_that_ends_then() {
     let lock = RwLock::open(&path).unwrap();
     let plain = Lock::open(dir.path().join("b.lock")).unwrap();
     for way in 0..4 {
-        let (waits, is_waiting) = std::sync::mpsc::channel();
+        let recorder = Recorder::default();
         let (other, held) = (lock.write().unwrap(), plain.lock().unwrap());
         crate::support::running::scope(|scope| {
-            let (lock, plain) = (&lock, &plain);
+            let (lock, plain, recorder) = (&lock, &plain, &recorder);
             let waiter = scope.spawn(move || {
-                Recorder::during(|| {
-                    waits.send(()).unwrap();
-                    match way {
-                        0 => drop(lock.write().unwrap()),
-                        1 => drop(block_on(lock.read_async()).unwrap()),
-                        2 => drop(plain.lock().unwrap()),
-                        _ => drop(plain.lock_timeout(Duration::from_secs(100)).unwrap()),
-                    }
-                })
+                tracing::subscriber::with_default(recorder.clone(), || match way {
+                    0 => drop(lock.write().unwrap()),
+                    1 => drop(block_on(lock.read_async()).unwrap()),
+                    2 => drop(plain.lock().unwrap()),
+                    _ => drop(plain.lock_timeout(Duration::from_secs(100)).unwrap()),
+                });
             });
-            is_waiting.recv().unwrap();
-            // The first try fails in far less time.
-            std::thread::sleep(Duration::from_millis(300));
+            eventually("a wait has begun", || !recorder.seen().is_empty());
             drop((other, held));
-            let ((), seen) = waiter.join().unwrap();
+            waiter.join().unwrap();
+            let seen = recorder.seen();
             let path = if way < 2 { lock.path() } else { plain.path() };
             assert!(assert_waited(seen, path, "succeeded").is_empty());
         });
