@@ -176,7 +176,7 @@ fn be_behind() -> bool {
     };
     let pipe = reopen(File::options().write(true), messages);
     // Without the flag, this would wait for a writer.
-    let nonblock = OFlags::NONBLOCK.bits().cast_signed();
+    let nonblock = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     let decision = reopen(File::options().read(true).custom_flags(nonblock), decision);
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     decision.is_ok_and(|decision| DECISION.set(decision).is_ok())
