@@ -104,7 +104,7 @@ fn formatting_an_error_performs_no_lookup() {
     assert!(failed.holders().is_empty());
 
     let held = lock.lock().unwrap();
-    let late = lock.lock_timeout(std::time::Duration::from_millis(1)).unwrap_err();
+    let late = lock.lock_timeout(std::time::Duration::from_millis(50)).unwrap_err();
     drop(held);
     assert_eq!(late.kind(), ErrorKind::TimedOut);
     assert_eq!(late.holders()[0].pid(), std::process::id());

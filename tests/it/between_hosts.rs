@@ -19,6 +19,9 @@ const HOSTS: &str = "FLOCKWORK_HOSTS";
 /// a server has by default.
 const PATIENT: Setting = Setting::ServerTimeoutSeconds(30);
 
+/// The default.
+const IMPATIENT: Setting = Setting::ServerTimeoutSeconds(1);
+
 /// `MooseFS` drops the locks of a host after two minutes.
 const LEASES: Duration = Duration::from_secs(3000);
 
@@ -221,13 +224,17 @@ fn a_released_lock_goes_to_the_other_host_at_once() {
 fn limits_hold_on_a_host_that_is_cut_off() {
     limit!(LEASES);
     let Some(hosts) = Hosts::new("limits") else { return };
-    let [mut a, mut b] = [Host::A, Host::B].map(|host| {
-        let mut peer = hosts.peer(host);
-        peer.open_lock(&hosts.at(host, "a.lock"), &[]);
-        peer
-    });
-    a.open_event(&hosts.at(Host::A, "event"), &[]);
-    a.open_semaphore(&hosts.at(Host::A, "pool"), 2, &[]);
+    let [mut a, mut b] = [Host::A, Host::B].map(|host| hosts.peer(host));
+    let at = |name| hosts.at(Host::A, name);
+    let opening: [Request; 3] = [
+        lock::Call::Open(at("a.lock"), vec![IMPATIENT]).into(),
+        event::Call::Open(at("event"), vec![IMPATIENT]).into(),
+        semaphore::Call::Open(at("pool"), 2, vec![IMPATIENT]).into(),
+    ];
+    for open in opening {
+        eventually("it is open", || a.ask(open.clone()).is_ok());
+    }
+    b.open_lock(&hosts.at(Host::B, "a.lock"), &[PATIENT]);
     b.lock();
     hosts.control("cut");
     let calls: [(&str, Request, u64); 6] = [
@@ -289,11 +296,13 @@ fn files_that_another_host_replaces_are_readable() {
     a.run(event::Call::SetWith("first".into()));
     a.begin(event::Call::SetWholePayloads(1));
     let mut read = std::collections::BTreeSet::new();
-    for _ in 0..300 {
-        read.insert(b.run(event::Call::Payload));
-    }
+    let mut times = 0;
     // A client with caches sees few of the payloads.
-    assert!(read.len() > 1, "the payload never changed");
+    eventually("the payload changes", || {
+        read.insert(b.run(event::Call::Payload));
+        times += 1;
+        times >= 300 && read.len() > 1
+    });
     a.kill();
     let mut a = hosts.peer(Host::A);
     a.open_lock(&hosts.at(Host::A, "a.lock"), &[label("busy"), PATIENT]);
@@ -303,7 +312,11 @@ fn files_that_another_host_replaces_are_readable() {
     a.begin(lock::Call::Count(count, 150, Block));
     for _ in 0..150 {
         b.run(lock::Call::Holder);
-        b.run(Request::Holders(hosts.at(Host::B, "a.lock")));
+        // No inspection has a longer limit than the default.
+        let inspect = Request::Holders(hosts.at(Host::B, "a.lock"));
+        while let Err(error) = b.ask(inspect.clone()) {
+            assert!(error.starts_with("timed-out: "), "{error}");
+        }
     }
     a.finish();
 }

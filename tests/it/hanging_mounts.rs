@@ -29,6 +29,7 @@ fn call<'a, T>(
 /// Runs the calls. Each of them must time out within its limit.
 #[track_caller]
 fn expect_time_outs(calls: Vec<Call<'_>>) {
+    let mut seems_slow = 0;
     for (name, limit, call) in calls {
         let start = Instant::now();
         let result = call();
@@ -36,9 +37,13 @@ fn expect_time_outs(calls: Vec<Call<'_>>) {
         println!("{name}: {} ms late", elapsed.saturating_sub(limit).as_millis());
         let error = result.expect_err(name);
         assert!(error.is_timed_out(), "{name}: {error}");
-        assert!(error.to_string().contains("did not respond"), "{name}: {error}");
+        // The server of a wait seems slow if a helper of a busy machine begins after the deadline.
+        let is_slow = error.to_string().contains("was slow");
+        seems_slow += u32::from(is_slow);
+        assert!(is_slow || error.to_string().contains("did not respond"), "{name}: {error}");
         assert!(elapsed < limit + SLACK, "{name}: {elapsed:?}");
     }
+    assert!(seems_slow <= 1, "the server of {seems_slow} calls seemed slow");
 }
 
 fn options() -> Options {
@@ -146,8 +151,9 @@ fn events_on_a_hanging_mount_keep_their_limits() {
         let Some(mut mount) = Mount::start() else { return };
         let open = |name| responded(|| options().open_event(mount.at(name)));
         let (event, set, once) = (open("event"), open("set"), mount.at("once"));
-        set.set_with("payload").unwrap();
-        let announced = open("announced").set_while_alive("").unwrap();
+        responded(|| set.set_with("payload"));
+        let announced = open("announced");
+        let announced = responded(|| announced.set_while_alive(""));
         let once = responded(|| options().open_once(&once));
         let file = responded(|| options().open_shared_file(mount.at("file")));
         let fails = || -> Result<(), Error> { panic!("the work must not run") };
@@ -202,7 +208,7 @@ fn a_payload_that_comes_too_late_is_set_again() {
         let Some(mut mount) = Mount::start() else { return };
         let event = responded(|| options().open_event(mount.at("event")));
         for _ in 0..5 {
-            event.set_with("payload").unwrap();
+            responded(|| event.set_with("payload"));
             mount.hang();
             assert!(event.try_consume().unwrap_err().is_timed_out());
             mount.resume();
@@ -278,11 +284,20 @@ fn lookups_of_holders_do_not_delay_a_wait() {
             assert!(waiting.to_string().starts_with("waiting for"));
         });
         let waiting = responded(|| waiting.open_lock(&path));
-        let refused = waiting.try_lock().unwrap_err();
-        let other = waiting.try_lock().unwrap_err();
-        assert_eq!(other.holders()[0].label(), Some("holder"));
-        let open = |name| options().on_wait(TIMEOUT, TIMEOUT, |_| ()).open_event(mount.at(name));
-        let events = [open("one").unwrap(), open("two").unwrap()];
+        // On a busy machine the server may respond too late for the try or for the lookup.
+        let refuse = || loop {
+            let error = waiting.try_lock().unwrap_err();
+            if error.is_would_block() {
+                break error;
+            }
+        };
+        eventually("the holder is found", || {
+            refuse().holders().first().is_some_and(|holder| holder.label() == Some("holder"))
+        });
+        let refused = refuse();
+        let reporting = options().on_wait(TIMEOUT, TIMEOUT, |_| ());
+        let open = |name| responded(|| reporting.open_event(mount.at(name)));
+        let events = [open("one"), open("two")];
         mount.hang();
         assert_eq!(refused.holders().len(), 0);
         expect_time_outs(vec![
@@ -492,7 +507,12 @@ mod command {
         let run = |words: &[&str]| start(words).wait_with_output().unwrap();
         let output = run(&["lock", &lock, "-c", "echo out; echo err >&2; exit 7"]);
         assert_eq!(output.status.code(), Some(7), "{output:?}");
-        assert_eq!((&*output.stdout, &*output.stderr), (&b"out\n"[..], &b"err\n"[..]));
+        // A wait that takes longer than a second, as on a busy machine, shows its progress.
+        let is_progress = |line: &&str| line.starts_with("flockwork: waiting for ");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let errors: String =
+            errors.split_inclusive('\n').filter(|line| !is_progress(line)).collect();
+        assert_eq!((&*output.stdout, &*errors), (&b"out\n"[..], "err\n"));
         // The command inherits no descriptor of the pipe, and a nested one is independent.
         let nested =
             format!("{} lock -w 100 {lock}.2 ls /proc/self/fd", env!("CARGO_BIN_EXE_flockwork"));
@@ -502,9 +522,11 @@ mod command {
         assert_eq!(output.status.code(), Some(128 + Signal::USR1.as_raw()), "{output:?}");
         // The limit of the wait does not limit the command, and a signal is forwarded to it.
         let mut byte = [0; 2];
+        let flag = tempfile::NamedTempFile::new().unwrap();
+        let flagged = format!("while [ -e {} ]; do sleep 0.1; done", flag.path().display());
         let runs_beyond = |limit: u32| {
-            let (limit, script) =
-                (limit.to_string(), format!("echo on; sleep {}; echo end", limit + 1));
+            let script = format!("echo on; sleep {}; {flagged}; echo end", limit + 1);
+            let limit = limit.to_string();
             let mut running = start(&["lock", "-w", &limit, &lock, "-c", &script]);
             let on = std::io::Read::read_exact(running.stdout.as_mut().unwrap(), &mut byte);
             on.map(|()| running).map_err(|error| println!("a limit of {limit} s: {error}"))
@@ -512,6 +534,7 @@ mod command {
         // On a busy machine, the command may take a second to begin.
         let mut running = [1, 5, 25].into_iter().map(runs_beyond).find_map(Result::ok).unwrap();
         assert_eq!(run(&["lock", "-n", &lock, "true"]).status.code(), Some(75));
+        drop(flag);
         assert!(running.wait().unwrap().success());
         let mut running = start(&["lock", &lock, "-c", "echo on; sleep 1000"]);
         std::io::Read::read_exact(running.stdout.as_mut().unwrap(), &mut byte).unwrap();

@@ -2,7 +2,7 @@
 //! that, and a process that holds, acquires or releases a lock is not.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use flockwork::{Holder, Status, inspect};
 
@@ -116,28 +116,32 @@ fn a_lock_that_changes_hands_is_never_shown_as_lost() {
     let (path, count, pool) = (mount.at("a.lock"), mount.at("count"), mount.at("pool"));
     std::fs::write(&count, "0").unwrap();
     let mut peers = ["one", "two"].map(|name| lock_peer(&path, name));
-    for peer in &mut peers {
-        peer.begin(lock::Call::Count(count.clone(), 150, Way::Block));
-    }
     let witness = tempfile::tempdir().unwrap();
     let mut permits = semaphore::peer(&pool, 2, &[label("permits")]);
     let churn = |ways| semaphore::Call::Churn(witness.path().into(), 1, 100, ways);
-    permits.begin(churn(vec![Way::Block]));
-    let ended = AtomicBool::new(false);
+    let (inspected, ended) = (AtomicUsize::new(0), AtomicBool::new(false));
     scope(|scope| {
         let watching = scope.spawn(|| {
-            let mut inspected = 0;
             while !ended.load(Ordering::SeqCst) {
                 assert_eq!((lost(&path), lost(&pool)), (vec![], vec![]));
-                inspected += 1;
+                inspected.fetch_add(1, Ordering::SeqCst);
             }
-            inspected
         });
-        for peer in peers.iter_mut().chain([&mut permits]) {
-            peer.finish();
+        // On a busy machine the other thread may see too little of one round.
+        loop {
+            for peer in &mut peers {
+                peer.begin(lock::Call::Count(count.clone(), 150, Way::Block));
+            }
+            permits.begin(churn(vec![Way::Block]));
+            for peer in peers.iter_mut().chain([&mut permits]) {
+                peer.finish();
+            }
+            if inspected.load(Ordering::SeqCst) > 20 || watching.is_finished() {
+                break;
+            }
         }
         ended.store(true, Ordering::SeqCst);
-        assert!(watching.join().unwrap() > 20);
+        watching.join().unwrap();
     });
 }
 
@@ -184,11 +188,14 @@ fn the_command_shows_lost_locks() {
     writer.run(rwlock::Call::Write(Way::Block));
     let mut permits = semaphore::peer(&pool, 3, &[label("permits")]);
     permits.run(semaphore::Call::Acquire(2, Way::Block));
-    let run = |words: &[&str], path: &Path| {
+    let run = |words: &[&str], path: &Path| loop {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_flockwork"));
         let output = command.arg("status").args(words).arg(path).output().unwrap();
+        if output.status.code() == Some(75) {
+            continue; // On a busy machine the server may not respond within a second.
+        }
         let text = String::from_utf8(output.stdout).unwrap();
-        (text, String::from_utf8(output.stderr).unwrap(), output.status.code())
+        break (text, String::from_utf8(output.stderr).unwrap(), output.status.code());
     };
     assert!(!run(&[], &path).0.contains("lost"));
     assert_eq!(run(&["-q"], &path).2, Some(0));

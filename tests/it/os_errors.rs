@@ -354,7 +354,7 @@ mod injected {
             .arg(std::env::current_exe().unwrap());
         let mut peer = Peer::start_as(command);
         peer.open_lock(&path, &[label("no room for a record")]);
-        for way in [Try, Block, Timeout(1000), Async] {
+        for way in [Try, Block, Timeout(100_000), Async] {
             peer.run(Call::Acquire(way));
             peer.unlock();
         }

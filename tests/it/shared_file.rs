@@ -282,6 +282,7 @@ fn readers_see_no_partial_write_when_writers_are_killed() {
     }
     let mut letters = (b'b'..=b'y').cycle();
     let mut rounds = 0;
+    let begun = std::time::Instant::now();
     eventually("each reader has read, and many writers were killed", || {
         let mut writer = peer(&path, &[]);
         let letter = char::from(letters.next().unwrap());
@@ -291,7 +292,9 @@ fn readers_see_no_partial_write_when_writers_are_killed() {
         writer.kill();
         rounds += 1;
         let has_read = |reader: &Peer| until.path().join(format!("end.{}", reader.id())).exists();
-        rounds >= if cfg!(windows) { 10 } else { 40 } && readers.iter().all(has_read)
+        // A busy machine does fewer rounds.
+        let is_slow = cfg!(windows) || begun.elapsed() > Duration::from_secs(60);
+        rounds >= if is_slow { 10 } else { 40 } && readers.iter().all(has_read)
     });
     std::fs::write(&end, "").unwrap();
     for reader in &mut readers {
@@ -646,17 +649,26 @@ mod owners_and_links {
         let (dir, path) = files();
         let file = SharedFile::open(&path).unwrap();
         let aside = dir.path().join("data.json.flock.new");
-        let dying = std::fs::File::create(&aside).unwrap();
-        fs4::FileExt::lock(&dying).unwrap();
         let open = || {
             let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
             open.filter(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to == aside)).count()
         };
-        let writer = std::thread::spawn(move || file.write("new"));
-        // The writer has found the leftover, and opened it to check whether it is locked.
-        eventually("the writer has opened the leftover", || open() == 2 || writer.is_finished());
-        drop(dying);
-        writer.join().unwrap().unwrap();
+        eventually("a writer has waited for long enough", || {
+            let dying = std::fs::File::create(&aside).unwrap();
+            fs4::FileExt::lock(&dying).unwrap();
+            let file = file.clone();
+            let writer = std::thread::spawn(move || {
+                let begun = std::time::Instant::now();
+                (file.write("new"), begun.elapsed())
+            });
+            // The writer has found the leftover, and opened it to check whether it is locked.
+            eventually("the leftover is opened", || open() == 2 || writer.is_finished());
+            drop(dying);
+            let (written, waited) = writer.join().unwrap();
+            // On a busy machine this thread may run when the writer has given up.
+            assert!(written.is_ok() || waited > Duration::from_secs(2), "{written:?}");
+            written.is_ok()
+        });
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
         assert_eq!(names(dir.path()), AT_REST);
     }

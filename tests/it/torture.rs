@@ -47,7 +47,7 @@ fn a_short_torture_run_finds_no_violation() {
 
 #[test]
 fn the_torture_reports_what_is_broken_on_purpose() {
-    limit!();
+    limit!(4 * crate::limit::LIMIT); // each run starts many processes
     // A run ends when it detects the breakage. It counts permits after each tenth of the
     // acquisitions.
     let long = with(&["--acquisitions", "200000", "--kills", "2000"]);

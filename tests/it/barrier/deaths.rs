@@ -43,9 +43,10 @@ fn a_death_while_arriving_breaks_nothing() {
     eventually("the caller waits for a file", || path.join("wanted").exists());
     assert!(peers[0].is_silent() && peers[1].is_silent());
     // The close of a descriptor that may write is an event. This lock was opened read-only, so its
-    // release is followed by the event that a caller causes.
+    // release is followed by the event that a caller causes. The peer may have found the file
+    // unlocked, and caused the event, before that.
     arriving.unlock().unwrap();
-    fs::remove_file(path.join("wanted")).unwrap();
+    let _ = fs::remove_file(path.join("wanted"));
     peers[0].finish();
     peers[1].finish();
 }
@@ -173,7 +174,7 @@ fn a_death_of_the_last_before_the_release_breaks_the_barrier() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_participant_may_be_killed_at_any_system_call() {
-    limit!();
+    limit!(4 * crate::limit::LIMIT); // it starts a hundred processes, one after the other
     let calls = ["flock", "openat", "open", "newfstatat", "getdents64", "renameat2", "statx"];
     let (mut killed, mut outcomes) = (0, std::collections::BTreeSet::new());
     for call in calls {

@@ -217,15 +217,27 @@ fn a_timeout_during_the_action_breaks_the_barrier() {
     let path = dir.path().join("barrier");
     let barrier = Barrier::open(&path, 2).unwrap();
     let mut peers = peers(&path, 2, 1, LATE_BACKSTOP);
-    peers[0].begin(Call::Wait(Way::Timeout(3000)));
-    eventually("the peer waits", || barrier.waiting().unwrap() == 1);
-    until_waiters_rely_on_events();
-    let passed = barrier.wait_with(|| {
-        let error = peers[0].answer().unwrap_err();
-        assert!(error.starts_with("timed-out: "), "{error}");
-        Ok::<(), flockwork::Error>(())
-    });
-    assert_eq!(kind(passed), ErrorKind::Broken);
+    loop {
+        peers[0].begin(Call::Wait(Way::Timeout(3000)));
+        eventually("the peer waits, or has given up", || {
+            barrier.waiting().unwrap() == 1 || barrier.is_broken().unwrap()
+        });
+        until_waiters_rely_on_events();
+        let mut has_run = false;
+        let passed = barrier.wait_with(|| {
+            has_run = true;
+            let error = peers[0].answer().unwrap_err();
+            assert!(error.starts_with("timed-out: "), "{error}");
+            Ok::<(), flockwork::Error>(())
+        });
+        if has_run {
+            assert_eq!(kind(passed), ErrorKind::Broken);
+            break;
+        }
+        // On a slow machine the peer has given up before the action, or was the leader.
+        let _ = peers[0].answer();
+        barrier.reset().unwrap();
+    }
 }
 
 #[test]
@@ -325,7 +337,8 @@ fn waiters_of_a_removed_directory_fail_and_it_is_created_again() {
     let barrier = Barrier::open(&path, 2).unwrap();
     eventually("the peer waits", || barrier.waiting().unwrap() == 1);
     drop(barrier);
-    std::fs::remove_dir_all(&path).unwrap();
+    // The peer may rename the state while the directory is removed file by file.
+    eventually("it is removed", || std::fs::remove_dir_all(&path).is_ok() || !path.exists());
     let error = peers[0].answer().unwrap_err();
     assert!(error.starts_with("broken: "), "{error}");
     for peer in &mut peers {

@@ -47,9 +47,9 @@ for line, completed in {lines}:
     read(fd, b"ready")
     # The shell prints the rest of the line when it completes it.
     os.write(fd, line.encode() + b"\x09")
-    end, text = time.time() + 20, b""
+    end, text = time.time() + 60, b""
     while completed.encode() not in re.sub(rb"\x1b[^a-zA-Z]*[a-zA-Z]|[\r\n\b]", b"", text):
-        if time.time() > end or not select.select([fd], [], [], 20)[0]:
+        if time.time() > end or not select.select([fd], [], [], 60)[0]:
             raise SystemExit(f"{{line!r}} was completed to {{text!r}}")
         text += os.read(fd, 4096)
     os.kill(pid, signal.SIGKILL)

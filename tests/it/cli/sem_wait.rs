@@ -57,6 +57,8 @@ fn sem_wait_waits_for_jobs_that_were_queued_before() {
     queued.args(["sem", "s", "sh", "-c", "touch ran; while [ ! -e go ]; do sleep 0.01; done"]);
     let mut queued = queued.start();
     queue(2);
+    // A job is registered before it is queued.
+    until_blocked(&dir.path().join("s/slot.0"), 1);
     let mut waiting = flockwork(dir.path()).args(["sem", "--wait", "s"]).start();
     eventually("it waits for one of the two", || {
         let jobs = dir.path().join("s/jobs");
@@ -66,6 +68,7 @@ fn sem_wait_waits_for_jobs_that_were_queued_before() {
     later.args(["sem", "s", "sh", "-c", "touch later; while [ ! -e stop ]; do sleep 0.01; done"]);
     let mut later = later.start();
     queue(3);
+    until_blocked(&dir.path().join("s/gate"), 1);
     first.end();
     eventually("the queued job runs", || dir.path().join("ran").exists());
     assert!(!has_ended(&mut waiting));
@@ -89,7 +92,7 @@ fn sem_wait_waits_for_permits_of_other_programs() {
         ran.assert_error("`s` is in use");
         run(dir.path(), ["sem", "--wait", "-w", "0.05", "s"])
             .expect(75, "")
-            .assert_error("after 0.");
+            .assert_error("was still in use after ");
         let mut waiting = flockwork(dir.path()).args(["sem", "--wait", "s"]).start();
         run(dir.path(), ["sem", "s", "true"]).expect(0, "");
         assert!(!has_ended(&mut waiting));

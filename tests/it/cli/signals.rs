@@ -80,7 +80,10 @@ fn a_stop_signal_stops_flockwork_and_its_job() {
 fn an_early_signal_leaves_no_job_behind() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
-    for round in 0..150_u64 {
+    let start = std::time::Instant::now();
+    // A busy machine does fewer rounds.
+    let is_in_time = |_: &u64| start.elapsed() < std::time::Duration::from_secs(100);
+    for round in (0..150).take_while(is_in_time) {
         let mut child = flockwork(dir.path());
         child.args(["lock", "f", "sleep", "1000"]).stdout(Stdio::null());
         let mut child = child.start();
@@ -119,11 +122,14 @@ fn a_signal_during_a_wait_abandons_no_earlier_lock() {
     for (signal, number) in [(Signal::TERM, 15), (Signal::INT, 2), (Signal::QUIT, 3)] {
         let mut child = flockwork(dir.path()).args(["lock", "a", "b", "--", "true"]).start();
         crate::support::until_blocked(&dir.path().join("b"), 1);
+        let start = std::time::Instant::now();
         child.signal(signal);
         let status = child.wait().unwrap();
+        // On a busy machine it may not have released the lock after a second, when it is killed.
+        let was_killed = start.elapsed() >= std::time::Duration::from_secs(1);
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(number));
         let ran = run(dir.path(), ["lock", "-v", "a", "true"]).expect(0, "");
-        assert!(!ran.err.contains("died"), "{ran:?}");
+        assert!(was_killed || !ran.err.contains("died"), "{ran:?}");
     }
     holding.end();
 }
@@ -142,7 +148,8 @@ fn max_run_ends_the_job_and_its_children() {
             let ran = run(dir.path(), words);
             assert_eq!(ran.code, Some(124), "{ran:?}");
             assert!(ran.err.starts_with("flockwork: the command has run for "), "{ran:?}");
-            run(dir.path(), [verb, &["-n", "true"]].concat()).expect(0, "");
+            // A killed child of the job keeps the lock until it has ended.
+            run(dir.path(), [verb, &["-w", "100", "true"]].concat()).expect(0, "");
             let _ = std::fs::remove_file(dir.path().join("o"));
             ran.out == "ended\n"
         });
@@ -153,10 +160,13 @@ fn max_run_ends_the_job_and_its_children() {
     run(dir.path(), ["lock", "--max-run", "1000", "f", "sh", "-c", "exit 3"]).expect(3, "");
     // A stopped job is ended too, and one that ignores TERM is killed.
     run(dir.path(), ["lock", "--max-run=1", "f", "sh", "-c", "kill -STOP $$"]).expect(124, "");
-    let start = std::time::Instant::now();
-    let script = "trap '' TERM; while :; do sleep 1000; done";
-    run(dir.path(), ["lock", "--max-run=0.2", "f", "sh", "-c", script]).expect(124, "");
-    assert!(start.elapsed() >= std::time::Duration::from_secs(10));
+    let is_killed_later = [200_u64, 1000, 3000, 30_000].into_iter().any(|limit| {
+        let start = std::time::Instant::now();
+        let (span, script) = (format!("{limit}ms"), "trap '' TERM; while :; do sleep 1000; done");
+        run(dir.path(), ["lock", "--max-run", &span, "f", "sh", "-c", script]).expect(124, "");
+        start.elapsed() >= std::time::Duration::from_millis(10_000 + limit)
+    });
+    assert!(is_killed_later, "the job was not killed 10 s after it had ignored SIGTERM");
 }
 
 /// A replaced lock file is a lost lock on any file system.
@@ -165,10 +175,10 @@ fn a_job_whose_lock_is_lost_is_ended_on_request() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
     let script =
-        "trap 'echo ended; exit 3' TERM; rm $0; echo removed; while :; do sleep 0.01; done";
+        "trap 'echo ended; exit 3' TERM; echo removes; rm $0; while :; do sleep 0.01; done";
     for verb in [&["lock", "--end-on-loss", "f"][..], &["lock", "--end-on-loss", "-s", "f"]] {
         let words = [verb, &["--", "sh", "-c", script, "f"]].concat();
-        let ran = run(dir.path(), words).expect(76, "removed\nended\n");
+        let ran = run(dir.path(), words).expect(76, "removes\nended\n");
         // The shell may add that its child was terminated.
         let reported = "flockwork: the lock was lost; ending the command\n";
         assert!(ran.err.starts_with(reported), "{ran:?}");

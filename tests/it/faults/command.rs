@@ -127,7 +127,7 @@ fn judge(plain: &Ran, Run { ran: tried, log }: &Run, dir: &Path, words: &[&str])
 
 #[test]
 fn each_failed_call_of_the_command_is_one_line_and_a_code() {
-    limit!();
+    limit!(4 * crate::limit::LIMIT); // it starts hundreds of processes
     if !crate::support::has("strace", &["-V"]) {
         return;
     }

@@ -81,7 +81,7 @@ fn under(
 
 #[test]
 fn a_descriptor_limit_is_an_error_or_compensated_for() {
-    limit!();
+    limit!(4 * crate::limit::LIMIT); // it starts hundreds of processes
     let room = |room| Fault::Limit { resource: "files", room };
     let rooms: Vec<_> = (0..=6).map(room).collect();
     let [ok, failed, _] = under("descriptors", &rooms, Manner::default(), |_| false);
@@ -90,7 +90,7 @@ fn a_descriptor_limit_is_an_error_or_compensated_for() {
 
 #[test]
 fn without_another_thread_each_operation_goes_on() {
-    limit!();
+    limit!(4 * crate::limit::LIMIT); // it starts hundreds of processes
     let copied = copied();
     let unprivileged = copied.as_ref().map(|(_, copy)| copy.as_path());
     let manner = Manner { unprivileged, ..Manner::default() };
@@ -105,7 +105,7 @@ fn without_another_thread_each_operation_goes_on() {
 /// The kernel then kills the process with SIGXFSZ, as it kills any other process that writes.
 #[test]
 fn a_file_size_limit_kills_and_leaves_no_partial_write() {
-    limit!();
+    limit!(4 * crate::limit::LIMIT); // it starts hundreds of processes
     let killed = |outcome: &Outcome| *outcome == Outcome::Killed(SIGXFSZ);
     let limit = [Fault::Limit { resource: "size", room: 0 }];
     let [ok, _, died] = under("size", &limit, Manner::default(), killed);
@@ -115,7 +115,7 @@ fn a_file_size_limit_kills_and_leaves_no_partial_write() {
 /// Shells, Python and other programs start processes with the signal ignored.
 #[test]
 fn a_file_size_limit_is_an_error_if_its_signal_is_ignored() {
-    limit!();
+    limit!(4 * crate::limit::LIMIT); // it starts hundreds of processes
     let through = ["sh", "-c", "trap '' XFSZ && exec \"$0\" \"$@\""];
     let manner = Manner { through: &through, ..Manner::default() };
     let limit = [Fault::Limit { resource: "size", room: 0 }];

@@ -156,7 +156,8 @@ fn the_file_system_of_a_test_works() {
 fn the_file_system_of_a_test_forwards_locks() {
     limit!();
     let Some(mount) = Mount::start() else { return };
-    let lock = flockwork::Lock::open(mount.at("a.lock")).unwrap();
+    let patient = flockwork::Options::new().server_timeout(crate::peer::SLOW_SERVER);
+    let lock = patient.open_lock(mount.at("a.lock")).unwrap();
     let held = lock.lock().unwrap();
     assert!(held.still_held().unwrap());
     assert!(lock.try_lock().unwrap_err().is_would_block());

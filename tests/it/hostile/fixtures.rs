@@ -332,7 +332,7 @@ impl Case {
         let victim = self.dir.path().join("victim");
         let (before, planted) = (snapshot(&victim), snapshot(&self.at()));
         let (kind, path) = (self.place.kind, self.path());
-        let outcomes = within_a_minute(&what, move || {
+        let outcomes = within_five_minutes(&what, move || {
             let outcomes = exercise(kind, &path);
             #[cfg(all(feature = "cli", target_os = "linux"))]
             command(kind, &path);
@@ -370,8 +370,8 @@ impl Case {
     }
 }
 
-/// Runs `work`, and panics if it takes longer than a minute.
-pub(crate) fn within_a_minute<T: Send + 'static>(
+/// Runs `work`, and panics if it takes longer than five minutes.
+pub(crate) fn within_five_minutes<T: Send + 'static>(
     what: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> T {
@@ -379,7 +379,7 @@ pub(crate) fn within_a_minute<T: Send + 'static>(
     let worker = std::thread::spawn(move || {
         let _ = done.send(work());
     });
-    match wait.recv_timeout(Duration::from_secs(60)) {
+    match wait.recv_timeout(Duration::from_secs(300)) {
         Ok(outcome) => outcome,
         Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("{what}: hangs"),
         Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => {

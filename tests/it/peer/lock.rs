@@ -108,7 +108,7 @@ impl State {
             Call::Holder => held_by(self.lock().holders()),
             Call::LockPath => text(Ok(self.lock().path().display())),
             Call::Count(file, times, way) => done(self.count(&file, times, way)),
-            Call::StopPolling(other, futures) => done(Lock::open(other).map(|other| {
+            Call::StopPolling(other, futures) => done(options(&[]).open_lock(other).map(|other| {
                 let locks = std::iter::repeat_n(&other, futures).chain([self.lock()]);
                 let futures = locks.map(|lock| Box::pin(lock.lock_async()) as _);
                 let mut futures: Vec<futures_lite::future::Boxed<_>> = futures.collect();

@@ -62,7 +62,7 @@ fn an_acquisition_opens_nothing_and_leaves_one_descriptor() {
             let cycle = || {
                 drop(lock.lock().unwrap());
                 drop(lock.try_lock().unwrap());
-                drop(lock.lock_timeout(std::time::Duration::from_secs(1)).unwrap());
+                drop(lock.lock_timeout(std::time::Duration::from_secs(100)).unwrap());
                 drop(futures_lite::future::block_on(lock.lock_async()).unwrap());
             };
             cycle();

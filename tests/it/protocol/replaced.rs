@@ -142,13 +142,20 @@ fn a_restored_file_is_waited_for_again() {
 fn a_timed_waiter_for_a_replaced_file_locks_the_new_one() {
     limit!();
     in_each_way(|path, replace| {
-        let mut holder = Peer::with_lock(path);
-        holder.lock();
-        let mut waiter = Peer::with_lock(path);
-        waiter.begin(Call::Acquire(Timeout(6000))); // Enough time to replace the file.
-        until_blocked(path, 1);
-        replace(path);
-        waiter.finish();
+        let locks_the_new_one = |milliseconds| {
+            let mut holder = Peer::with_lock(path);
+            holder.lock();
+            let mut waiter = Peer::with_lock(path);
+            waiter.begin(Call::Acquire(Timeout(milliseconds)));
+            until_blocked(path, 1);
+            replace(path);
+            let answer = waiter.answer();
+            let is_late = |error: &String| error.starts_with("timed-out: ");
+            assert!(answer.as_ref().err().is_none_or(is_late), "{answer:?}");
+            answer.is_ok()
+        };
+        // The first is enough time to replace the file, except on a busy machine.
+        assert!([6000, 60_000].into_iter().any(locks_the_new_one));
     });
 }
 

@@ -155,12 +155,19 @@ fn a_stopped_waiter_is_passed_after_a_second() {
     queue_up(&path, &mut peers, 1);
     signal(peers[1].id(), "STOP");
     drop(held);
-    peers[0].finish();
-    peers[0].run(Call::Release);
     let start = Instant::now();
-    peers[2].finish();
-    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
-    peers[2].run(Call::Release);
+    // On a busy machine the first one may run late, and the last one passes it as well.
+    let mut left = vec![0, 2];
+    eventually("both are served", || {
+        left.retain(|number: &usize| {
+            let Some(answer) = peers[*number].has_answered() else { return true };
+            answer.unwrap();
+            peers[*number].run(Call::Release);
+            false
+        });
+        left.is_empty()
+    });
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
     signal(peers[1].id(), "CONT");
     peers[1].finish();
 }

