@@ -46,9 +46,9 @@ static PIPE: OnceLock<File> = OnceLock::new();
 static HOLDS_NOTHING: AtomicBool = AtomicBool::new(false);
 /// Whether the command line waits.
 static WAITS: AtomicBool = AtomicBool::new(false);
-/// A pipe with one byte, in both processes. Whoever reads the byte decides how the wait ends: it was
-/// successful, its time is over, or a signal ends it. So no command runs beside an end by the other
-/// two.
+/// A pipe with one byte, in both processes. The thread that reads the byte decides how the wait
+/// ends: it was successful, its time is over, or a signal ends it. So no command runs beside an end
+/// by the other two.
 static DECISION: OnceLock<File> = OnceLock::new();
 /// Whether the process behind has decided that its wait is over.
 static HAS_WAITED: AtomicBool = AtomicBool::new(false);
@@ -145,7 +145,7 @@ fn new_decision() -> std::io::Result<File> {
     Ok(reading.into())
 }
 
-/// Whether nobody has decided how the wait ends.
+/// Whether no thread has decided how the wait ends.
 fn is_undecided() -> bool {
     DECISION.get().is_some_and(|decision| events(decision, Duration::ZERO).contains(PollFlags::IN))
 }
@@ -321,7 +321,7 @@ fn watch(mut pipe: File) {
     }
 }
 
-/// What happens on the pipe within this time: it has something to read, or it has ended.
+/// Returns what happens on the pipe within this time: it has something to read, or it has ended.
 fn events(pipe: &File, time: Duration) -> PollFlags {
     let deadline = Instant::now() + time;
     loop {
