@@ -390,6 +390,7 @@ mod command {
     use rustix::process::Signal;
 
     use super::*;
+    use crate::cli::without_progress;
     use crate::support::running::{Running, Start as _};
 
     fn start(words: &[&str]) -> Running {
@@ -507,11 +508,8 @@ mod command {
         let run = |words: &[&str]| start(words).wait_with_output().unwrap();
         let output = run(&["lock", &lock, "-c", "echo out; echo err >&2; exit 7"]);
         assert_eq!(output.status.code(), Some(7), "{output:?}");
-        // A wait that takes longer than a second, as on a busy machine, shows its progress.
-        let is_progress = |line: &&str| line.starts_with("flockwork: waiting for ");
         let errors = String::from_utf8_lossy(&output.stderr);
-        let errors: String =
-            errors.split_inclusive('\n').filter(|line| !is_progress(line)).collect();
+        let errors: String = without_progress(&errors).collect();
         assert_eq!((&*output.stdout, &*errors), (&b"out\n"[..], "err\n"));
         // The command inherits no descriptor of the pipe, and a nested one is independent.
         let nested =

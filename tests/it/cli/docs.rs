@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::cli::command::{Ran, flockwork};
+use crate::cli::without_progress;
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -43,9 +44,7 @@ fn run_scripts(text: &str, dir: &Path) -> Ran {
     sh.args(["-c", &script]).current_dir(dir).env("FLOCKWORK_ID_DIR", runtime);
     sh.env("PATH", format!("{}:{}:{path}", dir.display(), bin.display()));
     let mut ran = Ran::of(&mut sh);
-    // A wait that takes longer than a second, as on a busy machine, shows its progress.
-    let is_progress = |line: &&str| line.starts_with("flockwork: waiting for ");
-    ran.err = ran.err.split_inclusive('\n').filter(|line| !is_progress(line)).collect();
+    ran.err = without_progress(&ran.err).collect();
     ran
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::cli::without_progress;
 use crate::peer::Peer;
 use crate::peer::line::Words as _;
 use crate::support::eventually;
@@ -21,10 +22,7 @@ fn expect(dir: &Path, words: &[&str], code: i32, out: &str) -> String {
     let err = String::from_utf8_lossy(&output.stderr).into_owned();
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!((output.status.code(), &*stdout), (Some(code), out), "{words:?}: {err}");
-    // A wait that takes longer than a second, as on a busy machine, shows its progress.
-    let is_error =
-        |line: &&str| !line.starts_with("hint: ") && !line.starts_with("flockwork: waiting for ");
-    let lines = err.lines().filter(is_error).count();
+    let lines = without_progress(&err).filter(|line| !line.starts_with("hint: ")).count();
     assert_eq!(lines, usize::from(code != 0), "{words:?}: {err}");
     err
 }

@@ -65,3 +65,9 @@ mod terminal;
 // Linux only: the jobs are shell scripts.
 #[cfg(target_os = "linux")]
 mod waiting;
+
+/// The lines of a standard error without the progress, which a wait shows if it takes longer than a
+/// second, as on a busy machine.
+pub(crate) fn without_progress(stderr: &str) -> impl Iterator<Item = &str> {
+    stderr.split_inclusive('\n').filter(|line| !line.starts_with("flockwork: waiting for "))
+}

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::cli::command::{Holding, flockwork, run};
+use crate::cli::without_progress;
 use crate::support::running::Start as _;
 
 /// A verb, what it waits for, and what it prints to the standard output after the wait.
@@ -134,12 +135,10 @@ fn line<'a>(verb: &'a Verb, options: &'a [&'a str]) -> Vec<&'a str> {
     [verb.words, options, verb.rest].concat()
 }
 
-/// The lines without hints and without the progress, which any verb prints if a loaded machine
-/// makes it wait for a second.
-fn without_progress(stderr: &str) -> Vec<&str> {
-    let is_shown =
-        |line: &&str| !line.starts_with("flockwork: waiting for ") && !line.starts_with("hint: ");
-    stderr.lines().filter(is_shown).collect()
+/// The lines without hints and progress.
+fn errors_of(stderr: &str) -> Vec<&str> {
+    let lines = without_progress(stderr).filter(|line| !line.starts_with("hint: "));
+    lines.map(str::trim_end).collect()
 }
 
 #[test]
@@ -156,7 +155,7 @@ fn each_option_works_when_the_wait_fails() {
             let ran = run(dir, &words).expect(*code, "");
             let took = start.elapsed();
             assert!(!waits || took >= Duration::from_millis(50), "{words:?}: {took:?}");
-            let stderr = without_progress(&ran.err);
+            let stderr = errors_of(&ran.err);
             assert_eq!(stderr.len(), *lines, "{words:?}: {ran:?}");
             let first = stderr.first().copied().unwrap_or_default();
             assert_eq!(first.ends_with("; waiting"), *lines == 2, "{words:?}: {ran:?}");
@@ -201,7 +200,7 @@ fn each_option_works_when_the_wait_succeeds() {
             let output = waiting.wait_with_output().unwrap();
             let out = String::from_utf8_lossy(&output.stdout);
             assert_eq!((output.status.code(), &*out), (Some(0), verb.out), "{words:?}: {stderr}");
-            assert_eq!(without_progress(&stderr).len(), lines, "{words:?}: {stderr}");
+            assert_eq!(errors_of(&stderr).len(), lines, "{words:?}: {stderr}");
         }
     }
 }
@@ -293,7 +292,7 @@ fn only_the_missing_events_of_several_are_named() {
                 let has_waited = ["0.5", "3", "20"].into_iter().any(|limit| {
                     let words = [&["event", "wait", "-w", limit], words].concat();
                     let ran = run(dir, &words).expect(75, "");
-                    let stderr = without_progress(&ran.err);
+                    let stderr = errors_of(&ran.err);
                     assert_eq!(stderr.len(), 1, "{words:?}: {ran:?}");
                     let has_waited = stderr[0].starts_with("flockwork: timed out after ");
                     assert!(!has_waited || stderr[0].ends_with(&named(end)), "{words:?}: {ran:?}");

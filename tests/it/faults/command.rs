@@ -6,6 +6,7 @@ use std::process::Command;
 use super::attempt::{Calls, Outcome, locks_below};
 use super::{CALLS, MOST, Sharing, a_part_of, is_all, listed};
 use crate::cli::command::{Ran, flockwork};
+use crate::cli::without_progress;
 
 /// Commands that run first, and the command under test.
 const RUNS: &[(&[&[&str]], &[&str])] = &[
@@ -83,7 +84,7 @@ fn counted(log: &str) -> (Calls, Calls) {
 
 /// The number of lines on the standard error, without hints and the progress of a slow machine.
 fn lines_of(ran: &Ran) -> usize {
-    ran.lines().iter().filter(|line| !line.starts_with("flockwork: waiting for ")).count()
+    without_progress(&ran.err).filter(|line| !line.starts_with("hint: ")).count()
 }
 
 /// Returns everything that is wrong with a run.
