@@ -141,7 +141,7 @@ inline count_marks(g) {
 
 proctype Client(byte me) {
     byte mine = 255, own, s, marks, round, listener;
-    bit confirmed, dead, was_dead;
+    bit dead, was_dead;
     {
         skip;
 next:
@@ -187,7 +187,6 @@ checking:
         :: else
         fi;
 #endif
-        confirmed = 0;
         mark[mine] = own;
 progress:
         /* Reads the state, and how its own generation has ended. */
@@ -195,7 +194,6 @@ progress:
         :: atomic { current == own && phase == BROKEN -> s = 0 } goto leaving_broken
         :: atomic { current > own -> s = 0 } goto ended
         :: d_step { else ->
-                confirmed = 1;
                 s = 0; was_dead = 0;
                 do
                 :: s < PARTIES -> if :: mark[s] == own && file[s] == 0 -> was_dead = 1 :: else fi; s++
@@ -256,8 +254,7 @@ ended:
         :: true -> goto leaving
 #else
         :: !was_reset[own] -> goto leaving
-        :: was_reset[own] && confirmed -> goto leaving_broken
-        :: was_reset[own] && !confirmed -> unlock(mine); mine = 255; goto checking /* not counted */
+        :: was_reset[own] -> goto leaving_broken
 #endif
         fi;
 resting:
@@ -297,7 +294,7 @@ failed:
         skip;
 gone:
         skip;
-        d_step { watch[me] = 0; is_notified[me] = 0; after_close[me] = 0; confirmed = 0; dead = 0; marks = 0; own = 0; s = 0 }
+        d_step { watch[me] = 0; is_notified[me] = 0; after_close[me] = 0; dead = 0; marks = 0; own = 0; s = 0 }
         goto next;
 over:
         is_over[me] = 1

@@ -31,8 +31,6 @@ pub(super) struct Participation {
     taken: Option<Taken>,
     /// The state in which it arrived.
     arrived: State,
-    /// Whether the state was still that one after the arrival was marked.
-    is_confirmed: bool,
     has_ended: bool,
 }
 
@@ -41,8 +39,6 @@ enum Progress {
     Waiting,
     /// Another process has changed the state meanwhile.
     Again,
-    /// The generation was reset before the arrival was marked.
-    NotCounted,
     Released {
         is_leader: bool,
     },
@@ -67,12 +63,12 @@ impl Participation {
         if current.generation < own {
             return Ok(Some(Progress::Broken));
         }
-        Ok(Some(if !state::was_reset(&barrier.directory, own)? {
-            Progress::Released { is_leader: false }
-        } else if self.is_confirmed {
+        // A reset may have counted the arrival even if this process has not read the state since it
+        // marked it (rule B3).
+        Ok(Some(if state::was_reset(&barrier.directory, own)? {
             Progress::Broken
         } else {
-            Progress::NotCounted
+            Progress::Released { is_leader: false }
         }))
     }
 
@@ -84,7 +80,6 @@ impl Participation {
             return Ok(ending);
         }
         let Some(current) = current else { return Ok(Progress::Broken) };
-        self.is_confirmed = true;
         let Some(own) = &self.taken else { return Ok(Progress::Broken) };
         let arrived = barrier.arrived(current.generation)?;
         // Another program removed the mark, or replaced the directory, which is then another
@@ -179,7 +174,6 @@ impl Stage {
             match participation.progress(self.has_action)? {
                 Progress::Waiting => return Ok(Check::not_yet(true)),
                 Progress::Again => {}
-                Progress::NotCounted => self.participation = None,
                 ended => return self.end(ended).map(Check::Ready),
             }
         }
@@ -204,7 +198,7 @@ impl Stage {
             return Ok(Some(turn));
         }
         match self.participation.as_mut().map_or(Ok(None), Participation::give_up)? {
-            None | Some(Progress::NotCounted) => {
+            None => {
                 self.participation = None;
                 Ok(None)
             }
@@ -243,7 +237,6 @@ fn arrive_with(barrier: &Arc<Inner>, taken: Taken) -> Result<Option<Participatio
             barrier: Arc::clone(barrier),
             taken: Some(taken),
             arrived,
-            is_confirmed: false,
             has_ended: false,
         })),
         other => {
@@ -334,5 +327,31 @@ impl Waiter for BarrierWait {
 
     fn last_chance(&mut self) -> Result<Option<Turn>> {
         self.stage.last_chance()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Barrier;
+    use super::*;
+    use crate::error::ErrorKind;
+
+    /// The reset comes after the arrival was marked, and before the state is read again.
+    #[test]
+    fn a_counted_arrival_is_broken_by_a_reset_at_any_moment() {
+        limit!();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("barrier");
+        let barrier = Barrier::open(&path, 2).unwrap();
+        let participation = arrive(&barrier.inner).unwrap();
+        let other = Barrier::open(&path, 2).unwrap();
+        assert_eq!(other.waiting().unwrap(), 1);
+        other.reset().unwrap();
+        let inner = Arc::clone(&barrier.inner);
+        let mut stage = Stage { barrier: inner, has_action: false, participation };
+        let error = stage.check().map(Check::ready).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Broken);
+        drop(stage);
+        assert_eq!((other.waiting().unwrap(), other.is_broken().unwrap()), (0, false));
     }
 }
