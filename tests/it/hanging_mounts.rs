@@ -29,7 +29,7 @@ fn call<'a, T>(
 /// Runs the calls. Each of them must time out within its limit.
 #[track_caller]
 fn expect_time_outs(calls: Vec<Call<'_>>) {
-    let mut seems_slow = 0;
+    let mut messages = Vec::new();
     for (name, limit, call) in calls {
         let start = Instant::now();
         let result = call();
@@ -37,13 +37,20 @@ fn expect_time_outs(calls: Vec<Call<'_>>) {
         println!("{name}: {} ms late", elapsed.saturating_sub(limit).as_millis());
         let error = result.expect_err(name);
         assert!(error.is_timed_out(), "{name}: {error}");
-        // The server of a wait seems slow if a helper of a busy machine begins after the deadline.
-        let is_slow = error.to_string().contains("was slow");
-        seems_slow += u32::from(is_slow);
-        assert!(is_slow || error.to_string().contains("did not respond"), "{name}: {error}");
+        messages.push(format!("{name}: {error}"));
         assert!(elapsed < limit + SLACK, "{name}: {elapsed:?}");
     }
-    assert!(seems_slow <= 1, "the server of {seems_slow} calls seemed slow");
+    assert_not_responding(&messages);
+}
+
+/// The server of a wait seems slow if the helper that asks it begins after the deadline, which
+/// happens to some on a busy machine.
+#[track_caller]
+fn assert_not_responding(messages: &[String]) {
+    let says = |text: &str| messages.iter().filter(|message| message.contains(text)).count();
+    let (not_responding, slow) = (says("did not respond"), says("was slow"));
+    assert_eq!(not_responding + slow, messages.len(), "{messages:#?}");
+    assert!(not_responding >= slow, "{messages:#?}");
 }
 
 fn options() -> Options {
@@ -360,15 +367,12 @@ fn waits_on_a_mount_that_responds_end_as_elsewhere() {
         let options = Options::new().label("holder").server_timeout(SLOW_SERVER);
         let lock = options.open_lock(&path).unwrap();
         let held = lock.lock().unwrap();
-        // A server on a busy machine may take longer than a short limit.
-        let limits = [300, 3000, 30_000].map(Duration::from_millis).into_iter();
-        let ends = limits.map(|limit| (limit, lock.lock_timeout(limit).unwrap_err()));
-        let is_answered = |error: &Error| !error.to_string().contains("did not respond");
-        let (limit, error) = ends.into_iter().find(|(_, error)| is_answered(error)).unwrap();
-        assert!(
-            error.is_timed_out() && error.to_string().contains("held by \"holder\""),
-            "{error}"
-        );
+        // On a busy machine the server may be late for the last request of a wait, or for the
+        // lookup of the holders.
+        let limit = Duration::from_millis(300);
+        let mut errors = (0..200).map(|_| lock.lock_timeout(limit).unwrap_err());
+        let error = errors.find(|error| error.to_string().contains("held by \"holder\"")).unwrap();
+        assert!(error.is_timed_out(), "{error}");
         assert!(error.waited().unwrap() >= limit);
         assert!(lock.try_lock().unwrap_err().is_would_block());
         let waiting = lock.clone();
@@ -408,6 +412,7 @@ mod command {
         let (lock, pool, event, once) = (at("a.lock"), at("pool"), at("event"), at("once"));
         assert!(start(&["lock", &lock, "true"]).wait().unwrap().success());
         mount.hang();
+        let mut messages = Vec::new();
         for words in [
             &["lock", "-w", "0.2", &lock, "true"][..],
             &["lock", "-s", "-w", "0.2", &lock, "true"],
@@ -432,9 +437,10 @@ mod command {
             println!("{words:?}: {:?}", began.elapsed());
             let text = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(75), "{words:?}: {text}");
-            assert!(text.contains("did not respond"), "{words:?}: {text}");
+            messages.push(format!("{words:?}: {text}"));
             assert!(began.elapsed() < SLACK, "{words:?}: {:?}", began.elapsed());
         }
+        assert_not_responding(&messages);
         let other_code = ["lock", "-q", "-E", "9", "-w", "0.1", &lock, "true"];
         let output = start(&other_code).wait_with_output().unwrap();
         assert_eq!((output.status.code(), &*output.stderr), (Some(9), &b""[..]));

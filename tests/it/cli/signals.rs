@@ -80,14 +80,11 @@ fn a_stop_signal_stops_flockwork_and_its_job() {
 fn an_early_signal_leaves_no_job_behind() {
     limit!();
     let dir = tempfile::tempdir().unwrap();
-    let start = std::time::Instant::now();
-    // A busy machine does fewer rounds.
-    let is_in_time = |_: &u64| start.elapsed() < std::time::Duration::from_secs(100);
-    for round in (0..150).take_while(is_in_time) {
+    for round in crate::support::rounds(150, std::time::Duration::from_secs(20)) {
         let mut child = flockwork(dir.path());
         child.args(["lock", "f", "sleep", "1000"]).stdout(Stdio::null());
         let mut child = child.start();
-        std::thread::sleep(std::time::Duration::from_micros(round * 40));
+        std::thread::sleep(std::time::Duration::from_micros(u64::from(round) * 40));
         child.signal(Signal::TERM);
         let status = child.wait().unwrap();
         let by = std::os::unix::process::ExitStatusExt::signal(&status);

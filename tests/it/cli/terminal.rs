@@ -34,9 +34,10 @@ def until(what, condition):
         time.sleep(0.01)
 def settled(pid):
     # A signal during the start of the job may be forwarded although the terminal has sent it to the
-    # job too. The start is over when the main thread has blocked signals again.
+    # job too. The start is over when the main thread has blocked SIGINT again. While it creates the
+    # process, the C library blocks all signals, also SIGCHLD.
     mask = lambda: [line for line in open(f"/proc/{pid}/status") if line.startswith("SigBlk")][0].split()[1]
-    until("settled", lambda: int(mask(), 16) & 2)
+    until("settled", lambda: int(mask(), 16) & 0x10002 == 2)
 def start_under_a_shell(*words):
     reader, writer = os.pipe()
     shell, fd = pty.fork()

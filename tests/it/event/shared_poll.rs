@@ -337,41 +337,42 @@ fn another_process_polls_when_the_poller_is_stopped() {
 /// The poller is killed or stopped at each of the calls with which it shares what it has found.
 #[test]
 fn a_poller_may_end_or_stop_at_any_step() {
-    limit!(4 * crate::limit::LIMIT); // it waits for the death of 14 processes, one after the other
+    limit!(2 * crate::limit::LIMIT); // it waits for the death of 8 processes, one after the other
     let Some(host) = Host::new() else { return };
-    for signal in ["KILL", "STOP"] {
-        for (calls, when) in [
-            ("write", 100),
-            ("write", 101),
-            ("write", 102),
-            ("newfstatat,lstat,stat,statx", 100),
-            ("newfstatat,lstat,stat,statx", 101),
-            ("newfstatat,lstat,stat,statx", 102),
-            // The listing with the event is published.
-            ("rename,renameat,renameat2", 2),
-        ] {
-            let start = |attempt| {
-                let when = if when == 2 { 2 } else { when + attempt * 100 };
-                let fault = format!("signal={signal}:when={when}");
-                let poller = host.faulty_peer(calls, &fault)?;
-                let pid = traced(&poller);
-                Some((poller, pid))
-            };
-            let Some((mut poller, pid, mut waiters)) = host.led(start) else { return };
-            // Another process may have replaced it before it has come to that call.
-            let is_out = || {
-                let what = format!("it is out at {calls} {when} {signal}");
-                eventually(&what, || is_out(pid) || host.poller() != Some(pid));
-            };
-            if when == 2 {
-                assert_woken(&host, &mut waiters);
-                is_out();
-            } else {
-                is_out();
-                assert_woken(&host, &mut waiters);
-            }
-            poller.kill();
+    const LOOKUPS: &str = "newfstatat,lstat,stat,statx";
+    const RENAMES: &str = "rename,renameat,renameat2";
+    for (signal, calls, when) in [
+        ("KILL", "write", 100),
+        ("STOP", "write", 101),
+        ("KILL", "write", 102),
+        ("STOP", LOOKUPS, 100),
+        ("KILL", LOOKUPS, 101),
+        ("STOP", LOOKUPS, 102),
+        // The listing with the event is published.
+        ("KILL", RENAMES, 2),
+        ("STOP", RENAMES, 2),
+    ] {
+        let start = |attempt| {
+            let when = if when == 2 { 2 } else { when + attempt * 100 };
+            let fault = format!("signal={signal}:when={when}");
+            let poller = host.faulty_peer(calls, &fault)?;
+            let pid = traced(&poller);
+            Some((poller, pid))
+        };
+        let Some((mut poller, pid, mut waiters)) = host.led(start) else { return };
+        // Another process may have replaced it before it has come to that call.
+        let is_out = || {
+            let what = format!("it is out at {calls} {when} {signal}");
+            eventually(&what, || is_out(pid) || host.poller() != Some(pid));
+        };
+        if when == 2 {
+            assert_woken(&host, &mut waiters);
+            is_out();
+        } else {
+            is_out();
+            assert_woken(&host, &mut waiters);
         }
+        poller.kill();
     }
 }
 

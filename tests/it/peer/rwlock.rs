@@ -155,11 +155,7 @@ fn fork_while_busy(lock: &RwLock, times: u32) -> Answer {
             });
         }
         let _end = crate::support::running::on_drop(|| is_over.store(true, Ordering::Relaxed));
-        let begun = Instant::now();
-        for _ in 0..times {
-            if begun.elapsed() > Duration::from_secs(150) {
-                break; // A busy machine does fewer rounds.
-            }
+        for _ in crate::support::rounds(times, Duration::from_secs(20)) {
             match fork::fork().unwrap() {
                 fork::Fork::Child => {
                     let read = lock.read_timeout(Duration::from_secs(100));

@@ -161,12 +161,8 @@ impl State {
         let semaphore = self.semaphore();
         let capacity = semaphore.capacity().unwrap();
         let mut longest = Duration::ZERO;
-        let begun = Instant::now();
-        for (_, way) in (0..times).zip(ways.iter().cycle()) {
-            // A busy machine does fewer rounds. A wait that is never granted does not get here.
-            if begun.elapsed() > Duration::from_secs(60) {
-                break;
-            }
+        let rounds = crate::support::rounds(times, Duration::from_secs(20));
+        for (_, way) in rounds.zip(ways.iter().cycle()) {
             let start = Instant::now();
             let permit = match acquire(semaphore, permits, *way) {
                 Ok(permit) => permit,

@@ -156,11 +156,7 @@ fn a_fork_during_the_first_use_does_not_hang_the_copy() {
             let dir = tempfile::tempdir().unwrap();
             let [by_thread, by_copy] = ["thread", "copy"].map(|name| dir.path().join(name));
             let locks = |path| Lock::open(path).and_then(|lock| lock.lock()).is_ok();
-            let begun = std::time::Instant::now();
-            for round in 0..300 {
-                if begun.elapsed() > std::time::Duration::from_secs(150) {
-                    break; // A busy machine does fewer rounds.
-                }
+            for round in crate::support::rounds(300, std::time::Duration::from_secs(20)) {
                 // This process has not used the library yet, so each child uses it for the first
                 // time.
                 let fork::Fork::Parent(child) = fork::fork().unwrap() else {

@@ -672,10 +672,7 @@ fn a_fork_while_threads_use_a_semaphore_does_not_hang_it() {
                         }
                     });
                 }
-                // A busy machine does fewer rounds.
-                let begun = Instant::now();
-                let goes_on = |_: &u32| begun.elapsed() < Duration::from_secs(100);
-                let mut rounds = (0..FORKS).take_while(goes_on);
+                let mut rounds = crate::support::rounds(FORKS, Duration::from_secs(20));
                 rounds.try_for_each(|_| in_a_fork(&semaphore)).unwrap();
             });
         }

@@ -24,6 +24,12 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Counts up to `most`. A busy machine does fewer rounds: none begins after the given time.
+pub(crate) fn rounds(most: u32, time: Duration) -> impl Iterator<Item = u32> {
+    let start = Instant::now();
+    (0..most).take_while(move |_| start.elapsed() < time)
+}
+
 /// Waits until at least this many requests for a lock on `path` are blocked in the kernel. Only
 /// Linux shows them; on other systems this is a pause, and the test proves less.
 #[track_caller]
