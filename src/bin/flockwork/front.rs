@@ -37,13 +37,12 @@ const GRACE: Duration = Duration::from_millis(300);
 const NOW: Duration = Duration::from_secs(1);
 /// How long the process behind may take to end after it has said that it ends.
 const END_AFTER: Duration = Duration::from_millis(50);
-/// How long it may take to say so after a signal, if it may hold something that it releases first.
-const SIGNAL_AFTER: Duration = Duration::from_millis(1500);
+/// How long it may take to say so after a signal. It does within little more than a second, when it
+/// has closed its output. If it were killed before and could not end, its output would stay open.
+const SIGNAL_AFTER: Duration = Duration::from_secs(5);
 
 /// The pipe to the front, in the process behind it.
 static PIPE: OnceLock<File> = OnceLock::new();
-/// Whether the command line holds nothing, and ends at once after a signal.
-static HOLDS_NOTHING: AtomicBool = AtomicBool::new(false);
 /// Whether the command line waits.
 static WAITS: AtomicBool = AtomicBool::new(false);
 /// A pipe with one byte, in both processes. The thread that reads the byte decides how the wait
@@ -83,7 +82,6 @@ pub(crate) fn run(cli: &Cli, words: &[OsString]) -> Option<Outcome> {
         }
         return None;
     }
-    HOLDS_NOTHING.store(only_reads(cli), Ordering::SeqCst);
     let (program, front) = (std::env::current_exe().ok()?, std::process::id());
     let (reading, writing) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).ok()?;
     let decision = new_decision().ok()?;
@@ -100,14 +98,6 @@ pub(crate) fn run(cli: &Cli, words: &[OsString]) -> Option<Outcome> {
 /// Whether the command line shows everything that this user holds, anywhere.
 fn shows_all(cli: &Cli) -> bool {
     matches!(&cli.verb, Verb::Status(arguments) if arguments.paths.is_empty())
-}
-
-fn only_reads(cli: &Cli) -> bool {
-    match &cli.verb {
-        Verb::Status(_) => true,
-        Verb::Event(event) => matches!(event.verb, EventVerb::Status { .. }),
-        _ => false,
-    }
 }
 
 /// The paths that a command line names, and how long it waits. `None` for a command line that
@@ -339,9 +329,8 @@ pub(crate) fn has_forwarded(signal: i32) {
     if PROCESS_BEHIND.get().is_none() || !is_undecided() {
         return;
     }
-    let holds_nothing = HOLDS_NOTHING.load(Ordering::SeqCst);
     let end = move || {
-        std::thread::sleep(if holds_nothing { END_AFTER } else { SIGNAL_AFTER });
+        std::thread::sleep(SIGNAL_AFTER);
         if decide() {
             end_both(Ending::Dies(signal));
         }
