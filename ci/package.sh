@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# ci/package.sh [--check]: packs the crate, prints the files and the size, and runs the tests that it
-# contains from the unpacked copy: those of the library, of the command and of the documentation.
-# With `--check` they are compiled and not run.
+# ci/package.sh: packs the crate, prints the files and the size, and runs the tests that it contains
+# from the unpacked copy: those of the library, of the command and of the documentation.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 MAX_KIB=520
@@ -19,10 +18,5 @@ tar -xzf "$crate" -C "$copy"
 cd "$copy/flockwork-$version"
 # The dependencies are those of the repository, so they are not built again.
 export CARGO_TARGET_DIR=$target
-if [ "${1:-}" = --check ]; then
-    cargo check --locked --no-default-features
-    cargo check --locked --all-targets --features cli
-    exit
-fi
 cargo build --locked --no-default-features
 cargo test --locked --features cli

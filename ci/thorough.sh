@@ -15,6 +15,7 @@ for features in "--features cli" "--features serde" "--features tracing" "--feat
     cargo clippy --locked --no-default-features $features -- -D warnings
 done
 cargo clippy --locked --no-default-features --all-targets -- -D warnings
+cargo clippy --locked --workspace --all-targets -- -D warnings
 cargo clippy --locked --workspace --all-targets --features cli -- -D warnings
 
 step documentation
