@@ -400,6 +400,7 @@ mod command {
     fn start(words: &[&str]) -> Running {
         let mut command = Command::new(env!("CARGO_BIN_EXE_flockwork"));
         command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env("SHELL", "/bin/sh");
         command.start()
     }
 
@@ -540,7 +541,8 @@ mod command {
         assert_eq!(run(&["lock", "-n", &lock, "true"]).status.code(), Some(75));
         drop(flag);
         assert!(running.wait().unwrap().success());
-        let mut running = start(&["lock", &lock, "-c", "echo on; sleep 1000"]);
+        // Without `exec`, `sleep` may outlive its shell, and hold the lock.
+        let mut running = start(&["lock", &lock, "-c", "echo on; exec sleep 1000"]);
         std::io::Read::read_exact(running.stdout.as_mut().unwrap(), &mut byte).unwrap();
         running.signal(Signal::TERM);
         assert_eq!(running.wait().unwrap().code(), Some(128 + Signal::TERM.as_raw()));

@@ -7,11 +7,12 @@ use std::process::{Command, Stdio};
 use crate::support::running::{Running, Start as _};
 
 /// The command in a directory, with no ignored signals: tests that run in the background of a
-/// script inherit some.
+/// script inherit some. A string of `-c` is run by the same shell everywhere, not by the user's.
 pub(crate) fn flockwork(dir: &Path) -> Command {
     let mut command = Command::new("env");
     command.arg("--default-signal").arg(env!("CARGO_BIN_EXE_flockwork"));
-    command.current_dir(dir).stdin(Stdio::null()).env("FLOCKWORK_ID_DIR", dir.join("flockwork"));
+    command.current_dir(dir).stdin(Stdio::null());
+    command.env("FLOCKWORK_ID_DIR", dir.join("flockwork")).env("SHELL", "/bin/sh");
     command
 }
 

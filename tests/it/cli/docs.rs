@@ -42,7 +42,7 @@ fn run_scripts(text: &str, dir: &Path) -> Ran {
     let runtime = dir.join("runtime");
     let mut sh = Command::new("sh");
     sh.args(["-c", &script]).current_dir(dir).env("FLOCKWORK_ID_DIR", runtime);
-    sh.env("PATH", format!("{}:{}:{path}", dir.display(), bin.display()));
+    sh.env("SHELL", "/bin/sh").env("PATH", format!("{}:{}:{path}", dir.display(), bin.display()));
     let mut ran = Ran::of(&mut sh);
     ran.err = without_progress(&ran.err).collect();
     ran

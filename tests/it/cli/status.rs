@@ -330,7 +330,7 @@ fn without_a_path_everything_of_the_user_is_shown() {
     let foreign = user.hold(&["lock", "d.flock"]);
     std::fs::create_dir(dir.join("d")).unwrap();
     let mut unrelated = user.command("flock");
-    let unrelated = Holding::of(unrelated.args(["unrelated", "-c", "echo runs; exec cat"]));
+    let unrelated = Holding::of(unrelated.args(["unrelated", "sh", "-c", "echo runs; exec cat"]));
     let lines = || {
         let ran = status(&[]).out;
         let lines = ran.lines().filter_map(|line| line.strip_prefix(dir.to_str()?));
