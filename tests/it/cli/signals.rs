@@ -252,7 +252,7 @@ assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
 # terminal cannot stop an orphaned process group.
 shell, pid, fd = start_under_a_shell("lock", "f", "sh", "-c", "echo job $$ runs; exec sleep 1000")
 job = int(read(fd, b"runs").split(b"job ")[1].split()[0])
-for _ in range(3):
+for _ in range(100):
     os.write(fd, b"\x1a")
     until("stopped", lambda: is_stopped(pid) and is_stopped(job))
     os.killpg(pid, signal.SIGCONT)

@@ -80,8 +80,7 @@ impl Signals {
             Failure::new(Exit::System, format!("could not handle signals: {why}"))
         };
         let ignored = ignored();
-        let is_forwarded =
-            |signal: &Signal| ignored.is_none_or(|mask| mask & (1 << (*signal as i32 - 1)) == 0);
+        let is_forwarded = |signal: &Signal| ignored.is_none_or(|mask| mask & bit(*signal) == 0);
         let forwarded: Vec<_> = FORWARDED.into_iter().filter(is_forwarded).collect();
         let set: SigSet = forwarded.iter().copied().collect();
         set.thread_block().map_err(|error| failed(&error))?;
@@ -366,6 +365,11 @@ impl Shared {
                 if let Some(number) = number.filter(|_| !has_received_it) {
                     let _ = rustix::process::kill_process(pid, number);
                 }
+                // If the terminal has stopped the command since this process received SIGCONT, the
+                // forwarded SIGCONT has continued it again.
+                if signal == Signal::SIGCONT && is_pending(Signal::SIGTSTP) {
+                    send(pid, Signal::SIGTSTP);
+                }
                 if ends(signal) {
                     crate::front::has_forwarded(signal as i32);
                 }
@@ -414,7 +418,7 @@ pub(crate) fn end_on_signals() -> Result<(), Failure> {
         Failure::new(Exit::System, format!("could not handle signals: {why}"))
     };
     let ignored = ignored().unwrap_or_default();
-    let is_handled = |signal: &Signal| ends(*signal) && ignored & (1 << (*signal as i32 - 1)) == 0;
+    let is_handled = |signal: &Signal| ends(*signal) && ignored & bit(*signal) == 0;
     let set: SigSet = FORWARDED.into_iter().filter(is_handled).collect();
     // signal-hook installs its handler before it registers the action: a signal in between would be
     // lost.
@@ -561,16 +565,29 @@ fn descendants(_pid: Pid) -> Vec<Pid> {
     Vec::new()
 }
 
-/// The ignored signals, one bit for each (`SigIgn` in proc(5)). `None` if the system does not
-/// report them.
+/// The ignored signals, one bit for each. `None` if the system does not report them.
 fn ignored() -> Option<u64> {
+    signals_of_status("SigIgn:")
+}
+
+/// Whether this process has yet to receive a signal that all its threads block.
+fn is_pending(signal: Signal) -> bool {
+    signals_of_status("ShdPnd:").is_some_and(|mask| mask & bit(signal) != 0)
+}
+
+fn bit(signal: Signal) -> u64 {
+    1 << (signal as i32 - 1)
+}
+
+/// A line of proc(5)'s `status` that has a bit for each signal.
+fn signals_of_status(name: &str) -> Option<u64> {
     if !cfg!(any(target_os = "linux", target_os = "android")) {
         return None;
     }
     // Buffered: `fs::read` would begin with 32 bytes, since the file has no size.
     let status = BufReader::new(File::open("/proc/self/status").ok()?);
     let mut lines = status.split(b'\n').map_while(Result::ok);
-    let mask = lines.find_map(|line| Some(line.strip_prefix(b"SigIgn:")?.to_vec()))?;
+    let mask = lines.find_map(|line| Some(line.strip_prefix(name.as_bytes())?.to_vec()))?;
     let mask = String::from_utf8(mask).ok()?;
     u64::from_str_radix(mask.trim(), 16).ok()
 }
