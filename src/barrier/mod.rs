@@ -557,8 +557,8 @@ fn turn(
         return Ok(turn);
     }
     let deadline = limit.deadline();
-    let outcome = if deadline.is_over() {
-        wait.give_up()?.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held)
+    let outcome = if let Some(waited) = deadline.waited_if_over() {
+        wait.give_up()?.map_or(Outcome::TimedOut(waited), Outcome::Held)
     } else {
         wait_here(wait, deadline, hooks)?
     };

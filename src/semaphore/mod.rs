@@ -609,10 +609,10 @@ impl Semaphore {
             return Ok(Outcome::Held(batch));
         }
         let deadline = limit.deadline();
-        if deadline.is_over() {
+        if let Some(waited) = deadline.waited_if_over() {
             // The deadline has passed: try once.
             let taken = self.inner.try_take(permits, true)?;
-            return Ok(taken.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held));
+            return Ok(taken.map_or(Outcome::TimedOut(waited), Outcome::Held));
         }
         let turn = QueuedAcquire::after_a_try(self.request(permits));
         wait_here(turn, deadline, hooks)

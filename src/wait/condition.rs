@@ -31,8 +31,8 @@ pub(crate) fn wait_for<C: Condition>(
         return Ok(Outcome::Held(held));
     }
     let deadline = limit.deadline();
-    if deadline.is_over() {
-        return Ok(Outcome::TimedOut(std::time::Duration::ZERO));
+    if let Some(waited) = deadline.waited_if_over() {
+        return Ok(Outcome::TimedOut(waited));
     }
     wait_here(
         ConditionWait { condition, stage: ConditionState::New { has_checked: true } },

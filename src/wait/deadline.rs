@@ -63,8 +63,12 @@ impl Deadline {
         self.at.is_none()
     }
 
-    pub(crate) fn is_over(self) -> bool {
-        self.at.is_some_and(|at| at <= Instant::now())
+    /// How long a wait has lasted whose deadline has passed when it arrives. Without a timeout it
+    /// has not waited. A helper thread may arrive late at a wait that its caller has begun.
+    pub(crate) fn waited_if_over(self) -> Option<Duration> {
+        let now = Instant::now();
+        let at = self.at.filter(|at| *at <= now)?;
+        Some(self.since.filter(|since| *since < at).map_or(Duration::ZERO, |since| now - since))
     }
 
     pub(crate) fn instant(self) -> Option<Instant> {
@@ -74,6 +78,11 @@ impl Deadline {
     /// The same wait, with a deadline that is later.
     pub(super) fn later(self, by: Duration) -> Self {
         Self { at: self.at.and_then(|at| at.checked_add(by)), ..self }
+    }
+
+    /// The deadline of a wait that has begun.
+    pub(super) fn begun(self) -> Self {
+        Self { since: Some(self.start()), ..self }
     }
 
     /// When the wait began.
@@ -94,8 +103,19 @@ mod tests {
     fn a_timeout_too_large_for_instant_never_ends() {
         limit!();
         assert!(Deadline::after(Duration::MAX).is_never());
-        assert!(!Deadline::after(Duration::MAX).is_over());
-        assert!(Deadline::after(Duration::ZERO).is_over());
-        assert!(!Deadline::after(Duration::from_secs(3600)).is_over());
+        assert_eq!(Deadline::after(Duration::MAX).waited_if_over(), None);
+        assert_eq!(Deadline::after(Duration::from_secs(3600)).waited_if_over(), None);
+    }
+
+    #[test]
+    fn a_wait_whose_deadline_has_passed_has_lasted_its_timeout() {
+        limit!();
+        assert_eq!(Deadline::after(Duration::ZERO).waited_if_over(), Some(Duration::ZERO));
+        assert_eq!(Deadline::at(Instant::now()).waited_if_over(), Some(Duration::ZERO));
+        let deadline = Deadline::after(Duration::from_millis(1));
+        std::thread::sleep(Duration::from_millis(1));
+        assert!(deadline.waited_if_over().unwrap() >= Duration::from_millis(1));
+        let begun = Deadline::at(Instant::now() + Duration::from_secs(3600)).begun();
+        assert!(begun.since.is_some() && begun.waited_if_over().is_none());
     }
 }

@@ -87,9 +87,9 @@ pub(crate) fn wait_on_host<O: Order, T: Target, W: Waiter>(
         }
     }
     let deadline = limit.deadline();
-    if deadline.is_over() {
+    if let Some(waited) = deadline.waited_if_over() {
         let held = (wait.try_now)()?;
-        return Ok(held.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held));
+        return Ok(held.map_or(Outcome::TimedOut(waited), Outcome::Held));
     }
     wait_here(wait, deadline, hooks)
 }

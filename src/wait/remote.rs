@@ -179,6 +179,7 @@ impl Server {
             return wait(limit, hooks);
         }
         check_cancelled(hooks)?;
+        let deadline = deadline.begun();
         let start = deadline.start();
         let mut call = self.start_wait(Limit::By(deadline), wait);
         let mut outcome = wait_here(Borrowed(&mut call), deadline, hooks);

@@ -41,11 +41,11 @@ pub(crate) fn acquire<T: Target>(
         }
     }
     let deadline = limit.deadline();
-    if deadline.is_over() {
+    if let Some(waited) = deadline.waited_if_over() {
         // The deadline has passed: try once.
         let held =
             if tried { take_over(queues, target, unwanted)? } else { try_now(queues, target)? };
-        return Ok(held.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held));
+        return Ok(held.map_or(Outcome::TimedOut(waited), Outcome::Held));
     }
     if deadline.is_never() && !must_return(hooks) && target.can_block_here() {
         return in_span(hooks, || target.block_here()).map(Outcome::Held);

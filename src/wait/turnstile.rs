@@ -127,11 +127,11 @@ pub(crate) fn pass<P: Turnstile>(
         return Ok(Outcome::Held(held));
     }
     let deadline = limit.deadline();
-    if deadline.is_over() {
+    if let Some(waited) = deadline.waited_if_over() {
         let is_in_gate = matches!(wait.stage, Stage::Passing { .. });
         drop(wait);
         let held = if is_in_gate { None } else { try_pass(queues, &**turnstile)? };
-        return Ok(held.map_or(Outcome::TimedOut(Duration::ZERO), Outcome::Held));
+        return Ok(held.map_or(Outcome::TimedOut(waited), Outcome::Held));
     }
     let lock = turnstile.lock();
     if deadline.is_never() && !must_return(hooks) && lock.can_block_here() {
