@@ -145,9 +145,9 @@ use crate::wait::{
 ///   though its holder may still hold the old one.
 /// * Network file systems (NFS, SMB, FUSE and others): the waiters of one user and host queue on
 ///   their host. The first of them waits for the server, and polls if the semaphore has more than
-///   one permit: every 1 to 50 milliseconds, and further apart when it has waited for 5 seconds (at
-///   most a twentieth of that time, and a quarter of a second for each permit). See
-///   [`distributed`](crate::_documentation::distributed).
+///   one permit. Its pauses are an eighth of the time that it has waited, up to 50 milliseconds,
+///   and longer when it has waited for 5 seconds (at most a twentieth of that time, and a quarter
+///   of a second for each permit). See [`distributed`](crate::_documentation::distributed).
 #[derive(Clone)]
 pub struct Semaphore {
     inner: Arc<Inner>,

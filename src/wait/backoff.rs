@@ -18,6 +18,8 @@ const MAX_LOCAL_PAUSE: Duration = Duration::from_millis(8);
 const QUICK_NETWORK_POLLING: Duration = Duration::from_secs(5);
 /// After that, pauses are at most this part of the time in which nothing has happened.
 const NETWORK_PART: u32 = 20;
+/// The same part at the start of a wait for what another host may hold only for a short time.
+const NEW_WAIT_PART: u32 = 8;
 const MAX_NETWORK_PAUSE: Duration = Duration::from_secs(1);
 /// The same for each request that a try sends to the server, if there are more.
 const MAX_PAUSE_PER_REQUEST: Duration = Duration::from_millis(250);
@@ -81,6 +83,15 @@ impl Backoff {
                 let longest = MAX_NETWORK_PAUSE.max(MAX_PAUSE_PER_REQUEST * requests);
                 (idle / NETWORK_PART).min(longest)
             };
+            self.pause = self.pause.min(self.longest);
+        }
+    }
+
+    /// Limits the pauses of [`set_network`](Self::set_network) to an eighth of the time that this
+    /// wait has lasted.
+    pub(super) fn set_new_wait(&mut self, waited: Duration) {
+        if self.has_jitter {
+            self.longest = self.longest.min((waited / NEW_WAIT_PART).max(MIN_PAUSE));
             self.pause = self.pause.min(self.longest);
         }
     }
@@ -174,6 +185,21 @@ mod tests {
     }
 
     #[test]
+    fn network_pauses_of_a_new_wait_are_an_eighth_of_it() {
+        limit!();
+        let mut backoff = Backoff::new(None);
+        for (waited, longest) in [(0, 1), (80, 10), (240, 30), (400, 50), (6_000, 300)] {
+            let waited = Duration::from_millis(waited);
+            for _ in 0..20 {
+                backoff.set_network(waited, 1);
+                backoff.set_new_wait(waited);
+                backoff.advance();
+            }
+            assert_eq!(backoff.pause, Duration::from_millis(longest), "{waited:?}");
+        }
+    }
+
+    #[test]
     fn a_chosen_interval_is_kept() {
         limit!();
         let mut backoff = Backoff::new(Some(Duration::from_secs(7)));
@@ -182,6 +208,7 @@ mod tests {
         assert!(backoff.next - before >= Duration::from_secs(7));
         assert_eq!(backoff.pause, Duration::from_secs(7));
         backoff.set_network(Duration::from_secs(3600), 1);
+        backoff.set_new_wait(Duration::ZERO);
         assert_eq!(backoff.pause, Duration::from_secs(7));
         let absurd = Backoff::new(Some(Duration::MAX));
         assert!(absurd.next - before >= MAX_INTERVAL);

@@ -251,6 +251,9 @@ impl EventLoop {
             if !self.pollers.is_empty() || self.must_poll == Some(PollReason::Network) {
                 let idle = now.saturating_duration_since(polls_since);
                 self.backoff.set_network(idle, self.requests);
+                if self.pollers.is_empty() {
+                    self.backoff.set_new_wait(idle);
+                }
             } else if self.must_poll.is_none() {
                 self.backoff.set_local(now < self.start + QUICK_POLLING);
             }
