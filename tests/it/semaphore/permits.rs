@@ -1,6 +1,7 @@
 //! Permits that are split and merged.
 
 use std::path::Path;
+use std::time::Duration;
 
 use flockwork::{Error, ErrorKind, Options, Permit, Semaphore, inspect};
 
@@ -238,7 +239,7 @@ fn parts_are_released_in_other_threads() {
         let enter = |slot: &u32| Witness::enter(dir.path(), *slot).unwrap();
         permit.slots().iter().map(enter).collect()
     };
-    for _ in 0..rounds {
+    for _ in crate::support::rounds(rounds, Duration::from_secs(20)) {
         let mut rest = semaphore.acquire_many(4).unwrap();
         let parts: Vec<_> = (0..3).map(|_| rest.split(1).unwrap()).collect();
         crate::support::running::scope(|scope| {

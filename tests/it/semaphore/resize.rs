@@ -23,16 +23,11 @@ fn all_slots(semaphore: &Semaphore, capacity: u32) -> Vec<flockwork::Permit> {
 #[test]
 fn no_try_passes_permits_in_excess_during_a_shrink() {
     limit!();
-    // Without the check of the generation, about one in 84 rounds failed. A busy machine does fewer
-    // rounds.
-    let (rounds, most) = if cfg!(windows) { (40, 40) } else { (300, 1500) };
-    let started = std::time::Instant::now();
+    // Without the check of the generation, about one in 84 rounds failed.
+    let most = if cfg!(windows) { 40 } else { 1500 };
     let (_dir, path) = dirs();
     let (holder, other) = (Semaphore::open(&path, 4).unwrap(), Semaphore::open(&path, 4).unwrap());
-    for round in 0..most {
-        if round >= rounds && started.elapsed() > std::time::Duration::from_secs(20) {
-            break;
-        }
+    for round in crate::support::rounds(most, Duration::from_secs(20)) {
         let mut permits = all_slots(&holder, 4);
         drop(permits.drain(..2));
         holder.set_capacity(2).unwrap();
@@ -148,8 +143,8 @@ fn a_leader_keeps_what_it_gathered_while_slots_are_in_excess() {
 #[test]
 fn a_leader_returns_no_slot_beyond_a_capacity_that_shrank() {
     limit!();
-    let rounds = if cfg!(windows) { 5 } else { 100 };
-    for _ in 0..rounds {
+    let most = if cfg!(windows) { 5 } else { 100 };
+    for _ in crate::support::rounds(most, Duration::from_secs(20)) {
         let (_dir, path) = dirs();
         let (holder, handle) =
             (Semaphore::open(&path, 5).unwrap(), Semaphore::open(&path, 5).unwrap());
