@@ -361,9 +361,8 @@ impl Shared {
                     }
                     _ => {}
                 }
-                let number = rustix::process::Signal::from_named_raw(signal as i32);
-                if let Some(number) = number.filter(|_| !has_received_it) {
-                    let _ = rustix::process::kill_process(pid, number);
+                if !has_received_it {
+                    send(pid, signal);
                 }
                 // If the terminal has stopped the command since this process received SIGCONT, the
                 // forwarded SIGCONT has continued it again.
